@@ -1,0 +1,172 @@
+//! Ids as types of their own, so that a portal is never taken for a contact.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+macro_rules! hubspot_id {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(transparent)]
+        pub struct $name(pub i64);
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+    };
+}
+
+hubspot_id!(
+    /// A HubSpot account ("hub id").
+    PortalId
+);
+hubspot_id!(
+    /// A CRM object's id; HubSpot uses 64-bit integers.
+    ObjectId
+);
+hubspot_id!(
+    /// A HubSpot app.
+    AppId
+);
+
+macro_rules! own_id {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(transparent)]
+        pub struct $name(pub Uuid);
+
+        impl $name {
+            /// A new id; UUIDv7, so that ids sort by the time they were made.
+            pub fn new() -> Self {
+                Self(Uuid::now_v7())
+            }
+        }
+
+        impl Default for $name {
+            fn default() -> Self {
+                Self::new()
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+    };
+}
+
+own_id!(
+    /// The ledger's id of an event.
+    EventId
+);
+own_id!(
+    /// The ledger's id of an inference.
+    InferenceId
+);
+own_id!(
+    /// The ledger's id of a write command.
+    WriteCommandId
+);
+
+/// The kind of a CRM object.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(from = "String", into = "String")]
+pub enum ObjectType {
+    /// `0-1`
+    Contact,
+    /// `0-2`
+    Company,
+    /// `0-3`
+    Deal,
+    /// `0-5`
+    Ticket,
+    /// `0-27`
+    Task,
+    /// `0-46`
+    Note,
+    /// `0-47`
+    Meeting,
+    /// `0-48`
+    Call,
+    /// `0-49`
+    Email,
+    /// Any other object, by its type id (`2-…` for custom objects) or its name.
+    Other(String),
+}
+
+/// Type, HubSpot's object type id, singular name (subscription types), plural name (paths).
+const OBJECT_TYPES: [(ObjectType, &str, &str, &str); 9] = [
+    (ObjectType::Contact, "0-1", "contact", "contacts"),
+    (ObjectType::Company, "0-2", "company", "companies"),
+    (ObjectType::Deal, "0-3", "deal", "deals"),
+    (ObjectType::Ticket, "0-5", "ticket", "tickets"),
+    (ObjectType::Task, "0-27", "task", "tasks"),
+    (ObjectType::Note, "0-46", "note", "notes"),
+    (ObjectType::Meeting, "0-47", "meeting", "meetings"),
+    (ObjectType::Call, "0-48", "call", "calls"),
+    (ObjectType::Email, "0-49", "email", "emails"),
+];
+
+impl ObjectType {
+    fn row(&self) -> Option<&'static (Self, &'static str, &'static str, &'static str)> {
+        OBJECT_TYPES.iter().find(|row| row.0 == *self)
+    }
+
+    /// HubSpot's object type id (`0-1` for contacts); the given name for what is not known here.
+    pub fn type_id(&self) -> &str {
+        match self {
+            Self::Other(name) => name,
+            known => known.row().map_or("", |row| row.1),
+        }
+    }
+
+    /// The singular name, as in `contact.creation`.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Other(name) => name,
+            known => known.row().map_or("", |row| row.2),
+        }
+    }
+
+    /// The name in HubSpot's paths, as in `/crm/v3/objects/contacts`.
+    pub fn path(&self) -> &str {
+        match self {
+            Self::Other(name) => name,
+            known => known.row().map_or("", |row| row.3),
+        }
+    }
+}
+
+impl From<&str> for ObjectType {
+    /// Understands type ids, singular and plural names.
+    fn from(text: &str) -> Self {
+        OBJECT_TYPES
+            .iter()
+            .find(|row| [row.1, row.2, row.3].contains(&text))
+            .map_or_else(|| Self::Other(text.to_owned()), |row| row.0.clone())
+    }
+}
+
+impl From<String> for ObjectType {
+    fn from(text: String) -> Self {
+        Self::from(text.as_str())
+    }
+}
+
+impl From<ObjectType> for String {
+    fn from(object_type: ObjectType) -> Self {
+        object_type.type_id().to_owned()
+    }
+}
+
+impl fmt::Display for ObjectType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}

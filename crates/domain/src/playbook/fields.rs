@@ -1,0 +1,212 @@
+//! What the model has to answer. From one list of fields follow the schema that is sent, the check of the answer, and
+//! the properties that are written.
+
+use jsonschema::Validator;
+use serde_json::{Map, Value, json};
+
+use crate::write_command::PropertyChange;
+
+/// HubSpot's longest text value, in characters.
+const HUBSPOT_TEXT_LIMIT: usize = 65_536;
+
+/// The fields of an answer, with everything that follows from them.
+#[derive(Debug)]
+pub struct Fields {
+    fields: Vec<Field>,
+    validator: Validator,
+}
+
+/// One field of an answer.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Field {
+    /// Its name in the answer.
+    pub name: String,
+    /// What the model should put there.
+    pub description: String,
+    /// Its type and bounds.
+    pub kind: FieldKind,
+    /// Whether the model may answer null, which leaves the property alone.
+    pub optional: bool,
+    /// The HubSpot property that gets it.
+    pub property: String,
+}
+
+/// A field's type and bounds, both ends included.
+#[derive(Debug, Clone, PartialEq)]
+pub enum FieldKind {
+    /// A whole number.
+    Integer {
+        /// Lower bound.
+        minimum: i64,
+        /// Upper bound.
+        maximum: i64,
+    },
+    /// A number.
+    Number {
+        /// Lower bound.
+        minimum: f64,
+        /// Upper bound.
+        maximum: f64,
+    },
+    /// Text.
+    Text {
+        /// In characters.
+        max_length: usize,
+    },
+    /// Yes or no.
+    Boolean,
+    /// One of a list.
+    Choice {
+        /// The list.
+        options: Vec<String>,
+    },
+}
+
+/// Why an answer does not fit; each line names the field, none holds the answer's text (it may be personal).
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{}", .0.join("; "))]
+pub struct Mismatch(pub Vec<String>);
+
+impl Fields {
+    /// Checks the bounds and compiles the schema.
+    pub(super) fn new(fields: Vec<Field>) -> Result<Self, String> {
+        let schema = object_schema(&fields, FieldKind::full_schema);
+        let validator = jsonschema::validator_for(&schema).map_err(|error| error.to_string())?;
+        Ok(Self { fields, validator })
+    }
+
+    /// Every field, in the file's order.
+    pub fn iter(&self) -> impl Iterator<Item = &Field> {
+        self.fields.iter()
+    }
+
+    /// The schema to send, within OpenAI's strict subset: all keys required, nothing else allowed, optional as a
+    /// union with null. Bounds are in the descriptions: only newer models accept them as keywords, and the answer is
+    /// checked here anyway.
+    pub fn strict_schema(&self) -> Value {
+        object_schema(&self.fields, FieldKind::strict_schema)
+    }
+
+    /// Reads an answer and checks it against every type and bound.
+    pub fn check(&self, answer: &str) -> Result<Map<String, Value>, Mismatch> {
+        let value: Value = serde_json::from_str(answer)
+            .map_err(|error| Mismatch(vec![format!("not JSON: line {}, column {}", error.line(), error.column())]))?;
+        let mismatches: Vec<_> = self
+            .validator
+            .iter_errors(&value)
+            .map(|error| match error.instance_path().as_str() {
+                "" => error.masked_with("the answer").to_string(),
+                path => format!("{}: {}", path.trim_start_matches('/'), error.masked_with("the value")),
+            })
+            .collect();
+        match value {
+            Value::Object(fields) if mismatches.is_empty() => Ok(fields),
+            _ => Err(Mismatch(mismatches)),
+        }
+    }
+
+    /// The properties that a checked answer sets. A null leaves its property alone.
+    pub fn changes(&self, answer: &Map<String, Value>) -> Vec<PropertyChange> {
+        let text = |value: &Value| match value {
+            Value::Null => None,
+            // HubSpot refuses U+0000 nowhere in its documents, Postgres and most screens do.
+            Value::String(text) => Some(text.replace('\0', "")),
+            // Numbers and booleans: HubSpot takes decimal text, `true` and `false`, as JSON writes them.
+            other => Some(other.to_string()),
+        };
+        let change = |field: &Field| {
+            let value = text(answer.get(&field.name)?)?;
+            Some(PropertyChange { property: field.property.clone(), value })
+        };
+        self.fields.iter().filter_map(change).collect()
+    }
+}
+
+fn object_schema(fields: &[Field], of: impl Fn(&FieldKind, &Field) -> Map<String, Value>) -> Value {
+    let property = |field: &Field| {
+        let mut schema = of(&field.kind, field);
+        if field.optional {
+            if let Some(kind) = schema.get_mut("type") {
+                *kind = json!([kind.take(), "null"]);
+            }
+            if let Some(Value::Array(options)) = schema.get_mut("enum") {
+                options.push(Value::Null);
+            }
+        }
+        (field.name.clone(), Value::Object(schema))
+    };
+    json!({
+        "type": "object",
+        "properties": fields.iter().map(property).collect::<Map<_, _>>(),
+        "required": fields.iter().map(|field| &field.name).collect::<Vec<_>>(),
+        "additionalProperties": false,
+    })
+}
+
+impl FieldKind {
+    /// What is wrong with the bounds themselves.
+    pub(super) fn flaw(&self) -> Option<String> {
+        match self {
+            Self::Integer { minimum, maximum } if minimum > maximum => {
+                Some(format!("minimum {minimum} is above maximum {maximum}"))
+            }
+            Self::Number { minimum, maximum } if minimum.partial_cmp(maximum).is_none_or(std::cmp::Ordering::is_gt) => {
+                Some(format!("minimum {minimum} is above maximum {maximum}"))
+            }
+            Self::Text { max_length } if !(1..=HUBSPOT_TEXT_LIMIT).contains(max_length) => {
+                Some(format!("max_length {max_length} is not within 1–{HUBSPOT_TEXT_LIMIT}, HubSpot's limit"))
+            }
+            Self::Choice { options } if options.is_empty() => Some("options are empty".to_owned()),
+            _ => None,
+        }
+    }
+
+    fn type_name(&self) -> &'static str {
+        match self {
+            Self::Integer { .. } => "integer",
+            Self::Number { .. } => "number",
+            Self::Text { .. } | Self::Choice { .. } => "string",
+            Self::Boolean => "boolean",
+        }
+    }
+
+    fn strict_schema(&self, field: &Field) -> Map<String, Value> {
+        let bounds = match self {
+            Self::Integer { minimum, maximum } => format!(" From {minimum} to {maximum}."),
+            Self::Number { minimum, maximum } => format!(" From {minimum} to {maximum}."),
+            Self::Text { max_length } => format!(" At most {max_length} characters."),
+            Self::Boolean | Self::Choice { .. } => String::new(),
+        };
+        let mut schema = Map::from_iter([
+            ("type".to_owned(), json!(self.type_name())),
+            ("description".to_owned(), json!(format!("{}{bounds}", field.description))),
+        ]);
+        if let Self::Choice { options } = self {
+            schema.insert("enum".to_owned(), json!(options));
+        }
+        schema
+    }
+
+    fn full_schema(&self, _field: &Field) -> Map<String, Value> {
+        let mut schema = Map::from_iter([("type".to_owned(), json!(self.type_name()))]);
+        let mut bound = |keyword: &str, value: Value| schema.insert(keyword.to_owned(), value);
+        match self {
+            Self::Integer { minimum, maximum } => {
+                bound("minimum", json!(minimum));
+                bound("maximum", json!(maximum));
+            }
+            Self::Number { minimum, maximum } => {
+                bound("minimum", json!(minimum));
+                bound("maximum", json!(maximum));
+            }
+            Self::Text { max_length } => {
+                bound("maxLength", json!(max_length));
+            }
+            Self::Choice { options } => {
+                bound("enum", json!(options));
+            }
+            Self::Boolean => {}
+        }
+        schema
+    }
+}

@@ -1,0 +1,41 @@
+//! What to do about a failure.
+//!
+//! Every error type that a stage of the fleet can meet implements [`Failure`]: it says, once, whether the same thing
+//! is worth trying again now, later, or never. The stages only obey. [`run`] carries out the "now" part in the
+//! process (exponential backoff with full jitter, `Retry-After` honoured); the "later" part belongs to the broker's
+//! waiting rooms, so that a waiting message holds no worker.
+
+mod policy;
+
+use std::time::Duration;
+
+pub use policy::{Policy, run};
+
+/// What a failure asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Remedy {
+    /// Try again in this process, not before `after`. A stage that sees this has used up its in-process attempts and
+    /// treats it as [`Remedy::Later`].
+    Now {
+        /// The other side's own wish (`Retry-After`), if it gave one.
+        after: Option<Duration>,
+    },
+    /// Leave the worker and come back through a waiting room, not before `after`.
+    Later {
+        /// The earliest moment at which a new try makes sense, if that is known.
+        after: Option<Duration>,
+    },
+    /// No retry can help: keep the message in the parking lot for a person.
+    Park,
+    /// Nothing is left to do and nobody needs to look: forget the message, keep the reason in the ledger.
+    Drop,
+}
+
+/// An error that knows its own remedy.
+pub trait Failure: std::error::Error {
+    /// What to do about it.
+    fn remedy(&self) -> Remedy;
+    /// A short machine-readable reason in `snake_case`, stable across releases: it is a metric label, a message
+    /// header and a ledger column.
+    fn reason(&self) -> &'static str;
+}

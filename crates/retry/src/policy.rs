@@ -1,0 +1,127 @@
+use std::{future::Future, time::Duration};
+
+use tokio_retry::{
+    RetryIf,
+    strategy::{ExponentialBackoff, jitter},
+};
+
+use crate::{Failure, Remedy};
+
+/// How often and how patiently a call is repeated inside the process.
+#[derive(Debug, Clone, Copy)]
+pub struct Policy {
+    /// All tries together, the first included; at least 1.
+    pub attempts: usize,
+    /// The first delay's upper bound; it doubles with every try.
+    pub base: Duration,
+    /// No single wait is longer. A `Retry-After` beyond it ends the in-process tries at once.
+    pub cap: Duration,
+}
+
+impl Policy {
+    /// Upper bounds of the waits between tries, before jitter.
+    fn ceilings(&self) -> impl Iterator<Item = Duration> + use<> {
+        let base = u64::try_from(self.base.as_millis()).unwrap_or(u64::MAX).max(1);
+        ExponentialBackoff::from_millis(2)
+            .factor(base.div_ceil(2))
+            .max_delay(self.cap)
+            .take(self.attempts.saturating_sub(1))
+    }
+
+    /// Whether a failure with this remedy is worth another try here.
+    fn retries(&self, remedy: Remedy) -> bool {
+        matches!(remedy, Remedy::Now { after } if after.is_none_or(|wait| wait <= self.cap))
+    }
+}
+
+/// Calls `attempt` until it succeeds, fails for good, or `policy` is used up; gives the last error then.
+pub async fn run<T, E, F, Fut>(policy: &Policy, mut attempt: F) -> Result<T, E>
+where
+    E: Failure,
+    F: FnMut() -> Fut,
+    Fut: Future<Output = Result<T, E>>,
+{
+    let mut left = policy.attempts.max(1);
+    let attempt = || {
+        let call = attempt();
+        left -= 1;
+        let last = left == 0;
+        async move {
+            let result = call.await;
+            if let Err(error) = &result
+                && !last
+                && policy.retries(error.remedy())
+            {
+                tracing::debug!(%error, reason = error.reason(), "trying again");
+                // The other side's wish comes on top of our own jittered delay, never instead of it: clients that
+                // were told the same number must not come back at the same moment.
+                if let Remedy::Now { after: Some(wait) } = error.remedy() {
+                    tokio::time::sleep(wait).await;
+                }
+            }
+            result
+        }
+    };
+    RetryIf::start(policy.ceilings().map(jitter), attempt, |error: &E| policy.retries(error.remedy())).await
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        cell::Cell,
+        time::{Duration, Instant},
+    };
+
+    use super::{Policy, run};
+    use crate::{Failure, Remedy};
+
+    #[derive(Debug)]
+    struct Broken(Remedy);
+    impl std::fmt::Display for Broken {
+        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("broken")
+        }
+    }
+    impl std::error::Error for Broken {}
+    impl Failure for Broken {
+        fn remedy(&self) -> Remedy {
+            self.0
+        }
+        fn reason(&self) -> &'static str {
+            "broken"
+        }
+    }
+
+    const POLICY: Policy = Policy { attempts: 3, base: Duration::from_millis(2), cap: Duration::from_millis(60) };
+
+    async fn tries_of(remedy: Remedy) -> usize {
+        let tries = Cell::new(0);
+        let result: Result<(), Broken> = run(&POLICY, || {
+            tries.set(tries.get() + 1);
+            async { Err(Broken(remedy)) }
+        })
+        .await;
+        assert!(result.is_err());
+        tries.get()
+    }
+
+    #[tokio::test]
+    async fn only_now_is_repeated_and_only_as_often_as_allowed() {
+        assert_eq!(tries_of(Remedy::Now { after: None }).await, 3);
+        assert_eq!(tries_of(Remedy::Later { after: None }).await, 1);
+        assert_eq!(tries_of(Remedy::Park).await, 1);
+        assert_eq!(tries_of(Remedy::Drop).await, 1);
+    }
+
+    #[tokio::test]
+    async fn retry_after_is_waited_for_but_not_beyond_the_cap() {
+        let started = Instant::now();
+        assert_eq!(tries_of(Remedy::Now { after: Some(Duration::from_millis(40)) }).await, 3);
+        assert!(started.elapsed() >= Duration::from_millis(80), "two waits of 40 ms");
+        assert_eq!(
+            tries_of(Remedy::Now { after: Some(Duration::from_secs(60)) }).await,
+            1,
+            "too long to hold a worker"
+        );
+    }
+}
