@@ -1,1 +1,19 @@
-//! x
+//! RabbitMQ: the topology in one place, a confirming publisher, a consumer runtime.
+//!
+//! Knows nothing of HubSpot. [`topology`] says which queues there are and what becomes of a message in each;
+//! [`Publisher::publish`] returns only when the broker has the message; [`consume`] hands deliveries to a
+//! [`Handler`] and carries out what it decides. Both live on a [`Link`], which reconnects by itself.
+
+mod consumer;
+mod link;
+mod message;
+mod publisher;
+pub mod topology;
+mod trace;
+
+pub use consumer::{ConsumerSettings, Delivered, Handler, Next, consume};
+pub use link::{Link, LinkError, Settings};
+pub use message::Message;
+pub use publisher::{PublishError, Publisher};
+pub use topology::{Ladder, Route, Stage, Topology};
+pub use trace::{current_trace_id, set_parent};

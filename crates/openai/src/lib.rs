@@ -1,1 +1,13 @@
-//! x
+//! OpenAI for Rust: chat completions, structured outputs, errors, tokens, price.
+//!
+//! Knows nothing of playbooks, queues or tables. The base URL, the path and the authentication header are settings,
+//! because gateways and compatible servers are common.
+
+mod chat;
+mod client;
+mod error;
+pub mod models;
+
+pub use chat::{ChatRequest, Completion, Finish, Format, Message, Role, Usage};
+pub use client::{Client, Settings};
+pub use error::{ApiError, Error};

@@ -5,6 +5,8 @@
 //! process (exponential backoff with full jitter, `Retry-After` honoured); the "later" part belongs to the broker's
 //! waiting rooms, so that a waiting message holds no worker.
 
+#[cfg(feature = "http")]
+pub mod http;
 mod policy;
 
 use std::time::Duration;

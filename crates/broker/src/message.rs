@@ -1,0 +1,123 @@
+//! A message of ours, and its form on the wire.
+
+use lapin::{
+    BasicProperties,
+    types::{AMQPValue, FieldTable, LongString, ShortString},
+};
+
+use crate::trace::{self, TraceHeaders};
+
+const ATTEMPTS: &str = "x-leadline-attempts";
+const REASON: &str = "x-leadline-reason";
+const DETAIL: &str = "x-leadline-detail";
+
+/// Details are for people; this much says enough, in characters.
+const MAX_DETAIL: usize = 500;
+
+/// A message with what the fleet needs to know beside its body.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Message {
+    /// What it is about, for people in the management UI: an event key or a command's id.
+    pub id: String,
+    /// JSON, or what HubSpot sent.
+    pub body: Vec<u8>,
+    /// How often it failed before.
+    pub attempts: u32,
+    /// Why it is in a waiting room or a parking lot, in `snake_case`.
+    pub reason: Option<String>,
+    /// The reason in words.
+    pub detail: Option<String>,
+    /// The trace it belongs to; that of the current span, if empty.
+    pub(crate) trace: TraceHeaders,
+}
+
+impl Message {
+    /// A fresh message.
+    pub fn new(id: impl Into<String>, body: Vec<u8>) -> Self {
+        Self { id: id.into(), body, ..Self::default() }
+    }
+
+    /// The same message with why it goes to a waiting room or a parking lot.
+    #[must_use]
+    pub fn because(mut self, reason: &str, detail: &str) -> Self {
+        self.reason = Some(reason.to_owned());
+        self.detail = Some(detail.chars().take(MAX_DETAIL).collect());
+        self
+    }
+
+    /// The trace headers it carries.
+    pub(crate) fn trace(&self) -> &TraceHeaders {
+        &self.trace
+    }
+
+    pub(crate) fn properties(&self) -> BasicProperties {
+        const PERSISTENT: u8 = 2;
+        let mut headers = FieldTable::default();
+        headers.insert(ATTEMPTS.into(), AMQPValue::LongLongInt(self.attempts.into()));
+        for (name, value) in [(REASON, &self.reason), (DETAIL, &self.detail)] {
+            if let Some(value) = value {
+                headers.insert(name.into(), AMQPValue::LongString(LongString::from(value.as_str())));
+            }
+        }
+        let current = if self.trace.is_empty() { trace::current() } else { TraceHeaders::new() };
+        for (name, value) in self.trace.iter().chain(&current) {
+            headers.insert(short(name), AMQPValue::LongString(LongString::from(value.as_str())));
+        }
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        BasicProperties::default()
+            .with_delivery_mode(PERSISTENT)
+            .with_content_type("application/json".into())
+            .with_message_id(short(&self.id))
+            .with_timestamp(now.map_or(0, |since| since.as_secs()))
+            .with_headers(headers)
+    }
+
+    pub(crate) fn from_parts(properties: &BasicProperties, body: Vec<u8>) -> Self {
+        let headers = properties.headers().as_ref();
+        let text = |name: &str| match headers?.inner().get(name)? {
+            AMQPValue::LongString(value) => Some(String::from_utf8_lossy(value.as_bytes()).into_owned()),
+            _ => None,
+        };
+        let attempts = match headers.and_then(|table| table.inner().get(ATTEMPTS)) {
+            Some(AMQPValue::LongLongInt(attempts)) => u32::try_from(*attempts).unwrap_or(0),
+            _ => 0,
+        };
+        let trace = trace::HEADERS.iter().filter_map(|name| Some(((*name).to_owned(), text(name)?))).collect();
+        Self {
+            id: properties.message_id().as_ref().map(ToString::to_string).unwrap_or_default(),
+            body,
+            attempts,
+            reason: text(REASON),
+            detail: text(DETAIL),
+            trace,
+        }
+    }
+}
+
+/// AMQP's short strings hold 255 bytes; an event key with a very long property name may hold more.
+fn short(text: &str) -> ShortString {
+    ShortString::from(&text[..text.floor_char_boundary(255)])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_survives_the_wire() {
+        let mut message = Message::new("key", b"[1]".to_vec()).because("validation_error", "lead_score");
+        message.attempts = 3;
+        message
+            .trace
+            .insert("traceparent".to_owned(), "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".to_owned());
+        assert_eq!(Message::from_parts(&message.properties(), message.body.clone()), message);
+    }
+
+    #[test]
+    fn a_long_id_is_cut_at_a_character_and_a_stranger_is_read_leniently() {
+        let message = Message::new("ü".repeat(200), vec![]);
+        let cut = Message::from_parts(&message.properties(), vec![]).id;
+        assert_eq!(cut.chars().count(), 127);
+        assert_eq!(Message::from_parts(&BasicProperties::default(), vec![]), Message::default());
+    }
+}

@@ -1,0 +1,106 @@
+//! Publishing with confirms.
+
+use std::time::Duration;
+
+use lapin::{Confirmation, options::BasicPublishOptions};
+use retry::{Failure, Remedy};
+
+use crate::{
+    link::{Link, LinkError, Settings},
+    message::Message,
+    topology::{EXCHANGE, Route},
+};
+
+/// Publishes messages and waits until the broker has them. Cheap to clone; clones share one connection.
+#[derive(Debug, Clone)]
+pub struct Publisher {
+    link: Link,
+    confirm_timeout: Duration,
+}
+
+/// Why a message may not be where it should be. In doubt it is there: publish it again, the next step is idempotent.
+#[derive(Debug, thiserror::Error)]
+pub enum PublishError {
+    /// No connection, or the broker blocks publishers.
+    #[error("RabbitMQ is away or blocks publishers")]
+    Unavailable,
+    /// The connection broke while the message was under way.
+    #[error("the connection to RabbitMQ broke: {0}")]
+    Broken(lapin::Error),
+    /// No confirm in time.
+    #[error("RabbitMQ did not confirm within {0:?}")]
+    Unconfirmed(Duration),
+    /// The queue is full, or its leader is changing.
+    #[error("the queue {0} refused the message: it is full or has no quorum")]
+    Refused(String),
+    /// No queue is bound to the route: somebody deleted it.
+    #[error("no queue takes messages for {0}")]
+    Unroutable(String),
+}
+
+impl Failure for PublishError {
+    fn remedy(&self) -> Remedy {
+        Remedy::Now { after: None }
+    }
+
+    fn reason(&self) -> &'static str {
+        match self {
+            Self::Unavailable => "broker_unavailable",
+            Self::Broken(_) => "broker_connection_broken",
+            Self::Unconfirmed(_) => "broker_unconfirmed",
+            Self::Refused(_) => "queue_refused",
+            Self::Unroutable(_) => "unroutable",
+        }
+    }
+}
+
+impl Publisher {
+    /// A publisher with a connection of its own: RabbitMQ blocks whole connections of publishers when it runs out of
+    /// memory or disk, and consumers should go on then.
+    pub async fn open(settings: Settings) -> Result<Self, LinkError> {
+        let confirm_timeout = settings.confirm_timeout;
+        Ok(Self { link: Link::open(settings, 0).await?, confirm_timeout })
+    }
+
+    /// Publishes one message and waits for its confirm. Call it for many messages at once: confirms then come in
+    /// flights, more than ten times faster than one by one.
+    pub async fn publish(&self, route: Route, message: &Message) -> Result<(), PublishError> {
+        let result = self.publish_once(route, message).await;
+        let outcome = result.as_ref().map_or_else(Failure::reason, |()| "confirmed");
+        metrics::counter!("leadline_messages_published_total", "queue" => route.to_string(), "outcome" => outcome)
+            .increment(1);
+        result
+    }
+
+    /// Whether a message could be published right now.
+    pub fn is_ready(&self) -> bool {
+        self.link.is_ready()
+    }
+
+    async fn publish_once(&self, route: Route, message: &Message) -> Result<(), PublishError> {
+        let channel = self.link.channel().ok_or(PublishError::Unavailable)?;
+        let key = route.to_string();
+        let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
+        let confirmed = async {
+            let confirm = channel
+                .basic_publish(EXCHANGE.into(), key.as_str().into(), options, &message.body, message.properties())
+                .await?;
+            confirm.await
+        };
+        match tokio::time::timeout(self.confirm_timeout, confirmed).await {
+            Ok(Ok(Confirmation::Ack(None))) => Ok(()),
+            // The mandatory flag: a message that no queue takes comes back, and is then acknowledged.
+            Ok(Ok(Confirmation::Ack(Some(_)))) => {
+                // Somebody deleted the queue; a fresh link declares it again.
+                self.link.report_broken();
+                Err(PublishError::Unroutable(key))
+            }
+            Ok(Ok(Confirmation::Nack(_) | Confirmation::NotRequested)) => Err(PublishError::Refused(key)),
+            Ok(Err(error)) => {
+                self.link.report_broken();
+                Err(PublishError::Broken(error))
+            }
+            Err(_) => Err(PublishError::Unconfirmed(self.confirm_timeout)),
+        }
+    }
+}

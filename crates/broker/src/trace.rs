@@ -1,0 +1,62 @@
+//! Trace context in message headers: one trace per event from webhook to write.
+
+use std::collections::BTreeMap;
+
+use opentelemetry::{
+    global,
+    propagation::{Extractor, Injector},
+    trace::TraceContextExt,
+};
+use tracing::Span;
+use tracing_opentelemetry::OpenTelemetrySpanExt;
+
+/// Header names of the W3C trace context.
+pub(crate) const HEADERS: [&str; 2] = ["traceparent", "tracestate"];
+
+pub(crate) type TraceHeaders = BTreeMap<String, String>;
+
+struct Carrier<'a>(&'a mut TraceHeaders);
+
+impl Injector for Carrier<'_> {
+    fn set(&mut self, key: &str, value: String) {
+        if !value.is_empty() {
+            self.0.insert(key.to_owned(), value);
+        }
+    }
+}
+
+struct Reader<'a>(&'a TraceHeaders);
+
+impl Extractor for Reader<'_> {
+    fn get(&self, key: &str) -> Option<&str> {
+        self.0.get(key).map(String::as_str)
+    }
+
+    fn keys(&self) -> Vec<&str> {
+        self.0.keys().map(String::as_str).collect()
+    }
+}
+
+/// The current span's trace context as headers.
+pub(crate) fn current() -> TraceHeaders {
+    let mut headers = TraceHeaders::new();
+    let context = Span::current().context();
+    global::get_text_map_propagator(|propagator| propagator.inject_context(&context, &mut Carrier(&mut headers)));
+    headers
+}
+
+/// Makes `span` a child of the context in `headers` (`traceparent`, `tracestate`), as a message or an HTTP request
+/// brings them.
+pub fn set_parent(span: &Span, headers: &BTreeMap<String, String>) {
+    let context = global::get_text_map_propagator(|propagator| propagator.extract(&Reader(headers)));
+    // Without a tracing layer there is nothing to set.
+    let _ = span.set_parent(context);
+}
+
+/// The current trace's id in hex; `None` without tracing.
+pub fn current_trace_id() -> Option<String> {
+    let context = Span::current().context();
+    let span = context.span();
+    let id = span.span_context();
+    id.is_valid().then(|| id.trace_id().to_string())
+}

@@ -1,0 +1,172 @@
+//! What can go wrong with a call, and what to do about it: the one place where HubSpot's errors are classified.
+
+use std::{collections::HashMap, fmt, time::Duration};
+
+use retry::{Failure, Remedy};
+use serde::Deserialize;
+
+/// A call that did not give what was asked for.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// No answer within the time-out. A PATCH may have happened.
+    #[error("HubSpot did not answer within {0:?}")]
+    TimedOut(Duration),
+    /// The connection failed or broke.
+    #[error("no connection to HubSpot: {0}")]
+    Connection(reqwest::Error),
+    /// An answer other than 2xx.
+    #[error(transparent)]
+    Api(Box<ApiError>),
+    /// An answer that does not have the documented form.
+    #[error("HubSpot's answer to {operation} cannot be read: {message}")]
+    Unreadable {
+        /// The call.
+        operation: &'static str,
+        /// What is wrong with the answer.
+        message: String,
+    },
+}
+
+/// HubSpot's error answer.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ApiError {
+    /// The HTTP status.
+    #[serde(skip)]
+    pub http_status: u16,
+    /// The call.
+    #[serde(skip)]
+    pub operation: &'static str,
+    /// `Retry-After`, if given.
+    #[serde(skip)]
+    pub retry_after: Option<Duration>,
+    /// What HubSpot says.
+    pub message: String,
+    /// `VALIDATION_ERROR`, `MISSING_SCOPES`, …
+    pub category: String,
+    /// What HubSpot's support asks for.
+    pub correlation_id: String,
+    /// `TEN_SECONDLY_ROLLING` or `DAILY`, on 429.
+    pub policy_name: Option<String>,
+    /// Details.
+    pub errors: Vec<ErrorDetail>,
+    /// Ids and names the error is about.
+    pub context: HashMap<String, Vec<String>>,
+}
+
+/// One detail of an error answer.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ErrorDetail {
+    /// `PROPERTY_DOESNT_EXIST`, `INVALID_OPTION`, …
+    pub code: Option<String>,
+    /// The field at fault.
+    #[serde(rename = "in")]
+    pub location: Option<String>,
+    /// What HubSpot says.
+    pub message: String,
+    /// For example `requiredGranularScopes`.
+    pub context: HashMap<String, Vec<String>>,
+}
+
+impl fmt::Display for ApiError {
+    /// Names codes, fields, scopes and the correlation id. HubSpot's message is left out: it quotes the values that
+    /// were sent, and those may be personal.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "HubSpot answered {} to {}", self.http_status, self.operation)?;
+        for (label, value) in [("", self.category.as_str()), ("policy ", self.policy_name.as_deref().unwrap_or(""))] {
+            if !value.is_empty() {
+                write!(f, ", {label}{value}")?;
+            }
+        }
+        for detail in &self.errors {
+            if let Some(code) = &detail.code {
+                write!(f, ", {code}")?;
+            }
+            for (name, values) in detail.context.iter().filter(|(name, _)| is_name_list(name)) {
+                write!(f, ", {name} {}", values.join(" "))?;
+            }
+        }
+        if !self.correlation_id.is_empty() {
+            write!(f, ", correlation id {}", self.correlation_id)?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for ApiError {}
+
+/// Contexts that hold names, never values of records.
+fn is_name_list(context: &str) -> bool {
+    ["requiredGranularScopes", "requiredScopes", "missingScopes", "propertyName"].contains(&context)
+}
+
+/// HubSpot asks for at least two seconds when a record is locked (423).
+const LOCKED_WAIT: Duration = Duration::from_secs(2);
+
+/// How long a 429 without `Retry-After` is waited out: a tenth of the ten-second window and the next try's backoff.
+const RATE_LIMIT_WAIT: Duration = Duration::from_secs(1);
+
+/// The daily limit resets at midnight of the portal's time zone, which the answer does not tell.
+const DAILY_WAIT: Duration = Duration::from_secs(3_600);
+
+impl Failure for Error {
+    fn remedy(&self) -> Remedy {
+        match self {
+            // A property's PATCH may be sent twice, so in doubt means again. An unreadable answer comes from something
+            // between us and HubSpot, and passes.
+            Self::TimedOut(_) | Self::Connection(_) | Self::Unreadable { .. } => Remedy::Now { after: None },
+            Self::Api(error) => error.remedy(),
+        }
+    }
+
+    fn reason(&self) -> &'static str {
+        match self {
+            Self::TimedOut(_) => "hubspot_timeout",
+            Self::Connection(_) => "hubspot_unreachable",
+            Self::Unreadable { .. } => "hubspot_unreadable",
+            Self::Api(error) => error.reason(),
+        }
+    }
+}
+
+impl ApiError {
+    fn remedy(&self) -> Remedy {
+        match self.http_status {
+            // The token is dead: every call would fail the same way. Waiting rooms give a person time.
+            401 => Remedy::Later { after: self.retry_after },
+            404 => Remedy::Drop,
+            409 => Remedy::Now { after: None },
+            423 => Remedy::Now { after: Some(self.retry_after.unwrap_or_default().max(LOCKED_WAIT)) },
+            429 if self.policy_name.as_deref() == Some("DAILY") => {
+                Remedy::Later { after: Some(self.retry_after.unwrap_or(DAILY_WAIT)) }
+            }
+            429 => Remedy::Now { after: Some(self.retry_after.unwrap_or(RATE_LIMIT_WAIT)) },
+            // HubSpot's own code: the portal is being moved, Retry-After up to 24 h.
+            477 => Remedy::Later { after: self.retry_after },
+            408 | 500..=599 => Remedy::Now { after: self.retry_after },
+            _ => Remedy::Park,
+        }
+    }
+
+    fn reason(&self) -> &'static str {
+        match self.http_status {
+            400 => "validation_error",
+            401 => "unauthorized",
+            403 => "missing_scope",
+            404 => "record_gone",
+            409 => "conflict",
+            413 | 414 => "too_large",
+            423 => "record_locked",
+            429 => "rate_limited",
+            477 => "portal_migrating",
+            500..=599 => "hubspot_unavailable",
+            _ => "hubspot_refused",
+        }
+    }
+
+    /// Whether HubSpot did not like what the call said, rather than who said it or when.
+    pub fn is_validation(&self) -> bool {
+        self.http_status == 400
+    }
+}

@@ -1,0 +1,54 @@
+//! HubSpot's rate-limit headers.
+
+use reqwest::header::HeaderMap;
+
+/// What an answer said about the limits. Absent headers mean nothing (search answers carry none).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// Calls allowed per interval.
+    pub max: Option<u64>,
+    /// Calls left in the interval.
+    pub remaining: Option<u64>,
+    /// The interval's length in milliseconds.
+    pub interval_ms: Option<u64>,
+    /// Calls allowed per day, for the whole account.
+    pub daily: Option<u64>,
+    /// Calls left today.
+    pub daily_remaining: Option<u64>,
+    /// Deprecated by HubSpot; the guide asks to watch it.
+    pub secondly: Option<u64>,
+    /// Deprecated by HubSpot; the guide asks to watch it.
+    pub secondly_remaining: Option<u64>,
+}
+
+impl Limits {
+    /// Reads the headers of an answer.
+    pub(super) fn from_headers(headers: &HeaderMap) -> Self {
+        let number = |name: &str| headers.get(name)?.to_str().ok()?.trim().parse().ok();
+        Self {
+            max: number("X-HubSpot-RateLimit-Max"),
+            remaining: number("X-HubSpot-RateLimit-Remaining"),
+            interval_ms: number("X-HubSpot-RateLimit-Interval-Milliseconds"),
+            daily: number("X-HubSpot-RateLimit-Daily"),
+            daily_remaining: number("X-HubSpot-RateLimit-Daily-Remaining"),
+            secondly: number("X-HubSpot-RateLimit-Secondly"),
+            secondly_remaining: number("X-HubSpot-RateLimit-Secondly-Remaining"),
+        }
+    }
+
+    /// Puts what was said where monitoring sees it.
+    pub(super) fn publish(self) {
+        #[expect(clippy::cast_precision_loss, reason = "limits are far below 2^53")]
+        let gauge = |window: &'static str, side: &'static str, value: Option<u64>| {
+            if let Some(value) = value {
+                metrics::gauge!("leadline_hubspot_ratelimit", "window" => window, "side" => side).set(value as f64);
+            }
+        };
+        gauge("interval", "max", self.max);
+        gauge("interval", "remaining", self.remaining);
+        gauge("daily", "max", self.daily);
+        gauge("daily", "remaining", self.daily_remaining);
+        gauge("secondly", "max", self.secondly);
+        gauge("secondly", "remaining", self.secondly_remaining);
+    }
+}

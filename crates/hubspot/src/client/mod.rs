@@ -1,0 +1,21 @@
+//! The HTTP client: one place that authenticates, times out, retries, measures and classifies.
+
+mod associations;
+mod error;
+mod limits;
+mod objects;
+mod properties;
+mod token;
+mod transport;
+mod version;
+
+pub use error::{ApiError, Error, ErrorDetail};
+pub use limits::Limits;
+pub use objects::{BatchError, BatchRead, BatchUpdate, Object, Update};
+pub use properties::PropertyDefinition;
+pub use token::TokenInfo;
+pub use transport::{Client, Settings};
+pub use version::ApiVersion;
+
+/// HubSpot takes at most this many inputs in one batch call on objects.
+pub const MAX_BATCH: usize = 100;

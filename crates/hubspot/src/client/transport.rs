@@ -1,0 +1,133 @@
+//! One call: authenticated, timed out, retried, measured, classified.
+
+use std::time::{Duration, Instant};
+
+use reqwest::Method;
+use retry::{
+    Failure, Policy,
+    http::{BodyError, read_at_most, retry_after},
+};
+use secrecy::{ExposeSecret, SecretString};
+use serde::{Serialize, de::DeserializeOwned};
+
+use super::{ApiError, ApiVersion, Error, Limits};
+
+/// How HubSpot is called.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// `https://api.hubapi.com`, or the sandbox.
+    pub base_url: String,
+    /// The app's access token.
+    pub token: SecretString,
+    /// Which form of the API.
+    pub api_version: ApiVersion,
+    /// For one try, from connecting to the last byte.
+    pub timeout: Duration,
+    /// Tries within the process.
+    pub retry: Policy,
+    /// A longer answer is refused.
+    pub max_response_bytes: usize,
+}
+
+/// A client of one portal's API. Cheap to clone; all clones share connections.
+#[derive(Debug, Clone)]
+pub struct Client {
+    http: reqwest::Client,
+    settings: Settings,
+}
+
+impl Client {
+    /// A client for `settings`.
+    ///
+    /// # Errors
+    /// When no TLS provider is installed or the system's roots cannot be read.
+    pub fn new(settings: Settings) -> Result<Self, reqwest::Error> {
+        let http = reqwest::Client::builder()
+            .timeout(settings.timeout)
+            .user_agent(concat!("leadline/", env!("CARGO_PKG_VERSION")))
+            .build()?;
+        Ok(Self { http, settings })
+    }
+
+    /// The API's version in use.
+    pub(super) fn version(&self) -> ApiVersion {
+        self.settings.api_version
+    }
+
+    /// The token that calls are made with.
+    pub(super) fn token(&self) -> &SecretString {
+        &self.settings.token
+    }
+
+    /// Calls until it succeeds or the policy is used up. `operation` is the call's name in errors and metrics.
+    pub(super) async fn call<B: Serialize + Sync, T: DeserializeOwned>(
+        &self,
+        operation: &'static str,
+        method: Method,
+        path: &str,
+        query: &[(&str, &str)],
+        body: Option<&B>,
+    ) -> Result<T, Error> {
+        retry::run(&self.settings.retry, || async {
+            let started = Instant::now();
+            let result = self.call_once(operation, method.clone(), path, query, body).await;
+            let outcome = result.as_ref().map_or_else(Failure::reason, |_| "ok");
+            metrics::counter!("leadline_hubspot_calls_total", "operation" => operation, "outcome" => outcome)
+                .increment(1);
+            metrics::histogram!("leadline_hubspot_call_seconds", "operation" => operation)
+                .record(started.elapsed().as_secs_f64());
+            result
+        })
+        .await
+    }
+
+    async fn call_once<B: Serialize + Sync, T: DeserializeOwned>(
+        &self,
+        operation: &'static str,
+        method: Method,
+        path: &str,
+        query: &[(&str, &str)],
+        body: Option<&B>,
+    ) -> Result<T, Error> {
+        let mut request = self
+            .http
+            .request(method, format!("{}{path}", self.settings.base_url.trim_end_matches('/')))
+            .bearer_auth(self.settings.token.expose_secret());
+        if !query.is_empty() {
+            request = request.query(query);
+        }
+        if let Some(body) = body {
+            request = request.json(body);
+        }
+        let response = request.send().await.map_err(|error| self.transport_error(error))?;
+        Limits::from_headers(response.headers()).publish();
+        let status = response.status();
+        let retry_after = retry_after(response.headers());
+        let bytes = match read_at_most(response, self.settings.max_response_bytes).await {
+            Ok(bytes) => bytes,
+            Err(BodyError::Transport(error)) => return Err(self.transport_error(error)),
+            Err(error @ BodyError::TooLong(_)) => {
+                return Err(Error::Unreadable { operation, message: error.to_string() });
+            }
+        };
+        if status.is_success() {
+            return serde_json::from_slice(&bytes)
+                .map_err(|error| Error::Unreadable { operation, message: error.to_string() });
+        }
+        // Proxies and load balancers answer without HubSpot's body; the status says enough then.
+        let mut error: ApiError = serde_json::from_slice(&bytes).unwrap_or_default();
+        error.http_status = status.as_u16();
+        error.operation = operation;
+        error.retry_after = retry_after;
+        Err(Error::Api(Box::new(error)))
+    }
+
+    fn transport_error(&self, error: reqwest::Error) -> Error {
+        if error.is_timeout() {
+            Error::TimedOut(self.settings.timeout)
+        } else {
+            // The URL may carry an e-mail address as id.
+            Error::Connection(error.without_url())
+        }
+    }
+}

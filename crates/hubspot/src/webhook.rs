@@ -1,0 +1,338 @@
+//! What HubSpot POSTs: an array of 1–100 events, each understood and checked on its own.
+
+use domain::{
+    Event, EventKey, ObjectId, ObjectType, PortalId,
+    event::{EventKind, Subject},
+};
+use serde_json::{Map, Value, value::RawValue};
+use time::OffsetDateTime;
+
+/// HubSpot puts at most this many events into one request.
+pub const MAX_EVENTS: usize = 100;
+
+/// HubSpot's longest property value, in characters.
+const MAX_PROPERTY_VALUE: usize = 65_536;
+
+/// Why a whole body is refused.
+#[derive(Debug, thiserror::Error)]
+pub enum BatchError {
+    /// Not JSON, or no array.
+    #[error("the body is no JSON array of events: {0}")]
+    NotAnArray(serde_json::Error),
+    /// Not 1–100 elements.
+    #[error("the body holds {0} events; HubSpot sends 1 to {MAX_EVENTS}")]
+    WrongCount(usize),
+}
+
+/// Why one element of a batch cannot be understood.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("events[{index}]{place}: {message}")]
+pub struct Rejection {
+    /// Its place in the batch, from 0.
+    pub index: usize,
+    /// The field at fault, with a leading dot; empty for the element itself.
+    pub place: String,
+    /// What is wrong, without quoting values that may be personal.
+    pub message: String,
+    /// `unknown_event_type` or `event_invalid`.
+    pub reason: &'static str,
+}
+
+/// One element of a batch: its text as received, and what it says.
+#[derive(Debug)]
+pub struct Element<'a> {
+    /// Exactly what HubSpot sent.
+    pub raw: &'a str,
+    /// What it says, or why that cannot be told.
+    pub event: Result<Event, Rejection>,
+}
+
+/// Splits a webhook's body into its events.
+///
+/// # Errors
+/// Only when there is no array of 1–100 elements; an element that cannot be understood is part of the result, so
+/// that its neighbours are not refused with it.
+pub fn parse(body: &[u8]) -> Result<Vec<Element<'_>>, BatchError> {
+    let elements: Vec<&RawValue> = serde_json::from_slice(body).map_err(BatchError::NotAnArray)?;
+    if elements.is_empty() || elements.len() > MAX_EVENTS {
+        return Err(BatchError::WrongCount(elements.len()));
+    }
+    Ok(elements.into_iter().enumerate().map(|(index, raw)| element(index, raw.get())).collect())
+}
+
+fn element(index: usize, raw: &str) -> Element<'_> {
+    let event = serde_json::from_str(raw)
+        .map_err(|error| Flaw { place: "", message: error.to_string(), reason: INVALID })
+        .and_then(event_from)
+        .map_err(|flaw| Rejection {
+            index,
+            place: if flaw.place.is_empty() { String::new() } else { format!(".{}", flaw.place) },
+            message: flaw.message,
+            reason: flaw.reason,
+        });
+    Element { raw, event }
+}
+
+const INVALID: &str = "event_invalid";
+const UNKNOWN_TYPE: &str = "unknown_event_type";
+
+struct Flaw {
+    place: &'static str,
+    message: String,
+    reason: &'static str,
+}
+
+fn flaw(place: &'static str, message: impl Into<String>) -> Flaw {
+    Flaw { place, message: message.into(), reason: INVALID }
+}
+
+fn event_from(payload: Value) -> Result<Event, Flaw> {
+    let Value::Object(fields) = &payload else {
+        return Err(flaw("", "is no JSON object"));
+    };
+    if contains_nul(&payload) {
+        return Err(flaw("", "holds the character U+0000, which no text column can store"));
+    }
+    let portal_id = PortalId(required(fields, "portalId")?);
+    let (kind, subject) = kind_and_subject(fields)?;
+    let property_name = text(fields, "propertyName")?;
+    if kind == EventKind::PropertyChange && property_name.is_none() {
+        return Err(flaw("propertyName", "is missing, and a propertyChange needs it"));
+    }
+    let value_length = fields.get("propertyValue").and_then(Value::as_str).map_or(0, |value| value.chars().count());
+    if value_length > MAX_PROPERTY_VALUE {
+        let message = format!("has {value_length} characters; HubSpot stores at most {MAX_PROPERTY_VALUE}");
+        return Err(flaw("propertyValue", message));
+    }
+    let occurred_at_ms = required(fields, "occurredAt")?;
+    let occurred_at = OffsetDateTime::from_unix_timestamp_nanos(i128::from(occurred_at_ms) * 1_000_000)
+        .map_err(|_| flaw("occurredAt", format!("{occurred_at_ms} ms is no time within the years ±9999")))?;
+    // Documented as an integer, shown as a string in places; only its text matters, as part of the key.
+    let event_id = match text(fields, "eventId") {
+        Ok(Some(id)) => id,
+        _ => required(fields, "eventId")?.to_string(),
+    };
+    let key = EventKey::new(portal_id, kind, &subject, property_name.as_deref(), occurred_at_ms, &event_id);
+    Ok(Event {
+        key,
+        portal_id,
+        kind,
+        subject,
+        property_name,
+        occurred_at,
+        change_source: text(fields, "changeSource")?,
+        source_id: match text(fields, "sourceId") {
+            Ok(id) => id,
+            Err(_) => integer(fields, "sourceId")?.map(|id| id.to_string()),
+        },
+        payload,
+    })
+}
+
+fn kind_and_subject(fields: &Map<String, Value>) -> Result<(EventKind, Subject), Flaw> {
+    // `eventType` is the same thing under another name in some of HubSpot's payloads.
+    let place = if fields.contains_key("subscriptionType") { "subscriptionType" } else { "eventType" };
+    let name = text(fields, place)?.ok_or_else(|| flaw("subscriptionType", "is missing"))?;
+    let unknown = || Flaw {
+        place,
+        message: format!("`{}` is no event type that Leadline knows", name.escape_debug()),
+        reason: UNKNOWN_TYPE,
+    };
+    let (object, kind) = name.split_once('.').ok_or_else(unknown)?;
+    let kind = EventKind::parse(kind).ok_or_else(unknown)?;
+    let type_id = text(fields, "objectTypeId")?;
+    let object_type = match (ObjectType::from(object), type_id) {
+        // `object.*` is HubSpot's generic form: the type id says which object.
+        (ObjectType::Other(_), Some(type_id)) => ObjectType::from(type_id),
+        (ObjectType::Other(name), None) if ["product", "line_item", "conversation"].contains(&name.as_str()) => {
+            ObjectType::Other(name)
+        }
+        (ObjectType::Other(name), None) if name == "object" || name == "engagement" => {
+            return Err(flaw("objectTypeId", format!("is missing, and `{name}.*` needs it")));
+        }
+        (ObjectType::Other(_), None) => return Err(unknown()),
+        (known, _) => known,
+    };
+    let subject = if kind == EventKind::AssociationChange {
+        let removed = fields.get("associationRemoved").and_then(Value::as_bool).unwrap_or(false);
+        let association = text(fields, "associationType")?.unwrap_or_else(|| "-".to_owned());
+        Subject::Association {
+            object_type,
+            from: ObjectId(required(fields, "fromObjectId")?),
+            to: ObjectId(required(fields, "toObjectId")?),
+            association: format!("{association}{}", if removed { '-' } else { '+' }),
+        }
+    } else {
+        Subject::Record { object_type, object_id: ObjectId(required(fields, "objectId")?) }
+    };
+    Ok((kind, subject))
+}
+
+fn required(fields: &Map<String, Value>, name: &'static str) -> Result<i64, Flaw> {
+    integer(fields, name)?.ok_or_else(|| flaw(name, "is missing"))
+}
+
+/// A 64-bit integer, also when it comes as a string of digits.
+fn integer(fields: &Map<String, Value>, name: &'static str) -> Result<Option<i64>, Flaw> {
+    let not_an_integer = || flaw(name, "is no 64-bit integer");
+    match fields.get(name) {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::Number(number)) => number.as_i64().map(Some).ok_or_else(not_an_integer),
+        Some(Value::String(digits)) => digits.parse().map(Some).map_err(|_| not_an_integer()),
+        Some(_) => Err(not_an_integer()),
+    }
+}
+
+/// Longer names and ids than this are nobody's (HubSpot: property names up to 100 characters).
+const MAX_TEXT: usize = 256;
+
+fn text(fields: &Map<String, Value>, name: &'static str) -> Result<Option<String>, Flaw> {
+    match fields.get(name) {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::String(text)) if text.len() <= MAX_TEXT => Ok(Some(text.clone())),
+        Some(Value::String(text)) => {
+            Err(flaw(name, format!("has {} bytes; at most {MAX_TEXT} make sense", text.len())))
+        }
+        Some(_) => Err(flaw(name, "is no string")),
+    }
+}
+
+fn contains_nul(value: &Value) -> bool {
+    match value {
+        Value::String(text) => text.contains('\0'),
+        Value::Array(items) => items.iter().any(contains_nul),
+        Value::Object(fields) => fields.iter().any(|(name, value)| name.contains('\0') || contains_nul(value)),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use domain::AppId;
+    use serde_json::{Value, json};
+
+    use super::{BatchError, Rejection, parse};
+    use domain::Event;
+
+    fn one(payload: &Value) -> Result<Event, Rejection> {
+        let body = json!([payload]).to_string();
+        parse(body.as_bytes()).expect("an array").pop().expect("one element").event
+    }
+
+    /// The guide's own example: a string `eventId`, no object type id.
+    fn guide() -> Value {
+        json!({"eventId": "100239485", "subscriptionId": 12345, "portalId": 9_876_543, "occurredAt": 1_672_531_200_000_i64,
+            "subscriptionType": "contact.propertyChange", "propertyName": "notes_last_updated", "objectId": 54321,
+            "propertyValue": "2023-10-27T10:00:00Z"})
+    }
+
+    fn with(name: &str, value: Value) -> Value {
+        let mut payload = guide();
+        payload[name] = value;
+        payload
+    }
+
+    #[test]
+    fn the_guides_payload_has_a_readable_key() {
+        let event = one(&guide()).expect("understood");
+        let key = "9876543:contact.propertyChange:0-1:54321:notes_last_updated:1672531200000:100239485";
+        assert_eq!(event.key.as_str(), key);
+        assert_eq!(event.subscription_type(), "contact.propertyChange");
+    }
+
+    #[test]
+    fn a_redelivery_is_the_same_event_whatever_its_attempt_and_form() {
+        let key = one(&guide()).expect("understood").key;
+        for (name, value) in [
+            ("attemptNumber", json!(3)),
+            ("eventId", json!(100_239_485)),
+            ("objectTypeId", json!("0-1")),
+            ("objectId", json!("54321")),
+            ("somethingNew", json!({"a": [1]})),
+        ] {
+            assert_eq!(one(&with(name, value)).expect("understood").key, key, "{name}");
+        }
+        for (name, value) in
+            [("eventId", json!(1)), ("occurredAt", json!(1)), ("objectId", json!(1)), ("propertyName", json!("x"))]
+        {
+            assert_ne!(one(&with(name, value)).expect("understood").key, key, "{name}");
+        }
+    }
+
+    #[test]
+    fn generic_and_association_events_are_understood() {
+        let note = one(&with("subscriptionType", json!("object.propertyChange"))).expect_err("which object?");
+        assert_eq!(note.to_string(), "events[0].objectTypeId: is missing, and `object.*` needs it");
+        let mut payload = with("subscriptionType", json!("object.creation"));
+        payload["objectTypeId"] = json!("0-46");
+        assert_eq!(one(&payload).expect("understood").subscription_type(), "note.creation");
+        let association = json!({"eventId": 1, "portalId": 2, "occurredAt": 3, "subscriptionType": "contact.associationChange",
+            "associationType": "CONTACT_TO_COMPANY", "fromObjectId": 4, "toObjectId": 5, "associationRemoved": true});
+        let event = one(&association).expect("understood");
+        assert_eq!(event.key.as_str(), "2:contact.associationChange:0-1:4>5/CONTACT_TO_COMPANY-:-:3:1");
+        assert!(event.record().is_none());
+    }
+
+    #[test]
+    fn what_cannot_be_understood_is_named_and_does_not_touch_its_neighbours() {
+        let body = json!([guide(), with("subscriptionType", json!("contact.teleported")), guide()]).to_string();
+        let elements = parse(body.as_bytes()).expect("an array");
+        assert!(elements[0].event.is_ok() && elements[2].event.is_ok());
+        let rejection = elements[1].event.as_ref().expect_err("unknown");
+        assert_eq!(rejection.reason, "unknown_event_type");
+        assert!(rejection.to_string().starts_with("events[1].subscriptionType: `contact.teleported`"), "{rejection}");
+
+        for (name, value, said) in [
+            ("objectId", json!(9_223_372_036_854_775_808_u64), ".objectId: is no 64-bit integer"),
+            ("objectId", json!(1.5), ".objectId: is no 64-bit integer"),
+            ("objectId", Value::Null, ".objectId: is missing"),
+            ("portalId", json!([1]), ".portalId: is no 64-bit integer"),
+            ("occurredAt", json!(i64::MAX), ".occurredAt: 9223372036854775807 ms is no time"),
+            ("propertyName", Value::Null, ".propertyName: is missing"),
+            ("propertyName", json!({}), ".propertyName: is no string"),
+            ("propertyValue", json!("x".repeat(100_000)), ".propertyValue: has 100000 characters"),
+            ("propertyValue", json!("a\0b"), ": holds the character U+0000"),
+        ] {
+            let rejection = one(&with(name, value)).expect_err(said).to_string();
+            assert!(rejection.contains(said), "{said} in {rejection}");
+        }
+        assert!(one(&json!("text")).expect_err("no object").to_string().contains("no JSON object"));
+    }
+
+    #[test]
+    fn only_an_array_of_1_to_100_is_a_batch() {
+        let count = |n: usize| Value::Array(vec![guide(); n]).to_string();
+        assert!(matches!(parse(b"{}"), Err(BatchError::NotAnArray(_))));
+        assert!(matches!(parse(b"[{\"a\":\"\xff\"}]"), Err(BatchError::NotAnArray(_))));
+        assert!(matches!(parse(b"[1,"), Err(BatchError::NotAnArray(_))));
+        assert!(matches!(parse(b"[]"), Err(BatchError::WrongCount(0))));
+        assert!(matches!(parse(count(101).as_bytes()), Err(BatchError::WrongCount(101))));
+        assert_eq!(parse(count(100).as_bytes()).expect("a batch").len(), 100);
+    }
+
+    #[test]
+    fn a_deeply_nested_element_is_refused_not_a_crash() {
+        let body = format!("[{}{}]", "[".repeat(10_000), "]".repeat(10_000));
+        match parse(body.as_bytes()) {
+            Ok(elements) => assert!(elements[0].event.is_err()),
+            Err(error) => assert!(matches!(error, BatchError::NotAnArray(_))),
+        }
+    }
+
+    #[test]
+    fn an_echo_is_our_own_app_writing_and_nobody_elses() {
+        let echo = |source: Value, id: Value| {
+            let mut payload = with("changeSource", source);
+            payload["sourceId"] = id;
+            one(&payload).expect("understood").is_echo_of(AppId(777))
+        };
+        assert!(echo(json!("INTEGRATION"), json!("777")));
+        assert!(echo(json!("INTEGRATION"), json!(777)));
+        assert!(!echo(json!("INTEGRATION"), json!("778")), "other integrations are real input");
+        assert!(!echo(json!("CRM_UI"), json!("777")));
+        assert!(
+            !one(&with("appId", json!(777))).expect("understood").is_echo_of(AppId(777)),
+            "appId is the subscriber's"
+        );
+    }
+}

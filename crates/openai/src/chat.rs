@@ -1,0 +1,183 @@
+//! Chat completions: what is asked and what comes back.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+/// One question.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ChatRequest {
+    /// The model's name.
+    pub model: String,
+    /// Instructions first, data last: the same beginning is cached by OpenAI and billed lower.
+    pub messages: Vec<Message>,
+    /// How the answer's shape is asked for.
+    pub format: Format,
+    /// Left out when `None`: reasoning models refuse it.
+    pub temperature: Option<f64>,
+    /// Room for the answer; OpenAI reserves it against the token limit.
+    pub max_completion_tokens: u32,
+}
+
+/// A turn of the conversation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Message {
+    /// Who speaks.
+    pub role: Role,
+    /// What is said.
+    pub content: String,
+}
+
+/// Who speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Instructions.
+    System,
+    /// Data and questions.
+    User,
+    /// What the model said before.
+    Assistant,
+}
+
+/// How the answer's shape is asked for.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Format {
+    /// Structured outputs (gpt-4o-2024-08-06 and later): the answer follows the schema.
+    Schema {
+        /// 1–64 of `[A-Za-z0-9_-]`.
+        name: String,
+        /// Within OpenAI's strict subset.
+        schema: Value,
+    },
+    /// JSON mode: some JSON object. The word JSON must be in the messages, or OpenAI answers 400.
+    Json,
+}
+
+impl ChatRequest {
+    /// The request's body.
+    pub(crate) fn body(&self) -> Value {
+        let format = match &self.format {
+            Format::Schema { name, schema } => {
+                json!({"type": "json_schema", "json_schema": {"name": name, "strict": true, "schema": schema}})
+            }
+            Format::Json => json!({"type": "json_object"}),
+        };
+        let mut body = json!({
+            "model": self.model,
+            "messages": self.messages,
+            "response_format": format,
+            "max_completion_tokens": self.max_completion_tokens,
+            // CRM data is nobody's to keep.
+            "store": false,
+        });
+        if let Some(temperature) = self.temperature {
+            body["temperature"] = json!(temperature);
+        }
+        body
+    }
+}
+
+/// One answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Completion {
+    /// The dated snapshot that answered.
+    pub model: String,
+    /// Why it ended.
+    pub finish: Finish,
+    /// What it says; empty for a refusal.
+    pub content: String,
+    /// Why the model declined, if it did.
+    pub refusal: Option<String>,
+    /// Tokens paid for.
+    pub usage: Usage,
+    /// What OpenAI's support asks for.
+    pub request_id: Option<String>,
+    /// Of the try that answered.
+    pub latency: Duration,
+}
+
+/// Why an answer ended.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Finish {
+    /// It is whole.
+    Stop,
+    /// It was cut at the output limit: never read it as whole.
+    Length,
+    /// The content filter held it back.
+    ContentFilter,
+    /// The model called a function.
+    ToolCalls,
+    /// Something that compatible servers invented.
+    #[serde(other)]
+    Other,
+}
+
+/// Tokens of one answer.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Of the prompt, cached ones included.
+    pub prompt_tokens: i64,
+    /// The cached part of the prompt.
+    pub cached_tokens: i64,
+    /// Of the answer, reasoning included.
+    pub completion_tokens: i64,
+}
+
+/// The answer on the wire; lenient, because compatible servers leave things out.
+#[derive(Deserialize)]
+pub(crate) struct Wire {
+    #[serde(default)]
+    model: String,
+    choices: Vec<WireChoice>,
+    #[serde(default)]
+    usage: WireUsage,
+}
+
+#[derive(Deserialize)]
+struct WireChoice {
+    finish_reason: Option<Finish>,
+    message: WireMessage,
+}
+
+#[derive(Deserialize)]
+struct WireMessage {
+    content: Option<String>,
+    refusal: Option<String>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct WireUsage {
+    prompt_tokens: i64,
+    completion_tokens: i64,
+    prompt_tokens_details: Option<WireDetails>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct WireDetails {
+    cached_tokens: i64,
+}
+
+impl Wire {
+    /// The first choice (only one is asked for).
+    pub(crate) fn completion(self, request_id: Option<String>, latency: Duration) -> Result<Completion, &'static str> {
+        let choice = self.choices.into_iter().next().ok_or("no choices")?;
+        Ok(Completion {
+            model: self.model,
+            finish: choice.finish_reason.unwrap_or(Finish::Other),
+            content: choice.message.content.unwrap_or_default(),
+            refusal: choice.message.refusal,
+            usage: Usage {
+                prompt_tokens: self.usage.prompt_tokens,
+                cached_tokens: self.usage.prompt_tokens_details.unwrap_or_default().cached_tokens,
+                completion_tokens: self.usage.completion_tokens,
+            },
+            request_id,
+            latency,
+        })
+    }
+}

@@ -1,0 +1,150 @@
+//! One call: authenticated, timed out, retried, measured, classified.
+
+use std::time::{Duration, Instant};
+
+use reqwest::header::{HeaderMap, HeaderName, HeaderValue, InvalidHeaderValue};
+use retry::{
+    Failure, Policy,
+    http::{BodyError, read_at_most, retry_after},
+};
+use secrecy::{ExposeSecret, SecretString};
+use serde::Deserialize;
+
+use crate::{ApiError, ChatRequest, Completion, Error, chat::Wire};
+
+/// How OpenAI, or a gateway to it, is called.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// `https://api.openai.com/v1`, a gateway, or the sandbox.
+    pub base_url: String,
+    /// Appended to the base URL for a chat completion.
+    pub chat_path: String,
+    /// `authorization` (the key is sent as a bearer token) or another header (the key is sent as it is).
+    pub auth_header: String,
+    /// The key.
+    pub api_key: SecretString,
+    /// `OpenAI-Organization`, if set.
+    pub organization: Option<String>,
+    /// `OpenAI-Project`, if set.
+    pub project: Option<String>,
+    /// For one try, from connecting to the last byte. OpenAI may take minutes.
+    pub timeout: Duration,
+    /// Tries within the process.
+    pub retry: Policy,
+    /// A longer answer is refused.
+    pub max_response_bytes: usize,
+}
+
+/// Why a client cannot be made.
+#[derive(Debug, thiserror::Error)]
+pub enum SetupError {
+    /// A setting is no header.
+    #[error("openai.auth_header or openai.api_key cannot be sent as an HTTP header")]
+    Header,
+    /// TLS.
+    #[error(transparent)]
+    Http(#[from] reqwest::Error),
+}
+
+impl From<InvalidHeaderValue> for SetupError {
+    fn from(_: InvalidHeaderValue) -> Self {
+        Self::Header
+    }
+}
+
+/// A client of one OpenAI project. Cheap to clone; all clones share connections.
+#[derive(Debug, Clone)]
+pub struct Client {
+    http: reqwest::Client,
+    settings: Settings,
+}
+
+impl Client {
+    /// A client for `settings`.
+    pub fn new(settings: Settings) -> Result<Self, SetupError> {
+        let name: HeaderName = settings.auth_header.parse().map_err(|_| SetupError::Header)?;
+        let key = settings.api_key.expose_secret();
+        let value = if name == reqwest::header::AUTHORIZATION { format!("Bearer {key}") } else { key.to_owned() };
+        let mut value = HeaderValue::from_str(&value)?;
+        value.set_sensitive(true);
+        let mut headers = HeaderMap::from_iter([(name, value)]);
+        for (name, value) in [("openai-organization", &settings.organization), ("openai-project", &settings.project)] {
+            if let Some(value) = value {
+                headers.insert(HeaderName::from_static(name), HeaderValue::from_str(value)?);
+            }
+        }
+        let http = reqwest::Client::builder()
+            .timeout(settings.timeout)
+            .default_headers(headers)
+            .user_agent(concat!("leadline/", env!("CARGO_PKG_VERSION")))
+            .build()?;
+        Ok(Self { http, settings })
+    }
+
+    /// Asks until there is an answer or the policy is used up. OpenAI does not deduplicate: an answer that was not
+    /// stored is paid for again.
+    pub async fn complete(&self, request: &ChatRequest) -> Result<Completion, Error> {
+        let body = request.body();
+        retry::run(&self.settings.retry, || async {
+            let started = Instant::now();
+            let result = self.complete_once(&body).await;
+            let outcome = result.as_ref().map_or_else(Failure::reason, |_| "ok");
+            metrics::counter!("leadline_openai_calls_total", "model" => request.model.clone(), "outcome" => outcome)
+                .increment(1);
+            metrics::histogram!("leadline_openai_call_seconds", "model" => request.model.clone())
+                .record(started.elapsed().as_secs_f64());
+            result
+        })
+        .await
+    }
+
+    /// Whether the key is taken, without paying for an answer: asks for the model's description.
+    pub async fn check(&self, model: &str) -> Result<(), Error> {
+        let url = format!("{}/models/{model}", self.settings.base_url.trim_end_matches('/'));
+        let response = self.http.get(url).send().await.map_err(|error| self.transport_error(error))?;
+        if response.status().is_success() { Ok(()) } else { Err(self.api_error(response).await) }
+    }
+
+    async fn complete_once(&self, body: &serde_json::Value) -> Result<Completion, Error> {
+        let url = format!("{}{}", self.settings.base_url.trim_end_matches('/'), self.settings.chat_path);
+        let started = Instant::now();
+        let response = self.http.post(url).json(body).send().await.map_err(|error| self.transport_error(error))?;
+        if !response.status().is_success() {
+            return Err(self.api_error(response).await);
+        }
+        let request_id = text(response.headers(), "x-request-id");
+        let bytes = self.read(response).await?;
+        let wire: Wire = serde_json::from_slice(&bytes).map_err(|error| Error::Unreadable(error.to_string()))?;
+        wire.completion(request_id, started.elapsed()).map_err(|what| Error::Unreadable(what.to_owned()))
+    }
+
+    async fn api_error(&self, response: reqwest::Response) -> Error {
+        #[derive(Deserialize)]
+        struct Body {
+            error: ApiError,
+        }
+        let status = response.status().as_u16();
+        let retry_after = retry_after(response.headers());
+        let should_retry = text(response.headers(), "x-should-retry").and_then(|text| text.parse().ok());
+        let request_id = text(response.headers(), "x-request-id");
+        // Gateways answer with bodies of their own, or with none; the status says enough then.
+        let body = self.read(response).await.unwrap_or_default();
+        let error = serde_json::from_slice::<Body>(&body).map_or_else(|_| ApiError::default(), |body| body.error);
+        Error::Api(Box::new(ApiError { http_status: status, retry_after, should_retry, request_id, ..error }))
+    }
+
+    async fn read(&self, response: reqwest::Response) -> Result<Vec<u8>, Error> {
+        read_at_most(response, self.settings.max_response_bytes).await.map_err(|error| match error {
+            BodyError::Transport(error) => self.transport_error(error),
+            BodyError::TooLong(_) => Error::Unreadable(error.to_string()),
+        })
+    }
+
+    fn transport_error(&self, error: reqwest::Error) -> Error {
+        if error.is_timeout() { Error::TimedOut(self.settings.timeout) } else { Error::Connection(error.without_url()) }
+    }
+}
+
+fn text(headers: &HeaderMap, name: &str) -> Option<String> {
+    headers.get(name)?.to_str().ok().map(ToOwned::to_owned)
+}

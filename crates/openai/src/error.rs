@@ -1,0 +1,124 @@
+//! What can go wrong with a question, and what to do about it: the one place where OpenAI's errors are classified.
+
+use std::{fmt, time::Duration};
+
+use retry::{Failure, Remedy};
+use serde::Deserialize;
+
+/// A question without an answer.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// No answer within the time-out. It may have cost money; it has no other effect.
+    #[error("OpenAI did not answer within {0:?}")]
+    TimedOut(Duration),
+    /// The connection failed or broke.
+    #[error("no connection to OpenAI: {0}")]
+    Connection(reqwest::Error),
+    /// An answer other than 2xx.
+    #[error(transparent)]
+    Api(Box<ApiError>),
+    /// An answer that does not have the documented form.
+    #[error("OpenAI's answer cannot be read: {0}")]
+    Unreadable(String),
+}
+
+/// OpenAI's error answer.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct ApiError {
+    /// The HTTP status.
+    #[serde(skip)]
+    pub http_status: u16,
+    /// `retry-after-ms` or `retry-after`.
+    #[serde(skip)]
+    pub retry_after: Option<Duration>,
+    /// `x-should-retry`, which is to be obeyed.
+    #[serde(skip)]
+    pub should_retry: Option<bool>,
+    /// What OpenAI's support asks for.
+    #[serde(skip)]
+    pub request_id: Option<String>,
+    /// What OpenAI says. May quote the request, so it is not part of the text of this error.
+    pub message: String,
+    /// `invalid_request_error`, …
+    #[serde(rename = "type")]
+    pub kind: Option<String>,
+    /// The parameter at fault.
+    pub param: Option<String>,
+    /// `context_length_exceeded`, `insufficient_quota`, …
+    pub code: Option<String>,
+}
+
+impl fmt::Display for ApiError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "OpenAI answered {}", self.http_status)?;
+        let parts =
+            [("", &self.kind), ("code ", &self.code), ("parameter ", &self.param), ("request id ", &self.request_id)];
+        for (label, value) in parts.into_iter().filter_map(|(label, value)| Some((label, value.as_ref()?))) {
+            write!(f, ", {label}{value}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for ApiError {}
+
+/// An empty purse is not filled within seconds.
+const QUOTA_WAIT: Duration = Duration::from_secs(600);
+
+impl Failure for Error {
+    fn remedy(&self) -> Remedy {
+        match self {
+            Self::TimedOut(_) | Self::Connection(_) | Self::Unreadable(_) => Remedy::Now { after: None },
+            Self::Api(error) => error.remedy(),
+        }
+    }
+
+    fn reason(&self) -> &'static str {
+        match self {
+            Self::TimedOut(_) => "openai_timeout",
+            Self::Connection(_) => "openai_unreachable",
+            Self::Unreadable(_) => "openai_unreadable",
+            Self::Api(error) => error.reason(),
+        }
+    }
+}
+
+impl ApiError {
+    fn has_code(&self, codes: &[&str]) -> bool {
+        let is_one = |value: &Option<String>| value.as_deref().is_some_and(|value| codes.contains(&value));
+        is_one(&self.code) || is_one(&self.kind)
+    }
+
+    /// 429 with one of these codes is not about speed: waiting does not help, paying does.
+    fn is_out_of_money(&self) -> bool {
+        self.has_code(&["insufficient_quota", "billing_hard_limit_reached"])
+    }
+
+    fn remedy(&self) -> Remedy {
+        let transient = matches!(self.http_status, 408 | 409 | 429 | 500..=599);
+        match self.should_retry {
+            _ if self.is_out_of_money() => Remedy::Later { after: Some(QUOTA_WAIT) },
+            // The key is dead: every call would fail the same way. Waiting rooms give a person time.
+            _ if self.http_status == 401 => Remedy::Later { after: self.retry_after },
+            Some(true) => Remedy::Now { after: self.retry_after },
+            Some(false) if transient => Remedy::Later { after: self.retry_after },
+            None if transient => Remedy::Now { after: self.retry_after },
+            _ => Remedy::Park,
+        }
+    }
+
+    fn reason(&self) -> &'static str {
+        match self.http_status {
+            _ if self.is_out_of_money() => "insufficient_quota",
+            _ if self.has_code(&["context_length_exceeded"]) => "context_too_long",
+            400 => "openai_invalid_request",
+            401 => "openai_unauthorized",
+            403 => "openai_forbidden",
+            404 => "model_not_found",
+            429 => "openai_rate_limited",
+            408 | 409 | 500..=599 => "openai_unavailable",
+            _ => "openai_refused",
+        }
+    }
+}
