@@ -1,1 +1,100 @@
-//! x
+//! Postgres: every SQL statement of Leadline lives here, one module per question that the services ask.
+//!
+//! [`Ledger::claim`] is the idempotency check, [`Ledger::settle`] commits what an inference decided, [`writes`] keeps
+//! writers out of each other's way and remembers what was there before. Every function takes and returns batches.
+
+mod audit;
+mod claim;
+mod error;
+mod settle;
+mod writes;
+
+use std::time::Duration;
+
+use sqlx::{
+    PgPool,
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
+
+pub use audit::{EventStory, HistoryEntry, InferenceEntry, WriteEntry};
+pub use claim::{Claim, ClaimRequest, Claimed, Duplicate};
+pub use error::LedgerError;
+pub use settle::Settlement;
+pub use writes::{CommandState, Finished, Newest, Taken, WrittenProperty};
+
+/// The migrations, compiled in.
+static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("../../migrations");
+
+/// How the ledger is reached.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// `postgres://user:password@host:port/database`.
+    pub url: secrecy::SecretString,
+    /// Shown in `pg_stat_activity`.
+    pub application_name: String,
+    /// Connections of this process at most.
+    pub max_connections: u32,
+    /// How long a statement waits for a connection.
+    pub acquire_timeout: Duration,
+    /// How long a statement may run, by the server's clock.
+    pub statement_timeout: Duration,
+}
+
+/// The Postgres side of Leadline. Cheap to clone; clones share connections.
+#[derive(Debug, Clone)]
+pub struct Ledger {
+    pool: PgPool,
+}
+
+/// Who holds a claim or a lease: unique per process, so that a restarted worker is somebody else.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Worker(pub String);
+
+impl Ledger {
+    /// A ledger that connects when it is first asked: Postgres may be away when a service starts.
+    pub fn connect(settings: &Settings) -> Result<Self, LedgerError> {
+        use secrecy::ExposeSecret;
+        let timeout = settings.statement_timeout.as_millis().to_string();
+        let options: PgConnectOptions = settings.url.expose_secret().parse()?;
+        let options = options
+            .application_name(&settings.application_name)
+            .options([("statement_timeout", timeout.as_str()), ("timezone", "UTC")]);
+        let pool = PgPoolOptions::new()
+            .max_connections(settings.max_connections)
+            .acquire_timeout(settings.acquire_timeout)
+            .connect_lazy_with(options);
+        Ok(Self { pool })
+    }
+
+    /// Brings the schema up to date. Safe to call from many processes at once: sqlx takes a lock.
+    pub async fn migrate(&self) -> Result<(), LedgerError> {
+        MIGRATIONS.run(&self.pool).await.map_err(LedgerError::Migration)
+    }
+
+    /// Whether the ledger answers and its schema is the one that this binary was built for.
+    pub async fn check(&self) -> Result<(), LedgerError> {
+        let expected: Vec<i64> = MIGRATIONS.iter().map(|migration| migration.version).collect();
+        let exists = sqlx::query_scalar!(r#"select to_regclass('_sqlx_migrations') is not null as "exists!""#)
+            .fetch_one(&self.pool)
+            .await?;
+        let applied = if exists {
+            sqlx::query_scalar::<_, i64>("select version from _sqlx_migrations where success order by version")
+                .fetch_all(&self.pool)
+                .await?
+        } else {
+            Vec::new()
+        };
+        if applied == expected { Ok(()) } else { Err(LedgerError::Schema { expected, applied }) }
+    }
+
+    /// Whether the ledger answers.
+    pub async fn ping(&self) -> Result<(), LedgerError> {
+        sqlx::query_scalar!(r#"select 1 as "one!""#).fetch_one(&self.pool).await?;
+        Ok(())
+    }
+}
+
+/// Milliseconds for an interval parameter.
+fn milliseconds(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1_000.0
+}

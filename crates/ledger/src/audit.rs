@@ -1,0 +1,148 @@
+//! "What became of this event?" — the operator's question.
+
+use domain::EventId;
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use crate::{Ledger, LedgerError};
+
+/// Everything the ledger knows about one event.
+#[derive(Debug, Clone)]
+pub struct EventStory {
+    /// Its id.
+    pub id: EventId,
+    /// Its key.
+    pub key: String,
+    /// What happened, for example `contact.propertyChange`.
+    pub subscription_type: String,
+    /// When, by HubSpot's clock.
+    pub occurred_at: OffsetDateTime,
+    /// Where it stands.
+    pub state: String,
+    /// Why.
+    pub reason: Option<String>,
+    /// Why, in words.
+    pub detail: Option<String>,
+    /// The trace to look for in the tracing backend.
+    pub trace_id: Option<String>,
+    /// Every step, oldest first.
+    pub history: Vec<HistoryEntry>,
+    /// Every question that was asked for it.
+    pub inferences: Vec<InferenceEntry>,
+    /// Every property that was written for it.
+    pub writes: Vec<WriteEntry>,
+}
+
+/// One step of an event.
+#[derive(Debug, Clone)]
+pub struct HistoryEntry {
+    /// When.
+    pub at: OffsetDateTime,
+    /// From where; `None` for the first.
+    pub from_state: Option<String>,
+    /// To where.
+    pub state: String,
+    /// Under which claim.
+    pub attempt: i32,
+    /// Whose.
+    pub worker: String,
+    /// Why.
+    pub reason: Option<String>,
+}
+
+/// One question that was asked for an event.
+#[derive(Debug, Clone)]
+pub struct InferenceEntry {
+    /// When the answer was stored.
+    pub created_at: OffsetDateTime,
+    /// The playbook.
+    pub playbook: String,
+    /// Its version.
+    pub playbook_version: String,
+    /// The snapshot that answered.
+    pub model: String,
+    /// What the answer was worth.
+    pub outcome: String,
+    /// Tokens of the prompt.
+    pub prompt_tokens: i64,
+    /// Tokens of the answer.
+    pub completion_tokens: i64,
+    /// 10⁻⁶ $.
+    pub cost_micro_dollars: Option<i64>,
+    /// How long the answer took.
+    pub latency_ms: i64,
+    /// The messages as sent.
+    pub prompt: serde_json::Value,
+    /// The answer as received.
+    pub answer: String,
+}
+
+/// One property that was written for an event.
+#[derive(Debug, Clone)]
+pub struct WriteEntry {
+    /// When.
+    pub written_at: OffsetDateTime,
+    /// Its name.
+    pub property: String,
+    /// What it held before.
+    pub before: Option<String>,
+    /// What it holds since.
+    pub after: String,
+}
+
+impl Ledger {
+    /// The story of an event by its key or id; `None` when the ledger does not know it.
+    pub async fn event_story(&self, key_or_id: &str) -> Result<Option<EventStory>, LedgerError> {
+        let id = Uuid::parse_str(key_or_id).ok();
+        let Some(event) = sqlx::query!(
+            r#"select id, event_key, subscription_type, occurred_at, state::text as "state!", reason, detail, trace_id
+               from event where event_key = $1 or id = $2"#,
+            key_or_id,
+            id
+        )
+        .fetch_optional(&self.pool)
+        .await?
+        else {
+            return Ok(None);
+        };
+        let history = sqlx::query_as!(
+            HistoryEntry,
+            r#"select at, from_state::text, state::text as "state!", attempt, worker, reason
+               from event_history where event_id = $1 order by id"#,
+            event.id
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        let inferences = sqlx::query_as!(
+            InferenceEntry,
+            "select created_at, playbook, playbook_version, model, outcome, prompt_tokens, completion_tokens,
+                    cost_micro_dollars, latency_ms, prompt, answer
+             from inference where event_id = $1 order by created_at",
+            event.id
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        let writes = sqlx::query_as!(
+            WriteEntry,
+            "select w.written_at, w.property, w.before, w.after
+             from write w join write_command c on c.id = w.write_command_id
+             where c.event_id = $1 order by w.written_at, w.property",
+            event.id
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        Ok(Some(EventStory {
+            id: EventId(event.id),
+            key: event.event_key,
+            subscription_type: event.subscription_type,
+            occurred_at: event.occurred_at,
+            state: event.state,
+            reason: event.reason,
+            detail: event.detail,
+            trace_id: event.trace_id,
+            history,
+            inferences,
+            writes,
+        }))
+    }
+}

@@ -1,0 +1,200 @@
+//! "May I work on this event?" — the idempotency check.
+
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
+
+use domain::{Event, EventId, EventState, WriteCommand};
+use uuid::Uuid;
+
+use crate::{Ledger, LedgerError, Worker, milliseconds, writes};
+
+/// A wish to work on an event.
+#[derive(Debug, Clone, Copy)]
+pub struct ClaimRequest<'a> {
+    /// The event.
+    pub event: &'a Event,
+    /// The trace it came with.
+    pub trace_id: Option<&'a str>,
+}
+
+/// The ledger's answer.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Claim {
+    /// Work on it.
+    Mine(Claimed),
+    /// Do not.
+    Not(Duplicate),
+}
+
+/// Why an event is not to be worked on.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Duplicate {
+    /// It has ended, in this state.
+    Done(EventState),
+    /// It is decided, but its write commands may not have been published: publish them (again).
+    Decided(Vec<WriteCommand>),
+    /// Another worker has it, or this batch asked for it twice. Come back later.
+    Held,
+}
+
+/// A right with an end: until the lease expires, nobody else works on the event.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Claimed {
+    /// The event's id.
+    pub event_id: EventId,
+    /// The claim's number: what is decided under it is refused once somebody else has taken over.
+    pub attempt: i32,
+    /// Playbooks that answered under an earlier claim; they are not asked (and paid) again.
+    pub answered: HashSet<String>,
+    /// Their write commands.
+    pub commands: Vec<WriteCommand>,
+    /// Playbooks that have answered a newer event of the same record: what this one asks them is pointless.
+    pub answered_newer: HashSet<String>,
+}
+
+impl Ledger {
+    /// Claims events for `worker`, each until `lease` is over. Answers in the order of `requests`.
+    ///
+    /// A new event is inserted; one that waits, or whose worker's lease expired, is taken over.
+    pub async fn claim(
+        &self,
+        requests: &[ClaimRequest<'_>],
+        worker: &Worker,
+        lease: Duration,
+    ) -> Result<Vec<Claim>, LedgerError> {
+        // Once per key, and in the order of keys: two batches that overlap must not wait for each other.
+        let mut unique: Vec<_> = requests.to_vec();
+        unique.sort_by(|a, b| a.event.key.cmp(&b.event.key));
+        unique.dedup_by(|a, b| a.event.key == b.event.key);
+        let mut mine = self.take(&unique, worker, lease).await?;
+        let others: Vec<_> = unique.iter().map(|request| request.event.key.as_str()).collect();
+        let mut known = if mine.len() == others.len() {
+            HashMap::new()
+        } else {
+            self.duplicates(others.into_iter().filter(|key| !mine.contains_key(*key)).collect()).await?
+        };
+        let claim = |request: &ClaimRequest<'_>| {
+            let key = request.event.key.as_str();
+            match mine.remove(key) {
+                Some(claimed) => Claim::Mine(claimed),
+                None => Claim::Not(known.remove(key).unwrap_or(Duplicate::Held)),
+            }
+        };
+        Ok(requests.iter().map(claim).collect())
+    }
+
+    async fn take(
+        &self,
+        requests: &[ClaimRequest<'_>],
+        worker: &Worker,
+        lease: Duration,
+    ) -> Result<HashMap<String, Claimed>, LedgerError> {
+        let events = || requests.iter().map(|request| request.event);
+        let ids: Vec<Uuid> = requests.iter().map(|_| EventId::new().0).collect();
+        let keys: Vec<_> = events().map(|event| event.key.to_string()).collect();
+        let portals: Vec<_> = events().map(|event| event.portal_id.0).collect();
+        let types: Vec<_> = events().map(Event::subscription_type).collect();
+        let object_types: Vec<_> = events().map(|event| event.subject.object_type().type_id().to_owned()).collect();
+        let object_ids: Vec<_> = events().map(|event| event.record().map(|record| record.object_id.0)).collect();
+        let properties: Vec<_> = events().map(|event| event.property_name.clone()).collect();
+        let occurred: Vec<_> = events().map(|event| event.occurred_at).collect();
+        let payloads: Vec<_> = events().map(|event| event.payload.clone()).collect();
+        let traces: Vec<_> = requests.iter().map(|request| request.trace_id.map(ToOwned::to_owned)).collect();
+        let rows = sqlx::query!(
+            r#"
+            with claimed as (
+                insert into event as e (id, event_key, portal_id, subscription_type, object_type, object_id,
+                                        property_name, occurred_at, payload, trace_id,
+                                        state, worker, lease_expires_at)
+                select input.*, 'claimed'::event_state, $11::text, now() + $12::float8 * interval '1 millisecond'
+                from unnest($1::uuid[], $2::text[], $3::bigint[], $4::text[], $5::text[], $6::bigint[], $7::text[],
+                            $8::timestamptz[], $9::jsonb[], $10::text[]) as input
+                on conflict (event_key) do update
+                set state = 'claimed', attempt = e.attempt + 1, worker = excluded.worker,
+                    lease_expires_at = excluded.lease_expires_at, reason = null, detail = null
+                where e.state = 'waiting' or (e.state = 'claimed' and e.lease_expires_at < now())
+                returning e.id, e.event_key, e.attempt, e.portal_id, e.object_type, e.object_id, e.occurred_at
+            )
+            select c.id, c.event_key, c.attempt,
+                   array(select i.playbook from inference i
+                         where i.event_id = c.id and i.outcome = 'valid') as "answered!",
+                   array(select distinct i.playbook
+                         from event newer join inference i on i.event_id = newer.id and i.outcome = 'valid'
+                         where newer.portal_id = c.portal_id and newer.object_type = c.object_type
+                           and newer.object_id = c.object_id
+                           and (newer.occurred_at, newer.event_key) > (c.occurred_at, c.event_key)) as "newer!"
+            from claimed c
+            "#,
+            &ids,
+            &keys,
+            &portals,
+            &types,
+            &object_types,
+            &object_ids as &[Option<i64>],
+            &properties as &[Option<String>],
+            &occurred,
+            &payloads,
+            &traces as &[Option<String>],
+            worker.0,
+            milliseconds(lease),
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        let reclaimed: Vec<_> = rows.iter().filter(|row| row.attempt > 1).map(|row| row.id).collect();
+        let mut commands = if reclaimed.is_empty() { HashMap::new() } else { self.commands_of(&reclaimed).await? };
+        let claimed = rows.into_iter().map(|row| {
+            let claimed = Claimed {
+                event_id: EventId(row.id),
+                attempt: row.attempt,
+                answered: row.answered.into_iter().collect(),
+                commands: commands.remove(&row.id).unwrap_or_default(),
+                answered_newer: row.newer.into_iter().collect(),
+            };
+            (row.event_key, claimed)
+        });
+        Ok(claimed.collect())
+    }
+
+    async fn duplicates(&self, keys: Vec<&str>) -> Result<HashMap<String, Duplicate>, LedgerError> {
+        let keys: Vec<_> = keys.into_iter().map(ToOwned::to_owned).collect();
+        let rows = sqlx::query!(
+            r#"select id, event_key, state::text as "state!" from event where event_key = any($1::text[])"#,
+            &keys
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        let decided: Vec<_> = rows.iter().filter(|row| row.state == "decided").map(|row| row.id).collect();
+        let mut commands = if decided.is_empty() { HashMap::new() } else { self.commands_of(&decided).await? };
+        let mut duplicates = HashMap::new();
+        for row in rows {
+            let state = EventState::parse(&row.state)
+                .ok_or_else(|| LedgerError::Unreadable(format!("event state `{}`", row.state)))?;
+            let duplicate = match state {
+                EventState::Claimed | EventState::Waiting => Duplicate::Held,
+                EventState::Decided => Duplicate::Decided(commands.remove(&row.id).unwrap_or_default()),
+                done => Duplicate::Done(done),
+            };
+            duplicates.insert(row.event_key, duplicate);
+        }
+        Ok(duplicates)
+    }
+
+    /// The unfinished write commands of events.
+    async fn commands_of(&self, events: &[Uuid]) -> Result<HashMap<Uuid, Vec<WriteCommand>>, LedgerError> {
+        let rows = sqlx::query_as!(
+            writes::CommandRow,
+            "select id, event_id, inference_id, event_key, occurred_at, portal_id, object_type, object_id, properties
+             from write_command where event_id = any($1::uuid[]) and finished_at is null",
+            events
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        let mut commands: HashMap<Uuid, Vec<WriteCommand>> = HashMap::new();
+        for row in rows {
+            commands.entry(row.event_id).or_default().push(row.try_into()?);
+        }
+        Ok(commands)
+    }
+}

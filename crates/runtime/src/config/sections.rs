@@ -1,0 +1,252 @@
+//! The sections. Every field has a default, named and explained in `deploy/leadline.toml`.
+#![allow(missing_docs, reason = "deploy/leadline.toml documents every setting, and a test holds the two together")]
+
+use std::path::PathBuf;
+
+use secrecy::SecretString;
+use serde::Deserialize;
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Broker {
+    pub url: SecretString,
+    pub connect_timeout_seconds: u64,
+    pub reconnect_cap_seconds: u64,
+    pub confirm_timeout_ms: u64,
+    pub delivery_limit: u32,
+    pub max_queue_length: u32,
+    pub retry_delays_seconds: Vec<u64>,
+    pub max_attempts: u32,
+    pub drain_seconds: u64,
+}
+
+impl Default for Broker {
+    fn default() -> Self {
+        Self {
+            url: "amqp://guest:guest@127.0.0.1:5672/%2f".into(),
+            connect_timeout_seconds: 10,
+            reconnect_cap_seconds: 5,
+            confirm_timeout_ms: 3_000,
+            delivery_limit: 20,
+            max_queue_length: 10_000_000,
+            retry_delays_seconds: vec![10, 60, 600, 3_600],
+            max_attempts: 10,
+            drain_seconds: 25,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Ledger {
+    pub url: SecretString,
+    pub max_connections: u32,
+    pub acquire_timeout_ms: u64,
+    pub statement_timeout_ms: u64,
+    pub lease_seconds: u64,
+    pub gather_ms: u64,
+    pub gather_max: usize,
+}
+
+impl Default for Ledger {
+    fn default() -> Self {
+        Self {
+            url: "postgres://leadline:leadline@127.0.0.1:5432/leadline".into(),
+            max_connections: 8,
+            acquire_timeout_ms: 5_000,
+            statement_timeout_ms: 10_000,
+            lease_seconds: 600,
+            gather_ms: 5,
+            gather_max: 200,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct HubSpot {
+    pub base_url: String,
+    pub api_version: String,
+    pub token: Option<SecretString>,
+    pub client_secret: Option<SecretString>,
+    pub client_secret_previous: Option<SecretString>,
+    pub app_id: Option<i64>,
+    pub portal_id: Option<i64>,
+    pub signature_versions: Vec<SignatureVersion>,
+    pub timeout_seconds: u64,
+    pub attempts: usize,
+    pub backoff_ms: u64,
+    pub backoff_cap_ms: u64,
+    pub max_response_bytes: usize,
+}
+
+impl Default for HubSpot {
+    fn default() -> Self {
+        Self {
+            base_url: "https://api.hubapi.com".to_owned(),
+            api_version: "v3".to_owned(),
+            token: None,
+            client_secret: None,
+            client_secret_previous: None,
+            app_id: None,
+            portal_id: None,
+            signature_versions: vec![SignatureVersion::V3],
+            timeout_seconds: 15,
+            attempts: 4,
+            backoff_ms: 300,
+            backoff_cap_ms: 10_000,
+            max_response_bytes: 33_554_432,
+        }
+    }
+}
+
+/// A version of HubSpot's webhook signature.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SignatureVersion {
+    /// SHA-256 over secret and body; no time window.
+    V1,
+    /// SHA-256 over secret, method, URL and body; no time window.
+    V2,
+    /// HMAC-SHA256 with a timestamp; always accepted.
+    V3,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct OpenAi {
+    pub base_url: String,
+    pub chat_path: String,
+    pub auth_header: String,
+    pub api_key: Option<SecretString>,
+    pub organization: Option<String>,
+    pub project: Option<String>,
+    pub model: String,
+    pub timeout_seconds: u64,
+    pub attempts: usize,
+    pub backoff_ms: u64,
+    pub backoff_cap_ms: u64,
+    pub max_response_bytes: usize,
+    pub models: Vec<ModelFacts>,
+}
+
+impl Default for OpenAi {
+    fn default() -> Self {
+        Self {
+            base_url: "https://api.openai.com/v1".to_owned(),
+            chat_path: "/chat/completions".to_owned(),
+            auth_header: "authorization".to_owned(),
+            api_key: None,
+            organization: None,
+            project: None,
+            model: "gpt-4o".to_owned(),
+            timeout_seconds: 60,
+            attempts: 3,
+            backoff_ms: 500,
+            backoff_cap_ms: 20_000,
+            max_response_bytes: 4_194_304,
+            models: Vec::new(),
+        }
+    }
+}
+
+/// Facts about a model that is not known, or whose price changed.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelFacts {
+    pub name: String,
+    pub window: usize,
+    pub max_output: u32,
+    pub input_micro_dollars: i64,
+    pub cached_input_micro_dollars: i64,
+    pub output_micro_dollars: i64,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Receiver {
+    pub listen: String,
+    pub public_url: Option<String>,
+    pub max_body_bytes: usize,
+    pub read_timeout_ms: u64,
+    pub max_in_flight: usize,
+    pub retry_after_seconds: u64,
+}
+
+impl Default for Receiver {
+    fn default() -> Self {
+        Self {
+            listen: "0.0.0.0:8080".to_owned(),
+            public_url: None,
+            max_body_bytes: 1_048_576,
+            read_timeout_ms: 1_500,
+            max_in_flight: 256,
+            retry_after_seconds: 10,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Inference {
+    pub playbooks: PathBuf,
+    pub concurrency: usize,
+}
+
+impl Default for Inference {
+    fn default() -> Self {
+        Self { playbooks: PathBuf::from("deploy/playbooks"), concurrency: 200 }
+    }
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Writer {
+    pub concurrency: usize,
+    pub gather_ms: u64,
+    pub batch: usize,
+    pub parallel_batches: usize,
+}
+
+impl Default for Writer {
+    fn default() -> Self {
+        Self { concurrency: 400, gather_ms: 20, batch: 100, parallel_batches: 4 }
+    }
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Admin {
+    pub listen: String,
+    pub check_timeout_ms: u64,
+}
+
+impl Default for Admin {
+    fn default() -> Self {
+        Self { listen: "127.0.0.1:9090".to_owned(), check_timeout_ms: 2_000 }
+    }
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Telemetry {
+    pub log_level: String,
+    pub log_format: LogFormat,
+    pub otlp_endpoint: Option<String>,
+}
+
+impl Default for Telemetry {
+    fn default() -> Self {
+        Self { log_level: "info".to_owned(), log_format: LogFormat::Json, otlp_endpoint: None }
+    }
+}
+
+/// The form of log lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// One JSON object a line, for machines.
+    Json,
+    /// For people.
+    Human,
+}

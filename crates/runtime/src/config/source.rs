@@ -1,0 +1,110 @@
+//! Where settings come from.
+
+use std::{collections::HashMap, path::Path};
+
+use config::{Config, Environment, File, FileFormat, Map, Value, ValueKind};
+
+use super::{Finding, Settings};
+
+const PREFIX: &str = "LEADLINE__";
+const FILE_SUFFIX: &str = "_FILE";
+
+/// Reads settings, or says everything that is unknown or of a wrong type.
+pub(super) fn read(file: Option<&Path>, environment: Vec<(String, String)>) -> Result<Settings, Vec<Finding>> {
+    let mut findings = Vec::new();
+    let variables = with_files(environment, &mut findings);
+    // `config` says only "the environment" of a value; people look for the variable.
+    let names: HashMap<String, String> =
+        variables.keys().map(|name| (name[PREFIX.len()..].replace("__", ".").to_lowercase(), name.clone())).collect();
+    let mut builder = Config::builder();
+    if let Some(path) = file {
+        match std::fs::read_to_string(path) {
+            Ok(text) => builder = builder.add_source(File::from_str(&text, FileFormat::Toml)),
+            Err(error) => findings.push(finding("settings file", format!("cannot read {}: {error}", path.display()))),
+        }
+    }
+    let source = Environment::with_prefix("LEADLINE")
+        .prefix_separator("__")
+        .separator("__")
+        .try_parsing(true)
+        .list_separator(",")
+        .with_list_parse_key("broker.retry_delays_seconds")
+        .with_list_parse_key("hubspot.signature_versions")
+        .source(Some(variables));
+    let merged = match builder.add_source(source).build() {
+        Ok(merged) => merged,
+        Err(error) => {
+            let place = file.map_or_else(|| "environment".to_owned(), |path| path.display().to_string());
+            findings.push(finding(&place, error.to_string()));
+            return Err(findings);
+        }
+    };
+    let root: Map<String, Value> = merged.cache.clone().into_table().unwrap_or_default();
+    let mut leaves = Vec::new();
+    flatten("", root, &mut leaves);
+    // serde stops at the first thing that is wrong. Each value on its own, over the defaults, shows them all.
+    for (key, value) in leaves {
+        let origin = names.get(&key).cloned().or_else(|| file.map(|path| path.display().to_string()));
+        if let Err(error) = alone(&key, value) {
+            let message = if error.contains("unknown field") { "unknown setting".to_owned() } else { error };
+            findings.push(Finding { key, origin, message });
+        }
+    }
+    if !findings.is_empty() {
+        return Err(findings);
+    }
+    merged.try_deserialize().map_err(|error| vec![finding("settings", error.to_string())])
+}
+
+fn finding(key: &str, message: String) -> Finding {
+    Finding { key: key.to_owned(), origin: None, message }
+}
+
+/// Our variables, with `…_FILE` replaced by what the file holds.
+fn with_files(environment: Vec<(String, String)>, findings: &mut Vec<Finding>) -> Map<String, String> {
+    let (files, mut variables): (Vec<_>, Map<String, String>) = {
+        let ours = environment.into_iter().filter(|(name, _)| name.starts_with(PREFIX));
+        let (files, plain): (Vec<_>, Vec<_>) = ours.partition(|(name, _)| name.ends_with(FILE_SUFFIX));
+        (files, plain.into_iter().collect())
+    };
+    for (name, path) in files {
+        let key = name[PREFIX.len()..].replace("__", ".").to_lowercase();
+        let target = name.trim_end_matches(FILE_SUFFIX).to_owned();
+        if variables.contains_key(&target) {
+            findings.push(finding(&key, format!("given twice, as {target} and as {name}")));
+            continue;
+        }
+        match std::fs::read_to_string(&path) {
+            Ok(text) => drop(variables.insert(target, text.trim_end().to_owned())),
+            Err(error) => findings.push(finding(&key, format!("cannot read {path}: {error}"))),
+        }
+    }
+    variables
+}
+
+fn flatten(prefix: &str, table: Map<String, Value>, leaves: &mut Vec<(String, Value)>) {
+    for (name, value) in table {
+        let key = if prefix.is_empty() { name } else { format!("{prefix}.{name}") };
+        match value.kind {
+            ValueKind::Table(inner) => flatten(&key, inner, leaves),
+            _ => leaves.push((key, value)),
+        }
+    }
+}
+
+/// Whether this one value fits; the error's text without the value, which may be a secret.
+fn alone(key: &str, value: Value) -> Result<(), String> {
+    let build = |value: Value| {
+        let config = Config::builder().set_override(key, value)?.build()?;
+        config.try_deserialize::<Settings>()
+    };
+    match build(value) {
+        Ok(_) => Ok(()),
+        Err(config::ConfigError::Type { expected, .. }) => Err(format!("expected {expected}")),
+        Err(config::ConfigError::At { error, .. }) => match *error {
+            config::ConfigError::Type { expected, .. } => Err(format!("expected {expected}")),
+            other => Err(other.to_string()),
+        },
+        Err(other) => Err(other.to_string()),
+    }
+}

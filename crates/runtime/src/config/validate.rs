@@ -1,0 +1,160 @@
+//! What must hold between settings before anything starts.
+
+use secrecy::{ExposeSecret, SecretString};
+
+use super::{Finding, Reader, Settings};
+
+/// HubSpot's own bound on a batch call.
+const HUBSPOT_BATCH: usize = 100;
+
+struct Check(Vec<Finding>);
+
+impl Check {
+    fn that(&mut self, holds: bool, key: &str, message: impl Into<String>) {
+        if !holds {
+            self.0.push(Finding { key: key.to_owned(), origin: None, message: message.into() });
+        }
+    }
+
+    fn set<T>(&mut self, value: Option<&T>, key: &str) {
+        let variable = format!("LEADLINE__{}", key.replace('.', "__").to_uppercase());
+        self.that(value.is_some(), key, format!("is not set; give it here or as {variable}"));
+    }
+
+    fn secret(&mut self, value: Option<&SecretString>, key: &str) {
+        self.set(value, key);
+        self.that(value.is_none_or(|secret| !secret.expose_secret().is_empty()), key, "is empty");
+    }
+
+    fn url(&mut self, value: &str, schemes: &[&str], key: &str) {
+        let known = schemes.iter().any(|scheme| value.starts_with(&format!("{scheme}://")));
+        self.that(known, key, format!("must begin with {}", schemes.join(":// or ") + "://"));
+    }
+
+    fn address(&mut self, value: &str, key: &str) {
+        self.that(value.parse::<std::net::SocketAddr>().is_ok(), key, "must be ADDRESS:PORT, for example 0.0.0.0:8080");
+    }
+
+    fn within(&mut self, value: u64, range: std::ops::RangeInclusive<u64>, key: &str) {
+        let message = format!("{value} is not within {}–{}", range.start(), range.end());
+        self.that(range.contains(&value), key, message);
+    }
+}
+
+/// Everything that is wrong for `reader`.
+pub(super) fn findings(settings: &Settings, reader: Reader) -> Vec<Finding> {
+    use Reader::{Everything, Inference, LedgerOnly, Receiver, Writer};
+    let mut check = Check(Vec::new());
+    if reader != LedgerOnly {
+        broker(settings, &mut check);
+        check.address(&settings.admin.listen, "admin.listen");
+        check.within(settings.admin.check_timeout_ms, 1..=60_000, "admin.check_timeout_ms");
+    }
+    if reader != Receiver {
+        ledger(settings, &mut check);
+    }
+    if matches!(reader, Receiver | Everything) {
+        receiver(settings, &mut check);
+    }
+    if matches!(reader, Inference | Writer | Everything) {
+        hubspot(settings, &mut check);
+    }
+    if matches!(reader, Inference | Everything) {
+        inference(settings, &mut check);
+    }
+    if matches!(reader, Writer | Everything) {
+        let writer = &settings.writer;
+        check.that((1..=HUBSPOT_BATCH).contains(&writer.batch), "writer.batch", "must be 1–100, HubSpot's limit");
+        check.within(writer.concurrency as u64, 1..=65_535, "writer.concurrency");
+        check.within(writer.parallel_batches as u64, 1..=1_000, "writer.parallel_batches");
+        check.within(writer.gather_ms, 0..=10_000, "writer.gather_ms");
+    }
+    check.0
+}
+
+fn broker(settings: &Settings, check: &mut Check) {
+    let broker = &settings.broker;
+    check.url(broker.url.expose_secret(), &["amqp", "amqps"], "broker.url");
+    check.within(broker.connect_timeout_seconds, 1..=300, "broker.connect_timeout_seconds");
+    check.within(broker.reconnect_cap_seconds, 1..=300, "broker.reconnect_cap_seconds");
+    check.within(broker.confirm_timeout_ms, 10..=60_000, "broker.confirm_timeout_ms");
+    check.within(broker.delivery_limit.into(), 2..=1_000_000, "broker.delivery_limit");
+    check.within(broker.max_queue_length.into(), 1..=u32::MAX.into(), "broker.max_queue_length");
+    check.within(broker.max_attempts.into(), 1..=1_000, "broker.max_attempts");
+    check.within(broker.drain_seconds, 0..=3_600, "broker.drain_seconds");
+    let delays = &broker.retry_delays_seconds;
+    let ascending = delays.is_sorted_by(|a, b| a < b) && delays.first().is_some_and(|first| *first > 0);
+    check.that(ascending, "broker.retry_delays_seconds", "needs at least one delay; delays must ascend, in seconds");
+}
+
+fn ledger(settings: &Settings, check: &mut Check) {
+    let ledger = &settings.ledger;
+    check.url(ledger.url.expose_secret(), &["postgres", "postgresql"], "ledger.url");
+    check.within(ledger.max_connections.into(), 1..=1_000, "ledger.max_connections");
+    check.within(ledger.acquire_timeout_ms, 10..=600_000, "ledger.acquire_timeout_ms");
+    check.within(ledger.statement_timeout_ms, 10..=600_000, "ledger.statement_timeout_ms");
+    check.within(ledger.gather_ms, 0..=1_000, "ledger.gather_ms");
+    check.within(ledger.gather_max as u64, 1..=10_000, "ledger.gather_max");
+}
+
+fn receiver(settings: &Settings, check: &mut Check) {
+    let receiver = &settings.receiver;
+    check.secret(settings.hubspot.client_secret.as_ref(), "hubspot.client_secret");
+    check.address(&receiver.listen, "receiver.listen");
+    check.set(receiver.public_url.as_ref(), "receiver.public_url");
+    if let Some(url) = &receiver.public_url {
+        check.url(url, &["https", "http"], "receiver.public_url");
+    }
+    check.within(receiver.max_body_bytes as u64, 1_024..=16_777_216, "receiver.max_body_bytes");
+    check.within(receiver.max_in_flight as u64, 1..=65_535, "receiver.max_in_flight");
+    check.within(receiver.retry_after_seconds, 1..=86_400, "receiver.retry_after_seconds");
+    // HubSpot gives up after 5 s; a late 200 would only bring the same events again.
+    let answer_within = receiver.read_timeout_ms + settings.broker.confirm_timeout_ms;
+    let message = format!("with broker.confirm_timeout_ms an answer may take {answer_within} ms; HubSpot waits 5,000");
+    check.that(answer_within < 5_000, "receiver.read_timeout_ms", message);
+}
+
+fn hubspot(settings: &Settings, check: &mut Check) {
+    let hubspot = &settings.hubspot;
+    check.secret(hubspot.token.as_ref(), "hubspot.token");
+    check.url(&hubspot.base_url, &["https", "http"], "hubspot.base_url");
+    check.that(
+        ["v3", "2026-09"].contains(&hubspot.api_version.as_str()),
+        "hubspot.api_version",
+        "must be v3 or 2026-09",
+    );
+    check.set(hubspot.portal_id.as_ref(), "hubspot.portal_id");
+    check.within(hubspot.timeout_seconds, 1..=300, "hubspot.timeout_seconds");
+    check.within(hubspot.attempts as u64, 1..=20, "hubspot.attempts");
+    check.within(hubspot.backoff_ms, 1..=60_000, "hubspot.backoff_ms");
+    check.within(hubspot.backoff_cap_ms, hubspot.backoff_ms..=60_000, "hubspot.backoff_cap_ms");
+    lease(settings, check);
+}
+
+/// One try of every outside call of an event has to fit into its lease; more tries end when the lease does.
+fn lease(settings: &Settings, check: &mut Check) {
+    /// Record, associations and engagements are read.
+    const HUBSPOT_READS: u64 = 3;
+    /// The question, and its one repair.
+    const QUESTIONS: u64 = 2;
+    let needed = HUBSPOT_READS * settings.hubspot.timeout_seconds + QUESTIONS * settings.openai.timeout_seconds;
+    let lease = settings.ledger.lease_seconds;
+    let message = format!("{lease} s is shorter than one try of every call under it: {needed} s");
+    check.that(lease > needed, "ledger.lease_seconds", message);
+}
+
+fn inference(settings: &Settings, check: &mut Check) {
+    // Without it our own writes could not be told from other people's changes.
+    check.set(settings.hubspot.app_id.as_ref(), "hubspot.app_id");
+    let openai = &settings.openai;
+    check.secret(openai.api_key.as_ref(), "openai.api_key");
+    check.url(&openai.base_url, &["https", "http"], "openai.base_url");
+    check.that(openai.chat_path.starts_with('/'), "openai.chat_path", "must begin with /");
+    check.that(!openai.model.is_empty(), "openai.model", "is empty");
+    check.within(openai.timeout_seconds, 1..=3_600, "openai.timeout_seconds");
+    check.within(openai.attempts as u64, 1..=20, "openai.attempts");
+    check.within(openai.backoff_ms, 1..=60_000, "openai.backoff_ms");
+    check.within(openai.backoff_cap_ms, openai.backoff_ms..=300_000, "openai.backoff_cap_ms");
+    // RabbitMQ takes a 16-bit prefetch.
+    check.within(settings.inference.concurrency as u64, 1..=65_535, "inference.concurrency");
+}

@@ -1,0 +1,174 @@
+//! Gathering: many callers ask one at a time, the asked one answers in batches.
+
+use std::{future::Future, sync::Arc, time::Duration};
+
+use tokio::{
+    sync::{Semaphore, mpsc, oneshot},
+    time::Instant,
+};
+
+/// Collects single questions for a short while and asks them together.
+///
+/// One transaction per event would cap the fleet at a fraction of what RabbitMQ carries, and one HubSpot call per
+/// record at a hundredth of what its batch calls allow.
+#[derive(Debug)]
+pub struct Gather<I, O, E> {
+    questions: mpsc::Sender<Question<I, O, E>>,
+}
+
+impl<I, O, E> Clone for Gather<I, O, E> {
+    fn clone(&self) -> Self {
+        Self { questions: self.questions.clone() }
+    }
+}
+
+#[derive(Debug)]
+struct Question<I, O, E> {
+    item: I,
+    answer: oneshot::Sender<Result<O, GatherError<E>>>,
+}
+
+/// Why a question has no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum GatherError<E> {
+    /// The batch that it was asked in failed.
+    #[error(transparent)]
+    Failed(Arc<E>),
+    /// Whoever answers is gone: it panicked, or the service is stopping.
+    #[error("nobody is there to answer")]
+    Gone,
+}
+
+/// How long and how much is gathered.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// A batch is asked when it has this many questions …
+    pub max: usize,
+    /// … or when its first question is this old.
+    pub window: Duration,
+    /// Batches under way at once.
+    pub parallel: usize,
+}
+
+impl<I, O, E> Gather<I, O, E>
+where
+    I: Clone + Send + 'static,
+    O: Send + 'static,
+    E: std::error::Error + Send + Sync + 'static,
+{
+    /// Starts gathering for `ask`, which answers a batch in order. When a batch fails and `divides` says that one of
+    /// its items may be to blame, the halves are asked on their own, so that one bad item costs only itself.
+    pub fn start<F, Fut>(limits: Limits, ask: F, divides: fn(&E) -> bool) -> Self
+    where
+        F: Fn(Vec<I>) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<Vec<O>, E>> + Send + 'static,
+    {
+        let (questions, mut asked) = mpsc::channel::<Question<I, O, E>>(limits.max * 2);
+        let ask = Arc::new(ask);
+        let parallel = Arc::new(Semaphore::new(limits.parallel));
+        tokio::spawn(async move {
+            while let Some(first) = asked.recv().await {
+                let deadline = Instant::now() + limits.window;
+                let mut batch = vec![first];
+                while batch.len() < limits.max {
+                    match tokio::time::timeout_at(deadline, asked.recv()).await {
+                        Ok(Some(question)) => batch.push(question),
+                        Ok(None) | Err(_) => break,
+                    }
+                }
+                let Ok(slot) = parallel.clone().acquire_owned().await else { return };
+                let ask = ask.clone();
+                tokio::spawn(async move {
+                    answer(batch, &*ask, divides).await;
+                    drop(slot);
+                });
+            }
+        });
+        Self { questions }
+    }
+
+    /// Asks and waits for the answer.
+    pub async fn ask(&self, item: I) -> Result<O, GatherError<E>> {
+        let (answer, answered) = oneshot::channel();
+        self.questions.send(Question { item, answer }).await.map_err(|_| GatherError::Gone)?;
+        answered.await.unwrap_or(Err(GatherError::Gone))
+    }
+}
+
+async fn answer<I, O, E, F, Fut>(batch: Vec<Question<I, O, E>>, ask: &F, divides: fn(&E) -> bool)
+where
+    I: Clone,
+    F: Fn(Vec<I>) -> Fut,
+    Fut: Future<Output = Result<Vec<O>, E>>,
+{
+    let mut batches = vec![batch];
+    while let Some(mut batch) = batches.pop() {
+        match ask(batch.iter().map(|question| question.item.clone()).collect()).await {
+            Ok(answers) => {
+                debug_assert_eq!(answers.len(), batch.len());
+                for (question, answer) in batch.into_iter().zip(answers) {
+                    // Nobody waits any more when a delivery was aborted at the end of the grace period.
+                    let _ = question.answer.send(Ok(answer));
+                }
+            }
+            Err(error) if batch.len() > 1 && divides(&error) => {
+                let second = batch.split_off(batch.len() / 2);
+                batches.extend([second, batch]);
+            }
+            Err(error) => {
+                let error = Arc::new(error);
+                for question in batch {
+                    let _ = question.answer.send(Err(GatherError::Failed(error.clone())));
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        sync::{Arc, Mutex},
+        time::Duration,
+    };
+
+    use super::{Gather, GatherError, Limits};
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("{0}")]
+    struct Bad(&'static str);
+
+    const LIMITS: Limits = Limits { max: 10, window: Duration::from_millis(20), parallel: 1 };
+
+    #[tokio::test]
+    async fn questions_are_asked_together_and_a_bad_one_costs_only_itself() {
+        let sizes = Arc::new(Mutex::new(Vec::new()));
+        let seen = sizes.clone();
+        let ask = move |items: Vec<i32>| {
+            seen.lock().expect("unpoisoned").push(items.len());
+            async move {
+                if items.contains(&7) { Err(Bad("seven")) } else { Ok(items.iter().map(|item| item * 2).collect()) }
+            }
+        };
+        let gather = Gather::start(LIMITS, ask, |_| true);
+        let tasks: Vec<_> = (0..10)
+            .map(|item| {
+                let gather = gather.clone();
+                tokio::spawn(async move { gather.ask(item).await })
+            })
+            .collect();
+        for (item, task) in (0..10).zip(tasks) {
+            match task.await.expect("no panic") {
+                Ok(answer) => assert_eq!(answer, item * 2),
+                Err(error) => assert!(item == 7 && matches!(error, GatherError::Failed(_)), "{item}: {error}"),
+            }
+        }
+        assert_eq!(sizes.lock().expect("unpoisoned")[0], 10, "all in one batch");
+    }
+
+    #[tokio::test]
+    async fn a_failure_of_the_whole_is_not_divided() {
+        let gather = Gather::start(LIMITS, |_: Vec<i32>| async { Err::<Vec<i32>, _>(Bad("away")) }, |_| false);
+        assert!(matches!(gather.ask(1).await, Err(GatherError::Failed(_))));
+    }
+}
