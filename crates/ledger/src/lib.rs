@@ -16,6 +16,8 @@ use sqlx::{
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
+use uuid::Uuid;
+
 pub use audit::{EventStory, HistoryEntry, InferenceEntry, WriteEntry};
 pub use claim::{Claim, ClaimRequest, Claimed, Duplicate};
 pub use error::LedgerError;
@@ -49,6 +51,15 @@ pub struct Ledger {
 /// Who holds a claim or a lease: unique per process, so that a restarted worker is somebody else.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Worker(pub String);
+
+impl Worker {
+    /// A name for this process: service, host and a part of a random id.
+    pub fn named(service: &str) -> Self {
+        let host = std::env::var("HOSTNAME").unwrap_or_else(|_| "local".to_owned());
+        let id = Uuid::now_v7().simple().to_string();
+        Self(format!("{service}@{host}#{}", &id[id.len() - 8..]))
+    }
+}
 
 impl Ledger {
     /// A ledger that connects when it is first asked: Postgres may be away when a service starts.

@@ -46,7 +46,8 @@ pub enum CommandState {
 }
 
 impl CommandState {
-    fn as_str(self) -> &'static str {
+    /// The name in the ledger.
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::Written => "written",
             Self::Superseded => "superseded",

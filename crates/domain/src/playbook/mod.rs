@@ -15,7 +15,7 @@ use crate::{event::Event, ids::ObjectType, write_command::PropertyChange};
 
 pub use fields::{Field, FieldKind, Fields, Mismatch};
 pub use file::{Finding, Findings};
-pub use prompt::{Prompt, Rendered};
+pub use prompt::{Prompt, PromptError, Rendered};
 pub use trigger::Trigger;
 
 /// What the operator wants done about certain events.

@@ -136,7 +136,10 @@ mod tests {
         let missing: Vec<_> = fields
             .map(|(name, _)| name)
             .filter(|name| {
-                !text.lines().any(|line| line.trim_start_matches(['#', ' ']).starts_with(&format!("{name} =")))
+                !text.lines().any(|line| {
+                    line.trim_start_matches(['#', ' ']).starts_with(&format!("{name} ="))
+                        || line.ends_with(&format!(".{name}]]"))
+                })
             })
             .collect();
         assert!(missing.is_empty(), "not documented: {missing:?}");
@@ -186,7 +189,7 @@ mod tests {
 
     #[test]
     fn a_lease_shorter_than_the_calls_under_it_is_refused() {
-        let message = load(&[("LEADLINE__LEDGER__LEASE_SECONDS", "30")], Reader::Inference).expect_err("too short");
-        assert!(message.contains("ledger.lease_seconds: "), "{message}");
+        let message = load(&[("LEADLINE__INFERENCE__LEASE_SECONDS", "30")], Reader::Inference).expect_err("too short");
+        assert!(message.contains("inference.lease_seconds: "), "{message}");
     }
 }

@@ -43,7 +43,6 @@ pub struct Ledger {
     pub max_connections: u32,
     pub acquire_timeout_ms: u64,
     pub statement_timeout_ms: u64,
-    pub lease_seconds: u64,
     pub gather_ms: u64,
     pub gather_max: usize,
 }
@@ -55,7 +54,6 @@ impl Default for Ledger {
             max_connections: 8,
             acquire_timeout_ms: 5_000,
             statement_timeout_ms: 10_000,
-            lease_seconds: 600,
             gather_ms: 5,
             gather_max: 200,
         }
@@ -170,6 +168,7 @@ pub struct Receiver {
     pub max_body_bytes: usize,
     pub read_timeout_ms: u64,
     pub max_in_flight: usize,
+    pub max_connections: usize,
     pub retry_after_seconds: u64,
 }
 
@@ -181,6 +180,7 @@ impl Default for Receiver {
             max_body_bytes: 1_048_576,
             read_timeout_ms: 1_500,
             max_in_flight: 256,
+            max_connections: 1_024,
             retry_after_seconds: 10,
         }
     }
@@ -191,11 +191,12 @@ impl Default for Receiver {
 pub struct Inference {
     pub playbooks: PathBuf,
     pub concurrency: usize,
+    pub lease_seconds: u64,
 }
 
 impl Default for Inference {
     fn default() -> Self {
-        Self { playbooks: PathBuf::from("deploy/playbooks"), concurrency: 200 }
+        Self { playbooks: PathBuf::from("deploy/playbooks"), concurrency: 200, lease_seconds: 240 }
     }
 }
 
@@ -206,11 +207,12 @@ pub struct Writer {
     pub gather_ms: u64,
     pub batch: usize,
     pub parallel_batches: usize,
+    pub lease_seconds: u64,
 }
 
 impl Default for Writer {
     fn default() -> Self {
-        Self { concurrency: 400, gather_ms: 20, batch: 100, parallel_batches: 4 }
+        Self { concurrency: 400, gather_ms: 20, batch: 100, parallel_batches: 4, lease_seconds: 90 }
     }
 }
 

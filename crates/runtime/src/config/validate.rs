@@ -68,6 +68,8 @@ pub(super) fn findings(settings: &Settings, reader: Reader) -> Vec<Finding> {
         check.within(writer.concurrency as u64, 1..=65_535, "writer.concurrency");
         check.within(writer.parallel_batches as u64, 1..=1_000, "writer.parallel_batches");
         check.within(writer.gather_ms, 0..=10_000, "writer.gather_ms");
+        // The read before, and the write.
+        lease(writer.lease_seconds, 2 * settings.hubspot.timeout_seconds, "writer.lease_seconds", &mut check);
     }
     check.0
 }
@@ -107,6 +109,7 @@ fn receiver(settings: &Settings, check: &mut Check) {
     }
     check.within(receiver.max_body_bytes as u64, 1_024..=16_777_216, "receiver.max_body_bytes");
     check.within(receiver.max_in_flight as u64, 1..=65_535, "receiver.max_in_flight");
+    check.within(receiver.max_connections as u64, 1..=65_535, "receiver.max_connections");
     check.within(receiver.retry_after_seconds, 1..=86_400, "receiver.retry_after_seconds");
     // HubSpot gives up after 5 s; a late 200 would only bring the same events again.
     let answer_within = receiver.read_timeout_ms + settings.broker.confirm_timeout_ms;
@@ -128,19 +131,12 @@ fn hubspot(settings: &Settings, check: &mut Check) {
     check.within(hubspot.attempts as u64, 1..=20, "hubspot.attempts");
     check.within(hubspot.backoff_ms, 1..=60_000, "hubspot.backoff_ms");
     check.within(hubspot.backoff_cap_ms, hubspot.backoff_ms..=60_000, "hubspot.backoff_cap_ms");
-    lease(settings, check);
 }
 
-/// One try of every outside call of an event has to fit into its lease; more tries end when the lease does.
-fn lease(settings: &Settings, check: &mut Check) {
-    /// Record, associations and engagements are read.
-    const HUBSPOT_READS: u64 = 3;
-    /// The question, and its one repair.
-    const QUESTIONS: u64 = 2;
-    let needed = HUBSPOT_READS * settings.hubspot.timeout_seconds + QUESTIONS * settings.openai.timeout_seconds;
-    let lease = settings.ledger.lease_seconds;
-    let message = format!("{lease} s is shorter than one try of every call under it: {needed} s");
-    check.that(lease > needed, "ledger.lease_seconds", message);
+/// One try of every outside call that is made under a lease has to fit into it; more tries end when the lease does.
+fn lease(seconds: u64, needed: u64, key: &str, check: &mut Check) {
+    let message = format!("{seconds} s is not longer than one try of every call that is made under it: {needed} s");
+    check.that(seconds > needed, key, message);
 }
 
 fn inference(settings: &Settings, check: &mut Check) {
@@ -155,6 +151,9 @@ fn inference(settings: &Settings, check: &mut Check) {
     check.within(openai.attempts as u64, 1..=20, "openai.attempts");
     check.within(openai.backoff_ms, 1..=60_000, "openai.backoff_ms");
     check.within(openai.backoff_cap_ms, openai.backoff_ms..=300_000, "openai.backoff_cap_ms");
+    // Record, associations and engagements are read; the question may be repaired once.
+    let needed = 3 * settings.hubspot.timeout_seconds + 2 * openai.timeout_seconds;
+    lease(settings.inference.lease_seconds, needed, "inference.lease_seconds", check);
     // RabbitMQ takes a 16-bit prefetch.
     check.within(settings.inference.concurrency as u64, 1..=65_535, "inference.concurrency");
 }

@@ -1,0 +1,59 @@
+//! What can go wrong with an event on its way.
+
+use domain::playbook::PromptError;
+use retry::{Failure, Remedy};
+
+/// Why a step did not succeed.
+#[derive(Debug, thiserror::Error)]
+pub enum StepError {
+    /// HubSpot.
+    #[error(transparent)]
+    HubSpot(#[from] hubspot::Error),
+    /// OpenAI.
+    #[error(transparent)]
+    OpenAi(#[from] openai::Error),
+    /// The playbook's template.
+    #[error(transparent)]
+    Prompt(#[from] PromptError),
+    /// The model answered, but not what can be written.
+    #[error("{detail}")]
+    Answer {
+        /// `schema_invalid`, `refused`, `answer_cut`, `content_filtered`.
+        reason: &'static str,
+        /// In words, without what the model said.
+        detail: String,
+    },
+    /// An event of a portal that our token does not open.
+    #[error("the event is of portal {event}, hubspot.portal_id is {ours}")]
+    WrongPortal {
+        /// The event's.
+        event: domain::PortalId,
+        /// The token's.
+        ours: domain::PortalId,
+    },
+    /// The lease was about to end.
+    #[error("not done within the lease")]
+    OutOfTime,
+}
+
+impl Failure for StepError {
+    fn remedy(&self) -> Remedy {
+        match self {
+            Self::HubSpot(error) => error.remedy(),
+            Self::OpenAi(error) => error.remedy(),
+            Self::OutOfTime => Remedy::Later { after: None },
+            Self::Prompt(_) | Self::Answer { .. } | Self::WrongPortal { .. } => Remedy::Park,
+        }
+    }
+
+    fn reason(&self) -> &'static str {
+        match self {
+            Self::HubSpot(error) => error.reason(),
+            Self::OpenAi(error) => error.reason(),
+            Self::Prompt(_) => "prompt_failed",
+            Self::Answer { reason, .. } => reason,
+            Self::WrongPortal { .. } => "wrong_portal",
+            Self::OutOfTime => "out_of_time",
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! What a batch writes: at most one update per record, of each property the newest value, and nothing older than what
+//! the ledger knows.
+
+use std::collections::BTreeMap;
+
+use domain::{RecordRef, WriteCommand, write_command::PropertyChange};
+use ledger::Newest;
+
+/// A command that this writer has taken.
+#[derive(Debug, Clone)]
+pub struct Job {
+    /// Its place in the batch as it was gathered.
+    pub index: usize,
+    /// What is to be done.
+    pub command: WriteCommand,
+    /// The claim's number in the ledger.
+    pub attempt: i32,
+    /// How often its message failed before.
+    pub failures: u32,
+}
+
+/// One record's update, made of the commands in the batch that are about it.
+#[derive(Debug)]
+pub struct RecordUpdate {
+    /// The record.
+    pub record: RecordRef,
+    /// What to set, each property once.
+    pub changes: Vec<PropertyChange>,
+    /// The commands, each with the properties of `changes` that are its own.
+    pub parts: Vec<Part>,
+}
+
+/// What one command contributes to a record's update.
+#[derive(Debug)]
+pub struct Part {
+    /// The command.
+    pub job: Job,
+    /// Its properties that are written; the others have newer values.
+    pub changes: Vec<PropertyChange>,
+}
+
+/// Sorts jobs into updates, and gives back beside them the jobs of which nothing is left to write.
+pub fn plan(jobs: Vec<Job>, newest: &Newest) -> (Vec<RecordUpdate>, Vec<Job>) {
+    let mut by_record: BTreeMap<RecordRef, Vec<Job>> = BTreeMap::new();
+    for job in jobs {
+        by_record.entry(job.command.record.clone()).or_default().push(job);
+    }
+    let (mut updates, mut superseded) = (Vec::new(), Vec::new());
+    for (record, mut jobs) in by_record {
+        // Newest first: whoever comes first for a property has it.
+        jobs.sort_by(|a, b| b.command.order().cmp(&a.command.order()));
+        let mut update = RecordUpdate { record, changes: Vec::new(), parts: Vec::new() };
+        for job in jobs {
+            let is_free = |change: &&PropertyChange| {
+                !newest.is_newer_than(&job.command, &change.property)
+                    && !update.changes.iter().any(|taken| taken.property == change.property)
+            };
+            let changes: Vec<_> = job.command.properties.iter().filter(is_free).cloned().collect();
+            if changes.is_empty() {
+                superseded.push(job);
+            } else {
+                update.changes.extend(changes.iter().cloned());
+                update.parts.push(Part { job, changes });
+            }
+        }
+        if !update.parts.is_empty() {
+            updates.push(update);
+        }
+    }
+    (updates, superseded)
+}
+
+#[cfg(test)]
+mod tests {
+    use domain::{EventId, EventKey, InferenceId, ObjectId, ObjectType, PortalId, WriteCommandId};
+    use time::{Duration, OffsetDateTime};
+
+    use super::*;
+
+    fn job(index: usize, record: i64, second: i64, properties: &[(&str, &str)]) -> Job {
+        let change = |(property, value): &(&str, &str)| PropertyChange {
+            property: (*property).to_owned(),
+            value: (*value).to_owned(),
+        };
+        let command = WriteCommand {
+            id: WriteCommandId::new(),
+            event_id: EventId::new(),
+            event_key: EventKey::from_text(format!("key-{index}")),
+            inference_id: InferenceId::new(),
+            occurred_at: OffsetDateTime::UNIX_EPOCH + Duration::seconds(second),
+            record: RecordRef { portal_id: PortalId(1), object_type: ObjectType::Contact, object_id: ObjectId(record) },
+            properties: properties.iter().map(change).collect(),
+        };
+        Job { index, command, attempt: 1, failures: 0 }
+    }
+
+    #[test]
+    fn two_commands_of_one_record_become_one_update_of_the_newest_values() {
+        let jobs = vec![
+            job(0, 1, 10, &[("score", "1"), ("only_in_old", "x")]),
+            job(1, 1, 20, &[("score", "2")]),
+            job(2, 2, 5, &[("score", "3")]),
+            job(3, 1, 5, &[("score", "0")]),
+        ];
+        let (updates, superseded) = plan(jobs, &Newest::default());
+        assert_eq!(updates.len(), 2);
+        let changes: Vec<_> = updates[0].changes.iter().map(|c| (c.property.as_str(), c.value.as_str())).collect();
+        assert_eq!(changes, [("score", "2"), ("only_in_old", "x")]);
+        assert_eq!(updates[0].parts.iter().map(|part| part.job.index).collect::<Vec<_>>(), [1, 0]);
+        assert_eq!(superseded.iter().map(|job| job.index).collect::<Vec<_>>(), [3]);
+    }
+
+    #[test]
+    fn the_same_moment_is_decided_by_the_key_on_every_replica() {
+        let (updates, _) = plan(vec![job(1, 1, 5, &[("a", "1")]), job(2, 1, 5, &[("a", "2")])], &Newest::default());
+        assert_eq!(updates[0].changes[0].value, "2");
+        let (updates, _) = plan(vec![job(2, 1, 5, &[("a", "2")]), job(1, 1, 5, &[("a", "1")])], &Newest::default());
+        assert_eq!(updates[0].changes[0].value, "2");
+    }
+}

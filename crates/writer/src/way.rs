@@ -1,0 +1,267 @@
+//! The way of write commands, many at a time:
+//! gather → take → lock → plan → read before → write → record → unlock → ack.
+//!
+//! Every step is a function below, in this order. PATCH and batch update may be sent twice; the ledger decides whose
+//! values count.
+
+use std::{
+    convert::Infallible,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use broker::{Delivered, Handler, Next, topology::Decision};
+use domain::{PortalId, WriteCommand};
+use ledger::{CommandState, Finished, Ledger, LedgerError, Taken, Worker, WrittenProperty};
+use retry::{Failure, Policy};
+use runtime::{Gather, GatherLimits, config::Settings};
+
+use crate::{
+    apply::{self, Before},
+    plan::{self, Job, Part, RecordUpdate},
+};
+
+/// While Postgres restarts, a batch waits here rather than going round the waiting rooms.
+const PATIENCE: Policy = Policy { attempts: 20, base: Duration::from_millis(50), cap: Duration::from_secs(2) };
+
+/// Another writer is done with a record within moments, as a rule.
+const LOCK_TRIES: u32 = 10;
+const LOCK_PAUSE: Duration = Duration::from_millis(50);
+
+/// What is kept of a lease for recording what was written.
+const RECORD_MARGIN: f64 = 0.15;
+
+/// A command and how often its message failed before.
+type Asked = (WriteCommand, u32);
+
+/// What write commands meet on their way.
+pub struct Way {
+    portal_id: PortalId,
+    gather: Gather<Asked, Next, Infallible>,
+}
+
+impl Way {
+    pub fn new(settings: &Settings, ledger: Ledger) -> Result<Self, String> {
+        let lease = Duration::from_secs(settings.writer.lease_seconds);
+        let portal_id = PortalId(settings.hubspot.portal_id.ok_or("hubspot.portal_id is not set")?);
+        let desk = Arc::new(Desk {
+            ledger,
+            hubspot: connect::hubspot(settings)?,
+            ladder: connect::broker(settings, "writer")?.topology.ladder,
+            lease,
+            time_per_batch: lease.mul_f64(1.0 - RECORD_MARGIN),
+            name: Worker::named("writer").0,
+            batches: AtomicU64::new(0),
+        });
+        let limits = GatherLimits {
+            max: settings.writer.batch,
+            window: Duration::from_millis(settings.writer.gather_ms),
+            parallel: settings.writer.parallel_batches,
+        };
+        let carry_out = move |asked: Vec<Asked>| {
+            let desk = desk.clone();
+            async move { Ok(desk.carry_out(asked).await) }
+        };
+        Ok(Self { portal_id, gather: Gather::start(limits, carry_out, |_| false) })
+    }
+}
+
+impl Handler for Way {
+    async fn handle(&self, delivered: Delivered) -> Next {
+        let command: WriteCommand = match serde_json::from_slice(&delivered.message.body) {
+            Ok(command) => command,
+            Err(error) => {
+                return Next::Park { reason: "command_invalid", detail: format!("no write command: {error}") };
+            }
+        };
+        if command.record.portal_id != self.portal_id {
+            let detail = format!(
+                "the command is for portal {}, hubspot.portal_id is {}",
+                command.record.portal_id, self.portal_id
+            );
+            return Next::Park { reason: "wrong_portal", detail };
+        }
+        // Gone: the batch panicked. The leases end by themselves, and the message comes back.
+        self.gather.ask((command, delivered.message.attempts)).await.unwrap_or(Next::Wait { reason: "batch_lost" })
+    }
+}
+
+struct Desk {
+    ledger: Ledger,
+    hubspot: hubspot::Client,
+    ladder: broker::Ladder,
+    lease: Duration,
+    time_per_batch: Duration,
+    name: String,
+    batches: AtomicU64,
+}
+
+impl Desk {
+    /// Carries out a batch and says what becomes of each message, in order.
+    async fn carry_out(&self, asked: Vec<Asked>) -> Vec<Next> {
+        metrics::histogram!("leadline_write_batch_size").record(u32::try_from(asked.len()).map_or(0.0, f64::from));
+        // Each batch is a worker of its own: the leases of one must not be given back by another.
+        let batch = self.batches.fetch_add(1, Ordering::Relaxed);
+        let worker = Worker(format!("{}/{batch}", self.name));
+        // Whatever is not decided below comes back.
+        let mut nexts = vec![Next::Wait { reason: "ledger_unavailable" }; asked.len()];
+        if let Err(error) = self.try_carry_out(asked, &worker, &mut nexts).await {
+            tracing::warn!(%error, "the ledger does not answer; write commands come back");
+        }
+        nexts
+    }
+
+    async fn try_carry_out(&self, asked: Vec<Asked>, worker: &Worker, nexts: &mut [Next]) -> Result<(), LedgerError> {
+        let jobs = self.take(asked, worker, nexts).await?;
+        let (jobs, busy) = self.lock(jobs, worker).await?;
+        let records: Vec<_> = jobs.iter().map(|job| job.command.record.clone()).collect();
+        let newest = retry::run(&PATIENCE, || self.ledger.newest_writes(&records)).await?;
+        let (updates, superseded) = plan::plan(jobs, &newest);
+        let mut ends = Vec::new();
+        ends.extend(busy.iter().map(|job| End::new(job, CommandState::Waiting, Next::Wait { reason: "record_busy" })));
+        ends.extend(superseded.iter().map(|job| End::new(job, CommandState::Superseded, Next::Done)));
+        let written = tokio::time::timeout(self.time_per_batch, self.write(&updates)).await;
+        ends.extend(written.unwrap_or_else(|_| {
+            let parts = updates.iter().flat_map(|update| &update.parts);
+            let late = |part: &Part| End::new(&part.job, CommandState::Waiting, Next::Wait { reason: "out_of_time" });
+            parts.map(late).collect()
+        }));
+        self.record(ends, nexts).await?;
+        retry::run(&PATIENCE, || self.ledger.unlock_records(&records, worker)).await
+    }
+
+    /// Take: which commands are this writer's to carry out.
+    async fn take(&self, asked: Vec<Asked>, worker: &Worker, nexts: &mut [Next]) -> Result<Vec<Job>, LedgerError> {
+        let ids: Vec<_> = asked.iter().map(|(command, _)| command.id).collect();
+        let taken = retry::run(&PATIENCE, || self.ledger.take_commands(&ids, worker, self.lease)).await?;
+        let mut jobs = Vec::new();
+        for (index, ((command, failures), taken)) in asked.into_iter().zip(taken).enumerate() {
+            match taken {
+                Taken::Mine { attempt } => jobs.push(Job { index, command, attempt, failures }),
+                Taken::Done => nexts[index] = Next::Done,
+                Taken::Held => nexts[index] = Next::Wait { reason: "held" },
+                Taken::Unknown => {
+                    let detail = format!("the ledger has no write command {}", command.id);
+                    nexts[index] = Next::Park { reason: "unknown_command", detail };
+                }
+            }
+        }
+        Ok(jobs)
+    }
+
+    /// Lock: no two writers change one record at the same time. Gives back the jobs whose record stayed busy.
+    async fn lock(&self, mut jobs: Vec<Job>, worker: &Worker) -> Result<(Vec<Job>, Vec<Job>), LedgerError> {
+        let mut locked = Vec::new();
+        for attempt in 0..LOCK_TRIES {
+            if jobs.is_empty() {
+                break;
+            }
+            if attempt > 0 {
+                tokio::time::sleep(LOCK_PAUSE).await;
+            }
+            let records: Vec<_> = jobs.iter().map(|job| job.command.record.clone()).collect();
+            let got = retry::run(&PATIENCE, || self.ledger.lock_records(&records, worker, self.lease)).await?;
+            let (mine, busy): (Vec<_>, Vec<_>) = jobs.into_iter().partition(|job| got.contains(&job.command.record));
+            locked.extend(mine);
+            jobs = busy;
+        }
+        Ok((locked, jobs))
+    }
+
+    /// Read before, and write.
+    async fn write(&self, updates: &[RecordUpdate]) -> Vec<End> {
+        let all_failed = |error: &hubspot::Error| {
+            let parts = updates.iter().flat_map(|update| &update.parts);
+            parts.map(|part| self.failed(&part.job, error)).collect()
+        };
+        let before = match apply::read_before(&self.hubspot, updates).await {
+            Ok(before) => before,
+            Err(error) => return all_failed(&error),
+        };
+        let applied = apply::apply(&self.hubspot, updates).await;
+        let mut ends = Vec::new();
+        for (update, part) in updates.iter().flat_map(|update| update.parts.iter().map(move |part| (update, part))) {
+            match applied.get(&update.record) {
+                Some(Ok(())) => {
+                    let mut end = End::new(&part.job, CommandState::Written, Next::Done);
+                    end.row.written = written(update, part, &before);
+                    ends.push(end);
+                }
+                Some(Err(error)) => ends.push(self.failed(&part.job, error)),
+                None => ends.push(End::new(&part.job, CommandState::Waiting, Next::Wait { reason: "not_applied" })),
+            }
+        }
+        ends
+    }
+
+    fn failed(&self, job: &Job, error: &hubspot::Error) -> End {
+        let (reason, detail) = (error.reason(), error.to_string());
+        tracing::warn!(command = %job.command.id, event = %job.command.event_key, reason, %error, "not written");
+        let (state, next) = match self.ladder.decide(error.remedy(), job.failures) {
+            Decision::Retry(delay) => (CommandState::Waiting, Next::Retry { delay, reason, detail: detail.clone() }),
+            Decision::Exhausted | Decision::Park => {
+                (CommandState::Parked, Next::Park { reason, detail: detail.clone() })
+            }
+            Decision::Drop => (CommandState::Dropped, Next::Done),
+        };
+        let mut end = End::new(job, state, next);
+        end.row.reason = Some(reason.to_owned());
+        end.row.detail = Some(detail);
+        end
+    }
+
+    /// Record: what was written and what was there before, then what becomes of the messages.
+    async fn record(&self, ends: Vec<End>, nexts: &mut [Next]) -> Result<(), LedgerError> {
+        if ends.is_empty() {
+            return Ok(());
+        }
+        let rows: Vec<_> = ends.iter().map(|end| end.row.clone()).collect();
+        let counted = retry::run(&PATIENCE, || self.ledger.finish_commands(&rows)).await?;
+        for (end, counted) in ends.into_iter().zip(counted) {
+            nexts[end.index] = if counted {
+                metrics::counter!("leadline_write_commands_total", "state" => end.row.state.as_str()).increment(1);
+                end.next
+            } else {
+                tracing::warn!(command = %end.row.id, "the lease had expired; another writer has the command now");
+                Next::Wait { reason: "lease_lost" }
+            };
+        }
+        Ok(())
+    }
+}
+
+/// What became of one command of a batch.
+struct End {
+    /// Its place in the batch.
+    index: usize,
+    /// What its message does next.
+    next: Next,
+    /// What the ledger is to know.
+    row: Finished,
+}
+
+impl End {
+    fn new(job: &Job, state: CommandState, next: Next) -> Self {
+        let reason = match (&next, state) {
+            (Next::Wait { reason }, _) => Some((*reason).to_owned()),
+            (_, CommandState::Superseded) => Some("newer_event_written".to_owned()),
+            _ => None,
+        };
+        let (id, attempt) = (job.command.id, job.attempt);
+        let row = Finished { id, attempt, state, reason, detail: None, written: Vec::new() };
+        Self { index: job.index, next, row }
+    }
+}
+
+fn written(update: &RecordUpdate, part: &Part, before: &Before) -> Vec<WrittenProperty> {
+    let held = before.get(&update.record);
+    let property = |change: &domain::write_command::PropertyChange| WrittenProperty {
+        property: change.property.clone(),
+        before: held.and_then(|held| held.get(&change.property).cloned().flatten()),
+        after: change.value.clone(),
+    };
+    part.changes.iter().map(property).collect()
+}
