@@ -32,7 +32,7 @@ pub async fn ask(
     let message = |role, content: &str| Message { role, content: content.to_owned() };
     let mut request = ChatRequest {
         model: model.name.clone(),
-        messages: vec![message(Role::System, &prompt.system), message(Role::User, &prompt.user)],
+        messages: vec![message(Role::System, &instructions(playbook, prompt)), message(Role::User, &prompt.user)],
         format: format(playbook),
         temperature: playbook.model.temperature,
         max_completion_tokens: playbook.model.max_output_tokens.min(model.max_output),
@@ -77,6 +77,18 @@ pub async fn ask(
         request_id: completion.request_id,
     };
     Ok(Asked { inference, result })
+}
+
+/// JSON mode guarantees JSON and no shape: the schema has to be said in words.
+fn instructions(playbook: &Playbook, prompt: &Rendered) -> String {
+    match playbook.model.mode {
+        AnswerMode::Schema => prompt.system.clone(),
+        AnswerMode::Json => format!(
+            "{}\n\nAnswer with one JSON object that follows this JSON schema:\n{}",
+            prompt.system.trim_end(),
+            playbook.fields.strict_schema()
+        ),
+    }
 }
 
 fn format(playbook: &Playbook) -> Format {

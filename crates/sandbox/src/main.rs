@@ -1,2 +1,41 @@
-//! x
-fn main() {}
+//! `leadline-sandbox`: simulated HubSpot and OpenAI on one address.
+
+use clap::Parser;
+use sandbox::{Config, Sandbox};
+
+#[derive(Parser)]
+#[command(name = "leadline-sandbox", version, about = "Simulated HubSpot and OpenAI, as strict as the real ones")]
+struct Arguments {
+    /// Where to listen. Keep it on loopback: the sandbox has no secrets, but no manners either.
+    #[arg(long, default_value = "127.0.0.1:8090")]
+    listen: String,
+    /// Where webhooks go.
+    #[arg(long)]
+    webhook_url: Option<String>,
+    /// The URL that is signed, when it is not the one webhooks go to.
+    #[arg(long)]
+    public_url: Option<String>,
+    /// Calls that HubSpot allows per rolling ten seconds.
+    #[arg(long, default_value_t = Config::default().calls_per_10s)]
+    calls_per_10s: usize,
+    /// How long a model takes to answer, in milliseconds.
+    #[arg(long, default_value_t = Config::default().model_latency_ms)]
+    model_latency_ms: u64,
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let arguments = Arguments::parse();
+    runtime::service::install_tls_provider();
+    let config = Config {
+        webhook_url: arguments.webhook_url,
+        public_url: arguments.public_url,
+        calls_per_10s: arguments.calls_per_10s,
+        model_latency_ms: arguments.model_latency_ms,
+        ..Config::default()
+    };
+    let listener = tokio::net::TcpListener::bind(&arguments.listen).await?;
+    println!("the sandbox listens on {}", listener.local_addr()?);
+    axum::serve(listener, Sandbox::new(config).router()).await?;
+    Ok(())
+}

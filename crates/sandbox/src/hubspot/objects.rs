@@ -1,0 +1,257 @@
+//! CRM objects: read, batch read, patch, batch update.
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    sync::Arc,
+};
+
+use axum::{
+    Json,
+    extract::{Path, Query, State},
+    http::{HeaderMap, StatusCode},
+    response::{IntoResponse, Response},
+};
+use bytes::Bytes;
+use domain::{ObjectId, ObjectType};
+use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::{Value, json};
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+
+use super::{
+    Shared, admit, errors,
+    portal::{Object, Portal},
+    scope, values,
+};
+use crate::{Sandbox, lock};
+
+/// HubSpot's bound on a batch.
+const MAX_BATCH: usize = 100;
+
+#[derive(Deserialize)]
+pub(super) struct ReadQuery {
+    #[serde(default)]
+    properties: String,
+}
+
+pub(super) async fn read(
+    State(sandbox): Shared,
+    Path((object_type, id)): Path<(String, String)>,
+    Query(query): Query<ReadQuery>,
+    headers: HeaderMap,
+) -> Response {
+    let object_type = ObjectType::from(object_type);
+    let headers = match admit(&sandbox, &headers, &scope(&object_type, "read")) {
+        Ok(headers) => headers,
+        Err(response) => return *response,
+    };
+    let names: Vec<_> = query.properties.split(',').filter(|name| !name.is_empty()).map(ToOwned::to_owned).collect();
+    let portal = lock(&sandbox.portal);
+    let numeric: Option<i64> = id.parse().ok();
+    match numeric.and_then(|id| Some((id, portal.get(&object_type, id)?))) {
+        Some((id, object)) => (headers, Json(shown(&portal, &object_type, id, object, &names))).into_response(),
+        None => (headers, errors::object_not_found(&id)).into_response(),
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PatchBody {
+    properties: BTreeMap<String, Value>,
+}
+
+pub(super) async fn update(
+    State(sandbox): Shared,
+    Path((object_type, id)): Path<(String, String)>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    let object_type = ObjectType::from(object_type);
+    let headers = match admit(&sandbox, &headers, &scope(&object_type, "write")) {
+        Ok(headers) => headers,
+        Err(response) => return *response,
+    };
+    let response = parse::<PatchBody>(&body).and_then(|body| {
+        let mut portal = lock(&sandbox.portal);
+        let numeric = id.parse().ok().filter(|id| portal.get(&object_type, *id).is_some());
+        let id: i64 = numeric.ok_or_else(|| errors::object_not_found(&id))?;
+        let values = texts(body.properties);
+        let problems = values::problems(&portal, &object_type, &values);
+        if !problems.is_empty() {
+            return Err(errors::invalid_values(&problems));
+        }
+        write(&sandbox, &mut portal, &object_type, id, &values);
+        let names: Vec<_> = values.keys().cloned().collect();
+        let object = portal.get(&object_type, id).ok_or_else(|| errors::object_not_found(&id.to_string()))?;
+        Ok(Json(shown(&portal, &object_type, id, object, &names)).into_response())
+    });
+    (headers, response.unwrap_or_else(|error| error)).into_response()
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct BatchReadBody {
+    inputs: Vec<Id>,
+    properties: Vec<String>,
+    // The OpenAPI file requires it.
+    #[serde(rename = "propertiesWithHistory")]
+    _properties_with_history: Vec<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Id {
+    id: String,
+}
+
+pub(super) async fn batch_read(
+    State(sandbox): Shared,
+    Path(object_type): Path<String>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    let object_type = ObjectType::from(object_type);
+    let headers = match admit(&sandbox, &headers, &scope(&object_type, "read")) {
+        Ok(headers) => headers,
+        Err(response) => return *response,
+    };
+    let response = parse::<BatchReadBody>(&body).and_then(|body| {
+        check_inputs(body.inputs.iter().map(|input| &input.id))?;
+        let portal = lock(&sandbox.portal);
+        let (mut results, mut missing) = (Vec::new(), Vec::new());
+        for Id { id } in body.inputs {
+            let found = id.parse().ok().and_then(|id: i64| Some((id, portal.get(&object_type, id)?)));
+            match found {
+                Some((id, object)) => results.push(shown(&portal, &object_type, id, object, &body.properties)),
+                None => missing.push(id),
+            }
+        }
+        Ok(batch_answer(results, &missing))
+    });
+    (headers, response.unwrap_or_else(|error| error)).into_response()
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct BatchUpdateBody {
+    inputs: Vec<Input>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Input {
+    id: String,
+    properties: BTreeMap<String, Value>,
+}
+
+pub(super) async fn batch_update(
+    State(sandbox): Shared,
+    Path(object_type): Path<String>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    let object_type = ObjectType::from(object_type);
+    let headers = match admit(&sandbox, &headers, &scope(&object_type, "write")) {
+        Ok(headers) => headers,
+        Err(response) => return *response,
+    };
+    let response = parse::<BatchUpdateBody>(&body).and_then(|body| {
+        check_inputs(body.inputs.iter().map(|input| &input.id))?;
+        let mut portal = lock(&sandbox.portal);
+        let inputs: Vec<_> = body.inputs.into_iter().map(|input| (input.id, texts(input.properties))).collect();
+        // One value that is not valid fails them all.
+        let problems: Vec<_> =
+            inputs.iter().flat_map(|(_, values)| values::problems(&portal, &object_type, values)).collect();
+        if !problems.is_empty() {
+            return Err(errors::invalid_values(&problems));
+        }
+        let (mut results, mut missing) = (Vec::new(), Vec::new());
+        for (text, values) in inputs {
+            let id = text.parse().ok().filter(|id| portal.get(&object_type, *id).is_some());
+            let Some(id) = id else {
+                missing.push(text);
+                continue;
+            };
+            if portal.left_out_ids.contains(&id) {
+                continue;
+            }
+            write(&sandbox, &mut portal, &object_type, id, &values);
+            let names: Vec<_> = values.keys().cloned().collect();
+            if let Some(object) = portal.get(&object_type, id) {
+                results.push(shown(&portal, &object_type, id, object, &names));
+            }
+        }
+        Ok(batch_answer(results, &missing))
+    });
+    (headers, response.unwrap_or_else(|error| error)).into_response()
+}
+
+/// Writes, and tells subscribers what changed.
+fn write(
+    sandbox: &Arc<Sandbox>,
+    portal: &mut Portal,
+    object_type: &ObjectType,
+    id: i64,
+    values: &BTreeMap<String, String>,
+) {
+    for (property, value) in portal.update(object_type, id, values) {
+        if *object_type == ObjectType::Contact {
+            sandbox.webhooks.property_changed(ObjectId(portal.surviving(id)), &property, &value);
+        }
+    }
+}
+
+pub(super) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Response> {
+    serde_json::from_slice(body).map_err(|error| {
+        errors::validation(&format!("Invalid input JSON on line {}, column {}: {error}", error.line(), error.column()))
+    })
+}
+
+fn check_inputs<'a>(ids: impl Iterator<Item = &'a String>) -> Result<(), Response> {
+    let ids: Vec<_> = ids.collect();
+    if ids.is_empty() || ids.len() > MAX_BATCH {
+        return Err(errors::validation(&format!("The inputs must hold 1 to {MAX_BATCH} entries, found {}", ids.len())));
+    }
+    let distinct: HashSet<_> = ids.iter().collect();
+    if distinct.len() < ids.len() {
+        return Err(errors::validation("Duplicate IDs found in batch input"));
+    }
+    Ok(())
+}
+
+/// HubSpot takes numbers and booleans too and keeps them as text; null clears.
+fn texts(properties: BTreeMap<String, Value>) -> BTreeMap<String, String> {
+    let text = |value: Value| match value {
+        Value::String(text) => text,
+        Value::Null => String::new(),
+        other => other.to_string(),
+    };
+    properties.into_iter().map(|(name, value)| (name, text(value))).collect()
+}
+
+fn shown(portal: &Portal, object_type: &ObjectType, id: i64, object: &Object, names: &[String]) -> Value {
+    let time = |at: OffsetDateTime| at.format(&Rfc3339).unwrap_or_default();
+    // Unknown names are left out in silence; known ones without a value are null.
+    let known =
+        |name: &&String| super::properties::of(object_type).iter().any(|definition| definition.name == name.as_str());
+    let mut properties: HashMap<&str, Value> = names
+        .iter()
+        .filter(known)
+        .map(|name| (name.as_str(), object.properties.get(name).map_or(Value::Null, |value| json!(value))))
+        .collect();
+    let id = portal.surviving(id);
+    properties.insert("hs_object_id", json!(id.to_string()));
+    json!({"id": id.to_string(), "properties": properties, "createdAt": time(object.created),
+        "updatedAt": time(object.updated), "archived": false})
+}
+
+fn batch_answer(results: Vec<Value>, missing: &[String]) -> Response {
+    let now = OffsetDateTime::now_utc().format(&Rfc3339).unwrap_or_default();
+    let mut body = json!({"status": "COMPLETE", "results": results, "startedAt": now, "completedAt": now});
+    if missing.is_empty() {
+        return Json(body).into_response();
+    }
+    body["numErrors"] = json!(1);
+    body["errors"] = json!([{"status": "error", "category": "OBJECT_NOT_FOUND", "message": "Could not get some objects, they may be deleted or not exist.",
+        "context": {"ids": missing}, "errors": [], "links": {}}]);
+    (StatusCode::MULTI_STATUS, Json(body)).into_response()
+}

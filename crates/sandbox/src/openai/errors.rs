@@ -1,0 +1,55 @@
+//! OpenAI's error answers.
+
+use axum::{
+    Json,
+    http::{HeaderValue, StatusCode},
+    response::{IntoResponse, Response},
+};
+use serde_json::json;
+
+fn answer(status: StatusCode, kind: &str, message: &str, param: Option<&str>, code: Option<&str>) -> Response {
+    let body = json!({"error": {"message": message, "type": kind, "param": param, "code": code}});
+    let mut response = (status, Json(body)).into_response();
+    if let Ok(id) = HeaderValue::from_str(&format!("req_{}", uuid::Uuid::now_v7().simple())) {
+        response.headers_mut().insert("x-request-id", id);
+    }
+    response
+}
+
+/// 400
+pub(crate) fn invalid_request(message: &str, param: Option<&str>, code: Option<&str>) -> Response {
+    answer(StatusCode::BAD_REQUEST, "invalid_request_error", message, param, code)
+}
+
+/// 401
+pub(crate) fn invalid_api_key() -> Response {
+    let message = "Incorrect API key provided. You can find your API key in your account settings.";
+    answer(StatusCode::UNAUTHORIZED, "invalid_request_error", message, None, Some("invalid_api_key"))
+}
+
+/// 404
+pub(crate) fn model_not_found(model: &str) -> Response {
+    let message = format!("The model `{model}` does not exist or you do not have access to it.");
+    answer(StatusCode::NOT_FOUND, "invalid_request_error", &message, None, Some("model_not_found"))
+}
+
+/// 429 for speed
+pub(crate) fn rate_limited(what: &str) -> Response {
+    let message = format!("Rate limit reached on {what} per min. Please try again later.");
+    answer(StatusCode::TOO_MANY_REQUESTS, what, &message, None, Some("rate_limit_exceeded"))
+}
+
+/// 429 for money
+pub(crate) fn insufficient_quota() -> Response {
+    let message = "You exceeded your current quota, please check your plan and billing details.";
+    answer(StatusCode::TOO_MANY_REQUESTS, "insufficient_quota", message, None, Some("insufficient_quota"))
+}
+
+/// What OpenAI answers with this status when something goes wrong on its side.
+pub(crate) fn by_status(status: StatusCode) -> Response {
+    match status {
+        StatusCode::UNAUTHORIZED => invalid_api_key(),
+        StatusCode::TOO_MANY_REQUESTS => rate_limited("requests"),
+        other => answer(other, "server_error", "The server had an error while processing your request.", None, None),
+    }
+}

@@ -1,0 +1,163 @@
+//! Sending webhooks as HubSpot does: in batches, signed, up to ten at once, again after anything but 2xx.
+
+use std::{
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+
+use domain::ObjectId;
+use hubspot::signature;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use time::OffsetDateTime;
+use tokio::sync::{Semaphore, mpsc};
+
+use crate::{Config, lock};
+
+/// HubSpot waits this long for an answer.
+const TIMEOUT: Duration = Duration::from_secs(5);
+
+/// HubSpot sends a failed batch again up to ten times, over 24 hours; a sandbox has less time.
+const RETRIES: u32 = 10;
+const RETRY_BASE: Duration = Duration::from_millis(500);
+
+/// Changes are gathered this long before they are sent.
+const GATHER: Duration = Duration::from_millis(50);
+
+/// Requests at once.
+const CONCURRENT: usize = 10;
+
+/// One webhook that was sent.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Delivery {
+    /// How many events it held.
+    pub events: usize,
+    /// The answer's status; 0 when there was none.
+    pub status: u16,
+    /// The answer's body.
+    pub answer: String,
+    /// How long the answer took.
+    pub latency_ms: f64,
+    /// Counts from 0.
+    pub attempt: u32,
+}
+
+/// Sends what happens in the portal to whoever subscribed.
+pub(crate) struct Sender {
+    post: Arc<Post>,
+    changes: mpsc::UnboundedSender<Value>,
+}
+
+struct Post {
+    http: reqwest::Client,
+    url: Option<String>,
+    signed_uri: String,
+    secret: String,
+    deliveries: Mutex<Vec<Delivery>>,
+    portal_id: i64,
+    app_id: i64,
+}
+
+impl Sender {
+    pub(crate) fn start(config: &Config) -> Self {
+        let url = config.webhook_url.clone();
+        let public = config.public_url.clone().or_else(|| url.clone()).unwrap_or_default();
+        let post = Arc::new(Post {
+            http: reqwest::Client::builder().timeout(TIMEOUT).build().unwrap_or_default(),
+            url,
+            signed_uri: signature::signed_uri(&public),
+            secret: config.client_secret.clone(),
+            deliveries: Mutex::default(),
+            portal_id: config.portal_id,
+            app_id: config.app_id,
+        });
+        let (changes, incoming) = mpsc::unbounded_channel();
+        tokio::spawn(send_changes(post.clone(), incoming));
+        Self { post, changes }
+    }
+
+    /// Tells subscribers that `app` changed a property of a contact.
+    pub(crate) fn property_changed(&self, contact: ObjectId, property: &str, value: &str) {
+        let post = &self.post;
+        if post.url.is_none() {
+            return;
+        }
+        let now = OffsetDateTime::now_utc().unix_timestamp_nanos() / 1_000_000;
+        let event = json!({
+            "eventId": i64::try_from(now).unwrap_or(0) % 4_000_000_000, "subscriptionId": 1, "portalId": post.portal_id,
+            "appId": post.app_id, "occurredAt": i64::try_from(now).unwrap_or(0),
+            "subscriptionType": "contact.propertyChange", "attemptNumber": 0, "objectId": contact, "objectTypeId": "0-1",
+            "propertyName": property, "propertyValue": value, "changeSource": "INTEGRATION",
+            "sourceId": post.app_id.to_string(), "isSensitive": false,
+        });
+        // The receiver of the channel lives as long as the process.
+        let _ = self.changes.send(event);
+    }
+
+    /// Sends `events` once, signed with `secret`. `None` without a URL.
+    pub(crate) async fn deliver(&self, events: &[Value], secret: &str) -> Option<Delivery> {
+        self.post.send(events, secret, 0).await
+    }
+
+    pub(crate) fn deliveries(&self) -> Vec<Delivery> {
+        lock(&self.post.deliveries).clone()
+    }
+}
+
+async fn send_changes(post: Arc<Post>, mut incoming: mpsc::UnboundedReceiver<Value>) {
+    let slots = Arc::new(Semaphore::new(CONCURRENT));
+    while let Some(first) = incoming.recv().await {
+        tokio::time::sleep(GATHER).await;
+        let mut batch = vec![first];
+        while batch.len() < hubspot::webhook::MAX_EVENTS
+            && let Ok(event) = incoming.try_recv()
+        {
+            batch.push(event);
+        }
+        let (post, slots) = (post.clone(), slots.clone());
+        tokio::spawn(async move {
+            for attempt in 0..=RETRIES {
+                for event in &mut batch {
+                    event["attemptNumber"] = json!(attempt);
+                }
+                let slot = slots.acquire().await;
+                let delivery = post.send(&batch, &post.secret, attempt).await;
+                drop(slot);
+                let Some(delivery) = delivery else { return };
+                let taken = (200..300).contains(&delivery.status);
+                lock(&post.deliveries).push(delivery);
+                if taken {
+                    return;
+                }
+                tokio::time::sleep(RETRY_BASE * 2_u32.pow(attempt.min(6))).await;
+            }
+        });
+    }
+}
+
+impl Post {
+    async fn send(&self, events: &[Value], secret: &str, attempt: u32) -> Option<Delivery> {
+        let url = self.url.as_ref()?;
+        let body = Value::from(events.to_vec()).to_string();
+        let timestamp = (OffsetDateTime::now_utc().unix_timestamp_nanos() / 1_000_000).to_string();
+        let started = Instant::now();
+        let request = self
+            .http
+            .post(url)
+            .header("Content-Type", "application/json")
+            .header("X-HubSpot-Request-Timestamp", &timestamp)
+            .header(
+                "X-HubSpot-Signature-v3",
+                signature::v3(secret, "POST", &self.signed_uri, body.as_bytes(), &timestamp),
+            )
+            .header("X-HubSpot-Signature", signature::v1(secret, body.as_bytes()))
+            .header("X-HubSpot-Signature-Version", "v1")
+            .body(body);
+        let (status, answer) = match request.send().await {
+            Ok(response) => (response.status().as_u16(), response.text().await.unwrap_or_default()),
+            Err(error) => (0, error.without_url().to_string()),
+        };
+        let latency_ms = started.elapsed().as_secs_f64() * 1_000.0;
+        Some(Delivery { events: events.len(), status, answer, latency_ms, attempt })
+    }
+}
