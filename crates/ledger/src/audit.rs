@@ -90,7 +90,30 @@ pub struct WriteEntry {
     pub after: String,
 }
 
+/// How many events are in a state for a reason.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EventCount {
+    /// The state.
+    pub state: String,
+    /// The reason, if there is one.
+    pub reason: Option<String>,
+    /// How many.
+    pub events: i64,
+}
+
 impl Ledger {
+    /// How many events are in which state, and why.
+    pub async fn event_counts(&self) -> Result<Vec<EventCount>, LedgerError> {
+        let counts = sqlx::query_as!(
+            EventCount,
+            r#"select state::text as "state!", reason, count(*) as "events!" from event
+               group by state, reason order by state, reason"#
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        Ok(counts)
+    }
+
     /// The story of an event by its key or id; `None` when the ledger does not know it.
     pub async fn event_story(&self, key_or_id: &str) -> Result<Option<EventStory>, LedgerError> {
         let id = Uuid::parse_str(key_or_id).ok();

@@ -18,7 +18,7 @@ use sqlx::{
 
 use uuid::Uuid;
 
-pub use audit::{EventStory, HistoryEntry, InferenceEntry, WriteEntry};
+pub use audit::{EventCount, EventStory, HistoryEntry, InferenceEntry, WriteEntry};
 pub use claim::{Claim, ClaimRequest, Claimed, Duplicate};
 pub use error::LedgerError;
 pub use settle::Settlement;

@@ -41,6 +41,9 @@ pub struct SendWebhook {
     /// Sign with another secret than the app's.
     #[serde(default)]
     pub forged: bool,
+    /// Another receiver than the one that was subscribed; the signed URL stays the same.
+    #[serde(default)]
+    pub url: Option<String>,
 }
 
 /// How HubSpot treats certain records and properties, beyond what is documented for all of them.
@@ -139,7 +142,7 @@ async fn send_webhook(
 ) -> Result<Json<Delivery>, (StatusCode, Json<Value>)> {
     let refused = |message: &str| (StatusCode::CONFLICT, Json(json!({"message": message})));
     let secret = if send.forged { "a stranger's secret" } else { &sandbox.config.client_secret };
-    let delivery = sandbox.webhooks.deliver(&send.events, secret).await;
+    let delivery = sandbox.webhooks.deliver(&send.events, secret, send.url.as_deref()).await;
     delivery.map(Json).ok_or_else(|| refused("no webhook URL is set"))
 }
 

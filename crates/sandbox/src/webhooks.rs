@@ -95,8 +95,8 @@ impl Sender {
     }
 
     /// Sends `events` once, signed with `secret`. `None` without a URL.
-    pub(crate) async fn deliver(&self, events: &[Value], secret: &str) -> Option<Delivery> {
-        self.post.send(events, secret, 0).await
+    pub(crate) async fn deliver(&self, events: &[Value], secret: &str, url: Option<&str>) -> Option<Delivery> {
+        Some(self.post.send(url.or(self.post.url.as_deref())?, events, secret, 0).await)
     }
 
     pub(crate) fn deliveries(&self) -> Vec<Delivery> {
@@ -121,9 +121,9 @@ async fn send_changes(post: Arc<Post>, mut incoming: mpsc::UnboundedReceiver<Val
                     event["attemptNumber"] = json!(attempt);
                 }
                 let slot = slots.acquire().await;
-                let delivery = post.send(&batch, &post.secret, attempt).await;
+                let Some(url) = &post.url else { return };
+                let delivery = post.send(url, &batch, &post.secret, attempt).await;
                 drop(slot);
-                let Some(delivery) = delivery else { return };
                 let taken = (200..300).contains(&delivery.status);
                 lock(&post.deliveries).push(delivery);
                 if taken {
@@ -136,8 +136,7 @@ async fn send_changes(post: Arc<Post>, mut incoming: mpsc::UnboundedReceiver<Val
 }
 
 impl Post {
-    async fn send(&self, events: &[Value], secret: &str, attempt: u32) -> Option<Delivery> {
-        let url = self.url.as_ref()?;
+    async fn send(&self, url: &str, events: &[Value], secret: &str, attempt: u32) -> Delivery {
         let body = Value::from(events.to_vec()).to_string();
         let timestamp = (OffsetDateTime::now_utc().unix_timestamp_nanos() / 1_000_000).to_string();
         let started = Instant::now();
@@ -158,6 +157,6 @@ impl Post {
             Err(error) => (0, error.without_url().to_string()),
         };
         let latency_ms = started.elapsed().as_secs_f64() * 1_000.0;
-        Some(Delivery { events: events.len(), status, answer, latency_ms, attempt })
+        Delivery { events: events.len(), status, answer, latency_ms, attempt }
     }
 }

@@ -1,1 +1,15 @@
-//! x
+//! What the developer's commands and the whole-fleet tests share: real RabbitMQ and Postgres, and a fleet of real
+//! processes on them.
+
+pub mod fleet;
+mod process;
+mod progress;
+pub mod sandbox_client;
+pub mod services;
+pub mod workspace;
+
+pub use fleet::{Fleet, FleetPlan};
+pub use process::Process;
+pub use progress::step;
+pub use sandbox_client::SandboxClient;
+pub use services::{Services, Space};

@@ -1,0 +1,93 @@
+//! What the demo prints.
+
+use anyhow::Result;
+use comfy_table::{ContentArrangement, Table, presets::UTF8_HORIZONTAL_ONLY};
+use ledger::EventStory;
+use sandbox::{Delivery, admin::ContactView};
+use xtask::Fleet;
+
+use super::contacts::Case;
+
+pub fn indented(text: &str) -> String {
+    text.lines().map(|line| format!("  {line}\n")).collect()
+}
+
+pub fn delivery(what: &str, delivery: &Delivery) {
+    let verdict = match delivery.status {
+        200 => "accepted",
+        0 => "NO ANSWER",
+        _ => "refused",
+    };
+    println!(
+        "  {verdict:<9} {} in {:>5.1} ms  {what} ({} events)  {}",
+        delivery.status, delivery.latency_ms, delivery.events, delivery.answer
+    );
+}
+
+pub fn outcome(case: &Case, story: Option<&EventStory>, result: &Result<(), String>) {
+    let sign = if result.is_ok() { "✓" } else { "✗" };
+    let Some(story) = story else {
+        println!("  {sign} {:<42} no outcome", case.what);
+        return;
+    };
+    let after =
+        |property: &str| story.writes.iter().find(|write| write.property == property).map(|write| write.after.clone());
+    let took = story
+        .history
+        .first()
+        .zip(story.history.last())
+        .map_or(0.0, |(first, last)| (last.at - first.at).as_seconds_f64());
+    let what = match after("lead_score") {
+        Some(score) => {
+            format!("score {score:>3}  budget {:>7}", after("ai_budget_estimate").unwrap_or_else(|| "-".to_owned()))
+        }
+        None => story.reason.clone().unwrap_or_default(),
+    };
+    println!("  {sign} {:<38} {:<9} {took:>6.2} s  {what}", case.what, story.state);
+}
+
+pub fn before_and_after(id: i64, before: &ContactView, after: &ContactView) {
+    let mut table = Table::new();
+    table.load_style(UTF8_HORIZONTAL_ONLY).set_content_arrangement(ContentArrangement::Dynamic).set_width(110);
+    table.set_header(["property", "before", "after"]);
+    for (property, value) in &after.properties {
+        let old = before.properties.get(property).map_or("", String::as_str);
+        table.add_row([property.as_str(), old, if old == value { "(unchanged)" } else { value }]);
+    }
+    println!("\ncontact {id} in HubSpot, before and after\n{table}");
+}
+
+/// Asks the ledger as an operator would.
+pub async fn by_sql(fleet: &Fleet, key: &str) -> Result<()> {
+    println!("\nthe same event by SQL");
+    for sql in [
+        format!(
+            "select state, playbook, playbook_version, model, cost_micro_dollars, properties_written, took from event_status where event_key = '{key}'"
+        ),
+        format!(
+            "select h.at, h.from_state, h.state, h.attempt, h.worker from event_history h join event e on e.id = h.event_id where e.event_key = '{key}' order by h.id"
+        ),
+        "select state, reason, events, newest_event from failures_by_reason".to_owned(),
+        "select * from cost_by_playbook_and_day".to_owned(),
+    ] {
+        println!("  {sql}");
+        let output = tokio::process::Command::new("psql").args([&fleet.space.postgres_url, "-c", &sql]).output().await;
+        match output {
+            Ok(output) if output.status.success() => print!("{}", indented(&String::from_utf8_lossy(&output.stdout))),
+            Ok(output) => anyhow::bail!("psql: {}", String::from_utf8_lossy(&output.stderr)),
+            Err(_) => println!("  (psql is not installed)"),
+        }
+    }
+    Ok(())
+}
+
+pub async fn queues(fleet: &Fleet) -> Result<()> {
+    println!("\nthe queues, from RabbitMQ's management API");
+    for queue in fleet.space.queues().await? {
+        println!(
+            "  {:<30} {:>4} messages, {} unacknowledged",
+            queue.name, queue.messages, queue.messages_unacknowledged
+        );
+    }
+    Ok(())
+}

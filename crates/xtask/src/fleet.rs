@@ -1,0 +1,324 @@
+//! A fleet of real processes: sandbox, receivers, inference workers, writers.
+
+use std::{
+    path::PathBuf,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail};
+use domain::EventState;
+use ledger::{EventStory, Ledger};
+
+use crate::{Process, SandboxClient, Space, workspace};
+
+/// The URL that webhooks are signed for; a proxy would stand there.
+pub const PUBLIC_URL: &str = "https://hooks.example.com/webhooks/hubspot";
+
+/// A service is ready within this time, or something is wrong.
+const READY_WITHIN: Duration = Duration::from_secs(30);
+
+/// How many of each, and with which settings.
+#[derive(Debug, Clone)]
+pub struct FleetPlan {
+    /// Receivers.
+    pub receivers: usize,
+    /// Inference workers.
+    pub inferences: usize,
+    /// Writers.
+    pub writers: usize,
+    /// Whether the sandbox plays HubSpot and OpenAI.
+    pub with_sandbox: bool,
+    /// Arguments of the sandbox.
+    pub sandbox_arguments: Vec<String>,
+    /// Settings of every service, by the name of the environment variable.
+    pub settings: Vec<(String, String)>,
+}
+
+impl Default for FleetPlan {
+    fn default() -> Self {
+        Self {
+            receivers: 1,
+            inferences: 1,
+            writers: 1,
+            with_sandbox: true,
+            sandbox_arguments: Vec::new(),
+            settings: Vec::new(),
+        }
+    }
+}
+
+impl FleetPlan {
+    /// The same with one more setting, for example `("broker.max_attempts", "2")`.
+    #[must_use]
+    pub fn with(mut self, key: &str, value: &str) -> Self {
+        self.settings.push((variable(key), value.to_owned()));
+        self
+    }
+}
+
+/// The environment variable of a setting.
+pub fn variable(key: &str) -> String {
+    format!("LEADLINE__{}", key.replace('.', "__").to_uppercase())
+}
+
+/// A running service.
+#[derive(Debug)]
+pub struct Member {
+    /// The process.
+    pub process: Process,
+    /// Its internal listener.
+    pub admin_url: String,
+    /// The receiver's public listener.
+    pub public_url: Option<String>,
+    program: String,
+    environment: Vec<(String, String)>,
+}
+
+/// A running fleet; ended when dropped, receivers first.
+#[derive(Debug)]
+pub struct Fleet {
+    /// Every service but the sandbox.
+    pub members: Vec<Member>,
+    /// The sandbox.
+    pub sandbox: SandboxClient,
+    /// The ledger, for asking.
+    pub ledger: Ledger,
+    /// Where it lives.
+    pub space: Space,
+    sandbox_process: Option<Process>,
+    logs: PathBuf,
+    environment: Vec<(String, String)>,
+}
+
+impl Fleet {
+    /// Migrates the ledger, starts everything, and waits until it is ready.
+    pub async fn start(space: Space, plan: &FleetPlan) -> Result<Self> {
+        let logs = workspace::root().join("target/fleet").join(&space.name);
+        std::fs::create_dir_all(&logs)?;
+        let sandbox_port = workspace::free_port()?;
+        let sandbox_url = format!("http://127.0.0.1:{sandbox_port}");
+        let receiver_ports: Vec<u16> = (0..plan.receivers).map(|_| workspace::free_port()).collect::<Result<_>>()?;
+
+        let known = sandbox::Config::default();
+        let mut environment = vec![
+            (variable("broker.url"), space.amqp_url.clone()),
+            (variable("ledger.url"), space.postgres_url.clone()),
+            (variable("receiver.public_url"), PUBLIC_URL.to_owned()),
+            (variable("inference.playbooks"), workspace::root().join("deploy/playbooks").display().to_string()),
+        ];
+        if plan.with_sandbox {
+            environment.extend([
+                (variable("hubspot.base_url"), sandbox_url.clone()),
+                (variable("hubspot.token"), known.token),
+                (variable("hubspot.client_secret"), known.client_secret),
+                (variable("hubspot.app_id"), known.app_id.to_string()),
+                (variable("hubspot.portal_id"), known.portal_id.to_string()),
+                (variable("openai.base_url"), format!("{sandbox_url}/v1")),
+                (variable("openai.api_key"), known.api_key),
+            ]);
+        }
+        environment.extend(plan.settings.iter().cloned());
+
+        let settings =
+            runtime::config::Settings::load_from(None, environment.clone(), runtime::config::Reader::LedgerOnly)?;
+        let ledger = connect::ledger(&settings, "leadline-dev").map_err(anyhow::Error::msg)?;
+        ledger.migrate().await?;
+
+        let mut fleet = Self {
+            members: Vec::new(),
+            sandbox: SandboxClient::new(sandbox_url),
+            ledger,
+            space,
+            sandbox_process: None,
+            logs,
+            environment,
+        };
+        if plan.with_sandbox {
+            fleet.start_sandbox(sandbox_port, receiver_ports.first().copied(), plan)?;
+        }
+        for port in receiver_ports {
+            fleet.add_receiver(port)?;
+        }
+        for _ in 0..plan.inferences {
+            fleet.add("leadline-inference")?;
+        }
+        for _ in 0..plan.writers {
+            fleet.add("leadline-writer")?;
+        }
+        fleet.until_ready().await?;
+        Ok(fleet)
+    }
+
+    fn start_sandbox(&mut self, port: u16, receiver: Option<u16>, plan: &FleetPlan) -> Result<()> {
+        let program = workspace::binaries()?.join("leadline-sandbox");
+        let process = Process::start("sandbox", &program, &self.logs.join("sandbox.log"), |command| {
+            command.args(["--listen", &format!("127.0.0.1:{port}"), "--public-url", PUBLIC_URL]);
+            if let Some(receiver) = receiver {
+                command.args(["--webhook-url", &format!("http://127.0.0.1:{receiver}/webhooks/hubspot")]);
+            }
+            command.args(&plan.sandbox_arguments);
+        })?;
+        self.sandbox_process = Some(process);
+        Ok(())
+    }
+
+    fn add_receiver(&mut self, port: u16) -> Result<()> {
+        let listen = format!("127.0.0.1:{port}");
+        let mut environment = self.environment.clone();
+        environment.push((variable("receiver.listen"), listen.clone()));
+        let member =
+            self.launch("leadline-receiver", environment, Some(format!("http://{listen}/webhooks/hubspot")))?;
+        self.members.push(member);
+        Ok(())
+    }
+
+    /// Starts one more inference worker or writer.
+    pub fn add(&mut self, program: &str) -> Result<()> {
+        let member = self.launch(program, self.environment.clone(), None)?;
+        self.members.push(member);
+        Ok(())
+    }
+
+    fn launch(
+        &self,
+        program: &str,
+        mut environment: Vec<(String, String)>,
+        public_url: Option<String>,
+    ) -> Result<Member> {
+        let admin = format!("127.0.0.1:{}", workspace::free_port()?);
+        environment.push((variable("admin.listen"), admin.clone()));
+        let count = std::fs::read_dir(&self.logs).map_or(0, Iterator::count);
+        let log = self.logs.join(format!("{count:02}-{program}.log"));
+        let path = workspace::binaries()?.join(program);
+        let process = Process::start(program, &path, &log, |command| {
+            // Only what is given here: a developer's own settings must not leak in.
+            for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("LEADLINE__")) {
+                command.env_remove(name);
+            }
+            command.envs(environment.iter().cloned()).current_dir(workspace::root());
+        })?;
+        let program = program.to_owned();
+        Ok(Member { process, admin_url: format!("http://{admin}"), public_url, program, environment })
+    }
+
+    /// Starts a member that has ended again, with the same settings.
+    pub fn restart(&mut self, index: usize) -> Result<()> {
+        let member = &self.members[index];
+        self.members[index] = self.launch(&member.program, member.environment.clone(), member.public_url.clone())?;
+        Ok(())
+    }
+
+    /// Waits until every service says that it is ready.
+    pub async fn until_ready(&mut self) -> Result<()> {
+        let http = reqwest::Client::builder().timeout(Duration::from_secs(5)).build()?;
+        let started = Instant::now();
+        if let Some(sandbox) = &mut self.sandbox_process {
+            while self.sandbox.deliveries().await.is_err() {
+                sandbox.still_runs()?;
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
+        for member in &mut self.members {
+            loop {
+                member.process.still_runs()?;
+                let url = format!("{}/readyz", member.admin_url);
+                let missing = match http.get(url).send().await {
+                    Ok(response) if response.status().is_success() => break,
+                    Ok(response) => response.text().await.unwrap_or_default(),
+                    Err(error) => error.to_string(),
+                };
+                if started.elapsed() > READY_WITHIN {
+                    bail!("{} is not ready: {missing}\n{}", member.process.name(), member.process.log());
+                }
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until an event has ended (or rests in `waiting`, which `until` may accept) and gives its story.
+    pub async fn until_event(
+        &self,
+        key: &str,
+        until: impl Fn(EventState) -> bool,
+        within: Duration,
+    ) -> Result<EventStory> {
+        let started = Instant::now();
+        loop {
+            let story = self.ledger.event_story(key).await?;
+            if let Some(story) = &story
+                && EventState::parse(&story.state).is_some_and(&until)
+            {
+                return Ok(story.clone());
+            }
+            if started.elapsed() > within {
+                let state = story.map_or_else(|| "unknown to the ledger".to_owned(), |story| story.state);
+                bail!("after {within:?} the event {key} is {state}");
+            }
+            tokio::time::sleep(Duration::from_millis(30)).await;
+        }
+    }
+
+    /// Waits until the queues of both stages and their waiting rooms are empty, twice in a row.
+    pub async fn until_idle(&self, within: Duration) -> Result<()> {
+        let started = Instant::now();
+        let mut quiet = 0;
+        while quiet < 3 {
+            let queues = self.space.queues().await?;
+            let busy: Vec<_> =
+                queues.iter().filter(|queue| !queue.name.ends_with(".parked") && queue.messages > 0).collect();
+            quiet = if busy.is_empty() { quiet + 1 } else { 0 };
+            if started.elapsed() > within {
+                bail!("after {within:?} the queues are not empty: {busy:?}");
+            }
+            // The management API's numbers are up to a second old.
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+        Ok(())
+    }
+
+    /// The members that run `program`.
+    pub fn indices(&self, program: &str) -> Vec<usize> {
+        (0..self.members.len()).filter(|index| self.members[*index].program == program).collect()
+    }
+
+    /// The public addresses of the receivers.
+    pub fn receivers(&self) -> Vec<String> {
+        self.members.iter().filter_map(|member| member.public_url.clone()).collect()
+    }
+
+    /// The output of every process so far, for a failing test.
+    pub fn logs(&self) -> String {
+        self.members.iter().map(|member| format!("=== {}\n{}", member.process.name(), member.process.log())).collect()
+    }
+
+    /// Settings that the `leadline` command needs to operate this fleet.
+    pub fn environment(&self) -> &[(String, String)] {
+        &self.environment
+    }
+
+    /// Runs the operator's command against this fleet and gives its output.
+    pub async fn leadline(&self, arguments: &[&str]) -> Result<std::process::Output> {
+        let program = workspace::binaries()?.join("leadline");
+        tokio::process::Command::new(program)
+            .args(arguments)
+            .envs(self.environment.iter().cloned())
+            .current_dir(workspace::root())
+            .output()
+            .await
+            .context("leadline")
+    }
+}
+
+impl Drop for Fleet {
+    fn drop(&mut self) {
+        // All at once, then each is waited for.
+        for member in &self.members {
+            member.process.signal(rustix::process::Signal::TERM);
+        }
+        self.members.clear();
+        if !std::thread::panicking() {
+            let _ = std::fs::remove_dir_all(&self.logs);
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! The sandbox's own paths, typed.
+
+use anyhow::{Context, Result, bail};
+use reqwest::{Method, StatusCode};
+use sandbox::{
+    Call, Delivery, Fault,
+    admin::{ContactView, NewContact, Quirks, SendWebhook},
+};
+use serde::{Serialize, de::DeserializeOwned};
+
+/// Talks to a running sandbox.
+#[derive(Debug, Clone)]
+pub struct SandboxClient {
+    http: reqwest::Client,
+    base: String,
+}
+
+impl SandboxClient {
+    /// A client of the sandbox at `base`.
+    pub fn new(base: String) -> Self {
+        Self { http: reqwest::Client::new(), base }
+    }
+
+    /// Makes a contact.
+    pub async fn put_contact(&self, contact: &NewContact) -> Result<()> {
+        self.send(Method::POST, "contacts", Some(contact)).await
+    }
+
+    /// A contact with the history of its properties; `None` when it does not exist.
+    pub async fn contact(&self, id: i64) -> Result<Option<ContactView>> {
+        let response = self.http.get(format!("{}/_sandbox/contacts/{id}", self.base)).send().await?;
+        if response.status() == StatusCode::NOT_FOUND {
+            return Ok(None);
+        }
+        Ok(Some(response.error_for_status()?.json().await?))
+    }
+
+    /// Sends events as one webhook and says what became of it.
+    pub async fn webhook(&self, webhook: &SendWebhook) -> Result<Delivery> {
+        self.call(Method::POST, "webhooks", Some(webhook)).await
+    }
+
+    /// The webhooks that the sandbox sent by itself.
+    pub async fn deliveries(&self) -> Result<Vec<Delivery>> {
+        self.call(Method::GET, "deliveries", None::<&()>).await
+    }
+
+    /// Switches a fault on.
+    pub async fn fault(&self, fault: &Fault) -> Result<()> {
+        self.send(Method::POST, "faults", Some(fault)).await
+    }
+
+    /// Switches all faults off.
+    pub async fn clear_faults(&self) -> Result<()> {
+        self.send(Method::DELETE, "faults", None::<&()>).await
+    }
+
+    /// Sets how HubSpot treats certain records and properties.
+    pub async fn quirks(&self, quirks: &Quirks) -> Result<()> {
+        self.send(Method::POST, "quirks", Some(quirks)).await
+    }
+
+    /// The calls after the one with number `after`.
+    pub async fn calls(&self, after: u64) -> Result<Vec<Call>> {
+        self.call(Method::GET, &format!("calls?after={after}"), None::<&()>).await
+    }
+
+    async fn call<B: Serialize, T: DeserializeOwned>(&self, method: Method, path: &str, body: Option<&B>) -> Result<T> {
+        Ok(self.response(method, path, body).await?.json().await?)
+    }
+
+    async fn send<B: Serialize>(&self, method: Method, path: &str, body: Option<&B>) -> Result<()> {
+        self.response(method, path, body).await.map(drop)
+    }
+
+    async fn response<B: Serialize>(&self, method: Method, path: &str, body: Option<&B>) -> Result<reqwest::Response> {
+        let mut request = self.http.request(method, format!("{}/_sandbox/{path}", self.base));
+        if let Some(body) = body {
+            request = request.json(body);
+        }
+        let response = request.send().await.with_context(|| format!("the sandbox's {path}"))?;
+        let status = response.status();
+        if !status.is_success() {
+            bail!("the sandbox answered {status} to {path}: {}", response.text().await?);
+        }
+        Ok(response)
+    }
+}

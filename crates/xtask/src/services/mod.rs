@@ -1,0 +1,85 @@
+//! Real RabbitMQ and real Postgres, in this order: the URLs in the environment, a Docker engine that answers, private
+//! instances of the installed programs (installing Debian's packages first, as root).
+
+mod docker;
+mod install;
+mod private;
+mod space;
+
+use anyhow::{Result, bail};
+
+use crate::step;
+pub use space::{QueueDepth, Space};
+
+/// Variables that name services which are already there.
+pub const AMQP_URL: &str = "LEADLINE_DEV_AMQP_URL";
+/// RabbitMQ's management API, `http://user:password@host:port`.
+pub const MANAGEMENT_URL: &str = "LEADLINE_DEV_MANAGEMENT_URL";
+/// A Postgres URL whose user may create databases.
+pub const POSTGRES_URL: &str = "LEADLINE_DEV_POSTGRES_URL";
+
+/// RabbitMQ and Postgres. What was started for this ends when it is dropped.
+#[derive(Debug)]
+pub struct Services {
+    /// Without a virtual host.
+    pub amqp_url: String,
+    /// The management UI and API.
+    pub management_url: String,
+    /// With a database that exists.
+    pub postgres_url: String,
+    _keeper: Keeper,
+}
+
+#[derive(Debug)]
+enum Keeper {
+    Nobody,
+    Docker(#[expect(dead_code, reason = "kept for its drop")] docker::Compose),
+    Private(#[expect(dead_code, reason = "kept for its drop")] private::Instances),
+}
+
+impl Services {
+    /// The services that the environment names, if it names them.
+    pub fn from_environment() -> Option<Self> {
+        let variable = |name| std::env::var(name).ok();
+        Some(Self {
+            amqp_url: variable(AMQP_URL)?,
+            management_url: variable(MANAGEMENT_URL)?,
+            postgres_url: variable(POSTGRES_URL)?,
+            _keeper: Keeper::Nobody,
+        })
+    }
+
+    /// Finds or starts them.
+    pub async fn up() -> Result<Self> {
+        if let Some(services) = Self::from_environment() {
+            eprintln!("  ✓ RabbitMQ and Postgres as named in the environment");
+            return Ok(services);
+        }
+        if docker::answers() {
+            let compose = step("RabbitMQ and Postgres in Docker", docker::Compose::up()).await?;
+            return Ok(Self {
+                amqp_url: compose.amqp_url(),
+                management_url: compose.management_url(),
+                postgres_url: compose.postgres_url(),
+                _keeper: Keeper::Docker(compose),
+            });
+        }
+        if !private::are_installed() {
+            if !rustix::process::geteuid().is_root() {
+                bail!(
+                    "RabbitMQ and Postgres are needed. One of these three ways:\n  1. name them: {AMQP_URL}, {MANAGEMENT_URL} and \
+                     {POSTGRES_URL}\n  2. start a Docker engine\n  3. install Debian's packages postgresql and rabbitmq-server, or run \
+                     this as root, and it does so"
+                );
+            }
+            step("installing Debian's packages postgresql and rabbitmq-server", install::packages()).await?;
+        }
+        let instances = step("private RabbitMQ and Postgres", private::Instances::start()).await?;
+        Ok(Self {
+            amqp_url: instances.amqp_url(),
+            management_url: instances.management_url(),
+            postgres_url: instances.postgres_url(),
+            _keeper: Keeper::Private(instances),
+        })
+    }
+}

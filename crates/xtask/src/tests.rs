@@ -1,0 +1,40 @@
+//! `cargo xtask test`: brings the services up, builds, and runs every test.
+
+use anyhow::{Result, bail};
+use tokio::process::Command;
+use xtask::{Services, services, step, workspace};
+
+pub async fn run(arguments: &[String]) -> Result<()> {
+    eprintln!("set-up");
+    build().await?;
+    let services = Services::up().await?;
+    eprintln!("tests");
+    let status = cargo()
+        .args(["test", "--workspace"])
+        .args(arguments)
+        .env(services::AMQP_URL, &services.amqp_url)
+        .env(services::MANAGEMENT_URL, &services.management_url)
+        .env(services::POSTGRES_URL, &services.postgres_url)
+        .status()
+        .await?;
+    if !status.success() {
+        bail!("some tests failed");
+    }
+    Ok(())
+}
+
+/// Builds every binary, so that whole-fleet tests start what is in the tree.
+pub async fn build() -> Result<()> {
+    step("building the services", async {
+        let status = cargo().args(["build", "--quiet", "--workspace"]).status().await?;
+        if status.success() { Ok(()) } else { bail!("the workspace does not build") }
+    })
+    .await
+}
+
+/// The same cargo that runs us. It ends with us.
+pub fn cargo() -> Command {
+    let mut command = Command::new(std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned()));
+    command.current_dir(workspace::root()).kill_on_drop(true);
+    command
+}
