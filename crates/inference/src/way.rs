@@ -169,7 +169,7 @@ impl Way {
             progress.inferences.push(inference.clone());
             let mut changes = playbook.fields.changes(&answer.result?);
             changes.extend(playbook.stamped(OffsetDateTime::now_utc(), &inference.model));
-            tracing::info!(playbook = playbook.name, tokens = inference.usage.prompt_tokens, "answered");
+            tracing::debug!(playbook = playbook.name, tokens = inference.usage.prompt_tokens, "answered");
             progress.commands.push(WriteCommand {
                 id: WriteCommandId::new(),
                 event_id: claimed.event_id,
@@ -257,7 +257,7 @@ impl Way {
                 (state, Some(reason), Some(detail), next)
             }
         };
-        tracing::info!(state = state.as_str(), reason, "decided");
+        tracing::debug!(state = state.as_str(), reason, "decided");
         let settlement = Settlement {
             event_id: claimed.event_id,
             attempt: claimed.attempt,

@@ -1,5 +1,7 @@
 //! Logs, traces, metrics.
 
+use std::io::IsTerminal;
+
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use opentelemetry::{KeyValue, global, trace::TracerProvider};
 use opentelemetry_otlp::{SpanExporter, WithExportConfig};
@@ -54,7 +56,10 @@ pub(crate) fn start(service: &'static str, settings: &Telemetry) -> Result<Runni
     let filter = EnvFilter::try_new(&settings.log_level)?;
     let lines = match settings.log_format {
         LogFormat::Json => tracing_subscriber::fmt::layer().json().flatten_event(true).with_current_span(true).boxed(),
-        LogFormat::Human => tracing_subscriber::fmt::layer().with_target(false).compact().boxed(),
+        LogFormat::Human => {
+            let colours = std::io::stdout().is_terminal();
+            tracing_subscriber::fmt::layer().with_target(false).with_ansi(colours).compact().boxed()
+        }
     };
     // The exporter's own HTTP client must not trace itself.
     let spans = EnvFilter::try_new("info,hyper=off,reqwest=off,h2=off,opentelemetry=off,sqlx=off")?;

@@ -17,6 +17,9 @@ pub const PUBLIC_URL: &str = "https://hooks.example.com/webhooks/hubspot";
 /// A service is ready within this time, or something is wrong.
 const READY_WITHIN: Duration = Duration::from_secs(30);
 
+/// The management API's numbers are this old at most, with the private instances' settings.
+const STATISTICS_EVERY: Duration = Duration::from_millis(500);
+
 /// How many of each, and with which settings.
 #[derive(Debug, Clone)]
 pub struct FleetPlan {
@@ -228,7 +231,7 @@ impl Fleet {
                     Err(error) => error.to_string(),
                 };
                 if started.elapsed() > READY_WITHIN {
-                    bail!("{} is not ready: {missing}\n{}", member.process.name(), member.process.log());
+                    bail!("{} is not ready: {missing}\n{}", member.process.name(), member.process.last_lines(25));
                 }
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
@@ -259,22 +262,41 @@ impl Fleet {
         }
     }
 
-    /// Waits until the queues of both stages and their waiting rooms are empty, twice in a row.
+    /// Waits until no event is unfinished in the ledger and the queues and waiting rooms are empty.
     pub async fn until_idle(&self, within: Duration) -> Result<()> {
         let started = Instant::now();
         let mut quiet = 0;
-        while quiet < 3 {
+        while quiet < 4 {
             let queues = self.space.queues().await?;
             let busy: Vec<_> =
                 queues.iter().filter(|queue| !queue.name.ends_with(".parked") && queue.messages > 0).collect();
-            quiet = if busy.is_empty() { quiet + 1 } else { 0 };
+            let counts = self.ledger.event_counts().await?;
+            let open: Vec<_> =
+                counts.iter().filter(|count| EventState::parse(&count.state).is_none_or(|s| !s.is_final())).collect();
+            quiet = if busy.is_empty() && open.is_empty() { quiet + 1 } else { 0 };
             if started.elapsed() > within {
-                bail!("after {within:?} the queues are not empty: {busy:?}");
+                bail!("after {within:?} there is still work: {busy:?} {open:?}");
             }
-            // The management API's numbers are up to a second old.
-            tokio::time::sleep(Duration::from_millis(500)).await;
+            tokio::time::sleep(STATISTICS_EVERY).await;
         }
         Ok(())
+    }
+
+    /// Waits until the parking lot of a stage (`leadline.events` or `leadline.writes`) holds `count` messages.
+    pub async fn until_parked(&self, stage: &str, count: u64, within: Duration) -> Result<()> {
+        let started = Instant::now();
+        let name = format!("{stage}.parked");
+        loop {
+            let queues = self.space.queues().await?;
+            let found = queues.iter().find(|queue| queue.name == name).map_or(0, |queue| queue.messages);
+            if found == count {
+                return Ok(());
+            }
+            if started.elapsed() > within {
+                bail!("after {within:?} {name} holds {found} messages, not {count}");
+            }
+            tokio::time::sleep(STATISTICS_EVERY).await;
+        }
     }
 
     /// The members that run `program`.
@@ -287,9 +309,10 @@ impl Fleet {
         self.members.iter().filter_map(|member| member.public_url.clone()).collect()
     }
 
-    /// The output of every process so far, for a failing test.
+    /// The last lines of every process's output, for a failing test.
     pub fn logs(&self) -> String {
-        self.members.iter().map(|member| format!("=== {}\n{}", member.process.name(), member.process.log())).collect()
+        let tail = |member: &Member| format!("=== {}\n{}\n", member.process.name(), member.process.last_lines(25));
+        self.members.iter().map(tail).collect()
     }
 
     /// Settings that the `leadline` command needs to operate this fleet.

@@ -42,6 +42,13 @@ impl Process {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
 
+    /// The last `count` lines of it.
+    pub fn last_lines(&self, count: usize) -> String {
+        let log = self.log();
+        let lines: Vec<_> = log.lines().collect();
+        lines[lines.len().saturating_sub(count)..].join("\n")
+    }
+
     /// Its name.
     pub fn name(&self) -> &str {
         &self.name
@@ -57,10 +64,7 @@ impl Process {
         match self.child.try_wait()? {
             None => Ok(()),
             Some(status) => {
-                let log = self.log();
-                let tail: Vec<_> = log.lines().rev().take(15).collect();
-                let tail: Vec<_> = tail.into_iter().rev().collect();
-                anyhow::bail!("{} ended with {status}; its last words:\n{}", self.name, tail.join("\n"))
+                anyhow::bail!("{} ended with {status}; its last words:\n{}", self.name, self.last_lines(15))
             }
         }
     }

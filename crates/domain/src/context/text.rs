@@ -9,6 +9,8 @@ pub fn plain_text(body: &str) -> String {
     let looks_like_html = body.contains('<') && body.contains('>') || body.contains('&') && body.contains(';');
     let text = if looks_like_html {
         html2text::config::plain_no_decorate()
+            // Cells become lines: drawn tables would cost tokens and say no more.
+            .raw_mode(true)
             .string_from_read(body.as_bytes(), WIDTH)
             // A body that the HTML parser gives up on is still what somebody wrote.
             .unwrap_or_else(|_| body.to_owned())

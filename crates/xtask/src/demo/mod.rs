@@ -86,16 +86,9 @@ pub async fn run(options: &Options) -> Result<()> {
     let after = fleet.sandbox.contact(GUIDE_CONTACT).await?.context("the guide's contact")?;
     show::before_and_after(GUIDE_CONTACT, &before, &after);
     show::by_sql(&fleet, &guide_key).await?;
+    let parked = fleet.until_parked("leadline.events", 2, WITHIN).await;
+    score.note("parking lot", parked.map_err(|error| error.to_string()));
     show::queues(&fleet).await?;
-    let parked = fleet
-        .space
-        .queues()
-        .await?
-        .iter()
-        .filter(|queue| queue.name.ends_with(".parked"))
-        .map(|q| q.messages)
-        .sum::<u64>();
-    score.note("parking lots", if parked == 2 { Ok(()) } else { Err(format!("hold {parked} messages, not 2")) });
 
     println!("\nsummary");
     println!(
