@@ -31,6 +31,8 @@ pub struct FleetPlan {
     pub writers: usize,
     /// Whether the sandbox plays HubSpot and OpenAI.
     pub with_sandbox: bool,
+    /// Where the services find the broker, when it is not where the space has it (a proxy stands between).
+    pub broker_url: Option<String>,
     /// Arguments of the sandbox.
     pub sandbox_arguments: Vec<String>,
     /// Settings of every service, by the name of the environment variable.
@@ -44,6 +46,7 @@ impl Default for FleetPlan {
             inferences: 1,
             writers: 1,
             with_sandbox: true,
+            broker_url: None,
             sandbox_arguments: Vec::new(),
             settings: Vec::new(),
         }
@@ -104,7 +107,7 @@ impl Fleet {
 
         let known = sandbox::Config::default();
         let mut environment = vec![
-            (variable("broker.url"), space.amqp_url.clone()),
+            (variable("broker.url"), plan.broker_url.clone().unwrap_or_else(|| space.amqp_url.clone())),
             (variable("ledger.url"), space.postgres_url.clone()),
             (variable("receiver.public_url"), PUBLIC_URL.to_owned()),
             (variable("inference.playbooks"), workspace::root().join("deploy/playbooks").display().to_string()),

@@ -4,6 +4,7 @@
 pub mod fleet;
 mod process;
 mod progress;
+pub mod proxy;
 pub mod sandbox_client;
 pub mod services;
 pub mod workspace;
@@ -11,5 +12,6 @@ pub mod workspace;
 pub use fleet::{Fleet, FleetPlan};
 pub use process::Process;
 pub use progress::step;
+pub use proxy::Proxy;
 pub use sandbox_client::SandboxClient;
 pub use services::{Services, Space};

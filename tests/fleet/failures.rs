@@ -1,0 +1,162 @@
+//! Every failure becomes retry now, retry later, park or drop, by the error's own classification.
+
+use sandbox::{Fault, FaultKind, Target};
+use serde_json::json;
+use xtask::Fleet;
+
+use crate::scene::{BUYER, WITHIN, accepted, ask, contact, ended_as, fleet, noted, quick};
+
+async fn fault(fleet: &Fleet, target: Target, kind: FaultKind, times: Option<u32>) {
+    let fault = Fault { target, kind, path: None, contains: None, times, percent: None };
+    fleet.sandbox.fault(&fault).await.expect("set");
+}
+
+fn status(code: u16, retry_after: Option<u64>) -> FaultKind {
+    FaultKind::Status { code, retry_after }
+}
+
+#[tokio::test]
+async fn what_passes_is_retried_in_the_process_and_never_seen_by_anybody() {
+    let fleet = fleet(&quick()).await;
+    contact(&fleet, 1, &[BUYER]).await;
+    for (target, kind) in [
+        (Target::Hubspot, status(503, None)),
+        (Target::Hubspot, status(429, Some(1))),
+        (Target::Hubspot, FaultKind::Cut),
+        (Target::Hubspot, FaultKind::Garbage),
+        (Target::Openai, status(500, None)),
+        (Target::Openai, status(429, Some(1))),
+    ] {
+        fault(&fleet, target, kind, Some(1)).await;
+    }
+    accepted(&fleet, &[noted(1, 1)]).await;
+    let story = ended_as(&fleet, &noted(1, 1), "written", None).await;
+    assert_eq!(story.history.len(), 3, "no waiting room was needed: {:?}", story.history);
+    let took = story.history[2].at - story.history[0].at;
+    assert!(took >= time::Duration::seconds(2), "both Retry-After of a second were waited for: {took}");
+}
+
+#[tokio::test]
+async fn what_lasts_goes_through_the_waiting_rooms_and_is_written_when_it_is_over() {
+    let fleet = fleet(&quick()).await;
+    contact(&fleet, 1, &[BUYER]).await;
+    // Four tries in the process, then the first waiting room, four more, then the second.
+    fault(&fleet, Target::Hubspot, status(503, None), Some(8)).await;
+    accepted(&fleet, &[noted(1, 1)]).await;
+    let story = ended_as(&fleet, &noted(1, 1), "written", None).await;
+    let states: Vec<_> = story.history.iter().map(|entry| entry.state.as_str()).collect();
+    assert_eq!(states, ["claimed", "waiting", "claimed", "waiting", "claimed", "decided", "written"]);
+    assert_eq!(story.history[1].reason.as_deref(), Some("hubspot_unavailable"));
+    assert!(
+        story.history[2].at - story.history[1].at >= time::Duration::milliseconds(900),
+        "a waiting room of a second"
+    );
+}
+
+#[tokio::test]
+async fn what_never_ends_is_parked_after_the_last_attempt_with_its_reason() {
+    let fleet = fleet(&quick()).await;
+    contact(&fleet, 1, &[BUYER]).await;
+    fault(&fleet, Target::Openai, status(401, None), None).await;
+    accepted(&fleet, &[noted(1, 1)]).await;
+    let story = ended_as(&fleet, &noted(1, 1), "parked", Some("openai_unauthorized")).await;
+    let claims = story.history.iter().filter(|entry| entry.state == "claimed").count();
+    assert_eq!(claims, 4, "broker.max_attempts");
+    fleet.until_parked("leadline.events", 1, WITHIN).await.expect("parked");
+    let message = fleet.space.take_messages("leadline.events.parked", 1).await.expect("taken").remove(0);
+    let headers = &message["properties"]["headers"];
+    assert_eq!(headers["x-leadline-reason"], json!("openai_unauthorized"));
+    assert!(
+        headers["x-leadline-detail"].as_str().is_some_and(|detail| detail.contains("invalid_api_key")),
+        "{headers}"
+    );
+    let body: serde_json::Value = serde_json::from_str(message["payload"].as_str().expect("text")).expect("JSON");
+    assert_eq!(body["payload"]["objectId"], json!(1), "what HubSpot sent is in the parked message");
+}
+
+#[tokio::test]
+async fn a_missing_scope_is_parked_at_once_and_named() {
+    let fleet = fleet(&quick()).await;
+    contact(&fleet, 1, &[BUYER]).await;
+    fault(&fleet, Target::Hubspot, status(403, None), None).await;
+    accepted(&fleet, &[noted(1, 1)]).await;
+    let story = ended_as(&fleet, &noted(1, 1), "parked", Some("missing_scope")).await;
+    assert!(story.detail.as_deref().is_some_and(|d| d.contains("crm.objects.contacts.write")), "{:?}", story.detail);
+    assert_eq!(story.history.len(), 2);
+}
+
+#[tokio::test]
+async fn a_record_that_is_gone_is_dropped() {
+    let fleet = fleet(&quick()).await;
+    accepted(&fleet, &[noted(404, 1)]).await;
+    ended_as(&fleet, &noted(404, 1), "dropped", Some("record_gone")).await;
+}
+
+#[tokio::test]
+async fn one_event_that_hangs_does_not_hold_up_the_others() {
+    let fleet = fleet(&quick()).await;
+    contact(&fleet, 1, &["This one hangs."]).await;
+    let hang = Fault {
+        contains: Some("This one hangs".to_owned()),
+        target: Target::Openai,
+        kind: FaultKind::Hang,
+        path: None,
+        times: Some(1),
+        percent: None,
+    };
+    fleet.sandbox.fault(&hang).await.expect("set");
+    accepted(&fleet, &[noted(1, 1)]).await;
+    let ids: Vec<i64> = (2..=30).collect();
+    for id in &ids {
+        contact(&fleet, *id, &[BUYER]).await;
+    }
+    accepted(&fleet, &ids.iter().map(|id| noted(*id, 1)).collect::<Vec<_>>()).await;
+    for id in ids {
+        ended_as(&fleet, &noted(id, 1), "written", None).await;
+    }
+    // The time-out ends the hanging try, and the next one is answered.
+    ended_as(&fleet, &noted(1, 1), "written", None).await;
+}
+
+#[tokio::test]
+async fn an_event_of_a_portal_that_is_not_ours_is_parked() {
+    let fleet = fleet(&quick()).await;
+    let mut event = noted(1, 1);
+    event["portalId"] = json!(42);
+    accepted(&fleet, &[event.clone()]).await;
+    let story = ended_as(&fleet, &event, "parked", Some("wrong_portal")).await;
+    assert!(story.detail.as_deref().is_some_and(|d| d.contains("42") && d.contains("9876543")));
+}
+
+#[tokio::test]
+async fn a_message_that_is_no_event_is_parked_and_blocks_nobody() {
+    let fleet = fleet(&quick()).await;
+    contact(&fleet, 1, &[BUYER]).await;
+    for queue in ["leadline.events", "leadline.writes"] {
+        let body =
+            json!({"properties": {}, "routing_key": queue, "payload": "{\"what\": [", "payload_encoding": "string"});
+        let path = format!("exchanges/{}/leadline/publish", fleet.space.name);
+        fleet.space.management(reqwest::Method::POST, &path, Some(body)).await.expect("published");
+    }
+    accepted(&fleet, &[noted(1, 1)]).await;
+    ended_as(&fleet, &noted(1, 1), "written", None).await;
+    fleet.until_parked("leadline.events", 1, WITHIN).await.expect("parked");
+    fleet.until_parked("leadline.writes", 1, WITHIN).await.expect("parked");
+}
+
+#[tokio::test]
+async fn counts_in_the_views_are_what_happened() {
+    let fleet = fleet(&quick()).await;
+    contact(&fleet, 1, &[BUYER]).await;
+    accepted(&fleet, &[noted(1, 1), noted(404, 1)]).await;
+    ended_as(&fleet, &noted(1, 1), "written", None).await;
+    ended_as(&fleet, &noted(404, 1), "dropped", Some("record_gone")).await;
+    let written: i64 = ask(&fleet, "select sum(written)::bigint from throughput_by_minute").await;
+    assert_eq!(written, 1);
+    let properties: i64 = ask(&fleet, "select properties_written from event_status where state = 'written'").await;
+    assert_eq!(properties, 5);
+    let inferences: i64 = ask(&fleet, "select sum(inferences)::bigint from cost_by_playbook_and_day").await;
+    assert_eq!(inferences, 1);
+    let failures: i64 = ask(&fleet, "select count(*) from failures_by_reason").await;
+    assert_eq!(failures, 0);
+}

@@ -1,0 +1,114 @@
+//! What the ledger itself enforces.
+
+use std::time::Duration;
+
+use domain::{Event, EventState};
+use ledger::{Claim, ClaimRequest, Duplicate, Ledger, Settlement, Worker};
+use serde_json::json;
+use sqlx::{Connection, PgConnection};
+use xtask::Space;
+
+use crate::scene::{noted, services};
+
+const LEASE: Duration = Duration::from_secs(60);
+const NO_LEASE: Duration = Duration::ZERO;
+
+async fn ledger() -> (Ledger, Space) {
+    let space = Space::new(&services()).await.expect("a space");
+    let environment = vec![(xtask::fleet::variable("ledger.url"), space.postgres_url.clone())];
+    let settings =
+        runtime::config::Settings::load_from(None, environment, runtime::config::Reader::LedgerOnly).expect("right");
+    let ledger = connect::ledger(&settings, "tests").expect("a ledger");
+    ledger.migrate().await.expect("migrated");
+    (ledger, space)
+}
+
+fn event(contact: i64) -> Event {
+    let body = json!([noted(contact, 1)]).to_string();
+    hubspot::webhook::parse(body.as_bytes()).expect("an array").pop().expect("one").event.expect("an event")
+}
+
+async fn claim(ledger: &Ledger, events: &[&Event], worker: &str, lease: Duration) -> Vec<Claim> {
+    let requests: Vec<_> = events.iter().map(|event| ClaimRequest { event, trace_id: None }).collect();
+    ledger.claim(&requests, &Worker(worker.to_owned()), lease).await.expect("claimed")
+}
+
+fn mine(claim: &Claim) -> ledger::Claimed {
+    match claim {
+        Claim::Mine(claimed) => claimed.clone(),
+        Claim::Not(other) => panic!("not mine: {other:?}"),
+    }
+}
+
+fn skipped(claimed: &ledger::Claimed) -> Settlement {
+    Settlement {
+        event_id: claimed.event_id,
+        attempt: claimed.attempt,
+        state: EventState::Skipped,
+        reason: Some("no_playbook".to_owned()),
+        detail: None,
+        inferences: vec![],
+        commands: vec![],
+    }
+}
+
+#[tokio::test]
+async fn the_database_and_the_code_allow_the_same_transitions() {
+    let (_ledger, space) = ledger().await;
+    let mut connection = PgConnection::connect(&space.postgres_url).await.expect("Postgres");
+    let rows: Vec<(String, String)> = sqlx::query_as("select from_state::text, to_state::text from event_transition")
+        .fetch_all(&mut connection)
+        .await
+        .expect("rows");
+    for (from, from_name) in EventState::ALL {
+        for (to, to_name) in EventState::ALL {
+            let in_database = rows.contains(&(from_name.to_owned(), to_name.to_owned()));
+            assert_eq!(in_database, from.may_become(to), "{from_name} → {to_name}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_illegal_transition_and_a_change_of_history_are_refused() {
+    let (ledger, space) = ledger().await;
+    let claimed = mine(&claim(&ledger, &[&event(1)], "a", LEASE).await[0]);
+    assert_eq!(ledger.settle(&[skipped(&claimed)]).await.expect("settled"), [true]);
+    let mut connection = PgConnection::connect(&space.postgres_url).await.expect("Postgres");
+    for (sql, says) in [
+        ("update event set state = 'claimed'", "may not go from skipped to claimed"),
+        ("update event_history set reason = 'other'", "append-only"),
+        ("delete from event_history", "append-only"),
+    ] {
+        let error = sqlx::query(sql).execute(&mut connection).await.expect_err(sql).to_string();
+        assert!(error.contains(says), "{says} in {error}");
+    }
+}
+
+#[tokio::test]
+async fn a_claim_is_exclusive_until_its_lease_ends_and_the_late_one_commits_nothing() {
+    let (ledger, _space) = ledger().await;
+    let event = event(1);
+    let first = mine(&claim(&ledger, &[&event], "a", LEASE).await[0]);
+    assert_eq!(claim(&ledger, &[&event], "b", LEASE).await, [Claim::Not(Duplicate::Held)]);
+
+    let expired = self::event(2);
+    let late = mine(&claim(&ledger, &[&expired], "a", NO_LEASE).await[0]);
+    let taken_over = mine(&claim(&ledger, &[&expired], "b", LEASE).await[0]);
+    assert_eq!((late.attempt, taken_over.attempt), (1, 2));
+    assert_eq!(ledger.settle(&[skipped(&late), skipped(&first)]).await.expect("settled"), [false, true]);
+    assert_eq!(ledger.settle(&[skipped(&taken_over)]).await.expect("settled"), [true]);
+    assert_eq!(claim(&ledger, &[&expired], "c", LEASE).await, [Claim::Not(Duplicate::Done(EventState::Skipped))]);
+}
+
+#[tokio::test]
+async fn one_batch_that_asks_twice_gets_it_once_and_overlapping_batches_do_not_deadlock() {
+    let (ledger, _space) = ledger().await;
+    let events: Vec<_> = (1..=50).map(event).collect();
+    let twice = claim(&ledger, &[&events[0], &events[0]], "a", LEASE).await;
+    assert!(matches!(twice[..], [Claim::Mine(_), Claim::Not(Duplicate::Held)]), "{twice:?}");
+    let forwards: Vec<_> = events.iter().collect();
+    let backwards: Vec<_> = events.iter().rev().collect();
+    let (a, b) = tokio::join!(claim(&ledger, &forwards, "a", LEASE), claim(&ledger, &backwards, "b", LEASE));
+    let won = a.iter().chain(&b).filter(|claim| matches!(claim, Claim::Mine(_))).count();
+    assert_eq!(won, 49, "each of the others exactly once");
+}

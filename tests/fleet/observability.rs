@@ -1,0 +1,97 @@
+//! What operators see, and what nobody may see.
+
+use std::sync::{Arc, Mutex};
+
+use axum::{Router, body::Bytes, extract::State, routing::post};
+
+use crate::scene::{accepted, ask, contact, ended_as, fleet, noted, quick};
+
+/// A note that no log line may hold.
+const PRIVATE: &str = "Her daughter Persephone is ill; they have $50k ready for Q1 and are excited.";
+
+#[tokio::test]
+async fn nothing_secret_or_personal_reaches_a_log_line() {
+    let plan = quick().with("telemetry.log_level", "debug");
+    let fleet = fleet(&plan).await;
+    contact(&fleet, 1, &[PRIVATE]).await;
+    contact(&fleet, 2, &[PRIVATE]).await;
+    let refuses = sandbox::Fault {
+        target: sandbox::Target::Hubspot,
+        kind: sandbox::FaultKind::Status { code: 403, retry_after: None },
+        path: Some("/contacts/2".to_owned()),
+        contains: Some("lead_score".to_owned()),
+        times: None,
+        percent: None,
+    };
+    fleet.sandbox.fault(&refuses).await.expect("set");
+    accepted(&fleet, &[noted(1, 1)]).await;
+    ended_as(&fleet, &noted(1, 1), "written", None).await;
+    accepted(&fleet, &[noted(2, 1)]).await;
+    ended_as(&fleet, &noted(2, 1), "parked", Some("missing_scope")).await;
+    let known = sandbox::Config::default();
+    for member in &fleet.members {
+        let log = member.process.log();
+        assert!(log.contains("started"), "{} logs", member.process.name());
+        for secret in ["Persephone", "$50k", &known.token, &known.api_key, &known.client_secret] {
+            assert!(!log.contains(secret), "`{secret}` in the log of {}", member.process.name());
+        }
+    }
+}
+
+#[tokio::test]
+async fn one_trace_spans_the_way_from_webhook_to_write_and_is_exported() {
+    let bodies: Arc<Mutex<Vec<Bytes>>> = Arc::default();
+    let collect = async |State(bodies): State<Arc<Mutex<Vec<Bytes>>>>, body: Bytes| {
+        bodies.lock().expect("unpoisoned").push(body);
+    };
+    let collector = Router::new().route("/v1/traces", post(collect)).with_state(bodies.clone());
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let endpoint = format!("http://{}", listener.local_addr().expect("an address"));
+    tokio::spawn(async move { axum::serve(listener, collector).await });
+
+    let fleet = fleet(&quick().with("telemetry.otlp_endpoint", &endpoint)).await;
+    contact(&fleet, 1, &["They have $50k ready for Q1."]).await;
+    accepted(&fleet, &[noted(1, 1)]).await;
+    let story = ended_as(&fleet, &noted(1, 1), "written", None).await;
+    let trace = story.trace_id.expect("the ledger knows the trace");
+    assert_eq!(trace.len(), 32);
+    // Protobuf holds the id as 16 bytes. Exporters send what is left when the services stop.
+    drop(fleet);
+    let id: Vec<u8> = (0..16).map(|i| u8::from_str_radix(&trace[2 * i..2 * i + 2], 16).expect("hex")).collect();
+    let bodies = bodies.lock().expect("unpoisoned");
+    for service in ["leadline-receiver", "leadline-inference", "leadline-writer"] {
+        let holds = |body: &Bytes, needle: &[u8]| body.windows(needle.len()).any(|window| window == needle);
+        let found = bodies.iter().any(|body| holds(body, service.as_bytes()) && holds(body, &id));
+        assert!(found, "{service} exported a span of trace {trace}");
+    }
+}
+
+#[tokio::test]
+async fn health_and_metrics_are_on_every_service() {
+    let fleet = fleet(&quick()).await;
+    contact(&fleet, 1, &["They have $50k ready for Q1."]).await;
+    accepted(&fleet, &[noted(1, 1)]).await;
+    ended_as(&fleet, &noted(1, 1), "written", None).await;
+    let expected = [
+        ("leadline-receiver", "leadline_webhooks_total{service=\"leadline-receiver\",outcome=\"accepted\"} 1"),
+        (
+            "leadline-inference",
+            "leadline_inferences_total{service=\"leadline-inference\",playbook=\"lead-qualification\",outcome=\"valid\"} 1",
+        ),
+        ("leadline-inference", "leadline_hubspot_ratelimit"),
+        ("leadline-writer", "leadline_write_commands_total{service=\"leadline-writer\",state=\"written\"} 1"),
+    ];
+    for (service, metric) in expected {
+        let member = &fleet.members[fleet.indices(service)[0]];
+        let text = async |path: &str| {
+            reqwest::get(format!("{}/{path}", member.admin_url)).await.expect("answers").text().await.expect("text")
+        };
+        let metrics = text("metrics").await;
+        assert!(metrics.contains(metric), "{metric} in\n{metrics}");
+        assert_eq!(text("livez").await, "alive\n");
+        assert!(text("readyz").await.contains("broker: ok"));
+    }
+    let raw: i64 =
+        ask(&fleet, "select count(*) from inference where prompt::text like '%$50k%' and answer <> ''").await;
+    assert_eq!(raw, 1, "prompt and answer are in the ledger");
+}

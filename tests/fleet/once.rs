@@ -1,0 +1,56 @@
+//! An event has its effect once, however often and in whatever order it is delivered, to however many replicas.
+
+use sandbox::admin::SendWebhook;
+use xtask::FleetPlan;
+
+use crate::scene::{BUYER, contact, ended_as, fleet, key, noted, questions, quick, times_set};
+
+#[tokio::test]
+async fn every_event_twice_and_shuffled_to_two_replicas_of_each_service_writes_each_record_once() {
+    let plan = FleetPlan { receivers: 2, inferences: 2, writers: 2, ..quick() };
+    let fleet = fleet(&plan).await;
+    let ids: Vec<i64> = (1..=20).collect();
+    for id in &ids {
+        contact(&fleet, *id, &[BUYER]).await;
+    }
+    let events: Vec<_> = ids.iter().map(|id| noted(*id, 1)).collect();
+    // Forwards to one receiver and backwards to the other, at the same time, in batches of other sizes.
+    let receivers = fleet.receivers();
+    let backwards: Vec<_> = events.iter().rev().cloned().collect();
+    let batches = events
+        .chunks(7)
+        .map(|batch| (batch, &receivers[0]))
+        .chain(backwards.chunks(3).map(|batch| (batch, &receivers[1])));
+    let deliveries = batches.map(|(batch, url)| {
+        let webhook = SendWebhook { events: batch.to_vec(), forged: false, url: Some(url.clone()) };
+        let sandbox = fleet.sandbox.clone();
+        async move { sandbox.webhook(&webhook).await.expect("sent").status }
+    });
+    for delivery in deliveries.map(tokio::spawn).collect::<Vec<_>>() {
+        assert_eq!(delivery.await.expect("no panic"), 200);
+    }
+    for event in &events {
+        ended_as(&fleet, event, "written", None).await;
+    }
+    fleet.until_idle(crate::scene::WITHIN).await.expect("idle");
+    assert_eq!(questions(&fleet).await, ids.len(), "one question for each contact");
+    for id in &ids {
+        assert_eq!(times_set(&fleet, *id, "lead_score").await, 1, "contact {id}");
+    }
+}
+
+#[tokio::test]
+async fn a_late_duplicate_of_a_written_event_has_no_effect() {
+    let fleet = fleet(&quick()).await;
+    contact(&fleet, 1, &[BUYER]).await;
+    let mut event = noted(1, 1);
+    crate::scene::accepted(&fleet, &[event.clone()]).await;
+    ended_as(&fleet, &event, "written", None).await;
+    event["attemptNumber"] = serde_json::json!(4);
+    crate::scene::accepted(&fleet, &[event.clone(), event.clone()]).await;
+    fleet.until_idle(crate::scene::WITHIN).await.expect("idle");
+    assert_eq!(questions(&fleet).await, 1);
+    assert_eq!(times_set(&fleet, 1, "lead_score").await, 1);
+    let story = fleet.ledger.event_story(&key(&event)).await.expect("asked").expect("known");
+    assert_eq!(story.history.len(), 3, "claimed, decided, written: {:?}", story.history);
+}

@@ -1,0 +1,170 @@
+//! Every request that the fleet sends, and every answer that the sandbox gives, has the form that HubSpot's and
+//! OpenAI's own OpenAPI files describe. Runs where those files are (`LEADLINE_SPECS`, or beside the checkout).
+
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+};
+
+use sandbox::{Call, Fault, FaultKind, Target};
+use serde_json::{Value, json};
+use xtask::{FleetPlan, workspace};
+
+use crate::scene::{BUYER, accepted, contact, ended, fleet, noted, quick};
+
+fn specs() -> Option<PathBuf> {
+    let folder = std::env::var("LEADLINE_SPECS")
+        .map_or_else(|_| workspace::root().join("../shared/reference/specs"), PathBuf::from);
+    folder.is_dir().then_some(folder)
+}
+
+#[tokio::test]
+async fn requests_and_answers_have_the_documented_form() {
+    let Some(folder) = specs() else {
+        eprintln!("no OpenAPI files here; not checked");
+        return;
+    };
+    for version in ["v3", "2026-09"] {
+        let calls = calls_of_a_day(version).await;
+        let specs = Specs::load(&folder, version);
+        let mut checked: HashMap<String, usize> = HashMap::new();
+        for call in calls.iter().filter(|call| !call.path.starts_with("/oauth/")) {
+            let operation = specs.check(call);
+            *checked.entry(operation).or_default() += 1;
+        }
+        let kinds: Vec<_> = checked.keys().map(String::as_str).collect();
+        for needed in ["/batch/read", "/batch/update", "Id}", "/associations", "/properties", "/chat/completions"] {
+            assert!(kinds.iter().any(|kind| kind.contains(needed)), "no call of {needed} among {kinds:?}");
+        }
+    }
+}
+
+/// A fleet that meets most of what HubSpot and OpenAI answer.
+async fn calls_of_a_day(version: &str) -> Vec<Call> {
+    let fleet = fleet(&FleetPlan::with(quick(), "hubspot.api_version", version)).await;
+    for id in 1..=12 {
+        contact(&fleet, id, &[BUYER]).await;
+    }
+    for (target, code) in [(Target::Hubspot, 429), (Target::Hubspot, 500), (Target::Openai, 429), (Target::Openai, 500)]
+    {
+        let kind = FaultKind::Status { code, retry_after: None };
+        fleet
+            .sandbox
+            .fault(&Fault { target, kind, path: None, contains: None, times: Some(1), percent: None })
+            .await
+            .expect("set");
+    }
+    // Alone (PATCH), many (batch), without notes, and one that does not exist.
+    accepted(&fleet, &[noted(1, 1)]).await;
+    ended(&fleet, &noted(1, 1)).await;
+    contact(&fleet, 13, &[]).await;
+    let many: Vec<_> = (2..=14).map(|id| noted(id, 1)).collect();
+    accepted(&fleet, &many).await;
+    for event in &many {
+        ended(&fleet, event).await;
+    }
+    let check = fleet.leadline(&["check"]).await.expect("runs");
+    assert!(check.status.success(), "{}", String::from_utf8_lossy(&check.stdout));
+    fleet.sandbox.calls(0).await.expect("asked")
+}
+
+struct Specs(Vec<Value>);
+
+impl Specs {
+    fn load(folder: &Path, version: &str) -> Self {
+        let associations = if version == "v3" { "hubspot/v4/associations" } else { "hubspot/2026-09/associations" };
+        let files = [
+            format!("hubspot/{version}/contacts"),
+            format!("hubspot/{version}/notes"),
+            format!("hubspot/{version}/properties"),
+            associations.to_owned(),
+            "openai/openai".to_owned(),
+        ];
+        let read = |file: String| {
+            let text = std::fs::read_to_string(folder.join(format!("{file}.json"))).expect("readable");
+            let mut spec: Value = serde_json::from_str(&text).expect("JSON");
+            as_json_schema(&mut spec);
+            spec
+        };
+        Self(files.into_iter().map(read).collect())
+    }
+
+    /// Checks one call and names its operation.
+    fn check(&self, call: &Call) -> String {
+        let path = call.path.strip_prefix("/v1").unwrap_or(&call.path);
+        let candidates = self.0.iter().flat_map(|spec| {
+            spec["paths"]
+                .as_object()
+                .expect("paths")
+                .iter()
+                .map(move |(template, operations)| (spec, template, operations))
+        });
+        let method = call.method.to_lowercase();
+        let mut matching: Vec<_> = candidates
+            .filter(|(_, template, operations)| fits(template, path) && !operations[&method].is_null())
+            .collect();
+        // The most literal template wins: `/batch/read` is no record's id.
+        matching.sort_by_key(|(_, template, _)| template.matches('{').count());
+        let (spec, template, operations) =
+            matching.first().unwrap_or_else(|| panic!("no operation for {method} {path}"));
+        let operation = &operations[&method];
+        let body = &operation["requestBody"]["content"]["application/json"]["schema"];
+        if !body.is_null() {
+            validate(spec, body, &call.request, &format!("request of {method} {template}"));
+        }
+        let status = call.status.to_string();
+        let response =
+            [&operation["responses"][&status], &operation["responses"]["default"]].into_iter().find(|r| !r.is_null());
+        let schema = match response {
+            _ if call.path.starts_with("/v1") && call.status >= 400 => {
+                json!({"$ref": "#/components/schemas/ErrorResponse"})
+            }
+            _ if call.status >= 400 => json!({"$ref": "#/components/schemas/Error"}),
+            Some(response) => response["content"]
+                .as_object()
+                .and_then(|c| c.values().next())
+                .map_or(Value::Null, |c| c["schema"].clone()),
+            None => panic!("{method} {template} does not document status {status}"),
+        };
+        assert!(!schema.is_null(), "{method} {template} documents no body for {status}");
+        validate(spec, &schema, &call.response, &format!("answer {status} of {method} {template}"));
+        format!("{method} {template}")
+    }
+}
+
+fn fits(template: &str, path: &str) -> bool {
+    let (template, path): (Vec<_>, Vec<_>) = (template.split('/').collect(), path.split('/').collect());
+    template.len() == path.len() && template.iter().zip(&path).all(|(t, p)| t.starts_with('{') || t == p)
+}
+
+fn validate(spec: &Value, schema: &Value, value: &Value, what: &str) {
+    let mut root = schema.clone();
+    root["components"] = spec["components"].clone();
+    let validator = jsonschema::validator_for(&root).unwrap_or_else(|error| panic!("{what}: {error}"));
+    let errors: Vec<_> =
+        validator.iter_errors(value).map(|error| format!("{} at {}", error, error.instance_path())).collect();
+    assert!(errors.is_empty(), "{what}: {errors:#?}\n{value:#}");
+}
+
+/// OpenAPI's dialect as JSON schema: `nullable`, and HubSpot's property values, which its files call strings and its
+/// documentation "strings or null".
+fn as_json_schema(value: &mut Value) {
+    match value {
+        Value::Object(object) => {
+            object.remove("example");
+            object.remove("pattern");
+            let nullable = object.remove("nullable") == Some(Value::Bool(true));
+            object.values_mut().for_each(as_json_schema);
+            if let Some(properties) = object.get_mut("properties").and_then(|p| p.get_mut("properties"))
+                && properties["additionalProperties"]["type"] == "string"
+            {
+                properties["additionalProperties"]["type"] = json!(["string", "null"]);
+            }
+            if nullable && let Some(kind) = object.get("type").cloned() {
+                object.insert("type".to_owned(), json!([kind, "null"]));
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(as_json_schema),
+        _ => {}
+    }
+}

@@ -1,0 +1,57 @@
+//! An older event never overwrites what a newer one wrote.
+
+use sandbox::{Fault, FaultKind, Target};
+
+use crate::scene::{BUYER, WITHIN, accepted, contact, ended, ended_as, fleet, noted, property, quick};
+
+#[tokio::test]
+async fn an_older_event_that_comes_late_is_superseded() {
+    let fleet = fleet(&quick()).await;
+    contact(&fleet, 1, &[BUYER]).await;
+    accepted(&fleet, &[noted(1, 5)]).await;
+    ended_as(&fleet, &noted(1, 5), "written", None).await;
+    let score = property(&fleet, 1, "lead_score").await;
+    contact_note(&fleet, "Not interested, asked us to stop contacting her.").await;
+    accepted(&fleet, &[noted(1, 4)]).await;
+    ended_as(&fleet, &noted(1, 4), "superseded", Some("newer_event_answered")).await;
+    assert_eq!(property(&fleet, 1, "lead_score").await, score, "what the newer event wrote stays");
+}
+
+async fn contact_note(fleet: &xtask::Fleet, note: &str) {
+    contact(fleet, 1, &[BUYER, note]).await;
+    // Replacing the contact forgot what was written; the fleet writes it again only if it is wrong.
+    let kept = fleet.ledger.event_story(&crate::scene::key(&noted(1, 5))).await.expect("asked").expect("known");
+    let properties = kept.writes.iter().map(|write| (write.property.clone(), write.after.clone())).collect();
+    let contact = sandbox::admin::NewContact { id: 1, properties, notes: vec![note.to_owned()], merged_ids: vec![] };
+    fleet.sandbox.put_contact(&contact).await.expect("a contact");
+}
+
+/// The older event is answered first but its write is held up, so that the newer one's overtakes it.
+#[tokio::test]
+async fn an_older_write_that_is_held_up_does_not_land_on_a_newer_one() {
+    let fleet = fleet(&quick()).await;
+    contact(&fleet, 1, &["Just browsing, maybe next year."]).await;
+    // The first write of all gets a 477: HubSpot moves the portal, come back in two seconds.
+    let held = Fault {
+        target: Target::Hubspot,
+        kind: FaultKind::Status { code: 477, retry_after: Some(2) },
+        path: Some("/crm/v3/objects/contacts/1".to_owned()),
+        contains: Some("lead_score".to_owned()),
+        times: Some(1),
+        percent: None,
+    };
+    fleet.sandbox.fault(&held).await.expect("set");
+    accepted(&fleet, &[noted(1, 1)]).await;
+    let waits = |state| state == domain::EventState::Decided;
+    fleet.until_event(&crate::scene::key(&noted(1, 1)), waits, WITHIN).await.expect("decided");
+    tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+    contact(&fleet, 1, &[BUYER]).await;
+    accepted(&fleet, &[noted(1, 2)]).await;
+    ended_as(&fleet, &noted(1, 2), "written", None).await;
+    let newer = property(&fleet, 1, "lead_score").await;
+    let older = ended(&fleet, &noted(1, 1)).await;
+    assert_ne!(property(&fleet, 1, "lead_score").await.as_deref(), Some("25"), "25 is what the older note is worth");
+    assert_eq!(property(&fleet, 1, "lead_score").await, newer);
+    // The older note states no budget and no property of its own, so nothing of it is left to write.
+    assert_eq!(older.state, "superseded", "{older:#?}");
+}

@@ -1,0 +1,157 @@
+//! A webhook answered 200 is never lost, whoever is killed afterwards.
+
+use std::time::Duration;
+
+use rustix::process::Signal;
+use xtask::{FleetPlan, Proxy, proxy::Traffic};
+
+use crate::scene::{
+    BUYER, WITHIN, accepted, contact, ended_as, fleet, noted, questions, quick, send, services, times_set,
+};
+
+#[tokio::test]
+async fn a_killed_inference_workers_events_are_taken_up_again() {
+    let plan = FleetPlan { sandbox_arguments: vec!["--model-latency-ms".to_owned(), "1500".to_owned()], ..quick() };
+    let mut fleet = fleet(&plan).await;
+    let ids: Vec<i64> = (1..=10).collect();
+    for id in &ids {
+        contact(&fleet, *id, &[BUYER]).await;
+    }
+    accepted(&fleet, &ids.iter().map(|id| noted(*id, 1)).collect::<Vec<_>>()).await;
+    let asked = async {
+        while questions_begun(&fleet).await == 0 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(WITHIN, asked).await.expect("the model is asked");
+    let worker = fleet.indices("leadline-inference")[0];
+    fleet.members[worker].process.kill();
+    fleet.restart(worker).expect("restarted");
+    for id in ids {
+        let story = ended_as(&fleet, &noted(id, 1), "written", None).await;
+        assert!(story.history.iter().any(|entry| entry.attempt > 1), "taken over: {:?}", story.history);
+        assert_eq!(times_set(&fleet, id, "lead_score").await, 1);
+    }
+}
+
+/// The model takes 1.5 s, so what is claimed is being asked.
+async fn questions_begun(fleet: &xtask::Fleet) -> i64 {
+    let counts = fleet.ledger.event_counts().await.expect("asked");
+    counts.iter().filter(|count| count.state == "claimed").map(|count| count.events).sum()
+}
+
+#[tokio::test]
+async fn a_killed_writers_commands_are_taken_up_again() {
+    let mut fleet = fleet(&quick()).await;
+    contact(&fleet, 1, &[BUYER]).await;
+    let slow = sandbox::Fault {
+        target: sandbox::Target::Hubspot,
+        kind: sandbox::FaultKind::Latency(800),
+        path: None,
+        contains: Some("lead_score".to_owned()),
+        times: Some(2),
+        percent: None,
+    };
+    fleet.sandbox.fault(&slow).await.expect("set");
+    accepted(&fleet, &[noted(1, 1)]).await;
+    let decided = |state| state == domain::EventState::Decided;
+    fleet.until_event(&crate::scene::key(&noted(1, 1)), decided, WITHIN).await.expect("decided");
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let writer = fleet.indices("leadline-writer")[0];
+    fleet.members[writer].process.kill();
+    fleet.restart(writer).expect("restarted");
+    ended_as(&fleet, &noted(1, 1), "written", None).await;
+    assert_eq!(questions(&fleet).await, 1, "the answer was stored and is not paid for again");
+}
+
+#[tokio::test]
+async fn sigterm_finishes_what_is_being_worked_on_and_loses_nothing() {
+    let plan = FleetPlan { sandbox_arguments: vec!["--model-latency-ms".to_owned(), "700".to_owned()], ..quick() };
+    let mut fleet = fleet(&plan).await;
+    let ids: Vec<i64> = (1..=10).collect();
+    for id in &ids {
+        contact(&fleet, *id, &[BUYER]).await;
+    }
+    accepted(&fleet, &ids.iter().map(|id| noted(*id, 1)).collect::<Vec<_>>()).await;
+    let claimed = async {
+        while questions_begun(&fleet).await < 10 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(WITHIN, claimed).await.expect("all are being worked on");
+    let worker = fleet.indices("leadline-inference")[0];
+    let by_itself = fleet.members[worker].process.stop(Duration::from_secs(10));
+    assert!(by_itself, "it ended by itself");
+    for id in &ids {
+        let story = ended_as(&fleet, &noted(*id, 1), "written", None).await;
+        assert_eq!(story.inferences.len(), 1);
+        assert_eq!(story.history.len(), 3, "finished under the first claim: {:?}", story.history);
+    }
+    assert_eq!(questions(&fleet).await, 10);
+}
+
+#[tokio::test]
+async fn a_frozen_worker_that_wakes_after_its_lease_writes_nothing() {
+    let plan = FleetPlan {
+        inferences: 2,
+        sandbox_arguments: vec!["--model-latency-ms".to_owned(), "1000".to_owned()],
+        ..quick()
+    };
+    let fleet = fleet(&plan).await;
+    contact(&fleet, 1, &[BUYER]).await;
+    accepted(&fleet, &[noted(1, 1)]).await;
+    let claimed = async {
+        while questions_begun(&fleet).await == 0 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(WITHIN, claimed).await.expect("claimed");
+    let story = fleet.ledger.event_story(&crate::scene::key(&noted(1, 1))).await.expect("asked").expect("known");
+    let workers = fleet.indices("leadline-inference");
+    let frozen = workers[0];
+    // Which of the two has it cannot be seen from outside: freeze one, and see that the event ends either way, once.
+    fleet.members[frozen].process.signal(Signal::STOP);
+    accepted(&fleet, &[noted(1, 1)]).await;
+    tokio::time::sleep(Duration::from_secs(9)).await;
+    fleet.members[frozen].process.signal(Signal::CONT);
+    ended_as(&fleet, &noted(1, 1), "written", None).await;
+    fleet.until_idle(WITHIN).await.expect("idle");
+    assert_eq!(times_set(&fleet, 1, "lead_score").await, 1, "first claimed by {}", story.history[0].worker);
+}
+
+#[tokio::test]
+async fn a_broker_that_goes_away_and_comes_back_is_met_with_503_and_then_with_200() {
+    let services = services();
+    let (_, broker) = services.amqp_url.rsplit_once('@').expect("a user");
+    let proxy = Proxy::to(broker.to_owned()).await.expect("a proxy");
+    let space = xtask::Space::new(&services).await.expect("a space");
+    let through = space.amqp_url.replace(broker, &proxy.address.to_string());
+    let plan = FleetPlan { broker_url: Some(through), ..quick() }
+        .with("broker.confirm_timeout_ms", "500")
+        .with("broker.reconnect_cap_seconds", "1");
+    let fleet = xtask::Fleet::start(space, &plan).await.expect("a fleet");
+    contact(&fleet, 1, &[BUYER]).await;
+    contact(&fleet, 2, &[BUYER]).await;
+    accepted(&fleet, &[noted(1, 1)]).await;
+    ended_as(&fleet, &noted(1, 1), "written", None).await;
+
+    proxy.set(Traffic::Stalls);
+    let unconfirmed = send(&fleet, &[noted(2, 1)]).await;
+    assert_eq!(unconfirmed.status, 503, "{}", unconfirmed.answer);
+    assert!(unconfirmed.latency_ms < 2_000.0, "within HubSpot's patience: {} ms", unconfirmed.latency_ms);
+    proxy.set(Traffic::Cut);
+    tokio::time::sleep(Duration::from_millis(600)).await;
+    let away = send(&fleet, &[noted(2, 1)]).await;
+    assert_eq!(away.status, 503, "{}", away.answer);
+    assert!(away.latency_ms < 200.0, "refused at once: {} ms", away.latency_ms);
+
+    proxy.set(Traffic::Flows);
+    let back = async {
+        while send(&fleet, &[noted(2, 1)]).await.status != 200 {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), back).await.expect("taken up again");
+    ended_as(&fleet, &noted(2, 1), "written", None).await;
+    assert_eq!(times_set(&fleet, 2, "lead_score").await, 1);
+}

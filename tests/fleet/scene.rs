@@ -1,0 +1,120 @@
+//! What the tests share: a fleet of one's own, contacts, events.
+
+use std::time::Duration;
+
+use domain::EventState;
+use ledger::EventStory;
+use sandbox::{
+    Delivery,
+    admin::{NewContact, SendWebhook},
+};
+use serde_json::{Value, json};
+use xtask::{Fleet, FleetPlan, Services, Space};
+
+/// Long enough for a busy machine of two cores.
+pub const WITHIN: Duration = Duration::from_secs(60);
+
+/// A budget and enthusiasm: the sandbox's model finds 50,000 and a high score.
+pub const BUYER: &str = "<p>They have $50k ready for Q1 and are very excited to start.</p>";
+
+/// Settings under which retries and leases take seconds instead of minutes.
+pub fn quick() -> FleetPlan {
+    FleetPlan::default()
+        .with("broker.retry_delays_seconds", "1,2")
+        .with("broker.max_attempts", "4")
+        .with("hubspot.timeout_seconds", "1")
+        .with("hubspot.backoff_ms", "20")
+        .with("hubspot.backoff_cap_ms", "3000")
+        .with("openai.timeout_seconds", "2")
+        .with("openai.backoff_ms", "20")
+        .with("openai.backoff_cap_ms", "3000")
+        .with("inference.lease_seconds", "8")
+        .with("writer.lease_seconds", "3")
+        .with("telemetry.log_format", "human")
+}
+
+/// RabbitMQ and Postgres, which `cargo xtask test` has brought up.
+pub fn services() -> Services {
+    runtime::service::install_tls_provider();
+    Services::from_environment().expect("run the tests with `cargo xtask test`: it brings up RabbitMQ and Postgres")
+}
+
+/// A fleet in a virtual host and a database of its own.
+pub async fn fleet(plan: &FleetPlan) -> Fleet {
+    let space = Space::new(&services()).await.expect("a space");
+    Fleet::start(space, plan).await.expect("a fleet")
+}
+
+pub async fn contact(fleet: &Fleet, id: i64, notes: &[&str]) {
+    let notes = notes.iter().map(|note| (*note).to_owned()).collect();
+    let properties = [("firstname".to_owned(), "Ada".to_owned()), ("company".to_owned(), "Marsh".to_owned())];
+    let new = NewContact { id, properties: properties.into(), notes, merged_ids: vec![] };
+    fleet.sandbox.put_contact(&new).await.expect("a contact");
+}
+
+/// A note was logged on `contact`, the `n`th time.
+pub fn noted(contact: i64, n: i64) -> Value {
+    json!({"eventId": 1000 + n, "subscriptionId": 1, "portalId": 9_876_543, "appId": 1_234_567,
+        "occurredAt": 1_764_000_000_000_i64 + n * 1_000, "attemptNumber": 0, "objectId": contact, "objectTypeId": "0-1",
+        "subscriptionType": "contact.propertyChange", "propertyName": "notes_last_updated",
+        "propertyValue": "1764000000000", "changeSource": "CRM_UI", "sourceId": "userId:42"})
+}
+
+pub fn key(event: &Value) -> String {
+    let body = json!([event]).to_string();
+    let element = hubspot::webhook::parse(body.as_bytes()).expect("an array").pop().expect("one element");
+    element.event.expect("an event").key.to_string()
+}
+
+pub async fn send(fleet: &Fleet, events: &[Value]) -> Delivery {
+    let webhook = SendWebhook { events: events.to_vec(), forged: false, url: None };
+    fleet.sandbox.webhook(&webhook).await.expect("the sandbox sends it")
+}
+
+/// Sends events, which have to be accepted.
+pub async fn accepted(fleet: &Fleet, events: &[Value]) {
+    let delivery = send(fleet, events).await;
+    assert_eq!(delivery.status, 200, "{}\n{}", delivery.answer, fleet.logs());
+}
+
+/// How an event ended.
+pub async fn ended(fleet: &Fleet, event: &Value) -> EventStory {
+    match fleet.until_event(&key(event), EventState::is_final, WITHIN).await {
+        Ok(story) => story,
+        Err(error) => panic!("{error}\n{}", fleet.logs()),
+    }
+}
+
+pub async fn ended_as(fleet: &Fleet, event: &Value, state: &str, reason: Option<&str>) -> EventStory {
+    let story = ended(fleet, event).await;
+    assert_eq!((story.state.as_str(), story.reason.as_deref()), (state, reason), "{story:#?}\n{}", fleet.logs());
+    story
+}
+
+/// What HubSpot holds in a property.
+pub async fn property(fleet: &Fleet, contact: i64, property: &str) -> Option<String> {
+    let view = fleet.sandbox.contact(contact).await.expect("the sandbox answers").expect("the contact exists");
+    view.properties.get(property).cloned()
+}
+
+/// How often HubSpot was told to set a property.
+pub async fn times_set(fleet: &Fleet, contact: i64, property: &str) -> usize {
+    let view = fleet.sandbox.contact(contact).await.expect("the sandbox answers").expect("the contact exists");
+    view.changes.iter().filter(|change| change.property == property).count()
+}
+
+/// How often the model was asked.
+pub async fn questions(fleet: &Fleet) -> usize {
+    let calls = fleet.sandbox.calls(0).await.expect("the sandbox answers");
+    calls.iter().filter(|call| call.path == "/v1/chat/completions").count()
+}
+
+/// A value of the ledger, by SQL as operators would ask.
+pub async fn ask<T>(fleet: &Fleet, sql: &'static str) -> T
+where
+    T: for<'r> sqlx::Decode<'r, sqlx::Postgres> + sqlx::Type<sqlx::Postgres> + Send + Unpin,
+{
+    use sqlx::Connection;
+    let mut connection = sqlx::PgConnection::connect(&fleet.space.postgres_url).await.expect("Postgres");
+    sqlx::query_scalar(sql).fetch_one(&mut connection).await.expect(sql)
+}
