@@ -16,7 +16,8 @@ const GRACE: Duration = Duration::from_secs(30);
 /// A child process in a process group of its own; ended when this is dropped.
 ///
 /// Ctrl-C therefore reaches only us, and we end the children in order. Should we be killed, the kernel tells them
-/// (`setpriv --pdeathsig`).
+/// (`setpriv --pdeathsig`). For the kernel our death is that of the thread which started the child, so start children
+/// on a thread that lives as long as they should.
 #[derive(Debug)]
 pub struct Process {
     name: String,

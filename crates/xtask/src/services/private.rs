@@ -63,11 +63,9 @@ fn epmd() -> Option<PathBuf> {
 }
 
 impl Instances {
+    /// Starts both. Not on a thread that ends before we do: the kernel would take that for our death and tell the
+    /// children (see [`Process`]).
     pub(super) async fn start() -> Result<Self> {
-        tokio::task::spawn_blocking(Self::start_blocking).await?
-    }
-
-    fn start_blocking() -> Result<Self> {
         let folder = folder()?;
         let path = folder.0.clone();
         let (amqp, management, postgres) = (workspace::free_port()?, workspace::free_port()?, workspace::free_port()?);
@@ -80,7 +78,7 @@ impl Instances {
             if started.elapsed() > UP_WITHIN {
                 bail!("RabbitMQ or Postgres did not come up within {UP_WITHIN:?}:\n{}", rabbitmq_process.log());
             }
-            std::thread::sleep(Duration::from_millis(100));
+            tokio::time::sleep(Duration::from_millis(100)).await;
         }
         Ok(Self {
             _rabbitmq: rabbitmq_process,
