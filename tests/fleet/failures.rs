@@ -17,7 +17,7 @@ fn status(code: u16, retry_after: Option<u64>) -> FaultKind {
 
 #[tokio::test]
 async fn what_passes_is_retried_in_the_process_and_never_seen_by_anybody() {
-    let fleet = fleet(&quick()).await;
+    let fleet = fleet(&quick().with("hubspot.attempts", "6")).await;
     contact(&fleet, 1, &[BUYER]).await;
     for (target, kind) in [
         (Target::Hubspot, status(503, None)),
@@ -51,6 +51,21 @@ async fn what_lasts_goes_through_the_waiting_rooms_and_is_written_when_it_is_ove
         story.history[2].at - story.history[1].at >= time::Duration::milliseconds(900),
         "a waiting room of a second"
     );
+}
+
+#[tokio::test]
+async fn a_burst_beyond_hubspots_limit_is_written_in_the_end_and_parks_nothing() {
+    let plan = xtask::FleetPlan { sandbox_arguments: vec!["--calls-per-10s".to_owned(), "60".to_owned()], ..quick() };
+    let fleet = fleet(&plan).await;
+    let ids: Vec<i64> = (1..=40).collect();
+    for id in &ids {
+        contact(&fleet, *id, &[BUYER]).await;
+    }
+    accepted(&fleet, &ids.iter().map(|id| noted(*id, 1)).collect::<Vec<_>>()).await;
+    for id in ids {
+        let story = ended_as(&fleet, &noted(id, 1), "written", None).await;
+        assert_eq!(story.inferences.len(), 1);
+    }
 }
 
 #[tokio::test]

@@ -55,8 +55,10 @@ pub enum Next {
         /// Why, in words.
         detail: String,
     },
-    /// It did not fail, it only cannot go on now: back through the shortest waiting room, nothing is counted.
+    /// It did not fail, it only cannot go on now: back through a waiting room, nothing is counted.
     Wait {
+        /// The waiting room; the shortest if `None`.
+        delay: Option<Duration>,
         /// Why, in `snake_case`.
         reason: &'static str,
     },
@@ -67,6 +69,13 @@ pub enum Next {
         /// Why, in words.
         detail: String,
     },
+}
+
+impl Next {
+    /// Back through the shortest waiting room, because of `reason`.
+    pub fn wait(reason: &'static str) -> Self {
+        Self::Wait { delay: None, reason }
+    }
 }
 
 /// Works on deliveries.
@@ -131,7 +140,10 @@ async fn drain<H: Handler>(
         match delivery {
             None => break Ok(()),
             // The broker cancelled the consumer (the queue was deleted) or the channel is gone.
-            Some(None) => break Ok(link_lost(channel)),
+            Some(None) => {
+                link_lost(channel);
+                break Ok(());
+            }
             Some(Some(Err(error))) => break Err(error),
             Some(Some(Ok(delivery))) => {
                 let worker = worker.clone();
@@ -220,8 +232,8 @@ impl<H: Handler> Worker<H> {
                 message.attempts += 1;
                 Some((Route::Waiting(stage, delay), message))
             }
-            Next::Wait { reason } => {
-                let delay = self.link.settings().topology.ladder.shortest();
+            Next::Wait { delay, reason } => {
+                let delay = delay.unwrap_or_else(|| self.link.settings().topology.ladder.shortest());
                 Some((Route::Waiting(stage, delay), message.because(reason, "")))
             }
             Next::Park { reason, detail } => Some((Route::Parked(stage), message.because(reason, &detail))),

@@ -115,8 +115,13 @@ impl Ladder {
         }
         let last = self.rungs.len() - 1;
         let by_attempt = usize::try_from(attempts).unwrap_or(last).min(last);
-        let by_wish = self.rungs.iter().position(|rung| *rung >= after.unwrap_or_default()).unwrap_or(last);
-        Some(self.rungs[by_attempt.max(by_wish)])
+        Some(self.rungs[by_attempt].max(self.room(after)))
+    }
+
+    /// The shortest waiting room that is long enough for `after`, or the longest there is.
+    fn room(&self, after: Option<Duration>) -> Duration {
+        let long_enough = self.rungs.iter().find(|rung| **rung >= after.unwrap_or_default());
+        *long_enough.unwrap_or(&self.rungs[self.rungs.len() - 1])
     }
 
     /// What a failure's remedy means for a message that failed `attempts` times before.
@@ -125,6 +130,7 @@ impl Ladder {
             Remedy::Now { after } | Remedy::Later { after } => {
                 self.rung(attempts, after).map_or(Decision::Exhausted, Decision::Retry)
             }
+            Remedy::Throttled { after } => Decision::Wait(self.room(after)),
             Remedy::Park => Decision::Park,
             Remedy::Drop => Decision::Drop,
         }
@@ -134,8 +140,10 @@ impl Ladder {
 /// What becomes of a message that failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Decision {
-    /// It comes back after this delay.
+    /// It comes back after this delay, one failure older.
     Retry(Duration),
+    /// It comes back after this delay as if nothing had happened.
+    Wait(Duration),
     /// It wanted to come back, but has done so often enough: park it.
     Exhausted,
     /// A retry cannot help: park it.
@@ -295,6 +303,9 @@ mod tests {
         assert_eq!(rung(0, Some(Duration::from_secs(86_400))), Some(600), "the longest there is");
         assert_eq!(ladder.decide(Remedy::Now { after: None }, 9), Decision::Exhausted);
         assert_eq!(ladder.decide(Remedy::Park, 0), Decision::Park);
+        let throttled = |seconds| ladder.decide(Remedy::Throttled { after: Some(Duration::from_secs(seconds)) }, 99);
+        assert_eq!(throttled(1), Decision::Wait(Duration::from_secs(10)), "a limit never uses up the ladder");
+        assert_eq!(throttled(3_600), Decision::Wait(Duration::from_secs(600)));
     }
 
     #[test]

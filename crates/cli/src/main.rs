@@ -55,16 +55,12 @@ async fn main() -> anyhow::Result<ExitCode> {
         Command::Event { key_or_id, prompts } => {
             let settings = Settings::load(file.as_deref(), Reader::LedgerOnly)?;
             let ledger = connect::ledger(&settings, "leadline").map_err(anyhow::Error::msg)?;
-            match ledger.event_story(&key_or_id).await? {
-                Some(story) => {
-                    event::print(&story, prompts);
-                    Ok(ExitCode::SUCCESS)
-                }
-                None => {
-                    eprintln!("the ledger has no event `{key_or_id}`");
-                    Ok(ExitCode::FAILURE)
-                }
-            }
+            let Some(story) = ledger.event_story(&key_or_id).await? else {
+                eprintln!("the ledger has no event `{key_or_id}`");
+                return Ok(ExitCode::FAILURE);
+            };
+            event::print(&story, prompts);
+            Ok(ExitCode::SUCCESS)
         }
     }
 }

@@ -46,7 +46,7 @@ async fn newest(
     ids.truncate(MAX_BATCH);
     let names = properties_of(kind);
     let read = hubspot.read_many(kind, &ids, &names).await?;
-    let mut engagements: Vec<_> = read.found.into_iter().map(|object| engagement(kind, object)).collect();
+    let mut engagements: Vec<_> = read.found.iter().map(|object| engagement(kind, object)).collect();
     engagements.sort_by_key(|engagement| std::cmp::Reverse((engagement.at, engagement.id)));
     engagements.truncate(count);
     Ok(engagements)
@@ -61,7 +61,7 @@ fn properties_of(kind: &ObjectType) -> Vec<String> {
     names.iter().map(|name| (*name).to_owned()).collect()
 }
 
-fn engagement(kind: &ObjectType, object: Object) -> Engagement {
+fn engagement(kind: &ObjectType, object: &Object) -> Engagement {
     let value = |properties: &BTreeMap<String, Option<String>>, name: &str| properties.get(name).cloned().flatten();
     let at = value(&object.properties, "hs_timestamp").and_then(|text| instant(&text));
     let texts = properties_of(kind).into_iter().skip(1).filter_map(|name| value(&object.properties, &name));

@@ -6,7 +6,7 @@ mod failure;
 mod question;
 mod way;
 
-use std::{path::PathBuf, sync::Arc};
+use std::{path::PathBuf, process::ExitCode, sync::Arc};
 
 use broker::{Link, Publisher, Stage};
 use clap::Parser;
@@ -24,10 +24,10 @@ struct Arguments {
 }
 
 #[tokio::main]
-async fn main() -> anyhow::Result<()> {
+async fn main() -> ExitCode {
     let Arguments { config, check_config } = Arguments::parse();
     let options = service::Options { config, check_config };
-    service::run("leadline-inference", Reader::Inference, options, |settings, stop| async move {
+    let result = service::run("leadline-inference", Reader::Inference, options, |settings, stop| async move {
         let playbooks = runtime::playbooks::load(&settings.inference.playbooks).map_err(|error| error.to_string())?;
         for playbook in &playbooks {
             tracing::info!(name = playbook.name, version = playbook.version, "playbook");
@@ -51,7 +51,7 @@ async fn main() -> anyhow::Result<()> {
                 let ledger = asked.clone();
                 async move { ledger.check().await.map_err(|error| error.to_string()) }
             });
-        let way = Arc::new(way::Way::new(&settings, playbooks, ledger, publisher.clone())?);
+        let way = Arc::new(way::Way::new(&settings, playbooks, &ledger, publisher.clone())?);
         let consumer = connect::consumer(&settings, Stage::Events, concurrency);
         let work = async move {
             broker::consume(link, publisher, consumer, way, stop).await;
@@ -59,6 +59,6 @@ async fn main() -> anyhow::Result<()> {
         };
         Ok(service::Wired { readiness, work })
     })
-    .await?;
-    Ok(())
+    .await;
+    service::exit("leadline-inference", result)
 }

@@ -47,7 +47,7 @@ impl Way {
     pub fn new(
         settings: &Settings,
         playbooks: Vec<Playbook>,
-        ledger: Ledger,
+        ledger: &Ledger,
         publisher: Publisher,
     ) -> Result<Self, String> {
         let models = playbooks.iter().map(|playbook| model_of(settings, playbook)).collect();
@@ -57,7 +57,7 @@ impl Way {
             models,
             app_id: AppId(settings.hubspot.app_id.ok_or("hubspot.app_id is not set")?),
             portal_id: PortalId(settings.hubspot.portal_id.ok_or("hubspot.portal_id is not set")?),
-            desk: Desk::open(settings, &ledger),
+            desk: Desk::open(settings, ledger),
             hubspot: connect::hubspot(settings)?,
             openai: connect::openai(settings)?,
             publisher,
@@ -131,11 +131,11 @@ impl Way {
             }
             Ok(Claim::Not(Duplicate::Held)) => {
                 metrics::counter!("leadline_duplicates_total", "kind" => "held").increment(1);
-                Err(Next::Wait { reason: "held" })
+                Err(Next::wait("held"))
             }
             Err(error) => {
                 tracing::warn!(%error, "cannot claim");
-                Err(Next::Wait { reason: "ledger_unavailable" })
+                Err(Next::wait("ledger_unavailable"))
             }
         }
     }
@@ -248,6 +248,7 @@ impl Way {
                     Decision::Retry(delay) => {
                         (EventState::Waiting, Next::Retry { delay, reason, detail: detail.clone() })
                     }
+                    Decision::Wait(delay) => (EventState::Waiting, Next::Wait { delay: Some(delay), reason }),
                     Decision::Exhausted | Decision::Park => {
                         (EventState::Parked, Next::Park { reason, detail: detail.clone() })
                     }
@@ -278,12 +279,12 @@ impl Way {
             Ok(true) => self.publish(&commands).await,
             Ok(false) => {
                 tracing::warn!("the lease had expired; somebody else has taken the event over");
-                Next::Wait { reason: "lease_lost" }
+                Next::wait("lease_lost")
             }
             // The lease expires by itself, and the message comes back.
             Err(error) => {
                 tracing::warn!(%error, "cannot record the decision");
-                Next::Wait { reason: "ledger_unavailable" }
+                Next::wait("ledger_unavailable")
             }
         }
     }
@@ -298,7 +299,7 @@ impl Way {
             let message = Message::new(command.id.to_string(), body);
             if let Err(error) = self.publisher.publish(Route::Queue(Stage::Writes), &message).await {
                 tracing::warn!(%error, "cannot publish a write command; the event's message comes back for it");
-                return Next::Wait { reason: error.reason() };
+                return Next::wait(error.reason());
             }
         }
         Next::Done

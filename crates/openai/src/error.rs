@@ -99,6 +99,7 @@ impl ApiError {
         let transient = matches!(self.http_status, 408 | 409 | 429 | 500..=599);
         match self.should_retry {
             _ if self.is_out_of_money() => Remedy::Later { after: Some(QUOTA_WAIT) },
+            Some(true) | None if self.http_status == 429 => Remedy::Throttled { after: self.retry_after },
             // The key is dead: every call would fail the same way. Waiting rooms give a person time.
             _ if self.http_status == 401 => Remedy::Later { after: self.retry_after },
             Some(true) => Remedy::Now { after: self.retry_after },

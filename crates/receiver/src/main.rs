@@ -4,7 +4,7 @@
 mod server;
 mod way;
 
-use std::{path::PathBuf, sync::Arc};
+use std::{path::PathBuf, process::ExitCode, sync::Arc};
 
 use clap::Parser;
 use runtime::{admin::Readiness, config::Reader, service};
@@ -21,10 +21,10 @@ struct Arguments {
 }
 
 #[tokio::main]
-async fn main() -> anyhow::Result<()> {
+async fn main() -> ExitCode {
     let Arguments { config, check_config } = Arguments::parse();
     let options = service::Options { config, check_config };
-    service::run("leadline-receiver", Reader::Receiver, options, |settings, stop| async move {
+    let result = service::run("leadline-receiver", Reader::Receiver, options, |settings, stop| async move {
         let broker = connect::broker(&settings, "receiver")?;
         let publisher = broker::Publisher::open(broker).await.map_err(|error| error.to_string())?;
         let ready = publisher.clone();
@@ -42,6 +42,6 @@ async fn main() -> anyhow::Result<()> {
         };
         Ok(service::Wired { readiness, work })
     })
-    .await?;
-    Ok(())
+    .await;
+    service::exit("leadline-receiver", result)
 }

@@ -22,6 +22,12 @@ pub enum Remedy {
         /// The other side's own wish (`Retry-After`), if it gave one.
         after: Option<Duration>,
     },
+    /// Nothing failed, it only is not our turn (a rate limit): like [`Remedy::Now`], and from the waiting room again
+    /// and again without counting as a failure.
+    Throttled {
+        /// When it may be our turn, if the other side says so.
+        after: Option<Duration>,
+    },
     /// Leave the worker and come back through a waiting room, not before `after`.
     Later {
         /// The earliest moment at which a new try makes sense, if that is known.

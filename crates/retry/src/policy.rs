@@ -30,7 +30,7 @@ impl Policy {
 
     /// Whether a failure with this remedy is worth another try here.
     fn retries(&self, remedy: Remedy) -> bool {
-        matches!(remedy, Remedy::Now { after } if after.is_none_or(|wait| wait <= self.cap))
+        matches!(remedy, Remedy::Now { after } | Remedy::Throttled { after } if after.is_none_or(|wait| wait <= self.cap))
     }
 }
 
@@ -55,7 +55,7 @@ where
                 tracing::debug!(%error, reason = error.reason(), "trying again");
                 // The other side's wish comes on top of our own jittered delay, never instead of it: clients that
                 // were told the same number must not come back at the same moment.
-                if let Remedy::Now { after: Some(wait) } = error.remedy() {
+                if let Remedy::Now { after: Some(wait) } | Remedy::Throttled { after: Some(wait) } = error.remedy() {
                     tokio::time::sleep(wait).await;
                 }
             }

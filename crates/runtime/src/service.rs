@@ -107,6 +107,17 @@ where
     result
 }
 
+/// How a service's process ends: an error is said in plain words, whatever the environment wants of backtraces.
+pub fn exit(name: &str, result: Result<(), ServiceError>) -> std::process::ExitCode {
+    match result {
+        Ok(()) => std::process::ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{name}: {error}");
+            std::process::ExitCode::FAILURE
+        }
+    }
+}
+
 /// Makes ring the one TLS provider of the process. Call it once, before any connection.
 pub fn install_tls_provider() {
     // Fails only when it was installed before.

@@ -4,7 +4,7 @@ mod apply;
 mod plan;
 mod way;
 
-use std::{path::PathBuf, sync::Arc};
+use std::{path::PathBuf, process::ExitCode, sync::Arc};
 
 use broker::{Link, Publisher, Stage};
 use clap::Parser;
@@ -22,10 +22,10 @@ struct Arguments {
 }
 
 #[tokio::main]
-async fn main() -> anyhow::Result<()> {
+async fn main() -> ExitCode {
     let Arguments { config, check_config } = Arguments::parse();
     let options = service::Options { config, check_config };
-    service::run("leadline-writer", Reader::Writer, options, |settings, stop| async move {
+    let result = service::run("leadline-writer", Reader::Writer, options, |settings, stop| async move {
         let concurrency = settings.writer.concurrency;
         let prefetch = u16::try_from(concurrency).unwrap_or(u16::MAX);
         let link = Link::open(connect::broker(&settings, "writer consumer")?, prefetch)
@@ -53,6 +53,6 @@ async fn main() -> anyhow::Result<()> {
         };
         Ok(service::Wired { readiness, work })
     })
-    .await?;
-    Ok(())
+    .await;
+    service::exit("leadline-writer", result)
 }

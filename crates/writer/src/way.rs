@@ -85,7 +85,7 @@ impl Handler for Way {
             return Next::Park { reason: "wrong_portal", detail };
         }
         // Gone: the batch panicked. The leases end by themselves, and the message comes back.
-        self.gather.ask((command, delivered.message.attempts)).await.unwrap_or(Next::Wait { reason: "batch_lost" })
+        self.gather.ask((command, delivered.message.attempts)).await.unwrap_or(Next::wait("batch_lost"))
     }
 }
 
@@ -107,7 +107,7 @@ impl Desk {
         let batch = self.batches.fetch_add(1, Ordering::Relaxed);
         let worker = Worker(format!("{}/{batch}", self.name));
         // Whatever is not decided below comes back.
-        let mut nexts = vec![Next::Wait { reason: "ledger_unavailable" }; asked.len()];
+        let mut nexts = vec![Next::wait("ledger_unavailable"); asked.len()];
         if let Err(error) = self.try_carry_out(asked, &worker, &mut nexts).await {
             tracing::warn!(%error, "the ledger does not answer; write commands come back");
         }
@@ -121,12 +121,12 @@ impl Desk {
         let newest = retry::run(&PATIENCE, || self.ledger.newest_writes(&records)).await?;
         let (updates, superseded) = plan::plan(jobs, &newest);
         let mut ends = Vec::new();
-        ends.extend(busy.iter().map(|job| End::new(job, CommandState::Waiting, Next::Wait { reason: "record_busy" })));
+        ends.extend(busy.iter().map(|job| End::new(job, CommandState::Waiting, Next::wait("record_busy"))));
         ends.extend(superseded.iter().map(|job| End::new(job, CommandState::Superseded, Next::Done)));
         let written = tokio::time::timeout(self.time_per_batch, self.write(&updates)).await;
         ends.extend(written.unwrap_or_else(|_| {
             let parts = updates.iter().flat_map(|update| &update.parts);
-            let late = |part: &Part| End::new(&part.job, CommandState::Waiting, Next::Wait { reason: "out_of_time" });
+            let late = |part: &Part| End::new(&part.job, CommandState::Waiting, Next::wait("out_of_time"));
             parts.map(late).collect()
         }));
         self.record(ends, nexts).await?;
@@ -142,7 +142,7 @@ impl Desk {
             match taken {
                 Taken::Mine { attempt } => jobs.push(Job { index, command, attempt, failures }),
                 Taken::Done => nexts[index] = Next::Done,
-                Taken::Held => nexts[index] = Next::Wait { reason: "held" },
+                Taken::Held => nexts[index] = Next::wait("held"),
                 Taken::Unknown => {
                     let detail = format!("the ledger has no write command {}", command.id);
                     nexts[index] = Next::Park { reason: "unknown_command", detail };
@@ -191,7 +191,7 @@ impl Desk {
                     ends.push(end);
                 }
                 Some(Err(error)) => ends.push(self.failed(&part.job, error)),
-                None => ends.push(End::new(&part.job, CommandState::Waiting, Next::Wait { reason: "not_applied" })),
+                None => ends.push(End::new(&part.job, CommandState::Waiting, Next::wait("not_applied"))),
             }
         }
         ends
@@ -202,6 +202,7 @@ impl Desk {
         tracing::warn!(command = %job.command.id, event = %job.command.event_key, reason, %error, "not written");
         let (state, next) = match self.ladder.decide(error.remedy(), job.failures) {
             Decision::Retry(delay) => (CommandState::Waiting, Next::Retry { delay, reason, detail: detail.clone() }),
+            Decision::Wait(delay) => (CommandState::Waiting, Next::Wait { delay: Some(delay), reason }),
             Decision::Exhausted | Decision::Park => {
                 (CommandState::Parked, Next::Park { reason, detail: detail.clone() })
             }
@@ -226,7 +227,7 @@ impl Desk {
                 end.next
             } else {
                 tracing::warn!(command = %end.row.id, "the lease had expired; another writer has the command now");
-                Next::Wait { reason: "lease_lost" }
+                Next::wait("lease_lost")
             };
         }
         Ok(())
@@ -246,7 +247,7 @@ struct End {
 impl End {
     fn new(job: &Job, state: CommandState, next: Next) -> Self {
         let reason = match (&next, state) {
-            (Next::Wait { reason }, _) => Some((*reason).to_owned()),
+            (Next::Wait { reason, .. }, _) => Some((*reason).to_owned()),
             (_, CommandState::Superseded) => Some("newer_event_written".to_owned()),
             _ => None,
         };

@@ -37,7 +37,7 @@ pub fn plain_text(body: &str) -> String {
 
 /// The longest head of `text`, cut at a character, that `count` measures as at most `max` (found by halving: token
 /// counts grow with length, nearly evenly).
-pub(super) fn head<'a>(text: &'a str, max: usize, count: impl Fn(&str) -> usize) -> &'a str {
+pub(super) fn head(text: &str, max: usize, count: impl Fn(&str) -> usize) -> &str {
     let ends: Vec<usize> = text.char_indices().map(|(start, character)| start + character.len_utf8()).collect();
     let fitting = ends.partition_point(|end| count(&text[..*end]) <= max);
     &text[..fitting.checked_sub(1).map_or(0, |last| ends[last])]

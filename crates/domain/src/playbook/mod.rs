@@ -114,7 +114,7 @@ impl Playbook {
     pub fn stamped(&self, now: time::OffsetDateTime, model: &str) -> Vec<PropertyChange> {
         let value = |value| match value {
             StampValue::ProcessedAt => now
-                .replace_nanosecond(now.millisecond() as u32 * 1_000_000)
+                .replace_nanosecond(u32::from(now.millisecond()) * 1_000_000)
                 .unwrap_or(now)
                 .format(&time::format_description::well_known::Rfc3339)
                 .unwrap_or_default(),

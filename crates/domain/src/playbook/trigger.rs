@@ -28,9 +28,8 @@ impl Trigger {
             }
             known => known,
         };
-        let kind = match EventKind::parse(kind) {
-            Some(kind @ (EventKind::Creation | EventKind::PropertyChange)) => kind,
-            _ => return Err(format!("`{kind}` starts no playbook; use `creation` or `propertyChange`")),
+        let Some(kind @ (EventKind::Creation | EventKind::PropertyChange)) = EventKind::parse(kind) else {
+            return Err(format!("`{kind}` starts no playbook; use `creation` or `propertyChange`"));
         };
         match (kind, properties.is_empty()) {
             (EventKind::PropertyChange, true) => Err("a propertyChange needs `properties`: which ones?".to_owned()),

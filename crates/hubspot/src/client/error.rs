@@ -133,18 +133,16 @@ impl Failure for Error {
 impl ApiError {
     fn remedy(&self) -> Remedy {
         match self.http_status {
-            // The token is dead: every call would fail the same way. Waiting rooms give a person time.
-            401 => Remedy::Later { after: self.retry_after },
+            // 401: the token is dead, every call would fail the same way; waiting rooms give a person time.
+            // 477 (HubSpot's own code): the portal is being moved, Retry-After up to 24 h.
+            401 | 477 => Remedy::Later { after: self.retry_after },
             404 => Remedy::Drop,
-            409 => Remedy::Now { after: None },
             423 => Remedy::Now { after: Some(self.retry_after.unwrap_or_default().max(LOCKED_WAIT)) },
             429 if self.policy_name.as_deref() == Some("DAILY") => {
-                Remedy::Later { after: Some(self.retry_after.unwrap_or(DAILY_WAIT)) }
+                Remedy::Throttled { after: Some(self.retry_after.unwrap_or(DAILY_WAIT)) }
             }
-            429 => Remedy::Now { after: Some(self.retry_after.unwrap_or(RATE_LIMIT_WAIT)) },
-            // HubSpot's own code: the portal is being moved, Retry-After up to 24 h.
-            477 => Remedy::Later { after: self.retry_after },
-            408 | 500..=599 => Remedy::Now { after: self.retry_after },
+            429 => Remedy::Throttled { after: Some(self.retry_after.unwrap_or(RATE_LIMIT_WAIT)) },
+            408 | 409 | 500..=599 => Remedy::Now { after: self.retry_after },
             _ => Remedy::Park,
         }
     }

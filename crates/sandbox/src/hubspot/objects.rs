@@ -125,7 +125,7 @@ pub(super) async fn batch_read(
                 None => missing.push(id),
             }
         }
-        Ok(batch_answer(results, &missing))
+        Ok(batch_answer(&results, &missing))
     });
     (headers, response.unwrap_or_else(|error| error)).into_response()
 }
@@ -180,7 +180,7 @@ pub(super) async fn batch_update(
                 results.push(shown(&portal, &object_type, id, object, &names));
             }
         }
-        Ok(batch_answer(results, &missing))
+        Ok(batch_answer(&results, &missing))
     });
     (headers, response.unwrap_or_else(|error| error)).into_response()
 }
@@ -244,7 +244,7 @@ fn shown(portal: &Portal, object_type: &ObjectType, id: i64, object: &Object, na
         "updatedAt": time(object.updated), "archived": false})
 }
 
-fn batch_answer(results: Vec<Value>, missing: &[String]) -> Response {
+fn batch_answer(results: &[Value], missing: &[String]) -> Response {
     let now = OffsetDateTime::now_utc().format(&Rfc3339).unwrap_or_default();
     let mut body = json!({"status": "COMPLETE", "results": results, "startedAt": now, "completedAt": now});
     if missing.is_empty() {

@@ -129,7 +129,7 @@ async fn complete(
     };
     tokio::time::sleep(Duration::from_millis(sandbox.config.model_latency_ms)).await;
     let misbehaviour = misbehaviour.map(|Extension(Misbehaviour(kind))| kind);
-    let mut response = Json(answer(&request, prompt_tokens, room, misbehaviour)).into_response();
+    let mut response = Json(answer(&request, prompt_tokens, room, misbehaviour.as_ref())).into_response();
     let headers = response.headers_mut();
     headers.extend(limits);
     let id = format!("req_{}", uuid::Uuid::now_v7().simple());
@@ -183,7 +183,7 @@ fn check(request: &Request, facts: &models::Model) -> Result<(), Box<Response>> 
     }
 }
 
-fn answer(request: &Request, prompt_tokens: usize, room: u32, misbehaviour: Option<FaultKind>) -> Value {
+fn answer(request: &Request, prompt_tokens: usize, room: u32, misbehaviour: Option<&FaultKind>) -> Value {
     // JSON mode knows no schema but the one in the instructions; without one the model makes one up.
     let schema = match &request.response_format {
         Some(Format::JsonSchema { json_schema }) => Some(json_schema.schema.clone()),
@@ -198,7 +198,7 @@ fn answer(request: &Request, prompt_tokens: usize, room: u32, misbehaviour: Opti
     let mut finish = "stop";
     match misbehaviour {
         Some(FaultKind::Prose) => {
-            content = Some("Sure! Here is what I found about this lead: they seem nice.".to_owned())
+            content = Some("Sure! Here is what I found about this lead: they seem nice.".to_owned());
         }
         Some(FaultKind::Refusal) => {
             refusal = Some("I'm sorry, I can't help with that.");

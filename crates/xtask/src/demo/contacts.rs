@@ -49,6 +49,7 @@ fn case(what: &'static str, id: i64, name: (&str, &str), company: &str, notes: &
 }
 
 /// All of them.
+#[expect(clippy::too_many_lines, reason = "a list")]
 pub fn cases() -> Vec<Case> {
     let long = format!(
         "Notes of a three-hour workshop. Their head of operations wants a pilot, budget around $75k. {}",

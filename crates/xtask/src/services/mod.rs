@@ -31,6 +31,7 @@ pub struct Services {
 }
 
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "there is one")]
 enum Keeper {
     Nobody,
     Docker(#[expect(dead_code, reason = "kept for its drop")] docker::Compose),
