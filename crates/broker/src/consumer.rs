@@ -21,6 +21,9 @@ use crate::{
     trace,
 };
 
+/// How long RabbitMQ may take to answer when we go.
+const GOODBYE: Duration = Duration::from_secs(2);
+
 /// How a stage is consumed.
 #[derive(Debug, Clone, Copy)]
 pub struct ConsumerSettings {
@@ -170,9 +173,7 @@ fn link_lost(channel: &Channel) {
 }
 
 async fn finish(channel: &Channel, tag: &str, mut working: JoinSet<()>, grace: Duration) {
-    if let Err(error) = channel.basic_cancel(tag.into(), BasicCancelOptions::default()).await {
-        tracing::debug!(%error, "cancelling the consumer");
-    }
+    polite("cancelling the consumer", channel.basic_cancel(tag.into(), BasicCancelOptions::default())).await;
     let left = working.len();
     let all_done = async { while working.join_next().await.is_some() {} };
     if tokio::time::timeout(grace, all_done).await.is_err() {
@@ -182,8 +183,15 @@ async fn finish(channel: &Channel, tag: &str, mut working: JoinSet<()>, grace: D
         tracing::info!(finished = left, "finished what was being worked on");
     }
     // Closing the channel hands back what was delivered and not acknowledged.
-    if let Err(error) = channel.close(200, "stopping".into()).await {
-        tracing::debug!(%error, "closing the channel");
+    polite("closing the channel", channel.close(200, "stopping".into())).await;
+}
+
+/// Says goodbye to a broker that may not listen any more; whatever it answers, we go.
+async fn polite(what: &str, goodbye: impl Future<Output = Result<(), lapin::Error>>) {
+    match tokio::time::timeout(GOODBYE, goodbye).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::debug!(%error, what),
+        Err(_) => tracing::warn!(what, "RabbitMQ did not answer"),
     }
 }
 
