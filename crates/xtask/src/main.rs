@@ -1,6 +1,7 @@
 //! `cargo xtask`: the developer's commands.
 
 mod demo;
+mod dependencies;
 mod queries;
 mod tests;
 
@@ -19,6 +20,8 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Checks dependencies against deny.toml.
+    Dependencies,
     #[command(subcommand)]
     Queries(Queries),
 }
@@ -40,6 +43,7 @@ async fn main() -> ExitCode {
         match command {
             Command::Demo(options) => demo::run(&options).await,
             Command::Test { arguments } => tests::run(&arguments).await,
+            Command::Dependencies => dependencies::check().await,
             Command::Queries(Queries::Prepare) => queries::prepare().await,
             Command::Queries(Queries::Check) => queries::check().await,
         }
