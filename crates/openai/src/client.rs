@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue, InvalidHeaderValue};
 use retry::{
     Failure, Policy,
-    http::{BodyError, read_at_most, retry_after},
+    http::{BodyError, json_flaw, read_at_most, retry_after},
 };
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
@@ -114,7 +114,7 @@ impl Client {
         }
         let request_id = text(response.headers(), "x-request-id");
         let bytes = self.read(response).await?;
-        let wire: Wire = serde_json::from_slice(&bytes).map_err(|error| Error::Unreadable(error.to_string()))?;
+        let wire: Wire = serde_json::from_slice(&bytes).map_err(|error| Error::Unreadable(json_flaw(&error)))?;
         wire.completion(request_id, started.elapsed()).map_err(|what| Error::Unreadable(what.to_owned()))
     }
 

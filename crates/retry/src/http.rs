@@ -30,6 +30,11 @@ pub async fn read_at_most(mut response: Response, max: usize) -> Result<Vec<u8>,
     Ok(body)
 }
 
+/// Where JSON stops making sense. The library's own words quote values, and those may be personal or secret.
+pub fn json_flaw(error: &serde_json::Error) -> String {
+    format!("no such JSON as documented, at line {}, column {}", error.line(), error.column())
+}
+
 /// How long the other side asks to wait: `retry-after-ms` (OpenAI), else `Retry-After` in seconds. Dates are not
 /// understood; neither HubSpot nor OpenAI sends them.
 pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {

@@ -9,6 +9,7 @@ mod calls;
 mod faults;
 mod hubspot;
 mod openai;
+mod strike;
 mod webhooks;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -111,7 +112,7 @@ impl Sandbox {
     pub fn router(self: &Arc<Self>) -> Router {
         let apis = hubspot::router()
             .merge(openai::router())
-            .layer(middleware::from_fn_with_state(self.clone(), faults::strike))
+            .layer(middleware::from_fn_with_state(self.clone(), strike::strike))
             .layer(middleware::from_fn_with_state(self.clone(), calls::record))
             .layer(axum::extract::DefaultBodyLimit::max(calls::MAX_BODY));
         apis.merge(admin::router()).with_state(self.clone())

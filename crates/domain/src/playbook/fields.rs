@@ -1,7 +1,7 @@
 //! What the model has to answer. From one list of fields follow the schema that is sent, the check of the answer, and
 //! the properties that are written.
 
-use jsonschema::Validator;
+use jsonschema::{Validator, error::ValidationErrorKind};
 use serde_json::{Map, Value, json};
 
 use crate::write_command::PropertyChange;
@@ -95,6 +95,10 @@ impl Fields {
             .validator
             .iter_errors(&value)
             .map(|error| match error.instance_path().as_str() {
+                // The library's own words would quote the names, and those come from the model.
+                "" if matches!(error.kind(), ValidationErrorKind::AdditionalProperties { .. }) => {
+                    "fields that the schema does not have".to_owned()
+                }
                 "" => error.masked_with("the answer").to_string(),
                 path => format!("{}: {}", path.trim_start_matches('/'), error.masked_with("the value")),
             })

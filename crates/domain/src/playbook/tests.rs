@@ -96,7 +96,7 @@ fn an_answer_is_checked_against_types_bounds_and_unknown_keys() {
     refuse(&|a| a["lead_score"] = json!(101), "lead_score");
     refuse(&|a| a["lead_score"] = json!("85"), "lead_score");
     refuse(&|a| a["summary"] = json!("x".repeat(601)), "summary");
-    refuse(&|a| a["owner"] = json!("me"), "Additional properties");
+    refuse(&|a| a["owner"] = json!("me"), "does not have");
     refuse(&|a| drop(a.as_object_mut().expect("object").remove("summary")), "summary");
     assert!(fields.check("Sure! Here is").expect_err("no JSON").to_string().contains("not JSON"));
     let secret = fields.check(&json!({"lead_score": "Jane's secret"}).to_string()).expect_err("wrong");

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use reqwest::Method;
 use retry::{
     Failure, Policy,
-    http::{BodyError, read_at_most, retry_after},
+    http::{BodyError, json_flaw, read_at_most, retry_after},
 };
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Serialize, de::DeserializeOwned};
@@ -112,7 +112,7 @@ impl Client {
         };
         if status.is_success() {
             return serde_json::from_slice(&bytes)
-                .map_err(|error| Error::Unreadable { operation, message: error.to_string() });
+                .map_err(|error| Error::Unreadable { operation, message: json_flaw(&error) });
         }
         // Proxies and load balancers answer without HubSpot's body; the status says enough then.
         let mut error: ApiError = serde_json::from_slice(&bytes).unwrap_or_default();

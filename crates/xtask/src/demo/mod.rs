@@ -52,7 +52,7 @@ pub async fn run(options: &Options) -> Result<()> {
     if let Some(contact) = options.real {
         return real::run(space, contact, options.keep).await;
     }
-    let plan = FleetPlan::default().with("broker.retry_delays_seconds", "2,60").with("telemetry.log_format", "human");
+    let plan = FleetPlan::default().with("telemetry.log_format", "human");
     let fleet = step("sandbox, receiver, inference and writer", Fleet::start(space, &plan)).await?;
 
     let started = Instant::now();

@@ -68,6 +68,7 @@ pub async fn by_sql(fleet: &Fleet, key: &str) -> Result<()> {
             "select h.at, h.from_state, h.state, h.attempt, h.worker from event_history h join event e on e.id = h.event_id where e.event_key = '{key}' order by h.id"
         ),
         "select state, reason, events, newest_event from failures_by_reason".to_owned(),
+        "select minute, finished, written, parked, p50, p99 from throughput_by_minute".to_owned(),
         "select * from cost_by_playbook_and_day".to_owned(),
     ] {
         println!("  {sql}");
