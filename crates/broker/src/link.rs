@@ -118,6 +118,11 @@ impl Link {
         }
     }
 
+    /// How many messages wait in each queue (see [`Topology::depths`]).
+    pub async fn depths(&self) -> Result<Vec<(String, u32)>, LinkError> {
+        Ok(self.settings.topology.depths(&self.wait().await).await?)
+    }
+
     /// Tells the supervisor that the channel does not work, so that it looks at once.
     pub fn report_broken(&self) {
         self.broken.notify_one();

@@ -234,6 +234,22 @@ impl Topology {
         }
         Ok(())
     }
+
+    /// How many messages wait in each queue at this moment, by the queue's name; those that are being worked on are not
+    /// counted. Exact, unlike the management API, whose numbers are seconds old.
+    pub async fn depths(&self, channel: &Channel) -> Result<Vec<(String, u32)>, TopologyError> {
+        let mut depths = Vec::new();
+        for (route, _) in self.queues() {
+            let name = route.to_string();
+            let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+            let queue = channel
+                .queue_declare(name.as_str().into(), passive, FieldTable::default())
+                .await
+                .map_err(|error| classify(&name, error))?;
+            depths.push((name, queue.message_count()));
+        }
+        Ok(depths)
+    }
 }
 
 fn arguments() -> FieldTable {

@@ -17,9 +17,6 @@ pub const PUBLIC_URL: &str = "https://hooks.example.com/webhooks/hubspot";
 /// A service is ready within this time, or something is wrong.
 const READY_WITHIN: Duration = Duration::from_secs(30);
 
-/// The management API's numbers are this old at most, with the private instances' settings.
-const STATISTICS_EVERY: Duration = Duration::from_millis(500);
-
 /// How many of each, and with which settings.
 #[derive(Debug, Clone)]
 pub struct FleetPlan {
@@ -94,6 +91,7 @@ pub struct Fleet {
     sandbox_process: Option<Process>,
     logs: PathBuf,
     environment: Vec<(String, String)>,
+    broker: Option<broker::Link>,
 }
 
 impl Fleet {
@@ -138,6 +136,7 @@ impl Fleet {
             sandbox_process: None,
             logs,
             environment,
+            broker: None,
         };
         if plan.with_sandbox {
             fleet.start_sandbox(sandbox_port, receiver_ports.first().copied(), plan)?;
@@ -152,6 +151,12 @@ impl Fleet {
             fleet.add("leadline-writer")?;
         }
         fleet.until_ready().await?;
+        // After the services: it is they who have to find queues that are not as they should be.
+        let broker = broker::Settings {
+            url: fleet.space.amqp_url.as_str().into(),
+            ..connect::broker(&settings, "leadline-dev").map_err(anyhow::Error::msg)?
+        };
+        fleet.broker = Some(broker::Link::open(broker, 0).await?);
         Ok(fleet)
     }
 
@@ -265,14 +270,20 @@ impl Fleet {
         }
     }
 
+    /// How many messages wait in each queue.
+    async fn depths(&self) -> Result<Vec<(String, u32)>> {
+        let broker = self.broker.as_ref().context("the fleet has not started")?;
+        Ok(broker.depths().await?)
+    }
+
     /// Waits until no event is unfinished in the ledger and the queues and waiting rooms are empty.
     pub async fn until_idle(&self, within: Duration) -> Result<()> {
         let started = Instant::now();
         let mut quiet = 0;
-        while quiet < 4 {
-            let queues = self.space.queues().await?;
-            let busy: Vec<_> =
-                queues.iter().filter(|queue| !queue.name.ends_with(".parked") && queue.messages > 0).collect();
+        // A message on its way from one queue to the next is in none for a moment: look more than once.
+        while quiet < 5 {
+            let mut busy = self.depths().await?;
+            busy.retain(|(name, depth)| !name.ends_with(".parked") && *depth > 0);
             let counts = self.ledger.event_counts().await?;
             let open: Vec<_> =
                 counts.iter().filter(|count| EventState::parse(&count.state).is_none_or(|s| !s.is_final())).collect();
@@ -280,25 +291,25 @@ impl Fleet {
             if started.elapsed() > within {
                 bail!("after {within:?} there is still work: {busy:?} {open:?}");
             }
-            tokio::time::sleep(STATISTICS_EVERY).await;
+            tokio::time::sleep(Duration::from_millis(100)).await;
         }
         Ok(())
     }
 
     /// Waits until the parking lot of a stage (`leadline.events` or `leadline.writes`) holds `count` messages.
-    pub async fn until_parked(&self, stage: &str, count: u64, within: Duration) -> Result<()> {
+    pub async fn until_parked(&self, stage: &str, count: u32, within: Duration) -> Result<()> {
         let started = Instant::now();
         let name = format!("{stage}.parked");
         loop {
-            let queues = self.space.queues().await?;
-            let found = queues.iter().find(|queue| queue.name == name).map_or(0, |queue| queue.messages);
+            let found =
+                self.depths().await?.into_iter().find(|(queue, _)| *queue == name).map_or(0, |(_, depth)| depth);
             if found == count {
                 return Ok(());
             }
             if started.elapsed() > within {
                 bail!("after {within:?} {name} holds {found} messages, not {count}");
             }
-            tokio::time::sleep(STATISTICS_EVERY).await;
+            tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
 

@@ -1,5 +1,7 @@
 //! What the demo prints.
 
+use std::time::Duration;
+
 use anyhow::Result;
 use comfy_table::{ContentArrangement, Table, presets::UTF8_HORIZONTAL_ONLY};
 use ledger::EventStory;
@@ -82,9 +84,21 @@ pub async fn by_sql(fleet: &Fleet, key: &str) -> Result<()> {
     Ok(())
 }
 
+/// Every queue as the management API has it, once its numbers have settled: they are some seconds old.
 pub async fn queues(fleet: &Fleet) -> Result<()> {
     println!("\nthe queues, from RabbitMQ's management API");
-    for queue in fleet.space.queues().await? {
+    let mut queues = fleet.space.queues().await?;
+    for _ in 0..20 {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        queues = fleet.space.queues().await?;
+        let total = |parked: bool| -> u64 {
+            queues.iter().filter(|queue| queue.name.ends_with(".parked") == parked).map(|queue| queue.messages).sum()
+        };
+        if total(true) > 0 && total(false) == 0 {
+            break;
+        }
+    }
+    for queue in queues {
         println!(
             "  {:<30} {:>4} messages, {} unacknowledged",
             queue.name, queue.messages, queue.messages_unacknowledged
