@@ -36,5 +36,12 @@ pub async fn build() -> Result<()> {
 pub fn cargo() -> Command {
     let mut command = Command::new(std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned()));
     command.current_dir(workspace::root()).kill_on_drop(true);
+    // `cargo run` tells us about the package xtask. Passed on, it would make build scripts that look at such variables
+    // (ring's) run again, and everything above them compile again.
+    for (name, _) in
+        std::env::vars().filter(|(name, _)| name.starts_with("CARGO_MANIFEST_") || name.starts_with("CARGO_PKG_"))
+    {
+        command.env_remove(name);
+    }
     command
 }
