@@ -1,19 +1,31 @@
 //! An event has its effect once, however often and in whatever order it is delivered, to however many replicas.
 
-use sandbox::admin::SendWebhook;
-use xtask::FleetPlan;
+use sandbox::{Fault, FaultKind, Target, admin::SendWebhook};
+use xtask::{
+    FleetPlan,
+    cases::{Case, Expected, REFUSED_MARK, cases},
+};
 
 use crate::scene::{BUYER, contact, ended_as, fleet, key, noted, questions, quick, times_set};
 
 #[tokio::test]
-async fn every_event_twice_and_shuffled_to_two_replicas_of_each_service_writes_each_record_once() {
+async fn every_demo_event_twice_and_shuffled_to_two_replicas_of_each_service_writes_each_record_once() {
     let plan = FleetPlan { receivers: 2, inferences: 2, writers: 2, ..quick() };
     let fleet = fleet(&plan).await;
-    let ids: Vec<i64> = (1..=20).collect();
-    for id in &ids {
-        contact(&fleet, *id, &[BUYER]).await;
+    let cases = cases();
+    for contact in cases.iter().filter_map(|case| case.contact.as_ref()) {
+        fleet.sandbox.put_contact(contact).await.expect("a contact");
     }
-    let events: Vec<_> = ids.iter().map(|id| noted(*id, 1)).collect();
+    let declines = Fault {
+        target: Target::Openai,
+        kind: FaultKind::Refusal,
+        path: None,
+        contains: Some(REFUSED_MARK.to_owned()),
+        times: None,
+        percent: None,
+    };
+    fleet.sandbox.fault(&declines).await.expect("set");
+    let events: Vec<_> = cases.iter().map(Case::event).collect();
     // Forwards to one receiver and backwards to the other, at the same time, in batches of other sizes.
     let receivers = fleet.receivers();
     let backwards: Vec<_> = events.iter().rev().cloned().collect();
@@ -29,14 +41,24 @@ async fn every_event_twice_and_shuffled_to_two_replicas_of_each_service_writes_e
     for delivery in deliveries.map(tokio::spawn).collect::<Vec<_>>() {
         assert_eq!(delivery.await.expect("no panic"), 200);
     }
-    for event in &events {
-        ended_as(&fleet, event, "written", None).await;
+    let mut answered = 0;
+    for case in &cases {
+        let event = case.event();
+        let Expected::Ends(state, reason) = case.expected else {
+            ended_as(&fleet, &event, "written", None).await;
+            answered += 1;
+            continue;
+        };
+        ended_as(&fleet, &event, state, Some(reason)).await;
+        answered += usize::from(state == "parked");
     }
     fleet.until_idle(crate::scene::WITHIN).await.expect("idle");
-    assert_eq!(questions(&fleet).await, ids.len(), "one question for each contact");
-    for id in &ids {
-        assert_eq!(times_set(&fleet, *id, "lead_score").await, 1, "contact {id}");
+    assert_eq!(questions(&fleet).await, answered, "one question for each contact that is worth one");
+    for case in cases.iter().filter(|case| matches!(case.expected, Expected::Written { .. })) {
+        let contact = case.contact.as_ref().expect("a contact");
+        assert_eq!(times_set(&fleet, contact.id, "lead_score").await, 1, "{}", case.what);
     }
+    fleet.until_parked("leadline.events", 1, crate::scene::WITHIN).await.expect("the declined one, once");
 }
 
 #[tokio::test]

@@ -6,7 +6,11 @@
 mod broker_settings;
 #[cfg(feature = "clients")]
 mod clients;
+mod stage;
 
 pub use broker_settings::{broker, consumer};
 #[cfg(feature = "clients")]
 pub use clients::{hubspot, ledger, model_facts, openai};
+#[cfg(feature = "clients")]
+pub use stage::readiness_with_ledger;
+pub use stage::{readiness, stage};

@@ -4,34 +4,25 @@
 mod server;
 mod way;
 
-use std::{path::PathBuf, process::ExitCode, sync::Arc};
+use std::{process::ExitCode, sync::Arc};
 
 use clap::Parser;
-use runtime::{admin::Readiness, config::Reader, service};
+use runtime::{config::Reader, service};
 
 #[derive(Parser)]
 #[command(name = "leadline-receiver", version, about = "Takes HubSpot's webhooks in and puts each event on the queue")]
 struct Arguments {
-    /// The settings file.
-    #[arg(long, env = "LEADLINE_CONFIG")]
-    config: Option<PathBuf>,
-    /// Only say whether the settings are right.
-    #[arg(long)]
-    check_config: bool,
+    #[command(flatten)]
+    options: service::Options,
 }
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let Arguments { config, check_config } = Arguments::parse();
-    let options = service::Options { config, check_config };
+    let Arguments { options } = Arguments::parse();
     let result = service::run("leadline-receiver", Reader::Receiver, options, |settings, stop| async move {
         let broker = connect::broker(&settings, "receiver")?;
         let publisher = broker::Publisher::open(broker).await.map_err(|error| error.to_string())?;
-        let ready = publisher.clone();
-        let readiness = Readiness::default().with("broker", move || {
-            let is_ready = ready.is_ready();
-            async move { is_ready.then_some(()).ok_or_else(|| "away, or blocks publishers".to_owned()) }
-        });
+        let readiness = connect::readiness(&publisher);
         let listen = settings.receiver.listen.clone();
         let limits = server::Limits::of(&settings.receiver);
         let way = Arc::new(way::Way::new(&settings, publisher)?);

@@ -15,11 +15,13 @@ use crate::{
 const DEFAULT_FILE: &str = "deploy/leadline.toml";
 
 /// What a service is started with.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, clap::Args)]
 pub struct Options {
     /// The settings file; the default one may be missing, a given one may not.
+    #[arg(long, env = "LEADLINE_CONFIG")]
     pub config: Option<PathBuf>,
     /// Only say whether the settings are right.
+    #[arg(long)]
     pub check_config: bool,
 }
 

@@ -1,6 +1,7 @@
 //! What the developer's commands and the whole-fleet tests share: real RabbitMQ and Postgres, and a fleet of real
 //! processes on them.
 
+pub mod cases;
 pub mod fleet;
 mod process;
 mod progress;

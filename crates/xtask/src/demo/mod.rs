@@ -1,6 +1,5 @@
 //! `cargo xtask demo`: the main job at work, step by step, every outcome checked.
 
-mod contacts;
 mod real;
 mod show;
 
@@ -9,10 +8,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use sandbox::{Fault, FaultKind, Target, admin::SendWebhook};
 use serde_json::{Value, json};
-use time::OffsetDateTime;
-use xtask::{Fleet, FleetPlan, Services, Space, step};
-
-use self::contacts::{Case, Expected, GUIDE_CONTACT, REFUSED_MARK};
+use xtask::{
+    Fleet, FleetPlan, Services, Space,
+    cases::{Case, Expected, GUIDE_CONTACT, REFUSED_MARK, cases},
+    step,
+};
 
 /// What the demo can be told.
 #[derive(clap::Args)]
@@ -61,7 +61,7 @@ pub async fn run(options: &Options) -> Result<()> {
         "\nleadline check\n{}",
         show::indented(&String::from_utf8_lossy(&fleet.leadline(&["check"]).await?.stdout))
     );
-    let cases = contacts::cases();
+    let cases = cases();
     let contacts = cases.iter().filter_map(|case| case.contact.as_ref());
     for contact in contacts {
         fleet.sandbox.put_contact(contact).await?;
@@ -115,27 +115,6 @@ pub async fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// The guide's payload as the guide has it; the others as HubSpot sends them.
-fn event_of(case: &Case) -> Value {
-    if case.event_id == GUIDE_CONTACT {
-        return json!({"eventId": "100239485", "subscriptionId": 12345, "portalId": 9_876_543, "occurredAt": 1_672_531_200_000_i64,
-            "subscriptionType": "contact.propertyChange", "propertyName": "notes_last_updated", "objectId": GUIDE_CONTACT,
-            "propertyValue": "2023-10-27T10:00:00Z"});
-    }
-    let mut event = json!({"eventId": case.event_id * 7, "subscriptionId": 12345, "portalId": 9_876_543, "appId": 1_234_567,
-        "occurredAt": 1_764_000_000_000_i64 + case.event_id, "attemptNumber": 0, "objectId": case.event_id, "objectTypeId": "0-1",
-        "changeSource": "CRM_UI", "sourceId": "userId:42"});
-    if case.creation {
-        event["subscriptionType"] = json!("contact.creation");
-        event["changeFlag"] = json!("CREATED");
-    } else {
-        event["subscriptionType"] = json!("contact.propertyChange");
-        event["propertyName"] = json!("notes_last_updated");
-        event["propertyValue"] = json!(OffsetDateTime::now_utc().unix_timestamp() * 1_000);
-    }
-    event
-}
-
 fn key_of(event: &Value) -> Result<String> {
     let body = json!([event]).to_string();
     let elements = hubspot::webhook::parse(body.as_bytes())?;
@@ -147,8 +126,8 @@ fn key_of(event: &Value) -> Result<String> {
 async fn webhooks(fleet: &Fleet, cases: &[Case], score: &mut Score) -> Result<String> {
     println!("\nwebhooks, correctly signed");
     let (guide, others): (Vec<&Case>, Vec<&Case>) = cases.iter().partition(|case| case.event_id == GUIDE_CONTACT);
-    let guide: Vec<Value> = guide.into_iter().map(event_of).collect();
-    let others: Vec<Value> = others.into_iter().map(event_of).collect();
+    let guide: Vec<Value> = guide.into_iter().map(Case::event).collect();
+    let others: Vec<Value> = others.into_iter().map(Case::event).collect();
     let sends = [
         ("the guide's own payload", &guide),
         ("a batch of events", &others),
@@ -200,7 +179,7 @@ fn ends_as(story: &ledger::EventStory, state: &str, reason: &str) -> Result<(), 
 async fn outcomes(fleet: &Fleet, cases: &[Case], score: &mut Score) -> Result<()> {
     println!("\nwhat became of each event");
     for case in cases {
-        let key = key_of(&event_of(case))?;
+        let key = key_of(&case.event())?;
         let story = fleet.until_event(&key, domain::EventState::is_final, WITHIN).await;
         let result = match &story {
             Ok(story) => judge(case, story),
@@ -255,10 +234,8 @@ async fn once(fleet: &Fleet, guide_key: &str, score: &mut Score) -> Result<()> {
     let echoes = counts.iter().find(|count| count.reason.as_deref() == Some("echo")).map_or(0, |count| count.events);
     let calls = fleet.sandbox.calls(0).await?;
     let questions = calls.iter().filter(|call| call.path == "/v1/chat/completions").count();
-    let asked = contacts::cases()
-        .iter()
-        .filter(|case| !matches!(case.expected, Expected::Ends("skipped" | "dropped", _)))
-        .count();
+    let asked =
+        cases().iter().filter(|case| !matches!(case.expected, Expected::Ends("skipped" | "dropped", _))).count();
     println!(
         "  echoes of our own writes: {echoes} came back, all dropped; {questions} questions for {asked} contacts worth one"
     );

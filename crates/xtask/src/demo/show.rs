@@ -6,9 +6,7 @@ use anyhow::Result;
 use comfy_table::{ContentArrangement, Table, presets::UTF8_HORIZONTAL_ONLY};
 use ledger::EventStory;
 use sandbox::{Delivery, admin::ContactView};
-use xtask::Fleet;
-
-use super::contacts::Case;
+use xtask::{Fleet, cases::Case};
 
 pub fn indented(text: &str) -> String {
     text.lines().map(|line| format!("  {line}\n")).collect()

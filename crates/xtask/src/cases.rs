@@ -1,6 +1,8 @@
-//! The contacts of the demo: realistic notes, and what has to become of each.
+//! The contacts of the demo and of some tests: realistic notes, and what has to become of each.
 
 use sandbox::admin::NewContact;
+use serde_json::{Value, json};
+use time::OffsetDateTime;
 
 /// A contact, what it is, and what has to become of the event about it.
 pub struct Case {
@@ -14,6 +16,29 @@ pub struct Case {
     pub creation: bool,
     /// What has to become of it.
     pub expected: Expected,
+}
+
+impl Case {
+    /// The event about it: the guide's payload as the guide has it, the others as HubSpot sends them.
+    pub fn event(&self) -> Value {
+        if self.event_id == GUIDE_CONTACT {
+            return json!({"eventId": "100239485", "subscriptionId": 12345, "portalId": 9_876_543, "occurredAt": 1_672_531_200_000_i64,
+            "subscriptionType": "contact.propertyChange", "propertyName": "notes_last_updated", "objectId": GUIDE_CONTACT,
+            "propertyValue": "2023-10-27T10:00:00Z"});
+        }
+        let mut event = json!({"eventId": self.event_id * 7, "subscriptionId": 12345, "portalId": 9_876_543, "appId": 1_234_567,
+        "occurredAt": 1_764_000_000_000_i64 + self.event_id, "attemptNumber": 0, "objectId": self.event_id, "objectTypeId": "0-1",
+        "changeSource": "CRM_UI", "sourceId": "userId:42"});
+        if self.creation {
+            event["subscriptionType"] = json!("contact.creation");
+            event["changeFlag"] = json!("CREATED");
+        } else {
+            event["subscriptionType"] = json!("contact.propertyChange");
+            event["propertyName"] = json!("notes_last_updated");
+            event["propertyValue"] = json!(OffsetDateTime::now_utc().unix_timestamp() * 1_000);
+        }
+        event
+    }
 }
 
 /// What has to become of an event.
