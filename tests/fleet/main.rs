@@ -3,6 +3,7 @@
 #![allow(clippy::expect_used, reason = "these are tests; their helpers too")]
 
 mod answers;
+mod concurrency;
 mod failures;
 mod ledger_rules;
 mod loops;

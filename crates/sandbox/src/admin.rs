@@ -16,6 +16,7 @@ use crate::{
     Call, Delivery, Fault, Sandbox,
     hubspot::portal::{Change, PropertyRule},
     lock,
+    webhooks::Manners,
 };
 
 /// A contact to be made.
@@ -56,6 +57,10 @@ pub struct Quirks {
     pub maxima: BTreeMap<String, i64>,
     /// Contact properties that do not exist after all.
     pub missing_properties: Vec<String>,
+    /// Webhooks about changes are sent twice, the second time later and among others.
+    pub duplicate_webhooks: bool,
+    /// Webhooks about changes do not come in the order of the changes.
+    pub shuffled_webhooks: bool,
 }
 
 type Shared = State<Arc<Sandbox>>;
@@ -104,6 +109,7 @@ async fn remove_contact(State(sandbox): Shared, Path(id): Path<i64>) -> StatusCo
 }
 
 async fn set_quirks(State(sandbox): Shared, Json(quirks): Json<Quirks>) -> StatusCode {
+    sandbox.webhooks.set_manners(Manners { duplicates: quirks.duplicate_webhooks, shuffles: quirks.shuffled_webhooks });
     let mut portal = lock(&sandbox.portal);
     portal.left_out_ids = quirks.left_out_ids.into_iter().collect();
     portal.rules = quirks.maxima.into_iter().map(|(name, maximum)| (name, PropertyRule { maximum })).collect();

@@ -24,6 +24,9 @@ const RETRY_BASE: Duration = Duration::from_millis(500);
 /// Changes are gathered this long before they are sent.
 const GATHER: Duration = Duration::from_millis(50);
 
+/// A duplicate comes this much later.
+const DUPLICATES_AFTER: Duration = Duration::from_millis(300);
+
 /// Requests at once.
 const CONCURRENT: usize = 10;
 
@@ -42,6 +45,13 @@ pub struct Delivery {
     pub attempt: u32,
 }
 
+/// How HubSpot treats its subscribers; its documentation promises neither order nor uniqueness.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Manners {
+    pub(crate) duplicates: bool,
+    pub(crate) shuffles: bool,
+}
+
 /// Sends what happens in the portal to whoever subscribed.
 pub(crate) struct Sender {
     post: Arc<Post>,
@@ -54,6 +64,7 @@ struct Post {
     signed_uri: String,
     secret: String,
     deliveries: Mutex<Vec<Delivery>>,
+    manners: Mutex<Manners>,
     portal_id: i64,
     app_id: i64,
 }
@@ -68,6 +79,7 @@ impl Sender {
             signed_uri: signature::signed_uri(&public),
             secret: config.client_secret.clone(),
             deliveries: Mutex::default(),
+            manners: Mutex::default(),
             portal_id: config.portal_id,
             app_id: config.app_id,
         });
@@ -99,6 +111,10 @@ impl Sender {
         Some(self.post.send(url.or(self.post.url.as_deref())?, events, secret, 0).await)
     }
 
+    pub(crate) fn set_manners(&self, manners: Manners) {
+        *lock(&self.post.manners) = manners;
+    }
+
     pub(crate) fn deliveries(&self) -> Vec<Delivery> {
         lock(&self.post.deliveries).clone()
     }
@@ -106,32 +122,48 @@ impl Sender {
 
 async fn send_changes(post: Arc<Post>, mut incoming: mpsc::UnboundedReceiver<Value>) {
     let slots = Arc::new(Semaphore::new(CONCURRENT));
-    while let Some(first) = incoming.recv().await {
+    let mut later: Vec<Value> = Vec::new();
+    loop {
+        // Duplicates go with the next changes, or on their own when there are none for a while.
+        let mut fresh = match tokio::time::timeout(DUPLICATES_AFTER, incoming.recv()).await {
+            Ok(Some(first)) => vec![first],
+            Ok(None) => return,
+            Err(_) if later.is_empty() => continue,
+            Err(_) => Vec::new(),
+        };
         tokio::time::sleep(GATHER).await;
-        let mut batch = vec![first];
-        while batch.len() < hubspot::webhook::MAX_EVENTS
-            && let Ok(event) = incoming.try_recv()
-        {
-            batch.push(event);
+        while let Ok(event) = incoming.try_recv() {
+            fresh.push(event);
         }
-        let (post, slots) = (post.clone(), slots.clone());
-        tokio::spawn(async move {
-            for attempt in 0..=RETRIES {
-                for event in &mut batch {
-                    event["attemptNumber"] = json!(attempt);
-                }
-                let slot = slots.acquire().await;
-                let Some(url) = &post.url else { return };
-                let delivery = post.send(url, &batch, &post.secret, attempt).await;
-                drop(slot);
-                let taken = (200..300).contains(&delivery.status);
-                lock(&post.deliveries).push(delivery);
-                if taken {
-                    return;
-                }
-                tokio::time::sleep(RETRY_BASE * 2_u32.pow(attempt.min(6))).await;
-            }
-        });
+        let manners = *lock(&post.manners);
+        let mut batch = std::mem::take(&mut later);
+        if manners.duplicates {
+            later.clone_from(&fresh);
+        }
+        batch.extend(fresh);
+        if manners.shuffles {
+            batch.reverse();
+        }
+        later.extend(batch.split_off(batch.len().min(hubspot::webhook::MAX_EVENTS)));
+        tokio::spawn(send_until_taken(post.clone(), slots.clone(), batch));
+    }
+}
+
+async fn send_until_taken(post: Arc<Post>, slots: Arc<Semaphore>, mut batch: Vec<Value>) {
+    let Some(url) = &post.url else { return };
+    for attempt in 0..=RETRIES {
+        for event in &mut batch {
+            event["attemptNumber"] = json!(attempt);
+        }
+        let slot = slots.acquire().await;
+        let delivery = post.send(url, &batch, &post.secret, attempt).await;
+        drop(slot);
+        let taken = (200..300).contains(&delivery.status);
+        lock(&post.deliveries).push(delivery);
+        if taken {
+            return;
+        }
+        tokio::time::sleep(RETRY_BASE * 2_u32.pow(attempt.min(6))).await;
     }
 }
 
