@@ -45,6 +45,9 @@ impl Score {
 }
 
 pub async fn run(options: &Options) -> Result<()> {
+    if options.real.is_some() {
+        real::settings()?;
+    }
     println!("set-up");
     crate::tests::build().await?;
     let services = Services::up().await?;

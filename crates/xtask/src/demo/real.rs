@@ -13,12 +13,18 @@ use xtask::{Fleet, FleetPlan, Space, fleet, step};
 /// Real models take their time.
 const WITHIN: Duration = Duration::from_secs(180);
 
-pub async fn run(space: Space, contact: i64, keep: bool) -> Result<()> {
+/// The settings in the environment, if they are enough for the real APIs. Asked before anything is set up.
+pub fn settings() -> Result<(Settings, Vec<(String, String)>)> {
     let given: Vec<(String, String)> = std::env::vars().filter(|(name, _)| name.starts_with("LEADLINE__")).collect();
     let settings = Settings::load_from(None, given.clone(), Reader::LedgerOnly)?;
     if settings.hubspot.token.is_none() || settings.openai.api_key.is_none() {
         bail!("--real needs {} and {}", fleet::variable("hubspot.token"), fleet::variable("openai.api_key"));
     }
+    Ok((settings, given))
+}
+
+pub async fn run(space: Space, contact: i64, keep: bool) -> Result<()> {
+    let (settings, given) = settings()?;
     let hubspot = connect::hubspot(&settings).map_err(anyhow::Error::msg)?;
     let info = step("asking HubSpot whose token this is", async { Ok(hubspot.token_info().await?) }).await?;
     println!("  portal {}, app {}, scopes {}", info.hub_id, info.app_id, info.scopes.join(" "));
