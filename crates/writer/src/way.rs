@@ -10,7 +10,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use broker::{Delivered, Handler, Next, topology::Decision};
@@ -115,6 +115,8 @@ impl Desk {
     }
 
     async fn try_carry_out(&self, asked: Vec<Asked>, worker: &Worker, nexts: &mut [Next]) -> Result<(), LedgerError> {
+        // The leases begin now; every call to HubSpot has to be over before they are.
+        let leased = Instant::now();
         let jobs = self.take(asked, worker, nexts).await?;
         let (jobs, busy) = self.lock(jobs, worker).await?;
         let records: Vec<_> = jobs.iter().map(|job| job.command.record.clone()).collect();
@@ -123,7 +125,8 @@ impl Desk {
         let mut ends = Vec::new();
         ends.extend(busy.iter().map(|job| End::new(job, CommandState::Waiting, Next::wait("record_busy"))));
         ends.extend(superseded.iter().map(|job| End::new(job, CommandState::Superseded, Next::Done)));
-        let written = tokio::time::timeout(self.time_per_batch, self.write(&updates)).await;
+        let left = self.time_per_batch.saturating_sub(leased.elapsed());
+        let written = tokio::time::timeout(left, self.write(&updates)).await;
         ends.extend(written.unwrap_or_else(|_| {
             let parts = updates.iter().flat_map(|update| &update.parts);
             let late = |part: &Part| End::new(&part.job, CommandState::Waiting, Next::wait("out_of_time"));
