@@ -113,7 +113,7 @@ fn folder() -> Result<Folder> {
     let mut parent = workspace::root().join("target/services");
     fs::create_dir_all(&parent).with_context(|| format!("cannot make {}", parent.display()))?;
     if rustix::process::geteuid().is_root() && !postgres_may_enter(&parent) {
-        // A checkout in /root, for example: the user postgres cannot get there.
+        // A checkout in root's home, for example: the user postgres cannot get there.
         parent = std::env::temp_dir().join("leadline-services");
         fs::create_dir_all(&parent)?;
     }
