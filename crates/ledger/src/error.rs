@@ -9,7 +9,7 @@ pub enum LedgerError {
     /// The schema could not be brought up to date.
     #[error("ledger migration: {0}")]
     Migration(sqlx::migrate::MigrateError),
-    /// The schema is not the one that this binary was built for.
+    /// The schema lacks what this binary needs.
     #[error("the ledger has migrations {applied:?}, this binary needs {expected:?}; run `leadline migrate`")]
     Schema {
         /// What this binary knows.

@@ -82,7 +82,8 @@ impl Ledger {
         MIGRATIONS.run(&self.pool).await.map_err(LedgerError::Migration)
     }
 
-    /// Whether the ledger answers and its schema is the one that this binary was built for.
+    /// Whether the ledger answers and has every migration that this binary needs. It may have newer ones: during a
+    /// rolling update the old version goes on working.
     pub async fn check(&self) -> Result<(), LedgerError> {
         let expected: Vec<i64> = MIGRATIONS.iter().map(|migration| migration.version).collect();
         let exists = sqlx::query_scalar!(r#"select to_regclass('_sqlx_migrations') is not null as "exists!""#)
@@ -95,7 +96,11 @@ impl Ledger {
         } else {
             Vec::new()
         };
-        if applied == expected { Ok(()) } else { Err(LedgerError::Schema { expected, applied }) }
+        if expected.iter().all(|version| applied.contains(version)) {
+            Ok(())
+        } else {
+            Err(LedgerError::Schema { expected, applied })
+        }
     }
 
     /// Whether the ledger answers.
