@@ -6,7 +6,7 @@ use xtask::Fleet;
 use crate::scene::{BUYER, WITHIN, accepted, ask, contact, ended_as, fleet, noted, property, questions, quick};
 
 async fn model_does(fleet: &Fleet, kind: FaultKind, times: Option<u32>) {
-    let fault = Fault { target: Target::Openai, kind, path: None, contains: None, times, percent: None };
+    let fault = Fault::new(Target::Openai, kind).times(times);
     fleet.sandbox.fault(&fault).await.expect("set");
 }
 

@@ -7,7 +7,7 @@ use xtask::Fleet;
 use crate::scene::{BUYER, WITHIN, accepted, ask, contact, ended_as, fleet, noted, quick};
 
 async fn fault(fleet: &Fleet, target: Target, kind: FaultKind, times: Option<u32>) {
-    let fault = Fault { target, kind, path: None, contains: None, times, percent: None };
+    let fault = Fault::new(target, kind).times(times);
     fleet.sandbox.fault(&fault).await.expect("set");
 }
 
@@ -111,14 +111,7 @@ async fn a_record_that_is_gone_is_dropped() {
 async fn one_event_that_hangs_does_not_hold_up_the_others() {
     let fleet = fleet(&quick()).await;
     contact(&fleet, 1, &["This one hangs."]).await;
-    let hang = Fault {
-        contains: Some("This one hangs".to_owned()),
-        target: Target::Openai,
-        kind: FaultKind::Hang,
-        path: None,
-        times: Some(1),
-        percent: None,
-    };
+    let hang = Fault::new(Target::Openai, FaultKind::Hang).containing("This one hangs").times(1);
     fleet.sandbox.fault(&hang).await.expect("set");
     accepted(&fleet, &[noted(1, 1)]).await;
     let ids: Vec<i64> = (2..=30).collect();

@@ -15,14 +15,10 @@ async fn nothing_secret_or_personal_reaches_a_log_line() {
     let fleet = fleet(&plan).await;
     contact(&fleet, 1, &[PRIVATE]).await;
     contact(&fleet, 2, &[PRIVATE]).await;
-    let refuses = sandbox::Fault {
-        target: sandbox::Target::Hubspot,
-        kind: sandbox::FaultKind::Status { code: 403, retry_after: None },
-        path: Some("/contacts/2".to_owned()),
-        contains: Some("lead_score".to_owned()),
-        times: None,
-        percent: None,
-    };
+    let refuses =
+        sandbox::Fault::new(sandbox::Target::Hubspot, sandbox::FaultKind::Status { code: 403, retry_after: None })
+            .on_path("/contacts/2")
+            .containing("lead_score");
     fleet.sandbox.fault(&refuses).await.expect("set");
     accepted(&fleet, &[noted(1, 1)]).await;
     ended_as(&fleet, &noted(1, 1), "written", None).await;

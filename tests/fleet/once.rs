@@ -1,9 +1,9 @@
 //! An event has its effect once, however often and in whatever order it is delivered, to however many replicas.
 
-use sandbox::{Fault, FaultKind, Target, admin::SendWebhook};
+use sandbox::admin::SendWebhook;
 use xtask::{
     FleetPlan,
-    cases::{Case, Expected, REFUSED_MARK, cases},
+    cases::{Case, Expected, cases, declines},
 };
 
 use crate::scene::{BUYER, contact, ended_as, fleet, key, noted, questions, quick, times_set};
@@ -16,15 +16,7 @@ async fn every_demo_event_twice_and_shuffled_to_two_replicas_of_each_service_wri
     for contact in cases.iter().filter_map(|case| case.contact.as_ref()) {
         fleet.sandbox.put_contact(contact).await.expect("a contact");
     }
-    let declines = Fault {
-        target: Target::Openai,
-        kind: FaultKind::Refusal,
-        path: None,
-        contains: Some(REFUSED_MARK.to_owned()),
-        times: None,
-        percent: None,
-    };
-    fleet.sandbox.fault(&declines).await.expect("set");
+    fleet.sandbox.fault(&declines()).await.expect("set");
     let events: Vec<_> = cases.iter().map(Case::event).collect();
     // Forwards to one receiver and backwards to the other, at the same time, in batches of other sizes.
     let receivers = fleet.receivers();

@@ -48,11 +48,7 @@ async fn calls_of_a_day(version: &str) -> Vec<Call> {
     for (target, code) in [(Target::Hubspot, 429), (Target::Hubspot, 500), (Target::Openai, 429), (Target::Openai, 500)]
     {
         let kind = FaultKind::Status { code, retry_after: None };
-        fleet
-            .sandbox
-            .fault(&Fault { target, kind, path: None, contains: None, times: Some(1), percent: None })
-            .await
-            .expect("set");
+        fleet.sandbox.fault(&Fault::new(target, kind).times(1)).await.expect("set");
     }
     // Alone (PATCH), many (batch), without notes, and one that does not exist.
     accepted(&fleet, &[noted(1, 1)]).await;

@@ -32,14 +32,10 @@ async fn an_older_write_that_is_held_up_does_not_land_on_a_newer_one() {
     let fleet = fleet(&quick()).await;
     contact(&fleet, 1, &["Just browsing, maybe next year."]).await;
     // The first write of all gets a 477: HubSpot moves the portal, come back in two seconds.
-    let held = Fault {
-        target: Target::Hubspot,
-        kind: FaultKind::Status { code: 477, retry_after: Some(2) },
-        path: Some("/crm/v3/objects/contacts/1".to_owned()),
-        contains: Some("lead_score".to_owned()),
-        times: Some(1),
-        percent: None,
-    };
+    let held = Fault::new(Target::Hubspot, FaultKind::Status { code: 477, retry_after: Some(2) })
+        .on_path("/crm/v3/objects/contacts/1")
+        .containing("lead_score")
+        .times(1);
     fleet.sandbox.fault(&held).await.expect("set");
     accepted(&fleet, &[noted(1, 1)]).await;
     let waits = |state| state == domain::EventState::Decided;

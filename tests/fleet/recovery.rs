@@ -46,14 +46,9 @@ async fn questions_begun(fleet: &xtask::Fleet) -> i64 {
 async fn a_killed_writers_commands_are_taken_up_again() {
     let mut fleet = fleet(&quick()).await;
     contact(&fleet, 1, &[BUYER]).await;
-    let slow = sandbox::Fault {
-        target: sandbox::Target::Hubspot,
-        kind: sandbox::FaultKind::Latency(800),
-        path: None,
-        contains: Some("lead_score".to_owned()),
-        times: Some(2),
-        percent: None,
-    };
+    let slow = sandbox::Fault::new(sandbox::Target::Hubspot, sandbox::FaultKind::Latency(800))
+        .containing("lead_score")
+        .times(2);
     fleet.sandbox.fault(&slow).await.expect("set");
     accepted(&fleet, &[noted(1, 1)]).await;
     let decided = |state| state == domain::EventState::Decided;

@@ -102,12 +102,6 @@ impl Ledger {
             Err(LedgerError::Schema { expected, applied })
         }
     }
-
-    /// Whether the ledger answers.
-    pub async fn ping(&self) -> Result<(), LedgerError> {
-        sqlx::query_scalar!(r#"select 1 as "one!""#).fetch_one(&self.pool).await?;
-        Ok(())
-    }
 }
 
 /// Milliseconds for an interval parameter.

@@ -24,6 +24,31 @@ pub struct Fault {
     pub percent: Option<u8>,
 }
 
+impl Fault {
+    /// `kind` for every call of `target`; the methods below narrow it.
+    pub fn new(target: Target, kind: FaultKind) -> Self {
+        Self { target, kind, path: None, contains: None, times: None, percent: None }
+    }
+
+    /// Only calls whose path contains `part`.
+    #[must_use]
+    pub fn on_path(self, part: &str) -> Self {
+        Self { path: Some(part.to_owned()), ..self }
+    }
+
+    /// Only calls whose body contains `part`.
+    #[must_use]
+    pub fn containing(self, part: &str) -> Self {
+        Self { contains: Some(part.to_owned()), ..self }
+    }
+
+    /// Only this many calls; all of them for `None`.
+    #[must_use]
+    pub fn times(self, times: impl Into<Option<u32>>) -> Self {
+        Self { times: times.into(), ..self }
+    }
+}
+
 /// Whose calls a fault strikes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

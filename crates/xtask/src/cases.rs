@@ -1,6 +1,6 @@
 //! The contacts of the demo and of some tests: realistic notes, and what has to become of each.
 
-use sandbox::admin::NewContact;
+use sandbox::{Fault, FaultKind, Target, admin::NewContact};
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 
@@ -58,8 +58,12 @@ pub enum Expected {
 /// The contact of the guide's own payload.
 pub const GUIDE_CONTACT: i64 = 54_321;
 
-/// The contact about which the sandbox's model is told to decline.
-pub const REFUSED_MARK: &str = "the unspeakable request";
+/// The sandbox's model declines to answer about the contact that is there for it.
+pub fn declines() -> Fault {
+    Fault::new(Target::Openai, FaultKind::Refusal).containing(REFUSED_MARK)
+}
+
+const REFUSED_MARK: &str = "the unspeakable request";
 
 fn written(low: i64, high: i64, budget: Option<i64>) -> Expected {
     Expected::Written { score: (low, high), budget }

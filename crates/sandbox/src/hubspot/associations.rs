@@ -12,7 +12,7 @@ use serde::Deserialize;
 use serde_json::json;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
-use super::{Shared, admit, errors, objects::parse};
+use super::{Shared, answer, errors, objects::parse};
 use crate::lock;
 
 /// HubSpot pages them by this many.
@@ -43,14 +43,11 @@ pub(super) async fn batch_read(
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
-    let headers = match admit(&sandbox, &headers, "crm.objects.contacts.read") {
-        Ok(headers) => headers,
-        Err(response) => return *response,
-    };
-    if (ObjectType::from(from), ObjectType::from(to)) != (ObjectType::Contact, ObjectType::Note) {
-        return (headers, errors::validation("the sandbox ties contacts to notes only")).into_response();
-    }
-    let response = parse::<Body>(&body).and_then(|body| {
+    answer(&sandbox, &headers, "crm.objects.contacts.read", || {
+        if (ObjectType::from(from), ObjectType::from(to)) != (ObjectType::Contact, ObjectType::Note) {
+            return Err(errors::validation("the sandbox ties contacts to notes only"));
+        }
+        let body = parse::<Body>(&body)?;
         if body.inputs.is_empty() || body.inputs.len() > MAX_BATCH {
             return Err(errors::validation(&format!("The inputs must hold 1 to {MAX_BATCH} entries")));
         }
@@ -78,18 +75,17 @@ pub(super) async fn batch_read(
             results.push(result);
         }
         let now = OffsetDateTime::now_utc().format(&Rfc3339).unwrap_or_default();
-        let mut answer = json!({"status": "COMPLETE", "results": results, "startedAt": now, "completedAt": now});
+        let mut listed = json!({"status": "COMPLETE", "results": results, "startedAt": now, "completedAt": now});
         if without.is_empty() {
-            return Ok(Json(answer).into_response());
+            return Ok(Json(listed).into_response());
         }
-        answer["numErrors"] = json!(without.len());
+        listed["numErrors"] = json!(without.len());
         let error = |id: String| {
             json!({"status": "error", "category": "OBJECT_NOT_FOUND",
                 "message": format!("No contact is associated with note from {id}."), "context": {"fromObjectId": [id]},
                 "errors": [], "links": {}})
         };
-        answer["errors"] = without.into_iter().map(error).collect();
-        Ok((StatusCode::MULTI_STATUS, Json(answer)).into_response())
-    });
-    (headers, response.unwrap_or_else(|error| error)).into_response()
+        listed["errors"] = without.into_iter().map(error).collect();
+        Ok((StatusCode::MULTI_STATUS, Json(listed)).into_response())
+    })
 }

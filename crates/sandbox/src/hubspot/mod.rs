@@ -16,7 +16,7 @@ use axum::{
     extract::{Request, State},
     http::{HeaderMap, Method, header},
     middleware::{self, Next},
-    response::Response,
+    response::{IntoResponse, Response},
     routing::{get, post},
 };
 
@@ -63,6 +63,19 @@ fn admit(sandbox: &Sandbox, headers: &HeaderMap, scope: &str) -> Result<HeaderMa
         return Err(Box::new(errors::missing_scope(scope)));
     }
     Ok(headers)
+}
+
+/// Answers one call: what it has to pass first, then `work`, and the headers of the limits on whatever comes of it.
+fn answer(
+    sandbox: &Sandbox,
+    headers: &HeaderMap,
+    scope: &str,
+    work: impl FnOnce() -> Result<Response, Response>,
+) -> Response {
+    match admit(sandbox, headers, scope) {
+        Ok(limits) => (limits, work().unwrap_or_else(|error| error)).into_response(),
+        Err(refused) => *refused,
+    }
 }
 
 /// The scope that reading or writing a type needs. Engagements go with the contacts' scopes.

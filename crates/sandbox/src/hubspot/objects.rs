@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use super::{
-    Shared, admit, errors,
+    Shared, answer, errors,
     portal::{Object, Portal},
     scope, values,
 };
@@ -40,17 +40,15 @@ pub(super) async fn read(
     headers: HeaderMap,
 ) -> Response {
     let object_type = ObjectType::from(object_type);
-    let headers = match admit(&sandbox, &headers, &scope(&object_type, "read")) {
-        Ok(headers) => headers,
-        Err(response) => return *response,
-    };
-    let names: Vec<_> = query.properties.split(',').filter(|name| !name.is_empty()).map(ToOwned::to_owned).collect();
-    let portal = lock(&sandbox.portal);
-    let numeric: Option<i64> = id.parse().ok();
-    match numeric.and_then(|id| Some((id, portal.get(&object_type, id)?))) {
-        Some((id, object)) => (headers, Json(shown(&portal, &object_type, id, object, &names))).into_response(),
-        None => (headers, errors::object_not_found(&id)).into_response(),
-    }
+    let scope = scope(&object_type, "read");
+    answer(&sandbox, &headers, &scope, || {
+        let names: Vec<_> =
+            query.properties.split(',').filter(|name| !name.is_empty()).map(ToOwned::to_owned).collect();
+        let portal = lock(&sandbox.portal);
+        let found = id.parse().ok().and_then(|id: i64| Some((id, portal.get(&object_type, id)?)));
+        let (id, object) = found.ok_or_else(|| errors::object_not_found(&id))?;
+        Ok(Json(shown(&portal, &object_type, id, object, &names)).into_response())
+    })
 }
 
 #[derive(Deserialize)]
@@ -66,11 +64,9 @@ pub(super) async fn update(
     body: Bytes,
 ) -> Response {
     let object_type = ObjectType::from(object_type);
-    let headers = match admit(&sandbox, &headers, &scope(&object_type, "write")) {
-        Ok(headers) => headers,
-        Err(response) => return *response,
-    };
-    let response = parse::<PatchBody>(&body).and_then(|body| {
+    let scope = scope(&object_type, "write");
+    answer(&sandbox, &headers, &scope, || {
+        let body = parse::<PatchBody>(&body)?;
         let mut portal = lock(&sandbox.portal);
         let numeric = id.parse().ok().filter(|id| portal.get(&object_type, *id).is_some());
         let id: i64 = numeric.ok_or_else(|| errors::object_not_found(&id))?;
@@ -83,8 +79,7 @@ pub(super) async fn update(
         let names: Vec<_> = values.keys().cloned().collect();
         let object = portal.get(&object_type, id).ok_or_else(|| errors::object_not_found(&id.to_string()))?;
         Ok(Json(shown(&portal, &object_type, id, object, &names)).into_response())
-    });
-    (headers, response.unwrap_or_else(|error| error)).into_response()
+    })
 }
 
 #[derive(Deserialize)]
@@ -110,11 +105,9 @@ pub(super) async fn batch_read(
     body: Bytes,
 ) -> Response {
     let object_type = ObjectType::from(object_type);
-    let headers = match admit(&sandbox, &headers, &scope(&object_type, "read")) {
-        Ok(headers) => headers,
-        Err(response) => return *response,
-    };
-    let response = parse::<BatchReadBody>(&body).and_then(|body| {
+    let scope = scope(&object_type, "read");
+    answer(&sandbox, &headers, &scope, || {
+        let body = parse::<BatchReadBody>(&body)?;
         check_inputs(body.inputs.iter().map(|input| &input.id))?;
         let portal = lock(&sandbox.portal);
         let (mut results, mut missing) = (Vec::new(), Vec::new());
@@ -126,8 +119,7 @@ pub(super) async fn batch_read(
             }
         }
         Ok(batch_answer(&results, &missing))
-    });
-    (headers, response.unwrap_or_else(|error| error)).into_response()
+    })
 }
 
 #[derive(Deserialize)]
@@ -150,11 +142,9 @@ pub(super) async fn batch_update(
     body: Bytes,
 ) -> Response {
     let object_type = ObjectType::from(object_type);
-    let headers = match admit(&sandbox, &headers, &scope(&object_type, "write")) {
-        Ok(headers) => headers,
-        Err(response) => return *response,
-    };
-    let response = parse::<BatchUpdateBody>(&body).and_then(|body| {
+    let scope = scope(&object_type, "write");
+    answer(&sandbox, &headers, &scope, || {
+        let body = parse::<BatchUpdateBody>(&body)?;
         check_inputs(body.inputs.iter().map(|input| &input.id))?;
         let mut portal = lock(&sandbox.portal);
         let inputs: Vec<_> = body.inputs.into_iter().map(|input| (input.id, texts(input.properties))).collect();
@@ -181,8 +171,7 @@ pub(super) async fn batch_update(
             }
         }
         Ok(batch_answer(&results, &missing))
-    });
-    (headers, response.unwrap_or_else(|error| error)).into_response()
+    })
 }
 
 /// Writes, and tells subscribers what changed.

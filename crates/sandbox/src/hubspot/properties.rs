@@ -9,7 +9,7 @@ use axum::{
 use domain::ObjectType;
 use serde_json::json;
 
-use super::{Shared, admit};
+use super::{Shared, answer};
 use crate::lock;
 
 /// A property of the sandbox's portal: name, type, field type, options.
@@ -71,20 +71,18 @@ pub(super) fn of(object_type: &ObjectType) -> &'static [Definition] {
 
 pub(super) async fn list(State(sandbox): Shared, Path(object_type): Path<String>, headers: HeaderMap) -> Response {
     let object_type = ObjectType::from(object_type);
-    let headers = match admit(&sandbox, &headers, "crm.schemas.contacts.read") {
-        Ok(headers) => headers,
-        Err(response) => return *response,
-    };
-    let portal = lock(&sandbox.portal);
-    let definition = |definition: &Definition| {
-        let options: Vec<_> = definition
-            .options
-            .iter()
-            .map(|option| json!({"label": option, "value": option, "hidden": false, "displayOrder": -1}))
-            .collect();
-        json!({"name": definition.name, "label": definition.name, "type": definition.kind, "description": "",
+    answer(&sandbox, &headers, "crm.schemas.contacts.read", || {
+        let portal = lock(&sandbox.portal);
+        let definition = |definition: &Definition| {
+            let options: Vec<_> = definition
+                .options
+                .iter()
+                .map(|option| json!({"label": option, "value": option, "hidden": false, "displayOrder": -1}))
+                .collect();
+            json!({"name": definition.name, "label": definition.name, "type": definition.kind, "description": "",
             "fieldType": definition.field_type, "groupName": "contactinformation", "options": options, "archived": false})
-    };
-    let present = of(&object_type).iter().filter(|definition| !portal.missing_properties.contains(definition.name));
-    (headers, Json(json!({"results": present.map(definition).collect::<Vec<_>>()}))).into_response()
+        };
+        let present = of(&object_type).iter().filter(|definition| !portal.missing_properties.contains(definition.name));
+        Ok(Json(json!({"results": present.map(definition).collect::<Vec<_>>()})).into_response())
+    })
 }

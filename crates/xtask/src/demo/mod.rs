@@ -6,11 +6,11 @@ mod show;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use sandbox::{Fault, FaultKind, Target, admin::SendWebhook};
+use sandbox::admin::SendWebhook;
 use serde_json::{Value, json};
 use xtask::{
     Fleet, FleetPlan, Services, Space,
-    cases::{Case, Expected, GUIDE_CONTACT, REFUSED_MARK, cases},
+    cases::{Case, Expected, GUIDE_CONTACT, cases, declines},
     step,
 };
 
@@ -69,15 +69,7 @@ pub async fn run(options: &Options) -> Result<()> {
     for contact in contacts {
         fleet.sandbox.put_contact(contact).await?;
     }
-    let declines = Fault {
-        target: Target::Openai,
-        kind: FaultKind::Refusal,
-        path: None,
-        contains: Some(REFUSED_MARK.to_owned()),
-        times: None,
-        percent: None,
-    };
-    fleet.sandbox.fault(&declines).await?;
+    fleet.sandbox.fault(&declines()).await?;
     let before = fleet.sandbox.contact(GUIDE_CONTACT).await?.context("the guide's contact")?;
 
     let guide_key = webhooks(&fleet, &cases, &mut score).await?;
