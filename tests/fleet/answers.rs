@@ -3,7 +3,7 @@
 use sandbox::{Fault, FaultKind, Target};
 use xtask::Fleet;
 
-use crate::scene::{BUYER, WITHIN, accepted, ask, contact, ended_as, fleet, noted, property, questions, quick};
+use crate::scene::{BUYER, WITHIN, accepted, ask, contact, ended_as, fleet, note, noted, property, questions, quick};
 
 async fn model_does(fleet: &Fleet, kind: FaultKind, times: Option<u32>) {
     let fault = Fault::new(Target::Openai, kind).times(times);
@@ -89,6 +89,7 @@ async fn every_write_is_traced_to_event_prompt_raw_answer_model_and_playbook_ver
     assert!(request.starts_with("req_"));
 
     // The next write knows what this one left behind.
+    note(&fleet, 501, 1, "The CTO joins the next call.").await;
     accepted(&fleet, &[noted(1, 2)]).await;
     let next = ended_as(&fleet, &noted(1, 2), "written", None).await;
     let again = next.writes.iter().find(|write| write.property == "lead_score").expect("written");

@@ -12,7 +12,7 @@ async fn a_thousand_inferences_wait_at_once_on_a_handful_of_threads() {
         .with("hubspot.timeout_seconds", "20")
         .with("openai.timeout_seconds", "30")
         .with("inference.lease_seconds", "180")
-        .with("writer.lease_seconds", "60");
+        .with("writer.lease_seconds", "90");
     let fleet = fleet(&plan).await;
     let ids: Vec<i64> = (1..=1_000).collect();
     for id in &ids {

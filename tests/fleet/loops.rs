@@ -3,30 +3,109 @@
 use sandbox::admin::Quirks;
 use serde_json::json;
 
-use crate::scene::{BUYER, WITHIN, accepted, contact, ended_as, fleet, noted, questions, quick};
+use crate::scene::{
+    BUYER, WITHIN, accepted, contact, ended_as, fleet, happened, noted, object, questions, quick, tasks,
+};
 
+/// For a minute the sandbox sends back everything that the fleet does: properties, the task, the note, the deal's move, and
+/// the changed date of the last activity, which HubSpot sets by itself and which names no app.
 #[tokio::test]
-async fn echoes_of_our_own_writes_start_nothing_not_even_when_they_come_twice_and_in_disorder() {
-    let fleet = fleet(&quick()).await;
+async fn a_minute_of_echoes_starts_nothing_not_even_when_they_come_twice_and_in_disorder() {
+    let folder = noting_playbooks();
+    let fleet = fleet(&quick().with("inference.playbooks", folder.to_str().expect("UTF-8"))).await;
     let manners = Quirks { duplicate_webhooks: true, shuffled_webhooks: true, ..Quirks::default() };
     fleet.sandbox.quirks(&manners).await.expect("set");
     contact(&fleet, 1, &[BUYER]).await;
-    accepted(&fleet, &[noted(1, 1)]).await;
-    ended_as(&fleet, &noted(1, 1), "written", None).await;
-    // The sandbox sends the echoes by itself, shortly after the write.
-    let echoed = async {
-        while fleet.sandbox.deliveries().await.expect("asked").iter().map(|delivery| delivery.events).sum::<usize>()
-            < 10
-        {
-            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    object(&fleet, "deal", 20, &[("dealstage", "contractsent"), ("pipeline", "default")], &[("contact", 1)]).await;
+    let angry = [("subject", "Outage"), ("content", "Furious. This is unacceptable, we want a refund.")];
+    object(&fleet, "ticket", 30, &angry, &[("contact", 1)]).await;
+    let call = [("hs_call_body", "We will send the offer by 2026-12-01."), ("hs_timestamp", "2026-11-20T10:00:00Z")];
+    object(&fleet, "call", 40, &call, &[("contact", 1), ("deal", 20)]).await;
+    let mut events = [
+        noted(1, 1),
+        happened("ticket", 30, "creation", None, 1),
+        happened("call", 40, "creation", None, 1),
+        happened("deal", 20, "propertyChange", Some("notes_last_updated"), 1),
+    ];
+    // They happen before what the fleet does about them.
+    for event in &mut events {
+        event["occurredAt"] = json!(time::OffsetDateTime::now_utc().unix_timestamp() * 1_000);
+    }
+    accepted(&fleet, &events).await;
+    for event in &events {
+        let story = ended_as(&fleet, event, "written", None).await;
+        assert_eq!(story.inferences.len(), 1, "{story:#?}");
+    }
+    let asked = questions(&fleet).await;
+    assert_eq!(asked, 4);
+    // What a person would see: a task and a note of the lead, a task of the ticket, a task of the call.
+    let made = (tasks(&fleet).await.len(), fleet.sandbox.objects("note").await.expect("asked").len());
+    assert_eq!(made, (3, 2));
+
+    let started = std::time::Instant::now();
+    while started.elapsed() < MINUTE {
+        // Somebody ticks off our tasks and reads our notes, which names them as the source.
+        for kind in ["task", "note"] {
+            for made in fleet.sandbox.objects(kind).await.expect("asked") {
+                let property = if kind == "task" { "hs_task_body" } else { "hs_note_body" };
+                if !made.properties[property].contains("Leadline action ") {
+                    continue;
+                }
+                let n = i64::try_from(started.elapsed().as_millis()).expect("small");
+                accepted(&fleet, &[happened(kind, made.id, "propertyChange", Some(property), n)]).await;
+                accepted(&fleet, &[happened(kind, made.id, "creation", None, n)]).await;
+            }
         }
-    };
-    tokio::time::timeout(WITHIN, echoed).await.expect("five properties were written, ten echoes come");
+        tokio::time::sleep(std::time::Duration::from_secs(5)).await;
+    }
     fleet.until_idle(WITHIN).await.expect("idle");
+    assert_eq!(questions(&fleet).await, asked, "nothing was asked again");
+    let now = (tasks(&fleet).await.len(), fleet.sandbox.objects("note").await.expect("asked").len());
+    assert_eq!(now, made, "nothing was done again");
     let counts = fleet.ledger.event_counts().await.expect("asked");
-    let echoes = counts.iter().find(|count| count.reason.as_deref() == Some("echo")).expect("echoes are in the ledger");
-    assert_eq!((echoes.state.as_str(), echoes.events), ("dropped", 5));
-    assert_eq!(questions(&fleet).await, 1);
+    let of = |reason: &str| {
+        counts.iter().filter(|count| count.reason.as_deref() == Some(reason)).map(|c| c.events).sum::<i64>()
+    };
+    assert!(of("echo") >= 20, "echoes came and were dropped: {counts:?}");
+    assert!(of("unchanged_context") >= 1, "the last activity's date came and meant nothing: {counts:?}");
+    std::fs::remove_dir_all(folder).expect("removed");
+}
+
+const MINUTE: std::time::Duration = std::time::Duration::from_secs(60);
+
+/// The shipped playbooks, of which the first also leaves a note and is started by notes and tasks of any kind.
+fn noting_playbooks() -> std::path::PathBuf {
+    let folder = std::env::temp_dir().join(format!("leadline-loops-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).expect("a folder");
+    let leads = include_str!("../../deploy/playbooks/lead-qualification.toml").to_owned()
+        + r#"
+[[triggers]]
+event = "object.propertyChange"
+object_type = "0-46"
+properties = ["hs_note_body"]
+
+[[triggers]]
+event = "object.creation"
+object_type = "0-27"
+
+[[triggers]]
+event = "object.propertyChange"
+object_type = "0-27"
+properties = ["hs_task_body"]
+
+[[actions]]
+name = "leave-a-note"
+do = "create_note"
+body = "{{ answer.summary }}"
+"#;
+    std::fs::write(folder.join("lead-qualification.toml"), leads).expect("written");
+    for (name, text) in [
+        ("churn-risk.toml", include_str!("../../deploy/playbooks/churn-risk.toml")),
+        ("call-summary.toml", include_str!("../../deploy/playbooks/call-summary.toml")),
+    ] {
+        std::fs::write(folder.join(name), text).expect("written");
+    }
+    folder
 }
 
 #[tokio::test]

@@ -49,7 +49,7 @@ async fn check_finds_everything_that_is_wrong_at_once() {
     let said = text(&output);
     for finding in [
         "hubspot.portal_id: is 42, the token's is 9876543",
-        "`ai_lead_summary` does not exist on contacts; create it with type string",
+        "`contact.ai_lead_summary` does not exist; `leadline playbook provision` creates it",
         "OpenAI: OpenAI answered 401",
         "3 wrong",
     ] {

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use domain::EventState;
+use domain::{EventState, ObjectType};
 use ledger::EventStory;
 use sandbox::{
     Delivery,
-    admin::{NewContact, SendWebhook},
+    admin::{NewContact, NewObject, ObjectView, SendWebhook},
 };
 use serde_json::{Value, json};
 use xtask::{Fleet, FleetPlan, Services, Space};
@@ -29,7 +29,8 @@ pub fn quick() -> FleetPlan {
         .with("openai.backoff_ms", "20")
         .with("openai.backoff_cap_ms", "3000")
         .with("inference.lease_seconds", "8")
-        .with("writer.lease_seconds", "3")
+        .with("writer.notify_timeout_seconds", "1")
+        .with("writer.lease_seconds", "4")
         .with("telemetry.log_format", "human")
 }
 
@@ -52,10 +53,42 @@ pub async fn contact(fleet: &Fleet, id: i64, notes: &[&str]) {
     fleet.sandbox.put_contact(&new).await.expect("a contact");
 }
 
+/// An object of any kind, tied to others.
+pub async fn object(fleet: &Fleet, kind: &str, id: i64, properties: &[(&str, &str)], ties: &[(&str, i64)]) {
+    let properties = properties.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    let ties = ties.iter().map(|(kind, id)| ((*kind).to_owned(), *id)).collect();
+    let new = NewObject { kind: kind.to_owned(), id, properties, ties, primary: false };
+    fleet.sandbox.put_object(&new).await.expect("an object");
+}
+
+/// One more note on a contact.
+pub async fn note(fleet: &Fleet, id: i64, contact: i64, body: &str) {
+    let properties = [("hs_note_body", body), ("hs_timestamp", "2026-11-20T10:00:00Z")];
+    object(fleet, "note", id, &properties, &[("contact", contact)]).await;
+}
+
+/// The time of the tests' events: later than whatever the sandbox sends by itself.
+const BASE_MS: i64 = 1_900_000_000_000;
+
+/// Something happened to an object of any kind.
+pub fn happened(kind: &str, id: i64, what: &str, property: Option<&str>, n: i64) -> Value {
+    let object_type = ObjectType::from(kind);
+    let object = if object_type.is_engagement() { "object" } else { object_type.name() };
+    let mut event = json!({"eventId": 5000 + n, "subscriptionId": 1, "portalId": 9_876_543, "appId": 1_234_567,
+        "occurredAt": BASE_MS + n * 1_000, "attemptNumber": 0, "objectId": id,
+        "objectTypeId": object_type.type_id(), "subscriptionType": format!("{object}.{what}"), "changeSource": "CRM_UI",
+        "sourceId": "userId:42"});
+    if let Some(property) = property {
+        event["propertyName"] = json!(property);
+        event["propertyValue"] = json!("x");
+    }
+    event
+}
+
 /// A note was logged on `contact`, the `n`th time.
 pub fn noted(contact: i64, n: i64) -> Value {
     json!({"eventId": 1000 + n, "subscriptionId": 1, "portalId": 9_876_543, "appId": 1_234_567,
-        "occurredAt": 1_764_000_000_000_i64 + n * 1_000, "attemptNumber": 0, "objectId": contact, "objectTypeId": "0-1",
+        "occurredAt": BASE_MS + n * 1_000, "attemptNumber": 0, "objectId": contact, "objectTypeId": "0-1",
         "subscriptionType": "contact.propertyChange", "propertyName": "notes_last_updated",
         "propertyValue": "1764000000000", "changeSource": "CRM_UI", "sourceId": "userId:42"})
 }
@@ -95,6 +128,17 @@ pub async fn ended_as(fleet: &Fleet, event: &Value, state: &str, reason: Option<
 pub async fn property(fleet: &Fleet, contact: i64, property: &str) -> Option<String> {
     let view = fleet.sandbox.contact(contact).await.expect("the sandbox answers").expect("the contact exists");
     view.properties.get(property).cloned()
+}
+
+/// What HubSpot holds in a property of an object.
+pub async fn held(fleet: &Fleet, kind: &str, id: i64, property: &str) -> Option<String> {
+    let view = fleet.sandbox.object(kind, id).await.expect("the sandbox answers").expect("the object exists");
+    view.properties.get(property).cloned()
+}
+
+/// Every task in HubSpot.
+pub async fn tasks(fleet: &Fleet) -> Vec<ObjectView> {
+    fleet.sandbox.objects("task").await.expect("the sandbox answers")
 }
 
 /// How often HubSpot was told to set a property.

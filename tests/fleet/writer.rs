@@ -2,7 +2,7 @@
 
 use sandbox::admin::Quirks;
 
-use crate::scene::{BUYER, WITHIN, accepted, contact, ended_as, fleet, noted, property, quick};
+use crate::scene::{BUYER, WITHIN, accepted, contact, ended_as, fleet, note, noted, property, quick};
 
 #[tokio::test]
 async fn a_value_that_hubspot_does_not_take_parks_its_own_record_and_no_other() {
@@ -67,6 +67,7 @@ async fn many_writes_go_in_one_call_and_one_goes_as_a_patch() {
     let calls = fleet.sandbox.calls(0).await.expect("asked");
     assert_eq!(calls.iter().filter(|call| call.method == "PATCH").count(), 1);
     let before = calls.last().map_or(0, |call| call.number);
+    note(&fleet, 501, 1, "One more word.").await;
     accepted(&fleet, &ids.iter().map(|id| noted(*id, 2)).collect::<Vec<_>>()).await;
     for id in ids {
         ended_as(&fleet, &noted(id, 2), "written", None).await;

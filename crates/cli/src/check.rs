@@ -1,12 +1,14 @@
 //! `leadline check`: everything that is wrong, at once.
 
-use std::{path::Path, process::ExitCode};
+use std::{collections::BTreeSet, path::Path, process::ExitCode};
 
-use domain::{ObjectType, Playbook, playbook::FieldKind};
+use domain::{ObjectType, Playbook};
 use runtime::{
     config::{Reader, Settings},
     playbooks,
 };
+
+use crate::{needs, playbook::conflict};
 
 struct Report {
     wrong: usize,
@@ -52,8 +54,7 @@ pub async fn run(file: Option<&Path>) -> ExitCode {
 }
 
 async fn everything(settings: &Settings, report: &mut Report) {
-    let folder = &settings.inference.playbooks;
-    let playbooks = playbooks::load(folder);
+    let playbooks = playbooks::load(&settings.inference);
     let names = |playbooks: &Vec<Playbook>| {
         let name = |playbook: &Playbook| format!("{}@{}", playbook.name, playbook.version);
         playbooks.iter().map(name).collect::<Vec<_>>().join(", ")
@@ -109,8 +110,8 @@ async fn hubspot(settings: &Settings, client: &hubspot::Client, playbooks: &[Pla
                 let wrong = || format!("is {}, the token's is {theirs}", ours.unwrap_or_default());
                 report.say(key, if matches { Ok(theirs.to_string()) } else { Err(wrong()) });
             }
-            let missing: Vec<_> =
-                needed_scopes(playbooks).into_iter().filter(|scope| !info.scopes.contains(scope)).collect();
+            let needed = needs::scopes(playbooks);
+            let missing: Vec<_> = needed.into_iter().filter(|scope| !info.scopes.contains(scope)).collect();
             let scopes = if missing.is_empty() {
                 Ok("all there".to_owned())
             } else {
@@ -120,59 +121,50 @@ async fn hubspot(settings: &Settings, client: &hubspot::Client, playbooks: &[Pla
         }
         Err(error) => report.say("HubSpot token", Err(error.to_string())),
     }
-    match client.properties(&ObjectType::Contact).await {
-        Ok(known) => {
-            for (name, kind) in needed_properties(playbooks) {
-                let result = match known.iter().find(|property| property.name == name) {
-                    None => Err(format!("`{name}` does not exist on contacts; create it with type {kind}")),
-                    Some(property) if property.kind != kind => Err(format!(
-                        "`{name}` has type {}, the playbook writes {kind}; name another property",
-                        property.kind
-                    )),
-                    Some(_) => Ok(format!("`{name}` is a {kind}")),
-                };
-                report.say("HubSpot property", result);
+    properties(client, playbooks, report).await;
+    let stages = needs::stages(playbooks);
+    if !stages.is_empty() {
+        match client.pipelines(&ObjectType::Deal).await {
+            Ok(pipelines) => {
+                for stage in stages {
+                    let having: Vec<_> = pipelines.iter().filter(|pipeline| pipeline.stage(stage).is_some()).collect();
+                    let names: Vec<_> = having.iter().map(|pipeline| pipeline.label.as_str()).collect();
+                    let missing = || format!("no deal pipeline has a stage `{stage}`; a deal would be parked there");
+                    let found = (!names.is_empty()).then(|| format!("`{stage}` is in {}", names.join(", ")));
+                    report.say("HubSpot stage", found.ok_or_else(missing));
+                }
             }
+            Err(error) => report.say("HubSpot pipelines", Err(error.to_string())),
         }
-        Err(error) => report.say("HubSpot properties", Err(error.to_string())),
+    }
+    for channel in needs::channels(playbooks) {
+        let is_set = settings.notify.contains_key(channel);
+        let missing = || format!("notify.{channel} is not set; nobody would be told");
+        report.say("channel", is_set.then(|| format!("`{channel}` has a URL")).ok_or_else(missing));
     }
 }
 
-/// The scopes that reading and writing the playbooks' records takes.
-fn needed_scopes(playbooks: &[Playbook]) -> Vec<String> {
-    let types = playbooks.iter().flat_map(|playbook| &playbook.triggers).map(|trigger| &trigger.object_type);
-    let mut scopes: Vec<String> = types
-        .flat_map(|object_type| match object_type {
-            ObjectType::Ticket => vec!["tickets".to_owned()],
-            ObjectType::Company | ObjectType::Deal => {
-                ["read", "write"].map(|access| format!("crm.objects.{}.{access}", object_type.path())).to_vec()
+async fn properties(client: &hubspot::Client, playbooks: &[Playbook], report: &mut Report) {
+    let needed = needs::properties(playbooks);
+    let kinds: BTreeSet<_> = needed.iter().map(|property| property.object_type.clone()).collect();
+    for kind in kinds {
+        let known = match client.properties(&kind).await {
+            Ok(known) => known,
+            Err(error) => {
+                report.say("HubSpot properties", Err(format!("{kind}: {error}")));
+                continue;
             }
-            // Engagements go with the contacts' scopes.
-            _ => ["read", "write"].map(|access| format!("crm.objects.contacts.{access}")).to_vec(),
-        })
-        .collect();
-    scopes.push("crm.schemas.contacts.read".to_owned());
-    scopes.sort();
-    scopes.dedup();
-    scopes
-}
-
-/// The properties that the playbooks write, with HubSpot's name of their type.
-fn needed_properties(playbooks: &[Playbook]) -> Vec<(String, &'static str)> {
-    let kind = |kind: &FieldKind| match kind {
-        FieldKind::Integer { .. } | FieldKind::Number { .. } => "number",
-        FieldKind::Text { .. } => "string",
-        FieldKind::Boolean => "bool",
-        FieldKind::Choice { .. } => "enumeration",
-    };
-    let stamp = |value| match value {
-        domain::playbook::StampValue::ProcessedAt => "datetime",
-        domain::playbook::StampValue::Model | domain::playbook::StampValue::Playbook => "string",
-    };
-    let of = |playbook: &Playbook| {
-        let fields = playbook.fields.iter().map(|field| (field.property.clone(), kind(&field.kind)));
-        let stamps = playbook.stamps.iter().map(|item| (item.property.clone(), stamp(item.value)));
-        fields.chain(stamps).collect::<Vec<_>>()
-    };
-    playbooks.iter().flat_map(of).collect()
+        };
+        for property in needed.iter().filter(|property| property.object_type == kind) {
+            let name = format!("{kind}.{}", property.name);
+            let result = match known.iter().find(|known| known.name == property.name) {
+                None => Err(format!("`{name}` does not exist; `leadline playbook provision` creates it")),
+                Some(existing) => match conflict(property, existing) {
+                    Some(why) => Err(format!("`{name}` {why}")),
+                    None => Ok(format!("`{name}` is a {}", property.kind)),
+                },
+            };
+            report.say("HubSpot property", result);
+        }
+    }
 }

@@ -1,7 +1,8 @@
 //! `leadline event`: the history of one event.
 
 use comfy_table::{Table, presets::UTF8_HORIZONTAL_ONLY};
-use ledger::EventStory;
+use domain::ObjectType;
+use ledger::{EventStory, InferenceEntry};
 use time::{OffsetDateTime, macros::format_description};
 
 /// Prints everything the ledger knows about an event; prompts and answers only when asked for.
@@ -32,13 +33,15 @@ pub fn print(story: &EventStory, prompts: bool) {
     println!("\nhistory\n{history}");
 
     if !story.inferences.is_empty() {
-        let mut inferences = table(&["answered", "playbook", "model", "outcome", "tokens in", "out", "µ$", "ms"]);
+        let mut inferences =
+            table(&["answered", "playbook", "about", "model", "outcome", "tokens in", "out", "µ$", "ms"]);
         for inference in &story.inferences {
             inferences.add_row([
                 clock(inference.created_at),
                 format!("{}@{}", inference.playbook, inference.playbook_version),
+                record(&inference.object_type, inference.object_id),
                 inference.model.clone(),
-                inference.outcome.clone(),
+                outcome(inference),
                 inference.prompt_tokens.to_string(),
                 inference.completion_tokens.to_string(),
                 inference.cost_micro_dollars.map_or_else(|| "?".to_owned(), |cost| cost.to_string()),
@@ -48,12 +51,44 @@ pub fn print(story: &EventStory, prompts: bool) {
         println!("\ninferences\n{inferences}");
     }
     if !story.writes.is_empty() {
-        let mut writes = table(&["written", "property", "before", "after"]);
+        let mut writes = table(&["written", "record", "property", "before", "after"]);
         for write in &story.writes {
-            let before = write.before.clone().unwrap_or_else(|| "(empty)".to_owned());
-            writes.add_row([clock(write.written_at), write.property.clone(), before, write.after.clone()]);
+            writes.add_row([
+                clock(write.written_at),
+                record(&write.object_type, write.object_id),
+                write.property.clone(),
+                value(write.before.as_ref()),
+                write.after.clone(),
+            ]);
         }
         println!("\nwrites\n{writes}");
+    }
+    if !story.kept.is_empty() {
+        let mut kept = table(&["record", "property", "reason", "held", "wanted"]);
+        for item in &story.kept {
+            kept.add_row([
+                record(&item.object_type, item.object_id),
+                item.property.clone(),
+                item.reason.clone(),
+                value(item.held.as_ref()),
+                item.wanted.clone(),
+            ]);
+        }
+        println!("\nkept\n{kept}");
+    }
+    if !story.actions.is_empty() {
+        let mut actions = table(&["action", "kind", "state", "reason", "in HubSpot", "id"]);
+        for action in &story.actions {
+            actions.add_row([
+                action.name.clone(),
+                action.kind.clone(),
+                action.state.clone(),
+                action.reason.clone().unwrap_or_default(),
+                action.hubspot_id.map(|id| id.to_string()).unwrap_or_default(),
+                action.id.to_string(),
+            ]);
+        }
+        println!("\nactions\n{actions}");
     }
     if prompts {
         for inference in &story.inferences {
@@ -65,6 +100,24 @@ pub fn print(story: &EventStory, prompts: bool) {
             println!("--- answer\n{}", inference.answer);
         }
     }
+}
+
+fn record(object_type: &str, id: i64) -> String {
+    format!("{}/{id}", ObjectType::from(object_type))
+}
+
+fn value(held: Option<&String>) -> String {
+    held.cloned().unwrap_or_else(|| "(empty)".to_owned())
+}
+
+fn outcome(inference: &InferenceEntry) -> String {
+    let part = if inference.part.is_some() { " (a part)" } else { "" };
+    let unverified = if inference.unverified.is_empty() {
+        String::new()
+    } else {
+        format!(", unverified: {}", inference.unverified.join(" "))
+    };
+    format!("{}{part}{unverified}", inference.outcome)
 }
 
 fn table(header: &[&str]) -> Table {

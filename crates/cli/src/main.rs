@@ -2,6 +2,8 @@
 
 mod check;
 mod event;
+mod needs;
+mod playbook;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -28,6 +30,11 @@ enum Command {
     Migrate,
     /// Says everything that is wrong with settings, playbooks, credentials, scopes, properties, broker and ledger.
     Check,
+    /// Checks, provisions and tries playbooks.
+    Playbook {
+        #[command(subcommand)]
+        command: playbook::Command,
+    },
     /// Shows the history of one event.
     Event {
         /// The event's key or id.
@@ -51,6 +58,7 @@ async fn main() -> anyhow::Result<ExitCode> {
             println!("the ledger's schema is up to date");
             Ok(ExitCode::SUCCESS)
         }
+        Command::Playbook { command } => playbook::run(command, file.as_deref()).await,
         Command::Check => Ok(check::run(file.as_deref()).await),
         Command::Event { key_or_id, prompts } => {
             let settings = Settings::load(file.as_deref(), Reader::LedgerOnly)?;

@@ -125,10 +125,12 @@ pub enum EventKind {
     AssociationChange,
     /// A conversation got a message.
     NewMessage,
+    /// No change: an operator wants a playbook run. HubSpot never says this.
+    Manual,
 }
 
 impl EventKind {
-    const ALL: [(Self, &str); 8] = [
+    const ALL: [(Self, &str); 9] = [
         (Self::Creation, "creation"),
         (Self::Deletion, "deletion"),
         (Self::PrivacyDeletion, "privacyDeletion"),
@@ -137,11 +139,13 @@ impl EventKind {
         (Self::Restore, "restore"),
         (Self::AssociationChange, "associationChange"),
         (Self::NewMessage, "newMessage"),
+        (Self::Manual, "manual"),
     ];
 
     /// The kind with HubSpot's name, the part of a subscription type after the dot.
     pub fn parse(name: &str) -> Option<Self> {
-        Self::ALL.iter().find(|(_, known)| *known == name).map(|(kind, _)| *kind)
+        let known = Self::ALL.iter().find(|(_, known)| *known == name).map(|(kind, _)| *kind);
+        known.filter(|kind| *kind != Self::Manual)
     }
 }
 

@@ -73,6 +73,10 @@ own_id!(
     /// The ledger's id of a write command.
     WriteCommandId
 );
+own_id!(
+    /// The ledger's id of an action, and its marker in HubSpot.
+    ActionId
+);
 
 /// The kind of a CRM object.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -132,6 +136,11 @@ impl ObjectType {
             Self::Other(name) => name,
             known => known.row().map_or("", |row| row.2),
         }
+    }
+
+    /// Whether it is something that happened to records (a note, a call …) rather than a record itself.
+    pub fn is_engagement(&self) -> bool {
+        matches!(self, Self::Note | Self::Call | Self::Email | Self::Meeting | Self::Task)
     }
 
     /// The name in HubSpot's paths, as in `/crm/v3/objects/contacts`.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::InferenceId;
+use crate::{event::RecordRef, ids::InferenceId};
 
 /// One question to the model and what came back, whatever it was worth.
 #[derive(Debug, Clone, PartialEq)]
@@ -15,6 +15,12 @@ pub struct Inference {
     pub playbook: String,
     /// The playbook's version: a hash of its content.
     pub playbook_version: String,
+    /// The record it is about.
+    pub record: RecordRef,
+    /// For a part of a context that was too long for one question: the SHA-256 of that part's prompt, in hex.
+    pub part: Option<String>,
+    /// The hash of the context and the playbook's version; none for parts.
+    pub context_hash: Option<String>,
     /// The model that was asked for.
     pub model_requested: String,
     /// The dated snapshot that answered.
@@ -27,6 +33,8 @@ pub struct Inference {
     pub outcome: InferenceOutcome,
     /// The answer's fields that passed the playbook's schema; null when none did.
     pub fields: serde_json::Value,
+    /// Fields whose quotation was not found in what the model had read.
+    pub unverified: Vec<String>,
     /// Tokens paid for.
     pub usage: Usage,
     /// What they cost, in micro-dollars (10⁻⁶ $); unknown for a model without a price.
@@ -45,6 +53,8 @@ pub enum InferenceOutcome {
     Valid,
     /// It did not, not even after one repair.
     Invalid,
+    /// It did, but its quotations were not found, and the playbook wants a person to look.
+    Unverified,
     /// The model declined.
     Refused,
     /// It was cut at the output limit, even with more room.
@@ -59,6 +69,7 @@ impl InferenceOutcome {
         match self {
             Self::Valid => "valid",
             Self::Invalid => "invalid",
+            Self::Unverified => "unverified",
             Self::Refused => "refused",
             Self::Cut => "cut",
             Self::Filtered => "filtered",

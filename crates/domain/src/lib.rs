@@ -14,7 +14,7 @@ pub mod write_command;
 
 pub use context::Context;
 pub use event::{Event, EventKey, RecordRef};
-pub use ids::{AppId, EventId, InferenceId, ObjectId, ObjectType, PortalId, WriteCommandId};
+pub use ids::{ActionId, AppId, EventId, InferenceId, ObjectId, ObjectType, PortalId, WriteCommandId};
 pub use inference::Inference;
 pub use playbook::Playbook;
 pub use state::EventState;

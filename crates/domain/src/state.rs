@@ -17,7 +17,8 @@ pub enum EventState {
     Decided,
     /// HubSpot has what was decided.
     Written,
-    /// There was nothing to do: no playbook is triggered, or the context is empty.
+    /// There was nothing to do: no playbook is triggered, the context is empty, a guard holds, or a person's values
+    /// were kept.
     Skipped,
     /// A newer event of the same record made it pointless.
     Superseded,
@@ -61,7 +62,7 @@ impl EventState {
         match self {
             Claimed => next != Written,
             Waiting | Parked => next == Claimed,
-            Decided => matches!(next, Written | Superseded | Dropped | Parked),
+            Decided => matches!(next, Written | Skipped | Superseded | Dropped | Parked),
             Written | Skipped | Superseded | Dropped => false,
         }
     }

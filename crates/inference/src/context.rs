@@ -1,15 +1,15 @@
-//! Reading the context of an event from HubSpot: the record, what it is tied to, what people wrote.
+//! Reading the context of a record from HubSpot: the record, what it is tied to, what people wrote.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use domain::{
-    Context, ObjectType, RecordRef,
-    context::{Engagement, plain_text},
-    playbook::ContextPlan,
+    Context, ObjectId, ObjectType, RecordRef,
+    context::{ContextRecord, Entry, plain_text, without_quotes},
+    playbook::{ContextPlan, Read, RecordPath},
 };
 use hubspot::{
     Client, Error,
-    client::{MAX_BATCH, Object},
+    client::{MAX_BATCH, Object, Tied},
 };
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
@@ -18,59 +18,177 @@ const MAX_TIES: usize = 2_000;
 
 /// Reads what `plan` names about `record`.
 pub async fn read(hubspot: &Client, record: &RecordRef, plan: &ContextPlan) -> Result<Context, Error> {
-    let object = hubspot.read(&record.object_type, record.object_id, &plan.properties).await?;
-    // A merged record's old id answers with the one that survived; that is the one to enrich.
-    let record = RecordRef { object_id: object.id, ..record.clone() };
-    let mut engagements = Vec::new();
-    for kind in &plan.engagements {
-        engagements.extend(newest(hubspot, &record, kind, plan.newest).await?);
+    let mut context = Context { records: Vec::new(), entries: Vec::new() };
+    let mut found: HashMap<RecordPath, Vec<ObjectId>> = HashMap::new();
+    for read in plan.reads_for(&record.object_type) {
+        let kind = read.path.end();
+        let names = names_of(read);
+        let objects = match read.path.parent() {
+            None => vec![hubspot.read(kind, record.object_id, &names).await?],
+            Some(parent) => {
+                let from = found.get(&parent).map_or(&[][..], Vec::as_slice);
+                let ids = tied(hubspot, parent.end(), from, kind, read.at_most).await?;
+                if ids.is_empty() {
+                    Vec::new()
+                } else {
+                    in_order(&ids, hubspot.read_many(kind, &ids, &names).await?.found)
+                }
+            }
+        };
+        let ids: Vec<_> = objects.iter().map(|object| object.id).collect();
+        for kind in &read.engagements {
+            context.entries.extend(newest(hubspot, read.path.end(), &ids, kind, read.newest).await?);
+        }
+        for object in objects {
+            context.entries.extend(own_words(read, &object));
+            context.records.push(known(record, read, object));
+        }
+        found.insert(read.path.clone(), ids);
     }
-    let mut context = Context { record, properties: object.properties, engagements };
     context.tidy();
     Ok(context)
 }
 
-/// The newest `count` engagements of one kind.
+fn names_of(read: &Read) -> Vec<String> {
+    let mut names: Vec<_> = read.properties.iter().chain(&read.texts).cloned().collect();
+    if read.path.end().is_engagement() {
+        names.push("hs_timestamp".to_owned());
+    }
+    names
+}
+
+/// A merged record's old id answers with the one that survived; that is the one to enrich.
+fn known(asked: &RecordRef, read: &Read, object: Object) -> ContextRecord {
+    let object_type = read.path.end().clone();
+    let mut properties = object.properties;
+    // Texts are entries; HubSpot adds properties that nobody asked for.
+    properties.retain(|name, _| read.properties.contains(name));
+    ContextRecord {
+        path: read.path.clone(),
+        merged: read.path.parent().is_none() && object.id != asked.object_id,
+        record: RecordRef { portal_id: asked.portal_id, object_type, object_id: object.id },
+        properties,
+        archived: object.archived,
+    }
+}
+
+/// The `kind` records that any of `from` is tied to: primary ones first, then the newest, each once.
+async fn tied(
+    hubspot: &Client,
+    from_kind: &ObjectType,
+    from: &[ObjectId],
+    kind: &ObjectType,
+    at_most: usize,
+) -> Result<Vec<ObjectId>, Error> {
+    if from.is_empty() {
+        return Ok(Vec::new());
+    }
+    let ties = hubspot.associated(from_kind, from, kind, MAX_TIES).await?;
+    let mut all: Vec<Tied> = ties.into_values().flatten().collect();
+    all.sort_by_key(|tie| (!tie.is_primary, std::cmp::Reverse(tie.id)));
+    let mut ids: Vec<ObjectId> = Vec::new();
+    for tie in all {
+        if ids.len() < at_most && !ids.contains(&tie.id) {
+            ids.push(tie.id);
+        }
+    }
+    Ok(ids)
+}
+
+/// Batch reads answer in an order of their own.
+fn in_order(ids: &[ObjectId], mut objects: Vec<Object>) -> Vec<Object> {
+    objects.sort_by_key(|object| ids.iter().position(|id| *id == object.id));
+    objects
+}
+
+/// The `kind` records that one object is tied to, primary ones first, then the newest.
+pub async fn tied_to(
+    hubspot: &Client,
+    (from_kind, from): (&ObjectType, ObjectId),
+    kind: &ObjectType,
+    at_most: usize,
+) -> Result<Vec<ObjectId>, Error> {
+    tied(hubspot, from_kind, &[from], kind, at_most).await
+}
+
+/// The newest `count` engagements of one kind that any of `from` is tied to.
 async fn newest(
     hubspot: &Client,
-    record: &RecordRef,
+    from_kind: &ObjectType,
+    from: &[ObjectId],
     kind: &ObjectType,
     count: usize,
-) -> Result<Vec<Engagement>, Error> {
-    let mut ids = hubspot.associated(&record.object_type, record.object_id, kind, MAX_TIES).await?;
+) -> Result<Vec<Entry>, Error> {
+    // Ids grow with time, dates can be set back: of the newest hundred by id, the newest by date.
+    let ids = tied(hubspot, from_kind, from, kind, MAX_BATCH).await?;
     if ids.is_empty() {
         return Ok(Vec::new());
     }
-    // Ids grow with time, dates can be set back: of the newest hundred by id, the newest by date.
-    ids.sort_unstable_by(|a, b| b.cmp(a));
-    ids.truncate(MAX_BATCH);
-    let names = properties_of(kind);
+    let names: Vec<_> = engagement_properties(kind).iter().map(|name| (*name).to_owned()).collect();
     let read = hubspot.read_many(kind, &ids, &names).await?;
-    let mut engagements: Vec<_> = read.found.iter().map(|object| engagement(kind, object)).collect();
-    engagements.sort_by_key(|engagement| std::cmp::Reverse((engagement.at, engagement.id)));
-    engagements.truncate(count);
-    Ok(engagements)
+    let mut entries: Vec<_> = read.found.iter().map(|object| engagement(kind, object)).collect();
+    entries.sort_by_key(|entry| std::cmp::Reverse((entry.at, entry.id)));
+    entries.truncate(count);
+    Ok(entries)
 }
 
 /// The properties that hold an engagement's text; the first is its time.
-fn properties_of(kind: &ObjectType) -> Vec<String> {
-    let names: &[&str] = match kind {
+fn engagement_properties(kind: &ObjectType) -> &'static [&'static str] {
+    match kind {
         ObjectType::Note => &["hs_timestamp", "hs_note_body"],
+        ObjectType::Call => &["hs_timestamp", "hs_call_title", "hs_call_body"],
+        ObjectType::Email => {
+            &["hs_timestamp", "hs_email_direction", "hs_email_subject", "hs_email_text", "hs_email_html"]
+        }
+        ObjectType::Meeting => &["hs_timestamp", "hs_meeting_title", "hs_meeting_body", "hs_internal_meeting_notes"],
+        ObjectType::Task => &["hs_timestamp", "hs_task_subject", "hs_task_body"],
         _ => &["hs_timestamp"],
-    };
-    names.iter().map(|name| (*name).to_owned()).collect()
+    }
 }
 
-fn engagement(kind: &ObjectType, object: &Object) -> Engagement {
-    let value = |properties: &BTreeMap<String, Option<String>>, name: &str| properties.get(name).cloned().flatten();
-    let at = value(&object.properties, "hs_timestamp").and_then(|text| instant(&text));
-    let texts = properties_of(kind).into_iter().skip(1).filter_map(|name| value(&object.properties, &name));
-    Engagement {
-        kind: kind.clone(),
-        id: object.id,
-        at: at.unwrap_or(OffsetDateTime::UNIX_EPOCH),
-        text: texts.map(|text| plain_text(&text)).collect::<Vec<_>>().join("\n"),
+/// The property in which a fleet's own marker would stand.
+pub fn body_property(kind: &ObjectType) -> Option<&'static str> {
+    match kind {
+        ObjectType::Note => Some("hs_note_body"),
+        ObjectType::Task => Some("hs_task_body"),
+        _ => None,
     }
+}
+
+fn engagement(kind: &ObjectType, object: &Object) -> Entry {
+    let value = |name: &str| property(&object.properties, name);
+    let text = if *kind == ObjectType::Email {
+        let direction = match value("hs_email_direction").as_deref() {
+            Some("INCOMING_EMAIL") => "received",
+            Some("FORWARDED_EMAIL") => "forwarded",
+            _ => "sent by us",
+        };
+        let subject = value("hs_email_subject").unwrap_or_default();
+        // HubSpot keeps both forms; the plain one is what the sender's program made of it.
+        let body = value("hs_email_text").or_else(|| value("hs_email_html")).unwrap_or_default();
+        let body = without_quotes(&plain_text(&body));
+        if body.is_empty() { subject } else { format!("({direction}) {subject}\n{body}") }
+    } else {
+        let texts = engagement_properties(kind).iter().skip(1).filter_map(|name| value(name));
+        texts.map(|text| plain_text(&text)).collect::<Vec<_>>().join("\n")
+    };
+    Entry { kind: kind.clone(), id: object.id, at: time_of(object), text }
+}
+
+/// The texts that a record itself holds, as one entry.
+fn own_words(read: &Read, object: &Object) -> Option<Entry> {
+    let texts = read.texts.iter().filter_map(|name| property(&object.properties, name));
+    let text = texts.map(|text| plain_text(&text)).filter(|text| !text.is_empty()).collect::<Vec<_>>().join("\n");
+    (!text.is_empty()).then(|| Entry { kind: read.path.end().clone(), id: object.id, at: time_of(object), text })
+}
+
+fn property(properties: &BTreeMap<String, Option<String>>, name: &str) -> Option<String> {
+    properties.get(name).cloned().flatten().filter(|value| !value.trim().is_empty())
+}
+
+fn time_of(object: &Object) -> OffsetDateTime {
+    let said = property(&object.properties, "hs_timestamp").and_then(|text| instant(&text));
+    said.or(object.created_at).unwrap_or(OffsetDateTime::UNIX_EPOCH)
 }
 
 /// HubSpot writes times as ISO 8601 and, in older data, as milliseconds.

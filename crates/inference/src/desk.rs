@@ -1,9 +1,10 @@
 //! The ledger's desk: questions of single events, asked in batches.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use domain::Event;
-use ledger::{Claim, ClaimRequest, Ledger, LedgerError, Settlement, Worker};
+use domain::{Event, Inference, RecordRef};
+use inference::{Memory, StepError};
+use ledger::{Claim, ClaimRequest, Claimed, Ledger, LedgerError, Settlement, Standing, StandingRequest, Worker};
 use retry::Policy;
 use runtime::{Gather, GatherError, GatherLimits, config::Settings};
 
@@ -21,7 +22,9 @@ type Ask = (Arc<Event>, Option<String>);
 /// Claims and settles events.
 pub struct Desk {
     claims: Gather<Ask, Claim, LedgerError>,
+    standings: Gather<StandingRequest, Standing, LedgerError>,
     settlements: Gather<Settlement, bool, LedgerError>,
+    ledger: Ledger,
 }
 
 impl Desk {
@@ -48,6 +51,16 @@ impl Desk {
             },
             |error| !error.is_away(),
         );
+        let asking = ledger.clone();
+        let context_age = Duration::from_secs(3_600 * u64::from(settings.inference.same_context_hours));
+        let standings = Gather::start(
+            limits,
+            move |requests: Vec<StandingRequest>| {
+                let ledger = asking.clone();
+                async move { retry::run(&PATIENCE, || ledger.standing(&requests, context_age)).await }
+            },
+            |error| !error.is_away(),
+        );
         let settling = ledger.clone();
         let settlements = Gather::start(
             limits,
@@ -57,7 +70,7 @@ impl Desk {
             },
             |error| !error.is_away(),
         );
-        Self { claims, settlements }
+        Self { claims, standings, settlements, ledger: ledger.clone() }
     }
 
     /// Claims an event.
@@ -65,8 +78,43 @@ impl Desk {
         self.claims.ask((event, broker::current_trace_id())).await
     }
 
+    /// Where the playbooks stand with an event and one of its records.
+    pub async fn standing(&self, event: &Event, claimed: &Claimed, record: &RecordRef) -> Result<Standing, StepError> {
+        let request = StandingRequest {
+            event_id: claimed.event_id,
+            occurred_at: event.occurred_at,
+            event_key: event.key.clone(),
+            record: record.clone(),
+        };
+        self.standings.ask(request).await.map_err(|error| StepError::LedgerAway(error.to_string()))
+    }
+
+    /// The memory of one claim.
+    pub fn memory<'a>(&'a self, claimed: &'a Claimed, playbook: &'a str) -> impl Memory + 'a {
+        ClaimMemory { ledger: &self.ledger, claimed, playbook }
+    }
+
     /// Commits a decision; `false` when the claim no longer held.
     pub async fn settle(&self, settlement: Settlement) -> Result<bool, GatherError<LedgerError>> {
         self.settlements.ask(settlement).await
+    }
+}
+
+/// What was answered about parts of a context, in the ledger.
+struct ClaimMemory<'a> {
+    ledger: &'a Ledger,
+    claimed: &'a Claimed,
+    playbook: &'a str,
+}
+
+impl Memory for ClaimMemory<'_> {
+    async fn recall(&self) -> Result<HashMap<String, String>, StepError> {
+        Ok(retry::run(&PATIENCE, || self.ledger.condensed_parts(self.claimed.event_id, self.playbook)).await?)
+    }
+
+    async fn keep(&self, inference: &Inference) -> Result<(), StepError> {
+        let Claimed { event_id, attempt, .. } = *self.claimed;
+        let held = retry::run(&MORE_PATIENCE, || self.ledger.store_inference(event_id, attempt, inference)).await?;
+        if held { Ok(()) } else { Err(StepError::OutOfTime) }
     }
 }

@@ -1,6 +1,7 @@
 //! What can go wrong with an event on its way.
 
-use domain::playbook::PromptError;
+use domain::playbook::{PromptError, TemplateError};
+use ledger::LedgerError;
 use retry::{Failure, Remedy};
 
 /// Why a step did not succeed.
@@ -15,10 +16,19 @@ pub enum StepError {
     /// The playbook's template.
     #[error(transparent)]
     Prompt(#[from] PromptError),
+    /// A condition or a text of the playbook.
+    #[error("the playbook: {0}")]
+    Template(#[from] TemplateError),
+    /// What was answered about a part of the context could not be stored or looked up.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    /// The ledger did not say what was answered already.
+    #[error("the ledger does not answer: {0}")]
+    LedgerAway(String),
     /// The model answered, but not what can be written.
     #[error("{detail}")]
     Answer {
-        /// `schema_invalid`, `refused`, `answer_cut`, `content_filtered`.
+        /// `schema_invalid`, `refused`, `answer_cut`, `content_filtered`, `unverified`.
         reason: &'static str,
         /// In words, without what the model said.
         detail: String,
@@ -42,7 +52,10 @@ impl Failure for StepError {
             Self::HubSpot(error) => error.remedy(),
             Self::OpenAi(error) => error.remedy(),
             Self::OutOfTime => Remedy::Later { after: None },
-            Self::Prompt(_) | Self::Answer { .. } | Self::WrongPortal { .. } => Remedy::Park,
+            // Nobody's fault but the ledger's: it uses up no attempts.
+            Self::LedgerAway(_) => Remedy::Throttled { after: None },
+            Self::Ledger(error) => error.remedy(),
+            Self::Prompt(_) | Self::Template(_) | Self::Answer { .. } | Self::WrongPortal { .. } => Remedy::Park,
         }
     }
 
@@ -50,10 +63,13 @@ impl Failure for StepError {
         match self {
             Self::HubSpot(error) => error.reason(),
             Self::OpenAi(error) => error.reason(),
+            Self::Ledger(error) => error.reason(),
             Self::Prompt(_) => "prompt_failed",
+            Self::Template(_) => "template_failed",
             Self::Answer { reason, .. } => reason,
             Self::WrongPortal { .. } => "wrong_portal",
             Self::OutOfTime => "out_of_time",
+            Self::LedgerAway(_) => "ledger_unavailable",
         }
     }
 }

@@ -1,9 +1,6 @@
 //! `leadline-inference`: reads the context of an event, asks the model, and asks for the write.
 
-mod context;
 mod desk;
-mod failure;
-mod question;
 mod way;
 
 use std::{process::ExitCode, sync::Arc};
@@ -23,7 +20,7 @@ struct Arguments {
 async fn main() -> ExitCode {
     let Arguments { options } = Arguments::parse();
     let result = service::run("leadline-inference", Reader::Inference, options, |settings, stop| async move {
-        let playbooks = runtime::playbooks::load(&settings.inference.playbooks).map_err(|error| error.to_string())?;
+        let playbooks = runtime::playbooks::load(&settings.inference).map_err(|error| error.to_string())?;
         for playbook in &playbooks {
             tracing::info!(name = playbook.name, version = playbook.version, "playbook");
         }

@@ -1,11 +1,11 @@
 //! Asking the model, until there is an answer that can be written or a reason why not.
 
 use domain::{
-    Inference, InferenceId, Playbook,
+    Inference, InferenceId, Playbook, RecordRef,
     inference::{InferenceOutcome, Usage},
     playbook::{AnswerMode, Rendered},
 };
-use openai::{ChatRequest, Client, Completion, Finish, Format, Message, Role};
+use openai::{ChatRequest, Client, Completion, Finish, Format, Message, Role, models::Model};
 use serde_json::{Map, Value, json};
 
 use crate::failure::StepError;
@@ -26,63 +26,128 @@ pub struct Asked {
 pub async fn ask(
     openai: &Client,
     playbook: &Playbook,
-    model: &openai::models::Model,
+    model: &Model,
+    about: &RecordRef,
     prompt: &Rendered,
 ) -> Result<Asked, StepError> {
-    let message = |role, content: &str| Message { role, content: content.to_owned() };
-    let mut request = ChatRequest {
-        model: model.name.clone(),
-        messages: vec![message(Role::System, &instructions(playbook, prompt)), message(Role::User, &prompt.user)],
-        format: format(playbook),
-        temperature: playbook.model.temperature,
-        max_completion_tokens: playbook.model.max_output_tokens.min(model.max_output),
-    };
-    let mut usage = Usage::default();
-    let mut completion = complete(openai, &request, &mut usage).await?;
-    if completion.finish == Finish::Length {
-        request.max_completion_tokens = request.max_completion_tokens.saturating_mul(2).min(model.max_output);
-        completion = complete(openai, &request, &mut usage).await?;
-    }
+    let mut conversation = Conversation::begin(openai, playbook, model, format(playbook));
+    conversation.say(Role::System, &instructions(playbook, prompt));
+    conversation.say(Role::User, &prompt.user);
+    let mut completion = conversation.complete_whole().await?;
     let mut judged = judge(playbook, &completion);
     if let Judged::Mismatch(why) = &judged {
-        request.messages.push(message(Role::Assistant, &completion.content));
-        request.messages.push(message(
-            Role::User,
-            &format!("That answer does not fit the schema: {why}. Answer again with JSON that does."),
-        ));
-        completion = complete(openai, &request, &mut usage).await?;
+        conversation.say(Role::Assistant, &completion.content);
+        conversation
+            .say(Role::User, &format!("That answer does not fit the schema: {why}. Answer again with JSON that does."));
+        completion = conversation.complete().await?;
         judged = judge(playbook, &completion);
     }
     let (outcome, result) = judged.conclude();
-    let billed = openai::Usage {
-        prompt_tokens: usage.prompt_tokens,
-        cached_tokens: usage.cached_tokens,
-        completion_tokens: usage.completion_tokens,
+    let fields = result.as_ref().map_or(Value::Null, |fields| Value::Object(fields.clone()));
+    Ok(Asked { inference: conversation.end(about, completion, outcome, fields), result })
+}
+
+/// Has `model` condense a part of a context that is too long for one question.
+pub async fn condense(
+    openai: &Client,
+    playbook: &Playbook,
+    model: &Model,
+    about: &RecordRef,
+    prompt: &Rendered,
+) -> Result<Inference, StepError> {
+    let mut conversation = Conversation::begin(openai, playbook, model, Format::Text);
+    conversation.say(Role::System, &prompt.system);
+    conversation.say(Role::User, &prompt.user);
+    let completion = conversation.complete_whole().await?;
+    let outcome = match completion.finish {
+        Finish::ContentFilter => InferenceOutcome::Filtered,
+        _ if completion.refusal.is_some() => InferenceOutcome::Refused,
+        // Prose that was cut has still said what it said.
+        _ => InferenceOutcome::Valid,
     };
-    let cost = model.price.map(|price| price.of(&billed));
-    count(playbook, outcome, &usage, cost);
-    let inference = Inference {
-        id: InferenceId::new(),
-        playbook: playbook.name.clone(),
-        playbook_version: playbook.version.clone(),
-        model_requested: model.name.clone(),
-        model: completion.model,
-        prompt: json!(request.messages),
-        answer: completion.refusal.unwrap_or(completion.content),
-        outcome,
-        fields: result.as_ref().map_or(Value::Null, |fields| Value::Object(fields.clone())),
-        usage,
-        cost_micro_dollars: cost,
-        latency: completion.latency,
-        request_id: completion.request_id,
-    };
-    Ok(Asked { inference, result })
+    Ok(conversation.end(about, completion, outcome, Value::Null))
+}
+
+/// Questions and answers about one thing, and what they cost together.
+struct Conversation<'a> {
+    openai: &'a Client,
+    playbook: &'a Playbook,
+    model: &'a Model,
+    request: ChatRequest,
+    usage: Usage,
+}
+
+impl<'a> Conversation<'a> {
+    fn begin(openai: &'a Client, playbook: &'a Playbook, model: &'a Model, format: Format) -> Self {
+        let request = ChatRequest {
+            model: model.name.clone(),
+            messages: Vec::new(),
+            format,
+            temperature: playbook.model.temperature,
+            max_completion_tokens: playbook.model.max_output_tokens.min(model.max_output),
+        };
+        Self { openai, playbook, model, request, usage: Usage::default() }
+    }
+
+    fn say(&mut self, role: Role, content: &str) {
+        self.request.messages.push(Message { role, content: content.to_owned() });
+    }
+
+    /// An answer; one that was cut is asked for once more with twice the room.
+    async fn complete_whole(&mut self) -> Result<Completion, openai::Error> {
+        let completion = self.complete().await?;
+        if completion.finish != Finish::Length {
+            return Ok(completion);
+        }
+        let room = self.request.max_completion_tokens.saturating_mul(2);
+        self.request.max_completion_tokens = room.min(self.model.max_output);
+        self.complete().await
+    }
+
+    async fn complete(&mut self) -> Result<Completion, openai::Error> {
+        let completion = self.openai.complete(&self.request).await?;
+        self.usage += Usage {
+            prompt_tokens: completion.usage.prompt_tokens,
+            cached_tokens: completion.usage.cached_tokens,
+            completion_tokens: completion.usage.completion_tokens,
+        };
+        Ok(completion)
+    }
+
+    fn end(self, about: &RecordRef, completion: Completion, outcome: InferenceOutcome, fields: Value) -> Inference {
+        let billed = openai::Usage {
+            prompt_tokens: self.usage.prompt_tokens,
+            cached_tokens: self.usage.cached_tokens,
+            completion_tokens: self.usage.completion_tokens,
+        };
+        let cost = self.model.price.map(|price| price.of(&billed));
+        count(self.playbook, outcome, &self.usage, cost);
+        Inference {
+            id: InferenceId::new(),
+            playbook: self.playbook.name.clone(),
+            playbook_version: self.playbook.version.clone(),
+            record: about.clone(),
+            part: None,
+            context_hash: None,
+            model_requested: self.model.name.clone(),
+            model: completion.model,
+            prompt: json!(self.request.messages),
+            answer: completion.refusal.unwrap_or(completion.content),
+            outcome,
+            fields,
+            unverified: Vec::new(),
+            usage: self.usage,
+            cost_micro_dollars: cost,
+            latency: completion.latency,
+            request_id: completion.request_id,
+        }
+    }
 }
 
 /// JSON mode guarantees JSON and no shape: the schema has to be said in words.
 fn instructions(playbook: &Playbook, prompt: &Rendered) -> String {
     match playbook.model.mode {
-        AnswerMode::Schema => prompt.system.clone(),
+        AnswerMode::Schema | AnswerMode::Function => prompt.system.clone(),
         AnswerMode::Json => format!(
             "{}\n\nAnswer with one JSON object that follows this JSON schema:\n{}",
             prompt.system.trim_end(),
@@ -94,18 +159,11 @@ fn instructions(playbook: &Playbook, prompt: &Rendered) -> String {
 fn format(playbook: &Playbook) -> Format {
     match playbook.model.mode {
         AnswerMode::Schema => Format::Schema { name: playbook.name.clone(), schema: playbook.fields.strict_schema() },
+        AnswerMode::Function => {
+            Format::Function { name: playbook.name.clone(), schema: playbook.fields.strict_schema() }
+        }
         AnswerMode::Json => Format::Json,
     }
-}
-
-async fn complete(openai: &Client, request: &ChatRequest, sum: &mut Usage) -> Result<Completion, openai::Error> {
-    let completion = openai.complete(request).await?;
-    *sum += Usage {
-        prompt_tokens: completion.usage.prompt_tokens,
-        cached_tokens: completion.usage.cached_tokens,
-        completion_tokens: completion.usage.completion_tokens,
-    };
-    Ok(completion)
 }
 
 enum Judged {
@@ -122,10 +180,27 @@ fn judge(playbook: &Playbook, completion: &Completion) -> Judged {
         Finish::Length => Judged::Cut,
         _ if completion.refusal.is_some() => Judged::Refused,
         _ => match playbook.fields.check(&completion.content) {
-            Ok(fields) => Judged::Valid(fields),
+            Ok(fields) => match leak(playbook, &fields) {
+                Some(name) => Judged::Mismatch(format!("`{name}` repeats instructions instead of answering")),
+                None => Judged::Valid(fields),
+            },
             Err(mismatch) => Judged::Mismatch(mismatch.to_string()),
         },
     }
+}
+
+/// The first field that repeats the instructions.
+fn leak<'a>(playbook: &Playbook, fields: &'a Map<String, Value>) -> Option<&'a str> {
+    fn texts(value: &Value) -> Vec<&str> {
+        match value {
+            Value::String(text) => vec![text],
+            Value::Array(items) => items.iter().flat_map(texts).collect(),
+            Value::Object(fields) => fields.values().flat_map(texts).collect(),
+            _ => vec![],
+        }
+    }
+    let leaks = |value: &Value| texts(value).into_iter().any(|text| playbook.prompt.leaks_into(text));
+    fields.iter().find(|(_, value)| leaks(value)).map(|(name, _)| name.as_str())
 }
 
 impl Judged {

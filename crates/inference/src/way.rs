@@ -1,38 +1,40 @@
 //! The way of an event:
-//! claim → loop guard → playbooks → context → prompt → model → validate → record → write command → ack.
+//! claim → loop guard → playbooks → records → context → guards → ask → intend → record → write commands → ack.
+//!
+//! One event may start several playbooks, and concern several records: each playbook with each record is a unit of work
+//! of its own, and what one unit meets holds back no other.
 //!
 //! Every step is a function below, in this order. Each may run twice: the ledger knows what was done already.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+    time::Duration,
+};
 
 use broker::{Delivered, Handler, Message, Next, Publisher, Route, Stage, topology::Decision};
 use domain::{
-    AppId, Context, Event, EventState, Inference, Playbook, PortalId, RecordRef, WriteCommand, WriteCommandId,
-    event::EventKind, playbook::Rendered,
+    AppId, Context, Event, EventState, Inference, ObjectId, ObjectType, Playbook, PortalId, RecordRef, WriteCommand,
+    WriteCommandId, event::EventKind, playbook::event_variable, write_command::marker_in,
 };
-use ledger::{Claim, Claimed, Duplicate, Ledger, Settlement};
-use openai::models::{self, Model};
-use retry::Failure;
+use inference::{StepError, context};
+use ledger::{Claim, Claimed, Duplicate, Ledger, Settlement, Standing};
+use openai::models::Model;
+use retry::{Failure, Remedy};
 use runtime::config::Settings;
 use time::OffsetDateTime;
 
-use crate::{
-    context,
-    desk::Desk,
-    failure::StepError,
-    question::{self, Asked},
-};
+use crate::desk::Desk;
 
 /// What is kept of a lease for committing the decision.
 const SETTLE_MARGIN: f64 = 0.15;
-
-/// Tokens that are kept free beside the data: instructions' overhead and the schema.
-const PROMPT_SLACK: usize = 500;
 
 /// What an event meets on its way.
 pub struct Way {
     playbooks: Vec<Playbook>,
     models: Vec<Model>,
+    /// What any of the playbooks writes.
+    written: BTreeSet<(ObjectType, String)>,
     app_id: AppId,
     portal_id: PortalId,
     desk: Desk,
@@ -50,11 +52,14 @@ impl Way {
         ledger: &Ledger,
         publisher: Publisher,
     ) -> Result<Self, String> {
-        let models = playbooks.iter().map(|playbook| model_of(settings, playbook)).collect();
+        let models = playbooks.iter().map(|playbook| inference::model_of(settings, playbook)).collect();
         let lease = Duration::from_secs(settings.inference.lease_seconds);
+        let written = playbooks.iter().flat_map(Playbook::written_properties);
+        let written = written.map(|(kind, name)| (kind, name.to_owned())).collect();
         Ok(Self {
             playbooks,
             models,
+            written,
             app_id: AppId(settings.hubspot.app_id.ok_or("hubspot.app_id is not set")?),
             portal_id: PortalId(settings.hubspot.portal_id.ok_or("hubspot.portal_id is not set")?),
             desk: Desk::open(settings, ledger),
@@ -67,23 +72,45 @@ impl Way {
     }
 }
 
-/// The facts about a playbook's model; for an unknown one only what the playbook itself says.
-fn model_of(settings: &Settings, playbook: &Playbook) -> Model {
-    let name = playbook.model.name.as_ref().unwrap_or(&settings.openai.model);
-    let facts = connect::model_facts(settings, name);
-    let unknown = || {
-        tracing::warn!(model = name, "no facts about this model; its cost stays unknown. See openai.models");
-        Model { name: name.clone(), window: usize::MAX, max_output: u32::MAX, price: None }
-    };
-    Model { name: name.clone(), ..facts.unwrap_or_else(unknown) }
-}
-
 /// How an event's way ended.
 enum Outcome {
     /// Nothing is to be done, for this reason.
-    Ended(EventState, &'static str),
+    Ended(EventState, String),
     /// The commands are to be carried out.
     Decided,
+}
+
+/// Why a unit needs nothing more; `None` when it has (or had) an answer.
+type Settled = Option<(EventState, String)>;
+
+/// Whether a unit has been answered already, by this event or a newer one.
+fn settled(playbook: &Playbook, standing: &Standing) -> Option<Settled> {
+    if standing.answered.contains(&playbook.name) {
+        return Some(None);
+    }
+    let is_outdated = standing.answered_newer.contains(&playbook.name);
+    is_outdated.then(|| Some((EventState::Superseded, "newer_event_answered".to_owned())))
+}
+
+/// One playbook and one record.
+struct Unit<'a> {
+    playbook: &'a Playbook,
+    model: &'a Model,
+    record: RecordRef,
+}
+
+/// Of two failures the one whose remedy decides about the event: what can still succeed comes back, and with it the
+/// rest; then what a person has to see; a record that is gone concerns nobody else.
+fn worse(one: Option<StepError>, other: StepError) -> StepError {
+    let rank = |error: &StepError| match error.remedy() {
+        Remedy::Now { .. } | Remedy::Later { .. } | Remedy::Throttled { .. } => 2,
+        Remedy::Park => 1,
+        Remedy::Drop => 0,
+    };
+    match one {
+        Some(one) if rank(&one) >= rank(&other) => one,
+        _ => other,
+    }
 }
 
 /// What has been achieved under a claim. It is recorded even when a later step fails: it was paid for.
@@ -116,11 +143,14 @@ impl Way {
     async fn claim(&self, event: Arc<Event>, delivered: &Delivered) -> Result<Claimed, Next> {
         match self.desk.claim(event).await {
             Ok(Claim::Mine(claimed)) => Ok(claimed),
-            // Killed between the ledger and the parking lot: the message still has to get there.
-            Ok(Claim::Not(Duplicate::Done(EventState::Parked))) if delivered.redelivered => {
-                Err(Next::Park { reason: "parked", detail: "see the ledger for the reason".to_owned() })
+            // Killed between the ledger and the parking lot: message and commands still have to get there.
+            Ok(Claim::Not(Duplicate::Parked(commands))) if delivered.redelivered => {
+                Err(match self.publish(&commands).await {
+                    Next::Done => Next::Park { reason: "parked", detail: "see the ledger for the reason".to_owned() },
+                    unpublished => unpublished,
+                })
             }
-            Ok(Claim::Not(Duplicate::Done(_))) => {
+            Ok(Claim::Not(Duplicate::Done(_) | Duplicate::Parked(_))) => {
                 metrics::counter!("leadline_duplicates_total", "kind" => "done").increment(1);
                 Err(Next::Done)
             }
@@ -144,91 +174,161 @@ impl Way {
         if let Some(ended) = self.loop_guard(event) {
             return Ok(ended);
         }
-        let Some(record) = event.record() else {
-            return Ok(Outcome::Ended(EventState::Skipped, "no_playbook"));
+        let Some(subject) = event.record() else {
+            return Ok(Outcome::Ended(EventState::Skipped, "no_playbook".to_owned()));
         };
         if event.portal_id != self.portal_id {
             return Err(StepError::WrongPortal { event: event.portal_id, ours: self.portal_id });
         }
-        let triggered = self.playbooks(event);
-        if triggered.is_empty() {
-            return Ok(Outcome::Ended(EventState::Skipped, "no_playbook"));
+        let playbooks = self.playbooks(event)?;
+        if playbooks.is_empty() {
+            return Ok(Outcome::Ended(EventState::Skipped, "no_playbook".to_owned()));
         }
-        let mut nothing_because = (EventState::Superseded, "newer_event_answered");
-        for (playbook, model) in triggered {
-            if claimed.answered.contains(&playbook.name) || claimed.answered_newer.contains(&playbook.name) {
-                continue;
+        if self.is_our_engagement(&subject).await? {
+            return Ok(Outcome::Ended(EventState::Dropped, "echo".to_owned()));
+        }
+        let units = self.records(&subject, playbooks).await?;
+        let mut nothing = (EventState::Skipped, "no_record".to_owned());
+        let mut failed: Option<StepError> = None;
+        for unit in &units {
+            match self.work(event, claimed, unit, progress).await {
+                Ok(None) => {}
+                Ok(Some(because)) => nothing = because,
+                Err(error) => failed = Some(worse(failed, error)),
             }
-            let context = self.context(&record, playbook).await?;
-            if context.engagements.is_empty() {
-                nothing_because = (EventState::Skipped, "empty_context");
-                continue;
+        }
+        match failed {
+            Some(error) => Err(error),
+            None if progress.commands.is_empty() && !claimed.was_decided => Ok(Outcome::Ended(nothing.0, nothing.1)),
+            None => Ok(Outcome::Decided),
+        }
+    }
+
+    /// One playbook and one record, from the context to what is intended. Gives why nothing is to be done, if so.
+    async fn work(
+        &self,
+        event: &Event,
+        claimed: &Claimed,
+        unit: &Unit<'_>,
+        progress: &mut Progress,
+    ) -> Result<Settled, StepError> {
+        let Unit { playbook, model, record } = unit;
+        let mut standing = self.desk.standing(event, claimed, record).await?;
+        if let Some(settled) = settled(playbook, &standing) {
+            return Ok(settled);
+        }
+        let context = context::read(&self.hubspot, record, &playbook.context).await?;
+        // Asked for under an id that was merged away: what counts is what was said about the survivor.
+        let record = context.record();
+        if *record != unit.record {
+            standing = self.desk.standing(event, claimed, record).await?;
+            if let Some(settled) = settled(playbook, &standing) {
+                return Ok(settled);
             }
-            let answer = self.ask(playbook, model, &context).await?;
-            let inference = &answer.inference;
-            progress.inferences.push(inference.clone());
-            let mut changes = playbook.fields.changes(&answer.result?);
-            changes.extend(playbook.stamped(OffsetDateTime::now_utc(), &inference.model));
-            tracing::debug!(playbook = playbook.name, tokens = inference.usage.prompt_tokens, "answered");
-            progress.commands.push(WriteCommand {
-                id: WriteCommandId::new(),
-                event_id: claimed.event_id,
-                event_key: event.key.clone(),
-                inference_id: inference.id,
-                occurred_at: event.occurred_at,
-                record: context.record,
-                properties: changes,
-            });
         }
-        if progress.commands.is_empty() {
-            return Ok(Outcome::Ended(nothing_because.0, nothing_because.1));
+        if let Some(reason) = self.guards(event, playbook, &context)? {
+            return Ok(Some((EventState::Skipped, reason)));
         }
-        Ok(Outcome::Decided)
+        let hash = context.hash(&playbook.version, &self.written);
+        if standing.last_context.get(&playbook.name) == Some(&hash) {
+            return Ok(Some((EventState::Skipped, "unchanged_context".to_owned())));
+        }
+        let memory = self.desk.memory(claimed, &playbook.name);
+        let answered = inference::answer(&self.openai, playbook, model, record, &context, &memory).await?;
+        let given = Inference { context_hash: Some(hash), ..answered.inference };
+        progress.inferences.push(given.clone());
+        tracing::debug!(playbook = playbook.name, tokens = given.usage.prompt_tokens, "answered");
+        let now = OffsetDateTime::now_utc();
+        let intended = playbook.intend(&event_variable(event), &context, &answered.result?, &given.model, now)?;
+        let nothing = intended.is_empty();
+        progress.commands.extend(intended.into_iter().map(|intended| WriteCommand {
+            id: WriteCommandId::new(),
+            event_id: claimed.event_id,
+            event_key: event.key.clone(),
+            inference_id: given.id,
+            occurred_at: event.occurred_at,
+            record: intended.record,
+            properties: intended.properties,
+            actions: intended.actions,
+        }));
+        Ok(nothing.then(|| (EventState::Skipped, "nothing_intended".to_owned())))
     }
 
     /// Loop guard: what our own writes caused starts nothing. First by who made the change; second by what changed, in
     /// case another app of the portal copies our properties about.
     fn loop_guard(&self, event: &Event) -> Option<Outcome> {
         if event.is_echo_of(self.app_id) {
-            return Some(Outcome::Ended(EventState::Dropped, "echo"));
+            return Some(Outcome::Ended(EventState::Dropped, "echo".to_owned()));
         }
         let changed = event.property_name.as_deref().filter(|_| event.kind == EventKind::PropertyChange)?;
-        let ours = self.playbooks.iter().flat_map(Playbook::written_properties).any(|property| property == changed);
-        ours.then_some(Outcome::Ended(EventState::Skipped, "playbook_property"))
+        let changed = (event.subject.object_type().clone(), changed.to_owned());
+        self.written.contains(&changed).then(|| Outcome::Ended(EventState::Skipped, "playbook_property".to_owned()))
     }
 
-    /// Playbooks: which ones this event starts.
-    fn playbooks(&self, event: &Event) -> Vec<(&Playbook, &Model)> {
-        self.playbooks.iter().zip(&self.models).filter(|(playbook, _)| playbook.is_triggered_by(event)).collect()
+    /// Loop guard, third: a note or task of ours, whoever HubSpot says has touched it, carries our marker.
+    async fn is_our_engagement(&self, subject: &RecordRef) -> Result<bool, StepError> {
+        let is_made_by_us =
+            self.playbooks.iter().any(|playbook| playbook.created_engagements().contains(&subject.object_type));
+        let Some(body) = context::body_property(&subject.object_type).filter(|_| is_made_by_us) else {
+            return Ok(false);
+        };
+        let object = self.hubspot.read(&subject.object_type, subject.object_id, &[body.to_owned()]).await?;
+        Ok(object.properties.get(body).and_then(Option::as_deref).is_some_and(|text| marker_in(text).is_some()))
     }
 
-    /// Context: what HubSpot knows about the record.
-    async fn context(&self, record: &RecordRef, playbook: &Playbook) -> Result<Context, StepError> {
-        Ok(context::read(&self.hubspot, record, &playbook.reads).await?)
-    }
-
-    /// Prompt: the context, cut to its share of the model's window, in the playbook's words.
-    fn prompt(playbook: &Playbook, model: &Model, context: &Context, share: usize) -> Result<Rendered, StepError> {
-        let today = OffsetDateTime::now_utc().date().to_string();
-        let bare = playbook.prompt.render(&context.record, "", &today)?;
-        let instructions = models::count_prompt(&model.name, [bare.system.as_str(), bare.user.as_str()]);
-        let reserved = instructions + playbook.model.max_output_tokens as usize + PROMPT_SLACK;
-        let max_tokens = playbook.reads.max_tokens.min(model.window.saturating_sub(reserved)) / share;
-        let data = context.render(max_tokens, |text| models::count_tokens(&model.name, text));
-        Ok(playbook.prompt.render(&context.record, &data, &today)?)
-    }
-
-    /// Model and validation: the question, its answer, and whether it may be written. A prompt that the model finds
-    /// too long after all is halved, twice at most.
-    async fn ask(&self, playbook: &Playbook, model: &Model, context: &Context) -> Result<Asked, StepError> {
-        let mut share = 1;
-        loop {
-            let prompt = Self::prompt(playbook, model, context, share)?;
-            match question::ask(&self.openai, playbook, model, &prompt).await {
-                Err(error) if error.reason() == "context_too_long" && share < 4 => share *= 2,
-                asked => return asked,
+    /// Playbooks: which ones this event may start.
+    fn playbooks(&self, event: &Event) -> Result<Vec<(&Playbook, &Model)>, StepError> {
+        let mut started = Vec::new();
+        for (playbook, model) in self.playbooks.iter().zip(&self.models) {
+            if playbook.may_be_triggered_by(event)? {
+                started.push((playbook, model));
             }
         }
+        Ok(started)
+    }
+
+    /// Records: what the event is about, or what the engagement that it is about is tied to.
+    async fn records<'a>(
+        &self,
+        subject: &RecordRef,
+        playbooks: Vec<(&'a Playbook, &'a Model)>,
+    ) -> Result<Vec<Unit<'a>>, StepError> {
+        let mut units = Vec::new();
+        let mut carried: HashMap<(ObjectType, usize), Vec<ObjectId>> = HashMap::new();
+        for (playbook, model) in playbooks {
+            if playbook.records.contains(&subject.object_type) {
+                units.push(Unit { playbook, model, record: subject.clone() });
+                continue;
+            }
+            for kind in &playbook.records {
+                let key = (kind.clone(), playbook.carry_at_most);
+                if !carried.contains_key(&key) {
+                    let from = (&subject.object_type, subject.object_id);
+                    let found = context::tied_to(&self.hubspot, from, kind, playbook.carry_at_most).await?;
+                    carried.insert(key.clone(), found);
+                }
+                let records = carried.get(&key).into_iter().flatten().map(|id| RecordRef {
+                    portal_id: subject.portal_id,
+                    object_type: kind.clone(),
+                    object_id: *id,
+                });
+                units.extend(records.map(|record| Unit { playbook, model, record }));
+            }
+        }
+        Ok(units)
+    }
+
+    /// Guards: why nothing is to be asked about these records, if so.
+    fn guards(&self, event: &Event, playbook: &Playbook, context: &Context) -> Result<Option<String>, StepError> {
+        let variables = playbook.variables(&event_variable(event), context);
+        if !playbook.is_triggered_by(event, &variables)? {
+            return Ok(Some("condition_not_met".to_owned()));
+        }
+        if let Some(guard) = playbook.guarded(&variables)? {
+            return Ok(Some(guard.reason.clone()));
+        }
+        // Nothing to say is not paid for.
+        Ok(context.entries.is_empty().then(|| "empty_context".to_owned()))
     }
 
     /// What an outcome or a failure means for the ledger and for the message.
@@ -255,7 +355,7 @@ impl Way {
                     Decision::Drop => (EventState::Dropped, Next::Done),
                 };
                 tracing::warn!(reason, %error, state = state.as_str(), "failed");
-                (state, Some(reason), Some(detail), next)
+                (state, Some(reason.to_owned()), Some(detail), next)
             }
         };
         tracing::debug!(state = state.as_str(), reason, "decided");
@@ -263,7 +363,7 @@ impl Way {
             event_id: claimed.event_id,
             attempt: claimed.attempt,
             state,
-            reason: reason.map(ToOwned::to_owned),
+            reason,
             detail,
             inferences: progress.inferences,
             commands: progress.commands,
@@ -271,12 +371,16 @@ impl Way {
         (settlement, next)
     }
 
-    /// Record, and only then publish the write commands: a decision that is not in the ledger has no effect.
+    /// Record, and only then publish the write commands: a decision that is not in the ledger has no effect. What was
+    /// decided is carried out even when another unit of the event has to wait or is parked.
     async fn record(&self, settlement: Settlement, next: Next) -> Next {
-        let commands = if settlement.state == EventState::Decided { settlement.commands.clone() } else { Vec::new() };
+        let commands = settlement.commands.clone();
         match self.desk.settle(settlement).await {
-            Ok(true) if commands.is_empty() => next,
-            Ok(true) => self.publish(&commands).await,
+            Ok(true) => match self.publish(&commands).await {
+                Next::Done => next,
+                // The message comes back, and with it the commands.
+                unpublished => unpublished,
+            },
             Ok(false) => {
                 tracing::warn!("the lease had expired; somebody else has taken the event over");
                 Next::wait("lease_lost")

@@ -31,6 +31,10 @@ pub struct EventStory {
     pub inferences: Vec<InferenceEntry>,
     /// Every property that was written for it.
     pub writes: Vec<WriteEntry>,
+    /// Every property that was left as it was.
+    pub kept: Vec<KeptEntry>,
+    /// Everything that was done beyond properties.
+    pub actions: Vec<ActionEntry>,
 }
 
 /// One step of an event.
@@ -59,6 +63,14 @@ pub struct InferenceEntry {
     pub playbook: String,
     /// Its version.
     pub playbook_version: String,
+    /// The record's kind, as HubSpot's type id.
+    pub object_type: String,
+    /// The record's id.
+    pub object_id: i64,
+    /// Set for a part of a context that was too long for one question.
+    pub part: Option<String>,
+    /// Fields whose quotation was not found.
+    pub unverified: Vec<String>,
     /// The snapshot that answered.
     pub model: String,
     /// What the answer was worth.
@@ -82,12 +94,50 @@ pub struct InferenceEntry {
 pub struct WriteEntry {
     /// When.
     pub written_at: OffsetDateTime,
+    /// The record's kind, as HubSpot's type id.
+    pub object_type: String,
+    /// The record's id.
+    pub object_id: i64,
     /// Its name.
     pub property: String,
     /// What it held before.
     pub before: Option<String>,
     /// What it holds since.
     pub after: String,
+}
+
+/// One property that was left as it was.
+#[derive(Debug, Clone)]
+pub struct KeptEntry {
+    /// The record's kind, as HubSpot's type id.
+    pub object_type: String,
+    /// The record's id.
+    pub object_id: i64,
+    /// The property.
+    pub property: String,
+    /// Why.
+    pub reason: String,
+    /// What it holds.
+    pub held: Option<String>,
+    /// What the answer would have set.
+    pub wanted: String,
+}
+
+/// One action.
+#[derive(Debug, Clone)]
+pub struct ActionEntry {
+    /// Its id, which is its marker in HubSpot.
+    pub id: Uuid,
+    /// Its name in the playbook.
+    pub name: String,
+    /// `create_task`, …
+    pub kind: String,
+    /// Where it stands.
+    pub state: String,
+    /// Why.
+    pub reason: Option<String>,
+    /// What it made in HubSpot.
+    pub hubspot_id: Option<i64>,
 }
 
 /// How many events are in a state for a reason.
@@ -138,18 +188,36 @@ impl Ledger {
         .await?;
         let inferences = sqlx::query_as!(
             InferenceEntry,
-            "select created_at, playbook, playbook_version, model, outcome, prompt_tokens, completion_tokens,
+            "select created_at, playbook, playbook_version, object_type, object_id, part, unverified, model, outcome, prompt_tokens, completion_tokens,
                     cost_micro_dollars, latency_ms, prompt, answer
-             from inference where event_id = $1 order by created_at",
+             from inference where event_id = $1 order by created_at, id",
             event.id
         )
         .fetch_all(&self.pool)
         .await?;
         let writes = sqlx::query_as!(
             WriteEntry,
-            "select w.written_at, w.property, w.before, w.after
+            "select w.written_at, w.object_type, w.object_id, w.property, w.before, w.after
              from write w join write_command c on c.id = w.write_command_id
-             where c.event_id = $1 order by w.written_at, w.property",
+             where c.event_id = $1 order by w.written_at, w.object_type, w.object_id, w.property",
+            event.id
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        let kept = sqlx::query_as!(
+            KeptEntry,
+            "select c.object_type, c.object_id, k.property, k.reason, k.held, k.wanted
+             from kept_value k join write_command c on c.id = k.write_command_id
+             where c.event_id = $1 order by c.object_type, c.object_id, k.property",
+            event.id
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        let actions = sqlx::query_as!(
+            ActionEntry,
+            r#"select a.id, a.name, a.kind, a.state::text as "state!", a.reason, a.hubspot_id
+               from action a join write_command c on c.id = a.write_command_id
+               where c.event_id = $1 order by a.id"#,
             event.id
         )
         .fetch_all(&self.pool)
@@ -166,6 +234,8 @@ impl Ledger {
             history,
             inferences,
             writes,
+            kept,
+            actions,
         }))
     }
 }

@@ -1,14 +1,11 @@
 //! "May I work on this event?" — the idempotency check.
 
-use std::{
-    collections::{HashMap, HashSet},
-    time::Duration,
-};
+use std::{collections::HashMap, time::Duration};
 
 use domain::{Event, EventId, EventState, WriteCommand};
 use uuid::Uuid;
 
-use crate::{Ledger, LedgerError, Worker, milliseconds, writes};
+use crate::{Ledger, LedgerError, Worker, milliseconds};
 
 /// A wish to work on an event.
 #[derive(Debug, Clone, Copy)]
@@ -33,6 +30,8 @@ pub enum Claim {
 pub enum Duplicate {
     /// It has ended, in this state.
     Done(EventState),
+    /// It is parked; what was decided before that may not have been published: publish it (again).
+    Parked(Vec<WriteCommand>),
     /// It is decided, but its write commands may not have been published: publish them (again).
     Decided(Vec<WriteCommand>),
     /// Another worker has it, or this batch asked for it twice. Come back later.
@@ -46,12 +45,10 @@ pub struct Claimed {
     pub event_id: EventId,
     /// The claim's number: what is decided under it is refused once somebody else has taken over.
     pub attempt: i32,
-    /// Playbooks that answered under an earlier claim; they are not asked (and paid) again.
-    pub answered: HashSet<String>,
-    /// Their write commands.
+    /// Unfinished write commands of answers under earlier claims.
     pub commands: Vec<WriteCommand>,
-    /// Playbooks that have answered a newer event of the same record: what this one asks them is pointless.
-    pub answered_newer: HashSet<String>,
+    /// Whether there were any under earlier claims, finished or not: then the event has an effect already.
+    pub was_decided: bool,
 }
 
 impl Ledger {
@@ -104,28 +101,18 @@ impl Ledger {
         let traces: Vec<_> = requests.iter().map(|request| request.trace_id.map(ToOwned::to_owned)).collect();
         let rows = sqlx::query!(
             r#"
-            with claimed as (
-                insert into event as e (id, event_key, portal_id, subscription_type, object_type, object_id,
-                                        property_name, occurred_at, payload, trace_id,
-                                        state, worker, lease_expires_at)
-                select input.*, 'claimed'::event_state, $11::text, now() + $12::float8 * interval '1 millisecond'
-                from unnest($1::uuid[], $2::text[], $3::bigint[], $4::text[], $5::text[], $6::bigint[], $7::text[],
-                            $8::timestamptz[], $9::jsonb[], $10::text[]) as input
-                on conflict (event_key) do update
-                set state = 'claimed', attempt = e.attempt + 1, worker = excluded.worker,
-                    lease_expires_at = excluded.lease_expires_at, reason = null, detail = null
-                where e.state = 'waiting' or (e.state = 'claimed' and e.lease_expires_at < now())
-                returning e.id, e.event_key, e.attempt, e.portal_id, e.object_type, e.object_id, e.occurred_at
-            )
-            select c.id, c.event_key, c.attempt,
-                   array(select i.playbook from inference i
-                         where i.event_id = c.id and i.outcome = 'valid') as "answered!",
-                   array(select distinct i.playbook
-                         from event newer join inference i on i.event_id = newer.id and i.outcome = 'valid'
-                         where newer.portal_id = c.portal_id and newer.object_type = c.object_type
-                           and newer.object_id = c.object_id
-                           and (newer.occurred_at, newer.event_key) > (c.occurred_at, c.event_key)) as "newer!"
-            from claimed c
+            insert into event as e (id, event_key, portal_id, subscription_type, object_type, object_id,
+                                    property_name, occurred_at, payload, trace_id,
+                                    state, worker, lease_expires_at)
+            select input.*, 'claimed'::event_state, $11::text, now() + $12::float8 * interval '1 millisecond'
+            from unnest($1::uuid[], $2::text[], $3::bigint[], $4::text[], $5::text[], $6::bigint[], $7::text[],
+                        $8::timestamptz[], $9::jsonb[], $10::text[]) as input
+            on conflict (event_key) do update
+            set state = 'claimed', attempt = e.attempt + 1, worker = excluded.worker,
+                lease_expires_at = excluded.lease_expires_at, reason = null, detail = null
+            where e.state = 'waiting' or (e.state = 'claimed' and e.lease_expires_at < now())
+            returning e.id, e.event_key, e.attempt,
+                      exists (select from write_command c where c.event_id = e.id) as "was_decided!"
             "#,
             &ids,
             &keys,
@@ -148,9 +135,8 @@ impl Ledger {
             let claimed = Claimed {
                 event_id: EventId(row.id),
                 attempt: row.attempt,
-                answered: row.answered.into_iter().collect(),
                 commands: commands.remove(&row.id).unwrap_or_default(),
-                answered_newer: row.newer.into_iter().collect(),
+                was_decided: row.was_decided,
             };
             (row.event_key, claimed)
         });
@@ -165,8 +151,9 @@ impl Ledger {
         )
         .fetch_all(&self.pool)
         .await?;
-        let decided: Vec<_> = rows.iter().filter(|row| row.state == "decided").map(|row| row.id).collect();
-        let mut commands = if decided.is_empty() { HashMap::new() } else { self.commands_of(&decided).await? };
+        let published = rows.iter().filter(|row| ["decided", "parked"].contains(&row.state.as_str()));
+        let published: Vec<_> = published.map(|row| row.id).collect();
+        let mut commands = if published.is_empty() { HashMap::new() } else { self.commands_of(&published).await? };
         let mut duplicates = HashMap::new();
         for row in rows {
             let state = EventState::parse(&row.state)
@@ -174,27 +161,11 @@ impl Ledger {
             let duplicate = match state {
                 EventState::Claimed | EventState::Waiting => Duplicate::Held,
                 EventState::Decided => Duplicate::Decided(commands.remove(&row.id).unwrap_or_default()),
+                EventState::Parked => Duplicate::Parked(commands.remove(&row.id).unwrap_or_default()),
                 done => Duplicate::Done(done),
             };
             duplicates.insert(row.event_key, duplicate);
         }
         Ok(duplicates)
-    }
-
-    /// The unfinished write commands of events.
-    async fn commands_of(&self, events: &[Uuid]) -> Result<HashMap<Uuid, Vec<WriteCommand>>, LedgerError> {
-        let rows = sqlx::query_as!(
-            writes::CommandRow,
-            "select id, event_id, inference_id, event_key, occurred_at, portal_id, object_type, object_id, properties
-             from write_command where event_id = any($1::uuid[]) and finished_at is null",
-            events
-        )
-        .fetch_all(&self.pool)
-        .await?;
-        let mut commands: HashMap<Uuid, Vec<WriteCommand>> = HashMap::new();
-        for row in rows {
-            commands.entry(row.event_id).or_default().push(row.try_into()?);
-        }
-        Ok(commands)
     }
 }

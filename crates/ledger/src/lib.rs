@@ -1,13 +1,18 @@
 //! Postgres: every SQL statement of Leadline lives here, one module per question that the services ask.
 //!
-//! [`Ledger::claim`] is the idempotency check, [`Ledger::settle`] commits what an inference decided, [`writes`] keeps
-//! writers out of each other's way and remembers what was there before. Every function takes and returns batches.
+//! [`Ledger::claim`] is the idempotency check, [`Ledger::standing`] says what was answered already, [`Ledger::settle`]
+//! commits what an inference decided; [`records`] keeps writers out of each other's way, [`commands`] remembers what
+//! was there before, [`actions`] sees to it that nothing is done twice. What happens for every event takes and returns
+//! batches.
 
+mod actions;
 mod audit;
 mod claim;
+mod commands;
 mod error;
+mod records;
 mod settle;
-mod writes;
+mod standing;
 
 use std::time::Duration;
 
@@ -18,11 +23,14 @@ use sqlx::{
 
 use uuid::Uuid;
 
-pub use audit::{EventCount, EventStory, HistoryEntry, InferenceEntry, WriteEntry};
+pub use actions::{ActionState, Began};
+pub use audit::{ActionEntry, EventCount, EventStory, HistoryEntry, InferenceEntry, KeptEntry, WriteEntry};
 pub use claim::{Claim, ClaimRequest, Claimed, Duplicate};
+pub use commands::{CommandState, Finished, KeptProperty, Taken, WrittenProperty};
 pub use error::LedgerError;
+pub use records::Newest;
 pub use settle::Settlement;
-pub use writes::{CommandState, Finished, Newest, Taken, WrittenProperty};
+pub use standing::{Standing, StandingRequest};
 
 /// The migrations, compiled in.
 static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("../../migrations");

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use domain::{EventId, EventState, Inference, WriteCommand};
 use uuid::Uuid;
 
-use crate::{Ledger, LedgerError};
+use crate::{Ledger, LedgerError, commands::end_events};
 
 /// What a worker decided about an event that it had claimed.
 #[derive(Debug, Clone)]
@@ -60,36 +60,67 @@ impl Ledger {
         .await?;
         let counted: HashSet<Uuid> = counted.into_iter().collect();
         let committed: Vec<_> = settlements.iter().filter(|item| counted.contains(&item.event_id.0)).collect();
-        insert_inferences(&mut transaction, &committed).await?;
+        let answered = committed.iter().flat_map(|item| {
+            item.inferences.iter().map(|inference| Answered {
+                event_id: item.event_id,
+                attempt: item.attempt,
+                inference,
+            })
+        });
+        insert_inferences(&mut transaction, &answered.collect::<Vec<_>>()).await?;
         insert_commands(&mut transaction, &committed).await?;
+        insert_actions(&mut transaction, &committed).await?;
+        // What was decided under earlier claims may have been carried out by now.
+        let again: Vec<_> = committed.iter().filter(|item| item.attempt > 1).map(|item| item.event_id.0).collect();
+        if !again.is_empty() {
+            end_events(&mut transaction, &again).await?;
+        }
         transaction.commit().await?;
         Ok(settlements.iter().map(|settlement| counted.contains(&settlement.event_id.0)).collect())
     }
 }
 
-async fn insert_inferences(
+/// An inference with the claim that it was made under.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Answered<'a> {
+    pub(crate) event_id: EventId,
+    pub(crate) attempt: i32,
+    pub(crate) inference: &'a Inference,
+}
+
+pub(crate) async fn insert_inferences(
     transaction: &mut sqlx::PgTransaction<'_>,
-    settlements: &[&Settlement],
+    all: &[Answered<'_>],
 ) -> Result<(), LedgerError> {
-    let all: Vec<_> =
-        settlements.iter().flat_map(|item| item.inferences.iter().map(move |inference| (*item, inference))).collect();
     if all.is_empty() {
         return Ok(());
     }
     macro_rules! column {
         ($inference:ident => $value:expr) => {
-            all.iter().map(|(_, $inference)| $value).collect::<Vec<_>>()
+            all.iter().map(|Answered { inference: $inference, .. }| $value).collect::<Vec<_>>()
         };
     }
-    let events: Vec<_> = all.iter().map(|(item, _)| item.event_id.0).collect();
-    let attempts: Vec<_> = all.iter().map(|(item, _)| item.attempt).collect();
+    let events: Vec<_> = all.iter().map(|answered| answered.event_id.0).collect();
+    let attempts: Vec<_> = all.iter().map(|answered| answered.attempt).collect();
+    // Postgres has no ragged arrays: a list of names travels as one text.
+    let unverified = column!(inference => inference.unverified.join(" "));
     sqlx::query!(
         "insert into inference (id, event_id, attempt, playbook, playbook_version, model_requested, model, prompt,
                                 answer, outcome, fields, prompt_tokens, cached_tokens, completion_tokens,
-                                cost_micro_dollars, latency_ms, request_id)
-         select * from unnest($1::uuid[], $2::uuid[], $3::int[], $4::text[], $5::text[], $6::text[], $7::text[],
+                                cost_micro_dollars, latency_ms, request_id, portal_id, object_type, object_id, part,
+                                context_hash, unverified)
+         select id, event_id, attempt, playbook, version, requested, model, prompt, answer, outcome, fields, tokens,
+                cached, completion, cost, latency, request_id, portal_id, object_type, object_id, part,
+                context_hash, array_remove(string_to_array(unverified, ' '), '')
+         from unnest($1::uuid[], $2::uuid[], $3::int[], $4::text[], $5::text[], $6::text[], $7::text[],
                               $8::jsonb[], $9::text[], $10::text[], $11::jsonb[], $12::bigint[], $13::bigint[],
-                              $14::bigint[], $15::bigint[], $16::bigint[], $17::text[])",
+                     $14::bigint[], $15::bigint[], $16::bigint[], $17::text[], $18::bigint[], $19::text[],
+                     $20::bigint[], $21::text[], $22::text[], $23::text[])
+              as input (id, event_id, attempt, playbook, version, requested, model, prompt, answer, outcome, fields,
+                        tokens, cached, completion, cost, latency, request_id, portal_id, object_type, object_id, part,
+                        context_hash, unverified)
+         on conflict (event_id, playbook, portal_id, object_type, object_id, coalesce(part, ''))
+             where outcome = 'valid' do nothing",
         &column!(inference => inference.id.0),
         &events,
         &attempts,
@@ -108,6 +139,12 @@ async fn insert_inferences(
         &column!(inference => inference.cost_micro_dollars) as &[Option<i64>],
         &column!(inference => i64::try_from(inference.latency.as_millis()).unwrap_or(i64::MAX)),
         &column!(inference => inference.request_id.clone()) as &[Option<String>],
+        &column!(inference => inference.record.portal_id.0),
+        &column!(inference => inference.record.object_type.type_id().to_owned()),
+        &column!(inference => inference.record.object_id.0),
+        &column!(inference => inference.part.clone()) as &[Option<String>],
+        &column!(inference => inference.context_hash.clone()) as &[Option<String>],
+        &unverified,
     )
     .execute(&mut **transaction)
     .await?;
@@ -144,6 +181,34 @@ async fn insert_commands(
         &column!(command => command.record.object_type.type_id().to_owned()),
         &column!(command => command.record.object_id.0),
         &properties,
+    )
+    .execute(&mut **transaction)
+    .await?;
+    Ok(())
+}
+
+async fn insert_actions(
+    transaction: &mut sqlx::PgTransaction<'_>,
+    settlements: &[&Settlement],
+) -> Result<(), LedgerError> {
+    let commands = settlements.iter().flat_map(|item| &item.commands);
+    let all: Vec<_> =
+        commands.flat_map(|command| command.actions.iter().map(move |action| (command.id.0, action))).collect();
+    if all.is_empty() {
+        return Ok(());
+    }
+    let hours = all.iter().map(|(_, action)| i32::try_from(action.again_after_hours).unwrap_or(i32::MAX));
+    // An action from an earlier claim is there already.
+    sqlx::query!(
+        "insert into action (write_command_id, id, name, kind, deed, again_after_hours)
+         select * from unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::jsonb[], $6::int[])
+         on conflict (id) do nothing",
+        &all.iter().map(|(id, _)| *id).collect::<Vec<_>>(),
+        &all.iter().map(|(_, action)| action.id.0).collect::<Vec<_>>(),
+        &all.iter().map(|(_, action)| action.name.clone()).collect::<Vec<_>>(),
+        &all.iter().map(|(_, action)| action.deed.kind().to_owned()).collect::<Vec<_>>(),
+        &all.iter().map(|(_, action)| serde_json::json!(action.deed)).collect::<Vec<_>>(),
+        &hours.collect::<Vec<_>>(),
     )
     .execute(&mut **transaction)
     .await?;

@@ -53,25 +53,40 @@ pub enum Format {
     },
     /// JSON mode: some JSON object. The word JSON must be in the messages, or OpenAI answers 400.
     Json,
+    /// A call of the one function, whose strict parameters are the schema.
+    Function {
+        /// 1–64 of `[A-Za-z0-9_-]`.
+        name: String,
+        /// Within OpenAI's strict subset.
+        schema: Value,
+    },
+    /// Prose.
+    Text,
 }
 
 impl ChatRequest {
     /// The request's body.
     pub(crate) fn body(&self) -> Value {
-        let format = match &self.format {
-            Format::Schema { name, schema } => {
-                json!({"type": "json_schema", "json_schema": {"name": name, "strict": true, "schema": schema}})
-            }
-            Format::Json => json!({"type": "json_object"}),
-        };
         let mut body = json!({
             "model": self.model,
             "messages": self.messages,
-            "response_format": format,
             "max_completion_tokens": self.max_completion_tokens,
             // CRM data is nobody's to keep.
             "store": false,
         });
+        match &self.format {
+            Format::Schema { name, schema } => {
+                body["response_format"] =
+                    json!({"type": "json_schema", "json_schema": {"name": name, "strict": true, "schema": schema}});
+            }
+            Format::Json => body["response_format"] = json!({"type": "json_object"}),
+            Format::Function { name, schema } => {
+                let function = json!({"name": name, "parameters": schema, "strict": true});
+                body["tools"] = json!([{"type": "function", "function": function}]);
+                body["tool_choice"] = json!({"type": "function", "function": {"name": name}});
+            }
+            Format::Text => {}
+        }
         if let Some(temperature) = self.temperature {
             body["temperature"] = json!(temperature);
         }
@@ -86,7 +101,7 @@ pub struct Completion {
     pub model: String,
     /// Why it ended.
     pub finish: Finish,
-    /// What it says; empty for a refusal.
+    /// What it says, or the arguments of the function that it calls; empty for a refusal.
     pub content: String,
     /// Why the model declined, if it did.
     pub refusal: Option<String>,
@@ -146,6 +161,18 @@ struct WireChoice {
 struct WireMessage {
     content: Option<String>,
     refusal: Option<String>,
+    #[serde(default)]
+    tool_calls: Option<Vec<WireToolCall>>,
+}
+
+#[derive(Deserialize)]
+struct WireToolCall {
+    function: WireFunction,
+}
+
+#[derive(Deserialize)]
+struct WireFunction {
+    arguments: String,
 }
 
 #[derive(Deserialize, Default)]
@@ -166,10 +193,12 @@ impl Wire {
     /// The first choice (only one is asked for).
     pub(crate) fn completion(self, request_id: Option<String>, latency: Duration) -> Result<Completion, &'static str> {
         let choice = self.choices.into_iter().next().ok_or("no choices")?;
+        let call = choice.message.tool_calls.and_then(|calls| calls.into_iter().next());
+        let content = call.map(|call| call.function.arguments).or(choice.message.content);
         Ok(Completion {
             model: self.model,
             finish: choice.finish_reason.unwrap_or(Finish::Other),
-            content: choice.message.content.unwrap_or_default(),
+            content: content.unwrap_or_default(),
             refusal: choice.message.refusal,
             usage: Usage {
                 prompt_tokens: self.usage.prompt_tokens,

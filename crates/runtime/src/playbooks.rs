@@ -1,8 +1,10 @@
 //! Reading the folder of playbooks.
 
-use std::path::Path;
+use std::path::PathBuf;
 
 use domain::{Playbook, playbook::Finding};
+
+use crate::config::Inference;
 
 /// Everything that is wrong with a folder of playbooks.
 #[derive(Debug, thiserror::Error)]
@@ -18,11 +20,12 @@ pub enum PlaybooksError {
     Wrong(Vec<Finding>),
 }
 
-/// Every playbook of `folder`, by file name.
+/// Every playbook of the folder in the settings, by file name.
 ///
 /// # Errors
 /// All that is wrong with any of them: one wrong playbook refuses them all, at start, where somebody looks.
-pub fn load(folder: &Path) -> Result<Vec<Playbook>, PlaybooksError> {
+pub fn load(settings: &Inference) -> Result<Vec<Playbook>, PlaybooksError> {
+    let folder = &settings.playbooks;
     let shown = folder.display().to_string();
     let unreadable = |error| PlaybooksError::Unreadable(shown.clone(), error);
     let mut files = Vec::new();
@@ -36,18 +39,53 @@ pub fn load(folder: &Path) -> Result<Vec<Playbook>, PlaybooksError> {
         return Err(PlaybooksError::None(shown));
     }
     files.sort();
-    let (mut playbooks, mut findings): (Vec<Playbook>, Vec<Finding>) = (Vec::new(), Vec::new());
+    load_files(&files, &settings.protected_properties)
+}
+
+/// The playbooks in `files`, checked each on its own and against each other.
+///
+/// # Errors
+/// All that is wrong with any of them.
+pub fn load_files(files: &[PathBuf], protected: &[String]) -> Result<Vec<Playbook>, PlaybooksError> {
+    let (mut playbooks, mut findings): (Vec<(String, Playbook)>, Vec<Finding>) = (Vec::new(), Vec::new());
     for path in files {
         let file = path.display().to_string();
-        let text = std::fs::read_to_string(&path).map_err(|error| PlaybooksError::Unreadable(file.clone(), error))?;
-        match Playbook::parse(&file, &text) {
-            Ok(playbook) if playbooks.iter().any(|known| known.name == playbook.name) => {
+        let text = std::fs::read_to_string(path).map_err(|error| PlaybooksError::Unreadable(file.clone(), error))?;
+        match Playbook::parse(&file, &text, protected) {
+            Ok(playbook) if playbooks.iter().any(|(_, known)| known.name == playbook.name) => {
                 let message = format!("a playbook named `{}` is there already", playbook.name);
                 findings.push(Finding { file, line: 1, message });
             }
-            Ok(playbook) => playbooks.push(playbook),
+            Ok(playbook) => playbooks.push((file, playbook)),
             Err(wrong) => findings.extend(wrong.0),
         }
     }
-    if findings.is_empty() { Ok(playbooks) } else { Err(PlaybooksError::Wrong(findings)) }
+    findings.extend(never_started(&playbooks));
+    if findings.is_empty() {
+        Ok(playbooks.into_iter().map(|(_, playbook)| playbook).collect())
+    } else {
+        Err(PlaybooksError::Wrong(findings))
+    }
+}
+
+/// A change of a property that a playbook writes starts nothing (the loop guard): another playbook that waits for it
+/// would wait for ever.
+fn never_started(playbooks: &[(String, Playbook)]) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for (file, playbook) in playbooks {
+        for (_, writer) in playbooks.iter().filter(|(_, other)| other.name != playbook.name) {
+            let written = writer.written_properties();
+            for trigger in &playbook.triggers {
+                let of_writer = |name: &&String| written.contains(&(trigger.object_type.clone(), name.as_str()));
+                for name in trigger.properties.iter().filter(of_writer) {
+                    let message = format!(
+                        "a change of {}.{name} starts nothing, because the playbook `{}` writes it",
+                        trigger.object_type, writer.name
+                    );
+                    findings.push(Finding { file: file.clone(), line: 1, message });
+                }
+            }
+        }
+    }
+    findings
 }

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use axum::{
     Json, Router,
     extract::{Path, Query, State},
-    http::StatusCode,
+    http::{HeaderMap, StatusCode},
     routing::{get, post},
 };
 use domain::ObjectType;
@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use crate::{
     Call, Delivery, Fault, Sandbox,
-    hubspot::portal::{Change, PropertyRule},
+    hubspot::portal::{Author, Change, Object, PropertyRule},
     lock,
     webhooks::Manners,
 };
@@ -31,6 +31,47 @@ pub struct NewContact {
     pub notes: Vec<String>,
     /// Ids that were merged into it.
     pub merged_ids: Vec<i64>,
+}
+
+/// An object of any kind to be made.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct NewObject {
+    /// Its kind, as a type id or a name.
+    pub kind: String,
+    /// Its id; one that is there already is replaced.
+    pub id: i64,
+    /// Its properties, as a person set them.
+    pub properties: BTreeMap<String, String>,
+    /// What it is tied to: kinds and ids.
+    pub ties: Vec<(String, i64)>,
+    /// Whether those are primary ties.
+    pub primary: bool,
+}
+
+/// A change that somebody makes.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Edit {
+    /// The new values.
+    pub properties: BTreeMap<String, String>,
+    /// `CRM_UI` for a person.
+    pub source: String,
+    /// The user's or app's id.
+    pub source_id: String,
+    /// Whether subscribers are told.
+    pub announce: bool,
+}
+
+/// A message that a channel got.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ChannelMessage {
+    /// The channel.
+    pub channel: String,
+    /// `Idempotency-Key`.
+    pub key: Option<String>,
+    /// The body.
+    pub body: Value,
 }
 
 /// What is to be sent as a webhook.
@@ -68,7 +109,11 @@ type Shared = State<Arc<Sandbox>>;
 pub(crate) fn router() -> Router<Arc<Sandbox>> {
     Router::new()
         .route("/_sandbox/contacts", post(put_contact))
-        .route("/_sandbox/contacts/{id}", get(contact).delete(remove_contact))
+        .route("/_sandbox/objects", post(put_object))
+        .route("/_sandbox/objects/{kind}", get(objects))
+        .route("/_sandbox/objects/{kind}/{id}", get(object).patch(edit).delete(remove_object))
+        .route("/_sandbox/channels/{channel}", post(take_message))
+        .route("/_sandbox/messages", get(messages))
         .route("/_sandbox/quirks", post(set_quirks))
         .route("/_sandbox/faults", get(faults).post(add_fault).delete(clear_faults))
         .route("/_sandbox/calls", get(calls))
@@ -78,7 +123,7 @@ pub(crate) fn router() -> Router<Arc<Sandbox>> {
 
 async fn put_contact(State(sandbox): Shared, Json(new): Json<NewContact>) -> StatusCode {
     let mut portal = lock(&sandbox.portal);
-    portal.put(&ObjectType::Contact, new.id, new.properties);
+    portal.put(&(ObjectType::Contact, new.id), new.properties, &Author::person());
     for body in new.notes {
         portal.add_note(new.id, body);
     }
@@ -88,24 +133,76 @@ async fn put_contact(State(sandbox): Shared, Json(new): Json<NewContact>) -> Sta
     StatusCode::CREATED
 }
 
-/// A contact with the history of its properties.
+async fn put_object(State(sandbox): Shared, Json(new): Json<NewObject>) -> StatusCode {
+    let mut portal = lock(&sandbox.portal);
+    let key = (ObjectType::from(new.kind), new.id);
+    portal.put(&key, new.properties, &Author::person());
+    for (kind, id) in new.ties {
+        portal.tie(&key, &(ObjectType::from(kind), id), new.primary);
+    }
+    StatusCode::CREATED
+}
+
+/// An object with the history of its properties and its ties.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct ContactView {
+pub struct ObjectView {
+    /// Its id.
+    pub id: i64,
     /// What it holds now.
     pub properties: BTreeMap<String, String>,
     /// Every change, oldest first.
     pub changes: Vec<Change>,
 }
 
-async fn contact(State(sandbox): Shared, Path(id): Path<i64>) -> Result<Json<ContactView>, StatusCode> {
-    let portal = lock(&sandbox.portal);
-    let object = portal.get(&ObjectType::Contact, id).ok_or(StatusCode::NOT_FOUND)?;
-    Ok(Json(ContactView { properties: object.properties.clone(), changes: object.changes.clone() }))
+fn view((id, object): (i64, &Object)) -> ObjectView {
+    ObjectView { id, properties: object.properties.clone(), changes: object.changes.clone() }
 }
 
-async fn remove_contact(State(sandbox): Shared, Path(id): Path<i64>) -> StatusCode {
-    lock(&sandbox.portal).remove(&ObjectType::Contact, id);
+async fn object(State(sandbox): Shared, Path((kind, id)): Path<(String, i64)>) -> Result<Json<ObjectView>, StatusCode> {
+    let portal = lock(&sandbox.portal);
+    let object = portal.get(&ObjectType::from(kind), id).ok_or(StatusCode::NOT_FOUND)?;
+    Ok(Json(view((id, object))))
+}
+
+/// Every object of a kind.
+async fn objects(State(sandbox): Shared, Path(kind): Path<String>) -> Json<Vec<ObjectView>> {
+    let portal = lock(&sandbox.portal);
+    Json(portal.all(&ObjectType::from(kind)).map(view).collect())
+}
+
+async fn edit(State(sandbox): Shared, Path((kind, id)): Path<(String, i64)>, Json(edit): Json<Edit>) -> StatusCode {
+    let key = (ObjectType::from(kind), id);
+    let author = Author { source: edit.source, id: edit.source_id };
+    for (property, value) in lock(&sandbox.portal).update(&key.0, id, &edit.properties, &author) {
+        if edit.announce {
+            sandbox.webhooks.property_changed(&key, &property, &value, &author);
+        }
+    }
     StatusCode::NO_CONTENT
+}
+
+async fn remove_object(State(sandbox): Shared, Path((kind, id)): Path<(String, i64)>) -> StatusCode {
+    lock(&sandbox.portal).remove(&(ObjectType::from(kind), id));
+    StatusCode::NO_CONTENT
+}
+
+/// A channel's webhook, as Slack has it: JSON with a `text`, answered `ok`.
+async fn take_message(
+    State(sandbox): Shared,
+    Path(channel): Path<String>,
+    headers: HeaderMap,
+    Json(body): Json<Value>,
+) -> Result<&'static str, StatusCode> {
+    if body["text"].as_str().is_none_or(str::is_empty) {
+        return Err(StatusCode::BAD_REQUEST);
+    }
+    let key = headers.get("idempotency-key").and_then(|key| key.to_str().ok()).map(ToOwned::to_owned);
+    lock(&sandbox.messages).push(ChannelMessage { channel, key, body });
+    Ok("ok")
+}
+
+async fn messages(State(sandbox): Shared) -> Json<Vec<ChannelMessage>> {
+    Json(lock(&sandbox.messages).clone())
 }
 
 async fn set_quirks(State(sandbox): Shared, Json(quirks): Json<Quirks>) -> StatusCode {

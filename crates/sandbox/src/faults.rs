@@ -73,6 +73,10 @@ pub enum FaultKind {
         #[serde(default)]
         retry_after: Option<u64>,
     },
+    /// The call has its effect, and then the answer comes later, by this many milliseconds.
+    LateAnswer(u64),
+    /// The call has its effect, and then the connection breaks within the answer.
+    LostAnswer,
     /// The answer does not come.
     Hang,
     /// The connection breaks within the answer.
@@ -87,6 +91,10 @@ pub enum FaultKind {
     Length,
     /// The content filter holds the answer back.
     ContentFilter,
+    /// The model does what strangers tell it: it repeats its instructions and answers extremes.
+    Gullible,
+    /// The model quotes words that nobody wrote.
+    Fabrication,
     /// No money is left.
     InsufficientQuota,
 }

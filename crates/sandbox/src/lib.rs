@@ -49,6 +49,8 @@ pub struct Config {
     pub tokens_per_minute: usize,
     /// How long a model takes to answer, in milliseconds.
     pub model_latency_ms: u64,
+    /// Whether the portal has the properties that the shipped playbooks write.
+    pub ai_properties: bool,
 }
 
 impl Default for Config {
@@ -58,7 +60,17 @@ impl Default for Config {
             "crm.objects.contacts.write",
             "crm.objects.deals.read",
             "crm.objects.deals.write",
+            "crm.objects.companies.read",
+            "crm.objects.companies.write",
+            "crm.objects.owners.read",
             "crm.schemas.contacts.read",
+            "crm.schemas.contacts.write",
+            "crm.schemas.companies.read",
+            "crm.schemas.companies.write",
+            "crm.schemas.deals.read",
+            "crm.schemas.deals.write",
+            "tickets",
+            "sales-email-read",
         ];
         Self {
             portal_id: 9_876_543,
@@ -74,6 +86,7 @@ impl Default for Config {
             requests_per_minute: 10_000,
             tokens_per_minute: 30_000_000,
             model_latency_ms: 200,
+            ai_properties: true,
         }
     }
 }
@@ -83,9 +96,11 @@ pub struct Sandbox {
     config: Config,
     portal: Mutex<hubspot::portal::Portal>,
     hubspot_limits: Mutex<hubspot::limits::Limits>,
+    search_limit: Mutex<hubspot::limits::SearchLimit>,
     openai_limits: Mutex<openai::limits::Limits>,
     faults: Mutex<Vec<Fault>>,
     calls: Mutex<calls::Calls>,
+    messages: Mutex<Vec<admin::ChannelMessage>>,
     webhooks: webhooks::Sender,
 }
 
@@ -98,7 +113,9 @@ impl Sandbox {
     /// A sandbox; call it within a tokio runtime, which sends its webhooks.
     pub fn new(config: Config) -> Arc<Self> {
         Arc::new(Self {
-            portal: Mutex::new(hubspot::portal::Portal::default()),
+            portal: Mutex::new(hubspot::portal::Portal::new(hubspot::Definitions::of(config.ai_properties))),
+            search_limit: Mutex::default(),
+            messages: Mutex::default(),
             hubspot_limits: Mutex::new(hubspot::limits::Limits::new(&config)),
             openai_limits: Mutex::new(openai::limits::Limits::new(&config)),
             faults: Mutex::default(),

@@ -21,6 +21,9 @@ struct Arguments {
     /// How long a model takes to answer, in milliseconds.
     #[arg(long, default_value_t = Config::default().model_latency_ms)]
     model_latency_ms: u64,
+    /// A portal without the properties that the shipped playbooks write: `leadline playbook provision` makes them.
+    #[arg(long)]
+    without_ai_properties: bool,
 }
 
 #[tokio::main]
@@ -32,6 +35,7 @@ async fn main() -> anyhow::Result<()> {
         public_url: arguments.public_url,
         calls_per_10s: arguments.calls_per_10s,
         model_latency_ms: arguments.model_latency_ms,
+        ai_properties: !arguments.without_ai_properties,
         ..Config::default()
     };
     let listener = tokio::net::TcpListener::bind(&arguments.listen).await?;

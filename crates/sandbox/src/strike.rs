@@ -35,15 +35,20 @@ pub(crate) async fn strike(State(sandbox): State<Arc<Sandbox>>, request: Request
             tokio::time::sleep(Duration::from_millis(ms)).await;
             next.run(request).await
         }
+        Some(FaultKind::LateAnswer(ms)) => {
+            let answer = next.run(request).await;
+            tokio::time::sleep(Duration::from_millis(ms)).await;
+            answer
+        }
+        Some(FaultKind::LostAnswer) => {
+            next.run(request).await;
+            broken()
+        }
         Some(FaultKind::Hang) => {
             tokio::time::sleep(HANG).await;
             StatusCode::GATEWAY_TIMEOUT.into_response()
         }
-        Some(FaultKind::Cut) => {
-            let broken = std::io::Error::other("cut on purpose");
-            let parts = [Ok(bytes::Bytes::from_static(b"{\"id\":\"5")), Err(broken)];
-            Response::new(Body::from_stream(futures_util::stream::iter(parts)))
-        }
+        Some(FaultKind::Cut) => broken(),
         Some(FaultKind::Garbage) => "<html>Bad gateway, says a proxy</html>".into_response(),
         Some(FaultKind::Status { code, retry_after }) => {
             let status = StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
@@ -62,6 +67,13 @@ pub(crate) async fn strike(State(sandbox): State<Arc<Sandbox>>, request: Request
             next.run(request).await
         }
     }
+}
+
+/// An answer that breaks off.
+fn broken() -> Response {
+    let cut = std::io::Error::other("cut on purpose");
+    let parts = [Ok(bytes::Bytes::from_static(b"{\"id\":\"5")), Err(cut)];
+    Response::new(Body::from_stream(futures_util::stream::iter(parts)))
 }
 
 fn pick(sandbox: &Sandbox, target: Target, path: &str, body: &[u8]) -> Option<FaultKind> {

@@ -5,14 +5,17 @@ use std::{
     time::{Duration, Instant},
 };
 
-use domain::ObjectId;
 use hubspot::signature;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 use tokio::sync::{Semaphore, mpsc};
 
-use crate::{Config, lock};
+use crate::{
+    Config,
+    hubspot::portal::{Author, Key},
+    lock,
+};
 
 /// HubSpot waits this long for an answer.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -88,20 +91,34 @@ impl Sender {
         Self { post, changes }
     }
 
-    /// Tells subscribers that `app` changed a property of a contact.
-    pub(crate) fn property_changed(&self, contact: ObjectId, property: &str, value: &str) {
+    /// Tells subscribers that `author` changed a property.
+    pub(crate) fn property_changed(&self, key: &Key, property: &str, value: &str, author: &Author) {
+        let more = json!({"propertyName": property, "propertyValue": value, "isSensitive": false});
+        self.happened(key, "propertyChange", author, more);
+    }
+
+    /// Tells subscribers that `author` made an object.
+    pub(crate) fn created(&self, key: &Key, author: &Author) {
+        self.happened(key, "creation", author, json!({"changeFlag": "CREATED"}));
+    }
+
+    fn happened(&self, (object_type, id): &Key, kind: &str, author: &Author, more: Value) {
         let post = &self.post;
         if post.url.is_none() {
             return;
         }
-        let now = OffsetDateTime::now_utc().unix_timestamp_nanos() / 1_000_000;
-        let event = json!({
-            "eventId": i64::try_from(now).unwrap_or(0) % 4_000_000_000, "subscriptionId": 1, "portalId": post.portal_id,
-            "appId": post.app_id, "occurredAt": i64::try_from(now).unwrap_or(0),
-            "subscriptionType": "contact.propertyChange", "attemptNumber": 0, "objectId": contact, "objectTypeId": "0-1",
-            "propertyName": property, "propertyValue": value, "changeSource": "INTEGRATION",
-            "sourceId": post.app_id.to_string(), "isSensitive": false,
+        let now = i64::try_from(OffsetDateTime::now_utc().unix_timestamp_nanos() / 1_000_000).unwrap_or(0);
+        // Engagements have no names of their own among the subscriptions.
+        let object = if object_type.is_engagement() { "object" } else { object_type.name() };
+        let mut event = json!({
+            "eventId": now % 4_000_000_000, "subscriptionId": 1, "portalId": post.portal_id,
+            "appId": post.app_id, "occurredAt": now, "subscriptionType": format!("{object}.{kind}"),
+            "attemptNumber": 0, "objectId": id, "objectTypeId": object_type.type_id(),
+            "changeSource": author.source, "sourceId": author.id,
         });
+        if let (Some(event), Value::Object(more)) = (event.as_object_mut(), more) {
+            event.extend(more);
+        }
         // The receiver of the channel lives as long as the process.
         let _ = self.changes.send(event);
     }

@@ -6,33 +6,74 @@ use std::{
     sync::Arc,
 };
 
-use domain::{ObjectId, ObjectType, RecordRef};
+use domain::{ObjectId, ObjectType, RecordRef, WriteCommand};
 use hubspot::{
     Client, Error,
-    client::{MAX_BATCH, Update},
+    client::{MAX_BATCH, PastValue, Update},
 };
 
-use crate::plan::RecordUpdate;
+use crate::{plan::RecordUpdate, policy};
 
 /// What became of each record's update.
 pub type Applied = HashMap<RecordRef, Result<(), Arc<Error>>>;
 
-/// What records held before, by property. A record that is missing was not found.
-pub type Before = HashMap<RecordRef, HashMap<String, Option<String>>>;
+/// What records hold, by property. A record that is missing was not found.
+pub type Before = HashMap<RecordRef, HashMap<String, Held>>;
+
+/// What a property holds, and who set it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Held {
+    /// `None` when it is empty.
+    pub value: Option<String>,
+    /// The newest entry of its history; none where nothing asks for it.
+    pub last_set: Option<PastValue>,
+    /// What it held before that.
+    pub earlier: Option<String>,
+}
+
+impl Held {
+    /// What the property held before `command` touched it. A writer that died between its call and its record left the
+    /// value of this very command behind, which is not what an undo should bring back.
+    pub fn before(&self, command: &WriteCommand, wanted: &str) -> Option<String> {
+        let is_own = |set: &PastValue| {
+            !set.is_by_person() && set.value == wanted && set.timestamp >= command.recorded_at() - CLOCKS_DIFFER
+        };
+        if self.last_set.as_ref().is_some_and(is_own) { self.earlier.clone() } else { self.value.clone() }
+    }
+}
+
+/// HubSpot's clock and ours are no further apart than this.
+const CLOCKS_DIFFER: time::Duration = time::Duration::seconds(2);
 
 /// Reads what the updates are about to overwrite.
 pub async fn read_before(hubspot: &Client, updates: &[RecordUpdate]) -> Result<Before, Error> {
     let mut before = Before::new();
     for (object_type, updates) in by_type(updates) {
+        let changes = || updates.iter().flat_map(|update| &update.changes);
         let ids: Vec<_> = updates.iter().map(|update| update.record.object_id).collect();
-        let names: HashSet<_> = updates.iter().flat_map(|update| &update.changes).map(|c| c.property.clone()).collect();
+        let names: HashSet<_> = changes().map(|change| change.property.clone()).collect();
         let names: Vec<_> = names.into_iter().collect();
-        let found = hubspot.read_many(object_type, &ids, &names).await?.found;
-        let found: HashMap<ObjectId, _> = found.into_iter().map(|object| (object.id, object.properties)).collect();
+        if names.is_empty() {
+            continue;
+        }
+        // A command that is carried out again may meet what it wrote itself.
+        let is_again = updates.iter().flat_map(|update| &update.parts).any(|part| part.job.attempt > 1);
+        let read = if is_again || changes().any(|change| policy::needs_history(change.policy)) {
+            hubspot.read_history(object_type, &ids, &names).await?
+        } else {
+            hubspot.read_many(object_type, &ids, &names).await?
+        };
+        let mut found: HashMap<ObjectId, _> = read.found.into_iter().map(|object| (object.id, object)).collect();
         for update in updates {
-            if let Some(properties) = found.get(&update.record.object_id) {
-                before.insert(update.record.clone(), properties.clone().into_iter().collect());
-            }
+            let Some(mut object) = found.remove(&update.record.object_id) else { continue };
+            let held = |name: &String| {
+                let value = object.properties.remove(name).flatten().filter(|value| !value.is_empty());
+                let mut history = object.history.remove(name).unwrap_or_default().into_iter();
+                let last_set = history.next();
+                let earlier = history.next().map(|past| past.value).filter(|value| !value.is_empty());
+                (name.clone(), Held { value, last_set, earlier })
+            };
+            before.insert(update.record.clone(), names.iter().map(held).collect());
         }
     }
     Ok(before)
@@ -41,7 +82,10 @@ pub async fn read_before(hubspot: &Client, updates: &[RecordUpdate]) -> Result<B
 /// Applies the updates and says for each record what became of it.
 pub async fn apply(hubspot: &Client, updates: &[RecordUpdate]) -> Applied {
     let mut applied = Applied::new();
-    for (object_type, updates) in by_type(updates) {
+    // Nothing to set (a command of nothing but actions, or everything is kept): that is done at once.
+    let (idle, busy): (Vec<_>, Vec<_>) = updates.iter().partition(|update| update.changes.is_empty());
+    applied.extend(idle.into_iter().map(|update| (update.record.clone(), Ok(()))));
+    for (object_type, updates) in by_type(busy) {
         for part in updates.chunks(MAX_BATCH) {
             apply_some(hubspot, object_type, part, &mut applied).await;
         }
@@ -49,7 +93,7 @@ pub async fn apply(hubspot: &Client, updates: &[RecordUpdate]) -> Applied {
     applied
 }
 
-fn by_type(updates: &[RecordUpdate]) -> HashMap<&ObjectType, Vec<&RecordUpdate>> {
+fn by_type<'a>(updates: impl IntoIterator<Item = &'a RecordUpdate>) -> HashMap<&'a ObjectType, Vec<&'a RecordUpdate>> {
     let mut groups: HashMap<&ObjectType, Vec<&RecordUpdate>> = HashMap::new();
     for update in updates {
         groups.entry(&update.record.object_type).or_default().push(update);

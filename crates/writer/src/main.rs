@@ -1,7 +1,11 @@
 //! `leadline-writer`: applies write commands to HubSpot, and remembers what was there before.
 
+mod actions;
 mod apply;
+mod deals;
+mod notify;
 mod plan;
+mod policy;
 mod way;
 
 use std::{process::ExitCode, sync::Arc};

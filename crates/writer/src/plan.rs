@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use domain::{RecordRef, WriteCommand, write_command::PropertyChange};
-use ledger::Newest;
+use ledger::{KeptProperty, Newest};
 
 /// A command that this writer has taken.
 #[derive(Debug, Clone)]
@@ -15,6 +15,8 @@ pub struct Job {
     pub command: WriteCommand,
     /// The claim's number in the ledger.
     pub attempt: i32,
+    /// Properties that were written under an earlier claim.
+    pub written: Vec<String>,
     /// How often its message failed before.
     pub failures: u32,
 }
@@ -35,8 +37,10 @@ pub struct RecordUpdate {
 pub struct Part {
     /// The command.
     pub job: Job,
-    /// Its properties that are written; the others have newer values.
+    /// Its properties that are written; the others have newer values, or are written already.
     pub changes: Vec<PropertyChange>,
+    /// Its properties that are left as they are, by their write policy.
+    pub kept: Vec<KeptProperty>,
 }
 
 /// Sorts jobs into updates, and gives back beside them the jobs of which nothing is left to write.
@@ -55,12 +59,13 @@ pub fn plan(jobs: Vec<Job>, newest: &Newest) -> (Vec<RecordUpdate>, Vec<Job>) {
                 !newest.is_newer_than(&job.command, &change.property)
                     && !update.changes.iter().any(|taken| taken.property == change.property)
             };
-            let changes: Vec<_> = job.command.properties.iter().filter(is_free).cloned().collect();
-            if changes.is_empty() {
+            let left = || job.command.properties.iter().filter(|change| !job.written.contains(&change.property));
+            let changes: Vec<_> = left().filter(is_free).cloned().collect();
+            if changes.is_empty() && left().next().is_some() {
                 superseded.push(job);
             } else {
                 update.changes.extend(changes.iter().cloned());
-                update.parts.push(Part { job, changes });
+                update.parts.push(Part { job, changes, kept: Vec::new() });
             }
         }
         if !update.parts.is_empty() {
@@ -72,7 +77,9 @@ pub fn plan(jobs: Vec<Job>, newest: &Newest) -> (Vec<RecordUpdate>, Vec<Job>) {
 
 #[cfg(test)]
 mod tests {
-    use domain::{EventId, EventKey, InferenceId, ObjectId, ObjectType, PortalId, WriteCommandId};
+    use domain::{
+        EventId, EventKey, InferenceId, ObjectId, ObjectType, PortalId, WriteCommandId, write_command::WritePolicy,
+    };
     use time::{Duration, OffsetDateTime};
 
     use super::*;
@@ -81,6 +88,7 @@ mod tests {
         let change = |(property, value): &(&str, &str)| PropertyChange {
             property: (*property).to_owned(),
             value: (*value).to_owned(),
+            policy: WritePolicy::default(),
         };
         let command = WriteCommand {
             id: WriteCommandId::new(),
@@ -90,8 +98,9 @@ mod tests {
             occurred_at: OffsetDateTime::UNIX_EPOCH + Duration::seconds(second),
             record: RecordRef { portal_id: PortalId(1), object_type: ObjectType::Contact, object_id: ObjectId(record) },
             properties: properties.iter().map(change).collect(),
+            actions: Vec::new(),
         };
-        Job { index, command, attempt: 1, failures: 0 }
+        Job { index, command, attempt: 1, written: Vec::new(), failures: 0 }
     }
 
     #[test]
@@ -116,5 +125,14 @@ mod tests {
         assert_eq!(updates[0].changes[0].value, "2");
         let (updates, _) = plan(vec![job(2, 1, 5, &[("a", "2")]), job(1, 1, 5, &[("a", "1")])], &Newest::default());
         assert_eq!(updates[0].changes[0].value, "2");
+    }
+
+    #[test]
+    fn what_was_written_before_is_not_superseded_by_being_written() {
+        let mut again = job(0, 1, 10, &[("score", "1")]);
+        again.written = vec!["score".to_owned()];
+        let (updates, superseded) = plan(vec![again, job(1, 1, 20, &[])], &Newest::default());
+        assert!(superseded.is_empty(), "their actions are still to be done");
+        assert!(updates[0].changes.is_empty() && updates[0].parts.len() == 2);
     }
 }

@@ -1,8 +1,8 @@
 //! The way of write commands, many at a time:
-//! gather → take → lock → plan → read before → write → record → unlock → ack.
+//! gather → take → lock → plan → read before → policies → write → actions → record → unlock → ack.
 //!
-//! Every step is a function below, in this order. PATCH and batch update may be sent twice; the ledger decides whose
-//! values count.
+//! Every step is a function below, in this order. PATCH and batch update may be sent twice, and the ledger decides whose
+//! values count; actions may not, and [`crate::actions`] sees to that.
 
 use std::{
     convert::Infallible,
@@ -14,18 +14,25 @@ use std::{
 };
 
 use broker::{Delivered, Handler, Next, topology::Decision};
-use domain::{PortalId, WriteCommand};
-use ledger::{CommandState, Finished, Ledger, LedgerError, Taken, Worker, WrittenProperty};
+use domain::{AppId, PortalId, WriteCommand};
+use ledger::{CommandState, Finished, Ledger, LedgerError, Newest, Taken, Worker, WrittenProperty};
 use retry::{Failure, Policy};
 use runtime::{Gather, GatherLimits, config::Settings};
 
 use crate::{
+    actions::Hands,
     apply::{self, Before},
+    deals::Pipelines,
+    notify::Channels,
     plan::{self, Job, Part, RecordUpdate},
+    policy,
 };
 
 /// While Postgres restarts, a batch waits here rather than going round the waiting rooms.
 const PATIENCE: Policy = Policy { attempts: 20, base: Duration::from_millis(50), cap: Duration::from_secs(2) };
+
+/// A channel that does not answer at once is tried again in the process, then from the waiting rooms.
+const CHANNEL_TRIES: Policy = Policy { attempts: 3, base: Duration::from_millis(200), cap: Duration::from_secs(5) };
 
 /// Another writer is done with a record within moments, as a rule.
 const LOCK_TRIES: u32 = 10;
@@ -47,12 +54,26 @@ impl Way {
     pub fn new(settings: &Settings, ledger: Ledger) -> Result<Self, String> {
         let lease = Duration::from_secs(settings.writer.lease_seconds);
         let portal_id = PortalId(settings.hubspot.portal_id.ok_or("hubspot.portal_id is not set")?);
+        let hubspot = connect::hubspot(settings)?;
+        let hands = Hands {
+            hubspot: hubspot.clone(),
+            ledger: ledger.clone(),
+            pipelines: Pipelines::new(Duration::from_secs(settings.writer.pipelines_seconds)),
+            channels: Channels::new(
+                settings.notify.clone(),
+                Duration::from_secs(settings.writer.notify_timeout_seconds),
+                CHANNEL_TRIES,
+            )?,
+            patience: PATIENCE,
+        };
         let desk = Arc::new(Desk {
             ledger,
-            hubspot: connect::hubspot(settings)?,
+            hubspot,
+            hands,
             ladder: connect::broker(settings, "writer")?.topology.ladder,
             lease,
             time_per_batch: lease.mul_f64(1.0 - RECORD_MARGIN),
+            ours: AppId(settings.hubspot.app_id.ok_or("hubspot.app_id is not set")?),
             name: Worker::named("writer").0,
             batches: AtomicU64::new(0),
         });
@@ -74,6 +95,7 @@ impl Handler for Way {
         let command: WriteCommand = match serde_json::from_slice(&delivered.message.body) {
             Ok(command) => command,
             Err(error) => {
+                tracing::warn!(id = delivered.message.id, %error, "no write command; parked");
                 return Next::Park { reason: "command_invalid", detail: format!("no write command: {error}") };
             }
         };
@@ -92,6 +114,8 @@ impl Handler for Way {
 struct Desk {
     ledger: Ledger,
     hubspot: hubspot::Client,
+    hands: Hands,
+    ours: AppId,
     ladder: broker::Ladder,
     lease: Duration,
     time_per_batch: Duration,
@@ -121,17 +145,19 @@ impl Desk {
         let (jobs, busy) = self.lock(jobs, worker).await?;
         let records: Vec<_> = jobs.iter().map(|job| job.command.record.clone()).collect();
         let newest = retry::run(&PATIENCE, || self.ledger.newest_writes(&records)).await?;
-        let (updates, superseded) = plan::plan(jobs, &newest);
-        let mut ends = Vec::new();
-        ends.extend(busy.iter().map(|job| End::new(job, CommandState::Waiting, Next::wait("record_busy"))));
+        let (mut updates, superseded) = plan::plan(jobs, &newest);
+        let mut ends: Vec<_> =
+            busy.iter().map(|job| End::new(job, CommandState::Waiting, Next::wait("record_busy"))).collect();
+        let deadline = tokio::time::Instant::from_std(leased + self.time_per_batch);
+        let late = |parts: &[&Part]| -> Vec<End> {
+            parts.iter().map(|part| End::new(&part.job, CommandState::Waiting, Next::wait("out_of_time"))).collect()
+        };
+        let written = tokio::time::timeout_at(deadline, self.write(&mut updates)).await;
+        ends.extend(
+            written.unwrap_or_else(|_| late(&updates.iter().flat_map(|update| &update.parts).collect::<Vec<_>>())),
+        );
         ends.extend(superseded.iter().map(|job| End::new(job, CommandState::Superseded, Next::Done)));
-        let left = self.time_per_batch.saturating_sub(leased.elapsed());
-        let written = tokio::time::timeout(left, self.write(&updates)).await;
-        ends.extend(written.unwrap_or_else(|_| {
-            let parts = updates.iter().flat_map(|update| &update.parts);
-            let late = |part: &Part| End::new(&part.job, CommandState::Waiting, Next::wait("out_of_time"));
-            parts.map(late).collect()
-        }));
+        self.act(&mut ends, &newest, deadline).await;
         self.record(ends, nexts).await?;
         retry::run(&PATIENCE, || self.ledger.unlock_records(&records, worker)).await
     }
@@ -143,7 +169,7 @@ impl Desk {
         let mut jobs = Vec::new();
         for (index, ((command, failures), taken)) in asked.into_iter().zip(taken).enumerate() {
             match taken {
-                Taken::Mine { attempt } => jobs.push(Job { index, command, attempt, failures }),
+                Taken::Mine { attempt, written } => jobs.push(Job { index, command, attempt, written, failures }),
                 Taken::Done => nexts[index] = Next::Done,
                 Taken::Held => nexts[index] = Next::wait("held"),
                 Taken::Unknown => {
@@ -174,36 +200,69 @@ impl Desk {
         Ok((locked, jobs))
     }
 
-    /// Read before, and write.
-    async fn write(&self, updates: &[RecordUpdate]) -> Vec<End> {
-        let all_failed = |error: &hubspot::Error| {
-            let parts = updates.iter().flat_map(|update| &update.parts);
-            parts.map(|part| self.failed(&part.job, error)).collect()
-        };
+    /// Read before, leave what the policies leave, and write.
+    async fn write(&self, updates: &mut [RecordUpdate]) -> Vec<End> {
         let before = match apply::read_before(&self.hubspot, updates).await {
             Ok(before) => before,
-            Err(error) => return all_failed(&error),
+            Err(error) => {
+                let parts = updates.iter().flat_map(|update| &update.parts);
+                return parts.map(|part| self.failed(&part.job, &error)).collect();
+            }
         };
+        policy::apply(updates, &before, self.ours);
         let applied = apply::apply(&self.hubspot, updates).await;
         let mut ends = Vec::new();
         for (update, part) in updates.iter().flat_map(|update| update.parts.iter().map(move |part| (update, part))) {
-            match applied.get(&update.record) {
+            ends.push(match applied.get(&update.record) {
                 Some(Ok(())) => {
-                    let mut end = End::new(&part.job, CommandState::Written, Next::Done);
+                    let all_kept = part.changes.is_empty() && !part.kept.is_empty() && part.job.written.is_empty();
+                    let state = if all_kept { CommandState::Kept } else { CommandState::Written };
+                    let mut end = End::new(&part.job, state, Next::Done);
+                    end.row.reason = part.kept.first().filter(|_| all_kept).map(|kept| kept.reason.to_owned());
                     end.row.written = written(update, part, &before);
-                    ends.push(end);
+                    end.row.kept.clone_from(&part.kept);
+                    end
                 }
-                Some(Err(error)) => ends.push(self.failed(&part.job, error)),
-                None => ends.push(End::new(&part.job, CommandState::Waiting, Next::wait("not_applied"))),
-            }
+                Some(Err(error)) => self.failed(&part.job, &**error),
+                None => End::new(&part.job, CommandState::Waiting, Next::wait("not_applied")),
+            });
         }
         ends
     }
 
-    fn failed(&self, job: &Job, error: &hubspot::Error) -> End {
+    /// Actions of the commands whose properties are settled. What was written is recorded whatever becomes of them.
+    async fn act(&self, ends: &mut [End], newest: &Newest, deadline: tokio::time::Instant) {
+        let acting = ends.iter_mut().filter(|end| end.row.state.settles_properties()).filter_map(|end| {
+            let job = end.acting.take()?;
+            let superseded = end.row.state == CommandState::Superseded;
+            Some(async move {
+                match tokio::time::timeout_at(deadline, self.hands.act(&job, newest, superseded)).await {
+                    Ok((stages, failure)) => {
+                        end.row.written.extend(stages);
+                        if let Some(error) = failure {
+                            self.fail(end, &job, &error);
+                        }
+                    }
+                    Err(_) => {
+                        (end.row.state, end.next) = (CommandState::Waiting, Next::wait("out_of_time"));
+                    }
+                }
+            })
+        });
+        futures_util::future::join_all(acting).await;
+    }
+
+    fn failed(&self, job: &Job, error: &impl Failure) -> End {
+        let mut end = End::new(job, CommandState::Waiting, Next::Done);
+        self.fail(&mut end, job, error);
+        end
+    }
+
+    /// What a failure means for a command and its message.
+    fn fail(&self, end: &mut End, job: &Job, error: &impl Failure) {
         let (reason, detail) = (error.reason(), error.to_string());
-        tracing::warn!(command = %job.command.id, event = %job.command.event_key, reason, %error, "not written");
-        let (state, next) = match self.ladder.decide(error.remedy(), job.failures) {
+        tracing::warn!(command = %job.command.id, event = %job.command.event_key, reason, %error, "not carried out");
+        (end.row.state, end.next) = match self.ladder.decide(error.remedy(), job.failures) {
             Decision::Retry(delay) => (CommandState::Waiting, Next::Retry { delay, reason, detail: detail.clone() }),
             Decision::Wait(delay) => (CommandState::Waiting, Next::Wait { delay: Some(delay), reason }),
             Decision::Exhausted | Decision::Park => {
@@ -211,10 +270,8 @@ impl Desk {
             }
             Decision::Drop => (CommandState::Dropped, Next::Done),
         };
-        let mut end = End::new(job, state, next);
         end.row.reason = Some(reason.to_owned());
         end.row.detail = Some(detail);
-        end
     }
 
     /// Record: what was written and what was there before, then what becomes of the messages.
@@ -245,6 +302,8 @@ struct End {
     next: Next,
     /// What the ledger is to know.
     row: Finished,
+    /// The command, if it has actions.
+    acting: Option<Job>,
 }
 
 impl End {
@@ -255,8 +314,8 @@ impl End {
             _ => None,
         };
         let (id, attempt) = (job.command.id, job.attempt);
-        let row = Finished { id, attempt, state, reason, detail: None, written: Vec::new() };
-        Self { index: job.index, next, row }
+        let row = Finished { id, attempt, state, reason, detail: None, written: Vec::new(), kept: Vec::new() };
+        Self { index: job.index, next, row, acting: (!job.command.actions.is_empty()).then(|| job.clone()) }
     }
 }
 
@@ -264,7 +323,9 @@ fn written(update: &RecordUpdate, part: &Part, before: &Before) -> Vec<WrittenPr
     let held = before.get(&update.record);
     let property = |change: &domain::write_command::PropertyChange| WrittenProperty {
         property: change.property.clone(),
-        before: held.and_then(|held| held.get(&change.property).cloned().flatten()),
+        before: held
+            .and_then(|held| held.get(&change.property))
+            .and_then(|held| held.before(&part.job.command, &change.value)),
         after: change.value.clone(),
     };
     part.changes.iter().map(property).collect()

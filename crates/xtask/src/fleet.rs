@@ -119,6 +119,7 @@ impl Fleet {
                 (variable("hubspot.portal_id"), known.portal_id.to_string()),
                 (variable("openai.base_url"), format!("{sandbox_url}/v1")),
                 (variable("openai.api_key"), known.api_key),
+                (variable("notify.sales"), format!("{sandbox_url}/_sandbox/channels/sales")),
             ]);
         }
         environment.extend(plan.settings.iter().cloned());

@@ -4,7 +4,7 @@ use anyhow::{Context, Result, bail};
 use reqwest::{Method, StatusCode};
 use sandbox::{
     Call, Delivery, Fault,
-    admin::{ContactView, NewContact, Quirks, SendWebhook},
+    admin::{ChannelMessage, Edit, NewContact, NewObject, ObjectView, Quirks, SendWebhook},
 };
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -26,13 +26,43 @@ impl SandboxClient {
         self.send(Method::POST, "contacts", Some(contact)).await
     }
 
+    /// Makes an object of any kind.
+    pub async fn put_object(&self, object: &NewObject) -> Result<()> {
+        self.send(Method::POST, "objects", Some(object)).await
+    }
+
     /// A contact with the history of its properties; `None` when it does not exist.
-    pub async fn contact(&self, id: i64) -> Result<Option<ContactView>> {
-        let response = self.http.get(format!("{}/_sandbox/contacts/{id}", self.base)).send().await?;
+    pub async fn contact(&self, id: i64) -> Result<Option<ObjectView>> {
+        self.object("contact", id).await
+    }
+
+    /// An object with the history of its properties; `None` when it does not exist.
+    pub async fn object(&self, kind: &str, id: i64) -> Result<Option<ObjectView>> {
+        let response = self.http.get(format!("{}/_sandbox/objects/{kind}/{id}", self.base)).send().await?;
         if response.status() == StatusCode::NOT_FOUND {
             return Ok(None);
         }
         Ok(Some(response.error_for_status()?.json().await?))
+    }
+
+    /// Every object of a kind.
+    pub async fn objects(&self, kind: &str) -> Result<Vec<ObjectView>> {
+        self.call(Method::GET, &format!("objects/{kind}"), None::<&()>).await
+    }
+
+    /// Changes an object as somebody else would.
+    pub async fn edit(&self, kind: &str, id: i64, edit: &Edit) -> Result<()> {
+        self.send(Method::PATCH, &format!("objects/{kind}/{id}"), Some(edit)).await
+    }
+
+    /// The URL of a channel that takes Slack's messages.
+    pub fn channel(&self, name: &str) -> String {
+        format!("{}/_sandbox/channels/{name}", self.base)
+    }
+
+    /// What the channels got.
+    pub async fn messages(&self) -> Result<Vec<ChannelMessage>> {
+        self.call(Method::GET, "messages", None::<&()>).await
     }
 
     /// Sends events as one webhook and says what became of it.

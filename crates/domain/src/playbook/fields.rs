@@ -1,13 +1,16 @@
 //! What the model has to answer. From one list of fields follow the schema that is sent, the check of the answer, and
-//! the properties that are written.
+//! the values that are written.
 
 use jsonschema::{Validator, error::ValidationErrorKind};
 use serde_json::{Map, Value, json};
 
-use crate::write_command::PropertyChange;
+use super::evidence::quote_name;
 
 /// HubSpot's longest text value, in characters.
 const HUBSPOT_TEXT_LIMIT: usize = 65_536;
+
+/// A day of the Gregorian calendar, as far as a pattern can tell.
+const DAY: &str = "^[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])$";
 
 /// The fields of an answer, with everything that follows from them.
 #[derive(Debug)]
@@ -25,10 +28,10 @@ pub struct Field {
     pub description: String,
     /// Its type and bounds.
     pub kind: FieldKind,
-    /// Whether the model may answer null, which leaves the property alone.
+    /// Whether the model may answer null, which leaves properties alone.
     pub optional: bool,
-    /// The HubSpot property that gets it.
-    pub property: String,
+    /// Whether the model has to quote the words that the value rests on.
+    pub evidence: bool,
 }
 
 /// A field's type and bounds, both ends included.
@@ -53,12 +56,21 @@ pub enum FieldKind {
         /// In characters.
         max_length: usize,
     },
+    /// A day, ISO 8601 (`2026-01-31`).
+    Date,
     /// Yes or no.
     Boolean,
     /// One of a list.
     Choice {
         /// The list.
         options: Vec<String>,
+    },
+    /// Several things of the same form.
+    List {
+        /// The form of each.
+        items: Vec<Field>,
+        /// How many at most.
+        max_items: usize,
     },
 }
 
@@ -109,25 +121,32 @@ impl Fields {
         }
     }
 
-    /// The properties that a checked answer sets. A null leaves its property alone.
-    pub fn changes(&self, answer: &Map<String, Value>) -> Vec<PropertyChange> {
-        let text = |value: &Value| match value {
-            Value::Null => None,
+    /// The field with this name.
+    pub fn get(&self, name: &str) -> Option<&Field> {
+        self.fields.iter().find(|field| field.name == name)
+    }
+
+    /// A field's value as HubSpot takes it; `None` where the model had nothing to say.
+    pub fn text(value: &Value) -> Option<String> {
+        match value {
+            Value::Null | Value::Array(_) | Value::Object(_) => None,
             // HubSpot refuses U+0000 nowhere in its documents, Postgres and most screens do.
             Value::String(text) => Some(text.replace('\0', "")),
-            // Numbers and booleans: HubSpot takes decimal text, `true` and `false`, as JSON writes them.
+            // 1.0 is 1 to whoever reads it.
+            #[expect(clippy::cast_possible_truncation, reason = "whole and within the bounds of the check")]
+            Value::Number(number) => match number.as_f64() {
+                Some(whole) if whole.fract() == 0.0 && whole.abs() < 1e15 => Some((whole as i64).to_string()),
+                _ => Some(number.to_string()),
+            },
+            // Booleans: HubSpot takes `true` and `false`, as JSON writes them.
             other => Some(other.to_string()),
-        };
-        let change = |field: &Field| {
-            let value = text(answer.get(&field.name)?)?;
-            Some(PropertyChange { property: field.property.clone(), value })
-        };
-        self.fields.iter().filter_map(change).collect()
+        }
     }
 }
 
-fn object_schema(fields: &[Field], of: impl Fn(&FieldKind, &Field) -> Map<String, Value>) -> Value {
-    let property = |field: &Field| {
+fn object_schema(fields: &[Field], of: fn(&FieldKind, &Field) -> Map<String, Value>) -> Value {
+    let mut properties = Map::new();
+    for field in fields {
         let mut schema = of(&field.kind, field);
         if field.optional {
             if let Some(kind) = schema.get_mut("type") {
@@ -137,12 +156,17 @@ fn object_schema(fields: &[Field], of: impl Fn(&FieldKind, &Field) -> Map<String
                 options.push(Value::Null);
             }
         }
-        (field.name.clone(), Value::Object(schema))
-    };
+        properties.insert(field.name.clone(), Value::Object(schema));
+        if field.evidence {
+            let name = &field.name;
+            let description = format!("The exact words in the data that `{name}` rests on; null if there are none.");
+            properties.insert(quote_name(name), json!({"type": ["string", "null"], "description": description}));
+        }
+    }
     json!({
         "type": "object",
-        "properties": fields.iter().map(property).collect::<Map<_, _>>(),
-        "required": fields.iter().map(|field| &field.name).collect::<Vec<_>>(),
+        "required": properties.keys().collect::<Vec<_>>(),
+        "properties": properties,
         "additionalProperties": false,
     })
 }
@@ -161,6 +185,9 @@ impl FieldKind {
                 Some(format!("max_length {max_length} is not within 1–{HUBSPOT_TEXT_LIMIT}, HubSpot's limit"))
             }
             Self::Choice { options } if options.is_empty() => Some("options are empty".to_owned()),
+            Self::List { max_items, .. } if !(1..=100).contains(max_items) => {
+                Some(format!("max_items {max_items} is not within 1–100"))
+            }
             _ => None,
         }
     }
@@ -169,8 +196,9 @@ impl FieldKind {
         match self {
             Self::Integer { .. } => "integer",
             Self::Number { .. } => "number",
-            Self::Text { .. } | Self::Choice { .. } => "string",
+            Self::Text { .. } | Self::Choice { .. } | Self::Date => "string",
             Self::Boolean => "boolean",
+            Self::List { .. } => "array",
         }
     }
 
@@ -179,14 +207,20 @@ impl FieldKind {
             Self::Integer { minimum, maximum } => format!(" From {minimum} to {maximum}."),
             Self::Number { minimum, maximum } => format!(" From {minimum} to {maximum}."),
             Self::Text { max_length } => format!(" At most {max_length} characters."),
+            Self::Date => " A day as YYYY-MM-DD.".to_owned(),
+            Self::List { max_items, .. } => format!(" At most {max_items}."),
             Self::Boolean | Self::Choice { .. } => String::new(),
         };
         let mut schema = Map::from_iter([
             ("type".to_owned(), json!(self.type_name())),
             ("description".to_owned(), json!(format!("{}{bounds}", field.description))),
         ]);
-        if let Self::Choice { options } = self {
-            schema.insert("enum".to_owned(), json!(options));
+        match self {
+            Self::Choice { options } => drop(schema.insert("enum".to_owned(), json!(options))),
+            Self::List { items, .. } => {
+                schema.insert("items".to_owned(), object_schema(items, Self::strict_schema));
+            }
+            _ => {}
         }
         schema
     }
@@ -208,6 +242,13 @@ impl FieldKind {
             }
             Self::Choice { options } => {
                 bound("enum", json!(options));
+            }
+            Self::Date => {
+                bound("pattern", json!(DAY));
+            }
+            Self::List { items, max_items } => {
+                bound("items", object_schema(items, Self::full_schema));
+                bound("maxItems", json!(max_items));
             }
             Self::Boolean => {}
         }

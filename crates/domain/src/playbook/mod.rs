@@ -1,21 +1,32 @@
 //! A playbook: a declarative file that says which events start which question, and what becomes of the answer.
 //!
 //! [`Playbook::parse`] is the only way to one, and it refuses everything that could fail later: what is read here is
-//! right. The file's form is in [`file`], what triggers it in [`trigger`], the answer's shape in [`fields`], the
-//! wording in [`prompt`].
+//! right. The file's form is in [`file`]; in the order of an event's way: what triggers it in [`trigger`], which
+//! records are read in [`path`], the wording in [`prompt`], the answer's shape in [`fields`], the proof it owes in
+//! [`evidence`], what is written and done in [`plan`]; conditions and texts throughout in [`templates`].
 
+mod evidence;
 mod fields;
 mod file;
+mod path;
+mod plan;
 mod prompt;
+mod templates;
 #[cfg(test)]
 mod tests;
 mod trigger;
 
-use crate::{event::Event, ids::ObjectType, write_command::PropertyChange};
+use std::collections::BTreeSet;
 
+use crate::{event::Event, ids::ObjectType};
+
+pub use evidence::Unverified;
 pub use fields::{Field, FieldKind, Fields, Mismatch};
 pub use file::{Finding, Findings};
+pub use path::RecordPath;
+pub use plan::{ActionPlan, DeedPlan, Intended, Stamp, Write, WriteValue, manual_event};
 pub use prompt::{Prompt, PromptError, Rendered};
+pub use templates::{Condition, TemplateError, Templates, Text, Variables, event_variable};
 pub use trigger::Trigger;
 
 /// What the operator wants done about certain events.
@@ -27,31 +38,78 @@ pub struct Playbook {
     pub version: String,
     /// What it is for.
     pub description: String,
+    /// The kinds of records that it is about.
+    pub records: Vec<ObjectType>,
     /// The events that start it.
     pub triggers: Vec<Trigger>,
+    /// An event on an engagement is carried to at most this many records of each kind.
+    pub carry_at_most: usize,
+    /// Under which conditions nothing is asked.
+    pub guards: Vec<Guard>,
     /// What is read from HubSpot.
-    pub reads: ContextPlan,
+    pub context: ContextPlan,
     /// Which model, and how.
     pub model: ModelPlan,
     /// What the model is asked.
     pub prompt: Prompt,
-    /// What it has to answer, and where each field goes.
+    /// What it has to answer.
     pub fields: Fields,
-    /// Properties whose value comes from the fleet, not from the model.
-    pub stamps: Vec<Stamp>,
+    /// What becomes of fields whose quotation is not found.
+    pub unverified: Unverified,
+    /// Which property gets which value.
+    pub writes: Vec<Write>,
+    /// What is done beyond properties.
+    pub actions: Vec<ActionPlan>,
+    /// Conditions and texts.
+    pub templates: Templates,
+}
+
+/// A condition on the record under which nothing is asked or written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Guard {
+    /// The condition.
+    pub when: Condition,
+    /// The reason that the ledger shows, in `snake_case`.
+    pub reason: String,
 }
 
 /// What is read from HubSpot for one inference.
 #[derive(Debug, Clone)]
 pub struct ContextPlan {
-    /// Properties of the record.
+    /// Which records, and what of each.
+    pub reads: Vec<Read>,
+    /// What becomes of what does not fit.
+    pub window: Window,
+    /// The context's share of the model's window, in tokens.
+    pub max_tokens: usize,
+}
+
+/// What is read of the records at one path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Read {
+    /// Which records.
+    pub path: RecordPath,
+    /// How many at most: primary ones first, then the newest.
+    pub at_most: usize,
+    /// Properties that are facts.
     pub properties: Vec<String>,
+    /// Properties that hold what somebody wrote.
+    pub texts: Vec<String>,
     /// Kinds of engagements.
     pub engagements: Vec<ObjectType>,
     /// How many of each kind at most, newest first.
     pub newest: usize,
-    /// The context's share of the model's window, in tokens.
-    pub max_tokens: usize,
+}
+
+/// What becomes of a context that is longer than its share.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Window {
+    /// The newest entries are kept, and a line says what was left out.
+    #[default]
+    Newest,
+    /// It is condensed in pieces, each an inference of its own, and the question is asked about what remains.
+    MapReduce,
 }
 
 /// Which model answers, and how it is asked.
@@ -75,55 +133,101 @@ pub enum AnswerMode {
     Schema,
     /// JSON mode, for models without structured outputs; one repair when the answer does not fit.
     Json,
-}
-
-/// A property whose value comes from the fleet.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Stamp {
-    /// The property that gets it.
-    pub property: String,
-    /// Which value.
-    pub value: StampValue,
-}
-
-/// A value that the fleet itself knows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum StampValue {
-    /// When the answer was accepted, ISO 8601 UTC.
-    ProcessedAt,
-    /// The model snapshot that answered.
-    Model,
-    /// The playbook's name and version.
-    Playbook,
+    /// Function calling with a strict schema of the arguments.
+    Function,
 }
 
 impl Playbook {
-    /// Whether `event` starts this playbook.
-    pub fn is_triggered_by(&self, event: &Event) -> bool {
-        self.triggers.iter().any(|trigger| trigger.matches(event))
+    /// Whether `event` starts this playbook, as far as the event alone tells: a trigger whose condition needs the
+    /// record counts as one that may.
+    ///
+    /// # Errors
+    /// When a condition cannot be evaluated for this event.
+    pub fn may_be_triggered_by(&self, event: &Event) -> Result<bool, TemplateError> {
+        self.any_trigger(event, |condition, event| {
+            if condition.needs_record {
+                return Ok(true);
+            }
+            let variables = Variables::default().with("event", event_variable(event));
+            self.templates.holds(condition, &variables)
+        })
     }
 
-    /// The properties it writes. A change of one of them must start nothing: it may be our own write.
-    pub fn written_properties(&self) -> impl Iterator<Item = &str> {
-        let fields = self.fields.iter().map(|field| field.property.as_str());
-        fields.chain(self.stamps.iter().map(|stamp| stamp.property.as_str()))
+    /// Whether `event` starts this playbook, now that the records are known.
+    ///
+    /// # Errors
+    /// When a condition cannot be evaluated for these records.
+    pub fn is_triggered_by(&self, event: &Event, variables: &Variables) -> Result<bool, TemplateError> {
+        self.any_trigger(event, |condition, _| self.templates.holds(condition, variables))
     }
 
-    /// The stamps' values for an answer of `model` accepted at `now`.
-    pub fn stamped(&self, now: time::OffsetDateTime, model: &str) -> Vec<PropertyChange> {
-        let value = |value| match value {
-            StampValue::ProcessedAt => now
-                .replace_nanosecond(u32::from(now.millisecond()) * 1_000_000)
-                .unwrap_or(now)
-                .format(&time::format_description::well_known::Rfc3339)
-                .unwrap_or_default(),
-            StampValue::Model => model.to_owned(),
-            StampValue::Playbook => format!("{}@{}", self.name, self.version),
-        };
-        self.stamps
+    fn any_trigger(
+        &self,
+        event: &Event,
+        holds: impl Fn(&Condition, &Event) -> Result<bool, TemplateError>,
+    ) -> Result<bool, TemplateError> {
+        for trigger in self.triggers.iter().filter(|trigger| trigger.matches(event)) {
+            match &trigger.when {
+                None => return Ok(true),
+                Some(condition) if holds(condition, event)? => return Ok(true),
+                Some(_) => {}
+            }
+        }
+        Ok(false)
+    }
+
+    /// The first guard that holds.
+    ///
+    /// # Errors
+    /// When a guard cannot be evaluated for these records.
+    pub fn guarded(&self, variables: &Variables) -> Result<Option<&Guard>, TemplateError> {
+        for guard in &self.guards {
+            if self.templates.holds(&guard.when, variables)? {
+                return Ok(Some(guard));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The properties it writes, with the kind of their records. A change of one of them must start nothing: it may be
+    /// our own write.
+    pub fn written_properties(&self) -> BTreeSet<(ObjectType, &str)> {
+        let of = |write: &'_ Write| write.to.iter().map(|path| path.end().clone()).collect::<Vec<_>>();
+        let writes = self
+            .writes
             .iter()
-            .map(|stamp| PropertyChange { property: stamp.property.clone(), value: value(stamp.value) })
-            .collect()
+            .flat_map(|write| of(write).into_iter().map(|kind| (kind, write.property.as_str())).collect::<Vec<_>>());
+        let moves = self.actions.iter().any(|action| matches!(action.deed, DeedPlan::MoveDeal { .. }));
+        writes.chain(moves.then_some((ObjectType::Deal, "dealstage"))).collect()
+    }
+
+    /// The kinds of engagements that its actions create.
+    pub fn created_engagements(&self) -> BTreeSet<ObjectType> {
+        let created = self.actions.iter().filter_map(|action| match action.deed {
+            DeedPlan::CreateTask { .. } => Some(ObjectType::Task),
+            DeedPlan::CreateNote { .. } => Some(ObjectType::Note),
+            DeedPlan::MoveDeal { .. } | DeedPlan::Notify { .. } => None,
+        });
+        created.collect()
+    }
+}
+
+impl ContextPlan {
+    /// The kinds of records that are read.
+    pub fn kinds(&self) -> BTreeSet<ObjectType> {
+        self.reads.iter().map(|read| read.path.end().clone()).collect()
+    }
+
+    /// The properties that are read of records of this kind, wherever they are found.
+    pub fn properties_of(&self, kind: &ObjectType) -> BTreeSet<String> {
+        let reads = self.reads.iter().filter(|read| read.path.end() == kind);
+        reads.flat_map(|read| read.properties.iter().chain(&read.texts)).cloned().collect()
+    }
+
+    /// The reads for a record of this kind, the record itself first, parents before children.
+    pub fn reads_for(&self, kind: &ObjectType) -> Vec<&Read> {
+        let mut reads: Vec<_> = self.reads.iter().filter(|read| read.path.start() == kind).collect();
+        reads.sort_by_key(|read| read.path.to_string().matches('>').count());
+        reads
     }
 }

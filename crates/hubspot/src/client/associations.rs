@@ -1,43 +1,89 @@
 //! Associations: which records belong to which.
 
+use std::collections::HashMap;
+
 use domain::{ObjectId, ObjectType};
 use reqwest::Method;
 use serde::{Deserialize, Serialize};
 
 use super::{Client, Error, objects::object_id};
 
+/// HubSpot takes at most this many inputs in one batch read of associations.
+const MAX_INPUTS: usize = 1_000;
+
+/// One end of an association, seen from the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tied {
+    /// The other end.
+    pub id: ObjectId,
+    /// Whether people called it the primary one.
+    pub is_primary: bool,
+}
+
+/// What a new object is tied to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tie {
+    /// The other end.
+    pub to: ObjectId,
+    /// HubSpot's number of the kind of tie; see [`engagement_type_id`].
+    pub type_id: u32,
+}
+
+/// The `HUBSPOT_DEFINED` type id of the tie from an engagement to a record.
+pub fn engagement_type_id(engagement: &ObjectType, record: &ObjectType) -> Option<u32> {
+    let column = [ObjectType::Contact, ObjectType::Company, ObjectType::Deal, ObjectType::Ticket]
+        .iter()
+        .position(|kind| kind == record)?;
+    let ids = match engagement {
+        ObjectType::Note => [202, 190, 214, 228],
+        ObjectType::Call => [194, 182, 206, 220],
+        ObjectType::Email => [198, 186, 210, 224],
+        ObjectType::Meeting => [200, 188, 212, 226],
+        ObjectType::Task => [204, 192, 216, 230],
+        _ => return None,
+    };
+    Some(ids[column])
+}
+
+/// Contact→company, deal→company: HubSpot's own "primary" types.
+const PRIMARY: [u32; 2] = [1, 5];
+
 impl Client {
-    /// The ids of the `to` records that `from` is tied to, at most `limit` (HubSpot pages them by 500).
+    /// The `to` records that each of `from` is tied to, at most `limit` for each (HubSpot pages them by 500).
     pub async fn associated(
         &self,
         from: &ObjectType,
-        id: ObjectId,
+        ids: &[ObjectId],
         to: &ObjectType,
         limit: usize,
-    ) -> Result<Vec<ObjectId>, Error> {
+    ) -> Result<HashMap<ObjectId, Vec<Tied>>, Error> {
         let path = self.version().associations_batch_read(from, to);
-        let mut ids = Vec::new();
-        let mut after = None;
-        loop {
-            let body = Body { inputs: [Input { id: id.to_string(), after }] };
-            let answer: Answer = self.call("associations.batch_read", Method::POST, &path, &[], Some(&body)).await?;
+        let mut tied: HashMap<ObjectId, Vec<Tied>> = HashMap::new();
+        let first = ids.iter().map(|id| Input { id: id.to_string(), after: None });
+        let mut asked: Vec<Input> = first.collect();
+        while !asked.is_empty() {
+            let rest = asked.split_off(asked.len().min(MAX_INPUTS));
+            let body = Body { inputs: asked };
             // A record without associations is a 207 with no result; that is an answer, not a failure.
-            let Some(result) = answer.results.into_iter().next() else {
-                return Ok(ids);
-            };
-            ids.extend(result.to.into_iter().map(|to| to.to_object_id));
-            after = result.paging.and_then(|paging| paging.next).map(|next| next.after);
-            if after.is_none() || ids.len() >= limit {
-                ids.truncate(limit);
-                return Ok(ids);
+            let answer: Answer = self.call("associations.batch_read", Method::POST, &path, &[], Some(&body)).await?;
+            asked = rest;
+            for result in answer.results {
+                let known = tied.entry(result.from.id).or_default();
+                known.extend(result.to.iter().map(To::tied));
+                let next = result.paging.and_then(|paging| paging.next);
+                if let Some(next) = next.filter(|_| known.len() < limit) {
+                    asked.push(Input { id: result.from.id.to_string(), after: Some(next.after) });
+                }
+                known.truncate(limit);
             }
         }
+        Ok(tied)
     }
 }
 
 #[derive(Serialize)]
 struct Body {
-    inputs: [Input; 1],
+    inputs: Vec<Input>,
 }
 
 #[derive(Serialize)]
@@ -49,13 +95,20 @@ struct Input {
 
 #[derive(Deserialize)]
 struct Answer {
-    results: Vec<Tied>,
+    results: Vec<Association>,
 }
 
 #[derive(Deserialize)]
-struct Tied {
+struct Association {
+    from: From,
     to: Vec<To>,
     paging: Option<Paging>,
+}
+
+#[derive(Deserialize)]
+struct From {
+    #[serde(deserialize_with = "object_id_or_number")]
+    id: ObjectId,
 }
 
 #[derive(Deserialize)]
@@ -63,6 +116,22 @@ struct Tied {
 struct To {
     #[serde(deserialize_with = "object_id_or_number")]
     to_object_id: ObjectId,
+    #[serde(default)]
+    association_types: Vec<AssociationType>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct AssociationType {
+    category: String,
+    type_id: u32,
+}
+
+impl To {
+    fn tied(&self) -> Tied {
+        let is_primary = |kind: &AssociationType| kind.category == "HUBSPOT_DEFINED" && PRIMARY.contains(&kind.type_id);
+        Tied { id: self.to_object_id, is_primary: self.association_types.iter().any(is_primary) }
+    }
 }
 
 #[derive(Deserialize)]

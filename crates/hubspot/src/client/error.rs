@@ -17,6 +17,10 @@ pub enum Error {
     /// An answer other than 2xx.
     #[error(transparent)]
     Api(Box<ApiError>),
+    /// A call that creates something, and that may have done so although there is no good answer. Look before sending it
+    /// again.
+    #[error("whether HubSpot did it is unknown: {0}")]
+    InDoubt(Box<Error>),
     /// An answer that does not have the documented form.
     #[error("HubSpot's answer to {operation} cannot be read: {message}")]
     Unreadable {
@@ -116,6 +120,7 @@ impl Failure for Error {
             // A property's PATCH may be sent twice, so in doubt means again. An unreadable answer comes from something
             // between us and HubSpot, and passes.
             Self::TimedOut(_) | Self::Connection(_) | Self::Unreadable { .. } => Remedy::Now { after: None },
+            Self::InDoubt(_) => Remedy::Later { after: None },
             Self::Api(error) => error.remedy(),
         }
     }
@@ -125,7 +130,26 @@ impl Failure for Error {
             Self::TimedOut(_) => "hubspot_timeout",
             Self::Connection(_) => "hubspot_unreachable",
             Self::Unreadable { .. } => "hubspot_unreadable",
+            Self::InDoubt(_) => "in_doubt",
             Self::Api(error) => error.reason(),
+        }
+    }
+}
+
+impl Error {
+    /// Whether the call may have had its effect.
+    pub(super) fn leaves_doubt(&self) -> bool {
+        match self {
+            Self::TimedOut(_) | Self::Connection(_) | Self::Unreadable { .. } | Self::InDoubt(_) => true,
+            Self::Api(error) => matches!(error.http_status, 408 | 500..=599),
+        }
+    }
+
+    /// HubSpot's answer, if there was one.
+    pub fn api(&self) -> Option<&ApiError> {
+        match self {
+            Self::Api(error) => Some(error),
+            _ => None,
         }
     }
 }
@@ -161,6 +185,14 @@ impl ApiError {
             500..=599 => "hubspot_unavailable",
             _ => "hubspot_refused",
         }
+    }
+
+    /// Whether HubSpot did not like this property's value.
+    pub fn is_about(&self, property: &str) -> bool {
+        let names = |context: &HashMap<String, Vec<String>>| {
+            context.get("propertyName").is_some_and(|names| names.iter().any(|name| name == property))
+        };
+        self.is_validation() && (names(&self.context) || self.errors.iter().any(|detail| names(&detail.context)))
     }
 
     /// Whether HubSpot did not like what the call said, rather than who said it or when.

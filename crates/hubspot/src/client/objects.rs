@@ -6,7 +6,12 @@ use domain::{ObjectId, ObjectType, write_command::PropertyChange};
 use reqwest::Method;
 use serde::{Deserialize, Serialize};
 
-use super::{Client, Error, ErrorDetail, MAX_BATCH};
+use time::OffsetDateTime;
+
+use super::{Client, Error, ErrorDetail, MAX_BATCH, Tie};
+
+/// With histories HubSpot takes half as many inputs.
+const MAX_HISTORY_BATCH: usize = MAX_BATCH / 2;
 
 /// A record as HubSpot shows it.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -15,7 +20,58 @@ pub struct Object {
     #[serde(deserialize_with = "object_id")]
     pub id: ObjectId,
     /// The properties asked for; values are text or null. Unknown names are left out by HubSpot.
+    #[serde(default)]
     pub properties: BTreeMap<String, Option<String>>,
+    /// Earlier values of the properties whose history was asked for, newest first.
+    #[serde(default, rename = "propertiesWithHistory")]
+    pub history: BTreeMap<String, Vec<PastValue>>,
+    /// Whether somebody has archived it.
+    #[serde(default)]
+    pub archived: bool,
+    /// When it was created.
+    #[serde(default, rename = "createdAt", with = "time::serde::rfc3339::option")]
+    pub created_at: Option<OffsetDateTime>,
+}
+
+/// A value that a property has or had.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PastValue {
+    /// The value; empty after it was cleared.
+    #[serde(default, deserialize_with = "null_as_empty")]
+    pub value: String,
+    /// When it was set.
+    #[serde(with = "time::serde::rfc3339")]
+    pub timestamp: OffsetDateTime,
+    /// Who set it: `CRM_UI`, `INTEGRATION`, …
+    pub source_type: String,
+    /// The changer's id; for `INTEGRATION` the app id.
+    #[serde(default)]
+    pub source_id: Option<String>,
+}
+
+/// Sources that are machines. HubSpot does not publish the whole list; whatever is not here counts as a person, whose
+/// value is better kept once too often.
+const MACHINES: [&str; 12] = [
+    "INTEGRATION",
+    "API",
+    "AUTOMATION_PLATFORM",
+    "WORKFLOWS",
+    "CALCULATED",
+    "ANALYTICS",
+    "INTERNAL_PROCESSING",
+    "BATCH_UPDATE",
+    "MIGRATION",
+    "DEFAULT",
+    "DATA_ENRICHMENT",
+    "AI_GROUP",
+];
+
+impl PastValue {
+    /// Whether a person set it, rather than an integration or HubSpot itself.
+    pub fn is_by_person(&self) -> bool {
+        !MACHINES.contains(&self.source_type.as_str())
+    }
 }
 
 /// A batch read's answer.
@@ -71,19 +127,82 @@ impl Client {
         ids: &[ObjectId],
         properties: &[String],
     ) -> Result<BatchRead, Error> {
+        self.batch_read(object_type, ids, properties, &[]).await
+    }
+
+    /// Reads records with the named properties and their history, at most [`MAX_HISTORY_BATCH`] in a call.
+    pub async fn read_history(
+        &self,
+        object_type: &ObjectType,
+        ids: &[ObjectId],
+        properties: &[String],
+    ) -> Result<BatchRead, Error> {
+        let mut all = BatchRead::default();
+        for ids in ids.chunks(MAX_HISTORY_BATCH) {
+            let read = self.batch_read(object_type, ids, properties, properties).await?;
+            all.found.extend(read.found);
+            all.errors.extend(read.errors);
+        }
+        Ok(all)
+    }
+
+    async fn batch_read(
+        &self,
+        object_type: &ObjectType,
+        ids: &[ObjectId],
+        properties: &[String],
+        properties_with_history: &[String],
+    ) -> Result<BatchRead, Error> {
         debug_assert!(ids.len() <= MAX_BATCH);
         #[derive(Serialize)]
         #[serde(rename_all = "camelCase")]
         struct Body<'a> {
             inputs: Vec<Id>,
             properties: &'a [String],
-            properties_with_history: [&'a str; 0],
+            properties_with_history: &'a [String],
         }
         let inputs = ids.iter().map(|id| Id { id: id.to_string() }).collect();
-        let body = Body { inputs, properties, properties_with_history: [] };
+        let body = Body { inputs, properties, properties_with_history };
         let path = self.version().objects(object_type, "/batch/read");
         let answer: BatchAnswer = self.call("object.batch_read", Method::POST, &path, &[], Some(&body)).await?;
         Ok(BatchRead { found: answer.results, errors: answer.errors.into_iter().map(Into::into).collect() })
+    }
+
+    /// Creates an object tied to others and gives its id. HubSpot has no idempotency key: when the answer is lost, the
+    /// error is [`Error::InDoubt`], and the object has to be looked for before it is created again.
+    pub async fn create(
+        &self,
+        object_type: &ObjectType,
+        properties: &[(&str, String)],
+        ties: &[Tie],
+    ) -> Result<ObjectId, Error> {
+        #[derive(Serialize)]
+        struct Body<'a> {
+            properties: HashMap<&'a str, &'a str>,
+            associations: Vec<Association>,
+        }
+        #[derive(Serialize)]
+        struct Association {
+            to: Id,
+            types: [AssociationType; 1],
+        }
+        #[derive(Serialize)]
+        #[serde(rename_all = "camelCase")]
+        struct AssociationType {
+            association_category: &'static str,
+            association_type_id: u32,
+        }
+        let association = |tie: &Tie| Association {
+            to: Id { id: tie.to.to_string() },
+            types: [AssociationType { association_category: "HUBSPOT_DEFINED", association_type_id: tie.type_id }],
+        };
+        let body = Body {
+            properties: properties.iter().map(|(name, value)| (*name, value.as_str())).collect(),
+            associations: ties.iter().map(association).collect(),
+        };
+        let path = self.version().objects(object_type, "");
+        let object: Object = self.create_call("object.create", &path, &body).await?;
+        Ok(object.id)
     }
 
     /// Changes one record.
@@ -127,6 +246,10 @@ impl Client {
 
 fn values(changes: &[PropertyChange]) -> HashMap<&str, &str> {
     changes.iter().map(|change| (change.property.as_str(), change.value.as_str())).collect()
+}
+
+fn null_as_empty<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    Ok(Option::<String>::deserialize(deserializer)?.unwrap_or_default())
 }
 
 #[derive(Serialize)]

@@ -49,6 +49,11 @@ impl Client {
         Ok(Self { http, settings })
     }
 
+    /// How long one try of a call may take: what was sent longer ago has happened or never will.
+    pub fn timeout(&self) -> Duration {
+        self.settings.timeout
+    }
+
     /// The API's version in use.
     pub(super) fn version(&self) -> ApiVersion {
         self.settings.api_version
@@ -68,15 +73,37 @@ impl Client {
         query: &[(&str, &str)],
         body: Option<&B>,
     ) -> Result<T, Error> {
+        retry::run(&self.settings.retry, || self.measured(operation, method.clone(), path, query, body)).await
+    }
+
+    async fn measured<B: Serialize + Sync, T: DeserializeOwned>(
+        &self,
+        operation: &'static str,
+        method: Method,
+        path: &str,
+        query: &[(&str, &str)],
+        body: Option<&B>,
+    ) -> Result<T, Error> {
+        let started = Instant::now();
+        let result = self.call_once(operation, method, path, query, body).await;
+        let outcome = result.as_ref().map_or_else(Failure::reason, |_| "ok");
+        metrics::counter!("leadline_hubspot_calls_total", "operation" => operation, "outcome" => outcome).increment(1);
+        metrics::histogram!("leadline_hubspot_call_seconds", "operation" => operation)
+            .record(started.elapsed().as_secs_f64());
+        result
+    }
+
+    /// Like [`Client::call`] for a call that creates something: it is repeated only after an answer that says that it did
+    /// not happen. Otherwise the error is [`Error::InDoubt`].
+    pub(super) async fn create_call<B: Serialize + Sync, T: DeserializeOwned>(
+        &self,
+        operation: &'static str,
+        path: &str,
+        body: &B,
+    ) -> Result<T, Error> {
         retry::run(&self.settings.retry, || async {
-            let started = Instant::now();
-            let result = self.call_once(operation, method.clone(), path, query, body).await;
-            let outcome = result.as_ref().map_or_else(Failure::reason, |_| "ok");
-            metrics::counter!("leadline_hubspot_calls_total", "operation" => operation, "outcome" => outcome)
-                .increment(1);
-            metrics::histogram!("leadline_hubspot_call_seconds", "operation" => operation)
-                .record(started.elapsed().as_secs_f64());
-            result
+            let result = self.measured(operation, Method::POST, path, &[], Some(body)).await;
+            result.map_err(|error| if error.leaves_doubt() { Error::InDoubt(Box::new(error)) } else { error })
         })
         .await
     }

@@ -34,6 +34,19 @@ impl ApiVersion {
         }
     }
 
+    /// The groups of a type's properties.
+    pub(super) fn property_groups(self, object_type: &ObjectType) -> String {
+        format!("{}/groups", self.properties(object_type))
+    }
+
+    /// The pipelines of a type.
+    pub(super) fn pipelines(self, object_type: &ObjectType) -> String {
+        match self {
+            Self::V3 => format!("/crm/v3/pipelines/{}", object_type.path()),
+            Self::Dated202609 => format!("/crm/pipelines/2026-09/{}", object_type.path()),
+        }
+    }
+
     /// Reading many records' associations; the one way that both versions have.
     pub(super) fn associations_batch_read(self, from: &ObjectType, to: &ObjectType) -> String {
         match self {

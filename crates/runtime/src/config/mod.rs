@@ -7,8 +7,9 @@ mod sections;
 mod source;
 mod validate;
 
-use std::{fmt, path::Path};
+use std::{collections::BTreeMap, fmt, path::Path};
 
+use secrecy::SecretString;
 pub use sections::{
     Admin, Broker, HubSpot, Inference, Ledger, LogFormat, ModelFacts, OpenAi, Receiver, SignatureVersion, Telemetry,
     Writer,
@@ -33,6 +34,8 @@ pub struct Settings {
     pub inference: Inference,
     /// The writers.
     pub writer: Writer,
+    /// The webhook URLs of channels that playbooks notify, by the channel's name.
+    pub notify: BTreeMap<String, SecretString>,
     /// The internal listener of every service.
     pub admin: Admin,
     /// Logs and traces.
@@ -50,6 +53,8 @@ pub enum Reader {
     Writer,
     /// `leadline migrate`, `leadline event`: the ledger alone.
     LedgerOnly,
+    /// `leadline playbook eval`: the model alone.
+    OpenAiOnly,
     /// `leadline check`: everything that any service needs.
     Everything,
 }

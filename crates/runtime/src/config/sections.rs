@@ -190,13 +190,34 @@ impl Default for Receiver {
 #[serde(deny_unknown_fields, default)]
 pub struct Inference {
     pub playbooks: PathBuf,
+    pub protected_properties: Vec<String>,
+    pub same_context_hours: u32,
     pub concurrency: usize,
     pub lease_seconds: u64,
 }
 
 impl Default for Inference {
     fn default() -> Self {
-        Self { playbooks: PathBuf::from("deploy/playbooks"), concurrency: 200, lease_seconds: 240 }
+        let protected = [
+            "email",
+            "hubspot_owner_id",
+            "lifecyclestage",
+            "hs_lead_status",
+            "dealstage",
+            "pipeline",
+            "amount",
+            "closedate",
+            "hs_pipeline",
+            "hs_pipeline_stage",
+            "hs_email_optout",
+        ];
+        Self {
+            playbooks: PathBuf::from("deploy/playbooks"),
+            protected_properties: protected.map(ToOwned::to_owned).to_vec(),
+            same_context_hours: 24,
+            concurrency: 200,
+            lease_seconds: 240,
+        }
     }
 }
 
@@ -207,12 +228,22 @@ pub struct Writer {
     pub gather_ms: u64,
     pub batch: usize,
     pub parallel_batches: usize,
+    pub pipelines_seconds: u64,
+    pub notify_timeout_seconds: u64,
     pub lease_seconds: u64,
 }
 
 impl Default for Writer {
     fn default() -> Self {
-        Self { concurrency: 400, gather_ms: 20, batch: 100, parallel_batches: 4, lease_seconds: 90 }
+        Self {
+            concurrency: 400,
+            gather_ms: 20,
+            batch: 100,
+            parallel_batches: 4,
+            pipelines_seconds: 300,
+            notify_timeout_seconds: 10,
+            lease_seconds: 90,
+        }
     }
 }
 

@@ -30,6 +30,7 @@ pub(super) fn read(file: Option<&Path>, environment: Vec<(String, String)>) -> R
         .list_separator(",")
         .with_list_parse_key("broker.retry_delays_seconds")
         .with_list_parse_key("hubspot.signature_versions")
+        .with_list_parse_key("inference.protected_properties")
         .source(Some(variables));
     let merged = match builder.add_source(source).build() {
         Ok(merged) => merged,

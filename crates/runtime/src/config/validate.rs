@@ -43,14 +43,14 @@ impl Check {
 
 /// Everything that is wrong for `reader`.
 pub(super) fn findings(settings: &Settings, reader: Reader) -> Vec<Finding> {
-    use Reader::{Everything, Inference, LedgerOnly, Receiver, Writer};
+    use Reader::{Everything, Inference, LedgerOnly, OpenAiOnly, Receiver, Writer};
     let mut check = Check(Vec::new());
-    if reader != LedgerOnly {
+    if !matches!(reader, LedgerOnly | OpenAiOnly) {
         broker(settings, &mut check);
         check.address(&settings.admin.listen, "admin.listen");
         check.within(settings.admin.check_timeout_ms, 1..=60_000, "admin.check_timeout_ms");
     }
-    if reader != Receiver {
+    if !matches!(reader, Receiver | OpenAiOnly) {
         ledger(settings, &mut check);
     }
     if matches!(reader, Receiver | Everything) {
@@ -59,8 +59,15 @@ pub(super) fn findings(settings: &Settings, reader: Reader) -> Vec<Finding> {
     if matches!(reader, Inference | Writer | Everything) {
         hubspot(settings, &mut check);
     }
+    if matches!(reader, Inference | OpenAiOnly | Everything) {
+        openai(settings, &mut check);
+    }
     if matches!(reader, Inference | Everything) {
         inference(settings, &mut check);
+    }
+    if matches!(reader, Inference | Writer | Everything) {
+        // Without it our own writes could not be told from other people's changes.
+        check.set(settings.hubspot.app_id.as_ref(), "hubspot.app_id");
     }
     if matches!(reader, Writer | Everything) {
         let writer = &settings.writer;
@@ -68,8 +75,15 @@ pub(super) fn findings(settings: &Settings, reader: Reader) -> Vec<Finding> {
         check.within(writer.concurrency as u64, 1..=65_535, "writer.concurrency");
         check.within(writer.parallel_batches as u64, 1..=1_000, "writer.parallel_batches");
         check.within(writer.gather_ms, 0..=10_000, "writer.gather_ms");
-        // The read before, and the write.
-        lease(writer.lease_seconds, 2 * settings.hubspot.timeout_seconds, "writer.lease_seconds", &mut check);
+        check.within(writer.pipelines_seconds, 1..=86_400, "writer.pipelines_seconds");
+        check.within(writer.notify_timeout_seconds, 1..=300, "writer.notify_timeout_seconds");
+        for (channel, url) in &settings.notify {
+            check.url(url.expose_secret(), &["https", "http"], &format!("notify.{channel}"));
+        }
+        // The read before, the write, and an action.
+        let hubspot = settings.hubspot.timeout_seconds;
+        let needed = 2 * hubspot + hubspot.max(writer.notify_timeout_seconds);
+        lease(writer.lease_seconds, needed, "writer.lease_seconds", &mut check);
     }
     check.0
 }
@@ -139,9 +153,7 @@ fn lease(seconds: u64, needed: u64, key: &str, check: &mut Check) {
     check.that(seconds > needed, key, message);
 }
 
-fn inference(settings: &Settings, check: &mut Check) {
-    // Without it our own writes could not be told from other people's changes.
-    check.set(settings.hubspot.app_id.as_ref(), "hubspot.app_id");
+fn openai(settings: &Settings, check: &mut Check) {
     let openai = &settings.openai;
     check.secret(openai.api_key.as_ref(), "openai.api_key");
     check.url(&openai.base_url, &["https", "http"], "openai.base_url");
@@ -151,8 +163,11 @@ fn inference(settings: &Settings, check: &mut Check) {
     check.within(openai.attempts as u64, 1..=20, "openai.attempts");
     check.within(openai.backoff_ms, 1..=60_000, "openai.backoff_ms");
     check.within(openai.backoff_cap_ms, openai.backoff_ms..=300_000, "openai.backoff_cap_ms");
+}
+
+fn inference(settings: &Settings, check: &mut Check) {
     // Record, associations and engagements are read; the question may be repaired once.
-    let needed = 3 * settings.hubspot.timeout_seconds + 2 * openai.timeout_seconds;
+    let needed = 3 * settings.hubspot.timeout_seconds + 2 * settings.openai.timeout_seconds;
     lease(settings.inference.lease_seconds, needed, "inference.lease_seconds", check);
     // RabbitMQ takes a 16-bit prefetch.
     check.within(settings.inference.concurrency as u64, 1..=65_535, "inference.concurrency");

@@ -1,18 +1,19 @@
-//! Associations v4: which notes belong to which contacts.
+//! Associations v4: which objects belong to which.
 
 use axum::{
     Json,
-    extract::{Path, State},
+    extract::{Path, Query, State},
     http::{HeaderMap, StatusCode},
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
 use domain::ObjectType;
+use hubspot::client::engagement_type_id;
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
-use super::{Shared, answer, errors, objects::parse};
+use super::{Shared, answer, errors, objects::parse, scope};
 use crate::lock;
 
 /// HubSpot pages them by this many.
@@ -21,8 +22,38 @@ const PAGE: usize = 500;
 /// HubSpot's bound on a batch.
 const MAX_BATCH: usize = 1_000;
 
-/// From a contact to a note (`HUBSPOT_DEFINED`; 202 is the way back).
-const CONTACT_TO_NOTE: u32 = 201;
+/// From, to, the ordinary type, and that of the primary one.
+const BETWEEN_RECORDS: [(ObjectType, ObjectType, u32, Option<u32>); 10] = [
+    (ObjectType::Contact, ObjectType::Company, 279, Some(1)),
+    (ObjectType::Company, ObjectType::Contact, 280, Some(2)),
+    (ObjectType::Deal, ObjectType::Contact, 3, None),
+    (ObjectType::Contact, ObjectType::Deal, 4, None),
+    (ObjectType::Deal, ObjectType::Company, 341, Some(5)),
+    (ObjectType::Company, ObjectType::Deal, 342, Some(6)),
+    (ObjectType::Ticket, ObjectType::Contact, 16, None),
+    (ObjectType::Contact, ObjectType::Ticket, 15, None),
+    (ObjectType::Ticket, ObjectType::Deal, 28, None),
+    (ObjectType::Deal, ObjectType::Ticket, 27, None),
+];
+
+/// The `HUBSPOT_DEFINED` types of a tie; none where HubSpot knows no such tie.
+pub(super) fn type_ids(from: &ObjectType, to: &ObjectType, primary: bool) -> Vec<u32> {
+    if let Some(id) = engagement_type_id(from, to) {
+        return vec![id];
+    }
+    if let Some(id) = engagement_type_id(to, from) {
+        return vec![id - 1];
+    }
+    let row = BETWEEN_RECORDS.iter().find(|(one, other, ..)| one == from && other == to);
+    row.map_or_else(Vec::new, |(_, _, id, first)| first.filter(|_| primary).into_iter().chain([*id]).collect())
+}
+
+fn shown(from: &ObjectType, to: &ObjectType, id: i64, primary: bool) -> Value {
+    let types = type_ids(from, to, primary)
+        .into_iter()
+        .map(|type_id| json!({"category": "HUBSPOT_DEFINED", "typeId": type_id}));
+    json!({"toObjectId": id.to_string(), "associationTypes": types.collect::<Vec<_>>()})
+}
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -43,9 +74,10 @@ pub(super) async fn batch_read(
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
-    answer(&sandbox, &headers, "crm.objects.contacts.read", || {
-        if (ObjectType::from(from), ObjectType::from(to)) != (ObjectType::Contact, ObjectType::Note) {
-            return Err(errors::validation("the sandbox ties contacts to notes only"));
+    let (from, to) = (ObjectType::from(from), ObjectType::from(to));
+    answer(&sandbox, &headers, &scope(&from, "read"), || {
+        if type_ids(&from, &to, false).is_empty() {
+            return Err(errors::validation(&format!("No association type exists between {from} and {to}")));
         }
         let body = parse::<Body>(&body)?;
         if body.inputs.is_empty() || body.inputs.len() > MAX_BATCH {
@@ -54,22 +86,16 @@ pub(super) async fn batch_read(
         let portal = lock(&sandbox.portal);
         let (mut results, mut without) = (Vec::new(), Vec::new());
         for input in body.inputs {
-            let notes = input.id.parse().map(|id| portal.notes_of(id)).unwrap_or_default();
-            if notes.is_empty() {
+            let tied = input.id.parse().map(|id| portal.tied(&(from.clone(), id), &to)).unwrap_or_default();
+            if tied.is_empty() {
                 without.push(input.id);
                 continue;
             }
-            let start = input.after.and_then(|after| after.parse().ok()).unwrap_or(0).min(notes.len());
-            let end = (start + PAGE).min(notes.len());
-            let to: Vec<_> = notes[start..end]
-                .iter()
-                .map(|id| {
-                    json!({"toObjectId": id.to_string(), "associationTypes":
-                        [{"category": "HUBSPOT_DEFINED", "typeId": CONTACT_TO_NOTE}]})
-                })
-                .collect();
-            let mut result = json!({"from": {"id": input.id}, "to": to});
-            if end < notes.len() {
+            let start = input.after.and_then(|after| after.parse().ok()).unwrap_or(0).min(tied.len());
+            let end = (start + PAGE).min(tied.len());
+            let page: Vec<_> = tied[start..end].iter().map(|(id, primary)| shown(&from, &to, *id, *primary)).collect();
+            let mut result = json!({"from": {"id": input.id}, "to": page});
+            if end < tied.len() {
                 result["paging"] = json!({"next": {"after": end.to_string()}});
             }
             results.push(result);
@@ -82,10 +108,67 @@ pub(super) async fn batch_read(
         listed["numErrors"] = json!(without.len());
         let error = |id: String| {
             json!({"status": "error", "category": "OBJECT_NOT_FOUND",
-                "message": format!("No contact is associated with note from {id}."), "context": {"fromObjectId": [id]},
+                "message": format!("No {from} is associated with {to} from {id}."), "context": {"fromObjectId": [id]},
                 "errors": [], "links": {}})
         };
         listed["errors"] = without.into_iter().map(error).collect();
         Ok((StatusCode::MULTI_STATUS, Json(listed)).into_response())
+    })
+}
+
+#[derive(Deserialize)]
+pub(super) struct Page {
+    limit: Option<usize>,
+    after: Option<usize>,
+}
+
+/// One object's associations by GET; 2026-09 has it no more.
+pub(super) async fn list(
+    State(sandbox): Shared,
+    Path((from, id, to)): Path<(String, String, String)>,
+    Query(page): Query<Page>,
+    headers: HeaderMap,
+) -> Response {
+    let (from, to) = (ObjectType::from(from), ObjectType::from(to));
+    answer(&sandbox, &headers, &scope(&from, "read"), || {
+        let portal = lock(&sandbox.portal);
+        let known = id.parse().ok().filter(|id| portal.get(&from, *id).is_some());
+        let key = (from.clone(), known.ok_or_else(|| errors::object_not_found(&id))?);
+        let tied = portal.tied(&key, &to);
+        let start = page.after.unwrap_or(0).min(tied.len());
+        let end = (start + page.limit.unwrap_or(PAGE).min(PAGE)).min(tied.len());
+        let results: Vec<_> = tied[start..end].iter().map(|(id, primary)| shown(&from, &to, *id, *primary)).collect();
+        let mut listed = json!({"results": results});
+        if end < tied.len() {
+            listed["paging"] = json!({"next": {"after": end.to_string()}});
+        }
+        Ok(Json(listed).into_response())
+    })
+}
+
+/// Ties two objects with the default type.
+pub(super) async fn put_default(
+    State(sandbox): Shared,
+    Path((from, from_id, to, to_id)): Path<(String, String, String, String)>,
+    headers: HeaderMap,
+) -> Response {
+    let (from, to) = (ObjectType::from(from), ObjectType::from(to));
+    answer(&sandbox, &headers, &scope(&from, "write"), || {
+        let types = type_ids(&from, &to, false);
+        if types.is_empty() {
+            return Err(errors::validation(&format!("No association type exists between {from} and {to}")));
+        }
+        let mut portal = lock(&sandbox.portal);
+        let find = |kind: &ObjectType, id: &String| {
+            let known = id.parse().ok().filter(|id| portal.get(kind, *id).is_some());
+            known.map(|id| (kind.clone(), id)).ok_or_else(|| errors::object_not_found(id))
+        };
+        let (one, other) = (find(&from, &from_id)?, find(&to, &to_id)?);
+        portal.tie(&one, &other, false);
+        let now = OffsetDateTime::now_utc().format(&Rfc3339).unwrap_or_default();
+        let result = json!({"from": {"id": from_id}, "to": {"id": to_id},
+            "associationSpec": {"associationCategory": "HUBSPOT_DEFINED", "associationTypeId": types[0]}});
+        Ok(Json(json!({"status": "COMPLETE", "results": [result], "startedAt": now, "completedAt": now}))
+            .into_response())
     })
 }

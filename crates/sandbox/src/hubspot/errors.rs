@@ -55,6 +55,11 @@ pub(crate) fn missing_scope(scope: &str) -> Response {
     answer(StatusCode::FORBIDDEN, "MISSING_SCOPES", message, &errors)
 }
 
+/// 409
+pub(crate) fn already_exists(message: &str) -> Response {
+    answer(StatusCode::CONFLICT, "OBJECT_ALREADY_EXISTS", message, &json!({}))
+}
+
 /// 404 for a path
 pub(crate) fn not_found(message: &str) -> Response {
     answer(StatusCode::NOT_FOUND, "OBJECT_NOT_FOUND", message, &json!({}))
@@ -72,11 +77,7 @@ pub(crate) fn unsupported_media_type() -> Response {
 
 /// 429; `policy` is `TEN_SECONDLY_ROLLING` or `DAILY`
 pub(crate) fn rate_limited(policy: &str) -> Response {
-    let message = if policy == "DAILY" {
-        "You have reached your daily limit."
-    } else {
-        "You have reached your ten_secondly_rolling limit."
-    };
+    let message = format!("You have reached your {} limit.", policy.to_lowercase());
     let body = json!({"status": "error", "message": message, "errorType": "RATE_LIMIT", "category": "RATE_LIMITS",
         "correlationId": uuid::Uuid::now_v7(), "policyName": policy, "requestId": uuid::Uuid::now_v7()});
     (StatusCode::TOO_MANY_REQUESTS, Json(body)).into_response()

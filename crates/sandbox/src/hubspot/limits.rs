@@ -66,3 +66,25 @@ impl Limits {
         values.into_iter().map(header).collect()
     }
 }
+
+/// Searches per second, for the whole account.
+const SEARCHES: usize = 5;
+
+/// The limit of search.
+#[derive(Default)]
+pub(crate) struct SearchLimit(VecDeque<Instant>);
+
+impl SearchLimit {
+    /// Takes one search, if there is one left within this second.
+    pub(crate) fn take(&mut self) -> bool {
+        let now = Instant::now();
+        while self.0.front().is_some_and(|first| now.duration_since(*first) >= Duration::from_secs(1)) {
+            self.0.pop_front();
+        }
+        let is_free = self.0.len() < SEARCHES;
+        if is_free {
+            self.0.push_back(now);
+        }
+        is_free
+    }
+}

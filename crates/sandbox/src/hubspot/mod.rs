@@ -4,8 +4,10 @@ mod associations;
 pub(crate) mod errors;
 pub(crate) mod limits;
 mod objects;
+mod pipelines;
 pub(crate) mod portal;
 mod properties;
+mod search;
 mod token;
 mod values;
 
@@ -17,24 +19,45 @@ use axum::{
     http::{HeaderMap, Method, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
-    routing::{get, post},
+    routing::{get, post, put},
 };
+
+pub(crate) use properties::Definitions;
 
 use crate::{Sandbox, lock};
 
 pub(crate) fn router() -> Router<Arc<Sandbox>> {
     let mut router = Router::new();
-    for (objects, associations, properties) in [
-        ("/crm/v3/objects", "/crm/v4/associations", "/crm/v3/properties"),
-        ("/crm/objects/2026-09", "/crm/associations/2026-09", "/crm/properties/2026-09"),
+    for (objects, associations, properties, pipelines, owners) in [
+        ("/crm/v3/objects", "/crm/v4/associations", "/crm/v3/properties", "/crm/v3/pipelines", "/crm/v3/owners"),
+        (
+            "/crm/objects/2026-09",
+            "/crm/associations/2026-09",
+            "/crm/properties/2026-09",
+            "/crm/pipelines/2026-09",
+            "/crm/owners/2026-09",
+        ),
     ] {
         router = router
             .route(&format!("{objects}/{{type}}/{{id}}"), get(objects::read).patch(objects::update))
             .route(&format!("{objects}/{{type}}/batch/read"), post(objects::batch_read))
             .route(&format!("{objects}/{{type}}/batch/update"), post(objects::batch_update))
             .route(&format!("{associations}/{{from}}/{{to}}/batch/read"), post(associations::batch_read))
-            .route(&format!("{properties}/{{type}}"), get(properties::list));
+            .route(&format!("{objects}/{{type}}"), post(objects::create))
+            .route(&format!("{objects}/{{type}}/search"), post(search::search))
+            .route(&format!("{properties}/{{type}}"), get(properties::list).post(properties::create))
+            .route(
+                &format!("{properties}/{{type}}/groups"),
+                get(properties::list_groups).post(properties::create_group),
+            )
+            .route(&format!("{pipelines}/{{type}}"), get(pipelines::list))
+            .route(owners, get(pipelines::owners));
     }
+    for objects in ["/crm/v4/objects", "/crm/objects/2026-09"] {
+        let default = format!("{objects}/{{from}}/{{id}}/associations/default/{{to}}/{{to_id}}");
+        router = router.route(&default, put(associations::put_default));
+    }
+    router = router.route("/crm/v4/objects/{from}/{id}/associations/{to}", get(associations::list));
     let crm = router.fallback(async || errors::not_found("no such resource")).layer(middleware::from_fn(json_only));
     // The token's description needs no token: it is in the body.
     let token = Router::new().route("/oauth/v2/private-apps/get/access-token-info", post(token::info));
@@ -46,7 +69,7 @@ async fn json_only(request: Request, next: Next) -> Response {
     let is_json = |headers: &HeaderMap| {
         headers.get(header::CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"application/json"))
     };
-    if [Method::POST, Method::PATCH, Method::PUT].contains(request.method()) && !is_json(request.headers()) {
+    if [Method::POST, Method::PATCH].contains(request.method()) && !is_json(request.headers()) {
         return errors::unsupported_media_type();
     }
     next.run(request).await
@@ -76,6 +99,22 @@ fn answer(
         Ok(limits) => (limits, work().unwrap_or_else(|error| error)).into_response(),
         Err(refused) => *refused,
     }
+}
+
+/// The same for search, which has a limit of its own and says nothing about it in headers.
+fn answer_search(
+    sandbox: &Sandbox,
+    headers: &HeaderMap,
+    scope: &str,
+    work: impl FnOnce() -> Result<Response, Response>,
+) -> Response {
+    if let Err(refused) = admit(sandbox, headers, scope) {
+        return *refused;
+    }
+    if !lock(&sandbox.search_limit).take() {
+        return errors::rate_limited("SECONDLY");
+    }
+    work().unwrap_or_else(|error| error)
 }
 
 /// The scope that reading or writing a type needs. Engagements go with the contacts' scopes.

@@ -1,4 +1,4 @@
-//! CRM objects: read, batch read, patch, batch update.
+//! CRM objects: read, batch read, create, patch, batch update.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -12,14 +12,16 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
-use domain::{ObjectId, ObjectType};
+use domain::ObjectType;
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use super::{
-    Shared, answer, errors,
-    portal::{Object, Portal},
+    Shared, answer,
+    associations::type_ids,
+    errors,
+    portal::{Author, Key, Object, Portal},
     scope, values,
 };
 use crate::{Sandbox, lock};
@@ -47,7 +49,7 @@ pub(super) async fn read(
         let portal = lock(&sandbox.portal);
         let found = id.parse().ok().and_then(|id: i64| Some((id, portal.get(&object_type, id)?)));
         let (id, object) = found.ok_or_else(|| errors::object_not_found(&id))?;
-        Ok(Json(shown(&portal, &object_type, id, object, &names)).into_response())
+        Ok(Json(shown(&portal, &object_type, id, object, &names, &[])).into_response())
     })
 }
 
@@ -78,7 +80,7 @@ pub(super) async fn update(
         write(&sandbox, &mut portal, &object_type, id, &values);
         let names: Vec<_> = values.keys().cloned().collect();
         let object = portal.get(&object_type, id).ok_or_else(|| errors::object_not_found(&id.to_string()))?;
-        Ok(Json(shown(&portal, &object_type, id, object, &names)).into_response())
+        Ok(Json(shown(&portal, &object_type, id, object, &names, &[])).into_response())
     })
 }
 
@@ -88,8 +90,7 @@ struct BatchReadBody {
     inputs: Vec<Id>,
     properties: Vec<String>,
     // The OpenAPI file requires it.
-    #[serde(rename = "propertiesWithHistory")]
-    _properties_with_history: Vec<String>,
+    properties_with_history: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -109,12 +110,18 @@ pub(super) async fn batch_read(
     answer(&sandbox, &headers, &scope, || {
         let body = parse::<BatchReadBody>(&body)?;
         check_inputs(body.inputs.iter().map(|input| &input.id))?;
+        if !body.properties_with_history.is_empty() && body.inputs.len() > MAX_BATCH / 2 {
+            return Err(errors::validation("With propertiesWithHistory the inputs must hold at most 50 entries"));
+        }
         let portal = lock(&sandbox.portal);
         let (mut results, mut missing) = (Vec::new(), Vec::new());
         for Id { id } in body.inputs {
             let found = id.parse().ok().and_then(|id: i64| Some((id, portal.get(&object_type, id)?)));
             match found {
-                Some((id, object)) => results.push(shown(&portal, &object_type, id, object, &body.properties)),
+                Some((id, object)) => {
+                    let history = &body.properties_with_history;
+                    results.push(shown(&portal, &object_type, id, object, &body.properties, history));
+                }
                 None => missing.push(id),
             }
         }
@@ -167,7 +174,7 @@ pub(super) async fn batch_update(
             write(&sandbox, &mut portal, &object_type, id, &values);
             let names: Vec<_> = values.keys().cloned().collect();
             if let Some(object) = portal.get(&object_type, id) {
-                results.push(shown(&portal, &object_type, id, object, &names));
+                results.push(shown(&portal, &object_type, id, object, &names, &[]));
             }
         }
         Ok(batch_answer(&results, &missing))
@@ -182,10 +189,100 @@ fn write(
     id: i64,
     values: &BTreeMap<String, String>,
 ) {
-    for (property, value) in portal.update(object_type, id, values) {
-        if *object_type == ObjectType::Contact {
-            sandbox.webhooks.property_changed(ObjectId(portal.surviving(id)), &property, &value);
+    let author = Author::app(sandbox.config.app_id);
+    for (property, value) in portal.update(object_type, id, values, &author) {
+        sandbox.webhooks.property_changed(&(object_type.clone(), portal.surviving(id)), &property, &value, &author);
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CreateBody {
+    properties: BTreeMap<String, Value>,
+    // The OpenAPI file requires it.
+    associations: Vec<Association>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Association {
+    to: Id,
+    types: Vec<AssociationType>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct AssociationType {
+    association_category: String,
+    association_type_id: u32,
+}
+
+/// Kinds of records that an engagement is tied to.
+const RECORDS: [ObjectType; 4] = [ObjectType::Contact, ObjectType::Company, ObjectType::Deal, ObjectType::Ticket];
+
+/// What HubSpot calculates when something is logged on a record.
+const LAST_ACTIVITY: &str = "notes_last_updated";
+
+pub(super) async fn create(
+    State(sandbox): Shared,
+    Path(object_type): Path<String>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    let object_type = ObjectType::from(object_type);
+    let scope = scope(&object_type, "write");
+    answer(&sandbox, &headers, &scope, || {
+        let body = parse::<CreateBody>(&body)?;
+        let mut portal = lock(&sandbox.portal);
+        let values = texts(body.properties);
+        if object_type.is_engagement() && values.get("hs_timestamp").is_none_or(String::is_empty) {
+            return Err(errors::validation("Property hs_timestamp is required to create an engagement"));
         }
+        let problems = values::problems(&portal, &object_type, &values);
+        if !problems.is_empty() {
+            return Err(errors::invalid_values(&problems));
+        }
+        let mut ties: Vec<Key> = Vec::new();
+        for Association { to, types } in body.associations {
+            let id = to.id.parse::<i64>().ok();
+            let fits = |kind: &&ObjectType| {
+                let known = type_ids(&object_type, kind, false);
+                types.iter().all(|given| {
+                    given.association_category == "HUBSPOT_DEFINED" && known.contains(&given.association_type_id)
+                })
+            };
+            let kind = RECORDS.iter().find(fits).filter(|_| !types.is_empty());
+            let tied = kind.zip(id).filter(|(kind, id)| portal.get(kind, *id).is_some());
+            let Some((kind, id)) = tied else {
+                return Err(errors::validation(&format!("The association to {} is not valid", to.id)));
+            };
+            ties.push((kind.clone(), id));
+        }
+        let (author, key) = (Author::app(sandbox.config.app_id), (object_type.clone(), portal.fresh_id()));
+        portal.put(&key, values.clone(), &author);
+        sandbox.webhooks.created(&key, &author);
+        for tie in &ties {
+            portal.tie(&key, tie, false);
+            if object_type.is_engagement() {
+                logged(&sandbox, &mut portal, tie);
+            }
+        }
+        let names: Vec<_> = values.keys().cloned().collect();
+        let object = portal.get(&object_type, key.1).ok_or_else(|| errors::object_not_found(&key.1.to_string()))?;
+        Ok((StatusCode::CREATED, Json(shown(&portal, &object_type, key.1, object, &names, &[]))).into_response())
+    })
+}
+
+/// An activity was logged on a record: HubSpot notes when, and says so in a webhook that names no app.
+fn logged(sandbox: &Arc<Sandbox>, portal: &mut Portal, record: &Key) {
+    if portal.definition(&record.0, LAST_ACTIVITY).is_none() {
+        return;
+    }
+    let now = OffsetDateTime::now_utc().format(&Rfc3339).unwrap_or_default();
+    let author = Author { source: "ENGAGEMENTS".to_owned(), id: String::new() };
+    let values = BTreeMap::from([(LAST_ACTIVITY.to_owned(), now)]);
+    for (property, value) in portal.update(&record.0, record.1, &values, &author) {
+        sandbox.webhooks.property_changed(record, &property, &value, &author);
     }
 }
 
@@ -217,11 +314,17 @@ fn texts(properties: BTreeMap<String, Value>) -> BTreeMap<String, String> {
     properties.into_iter().map(|(name, value)| (name, text(value))).collect()
 }
 
-fn shown(portal: &Portal, object_type: &ObjectType, id: i64, object: &Object, names: &[String]) -> Value {
+pub(super) fn shown(
+    portal: &Portal,
+    object_type: &ObjectType,
+    id: i64,
+    object: &Object,
+    names: &[String],
+    history: &[String],
+) -> Value {
     let time = |at: OffsetDateTime| at.format(&Rfc3339).unwrap_or_default();
     // Unknown names are left out in silence; known ones without a value are null.
-    let known =
-        |name: &&String| super::properties::of(object_type).iter().any(|definition| definition.name == name.as_str());
+    let known = |name: &&String| portal.definitions.get(object_type, name).is_some();
     let mut properties: HashMap<&str, Value> = names
         .iter()
         .filter(known)
@@ -229,8 +332,23 @@ fn shown(portal: &Portal, object_type: &ObjectType, id: i64, object: &Object, na
         .collect();
     let id = portal.surviving(id);
     properties.insert("hs_object_id", json!(id.to_string()));
-    json!({"id": id.to_string(), "properties": properties, "createdAt": time(object.created),
-        "updatedAt": time(object.updated), "archived": false})
+    let mut shown = json!({"id": id.to_string(), "properties": properties, "createdAt": time(object.created),
+        "updatedAt": time(object.updated), "archived": false});
+    if !history.is_empty() {
+        let past = |name: &String| -> Value {
+            let changes = object.changes.iter().rev().filter(|change| change.property == *name);
+            let entry = |change: &super::portal::Change| {
+                let at = OffsetDateTime::from_unix_timestamp_nanos(i128::from(change.at_ms) * 1_000_000);
+                json!({"value": change.value, "timestamp": at.map(time).unwrap_or_default(),
+                    "sourceType": change.source, "sourceId": change.source_id})
+            };
+            changes.map(entry).collect()
+        };
+        let history: HashMap<&str, Value> =
+            history.iter().filter(known).map(|name| (name.as_str(), past(name))).collect();
+        shown["propertiesWithHistory"] = json!(history);
+    }
+    shown
 }
 
 fn batch_answer(results: &[Value], missing: &[String]) -> Response {

@@ -6,15 +6,22 @@ use domain::ObjectType;
 use serde::{Deserialize, Serialize};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
+use super::properties::{Definition, Definitions};
+
+/// An object of the portal.
+pub(crate) type Key = (ObjectType, i64);
+
 /// The records of a portal and how they are tied.
 #[derive(Default)]
 pub(crate) struct Portal {
     objects: HashMap<ObjectType, BTreeMap<i64, Object>>,
-    /// From a contact to its notes.
-    notes: HashMap<i64, BTreeSet<i64>>,
+    /// Both ways.
+    ties: HashMap<Key, BTreeSet<Key>>,
+    primary: HashSet<(Key, Key)>,
     /// From an id that was merged away to the one that survived.
     merged: HashMap<i64, i64>,
-    next_note: i64,
+    next_id: i64,
+    pub(crate) definitions: Definitions,
     pub(crate) left_out_ids: HashSet<i64>,
     pub(crate) rules: HashMap<String, PropertyRule>,
     pub(crate) missing_properties: HashSet<String>,
@@ -31,10 +38,11 @@ pub(crate) struct Object {
     pub(crate) properties: BTreeMap<String, String>,
     pub(crate) created: OffsetDateTime,
     pub(crate) updated: OffsetDateTime,
+    /// Oldest first.
     pub(crate) changes: Vec<Change>,
 }
 
-/// One change of a property through the API.
+/// One change of a property.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Change {
     /// Its name.
@@ -43,35 +51,99 @@ pub struct Change {
     pub value: String,
     /// In ms since 1970.
     pub at_ms: i64,
+    /// Who did it: `INTEGRATION` through the API.
+    pub source: String,
+    /// The app's id, or the user's.
+    pub source_id: String,
 }
 
-/// Notes have ids far from those of contacts, as in a real portal.
-const FIRST_NOTE: i64 = 40_000_000_000;
+/// Who changes something.
+#[derive(Debug, Clone)]
+pub(crate) struct Author {
+    pub(crate) source: String,
+    pub(crate) id: String,
+}
 
-impl Portal {
-    pub(crate) fn put(&mut self, object_type: &ObjectType, id: i64, properties: BTreeMap<String, String>) {
-        let now = OffsetDateTime::now_utc();
-        let object = Object { properties, created: now, updated: now, changes: Vec::new() };
-        self.objects.entry(object_type.clone()).or_default().insert(id, object);
-        self.notes.remove(&id);
+impl Author {
+    pub(crate) fn person() -> Self {
+        Self { source: "CRM_UI".to_owned(), id: "userId:42".to_owned() }
     }
 
+    pub(crate) fn app(id: i64) -> Self {
+        Self { source: "INTEGRATION".to_owned(), id: id.to_string() }
+    }
+}
+
+/// Ids that the portal gives out are far from those that tests choose.
+const FIRST_ID: i64 = 40_000_000_000;
+
+fn now_ms() -> i64 {
+    i64::try_from(OffsetDateTime::now_utc().unix_timestamp_nanos() / 1_000_000).unwrap_or(i64::MAX)
+}
+
+impl Portal {
+    pub(crate) fn new(definitions: Definitions) -> Self {
+        Self { definitions, ..Self::default() }
+    }
+
+    /// Puts an object there as `author` made it; one that is there already is replaced, and its ties are cut.
+    pub(crate) fn put(&mut self, key: &Key, properties: BTreeMap<String, String>, author: &Author) {
+        let now = OffsetDateTime::now_utc();
+        let change = |(property, value): (&String, &String)| Change {
+            property: property.clone(),
+            value: value.clone(),
+            at_ms: now_ms(),
+            source: author.source.clone(),
+            source_id: author.id.clone(),
+        };
+        let changes = properties.iter().map(change).collect();
+        let object = Object { properties, created: now, updated: now, changes };
+        self.objects.entry(key.0.clone()).or_default().insert(key.1, object);
+        for other in self.ties.remove(key).unwrap_or_default() {
+            if let Some(back) = self.ties.get_mut(&other) {
+                back.remove(key);
+            }
+        }
+    }
+
+    pub(crate) fn fresh_id(&mut self) -> i64 {
+        self.next_id += 1;
+        FIRST_ID + self.next_id
+    }
+
+    /// Makes a note on a contact, as a person would.
     pub(crate) fn add_note(&mut self, contact: i64, body: String) {
-        self.next_note += 1;
-        let id = FIRST_NOTE + self.next_note;
         let at = OffsetDateTime::now_utc().format(&Rfc3339).unwrap_or_default();
+        let note = (ObjectType::Note, self.fresh_id());
         let properties = [("hs_note_body".to_owned(), body), ("hs_timestamp".to_owned(), at)];
-        self.put(&ObjectType::Note, id, properties.into());
-        self.notes.entry(contact).or_default().insert(id);
+        self.put(&note, properties.into(), &Author::person());
+        self.tie(&note, &(ObjectType::Contact, contact), false);
+    }
+
+    pub(crate) fn tie(&mut self, one: &Key, other: &Key, primary: bool) {
+        let (one, other) = (self.survivor(one), self.survivor(other));
+        self.ties.entry(one.clone()).or_default().insert(other.clone());
+        self.ties.entry(other.clone()).or_default().insert(one.clone());
+        if primary {
+            self.primary.insert((one.clone(), other.clone()));
+            self.primary.insert((other, one));
+        }
+    }
+
+    /// The `to` objects that `key` is tied to, each with whether it is the primary one.
+    pub(crate) fn tied(&self, key: &Key, to: &ObjectType) -> Vec<(i64, bool)> {
+        let key = self.survivor(key);
+        let others = self.ties.get(&key).into_iter().flatten().filter(|(kind, _)| kind == to);
+        others.map(|other| (other.1, self.primary.contains(&(key.clone(), other.clone())))).collect()
     }
 
     pub(crate) fn merge(&mut self, old: i64, survivor: i64) {
         self.merged.insert(old, survivor);
     }
 
-    pub(crate) fn remove(&mut self, object_type: &ObjectType, id: i64) {
-        if let Some(objects) = self.objects.get_mut(object_type) {
-            objects.remove(&id);
+    pub(crate) fn remove(&mut self, key: &Key) {
+        if let Some(objects) = self.objects.get_mut(&key.0) {
+            objects.remove(&key.1);
         }
     }
 
@@ -80,8 +152,22 @@ impl Portal {
         self.merged.get(&id).copied().unwrap_or(id)
     }
 
+    fn survivor(&self, key: &Key) -> Key {
+        (key.0.clone(), self.surviving(key.1))
+    }
+
     pub(crate) fn get(&self, object_type: &ObjectType, id: i64) -> Option<&Object> {
         self.objects.get(object_type)?.get(&self.surviving(id))
+    }
+
+    /// Every object of a type.
+    pub(crate) fn all(&self, object_type: &ObjectType) -> impl Iterator<Item = (i64, &Object)> {
+        self.objects.get(object_type).into_iter().flatten().map(|(id, object)| (*id, object))
+    }
+
+    /// The definition of a property, unless somebody has deleted it.
+    pub(crate) fn definition(&self, object_type: &ObjectType, name: &str) -> Option<&Definition> {
+        self.definitions.get(object_type, name).filter(|_| !self.missing_properties.contains(name))
     }
 
     /// Sets properties and gives back those whose value is another one now.
@@ -90,27 +176,27 @@ impl Portal {
         object_type: &ObjectType,
         id: i64,
         values: &BTreeMap<String, String>,
+        author: &Author,
     ) -> Vec<(String, String)> {
         let id = self.surviving(id);
         let Some(object) = self.objects.get_mut(object_type).and_then(|objects| objects.get_mut(&id)) else {
             return Vec::new();
         };
-        let now = OffsetDateTime::now_utc();
-        let at_ms = i64::try_from(now.unix_timestamp_nanos() / 1_000_000).unwrap_or(i64::MAX);
         let mut changed = Vec::new();
         for (property, value) in values {
-            object.changes.push(Change { property: property.clone(), value: value.clone(), at_ms });
+            object.changes.push(Change {
+                property: property.clone(),
+                value: value.clone(),
+                at_ms: now_ms(),
+                source: author.source.clone(),
+                source_id: author.id.clone(),
+            });
             if object.properties.get(property) != Some(value) {
                 object.properties.insert(property.clone(), value.clone());
                 changed.push((property.clone(), value.clone()));
             }
         }
-        object.updated = now;
+        object.updated = OffsetDateTime::now_utc();
         changed
-    }
-
-    /// The notes of a contact.
-    pub(crate) fn notes_of(&self, contact: i64) -> Vec<i64> {
-        self.notes.get(&self.surviving(contact)).map(|notes| notes.iter().copied().collect()).unwrap_or_default()
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use domain::ObjectType;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
-use super::{portal::Portal, properties};
+use super::{pipelines, portal::Portal};
 
 /// HubSpot's longest text value, in characters.
 const MAX_TEXT: usize = 65_536;
@@ -17,17 +17,25 @@ pub(super) fn problems(
     values: &BTreeMap<String, String>,
 ) -> Vec<(String, &'static str, String)> {
     let problem = |(name, value): (&String, &String)| {
-        let definition = properties::of(object_type)
-            .iter()
-            .find(|definition| definition.name == name && !portal.missing_properties.contains(name));
-        let Some(definition) = definition else {
+        let Some(definition) = portal.definition(object_type, name) else {
             return Some((name.clone(), "PROPERTY_DOESNT_EXIST", format!("Property \"{name}\" does not exist")));
         };
+        if definition.read_only {
+            return Some((name.clone(), "READ_ONLY_VALUE", format!("{name} is a read only property")));
+        }
         if value.is_empty() {
             return None;
         }
+        if name == "hubspot_owner_id" && !pipelines::is_owner(value) {
+            return Some((name.clone(), "INVALID_OWNER_ID", format!("Owner {value} does not exist")));
+        }
+        if let Some(options) = pipelines::options(object_type, name)
+            && !options.contains(&value.as_str())
+        {
+            return Some((name.clone(), "INVALID_OPTION", format!("{value} was not one of the allowed options.")));
+        }
         let is_number = value.parse::<f64>().is_ok_and(f64::is_finite);
-        let wrong = match definition.kind {
+        let wrong = match definition.kind.as_str() {
             "number" if !is_number => Some(("INVALID_INTEGER", format!("{value} was not a valid number."))),
             "number" => {
                 let above = |rule: &super::portal::PropertyRule| value.parse::<i64>().is_ok_and(|n| n > rule.maximum);
@@ -37,7 +45,13 @@ pub(super) fn problems(
             "datetime" if OffsetDateTime::parse(value, &Rfc3339).is_err() && value.parse::<i64>().is_err() => {
                 Some(("INVALID_DATE", format!("{value} was not a valid date.")))
             }
-            "enumeration" if !definition.options.contains(&value.as_str()) => {
+            "date" if time::Date::parse(value, &time::format_description::well_known::Iso8601::DATE).is_err() => {
+                Some(("INVALID_DATE", format!("{value} was not a valid date.")))
+            }
+            "bool" if !["true", "false"].contains(&value.as_str()) => {
+                Some(("INVALID_OPTION", format!("{value} was not one of the allowed options.")))
+            }
+            "enumeration" if !definition.options.is_empty() && !definition.options.contains(value) => {
                 Some(("INVALID_OPTION", format!("{value} was not one of the allowed options.")))
             }
             "string" if value.chars().count() > MAX_TEXT => {

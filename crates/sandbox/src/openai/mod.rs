@@ -39,6 +39,10 @@ struct Request {
     #[serde(default)]
     response_format: Option<Format>,
     #[serde(default)]
+    tools: Vec<Tool>,
+    #[serde(default)]
+    tool_choice: Option<Tool>,
+    #[serde(default)]
     max_completion_tokens: Option<u32>,
     #[serde(default)]
     temperature: Option<f64>,
@@ -76,6 +80,24 @@ struct NamedSchema {
     name: String,
     strict: bool,
     schema: Value,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Tool {
+    #[serde(rename = "type")]
+    kind: String,
+    function: Function,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Function {
+    name: String,
+    #[serde(default)]
+    parameters: Option<Value>,
+    #[serde(default)]
+    strict: bool,
 }
 
 fn is_admitted(sandbox: &Sandbox, headers: &HeaderMap) -> bool {
@@ -155,6 +177,7 @@ fn check(request: &Request, facts: &models::Model) -> Result<(), Box<Response>> 
             format!("max_tokens is too large: this model supports at most {} completion tokens.", facts.max_output);
         return refuse(&message, "max_completion_tokens");
     }
+    check_tools(request)?;
     match &request.response_format {
         Some(Format::JsonObject) if !request.messages.iter().any(|m| m.content.to_lowercase().contains("json")) => {
             refuse(
@@ -167,8 +190,7 @@ fn check(request: &Request, facts: &models::Model) -> Result<(), Box<Response>> 
             "response_format",
         ),
         Some(Format::JsonSchema { json_schema }) => {
-            let valid = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
-            if json_schema.name.is_empty() || json_schema.name.len() > 64 || !json_schema.name.chars().all(valid) {
+            if !is_name(&json_schema.name) {
                 return refuse("Invalid 'response_format.json_schema.name'", "response_format.json_schema.name");
             }
             match schema::strict_flaw(&json_schema.schema) {
@@ -183,17 +205,53 @@ fn check(request: &Request, facts: &models::Model) -> Result<(), Box<Response>> 
     }
 }
 
+/// What names of schemas and functions are made of.
+fn is_name(name: &str) -> bool {
+    let valid = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+    (1..=64).contains(&name.len()) && name.chars().all(valid)
+}
+
+fn check_tools(request: &Request) -> Result<(), Box<Response>> {
+    let refuse = |message: &str, param: &str| Err(Box::new(errors::invalid_request(message, Some(param), None)));
+    for tool in &request.tools {
+        if tool.kind != "function" || !is_name(&tool.function.name) {
+            return refuse("Invalid 'tools[0].function.name'", "tools[0].function.name");
+        }
+        let flaw = tool.function.parameters.as_ref().and_then(schema::strict_flaw).filter(|_| tool.function.strict);
+        if let Some(flaw) = flaw {
+            let message = format!("Invalid schema for function '{}': {flaw}", tool.function.name);
+            return refuse(&message, "tools[0].function.parameters");
+        }
+    }
+    match &request.tool_choice {
+        Some(choice) if !request.tools.iter().any(|tool| tool.function.name == choice.function.name) => {
+            refuse(&format!("Tool choice '{}' not found in 'tools' parameter.", choice.function.name), "tool_choice")
+        }
+        _ => Ok(()),
+    }
+}
+
 fn answer(request: &Request, prompt_tokens: usize, room: u32, misbehaviour: Option<&FaultKind>) -> Value {
     // JSON mode knows no schema but the one in the instructions; without one the model makes one up.
+    let called = request.tool_choice.as_ref();
+    let tool = called.and_then(|choice| request.tools.iter().find(|tool| tool.function.name == choice.function.name));
     let schema = match &request.response_format {
         Some(Format::JsonSchema { json_schema }) => Some(json_schema.schema.clone()),
+        None if tool.is_some() => tool.and_then(|tool| tool.function.parameters.clone()),
         _ => request.messages.iter().find_map(|message| {
             let start = message.content.find('{').filter(|_| message.role == Role::System)?;
             serde_json::Deserializer::from_str(&message.content[start..]).into_iter::<Value>().next()?.ok()
         }),
     };
     let data = request.messages.iter().find(|message| message.role == Role::User).map_or("", |m| m.content.as_str());
-    let mut content = Some(rules::answer(schema.as_ref(), data).to_string());
+    let instructions = request.messages.iter().find(|message| message.role == Role::System);
+    let instructions = instructions.map_or("", |message| message.content.as_str());
+    let is_prose = request.response_format.is_none() && tool.is_none();
+    let mut content = Some(if is_prose {
+        rules::condense(data)
+    } else {
+        rules::answer(schema.as_ref(), data, instructions, misbehaviour).to_string()
+    });
     let mut refusal = None;
     let mut finish = "stop";
     match misbehaviour {
@@ -220,6 +278,13 @@ fn answer(request: &Request, prompt_tokens: usize, room: u32, misbehaviour: Opti
         content = content.map(|text| text[..text.floor_char_boundary(text.len() / 4)].to_owned());
         completion_tokens = room as usize;
     }
+    let mut message = json!({"role": "assistant", "content": content, "refusal": refusal, "annotations": []});
+    if let (Some(tool), Some(arguments)) = (tool, content.filter(|_| refusal.is_none())) {
+        message["content"] = Value::Null;
+        let id = format!("call_{}", uuid::Uuid::now_v7().simple());
+        let function = json!({"name": tool.function.name, "arguments": arguments});
+        message["tool_calls"] = json!([{"id": id, "type": "function", "function": function}]);
+    }
     json!({
         "id": format!("chatcmpl-{}", uuid::Uuid::now_v7().simple()),
         "object": "chat.completion",
@@ -227,8 +292,7 @@ fn answer(request: &Request, prompt_tokens: usize, room: u32, misbehaviour: Opti
         "model": snapshot(&request.model),
         "system_fingerprint": "fp_sandbox",
         "service_tier": "default",
-        "choices": [{"index": 0, "finish_reason": finish, "logprobs": null,
-            "message": {"role": "assistant", "content": content, "refusal": refusal, "annotations": []}}],
+        "choices": [{"index": 0, "finish_reason": finish, "logprobs": null, "message": message}],
         "usage": {"prompt_tokens": prompt_tokens, "completion_tokens": completion_tokens,
             "total_tokens": prompt_tokens + completion_tokens, "prompt_tokens_details": {"cached_tokens": 0, "audio_tokens": 0},
             "completion_tokens_details": {"reasoning_tokens": 0, "audio_tokens": 0, "accepted_prediction_tokens": 0, "rejected_prediction_tokens": 0}},

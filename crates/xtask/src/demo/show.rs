@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::Result;
 use comfy_table::{ContentArrangement, Table, presets::UTF8_HORIZONTAL_ONLY};
 use ledger::EventStory;
-use sandbox::{Delivery, admin::ContactView};
+use sandbox::{Delivery, admin::ObjectView};
 use xtask::{Fleet, cases::Case};
 
 pub fn indented(text: &str) -> String {
@@ -46,7 +46,7 @@ pub fn outcome(case: &Case, story: Option<&EventStory>, result: &Result<(), Stri
     println!("  {sign} {:<38} {:<9} {took:>6.2} s  {what}", case.what, story.state);
 }
 
-pub fn before_and_after(id: i64, before: &ContactView, after: &ContactView) {
+pub fn before_and_after(id: i64, before: &ObjectView, after: &ObjectView) {
     let mut table = Table::new();
     table.load_style(UTF8_HORIZONTAL_ONLY).set_content_arrangement(ContentArrangement::Dynamic).set_width(110);
     table.set_header(["property", "before", "after"]);

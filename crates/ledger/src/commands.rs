@@ -1,4 +1,4 @@
-//! "May I write this, and what was there before?" — the writer's questions.
+//! "May I carry this out?" and "this is what became of it" — the writer's questions about write commands.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -6,21 +6,23 @@ use std::{
 };
 
 use domain::{
-    EventId, EventKey, InferenceId, ObjectId, ObjectType, PortalId, RecordRef, WriteCommand, WriteCommandId,
-    write_command::PropertyChange,
+    EventId, EventKey, InferenceId, WriteCommand, WriteCommandId,
+    write_command::{Action, PropertyChange},
 };
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use crate::{Ledger, LedgerError, Worker, milliseconds};
+use crate::{Ledger, LedgerError, Worker, milliseconds, records::record};
 
 /// The ledger's answer to "may I carry out this command?".
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Taken {
     /// Carry it out; the number fences what is committed about it.
     Mine {
         /// The claim's number.
         attempt: i32,
+        /// Properties that it has written under an earlier claim.
+        written: Vec<String>,
     },
     /// It has ended already.
     Done,
@@ -37,6 +39,8 @@ pub enum CommandState {
     Written,
     /// Newer events have written all its properties.
     Superseded,
+    /// The playbook's write policy left everything as it was.
+    Kept,
     /// The record is gone.
     Dropped,
     /// HubSpot will never take it.
@@ -46,11 +50,17 @@ pub enum CommandState {
 }
 
 impl CommandState {
+    /// Whether nothing more is to be done about the command's properties, so that its actions may begin.
+    pub fn settles_properties(self) -> bool {
+        matches!(self, Self::Written | Self::Superseded | Self::Kept)
+    }
+
     /// The name in the ledger.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Written => "written",
             Self::Superseded => "superseded",
+            Self::Kept => "kept",
             Self::Dropped => "dropped",
             Self::Parked => "parked",
             Self::Waiting => "waiting",
@@ -73,6 +83,8 @@ pub struct Finished {
     pub detail: Option<String>,
     /// What HubSpot has now because of it.
     pub written: Vec<WrittenProperty>,
+    /// What was left as it was.
+    pub kept: Vec<KeptProperty>,
 }
 
 /// One property that was written.
@@ -86,15 +98,17 @@ pub struct WrittenProperty {
     pub after: String,
 }
 
-/// The newest event whose value each property of some records has.
-#[derive(Debug, Default)]
-pub struct Newest(HashMap<(RecordRef, String), (OffsetDateTime, EventKey)>);
-
-impl Newest {
-    /// Whether the ledger knows a write of `property` by a newer event than `command`'s.
-    pub fn is_newer_than(&self, command: &WriteCommand, property: &str) -> bool {
-        self.0.get(&(command.record.clone(), property.to_owned())).is_some_and(|(at, key)| (*at, key) > command.order())
-    }
+/// One property that was left as it was.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeptProperty {
+    /// Its name.
+    pub property: String,
+    /// Why, in `snake_case`.
+    pub reason: &'static str,
+    /// What it holds.
+    pub held: Option<String>,
+    /// What the answer would have set.
+    pub wanted: String,
 }
 
 impl Ledger {
@@ -120,7 +134,8 @@ impl Ledger {
                 from locked where c.id = locked.id
                 returning c.id, c.attempt
             )
-            select c.id, taken.attempt as "attempt?", c.finished_at is not null as "finished!"
+            select c.id, taken.attempt as "attempt?", c.finished_at is not null as "finished!",
+                   array(select w.property from write w where w.write_command_id = c.id) as "written!"
             from write_command c left join taken using (id) where c.id = any($1::uuid[])
             "#,
             &all,
@@ -129,98 +144,40 @@ impl Ledger {
         )
         .fetch_all(&self.pool)
         .await?;
-        let known: HashMap<_, _> = rows.into_iter().map(|row| (row.id, (row.attempt, row.finished))).collect();
+        let known: HashMap<_, _> =
+            rows.into_iter().map(|row| (row.id, (row.attempt, row.finished, row.written))).collect();
         // The same command twice in one batch: the second one waits for what becomes of the first.
         let mut given = HashSet::new();
         let taken = |id: &WriteCommandId| match known.get(&id.0) {
-            Some((Some(attempt), _)) if given.insert(id.0) => Taken::Mine { attempt: *attempt },
-            Some((None, true)) => Taken::Done,
+            Some((Some(attempt), _, written)) if given.insert(id.0) => {
+                Taken::Mine { attempt: *attempt, written: written.clone() }
+            }
+            Some((None, true, _)) => Taken::Done,
             Some(_) => Taken::Held,
             None => Taken::Unknown,
         };
         Ok(ids.iter().map(taken).collect())
     }
 
-    /// Locks records for `worker`, so that no two writers change one at the same time. Gives back those that it got.
-    /// A lease that was taken over from somebody whose time was up marks the record: a call of theirs may still land.
-    pub async fn lock_records(
-        &self,
-        records: &[RecordRef],
-        worker: &Worker,
-        lease: Duration,
-    ) -> Result<HashSet<RecordRef>, LedgerError> {
-        let mut sorted: Vec<_> = records.to_vec();
-        sorted.sort();
-        sorted.dedup();
-        let (portals, types, ids) = columns(&sorted);
-        let rows = sqlx::query!(
-            "insert into record_lease as l (portal_id, object_type, object_id, worker, expires_at)
-             select input.portal_id, input.object_type, input.object_id, $4::text,
-                    now() + $5::float8 * interval '1 millisecond'
-             from unnest($1::bigint[], $2::text[], $3::bigint[]) as input (portal_id, object_type, object_id)
-             on conflict (portal_id, object_type, object_id) do update
-             set worker = excluded.worker, expires_at = excluded.expires_at, attempt = l.attempt + 1, verify = true
-             where l.expires_at < now()
-             returning portal_id, object_type, object_id",
-            &portals,
-            &types,
-            &ids,
-            worker.0,
-            milliseconds(lease),
+    /// The unfinished write commands of events.
+    pub(crate) async fn commands_of(&self, events: &[Uuid]) -> Result<HashMap<Uuid, Vec<WriteCommand>>, LedgerError> {
+        let rows = sqlx::query_as!(
+            CommandRow,
+            r#"select id, event_id, inference_id, event_key, occurred_at, portal_id, object_type, object_id, properties,
+                      coalesce((select jsonb_agg(jsonb_build_object('id', a.id, 'name', a.name, 'deed', a.deed,
+                                                                    'again_after_hours', a.again_after_hours)
+                                                 order by a.id)
+                                from action a where a.write_command_id = c.id), '[]'::jsonb) as "actions!"
+               from write_command c where event_id = any($1::uuid[]) and finished_at is null"#,
+            events
         )
         .fetch_all(&self.pool)
         .await?;
-        Ok(rows.into_iter().map(|row| record(row.portal_id, &row.object_type, row.object_id)).collect())
-    }
-
-    /// Gives records back that `worker` had locked. A record marked for verification keeps its row, free for anybody.
-    pub async fn unlock_records(&self, records: &[RecordRef], worker: &Worker) -> Result<(), LedgerError> {
-        let (portals, types, ids) = columns(records);
-        sqlx::query!(
-            "with mine as (
-                 select portal_id, object_type, object_id, verify from record_lease
-                 where (portal_id, object_type, object_id) in
-                       (select * from unnest($1::bigint[], $2::text[], $3::bigint[])) and worker = $4
-                 order by portal_id, object_type, object_id for update
-             ), kept as (
-                 update record_lease l set expires_at = 'epoch' from mine
-                 where (l.portal_id, l.object_type, l.object_id) = (mine.portal_id, mine.object_type, mine.object_id)
-                   and mine.verify
-             )
-             delete from record_lease l using mine
-             where (l.portal_id, l.object_type, l.object_id) = (mine.portal_id, mine.object_type, mine.object_id)
-               and not mine.verify",
-            &portals,
-            &types,
-            &ids,
-            worker.0,
-        )
-        .execute(&self.pool)
-        .await?;
-        Ok(())
-    }
-
-    /// The newest known writes to some records.
-    pub async fn newest_writes(&self, records: &[RecordRef]) -> Result<Newest, LedgerError> {
-        let (portals, types, ids) = columns(records);
-        let rows = sqlx::query!(
-            "select distinct on (portal_id, object_type, object_id, property)
-                    portal_id, object_type, object_id, property, occurred_at, event_key
-             from write
-             where (portal_id, object_type, object_id) in
-                   (select * from unnest($1::bigint[], $2::text[], $3::bigint[]))
-             order by portal_id, object_type, object_id, property, occurred_at desc, event_key desc",
-            &portals,
-            &types,
-            &ids,
-        )
-        .fetch_all(&self.pool)
-        .await?;
-        let newest = rows.into_iter().map(|row| {
-            let record = record(row.portal_id, &row.object_type, row.object_id);
-            ((record, row.property), (row.occurred_at, EventKey::from_text(row.event_key)))
-        });
-        Ok(Newest(newest.collect()))
+        let mut commands: HashMap<Uuid, Vec<WriteCommand>> = HashMap::new();
+        for row in rows {
+            commands.entry(row.event_id).or_default().push(row.try_into()?);
+        }
+        Ok(commands)
     }
 
     /// Commits what became of commands: their state, what was written with what was there before, and the state of
@@ -273,7 +230,8 @@ impl Ledger {
              select input.id, input.property, input.before, input.after, c.portal_id, c.object_type, c.object_id,
                     c.occurred_at, c.event_key
              from unnest($1::uuid[], $2::text[], $3::text[], $4::text[]) as input (id, property, before, after)
-             join write_command c on c.id = input.id",
+             join write_command c on c.id = input.id
+             on conflict do nothing",
             &commands,
             &properties,
             &before as &[Option<String>],
@@ -281,59 +239,95 @@ impl Ledger {
         )
         .execute(&mut *transaction)
         .await?;
-        // An event ends with its last command; of several ends the most telling one counts.
+        // The record is gone: nothing is left to be done for it.
         sqlx::query!(
-            "with ended as (
-                 select c.event_id,
-                        bool_or(c.state = 'parked') as parked, bool_or(c.state = 'written') as written,
-                        bool_or(c.state = 'dropped') as dropped,
-                        min(c.reason) filter (where c.state in ('parked', 'dropped')) as reason,
-                        min(c.detail) filter (where c.state in ('parked', 'dropped')) as detail
-                 from write_command c
-                 where c.event_id in (select event_id from write_command where id = any($1::uuid[]))
-                 group by c.event_id having bool_and(c.finished_at is not null)
-             )
-             update event e
-             set state = case when ended.parked then 'parked' when ended.written then 'written'
-                              when ended.dropped then 'dropped' else 'superseded' end::event_state,
-                 reason = ended.reason, detail = ended.detail
-             from ended where e.id = ended.event_id and e.state = 'decided'",
+            "update action a
+             set state = 'skipped', reason = c.reason, finished_at = clock_timestamp()
+             from write_command c
+             where c.id = a.write_command_id and c.id = any($1::uuid[]) and c.state = 'dropped'
+               and a.state = 'intended'",
             &ids
         )
         .execute(&mut *transaction)
         .await?;
+        insert_kept(&mut transaction, finished.iter().filter(|item| counted.contains(&item.id.0))).await?;
+        let events =
+            sqlx::query_scalar!("select distinct event_id from write_command where id = any($1::uuid[])", &ids)
+                .fetch_all(&mut *transaction)
+                .await?;
+        end_events(&mut transaction, &events).await?;
         transaction.commit().await?;
         Ok(finished.iter().map(|item| counted.contains(&item.id.0)).collect())
     }
 }
 
-fn columns(records: &[RecordRef]) -> (Vec<i64>, Vec<String>, Vec<i64>) {
-    (
-        records.iter().map(|record| record.portal_id.0).collect(),
-        records.iter().map(|record| record.object_type.type_id().to_owned()).collect(),
-        records.iter().map(|record| record.object_id.0).collect(),
+/// Ends the decided events among `events` that have no unfinished command left. An event ends with its last command;
+/// of several ends the most telling one counts.
+pub(crate) async fn end_events(transaction: &mut sqlx::PgTransaction<'_>, events: &[Uuid]) -> Result<(), LedgerError> {
+    sqlx::query!(
+        "with ended as (
+             select c.event_id,
+                    bool_or(c.state = 'parked') as parked, bool_or(c.state = 'written') as written,
+                    bool_or(c.state = 'dropped') as dropped, bool_or(c.state = 'kept') as kept,
+                    min(c.reason) filter (where c.state in ('parked', 'dropped')) as reason,
+                    min(c.reason) filter (where c.state = 'kept') as kept_reason,
+                    min(c.reason) filter (where c.state = 'superseded') as superseded_reason,
+                    min(c.detail) filter (where c.state in ('parked', 'dropped')) as detail
+             from write_command c
+             where c.event_id = any($1::uuid[])
+             group by c.event_id having bool_and(c.finished_at is not null)
+         )
+         update event e
+         set state = case when ended.parked then 'parked' when ended.written then 'written'
+                          when ended.dropped then 'dropped' when ended.kept then 'skipped'
+                          else 'superseded' end::event_state,
+             reason = case when ended.parked or ended.dropped and not ended.written then ended.reason
+                           when ended.written then null
+                           when ended.kept then ended.kept_reason else ended.superseded_reason end,
+             detail = case when ended.written and not ended.parked then null else ended.detail end
+         from ended where e.id = ended.event_id and e.state = 'decided'",
+        events
     )
+    .execute(&mut **transaction)
+    .await?;
+    Ok(())
 }
 
-fn record(portal_id: i64, object_type: &str, object_id: i64) -> RecordRef {
-    RecordRef {
-        portal_id: PortalId(portal_id),
-        object_type: ObjectType::from(object_type),
-        object_id: ObjectId(object_id),
+async fn insert_kept(
+    transaction: &mut sqlx::PgTransaction<'_>,
+    finished: impl Iterator<Item = &Finished>,
+) -> Result<(), LedgerError> {
+    let kept: Vec<_> = finished.flat_map(|item| item.kept.iter().map(move |kept| (item.id.0, kept))).collect();
+    if kept.is_empty() {
+        return Ok(());
     }
+    sqlx::query!(
+        "insert into kept_value (write_command_id, property, reason, held, wanted)
+         select * from unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[])
+         on conflict do nothing",
+        &kept.iter().map(|(id, _)| *id).collect::<Vec<_>>(),
+        &kept.iter().map(|(_, kept)| kept.property.clone()).collect::<Vec<_>>(),
+        &kept.iter().map(|(_, kept)| kept.reason.to_owned()).collect::<Vec<_>>(),
+        &kept.iter().map(|(_, kept)| kept.held.clone()).collect::<Vec<_>>() as &[Option<String>],
+        &kept.iter().map(|(_, kept)| kept.wanted.clone()).collect::<Vec<_>>(),
+    )
+    .execute(&mut **transaction)
+    .await?;
+    Ok(())
 }
 
 /// A write command as its row has it.
-pub(crate) struct CommandRow {
-    pub(crate) id: Uuid,
-    pub(crate) event_id: Uuid,
-    pub(crate) inference_id: Uuid,
-    pub(crate) event_key: String,
-    pub(crate) occurred_at: OffsetDateTime,
-    pub(crate) portal_id: i64,
-    pub(crate) object_type: String,
-    pub(crate) object_id: i64,
-    pub(crate) properties: serde_json::Value,
+struct CommandRow {
+    id: Uuid,
+    event_id: Uuid,
+    inference_id: Uuid,
+    event_key: String,
+    occurred_at: OffsetDateTime,
+    portal_id: i64,
+    object_type: String,
+    object_id: i64,
+    properties: serde_json::Value,
+    actions: serde_json::Value,
 }
 
 impl TryFrom<CommandRow> for WriteCommand {
@@ -342,6 +336,8 @@ impl TryFrom<CommandRow> for WriteCommand {
     fn try_from(row: CommandRow) -> Result<Self, LedgerError> {
         let properties: Vec<PropertyChange> = serde_json::from_value(row.properties)
             .map_err(|error| LedgerError::Unreadable(format!("properties of write command {}: {error}", row.id)))?;
+        let actions: Vec<Action> = serde_json::from_value(row.actions)
+            .map_err(|error| LedgerError::Unreadable(format!("actions of write command {}: {error}", row.id)))?;
         Ok(Self {
             id: WriteCommandId(row.id),
             event_id: EventId(row.event_id),
@@ -350,6 +346,7 @@ impl TryFrom<CommandRow> for WriteCommand {
             occurred_at: row.occurred_at,
             record: record(row.portal_id, &row.object_type, row.object_id),
             properties,
+            actions,
         })
     }
 }

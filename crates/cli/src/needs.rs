@@ -1,0 +1,135 @@
+//! What playbooks need in a portal: properties and scopes.
+
+use std::collections::BTreeSet;
+
+use domain::{
+    ObjectType, Playbook,
+    playbook::{DeedPlan, FieldKind, Stamp, Write, WriteValue},
+};
+use hubspot::client::PropertyOption;
+
+/// A property that a playbook writes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NeededProperty {
+    /// Whose.
+    pub object_type: ObjectType,
+    /// Its internal name.
+    pub name: String,
+    /// HubSpot's type.
+    pub kind: &'static str,
+    /// HubSpot's way to edit it.
+    pub field_type: &'static str,
+    /// The values of an enumeration.
+    pub options: Vec<PropertyOption>,
+    /// What the playbook says about the field.
+    pub description: String,
+    /// Who writes it.
+    pub playbook: String,
+}
+
+/// The properties that playbooks write, each once.
+pub fn properties(playbooks: &[Playbook]) -> Vec<NeededProperty> {
+    let mut needed: Vec<NeededProperty> = Vec::new();
+    for playbook in playbooks {
+        for write in &playbook.writes {
+            let kinds: BTreeSet<_> = write.to.iter().map(|path| path.end().clone()).collect();
+            for object_type in kinds {
+                let property = of(playbook, write, object_type);
+                let is_new = !needed
+                    .iter()
+                    .any(|other| (&other.object_type, &other.name) == (&property.object_type, &property.name));
+                if is_new {
+                    needed.push(property);
+                }
+            }
+        }
+    }
+    needed
+}
+
+fn of(playbook: &Playbook, write: &Write, object_type: ObjectType) -> NeededProperty {
+    let field = match &write.value {
+        WriteValue::Field(name) => playbook.fields.get(name),
+        WriteValue::Text(_) | WriteValue::Stamp(_) => None,
+    };
+    let (kind, field_type) = match (&write.value, field.map(|field| &field.kind)) {
+        (_, Some(FieldKind::Integer { .. } | FieldKind::Number { .. })) => ("number", "number"),
+        (_, Some(FieldKind::Date)) => ("date", "date"),
+        (_, Some(FieldKind::Boolean)) => ("bool", "booleancheckbox"),
+        (_, Some(FieldKind::Choice { .. })) => ("enumeration", "select"),
+        (WriteValue::Stamp(Stamp::ProcessedAt), _) => ("datetime", "date"),
+        (WriteValue::Stamp(Stamp::Model | Stamp::Playbook), _) => ("string", "text"),
+        _ => ("string", "textarea"),
+    };
+    let options = match field.map(|field| &field.kind) {
+        Some(FieldKind::Choice { options }) => options.clone(),
+        _ => Vec::new(),
+    };
+    let option = |(value, display_order): (String, i32)| PropertyOption {
+        label: value.clone(),
+        value,
+        display_order,
+        hidden: false,
+    };
+    NeededProperty {
+        object_type,
+        name: write.property.clone(),
+        kind,
+        field_type,
+        options: options.into_iter().zip(0..).map(option).collect(),
+        description: field.map_or_else(|| playbook.description.clone(), |field| field.description.clone()),
+        playbook: playbook.name.clone(),
+    }
+}
+
+/// The scopes that reading, writing and doing take.
+pub fn scopes(playbooks: &[Playbook]) -> BTreeSet<String> {
+    let mut scopes = BTreeSet::new();
+    for playbook in playbooks {
+        for read in &playbook.context.reads {
+            scopes.insert(object_scope(read.path.end(), "read"));
+            scopes.extend(read.engagements.iter().map(|kind| object_scope(kind, "read")));
+            if read.engagements.contains(&ObjectType::Email) {
+                scopes.insert("sales-email-read".to_owned());
+            }
+        }
+        for (kind, _) in playbook.written_properties() {
+            scopes.insert(object_scope(&kind, "write"));
+            scopes.insert(schema_scope(&kind, "read"));
+        }
+        scopes.extend(playbook.created_engagements().iter().map(|kind| object_scope(kind, "write")));
+    }
+    scopes
+}
+
+fn object_scope(kind: &ObjectType, access: &str) -> String {
+    match kind {
+        ObjectType::Ticket => "tickets".to_owned(),
+        ObjectType::Company | ObjectType::Deal => format!("crm.objects.{}.{access}", kind.path()),
+        // Engagements go with the contacts' scopes.
+        _ => format!("crm.objects.contacts.{access}"),
+    }
+}
+
+/// The scope for the definitions of a type's properties.
+pub fn schema_scope(kind: &ObjectType, access: &str) -> String {
+    match kind {
+        ObjectType::Ticket => "tickets".to_owned(),
+        ObjectType::Company | ObjectType::Deal => format!("crm.schemas.{}.{access}", kind.path()),
+        _ => format!("crm.schemas.contacts.{access}"),
+    }
+}
+
+/// The stages that deals are moved to.
+pub fn stages(playbooks: &[Playbook]) -> BTreeSet<&str> {
+    let deeds = playbooks.iter().flat_map(|playbook| &playbook.actions).map(|action| &action.deed);
+    deeds.filter_map(|deed| if let DeedPlan::MoveDeal { stage } = deed { Some(stage.as_str()) } else { None }).collect()
+}
+
+/// The channels that are notified.
+pub fn channels(playbooks: &[Playbook]) -> BTreeSet<&str> {
+    let deeds = playbooks.iter().flat_map(|playbook| &playbook.actions).map(|action| &action.deed);
+    deeds
+        .filter_map(|deed| if let DeedPlan::Notify { channel, .. } = deed { Some(channel.as_str()) } else { None })
+        .collect()
+}

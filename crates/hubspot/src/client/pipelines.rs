@@ -1,0 +1,84 @@
+//! Pipelines and their stages. Stage ids are internal names that differ from portal to portal.
+
+use std::collections::HashMap;
+
+use domain::ObjectType;
+use reqwest::Method;
+use serde::Deserialize;
+
+use super::{Client, Error};
+
+/// A pipeline, as people arranged it.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Pipeline {
+    /// What records hold in `pipeline`.
+    pub id: String,
+    /// What people see.
+    pub label: String,
+    /// In the order of the board.
+    pub stages: Vec<PipelineStage>,
+}
+
+/// A stage of a pipeline.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct PipelineStage {
+    /// What records hold in `dealstage` or `hs_pipeline_stage`.
+    pub id: String,
+    /// What people see.
+    pub label: String,
+    #[serde(default)]
+    metadata: HashMap<String, String>,
+}
+
+impl Pipeline {
+    /// The stage with this id or, in any case, label.
+    pub fn stage(&self, label_or_id: &str) -> Option<&PipelineStage> {
+        let by_id = self.stages.iter().find(|stage| stage.id == label_or_id);
+        by_id.or_else(|| self.stages.iter().find(|stage| stage.label.eq_ignore_ascii_case(label_or_id)))
+    }
+}
+
+impl PipelineStage {
+    /// Whether a deal in it is won or lost. Deals have `isClosed` or, in older portals, only a probability of 0 or 1.
+    pub fn is_closed(&self) -> bool {
+        match self.metadata.get("isClosed") {
+            Some(closed) => closed == "true",
+            None => self
+                .metadata
+                .get("probability")
+                .and_then(|p| p.parse::<f64>().ok())
+                .is_some_and(|p| p <= 0.0 || p >= 1.0),
+        }
+    }
+}
+
+impl Client {
+    /// The pipelines of a type.
+    pub async fn pipelines(&self, object_type: &ObjectType) -> Result<Vec<Pipeline>, Error> {
+        #[derive(Deserialize)]
+        struct Answer {
+            results: Vec<Pipeline>,
+        }
+        let path = self.version().pipelines(object_type);
+        let answer: Answer = self.call("pipelines.list", Method::GET, &path, &[], None::<&()>).await?;
+        Ok(answer.results)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Pipeline;
+
+    #[test]
+    fn stages_are_found_by_id_and_label_and_know_whether_they_are_closed() {
+        let pipeline: Pipeline =
+            serde_json::from_value(serde_json::json!({"id": "default", "label": "Sales", "stages": [
+            {"id": "123", "label": "Risk", "metadata": {"isClosed": "false", "probability": "0.2"}},
+            {"id": "won", "label": "Closed won", "metadata": {"probability": "1.0"}}]}))
+            .expect("a pipeline");
+        assert_eq!(pipeline.stage("risk").map(|stage| stage.id.as_str()), Some("123"));
+        assert_eq!(pipeline.stage("won").map(|stage| stage.is_closed()), Some(true));
+        assert_eq!(pipeline.stage("123").map(|stage| stage.is_closed()), Some(false));
+        assert_eq!(pipeline.stage("nowhere"), None);
+    }
+}

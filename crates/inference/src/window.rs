@@ -1,0 +1,217 @@
+//! Fitting a context to the model's window, and asking about it: newest first, or condensed in parts.
+
+use std::{collections::HashMap, future::Future};
+
+use domain::{
+    Context, Inference, Playbook, RecordRef,
+    inference::InferenceOutcome,
+    playbook::{Rendered, Unverified, Window},
+};
+use futures_util::{StreamExt, stream};
+use openai::{
+    Client,
+    models::{self, Model},
+};
+use retry::Failure;
+use serde_json::{Map, Value};
+use sha2::{Digest, Sha256};
+use time::OffsetDateTime;
+
+use crate::{
+    failure::StepError,
+    question::{self, Asked},
+};
+
+/// Tokens that are kept free beside the data: instructions' overhead and the schema.
+const PROMPT_SLACK: usize = 500;
+
+/// Parts of one context that are condensed at once.
+const PARTS_AT_ONCE: usize = 8;
+
+/// A prompt that the model finds too long after all is made smaller by this factor, and once more.
+const SHRINK: usize = 2;
+const MAX_SHRINK: usize = 4;
+
+/// Where answers about parts of a context are kept, so that a worker that died is not paid for twice.
+pub trait Memory: Sync {
+    /// The answers about parts, by the part's hash.
+    fn recall(&self) -> impl Future<Output = Result<HashMap<String, String>, StepError>> + Send;
+    /// Keeps one.
+    fn keep(&self, inference: &Inference) -> impl Future<Output = Result<(), StepError>> + Send;
+}
+
+/// For whoever asks once and is done.
+#[derive(Debug, Clone, Copy)]
+pub struct Forgetful;
+
+impl Memory for Forgetful {
+    async fn recall(&self) -> Result<HashMap<String, String>, StepError> {
+        Ok(HashMap::new())
+    }
+
+    async fn keep(&self, _: &Inference) -> Result<(), StepError> {
+        Ok(())
+    }
+}
+
+/// An answer about a context.
+#[derive(Debug)]
+pub struct Answered {
+    /// For the ledger, whatever the answer was worth.
+    pub inference: Inference,
+    /// The checked fields, without what rests on nothing; or why there are none.
+    pub result: Result<Map<String, Value>, StepError>,
+    /// What was asked.
+    pub prompt: Rendered,
+}
+
+/// Asks `model` what `playbook` wants to know about `about`, on the day `today`.
+///
+/// # Errors
+/// Only when there was no answer at all, so nothing to store.
+pub async fn answer(
+    openai: &Client,
+    playbook: &Playbook,
+    model: &Model,
+    about: &RecordRef,
+    context: &Context,
+    memory: &impl Memory,
+) -> Result<Answered, StepError> {
+    let mut shrink = 1;
+    let (asked, prompt) = loop {
+        let desk = Desk { openai, playbook, model, about, today: today(), shrink };
+        let data = desk.fit(context, memory).await?;
+        let prompt = playbook.prompt.render(about, &data, &desk.today)?;
+        match question::ask(openai, playbook, model, about, &prompt).await {
+            Err(error) if error.reason() == "context_too_long" && shrink < MAX_SHRINK => shrink *= SHRINK,
+            asked => break (asked?, prompt),
+        }
+    };
+    let Asked { mut inference, result } = asked;
+    let result = match result {
+        Ok(fields) => verify(playbook, context, fields, &mut inference),
+        Err(error) => Err(error),
+    };
+    Ok(Answered { inference, result, prompt })
+}
+
+/// Looks for the quotations, and does what the playbook says about those that are not there.
+fn verify(
+    playbook: &Playbook,
+    context: &Context,
+    fields: Map<String, Value>,
+    inference: &mut Inference,
+) -> Result<Map<String, Value>, StepError> {
+    let unverified = playbook.fields.unverified(&fields, &context.everything());
+    inference.unverified.clone_from(&unverified);
+    if unverified.is_empty() {
+        return Ok(fields);
+    }
+    metrics::counter!("leadline_unverified_fields_total", "playbook" => playbook.name.clone())
+        .increment(unverified.len() as u64);
+    if playbook.unverified == Unverified::Park {
+        inference.outcome = InferenceOutcome::Unverified;
+        let detail = format!("no quotation was found for {}", unverified.join(", "));
+        return Err(StepError::Answer { reason: "unverified", detail });
+    }
+    Ok(playbook.fields.without_evidence(fields, &unverified, playbook.unverified))
+}
+
+fn today() -> String {
+    OffsetDateTime::now_utc().date().to_string()
+}
+
+struct Desk<'a> {
+    openai: &'a Client,
+    playbook: &'a Playbook,
+    model: &'a Model,
+    about: &'a RecordRef,
+    today: String,
+    shrink: usize,
+}
+
+impl Desk<'_> {
+    fn count(&self, text: &str) -> usize {
+        models::count_tokens(&self.model.name, text)
+    }
+
+    /// The tokens that data may have beside these instructions.
+    fn room(&self, bare: &Rendered) -> usize {
+        let instructions = models::count_prompt(&self.model.name, [bare.system.as_str(), bare.user.as_str()]);
+        let reserved = instructions + self.playbook.model.max_output_tokens as usize + PROMPT_SLACK;
+        self.playbook.context.max_tokens.min(self.model.window.saturating_sub(reserved)) / self.shrink
+    }
+
+    /// The context as text that fits.
+    async fn fit(&self, context: &Context, memory: &impl Memory) -> Result<String, StepError> {
+        let room = self.room(&self.playbook.prompt.render(self.about, "", &self.today)?);
+        let count = |text: &str| self.count(text);
+        if self.playbook.context.window == Window::Newest {
+            return Ok(context.render(room, count));
+        }
+        let whole = context.render(usize::MAX, count);
+        if count(&whole) <= room {
+            return Ok(whole);
+        }
+        let room_of_part = self.room(&self.playbook.prompt.condense(self.about, "", &self.today)?);
+        let parts = context.chunks(room_of_part.max(1), count);
+        let condensed = self.condense(&parts, memory).await?;
+        let mut block = context.facts();
+        let mut left = room.saturating_sub(count(&block));
+        for (index, text) in condensed.iter().enumerate() {
+            let entry = format!("\n[condensed, part {} of {}, newest first]\n{text}\n", index + 1, condensed.len());
+            let tokens = count(&entry);
+            if tokens > left {
+                block.push_str(&format!("\n[left out: {} older parts]\n", condensed.len() - index));
+                break;
+            }
+            left -= tokens;
+            block.push_str(&entry);
+        }
+        Ok(block)
+    }
+
+    /// Condenses every part, in parallel; what an earlier worker has done is not asked again.
+    async fn condense(&self, parts: &[String], memory: &impl Memory) -> Result<Vec<String>, StepError> {
+        let known = memory.recall().await?;
+        let condense = |part: String| {
+            let known = &known;
+            async move {
+                let prompt = self.playbook.prompt.condense(self.about, &part, &self.today)?;
+                let hash = hash_of(&self.playbook.version, &self.model.name, &prompt);
+                if let Some(answer) = known.get(&hash) {
+                    return Ok(answer.clone());
+                }
+                let mut inference =
+                    question::condense(self.openai, self.playbook, self.model, self.about, &prompt).await?;
+                inference.part = Some(hash);
+                memory.keep(&inference).await?;
+                if inference.outcome != InferenceOutcome::Valid {
+                    let detail = "the model did not condense a part of the context".to_owned();
+                    return Err(StepError::Answer { reason: inference.outcome.as_str(), detail });
+                }
+                Ok(inference.answer)
+            }
+        };
+        let mut answers = stream::iter(parts.to_vec()).map(condense).buffered(PARTS_AT_ONCE);
+        let mut condensed = Vec::with_capacity(parts.len());
+        let mut failed = None;
+        // A failing part does not stop the others: what they answer is kept for the next try.
+        while let Some(answer) = answers.next().await {
+            match answer {
+                Ok(text) => condensed.push(text),
+                Err(error) => failed = Some(error),
+            }
+        }
+        failed.map_or(Ok(condensed), Err)
+    }
+}
+
+fn hash_of(version: &str, model: &str, prompt: &Rendered) -> String {
+    let mut hash = Sha256::new();
+    for part in [version, model, &prompt.system, &prompt.user] {
+        hash.update(part.len().to_le_bytes());
+        hash.update(part.as_bytes());
+    }
+    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,147 @@
+//! "May I do this, or was it done?" — the writer's questions about actions.
+//!
+//! `intended` → `sending` (committed before the call) → `done`. Whoever finds an action in `sending` looks whether it was
+//! done before doing it.
+
+use std::time::Duration;
+
+use domain::{ActionId, WriteCommandId};
+
+use crate::{Ledger, LedgerError};
+
+/// The ledger's answer to "may I do this?".
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Began {
+    /// Do it; that it is being sent is committed.
+    Send,
+    /// It was being sent, this long ago, and nobody knows what came of it. Look first.
+    InDoubt {
+        /// Since the call began, by the database's clock.
+        sending_for: Duration,
+    },
+    /// It has ended.
+    Ended,
+    /// The claim of its command no longer holds.
+    Lost,
+}
+
+/// How an action ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ActionState {
+    /// It is done.
+    Done,
+    /// It was not to be done, for the given reason.
+    Skipped,
+    /// It cannot be done; a person has to look.
+    Parked,
+}
+
+impl ActionState {
+    /// The name in the ledger.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::Skipped => "skipped",
+            Self::Parked => "parked",
+        }
+    }
+}
+
+impl Ledger {
+    /// Begins an action under the claim of its command. `looked` says that an action in doubt was looked for and not
+    /// found. An action that was done for the same record within its `again_after_hours` ends as skipped.
+    pub async fn begin_action(
+        &self,
+        id: ActionId,
+        command: WriteCommandId,
+        attempt: i32,
+        looked: bool,
+    ) -> Result<Began, LedgerError> {
+        let mut transaction = self.pool.begin().await?;
+        let Some(row) = sqlx::query!(
+            r#"select a.state::text as "state!", c.attempt = $3 and c.state = 'sending' as "held!",
+                      (extract(epoch from clock_timestamp() - a.sending_since))::float8 as sending_for,
+                      exists (select from action o
+                              join write_command oc on oc.id = o.write_command_id
+                              join inference oi on oi.id = oc.inference_id
+                              join inference i on i.id = c.inference_id
+                              where o.state = 'done' and o.name = a.name and oi.playbook = i.playbook
+                                and (oc.portal_id, oc.object_type, oc.object_id) = (c.portal_id, c.object_type, c.object_id)
+                                and o.write_command_id <> a.write_command_id
+                                and o.finished_at > now() - a.again_after_hours * interval '1 hour') as "recent!"
+               from action a join write_command c on c.id = a.write_command_id
+               where a.id = $1 and c.id = $2 for update of a"#,
+            id.0,
+            command.0,
+            attempt
+        )
+        .fetch_optional(&mut *transaction)
+        .await?
+        else {
+            return Ok(Began::Lost);
+        };
+        let began = match row.state.as_str() {
+            _ if !row.held => Began::Lost,
+            "intended" if row.recent => {
+                sqlx::query!(
+                    "update action set state = 'skipped', reason = 'done_recently', finished_at = clock_timestamp()
+                     where id = $1",
+                    id.0
+                )
+                .execute(&mut *transaction)
+                .await?;
+                Began::Ended
+            }
+            "sending" if !looked => {
+                Began::InDoubt { sending_for: Duration::from_secs_f64(row.sending_for.unwrap_or_default().max(0.0)) }
+            }
+            "intended" | "sending" => {
+                sqlx::query!(
+                    "update action set state = 'sending', sending_since = clock_timestamp() where id = $1",
+                    id.0
+                )
+                .execute(&mut *transaction)
+                .await?;
+                Began::Send
+            }
+            _ => Began::Ended,
+        };
+        transaction.commit().await?;
+        Ok(began)
+    }
+
+    /// Records how an action ended. What is done is done, whoever holds the claim by now.
+    pub async fn finish_action(
+        &self,
+        id: ActionId,
+        state: ActionState,
+        reason: Option<&str>,
+        detail: Option<&str>,
+        hubspot_id: Option<i64>,
+    ) -> Result<(), LedgerError> {
+        sqlx::query!(
+            "update action set state = $2::text::action_state, reason = $3, detail = $4, hubspot_id = $5,
+                               finished_at = clock_timestamp()
+             where id = $1 and finished_at is null",
+            id.0,
+            state.as_str(),
+            reason,
+            detail,
+            hubspot_id
+        )
+        .execute(&self.pool)
+        .await?;
+        Ok(())
+    }
+
+    /// Gives an action back whose call certainly did not happen: it is intended again, not in doubt.
+    pub async fn unbegin_action(&self, id: ActionId) -> Result<(), LedgerError> {
+        sqlx::query!(
+            "update action set state = 'intended', sending_since = null where id = $1 and state = 'sending'",
+            id.0
+        )
+        .execute(&self.pool)
+        .await?;
+        Ok(())
+    }
+}

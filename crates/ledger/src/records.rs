@@ -1,0 +1,122 @@
+//! "May I change this record, and who wrote last?" — the writer's questions about records.
+
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
+
+use domain::{EventKey, ObjectId, ObjectType, PortalId, RecordRef, WriteCommand};
+use time::OffsetDateTime;
+
+use crate::{Ledger, LedgerError, Worker, milliseconds};
+
+/// The newest event whose value each property of some records has.
+#[derive(Debug, Default)]
+pub struct Newest(HashMap<(RecordRef, String), (OffsetDateTime, EventKey)>);
+
+impl Newest {
+    /// Whether the ledger knows a write of `property` by a newer event than `command`'s.
+    pub fn is_newer_than(&self, command: &WriteCommand, property: &str) -> bool {
+        self.0.get(&(command.record.clone(), property.to_owned())).is_some_and(|(at, key)| (*at, key) > command.order())
+    }
+}
+
+impl Ledger {
+    /// Locks records for `worker`, so that no two writers change one at the same time. Gives back those that it got.
+    /// A lease that was taken over from somebody whose time was up marks the record: a call of theirs may still land.
+    pub async fn lock_records(
+        &self,
+        records: &[RecordRef],
+        worker: &Worker,
+        lease: Duration,
+    ) -> Result<HashSet<RecordRef>, LedgerError> {
+        let mut sorted: Vec<_> = records.to_vec();
+        sorted.sort();
+        sorted.dedup();
+        let (portals, types, ids) = columns(&sorted);
+        let rows = sqlx::query!(
+            "insert into record_lease as l (portal_id, object_type, object_id, worker, expires_at)
+             select input.portal_id, input.object_type, input.object_id, $4::text,
+                    now() + $5::float8 * interval '1 millisecond'
+             from unnest($1::bigint[], $2::text[], $3::bigint[]) as input (portal_id, object_type, object_id)
+             on conflict (portal_id, object_type, object_id) do update
+             set worker = excluded.worker, expires_at = excluded.expires_at, attempt = l.attempt + 1, verify = true
+             where l.expires_at < now()
+             returning portal_id, object_type, object_id",
+            &portals,
+            &types,
+            &ids,
+            worker.0,
+            milliseconds(lease),
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        Ok(rows.into_iter().map(|row| record(row.portal_id, &row.object_type, row.object_id)).collect())
+    }
+
+    /// Gives records back that `worker` had locked. A record marked for verification keeps its row, free for anybody.
+    pub async fn unlock_records(&self, records: &[RecordRef], worker: &Worker) -> Result<(), LedgerError> {
+        let (portals, types, ids) = columns(records);
+        sqlx::query!(
+            "with mine as (
+                 select portal_id, object_type, object_id, verify from record_lease
+                 where (portal_id, object_type, object_id) in
+                       (select * from unnest($1::bigint[], $2::text[], $3::bigint[])) and worker = $4
+                 order by portal_id, object_type, object_id for update
+             ), kept as (
+                 update record_lease l set expires_at = 'epoch' from mine
+                 where (l.portal_id, l.object_type, l.object_id) = (mine.portal_id, mine.object_type, mine.object_id)
+                   and mine.verify
+             )
+             delete from record_lease l using mine
+             where (l.portal_id, l.object_type, l.object_id) = (mine.portal_id, mine.object_type, mine.object_id)
+               and not mine.verify",
+            &portals,
+            &types,
+            &ids,
+            worker.0,
+        )
+        .execute(&self.pool)
+        .await?;
+        Ok(())
+    }
+
+    /// The newest known writes to some records.
+    pub async fn newest_writes(&self, records: &[RecordRef]) -> Result<Newest, LedgerError> {
+        let (portals, types, ids) = columns(records);
+        let rows = sqlx::query!(
+            "select distinct on (portal_id, object_type, object_id, property)
+                    portal_id, object_type, object_id, property, occurred_at, event_key
+             from write
+             where (portal_id, object_type, object_id) in
+                   (select * from unnest($1::bigint[], $2::text[], $3::bigint[]))
+             order by portal_id, object_type, object_id, property, occurred_at desc, event_key desc",
+            &portals,
+            &types,
+            &ids,
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        let newest = rows.into_iter().map(|row| {
+            let record = record(row.portal_id, &row.object_type, row.object_id);
+            ((record, row.property), (row.occurred_at, EventKey::from_text(row.event_key)))
+        });
+        Ok(Newest(newest.collect()))
+    }
+}
+
+pub(crate) fn columns(records: &[RecordRef]) -> (Vec<i64>, Vec<String>, Vec<i64>) {
+    (
+        records.iter().map(|record| record.portal_id.0).collect(),
+        records.iter().map(|record| record.object_type.type_id().to_owned()).collect(),
+        records.iter().map(|record| record.object_id.0).collect(),
+    )
+}
+
+pub(crate) fn record(portal_id: i64, object_type: &str, object_id: i64) -> RecordRef {
+    RecordRef {
+        portal_id: PortalId(portal_id),
+        object_type: ObjectType::from(object_type),
+        object_id: ObjectId(object_id),
+    }
+}

@@ -1,0 +1,326 @@
+//! Doing what an answer asks for beyond properties, once:
+//! begin (committed) → act → finish (committed); found begun and not finished: look before acting again.
+
+use std::time::Duration;
+
+use domain::{
+    ActionId, ObjectId, ObjectType, RecordRef, WriteCommand,
+    write_command::{Action, Deed, Task, marker, marker_in},
+};
+use hubspot::{
+    Client,
+    client::{MAX_BATCH, Tie, engagement_type_id},
+};
+use ledger::{ActionState, Began, Ledger, LedgerError, Newest, WrittenProperty};
+use retry::{Failure, Policy, Remedy};
+use time::format_description::well_known::Rfc3339;
+
+use crate::{
+    deals::{Moved, Pipelines, STAGE},
+    notify::{Channels, NotifyError},
+    plan::Job,
+};
+
+/// A record's newest tasks or notes among which one in doubt is looked for.
+const LOOK_THROUGH: usize = 300;
+
+/// Ties of a record that are read to find its newest.
+const MAX_TIES: usize = 5_000;
+
+/// Why an action is not done yet, or never.
+#[derive(Debug, thiserror::Error)]
+pub enum ActionError {
+    /// HubSpot.
+    #[error(transparent)]
+    HubSpot(#[from] hubspot::Error),
+    /// A channel.
+    #[error(transparent)]
+    Notify(#[from] NotifyError),
+    /// The ledger.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    /// It is in doubt, and a call that was sent may still have its effect.
+    #[error("an earlier call may still have its effect; looking again after {0:?}")]
+    TooEarly(Duration),
+    /// Somebody else has the command.
+    #[error("the claim of the command no longer holds")]
+    Lost,
+    /// A deal's pipeline has no such stage.
+    #[error("the deal's pipeline `{pipeline}` has no stage `{stage}`")]
+    NoSuchStage {
+        /// The pipeline's label.
+        pipeline: String,
+        /// The stage in the playbook.
+        stage: String,
+    },
+}
+
+impl Failure for ActionError {
+    fn remedy(&self) -> Remedy {
+        match self {
+            Self::HubSpot(error) => error.remedy(),
+            Self::Notify(error) => error.remedy(),
+            Self::Ledger(error) => error.remedy(),
+            Self::TooEarly(after) => Remedy::Throttled { after: Some(*after) },
+            Self::Lost => Remedy::Throttled { after: None },
+            Self::NoSuchStage { .. } => Remedy::Park,
+        }
+    }
+
+    fn reason(&self) -> &'static str {
+        match self {
+            Self::HubSpot(error) => error.reason(),
+            Self::Notify(error) => error.reason(),
+            Self::Ledger(error) => error.reason(),
+            Self::TooEarly(_) => "in_doubt",
+            Self::Lost => "lease_lost",
+            Self::NoSuchStage { .. } => "no_such_stage",
+        }
+    }
+}
+
+/// Who does it.
+pub struct Hands {
+    pub hubspot: Client,
+    pub ledger: Ledger,
+    pub pipelines: Pipelines,
+    pub channels: Channels,
+    pub patience: Policy,
+}
+
+/// How an action ended.
+struct Ended {
+    state: ActionState,
+    reason: Option<&'static str>,
+    hubspot_id: Option<ObjectId>,
+    written: Option<WrittenProperty>,
+}
+
+impl Ended {
+    fn done(hubspot_id: Option<ObjectId>) -> Self {
+        Self { state: ActionState::Done, reason: None, hubspot_id, written: None }
+    }
+
+    fn skipped(reason: &'static str) -> Self {
+        Self { state: ActionState::Skipped, reason: Some(reason), hubspot_id: None, written: None }
+    }
+}
+
+impl Hands {
+    /// Does the actions of a command, each on its own: one that fails holds back none of the others. `superseded` says
+    /// that the command's values are outdated: then nothing more is begun, and only what is in doubt is cleared up.
+    ///
+    /// Gives the deal stages that were written; and the failure whose remedy decides about the command, if any.
+    pub async fn act(
+        &self,
+        job: &Job,
+        newest: &Newest,
+        superseded: bool,
+    ) -> (Vec<WrittenProperty>, Option<ActionError>) {
+        let (mut written, mut failed) = (Vec::new(), None);
+        for action in &job.command.actions {
+            match self.act_once(job, action, newest, superseded).await {
+                Ok(stage) => written.extend(stage),
+                Err(error) => {
+                    tracing::warn!(action = action.name, id = %action.id, reason = error.reason(), %error, "not done");
+                    // Something that comes back must come back; a parked action waits for a person anyway.
+                    if failed.as_ref().is_none_or(|known: &ActionError| known.remedy() == Remedy::Park) {
+                        failed = Some(error);
+                    }
+                }
+            }
+        }
+        (written, failed)
+    }
+
+    async fn act_once(
+        &self,
+        job: &Job,
+        action: &Action,
+        newest: &Newest,
+        superseded: bool,
+    ) -> Result<Option<WrittenProperty>, ActionError> {
+        let command = &job.command;
+        let mut began = self.begin(job, action.id, false).await?;
+        let in_doubt = matches!(began, Began::InDoubt { .. });
+        if let Began::InDoubt { sending_for } = began {
+            // A call that is still under way could come after the look.
+            let patience = self.hubspot.timeout();
+            if sending_for < patience {
+                return Err(ActionError::TooEarly(patience.saturating_sub(sending_for)));
+            }
+            metrics::counter!("leadline_actions_in_doubt_total", "kind" => action.deed.kind()).increment(1);
+            if let Some(found) = self.look_for(action).await? {
+                return self.finish(action, Ended::done(Some(found))).await;
+            }
+            if superseded {
+                return self.finish(action, Ended::skipped("newer_event_written")).await;
+            }
+            began = self.begin(job, action.id, true).await?;
+        }
+        match began {
+            Began::Ended => Ok(None),
+            Began::Lost | Began::InDoubt { .. } => Err(ActionError::Lost),
+            Began::Send if superseded => self.finish(action, Ended::skipped("newer_event_written")).await,
+            Began::Send => match self.carry_out(command, action, newest, in_doubt).await {
+                Ok(ended) => self.finish(action, ended).await,
+                Err(error) => {
+                    self.after_failure(action, &error).await?;
+                    Err(error)
+                }
+            },
+        }
+    }
+
+    /// A call that certainly had no effect leaves no doubt; one that never will is for a person.
+    async fn after_failure(&self, action: &Action, error: &ActionError) -> Result<(), LedgerError> {
+        if error.remedy() == Remedy::Park {
+            let (reason, detail) = (error.reason(), error.to_string());
+            self.ledger.finish_action(action.id, ActionState::Parked, Some(reason), Some(&detail), None).await?;
+            count(action, ActionState::Parked);
+        } else if !matches!(error, ActionError::HubSpot(hubspot::Error::InDoubt(_))) {
+            self.ledger.unbegin_action(action.id).await?;
+        }
+        Ok(())
+    }
+
+    async fn begin(&self, job: &Job, id: ActionId, looked: bool) -> Result<Began, LedgerError> {
+        retry::run(&self.patience, || self.ledger.begin_action(id, job.command.id, job.attempt, looked)).await
+    }
+
+    async fn finish(&self, action: &Action, ended: Ended) -> Result<Option<WrittenProperty>, ActionError> {
+        let id = ended.hubspot_id.map(|id| id.0);
+        retry::run(&self.patience, || self.ledger.finish_action(action.id, ended.state, ended.reason, None, id))
+            .await?;
+        count(action, ended.state);
+        Ok(ended.written)
+    }
+
+    async fn carry_out(
+        &self,
+        command: &WriteCommand,
+        action: &Action,
+        newest: &Newest,
+        in_doubt: bool,
+    ) -> Result<Ended, ActionError> {
+        match &action.deed {
+            Deed::CreateTask(task) => self.create_task(action.id, task).await,
+            Deed::CreateNote { body, ties } => {
+                let now = time::OffsetDateTime::now_utc().format(&Rfc3339).unwrap_or_default();
+                let properties = [("hs_timestamp", now), ("hs_note_body", html(body, action.id))];
+                self.create(&ObjectType::Note, &properties, ties).await
+            }
+            Deed::MoveDeal { .. } if newest.is_newer_than(command, STAGE) => Ok(Ended::skipped("newer_event_written")),
+            Deed::MoveDeal { stage } => {
+                match self.pipelines.move_deal(&self.hubspot, &command.record, stage, in_doubt).await? {
+                    Moved::Done(written) => Ok(Ended { written: Some(written), ..Ended::done(None) }),
+                    Moved::Stays(reason) => Ok(Ended::skipped(reason)),
+                    Moved::NoSuchStage { pipeline } => Err(ActionError::NoSuchStage { pipeline, stage: stage.clone() }),
+                }
+            }
+            Deed::Notify { channel, text } => {
+                let Some(url) = self.channels.url(channel) else {
+                    tracing::warn!(channel, "nobody is told: the setting notify.{channel} is missing");
+                    return Ok(Ended::skipped("channel_not_configured"));
+                };
+                self.channels.send(url, action.id, text).await?;
+                Ok(Ended::done(None))
+            }
+        }
+    }
+
+    async fn create_task(&self, id: ActionId, task: &Task) -> Result<Ended, ActionError> {
+        const OWNER: &str = "hubspot_owner_id";
+        let mut properties = vec![
+            ("hs_timestamp", task.due.format(&Rfc3339).unwrap_or_default()),
+            ("hs_task_subject", task.subject.clone()),
+            ("hs_task_body", html(&task.body, id)),
+            ("hs_task_status", "NOT_STARTED".to_owned()),
+            ("hs_task_priority", task.priority.as_str().to_owned()),
+            ("hs_task_type", task.task_type.as_str().to_owned()),
+        ];
+        if let Some(owner) = &task.owner {
+            properties.push((OWNER, owner.clone()));
+        }
+        match self.create(&ObjectType::Task, &properties, &task.ties).await {
+            // Owners leave. A task that nobody owns is seen sooner than one that was never made.
+            Err(ActionError::HubSpot(error))
+                if task.owner.is_some() && error.api().is_some_and(|error| error.is_about(OWNER)) =>
+            {
+                tracing::warn!(action = %id, "HubSpot does not know the owner; the task is made without one");
+                properties.retain(|(name, _)| *name != OWNER);
+                self.create(&ObjectType::Task, &properties, &task.ties).await
+            }
+            created => created,
+        }
+    }
+
+    async fn create(
+        &self,
+        kind: &ObjectType,
+        properties: &[(&str, String)],
+        ties: &[RecordRef],
+    ) -> Result<Ended, ActionError> {
+        let ties: Vec<_> = ties
+            .iter()
+            .filter_map(|record| {
+                Some(Tie { to: record.object_id, type_id: engagement_type_id(kind, &record.object_type)? })
+            })
+            .collect();
+        if ties.is_empty() {
+            return Ok(Ended::skipped("no_record"));
+        }
+        Ok(Ended::done(Some(self.hubspot.create(kind, properties, &ties).await?)))
+    }
+
+    /// Looks for a task or note by its marker, among those of a record that it is tied to: search lags by seconds.
+    async fn look_for(&self, action: &Action) -> Result<Option<ObjectId>, ActionError> {
+        let (kind, body, ties) = match &action.deed {
+            Deed::CreateTask(task) => (ObjectType::Task, "hs_task_body", &task.ties),
+            Deed::CreateNote { ties, .. } => (ObjectType::Note, "hs_note_body", ties),
+            // A stage is idempotent, and a channel cannot be looked into.
+            Deed::MoveDeal { .. } | Deed::Notify { .. } => return Ok(None),
+        };
+        for record in ties.iter().filter(|record| engagement_type_id(&kind, &record.object_type).is_some()) {
+            let tied = self.hubspot.associated(&record.object_type, &[record.object_id], &kind, MAX_TIES).await?;
+            let mut ids: Vec<_> = tied.into_values().flatten().map(|tie| tie.id).collect();
+            ids.sort_unstable_by(|a, b| b.cmp(a));
+            for ids in ids[..ids.len().min(LOOK_THROUGH)].chunks(MAX_BATCH) {
+                let read = self.hubspot.read_many(&kind, ids, &[body.to_owned()]).await?;
+                let is_it = |object: &&hubspot::client::Object| {
+                    let text = object.properties.get(body).and_then(Option::as_deref).unwrap_or_default();
+                    marker_in(text) == Some(action.id)
+                };
+                if let Some(found) = read.found.iter().find(is_it) {
+                    return Ok(Some(found.id));
+                }
+            }
+        }
+        Ok(None)
+    }
+}
+
+fn count(action: &Action, state: ActionState) {
+    metrics::counter!("leadline_actions_total", "kind" => action.deed.kind(), "state" => state.as_str()).increment(1);
+}
+
+/// Bodies are HTML in HubSpot, and what goes into them comes from strangers: nothing of it is markup.
+fn html(text: &str, id: ActionId) -> String {
+    let escaped = text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;");
+    format!("{}<br><br>{}", escaped.lines().collect::<Vec<_>>().join("<br>"), marker(id))
+}
+
+#[cfg(test)]
+mod tests {
+    use domain::{ActionId, write_command::marker_in};
+
+    use super::html;
+
+    #[test]
+    fn a_body_is_text_whatever_is_in_it() {
+        let id = ActionId::new();
+        let body = html("Call <b>her</b>\n<script>alert(\"x\")</script>", id);
+        assert!(body.starts_with("Call &lt;b&gt;her&lt;/b&gt;<br>&lt;script&gt;"), "{body}");
+        assert_eq!(marker_in(&body), Some(id));
+    }
+}

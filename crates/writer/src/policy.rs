@@ -1,0 +1,132 @@
+//! Whether a value may replace what a property holds.
+
+use domain::{
+    AppId, WriteCommand,
+    write_command::{PropertyChange, WritePolicy},
+};
+use hubspot::client::PastValue;
+use ledger::KeptProperty;
+
+use crate::{
+    apply::{Before, Held},
+    plan::RecordUpdate,
+};
+
+/// Whether a policy asks who set the value and when.
+pub fn needs_history(policy: WritePolicy) -> bool {
+    matches!(policy, WritePolicy::UnlessHuman | WritePolicy::IfNewer)
+}
+
+/// Takes out of the updates what their policies leave as it is.
+pub fn apply(updates: &mut [RecordUpdate], before: &Before, ours: AppId) {
+    for update in updates {
+        let Some(held) = before.get(&update.record) else { continue };
+        for part in &mut update.parts {
+            let command = &part.job.command;
+            part.changes.retain(|change| {
+                let held = held.get(&change.property).cloned().unwrap_or_default();
+                let Some(reason) = keeps(change, &held, command, ours) else { return true };
+                metrics::counter!("leadline_kept_values_total", "reason" => reason).increment(1);
+                part.kept.push(KeptProperty {
+                    property: change.property.clone(),
+                    reason,
+                    held: held.value,
+                    wanted: change.value.clone(),
+                });
+                false
+            });
+        }
+        let parts = &update.parts;
+        update.changes.retain(|change| parts.iter().any(|part| part.changes.contains(change)));
+    }
+}
+
+/// Why the property keeps what it holds, if it does.
+fn keeps(change: &PropertyChange, held: &Held, command: &WriteCommand, ours: AppId) -> Option<&'static str> {
+    match change.policy {
+        WritePolicy::Always => None,
+        WritePolicy::IfEmpty => held.value.is_some().then_some("kept_filled"),
+        WritePolicy::UnlessHuman => {
+            // A person who cleared a value has set it, too.
+            held.last_set.as_ref().is_some_and(PastValue::is_by_person).then_some("kept_human_value")
+        }
+        WritePolicy::IfHigher => {
+            let number = |text: &str| text.trim().parse::<f64>().ok();
+            let higher = match held.value.as_deref().map(number) {
+                None => true,
+                Some(held) => number(&change.value).zip(held).is_some_and(|(wanted, held)| wanted > held),
+            };
+            (!higher).then_some("kept_higher")
+        }
+        WritePolicy::IfNewer => {
+            // Of our own values the ledger knows which event they follow from, and it has been asked.
+            let is_ours = |set: &PastValue| {
+                set.source_type == "INTEGRATION" && set.source_id.as_deref() == Some(ours.to_string().as_str())
+            };
+            let set_later = |set: &&PastValue| !is_ours(set) && set.timestamp >= command.occurred_at;
+            held.last_set.as_ref().filter(set_later).map(|_| "kept_newer")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use domain::{EventId, EventKey, InferenceId, ObjectId, ObjectType, PortalId, RecordRef, WriteCommandId};
+    use time::{Duration, OffsetDateTime};
+
+    use super::*;
+
+    const OURS: AppId = AppId(7);
+
+    fn command() -> WriteCommand {
+        WriteCommand {
+            id: WriteCommandId::new(),
+            event_id: EventId::new(),
+            event_key: EventKey::from_text("k"),
+            inference_id: InferenceId::new(),
+            occurred_at: OffsetDateTime::UNIX_EPOCH + Duration::hours(1),
+            record: RecordRef { portal_id: PortalId(1), object_type: ObjectType::Contact, object_id: ObjectId(1) },
+            properties: vec![],
+            actions: vec![],
+        }
+    }
+
+    fn kept(
+        policy: WritePolicy,
+        wanted: &str,
+        held: Option<&str>,
+        set: Option<(&str, &str, i64)>,
+    ) -> Option<&'static str> {
+        let change = PropertyChange { property: "p".to_owned(), value: wanted.to_owned(), policy };
+        let last_set = set.map(|(source_type, source_id, minutes)| PastValue {
+            value: held.unwrap_or_default().to_owned(),
+            timestamp: OffsetDateTime::UNIX_EPOCH + Duration::minutes(minutes),
+            source_type: source_type.to_owned(),
+            source_id: Some(source_id.to_owned()),
+        });
+        keeps(&change, &Held { value: held.map(ToOwned::to_owned), last_set, earlier: None }, &command(), OURS)
+    }
+
+    #[test]
+    fn each_policy_keeps_what_it_says() {
+        use WritePolicy::{Always, IfEmpty, IfHigher, IfNewer, UnlessHuman};
+        let person = Some(("CRM_UI", "userId:1", 30));
+        let app = Some(("INTEGRATION", "7", 90));
+        let other = Some(("INTEGRATION", "8", 90));
+        assert_eq!(kept(Always, "2", Some("1"), person), None);
+        assert_eq!(kept(IfEmpty, "2", Some("1"), app), Some("kept_filled"));
+        assert_eq!(kept(IfEmpty, "2", None, None), None);
+        assert_eq!(kept(UnlessHuman, "2", Some("1"), person), Some("kept_human_value"));
+        assert_eq!(kept(UnlessHuman, "2", None, person), Some("kept_human_value"), "cleared on purpose");
+        assert_eq!(kept(UnlessHuman, "2", Some("1"), Some(("SOMETHING_NEW", "", 1))), Some("kept_human_value"));
+        assert_eq!(kept(UnlessHuman, "2", Some("1"), app), None);
+        assert_eq!(kept(UnlessHuman, "2", Some("1"), other), None);
+        assert_eq!(kept(UnlessHuman, "2", None, None), None);
+        assert_eq!(kept(IfHigher, "2", Some("1.5"), None), None);
+        assert_eq!(kept(IfHigher, "1.5", Some("2"), None), Some("kept_higher"));
+        assert_eq!(kept(IfHigher, "2", Some("many"), None), Some("kept_higher"));
+        assert_eq!(kept(IfNewer, "2", Some("1"), person), None, "set half an hour before the event");
+        assert_eq!(kept(IfNewer, "2", Some("1"), other), Some("kept_newer"));
+        assert_eq!(kept(IfNewer, "2", Some("1"), app), None, "ours");
+    }
+}

@@ -1,0 +1,74 @@
+//! What does not fit the model's window is condensed in parts, and no part is paid for twice.
+
+use std::time::Duration;
+
+use rustix::process::Signal;
+use xtask::FleetPlan;
+
+use crate::scene::{WITHIN, accepted, contact, ended_as, fleet, happened, held, object, questions, quick};
+
+/// About 60,000 tokens of small talk with something decisive near its end.
+fn thread() -> String {
+    let talk = "We went through the agenda item by item and spoke about the weather in some detail. ";
+    format!("{}This is unacceptable, we want a refund. It is still broken. {}", talk.repeat(3_200), talk.repeat(200))
+}
+
+#[tokio::test]
+async fn a_thread_beyond_the_window_is_condensed_and_what_matters_in_it_is_found() {
+    let fleet = fleet(&quick()).await;
+    contact(&fleet, 1, &[]).await;
+    object(&fleet, "ticket", 30, &[("subject", "Outage"), ("content", &thread()[..65_000])], &[("contact", 1)]).await;
+    let body = thread();
+    for (n, chunk) in body.as_bytes().chunks(60_000).enumerate() {
+        let text = String::from_utf8_lossy(chunk).into_owned();
+        let at = format!("2026-11-{:02}T10:00:00Z", n + 1);
+        let mail =
+            [("hs_timestamp", at.as_str()), ("hs_email_subject", "Re: Outage"), ("hs_email_text", text.as_str())];
+        object(&fleet, "email", 60 + i64::try_from(n).expect("small"), &mail, &[("ticket", 30)]).await;
+    }
+    let event = happened("ticket", 30, "creation", None, 1);
+    accepted(&fleet, &[event.clone()]).await;
+    let story = ended_as(&fleet, &event, "written", None).await;
+    let parts = story.inferences.iter().filter(|inference| inference.part.is_some()).count();
+    assert!(parts >= 3, "{parts} parts");
+    assert_eq!(questions(&fleet).await, parts + 1, "each part once, and the question");
+    let sentiment: f64 =
+        held(&fleet, "ticket", 30, "ai_sentiment_score").await.expect("set").parse().expect("a number");
+    assert!(sentiment <= -0.5, "found in the middle of it all: {sentiment}");
+    assert_eq!(held(&fleet, "ticket", 30, "ai_churn_urgency").await.as_deref(), Some("high"));
+}
+
+#[tokio::test]
+async fn a_worker_killed_while_condensing_is_not_paid_for_twice() {
+    let plan = FleetPlan { sandbox_arguments: vec!["--model-latency-ms".to_owned(), "400".to_owned()], ..quick() };
+    let mut fleet = fleet(&plan).await;
+    contact(&fleet, 1, &[]).await;
+    object(&fleet, "ticket", 30, &[("content", "It began on Monday.")], &[("contact", 1)]).await;
+    // More parts than are condensed at once, so that the worker dies with some of them done.
+    for n in 0..30 {
+        let text = format!(
+            "Mail {n}. {}",
+            "We spoke about the weather in some detail and agreed on nothing at all. ".repeat(700)
+        );
+        let at = format!("2026-10-{:02}T10:00:00Z", n % 28 + 1);
+        let mail = [("hs_timestamp", at.as_str()), ("hs_email_text", text.as_str())];
+        object(&fleet, "email", 60 + n, &mail, &[("ticket", 30)]).await;
+    }
+    let event = happened("ticket", 30, "creation", None, 1);
+    accepted(&fleet, &[event.clone()]).await;
+    let begun = async {
+        while questions(&fleet).await < 12 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(WITHIN, begun).await.expect("some are answered");
+    let worker = fleet.indices("leadline-inference")[0];
+    fleet.members[worker].process.signal(Signal::KILL);
+    fleet.restart(worker).expect("restarted");
+    let story = ended_as(&fleet, &event, "written", None).await;
+    let parts = story.inferences.iter().filter(|inference| inference.part.is_some()).count();
+    assert!(parts > 20, "{parts} parts");
+    // Only what was being answered when it died is asked again: at most as many as at once.
+    let asked = questions(&fleet).await;
+    assert!(asked <= parts + 1 + 8, "{asked} questions for {parts} parts");
+}

@@ -1,0 +1,164 @@
+//! `leadline playbook`: an operator adds a use case by writing one file.
+
+use sandbox::admin::Quirks;
+use xtask::{Fleet, FleetPlan, workspace};
+
+use crate::scene::{BUYER, contact, fleet, happened, held, object, property, questions, quick, tasks, times_set};
+
+fn nobody() -> FleetPlan {
+    FleetPlan { receivers: 0, inferences: 0, writers: 0, ..quick() }
+}
+
+/// Runs it and gives whether it succeeded and what it said.
+async fn playbook(fleet: &Fleet, arguments: &[&str]) -> (bool, String) {
+    let output = fleet.leadline(&[&["playbook"], arguments].concat()).await.expect("runs");
+    (output.status.success(), String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
+}
+
+const LEADS: &str = "deploy/playbooks/lead-qualification.toml";
+
+#[tokio::test]
+async fn check_explains_what_a_playbook_would_do_and_what_is_wrong_with_it() {
+    let fleet = fleet(&nobody()).await;
+    let (good, said) = playbook(&fleet, &["check", LEADS, "deploy/playbooks/churn-risk.toml"]).await;
+    assert!(good, "{said}");
+    for part in [
+        "object.creation  0-46 (note)",
+        "contact.propertyChange  0-1 (contact)  notes_last_updated",
+        "not when record.lifecyclestage == 'customer'  (customer)",
+        "ticket > contact > deal  (at most 3)",
+        "\"budget_estimate_quote\"",
+        "contact.lead_score ← field lead_score  (UnlessHuman)",
+        "call-high-value-prospect: create_task on contact, when answer.lead_score >= 85",
+        "deal-at-risk: move_deal to Risk",
+    ] {
+        assert!(said.contains(part), "{part} in\n{said}");
+    }
+    let wrong = std::env::temp_dir().join(format!("leadline-wrong-{}.toml", std::process::id()));
+    let text = std::fs::read_to_string(workspace::root().join(LEADS)).expect("there");
+    std::fs::write(&wrong, text.replace("answer.lead_score >= 85", "answer.leadscore >= 85")).expect("written");
+    let (good, said) = playbook(&fleet, &["check", wrong.to_str().expect("UTF-8")]).await;
+    let line = text.lines().position(|line| line.contains("answer.lead_score >= 85")).expect("there") + 1;
+    assert!(!good && said.contains(&format!(".toml:{line}: when: `answer.leadscore` is undefined")), "{said}");
+    std::fs::remove_file(wrong).expect("removed");
+}
+
+#[tokio::test]
+async fn provision_prints_its_plan_creates_what_is_missing_and_changes_nothing() {
+    let plan = FleetPlan { sandbox_arguments: vec!["--without-ai-properties".to_owned()], ..nobody() };
+    let fleet = fleet(&plan).await;
+    let (good, said) = playbook(&fleet, &["provision", "--dry-run"]).await;
+    assert!(good && said.contains("create   contact.lead_score: number (number)"), "{said}");
+    assert!(said.contains("ai_churn_urgency: enumeration (select) of low, medium, high"), "{said}");
+    assert!(!fleet.leadline(&["check"]).await.expect("runs").status.success(), "nothing was created yet");
+
+    let (good, said) = playbook(&fleet, &["provision"]).await;
+    assert!(good && said.contains("create   group leadline of contact"), "{said}");
+    let check = fleet.leadline(&["check"]).await.expect("runs");
+    assert!(check.status.success(), "{}", String::from_utf8_lossy(&check.stdout));
+    let (good, said) = playbook(&fleet, &["provision"]).await;
+    assert!(good && said.contains("created 0 properties") && !said.contains("create   "), "{said}");
+}
+
+#[tokio::test]
+async fn provision_refuses_a_property_of_another_type_and_says_what_to_do() {
+    let fleet = fleet(&nobody()).await;
+    let folder = std::env::temp_dir().join(format!("leadline-conflict-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).expect("a folder");
+    let text = std::fs::read_to_string(workspace::root().join(LEADS)).expect("there");
+    let file = folder.join("p.toml");
+    std::fs::write(&file, text.replace("property = \"lead_score\"", "property = \"jobtitle\"")).expect("written");
+    fleet
+        .sandbox
+        .quirks(&Quirks { missing_properties: vec!["ai_lead_summary".to_owned()], ..Quirks::default() })
+        .await
+        .expect("set");
+    let (good, said) = playbook(&fleet, &["provision", file.to_str().expect("UTF-8")]).await;
+    assert!(!good, "{said}");
+    assert!(said.contains("CONFLICT contact.jobtitle: exists with type string"), "{said}");
+    assert!(said.contains("name another property in the playbook"), "{said}");
+    let calls = fleet.sandbox.calls(0).await.expect("asked");
+    assert!(
+        !calls.iter().any(|call| call.method == "POST" && call.path.contains("/properties/")),
+        "nothing was created"
+    );
+    std::fs::remove_dir_all(folder).expect("removed");
+}
+
+#[tokio::test]
+async fn run_shows_everything_and_writes_only_when_told_to() {
+    let fleet = fleet(&FleetPlan { receivers: 0, inferences: 0, ..quick() }).await;
+    contact(&fleet, 1, &[BUYER]).await;
+    let (good, said) = playbook(&fleet, &["run", LEADS, "--record", "contact/1"]).await;
+    assert!(good, "{said}");
+    for part in [
+        "company: Marsh",
+        "They have $50k ready for Q1",
+        "You qualify sales leads",
+        "\"lead_score\": 85",
+        "quotations: all found",
+        "contact/1.lead_score = \"85\"",
+        "create_task (call-high-value-prospect)",
+        "nothing was written",
+    ] {
+        assert!(said.contains(part), "{part} in\n{said}");
+    }
+    assert_eq!(times_set(&fleet, 1, "lead_score").await, 0);
+    assert!(tasks(&fleet).await.is_empty());
+
+    let (good, said) = playbook(&fleet, &["run", LEADS, "--record", "contact/1", "--write"]).await;
+    assert!(good && said.contains("contact.manual"), "{said}");
+    assert_eq!(property(&fleet, 1, "lead_score").await.as_deref(), Some("85"));
+    assert_eq!(tasks(&fleet).await.len(), 1);
+    assert_eq!(questions(&fleet).await, 2);
+
+    let (good, said) = playbook(&fleet, &["run", LEADS, "--record", "deal/1"]).await;
+    assert!(!good && said.contains("the playbook is about contact, not about a deal"), "{said}");
+}
+
+#[tokio::test]
+async fn eval_prints_hits_and_misses_of_the_shipped_cases() {
+    let fleet = fleet(&nobody()).await;
+    for name in ["lead-qualification", "churn-risk", "call-summary"] {
+        let file = format!("deploy/playbooks/{name}.toml");
+        let cases = format!("deploy/playbooks/cases/{name}");
+        let (good, said) = playbook(&fleet, &["eval", &file, &cases]).await;
+        assert!(good, "{said}");
+        assert!(said.contains("expectations hit") && !said.contains('✗'), "{said}");
+    }
+    let folder = std::env::temp_dir().join(format!("leadline-eval-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).expect("a folder");
+    let case = "what = \"a miss\"\nrecords = [{ path = \"contact\" }]\nentries = [{ kind = \"note\", \
+        at = 2026-01-10T10:00:00Z, text = \"A student.\" }]\n[expect]\nlead_score = { at_least = 90 }\n";
+    std::fs::write(folder.join("miss.toml"), case).expect("written");
+    let (good, said) = playbook(&fleet, &["eval", LEADS, folder.to_str().expect("UTF-8")]).await;
+    assert!(!good && said.contains('✗') && said.contains("0 of 1 expectations hit"), "{said}");
+    std::fs::write(folder.join("miss.toml"), case.replace("lead_score =", "leadscore =")).expect("written");
+    let (good, said) = playbook(&fleet, &["eval", LEADS, folder.to_str().expect("UTF-8")]).await;
+    assert!(!good && said.contains("the playbook has no such field"), "{said}");
+    std::fs::remove_dir_all(folder).expect("removed");
+}
+
+/// The README's example: meeting notes become MEDDIC fields, by one file.
+#[tokio::test]
+async fn a_fourth_use_case_takes_one_file() {
+    let readme = std::fs::read_to_string(workspace::root().join("README.md")).expect("there");
+    let (_, rest) = readme.split_once("```toml\n# deploy/playbooks/meddic.toml\n").expect("the README shows it");
+    let (text, _) = rest.split_once("```").expect("its end");
+    let folder = std::env::temp_dir().join(format!("leadline-fourth-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).expect("a folder");
+    std::fs::write(folder.join("meddic.toml"), text).expect("written");
+    let fleet = fleet(&quick().with("inference.playbooks", folder.to_str().expect("UTF-8"))).await;
+    let (good, said) = playbook(&fleet, &["provision"]).await;
+    assert!(good, "{said}");
+    contact(&fleet, 1, &[]).await;
+    object(&fleet, "deal", 20, &[("dealname", "Pilot")], &[("contact", 1)]).await;
+    let body = "The CTO decides. Their pain is manual invoicing. Budget is $80k.";
+    let meeting = [("hs_meeting_body", body), ("hs_timestamp", "2026-11-20T10:00:00Z")];
+    object(&fleet, "meeting", 70, &meeting, &[("deal", 20)]).await;
+    let event = happened("meeting", 70, "creation", None, 1);
+    crate::scene::accepted(&fleet, &[event.clone()]).await;
+    crate::scene::ended_as(&fleet, &event, "written", None).await;
+    assert!(held(&fleet, "deal", 20, "meddic_economic_buyer").await.is_some_and(|text| text.contains("CTO")));
+    std::fs::remove_dir_all(folder).expect("removed");
+}

@@ -1,0 +1,234 @@
+//! The guide's three use cases, each from a webhook to what a person finds in HubSpot.
+
+use sandbox::{Fault, FaultKind, Target};
+
+use crate::scene::{
+    BUYER, WITHIN, accepted, contact, ended_as, fleet, happened, held, note, noted, object, property, questions, quick,
+    tasks,
+};
+
+/// A score of 75: nobody has to be called.
+const HOPEFUL: &str = "They have $50k ready for Q1.";
+
+const ANGRY: &str = "<p>This is <b>unacceptable</b>. It is still broken and we want a refund.</p>";
+
+#[tokio::test]
+async fn a_promising_lead_is_scored_called_and_announced_and_a_poor_one_is_not() {
+    let fleet = fleet(&quick()).await;
+    contact(&fleet, 1, &[BUYER]).await;
+    contact(&fleet, 2, &["A student writing her thesis."]).await;
+    accepted(&fleet, &[noted(1, 1), noted(2, 1)]).await;
+    let story = ended_as(&fleet, &noted(1, 1), "written", None).await;
+    ended_as(&fleet, &noted(2, 1), "written", None).await;
+    let tasks = tasks(&fleet).await;
+    let [task] = &tasks[..] else { panic!("one task: {tasks:?}") };
+    assert_eq!(task.properties["hs_task_priority"], "HIGH");
+    assert_eq!(task.properties["hs_task_subject"], "Call Ada: score 85");
+    assert!(task.properties["hs_task_body"].contains("very excited to start"), "{task:?}");
+    let messages = fleet.sandbox.messages().await.expect("asked");
+    let [message] = &messages[..] else { panic!("one message: {messages:?}") };
+    assert_eq!(message.channel, "sales");
+    assert!(message.body["text"].as_str().is_some_and(|text| text.contains("(Marsh) scores 85")), "{message:?}");
+    let notified = story.actions.iter().find(|action| action.kind == "notify").expect("in the ledger");
+    assert_eq!(message.key.as_deref(), Some(notified.id.to_string().as_str()));
+    let made = story.actions.iter().find(|action| action.kind == "create_task").expect("in the ledger");
+    assert_eq!((made.state.as_str(), made.hubspot_id), ("done", Some(task.id)));
+
+    // More is noted: the score follows, but nobody is called twice within a week.
+    note(&fleet, 501, 1, "The CTO joins the next call.").await;
+    accepted(&fleet, &[noted(1, 2)]).await;
+    let again = ended_as(&fleet, &noted(1, 2), "written", None).await;
+    let reasons: Vec<_> = again.actions.iter().map(|action| action.reason.as_deref()).collect();
+    assert_eq!(reasons, [Some("done_recently"), Some("done_recently")]);
+    assert_eq!(crate::scene::tasks(&fleet).await.len(), 1);
+}
+
+#[tokio::test]
+async fn an_event_on_a_note_is_carried_to_every_contact_that_it_is_tied_to() {
+    let fleet = fleet(&quick()).await;
+    contact(&fleet, 1, &[]).await;
+    contact(&fleet, 2, &[]).await;
+    let body = [("hs_note_body", BUYER), ("hs_timestamp", "2026-11-20T10:00:00Z")];
+    object(&fleet, "note", 50, &body, &[("contact", 1), ("contact", 2)]).await;
+    // The guide's own name of the event.
+    let mut event = happened("note", 50, "creation", None, 1);
+    event["subscriptionType"] = serde_json::json!("engagement.creation");
+    let lonely = happened("note", 51, "creation", None, 2);
+    object(&fleet, "note", 51, &body, &[]).await;
+    accepted(&fleet, &[event.clone(), lonely.clone()]).await;
+    let story = ended_as(&fleet, &event, "written", None).await;
+    assert_eq!(story.inferences.len(), 2, "one for each");
+    for id in [1, 2] {
+        assert_eq!(property(&fleet, id, "ai_budget_estimate").await.as_deref(), Some("50000"));
+    }
+    ended_as(&fleet, &lonely, "skipped", Some("no_record")).await;
+}
+
+#[tokio::test]
+async fn an_unhappy_tickets_account_owner_gets_a_task_and_the_deal_moves_to_risk() {
+    let fleet = fleet(&quick()).await;
+    contact(&fleet, 1, &[]).await;
+    let stage =
+        |stage| [("dealname", "Renewal"), ("dealstage", stage), ("pipeline", "default"), ("hubspot_owner_id", "71")];
+    object(&fleet, "deal", 20, &stage("contractsent"), &[("contact", 1)]).await;
+    object(&fleet, "deal", 21, &stage("closedwon"), &[("contact", 1)]).await;
+    object(&fleet, "ticket", 30, &[("subject", "Outage"), ("content", ANGRY)], &[("contact", 1)]).await;
+    let mail = [
+        ("hs_timestamp", "2026-11-20T10:00:00Z"),
+        ("hs_email_direction", "INCOMING_EMAIL"),
+        ("hs_email_subject", "Re: Outage"),
+        (
+            "hs_email_text",
+            "Nobody answers us.\n\nOn Monday you wrote:\n> We love to help.\n> Thank you for being great.",
+        ),
+    ];
+    object(&fleet, "email", 60, &mail, &[("ticket", 30)]).await;
+    let event = happened("ticket", 30, "creation", None, 1);
+    accepted(&fleet, &[event.clone()]).await;
+    let story = ended_as(&fleet, &event, "written", None).await;
+    let prompt = story.inferences[0].prompt.to_string();
+    assert!(prompt.contains("Nobody answers us") && !prompt.contains("We love to help"), "quotes are cut: {prompt}");
+
+    let sentiment: f64 =
+        held(&fleet, "ticket", 30, "ai_sentiment_score").await.expect("set").parse().expect("a number");
+    assert!((-1.0..=-0.5).contains(&sentiment), "{sentiment}");
+    assert_eq!(property(&fleet, 1, "ai_sentiment_score").await, Some(sentiment.to_string()));
+    assert_eq!(held(&fleet, "ticket", 30, "ai_churn_urgency").await.as_deref(), Some("high"));
+    let tasks = tasks(&fleet).await;
+    let [task] = &tasks[..] else { panic!("one task: {tasks:?}") };
+    assert_eq!(
+        (task.properties["hubspot_owner_id"].as_str(), task.properties["hs_task_priority"].as_str()),
+        ("71", "HIGH")
+    );
+
+    // `Risk` is a label; the portal's id of it is a number. A closed deal stays where it is.
+    assert_eq!(held(&fleet, "deal", 20, "dealstage").await.as_deref(), Some("991231"));
+    assert_eq!(held(&fleet, "deal", 21, "dealstage").await.as_deref(), Some("closedwon"));
+    let moves: Vec<_> = story.actions.iter().filter(|action| action.kind == "move_deal").collect();
+    assert!(moves.iter().any(|action| action.state == "done"));
+    assert!(moves.iter().any(|action| action.reason.as_deref() == Some("deal_closed")), "{moves:?}");
+    let write =
+        story.writes.iter().find(|write| write.property == "dealstage").expect("traced, so that it can be undone");
+    assert_eq!((write.before.as_deref(), write.after.as_str()), (Some("contractsent"), "991231"));
+}
+
+#[tokio::test]
+async fn a_deals_mood_is_read_from_what_its_contacts_wrote() {
+    let fleet = fleet(&quick()).await;
+    contact(&fleet, 1, &["Danke, very helpful. They love it."]).await;
+    object(&fleet, "deal", 20, &[("dealstage", "contractsent"), ("pipeline", "default")], &[("contact", 1)]).await;
+    let event = happened("deal", 20, "propertyChange", Some("notes_last_updated"), 1);
+    accepted(&fleet, &[event.clone()]).await;
+    let story = ended_as(&fleet, &event, "written", None).await;
+    let sentiment: f64 = held(&fleet, "deal", 20, "ai_sentiment_score").await.expect("set").parse().expect("a number");
+    assert!(sentiment > 0.5, "{sentiment}");
+    assert!(story.actions.is_empty(), "nobody has to be told");
+    assert_eq!(held(&fleet, "deal", 20, "dealstage").await.as_deref(), Some("contractsent"));
+}
+
+#[tokio::test]
+async fn a_deal_whose_pipeline_knows_no_such_stage_is_parked_and_everything_else_is_done() {
+    let fleet = fleet(&quick()).await;
+    contact(&fleet, 1, &[]).await;
+    object(&fleet, "deal", 20, &[("dealstage", "880001"), ("pipeline", "renewals")], &[("contact", 1)]).await;
+    object(&fleet, "ticket", 30, &[("content", ANGRY)], &[("contact", 1)]).await;
+    let event = happened("ticket", 30, "creation", None, 1);
+    accepted(&fleet, &[event.clone()]).await;
+    let story = ended_as(&fleet, &event, "parked", Some("no_such_stage")).await;
+    assert!(story.detail.as_deref().is_some_and(|detail| detail.contains("Renewals")), "{:?}", story.detail);
+    assert_eq!(tasks(&fleet).await.len(), 1);
+    assert!(held(&fleet, "ticket", 30, "ai_sentiment_score").await.is_some());
+    fleet.until_parked("leadline.writes", 1, WITHIN).await.expect("for a person");
+}
+
+#[tokio::test]
+async fn a_call_becomes_a_summary_next_steps_and_tasks_with_due_dates() {
+    let fleet = fleet(&quick()).await;
+    contact(&fleet, 1, &[]).await;
+    object(&fleet, "deal", 20, &[("dealname", "Pilot")], &[("contact", 1)]).await;
+    let transcript = "<p>They liked the demo. We will send the offer by 2026-12-01. Ada will ask her board. \
+        Next step is a workshop on 2026-12-10. Follow up with legal. We will book a room.</p>";
+    let call = [
+        ("hs_call_title", "Kick-off"),
+        ("hs_call_body", transcript),
+        ("hs_call_status", "COMPLETED"),
+        ("hubspot_owner_id", "70"),
+        ("hs_timestamp", "2026-11-20T10:00:00Z"),
+    ];
+    object(&fleet, "call", 40, &call, &[("contact", 1), ("deal", 20)]).await;
+    object(&fleet, "call", 41, &[("hs_call_status", "NO_ANSWER"), ("hs_call_body", "x")], &[("contact", 1)]).await;
+    let events = [happened("call", 40, "creation", None, 1), happened("call", 41, "creation", None, 2)];
+    accepted(&fleet, &events).await;
+    let story = ended_as(&fleet, &events[0], "written", None).await;
+    ended_as(&fleet, &events[1], "skipped", Some("call_not_connected")).await;
+    for (kind, id) in [("contact", 1), ("deal", 20)] {
+        let summary = held(&fleet, kind, id, "ai_call_summary").await.expect("a summary");
+        assert!(summary.contains("liked the demo"), "{summary}");
+        let steps = held(&fleet, kind, id, "ai_next_steps").await.expect("steps");
+        assert_eq!(steps.lines().count(), 5, "{steps}");
+        assert!(steps.starts_with("- We will send the offer by 2026-12-01. (by 2026-12-01)"), "{steps}");
+    }
+    let mut tasks = tasks(&fleet).await;
+    tasks.sort_by_key(|task| task.id);
+    let due: Vec<_> = tasks.iter().map(|task| task.properties["hs_timestamp"].as_str()).collect();
+    assert_eq!(due.len(), 3, "at most three, says the file");
+    assert_eq!((due[0], due[2]), ("2026-12-01T09:00:00Z", "2026-12-10T09:00:00Z"));
+    assert!(tasks.iter().all(|task| task.properties["hubspot_owner_id"] == "70"));
+    // Function calling: the answer came as a call's arguments.
+    assert!(story.inferences[0].answer.contains("next_steps"));
+    let calls = fleet.sandbox.calls(0).await.expect("asked");
+    let question = calls.iter().find(|call| call.path == "/v1/chat/completions").expect("asked");
+    assert_eq!(question.request["tool_choice"]["function"]["name"], "call-summary");
+}
+
+#[tokio::test]
+async fn guards_and_conditions_ask_nothing_and_say_why() {
+    let fleet = fleet(&quick()).await;
+    for (id, property, value) in [(1, "lifecyclestage", "customer"), (2, "hs_email_optout", "true")] {
+        object(&fleet, "contact", id, &[(property, value)], &[]).await;
+        note(&fleet, 500 + id, id, BUYER).await;
+    }
+    accepted(&fleet, &[noted(1, 1), noted(2, 1)]).await;
+    ended_as(&fleet, &noted(1, 1), "skipped", Some("customer")).await;
+    ended_as(&fleet, &noted(2, 1), "skipped", Some("unsubscribed")).await;
+    assert_eq!(questions(&fleet).await, 0);
+}
+
+/// The first playbook's answer is not held back by the second one's failure, and is not paid for again.
+#[tokio::test]
+async fn one_playbooks_failure_holds_back_no_other() {
+    let folder = std::env::temp_dir().join(format!("leadline-two-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).expect("a folder");
+    let shipped = include_str!("../../deploy/playbooks/lead-qualification.toml");
+    let other: String = shipped
+        .replace("name = \"lead-qualification\"", "name = \"second-opinion\"")
+        .replace("You qualify sales leads", "The second opinion: you qualify sales leads")
+        .replace("\"lead_score\"\nfield", "\"ai_sentiment_score\"\nfield");
+    let (other, _) = other.split_once("[[writes]]\nproperty = \"ai_lead_summary\"").expect("there");
+    std::fs::write(folder.join("a.toml"), shipped).expect("written");
+    std::fs::write(folder.join("b.toml"), other).expect("written");
+    let fleet = fleet(&quick().with("inference.playbooks", folder.to_str().expect("UTF-8"))).await;
+    let fault = |kind| Fault::new(Target::Openai, kind).containing("The second opinion");
+    contact(&fleet, 1, &[HOPEFUL]).await;
+    // Three tries in the process, then one round through a waiting room.
+    fleet.sandbox.fault(&fault(FaultKind::Status { code: 500, retry_after: None }).times(3)).await.expect("set");
+    accepted(&fleet, &[noted(1, 1)]).await;
+    let story = ended_as(&fleet, &noted(1, 1), "written", None).await;
+    assert!(story.history.iter().any(|entry| entry.state == "waiting"), "{:?}", story.history);
+    assert_eq!(questions(&fleet).await, 5, "three failed, one each succeeded");
+    assert_eq!(property(&fleet, 1, "lead_score").await.as_deref(), Some("75"));
+    assert_eq!(property(&fleet, 1, "ai_sentiment_score").await.as_deref(), Some("75"));
+
+    // One that is parked: the other's write is there all the same.
+    contact(&fleet, 2, &[HOPEFUL]).await;
+    fleet.sandbox.fault(&fault(FaultKind::Refusal).times(None)).await.expect("set");
+    accepted(&fleet, &[noted(2, 1)]).await;
+    ended_as(&fleet, &noted(2, 1), "parked", Some("refused")).await;
+    let written = async {
+        while property(&fleet, 2, "lead_score").await.is_none() {
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(WITHIN, written).await.expect("written although its neighbour is parked");
+    std::fs::remove_dir_all(folder).expect("removed");
+}
