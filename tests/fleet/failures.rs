@@ -131,7 +131,7 @@ async fn an_event_of_a_portal_that_is_not_ours_is_parked() {
     let fleet = fleet(&quick()).await;
     let mut event = noted(1, 1);
     event["portalId"] = json!(42);
-    accepted(&fleet, &[event.clone()]).await;
+    accepted(&fleet, std::slice::from_ref(&event)).await;
     let story = ended_as(&fleet, &event, "parked", Some("wrong_portal")).await;
     assert!(story.detail.as_deref().is_some_and(|d| d.contains("42") && d.contains("9876543")));
 }

@@ -27,7 +27,7 @@ async fn a_thread_beyond_the_window_is_condensed_and_what_matters_in_it_is_found
         object(&fleet, "email", 60 + i64::try_from(n).expect("small"), &mail, &[("ticket", 30)]).await;
     }
     let event = happened("ticket", 30, "creation", None, 1);
-    accepted(&fleet, &[event.clone()]).await;
+    accepted(&fleet, std::slice::from_ref(&event)).await;
     let story = ended_as(&fleet, &event, "written", None).await;
     let parts = story.inferences.iter().filter(|inference| inference.part.is_some()).count();
     assert!(parts >= 3, "{parts} parts");
@@ -55,7 +55,7 @@ async fn a_worker_killed_while_condensing_is_not_paid_for_twice() {
         object(&fleet, "email", 60 + n, &mail, &[("ticket", 30)]).await;
     }
     let event = happened("ticket", 30, "creation", None, 1);
-    accepted(&fleet, &[event.clone()]).await;
+    accepted(&fleet, std::slice::from_ref(&event)).await;
     let begun = async {
         while questions(&fleet).await < 12 {
             tokio::time::sleep(Duration::from_millis(20)).await;

@@ -58,7 +58,7 @@ async fn a_late_duplicate_of_a_written_event_has_no_effect() {
     let fleet = fleet(&quick()).await;
     contact(&fleet, 1, &[BUYER]).await;
     let mut event = noted(1, 1);
-    crate::scene::accepted(&fleet, &[event.clone()]).await;
+    crate::scene::accepted(&fleet, std::slice::from_ref(&event)).await;
     ended_as(&fleet, &event, "written", None).await;
     event["attemptNumber"] = serde_json::json!(4);
     crate::scene::accepted(&fleet, &[event.clone(), event.clone()]).await;

@@ -51,3 +51,40 @@ async fn an_older_write_that_is_held_up_does_not_land_on_a_newer_one() {
     // The older note states no budget and no property of its own, so nothing of it is left to write.
     assert_eq!(older.state, "superseded", "{older:#?}");
 }
+
+/// Many events of one record, delivered shuffled, twice, and to two replicas of everything, while writes are held up: in
+/// the end the record holds what the newest of those that were written decided.
+#[tokio::test]
+async fn shuffled_and_delayed_deliveries_leave_the_newest_ones_values() {
+    const EVENTS: i64 = 24;
+    let plan = xtask::FleetPlan { inferences: 2, writers: 2, ..quick() }.with("inference.same_context_hours", "0");
+    let fleet = fleet(&plan).await;
+    contact(&fleet, 1, &["They have $1k ready."]).await;
+    // Every third write comes late, and some fail before they come.
+    let path = "/objects/contacts";
+    let late = Fault { percent: Some(35), ..Fault::new(Target::Hubspot, FaultKind::Latency(600)).on_path(path) };
+    let failing = Fault::new(Target::Hubspot, FaultKind::Status { code: 503, retry_after: None });
+    let failing = Fault { percent: Some(15), ..failing.on_path(path).containing("lead_score") };
+    for fault in [&late, &failing] {
+        fleet.sandbox.fault(fault).await.expect("set");
+    }
+    let mut order: Vec<i64> = (1..=EVENTS).map(|n| (n * 7) % EVENTS + 1).collect();
+    order.extend(order.clone().iter().rev());
+    for (index, n) in order.iter().enumerate() {
+        let id = 600 + i64::try_from(index).expect("small");
+        crate::scene::note(&fleet, id, 1, &format!("Budget is ${}k. Word {index}.", index + 2)).await;
+        accepted(&fleet, &[noted(1, *n)]).await;
+    }
+    for n in 1..=EVENTS {
+        let story = ended(&fleet, &noted(1, n)).await;
+        assert!(["written", "superseded"].contains(&story.state.as_str()), "{story:#?}");
+    }
+    fleet.until_idle(WITHIN).await.expect("idle");
+    ended_as(&fleet, &noted(1, EVENTS), "written", None).await;
+    for name in ["ai_budget_estimate", "ai_qualification_summary", "ai_last_processed_timestamp"] {
+        let newest =
+            fleet.ledger.event_story(&crate::scene::key(&noted(1, EVENTS))).await.expect("asked").expect("known");
+        let wrote = newest.writes.iter().find(|write| write.property == name).map(|write| write.after.clone());
+        assert_eq!(property(&fleet, 1, name).await, wrote, "{name} is the newest event's");
+    }
+}

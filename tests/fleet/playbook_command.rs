@@ -157,7 +157,7 @@ async fn a_fourth_use_case_takes_one_file() {
     let meeting = [("hs_meeting_body", body), ("hs_timestamp", "2026-11-20T10:00:00Z")];
     object(&fleet, "meeting", 70, &meeting, &[("deal", 20)]).await;
     let event = happened("meeting", 70, "creation", None, 1);
-    crate::scene::accepted(&fleet, &[event.clone()]).await;
+    crate::scene::accepted(&fleet, std::slice::from_ref(&event)).await;
     crate::scene::ended_as(&fleet, &event, "written", None).await;
     assert!(held(&fleet, "deal", 20, "meddic_economic_buyer").await.is_some_and(|text| text.contains("CTO")));
     std::fs::remove_dir_all(folder).expect("removed");

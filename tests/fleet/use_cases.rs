@@ -84,7 +84,7 @@ async fn an_unhappy_tickets_account_owner_gets_a_task_and_the_deal_moves_to_risk
     ];
     object(&fleet, "email", 60, &mail, &[("ticket", 30)]).await;
     let event = happened("ticket", 30, "creation", None, 1);
-    accepted(&fleet, &[event.clone()]).await;
+    accepted(&fleet, std::slice::from_ref(&event)).await;
     let story = ended_as(&fleet, &event, "written", None).await;
     let prompt = story.inferences[0].prompt.to_string();
     assert!(prompt.contains("Nobody answers us") && !prompt.contains("We love to help"), "quotes are cut: {prompt}");
@@ -118,7 +118,7 @@ async fn a_deals_mood_is_read_from_what_its_contacts_wrote() {
     contact(&fleet, 1, &["Danke, very helpful. They love it."]).await;
     object(&fleet, "deal", 20, &[("dealstage", "contractsent"), ("pipeline", "default")], &[("contact", 1)]).await;
     let event = happened("deal", 20, "propertyChange", Some("notes_last_updated"), 1);
-    accepted(&fleet, &[event.clone()]).await;
+    accepted(&fleet, std::slice::from_ref(&event)).await;
     let story = ended_as(&fleet, &event, "written", None).await;
     let sentiment: f64 = held(&fleet, "deal", 20, "ai_sentiment_score").await.expect("set").parse().expect("a number");
     assert!(sentiment > 0.5, "{sentiment}");
@@ -133,7 +133,7 @@ async fn a_deal_whose_pipeline_knows_no_such_stage_is_parked_and_everything_else
     object(&fleet, "deal", 20, &[("dealstage", "880001"), ("pipeline", "renewals")], &[("contact", 1)]).await;
     object(&fleet, "ticket", 30, &[("content", ANGRY)], &[("contact", 1)]).await;
     let event = happened("ticket", 30, "creation", None, 1);
-    accepted(&fleet, &[event.clone()]).await;
+    accepted(&fleet, std::slice::from_ref(&event)).await;
     let story = ended_as(&fleet, &event, "parked", Some("no_such_stage")).await;
     assert!(story.detail.as_deref().is_some_and(|detail| detail.contains("Renewals")), "{:?}", story.detail);
     assert_eq!(tasks(&fleet).await.len(), 1);

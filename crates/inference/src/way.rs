@@ -226,7 +226,7 @@ impl Way {
                 return Ok(settled);
             }
         }
-        if let Some(reason) = self.guards(event, playbook, &context)? {
+        if let Some(reason) = Self::guards(event, playbook, &context)? {
             return Ok(Some((EventState::Skipped, reason)));
         }
         let hash = context.hash(&playbook.version, &self.written);
@@ -319,7 +319,7 @@ impl Way {
     }
 
     /// Guards: why nothing is to be asked about these records, if so.
-    fn guards(&self, event: &Event, playbook: &Playbook, context: &Context) -> Result<Option<String>, StepError> {
+    fn guards(event: &Event, playbook: &Playbook, context: &Context) -> Result<Option<String>, StepError> {
         let variables = playbook.variables(&event_variable(event), context);
         if !playbook.is_triggered_by(event, &variables)? {
             return Ok(Some("condition_not_met".to_owned()));

@@ -78,7 +78,7 @@ pub struct Hit {
     /// What the model said.
     pub got: String,
     /// Whether it fits.
-    pub is_hit: bool,
+    pub fits: bool,
 }
 
 /// The portal that cases live in.
@@ -103,7 +103,7 @@ pub fn load(folder: &Path, playbook: &Playbook) -> anyhow::Result<Vec<Case>> {
 
 impl Case {
     fn new(file: File, playbook: &Playbook) -> anyhow::Result<Self> {
-        for name in file.expect.keys().filter(|name| playbook.fields.get(name).is_none()) {
+        if let Some(name) = file.expect.keys().find(|name| playbook.fields.get(name).is_none()) {
             bail!("expect.{name}: the playbook has no such field");
         }
         for name in file.actions.iter().flatten() {
@@ -142,12 +142,7 @@ impl Case {
     pub fn judge(&self, answer: &Map<String, Value>, actions: &[String]) -> Vec<Hit> {
         let fields = self.expect.iter().map(|(field, expected)| {
             let value = answer.get(field).unwrap_or(&Value::Null);
-            Hit {
-                field: field.clone(),
-                expected: expected.to_string(),
-                got: short(value),
-                is_hit: expected.fits(value),
-            }
+            Hit { field: field.clone(), expected: expected.to_string(), got: short(value), fits: expected.fits(value) }
         });
         let acted = self.actions.iter().map(|wanted| {
             let (mut wanted, mut done) = (wanted.clone(), actions.to_vec());
@@ -155,7 +150,7 @@ impl Case {
             done.sort();
             done.dedup();
             let list = |names: &[String]| if names.is_empty() { "none".to_owned() } else { names.join(", ") };
-            Hit { field: "actions".to_owned(), expected: list(&wanted), got: list(&done), is_hit: wanted == done }
+            Hit { field: "actions".to_owned(), expected: list(&wanted), got: list(&done), fits: wanted == done }
         });
         fields.chain(acted).collect()
     }

@@ -39,8 +39,8 @@ pub async fn run(settings: &Settings, playbook: &Playbook, folder: &Path) -> any
         cost += outcome.cost_micro_dollars;
         for (index, found) in outcome.hits.iter().enumerate() {
             all += 1;
-            hit += usize::from(found.is_hit);
-            let sign = if found.is_hit { "✓" } else { "✗" };
+            hit += usize::from(found.fits);
+            let sign = if found.fits { "✓" } else { "✗" };
             let what = if index == 0 { case.what.as_str() } else { "" };
             table.add_row([sign, what, &found.field, &found.expected, &found.got]);
         }
@@ -60,7 +60,7 @@ fn judge(
         field: "the answer".to_owned(),
         expected: "fits the schema".to_owned(),
         got: why,
-        is_hit: false,
+        fits: false,
     };
     let answered = match answer {
         Ok(answered) => answered,

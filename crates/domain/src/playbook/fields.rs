@@ -139,7 +139,7 @@ impl Fields {
                 _ => Some(number.to_string()),
             },
             // Booleans: HubSpot takes `true` and `false`, as JSON writes them.
-            other => Some(other.to_string()),
+            Value::Bool(yes) => Some(yes.to_string()),
         }
     }
 }

@@ -192,7 +192,13 @@ impl Playbook {
                 items.map(|item| variables.clone().with("item", item.clone())).collect()
             }
         };
-        let on: Vec<_> = plan.on.iter().flat_map(|path| context.at(path)).map(|known| known.record.clone()).collect();
+        // Two paths may lead to the same record.
+        let mut on: Vec<RecordRef> = Vec::new();
+        for known in plan.on.iter().flat_map(|path| context.at(path)) {
+            if !on.contains(&known.record) {
+                on.push(known.record.clone());
+            }
+        }
         let mut actions = Vec::new();
         for variables in &rounds {
             if let Some(when) = &plan.when

@@ -3,10 +3,11 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value, json};
 use time::{OffsetDateTime, macros::datetime};
 
-use super::{Findings, Playbook, RecordPath, Unverified, manual_event};
+use super::{Findings, Playbook, RecordPath, Unverified, event_variable, manual_event};
 use crate::{
-    Context, ObjectId, ObjectType, PortalId, RecordRef,
+    Context, Event, EventKey, ObjectId, ObjectType, PortalId, RecordRef,
     context::{ContextRecord, Entry},
+    event::{EventKind, Subject},
     write_command::{Deed, TaskPriority},
 };
 
@@ -297,4 +298,62 @@ fn a_quotation_may_come_from_facts_and_from_entries() {
     context.entries.push(Entry { kind: ObjectType::Note, id: ObjectId(9), at, text: "Budget 50k".to_owned() });
     let all = context.everything();
     assert!(all.contains("company: Acme") && all.contains("Budget 50k"));
+}
+
+fn event(kind: &str, property: Option<&str>, value: &str) -> Event {
+    let subject = Subject::Record { object_type: ObjectType::Contact, object_id: ObjectId(1) };
+    let kind = EventKind::parse(kind).expect("a kind");
+    Event {
+        key: EventKey::from_text("k"),
+        portal_id: PortalId(1),
+        kind,
+        subject,
+        property_name: property.map(ToOwned::to_owned),
+        occurred_at: NOW,
+        change_source: Some("CRM_UI".to_owned()),
+        source_id: None,
+        payload: json!({"propertyValue": value}),
+    }
+}
+
+#[test]
+fn a_triggers_condition_is_about_the_event_or_the_record() {
+    let with = |condition: &str| {
+        let trigger = format!("properties = [\"notes_last_updated\"]\nwhen = \"{condition}\"");
+        parse(&LEADS.replace("properties = [\"notes_last_updated\"]", &trigger)).expect("right")
+    };
+    let noted = |value| event("propertyChange", Some("notes_last_updated"), value);
+    let on_event = with("event.value != '' and event.source == 'CRM_UI'");
+    assert!(on_event.may_be_triggered_by(&noted("1")).expect("evaluated"));
+    assert!(!on_event.may_be_triggered_by(&noted("")).expect("evaluated"), "nothing has to be read for that");
+    assert!(!on_event.may_be_triggered_by(&event("propertyChange", Some("jobtitle"), "1")).expect("evaluated"));
+
+    let on_record = with("record.jobtitle == 'CTO'");
+    assert!(on_record.may_be_triggered_by(&noted("1")).expect("evaluated"), "it takes the record to tell");
+    for (title, expected) in [("CTO", true), ("Student", false)] {
+        let context = context(&[("contact", &[("jobtitle", title)])]);
+        let variables = on_record.variables(&event_variable(&noted("1")), &context);
+        assert_eq!(on_record.is_triggered_by(&noted("1"), &variables).expect("evaluated"), expected, "{title}");
+    }
+}
+
+#[test]
+fn guards_see_properties_and_what_became_of_the_record() {
+    let guards = "\n[[guards]]\nwhen = \"record.merged\"\nreason = \"merged_away\"\n\n[[guards]]\nwhen = \"record.archived\"\n\
+        reason = \"archived\"\n\n[[guards]]\nwhen = \"not record.hubspot_owner_id\"\nreason = \"owner_missing\"\n\n[context]";
+    let playbook = parse(&LEADS.replace("\n[context]", guards)).expect("right");
+    let reason = |change: &dyn Fn(&mut ContextRecord)| {
+        let mut context = context(&[("contact", &[("hubspot_owner_id", "70")])]);
+        change(&mut context.records[0]);
+        let variables = playbook.variables(&manual_event(NOW), &context);
+        playbook.guarded(&variables).expect("evaluated").map(|guard| guard.reason.clone())
+    };
+    assert_eq!(reason(&|_| {}), None);
+    assert_eq!(reason(&|record| record.merged = true).as_deref(), Some("merged_away"));
+    assert_eq!(reason(&|record| record.archived = true).as_deref(), Some("archived"));
+    assert_eq!(reason(&|record| record.properties.clear()).as_deref(), Some("owner_missing"));
+    let customer = |record: &mut ContextRecord| {
+        record.properties.insert("lifecyclestage".to_owned(), Some("customer".to_owned()));
+    };
+    assert_eq!(reason(&customer).as_deref(), Some("customer"));
 }

@@ -77,8 +77,8 @@ mod tests {
             {"id": "won", "label": "Closed won", "metadata": {"probability": "1.0"}}]}))
             .expect("a pipeline");
         assert_eq!(pipeline.stage("risk").map(|stage| stage.id.as_str()), Some("123"));
-        assert_eq!(pipeline.stage("won").map(|stage| stage.is_closed()), Some(true));
-        assert_eq!(pipeline.stage("123").map(|stage| stage.is_closed()), Some(false));
+        assert_eq!(pipeline.stage("won").map(super::PipelineStage::is_closed), Some(true));
+        assert_eq!(pipeline.stage("123").map(super::PipelineStage::is_closed), Some(false));
         assert_eq!(pipeline.stage("nowhere"), None);
     }
 }

@@ -2,6 +2,7 @@
 
 mod real;
 mod show;
+mod use_cases;
 
 use std::time::{Duration, Instant};
 
@@ -55,11 +56,17 @@ pub async fn run(options: &Options) -> Result<()> {
     if let Some(contact) = options.real {
         return real::run(space, contact, options.keep).await;
     }
-    let plan = FleetPlan::default().with("telemetry.log_format", "human");
+    // The portal lacks what the playbooks write, as a new customer's does.
+    let sandbox_arguments = vec!["--without-ai-properties".to_owned()];
+    let plan = FleetPlan { sandbox_arguments, ..FleetPlan::default() }.with("telemetry.log_format", "human");
     let fleet = step("sandbox, receiver, inference and writer", Fleet::start(space, &plan)).await?;
 
     let started = Instant::now();
     let mut score = Score::default();
+    println!(
+        "\nleadline playbook provision\n{}",
+        show::indented(&String::from_utf8_lossy(&fleet.leadline(&["playbook", "provision"]).await?.stdout))
+    );
     println!(
         "\nleadline check\n{}",
         show::indented(&String::from_utf8_lossy(&fleet.leadline(&["check"]).await?.stdout))
@@ -77,6 +84,8 @@ pub async fn run(options: &Options) -> Result<()> {
     outcomes(&fleet, &cases, &mut score).await?;
     step("waiting until the queues and waiting rooms are empty", fleet.until_idle(WITHIN)).await?;
     once(&fleet, &guide_key, &mut score).await?;
+    use_cases::run(&fleet, &mut score).await?;
+    use_cases::human_value(&fleet, &mut score).await?;
 
     let after = fleet.sandbox.contact(GUIDE_CONTACT).await?.context("the guide's contact")?;
     show::before_and_after(GUIDE_CONTACT, &before, &after);

@@ -46,6 +46,31 @@ pub fn outcome(case: &Case, story: Option<&EventStory>, result: &Result<(), Stri
     println!("  {sign} {:<38} {:<9} {took:>6.2} s  {what}", case.what, story.state);
 }
 
+/// What became of an event, property by property and action by action.
+pub fn story(playbook: &str, story: &EventStory) {
+    let parts = story.inferences.iter().filter(|inference| inference.part.is_some()).count();
+    let condensed = if parts > 0 { format!(", {parts} parts condensed") } else { String::new() };
+    println!("  {playbook}: {} ({} questions{condensed})", story.state, story.inferences.len());
+    let record = |object_type: &str, id: i64| format!("{}/{id}", domain::ObjectType::from(object_type));
+    for write in &story.writes {
+        let after: String = write.after.lines().next().unwrap_or_default().chars().take(60).collect();
+        println!("    wrote {}.{} = {after}", record(&write.object_type, write.object_id), write.property);
+    }
+    for kept in &story.kept {
+        let held = kept.held.as_deref().unwrap_or("nothing");
+        println!(
+            "    kept  {}.{} = {held}, not {}: {}",
+            record(&kept.object_type, kept.object_id),
+            kept.property,
+            kept.wanted,
+            kept.reason
+        );
+    }
+    for action in &story.actions {
+        println!("    {:<5} {} {}", action.state, action.name, action.reason.as_deref().unwrap_or_default());
+    }
+}
+
 pub fn before_and_after(id: i64, before: &ObjectView, after: &ObjectView) {
     let mut table = Table::new();
     table.load_style(UTF8_HORIZONTAL_ONLY).set_content_arrangement(ContentArrangement::Dynamic).set_width(110);

@@ -182,28 +182,33 @@ fn deed(checker: &mut Checker, table: &ActionTable, on: &[RecordPath], add: AddT
             return None;
         }
     };
-    let given = texts.iter().map(|(key, text)| (*key, text.is_some())).chain(others);
-    for (key, _) in given.filter(|(key, is_given)| *is_given && !uses.contains(key)) {
+    let all = texts.iter().map(|(key, text)| (*key, text.is_some())).chain(others);
+    for (key, _) in all.filter(|(key, is_given)| *is_given && !uses.contains(key)) {
         checker.add(table.deed.span(), format!("`{key}` means nothing for {kind}"));
     }
-    let mut needed = |checker: &mut Checker, key: &'static str, text: &Option<Spanned<String>>| match text {
-        Some(text) => add(checker, key, text),
-        None => {
+    let given = |checker: &mut Checker, key: &str, text: &'_ Option<Spanned<String>>| {
+        if text.is_none() {
             checker.add(table.deed.span(), format!("{kind} needs `{key}`"));
-            None
         }
+        text.clone()
     };
     match kind {
-        "create_task" => Some(DeedPlan::CreateTask {
-            subject: needed(checker, "subject", &table.subject)?,
-            body: table.body.as_ref().and_then(|text| add(checker, "body", text)),
-            owner: table.owner.as_ref().and_then(|text| add(checker, "owner", text)),
-            due: table.due.as_ref().and_then(|text| add(checker, "due", text)),
-            due_in_hours: table.due_in_hours.unwrap_or(24),
-            priority: table.priority.unwrap_or_default(),
-            task_type: table.task_type.unwrap_or_default(),
-        }),
-        "create_note" => Some(DeedPlan::CreateNote { body: needed(checker, "body", &table.body)? }),
+        "create_task" => {
+            let subject = given(checker, "subject", &table.subject)?;
+            Some(DeedPlan::CreateTask {
+                subject: add(checker, "subject", &subject)?,
+                body: table.body.as_ref().and_then(|text| add(checker, "body", text)),
+                owner: table.owner.as_ref().and_then(|text| add(checker, "owner", text)),
+                due: table.due.as_ref().and_then(|text| add(checker, "due", text)),
+                due_in_hours: table.due_in_hours.unwrap_or(24),
+                priority: table.priority.unwrap_or_default(),
+                task_type: table.task_type.unwrap_or_default(),
+            })
+        }
+        "create_note" => {
+            let body = given(checker, "body", &table.body)?;
+            Some(DeedPlan::CreateNote { body: add(checker, "body", &body)? })
+        }
         "move_deal" => {
             for path in on.iter().filter(|path| *path.end() != ObjectType::Deal) {
                 checker.add(table.deed.span(), format!("`{path}` does not lead to a deal"));
@@ -211,23 +216,12 @@ fn deed(checker: &mut Checker, table: &ActionTable, on: &[RecordPath], add: AddT
             if on.is_empty() {
                 checker.add(table.deed.span(), "move_deal needs `on`: which deals?");
             }
-            match &table.stage {
-                Some(stage) => Some(DeedPlan::MoveDeal { stage: stage.get_ref().clone() }),
-                None => {
-                    checker.add(table.deed.span(), "move_deal needs `stage`: its label or id");
-                    None
-                }
-            }
+            Some(DeedPlan::MoveDeal { stage: given(checker, "stage", &table.stage)?.into_inner() })
         }
-        _ => match &table.channel {
-            Some(channel) => Some(DeedPlan::Notify {
-                channel: channel.get_ref().clone(),
-                text: needed(checker, "text", &table.text)?,
-            }),
-            None => {
-                checker.add(table.deed.span(), "notify needs `channel`: the setting notify.CHANNEL holds its URL");
-                None
-            }
-        },
+        _ => {
+            let channel = given(checker, "channel", &table.channel)?.into_inner();
+            let text = given(checker, "text", &table.text)?;
+            Some(DeedPlan::Notify { channel, text: add(checker, "text", &text)? })
+        }
     }
 }
