@@ -93,3 +93,20 @@ async fn a_figure_whose_quotation_nobody_wrote_is_not_written() {
     assert_eq!(property(&fleet, 1, "lead_score").await.as_deref(), Some("85"), "the rest is");
     assert_eq!(story.inferences[0].unverified, ["budget_estimate"]);
 }
+
+#[tokio::test]
+async fn a_playbook_may_have_a_person_look_at_what_rests_on_nothing() {
+    let folder = std::env::temp_dir().join(format!("leadline-evidence-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).expect("a folder");
+    let shipped = include_str!("../../deploy/playbooks/lead-qualification.toml");
+    std::fs::write(folder.join("a.toml"), format!("unverified = \"park\"\n{shipped}")).expect("written");
+    let fleet = fleet(&quick().with("inference.playbooks", folder.to_str().expect("UTF-8"))).await;
+    fleet.sandbox.fault(&Fault::new(Target::Openai, FaultKind::Fabrication)).await.expect("set");
+    contact(&fleet, 1, &[BUYER]).await;
+    accepted(&fleet, &[noted(1, 1)]).await;
+    let story = ended_as(&fleet, &noted(1, 1), "parked", Some("unverified")).await;
+    assert_eq!(story.detail.as_deref(), Some("no quotation was found for budget_estimate"));
+    assert_eq!(story.inferences[0].outcome, "unverified");
+    assert_eq!(property(&fleet, 1, "lead_score").await, None);
+    std::fs::remove_dir_all(folder).expect("removed");
+}

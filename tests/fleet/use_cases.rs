@@ -232,3 +232,33 @@ async fn one_playbooks_failure_holds_back_no_other() {
     tokio::time::timeout(WITHIN, written).await.expect("written although its neighbour is parked");
     std::fs::remove_dir_all(folder).expect("removed");
 }
+
+/// Without the scope for them, HubSpot gives emails without their bodies: that is nothing to say, not an answer about
+/// nothing; and `leadline check` names the scope.
+#[tokio::test]
+async fn redacted_emails_are_nothing_to_say_and_check_names_the_scope() {
+    let arguments = vec!["--without-scope".to_owned(), "sales-email-read".to_owned()];
+    let fleet = fleet(&xtask::FleetPlan { sandbox_arguments: arguments, ..quick() }).await;
+    object(&fleet, "ticket", 30, &[], &[]).await;
+    let mail =
+        [("hs_timestamp", "2026-11-20T10:00:00Z"), ("hs_email_subject", "Outage"), ("hs_email_text", "Furious.")];
+    object(&fleet, "email", 60, &mail, &[("ticket", 30)]).await;
+    let event = happened("ticket", 30, "creation", None, 1);
+    accepted(&fleet, std::slice::from_ref(&event)).await;
+    ended_as(&fleet, &event, "skipped", Some("empty_context")).await;
+    let check = fleet.leadline(&["check"]).await.expect("runs");
+    assert!(String::from_utf8_lossy(&check.stdout).contains("missing: sales-email-read"));
+}
+
+/// An engagement is tied to a record that is gone and to one that is there.
+#[tokio::test]
+async fn a_record_that_is_gone_takes_no_other_with_it() {
+    let fleet = fleet(&quick()).await;
+    contact(&fleet, 1, &[]).await;
+    let body = [("hs_note_body", BUYER), ("hs_timestamp", "2026-11-20T10:00:00Z")];
+    object(&fleet, "note", 50, &body, &[("contact", 1), ("contact", 404)]).await;
+    let event = happened("note", 50, "creation", None, 1);
+    accepted(&fleet, std::slice::from_ref(&event)).await;
+    ended_as(&fleet, &event, "written", None).await;
+    assert_eq!(property(&fleet, 1, "ai_budget_estimate").await.as_deref(), Some("50000"));
+}

@@ -1,6 +1,7 @@
 //! `leadline-inference`: reads the context of an event, asks the model, and asks for the write.
 
 mod desk;
+mod loop_guard;
 mod way;
 
 use std::{process::ExitCode, sync::Arc};

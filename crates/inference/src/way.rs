@@ -6,16 +6,12 @@
 //!
 //! Every step is a function below, in this order. Each may run twice: the ledger knows what was done already.
 
-use std::{
-    collections::{BTreeSet, HashMap},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use broker::{Delivered, Handler, Message, Next, Publisher, Route, Stage, topology::Decision};
 use domain::{
     AppId, Context, Event, EventState, Inference, ObjectId, ObjectType, Playbook, PortalId, RecordRef, WriteCommand,
-    WriteCommandId, event::EventKind, playbook::event_variable, write_command::marker_in,
+    WriteCommandId, playbook::event_variable,
 };
 use inference::{StepError, context};
 use ledger::{Claim, Claimed, Duplicate, Ledger, Settlement, Standing};
@@ -24,7 +20,7 @@ use retry::{Failure, Remedy};
 use runtime::config::Settings;
 use time::OffsetDateTime;
 
-use crate::desk::Desk;
+use crate::{desk::Desk, loop_guard::LoopGuard};
 
 /// What is kept of a lease for committing the decision.
 const SETTLE_MARGIN: f64 = 0.15;
@@ -33,9 +29,7 @@ const SETTLE_MARGIN: f64 = 0.15;
 pub struct Way {
     playbooks: Vec<Playbook>,
     models: Vec<Model>,
-    /// What any of the playbooks writes.
-    written: BTreeSet<(ObjectType, String)>,
-    app_id: AppId,
+    loop_guard: LoopGuard,
     portal_id: PortalId,
     desk: Desk,
     hubspot: hubspot::Client,
@@ -54,13 +48,11 @@ impl Way {
     ) -> Result<Self, String> {
         let models = playbooks.iter().map(|playbook| inference::model_of(settings, playbook)).collect();
         let lease = Duration::from_secs(settings.inference.lease_seconds);
-        let written = playbooks.iter().flat_map(Playbook::written_properties);
-        let written = written.map(|(kind, name)| (kind, name.to_owned())).collect();
+        let app_id = AppId(settings.hubspot.app_id.ok_or("hubspot.app_id is not set")?);
         Ok(Self {
+            loop_guard: LoopGuard::new(app_id, &playbooks),
             playbooks,
             models,
-            written,
-            app_id: AppId(settings.hubspot.app_id.ok_or("hubspot.app_id is not set")?),
             portal_id: PortalId(settings.hubspot.portal_id.ok_or("hubspot.portal_id is not set")?),
             desk: Desk::open(settings, ledger),
             hubspot: connect::hubspot(settings)?,
@@ -171,8 +163,8 @@ impl Way {
     }
 
     async fn decide(&self, event: &Event, claimed: &Claimed, progress: &mut Progress) -> Result<Outcome, StepError> {
-        if let Some(ended) = self.loop_guard(event) {
-            return Ok(ended);
+        if let Some((state, reason)) = self.loop_guard.stops(event) {
+            return Ok(Outcome::Ended(state, reason.to_owned()));
         }
         let Some(subject) = event.record() else {
             return Ok(Outcome::Ended(EventState::Skipped, "no_playbook".to_owned()));
@@ -184,7 +176,7 @@ impl Way {
         if playbooks.is_empty() {
             return Ok(Outcome::Ended(EventState::Skipped, "no_playbook".to_owned()));
         }
-        if self.is_our_engagement(&subject).await? {
+        if self.loop_guard.is_our_engagement(&self.hubspot, &subject).await? {
             return Ok(Outcome::Ended(EventState::Dropped, "echo".to_owned()));
         }
         let units = self.records(&subject, playbooks).await?;
@@ -197,9 +189,12 @@ impl Way {
                 Err(error) => failed = Some(worse(failed, error)),
             }
         }
+        let has_effect = claimed.was_decided || !progress.commands.is_empty();
         match failed {
+            // One of several records is gone: the others' answers count.
+            Some(error) if error.remedy() == Remedy::Drop && has_effect => Ok(Outcome::Decided),
             Some(error) => Err(error),
-            None if progress.commands.is_empty() && !claimed.was_decided => Ok(Outcome::Ended(nothing.0, nothing.1)),
+            None if !has_effect => Ok(Outcome::Ended(nothing.0, nothing.1)),
             None => Ok(Outcome::Decided),
         }
     }
@@ -229,7 +224,7 @@ impl Way {
         if let Some(reason) = Self::guards(event, playbook, &context)? {
             return Ok(Some((EventState::Skipped, reason)));
         }
-        let hash = context.hash(&playbook.version, &self.written);
+        let hash = context.hash(&playbook.version, self.loop_guard.written());
         if standing.last_context.get(&playbook.name) == Some(&hash) {
             return Ok(Some((EventState::Skipped, "unchanged_context".to_owned())));
         }
@@ -252,28 +247,6 @@ impl Way {
             actions: intended.actions,
         }));
         Ok(nothing.then(|| (EventState::Skipped, "nothing_intended".to_owned())))
-    }
-
-    /// Loop guard: what our own writes caused starts nothing. First by who made the change; second by what changed, in
-    /// case another app of the portal copies our properties about.
-    fn loop_guard(&self, event: &Event) -> Option<Outcome> {
-        if event.is_echo_of(self.app_id) {
-            return Some(Outcome::Ended(EventState::Dropped, "echo".to_owned()));
-        }
-        let changed = event.property_name.as_deref().filter(|_| event.kind == EventKind::PropertyChange)?;
-        let changed = (event.subject.object_type().clone(), changed.to_owned());
-        self.written.contains(&changed).then(|| Outcome::Ended(EventState::Skipped, "playbook_property".to_owned()))
-    }
-
-    /// Loop guard, third: a note or task of ours, whoever HubSpot says has touched it, carries our marker.
-    async fn is_our_engagement(&self, subject: &RecordRef) -> Result<bool, StepError> {
-        let is_made_by_us =
-            self.playbooks.iter().any(|playbook| playbook.created_engagements().contains(&subject.object_type));
-        let Some(body) = context::body_property(&subject.object_type).filter(|_| is_made_by_us) else {
-            return Ok(false);
-        };
-        let object = self.hubspot.read(&subject.object_type, subject.object_id, &[body.to_owned()]).await?;
-        Ok(object.properties.get(body).and_then(Option::as_deref).is_some_and(|text| marker_in(text).is_some()))
     }
 
     /// Playbooks: which ones this event may start.

@@ -113,7 +113,7 @@ impl Sandbox {
     /// A sandbox; call it within a tokio runtime, which sends its webhooks.
     pub fn new(config: Config) -> Arc<Self> {
         Arc::new(Self {
-            portal: Mutex::new(hubspot::portal::Portal::new(hubspot::Definitions::of(config.ai_properties))),
+            portal: Mutex::new(hubspot::portal::Portal::new(&config)),
             search_limit: Mutex::default(),
             messages: Mutex::default(),
             hubspot_limits: Mutex::new(hubspot::limits::Limits::new(&config)),

@@ -21,6 +21,9 @@ struct Arguments {
     /// How long a model takes to answer, in milliseconds.
     #[arg(long, default_value_t = Config::default().model_latency_ms)]
     model_latency_ms: u64,
+    /// A scope that the token does not have; may be given several times.
+    #[arg(long)]
+    without_scope: Vec<String>,
     /// A portal without the properties that the shipped playbooks write: `leadline playbook provision` makes them.
     #[arg(long)]
     without_ai_properties: bool,
@@ -30,7 +33,7 @@ struct Arguments {
 async fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     runtime::service::install_tls_provider();
-    let config = Config {
+    let mut config = Config {
         webhook_url: arguments.webhook_url,
         public_url: arguments.public_url,
         calls_per_10s: arguments.calls_per_10s,
@@ -38,6 +41,7 @@ async fn main() -> anyhow::Result<()> {
         ai_properties: !arguments.without_ai_properties,
         ..Config::default()
     };
+    config.scopes.retain(|scope| !arguments.without_scope.contains(scope));
     let listener = tokio::net::TcpListener::bind(&arguments.listen).await?;
     println!("the sandbox listens on {}", listener.local_addr()?);
     axum::serve(listener, Sandbox::new(config).router()).await?;

@@ -55,6 +55,18 @@ pub enum ActionError {
     },
 }
 
+impl ActionError {
+    /// Whether the action may have happened all the same.
+    fn leaves_doubt(&self) -> bool {
+        match self {
+            Self::HubSpot(error) => error.leaves_doubt(),
+            Self::Notify(error) => !matches!(error, NotifyError::Refused { status: 429, .. }),
+            Self::Ledger(_) | Self::TooEarly(_) | Self::Lost => true,
+            Self::NoSuchStage { .. } => false,
+        }
+    }
+}
+
 impl Failure for ActionError {
     fn remedy(&self) -> Remedy {
         match self {
@@ -178,7 +190,7 @@ impl Hands {
             let (reason, detail) = (error.reason(), error.to_string());
             self.ledger.finish_action(action.id, ActionState::Parked, Some(reason), Some(&detail), None).await?;
             count(action, ActionState::Parked);
-        } else if !matches!(error, ActionError::HubSpot(hubspot::Error::InDoubt(_))) {
+        } else if !error.leaves_doubt() {
             self.ledger.unbegin_action(action.id).await?;
         }
         Ok(())

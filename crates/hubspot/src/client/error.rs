@@ -138,7 +138,7 @@ impl Failure for Error {
 
 impl Error {
     /// Whether the call may have had its effect.
-    pub(super) fn leaves_doubt(&self) -> bool {
+    pub fn leaves_doubt(&self) -> bool {
         match self {
             Self::TimedOut(_) | Self::Connection(_) | Self::Unreadable { .. } | Self::InDoubt(_) => true,
             Self::Api(error) => matches!(error.http_status, 408 | 500..=599),

@@ -22,8 +22,6 @@ use axum::{
     routing::{get, post, put},
 };
 
-pub(crate) use properties::Definitions;
-
 use crate::{Sandbox, lock};
 
 pub(crate) fn router() -> Router<Arc<Sandbox>> {

@@ -314,6 +314,9 @@ fn texts(properties: BTreeMap<String, Value>) -> BTreeMap<String, String> {
     properties.into_iter().map(|(name, value)| (name, text(value))).collect()
 }
 
+/// What the scope `sales-email-read` is for.
+const BODIES: [&str; 4] = ["hs_email_subject", "hs_email_text", "hs_email_html", "hs_email_headers"];
+
 pub(super) fn shown(
     portal: &Portal,
     object_type: &ObjectType,
@@ -325,11 +328,13 @@ pub(super) fn shown(
     let time = |at: OffsetDateTime| at.format(&Rfc3339).unwrap_or_default();
     // Unknown names are left out in silence; known ones without a value are null.
     let known = |name: &&String| portal.definitions.get(object_type, name).is_some();
-    let mut properties: HashMap<&str, Value> = names
-        .iter()
-        .filter(known)
-        .map(|name| (name.as_str(), object.properties.get(name).map_or(Value::Null, |value| json!(value))))
-        .collect();
+    let redacts = portal.redacts_emails && *object_type == ObjectType::Email;
+    let held = |name: &String| match object.properties.get(name) {
+        Some(_) if redacts && BODIES.contains(&name.as_str()) => json!(""),
+        value => json!(value),
+    };
+    let mut properties: HashMap<&str, Value> =
+        names.iter().filter(known).map(|name| (name.as_str(), held(name))).collect();
     let id = portal.surviving(id);
     properties.insert("hs_object_id", json!(id.to_string()));
     let mut shown = json!({"id": id.to_string(), "properties": properties, "createdAt": time(object.created),

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use super::properties::{Definition, Definitions};
+use crate::Config;
 
 /// An object of the portal.
 pub(crate) type Key = (ObjectType, i64);
@@ -22,6 +23,8 @@ pub(crate) struct Portal {
     merged: HashMap<i64, i64>,
     next_id: i64,
     pub(crate) definitions: Definitions,
+    /// Without the scope `sales-email-read` the bodies of emails come back empty.
+    pub(crate) redacts_emails: bool,
     pub(crate) left_out_ids: HashSet<i64>,
     pub(crate) rules: HashMap<String, PropertyRule>,
     pub(crate) missing_properties: HashSet<String>,
@@ -82,8 +85,12 @@ fn now_ms() -> i64 {
 }
 
 impl Portal {
-    pub(crate) fn new(definitions: Definitions) -> Self {
-        Self { definitions, ..Self::default() }
+    pub(crate) fn new(config: &Config) -> Self {
+        Self {
+            definitions: Definitions::of(config.ai_properties),
+            redacts_emails: !config.scopes.iter().any(|scope| scope == "sales-email-read"),
+            ..Self::default()
+        }
     }
 
     /// Puts an object there as `author` made it; one that is there already is replaced, and its ties are cut.
