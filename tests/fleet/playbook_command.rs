@@ -40,6 +40,18 @@ async fn check_explains_what_a_playbook_would_do_and_what_is_wrong_with_it() {
     let (good, said) = playbook(&fleet, &["check", wrong.to_str().expect("UTF-8")]).await;
     let line = text.lines().position(|line| line.contains("answer.lead_score >= 85")).expect("there") + 1;
     assert!(!good && said.contains(&format!(".toml:{line}: when: `answer.leadscore` is undefined")), "{said}");
+    // Right on its own, but it would wait for ever for what the other one writes.
+    let waits = text
+        .replace("name = \"lead-qualification\"", "name = \"waits\"")
+        .replace("[\"notes_last_updated\"]", "[\"ai_sentiment_score\"]");
+    std::fs::write(&wrong, waits).expect("written");
+    let wrong_name = wrong.to_str().expect("UTF-8");
+    assert!(playbook(&fleet, &["check", wrong_name]).await.0);
+    let (good, said) = playbook(&fleet, &["check", wrong_name, "deploy/playbooks/churn-risk.toml"]).await;
+    assert!(
+        !good && said.contains("contact.ai_sentiment_score starts nothing, because the playbook `churn-risk`"),
+        "{said}"
+    );
     std::fs::remove_file(wrong).expect("removed");
 }
 

@@ -59,7 +59,8 @@ pub struct Entry {
 
 impl Entry {
     fn render(&self) -> String {
-        let at = self.at.format(&Rfc3339).unwrap_or_default();
+        // Fractions of a second would only cost tokens.
+        let at = self.at.replace_nanosecond(0).unwrap_or(self.at).format(&Rfc3339).unwrap_or_default();
         format!("\n[{} {} of {at}]\n{}\n", self.kind, self.id, self.text)
     }
 }

@@ -15,7 +15,7 @@ use inference::{Answered, Forgetful, context};
 use ledger::{Claim, ClaimRequest, Ledger, Settlement, Worker};
 use runtime::config::Settings;
 use serde_json::json;
-use time::OffsetDateTime;
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use crate::event;
 
@@ -37,7 +37,9 @@ pub async fn run(settings: &Settings, playbook: &Playbook, record: &str, write: 
     let model = inference::model_of(settings, playbook);
     let now = OffsetDateTime::now_utc();
 
-    let read = context::read(&hubspot, &record, &playbook.context).await?;
+    let read = context::read(&hubspot, &record, &playbook.context)
+        .await
+        .with_context(|| format!("{record} cannot be read"))?;
     println!("context ({} entries)\n{}", read.entries.len(), indented(&read.render(usize::MAX, str::len)));
     let variables = playbook.variables(&manual_event(now), &read);
     match playbook.guarded(&variables)? {
@@ -115,7 +117,8 @@ fn print_intended(intended: &[Intended]) {
             let what = match &action.deed {
                 Deed::CreateTask(task) => {
                     let owner = task.owner.as_deref().unwrap_or("nobody");
-                    format!("{:?}, {} priority, owner {owner}, due {}", task.subject, task.priority.as_str(), task.due)
+                    let due = task.due.replace_nanosecond(0).unwrap_or(task.due).format(&Rfc3339).unwrap_or_default();
+                    format!("{:?}, {} priority, owner {owner}, due {due}", task.subject, task.priority.as_str())
                 }
                 Deed::CreateNote { body, .. } => format!("{body:?}"),
                 Deed::MoveDeal { stage } => format!("to {stage}"),
