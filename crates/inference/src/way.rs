@@ -105,6 +105,15 @@ fn worse(one: Option<StepError>, other: StepError) -> StepError {
     }
 }
 
+/// Whether a delivery is the one under which its event was parked, and not a duplicate: it came back without having been
+/// acknowledged, or waited for anything else than for its turn.
+fn was_on_its_way(delivered: &Delivered) -> bool {
+    delivered.redelivered || delivered.message.reason.as_deref().is_some_and(|reason| reason != HELD)
+}
+
+/// Why a delivery waits whose event another worker has.
+const HELD: &str = "held";
+
 /// What has been achieved under a claim. It is recorded even when a later step fails: it was paid for.
 #[derive(Default)]
 struct Progress {
@@ -135,8 +144,8 @@ impl Way {
     async fn claim(&self, event: Arc<Event>, delivered: &Delivered) -> Result<Claimed, Next> {
         match self.desk.claim(event).await {
             Ok(Claim::Mine(claimed)) => Ok(claimed),
-            // Killed between the ledger and the parking lot: message and commands still have to get there.
-            Ok(Claim::Not(Duplicate::Parked(commands))) if delivered.redelivered => {
+            // Killed or refused between the ledger and the next queue: message and commands still have to get there.
+            Ok(Claim::Not(Duplicate::Parked(commands))) if was_on_its_way(delivered) => {
                 Err(match self.publish(&commands).await {
                     Next::Done => Next::Park { reason: "parked", detail: "see the ledger for the reason".to_owned() },
                     unpublished => unpublished,
@@ -153,7 +162,7 @@ impl Way {
             }
             Ok(Claim::Not(Duplicate::Held)) => {
                 metrics::counter!("leadline_duplicates_total", "kind" => "held").increment(1);
-                Err(Next::wait("held"))
+                Err(Next::wait(HELD))
             }
             Err(error) => {
                 tracing::warn!(%error, "cannot claim");

@@ -134,11 +134,17 @@ impl Ledger {
         Ok(())
     }
 
-    /// Gives an action back whose call certainly did not happen: it is intended again, not in doubt.
-    pub async fn unbegin_action(&self, id: ActionId) -> Result<(), LedgerError> {
+    /// Gives an action back whose call certainly did not happen: it is intended again, not in doubt. Does nothing once
+    /// somebody else has the command: then the action is theirs.
+    pub async fn unbegin_action(&self, id: ActionId, command: WriteCommandId, attempt: i32) -> Result<(), LedgerError> {
         sqlx::query!(
-            "update action set state = 'intended', sending_since = null where id = $1 and state = 'sending'",
-            id.0
+            "update action a set state = 'intended', sending_since = null
+             from write_command c
+             where a.id = $1 and a.state = 'sending' and c.id = a.write_command_id
+               and c.id = $2 and c.attempt = $3 and c.state = 'sending'",
+            id.0,
+            command.0,
+            attempt
         )
         .execute(&self.pool)
         .await?;

@@ -14,6 +14,7 @@ use hubspot::{
 use ledger::{ActionState, Began, Ledger, LedgerError, Newest, WrittenProperty};
 use retry::{Failure, Policy, Remedy};
 use time::format_description::well_known::Rfc3339;
+use tokio::time::Instant;
 
 use crate::{
     deals::{Moved, Pipelines, STAGE},
@@ -42,6 +43,9 @@ pub enum ActionError {
     /// It is in doubt, and a call that was sent may still have its effect.
     #[error("an earlier call may still have its effect; looking again after {0:?}")]
     TooEarly(Duration),
+    /// The lease might end before the call does.
+    #[error("not done within the lease")]
+    OutOfTime,
     /// Somebody else has the command.
     #[error("the claim of the command no longer holds")]
     Lost,
@@ -62,7 +66,7 @@ impl ActionError {
             Self::HubSpot(error) => error.leaves_doubt(),
             Self::Notify(error) => !matches!(error, NotifyError::Refused { status: 429, .. }),
             Self::Ledger(_) | Self::TooEarly(_) | Self::Lost => true,
-            Self::NoSuchStage { .. } => false,
+            Self::NoSuchStage { .. } | Self::OutOfTime => false,
         }
     }
 }
@@ -74,7 +78,7 @@ impl Failure for ActionError {
             Self::Notify(error) => error.remedy(),
             Self::Ledger(error) => error.remedy(),
             Self::TooEarly(after) => Remedy::Throttled { after: Some(*after) },
-            Self::Lost => Remedy::Throttled { after: None },
+            Self::Lost | Self::OutOfTime => Remedy::Throttled { after: None },
             Self::NoSuchStage { .. } => Remedy::Park,
         }
     }
@@ -86,6 +90,7 @@ impl Failure for ActionError {
             Self::Ledger(error) => error.reason(),
             Self::TooEarly(_) => "in_doubt",
             Self::Lost => "lease_lost",
+            Self::OutOfTime => "out_of_time",
             Self::NoSuchStage { .. } => "no_such_stage",
         }
     }
@@ -122,16 +127,17 @@ impl Hands {
     /// Does the actions of a command, each on its own: one that fails holds back none of the others. `superseded` says
     /// that the command's values are outdated: then nothing more is begun, and only what is in doubt is cleared up.
     ///
-    /// Gives the deal stages that were written; and the failure whose remedy decides about the command, if any.
+    /// Nothing is begun that could outlast `deadline`, when the lease ends. Gives the deal stages that were written; and the failure whose remedy decides about the command, if any.
     pub async fn act(
         &self,
         job: &Job,
         newest: &Newest,
         superseded: bool,
+        deadline: Instant,
     ) -> (Vec<WrittenProperty>, Option<ActionError>) {
         let (mut written, mut failed) = (Vec::new(), None);
         for action in &job.command.actions {
-            match self.act_once(job, action, newest, superseded).await {
+            match self.act_once(job, action, newest, superseded, deadline).await {
                 Ok(stage) => written.extend(stage),
                 Err(error) => {
                     tracing::warn!(action = action.name, id = %action.id, reason = error.reason(), %error, "not done");
@@ -151,6 +157,7 @@ impl Hands {
         action: &Action,
         newest: &Newest,
         superseded: bool,
+        deadline: Instant,
     ) -> Result<Option<WrittenProperty>, ActionError> {
         let command = &job.command;
         let mut began = self.begin(job, action.id, false).await?;
@@ -174,24 +181,33 @@ impl Hands {
             Began::Ended => Ok(None),
             Began::Lost | Began::InDoubt { .. } => Err(ActionError::Lost),
             Began::Send if superseded => self.finish(action, Ended::skipped("newer_event_written")).await,
-            Began::Send => match self.carry_out(command, action, newest, in_doubt).await {
-                Ok(ended) => self.finish(action, ended).await,
-                Err(error) => {
-                    self.after_failure(action, &error).await?;
-                    Err(error)
+            Began::Send => {
+                // A writer that was frozen here wakes up late: what it would send now, somebody else may have sent.
+                let is_late = deadline.saturating_duration_since(Instant::now()) < self.hubspot.timeout();
+                let carried_out = if is_late {
+                    Err(ActionError::OutOfTime)
+                } else {
+                    self.carry_out(command, action, newest, in_doubt).await
+                };
+                match carried_out {
+                    Ok(ended) => self.finish(action, ended).await,
+                    Err(error) => {
+                        self.after_failure(job, action, &error).await?;
+                        Err(error)
+                    }
                 }
-            },
+            }
         }
     }
 
     /// A call that certainly had no effect leaves no doubt; one that never will is for a person.
-    async fn after_failure(&self, action: &Action, error: &ActionError) -> Result<(), LedgerError> {
+    async fn after_failure(&self, job: &Job, action: &Action, error: &ActionError) -> Result<(), LedgerError> {
         if error.remedy() == Remedy::Park {
             let (reason, detail) = (error.reason(), error.to_string());
             self.ledger.finish_action(action.id, ActionState::Parked, Some(reason), Some(&detail), None).await?;
             count(action, ActionState::Parked);
         } else if !error.leaves_doubt() {
-            self.ledger.unbegin_action(action.id).await?;
+            self.ledger.unbegin_action(action.id, job.command.id, job.attempt).await?;
         }
         Ok(())
     }

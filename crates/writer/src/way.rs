@@ -236,7 +236,7 @@ impl Desk {
             let job = end.acting.take()?;
             let superseded = end.row.state == CommandState::Superseded;
             Some(async move {
-                match tokio::time::timeout_at(deadline, self.hands.act(&job, newest, superseded)).await {
+                match tokio::time::timeout_at(deadline, self.hands.act(&job, newest, superseded, deadline)).await {
                     Ok((stages, failure)) => {
                         end.row.written.extend(stages);
                         if let Some(error) = failure {
