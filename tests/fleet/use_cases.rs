@@ -1,6 +1,6 @@
 //! The guide's three use cases, each from a webhook to what a person finds in HubSpot.
 
-use sandbox::{Fault, FaultKind, Target};
+use sandbox::{Fault, FaultKind, Target, admin::Quirks};
 
 use crate::scene::{
     BUYER, WITHIN, accepted, contact, ended_as, fleet, happened, held, note, noted, object, property, questions, quick,
@@ -194,10 +194,9 @@ async fn guards_and_conditions_ask_nothing_and_say_why() {
     assert_eq!(questions(&fleet).await, 0);
 }
 
-/// The first playbook's answer is not held back by the second one's failure, and is not paid for again.
-#[tokio::test]
-async fn one_playbooks_failure_holds_back_no_other() {
-    let folder = std::env::temp_dir().join(format!("leadline-two-{}", std::process::id()));
+/// The lead qualification, and a second playbook that asks the same and writes its score elsewhere.
+fn two_playbooks(name: &str) -> std::path::PathBuf {
+    let folder = std::env::temp_dir().join(format!("leadline-{name}-{}", std::process::id()));
     std::fs::create_dir_all(&folder).expect("a folder");
     let shipped = include_str!("../../deploy/playbooks/lead-qualification.toml");
     let other: String = shipped
@@ -207,6 +206,33 @@ async fn one_playbooks_failure_holds_back_no_other() {
     let (other, _) = other.split_once("[[writes]]\nproperty = \"ai_lead_summary\"").expect("there");
     std::fs::write(folder.join("a.toml"), shipped).expect("written");
     std::fs::write(folder.join("b.toml"), other).expect("written");
+    folder
+}
+
+/// Both playbooks' values go in one update; HubSpot does not take one of them.
+#[tokio::test]
+async fn one_playbooks_bad_value_costs_no_other_its_write() {
+    let folder = two_playbooks("bad-value");
+    let plan = quick().with("writer.gather_ms", "200");
+    let fleet = fleet(&plan.with("inference.playbooks", folder.to_str().expect("UTF-8"))).await;
+    let quirks = Quirks { maxima: [("ai_sentiment_score".to_owned(), 50)].into(), ..Quirks::default() };
+    fleet.sandbox.quirks(&quirks).await.expect("set");
+    contact(&fleet, 1, &[HOPEFUL]).await;
+    accepted(&fleet, &[noted(1, 1)]).await;
+    ended_as(&fleet, &noted(1, 1), "parked", Some("validation_error")).await;
+    assert_eq!(property(&fleet, 1, "lead_score").await.as_deref(), Some("75"));
+    assert_eq!(property(&fleet, 1, "ai_sentiment_score").await, None);
+    let first =
+        fleet.sandbox.calls(0).await.expect("asked").into_iter().find(|call| call.method == "PATCH").expect("one");
+    let both = ["lead_score", "ai_sentiment_score"].iter().all(|name| !first.request["properties"][name].is_null());
+    assert!(both, "it was one update at first: {}", first.request);
+    std::fs::remove_dir_all(folder).expect("removed");
+}
+
+/// The first playbook's answer is not held back by the second one's failure, and is not paid for again.
+#[tokio::test]
+async fn one_playbooks_failure_holds_back_no_other() {
+    let folder = two_playbooks("failure");
     let fleet = fleet(&quick().with("inference.playbooks", folder.to_str().expect("UTF-8"))).await;
     let fault = |kind| Fault::new(Target::Openai, kind).containing("The second opinion");
     contact(&fleet, 1, &[HOPEFUL]).await;

@@ -6,16 +6,22 @@ use std::{
     sync::Arc,
 };
 
-use domain::{ObjectId, ObjectType, RecordRef, WriteCommand};
+use domain::{ObjectId, ObjectType, RecordRef, WriteCommand, WriteCommandId};
 use hubspot::{
     Client, Error,
     client::{MAX_BATCH, PastValue, Update},
 };
 
-use crate::{plan::RecordUpdate, policy};
+use crate::{
+    plan::{Part, RecordUpdate},
+    policy,
+};
+
+/// What became of each command's part of the updates.
+pub type Applied = HashMap<WriteCommandId, Result<(), Arc<Error>>>;
 
 /// What became of each record's update.
-pub type Applied = HashMap<RecordRef, Result<(), Arc<Error>>>;
+type Updated = HashMap<RecordRef, Result<(), Arc<Error>>>;
 
 /// What records hold, by property. A record that is missing was not found.
 pub type Before = HashMap<RecordRef, HashMap<String, Held>>;
@@ -79,9 +85,33 @@ pub async fn read_before(hubspot: &Client, updates: &[RecordUpdate]) -> Result<B
     Ok(before)
 }
 
-/// Applies the updates and says for each record what became of it.
+/// Applies the updates and says for each command what became of it. Where several commands make one record's update and
+/// HubSpot does not take a value of it, each is tried on its own: one playbook's bad value costs no other its write.
 pub async fn apply(hubspot: &Client, updates: &[RecordUpdate]) -> Applied {
+    let mut updated = update_all(hubspot, updates).await;
     let mut applied = Applied::new();
+    for update in updates {
+        let Some(result) = updated.remove(&update.record) else { continue };
+        let is_refused = result.as_ref().is_err_and(|error| one_may_be_to_blame(error));
+        for part in &update.parts {
+            let result =
+                if is_refused && update.parts.len() > 1 { alone(hubspot, update, part).await } else { result.clone() };
+            applied.insert(part.job.command.id, result);
+        }
+    }
+    applied
+}
+
+async fn alone(hubspot: &Client, update: &RecordUpdate, part: &Part) -> Result<(), Arc<Error>> {
+    if part.changes.is_empty() {
+        return Ok(());
+    }
+    let wire = Update { id: update.record.object_id, changes: &part.changes };
+    hubspot.update(&update.record.object_type, &wire).await.map_err(Arc::new)
+}
+
+async fn update_all(hubspot: &Client, updates: &[RecordUpdate]) -> Updated {
+    let mut applied = Updated::new();
     // Nothing to set (a command of nothing but actions, or everything is kept): that is done at once.
     let (idle, busy): (Vec<_>, Vec<_>) = updates.iter().partition(|update| update.changes.is_empty());
     applied.extend(idle.into_iter().map(|update| (update.record.clone(), Ok(()))));
@@ -101,7 +131,7 @@ fn by_type<'a>(updates: impl IntoIterator<Item = &'a RecordUpdate>) -> HashMap<&
     groups
 }
 
-async fn apply_some(hubspot: &Client, object_type: &ObjectType, updates: &[&RecordUpdate], applied: &mut Applied) {
+async fn apply_some(hubspot: &Client, object_type: &ObjectType, updates: &[&RecordUpdate], applied: &mut Updated) {
     let mut halves = vec![updates];
     while let Some(updates) = halves.pop() {
         if let [single] = updates {

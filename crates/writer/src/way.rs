@@ -149,13 +149,15 @@ impl Desk {
         let mut ends: Vec<_> =
             busy.iter().map(|job| End::new(job, CommandState::Waiting, Next::wait("record_busy"))).collect();
         let deadline = tokio::time::Instant::from_std(leased + self.time_per_batch);
-        let late = |parts: &[&Part]| -> Vec<End> {
-            parts.iter().map(|part| End::new(&part.job, CommandState::Waiting, Next::wait("out_of_time"))).collect()
-        };
-        let written = tokio::time::timeout_at(deadline, self.write(&mut updates)).await;
-        ends.extend(
-            written.unwrap_or_else(|_| late(&updates.iter().flat_map(|update| &update.parts).collect::<Vec<_>>())),
-        );
+        match tokio::time::timeout_at(deadline, self.write(&mut updates)).await {
+            Ok(written) => ends.extend(written),
+            Err(_) => ends.extend(
+                updates
+                    .iter()
+                    .flat_map(|update| &update.parts)
+                    .map(|part| End::new(&part.job, CommandState::Waiting, Next::wait("out_of_time"))),
+            ),
+        }
         ends.extend(superseded.iter().map(|job| End::new(job, CommandState::Superseded, Next::Done)));
         self.act(&mut ends, &newest, deadline).await;
         self.record(ends, nexts).await?;
@@ -213,7 +215,7 @@ impl Desk {
         let applied = apply::apply(&self.hubspot, updates).await;
         let mut ends = Vec::new();
         for (update, part) in updates.iter().flat_map(|update| update.parts.iter().map(move |part| (update, part))) {
-            ends.push(match applied.get(&update.record) {
+            ends.push(match applied.get(&part.job.command.id) {
                 Some(Ok(())) => {
                     let all_kept = part.changes.is_empty() && !part.kept.is_empty() && part.job.written.is_empty();
                     let state = if all_kept { CommandState::Kept } else { CommandState::Written };
