@@ -77,9 +77,13 @@ async fn every_write_is_traced_to_event_prompt_raw_answer_model_and_playbook_ver
     accepted(&fleet, &[noted(1, 1)]).await;
     let story = ended_as(&fleet, &noted(1, 1), "written", None).await;
     let inference = &story.inferences[0];
-    let prompt = inference.prompt.to_string();
+    let prompt = inference.prompt.as_ref().expect("kept").to_string();
     assert!(prompt.contains("$50k ready for Q1") && prompt.contains("<crm_data>"), "{prompt}");
-    assert!(inference.answer.contains("\"lead_score\":"), "{}", inference.answer);
+    assert!(
+        inference.answer.as_deref().expect("kept").contains("\"lead_score\":"),
+        "{}",
+        inference.answer.as_deref().expect("kept")
+    );
     assert_eq!(inference.model, "gpt-4o-2024-08-06");
     assert!(inference.cost_micro_dollars.is_some_and(|cost| cost > 0));
     let score = story.writes.iter().find(|write| write.property == "lead_score").expect("written");

@@ -72,15 +72,15 @@ async fn a_burst_beyond_hubspots_limit_is_written_in_the_end_and_parks_nothing()
 async fn what_never_ends_is_parked_after_the_last_attempt_with_its_reason() {
     let fleet = fleet(&quick()).await;
     contact(&fleet, 1, &[BUYER]).await;
-    fault(&fleet, Target::Openai, status(401, None), None).await;
+    fault(&fleet, Target::Openai, status(500, None), None).await;
     accepted(&fleet, &[noted(1, 1)]).await;
-    let story = ended_as(&fleet, &noted(1, 1), "parked", Some("openai_unauthorized")).await;
+    let story = ended_as(&fleet, &noted(1, 1), "parked", Some("openai_unavailable")).await;
     let claims = story.history.iter().filter(|entry| entry.state == "claimed").count();
     assert_eq!(claims, 4, "broker.max_attempts");
     fleet.until_parked("leadline.events", 1, WITHIN).await.expect("parked");
     let message = fleet.space.take_messages("leadline.events.parked", 1).await.expect("taken").remove(0);
     let headers = &message["properties"]["headers"];
-    assert_eq!(headers["x-leadline-reason"], json!("openai_unauthorized"));
+    assert_eq!(headers["x-leadline-reason"], json!("openai_unavailable"));
     assert!(
         headers["x-leadline-detail"].as_str().is_some_and(|detail| detail.contains("invalid_api_key")),
         "{headers}"

@@ -40,7 +40,7 @@ async fn an_attack_starts_no_action_and_leaks_nothing() {
         for write in &story.writes {
             assert!(!write.after.contains("crm_data") && !write.after.contains("You qualify sales leads"), "{write:?}");
         }
-        let prompt = &story.inferences[0].prompt;
+        let prompt = story.inferences[0].prompt.as_ref().expect("kept");
         let (system, user) = (prompt[0]["content"].to_string(), prompt[1]["content"].to_string());
         assert_eq!(user.matches("</crm_data>").count(), 1, "{id}: the fence holds");
         assert!(!system.contains("Ignore all previous"), "{id}: instructions are never data");

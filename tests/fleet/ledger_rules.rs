@@ -42,6 +42,8 @@ fn mine(claim: &Claim) -> ledger::Claimed {
 
 fn skipped(claimed: &ledger::Claimed) -> Settlement {
     Settlement {
+        playbook: None,
+        wait: None,
         event_id: claimed.event_id,
         attempt: claimed.attempt,
         state: EventState::Skipped,

@@ -89,6 +89,6 @@ async fn health_and_metrics_are_on_every_service() {
         assert!(text("readyz").await.contains("broker: ok"));
     }
     let raw: i64 =
-        ask(&fleet, "select count(*) from inference where prompt::text like '%$50k%' and answer <> ''").await;
+        ask(&fleet, "select count(*) from inference_text where prompt::text like '%$50k%' and answer <> ''").await;
     assert_eq!(raw, 1, "prompt and answer are in the ledger");
 }

@@ -2,14 +2,19 @@
 
 use std::{future::Future, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
+use crashpoint::crash_point;
 use futures_util::{FutureExt, StreamExt};
 use lapin::{
     Channel,
     message::Delivery,
-    options::{BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicNackOptions},
+    options::{BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicNackOptions, BasicQosOptions},
     types::FieldTable,
 };
-use tokio::{sync::Semaphore, task::JoinSet, time::Instant};
+use tokio::{
+    sync::{Semaphore, watch},
+    task::JoinSet,
+    time::Instant,
+};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
@@ -88,92 +93,144 @@ pub trait Handler: Send + Sync + 'static {
     fn handle(&self, delivered: Delivered) -> impl Future<Output = Next> + Send;
 }
 
+/// How much a consumer takes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Flow {
+    /// As much as it may work on at once.
+    #[default]
+    Free,
+    /// One message at a time.
+    Trickle,
+    /// Nothing: the messages stay in the queue.
+    Paused,
+}
+
 /// Consumes a stage until `stop`: then takes no more, lets what is being worked on finish within the grace period,
-/// and hands the rest back. Comes back by itself when the broker does.
+/// and hands the rest back. Takes as much as `flow` allows, and comes back by itself when the broker does.
 pub async fn consume<H: Handler>(
     link: Link,
     publisher: Publisher,
     settings: ConsumerSettings,
     handler: Arc<H>,
+    mut flow: watch::Receiver<Flow>,
     stop: CancellationToken,
 ) {
+    let queue = settings.stage.queue();
     let slots = Arc::new(Semaphore::new(settings.concurrency));
-    while !stop.is_cancelled() {
-        let channel = tokio::select! {
+    let worker = Arc::new(Worker { publisher, link: link.clone(), settings, handler });
+    // Deliveries outlive the channel they came on: what is being worked on may still reach the ledger, its acknowledgement
+    // fails in silence, and when it comes again the ledger sorts out who was first.
+    let mut working = JoinSet::new();
+    let mut channel;
+    loop {
+        channel = tokio::select! {
             channel = link.wait() => channel,
-            () = stop.cancelled() => return,
+            () = stop.cancelled() => return finish(None, working, settings.grace).await,
         };
-        let worker = Worker { publisher: publisher.clone(), link: link.clone(), settings, handler: handler.clone() };
-        if let Err(error) = drain(&channel, Arc::new(worker), &slots, &stop).await {
-            tracing::warn!(%error, queue = settings.stage.queue(), "consuming stopped; starting again");
-            link.report_broken();
-            // Without a pause, a consumer that the broker keeps closing would spin.
-            tokio::time::sleep(Duration::from_millis(200)).await;
+        let now = *flow.borrow_and_update();
+        if now == Flow::Paused {
+            tracing::warn!(queue, "taking nothing for now");
+            tokio::select! {
+                () = changed(&mut flow, now) => continue,
+                () = stop.cancelled() => break,
+            }
+        }
+        match drain(&channel, &worker, &slots, &mut working, now, &mut flow, &stop).await {
+            Ok(Drained::Stopped) => break,
+            Ok(Drained::FlowChanged) => {}
+            Ok(Drained::Ended) => {
+                // A consumer that ends without an error leaves a channel that may still look alive.
+                tracing::warn!(queue, connected = channel.status().connected(), "the broker ended the consumer");
+            }
+            Err(error) => {
+                tracing::warn!(%error, queue, "consuming stopped; starting again");
+                metrics::counter!("leadline_consumer_restarts_total", "queue" => queue).increment(1);
+                link.report_broken();
+                // Without a pause, a consumer that the broker keeps closing would spin.
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
         }
     }
+    finish(Some(&channel), working, settings.grace).await;
+}
+
+/// Why no more deliveries are taken.
+enum Drained {
+    /// The service stops.
+    Stopped,
+    /// Another flow is allowed.
+    FlowChanged,
+    /// The broker ended the consumer: the queue was deleted, or the channel is gone.
+    Ended,
 }
 
 async fn drain<H: Handler>(
     channel: &Channel,
-    worker: Arc<Worker<H>>,
+    worker: &Arc<Worker<H>>,
     slots: &Arc<Semaphore>,
+    working: &mut JoinSet<()>,
+    now: Flow,
+    flow: &mut watch::Receiver<Flow>,
     stop: &CancellationToken,
-) -> Result<(), lapin::Error> {
+) -> Result<Drained, lapin::Error> {
     let queue = worker.settings.stage.queue();
+    // Never more than is worked on at once: a delivery that lay in a buffer behind slow ones could stay unacknowledged
+    // beyond RabbitMQ's consumer timeout (30 minutes by default), and no other replica could have it.
+    let prefetch =
+        if now == Flow::Trickle { 1 } else { u16::try_from(worker.settings.concurrency).unwrap_or(u16::MAX) };
+    channel.basic_qos(prefetch, BasicQosOptions::default()).await?;
     let mut deliveries =
         channel.basic_consume(queue.into(), "".into(), BasicConsumeOptions::default(), FieldTable::default()).await?;
-    tracing::info!(queue, concurrency = worker.settings.concurrency, "consuming");
-    let mut working = JoinSet::new();
-    let result = loop {
-        // A free slot first: a delivery is only taken when it can be worked on at once.
-        let slot = tokio::select! {
-            () = stop.cancelled() => break Ok(()),
-            slot = slots.clone().acquire_owned() => match slot {
-                Ok(slot) => slot,
-                Err(_) => break Ok(()),
-            },
+    tracing::info!(queue, prefetch, "consuming");
+    let tag = deliveries.tag().to_string();
+    let mut ending = None;
+    loop {
+        let delivery = tokio::select! {
+            biased;
+            () = stop.cancelled(), if ending.is_none() => {
+                ending = Some(Drained::Stopped);
+                cancel(channel, &tag).await;
+                continue;
+            }
+            () = changed(flow, now), if ending.is_none() => {
+                ending = Some(Drained::FlowChanged);
+                cancel(channel, &tag).await;
+                continue;
+            }
+            Some(_) = working.join_next(), if !working.is_empty() => continue,
+            delivery = next(&mut deliveries, ending.is_some()) => delivery,
         };
-        let delivery = loop {
-            tokio::select! {
-                () = stop.cancelled() => break None,
-                Some(_) = working.join_next(), if !working.is_empty() => {}
-                delivery = deliveries.next() => break Some(delivery),
-            }
+        let Some(delivery) = delivery else {
+            return Ok(ending.unwrap_or(Drained::Ended));
         };
-        match delivery {
-            None => break Ok(()),
-            // The broker cancelled the consumer (the queue was deleted) or the channel is gone.
-            Some(None) => {
-                link_lost(channel);
-                break Ok(());
-            }
-            Some(Some(Err(error))) => break Err(error),
-            Some(Some(Ok(delivery))) => {
-                let worker = worker.clone();
-                working.spawn(async move {
-                    worker.work(delivery).await;
-                    drop(slot);
-                });
-            }
-        }
-    };
-    if stop.is_cancelled() {
-        finish(channel, deliveries.tag().as_str(), working, worker.settings.grace).await;
-    } else {
-        // The old channel's deliveries will come again; what is being worked on may still reach the ledger, and its
-        // acknowledgement will fail in silence. Let it run: the ledger sorts out who is first.
-        tokio::spawn(async move { while working.join_next().await.is_some() {} });
+        let delivery = delivery?;
+        let (worker, slots) = (worker.clone(), slots.clone());
+        working.spawn(async move {
+            // At once, but when a channel before this one left work behind.
+            let Ok(_slot) = slots.acquire_owned().await else { return };
+            worker.work(delivery).await;
+        });
     }
-    result
 }
 
-/// A consumer that ends without an error leaves a channel that may still look alive.
-fn link_lost(channel: &Channel) {
-    tracing::warn!(connected = channel.status().connected(), "the broker ended the consumer");
+/// The next delivery. What came before a cancellation is worked on too: the stream ends after it.
+async fn next(deliveries: &mut lapin::Consumer, ending: bool) -> Option<Result<Delivery, lapin::Error>> {
+    if ending {
+        return tokio::time::timeout(GOODBYE, deliveries.next()).await.unwrap_or(None);
+    }
+    deliveries.next().await
 }
 
-async fn finish(channel: &Channel, tag: &str, mut working: JoinSet<()>, grace: Duration) {
-    polite("cancelling the consumer", channel.basic_cancel(tag.into(), BasicCancelOptions::default())).await;
+/// Waits until another flow than `now` is allowed.
+async fn changed(flow: &mut watch::Receiver<Flow>, now: Flow) {
+    if flow.wait_for(|flow| *flow != now).await.is_err() {
+        // Nobody is left who could change it.
+        std::future::pending::<()>().await;
+    }
+}
+
+/// Lets what is being worked on finish within `grace`.
+async fn finish(channel: Option<&Channel>, mut working: JoinSet<()>, grace: Duration) {
     let left = working.len();
     let all_done = async { while working.join_next().await.is_some() {} };
     if tokio::time::timeout(grace, all_done).await.is_err() {
@@ -182,8 +239,14 @@ async fn finish(channel: &Channel, tag: &str, mut working: JoinSet<()>, grace: D
     } else if left > 0 {
         tracing::info!(finished = left, "finished what was being worked on");
     }
-    // Closing the channel hands back what was delivered and not acknowledged.
-    polite("closing the channel", channel.close(200, "stopping".into())).await;
+    if let Some(channel) = channel {
+        // Closing the channel hands back what was delivered and not acknowledged.
+        polite("closing the channel", channel.close(200, "stopping".into())).await;
+    }
+}
+
+async fn cancel(channel: &Channel, tag: &str) {
+    polite("cancelling the consumer", channel.basic_cancel(tag.into(), BasicCancelOptions::default())).await;
 }
 
 /// Says goodbye to a broker that may not listen any more; whatever it answers, we go.
@@ -258,6 +321,7 @@ impl<H: Handler> Worker<H> {
             }
             return;
         }
+        crash_point!("consumer.before_ack");
         if let Err(error) = delivery.ack(BasicAckOptions::default()).await {
             tracing::debug!(%error, "acknowledging on a channel that is gone; the message will come again");
         }
@@ -265,6 +329,15 @@ impl<H: Handler> Worker<H> {
 }
 
 impl Next {
+    /// How long the message stays in a waiting room, where that is said.
+    pub fn delay(&self) -> Option<Duration> {
+        match self {
+            Self::Retry { delay, .. } => Some(*delay),
+            Self::Wait { delay, .. } => *delay,
+            Self::Done | Self::Park { .. } => None,
+        }
+    }
+
     fn name(&self) -> &'static str {
         match self {
             Self::Done => "done",

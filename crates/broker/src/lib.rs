@@ -7,13 +7,15 @@
 mod consumer;
 mod link;
 mod message;
+mod parking;
 mod publisher;
 pub mod topology;
 mod trace;
 
-pub use consumer::{ConsumerSettings, Delivered, Handler, Next, consume};
+pub use consumer::{ConsumerSettings, Delivered, Flow, Handler, Next, consume};
 pub use link::{Link, LinkError, Settings};
 pub use message::Message;
+pub use parking::{ParkedMessage, ParkingLot};
 pub use publisher::{PublishError, Publisher};
 pub use topology::{Ladder, Route, Stage, Topology};
 pub use trace::{current_trace_id, set_parent};

@@ -3,10 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use futures_util::FutureExt;
-use lapin::{
-    Channel, Connection, ConnectionProperties,
-    options::{BasicQosOptions, ConfirmSelectOptions},
-};
+use lapin::{Channel, Connection, ConnectionProperties, options::ConfirmSelectOptions};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::{Notify, watch};
 use tokio_retry::{
@@ -71,13 +68,13 @@ struct Open {
 }
 
 impl Link {
-    /// Starts to connect, declares the topology, and stays connected. `prefetch` bounds the unacknowledged deliveries.
+    /// Starts to connect, declares the topology, and stays connected.
     ///
     /// # Errors
     /// Only when the first answer shows a mismatch that no waiting mends. A broker that is away is waited for.
-    pub async fn open(settings: Settings, prefetch: u16) -> Result<Self, LinkError> {
+    pub async fn open(settings: Settings) -> Result<Self, LinkError> {
         let settings = Arc::new(settings);
-        let first = match connect(&settings, prefetch).await {
+        let first = match connect(&settings).await {
             Ok(open) => Some(Arc::new(open)),
             Err(error) if error.is_fatal() => return Err(error),
             Err(error) => {
@@ -88,7 +85,7 @@ impl Link {
         let (state, receiver) = watch::channel(first);
         let broken = Arc::new(Notify::new());
         let (alive, dropped) = watch::channel(());
-        tokio::spawn(supervise(settings.clone(), prefetch, state, broken.clone(), dropped));
+        tokio::spawn(supervise(settings.clone(), state, broken.clone(), dropped));
         Ok(Self { state: receiver, broken, settings, _alive: Arc::new(alive) })
     }
 
@@ -118,6 +115,16 @@ impl Link {
         }
     }
 
+    /// One more channel on the same connection.
+    pub(crate) async fn fresh_channel(&self) -> Result<Channel, LinkError> {
+        self.wait().await;
+        let open = self.state.borrow().clone();
+        match open {
+            Some(open) => Ok(open.connection.create_channel().await?),
+            None => Err(LinkError::TimedOut(Duration::ZERO)),
+        }
+    }
+
     /// How many messages wait in each queue (see [`Topology::depths`]).
     pub async fn depths(&self) -> Result<Vec<(String, u32)>, LinkError> {
         Ok(self.settings.topology.depths(&self.wait().await).await?)
@@ -141,7 +148,6 @@ impl Link {
 
 async fn supervise(
     settings: Arc<Settings>,
-    prefetch: u16,
     state: watch::Sender<Option<Arc<Open>>>,
     broken: Arc<Notify>,
     mut dropped: watch::Receiver<()>,
@@ -163,7 +169,7 @@ async fn supervise(
             tracing::warn!(%error, link = settings.name, "trying again to connect");
             true
         };
-        let reconnect = RetryIf::start(delays, || connect(&settings, prefetch), again);
+        let reconnect = RetryIf::start(delays, || connect(&settings), again);
         let open = tokio::select! {
             open = reconnect => open,
             _ = dropped.changed() => return,
@@ -190,14 +196,13 @@ async fn until_broken(open: &Open, broken: &Notify) {
     }
 }
 
-async fn connect(settings: &Settings, prefetch: u16) -> Result<Open, LinkError> {
+async fn connect(settings: &Settings) -> Result<Open, LinkError> {
     let open = async {
         let properties = ConnectionProperties::default().with_connection_name(settings.name.as_str().into());
         let connection = Connection::connect(settings.url.expose_secret(), properties).await?;
         let channel = connection.create_channel().await?;
         settings.topology.declare(&channel).await?;
         channel.confirm_select(ConfirmSelectOptions::default()).await?;
-        channel.basic_qos(prefetch, BasicQosOptions::default()).await?;
         Ok(Open { connection, channel })
     };
     tokio::time::timeout(settings.connect_timeout, open)

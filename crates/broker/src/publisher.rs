@@ -1,6 +1,12 @@
 //! Publishing with confirms.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use lapin::{Confirmation, options::BasicPublishOptions};
 use retry::{Failure, Remedy};
@@ -16,6 +22,34 @@ use crate::{
 pub struct Publisher {
     link: Link,
     confirm_timeout: Duration,
+    stall: Arc<Stall>,
+}
+
+/// While confirms do not come, one message at a time finds out whether they do again; the others are refused at once.
+/// Otherwise every caller would wait out the time-out, and hold what it wants to publish in memory meanwhile.
+#[derive(Debug, Default)]
+struct Stall {
+    is_stalled: AtomicBool,
+    is_probed: AtomicBool,
+}
+
+/// The message that finds out. Another one may when this is over.
+struct Probe<'a>(&'a Stall);
+
+impl Stall {
+    fn stalled(&self) -> bool {
+        self.is_stalled.load(Ordering::Relaxed)
+    }
+
+    fn probe(&self) -> Option<Probe<'_>> {
+        (!self.is_probed.swap(true, Ordering::Relaxed)).then_some(Probe(self))
+    }
+}
+
+impl Drop for Probe<'_> {
+    fn drop(&mut self) {
+        self.0.is_probed.store(false, Ordering::Relaxed);
+    }
 }
 
 /// Why a message may not be where it should be. In doubt it is there: publish it again, the next step is idempotent.
@@ -59,7 +93,7 @@ impl Publisher {
     /// memory or disk, and consumers should go on then.
     pub async fn open(settings: Settings) -> Result<Self, LinkError> {
         let confirm_timeout = settings.confirm_timeout;
-        Ok(Self { link: Link::open(settings, 0).await?, confirm_timeout })
+        Ok(Self { link: Link::open(settings).await?, confirm_timeout, stall: Arc::default() })
     }
 
     /// Publishes one message and waits for its confirm. Call it for many messages at once: confirms then come in
@@ -72,13 +106,25 @@ impl Publisher {
         result
     }
 
+    /// How many messages wait in each queue, by the queue's name.
+    pub async fn depths(&self) -> Result<Vec<(String, u32)>, LinkError> {
+        self.link.depths().await
+    }
+
     /// Whether a message could be published right now.
     pub fn is_ready(&self) -> bool {
-        self.link.is_ready()
+        self.link.is_ready() && !self.stall.stalled()
+    }
+
+    /// Whether it makes sense to try: a message that is refused at once costs nothing.
+    pub fn is_worth_trying(&self) -> bool {
+        self.link.is_ready() && !(self.stall.stalled() && self.stall.is_probed.load(Ordering::Relaxed))
     }
 
     async fn publish_once(&self, route: Route, message: &Message) -> Result<(), PublishError> {
         let channel = self.link.channel().ok_or(PublishError::Unavailable)?;
+        let _probe =
+            if self.stall.stalled() { Some(self.stall.probe().ok_or(PublishError::Unavailable)?) } else { None };
         let key = route.to_string();
         let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
         let confirmed = async {
@@ -87,7 +133,10 @@ impl Publisher {
                 .await?;
             confirm.await
         };
-        match tokio::time::timeout(self.confirm_timeout, confirmed).await {
+        let confirmed = tokio::time::timeout(self.confirm_timeout, confirmed).await;
+        // Whatever the broker says, it speaks.
+        self.stall.is_stalled.store(confirmed.is_err(), Ordering::Relaxed);
+        match confirmed {
             Ok(Ok(Confirmation::Ack(None))) => Ok(()),
             // The mandatory flag: a message that no queue takes comes back, and is then acknowledged.
             Ok(Ok(Confirmation::Ack(Some(_)))) => {

@@ -7,7 +7,7 @@
 //! leadline.events.retry.10s · .1m · .10m · .1h                        (waiting rooms)
 //! ```
 //!
-//! and the same for `leadline.writes`. Everything is a quorum queue. Dead lettering is at-least-once, which needs
+//! and the same for `leadline.backfill` and `leadline.writes`. Everything is a quorum queue. Dead lettering is at-least-once, which needs
 //! `reject-publish`: a full queue refuses the publisher instead of losing its oldest message.
 
 use std::{fmt, time::Duration};
@@ -30,18 +30,22 @@ const PARKED_DELIVERY_LIMIT: i64 = 1_000_000;
 pub enum Stage {
     /// `leadline.events`: what HubSpot said, for `inference`.
     Events,
+    /// `leadline.backfill`: what no webhook told of, for `inference`, on a lane of its own so that live events are not
+    /// delayed. A queue and not a priority: quorum queues of RabbitMQ 3 have none.
+    Backfill,
     /// `leadline.writes`: what is to be written, for `writer`.
     Writes,
 }
 
 impl Stage {
-    /// Both stages.
-    pub const ALL: [Self; 2] = [Self::Events, Self::Writes];
+    /// Every stage.
+    pub const ALL: [Self; 3] = [Self::Events, Self::Backfill, Self::Writes];
 
     /// The name of the stage's queue.
     pub fn queue(self) -> &'static str {
         match self {
             Self::Events => "leadline.events",
+            Self::Backfill => "leadline.backfill",
             Self::Writes => "leadline.writes",
         }
     }
@@ -107,6 +111,11 @@ impl Ladder {
         self.rungs[0]
     }
 
+    /// The longest waiting room.
+    pub fn longest(&self) -> Duration {
+        self.rungs[self.rungs.len() - 1]
+    }
+
     /// The waiting room for a message that failed `attempts` times before and wants to come back not before `after`;
     /// `None` when it has used up the ladder.
     pub fn rung(&self, attempts: u32, after: Option<Duration>) -> Option<Duration> {
@@ -121,7 +130,7 @@ impl Ladder {
     /// The shortest waiting room that is long enough for `after`, or the longest there is.
     fn room(&self, after: Option<Duration>) -> Duration {
         let long_enough = self.rungs.iter().find(|rung| **rung >= after.unwrap_or_default());
-        *long_enough.unwrap_or(&self.rungs[self.rungs.len() - 1])
+        *long_enough.unwrap_or(&self.longest())
     }
 
     /// What a failure's remedy means for a message that failed `attempts` times before.

@@ -62,7 +62,7 @@ async fn everything(settings: &Settings, report: &mut Report) {
     report.say("playbooks", playbooks.as_ref().map(names).map_err(ToString::to_string));
     let playbooks = playbooks.unwrap_or_default();
 
-    match connect::hubspot(settings) {
+    match connect::hubspot(settings, None) {
         Ok(client) => hubspot(settings, &client, &playbooks, report).await,
         Err(error) => report.say("HubSpot", Err(error)),
     }
@@ -70,7 +70,7 @@ async fn everything(settings: &Settings, report: &mut Report) {
         playbooks.iter().map(|playbook| playbook.model.name.clone().unwrap_or(settings.openai.model.clone())).collect();
     models.sort();
     models.dedup();
-    match connect::openai(settings) {
+    match connect::openai(settings, None) {
         Ok(client) => {
             for model in models {
                 let result = client.check(&model).await.map_err(|error| error.to_string());
@@ -81,8 +81,7 @@ async fn everything(settings: &Settings, report: &mut Report) {
     }
 
     let broker = async {
-        let link =
-            broker::Link::open(connect::broker(settings, "check")?, 0).await.map_err(|error| error.to_string())?;
+        let link = broker::Link::open(connect::broker(settings, "check")?).await.map_err(|error| error.to_string())?;
         if link.is_ready() {
             Ok("reached, every queue is as it should be".to_owned())
         } else {

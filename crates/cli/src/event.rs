@@ -1,9 +1,9 @@
 //! `leadline event`: the history of one event.
 
-use comfy_table::{Table, presets::UTF8_HORIZONTAL_ONLY};
 use domain::ObjectType;
 use ledger::{EventStory, InferenceEntry};
-use time::{OffsetDateTime, macros::format_description};
+
+use crate::operator::{clock, table};
 
 /// Prints everything the ledger knows about an event; prompts and answers only when asked for.
 pub fn print(story: &EventStory, prompts: bool) {
@@ -93,11 +93,11 @@ pub fn print(story: &EventStory, prompts: bool) {
     if prompts {
         for inference in &story.inferences {
             println!("\nprompt of {}", inference.playbook);
-            for message in inference.prompt.as_array().into_iter().flatten() {
+            for message in inference.prompt.iter().flat_map(|prompt| prompt.as_array().into_iter().flatten()) {
                 let text = |name: &str| message[name].as_str().unwrap_or_default();
                 println!("--- {}\n{}", text("role"), text("content"));
             }
-            println!("--- answer\n{}", inference.answer);
+            println!("--- answer\n{}", inference.answer.as_deref().unwrap_or("(gone)"));
         }
     }
 }
@@ -118,15 +118,4 @@ fn outcome(inference: &InferenceEntry) -> String {
         format!(", unverified: {}", inference.unverified.join(" "))
     };
     format!("{}{part}{unverified}", inference.outcome)
-}
-
-fn table(header: &[&str]) -> Table {
-    let mut table = Table::new();
-    table.load_style(UTF8_HORIZONTAL_ONLY).set_header(header.iter().copied());
-    table
-}
-
-fn clock(at: OffsetDateTime) -> String {
-    at.format(format_description!("[year]-[month]-[day] [hour]:[minute]:[second].[subsecond digits:3]"))
-        .unwrap_or_default()
 }

@@ -13,4 +13,4 @@ pub use broker_settings::{broker, consumer};
 pub use clients::{hubspot, ledger, model_facts, openai};
 #[cfg(feature = "clients")]
 pub use stage::readiness_with_ledger;
-pub use stage::{readiness, stage};
+pub use stage::{link, readiness, stage};

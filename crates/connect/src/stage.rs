@@ -3,12 +3,15 @@ use runtime::{admin::Readiness, config::Settings};
 
 use crate::broker;
 
-/// A service's two connections to RabbitMQ: one to consume up to `concurrency` messages at once, one to publish.
-pub async fn stage(settings: &Settings, service: &str, concurrency: usize) -> Result<(Link, Publisher), String> {
-    let prefetch = u16::try_from(concurrency).unwrap_or(u16::MAX);
-    let link = Link::open(broker(settings, &format!("{service} consumer"))?, prefetch);
+/// A connection to RabbitMQ to consume on.
+pub async fn link(settings: &Settings, purpose: &str) -> Result<Link, String> {
+    Link::open(broker(settings, &format!("{purpose} consumer"))?).await.map_err(|error| error.to_string())
+}
+
+/// A service's two connections to RabbitMQ: one to consume, one to publish.
+pub async fn stage(settings: &Settings, service: &str) -> Result<(Link, Publisher), String> {
     let publisher = Publisher::open(broker(settings, &format!("{service} publisher"))?);
-    Ok((link.await.map_err(|error| error.to_string())?, publisher.await.map_err(|error| error.to_string())?))
+    Ok((link(settings, service).await?, publisher.await.map_err(|error| error.to_string())?))
 }
 
 /// Ready when messages can be published.

@@ -56,12 +56,14 @@ impl EventState {
         !matches!(self, Self::Claimed | Self::Waiting | Self::Decided)
     }
 
-    /// Whether `next` may follow. An operator's replay is what leads out of [`EventState::Parked`].
+    /// Whether `next` may follow. Only an operator leads out of [`EventState::Parked`]: by a replay of the event or of a
+    /// write command of it, or by giving it up.
     pub fn may_become(self, next: Self) -> bool {
         use EventState::{Claimed, Decided, Dropped, Parked, Skipped, Superseded, Waiting, Written};
         match self {
             Claimed => next != Written,
-            Waiting | Parked => next == Claimed,
+            Waiting => next == Claimed,
+            Parked => matches!(next, Claimed | Waiting | Decided | Dropped),
             Decided => matches!(next, Written | Skipped | Superseded | Dropped | Parked),
             Written | Skipped | Superseded | Dropped => false,
         }

@@ -2,6 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
+use crashpoint::crash_point;
 use domain::{Event, Inference, RecordRef};
 use inference::{Memory, StepError};
 use ledger::{Claim, ClaimRequest, Claimed, Ledger, LedgerError, Settlement, Standing, StandingRequest, Worker};
@@ -115,6 +116,7 @@ impl Memory for ClaimMemory<'_> {
     async fn keep(&self, inference: &Inference) -> Result<(), StepError> {
         let Claimed { event_id, attempt, .. } = *self.claimed;
         let held = retry::run(&MORE_PATIENCE, || self.ledger.store_inference(event_id, attempt, inference)).await?;
+        crash_point!("inference.after_part");
         if held { Ok(()) } else { Err(StepError::OutOfTime) }
     }
 }

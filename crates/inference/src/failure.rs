@@ -2,7 +2,7 @@
 
 use domain::playbook::{PromptError, TemplateError};
 use ledger::LedgerError;
-use retry::{Failure, Remedy};
+use retry::{Failure, Outage, Remedy};
 
 /// Why a step did not succeed.
 #[derive(Debug, thiserror::Error)]
@@ -70,6 +70,14 @@ impl Failure for StepError {
             Self::WrongPortal { .. } => "wrong_portal",
             Self::OutOfTime => "out_of_time",
             Self::LedgerAway(_) => "ledger_unavailable",
+        }
+    }
+
+    fn outage(&self) -> Option<Outage> {
+        match self {
+            Self::HubSpot(error) => error.outage(),
+            Self::OpenAi(error) => error.outage(),
+            _ => None,
         }
     }
 }

@@ -8,7 +8,10 @@ use std::{process::ExitCode, sync::Arc};
 
 use broker::Stage;
 use clap::Parser;
+use futures_util::future::OptionFuture;
+use ledger::Worker;
 use runtime::{config::Reader, service};
+use upkeep::{Circuits, Reconciler};
 
 #[derive(Parser)]
 #[command(name = "leadline-inference", version, about = "Reads the context of an event and asks the model about it")]
@@ -25,14 +28,27 @@ async fn main() -> ExitCode {
         for playbook in &playbooks {
             tracing::info!(name = playbook.name, version = playbook.version, "playbook");
         }
-        let concurrency = settings.inference.concurrency;
-        let (link, publisher) = connect::stage(&settings, "inference", concurrency).await?;
+        let (link, publisher) = connect::stage(&settings, "inference").await?;
         let ledger = connect::ledger(&settings, "leadline-inference")?;
-        let readiness = connect::readiness_with_ledger(&publisher, &ledger);
-        let way = Arc::new(way::Way::new(&settings, playbooks, &ledger, publisher.clone())?);
-        let consumer = connect::consumer(&settings, Stage::Events, concurrency);
+        let circuits = Circuits::new(&settings.circuit, &[way::HUBSPOT, way::OPENAI]);
+        let readiness = circuits.ready(connect::readiness_with_ledger(&publisher, &ledger));
+        let way = Arc::new(way::Way::new(&settings, playbooks, &ledger, publisher.clone(), circuits.clone())?);
+        let worker = Worker::named("inference");
+        circuits.watch(ledger.clone(), worker.clone(), way.probes());
+        let reconciler = Reconciler::new(ledger.clone(), publisher.clone(), settings.reconcile.clone());
+        upkeep::housekeep(&settings, ledger, reconciler, worker, &stop);
+
+        let consume = |link, stage, concurrency| {
+            let consumer = connect::consumer(&settings, stage, concurrency);
+            broker::consume(link, publisher.clone(), consumer, way.clone(), circuits.flow(), stop.clone())
+        };
+        let live = consume(link, Stage::Events, settings.inference.concurrency);
+        let backfill = match settings.inference.backfill_concurrency {
+            0 => None,
+            concurrency => Some(consume(connect::link(&settings, "backfill").await?, Stage::Backfill, concurrency)),
+        };
         let work = async move {
-            broker::consume(link, publisher, consumer, way, stop).await;
+            tokio::join!(live, OptionFuture::from(backfill));
             Ok(())
         };
         Ok(service::Wired { readiness, work })

@@ -8,7 +8,8 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use broker::{Delivered, Handler, Message, Next, Publisher, Route, Stage, topology::Decision};
+use broker::{Delivered, Handler, Next, Publisher, Route, Stage, topology::Decision};
+use crashpoint::crash_point;
 use domain::{
     AppId, Context, Event, EventState, Inference, ObjectId, ObjectType, Playbook, PortalId, RecordRef, WriteCommand,
     WriteCommandId, playbook::event_variable,
@@ -19,8 +20,14 @@ use openai::models::Model;
 use retry::{Failure, Remedy};
 use runtime::config::Settings;
 use time::OffsetDateTime;
+use upkeep::{Circuits, Probe, command_message, probe};
 
 use crate::{desk::Desk, loop_guard::LoopGuard};
+
+/// Whose outages pause this service.
+pub const HUBSPOT: &str = "hubspot";
+/// The same.
+pub const OPENAI: &str = "openai";
 
 /// What is kept of a lease for committing the decision.
 const SETTLE_MARGIN: f64 = 0.15;
@@ -35,16 +42,40 @@ pub struct Way {
     hubspot: hubspot::Client,
     openai: openai::Client,
     publisher: Publisher,
+    circuits: Circuits,
     ladder: broker::Ladder,
     time_per_event: Duration,
 }
 
 impl Way {
+    /// How the outages of what it depends on are probed.
+    pub fn probes(&self) -> Vec<(&'static str, Probe)> {
+        let hubspot = self.hubspot.clone();
+        let (openai, model) = (self.openai.clone(), self.models[0].name.clone());
+        vec![
+            (
+                HUBSPOT,
+                probe(move || {
+                    let hubspot = hubspot.clone();
+                    async move { hubspot.token_info().await }
+                }),
+            ),
+            (
+                OPENAI,
+                probe(move || {
+                    let (openai, model) = (openai.clone(), model.clone());
+                    async move { openai.check(&model).await }
+                }),
+            ),
+        ]
+    }
+
     pub fn new(
         settings: &Settings,
         playbooks: Vec<Playbook>,
         ledger: &Ledger,
         publisher: Publisher,
+        circuits: Circuits,
     ) -> Result<Self, String> {
         let models = playbooks.iter().map(|playbook| inference::model_of(settings, playbook)).collect();
         let lease = Duration::from_secs(settings.inference.lease_seconds);
@@ -55,9 +86,10 @@ impl Way {
             models,
             portal_id: PortalId(settings.hubspot.portal_id.ok_or("hubspot.portal_id is not set")?),
             desk: Desk::open(settings, ledger),
-            hubspot: connect::hubspot(settings)?,
-            openai: connect::openai(settings)?,
+            hubspot: connect::hubspot(settings, circuits.observer(HUBSPOT))?,
+            openai: connect::openai(settings, circuits.observer(OPENAI))?,
             publisher,
+            circuits,
             ladder: connect::broker(settings, "inference")?.topology.ladder,
             time_per_event: lease.mul_f64(1.0 - SETTLE_MARGIN),
         })
@@ -91,10 +123,22 @@ struct Unit<'a> {
     record: RecordRef,
 }
 
+/// A failure, and the playbook whose it is.
+struct Setback {
+    error: StepError,
+    playbook: Option<String>,
+}
+
+impl<E: Into<StepError>> From<E> for Setback {
+    fn from(error: E) -> Self {
+        Self { error: error.into(), playbook: None }
+    }
+}
+
 /// Of two failures the one whose remedy decides about the event: what can still succeed comes back, and with it the
 /// rest; then what a person has to see; a record that is gone concerns nobody else.
-fn worse(one: Option<StepError>, other: StepError) -> StepError {
-    let rank = |error: &StepError| match error.remedy() {
+fn worse(one: Option<Setback>, other: Setback) -> Setback {
+    let rank = |setback: &Setback| match setback.error.remedy() {
         Remedy::Now { .. } | Remedy::Later { .. } | Remedy::Throttled { .. } => 2,
         Remedy::Park => 1,
         Remedy::Drop => 0,
@@ -123,6 +167,10 @@ struct Progress {
 
 impl Handler for Way {
     async fn handle(&self, delivered: Delivered) -> Next {
+        // Delivered just before the circuit opened.
+        if let Some(reason) = self.circuits.open() {
+            return Next::wait(reason);
+        }
         let event: Arc<Event> = match serde_json::from_slice(&delivered.message.body) {
             Ok(event) => Arc::new(event),
             Err(error) => return Next::Park { reason: "event_invalid", detail: format!("not an event: {error}") },
@@ -131,9 +179,10 @@ impl Handler for Way {
             Ok(claimed) => claimed,
             Err(next) => return next,
         };
+        crash_point!("inference.after_claim");
         let mut progress = Progress { inferences: Vec::new(), commands: claimed.commands.clone() };
         let decided = tokio::time::timeout(self.time_per_event, self.decide(&event, &claimed, &mut progress)).await;
-        let outcome = decided.unwrap_or(Err(StepError::OutOfTime));
+        let outcome = decided.unwrap_or_else(|_| Err(StepError::OutOfTime.into()));
         let (settlement, next) = self.conclude(&delivered, &claimed, progress, outcome);
         self.record(settlement, next).await
     }
@@ -171,7 +220,7 @@ impl Way {
         }
     }
 
-    async fn decide(&self, event: &Event, claimed: &Claimed, progress: &mut Progress) -> Result<Outcome, StepError> {
+    async fn decide(&self, event: &Event, claimed: &Claimed, progress: &mut Progress) -> Result<Outcome, Setback> {
         if let Some((state, reason)) = self.loop_guard.stops(event) {
             return Ok(Outcome::Ended(state, reason.to_owned()));
         }
@@ -179,7 +228,7 @@ impl Way {
             return Ok(Outcome::Ended(EventState::Skipped, "no_playbook".to_owned()));
         };
         if event.portal_id != self.portal_id {
-            return Err(StepError::WrongPortal { event: event.portal_id, ours: self.portal_id });
+            return Err(StepError::WrongPortal { event: event.portal_id, ours: self.portal_id }.into());
         }
         let playbooks = self.playbooks(event)?;
         if playbooks.is_empty() {
@@ -190,19 +239,22 @@ impl Way {
         }
         let units = self.records(&subject, playbooks).await?;
         let mut nothing = (EventState::Skipped, "no_record".to_owned());
-        let mut failed: Option<StepError> = None;
+        let mut failed: Option<Setback> = None;
         for unit in &units {
             match self.work(event, claimed, unit, progress).await {
                 Ok(None) => {}
                 Ok(Some(because)) => nothing = because,
-                Err(error) => failed = Some(worse(failed, error)),
+                Err(error) => {
+                    let playbook = Some(unit.playbook.name.clone());
+                    failed = Some(worse(failed, Setback { error, playbook }));
+                }
             }
         }
         let has_effect = claimed.was_decided || !progress.commands.is_empty();
         match failed {
             // One of several records is gone: the others' answers count.
-            Some(error) if error.remedy() == Remedy::Drop && has_effect => Ok(Outcome::Decided),
-            Some(error) => Err(error),
+            Some(setback) if setback.error.remedy() == Remedy::Drop && has_effect => Ok(Outcome::Decided),
+            Some(setback) => Err(setback),
             None if !has_effect => Ok(Outcome::Ended(nothing.0, nothing.1)),
             None => Ok(Outcome::Decided),
         }
@@ -239,6 +291,7 @@ impl Way {
         }
         let memory = self.desk.memory(claimed, &playbook.name);
         let answered = inference::answer(&self.openai, playbook, model, record, &context, &memory).await?;
+        crash_point!("inference.after_answer");
         let given = Inference { context_hash: Some(hash), ..answered.inference };
         progress.inferences.push(given.clone());
         tracing::debug!(playbook = playbook.name, tokens = given.usage.prompt_tokens, "answered");
@@ -319,14 +372,22 @@ impl Way {
         delivered: &Delivered,
         claimed: &Claimed,
         progress: Progress,
-        outcome: Result<Outcome, StepError>,
+        outcome: Result<Outcome, Setback>,
     ) -> (Settlement, Next) {
+        let mut playbook = None;
         let (state, reason, detail, next) = match outcome {
             Ok(Outcome::Ended(state, reason)) => (state, Some(reason), None, Next::Done),
             Ok(Outcome::Decided) => (EventState::Decided, None, None, Next::Done),
-            Err(error) => {
+            Err(setback) => {
+                let error = setback.error;
+                playbook = setback.playbook;
                 let (reason, detail) = (error.reason(), error.to_string());
-                let (state, next) = match self.ladder.decide(error.remedy(), delivered.message.attempts) {
+                let decision = if self.circuits.excuse(&error) {
+                    Decision::Wait(self.ladder.shortest())
+                } else {
+                    self.ladder.decide(error.remedy(), delivered.message.attempts)
+                };
+                let (state, next) = match decision {
                     Decision::Retry(delay) => {
                         (EventState::Waiting, Next::Retry { delay, reason, detail: detail.clone() })
                     }
@@ -347,6 +408,8 @@ impl Way {
             state,
             reason,
             detail,
+            playbook,
+            wait: next.delay(),
             inferences: progress.inferences,
             commands: progress.commands,
         };
@@ -358,11 +421,17 @@ impl Way {
     async fn record(&self, settlement: Settlement, next: Next) -> Next {
         let commands = settlement.commands.clone();
         match self.desk.settle(settlement).await {
-            Ok(true) => match self.publish(&commands).await {
-                Next::Done => next,
-                // The message comes back, and with it the commands.
-                unpublished => unpublished,
-            },
+            Ok(true) => {
+                crash_point!("inference.after_commit");
+                match self.publish(&commands).await {
+                    Next::Done => {
+                        crash_point!("inference.after_publish");
+                        next
+                    }
+                    // The message comes back, and with it the commands.
+                    unpublished => unpublished,
+                }
+            }
             Ok(false) => {
                 tracing::warn!("the lease had expired; somebody else has taken the event over");
                 Next::wait("lease_lost")
@@ -378,11 +447,10 @@ impl Way {
     /// Write commands: confirmed in the next queue before the event's message is acknowledged.
     async fn publish(&self, commands: &[WriteCommand]) -> Next {
         for command in commands {
-            let body = match serde_json::to_vec(command) {
-                Ok(body) => body,
+            let message = match command_message(command) {
+                Ok(message) => message,
                 Err(error) => return Next::Park { reason: "command_unwritable", detail: error.to_string() },
             };
-            let message = Message::new(command.id.to_string(), body);
             if let Err(error) = self.publisher.publish(Route::Queue(Stage::Writes), &message).await {
                 tracing::warn!(%error, "cannot publish a write command; the event's message comes back for it");
                 return Next::wait(error.reason());

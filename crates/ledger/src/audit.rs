@@ -83,10 +83,10 @@ pub struct InferenceEntry {
     pub cost_micro_dollars: Option<i64>,
     /// How long the answer took.
     pub latency_ms: i64,
-    /// The messages as sent.
-    pub prompt: serde_json::Value,
-    /// The answer as received.
-    pub answer: String,
+    /// The messages as sent; gone after `retention.raw_days`, or when somebody was erased.
+    pub prompt: Option<serde_json::Value>,
+    /// The answer as received; gone with the prompt.
+    pub answer: Option<String>,
 }
 
 /// One property that was written for an event.
@@ -188,9 +188,12 @@ impl Ledger {
         .await?;
         let inferences = sqlx::query_as!(
             InferenceEntry,
-            "select created_at, playbook, playbook_version, object_type, object_id, part, unverified, model, outcome, prompt_tokens, completion_tokens,
-                    cost_micro_dollars, latency_ms, prompt, answer
-             from inference where event_id = $1 order by created_at, id",
+            r#"select i.created_at, i.playbook, i.playbook_version, i.object_type, i.object_id, i.part, i.unverified,
+                      i.model, i.outcome, i.prompt_tokens, i.completion_tokens, i.cost_micro_dollars, i.latency_ms,
+                      r.prompt as "prompt?", r.answer as "answer?"
+               from inference i
+               left join inference_raw r on r.inference_id = i.id and r.created_at = i.created_at
+               where i.event_id = $1 order by i.created_at, i.id"#,
             event.id
         )
         .fetch_all(&self.pool)

@@ -109,7 +109,8 @@ impl Ledger {
                         $8::timestamptz[], $9::jsonb[], $10::text[]) as input
             on conflict (event_key) do update
             set state = 'claimed', attempt = e.attempt + 1, worker = excluded.worker,
-                lease_expires_at = excluded.lease_expires_at, reason = null, detail = null
+                lease_expires_at = excluded.lease_expires_at, reason = null, detail = null, due_at = null,
+                playbook = null
             where e.state = 'waiting' or (e.state = 'claimed' and e.lease_expires_at < now())
             returning e.id, e.event_key, e.attempt,
                       exists (select from write_command c where c.event_id = e.id) as "was_decided!"

@@ -81,6 +81,8 @@ pub struct Finished {
     pub reason: Option<String>,
     /// Why, in words.
     pub detail: Option<String>,
+    /// How long its message stays in a waiting room, if it waits.
+    pub wait: Option<Duration>,
     /// What HubSpot has now because of it.
     pub written: Vec<WrittenProperty>,
     /// What was left as it was.
@@ -129,7 +131,7 @@ impl Ledger {
                 order by id for update
             ), taken as (
                 update write_command c
-                set state = 'sending', attempt = c.attempt + 1, worker = $2, reason = null, detail = null,
+                set state = 'sending', attempt = c.attempt + 1, worker = $2, reason = null, detail = null, due_at = null,
                     lease_expires_at = now() + $3::float8 * interval '1 millisecond'
                 from locked where c.id = locked.id
                 returning c.id, c.attempt
@@ -161,6 +163,21 @@ impl Ledger {
 
     /// The unfinished write commands of events.
     pub(crate) async fn commands_of(&self, events: &[Uuid]) -> Result<HashMap<Uuid, Vec<WriteCommand>>, LedgerError> {
+        let ids = sqlx::query_scalar!(
+            "select id from write_command where event_id = any($1::uuid[]) and finished_at is null",
+            events
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        let mut commands: HashMap<Uuid, Vec<WriteCommand>> = HashMap::new();
+        for command in self.commands(&ids).await? {
+            commands.entry(command.event_id.0).or_default().push(command);
+        }
+        Ok(commands)
+    }
+
+    /// Write commands by id, finished or not. In no particular order; unknown ids are left out.
+    pub async fn commands(&self, ids: &[Uuid]) -> Result<Vec<WriteCommand>, LedgerError> {
         let rows = sqlx::query_as!(
             CommandRow,
             r#"select id, event_id, inference_id, event_key, occurred_at, portal_id, object_type, object_id, properties,
@@ -168,16 +185,12 @@ impl Ledger {
                                                                     'again_after_hours', a.again_after_hours)
                                                  order by a.id)
                                 from action a where a.write_command_id = c.id), '[]'::jsonb) as "actions!"
-               from write_command c where event_id = any($1::uuid[]) and finished_at is null"#,
-            events
+               from write_command c where id = any($1::uuid[])"#,
+            ids
         )
         .fetch_all(&self.pool)
         .await?;
-        let mut commands: HashMap<Uuid, Vec<WriteCommand>> = HashMap::new();
-        for row in rows {
-            commands.entry(row.event_id).or_default().push(row.try_into()?);
-        }
-        Ok(commands)
+        rows.into_iter().map(WriteCommand::try_from).collect()
     }
 
     /// Commits what became of commands: their state, what was written with what was there before, and the state of
@@ -189,6 +202,7 @@ impl Ledger {
         let states: Vec<_> = finished.iter().map(|item| item.state.as_str().to_owned()).collect();
         let reasons: Vec<_> = finished.iter().map(|item| item.reason.clone()).collect();
         let details: Vec<_> = finished.iter().map(|item| item.detail.clone()).collect();
+        let waits: Vec<_> = finished.iter().map(|item| item.wait.map(milliseconds)).collect();
         // The events first, in the order of ids: two writers that finish two commands of one event must see each
         // other, or neither would end the event.
         sqlx::query!(
@@ -201,10 +215,10 @@ impl Ledger {
         let counted = sqlx::query_scalar!(
             "update write_command c
              set state = input.state::write_command_state, reason = input.reason, detail = input.detail,
-                 lease_expires_at = null,
+                 lease_expires_at = null, due_at = now() + input.wait * interval '1 millisecond',
                  finished_at = case when input.state = 'waiting' then null else clock_timestamp() end
-             from unnest($1::uuid[], $2::int[], $3::text[], $4::text[], $5::text[])
-                  as input (id, attempt, state, reason, detail)
+             from unnest($1::uuid[], $2::int[], $3::text[], $4::text[], $5::text[], $6::float8[])
+                  as input (id, attempt, state, reason, detail, wait)
              where c.id = input.id and c.attempt = input.attempt and c.state = 'sending'
              returning c.id",
             &ids,
@@ -212,6 +226,7 @@ impl Ledger {
             &states,
             &reasons as &[Option<String>],
             &details as &[Option<String>],
+            &waits as &[Option<f64>],
         )
         .fetch_all(&mut *transaction)
         .await?;

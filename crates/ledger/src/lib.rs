@@ -3,14 +3,19 @@
 //! [`Ledger::claim`] is the idempotency check, [`Ledger::standing`] says what was answered already, [`Ledger::settle`]
 //! commits what an inference decided; [`records`] keeps writers out of each other's way, [`commands`] remembers what
 //! was there before, [`actions`] sees to it that nothing is done twice. What happens for every event takes and returns
-//! batches.
+//! batches. What keeps the fleet well is in [`circuit`], [`reconcile`], [`parking`], [`backlog`] and [`retention`].
 
 mod actions;
 mod audit;
+mod backlog;
+mod circuit;
 mod claim;
 mod commands;
 mod error;
+mod parking;
+mod reconcile;
 mod records;
+mod retention;
 mod settle;
 mod standing;
 
@@ -25,10 +30,15 @@ use uuid::Uuid;
 
 pub use actions::{ActionState, Began};
 pub use audit::{ActionEntry, EventCount, EventStory, HistoryEntry, InferenceEntry, KeptEntry, WriteEntry};
+pub use backlog::{Happened, Unfinished, UnfinishedCommands};
+pub use circuit::{Circuit, CircuitState, ProbeDelays};
 pub use claim::{Claim, ClaimRequest, Claimed, Duplicate};
 pub use commands::{CommandState, Finished, KeptProperty, Taken, WrittenProperty};
 pub use error::LedgerError;
+pub use parking::{ParkedEntry, Requeueable};
+pub use reconcile::{NewestWrite, StrandedCommand, StrandedEvent};
 pub use records::Newest;
+pub use retention::Erased;
 pub use settle::Settlement;
 pub use standing::{Standing, StandingRequest};
 

@@ -81,6 +81,26 @@ impl Ledger {
         Ok(())
     }
 
+    /// Marks records as to be verified: what was written to them was written without a right to it.
+    pub async fn mark_for_verification(&self, records: &[RecordRef]) -> Result<(), LedgerError> {
+        let mut sorted: Vec<_> = records.to_vec();
+        sorted.sort();
+        sorted.dedup();
+        let (portals, types, ids) = columns(&sorted);
+        sqlx::query!(
+            "insert into record_lease (portal_id, object_type, object_id, worker, expires_at, verify)
+             select portal_id, object_type, object_id, 'nobody', 'epoch', true
+             from unnest($1::bigint[], $2::text[], $3::bigint[]) as input (portal_id, object_type, object_id)
+             on conflict (portal_id, object_type, object_id) do update set verify = true",
+            &portals,
+            &types,
+            &ids,
+        )
+        .execute(&self.pool)
+        .await?;
+        Ok(())
+    }
+
     /// The newest known writes to some records.
     pub async fn newest_writes(&self, records: &[RecordRef]) -> Result<Newest, LedgerError> {
         let (portals, types, ids) = columns(records);

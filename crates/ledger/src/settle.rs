@@ -1,11 +1,11 @@
 //! "This is what became of the event." — state, history, inferences and write commands in one transaction.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, time::Duration};
 
 use domain::{EventId, EventState, Inference, WriteCommand};
 use uuid::Uuid;
 
-use crate::{Ledger, LedgerError, commands::end_events};
+use crate::{Ledger, LedgerError, commands::end_events, milliseconds};
 
 /// What a worker decided about an event that it had claimed.
 #[derive(Debug, Clone)]
@@ -20,6 +20,10 @@ pub struct Settlement {
     pub reason: Option<String>,
     /// Why, in words.
     pub detail: Option<String>,
+    /// The playbook whose failure decided about it, if one did.
+    pub playbook: Option<String>,
+    /// How long its message stays in a waiting room, if it waits.
+    pub wait: Option<Duration>,
     /// What was asked and answered under this claim, good or bad: it was paid for.
     pub inferences: Vec<Inference>,
     /// What is to be written.
@@ -36,18 +40,22 @@ impl Ledger {
         let states: Vec<_> = settlements.iter().map(|settlement| settlement.state.to_string()).collect();
         let reasons: Vec<_> = settlements.iter().map(|settlement| settlement.reason.clone()).collect();
         let details: Vec<_> = settlements.iter().map(|settlement| settlement.detail.clone()).collect();
+        let playbooks: Vec<_> = settlements.iter().map(|settlement| settlement.playbook.clone()).collect();
+        let waits: Vec<_> = settlements.iter().map(|settlement| settlement.wait.map(milliseconds)).collect();
         // Rows are locked in the order of ids, here and wherever several events change at once.
         let counted = sqlx::query_scalar!(
             "with input as (
-                 select * from unnest($1::uuid[], $2::int[], $3::text[], $4::text[], $5::text[])
-                     as input (id, attempt, state, reason, detail)
+                 select * from unnest($1::uuid[], $2::int[], $3::text[], $4::text[], $5::text[], $6::text[],
+                                      $7::float8[])
+                     as input (id, attempt, state, reason, detail, playbook, wait)
              ), locked as (
                  select e.id from event e join input using (id)
                  where e.attempt = input.attempt and e.state = 'claimed' order by e.id for update of e
              )
              update event e
              set state = input.state::event_state, reason = input.reason, detail = input.detail,
-                 lease_expires_at = null
+                 lease_expires_at = null, playbook = input.playbook,
+                 due_at = now() + input.wait * interval '1 millisecond'
              from locked join input using (id) where e.id = locked.id
              returning e.id",
             &ids,
@@ -55,6 +63,8 @@ impl Ledger {
             &states,
             &reasons as &[Option<String>],
             &details as &[Option<String>],
+            &playbooks as &[Option<String>],
+            &waits as &[Option<f64>],
         )
         .fetch_all(&mut *transaction)
         .await?;
@@ -105,22 +115,28 @@ pub(crate) async fn insert_inferences(
     // Postgres has no ragged arrays: a list of names travels as one text.
     let unverified = column!(inference => inference.unverified.join(" "));
     sqlx::query!(
-        "insert into inference (id, event_id, attempt, playbook, playbook_version, model_requested, model, prompt,
-                                answer, outcome, fields, prompt_tokens, cached_tokens, completion_tokens,
-                                cost_micro_dollars, latency_ms, request_id, portal_id, object_type, object_id, part,
-                                context_hash, unverified)
-         select id, event_id, attempt, playbook, version, requested, model, prompt, answer, outcome, fields, tokens,
-                cached, completion, cost, latency, request_id, portal_id, object_type, object_id, part,
-                context_hash, array_remove(string_to_array(unverified, ' '), '')
-         from unnest($1::uuid[], $2::uuid[], $3::int[], $4::text[], $5::text[], $6::text[], $7::text[],
+        "with input as (select * from unnest($1::uuid[], $2::uuid[], $3::int[], $4::text[], $5::text[], $6::text[], $7::text[],
                               $8::jsonb[], $9::text[], $10::text[], $11::jsonb[], $12::bigint[], $13::bigint[],
                      $14::bigint[], $15::bigint[], $16::bigint[], $17::text[], $18::bigint[], $19::text[],
                      $20::bigint[], $21::text[], $22::text[], $23::text[])
               as input (id, event_id, attempt, playbook, version, requested, model, prompt, answer, outcome, fields,
                         tokens, cached, completion, cost, latency, request_id, portal_id, object_type, object_id, part,
                         context_hash, unverified)
-         on conflict (event_id, playbook, portal_id, object_type, object_id, coalesce(part, ''))
-             where outcome = 'valid' do nothing",
+         ), inserted as (
+             insert into inference (id, event_id, attempt, playbook, playbook_version, model_requested, model, outcome,
+                                    fields, prompt_tokens, cached_tokens, completion_tokens, cost_micro_dollars,
+                                    latency_ms, request_id, portal_id, object_type, object_id, part, context_hash,
+                                    unverified)
+             select id, event_id, attempt, playbook, version, requested, model, outcome, fields, tokens, cached,
+                    completion, cost, latency, request_id, portal_id, object_type, object_id, part, context_hash,
+                    array_remove(string_to_array(unverified, ' '), '')
+             from input
+             on conflict (event_id, playbook, portal_id, object_type, object_id, coalesce(part, ''))
+                 where outcome = 'valid' do nothing
+             returning id, created_at
+         )
+         insert into inference_raw (inference_id, created_at, prompt, answer)
+         select inserted.id, inserted.created_at, input.prompt, input.answer from inserted join input using (id)",
         &column!(inference => inference.id.0),
         &events,
         &attempts,

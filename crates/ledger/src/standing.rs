@@ -101,8 +101,9 @@ impl Ledger {
         playbook: &str,
     ) -> Result<HashMap<String, String>, LedgerError> {
         let rows = sqlx::query!(
-            r#"select part as "part!", answer from inference
-               where event_id = $1 and playbook = $2 and outcome = 'valid' and part is not null"#,
+            r#"select i.part as "part!", r.answer
+               from inference i join inference_raw r on r.inference_id = i.id and r.created_at = i.created_at
+               where i.event_id = $1 and i.playbook = $2 and i.outcome = 'valid' and i.part is not null"#,
             event_id.0,
             playbook
         )

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue, InvalidHeaderValue};
 use retry::{
-    Failure, Policy,
+    Failure, Observed, Policy,
     http::{BodyError, json_flaw, read_at_most, retry_after},
 };
 use secrecy::{ExposeSecret, SecretString};
@@ -33,6 +33,8 @@ pub struct Settings {
     pub retry: Policy,
     /// A longer answer is refused.
     pub max_response_bytes: usize,
+    /// Who sees how every try of a question ends.
+    pub observer: Observed,
 }
 
 /// Why a client cannot be made.
@@ -89,6 +91,9 @@ impl Client {
             let started = Instant::now();
             let result = self.complete_once(&body).await;
             let outcome = result.as_ref().map_or_else(Failure::reason, |_| "ok");
+            if let Some(observer) = &self.settings.observer {
+                observer.saw(result.as_ref().err().map(|error| error as &dyn Failure));
+            }
             metrics::counter!("leadline_openai_calls_total", "model" => request.model.clone(), "outcome" => outcome)
                 .increment(1);
             metrics::histogram!("leadline_openai_call_seconds", "model" => request.model.clone())

@@ -2,7 +2,7 @@
 
 use std::{fmt, time::Duration};
 
-use retry::{Failure, Remedy};
+use retry::{Failure, Outage, Remedy};
 use serde::Deserialize;
 
 /// A question without an answer.
@@ -80,6 +80,19 @@ impl Failure for Error {
             Self::Connection(_) => "openai_unreachable",
             Self::Unreadable(_) => "openai_unreadable",
             Self::Api(error) => error.reason(),
+        }
+    }
+
+    fn outage(&self) -> Option<Outage> {
+        let outage = |is_certain| Some(Outage { of: "openai", is_certain });
+        match self {
+            Self::TimedOut(_) | Self::Connection(_) | Self::Unreadable(_) => outage(false),
+            Self::Api(error) if error.is_out_of_money() => outage(true),
+            Self::Api(error) => match error.http_status {
+                401 => outage(true),
+                500..=599 => outage(false),
+                _ => None,
+            },
         }
     }
 }

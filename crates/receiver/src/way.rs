@@ -12,6 +12,7 @@ use axum::{
 };
 use broker::{Message, PublishError, Publisher, Route, Stage};
 use bytes::Bytes;
+use crashpoint::crash_point;
 use futures_util::future::join_all;
 use hubspot::{
     signature::{Headers, SignatureError, Verifier},
@@ -20,7 +21,10 @@ use hubspot::{
 use runtime::config::{Settings, SignatureVersion};
 use serde_json::json;
 use time::OffsetDateTime;
-use tokio::{sync::Semaphore, time::Instant};
+use tokio::{
+    sync::{Semaphore, SemaphorePermit},
+    time::Instant,
+};
 use tracing::Instrument;
 
 /// What a webhook meets on its way.
@@ -28,6 +32,8 @@ pub struct Way {
     verifier: Verifier,
     publisher: Publisher,
     slots: Semaphore,
+    /// Bytes of bodies that may be in memory together.
+    bytes: Semaphore,
     max_body_bytes: usize,
     read_timeout: Duration,
     retry_after: String,
@@ -84,6 +90,7 @@ impl Way {
             ),
             publisher,
             slots: Semaphore::new(receiver.max_in_flight),
+            bytes: Semaphore::new(receiver.max_bytes_in_flight),
             max_body_bytes: receiver.max_body_bytes,
             read_timeout: Duration::from_millis(receiver.read_timeout_ms),
             retry_after: receiver.retry_after_seconds.to_string(),
@@ -94,21 +101,32 @@ impl Way {
         // Refusing at once is better than queueing: memory stays bounded, and HubSpot comes back.
         let _slot =
             self.slots.try_acquire().map_err(|_| Refusal::Unavailable("too many requests at once".to_owned()))?;
-        if !self.publisher.is_ready() {
+        if !self.publisher.is_worth_trying() {
             return Err(Refusal::Unavailable(PublishError::Unavailable.to_string()));
         }
         let (head, body) = request.into_parts();
-        let body = self.read(&head.headers, body).await?;
+        let _room = self.room(&head.headers)?;
+        let body = self.read(body).await?;
         self.verify(head.method.as_str(), &head.headers, &body)?;
         let elements = webhook::parse(&body).map_err(Refusal::Unreadable)?;
-        self.publish(elements).await
+        crash_point!("receiver.before_publish");
+        let taken = self.publish(elements).await?;
+        crash_point!("receiver.after_confirm");
+        Ok(taken)
     }
 
-    async fn read(&self, headers: &HeaderMap, body: Body) -> Result<Bytes, Refusal> {
+    /// Room in memory for a body: as much as it announces, or as much as it may have at most.
+    fn room(&self, headers: &HeaderMap) -> Result<SemaphorePermit<'_>, Refusal> {
         let announced = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
-        if announced.is_some_and(|length: usize| length > self.max_body_bytes) {
+        let length: usize = announced.unwrap_or(self.max_body_bytes);
+        if length > self.max_body_bytes {
             return Err(Refusal::TooLarge(self.max_body_bytes));
         }
+        let bytes = u32::try_from(length).unwrap_or(u32::MAX);
+        self.bytes.try_acquire_many(bytes).map_err(|_| Refusal::Unavailable("too many bytes at once".to_owned()))
+    }
+
+    async fn read(&self, body: Body) -> Result<Bytes, Refusal> {
         match tokio::time::timeout(self.read_timeout, axum::body::to_bytes(body, self.max_body_bytes)).await {
             Ok(Ok(body)) => Ok(body),
             // `to_bytes` has one error for a body that is too long and one that broke off.

@@ -9,7 +9,7 @@
 pub mod http;
 mod policy;
 
-use std::time::Duration;
+use std::{fmt, sync::Arc, time::Duration};
 
 pub use policy::{Policy, run};
 
@@ -46,4 +46,26 @@ pub trait Failure: std::error::Error {
     /// A short machine-readable reason in `snake_case`, stable across releases: it is a metric label, a message
     /// header and a ledger column.
     fn reason(&self) -> &'static str;
+    /// Whether it says that the other side is away for everybody, not only for this call.
+    fn outage(&self) -> Option<Outage> {
+        None
+    }
 }
+
+/// A sign that a dependency is away for everybody.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Outage {
+    /// Who is away: `hubspot`, `openai`.
+    pub of: &'static str,
+    /// Whether one such failure proves it (a dead key, an empty purse), rather than many in a row.
+    pub is_certain: bool,
+}
+
+/// Sees how calls end, all of them, each try.
+pub trait Observer: Send + Sync + fmt::Debug {
+    /// A try ended: well, or with this failure.
+    fn saw(&self, failure: Option<&dyn Failure>);
+}
+
+/// Who watches a client's calls, if anybody does.
+pub type Observed = Option<Arc<dyn Observer>>;

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use crashpoint::crash_point;
 use domain::{
     ActionId, ObjectId, ObjectType, RecordRef, WriteCommand,
     write_command::{Action, Deed, Task, marker, marker_in},
@@ -12,7 +13,7 @@ use hubspot::{
     client::{MAX_BATCH, Tie, engagement_type_id},
 };
 use ledger::{ActionState, Began, Ledger, LedgerError, Newest, WrittenProperty};
-use retry::{Failure, Policy, Remedy};
+use retry::{Failure, Outage, Policy, Remedy};
 use time::format_description::well_known::Rfc3339;
 use tokio::time::Instant;
 
@@ -92,6 +93,13 @@ impl Failure for ActionError {
             Self::Lost => "lease_lost",
             Self::OutOfTime => "out_of_time",
             Self::NoSuchStage { .. } => "no_such_stage",
+        }
+    }
+
+    fn outage(&self) -> Option<Outage> {
+        match self {
+            Self::HubSpot(error) => error.outage(),
+            _ => None,
         }
     }
 }
@@ -183,12 +191,14 @@ impl Hands {
             Began::Send if superseded => self.finish(action, Ended::skipped("newer_event_written")).await,
             Began::Send => {
                 // A writer that was frozen here wakes up late: what it would send now, somebody else may have sent.
+                crash_point!("writer.after_begin");
                 let is_late = deadline.saturating_duration_since(Instant::now()) < self.hubspot.timeout();
                 let carried_out = if is_late {
                     Err(ActionError::OutOfTime)
                 } else {
                     self.carry_out(command, action, newest, in_doubt).await
                 };
+                crash_point!("writer.after_action");
                 match carried_out {
                     Ok(ended) => self.finish(action, ended).await,
                     Err(error) => {

@@ -6,13 +6,16 @@ mod deals;
 mod notify;
 mod plan;
 mod policy;
+mod verify;
 mod way;
 
 use std::{process::ExitCode, sync::Arc};
 
 use broker::Stage;
 use clap::Parser;
+use ledger::Worker;
 use runtime::{config::Reader, service};
+use upkeep::{Circuits, Reconciler};
 
 #[derive(Parser)]
 #[command(name = "leadline-writer", version, about = "Applies write commands to HubSpot")]
@@ -25,14 +28,19 @@ struct Arguments {
 async fn main() -> ExitCode {
     let Arguments { options } = Arguments::parse();
     let result = service::run("leadline-writer", Reader::Writer, options, |settings, stop| async move {
-        let concurrency = settings.writer.concurrency;
-        let (link, publisher) = connect::stage(&settings, "writer", concurrency).await?;
+        let (link, publisher) = connect::stage(&settings, "writer").await?;
         let ledger = connect::ledger(&settings, "leadline-writer")?;
-        let readiness = connect::readiness_with_ledger(&publisher, &ledger);
-        let way = Arc::new(way::Way::new(&settings, ledger)?);
-        let consumer = connect::consumer(&settings, Stage::Writes, concurrency);
+        let circuits = Circuits::new(&settings.circuit, &[way::HUBSPOT]);
+        let readiness = circuits.ready(connect::readiness_with_ledger(&publisher, &ledger));
+        let way = Arc::new(way::Way::new(&settings, ledger.clone(), circuits.clone())?);
+        let worker = Worker::named("writer");
+        circuits.watch(ledger.clone(), worker.clone(), way.probes());
+        verify::keep(&settings, way.hubspot().clone(), ledger.clone(), circuits.clone(), worker.clone(), &stop)?;
+        let reconciler = Reconciler::new(ledger.clone(), publisher.clone(), settings.reconcile.clone());
+        upkeep::housekeep(&settings, ledger, reconciler, worker, &stop);
+        let consumer = connect::consumer(&settings, Stage::Writes, settings.writer.concurrency);
         let work = async move {
-            broker::consume(link, publisher, consumer, way, stop).await;
+            broker::consume(link, publisher, consumer, way, circuits.flow(), stop).await;
             Ok(())
         };
         Ok(service::Wired { readiness, work })

@@ -14,10 +14,12 @@ use std::{
 };
 
 use broker::{Delivered, Handler, Next, topology::Decision};
-use domain::{AppId, PortalId, WriteCommand};
+use crashpoint::crash_point;
+use domain::{AppId, PortalId, RecordRef, WriteCommand};
 use ledger::{CommandState, Finished, Ledger, LedgerError, Newest, Taken, Worker, WrittenProperty};
 use retry::{Failure, Policy};
 use runtime::{Gather, GatherLimits, config::Settings};
+use upkeep::{Circuits, Probe, probe};
 
 use crate::{
     actions::Hands,
@@ -27,6 +29,9 @@ use crate::{
     plan::{self, Job, Part, RecordUpdate},
     policy,
 };
+
+/// Whose outages pause this service.
+pub const HUBSPOT: &str = "hubspot";
 
 /// While Postgres restarts, a batch waits here rather than going round the waiting rooms.
 const PATIENCE: Policy = Policy { attempts: 20, base: Duration::from_millis(50), cap: Duration::from_secs(2) };
@@ -47,14 +52,16 @@ type Asked = (WriteCommand, u32);
 /// What write commands meet on their way.
 pub struct Way {
     portal_id: PortalId,
+    hubspot: hubspot::Client,
+    circuits: Circuits,
     gather: Gather<Asked, Next, Infallible>,
 }
 
 impl Way {
-    pub fn new(settings: &Settings, ledger: Ledger) -> Result<Self, String> {
+    pub fn new(settings: &Settings, ledger: Ledger, circuits: Circuits) -> Result<Self, String> {
         let lease = Duration::from_secs(settings.writer.lease_seconds);
         let portal_id = PortalId(settings.hubspot.portal_id.ok_or("hubspot.portal_id is not set")?);
-        let hubspot = connect::hubspot(settings)?;
+        let hubspot = connect::hubspot(settings, circuits.observer(HUBSPOT))?;
         let hands = Hands {
             hubspot: hubspot.clone(),
             ledger: ledger.clone(),
@@ -68,8 +75,9 @@ impl Way {
         };
         let desk = Arc::new(Desk {
             ledger,
-            hubspot,
+            hubspot: hubspot.clone(),
             hands,
+            circuits: circuits.clone(),
             ladder: connect::broker(settings, "writer")?.topology.ladder,
             lease,
             time_per_batch: lease.mul_f64(1.0 - RECORD_MARGIN),
@@ -86,12 +94,33 @@ impl Way {
             let desk = desk.clone();
             async move { Ok(desk.carry_out(asked).await) }
         };
-        Ok(Self { portal_id, gather: Gather::start(limits, carry_out, |_| false) })
+        Ok(Self { portal_id, hubspot, circuits, gather: Gather::start(limits, carry_out, |_| false) })
+    }
+}
+
+impl Way {
+    /// The client whose calls are watched.
+    pub fn hubspot(&self) -> &hubspot::Client {
+        &self.hubspot
+    }
+
+    /// How an outage of HubSpot is probed.
+    pub fn probes(&self) -> Vec<(&'static str, Probe)> {
+        let hubspot = self.hubspot.clone();
+        let ask = move || {
+            let hubspot = hubspot.clone();
+            async move { hubspot.token_info().await }
+        };
+        vec![(HUBSPOT, probe(ask))]
     }
 }
 
 impl Handler for Way {
     async fn handle(&self, delivered: Delivered) -> Next {
+        // Delivered just before the circuit opened.
+        if let Some(reason) = self.circuits.open() {
+            return Next::wait(reason);
+        }
         let command: WriteCommand = match serde_json::from_slice(&delivered.message.body) {
             Ok(command) => command,
             Err(error) => {
@@ -112,6 +141,7 @@ impl Handler for Way {
 }
 
 struct Desk {
+    circuits: Circuits,
     ledger: Ledger,
     hubspot: hubspot::Client,
     hands: Hands,
@@ -142,6 +172,7 @@ impl Desk {
         // The leases begin now; every call to HubSpot has to be over before they are.
         let leased = Instant::now();
         let jobs = self.take(asked, worker, nexts).await?;
+        crash_point!("writer.after_take");
         let (jobs, busy) = self.lock(jobs, worker).await?;
         let records: Vec<_> = jobs.iter().map(|job| job.command.record.clone()).collect();
         let newest = retry::run(&PATIENCE, || self.ledger.newest_writes(&records)).await?;
@@ -151,16 +182,17 @@ impl Desk {
         let deadline = tokio::time::Instant::from_std(leased + self.time_per_batch);
         match tokio::time::timeout_at(deadline, self.write(&mut updates)).await {
             Ok(written) => ends.extend(written),
-            Err(_) => ends.extend(
-                updates
-                    .iter()
-                    .flat_map(|update| &update.parts)
-                    .map(|part| End::new(&part.job, CommandState::Waiting, Next::wait("out_of_time"))),
-            ),
+            Err(_) => {
+                // A call that we gave up may still land, on a value that somebody else wrote meanwhile.
+                retry::run(&PATIENCE, || self.ledger.mark_for_verification(&records)).await?;
+                let parts = updates.iter().flat_map(|update| &update.parts);
+                ends.extend(parts.map(|part| End::new(&part.job, CommandState::Waiting, Next::wait("out_of_time"))));
+            }
         }
         ends.extend(superseded.iter().map(|job| End::new(job, CommandState::Superseded, Next::Done)));
         self.act(&mut ends, &newest, deadline).await;
         self.record(ends, nexts).await?;
+        crash_point!("writer.after_commit");
         retry::run(&PATIENCE, || self.ledger.unlock_records(&records, worker)).await
     }
 
@@ -213,6 +245,7 @@ impl Desk {
         };
         policy::apply(updates, &before, self.ours);
         let applied = apply::apply(&self.hubspot, updates).await;
+        crash_point!("writer.after_write");
         let mut ends = Vec::new();
         for (update, part) in updates.iter().flat_map(|update| update.parts.iter().map(move |part| (update, part))) {
             ends.push(match applied.get(&part.job.command.id) {
@@ -264,7 +297,12 @@ impl Desk {
     fn fail(&self, end: &mut End, job: &Job, error: &impl Failure) {
         let (reason, detail) = (error.reason(), error.to_string());
         tracing::warn!(command = %job.command.id, event = %job.command.event_key, reason, %error, "not carried out");
-        (end.row.state, end.next) = match self.ladder.decide(error.remedy(), job.failures) {
+        let decision = if self.circuits.excuse(error) {
+            Decision::Wait(self.ladder.shortest())
+        } else {
+            self.ladder.decide(error.remedy(), job.failures)
+        };
+        (end.row.state, end.next) = match decision {
             Decision::Retry(delay) => (CommandState::Waiting, Next::Retry { delay, reason, detail: detail.clone() }),
             Decision::Wait(delay) => (CommandState::Waiting, Next::Wait { delay: Some(delay), reason }),
             Decision::Exhausted | Decision::Park => {
@@ -281,8 +319,22 @@ impl Desk {
         if ends.is_empty() {
             return Ok(());
         }
-        let rows: Vec<_> = ends.iter().map(|end| end.row.clone()).collect();
+        let wait = |end: &End| match end.row.state {
+            CommandState::Waiting => end.next.delay().or(Some(self.ladder.shortest())),
+            _ => None,
+        };
+        let rows: Vec<_> = ends.iter().map(|end| Finished { wait: wait(end), ..end.row.clone() }).collect();
         let counted = retry::run(&PATIENCE, || self.ledger.finish_commands(&rows)).await?;
+        let lost: Vec<_> = ends
+            .iter()
+            .zip(&counted)
+            .filter(|(end, counted)| !**counted && !end.row.written.is_empty())
+            .map(|(end, _)| end.record.clone())
+            .collect();
+        if !lost.is_empty() {
+            // Written without a right to it: an older value may lie on a newer one.
+            retry::run(&PATIENCE, || self.ledger.mark_for_verification(&lost)).await?;
+        }
         for (end, counted) in ends.into_iter().zip(counted) {
             nexts[end.index] = if counted {
                 metrics::counter!("leadline_write_commands_total", "state" => end.row.state.as_str()).increment(1);
@@ -302,6 +354,8 @@ struct End {
     index: usize,
     /// What its message does next.
     next: Next,
+    /// The record.
+    record: RecordRef,
     /// What the ledger is to know.
     row: Finished,
     /// The command, if it has actions.
@@ -316,8 +370,10 @@ impl End {
             _ => None,
         };
         let (id, attempt) = (job.command.id, job.attempt);
-        let row = Finished { id, attempt, state, reason, detail: None, written: Vec::new(), kept: Vec::new() };
-        Self { index: job.index, next, row, acting: (!job.command.actions.is_empty()).then(|| job.clone()) }
+        let row =
+            Finished { id, attempt, state, reason, detail: None, wait: None, written: Vec::new(), kept: Vec::new() };
+        let acting = (!job.command.actions.is_empty()).then(|| job.clone());
+        Self { index: job.index, next, record: job.command.record.clone(), row, acting }
     }
 }
 

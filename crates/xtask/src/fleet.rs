@@ -157,7 +157,7 @@ impl Fleet {
             url: fleet.space.amqp_url.as_str().into(),
             ..connect::broker(&settings, "leadline-dev").map_err(anyhow::Error::msg)?
         };
-        fleet.broker = Some(broker::Link::open(broker, 0).await?);
+        fleet.broker = Some(broker::Link::open(broker).await?);
         Ok(fleet)
     }
 

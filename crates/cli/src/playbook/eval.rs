@@ -23,7 +23,7 @@ struct Outcome {
 /// Asks about every case and prints what hit and what missed. Fails when anything missed.
 pub async fn run(settings: &Settings, playbook: &Playbook, folder: &Path) -> anyhow::Result<ExitCode> {
     let cases = case::load(folder, playbook)?;
-    let openai = connect::openai(settings).map_err(anyhow::Error::msg)?;
+    let openai = connect::openai(settings, None).map_err(anyhow::Error::msg)?;
     let model = inference::model_of(settings, playbook);
     let ask = |case: &Case| {
         let (openai, model, context) = (openai.clone(), model.clone(), case.context.clone());

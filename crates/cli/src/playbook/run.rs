@@ -5,8 +5,7 @@ use std::{process::ExitCode, time::Duration};
 use anyhow::{Context as _, bail};
 use broker::{Message, Publisher, Route, Stage};
 use domain::{
-    Event, EventKey, EventState, Inference, ObjectId, ObjectType, Playbook, PortalId, RecordRef, WriteCommand,
-    WriteCommandId,
+    Event, EventKey, EventState, Inference, ObjectType, Playbook, RecordRef, WriteCommand, WriteCommandId,
     event::{EventKind, Subject},
     playbook::{Intended, manual_event},
     write_command::Deed,
@@ -17,7 +16,7 @@ use runtime::config::Settings;
 use serde_json::json;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
-use crate::event;
+use crate::{event, record};
 
 /// The claim of the event that `--write` makes: it is settled at once.
 const LEASE: Duration = Duration::from_secs(60);
@@ -27,13 +26,13 @@ const WRITTEN_WITHIN: Duration = Duration::from_secs(60);
 
 /// Shows what the playbook makes of a record, and writes it if asked to.
 pub async fn run(settings: &Settings, playbook: &Playbook, record: &str, write: bool) -> anyhow::Result<ExitCode> {
-    let record = parse(record, settings)?;
+    let record = record::parse(record, settings)?;
     if !playbook.records.contains(&record.object_type) {
         let kinds: Vec<_> = playbook.records.iter().map(ObjectType::name).collect();
         bail!("the playbook is about {}, not about a {}", kinds.join(" and "), record.object_type);
     }
-    let hubspot = connect::hubspot(settings).map_err(anyhow::Error::msg)?;
-    let openai = connect::openai(settings).map_err(anyhow::Error::msg)?;
+    let hubspot = connect::hubspot(settings, None).map_err(anyhow::Error::msg)?;
+    let openai = connect::openai(settings, None).map_err(anyhow::Error::msg)?;
     let model = inference::model_of(settings, playbook);
     let now = OffsetDateTime::now_utc();
 
@@ -84,18 +83,6 @@ pub async fn run(settings: &Settings, playbook: &Playbook, record: &str, write: 
         return Ok(ExitCode::SUCCESS);
     }
     carry_out(settings, playbook, &record, inference, intended, now).await
-}
-
-/// `contact/123`
-fn parse(text: &str, settings: &Settings) -> anyhow::Result<RecordRef> {
-    let (kind, id) = text.split_once('/').with_context(|| format!("`{text}` is not KIND/ID, like contact/123"))?;
-    let object_id = id.parse().with_context(|| format!("`{id}` is no record id"))?;
-    let portal_id = settings.hubspot.portal_id.context("hubspot.portal_id is not set")?;
-    Ok(RecordRef {
-        portal_id: PortalId(portal_id),
-        object_type: ObjectType::from(kind),
-        object_id: ObjectId(object_id),
-    })
 }
 
 fn indented(text: &str) -> String {
@@ -157,6 +144,8 @@ async fn carry_out(
     };
     let commands: Vec<_> = intended.into_iter().map(command).collect();
     let settlement = Settlement {
+        playbook: None,
+        wait: None,
         event_id: claimed.event_id,
         attempt: claimed.attempt,
         state: if commands.is_empty() { EventState::Skipped } else { EventState::Decided },

@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, fmt, time::Duration};
 
-use retry::{Failure, Remedy};
+use retry::{Failure, Outage, Remedy};
 use serde::Deserialize;
 
 /// A call that did not give what was asked for.
@@ -134,6 +134,20 @@ impl Failure for Error {
             Self::Api(error) => error.reason(),
         }
     }
+
+    fn outage(&self) -> Option<Outage> {
+        let outage = |is_certain| Some(Outage { of: "hubspot", is_certain });
+        match self {
+            Self::TimedOut(_) | Self::Connection(_) | Self::Unreadable { .. } => outage(false),
+            Self::InDoubt(error) => error.outage(),
+            Self::Api(error) => match error.http_status {
+                401 | 477 => outage(true),
+                429 if error.is_daily() => outage(true),
+                500..=599 => outage(false),
+                _ => None,
+            },
+        }
+    }
 }
 
 impl Error {
@@ -162,9 +176,7 @@ impl ApiError {
             401 | 477 => Remedy::Later { after: self.retry_after },
             404 => Remedy::Drop,
             423 => Remedy::Now { after: Some(self.retry_after.unwrap_or_default().max(LOCKED_WAIT)) },
-            429 if self.policy_name.as_deref() == Some("DAILY") => {
-                Remedy::Throttled { after: Some(self.retry_after.unwrap_or(DAILY_WAIT)) }
-            }
+            429 if self.is_daily() => Remedy::Throttled { after: Some(self.retry_after.unwrap_or(DAILY_WAIT)) },
             429 => Remedy::Throttled { after: Some(self.retry_after.unwrap_or(RATE_LIMIT_WAIT)) },
             408 | 409 | 500..=599 => Remedy::Now { after: self.retry_after },
             _ => Remedy::Park,
@@ -185,6 +197,11 @@ impl ApiError {
             500..=599 => "hubspot_unavailable",
             _ => "hubspot_refused",
         }
+    }
+
+    /// Whether the account has no calls left today.
+    fn is_daily(&self) -> bool {
+        self.http_status == 429 && self.policy_name.as_deref() == Some("DAILY")
     }
 
     /// Whether HubSpot did not like this property's value.

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use reqwest::Method;
 use retry::{
-    Failure, Policy,
+    Failure, Observed, Policy,
     http::{BodyError, json_flaw, read_at_most, retry_after},
 };
 use secrecy::{ExposeSecret, SecretString};
@@ -27,6 +27,8 @@ pub struct Settings {
     pub retry: Policy,
     /// A longer answer is refused.
     pub max_response_bytes: usize,
+    /// Who sees how every try ends.
+    pub observer: Observed,
 }
 
 /// A client of one portal's API. Cheap to clone; all clones share connections.
@@ -87,6 +89,9 @@ impl Client {
         let started = Instant::now();
         let result = self.call_once(operation, method, path, query, body).await;
         let outcome = result.as_ref().map_or_else(Failure::reason, |_| "ok");
+        if let Some(observer) = &self.settings.observer {
+            observer.saw(result.as_ref().err().map(|error| error as &dyn Failure));
+        }
         metrics::counter!("leadline_hubspot_calls_total", "operation" => operation, "outcome" => outcome).increment(1);
         metrics::histogram!("leadline_hubspot_call_seconds", "operation" => operation)
             .record(started.elapsed().as_secs_f64());

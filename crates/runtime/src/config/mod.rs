@@ -11,8 +11,8 @@ use std::{collections::BTreeMap, fmt, path::Path};
 
 use secrecy::SecretString;
 pub use sections::{
-    Admin, Broker, HubSpot, Inference, Ledger, LogFormat, ModelFacts, OpenAi, Receiver, SignatureVersion, Telemetry,
-    Writer,
+    Admin, Broker, Circuit, HubSpot, Inference, Ledger, LogFormat, ModelFacts, OpenAi, Receiver, Reconcile, Retention,
+    SignatureVersion, Telemetry, Writer,
 };
 use serde::Deserialize;
 
@@ -36,6 +36,12 @@ pub struct Settings {
     pub writer: Writer,
     /// The webhook URLs of channels that playbooks notify, by the channel's name.
     pub notify: BTreeMap<String, SecretString>,
+    /// When an outage is recognised, and how its end is.
+    pub circuit: Circuit,
+    /// When work whose message is lost is taken up again.
+    pub reconcile: Reconcile,
+    /// How long what is kept.
+    pub retention: Retention,
     /// The internal listener of every service.
     pub admin: Admin,
     /// Logs and traces.
@@ -53,6 +59,8 @@ pub enum Reader {
     Writer,
     /// `leadline migrate`, `leadline event`: the ledger alone.
     LedgerOnly,
+    /// `leadline backlog`, `leadline parked`, …: the ledger and the broker.
+    LedgerAndBroker,
     /// `leadline playbook eval`: the model alone.
     OpenAiOnly,
     /// `leadline check`: everything that any service needs.

@@ -25,7 +25,7 @@ impl Default for Broker {
         Self {
             url: "amqp://guest:guest@127.0.0.1:5672/%2f".into(),
             connect_timeout_seconds: 10,
-            reconnect_cap_seconds: 5,
+            reconnect_cap_seconds: 2,
             confirm_timeout_ms: 3_000,
             delivery_limit: 20,
             max_queue_length: 10_000_000,
@@ -170,6 +170,7 @@ pub struct Receiver {
     pub max_in_flight: usize,
     pub max_connections: usize,
     pub retry_after_seconds: u64,
+    pub max_bytes_in_flight: usize,
 }
 
 impl Default for Receiver {
@@ -182,6 +183,7 @@ impl Default for Receiver {
             max_in_flight: 256,
             max_connections: 1_024,
             retry_after_seconds: 10,
+            max_bytes_in_flight: 16_777_216,
         }
     }
 }
@@ -193,6 +195,7 @@ pub struct Inference {
     pub protected_properties: Vec<String>,
     pub same_context_hours: u32,
     pub concurrency: usize,
+    pub backfill_concurrency: usize,
     pub lease_seconds: u64,
 }
 
@@ -216,6 +219,7 @@ impl Default for Inference {
             protected_properties: protected.map(ToOwned::to_owned).to_vec(),
             same_context_hours: 24,
             concurrency: 200,
+            backfill_concurrency: 4,
             lease_seconds: 240,
         }
     }
@@ -244,6 +248,53 @@ impl Default for Writer {
             notify_timeout_seconds: 10,
             lease_seconds: 90,
         }
+    }
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Circuit {
+    pub failures: u32,
+    pub poll_ms: u64,
+    pub probe_first_seconds: u64,
+    pub probe_cap_seconds: u64,
+    pub calm_seconds: u64,
+}
+
+impl Default for Circuit {
+    fn default() -> Self {
+        Self { failures: 20, poll_ms: 1_000, probe_first_seconds: 5, probe_cap_seconds: 60, calm_seconds: 30 }
+    }
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Reconcile {
+    pub every_seconds: u64,
+    pub after_seconds: u64,
+    pub batch: u32,
+    pub max_requeues: u32,
+}
+
+impl Default for Reconcile {
+    fn default() -> Self {
+        Self { every_seconds: 120, after_seconds: 300, batch: 500, max_requeues: 5 }
+    }
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Retention {
+    pub raw_days: u32,
+    pub events_days: u32,
+    pub every_seconds: u64,
+    pub batch: u32,
+    pub pause_ms: u64,
+}
+
+impl Default for Retention {
+    fn default() -> Self {
+        Self { raw_days: 90, events_days: 400, every_seconds: 3_600, batch: 500, pause_ms: 200 }
     }
 }
 

@@ -66,6 +66,7 @@ pub(super) fn findings(settings: &Settings, reader: Reader) -> Vec<Finding> {
         inference(settings, &mut check);
     }
     if matches!(reader, Inference | Writer | Everything) {
+        upkeep(settings, &mut check);
         // Without it our own writes could not be told from other people's changes.
         check.set(settings.hubspot.app_id.as_ref(), "hubspot.app_id");
     }
@@ -122,6 +123,11 @@ fn receiver(settings: &Settings, check: &mut Check) {
         check.url(url, &["https", "http"], "receiver.public_url");
     }
     check.within(receiver.max_body_bytes as u64, 1_024..=16_777_216, "receiver.max_body_bytes");
+    check.that(
+        receiver.max_bytes_in_flight >= receiver.max_body_bytes && receiver.max_bytes_in_flight <= 4_294_967_295,
+        "receiver.max_bytes_in_flight",
+        "must hold at least one body (receiver.max_body_bytes), and be less than 4 GiB",
+    );
     check.within(receiver.max_in_flight as u64, 1..=65_535, "receiver.max_in_flight");
     check.within(receiver.max_connections as u64, 1..=65_535, "receiver.max_connections");
     check.within(receiver.retry_after_seconds, 1..=86_400, "receiver.retry_after_seconds");
@@ -147,10 +153,35 @@ fn hubspot(settings: &Settings, check: &mut Check) {
     check.within(hubspot.backoff_cap_ms, hubspot.backoff_ms..=60_000, "hubspot.backoff_cap_ms");
 }
 
+fn upkeep(settings: &Settings, check: &mut Check) {
+    let (circuit, reconcile, retention) = (&settings.circuit, &settings.reconcile, &settings.retention);
+    check.within(circuit.failures.into(), 1..=1_000_000, "circuit.failures");
+    check.within(circuit.poll_ms, 50..=60_000, "circuit.poll_ms");
+    check.within(circuit.probe_first_seconds, 1..=3_600, "circuit.probe_first_seconds");
+    check.within(circuit.probe_cap_seconds, circuit.probe_first_seconds..=3_600, "circuit.probe_cap_seconds");
+    check.within(circuit.calm_seconds, 1..=3_600, "circuit.calm_seconds");
+    check.within(reconcile.every_seconds, 1..=86_400, "reconcile.every_seconds");
+    check.within(reconcile.after_seconds, 1..=86_400, "reconcile.after_seconds");
+    check.within(reconcile.batch.into(), 1..=100_000, "reconcile.batch");
+    check.within(reconcile.max_requeues.into(), 1..=1_000, "reconcile.max_requeues");
+    check.within(retention.every_seconds, 1..=86_400, "retention.every_seconds");
+    check.within(retention.batch.into(), 1..=100_000, "retention.batch");
+    check.within(retention.pause_ms, 0..=60_000, "retention.pause_ms");
+    // HubSpot delivers an event again for up to 24 hours: it has to be known that long.
+    let kept = retention.events_days;
+    check.that(kept == 0 || kept >= 2, "retention.events_days", format!("{kept} is less than 2 days (0: for ever)"));
+}
+
+/// RabbitMQ closes a channel whose delivery is unacknowledged for 30 minutes (its setting `consumer_timeout`); a lease and
+/// the patience with a ledger that is away have to end well before.
+const LONGEST_LEASE: u64 = 1_500;
+
 /// One try of every outside call that is made under a lease has to fit into it; more tries end when the lease does.
 fn lease(seconds: u64, needed: u64, key: &str, check: &mut Check) {
     let message = format!("{seconds} s is not longer than one try of every call that is made under it: {needed} s");
     check.that(seconds > needed, key, message);
+    let message = format!("{seconds} s is longer than {LONGEST_LEASE} s, which RabbitMQ's consumer_timeout allows");
+    check.that(seconds <= LONGEST_LEASE, key, message);
 }
 
 fn openai(settings: &Settings, check: &mut Check) {
@@ -171,4 +202,5 @@ fn inference(settings: &Settings, check: &mut Check) {
     lease(settings.inference.lease_seconds, needed, "inference.lease_seconds", check);
     // RabbitMQ takes a 16-bit prefetch.
     check.within(settings.inference.concurrency as u64, 1..=65_535, "inference.concurrency");
+    check.within(settings.inference.backfill_concurrency as u64, 0..=65_535, "inference.backfill_concurrency");
 }

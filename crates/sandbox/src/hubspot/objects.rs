@@ -327,11 +327,12 @@ pub(super) fn shown(
 ) -> Value {
     let time = |at: OffsetDateTime| at.format(&Rfc3339).unwrap_or_default();
     // Unknown names are left out in silence; known ones without a value are null.
-    let known = |name: &&String| portal.definitions.get(object_type, name).is_some();
+    let known = |name: &&String| portal.definitions.get(object_type, name).is_some() || object.derived(name).is_some();
     let redacts = portal.redacts_emails && *object_type == ObjectType::Email;
     let held = |name: &String| match object.properties.get(name) {
         Some(_) if redacts && BODIES.contains(&name.as_str()) => json!(""),
-        value => json!(value),
+        Some(value) => json!(value),
+        None => json!(object.derived(name)),
     };
     let mut properties: HashMap<&str, Value> =
         names.iter().filter(known).map(|name| (name.as_str(), held(name))).collect();

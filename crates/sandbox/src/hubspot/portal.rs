@@ -45,6 +45,18 @@ pub(crate) struct Object {
     pub(crate) changes: Vec<Change>,
 }
 
+impl Object {
+    /// What HubSpot itself knows of every object, whoever asks.
+    pub(crate) fn derived(&self, name: &str) -> Option<String> {
+        let at = match name {
+            "createdate" | "hs_createdate" => self.created,
+            "lastmodifieddate" | "hs_lastmodifieddate" => self.updated,
+            _ => return None,
+        };
+        at.format(&Rfc3339).ok()
+    }
+}
+
 /// One change of a property.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Change {

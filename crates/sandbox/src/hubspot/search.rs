@@ -112,19 +112,20 @@ pub(super) async fn search(
         }
         let portal = lock(&sandbox.portal);
         let indexed = OffsetDateTime::now_utc() - LAG;
-        let matches = |object: &Object| {
+        let matches = |id: i64, object: &Object| {
             body.filter_groups.is_empty()
-                || body.filter_groups.iter().any(|group| group.filters.iter().all(|filter| holds(filter, object)))
+                || body.filter_groups.iter().any(|group| group.filters.iter().all(|filter| holds(filter, id, object)))
         };
         let mut found: Vec<_> =
-            portal.all(&object_type).filter(|(_, object)| object.updated <= indexed && matches(object)).collect();
+            portal.all(&object_type).filter(|(id, object)| object.updated <= indexed && matches(*id, object)).collect();
         if let Some(sort) = body.sorts.first() {
             let (name, direction) = match sort {
                 Sort::Name(name) => (name, Direction::Ascending),
                 Sort::Table { property_name, direction } => (property_name, *direction),
             };
             found.sort_by(|(a_id, a), (b_id, b)| {
-                let order = compare(&value(a, name).unwrap_or_default(), &value(b, name).unwrap_or_default());
+                let (a_value, b_value) = (value(*a_id, a, name), value(*b_id, b, name));
+                let order = compare(&a_value.unwrap_or_default(), &b_value.unwrap_or_default());
                 let order = order.then(a_id.cmp(b_id));
                 if direction == Direction::Descending { order.reverse() } else { order }
             });
@@ -142,12 +143,9 @@ pub(super) async fn search(
     })
 }
 
-fn value(object: &Object, name: &str) -> Option<String> {
-    match name {
-        "createdate" | "hs_createdate" => object.created.format(&Rfc3339).ok(),
-        "lastmodifieddate" | "hs_lastmodifieddate" => object.updated.format(&Rfc3339).ok(),
-        _ => object.properties.get(name).filter(|value| !value.is_empty()).cloned(),
-    }
+fn value(id: i64, object: &Object, name: &str) -> Option<String> {
+    let held = || object.properties.get(name).filter(|value| !value.is_empty()).cloned();
+    if name == "hs_object_id" { Some(id.to_string()) } else { object.derived(name).or_else(held) }
 }
 
 /// Numbers and times by their size, everything else as text.
@@ -163,8 +161,8 @@ fn compare(a: &str, b: &str) -> std::cmp::Ordering {
     }
 }
 
-fn holds(filter: &Filter, object: &Object) -> bool {
-    let held = value(object, &filter.property_name);
+fn holds(filter: &Filter, id: i64, object: &Object) -> bool {
+    let held = value(id, object, &filter.property_name);
     let with = |test: fn(std::cmp::Ordering) -> bool| {
         held.as_deref().zip(filter.value.as_deref()).is_some_and(|(held, value)| test(compare(held, value)))
     };

@@ -1,0 +1,125 @@
+//! `leadline parked`: what lies in the parking lots, and what becomes of it.
+
+mod fate;
+mod filter;
+mod lot;
+
+use std::{path::Path, process::ExitCode};
+
+use crate::operator::{Operator, clock, table};
+use filter::Filter;
+
+/// What an operator does with it.
+#[derive(clap::Subcommand)]
+pub enum Command {
+    /// Lists it.
+    List(Filter),
+    /// Shows one: the message with its headers, and what the ledger knows.
+    Show {
+        /// The event's key, or the write command's id.
+        id: String,
+    },
+    /// Lets it go on. Shows first what would; `--yes` does it. What went on already is not done again.
+    Replay {
+        #[command(flatten)]
+        filter: Filter,
+        #[command(flatten)]
+        doing: Doing,
+    },
+    /// Gives it up: it is dropped as `discarded`. Shows first what would be; `--yes` does it.
+    Discard {
+        #[command(flatten)]
+        filter: Filter,
+        #[command(flatten)]
+        doing: Doing,
+    },
+}
+
+/// How much is done, and how fast.
+#[derive(clap::Args, Clone, Copy)]
+pub struct Doing {
+    /// Do it.
+    #[arg(long)]
+    yes: bool,
+    /// All of it, without any filter.
+    #[arg(long)]
+    all: bool,
+    /// At most so many in a second: what failed once should not flood the fleet, or HubSpot.
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    per_second: u32,
+}
+
+pub async fn run(command: &Command, file: Option<&Path>) -> anyhow::Result<ExitCode> {
+    let operator = Operator::connect(file).await?;
+    match command {
+        Command::List(filter) => list(&operator, filter).await,
+        Command::Show { id } => show(&operator, id).await,
+        Command::Replay { filter, doing } => fate::decide(&operator, filter, *doing, fate::Fate::Replay).await,
+        Command::Discard { filter, doing } => fate::decide(&operator, filter, *doing, fate::Fate::Discard).await,
+    }
+}
+
+async fn list(operator: &Operator, filter: &Filter) -> anyhow::Result<ExitCode> {
+    let filter = filter.parse()?;
+    let lot = lot::look(operator, &filter).await?;
+    print(&lot.items);
+    lot.close().await;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A line for each, and how many for each reason.
+fn print(items: &[lot::Item]) {
+    let mut listed = table(&["parked", "stage", "reason", "playbook", "id", "detail"]);
+    for item in items {
+        listed.add_row([
+            item.parked_at.map(clock).unwrap_or_default(),
+            item.stage_name().to_owned(),
+            item.reason.clone(),
+            item.playbook.clone().unwrap_or_default(),
+            item.id.clone(),
+            item.detail.clone().unwrap_or_default(),
+        ]);
+    }
+    if items.is_empty() {
+        println!("nothing is parked that this asks for");
+    } else {
+        println!("{listed}\n{} parked", items.len());
+    }
+}
+
+async fn show(operator: &Operator, id: &str) -> anyhow::Result<ExitCode> {
+    let lot = lot::look(operator, &filter::Wanted::one(id)).await?;
+    for item in &lot.items {
+        println!("id        {}\nstage     {}\nreason    {}", item.id, item.stage_name(), item.reason);
+        if let Some(detail) = &item.detail {
+            println!("detail    {detail}");
+        }
+        if let Some(at) = item.parked_at {
+            println!("parked    {}", clock(at));
+        }
+        match &item.message {
+            Some(parked) => println!(
+                "attempts  {}\nmessage   {}",
+                parked.message.attempts,
+                String::from_utf8_lossy(&parked.message.body)
+            ),
+            None => println!("message   none: the parking lot does not hold it; a replay makes it anew"),
+        }
+        match &item.entry {
+            Some(entry) => {
+                if let Some(story) = operator.ledger.event_story(&entry.event_key).await? {
+                    println!();
+                    crate::event::print(&story, false);
+                }
+            }
+            None => println!("ledger    knows nothing parked under this id"),
+        }
+    }
+    let found = !lot.items.is_empty();
+    lot.close().await;
+    if !found {
+        eprintln!("nothing is parked as `{id}`");
+        return Ok(ExitCode::FAILURE);
+    }
+    Ok(ExitCode::SUCCESS)
+}

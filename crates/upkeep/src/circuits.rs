@@ -1,0 +1,406 @@
+//! Outages: one failing call is that call's business, a dead key or twenty failures in a row are everybody's.
+//!
+//! A service's clients are watched (each try of each call). What is noticed is put into the ledger, and every service of
+//! the fleet takes it from there: while a circuit is open nothing is consumed, and what fails because of the outage waits
+//! without using up its attempts.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+
+use broker::Flow;
+use ledger::{Circuit, CircuitState, Ledger, LedgerError, ProbeDelays, Worker};
+use retry::{Failure, Observed, Observer, Remedy};
+use runtime::{admin::Readiness, config};
+use tokio::sync::{Notify, watch};
+
+/// A probe may take this long.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Asks a dependency something cheap; says whether it is there again.
+pub type Probe = Box<dyn Fn() -> Pin<Box<dyn Future<Output = bool> + Send>> + Send + Sync>;
+
+/// A probe that makes a call: any answer but one that is a sign of an outage means that somebody is there.
+pub fn probe<F, Fut, T, E>(call: F) -> Probe
+where
+    F: Fn() -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Result<T, E>> + Send + 'static,
+    E: Failure,
+{
+    Box::new(move || {
+        let call = call();
+        Box::pin(async move { call.await.err().is_none_or(|error| error.outage().is_none()) })
+    })
+}
+
+/// The circuits of a service's dependencies. Cheap to clone; clones share everything.
+#[derive(Debug, Clone)]
+pub struct Circuits {
+    breakers: Arc<Vec<Arc<Breaker>>>,
+    settings: config::Circuit,
+    flow: Arc<watch::Sender<Flow>>,
+    wake: Arc<Notify>,
+}
+
+/// What is known of one dependency.
+#[derive(Debug)]
+struct Breaker {
+    dependency: &'static str,
+    /// Failures in a row that make an outage.
+    limit: u32,
+    failures: AtomicU32,
+    worked: AtomicBool,
+    known: Mutex<Known>,
+    wake: Arc<Notify>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    state: CircuitState,
+    /// What the ledger is still to be told.
+    trip: Option<Trip>,
+    /// Why it is not closed, for people.
+    why: String,
+}
+
+#[derive(Debug, Clone)]
+struct Trip {
+    reason: &'static str,
+    detail: String,
+}
+
+impl Observer for Breaker {
+    fn saw(&self, failure: Option<&dyn Failure>) {
+        match failure.map(|failure| (failure, failure.outage())) {
+            Some((failure, Some(outage))) => {
+                let in_a_row = self.failures.fetch_add(1, Ordering::Relaxed) + 1;
+                if outage.is_certain || in_a_row >= self.limit || self.state() == CircuitState::HalfOpen {
+                    self.trip(failure);
+                }
+            }
+            // Not our turn: that says nothing about the other side's health.
+            Some((failure, None)) if matches!(failure.remedy(), Remedy::Throttled { .. }) => {}
+            // It worked, or answered that it does not like what was asked.
+            _ => {
+                self.failures.store(0, Ordering::Relaxed);
+                if !self.worked.swap(true, Ordering::Relaxed) && self.state() == CircuitState::HalfOpen {
+                    self.wake.notify_one();
+                }
+            }
+        }
+    }
+}
+
+impl Breaker {
+    fn known(&self) -> std::sync::MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn state(&self) -> CircuitState {
+        self.known().state
+    }
+
+    fn trip(&self, failure: &dyn Failure) {
+        let mut known = self.known();
+        if known.state == CircuitState::Open {
+            return;
+        }
+        known.state = CircuitState::Open;
+        known.why = format!("{}: {failure}", failure.reason());
+        known.trip = Some(Trip { reason: failure.reason(), detail: failure.to_string() });
+        drop(known);
+        self.wake.notify_one();
+    }
+
+    /// Takes over what the ledger says, unless there is something newer that it does not know yet.
+    fn adopt(&self, circuit: Option<&Circuit>) {
+        let mut known = self.known();
+        if known.trip.is_some() {
+            return;
+        }
+        let state = circuit.map_or(CircuitState::Closed, |circuit| circuit.state);
+        if known.state != state {
+            tracing::warn!(dependency = self.dependency, state = state.as_str(), "circuit");
+            self.failures.store(0, Ordering::Relaxed);
+            self.worked.store(false, Ordering::Relaxed);
+        }
+        known.state = state;
+        known.why = circuit.map_or_else(String::new, |circuit| {
+            let reason = circuit.reason.as_deref().unwrap_or_default();
+            format!("{reason}: {}", circuit.detail.as_deref().unwrap_or_default())
+        });
+        metrics::gauge!("leadline_circuit_open", "dependency" => self.dependency)
+            .set(if state == CircuitState::Closed { 0.0 } else { 1.0 });
+    }
+}
+
+impl Circuits {
+    /// The circuits of `dependencies` (`hubspot`, `openai`), all closed.
+    pub fn new(settings: &config::Circuit, dependencies: &[&'static str]) -> Self {
+        let wake = Arc::new(Notify::new());
+        let breaker = |dependency: &&'static str| {
+            Arc::new(Breaker {
+                dependency,
+                limit: settings.failures,
+                failures: AtomicU32::new(0),
+                worked: AtomicBool::new(false),
+                known: Mutex::default(),
+                wake: wake.clone(),
+            })
+        };
+        Self {
+            breakers: Arc::new(dependencies.iter().map(breaker).collect()),
+            settings: settings.clone(),
+            flow: Arc::new(watch::Sender::new(Flow::Free)),
+            wake,
+        }
+    }
+
+    /// Who watches the calls to a dependency.
+    pub fn observer(&self, dependency: &str) -> Observed {
+        self.breaker(dependency).map(|breaker| breaker.clone() as Arc<dyn Observer>)
+    }
+
+    fn breaker(&self, dependency: &str) -> Option<&Arc<Breaker>> {
+        self.breakers.iter().find(|breaker| breaker.dependency == dependency)
+    }
+
+    /// Whether a failure is the outage's fault, and not that of what was tried: it uses up no attempts.
+    pub fn excuse(&self, failure: &dyn Failure) -> bool {
+        failure.outage().is_some_and(|outage| {
+            outage.is_certain || self.breaker(outage.of).is_some_and(|breaker| breaker.state() != CircuitState::Closed)
+        })
+    }
+
+    /// Why nothing is to be begun, if so.
+    pub fn open(&self) -> Option<&'static str> {
+        let open = self.breakers.iter().find(|breaker| breaker.state() == CircuitState::Open)?;
+        Some(match open.dependency {
+            "openai" => "openai_circuit_open",
+            _ => "hubspot_circuit_open",
+        })
+    }
+
+    /// How much may be consumed.
+    pub fn flow(&self) -> watch::Receiver<Flow> {
+        self.flow.subscribe()
+    }
+
+    /// Not ready while a circuit is not closed.
+    #[must_use]
+    pub fn ready(&self, readiness: Readiness) -> Readiness {
+        self.breakers.iter().fold(readiness, |readiness, breaker| {
+            let watched = breaker.clone();
+            readiness.with(breaker.dependency, move || {
+                let known = watched.known();
+                let result = match known.state {
+                    CircuitState::Closed => Ok(()),
+                    state => Err(format!("circuit {}, {}", state.as_str(), known.why)),
+                };
+                async move { result }
+            })
+        })
+    }
+
+    /// Keeps the circuits in step with the ledger, for as long as the service runs.
+    pub fn watch(&self, ledger: Ledger, worker: Worker, probes: Vec<(&'static str, Probe)>) {
+        let keeper = Keeper { circuits: self.clone(), ledger, worker, probes };
+        tokio::spawn(async move {
+            loop {
+                if let Err(error) = keeper.step().await {
+                    tracing::debug!(%error, "the circuits stay as they are");
+                }
+                let poll = Duration::from_millis(keeper.circuits.settings.poll_ms);
+                let _ = tokio::time::timeout(poll, keeper.circuits.wake.notified()).await;
+            }
+        });
+    }
+
+    fn publish(&self) {
+        let states: Vec<_> = self.breakers.iter().map(|breaker| breaker.state()).collect();
+        let flow = match () {
+            () if states.contains(&CircuitState::Open) => Flow::Paused,
+            () if states.contains(&CircuitState::HalfOpen) => Flow::Trickle,
+            () => Flow::Free,
+        };
+        self.flow.send_if_modified(|known| std::mem::replace(known, flow) != flow);
+    }
+}
+
+struct Keeper {
+    circuits: Circuits,
+    ledger: Ledger,
+    worker: Worker,
+    probes: Vec<(&'static str, Probe)>,
+}
+
+impl Keeper {
+    async fn step(&self) -> Result<(), LedgerError> {
+        // At once, whether or not the ledger is there.
+        self.circuits.publish();
+        for breaker in self.circuits.breakers.iter() {
+            self.report(breaker).await?;
+        }
+        let circuits = self.ledger.circuits().await?;
+        for breaker in self.circuits.breakers.iter() {
+            let circuit = circuits.iter().find(|circuit| circuit.dependency == breaker.dependency);
+            breaker.adopt(circuit);
+            if let Some(circuit) = circuit {
+                self.advance(breaker, circuit).await?;
+            }
+        }
+        self.circuits.publish();
+        Ok(())
+    }
+
+    /// Tells the ledger of an outage that was noticed here.
+    async fn report(&self, breaker: &Breaker) -> Result<(), LedgerError> {
+        let Some(trip) = breaker.known().trip.clone() else { return Ok(()) };
+        let opened = self
+            .ledger
+            .open_circuit(breaker.dependency, trip.reason, &trip.detail, &self.worker, self.delays())
+            .await?;
+        if opened {
+            tracing::error!(
+                dependency = breaker.dependency,
+                reason = trip.reason,
+                detail = trip.detail,
+                "an outage; the fleet pauses until a probe succeeds"
+            );
+            metrics::counter!("leadline_outages_total", "dependency" => breaker.dependency, "reason" => trip.reason)
+                .increment(1);
+        }
+        breaker.known().trip = None;
+        Ok(())
+    }
+
+    /// Open: probe, when it is due and nobody else does. Half open: close, when a call has worked or nothing failed for
+    /// a while.
+    async fn advance(&self, breaker: &Breaker, circuit: &Circuit) -> Result<(), LedgerError> {
+        let dependency = breaker.dependency;
+        let changed = match circuit.state {
+            CircuitState::Open if circuit.is_due => {
+                let is_ours = self.ledger.take_probe(dependency, &self.worker, self.delays()).await?;
+                if !(is_ours && self.probe(dependency).await) {
+                    return Ok(());
+                }
+                let calm = Duration::from_secs(self.circuits.settings.calm_seconds);
+                self.ledger.half_open_circuit(dependency, &self.worker, calm).await?
+            }
+            CircuitState::HalfOpen if circuit.is_due || breaker.worked.load(Ordering::Relaxed) => {
+                self.ledger.close_circuit(dependency, &self.worker).await?
+            }
+            _ => false,
+        };
+        if changed {
+            self.circuits.wake.notify_one();
+        }
+        Ok(())
+    }
+
+    async fn probe(&self, dependency: &str) -> bool {
+        let Some((_, probe)) = self.probes.iter().find(|(known, _)| *known == dependency) else { return true };
+        let is_back = tokio::time::timeout(PROBE_TIMEOUT, probe()).await.unwrap_or(false);
+        tracing::info!(dependency, is_back, "probed");
+        is_back
+    }
+
+    fn delays(&self) -> ProbeDelays {
+        let settings = &self.circuits.settings;
+        ProbeDelays {
+            first: Duration::from_secs(settings.probe_first_seconds),
+            cap: Duration::from_secs(settings.probe_cap_seconds),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt;
+
+    use retry::{Failure, Outage, Remedy};
+    use runtime::config;
+
+    use super::Circuits;
+
+    #[derive(Debug)]
+    struct Failed {
+        outage: Option<bool>,
+        remedy: Remedy,
+    }
+
+    impl fmt::Display for Failed {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("failed")
+        }
+    }
+
+    impl std::error::Error for Failed {}
+
+    impl Failure for Failed {
+        fn remedy(&self) -> Remedy {
+            self.remedy
+        }
+        fn reason(&self) -> &'static str {
+            "failed"
+        }
+        fn outage(&self) -> Option<Outage> {
+            self.outage.map(|is_certain| Outage { of: "hubspot", is_certain })
+        }
+    }
+
+    fn failed(outage: Option<bool>, remedy: Remedy) -> Failed {
+        Failed { outage, remedy }
+    }
+
+    fn circuits() -> Circuits {
+        Circuits::new(&config::Circuit { failures: 3, ..config::Circuit::default() }, &["hubspot"])
+    }
+
+    #[test]
+    fn many_failures_in_a_row_are_an_outage_and_a_success_between_them_is_not() {
+        let circuits = circuits();
+        let observer = circuits.observer("hubspot").expect("watched");
+        let suspicious = failed(Some(false), Remedy::Now { after: None });
+        for _ in 0..2 {
+            observer.saw(Some(&suspicious));
+            observer.saw(Some(&suspicious));
+            observer.saw(None);
+        }
+        observer.saw(Some(&suspicious));
+        observer.saw(Some(&suspicious));
+        assert_eq!((circuits.open(), circuits.excuse(&suspicious)), (None, false));
+        // A limit says nothing either way; a refusal says that somebody is there.
+        observer.saw(Some(&failed(None, Remedy::Throttled { after: None })));
+        observer.saw(Some(&suspicious));
+        assert_eq!((circuits.open(), circuits.excuse(&suspicious)), (Some("hubspot_circuit_open"), true));
+        assert!(!circuits.excuse(&failed(None, Remedy::Park)), "what is wrong by itself is no outage's fault");
+    }
+
+    #[test]
+    fn one_dead_key_is_enough() {
+        let circuits = circuits();
+        let dead = failed(Some(true), Remedy::Later { after: None });
+        circuits.observer("hubspot").expect("watched").saw(Some(&dead));
+        assert!(circuits.open().is_some() && circuits.excuse(&dead));
+    }
+
+    #[test]
+    fn an_answer_that_refuses_ends_a_row_of_failures() {
+        let circuits = circuits();
+        let observer = circuits.observer("hubspot").expect("watched");
+        let suspicious = failed(Some(false), Remedy::Now { after: None });
+        for _ in 0..5 {
+            observer.saw(Some(&suspicious));
+            observer.saw(Some(&suspicious));
+            observer.saw(Some(&failed(None, Remedy::Park)));
+        }
+        assert_eq!(circuits.open(), None);
+    }
+}
