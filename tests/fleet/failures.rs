@@ -82,7 +82,7 @@ async fn what_never_ends_is_parked_after_the_last_attempt_with_its_reason() {
     let headers = &message["properties"]["headers"];
     assert_eq!(headers["x-leadline-reason"], json!("openai_unavailable"));
     assert!(
-        headers["x-leadline-detail"].as_str().is_some_and(|detail| detail.contains("invalid_api_key")),
+        headers["x-leadline-detail"].as_str().is_some_and(|detail| detail.contains("OpenAI answered 500")),
         "{headers}"
     );
     let body: serde_json::Value = serde_json::from_str(message["payload"].as_str().expect("text")).expect("JSON");

@@ -21,13 +21,17 @@ use tracing::Instrument;
 use crate::{
     link::Link,
     message::Message,
-    publisher::Publisher,
+    publisher::{PublishError, Publisher},
     topology::{Route, Stage},
     trace,
 };
 
 /// How long RabbitMQ may take to answer when we go.
 const GOODBYE: Duration = Duration::from_secs(2);
+
+/// How long a delivery is held while nothing can be published: well below RabbitMQ's consumer timeout.
+const HOLD: Duration = Duration::from_secs(1_200);
+const TRY_EVERY: Duration = Duration::from_millis(500);
 
 /// How a stage is consumed.
 #[derive(Debug, Clone, Copy)]
@@ -204,11 +208,11 @@ async fn drain<H: Handler>(
             return Ok(ending.unwrap_or(Drained::Ended));
         };
         let delivery = delivery?;
-        let (worker, slots) = (worker.clone(), slots.clone());
+        let (worker, slots, channel) = (worker.clone(), slots.clone(), channel.clone());
         working.spawn(async move {
             // At once, but when a channel before this one left work behind.
             let Ok(_slot) = slots.acquire_owned().await else { return };
-            worker.work(delivery).await;
+            worker.work(delivery, &channel).await;
         });
     }
 }
@@ -266,7 +270,7 @@ struct Worker<H> {
 }
 
 impl<H: Handler> Worker<H> {
-    async fn work(&self, mut delivery: Delivery) {
+    async fn work(&self, mut delivery: Delivery, channel: &Channel) {
         let stage = self.settings.stage;
         let message = Message::from_parts(&delivery.properties, std::mem::take(&mut delivery.data));
         let span = tracing::info_span!("message", queue = stage.queue(), id = message.id, attempts = message.attempts);
@@ -287,14 +291,28 @@ impl<H: Handler> Worker<H> {
                 .increment(1);
             metrics::histogram!("leadline_message_seconds", "queue" => stage.queue())
                 .record(started.elapsed().as_secs_f64());
-            self.carry_out(next, message, delivery).await;
+            self.carry_out(next, message, delivery, channel).await;
         }
         .instrument(span)
         .await;
     }
 
+    /// Publishes, again and again while the broker blocks publishers. Handing the message back instead would bring it again
+    /// at once, and each time counts towards the delivery limit: an hour's alarm would park everything.
+    async fn move_on(&self, route: Route, message: &Message, channel: &Channel) -> Result<(), PublishError> {
+        let started = Instant::now();
+        loop {
+            let Err(error) = self.publisher.publish(route, message).await else { return Ok(()) };
+            // Without its channel the delivery is the broker's again.
+            if !channel.status().connected() || started.elapsed() > HOLD {
+                return Err(error);
+            }
+            tokio::time::sleep(TRY_EVERY).await;
+        }
+    }
+
     /// Publishes first and acknowledges after the confirm, so that a crash in between doubles and never loses.
-    async fn carry_out(&self, next: Next, message: Message, delivery: Delivery) {
+    async fn carry_out(&self, next: Next, message: Message, delivery: Delivery, channel: &Channel) {
         let stage = self.settings.stage;
         let onward = match next {
             Next::Done => None,
@@ -310,11 +328,9 @@ impl<H: Handler> Worker<H> {
             Next::Park { reason, detail } => Some((Route::Parked(stage), message.because(reason, &detail))),
         };
         if let Some((route, message)) = onward
-            && let Err(error) = self.publisher.publish(route, &message).await
+            && let Err(error) = self.move_on(route, &message, channel).await
         {
             tracing::warn!(%error, %route, "could not move the message on; handing it back");
-            // The broker is in trouble; a pause keeps a hand-back from becoming a spin.
-            tokio::time::sleep(Duration::from_secs(1)).await;
             let requeue = BasicNackOptions { requeue: true, ..BasicNackOptions::default() };
             if let Err(error) = delivery.nack(requeue).await {
                 tracing::debug!(%error, "handing back on a channel that is gone; the broker does it by itself");

@@ -30,6 +30,8 @@ pub struct FleetPlan {
     pub with_sandbox: bool,
     /// Where the services find the broker, when it is not where the space has it (a proxy stands between).
     pub broker_url: Option<String>,
+    /// The sandbox's port, when somebody has to know it before (a proxy stands between).
+    pub sandbox_port: Option<u16>,
     /// Arguments of the sandbox.
     pub sandbox_arguments: Vec<String>,
     /// Settings of every service, by the name of the environment variable.
@@ -44,6 +46,7 @@ impl Default for FleetPlan {
             writers: 1,
             with_sandbox: true,
             broker_url: None,
+            sandbox_port: None,
             sandbox_arguments: Vec::new(),
             settings: Vec::new(),
         }
@@ -51,6 +54,13 @@ impl Default for FleetPlan {
 }
 
 impl FleetPlan {
+    /// The same, but every process that comes to this crash point dies there.
+    #[must_use]
+    pub fn crashing_at(mut self, point: &str) -> Self {
+        self.settings.push((crashpoint::VARIABLE.to_owned(), point.to_owned()));
+        self
+    }
+
     /// The same with one more setting, for example `("broker.max_attempts", "2")`.
     #[must_use]
     pub fn with(mut self, key: &str, value: &str) -> Self {
@@ -92,6 +102,8 @@ pub struct Fleet {
     logs: PathBuf,
     environment: Vec<(String, String)>,
     broker: Option<broker::Link>,
+    broker_settings: Option<broker::Settings>,
+    keeps_logs: bool,
 }
 
 impl Fleet {
@@ -99,7 +111,7 @@ impl Fleet {
     pub async fn start(space: Space, plan: &FleetPlan) -> Result<Self> {
         let logs = workspace::root().join("target/fleet").join(&space.name);
         std::fs::create_dir_all(&logs)?;
-        let sandbox_port = workspace::free_port()?;
+        let sandbox_port = plan.sandbox_port.map_or_else(workspace::free_port, Ok)?;
         let sandbox_url = format!("http://127.0.0.1:{sandbox_port}");
         let receiver_ports: Vec<u16> = (0..plan.receivers).map(|_| workspace::free_port()).collect::<Result<_>>()?;
 
@@ -138,6 +150,8 @@ impl Fleet {
             logs,
             environment,
             broker: None,
+            broker_settings: None,
+            keeps_logs: false,
         };
         if plan.with_sandbox {
             fleet.start_sandbox(sandbox_port, receiver_ports.first().copied(), plan)?;
@@ -157,7 +171,8 @@ impl Fleet {
             url: fleet.space.amqp_url.as_str().into(),
             ..connect::broker(&settings, "leadline-dev").map_err(anyhow::Error::msg)?
         };
-        fleet.broker = Some(broker::Link::open(broker).await?);
+        fleet.broker = Some(broker::Link::open(broker.clone()).await?);
+        fleet.broker_settings = Some(broker);
         Ok(fleet)
     }
 
@@ -213,8 +228,10 @@ impl Fleet {
         Ok(Member { process, admin_url: format!("http://{admin}"), public_url, program, environment })
     }
 
-    /// Starts a member that has ended again, with the same settings.
+    /// Starts a member that has ended again, with the same settings, but for the crash point that it may have had.
     pub fn restart(&mut self, index: usize) -> Result<()> {
+        let member = &mut self.members[index];
+        member.environment.retain(|(name, _)| name != crashpoint::VARIABLE);
         let member = &self.members[index];
         self.members[index] = self.launch(&member.program, member.environment.clone(), member.public_url.clone())?;
         Ok(())
@@ -269,6 +286,11 @@ impl Fleet {
             }
             tokio::time::sleep(Duration::from_millis(30)).await;
         }
+    }
+
+    /// How the broker is reached, past any proxy.
+    pub fn broker_settings(&self) -> Result<broker::Settings> {
+        self.broker_settings.clone().context("the fleet has not started")
     }
 
     /// How many messages wait in each queue.
@@ -330,6 +352,22 @@ impl Fleet {
         self.members.iter().map(tail).collect()
     }
 
+    /// The most memory that any member running `program` ever had, in KiB; 0 when none of them runs.
+    pub fn peak_memory(&self, program: &str) -> u64 {
+        let peak = |index: usize| {
+            let id = self.members[index].process.id();
+            let status = std::fs::read_to_string(format!("/proc/{id}/status")).ok()?;
+            let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
+            line.split_whitespace().nth(1)?.parse().ok()
+        };
+        self.indices(program).into_iter().filter_map(peak).max().unwrap_or(0)
+    }
+
+    /// Leaves the logs where they are when the fleet ends.
+    pub fn keep_logs(&mut self) {
+        self.keeps_logs = true;
+    }
+
     /// Settings that the `leadline` command needs to operate this fleet.
     pub fn environment(&self) -> &[(String, String)] {
         &self.environment
@@ -355,7 +393,7 @@ impl Drop for Fleet {
             member.process.signal(rustix::process::Signal::TERM);
         }
         self.members.clear();
-        if !std::thread::panicking() {
+        if !(self.keeps_logs || std::thread::panicking()) {
             let _ = std::fs::remove_dir_all(&self.logs);
         }
     }

@@ -1,5 +1,6 @@
 //! `cargo xtask`: the developer's commands.
 
+mod chaos;
 mod demo;
 mod dependencies;
 mod queries;
@@ -20,6 +21,8 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// The real fleet under load while everything breaks, and an account at the end: nothing lost, nothing twice.
+    Chaos(chaos::Options),
     /// Checks dependencies against deny.toml.
     Dependencies,
     #[command(subcommand)]
@@ -43,6 +46,7 @@ async fn main() -> ExitCode {
         match command {
             Command::Demo(options) => demo::run(&options).await,
             Command::Test { arguments } => tests::run(&arguments).await,
+            Command::Chaos(options) => chaos::run(&options).await,
             Command::Dependencies => dependencies::check().await,
             Command::Queries(Queries::Prepare) => queries::prepare().await,
             Command::Queries(Queries::Check) => queries::check().await,

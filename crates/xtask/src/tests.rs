@@ -4,6 +4,8 @@ use anyhow::{Result, bail};
 use tokio::process::Command;
 use xtask::{Services, services, step, workspace};
 
+use crate::chaos;
+
 pub async fn run(arguments: &[String]) -> Result<()> {
     eprintln!("set-up");
     build().await?;
@@ -19,6 +21,11 @@ pub async fn run(arguments: &[String]) -> Result<()> {
         .await?;
     if !status.success() {
         bail!("some tests failed");
+    }
+    if arguments.is_empty() {
+        drop(services);
+        eprintln!("chaos");
+        chaos::run(&chaos::Options::for_tests()).await?;
     }
     Ok(())
 }

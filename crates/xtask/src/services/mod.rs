@@ -9,6 +9,7 @@ mod space;
 use anyhow::{Result, bail};
 
 use crate::step;
+pub use private::Instances;
 pub use space::{QueueDepth, Space};
 
 /// Variables that name services which are already there.
@@ -27,7 +28,7 @@ pub struct Services {
     pub management_url: String,
     /// With a database that exists.
     pub postgres_url: String,
-    _keeper: Keeper,
+    keeper: Keeper,
 }
 
 #[derive(Debug)]
@@ -35,7 +36,7 @@ pub struct Services {
 enum Keeper {
     Nobody,
     Docker(#[expect(dead_code, reason = "kept for its drop")] docker::Compose),
-    Private(#[expect(dead_code, reason = "kept for its drop")] private::Instances),
+    Private(private::Instances),
 }
 
 impl Services {
@@ -46,7 +47,7 @@ impl Services {
             amqp_url: variable(AMQP_URL)?,
             management_url: variable(MANAGEMENT_URL)?,
             postgres_url: variable(POSTGRES_URL)?,
-            _keeper: Keeper::Nobody,
+            keeper: Keeper::Nobody,
         })
     }
 
@@ -62,9 +63,15 @@ impl Services {
                 amqp_url: compose.amqp_url(),
                 management_url: compose.management_url(),
                 postgres_url: compose.postgres_url(),
-                _keeper: Keeper::Docker(compose),
+                keeper: Keeper::Docker(compose),
             });
         }
+        Self::private("", "").await
+    }
+
+    /// Private instances of the installed programs, whatever else is there: what kills them must be alone with them.
+    /// RabbitMQ gets `more` lines of `rabbitmq.conf` and `advanced` terms of its application's environment.
+    pub async fn private(more: &str, advanced: &str) -> Result<Self> {
         if !private::are_installed() {
             if !rustix::process::geteuid().is_root() {
                 bail!(
@@ -75,12 +82,20 @@ impl Services {
             }
             step("installing Debian's packages postgresql and rabbitmq-server", install::packages()).await?;
         }
-        let instances = step("private RabbitMQ and Postgres", private::Instances::start()).await?;
+        let instances = step("private RabbitMQ and Postgres", Instances::start(more, advanced)).await?;
         Ok(Self {
             amqp_url: instances.amqp_url(),
             management_url: instances.management_url(),
             postgres_url: instances.postgres_url(),
-            _keeper: Keeper::Private(instances),
+            keeper: Keeper::Private(instances),
         })
+    }
+
+    /// The private instances, if that is what these are.
+    pub fn instances(&mut self) -> Option<&mut Instances> {
+        match &mut self.keeper {
+            Keeper::Private(instances) => Some(instances),
+            Keeper::Nobody | Keeper::Docker(_) => None,
+        }
     }
 }
