@@ -175,15 +175,16 @@ impl Field<'_> {
                 instances.rabbitmqctl(&["set_vm_memory_high_watermark", "0.4"]).await?;
             }
             S::PurgeWrites => {
-                // Enough to lose something: nobody takes it meanwhile.
-                for index in self.fleet.indices("leadline-writer") {
-                    self.fleet.members[index].process.signal(Signal::STOP);
+                // Without writers, so that there is something to lose.
+                let writers = self.fleet.indices("leadline-writer");
+                for index in &writers {
+                    self.fleet.members[*index].process.kill();
                 }
                 tokio::time::sleep(a_while).await;
                 let path = format!("queues/{}/leadline.writes/contents", self.fleet.space.name);
                 self.fleet.space.management(reqwest::Method::DELETE, &path, None).await?;
-                for index in self.fleet.indices("leadline-writer") {
-                    self.fleet.members[index].process.signal(Signal::CONT);
+                for index in writers {
+                    self.fleet.restart(index)?;
                 }
             }
             S::HubSpotErrors => self.fault(Target::Hubspot, status(500), 33, a_while).await?,
