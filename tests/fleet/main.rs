@@ -4,7 +4,10 @@
 
 mod actions;
 mod answers;
+mod backfill;
+mod broker_trouble;
 mod concurrency;
+mod crash_points;
 mod failures;
 mod injection;
 mod ledger_rules;
@@ -15,10 +18,14 @@ mod once;
 mod openapi;
 mod operator;
 mod order;
+mod outages;
+mod parked;
 mod playbook_command;
 mod policies;
 mod receiver;
+mod reconcile;
 mod recovery;
+mod retention;
 mod scene;
 mod use_cases;
 mod writer;

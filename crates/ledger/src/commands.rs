@@ -194,8 +194,9 @@ impl Ledger {
     }
 
     /// Commits what became of commands: their state, what was written with what was there before, and the state of
-    /// events whose last command this was. Says for each, in order, whether it counted.
-    pub async fn finish_commands(&self, finished: &[Finished]) -> Result<Vec<bool>, LedgerError> {
+    /// events whose last command this was. Says for each, in order, whether it counted: not, when somebody else has taken
+    /// the command over, or, of what was written, the record; then a newer value may have been written meanwhile.
+    pub async fn finish_commands(&self, finished: &[Finished], worker: &Worker) -> Result<Vec<bool>, LedgerError> {
         let mut transaction = self.pool.begin().await?;
         let ids: Vec<_> = finished.iter().map(|item| item.id.0).collect();
         let attempts: Vec<_> = finished.iter().map(|item| item.attempt).collect();
@@ -212,6 +213,17 @@ impl Ledger {
         )
         .fetch_all(&mut *transaction)
         .await?;
+        // The records too: whoever takes one over waits for this to be committed, and then knows of it.
+        sqlx::query!(
+            "select l.object_id from record_lease l
+             where l.worker = $2 and (l.portal_id, l.object_type, l.object_id) in
+                   (select portal_id, object_type, object_id from write_command where id = any($1::uuid[]))
+             order by l.portal_id, l.object_type, l.object_id for update",
+            &ids,
+            worker.0
+        )
+        .fetch_all(&mut *transaction)
+        .await?;
         let counted = sqlx::query_scalar!(
             "update write_command c
              set state = input.state::write_command_state, reason = input.reason, detail = input.detail,
@@ -220,6 +232,10 @@ impl Ledger {
              from unnest($1::uuid[], $2::int[], $3::text[], $4::text[], $5::text[], $6::float8[])
                   as input (id, attempt, state, reason, detail, wait)
              where c.id = input.id and c.attempt = input.attempt and c.state = 'sending'
+               and (input.state <> 'written'
+                    or exists (select from record_lease l
+                               where (l.portal_id, l.object_type, l.object_id)
+                                     = (c.portal_id, c.object_type, c.object_id) and l.worker = $7))
              returning c.id",
             &ids,
             &attempts,
@@ -227,6 +243,7 @@ impl Ledger {
             &reasons as &[Option<String>],
             &details as &[Option<String>],
             &waits as &[Option<f64>],
+            worker.0,
         )
         .fetch_all(&mut *transaction)
         .await?;

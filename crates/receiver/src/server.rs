@@ -15,6 +15,10 @@ use tokio_util::sync::CancellationToken;
 /// Requests under way get this long when the service stops; HubSpot waits no longer for an answer.
 const FINISH_WITHIN: Duration = Duration::from_secs(5);
 
+/// What hyper may buffer of a connection, beside the body: headers, and what comes faster than it is read. Its default is
+/// six times as much, and there may be a thousand connections.
+const BUFFER: usize = 64 * 1_024;
+
 /// What a client may take.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
@@ -49,6 +53,7 @@ pub async fn serve(listener: TcpListener, router: Router, limits: Limits, stop: 
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(limits.header_timeout)
+            .max_buf_size(BUFFER)
             .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router.clone()));
         let connection = graceful.watch(connection);
         tokio::spawn(async move {

@@ -13,7 +13,7 @@ use axum::{
 use broker::{Message, PublishError, Publisher, Route, Stage};
 use bytes::Bytes;
 use crashpoint::crash_point;
-use futures_util::future::join_all;
+use futures_util::{StreamExt, future::join_all};
 use hubspot::{
     signature::{Headers, SignatureError, Verifier},
     webhook::{self, BatchError, Element},
@@ -99,13 +99,14 @@ impl Way {
 
     async fn take(&self, request: Request) -> Result<Taken, Refusal> {
         // Refusing at once is better than queueing: memory stays bounded, and HubSpot comes back.
-        let _slot =
-            self.slots.try_acquire().map_err(|_| Refusal::Unavailable("too many requests at once".to_owned()))?;
-        if !self.publisher.is_worth_trying() {
-            return Err(Refusal::Unavailable(PublishError::Unavailable.to_string()));
-        }
         let (head, body) = request.into_parts();
-        let _room = self.room(&head.headers)?;
+        let _admitted = match self.admit(&head.headers) {
+            Ok(admitted) => admitted,
+            Err(refusal) => {
+                self.discard(body).await;
+                return Err(refusal);
+            }
+        };
         let body = self.read(body).await?;
         self.verify(head.method.as_str(), &head.headers, &body)?;
         let elements = webhook::parse(&body).map_err(Refusal::Unreadable)?;
@@ -113,6 +114,30 @@ impl Way {
         let taken = self.publish(elements).await?;
         crash_point!("receiver.after_confirm");
         Ok(taken)
+    }
+
+    /// Whether there is room for a request, and any hope for it.
+    fn admit(&self, headers: &HeaderMap) -> Result<(SemaphorePermit<'_>, SemaphorePermit<'_>), Refusal> {
+        let slot =
+            self.slots.try_acquire().map_err(|_| Refusal::Unavailable("too many requests at once".to_owned()))?;
+        if !self.publisher.is_worth_trying() {
+            return Err(Refusal::Unavailable(PublishError::Unavailable.to_string()));
+        }
+        Ok((slot, self.room(headers)?))
+    }
+
+    /// Reads a body without keeping it: a client that is still sending sees a broken connection instead of an answer.
+    async fn discard(&self, body: Body) {
+        let mut chunks = body.into_data_stream();
+        let mut left = self.max_body_bytes;
+        let reading = async {
+            while let Some(Ok(chunk)) = chunks.next().await {
+                let Some(less) = left.checked_sub(chunk.len()) else { return };
+                left = less;
+            }
+        };
+        // Whoever dawdles is cut off, here too.
+        let _ = tokio::time::timeout(self.read_timeout, reading).await;
     }
 
     /// Room in memory for a body: as much as it announces, or as much as it may have at most.

@@ -37,6 +37,8 @@ pub struct Config {
     pub webhook_url: Option<String>,
     /// The URL that is signed, when it is not the one they go to (a proxy stands between).
     pub public_url: Option<String>,
+    /// How often a webhook that was not answered 2xx is sent again. HubSpot does so ten times within 24 hours.
+    pub webhook_retries: u32,
     /// Calls per rolling ten seconds.
     pub calls_per_10s: usize,
     /// Calls per day.
@@ -80,6 +82,7 @@ impl Default for Config {
             client_secret: "sandbox-client-secret".to_owned(),
             webhook_url: None,
             public_url: None,
+            webhook_retries: 10,
             calls_per_10s: 190,
             calls_per_day: 650_000,
             api_key: "sk-sandbox".to_owned(),

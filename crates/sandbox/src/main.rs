@@ -15,6 +15,9 @@ struct Arguments {
     /// The URL that is signed, when it is not the one webhooks go to.
     #[arg(long)]
     public_url: Option<String>,
+    /// How often a webhook that was not taken is sent again.
+    #[arg(long, default_value_t = Config::default().webhook_retries)]
+    webhook_retries: u32,
     /// Calls that HubSpot allows per rolling ten seconds.
     #[arg(long, default_value_t = Config::default().calls_per_10s)]
     calls_per_10s: usize,
@@ -36,6 +39,7 @@ async fn main() -> anyhow::Result<()> {
     let mut config = Config {
         webhook_url: arguments.webhook_url,
         public_url: arguments.public_url,
+        webhook_retries: arguments.webhook_retries,
         calls_per_10s: arguments.calls_per_10s,
         model_latency_ms: arguments.model_latency_ms,
         ai_properties: !arguments.without_ai_properties,

@@ -20,8 +20,7 @@ use crate::{
 /// HubSpot waits this long for an answer.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// HubSpot sends a failed batch again up to ten times, over 24 hours; a sandbox has less time.
-const RETRIES: u32 = 10;
+/// HubSpot spreads its retries over 24 hours; a sandbox has less time.
 const RETRY_BASE: Duration = Duration::from_millis(500);
 
 /// Changes are gathered this long before they are sent.
@@ -68,6 +67,7 @@ struct Post {
     secret: String,
     deliveries: Mutex<Vec<Delivery>>,
     manners: Mutex<Manners>,
+    retries: u32,
     portal_id: i64,
     app_id: i64,
 }
@@ -83,6 +83,7 @@ impl Sender {
             secret: config.client_secret.clone(),
             deliveries: Mutex::default(),
             manners: Mutex::default(),
+            retries: config.webhook_retries,
             portal_id: config.portal_id,
             app_id: config.app_id,
         });
@@ -168,7 +169,7 @@ async fn send_changes(post: Arc<Post>, mut incoming: mpsc::UnboundedReceiver<Val
 
 async fn send_until_taken(post: Arc<Post>, slots: Arc<Semaphore>, mut batch: Vec<Value>) {
     let Some(url) = &post.url else { return };
-    for attempt in 0..=RETRIES {
+    for attempt in 0..=post.retries {
         for event in &mut batch {
             event["attemptNumber"] = json!(attempt);
         }

@@ -191,7 +191,7 @@ impl Desk {
         }
         ends.extend(superseded.iter().map(|job| End::new(job, CommandState::Superseded, Next::Done)));
         self.act(&mut ends, &newest, deadline).await;
-        self.record(ends, nexts).await?;
+        self.record(ends, worker, nexts).await?;
         crash_point!("writer.after_commit");
         retry::run(&PATIENCE, || self.ledger.unlock_records(&records, worker)).await
     }
@@ -315,7 +315,7 @@ impl Desk {
     }
 
     /// Record: what was written and what was there before, then what becomes of the messages.
-    async fn record(&self, ends: Vec<End>, nexts: &mut [Next]) -> Result<(), LedgerError> {
+    async fn record(&self, ends: Vec<End>, worker: &Worker, nexts: &mut [Next]) -> Result<(), LedgerError> {
         if ends.is_empty() {
             return Ok(());
         }
@@ -324,7 +324,7 @@ impl Desk {
             _ => None,
         };
         let rows: Vec<_> = ends.iter().map(|end| Finished { wait: wait(end), ..end.row.clone() }).collect();
-        let counted = retry::run(&PATIENCE, || self.ledger.finish_commands(&rows)).await?;
+        let counted = retry::run(&PATIENCE, || self.ledger.finish_commands(&rows, worker)).await?;
         let lost: Vec<_> = ends
             .iter()
             .zip(&counted)
@@ -340,7 +340,7 @@ impl Desk {
                 metrics::counter!("leadline_write_commands_total", "state" => end.row.state.as_str()).increment(1);
                 end.next
             } else {
-                tracing::warn!(command = %end.row.id, "the lease had expired; another writer has the command now");
+                tracing::warn!(command = %end.row.id, "the lease had expired; another writer has the command or the record now");
                 Next::wait("lease_lost")
             };
         }

@@ -321,8 +321,12 @@ impl Fleet {
 
     /// Waits until the parking lot of a stage (`leadline.events` or `leadline.writes`) holds `count` messages.
     pub async fn until_parked(&self, stage: &str, count: u32, within: Duration) -> Result<()> {
+        self.until_holds(&format!("{stage}.parked"), count, within).await
+    }
+
+    /// Waits until a queue holds `count` messages.
+    pub async fn until_holds(&self, name: &str, count: u32, within: Duration) -> Result<()> {
         let started = Instant::now();
-        let name = format!("{stage}.parked");
         loop {
             let found =
                 self.depths().await?.into_iter().find(|(queue, _)| *queue == name).map_or(0, |(_, depth)| depth);

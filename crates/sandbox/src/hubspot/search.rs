@@ -123,12 +123,16 @@ pub(super) async fn search(
                 Sort::Name(name) => (name, Direction::Ascending),
                 Sort::Table { property_name, direction } => (property_name, *direction),
             };
-            found.sort_by(|(a_id, a), (b_id, b)| {
-                let (a_value, b_value) = (value(*a_id, a, name), value(*b_id, b, name));
-                let order = compare(&a_value.unwrap_or_default(), &b_value.unwrap_or_default());
-                let order = order.then(a_id.cmp(b_id));
+            // Once each: a portal has thousands.
+            let mut keyed: Vec<_> = found
+                .into_iter()
+                .map(|(id, object)| (Size::of(&value(id, object, name).unwrap_or_default()), id, object))
+                .collect();
+            keyed.sort_by(|(a, a_id, _), (b, b_id, _)| {
+                let order = a.compare(b).then(a_id.cmp(b_id));
                 if direction == Direction::Descending { order.reverse() } else { order }
             });
+            found = keyed.into_iter().map(|(_, id, object)| (id, object)).collect();
         }
         let total = found.len();
         let end = (start + body.limit).min(total);
@@ -148,17 +152,33 @@ fn value(id: i64, object: &Object, name: &str) -> Option<String> {
     if name == "hs_object_id" { Some(id.to_string()) } else { object.derived(name).or_else(held) }
 }
 
-/// Numbers and times by their size, everything else as text.
-fn compare(a: &str, b: &str) -> std::cmp::Ordering {
-    let size = |text: &str| {
+/// What values are compared by: numbers and times by their size, everything else as text.
+enum Size {
+    Number(f64),
+    Text(String),
+}
+
+impl Size {
+    fn of(text: &str) -> Self {
         #[expect(clippy::cast_precision_loss, reason = "milliseconds of this century are below 2^53")]
         let time = |at: OffsetDateTime| (at.unix_timestamp_nanos() / 1_000_000) as f64;
-        text.parse::<f64>().ok().or_else(|| OffsetDateTime::parse(text, &Rfc3339).ok().map(time))
-    };
-    match (size(a), size(b)) {
-        (Some(a), Some(b)) => a.total_cmp(&b),
-        _ => a.to_lowercase().cmp(&b.to_lowercase()),
+        let number = text.parse::<f64>().ok();
+        let number = number.or_else(|| OffsetDateTime::parse(text, &Rfc3339).ok().map(time));
+        number.map_or_else(|| Self::Text(text.to_lowercase()), Self::Number)
     }
+
+    fn compare(&self, other: &Self) -> std::cmp::Ordering {
+        match (self, other) {
+            (Self::Number(a), Self::Number(b)) => a.total_cmp(b),
+            (Self::Text(a), Self::Text(b)) => a.cmp(b),
+            (Self::Number(_), Self::Text(_)) => std::cmp::Ordering::Less,
+            (Self::Text(_), Self::Number(_)) => std::cmp::Ordering::Greater,
+        }
+    }
+}
+
+fn compare(a: &str, b: &str) -> std::cmp::Ordering {
+    Size::of(a).compare(&Size::of(b))
 }
 
 fn holds(filter: &Filter, id: i64, object: &Object) -> bool {

@@ -1,0 +1,138 @@
+//! What no webhook told of is found in HubSpot, and does not delay what happens now.
+
+use std::time::Duration;
+
+use domain::EventState;
+use sandbox::admin::{Edit, NewContact};
+use xtask::{Fleet, FleetPlan};
+
+use crate::scene::{
+    BUYER, WITHIN, accepted, ask, contact, ended_as, fleet, key, noted, property, questions, quick, times_set,
+};
+
+fn logged(at: i64) -> Edit {
+    Edit {
+        properties: [("notes_last_updated".to_owned(), (1_764_000_000_000 + at).to_string())].into(),
+        source: "CRM_UI".to_owned(),
+        source_id: "userId:42".to_owned(),
+        announce: true,
+    }
+}
+
+async fn backfill(fleet: &Fleet, more: &[&str]) -> String {
+    let arguments = [&["backfill", "--playbook", "lead-qualification", "--since", "1h"], more].concat();
+    let output = fleet.leadline(&arguments).await.expect("runs");
+    let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{said}");
+    said
+}
+
+/// The receiver is down until HubSpot gives up.
+#[tokio::test]
+async fn what_happened_while_no_receiver_was_there_is_queued_and_answered_once() {
+    let plan = FleetPlan {
+        inferences: 2,
+        sandbox_arguments: ["--webhook-retries", "2"].map(ToOwned::to_owned).to_vec(),
+        ..quick()
+    };
+    let mut fleet = fleet(&plan).await;
+    let receiver = fleet.indices("leadline-receiver")[0];
+    fleet.members[receiver].process.stop(Duration::from_secs(10));
+    for id in 1..=25 {
+        contact(&fleet, id, &[BUYER]).await;
+        fleet.sandbox.edit("contact", id, &logged(id)).await.expect("edited");
+    }
+    let given_up = async {
+        loop {
+            let deliveries = fleet.sandbox.deliveries().await.expect("asked");
+            let tried: usize =
+                deliveries.iter().filter(|delivery| delivery.attempt == 2).map(|delivery| delivery.events).sum();
+            if tried >= 25 {
+                assert!(deliveries.iter().all(|delivery| delivery.status == 0), "nobody was there");
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    tokio::time::timeout(WITHIN, given_up).await.expect("HubSpot gives up");
+    fleet.restart(receiver).expect("restarted");
+    fleet.until_ready().await.expect("ready");
+    // One contact's change was told after all, by a webhook of now.
+    fleet.sandbox.edit("contact", 25, &logged(1_000)).await.expect("edited");
+    let written = async {
+        while times_set(&fleet, 25, "lead_score").await == 0 {
+            tokio::time::sleep(Duration::from_millis(30)).await;
+        }
+    };
+    tokio::time::timeout(WITHIN, written).await.expect("written");
+    // The search index lags.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+
+    let events = "select count(*) from event";
+    let before: i64 = ask(&fleet, events).await;
+    let dry = backfill(&fleet, &["--dry-run"]).await;
+    assert!(dry.contains("contact.propertyChange: 25 happened, 1 of them were told"), "{dry}");
+    assert!(dry.contains("would be queued"), "{dry}");
+    fleet.until_idle(WITHIN).await.expect("idle");
+    assert_eq!(ask::<i64>(&fleet, events).await, before, "a dry run queues nothing");
+
+    backfill(&fleet, &[]).await;
+    for id in 1..=24 {
+        let written = async {
+            while property(&fleet, id, "lead_score").await.is_none() {
+                tokio::time::sleep(Duration::from_millis(30)).await;
+            }
+        };
+        tokio::time::timeout(WITHIN, written).await.unwrap_or_else(|_| panic!("contact {id}\n{}", fleet.logs()));
+    }
+    fleet.until_idle(WITHIN).await.expect("idle");
+    assert_eq!(questions(&fleet).await, 25, "each contact once, though its creation was missed, too");
+    let again = backfill(&fleet, &[]).await;
+    assert!(again.contains("contact.propertyChange: 25 happened, 25 of them were told"), "{again}");
+    fleet.until_idle(WITHIN).await.expect("idle");
+    assert_eq!(questions(&fleet).await, 25);
+}
+
+/// A hundred events wait on the lane of the backfill, one at a time; what happens now is answered at once.
+#[tokio::test]
+async fn a_backfill_does_not_delay_live_events() {
+    let plan = FleetPlan { sandbox_arguments: vec!["--model-latency-ms".to_owned(), "400".to_owned()], ..quick() }
+        .with("inference.backfill_concurrency", "1");
+    let fleet = fleet(&plan).await;
+    for id in 1..=60 {
+        contact(&fleet, id, &[&format!("{BUYER} {id}")]).await;
+    }
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    backfill(&fleet, &[]).await;
+    contact(&fleet, 100, &[BUYER]).await;
+    let started = std::time::Instant::now();
+    accepted(&fleet, &[noted(100, 1)]).await;
+    ended_as(&fleet, &noted(100, 1), "written", None).await;
+    let took = started.elapsed();
+    let counts = fleet.ledger.event_counts().await.expect("asked");
+    let done: i64 = counts.iter().filter(|count| count.state == "written").map(|count| count.events).sum();
+    assert!(done < 40, "the backfill is still at it: {done} of 60");
+    assert!(took < Duration::from_secs(5), "the live event took {took:?}");
+    fleet.until_event(&key(&noted(100, 1)), EventState::is_final, WITHIN).await.expect("written");
+}
+
+/// More than HubSpot gives to one question.
+#[tokio::test]
+async fn a_search_goes_on_past_ten_thousand_results() {
+    let plan = quick().with("hubspot.timeout_seconds", "10");
+    let fleet = fleet(&FleetPlan { receivers: 0, inferences: 0, writers: 0, ..plan }).await;
+    for first in (0..10_250).step_by(50) {
+        let made = (first + 1..=first + 50).map(|id| {
+            let sandbox = fleet.sandbox.clone();
+            async move {
+                sandbox.put_contact(&NewContact { id, ..NewContact::default() }).await.expect("a contact");
+            }
+        });
+        for made in made.map(tokio::spawn).collect::<Vec<_>>() {
+            made.await.expect("made");
+        }
+    }
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let said = backfill(&fleet, &["--dry-run"]).await;
+    assert!(said.contains("contact.creation: 10250 happened, 0 of them were told"), "{said}");
+}

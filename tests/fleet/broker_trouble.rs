@@ -1,0 +1,146 @@
+//! A broker that closes channels, blocks publishers, or is not there. Each test has a RabbitMQ of its own to torment.
+
+use std::time::{Duration, Instant};
+
+use reqwest::StatusCode;
+use serde_json::{Value, json};
+use xtask::{Fleet, FleetPlan, Proxy, Services, Space, proxy::Traffic};
+
+use crate::{
+    receiver::post_signed,
+    scene::{BUYER, WITHIN, accepted, ask, contact, ended_as, noted, questions, quick, send, times_set},
+};
+
+/// What a member's metrics say about `name`.
+async fn metric(fleet: &Fleet, program: &str, name: &str) -> f64 {
+    let url = format!("{}/metrics", fleet.members[fleet.indices(program)[0]].admin_url);
+    let text = reqwest::get(url).await.expect("answers").text().await.expect("text");
+    let values = text.lines().filter(|line| line.starts_with(name)).filter_map(|line| line.rsplit(' ').next());
+    values.filter_map(|value| value.parse::<f64>().ok()).sum()
+}
+
+/// The time-out is four seconds here, and thirty minutes by default.
+#[tokio::test]
+async fn a_delivery_beyond_the_consumer_timeout_closes_the_channel_and_the_consumer_comes_back() {
+    runtime::service::install_tls_provider();
+    let services =
+        Services::private("consumer_timeout = 4000\n", ", {channel_tick_interval, 500}").await.expect("services");
+    let space = Space::new(&services).await.expect("a space");
+    let plan = FleetPlan { sandbox_arguments: vec!["--model-latency-ms".to_owned(), "9000".to_owned()], ..quick() }
+        .with("openai.timeout_seconds", "20")
+        .with("inference.lease_seconds", "45");
+    let fleet = Fleet::start(space, &plan).await.expect("a fleet");
+    contact(&fleet, 1, &[BUYER]).await;
+    accepted(&fleet, &[noted(1, 1)]).await;
+    let closed = async {
+        while metric(&fleet, "leadline-inference", "leadline_consumer_restarts_total").await < 1.0 {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    tokio::time::timeout(WITHIN, closed).await.unwrap_or_else(|_| panic!("not closed\n{}", fleet.logs()));
+    // The answer that was under way counts, and what comes after it is taken up.
+    let story = ended_as(&fleet, &noted(1, 1), "written", None).await;
+    assert_eq!(story.history.iter().filter(|entry| entry.state == "claimed").count(), 1, "{:?}", story.history);
+    assert_eq!(questions(&fleet).await, 1);
+    contact(&fleet, 2, &[BUYER]).await;
+    accepted(&fleet, &[noted(2, 1)]).await;
+    ended_as(&fleet, &noted(2, 1), "written", None).await;
+    assert_eq!(times_set(&fleet, 1, "lead_score").await, 1);
+}
+
+/// Publishers are blocked for longer than it takes a message to reach its delivery limit by being handed back.
+#[tokio::test]
+async fn a_memory_alarm_is_answered_503_at_once_and_parks_nothing() {
+    runtime::service::install_tls_provider();
+    let mut services = Services::private("", "").await.expect("services");
+    let space = Space::new(&services).await.expect("a space");
+    let plan = FleetPlan { sandbox_arguments: vec!["--model-latency-ms".to_owned(), "1500".to_owned()], ..quick() }
+        .with("broker.delivery_limit", "3")
+        .with("broker.confirm_timeout_ms", "500");
+    let fleet = Fleet::start(space, &plan).await.expect("a fleet");
+    for id in 1..=10 {
+        contact(&fleet, id, &[BUYER]).await;
+    }
+    accepted(&fleet, &(1..=9).map(|id| noted(id, 1)).collect::<Vec<_>>()).await;
+    let instances = services.instances().expect("private");
+    instances.rabbitmqctl(&["set_vm_memory_high_watermark", "0.0001"]).await.expect("an alarm");
+    // The broker tells a publisher that it is blocked when it publishes.
+    let mut refused = send(&fleet, &[noted(10, 1)]).await;
+    let blocked = Instant::now();
+    while blocked.elapsed() < Duration::from_secs(12) {
+        refused = send(&fleet, &[noted(10, 1)]).await;
+        assert_eq!(refused.status, 503, "{}", refused.answer);
+        tokio::time::sleep(Duration::from_millis(300)).await;
+    }
+    assert!(refused.latency_ms < 100.0, "refused at once: {} ms", refused.latency_ms);
+    instances.rabbitmqctl(&["set_vm_memory_high_watermark", "0.4"]).await.expect("over");
+    let taken = async {
+        while send(&fleet, &[noted(10, 1)]).await.status != 200 {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(5), taken).await.expect("taken again within 5 s");
+    for id in 1..=10 {
+        ended_as(&fleet, &noted(id, 1), "written", None).await;
+    }
+    let parked: i64 = ask(&fleet, "select count(*) from parked").await;
+    assert_eq!(parked, 0);
+    fleet.until_parked("leadline.events", 0, WITHIN).await.expect("nothing in the lot");
+    assert_eq!(questions(&fleet).await, 10, "what was answered before the alarm is not asked again");
+}
+
+/// A hundred full batches at once, each as large as a body may be: the broker is gone, or takes and says nothing.
+#[tokio::test]
+async fn a_flood_without_a_broker_is_refused_at_once_and_memory_stays_flat() {
+    const LIMIT_KIB: u64 = 64 * 1_024;
+    let services = crate::scene::services();
+    let (_, broker) = services.amqp_url.rsplit_once('@').expect("a user");
+    let proxy = Proxy::to(broker.to_owned()).await.expect("a proxy");
+    let space = Space::new(&services).await.expect("a space");
+    let through = space.amqp_url.replace(broker, &proxy.address.to_string());
+    let plan = FleetPlan { broker_url: Some(through), inferences: 0, writers: 0, ..quick() }
+        .with("broker.reconnect_cap_seconds", "1");
+    let fleet = Fleet::start(space, &plan).await.expect("a fleet");
+    let batch: Vec<Value> = (0..100)
+        .map(|n| {
+            let mut event = noted(1, n);
+            event["propertyValue"] = json!("x".repeat(9_800));
+            event
+        })
+        .collect();
+    let body = serde_json::to_vec(&batch).expect("JSON");
+    assert!(body.len() > 1_000_000, "nearly as large as a body may be");
+    for traffic in [Traffic::Stalls, Traffic::Cut] {
+        proxy.set(traffic);
+        for round in 0..3 {
+            let flood: Vec<_> = (0..100)
+                .map(|_| {
+                    let (url, body) = (fleet.receivers()[0].clone(), body.clone());
+                    tokio::spawn(async move {
+                        let started = Instant::now();
+                        let secret = sandbox::Config::default().client_secret;
+                        (post_signed(&url, &secret, body).await.status(), started.elapsed())
+                    })
+                })
+                .collect();
+            let mut slowest = Duration::ZERO;
+            for answer in flood {
+                let (status, took) = answer.await.expect("answered");
+                assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+                slowest = slowest.max(took);
+            }
+            // The first ones find out that no confirm comes.
+            assert!(slowest < Duration::from_secs(5), "{traffic:?}, round {round}: {slowest:?}");
+        }
+    }
+    let peak = fleet.peak_memory("leadline-receiver");
+    assert!(peak < LIMIT_KIB, "{peak} KiB at the peak");
+    println!("a receiver's peak memory under the flood: {peak} KiB");
+    proxy.set(Traffic::Flows);
+    let back = async {
+        while send(&fleet, &[noted(1, 1)]).await.status != 200 {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), back).await.expect("taken again");
+}

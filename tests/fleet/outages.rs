@@ -1,0 +1,170 @@
+//! An outage pauses the fleet, costs nobody an attempt, parks nothing, and ends by itself.
+
+use std::time::Duration;
+
+use sandbox::{Fault, FaultKind, Target};
+use xtask::{Fleet, FleetPlan};
+
+use crate::scene::{BUYER, WITHIN, accepted, ask, contact, ended_as, fleet, noted, questions, quick};
+
+/// An outage is recognised after a few failures, and probed every second or two.
+fn watchful() -> FleetPlan {
+    FleetPlan { inferences: 2, ..quick() }
+        .with("circuit.failures", "6")
+        .with("circuit.poll_ms", "100")
+        .with("circuit.probe_first_seconds", "1")
+        .with("circuit.probe_cap_seconds", "2")
+        .with("circuit.calm_seconds", "2")
+        // Three failures would park: an outage must not count as one.
+        .with("broker.max_attempts", "3")
+}
+
+async fn until(what: &str, within: Duration, condition: impl AsyncFn() -> bool) {
+    let waiting = async {
+        while !condition().await {
+            tokio::time::sleep(Duration::from_millis(30)).await;
+        }
+    };
+    tokio::time::timeout(within, waiting).await.unwrap_or_else(|_| panic!("not within {within:?}: {what}"));
+}
+
+async fn state(fleet: &Fleet, dependency: &str) -> String {
+    let circuits = fleet.ledger.circuits().await.expect("asked");
+    let circuit = circuits.into_iter().find(|circuit| circuit.dependency == dependency);
+    circuit.map_or("closed", |circuit| circuit.state.as_str()).to_owned()
+}
+
+/// The status of a member's `/readyz`, and what it says.
+async fn ready(fleet: &Fleet, program: &str) -> Vec<(u16, String)> {
+    let mut answers = Vec::new();
+    for index in fleet.indices(program) {
+        let response = reqwest::get(format!("{}/readyz", fleet.members[index].admin_url)).await.expect("answers");
+        answers.push((response.status().as_u16(), response.text().await.expect("text")));
+    }
+    answers
+}
+
+async fn calls(fleet: &Fleet) -> usize {
+    fleet.sandbox.calls(0).await.expect("asked").len()
+}
+
+/// Thirty events while `kind` strikes `target`, for longer than the ladder lasts: paused, shown, over, all written.
+async fn outage(target: Target, kind: FaultKind, dependency: &str, reason: &str) {
+    let fleet = fleet(&watchful()).await;
+    let ids: Vec<i64> = (1..=30).collect();
+    for id in &ids {
+        contact(&fleet, *id, &[BUYER]).await;
+    }
+    fleet.sandbox.fault(&Fault::new(target, kind)).await.expect("set");
+    let started = std::time::Instant::now();
+    accepted(&fleet, &ids.iter().map(|id| noted(*id, 1)).collect::<Vec<_>>()).await;
+    until("the circuit opens", WITHIN, async || state(&fleet, dependency).await == "open").await;
+    let paused = started.elapsed();
+    until("every replica says so", Duration::from_secs(5), async || {
+        let answers = ready(&fleet, "leadline-inference").await;
+        answers.iter().all(|(status, text)| {
+            *status == 503 && text.contains(&format!("{dependency}: circuit")) && text.contains(reason)
+        })
+    })
+    .await;
+    let gauge = fleet.members[fleet.indices("leadline-inference")[0]].admin_url.clone() + "/metrics";
+    let metrics = reqwest::get(gauge).await.expect("answers").text().await.expect("text");
+    let label = format!("dependency=\"{dependency}\"}} 1");
+    let is_shown = |line: &str| line.starts_with("leadline_circuit_open") && line.ends_with(&label);
+    assert!(metrics.lines().any(is_shown), "{metrics}");
+
+    // A pause is a pause: a handful of probes, and nothing else.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let before = calls(&fleet).await;
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    let probes = calls(&fleet).await - before;
+    assert!((1..=40).contains(&probes), "{probes} calls within six seconds of an outage");
+
+    fleet.sandbox.clear_faults().await.expect("cleared");
+    let over = std::time::Instant::now();
+    until("the circuit closes by itself", Duration::from_secs(15), async || {
+        state(&fleet, dependency).await == "closed"
+    })
+    .await;
+    for id in &ids {
+        ended_as(&fleet, &noted(*id, 1), "written", None).await;
+    }
+    let resumed = over.elapsed();
+    assert_eq!(questions_answered(&fleet).await, 30, "nothing was paid for twice");
+    let attempts: i64 = ask(&fleet, "select count(*) from event where state = 'parked'").await;
+    assert_eq!(attempts, 0);
+    until("ready again", Duration::from_secs(5), async || {
+        ready(&fleet, "leadline-inference").await.iter().all(|(status, _)| *status == 200)
+    })
+    .await;
+    println!("{dependency} {reason}: paused after {paused:?}, all written {resumed:?} after its end");
+}
+
+/// Answers that OpenAI was paid for.
+async fn questions_answered(fleet: &Fleet) -> usize {
+    let calls = fleet.sandbox.calls(0).await.expect("asked");
+    calls.iter().filter(|call| call.path == "/v1/chat/completions" && call.status == 200).count()
+}
+
+fn status(code: u16) -> FaultKind {
+    FaultKind::Status { code, retry_after: None }
+}
+
+#[tokio::test]
+async fn a_dead_token_pauses_the_fleet_until_it_is_good_again() {
+    outage(Target::Hubspot, status(401), "hubspot", "unauthorized").await;
+}
+
+#[tokio::test]
+async fn an_empty_purse_pauses_the_fleet_until_it_is_filled() {
+    outage(Target::Openai, FaultKind::InsufficientQuota, "openai", "insufficient_quota").await;
+}
+
+#[tokio::test]
+async fn a_dead_key_pauses_the_fleet_until_it_is_good_again() {
+    outage(Target::Openai, status(401), "openai", "openai_unauthorized").await;
+}
+
+#[tokio::test]
+async fn a_storm_of_503_pauses_the_fleet_until_it_is_over() {
+    outage(Target::Hubspot, status(503), "hubspot", "hubspot_unavailable").await;
+}
+
+/// What fails by itself is no outage: it is parked after its attempts, and the others go on.
+#[tokio::test]
+async fn one_record_that_always_fails_is_no_outage() {
+    let fleet = fleet(&watchful()).await;
+    contact(&fleet, 1, &["The one that breaks it."]).await;
+    let breaks = Fault::new(Target::Openai, status(500)).containing("The one that breaks it");
+    fleet.sandbox.fault(&breaks).await.expect("set");
+    accepted(&fleet, &[noted(1, 1)]).await;
+    for id in 2..=40 {
+        contact(&fleet, id, &[BUYER]).await;
+        accepted(&fleet, &[noted(id, 1)]).await;
+        tokio::time::sleep(Duration::from_millis(150)).await;
+    }
+    ended_as(&fleet, &noted(1, 1), "parked", Some("openai_unavailable")).await;
+    for id in 2..=40 {
+        ended_as(&fleet, &noted(id, 1), "written", None).await;
+    }
+    assert!(questions(&fleet).await >= 39);
+}
+
+/// The writer knows of HubSpot's outage what an inference worker noticed, and does not find out by itself.
+#[tokio::test]
+async fn the_whole_fleet_pauses_for_what_one_of_it_noticed() {
+    let fleet = fleet(&watchful()).await;
+    contact(&fleet, 1, &[BUYER]).await;
+    fleet.sandbox.fault(&Fault::new(Target::Hubspot, status(401))).await.expect("set");
+    accepted(&fleet, &[noted(1, 1)]).await;
+    until("the writer says so", WITHIN, async || {
+        let answers = ready(&fleet, "leadline-writer").await;
+        answers.iter().all(|(status, text)| *status == 503 && text.contains("hubspot: circuit"))
+    })
+    .await;
+    let listed = fleet.leadline(&["backlog"]).await.expect("runs");
+    let said = String::from_utf8_lossy(&listed.stdout).into_owned();
+    assert!(said.contains("circuit of hubspot") && said.contains("unauthorized"), "{said}");
+    fleet.sandbox.clear_faults().await.expect("cleared");
+    ended_as(&fleet, &noted(1, 1), "written", None).await;
+}

@@ -1,0 +1,151 @@
+//! What the ledger has begun and whose message is lost is taken up again, by the fleet itself or by an operator.
+
+use std::time::Duration;
+
+use domain::EventState;
+use xtask::{Fleet, FleetPlan};
+
+use crate::scene::{
+    BUYER, WITHIN, accepted, ask, contact, ended_as, fleet, key, noted, property, questions, quick, times_set,
+};
+
+async fn purge(fleet: &Fleet, queue: &str) {
+    let path = format!("queues/{}/{queue}/contents", fleet.space.name);
+    fleet.space.management(reqwest::Method::DELETE, &path, None).await.expect("purged");
+}
+
+fn reconciling() -> FleetPlan {
+    quick().with("reconcile.every_seconds", "1").with("reconcile.after_seconds", "3")
+}
+
+#[tokio::test]
+async fn a_write_command_whose_message_was_lost_is_published_again_by_the_fleet() {
+    let mut fleet = fleet(&FleetPlan { writers: 0, ..reconciling() }).await;
+    for id in 1..=5 {
+        contact(&fleet, id, &[BUYER]).await;
+    }
+    accepted(&fleet, &(1..=5).map(|id| noted(id, 1)).collect::<Vec<_>>()).await;
+    for id in 1..=5 {
+        let decided = |state| state == EventState::Decided;
+        fleet.until_event(&key(&noted(id, 1)), decided, WITHIN).await.expect("decided");
+    }
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    purge(&fleet, "leadline.writes").await;
+    fleet.add("leadline-writer").expect("a writer");
+    for id in 1..=5 {
+        ended_as(&fleet, &noted(id, 1), "written", None).await;
+        assert_eq!(times_set(&fleet, id, "lead_score").await, 1);
+    }
+    assert_eq!(questions(&fleet).await, 5);
+}
+
+#[tokio::test]
+async fn an_event_whose_message_was_lost_in_a_waiting_room_is_published_again() {
+    let fleet = fleet(&reconciling().with("broker.retry_delays_seconds", "5,600")).await;
+    contact(&fleet, 1, &[BUYER]).await;
+    let fault =
+        sandbox::Fault::new(sandbox::Target::Hubspot, sandbox::FaultKind::Status { code: 503, retry_after: None })
+            .times(4);
+    fleet.sandbox.fault(&fault).await.expect("set");
+    accepted(&fleet, &[noted(1, 1)]).await;
+    fleet.until_event(&key(&noted(1, 1)), |state| state == EventState::Waiting, WITHIN).await.expect("waiting");
+    fleet.until_holds("leadline.events.retry.5s", 1, WITHIN).await.expect("in the waiting room");
+    purge(&fleet, "leadline.events.retry.5s").await;
+    ended_as(&fleet, &noted(1, 1), "written", None).await;
+    let requeues: i32 = ask(&fleet, "select requeues from event").await;
+    assert_eq!(requeues, 1);
+}
+
+/// A worker died with the only message: the broker lost it, too.
+#[tokio::test]
+async fn an_operator_sees_what_was_left_behind_and_takes_it_up_again() {
+    let plan = FleetPlan { sandbox_arguments: vec!["--model-latency-ms".to_owned(), "60000".to_owned()], ..quick() }
+        .with("reconcile.every_seconds", "3600");
+    let mut fleet = fleet(&plan).await;
+    contact(&fleet, 1, &[BUYER]).await;
+    accepted(&fleet, &[noted(1, 1)]).await;
+    fleet.until_event(&key(&noted(1, 1)), |state| state == EventState::Claimed, WITHIN).await.expect("claimed");
+    let worker = fleet.indices("leadline-inference")[0];
+    fleet.members[worker].process.kill();
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    purge(&fleet, "leadline.events").await;
+    let nothing = fleet.leadline(&["reconcile"]).await.expect("runs");
+    assert!(String::from_utf8_lossy(&nothing.stdout).contains("nothing was left behind"), "its lease is not over");
+    tokio::time::sleep(Duration::from_secs(8)).await;
+    let found = fleet.leadline(&["reconcile", "--after", "1"]).await.expect("runs");
+    let said = String::from_utf8_lossy(&found.stdout).into_owned();
+    assert!(said.contains(&key(&noted(1, 1))) && said.contains("nothing was changed"), "{said}");
+    let done = fleet.leadline(&["reconcile", "--after", "1", "--yes"]).await.expect("runs");
+    let said = String::from_utf8_lossy(&done.stdout).into_owned();
+    assert!(said.contains("published again: 1 events"), "{said}");
+    let taken = fleet.space.queues().await.expect("asked");
+    assert!(taken.iter().any(|queue| queue.name == "leadline.events"), "{taken:?}");
+}
+
+/// A writer was frozen with its call at the socket, and wakes when a newer value is there: HubSpot has no compare-and-set.
+#[tokio::test]
+async fn an_older_value_that_landed_on_a_newer_one_is_mended_and_a_persons_is_not() {
+    let fleet = fleet(&reconciling()).await;
+    for id in [1, 2] {
+        contact(&fleet, id, &[BUYER]).await;
+        accepted(&fleet, &[noted(id, 1)]).await;
+        ended_as(&fleet, &noted(id, 1), "written", None).await;
+    }
+    let edit = |source: &str, source_id: &str| sandbox::admin::Edit {
+        properties: [("lead_score".to_owned(), "3".to_owned())].into(),
+        source: source.to_owned(),
+        source_id: source_id.to_owned(),
+        announce: false,
+    };
+    fleet.sandbox.edit("contact", 1, &edit("INTEGRATION", "1234567")).await.expect("our own late call");
+    fleet.sandbox.edit("contact", 2, &edit("CRM_UI", "userId:42")).await.expect("a person");
+    let records: Vec<_> = [1, 2]
+        .map(|id| domain::RecordRef {
+            portal_id: domain::PortalId(9_876_543),
+            object_type: domain::ObjectType::Contact,
+            object_id: domain::ObjectId(id),
+        })
+        .to_vec();
+    fleet.ledger.mark_for_verification(&records).await.expect("marked");
+    let mended = async {
+        while property(&fleet, 1, "lead_score").await.as_deref() != Some("85") {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        while !fleet.ledger.records_to_verify(10).await.expect("asked").is_empty() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(WITHIN, mended).await.expect("mended");
+    assert_eq!(property(&fleet, 2, "lead_score").await.as_deref(), Some("3"), "what a person set stays");
+}
+
+/// An event that kills whoever works on it does so a few times, and no more.
+#[tokio::test]
+async fn an_event_that_no_worker_survives_is_parked() {
+    let plan = FleetPlan { inferences: 1, ..reconciling() }
+        .with("reconcile.max_requeues", "1")
+        .with("inference.lease_seconds", "8");
+    let mut fleet = fleet(&FleetPlan { writers: 1, ..plan }).await;
+    contact(&fleet, 1, &[BUYER]).await;
+    let hang = sandbox::Fault::new(sandbox::Target::Openai, sandbox::FaultKind::Hang);
+    fleet.sandbox.fault(&hang).await.expect("set");
+    accepted(&fleet, &[noted(1, 1)]).await;
+    for _ in 0..2 {
+        fleet.until_event(&key(&noted(1, 1)), |state| state == EventState::Claimed, WITHIN).await.expect("claimed");
+        let worker = fleet.indices("leadline-inference")[0];
+        fleet.members[worker].process.kill();
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        purge(&fleet, "leadline.events").await;
+        // Its message is gone with the worker; the writer's reconciler publishes it again, once.
+        tokio::time::sleep(Duration::from_secs(13)).await;
+        fleet.restart(worker).expect("restarted");
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    let worker = fleet.indices("leadline-inference")[0];
+    fleet.members[worker].process.kill();
+    purge(&fleet, "leadline.events").await;
+    let parked = |state| state == EventState::Parked;
+    let story = fleet.until_event(&key(&noted(1, 1)), parked, WITHIN).await.expect("parked");
+    assert_eq!(story.reason.as_deref(), Some("attempts_exhausted"));
+    fleet.until_parked("leadline.events", 1, WITHIN).await.expect("in the lot");
+}
