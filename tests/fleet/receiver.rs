@@ -13,16 +13,19 @@ fn receiver_only() -> FleetPlan {
     FleetPlan { inferences: 0, writers: 0, ..quick() }
 }
 
-/// Posts `body` with a good signature made with `secret`.
-pub async fn post_signed(url: &str, secret: &str, body: Vec<u8>) -> Response {
+/// A request with a good signature made with `secret`.
+pub fn signed(url: &str, secret: &str, body: Vec<u8>) -> reqwest::RequestBuilder {
     let timestamp = (OffsetDateTime::now_utc().unix_timestamp() * 1_000).to_string();
     let signature = signature::v3(secret, "POST", &signature::signed_uri(PUBLIC_URL), &body, &timestamp);
-    let request = reqwest::Client::new()
+    reqwest::Client::new()
         .post(url)
         .header("X-HubSpot-Signature-v3", signature)
         .header("X-HubSpot-Request-Timestamp", timestamp)
-        .body(body);
-    request.send().await.expect("an answer")
+        .body(body)
+}
+
+async fn post_signed(url: &str, secret: &str, body: Vec<u8>) -> Response {
+    signed(url, secret, body).send().await.expect("an answer")
 }
 
 async fn post(fleet: &Fleet, body: impl Into<Vec<u8>>) -> (StatusCode, String) {

@@ -25,7 +25,7 @@ use tokio::{
     sync::{Semaphore, SemaphorePermit},
     time::Instant,
 };
-use tracing::Instrument;
+use tracing::{Instrument, Span};
 
 /// What a webhook meets on its way.
 pub struct Way {
@@ -110,8 +110,11 @@ impl Way {
         let body = self.read(body).await?;
         self.verify(head.method.as_str(), &head.headers, &body)?;
         let elements = webhook::parse(&body).map_err(Refusal::Unreadable)?;
+        let parts = elements.into_iter().map(Part::of).collect();
+        // While confirms are waited for, the messages alone are in memory.
+        drop(body);
         crash_point!("receiver.before_publish");
-        let taken = self.publish(elements).await?;
+        let taken = self.publish(parts).await?;
         crash_point!("receiver.after_confirm");
         Ok(taken)
     }
@@ -171,29 +174,10 @@ impl Way {
     }
 
     /// Publishes every event, and what cannot be understood to the parking lot, and waits for all confirms together.
-    async fn publish(&self, elements: Vec<Element<'_>>) -> Result<Taken, Refusal> {
-        let confirms = elements.into_iter().map(|element| async move {
-            // One trace per event, not per request: it begins here and ends with the write.
-            match element.event {
-                Ok(event) => {
-                    let span = tracing::info_span!(parent: None, "event", key = %event.key);
-                    let body = serde_json::to_vec(&event).unwrap_or_else(|_| element.raw.as_bytes().to_vec());
-                    let message = Message::new(event.key.as_str(), body);
-                    self.publisher.publish(Route::Queue(Stage::Events), &message).instrument(span).await.map(|()| true)
-                }
-                Err(rejection) => {
-                    let span = tracing::info_span!(parent: None, "rejected event");
-                    tracing::warn!(%rejection, "an event cannot be understood; parked");
-                    let message =
-                        Message::new(format!("rejected:{}", rejection.index), element.raw.as_bytes().to_vec())
-                            .because(rejection.reason, &rejection.to_string());
-                    self.publisher
-                        .publish(Route::Parked(Stage::Events), &message)
-                        .instrument(span)
-                        .await
-                        .map(|()| false)
-                }
-            }
+    async fn publish(&self, parts: Vec<Part>) -> Result<Taken, Refusal> {
+        let confirms = parts.into_iter().map(|Part { route, message, span }| {
+            let is_event = route == Route::Queue(Stage::Events);
+            async move { self.publisher.publish(route, &message).await.map(|()| is_event) }.instrument(span)
         });
         let mut taken = Taken { accepted: 0, parked: 0 };
         let mut failure = None;
@@ -208,6 +192,33 @@ impl Way {
         metrics::counter!("leadline_events_received_total", "outcome" => "parked").increment(taken.parked as u64);
         // What is on the queue already will come twice; the ledger knows it by its key.
         failure.map_or(Ok(taken), |error| Err(Refusal::Unavailable(error.to_string())))
+    }
+}
+
+/// One element of a webhook, on its way to a queue.
+struct Part {
+    route: Route,
+    message: Message,
+    /// One trace per event, not per request: it begins here and ends with the write.
+    span: Span,
+}
+
+impl Part {
+    fn of(element: Element<'_>) -> Self {
+        match element.event {
+            Ok(event) => {
+                let span = tracing::info_span!(parent: None, "event", key = %event.key);
+                let body = serde_json::to_vec(&event).unwrap_or_else(|_| element.raw.as_bytes().to_vec());
+                Self { route: Route::Queue(Stage::Events), message: Message::new(event.key.as_str(), body), span }
+            }
+            Err(rejection) => {
+                let span = tracing::info_span!(parent: None, "rejected event");
+                tracing::warn!(%rejection, "an event cannot be understood; parked");
+                let message = Message::new(format!("rejected:{}", rejection.index), element.raw.as_bytes().to_vec())
+                    .because(rejection.reason, &rejection.to_string());
+                Self { route: Route::Parked(Stage::Events), message, span }
+            }
+        }
     }
 }
 

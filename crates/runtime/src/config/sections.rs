@@ -183,7 +183,7 @@ impl Default for Receiver {
             max_in_flight: 256,
             max_connections: 1_024,
             retry_after_seconds: 10,
-            max_bytes_in_flight: 16_777_216,
+            max_bytes_in_flight: 4_194_304,
         }
     }
 }
