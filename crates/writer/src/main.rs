@@ -35,7 +35,7 @@ async fn main() -> ExitCode {
         let way = Arc::new(way::Way::new(&settings, ledger.clone(), circuits.clone())?);
         let worker = Worker::named("writer");
         circuits.watch(ledger.clone(), worker.clone(), way.probes());
-        verify::keep(&settings, way.hubspot().clone(), ledger.clone(), circuits.clone(), worker.clone(), &stop)?;
+        verify::keep(&settings, way.hubspot().clone(), ledger.clone(), circuits.clone(), &worker, &stop)?;
         let reconciler = Reconciler::new(ledger.clone(), publisher.clone(), settings.reconcile.clone());
         upkeep::housekeep(&settings, ledger, reconciler, worker, &stop);
         let consumer = connect::consumer(&settings, Stage::Writes, settings.writer.concurrency);

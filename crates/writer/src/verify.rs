@@ -32,7 +32,7 @@ pub fn keep(
     hubspot: Client,
     ledger: Ledger,
     circuits: Circuits,
-    worker: Worker,
+    worker: &Worker,
     stop: &CancellationToken,
 ) -> Result<(), String> {
     let every = Duration::from_secs(settings.reconcile.every_seconds.min(30));

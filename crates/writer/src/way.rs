@@ -180,14 +180,13 @@ impl Desk {
         let mut ends: Vec<_> =
             busy.iter().map(|job| End::new(job, CommandState::Waiting, Next::wait("record_busy"))).collect();
         let deadline = tokio::time::Instant::from_std(leased + self.time_per_batch);
-        match tokio::time::timeout_at(deadline, self.write(&mut updates)).await {
-            Ok(written) => ends.extend(written),
-            Err(_) => {
-                // A call that we gave up may still land, on a value that somebody else wrote meanwhile.
-                retry::run(&PATIENCE, || self.ledger.mark_for_verification(&records)).await?;
-                let parts = updates.iter().flat_map(|update| &update.parts);
-                ends.extend(parts.map(|part| End::new(&part.job, CommandState::Waiting, Next::wait("out_of_time"))));
-            }
+        if let Ok(written) = tokio::time::timeout_at(deadline, self.write(&mut updates)).await {
+            ends.extend(written);
+        } else {
+            // A call that we gave up may still land, on a value that somebody else wrote meanwhile.
+            retry::run(&PATIENCE, || self.ledger.mark_for_verification(&records)).await?;
+            let parts = updates.iter().flat_map(|update| &update.parts);
+            ends.extend(parts.map(|part| End::new(&part.job, CommandState::Waiting, Next::wait("out_of_time"))));
         }
         ends.extend(superseded.iter().map(|job| End::new(job, CommandState::Superseded, Next::Done)));
         self.act(&mut ends, &newest, deadline).await;

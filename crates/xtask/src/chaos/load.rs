@@ -82,6 +82,11 @@ impl Load {
         self.sent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// What was sent, once nothing more is.
+    pub fn all_sent(&self) -> Sent {
+        std::mem::take(&mut self.sent())
+    }
+
     /// Sends about `per_second` events a second until `stop`, and then waits until each webhook was answered 200.
     pub async fn run(&self, mut dice: Dice, per_second: f64, stop: CancellationToken) -> Result<()> {
         let mut sending = JoinSet::new();
@@ -182,14 +187,11 @@ impl Load {
         let mut sent = self.sent();
         sent.webhooks += 1;
         for (element, value) in webhook::parse(&body)?.into_iter().zip(batch) {
-            match element.event {
-                Ok(event) => {
-                    sent.accepted.insert(event.key.to_string());
-                }
-                Err(_) => {
-                    let mark = value["poison"].as_str().context("a mark")?;
-                    sent.poison.insert(mark.to_owned());
-                }
+            if let Ok(event) = element.event {
+                sent.accepted.insert(event.key.to_string());
+            } else {
+                let mark = value["poison"].as_str().context("a mark")?;
+                sent.poison.insert(mark.to_owned());
             }
         }
         Ok(())

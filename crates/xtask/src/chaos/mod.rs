@@ -99,23 +99,24 @@ async fn storm(options: &Options, seed: u64) -> Result<()> {
     calm.cancel();
     let logs = format!("the logs are in target/fleet/{}", field.fleet.space.name);
     let struck = struck.inspect_err(|_| field.fleet.keep_logs()).context(logs.clone())?;
-    let sent = step("every webhook is answered 200", async {
+    let answered = step("every webhook is answered 200", async {
         tokio::time::timeout(SETTLED_WITHIN, sending).await.context("some webhooks are still refused")??
     });
     let settled = async {
-        sent.await?;
+        answered.await?;
         step("nothing is unfinished", field.fleet.until_idle(SETTLED_WITHIN)).await?;
         step("nothing is to be verified", until_verified(&pool)).await
     };
     // Told, not returned: the account says more about it.
     let unsettled = settled.await.err();
-    let mut account = account::settle(field.fleet, &pool, &load.sent()).await?;
+    let sent = load.all_sent();
+    let mut account = account::settle(field.fleet, &pool, &sent).await?;
     account.wrong.extend(unsettled.map(|error| format!("{error:#}")));
     for struck in struck.iter().filter(|struck| struck.shown.was_killed) {
         account.wrong.push(format!("{} did not end by itself within {:?}", struck.strike, strikes::GRACEFUL));
     }
     let memory = field.fleet.peak_memory("leadline-receiver");
-    let is_clean = report::print(&struck, &account, &load.sent(), memory);
+    let is_clean = report::print(&struck, &account, &sent, memory);
     if !is_clean {
         field.fleet.keep_logs();
         bail!("something was lost, doubled or wrong; {logs}");
