@@ -10,6 +10,7 @@ use lapin::{
     options::{BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicNackOptions, BasicQosOptions},
     types::FieldTable,
 };
+use retry::Reason;
 use tokio::{
     sync::{Semaphore, watch},
     task::JoinSet,
@@ -62,8 +63,8 @@ pub enum Next {
     Retry {
         /// The waiting room, as [`crate::Ladder`] chose it.
         delay: Duration,
-        /// Why, in `snake_case`.
-        reason: &'static str,
+        /// Why.
+        reason: Reason,
         /// Why, in words.
         detail: String,
     },
@@ -71,13 +72,13 @@ pub enum Next {
     Wait {
         /// The waiting room; the shortest if `None`.
         delay: Option<Duration>,
-        /// Why, in `snake_case`.
-        reason: &'static str,
+        /// Why.
+        reason: Reason,
     },
     /// It can never succeed: into the parking lot.
     Park {
-        /// Why, in `snake_case`.
-        reason: &'static str,
+        /// Why.
+        reason: Reason,
         /// Why, in words.
         detail: String,
     },
@@ -85,7 +86,7 @@ pub enum Next {
 
 impl Next {
     /// Back through the shortest waiting room, because of `reason`.
-    pub fn wait(reason: &'static str) -> Self {
+    pub fn wait(reason: Reason) -> Self {
         Self::Wait { delay: None, reason }
     }
 }
@@ -283,7 +284,7 @@ impl<H: Handler> Worker<H> {
             // A panic must not leave the delivery unacknowledged until the channel closes, nor come back for ever.
             let handled = AssertUnwindSafe(self.handler.handle(delivered)).catch_unwind().await;
             let next = handled.unwrap_or_else(|_| Next::Park {
-                reason: "panicked",
+                reason: Reason::Panicked,
                 detail: "the handler panicked; see the service's log".to_owned(),
             });
             gauge.decrement(1.0);

@@ -5,6 +5,8 @@ use lapin::{
     types::{AMQPValue, FieldTable, LongString, ShortString},
 };
 
+use retry::Reason;
+
 use crate::trace::{self, TraceHeaders};
 
 const ATTEMPTS: &str = "x-leadline-attempts";
@@ -39,8 +41,8 @@ impl Message {
 
     /// The same message with why it goes to a waiting room or a parking lot.
     #[must_use]
-    pub fn because(mut self, reason: &str, detail: &str) -> Self {
-        self.reason = Some(reason.to_owned());
+    pub fn because(mut self, reason: Reason, detail: &str) -> Self {
+        self.reason = Some(reason.as_str().to_owned());
         self.detail = Some(detail.chars().take(MAX_DETAIL).collect());
         self
     }
@@ -105,7 +107,7 @@ mod tests {
 
     #[test]
     fn a_message_survives_the_wire() {
-        let mut message = Message::new("key", b"[1]".to_vec()).because("validation_error", "lead_score");
+        let mut message = Message::new("key", b"[1]".to_vec()).because(Reason::ValidationError, "lead_score");
         message.attempts = 3;
         message
             .trace

@@ -7,6 +7,8 @@ use lapin::{
     options::{BasicAckOptions, BasicGetOptions},
 };
 
+use retry::Reason;
+
 use crate::{
     link::{Link, LinkError},
     message::Message,
@@ -31,9 +33,6 @@ pub struct ParkingLot {
     _link: Link,
 }
 
-/// What a message has that the broker itself dead-lettered, because its consumers died too often.
-const DELIVERY_LIMIT: &str = "delivery_limit";
-
 impl ParkingLot {
     /// Opens the parking lot of a stage.
     pub async fn open(link: &Link, stage: Stage) -> Result<Self, LinkError> {
@@ -55,7 +54,7 @@ impl ParkingLot {
             delivery.properties.headers().as_ref().is_some_and(|headers| headers.inner().contains_key("x-death"));
         // What we publish has no such header; the reason of an earlier wait says nothing about this.
         if was_dead_lettered {
-            message = message.because(DELIVERY_LIMIT, "its consumers died each time they had it");
+            message = message.because(Reason::DeliveryLimit, "its consumers died each time they had it");
         }
         let parked_at = delivery.properties.timestamp().unwrap_or_default();
         Ok(Some(ParkedMessage { message, parked_at, tag: delivery.delivery_tag }))

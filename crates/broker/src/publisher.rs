@@ -9,7 +9,7 @@ use std::{
 };
 
 use lapin::{Confirmation, options::BasicPublishOptions};
-use retry::{Failure, Remedy};
+use retry::{Failure, Reason, Remedy};
 
 use crate::{
     link::{Link, LinkError, Settings},
@@ -77,13 +77,13 @@ impl Failure for PublishError {
         Remedy::Now { after: None }
     }
 
-    fn reason(&self) -> &'static str {
+    fn reason(&self) -> Reason {
         match self {
-            Self::Unavailable => "broker_unavailable",
-            Self::Broken(_) => "broker_connection_broken",
-            Self::Unconfirmed(_) => "broker_unconfirmed",
-            Self::Refused(_) => "queue_refused",
-            Self::Unroutable(_) => "unroutable",
+            Self::Unavailable => Reason::BrokerUnavailable,
+            Self::Broken(_) => Reason::BrokerConnectionBroken,
+            Self::Unconfirmed(_) => Reason::BrokerUnconfirmed,
+            Self::Refused(_) => Reason::QueueRefused,
+            Self::Unroutable(_) => Reason::Unroutable,
         }
     }
 }
@@ -100,7 +100,7 @@ impl Publisher {
     /// flights, more than ten times faster than one by one.
     pub async fn publish(&self, route: Route, message: &Message) -> Result<(), PublishError> {
         let result = self.publish_once(route, message).await;
-        let outcome = result.as_ref().map_or_else(Failure::reason, |()| "confirmed");
+        let outcome = result.as_ref().map_or_else(|error| error.reason().as_str(), |()| "confirmed");
         metrics::counter!("leadline_messages_published_total", "queue" => route.to_string(), "outcome" => outcome)
             .increment(1);
         result

@@ -4,6 +4,7 @@ use domain::{
     Event, EventKey, ObjectId, ObjectType, PortalId,
     event::{EventKind, Subject},
 };
+use retry::Reason;
 use serde_json::{Map, Value, value::RawValue};
 use time::OffsetDateTime;
 
@@ -35,7 +36,7 @@ pub struct Rejection {
     /// What is wrong, without quoting values that may be personal.
     pub message: String,
     /// `unknown_event_type` or `event_invalid`.
-    pub reason: &'static str,
+    pub reason: Reason,
 }
 
 /// One element of a batch: its text as received, and what it says.
@@ -73,13 +74,13 @@ fn element(index: usize, raw: &str) -> Element<'_> {
     Element { raw, event }
 }
 
-const INVALID: &str = "event_invalid";
-const UNKNOWN_TYPE: &str = "unknown_event_type";
+const INVALID: Reason = Reason::EventInvalid;
+const UNKNOWN_TYPE: Reason = Reason::UnknownEventType;
 
 struct Flaw {
     place: &'static str,
     message: String,
-    reason: &'static str,
+    reason: Reason,
 }
 
 fn flaw(place: &'static str, message: impl Into<String>) -> Flaw {
@@ -209,6 +210,7 @@ fn contains_nul(value: &Value) -> bool {
 #[cfg(test)]
 mod tests {
     use domain::AppId;
+    use retry::Reason;
     use serde_json::{Value, json};
 
     use super::{BatchError, Rejection, parse};
@@ -279,7 +281,7 @@ mod tests {
         let elements = parse(body.as_bytes()).expect("an array");
         assert!(elements[0].event.is_ok() && elements[2].event.is_ok());
         let rejection = elements[1].event.as_ref().expect_err("unknown");
-        assert_eq!(rejection.reason, "unknown_event_type");
+        assert_eq!(rejection.reason, Reason::UnknownEventType);
         assert!(rejection.to_string().starts_with("events[1].subscriptionType: `contact.teleported`"), "{rejection}");
 
         for (name, value, said) in [

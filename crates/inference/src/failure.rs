@@ -2,7 +2,7 @@
 
 use domain::playbook::{PromptError, TemplateError};
 use ledger::LedgerError;
-use retry::{Failure, Outage, Remedy};
+use retry::{Failure, Outage, Reason, Remedy};
 
 /// Why a step did not succeed.
 #[derive(Debug, thiserror::Error)]
@@ -29,7 +29,7 @@ pub enum StepError {
     #[error("{detail}")]
     Answer {
         /// `schema_invalid`, `refused`, `answer_cut`, `content_filtered`, `unverified`.
-        reason: &'static str,
+        reason: Reason,
         /// In words, without what the model said.
         detail: String,
     },
@@ -59,17 +59,17 @@ impl Failure for StepError {
         }
     }
 
-    fn reason(&self) -> &'static str {
+    fn reason(&self) -> Reason {
         match self {
             Self::HubSpot(error) => error.reason(),
             Self::OpenAi(error) => error.reason(),
             Self::Ledger(error) => error.reason(),
-            Self::Prompt(_) => "prompt_failed",
-            Self::Template(_) => "template_failed",
-            Self::Answer { reason, .. } => reason,
-            Self::WrongPortal { .. } => "wrong_portal",
-            Self::OutOfTime => "out_of_time",
-            Self::LedgerAway(_) => "ledger_unavailable",
+            Self::Prompt(_) => Reason::PromptFailed,
+            Self::Template(_) => Reason::TemplateFailed,
+            Self::Answer { reason, .. } => *reason,
+            Self::WrongPortal { .. } => Reason::WrongPortal,
+            Self::OutOfTime => Reason::OutOfTime,
+            Self::LedgerAway(_) => Reason::LedgerUnavailable,
         }
     }
 

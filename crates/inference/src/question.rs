@@ -6,6 +6,7 @@ use domain::{
     playbook::{AnswerMode, Rendered},
 };
 use openai::{ChatRequest, Client, Completion, Finish, Format, Message, Role, models::Model};
+use retry::Reason;
 use serde_json::{Map, Value, json};
 
 use crate::failure::StepError;
@@ -208,12 +209,15 @@ impl Judged {
         let park = |reason, detail: &str| Err(StepError::Answer { reason, detail: detail.to_owned() });
         match self {
             Self::Valid(fields) => (InferenceOutcome::Valid, Ok(fields)),
-            Self::Mismatch(why) => (InferenceOutcome::Invalid, park("schema_invalid", &why)),
-            Self::Refused => (InferenceOutcome::Refused, park("refused", "the model declined to answer")),
-            Self::Cut => (InferenceOutcome::Cut, park("answer_cut", "the answer was cut, even with twice the room")),
-            Self::Filtered => {
-                (InferenceOutcome::Filtered, park("content_filtered", "OpenAI's content filter held the answer back"))
+            Self::Mismatch(why) => (InferenceOutcome::Invalid, park(Reason::SchemaInvalid, &why)),
+            Self::Refused => (InferenceOutcome::Refused, park(Reason::Refused, "the model declined to answer")),
+            Self::Cut => {
+                (InferenceOutcome::Cut, park(Reason::AnswerCut, "the answer was cut, even with twice the room"))
             }
+            Self::Filtered => (
+                InferenceOutcome::Filtered,
+                park(Reason::ContentFiltered, "OpenAI's content filter held the answer back"),
+            ),
         }
     }
 }

@@ -17,7 +17,7 @@ use domain::{
 use inference::{StepError, context};
 use ledger::{Claim, Claimed, Duplicate, Ledger, Settlement, Standing};
 use openai::models::Model;
-use retry::{Failure, Remedy};
+use retry::{Failure, Reason, Remedy};
 use runtime::config::Settings;
 use time::OffsetDateTime;
 use upkeep::{Circuits, Probe, command_message, probe};
@@ -152,11 +152,11 @@ fn worse(one: Option<Setback>, other: Setback) -> Setback {
 /// Whether a delivery is the one under which its event was parked, and not a duplicate: it came back without having been
 /// acknowledged, or waited for anything else than for its turn.
 fn was_on_its_way(delivered: &Delivered) -> bool {
-    delivered.redelivered || delivered.message.reason.as_deref().is_some_and(|reason| reason != HELD)
+    delivered.redelivered || delivered.message.reason.as_deref().is_some_and(|reason| reason != HELD.as_str())
 }
 
 /// Why a delivery waits whose event another worker has.
-const HELD: &str = "held";
+const HELD: Reason = Reason::Held;
 
 /// What has been achieved under a claim. It is recorded even when a later step fails: it was paid for.
 #[derive(Default)]
@@ -173,7 +173,7 @@ impl Handler for Way {
         }
         let event: Arc<Event> = match serde_json::from_slice(&delivered.message.body) {
             Ok(event) => Arc::new(event),
-            Err(error) => return Next::Park { reason: "event_invalid", detail: format!("not an event: {error}") },
+            Err(error) => return Next::Park { reason: Reason::EventInvalid, detail: format!("not an event: {error}") },
         };
         let claimed = match self.claim(event.clone(), &delivered).await {
             Ok(claimed) => claimed,
@@ -196,7 +196,9 @@ impl Way {
             // Killed or refused between the ledger and the next queue: message and commands still have to get there.
             Ok(Claim::Not(Duplicate::Parked(commands))) if was_on_its_way(delivered) => {
                 Err(match self.publish(&commands).await {
-                    Next::Done => Next::Park { reason: "parked", detail: "see the ledger for the reason".to_owned() },
+                    Next::Done => {
+                        Next::Park { reason: Reason::Parked, detail: "see the ledger for the reason".to_owned() }
+                    }
                     unpublished => unpublished,
                 })
             }
@@ -215,7 +217,7 @@ impl Way {
             }
             Err(error) => {
                 tracing::warn!(%error, "cannot claim");
-                Err(Next::wait("ledger_unavailable"))
+                Err(Next::wait(Reason::LedgerUnavailable))
             }
         }
     }
@@ -397,8 +399,8 @@ impl Way {
                     }
                     Decision::Drop => (EventState::Dropped, Next::Done),
                 };
-                tracing::warn!(reason, %error, state = state.as_str(), "failed");
-                (state, Some(reason.to_owned()), Some(detail), next)
+                tracing::warn!(%reason, %error, state = state.as_str(), "failed");
+                (state, Some(reason.as_str().to_owned()), Some(detail), next)
             }
         };
         tracing::debug!(state = state.as_str(), reason, "decided");
@@ -434,12 +436,12 @@ impl Way {
             }
             Ok(false) => {
                 tracing::warn!("the lease had expired; somebody else has taken the event over");
-                Next::wait("lease_lost")
+                Next::wait(Reason::LeaseLost)
             }
             // The lease expires by itself, and the message comes back.
             Err(error) => {
                 tracing::warn!(%error, "cannot record the decision");
-                Next::wait("ledger_unavailable")
+                Next::wait(Reason::LedgerUnavailable)
             }
         }
     }
@@ -449,7 +451,7 @@ impl Way {
         for command in commands {
             let message = match command_message(command) {
                 Ok(message) => message,
-                Err(error) => return Next::Park { reason: "command_unwritable", detail: error.to_string() },
+                Err(error) => return Next::Park { reason: Reason::CommandUnwritable, detail: error.to_string() },
             };
             if let Err(error) = self.publisher.publish(Route::Queue(Stage::Writes), &message).await {
                 tracing::warn!(%error, "cannot publish a write command; the event's message comes back for it");

@@ -12,7 +12,7 @@ use openai::{
     Client,
     models::{self, Model},
 };
-use retry::Failure;
+use retry::{Failure, Reason};
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 use time::OffsetDateTime;
@@ -83,7 +83,7 @@ pub async fn answer(
         let data = desk.fit(context, memory).await?;
         let prompt = playbook.prompt.render(about, &data, &desk.today)?;
         match question::ask(openai, playbook, model, about, &prompt).await {
-            Err(error) if error.reason() == "context_too_long" && shrink < MAX_SHRINK => shrink *= SHRINK,
+            Err(error) if error.reason() == Reason::ContextTooLong && shrink < MAX_SHRINK => shrink *= SHRINK,
             asked => break (asked?, prompt),
         }
     };
@@ -112,7 +112,7 @@ fn verify(
     if playbook.unverified == Unverified::Park {
         inference.outcome = InferenceOutcome::Unverified;
         let detail = format!("no quotation was found for {}", unverified.join(", "));
-        return Err(StepError::Answer { reason: "unverified", detail });
+        return Err(StepError::Answer { reason: Reason::Unverified, detail });
     }
     Ok(playbook.fields.without_evidence(fields, &unverified, playbook.unverified))
 }
@@ -186,11 +186,13 @@ impl Desk<'_> {
                     question::condense(self.openai, self.playbook, self.model, self.about, &prompt).await?;
                 inference.part = Some(hash);
                 memory.keep(&inference).await?;
-                if inference.outcome != InferenceOutcome::Valid {
-                    let detail = "the model did not condense a part of the context".to_owned();
-                    return Err(StepError::Answer { reason: inference.outcome.as_str(), detail });
-                }
-                Ok(inference.answer)
+                let reason = match inference.outcome {
+                    InferenceOutcome::Valid => return Ok(inference.answer),
+                    InferenceOutcome::Filtered => Reason::ContentFiltered,
+                    _ => Reason::Refused,
+                };
+                let detail = "the model did not condense a part of the context".to_owned();
+                Err(StepError::Answer { reason, detail })
             }
         };
         let mut answers = stream::iter(parts.to_vec()).map(condense).buffered(PARTS_AT_ONCE);

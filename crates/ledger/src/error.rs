@@ -1,4 +1,4 @@
-use retry::{Failure, Remedy};
+use retry::{Failure, Reason, Remedy};
 
 /// What can go wrong with the ledger.
 #[derive(Debug, thiserror::Error)]
@@ -48,7 +48,7 @@ impl Failure for LedgerError {
         if self.is_away() { Remedy::Now { after: None } } else { Remedy::Later { after: None } }
     }
 
-    fn reason(&self) -> &'static str {
-        if self.is_away() { "ledger_unavailable" } else { "ledger_refused" }
+    fn reason(&self) -> Reason {
+        if self.is_away() { Reason::LedgerUnavailable } else { Reason::LedgerRefused }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{fmt, time::Duration};
 
-use retry::{Failure, Outage, Remedy};
+use retry::{Failure, Outage, Reason, Remedy};
 use serde::Deserialize;
 
 /// A question without an answer.
@@ -74,11 +74,11 @@ impl Failure for Error {
         }
     }
 
-    fn reason(&self) -> &'static str {
+    fn reason(&self) -> Reason {
         match self {
-            Self::TimedOut(_) => "openai_timeout",
-            Self::Connection(_) => "openai_unreachable",
-            Self::Unreadable(_) => "openai_unreadable",
+            Self::TimedOut(_) => Reason::OpenAiTimeout,
+            Self::Connection(_) => Reason::OpenAiUnreachable,
+            Self::Unreadable(_) => Reason::OpenAiUnreadable,
             Self::Api(error) => error.reason(),
         }
     }
@@ -122,17 +122,17 @@ impl ApiError {
         }
     }
 
-    fn reason(&self) -> &'static str {
+    fn reason(&self) -> Reason {
         match self.http_status {
-            _ if self.is_out_of_money() => "insufficient_quota",
-            _ if self.has_code(&["context_length_exceeded"]) => "context_too_long",
-            400 => "openai_invalid_request",
-            401 => "openai_unauthorized",
-            403 => "openai_forbidden",
-            404 => "model_not_found",
-            429 => "openai_rate_limited",
-            408 | 409 | 500..=599 => "openai_unavailable",
-            _ => "openai_refused",
+            _ if self.is_out_of_money() => Reason::InsufficientQuota,
+            _ if self.has_code(&["context_length_exceeded"]) => Reason::ContextTooLong,
+            400 => Reason::OpenAiInvalidRequest,
+            401 => Reason::OpenAiUnauthorized,
+            403 => Reason::OpenAiForbidden,
+            404 => Reason::ModelNotFound,
+            429 => Reason::OpenAiRateLimited,
+            408 | 409 | 500..=599 => Reason::OpenAiUnavailable,
+            _ => Reason::OpenAiRefused,
         }
     }
 }

@@ -8,10 +8,12 @@
 #[cfg(feature = "http")]
 pub mod http;
 mod policy;
+mod reason;
 
 use std::{fmt, sync::Arc, time::Duration};
 
 pub use policy::{Policy, run};
+pub use reason::Reason;
 
 /// What a failure asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,9 +45,8 @@ pub enum Remedy {
 pub trait Failure: std::error::Error {
     /// What to do about it.
     fn remedy(&self) -> Remedy;
-    /// A short machine-readable reason in `snake_case`, stable across releases: it is a metric label, a message
-    /// header and a ledger column.
-    fn reason(&self) -> &'static str;
+    /// Why, by name.
+    fn reason(&self) -> Reason;
     /// Whether it says that the other side is away for everybody, not only for this call.
     fn outage(&self) -> Option<Outage> {
         None

@@ -52,7 +52,7 @@ where
                 && !last
                 && policy.retries(error.remedy())
             {
-                tracing::debug!(%error, reason = error.reason(), "trying again");
+                tracing::debug!(%error, reason = %error.reason(), "trying again");
                 // The other side's wish comes on top of our own jittered delay, never instead of it: clients that
                 // were told the same number must not come back at the same moment.
                 if let Remedy::Now { after: Some(wait) } | Remedy::Throttled { after: Some(wait) } = error.remedy() {
@@ -73,7 +73,7 @@ mod tests {
     };
 
     use super::{Policy, run};
-    use crate::{Failure, Remedy};
+    use crate::{Failure, Reason, Remedy};
 
     #[derive(Debug)]
     struct Broken(Remedy);
@@ -87,8 +87,8 @@ mod tests {
         fn remedy(&self) -> Remedy {
             self.0
         }
-        fn reason(&self) -> &'static str {
-            "broken"
+        fn reason(&self) -> Reason {
+            Reason::NotApplied
         }
     }
 

@@ -16,7 +16,7 @@ use std::{
 
 use broker::Flow;
 use ledger::{Circuit, CircuitState, Ledger, LedgerError, ProbeDelays, Worker};
-use retry::{Failure, Observed, Observer, Remedy};
+use retry::{Failure, Observed, Observer, Reason, Remedy};
 use runtime::{admin::Readiness, config};
 use tokio::sync::{Notify, watch};
 
@@ -71,7 +71,7 @@ struct Known {
 
 #[derive(Debug, Clone)]
 struct Trip {
-    reason: &'static str,
+    reason: Reason,
     detail: String,
 }
 
@@ -179,11 +179,11 @@ impl Circuits {
     }
 
     /// Why nothing is to be begun, if so.
-    pub fn open(&self) -> Option<&'static str> {
+    pub fn open(&self) -> Option<Reason> {
         let open = self.breakers.iter().find(|breaker| breaker.state() == CircuitState::Open)?;
         Some(match open.dependency {
-            "openai" => "openai_circuit_open",
-            _ => "hubspot_circuit_open",
+            "openai" => Reason::OpenAiCircuitOpen,
+            _ => Reason::HubSpotCircuitOpen,
         })
     }
 
@@ -264,16 +264,16 @@ impl Keeper {
         let Some(trip) = breaker.known().trip.clone() else { return Ok(()) };
         let opened = self
             .ledger
-            .open_circuit(breaker.dependency, trip.reason, &trip.detail, &self.worker, self.delays())
+            .open_circuit(breaker.dependency, trip.reason.as_str(), &trip.detail, &self.worker, self.delays())
             .await?;
         if opened {
             tracing::error!(
                 dependency = breaker.dependency,
-                reason = trip.reason,
+                reason = %trip.reason,
                 detail = trip.detail,
                 "an outage; the fleet pauses until a probe succeeds"
             );
-            metrics::counter!("leadline_outages_total", "dependency" => breaker.dependency, "reason" => trip.reason)
+            metrics::counter!("leadline_outages_total", "dependency" => breaker.dependency, "reason" => trip.reason.as_str())
                 .increment(1);
         }
         breaker.known().trip = None;
@@ -324,7 +324,7 @@ impl Keeper {
 mod tests {
     use std::fmt;
 
-    use retry::{Failure, Outage, Remedy};
+    use retry::{Failure, Outage, Reason, Remedy};
     use runtime::config;
 
     use super::Circuits;
@@ -347,8 +347,8 @@ mod tests {
         fn remedy(&self) -> Remedy {
             self.remedy
         }
-        fn reason(&self) -> &'static str {
-            "failed"
+        fn reason(&self) -> Reason {
+            Reason::NotApplied
         }
         fn outage(&self) -> Option<Outage> {
             self.outage.map(|is_certain| Outage { of: "hubspot", is_certain })
@@ -379,7 +379,7 @@ mod tests {
         // A limit says nothing either way; a refusal says that somebody is there.
         observer.saw(Some(&failed(None, Remedy::Throttled { after: None })));
         observer.saw(Some(&suspicious));
-        assert_eq!((circuits.open(), circuits.excuse(&suspicious)), (Some("hubspot_circuit_open"), true));
+        assert_eq!((circuits.open(), circuits.excuse(&suspicious)), (Some(Reason::HubSpotCircuitOpen), true));
         assert!(!circuits.excuse(&failed(None, Remedy::Park)), "what is wrong by itself is no outage's fault");
     }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use broker::{PublishError, Publisher, Route, Stage};
 use ledger::{Ledger, LedgerError, StrandedCommand, StrandedEvent};
-use retry::Failure;
+use retry::{Failure, Reason};
 use runtime::config;
 
 use crate::messages::{command_message, payload_message};
@@ -108,9 +108,10 @@ impl Reconciler {
             };
             if event.state == "claimed" && u32::try_from(event.requeues).unwrap_or(0) >= self.settings.max_requeues {
                 let detail = format!("published again {} times, and no worker survived it", event.requeues);
-                let parked = message.because("attempts_exhausted", &detail);
+                let parked = message.because(Reason::AttemptsExhausted, &detail);
                 self.publisher.publish(Route::Parked(Stage::Events), &parked).await?;
-                repaired.parked += usize::from(self.ledger.give_up(event.id, "attempts_exhausted", &detail).await?);
+                repaired.parked +=
+                    usize::from(self.ledger.give_up(event.id, Reason::AttemptsExhausted.as_str(), &detail).await?);
                 continue;
             }
             self.publisher.publish(Route::Queue(Stage::Events), &message).await?;
@@ -147,10 +148,10 @@ impl Reconciler {
 
 impl ReconcileError {
     /// Why, in `snake_case`.
-    pub fn reason(&self) -> &'static str {
+    pub fn reason(&self) -> Reason {
         match self {
             Self::Ledger(error) => error.reason(),
-            Self::Broker(_) => "broker_unavailable",
+            Self::Broker(_) => Reason::BrokerUnavailable,
             Self::Publish(error) => error.reason(),
         }
     }

@@ -13,7 +13,7 @@ use hubspot::{
     client::{MAX_BATCH, Tie, engagement_type_id},
 };
 use ledger::{ActionState, Began, Ledger, LedgerError, Newest, WrittenProperty};
-use retry::{Failure, Outage, Policy, Remedy};
+use retry::{Failure, Outage, Policy, Reason, Remedy};
 use time::format_description::well_known::Rfc3339;
 use tokio::time::Instant;
 
@@ -84,15 +84,15 @@ impl Failure for ActionError {
         }
     }
 
-    fn reason(&self) -> &'static str {
+    fn reason(&self) -> Reason {
         match self {
             Self::HubSpot(error) => error.reason(),
             Self::Notify(error) => error.reason(),
             Self::Ledger(error) => error.reason(),
-            Self::TooEarly(_) => "in_doubt",
-            Self::Lost => "lease_lost",
-            Self::OutOfTime => "out_of_time",
-            Self::NoSuchStage { .. } => "no_such_stage",
+            Self::TooEarly(_) => Reason::InDoubt,
+            Self::Lost => Reason::LeaseLost,
+            Self::OutOfTime => Reason::OutOfTime,
+            Self::NoSuchStage { .. } => Reason::NoSuchStage,
         }
     }
 
@@ -148,7 +148,7 @@ impl Hands {
             match self.act_once(job, action, newest, superseded, deadline).await {
                 Ok(stage) => written.extend(stage),
                 Err(error) => {
-                    tracing::warn!(action = action.name, id = %action.id, reason = error.reason(), %error, "not done");
+                    tracing::warn!(action = action.name, id = %action.id, reason = %error.reason(), %error, "not done");
                     // Something that comes back must come back; a parked action waits for a person anyway.
                     if failed.as_ref().is_none_or(|known: &ActionError| known.remedy() == Remedy::Park) {
                         failed = Some(error);
@@ -213,7 +213,7 @@ impl Hands {
     /// A call that certainly had no effect leaves no doubt; one that never will is for a person.
     async fn after_failure(&self, job: &Job, action: &Action, error: &ActionError) -> Result<(), LedgerError> {
         if error.remedy() == Remedy::Park {
-            let (reason, detail) = (error.reason(), error.to_string());
+            let (reason, detail) = (error.reason().as_str(), error.to_string());
             self.ledger.finish_action(action.id, ActionState::Parked, Some(reason), Some(&detail), None).await?;
             count(action, ActionState::Parked);
         } else if !error.leaves_doubt() {

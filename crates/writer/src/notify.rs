@@ -6,7 +6,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use domain::ActionId;
-use retry::{Failure, Policy, Remedy, http::retry_after};
+use retry::{Failure, Policy, Reason, Remedy, http::retry_after};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
 
@@ -36,12 +36,12 @@ impl Failure for NotifyError {
         }
     }
 
-    fn reason(&self) -> &'static str {
+    fn reason(&self) -> Reason {
         match self {
-            Self::Transport(_) => "channel_unreachable",
-            Self::Refused { status: 429, .. } => "channel_rate_limited",
-            Self::Refused { status: 408 | 500..=599, .. } => "channel_unavailable",
-            Self::Refused { .. } => "channel_refused",
+            Self::Transport(_) => Reason::ChannelUnreachable,
+            Self::Refused { status: 429, .. } => Reason::ChannelRateLimited,
+            Self::Refused { status: 408 | 500..=599, .. } => Reason::ChannelUnavailable,
+            Self::Refused { .. } => Reason::ChannelRefused,
         }
     }
 }

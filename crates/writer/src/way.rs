@@ -17,7 +17,7 @@ use broker::{Delivered, Handler, Next, topology::Decision};
 use crashpoint::crash_point;
 use domain::{AppId, PortalId, RecordRef, WriteCommand};
 use ledger::{CommandState, Finished, Ledger, LedgerError, Newest, Taken, Worker, WrittenProperty};
-use retry::{Failure, Policy};
+use retry::{Failure, Policy, Reason};
 use runtime::{Gather, GatherLimits, config::Settings};
 use upkeep::{Circuits, Probe, probe};
 
@@ -125,7 +125,7 @@ impl Handler for Way {
             Ok(command) => command,
             Err(error) => {
                 tracing::warn!(id = delivered.message.id, %error, "no write command; parked");
-                return Next::Park { reason: "command_invalid", detail: format!("no write command: {error}") };
+                return Next::Park { reason: Reason::CommandInvalid, detail: format!("no write command: {error}") };
             }
         };
         if command.record.portal_id != self.portal_id {
@@ -133,10 +133,10 @@ impl Handler for Way {
                 "the command is for portal {}, hubspot.portal_id is {}",
                 command.record.portal_id, self.portal_id
             );
-            return Next::Park { reason: "wrong_portal", detail };
+            return Next::Park { reason: Reason::WrongPortal, detail };
         }
         // Gone: the batch panicked. The leases end by themselves, and the message comes back.
-        self.gather.ask((command, delivered.message.attempts)).await.unwrap_or(Next::wait("batch_lost"))
+        self.gather.ask((command, delivered.message.attempts)).await.unwrap_or(Next::wait(Reason::BatchLost))
     }
 }
 
@@ -161,7 +161,7 @@ impl Desk {
         let batch = self.batches.fetch_add(1, Ordering::Relaxed);
         let worker = Worker(format!("{}/{batch}", self.name));
         // Whatever is not decided below comes back.
-        let mut nexts = vec![Next::wait("ledger_unavailable"); asked.len()];
+        let mut nexts = vec![Next::wait(Reason::LedgerUnavailable); asked.len()];
         if let Err(error) = self.try_carry_out(asked, &worker, &mut nexts).await {
             tracing::warn!(%error, "the ledger does not answer; write commands come back");
         }
@@ -178,7 +178,7 @@ impl Desk {
         let newest = retry::run(&PATIENCE, || self.ledger.newest_writes(&records)).await?;
         let (mut updates, superseded) = plan::plan(jobs, &newest);
         let mut ends: Vec<_> =
-            busy.iter().map(|job| End::new(job, CommandState::Waiting, Next::wait("record_busy"))).collect();
+            busy.iter().map(|job| End::new(job, CommandState::Waiting, Next::wait(Reason::RecordBusy))).collect();
         let deadline = tokio::time::Instant::from_std(leased + self.time_per_batch);
         if let Ok(written) = tokio::time::timeout_at(deadline, self.write(&mut updates)).await {
             ends.extend(written);
@@ -186,7 +186,7 @@ impl Desk {
             // A call that we gave up may still land, on a value that somebody else wrote meanwhile.
             retry::run(&PATIENCE, || self.ledger.mark_for_verification(&records)).await?;
             let parts = updates.iter().flat_map(|update| &update.parts);
-            ends.extend(parts.map(|part| End::new(&part.job, CommandState::Waiting, Next::wait("out_of_time"))));
+            ends.extend(parts.map(|part| End::new(&part.job, CommandState::Waiting, Next::wait(Reason::OutOfTime))));
         }
         ends.extend(superseded.iter().map(|job| End::new(job, CommandState::Superseded, Next::Done)));
         self.act(&mut ends, &newest, deadline).await;
@@ -204,10 +204,10 @@ impl Desk {
             match taken {
                 Taken::Mine { attempt, written } => jobs.push(Job { index, command, attempt, written, failures }),
                 Taken::Done => nexts[index] = Next::Done,
-                Taken::Held => nexts[index] = Next::wait("held"),
+                Taken::Held => nexts[index] = Next::wait(Reason::Held),
                 Taken::Unknown => {
                     let detail = format!("the ledger has no write command {}", command.id);
-                    nexts[index] = Next::Park { reason: "unknown_command", detail };
+                    nexts[index] = Next::Park { reason: Reason::UnknownCommand, detail };
                 }
             }
         }
@@ -258,7 +258,7 @@ impl Desk {
                     end
                 }
                 Some(Err(error)) => self.failed(&part.job, &**error),
-                None => End::new(&part.job, CommandState::Waiting, Next::wait("not_applied")),
+                None => End::new(&part.job, CommandState::Waiting, Next::wait(Reason::NotApplied)),
             });
         }
         ends
@@ -278,7 +278,7 @@ impl Desk {
                         }
                     }
                     Err(_) => {
-                        (end.row.state, end.next) = (CommandState::Waiting, Next::wait("out_of_time"));
+                        (end.row.state, end.next) = (CommandState::Waiting, Next::wait(Reason::OutOfTime));
                     }
                 }
             })
@@ -295,7 +295,7 @@ impl Desk {
     /// What a failure means for a command and its message.
     fn fail(&self, end: &mut End, job: &Job, error: &impl Failure) {
         let (reason, detail) = (error.reason(), error.to_string());
-        tracing::warn!(command = %job.command.id, event = %job.command.event_key, reason, %error, "not carried out");
+        tracing::warn!(command = %job.command.id, event = %job.command.event_key, %reason, %error, "not carried out");
         let decision = if self.circuits.excuse(error) {
             Decision::Wait(self.ladder.shortest())
         } else {
@@ -309,7 +309,7 @@ impl Desk {
             }
             Decision::Drop => (CommandState::Dropped, Next::Done),
         };
-        end.row.reason = Some(reason.to_owned());
+        end.row.reason = Some(reason.as_str().to_owned());
         end.row.detail = Some(detail);
     }
 
@@ -340,7 +340,7 @@ impl Desk {
                 end.next
             } else {
                 tracing::warn!(command = %end.row.id, "the lease had expired; another writer has the command or the record now");
-                Next::wait("lease_lost")
+                Next::wait(Reason::LeaseLost)
             };
         }
         Ok(())
@@ -364,7 +364,7 @@ struct End {
 impl End {
     fn new(job: &Job, state: CommandState, next: Next) -> Self {
         let reason = match (&next, state) {
-            (Next::Wait { reason, .. }, _) => Some((*reason).to_owned()),
+            (Next::Wait { reason, .. }, _) => Some(reason.as_str().to_owned()),
             (_, CommandState::Superseded) => Some("newer_event_written".to_owned()),
             _ => None,
         };

@@ -2,6 +2,7 @@
 
 use anyhow::bail;
 use broker::Stage;
+use retry::Reason;
 use time::OffsetDateTime;
 
 use super::lot::Item;
@@ -56,6 +57,12 @@ impl Filter {
                 None => bail!("`{name}` is no stage: events, backfill or writes"),
             },
         };
+        if let Some(name) = &self.reason
+            && Reason::parse(name).is_none()
+        {
+            let known: Vec<_> = Reason::ALL.iter().map(|reason| reason.as_str()).collect();
+            bail!("`{name}` is no reason for which anything is parked; known are {}", known.join(", "));
+        }
         Ok(Wanted {
             reason: self.reason.clone(),
             playbook: self.playbook.clone(),

@@ -8,6 +8,7 @@ use std::{path::Path, process::ExitCode};
 
 use crate::operator::{Operator, clock, table};
 use filter::Filter;
+use retry::Reason;
 
 /// What an operator does with it.
 #[derive(clap::Subcommand)]
@@ -90,7 +91,9 @@ fn print(items: &[lot::Item]) {
 async fn show(operator: &Operator, id: &str) -> anyhow::Result<ExitCode> {
     let lot = lot::look(operator, &filter::Wanted::one(id)).await?;
     for item in &lot.items {
-        println!("id        {}\nstage     {}\nreason    {}", item.id, item.stage_name(), item.reason);
+        println!("id        {}\nstage     {}", item.id, item.stage_name());
+        let explanation = Reason::parse(&item.reason).map_or("", Reason::explanation);
+        println!("reason    {} {explanation}", item.reason);
         if let Some(detail) = &item.detail {
             println!("detail    {detail}");
         }

@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, fmt, time::Duration};
 
-use retry::{Failure, Outage, Remedy};
+use retry::{Failure, Outage, Reason, Remedy};
 use serde::Deserialize;
 
 /// A call that did not give what was asked for.
@@ -125,12 +125,12 @@ impl Failure for Error {
         }
     }
 
-    fn reason(&self) -> &'static str {
+    fn reason(&self) -> Reason {
         match self {
-            Self::TimedOut(_) => "hubspot_timeout",
-            Self::Connection(_) => "hubspot_unreachable",
-            Self::Unreadable { .. } => "hubspot_unreadable",
-            Self::InDoubt(_) => "in_doubt",
+            Self::TimedOut(_) => Reason::HubSpotTimeout,
+            Self::Connection(_) => Reason::HubSpotUnreachable,
+            Self::Unreadable { .. } => Reason::HubSpotUnreadable,
+            Self::InDoubt(_) => Reason::InDoubt,
             Self::Api(error) => error.reason(),
         }
     }
@@ -183,19 +183,19 @@ impl ApiError {
         }
     }
 
-    fn reason(&self) -> &'static str {
+    fn reason(&self) -> Reason {
         match self.http_status {
-            400 => "validation_error",
-            401 => "unauthorized",
-            403 => "missing_scope",
-            404 => "record_gone",
-            409 => "conflict",
-            413 | 414 => "too_large",
-            423 => "record_locked",
-            429 => "rate_limited",
-            477 => "portal_migrating",
-            500..=599 => "hubspot_unavailable",
-            _ => "hubspot_refused",
+            400 => Reason::ValidationError,
+            401 => Reason::Unauthorized,
+            403 => Reason::MissingScope,
+            404 => Reason::RecordGone,
+            409 => Reason::Conflict,
+            413 | 414 => Reason::TooLarge,
+            423 => Reason::RecordLocked,
+            429 => Reason::RateLimited,
+            477 => Reason::PortalMigrating,
+            500..=599 => Reason::HubSpotUnavailable,
+            _ => Reason::HubSpotRefused,
         }
     }
 

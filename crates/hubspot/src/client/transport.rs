@@ -88,7 +88,7 @@ impl Client {
     ) -> Result<T, Error> {
         let started = Instant::now();
         let result = self.call_once(operation, method, path, query, body).await;
-        let outcome = result.as_ref().map_or_else(Failure::reason, |_| "ok");
+        let outcome = result.as_ref().map_or_else(|error| error.reason().as_str(), |_| "ok");
         if let Some(observer) = &self.settings.observer {
             observer.saw(result.as_ref().err().map(|error| error as &dyn Failure));
         }
