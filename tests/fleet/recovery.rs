@@ -156,3 +156,48 @@ async fn a_broker_that_goes_away_and_comes_back_is_met_with_503_and_then_with_20
         assert!(by_itself, "{} still stops gracefully after that:\n{}", member.process.name(), member.process.log());
     }
 }
+
+/// A writer is frozen while it reads what is there, so that its write is still to come; meanwhile its commands are taken
+/// over, and a newer event is written. It wakes and may even reach HubSpot: nothing of that stays.
+#[tokio::test]
+async fn a_frozen_writer_that_wakes_after_its_lease_changes_nothing_that_stays() {
+    let plan = quick().with("reconcile.every_seconds", "1").with("reconcile.after_seconds", "2");
+    let mut fleet = fleet(&plan).await;
+    contact(&fleet, 1, &[BUYER]).await;
+    let slow = sandbox::Fault::new(sandbox::Target::Hubspot, sandbox::FaultKind::Latency(900))
+        .on_path("/contacts/batch/read")
+        .containing("lead_score")
+        .times(1);
+    fleet.sandbox.fault(&slow).await.expect("set");
+    accepted(&fleet, &[noted(1, 1)]).await;
+    let reading = async {
+        while !crate::scene::ask::<bool>(&fleet, "select exists (select from write_command where state = 'sending')")
+            .await
+        {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(WITHIN, reading).await.expect("taken");
+    let frozen = fleet.indices("leadline-writer")[0];
+    fleet.members[frozen].process.signal(Signal::STOP);
+    fleet.add("leadline-writer").expect("another writer");
+    ended_as(&fleet, &noted(1, 1), "written", None).await;
+    crate::scene::note(&fleet, 77, 1, "They are not interested any more: no budget.").await;
+    accepted(&fleet, &[noted(1, 2)]).await;
+    let story = ended_as(&fleet, &noted(1, 2), "written", None).await;
+    let newest = story.writes.iter().find(|write| write.property == "lead_score").expect("written").after.clone();
+    assert_ne!(newest, "85", "the newer note changes the score");
+    fleet.members[frozen].process.signal(Signal::CONT);
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let settled = async {
+        while !fleet.ledger.records_to_verify(10).await.expect("asked").is_empty() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(WITHIN, settled).await.expect("verified");
+    fleet.until_idle(WITHIN).await.expect("idle");
+    assert_eq!(crate::scene::property(&fleet, 1, "lead_score").await, Some(newest));
+    assert_eq!(crate::scene::tasks(&fleet).await.len(), 1, "the frozen writer's task was not made again");
+    let writes: i64 = crate::scene::ask(&fleet, "select count(*) from write where property = 'lead_score'").await;
+    assert_eq!(writes, 2, "one for each event");
+}
