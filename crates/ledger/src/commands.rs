@@ -204,6 +204,8 @@ impl Ledger {
         let reasons: Vec<_> = finished.iter().map(|item| item.reason.clone()).collect();
         let details: Vec<_> = finished.iter().map(|item| item.detail.clone()).collect();
         let waits: Vec<_> = finished.iter().map(|item| item.wait.map(milliseconds)).collect();
+        // Whatever state it is in: a command may wait for an action while its properties are written.
+        let writes: Vec<_> = finished.iter().map(|item| !item.written.is_empty()).collect();
         // The events first, in the order of ids: two writers that finish two commands of one event must see each
         // other, or neither would end the event.
         sqlx::query!(
@@ -229,10 +231,10 @@ impl Ledger {
              set state = input.state::write_command_state, reason = input.reason, detail = input.detail,
                  lease_expires_at = null, due_at = now() + input.wait * interval '1 millisecond',
                  finished_at = case when input.state = 'waiting' then null else clock_timestamp() end
-             from unnest($1::uuid[], $2::int[], $3::text[], $4::text[], $5::text[], $6::float8[])
-                  as input (id, attempt, state, reason, detail, wait)
+             from unnest($1::uuid[], $2::int[], $3::text[], $4::text[], $5::text[], $6::float8[], $8::bool[])
+                  as input (id, attempt, state, reason, detail, wait, writes)
              where c.id = input.id and c.attempt = input.attempt and c.state = 'sending'
-               and (input.state <> 'written'
+               and (not input.writes
                     or exists (select from record_lease l
                                where (l.portal_id, l.object_type, l.object_id)
                                      = (c.portal_id, c.object_type, c.object_id) and l.worker = $7))
@@ -244,6 +246,7 @@ impl Ledger {
             &details as &[Option<String>],
             &waits as &[Option<f64>],
             worker.0,
+            &writes,
         )
         .fetch_all(&mut *transaction)
         .await?;

@@ -172,7 +172,7 @@ impl Ledger {
             NewestWrite,
             "select distinct on (property) property, after as value, written_at from write
              where portal_id = $1 and object_type = $2 and object_id = $3
-             order by property, occurred_at desc, event_key desc",
+             order by property, occurred_at desc, event_key collate \"C\" desc",
             of.portal_id.0,
             of.object_type.type_id(),
             of.object_id.0,

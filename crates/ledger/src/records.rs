@@ -110,7 +110,7 @@ impl Ledger {
              from write
              where (portal_id, object_type, object_id) in
                    (select * from unnest($1::bigint[], $2::text[], $3::bigint[]))
-             order by portal_id, object_type, object_id, property, occurred_at desc, event_key desc",
+             order by portal_id, object_type, object_id, property, occurred_at desc, event_key collate \"C\" desc",
             &portals,
             &types,
             &ids,

@@ -59,7 +59,8 @@ impl Ledger {
                             where i.outcome = 'valid' and i.part is null
                               and (i.portal_id, i.object_type, i.object_id)
                                   = (input.portal_id, input.object_type, input.object_id)
-                              and (newer.occurred_at, newer.event_key) > (input.occurred_at, input.event_key))
+                              and (newer.occurred_at, newer.event_key collate "C")
+                                  > (input.occurred_at, input.event_key collate "C"))
                           as "newer!",
                       coalesce((select jsonb_object_agg(last.playbook, last.context_hash)
                                 from (select distinct on (i.playbook) i.playbook, i.context_hash from inference i

@@ -103,15 +103,18 @@ async fn poison(fleet: &Fleet, sent: &Sent, account: &mut Account) -> Result<()>
 
 /// HubSpot holds what the newest event wrote, and nothing older was recorded after something newer.
 async fn writes(fleet: &Fleet, ledger: &PgPool, account: &mut Account) -> Result<()> {
-    let disorder: i64 = sqlx::query_scalar(
-        "select count(*) from write newer join write older using (portal_id, object_type, object_id, property)
+    let disorder: Vec<(i64, String, String, String)> = sqlx::query_as(
+        "select older.object_id, older.property,
+                newer.after || ' of ' || newer.event_key || ' at ' || newer.written_at,
+                older.after || ' of ' || older.event_key || ' at ' || older.written_at
+         from write newer join write older using (portal_id, object_type, object_id, property)
          where (newer.occurred_at, newer.event_key) > (older.occurred_at, older.event_key)
            and newer.written_at < older.written_at and newer.after <> older.after",
     )
-    .fetch_one(ledger)
+    .fetch_all(ledger)
     .await?;
-    if disorder > 0 {
-        account.wrong.push(format!("{disorder} times an older value was written after a newer one"));
+    for (id, property, newer, older) in disorder {
+        account.wrong.push(format!("contact {id}.{property} got {older}, after {newer}"));
     }
     let newest: Vec<(i64, String, String, String)> = sqlx::query_as(
         "select distinct on (object_id, property) object_id, property, after, event_key from write
