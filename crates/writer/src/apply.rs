@@ -31,20 +31,27 @@ pub type Before = HashMap<RecordRef, HashMap<String, Held>>;
 pub struct Held {
     /// `None` when it is empty.
     pub value: Option<String>,
-    /// The newest entry of its history; none where nothing asks for it.
-    pub last_set: Option<PastValue>,
-    /// What it held before that.
-    pub earlier: Option<String>,
+    /// Its history, newest first; empty where nothing asks for it.
+    pub history: Vec<PastValue>,
 }
 
 impl Held {
+    /// The newest entry of its history.
+    pub fn last_set(&self) -> Option<&PastValue> {
+        self.history.first()
+    }
+
     /// What the property held before `command` touched it. A writer that died between its call and its record left the
-    /// value of this very command behind, which is not what an undo should bring back.
+    /// value of this very command behind, as often as it died, and that is not what an undo should bring back.
     pub fn before(&self, command: &WriteCommand, wanted: &str) -> Option<String> {
         let is_own = |set: &PastValue| {
             !set.is_by_person() && set.value == wanted && set.timestamp >= command.recorded_at() - CLOCKS_DIFFER
         };
-        if self.last_set.as_ref().is_some_and(is_own) { self.earlier.clone() } else { self.value.clone() }
+        if !self.last_set().is_some_and(is_own) {
+            return self.value.clone();
+        }
+        let earlier = self.history.iter().find(|set| !is_own(set));
+        earlier.map(|set| set.value.clone()).filter(|value| !value.is_empty())
     }
 }
 
@@ -74,10 +81,8 @@ pub async fn read_before(hubspot: &Client, updates: &[RecordUpdate]) -> Result<B
             let Some(mut object) = found.remove(&update.record.object_id) else { continue };
             let held = |name: &String| {
                 let value = object.properties.remove(name).flatten().filter(|value| !value.is_empty());
-                let mut history = object.history.remove(name).unwrap_or_default().into_iter();
-                let last_set = history.next();
-                let earlier = history.next().map(|past| past.value).filter(|value| !value.is_empty());
-                (name.clone(), Held { value, last_set, earlier })
+                let history = object.history.remove(name).unwrap_or_default();
+                (name.clone(), Held { value, history })
             };
             before.insert(update.record.clone(), names.iter().map(held).collect());
         }
@@ -175,4 +180,45 @@ fn one_may_be_to_blame(error: &Error) -> bool {
 
 fn wire(update: &RecordUpdate) -> Update<'_> {
     Update { id: update.record.object_id, changes: &update.changes }
+}
+
+#[cfg(test)]
+mod tests {
+    use domain::{
+        EventId, EventKey, InferenceId, ObjectId, ObjectType, PortalId, RecordRef, WriteCommand, WriteCommandId,
+    };
+    use hubspot::client::PastValue;
+    use time::{Duration, OffsetDateTime};
+
+    use super::Held;
+
+    #[test]
+    fn what_was_there_before_is_found_behind_every_try_of_the_same_command() {
+        let now = OffsetDateTime::now_utc();
+        let command = WriteCommand {
+            id: WriteCommandId::new(),
+            event_id: EventId::new(),
+            event_key: EventKey::from_text("k"),
+            inference_id: InferenceId::new(),
+            occurred_at: now,
+            record: RecordRef { portal_id: PortalId(1), object_type: ObjectType::Contact, object_id: ObjectId(1) },
+            properties: Vec::new(),
+            actions: Vec::new(),
+        };
+        let set = |value: &str, source: &str, seconds| PastValue {
+            value: value.to_owned(),
+            timestamp: now + Duration::seconds(seconds),
+            source_type: source.to_owned(),
+            source_id: None,
+        };
+        let held = |history: Vec<PastValue>| Held { value: Some("85".to_owned()), history };
+        let before = |history| held(history).before(&command, "85");
+        let tries = || vec![set("85", "INTEGRATION", 9), set("85", "INTEGRATION", 5)];
+        assert_eq!(before(tries()), None);
+        let with = |earlier| before(tries().into_iter().chain([earlier]).collect());
+        assert_eq!(with(set("7", "CRM_UI", -60)).as_deref(), Some("7"));
+        assert_eq!(with(set("", "CRM_UI", -60)), None, "cleared before");
+        assert_eq!(with(set("85", "INTEGRATION", -60)).as_deref(), Some("85"), "an earlier event wrote the same");
+        assert_eq!(before(vec![set("85", "CRM_UI", 5)]).as_deref(), Some("85"), "a person set it");
+    }
 }

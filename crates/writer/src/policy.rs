@@ -48,7 +48,7 @@ fn keeps(change: &PropertyChange, held: &Held, command: &WriteCommand, ours: App
         WritePolicy::IfEmpty => held.value.is_some().then_some("kept_filled"),
         WritePolicy::UnlessHuman => {
             // A person who cleared a value has set it, too.
-            held.last_set.as_ref().is_some_and(PastValue::is_by_person).then_some("kept_human_value")
+            held.last_set().is_some_and(PastValue::is_by_person).then_some("kept_human_value")
         }
         WritePolicy::IfHigher => {
             let number = |text: &str| text.trim().parse::<f64>().ok();
@@ -64,7 +64,7 @@ fn keeps(change: &PropertyChange, held: &Held, command: &WriteCommand, ours: App
                 set.source_type == "INTEGRATION" && set.source_id.as_deref() == Some(ours.to_string().as_str())
             };
             let set_later = |set: &&PastValue| !is_ours(set) && set.timestamp >= command.occurred_at;
-            held.last_set.as_ref().filter(set_later).map(|_| "kept_newer")
+            held.last_set().filter(set_later).map(|_| "kept_newer")
         }
     }
 }
@@ -104,7 +104,12 @@ mod tests {
             source_type: source_type.to_owned(),
             source_id: Some(source_id.to_owned()),
         });
-        keeps(&change, &Held { value: held.map(ToOwned::to_owned), last_set, earlier: None }, &command(), OURS)
+        keeps(
+            &change,
+            &Held { value: held.map(ToOwned::to_owned), history: last_set.into_iter().collect() },
+            &command(),
+            OURS,
+        )
     }
 
     #[test]
