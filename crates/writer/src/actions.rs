@@ -181,7 +181,10 @@ impl Hands {
                 return self.finish(action, Ended::done(Some(found))).await;
             }
             if superseded {
-                return self.finish(action, Ended::skipped("newer_event_written")).await;
+                // Into a channel nobody can look: it may have been told.
+                let is_known = matches!(action.deed, Deed::CreateTask(_) | Deed::CreateNote { .. });
+                let reason = if is_known { "newer_event_written" } else { "maybe_done" };
+                return self.finish(action, Ended::skipped(reason)).await;
             }
             began = self.begin(job, action.id, true).await?;
         }

@@ -142,7 +142,7 @@ async fn writes(fleet: &Fleet, ledger: &PgPool, account: &mut Account) -> Result
 /// No task twice, none missing, and no notification under two keys.
 async fn actions(fleet: &Fleet, ledger: &PgPool, account: &mut Account) -> Result<()> {
     let rows: Vec<(String, String, String, String)> = sqlx::query_as(
-        "select a.id::text, a.kind, a.state::text, c.event_key from action a join write_command c on c.id = a.write_command_id",
+        "select a.id::text, a.kind, case when a.reason = 'maybe_done' then a.reason else a.state::text end, c.event_key from action a join write_command c on c.id = a.write_command_id",
     )
     .fetch_all(ledger)
     .await?;
@@ -165,7 +165,7 @@ async fn actions(fleet: &Fleet, ledger: &PgPool, account: &mut Account) -> Resul
     for (id, kind, state, key) in rows {
         let times = if kind == "create_task" { made.remove(&id) } else { told.remove(&id) }.unwrap_or(0);
         match (kind.as_str(), state.as_str(), times) {
-            ("create_task", "done", 1) | ("notify", "done", 1..) | (_, "skipped", 0) => {}
+            ("create_task", "done", 1) | ("notify", "done", 1..) | ("notify", "maybe_done", _) | (_, "skipped", 0) => {}
             ("create_task", _, 2..) => {
                 account.doubled.insert(key);
             }
