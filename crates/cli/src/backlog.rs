@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, path::Path, process::ExitCode, time::Duration};
 
+use comfy_table::Table;
 use ledger::CircuitState;
 use time::OffsetDateTime;
 
@@ -16,10 +17,14 @@ pub async fn run(file: Option<&Path>) -> anyhow::Result<ExitCode> {
     let ledger = &operator.ledger;
 
     let mut queues = table(&["queue", "messages"]);
-    for (name, depth) in operator.link.depths().await? {
-        queues.add_row([name, depth.to_string()]);
+    let depths = operator.link.depths().await?;
+    let filled: Vec<_> = depths.iter().filter(|(_, depth)| *depth > 0).collect();
+    for (name, depth) in &filled {
+        queues.add_row([name.clone(), depth.to_string()]);
     }
-    println!("queues (what is being worked on is not counted)\n{queues}");
+    println!("queues (what is being worked on is not counted)");
+    section(&queues, filled.is_empty());
+    println!("{} of {} queues are empty", depths.len() - filled.len(), depths.len());
 
     let unfinished = ledger.unfinished().await?;
     let mut events = table(&["state", "reason", "events", "oldest", "its key"]);
@@ -32,13 +37,16 @@ pub async fn run(file: Option<&Path>) -> anyhow::Result<ExitCode> {
             row.oldest_key.clone(),
         ]);
     }
-    println!("\nunfinished events\n{events}");
+    println!("\nunfinished events");
+    section(&events, unfinished.is_empty());
 
+    let unfinished = ledger.unfinished_commands().await?;
     let mut commands = table(&["state", "write commands", "oldest"]);
-    for row in ledger.unfinished_commands().await? {
-        commands.add_row([row.state, row.commands.to_string(), age(row.oldest)]);
+    for row in &unfinished {
+        commands.add_row([row.state.clone(), row.commands.to_string(), age(row.oldest)]);
     }
-    println!("\nunfinished write commands\n{commands}");
+    println!("\nunfinished write commands");
+    section(&commands, unfinished.is_empty());
 
     let mut reasons: BTreeMap<(String, String), (usize, Option<OffsetDateTime>)> = BTreeMap::new();
     for entry in ledger.parked().await? {
@@ -46,11 +54,13 @@ pub async fn run(file: Option<&Path>) -> anyhow::Result<ExitCode> {
         count.0 += 1;
         count.1 = count.1.max(entry.parked_at);
     }
+    let nothing_parked = reasons.is_empty();
     let mut parked = table(&["stage", "reason", "parked", "newest"]);
     for ((stage, reason), (count, newest)) in reasons {
         parked.add_row([stage, reason, count.to_string(), newest.map(clock).unwrap_or_default()]);
     }
-    println!("\nparked, by the ledger (`leadline parked list` shows each)\n{parked}");
+    println!("\nparked, as the ledger knows it (`leadline parked list` shows each, and what never got so far)");
+    section(&parked, nothing_parked);
 
     for circuit in ledger.circuits().await?.iter().filter(|circuit| circuit.state != CircuitState::Closed) {
         println!(
@@ -68,6 +78,14 @@ pub async fn run(file: Option<&Path>) -> anyhow::Result<ExitCode> {
         oldest => println!("\nthe oldest unfinished event is {} old", when::long(oldest)),
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn section(table: &Table, is_empty: bool) {
+    if is_empty {
+        println!("none");
+    } else {
+        println!("{table}");
+    }
 }
 
 fn age(since: OffsetDateTime) -> String {

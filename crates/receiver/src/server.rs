@@ -16,8 +16,8 @@ use tokio_util::sync::CancellationToken;
 const FINISH_WITHIN: Duration = Duration::from_secs(5);
 
 /// What hyper may buffer of a connection, beside the body: headers, and what comes faster than it is read. Its default is
-/// six times as much, and there may be a thousand connections.
-const BUFFER: usize = 64 * 1_024;
+/// a dozen times as much, and there may be a thousand connections.
+const BUFFER: usize = 32 * 1_024;
 
 /// What a client may take.
 #[derive(Debug, Clone, Copy)]

@@ -136,7 +136,7 @@ fn plan(space: &Space, sandbox_port: u16, [broker, ledger, apis]: [&Proxy; 3]) -
         writers: 2,
         broker_url: Some(through(&space.amqp_url, broker)),
         sandbox_port: Some(sandbox_port),
-        sandbox_arguments: ["--calls-per-10s", "1000", "--model-latency-ms", "800"].map(ToOwned::to_owned).to_vec(),
+        sandbox_arguments: ["--calls-per-10s", "1500", "--model-latency-ms", "800"].map(ToOwned::to_owned).to_vec(),
         ..FleetPlan::default()
     };
     let settings = [

@@ -93,6 +93,7 @@ pub async fn run(options: &Options) -> Result<()> {
     let parked = fleet.until_parked("leadline.events", 2, WITHIN).await;
     score.note("parking lot", parked.map_err(|error| error.to_string()));
     show::queues(&fleet).await?;
+    operator(&fleet, &cases, &mut score).await?;
 
     println!("\nsummary");
     println!(
@@ -180,6 +181,24 @@ fn ends_as(story: &ledger::EventStory, state: &str, reason: &str) -> Result<(), 
 }
 
 /// What became of each event.
+/// The operator looks at what is parked, and replays what the model declined, now that it does not any more.
+async fn operator(fleet: &Fleet, cases: &[Case], score: &mut Score) -> Result<()> {
+    println!("\nthe model declines no more; the operator replays what is parked for that reason");
+    fleet.sandbox.clear_faults().await?;
+    for arguments in [&["parked", "list"][..], &["parked", "replay", "--reason", "refused", "--yes"]] {
+        let output = fleet.leadline(arguments).await?;
+        println!("\nleadline {}\n{}", arguments.join(" "), show::indented(&String::from_utf8_lossy(&output.stdout)));
+    }
+    for case in cases.iter().filter(|case| matches!(case.expected, Expected::Ends("parked", _))) {
+        let key = key_of(&case.event())?;
+        let written = fleet.until_event(&key, |state| state == domain::EventState::Written, WITHIN).await;
+        score.note("the replay", written.map(drop).map_err(|error| error.to_string()));
+    }
+    let output = fleet.leadline(&["backlog"]).await?;
+    println!("\nleadline backlog\n{}", show::indented(&String::from_utf8_lossy(&output.stdout)));
+    Ok(())
+}
+
 async fn outcomes(fleet: &Fleet, cases: &[Case], score: &mut Score) -> Result<()> {
     println!("\nwhat became of each event");
     for case in cases {

@@ -66,6 +66,13 @@ impl Services {
                 keeper: Keeper::Docker(compose),
             });
         }
+        if !private::are_installed() && !rustix::process::geteuid().is_root() {
+            bail!(
+                "RabbitMQ and Postgres are needed. One of these three ways:\n  1. name them: {AMQP_URL}, {MANAGEMENT_URL} and \
+                 {POSTGRES_URL}\n  2. start a Docker engine\n  3. install Debian's packages postgresql and rabbitmq-server, or run \
+                 this as root, and it does so"
+            );
+        }
         Self::private("", "").await
     }
 
@@ -75,9 +82,8 @@ impl Services {
         if !private::are_installed() {
             if !rustix::process::geteuid().is_root() {
                 bail!(
-                    "RabbitMQ and Postgres are needed. One of these three ways:\n  1. name them: {AMQP_URL}, {MANAGEMENT_URL} and \
-                     {POSTGRES_URL}\n  2. start a Docker engine\n  3. install Debian's packages postgresql and rabbitmq-server, or run \
-                     this as root, and it does so"
+                    "what kills RabbitMQ and Postgres needs instances of its own: install Debian's packages postgresql and \
+                     rabbitmq-server, or run this as root, and it does so"
                 );
             }
             step("installing Debian's packages postgresql and rabbitmq-server", install::packages()).await?;
