@@ -2,6 +2,8 @@
 
 mod desk;
 mod loop_guard;
+mod outages;
+mod unit;
 mod way;
 
 use std::{process::ExitCode, sync::Arc};
@@ -30,7 +32,7 @@ async fn main() -> ExitCode {
         }
         let (link, publisher) = connect::stage(&settings, "inference").await?;
         let ledger = connect::ledger(&settings, "leadline-inference")?;
-        let circuits = Circuits::new(&settings.circuit, &[way::HUBSPOT, way::OPENAI]);
+        let circuits = Circuits::new(&settings.circuit, &[outages::HUBSPOT, outages::OPENAI]);
         let readiness = circuits.ready(connect::readiness_with_ledger(&publisher, &ledger));
         let way = Arc::new(way::Way::new(&settings, playbooks, &ledger, publisher.clone(), circuits.clone())?);
         let worker = Worker::named("inference");

@@ -15,19 +15,19 @@ use domain::{
     WriteCommandId, playbook::event_variable,
 };
 use inference::{StepError, context};
-use ledger::{Claim, Claimed, Duplicate, Ledger, Settlement, Standing};
+use ledger::{Claim, Claimed, Duplicate, Ledger, Settlement};
 use openai::models::Model;
 use retry::{Failure, Reason, Remedy};
 use runtime::config::Settings;
 use time::OffsetDateTime;
-use upkeep::{Circuits, Probe, command_message, probe};
+use upkeep::{Circuits, Probe, command_message};
 
-use crate::{desk::Desk, loop_guard::LoopGuard};
-
-/// Whose outages pause this service.
-pub const HUBSPOT: &str = "hubspot";
-/// The same.
-pub const OPENAI: &str = "openai";
+use crate::{
+    desk::Desk,
+    loop_guard::LoopGuard,
+    outages::{self, HUBSPOT, OPENAI},
+    unit::{Setback, Settled, Unit, settled, worse},
+};
 
 /// What is kept of a lease for committing the decision.
 const SETTLE_MARGIN: f64 = 0.15;
@@ -50,24 +50,7 @@ pub struct Way {
 impl Way {
     /// How the outages of what it depends on are probed.
     pub fn probes(&self) -> Vec<(&'static str, Probe)> {
-        let hubspot = self.hubspot.clone();
-        let (openai, model) = (self.openai.clone(), self.models[0].name.clone());
-        vec![
-            (
-                HUBSPOT,
-                probe(move || {
-                    let hubspot = hubspot.clone();
-                    async move { hubspot.token_info().await }
-                }),
-            ),
-            (
-                OPENAI,
-                probe(move || {
-                    let (openai, model) = (openai.clone(), model.clone());
-                    async move { openai.check(&model).await }
-                }),
-            ),
-        ]
+        outages::probes(&self.hubspot, &self.openai, &self.models[0].name)
     }
 
     pub fn new(
@@ -102,51 +85,6 @@ enum Outcome {
     Ended(EventState, String),
     /// The commands are to be carried out.
     Decided,
-}
-
-/// Why a unit needs nothing more; `None` when it has (or had) an answer.
-type Settled = Option<(EventState, String)>;
-
-/// Whether a unit has been answered already, by this event or a newer one.
-fn settled(playbook: &Playbook, standing: &Standing) -> Option<Settled> {
-    if standing.answered.contains(&playbook.name) {
-        return Some(None);
-    }
-    let is_outdated = standing.answered_newer.contains(&playbook.name);
-    is_outdated.then(|| Some((EventState::Superseded, "newer_event_answered".to_owned())))
-}
-
-/// One playbook and one record.
-struct Unit<'a> {
-    playbook: &'a Playbook,
-    model: &'a Model,
-    record: RecordRef,
-}
-
-/// A failure, and the playbook whose it is.
-struct Setback {
-    error: StepError,
-    playbook: Option<String>,
-}
-
-impl<E: Into<StepError>> From<E> for Setback {
-    fn from(error: E) -> Self {
-        Self { error: error.into(), playbook: None }
-    }
-}
-
-/// Of two failures the one whose remedy decides about the event: what can still succeed comes back, and with it the
-/// rest; then what a person has to see; a record that is gone concerns nobody else.
-fn worse(one: Option<Setback>, other: Setback) -> Setback {
-    let rank = |setback: &Setback| match setback.error.remedy() {
-        Remedy::Now { .. } | Remedy::Later { .. } | Remedy::Throttled { .. } => 2,
-        Remedy::Park => 1,
-        Remedy::Drop => 0,
-    };
-    match one {
-        Some(one) if rank(&one) >= rank(&other) => one,
-        _ => other,
-    }
 }
 
 /// Whether a delivery is the one under which its event was parked, and not a duplicate: it came back without having been
