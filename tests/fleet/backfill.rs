@@ -87,6 +87,8 @@ async fn what_happened_while_no_receiver_was_there_is_queued_and_answered_once()
     }
     fleet.until_idle(WITHIN).await.expect("idle");
     assert_eq!(questions(&fleet).await, 25, "each contact once, though its creation was missed, too");
+    // What was written just now is not in the index yet.
+    tokio::time::sleep(Duration::from_secs(3)).await;
     let again = backfill(&fleet, &[]).await;
     assert!(again.contains("contact.propertyChange: 25 happened, 25 of them were told"), "{again}");
     fleet.until_idle(WITHIN).await.expect("idle");
