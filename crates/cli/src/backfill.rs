@@ -22,6 +22,9 @@ const TOLERANCE: Duration = Duration::from_secs(1);
 /// Records asked for in one go.
 const AT_ONCE: usize = 50;
 
+/// Tries of each call to HubSpot.
+const ATTEMPTS: usize = 20;
+
 /// Events published at once: confirms come in flights.
 const FLIGHT: usize = 100;
 
@@ -53,7 +56,10 @@ pub async fn run(file: Option<&Path>, options: &Options) -> anyhow::Result<ExitC
     let operator = Operator::connect(file).await?;
     let settings = &operator.settings;
     let portal = PortalId(settings.hubspot.portal_id.context("hubspot.portal_id is not set")?);
-    let hubspot = connect::hubspot(settings, None).map_err(anyhow::Error::msg)?;
+    // The fleet works beside it: it waits out HubSpot's limit rather than giving up for it.
+    let mut patient = settings.clone();
+    patient.hubspot.attempts = ATTEMPTS;
+    let hubspot = connect::hubspot(&patient, None).map_err(anyhow::Error::msg)?;
     let playbook = playbooks::load(&settings.inference)?
         .into_iter()
         .find(|playbook| playbook.name == options.playbook)
