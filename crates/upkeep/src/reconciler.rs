@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use broker::{PublishError, Publisher, Route, Stage};
 use ledger::{Ledger, LedgerError, StrandedCommand, StrandedEvent};
-use retry::{Failure, Reason};
+use retry::Reason;
 use runtime::config;
 
 use crate::messages::{command_message, payload_message};
@@ -143,16 +143,5 @@ impl Reconciler {
             tracing::warn!(?repaired, "what was left behind is taken up again");
         }
         Ok(repaired)
-    }
-}
-
-impl ReconcileError {
-    /// Why, in `snake_case`.
-    pub fn reason(&self) -> Reason {
-        match self {
-            Self::Ledger(error) => error.reason(),
-            Self::Broker(_) => Reason::BrokerUnavailable,
-            Self::Publish(error) => error.reason(),
-        }
     }
 }
