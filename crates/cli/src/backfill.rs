@@ -7,6 +7,8 @@ use std::{path::Path, process::ExitCode, time::Duration};
 
 use anyhow::Context;
 use broker::{Message, Route, Stage};
+use budget::{Budgets, Lane};
+use connect::Watched;
 use domain::{ObjectId, ObjectType, Playbook, PortalId, event::EventKind, playbook::Trigger};
 use hubspot::{Client, client::SearchTime};
 use ledger::Happened;
@@ -18,6 +20,9 @@ use crate::{operator::Operator, when};
 
 /// A webhook's time and the property's history may differ by so much.
 const TOLERANCE: Duration = Duration::from_secs(1);
+
+/// How long a call waits for its turn, in seconds.
+const PATIENCE_SECONDS: u64 = 600;
 
 /// Records asked for in one go.
 const AT_ONCE: usize = 50;
@@ -59,7 +64,10 @@ pub async fn run(file: Option<&Path>, options: &Options) -> anyhow::Result<ExitC
     // The fleet works beside it: it waits out HubSpot's limit rather than giving up for it.
     let mut patient = settings.clone();
     patient.hubspot.attempts = ATTEMPTS;
-    let hubspot = connect::hubspot(&patient, None).map_err(anyhow::Error::msg)?;
+    patient.budget.patience_seconds = PATIENCE_SECONDS;
+    let allowance = Budgets::new(&patient, &operator.ledger).map_err(anyhow::Error::msg)?.hubspot(Lane::Backfill);
+    let hubspot =
+        connect::hubspot(&patient, Watched { allowance, ..Watched::default() }).map_err(anyhow::Error::msg)?;
     let playbook = playbooks::load(&settings.inference)?
         .into_iter()
         .find(|playbook| playbook.name == options.playbook)

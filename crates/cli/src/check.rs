@@ -62,7 +62,7 @@ async fn everything(settings: &Settings, report: &mut Report) {
     report.say("playbooks", playbooks.as_ref().map(names).map_err(ToString::to_string));
     let playbooks = playbooks.unwrap_or_default();
 
-    match connect::hubspot(settings, None) {
+    match connect::hubspot(settings, connect::Watched::default()) {
         Ok(client) => hubspot(settings, &client, &playbooks, report).await,
         Err(error) => report.say("HubSpot", Err(error)),
     }
@@ -70,7 +70,7 @@ async fn everything(settings: &Settings, report: &mut Report) {
         playbooks.iter().map(|playbook| playbook.model.name.clone().unwrap_or(settings.openai.model.clone())).collect();
     models.sort();
     models.dedup();
-    match connect::openai(settings, None) {
+    match connect::openai(settings, connect::Watched::default()) {
         Ok(client) => {
             for model in models {
                 let result = client.check(&model).await.map_err(|error| error.to_string());

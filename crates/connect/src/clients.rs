@@ -3,7 +3,7 @@ use std::time::Duration;
 use hubspot::client::ApiVersion;
 use ledger::Ledger;
 use openai::models::{self, Model, Price};
-use retry::{Observed, Policy};
+use retry::{Policy, Watched};
 use runtime::config::Settings;
 
 /// The ledger, for the process named `name`.
@@ -19,8 +19,8 @@ pub fn ledger(settings: &Settings, name: &str) -> Result<Ledger, String> {
     .map_err(|error| format!("ledger.url: {error}"))
 }
 
-/// The HubSpot client, whose calls `observer` sees.
-pub fn hubspot(settings: &Settings, observer: Observed) -> Result<hubspot::Client, String> {
+/// The HubSpot client, whose calls are `watched`.
+pub fn hubspot(settings: &Settings, watched: Watched) -> Result<hubspot::Client, String> {
     let section = &settings.hubspot;
     let api_version = match section.api_version.as_str() {
         "2026-09" => ApiVersion::Dated202609,
@@ -33,13 +33,13 @@ pub fn hubspot(settings: &Settings, observer: Observed) -> Result<hubspot::Clien
         timeout: Duration::from_secs(section.timeout_seconds),
         retry: policy(section.attempts, section.backoff_ms, section.backoff_cap_ms),
         max_response_bytes: section.max_response_bytes,
-        observer,
+        watched,
     })
     .map_err(|error| format!("the HubSpot client: {error}"))
 }
 
-/// The OpenAI client, whose calls `observer` sees.
-pub fn openai(settings: &Settings, observer: Observed) -> Result<openai::Client, String> {
+/// The OpenAI client, whose calls are `watched`.
+pub fn openai(settings: &Settings, watched: Watched) -> Result<openai::Client, String> {
     let section = &settings.openai;
     openai::Client::new(openai::Settings {
         base_url: section.base_url.clone(),
@@ -51,7 +51,7 @@ pub fn openai(settings: &Settings, observer: Observed) -> Result<openai::Client,
         timeout: Duration::from_secs(section.timeout_seconds),
         retry: policy(section.attempts, section.backoff_ms, section.backoff_cap_ms),
         max_response_bytes: section.max_response_bytes,
-        observer,
+        watched,
     })
     .map_err(|error| format!("the OpenAI client: {error}"))
 }

@@ -12,5 +12,7 @@ pub use broker_settings::{broker, consumer};
 #[cfg(feature = "clients")]
 pub use clients::{hubspot, ledger, model_facts, openai};
 #[cfg(feature = "clients")]
+pub use retry::Watched;
+#[cfg(feature = "clients")]
 pub use stage::readiness_with_ledger;
 pub use stage::{link, readiness, stage};

@@ -2,7 +2,7 @@
 
 use domain::playbook::{PromptError, TemplateError};
 use ledger::LedgerError;
-use retry::{Failure, Outage, Reason, Remedy};
+use retry::{Failure, NotYet, Outage, Reason, Remedy};
 
 /// Why a step did not succeed.
 #[derive(Debug, thiserror::Error)]
@@ -13,6 +13,9 @@ pub enum StepError {
     /// OpenAI.
     #[error(transparent)]
     OpenAi(#[from] openai::Error),
+    /// The playbook has spent its money for the day.
+    #[error("the playbook has spent its money for the day; it goes on in {:?} at the latest", .0.after)]
+    Paused(NotYet),
     /// The playbook's template.
     #[error(transparent)]
     Prompt(#[from] PromptError),
@@ -54,6 +57,7 @@ impl Failure for StepError {
             Self::OutOfTime => Remedy::Later { after: None },
             // Nobody's fault but the ledger's: it uses up no attempts.
             Self::LedgerAway(_) => Remedy::Throttled { after: None },
+            Self::Paused(NotYet { after }) => Remedy::Throttled { after: Some(*after) },
             Self::Ledger(error) => error.remedy(),
             Self::Prompt(_) | Self::Template(_) | Self::Answer { .. } | Self::WrongPortal { .. } => Remedy::Park,
         }
@@ -64,6 +68,7 @@ impl Failure for StepError {
             Self::HubSpot(error) => error.reason(),
             Self::OpenAi(error) => error.reason(),
             Self::Ledger(error) => error.reason(),
+            Self::Paused(_) => Reason::PlaybookPaused,
             Self::Prompt(_) => Reason::PromptFailed,
             Self::Template(_) => Reason::TemplateFailed,
             Self::Answer { reason, .. } => *reason,

@@ -10,6 +10,7 @@ mod question;
 mod window;
 
 pub use failure::StepError;
+pub use question::Asker;
 pub use window::{Answered, Forgetful, Memory, answer};
 
 use domain::Playbook;

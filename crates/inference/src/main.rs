@@ -34,20 +34,23 @@ async fn main() -> ExitCode {
         let ledger = connect::ledger(&settings, "leadline-inference")?;
         let circuits = Circuits::new(&settings.circuit, &[outages::HUBSPOT, outages::OPENAI]);
         let readiness = circuits.ready(connect::readiness_with_ledger(&publisher, &ledger));
-        let way = Arc::new(way::Way::new(&settings, playbooks, &ledger, publisher.clone(), circuits.clone())?);
+        let way = way::Way::new(&settings, playbooks, &ledger, publisher.clone(), circuits.clone())?;
         let worker = Worker::named("inference");
         circuits.watch(ledger.clone(), worker.clone(), way.probes());
         let reconciler = Reconciler::new(ledger.clone(), publisher.clone(), settings.reconcile.clone());
         upkeep::housekeep(&settings, ledger, reconciler, worker, &stop);
 
-        let consume = |link, stage, concurrency| {
+        let consume = |link, stage, concurrency, way| {
             let consumer = connect::consumer(&settings, stage, concurrency);
-            broker::consume(link, publisher.clone(), consumer, way.clone(), circuits.flow(), stop.clone())
+            broker::consume(link, publisher.clone(), consumer, Arc::new(way), circuits.flow(), stop.clone())
         };
-        let live = consume(link, Stage::Events, settings.inference.concurrency);
+        let live = consume(link, Stage::Events, settings.inference.concurrency, way.clone());
         let backfill = match settings.inference.backfill_concurrency {
             0 => None,
-            concurrency => Some(consume(connect::link(&settings, "backfill").await?, Stage::Backfill, concurrency)),
+            concurrency => {
+                let link = connect::link(&settings, "backfill").await?;
+                Some(consume(link, Stage::Backfill, concurrency, way.for_backfill()))
+            }
         };
         let work = async move {
             tokio::join!(live, OptionFuture::from(backfill));

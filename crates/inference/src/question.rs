@@ -1,5 +1,6 @@
 //! Asking the model, until there is an answer that can be written or a reason why not.
 
+use budget::Wallet;
 use domain::{
     Inference, InferenceId, Playbook, RecordRef,
     inference::{InferenceOutcome, Usage},
@@ -10,6 +11,22 @@ use retry::Reason;
 use serde_json::{Map, Value, json};
 
 use crate::failure::StepError;
+
+/// Whom to ask, and who pays.
+#[derive(Debug, Clone)]
+pub struct Asker {
+    /// The model's host.
+    pub openai: Client,
+    /// The day's money.
+    pub wallet: Wallet,
+}
+
+impl Asker {
+    /// One that nobody's budget stands in the way of.
+    pub fn free(openai: Client) -> Self {
+        Self { openai, wallet: Wallet::default() }
+    }
+}
 
 /// An asked question: what is to be stored about it, and the answer's fields or why there are none.
 pub struct Asked {
@@ -25,13 +42,13 @@ pub struct Asked {
 /// # Errors
 /// Only when there was no answer at all, so nothing to store.
 pub async fn ask(
-    openai: &Client,
+    asker: &Asker,
     playbook: &Playbook,
     model: &Model,
     about: &RecordRef,
     prompt: &Rendered,
 ) -> Result<Asked, StepError> {
-    let mut conversation = Conversation::begin(openai, playbook, model, format(playbook));
+    let mut conversation = Conversation::begin(asker, playbook, model, format(playbook));
     conversation.say(Role::System, &instructions(playbook, prompt));
     conversation.say(Role::User, &prompt.user);
     let mut completion = conversation.complete_whole().await?;
@@ -50,13 +67,13 @@ pub async fn ask(
 
 /// Has `model` condense a part of a context that is too long for one question.
 pub async fn condense(
-    openai: &Client,
+    asker: &Asker,
     playbook: &Playbook,
     model: &Model,
     about: &RecordRef,
     prompt: &Rendered,
 ) -> Result<Inference, StepError> {
-    let mut conversation = Conversation::begin(openai, playbook, model, Format::Text);
+    let mut conversation = Conversation::begin(asker, playbook, model, Format::Text);
     conversation.say(Role::System, &prompt.system);
     conversation.say(Role::User, &prompt.user);
     let completion = conversation.complete_whole().await?;
@@ -71,7 +88,7 @@ pub async fn condense(
 
 /// Questions and answers about one thing, and what they cost together.
 struct Conversation<'a> {
-    openai: &'a Client,
+    asker: &'a Asker,
     playbook: &'a Playbook,
     model: &'a Model,
     request: ChatRequest,
@@ -79,7 +96,7 @@ struct Conversation<'a> {
 }
 
 impl<'a> Conversation<'a> {
-    fn begin(openai: &'a Client, playbook: &'a Playbook, model: &'a Model, format: Format) -> Self {
+    fn begin(asker: &'a Asker, playbook: &'a Playbook, model: &'a Model, format: Format) -> Self {
         let request = ChatRequest {
             model: model.name.clone(),
             messages: Vec::new(),
@@ -87,7 +104,7 @@ impl<'a> Conversation<'a> {
             temperature: playbook.model.temperature,
             max_completion_tokens: playbook.model.max_output_tokens.min(model.max_output),
         };
-        Self { openai, playbook, model, request, usage: Usage::default() }
+        Self { asker, playbook, model, request, usage: Usage::default() }
     }
 
     fn say(&mut self, role: Role, content: &str) {
@@ -95,7 +112,7 @@ impl<'a> Conversation<'a> {
     }
 
     /// An answer; one that was cut is asked for once more with twice the room.
-    async fn complete_whole(&mut self) -> Result<Completion, openai::Error> {
+    async fn complete_whole(&mut self) -> Result<Completion, StepError> {
         let completion = self.complete().await?;
         if completion.finish != Finish::Length {
             return Ok(completion);
@@ -105,14 +122,29 @@ impl<'a> Conversation<'a> {
         self.complete().await
     }
 
-    async fn complete(&mut self) -> Result<Completion, openai::Error> {
-        let completion = self.openai.complete(&self.request).await?;
+    async fn complete(&mut self) -> Result<Completion, StepError> {
+        let most = openai::Usage {
+            prompt_tokens: self.request.reserves() - i64::from(self.request.max_completion_tokens),
+            completion_tokens: self.request.max_completion_tokens.into(),
+            cached_tokens: 0,
+        };
+        let name = &self.playbook.name;
+        let aside = self.asker.wallet.set_aside(name, self.cost(&most)).await.map_err(StepError::Paused)?;
+        let completed = self.asker.openai.complete(&self.request).await;
+        let cost = completed.as_ref().map_or(0, |completion| self.cost(&completion.usage));
+        self.asker.wallet.settle(name, &aside, cost);
+        let completion = completed?;
         self.usage += Usage {
             prompt_tokens: completion.usage.prompt_tokens,
             cached_tokens: completion.usage.cached_tokens,
             completion_tokens: completion.usage.completion_tokens,
         };
         Ok(completion)
+    }
+
+    /// In micro-dollars; nothing where the price is not known.
+    fn cost(&self, usage: &openai::Usage) -> i64 {
+        self.model.price.map_or(0, |price| price.of(usage))
     }
 
     fn end(self, about: &RecordRef, completion: Completion, outcome: InferenceOutcome, fields: Value) -> Inference {

@@ -9,15 +9,16 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use broker::{Delivered, Handler, Next, Publisher, Route, Stage, topology::Decision};
+use budget::{Budgets, Lane};
 use crashpoint::crash_point;
 use domain::{
     AppId, Context, Event, EventState, Inference, ObjectId, ObjectType, Playbook, PortalId, RecordRef, WriteCommand,
     WriteCommandId, playbook::event_variable,
 };
-use inference::{StepError, context};
+use inference::{Asker, StepError, context};
 use ledger::{Claim, Claimed, Duplicate, Ledger, Settlement};
 use openai::models::Model;
-use retry::{Failure, Reason, Remedy};
+use retry::{Failure, Reason, Remedy, Watched};
 use runtime::config::Settings;
 use time::OffsetDateTime;
 use upkeep::{Circuits, Probe, command_message};
@@ -32,15 +33,17 @@ use crate::{
 /// What is kept of a lease for committing the decision.
 const SETTLE_MARGIN: f64 = 0.15;
 
-/// What an event meets on its way.
+/// What an event meets on its way. Cheap to clone.
+#[derive(Clone)]
 pub struct Way {
-    playbooks: Vec<Playbook>,
-    models: Vec<Model>,
-    loop_guard: LoopGuard,
+    playbooks: Arc<[Playbook]>,
+    models: Arc<[Model]>,
+    loop_guard: Arc<LoopGuard>,
     portal_id: PortalId,
-    desk: Desk,
+    desk: Arc<Desk>,
     hubspot: hubspot::Client,
-    openai: openai::Client,
+    asker: Asker,
+    budgets: Budgets,
     publisher: Publisher,
     circuits: Circuits,
     ladder: broker::Ladder,
@@ -50,7 +53,7 @@ pub struct Way {
 impl Way {
     /// How the outages of what it depends on are probed.
     pub fn probes(&self) -> Vec<(&'static str, Probe)> {
-        outages::probes(&self.hubspot, &self.openai, &self.models[0].name)
+        outages::probes(&self.hubspot, &self.asker.openai, &self.models[0].name)
     }
 
     pub fn new(
@@ -60,22 +63,42 @@ impl Way {
         publisher: Publisher,
         circuits: Circuits,
     ) -> Result<Self, String> {
-        let models = playbooks.iter().map(|playbook| inference::model_of(settings, playbook)).collect();
+        let models =
+            playbooks.iter().map(|playbook| inference::model_of(settings, playbook)).collect::<Vec<_>>().into();
         let lease = Duration::from_secs(settings.inference.lease_seconds);
         let app_id = AppId(settings.hubspot.app_id.ok_or("hubspot.app_id is not set")?);
+        let budgets = Budgets::new(settings, ledger)?;
+        let caps = playbooks
+            .iter()
+            .filter_map(|playbook| Some((playbook.name.clone(), playbook.model.max_micro_dollars_per_day?)));
+        let wallet = budgets.wallet(caps);
+        let watched = |of| Watched { observer: circuits.observer(of), allowance: None };
+        let hubspot = connect::hubspot(settings, watched(HUBSPOT))?;
+        let openai = connect::openai(settings, watched(OPENAI))?;
         Ok(Self {
-            loop_guard: LoopGuard::new(app_id, &playbooks),
-            playbooks,
+            loop_guard: Arc::new(LoopGuard::new(app_id, &playbooks)),
+            playbooks: playbooks.into(),
             models,
             portal_id: PortalId(settings.hubspot.portal_id.ok_or("hubspot.portal_id is not set")?),
-            desk: Desk::open(settings, ledger),
-            hubspot: connect::hubspot(settings, circuits.observer(HUBSPOT))?,
-            openai: connect::openai(settings, circuits.observer(OPENAI))?,
+            desk: Arc::new(Desk::open(settings, ledger)),
+            hubspot: hubspot.with_allowance(budgets.hubspot(Lane::Live)),
+            asker: Asker { openai: openai.with_allowance(budgets.openai(Lane::Live)), wallet },
+            budgets,
             publisher,
             circuits,
             ladder: connect::broker(settings, "inference")?.topology.ladder,
             time_per_event: lease.mul_f64(1.0 - SETTLE_MARGIN),
         })
+    }
+
+    /// The same for events that are caught up with: they leave a part of the budgets to the others.
+    pub fn for_backfill(&self) -> Self {
+        let Self { hubspot, asker, budgets, .. } = self;
+        Self {
+            hubspot: hubspot.with_allowance(budgets.hubspot(Lane::Backfill)),
+            asker: Asker { openai: asker.openai.with_allowance(budgets.openai(Lane::Backfill)), ..asker.clone() },
+            ..self.clone()
+        }
     }
 }
 
@@ -230,7 +253,7 @@ impl Way {
             return Ok(Some((EventState::Skipped, "unchanged_context".to_owned())));
         }
         let memory = self.desk.memory(claimed, &playbook.name);
-        let answered = inference::answer(&self.openai, playbook, model, record, &context, &memory).await?;
+        let answered = inference::answer(&self.asker, playbook, model, record, &context, &memory).await?;
         crash_point!("inference.after_answer");
         let given = Inference { context_hash: Some(hash), ..answered.inference };
         progress.inferences.push(given.clone());
@@ -254,7 +277,7 @@ impl Way {
     /// Playbooks: which ones this event may start.
     fn playbooks(&self, event: &Event) -> Result<Vec<(&Playbook, &Model)>, StepError> {
         let mut started = Vec::new();
-        for (playbook, model) in self.playbooks.iter().zip(&self.models) {
+        for (playbook, model) in self.playbooks.iter().zip(self.models.iter()) {
             if playbook.may_be_triggered_by(event)? {
                 started.push((playbook, model));
             }

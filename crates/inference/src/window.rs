@@ -8,10 +8,7 @@ use domain::{
     playbook::{Rendered, Unverified, Window},
 };
 use futures_util::{StreamExt, stream};
-use openai::{
-    Client,
-    models::{self, Model},
-};
+use openai::models::{self, Model};
 use retry::{Failure, Reason};
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
@@ -19,7 +16,7 @@ use time::OffsetDateTime;
 
 use crate::{
     failure::StepError,
-    question::{self, Asked},
+    question::{self, Asked, Asker},
 };
 
 /// Tokens that are kept free beside the data: instructions' overhead and the schema.
@@ -70,7 +67,7 @@ pub struct Answered {
 /// # Errors
 /// Only when there was no answer at all, so nothing to store.
 pub async fn answer(
-    openai: &Client,
+    asker: &Asker,
     playbook: &Playbook,
     model: &Model,
     about: &RecordRef,
@@ -79,10 +76,10 @@ pub async fn answer(
 ) -> Result<Answered, StepError> {
     let mut shrink = 1;
     let (asked, prompt) = loop {
-        let desk = Desk { openai, playbook, model, about, today: today(), shrink };
+        let desk = Desk { asker, playbook, model, about, today: today(), shrink };
         let data = desk.fit(context, memory).await?;
         let prompt = playbook.prompt.render(about, &data, &desk.today)?;
-        match question::ask(openai, playbook, model, about, &prompt).await {
+        match question::ask(asker, playbook, model, about, &prompt).await {
             Err(error) if error.reason() == Reason::ContextTooLong && shrink < MAX_SHRINK => shrink *= SHRINK,
             asked => break (asked?, prompt),
         }
@@ -122,7 +119,7 @@ fn today() -> String {
 }
 
 struct Desk<'a> {
-    openai: &'a Client,
+    asker: &'a Asker,
     playbook: &'a Playbook,
     model: &'a Model,
     about: &'a RecordRef,
@@ -183,7 +180,7 @@ impl Desk<'_> {
                     return Ok(answer.clone());
                 }
                 let mut inference =
-                    question::condense(self.openai, self.playbook, self.model, self.about, &prompt).await?;
+                    question::condense(self.asker, self.playbook, self.model, self.about, &prompt).await?;
                 inference.part = Some(hash);
                 memory.keep(&inference).await?;
                 let reason = match inference.outcome {

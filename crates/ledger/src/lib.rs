@@ -3,11 +3,13 @@
 //! [`Ledger::claim`] is the idempotency check, [`Ledger::standing`] says what was answered already, [`Ledger::settle`]
 //! commits what an inference decided; [`records`] keeps writers out of each other's way, [`commands`] remembers what
 //! was there before, [`actions`] sees to it that nothing is done twice. What happens for every event takes and returns
-//! batches. What keeps the fleet well is in [`circuit`], [`reconcile`], [`parking`], [`backlog`] and [`retention`].
+//! batches. What keeps the fleet well is in [`circuit`], [`reconcile`], [`parking`], [`backlog`] and [`retention`];
+//! what it may take of others' limits in [`budget`].
 
 mod actions;
 mod audit;
 mod backlog;
+mod budget;
 mod circuit;
 mod claim;
 mod commands;
@@ -31,6 +33,7 @@ use uuid::Uuid;
 pub use actions::{ActionState, Began};
 pub use audit::{ActionEntry, EventCount, EventStory, HistoryEntry, InferenceEntry, KeptEntry, WriteEntry};
 pub use backlog::{Happened, Unfinished, UnfinishedCommands};
+pub use budget::{Ask, Back, BudgetEntry, BudgetTerms, Heard, Loan, Window};
 pub use circuit::{Circuit, CircuitState, ProbeDelays};
 pub use claim::{Claim, ClaimRequest, Claimed, Duplicate};
 pub use commands::{CommandState, Finished, KeptProperty, Taken, WrittenProperty};

@@ -65,6 +65,13 @@ pub enum Format {
 }
 
 impl ChatRequest {
+    /// The tokens that OpenAI reserves for it, about: four bytes a token, a little for each message, and all the room that
+    /// the answer is given.
+    pub fn reserves(&self) -> i64 {
+        let prompt: usize = self.messages.iter().map(|message| message.content.len() / 4 + 4).sum();
+        i64::try_from(prompt).unwrap_or(i64::MAX).saturating_add(self.max_completion_tokens.into())
+    }
+
     /// The request's body.
     pub(crate) fn body(&self) -> Value {
         let mut body = json!({
@@ -139,6 +146,13 @@ pub struct Usage {
     pub cached_tokens: i64,
     /// Of the answer, reasoning included.
     pub completion_tokens: i64,
+}
+
+impl Usage {
+    /// Prompt and answer.
+    pub fn total(&self) -> i64 {
+        self.prompt_tokens + self.completion_tokens
+    }
 }
 
 /// The answer on the wire; lenient, because compatible servers leave things out.

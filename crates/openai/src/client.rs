@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue, InvalidHeaderValue};
 use retry::{
-    Failure, Observed, Policy,
+    Allowed, Failure, Policy, Reason, Remedy, Said, Watched,
     http::{BodyError, json_flaw, read_at_most, retry_after},
 };
 use secrecy::{ExposeSecret, SecretString};
@@ -33,8 +33,8 @@ pub struct Settings {
     pub retry: Policy,
     /// A longer answer is refused.
     pub max_response_bytes: usize,
-    /// Who sees how every try of a question ends.
-    pub observer: Observed,
+    /// Who sees how every try of a question ends, and who gives it leave.
+    pub watched: Watched,
 }
 
 /// Why a client cannot be made.
@@ -53,6 +53,9 @@ impl From<InvalidHeaderValue> for SetupError {
         Self::Header
     }
 }
+
+/// How long a 429 without `Retry-After` is waited out.
+const RATE_LIMIT_WAIT: Duration = Duration::from_secs(1);
 
 /// A client of one OpenAI project. Cheap to clone; all clones share connections.
 #[derive(Debug, Clone)]
@@ -83,15 +86,37 @@ impl Client {
         Ok(Self { http, settings })
     }
 
+    /// The same client, whose questions need another one's leave.
+    #[must_use]
+    pub fn with_allowance(&self, allowance: Allowed) -> Self {
+        let mut client = self.clone();
+        client.settings.watched.allowance = allowance;
+        client
+    }
+
     /// Asks until there is an answer or the policy is used up. OpenAI does not deduplicate: an answer that was not
     /// stored is paid for again.
     pub async fn complete(&self, request: &ChatRequest) -> Result<Completion, Error> {
         let body = request.body();
         retry::run(&self.settings.retry, || async {
+            let ticket = match &self.settings.watched.allowance {
+                Some(allowance) => Some((allowance, allowance.take(&request.model, request.reserves()).await?)),
+                None => None,
+            };
             let started = Instant::now();
-            let result = self.complete_once(&body).await;
+            let mut said = [None; 2];
+            let result = self.complete_once(&body, &mut said).await;
             let outcome = result.as_ref().map_or_else(|error| error.reason().as_str(), |_| "ok");
-            if let Some(observer) = &self.settings.observer {
+            if let Some((allowance, ticket)) = ticket {
+                match result.as_ref().map_err(|error| (error.reason(), error.remedy())) {
+                    Err((Reason::OpenAiRateLimited, Remedy::Throttled { after })) => {
+                        allowance.refused(ticket, said, after.unwrap_or(RATE_LIMIT_WAIT));
+                    }
+                    Ok(completion) => allowance.answered(ticket, said, Some(completion.usage.total())),
+                    Err(_) => allowance.answered(ticket, said, None),
+                }
+            }
+            if let Some(observer) = &self.settings.watched.observer {
                 observer.saw(result.as_ref().err().map(|error| error as &dyn Failure));
             }
             metrics::counter!("leadline_openai_calls_total", "model" => request.model.clone(), "outcome" => outcome)
@@ -110,10 +135,11 @@ impl Client {
         if response.status().is_success() { Ok(()) } else { Err(self.api_error(response).await) }
     }
 
-    async fn complete_once(&self, body: &serde_json::Value) -> Result<Completion, Error> {
+    async fn complete_once(&self, body: &serde_json::Value, said: &mut [Option<Said>; 2]) -> Result<Completion, Error> {
         let url = format!("{}{}", self.settings.base_url.trim_end_matches('/'), self.settings.chat_path);
         let started = Instant::now();
         let response = self.http.post(url).json(body).send().await.map_err(|error| self.transport_error(error))?;
+        *said = ["requests", "tokens"].map(|dimension| limit(response.headers(), dimension));
         if !response.status().is_success() {
             return Err(self.api_error(response).await);
         }
@@ -148,6 +174,12 @@ impl Client {
     fn transport_error(&self, error: reqwest::Error) -> Error {
         if error.is_timeout() { Error::TimedOut(self.settings.timeout) } else { Error::Connection(error.without_url()) }
     }
+}
+
+/// What was said about `requests` or `tokens`; gateways say nothing.
+fn limit(headers: &HeaderMap, dimension: &str) -> Option<Said> {
+    let number = |side: &str| text(headers, &format!("x-ratelimit-{side}-{dimension}"))?.parse().ok();
+    Some(Said { quota: number("limit")?, remaining: number("remaining")? })
 }
 
 fn text(headers: &HeaderMap, name: &str) -> Option<String> {

@@ -2,7 +2,7 @@
 
 use std::{fmt, time::Duration};
 
-use retry::{Failure, Outage, Reason, Remedy};
+use retry::{Failure, NotYet, Outage, Reason, Remedy};
 use serde::Deserialize;
 
 /// A question without an answer.
@@ -17,6 +17,9 @@ pub enum Error {
     /// An answer other than 2xx.
     #[error(transparent)]
     Api(Box<ApiError>),
+    /// It was not sent.
+    #[error(transparent)]
+    NotYet(#[from] NotYet),
     /// An answer that does not have the documented form.
     #[error("OpenAI's answer cannot be read: {0}")]
     Unreadable(String),
@@ -70,6 +73,7 @@ impl Failure for Error {
     fn remedy(&self) -> Remedy {
         match self {
             Self::TimedOut(_) | Self::Connection(_) | Self::Unreadable(_) => Remedy::Now { after: None },
+            Self::NotYet(NotYet { after }) => Remedy::Throttled { after: Some(*after) },
             Self::Api(error) => error.remedy(),
         }
     }
@@ -79,6 +83,7 @@ impl Failure for Error {
             Self::TimedOut(_) => Reason::OpenAiTimeout,
             Self::Connection(_) => Reason::OpenAiUnreachable,
             Self::Unreadable(_) => Reason::OpenAiUnreadable,
+            Self::NotYet(_) => Reason::BudgetUsedUp,
             Self::Api(error) => error.reason(),
         }
     }
@@ -87,6 +92,7 @@ impl Failure for Error {
         let outage = |is_certain| Some(Outage { of: "openai", is_certain });
         match self {
             Self::TimedOut(_) | Self::Connection(_) | Self::Unreadable(_) => outage(false),
+            Self::NotYet(_) => None,
             Self::Api(error) if error.is_out_of_money() => outage(true),
             Self::Api(error) => match error.http_status {
                 401 => outage(true),

@@ -5,6 +5,7 @@
 //! process (exponential backoff with full jitter, `Retry-After` honoured); the "later" part belongs to the broker's
 //! waiting rooms, so that a waiting message holds no worker.
 
+mod allowance;
 #[cfg(feature = "http")]
 pub mod http;
 mod policy;
@@ -12,6 +13,7 @@ mod reason;
 
 use std::{fmt, sync::Arc, time::Duration};
 
+pub use allowance::{Allowance, Allowed, Leave, NotYet, Said, Ticket};
 pub use policy::{Policy, run};
 pub use reason::Reason;
 
@@ -70,3 +72,12 @@ pub trait Observer: Send + Sync + fmt::Debug {
 
 /// Who watches a client's calls, if anybody does.
 pub type Observed = Option<Arc<dyn Observer>>;
+
+/// Who watches a client's calls, and who gives them leave: nobody, by default.
+#[derive(Debug, Clone, Default)]
+pub struct Watched {
+    /// Sees how every try ends.
+    pub observer: Observed,
+    /// Every try needs its leave.
+    pub allowance: Allowed,
+}

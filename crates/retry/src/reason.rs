@@ -65,6 +65,9 @@ reasons! {
     InsufficientQuota = "insufficient_quota", "There is no money left at OpenAI.";
     ModelNotFound = "model_not_found", "There is no such model for this key.";
     ContextTooLong = "context_too_long", "The question does not fit the model's window.";
+    // budgets
+    BudgetUsedUp = "budget_used_up", "The fleet's share of a limit is used up.";
+    PlaybookPaused = "playbook_paused", "The playbook has spent its money for the day.";
     // the answer
     SchemaInvalid = "schema_invalid", "The answer does not fit the playbook's schema, not even after one repair.";
     Refused = "refused", "The model declined to answer.";

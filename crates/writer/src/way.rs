@@ -14,10 +14,11 @@ use std::{
 };
 
 use broker::{Delivered, Handler, Next, topology::Decision};
+use budget::{Budgets, Lane};
 use crashpoint::crash_point;
 use domain::{AppId, PortalId, RecordRef, WriteCommand};
 use ledger::{CommandState, Finished, Ledger, LedgerError, Newest, Taken, Worker, WrittenProperty};
-use retry::{Failure, Policy, Reason};
+use retry::{Failure, Policy, Reason, Watched};
 use runtime::{Gather, GatherLimits, config::Settings};
 use upkeep::{Circuits, Probe, probe};
 
@@ -61,7 +62,9 @@ impl Way {
     pub fn new(settings: &Settings, ledger: Ledger, circuits: Circuits) -> Result<Self, String> {
         let lease = Duration::from_secs(settings.writer.lease_seconds);
         let portal_id = PortalId(settings.hubspot.portal_id.ok_or("hubspot.portal_id is not set")?);
-        let hubspot = connect::hubspot(settings, circuits.observer(HUBSPOT))?;
+        // What was decided is paid for: a write goes before the reads of what was caught up with.
+        let allowance = Budgets::new(settings, &ledger)?.hubspot(Lane::Live);
+        let hubspot = connect::hubspot(settings, Watched { observer: circuits.observer(HUBSPOT), allowance })?;
         let hands = Hands {
             hubspot: hubspot.clone(),
             ledger: ledger.clone(),

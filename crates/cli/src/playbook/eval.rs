@@ -3,9 +3,10 @@
 use std::{path::Path, process::ExitCode};
 
 use comfy_table::{Table, presets::UTF8_HORIZONTAL_ONLY};
+use connect::Watched;
 use domain::{Playbook, playbook::manual_event};
 use futures_util::{StreamExt, stream};
-use inference::Forgetful;
+use inference::{Asker, Forgetful};
 use runtime::config::Settings;
 use time::OffsetDateTime;
 
@@ -23,11 +24,11 @@ struct Outcome {
 /// Asks about every case and prints what hit and what missed. Fails when anything missed.
 pub async fn run(settings: &Settings, playbook: &Playbook, folder: &Path) -> anyhow::Result<ExitCode> {
     let cases = case::load(folder, playbook)?;
-    let openai = connect::openai(settings, None).map_err(anyhow::Error::msg)?;
+    let asker = Asker::free(connect::openai(settings, Watched::default()).map_err(anyhow::Error::msg)?);
     let model = inference::model_of(settings, playbook);
     let ask = |case: &Case| {
-        let (openai, model, context) = (openai.clone(), model.clone(), case.context.clone());
-        async move { inference::answer(&openai, playbook, &model, context.record(), &context, &Forgetful).await }
+        let (asker, model, context) = (asker.clone(), model.clone(), case.context.clone());
+        async move { inference::answer(&asker, playbook, &model, context.record(), &context, &Forgetful).await }
     };
     let answers: Vec<_> = stream::iter(cases.iter().map(ask).collect::<Vec<_>>()).buffered(AT_ONCE).collect().await;
 

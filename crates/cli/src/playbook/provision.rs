@@ -6,6 +6,7 @@ use std::{
 };
 
 use anyhow::Context;
+use connect::Watched;
 use domain::{ObjectType, Playbook};
 use hubspot::client::{NewProperty, PropertyDefinition, PropertyGroup};
 use runtime::config::Settings;
@@ -26,7 +27,7 @@ enum Step {
 
 /// Prints the plan and, unless it is a dry run or there is a conflict, carries it out.
 pub async fn run(settings: &Settings, playbooks: &[Playbook], dry_run: bool) -> anyhow::Result<ExitCode> {
-    let client = connect::hubspot(settings, None).map_err(anyhow::Error::msg)?;
+    let client = connect::hubspot(settings, Watched::default()).map_err(anyhow::Error::msg)?;
     let needed = needs::properties(playbooks);
     let kinds: BTreeSet<ObjectType> = needed.iter().map(|property| property.object_type.clone()).collect();
     let mut known: HashMap<ObjectType, Vec<PropertyDefinition>> = HashMap::new();

@@ -4,13 +4,14 @@ use std::{process::ExitCode, time::Duration};
 
 use anyhow::{Context as _, bail};
 use broker::{Message, Publisher, Route, Stage};
+use connect::Watched;
 use domain::{
     Event, EventKey, EventState, Inference, ObjectType, Playbook, RecordRef, WriteCommand, WriteCommandId,
     event::{EventKind, Subject},
     playbook::{Intended, manual_event},
     write_command::Deed,
 };
-use inference::{Answered, Forgetful, context};
+use inference::{Answered, Asker, Forgetful, context};
 use ledger::{Claim, ClaimRequest, Ledger, Settlement, Worker};
 use runtime::config::Settings;
 use serde_json::json;
@@ -31,8 +32,8 @@ pub async fn run(settings: &Settings, playbook: &Playbook, record: &str, write: 
         let kinds: Vec<_> = playbook.records.iter().map(ObjectType::name).collect();
         bail!("the playbook is about {}, not about a {}", kinds.join(" and "), record.object_type);
     }
-    let hubspot = connect::hubspot(settings, None).map_err(anyhow::Error::msg)?;
-    let openai = connect::openai(settings, None).map_err(anyhow::Error::msg)?;
+    let hubspot = connect::hubspot(settings, Watched::default()).map_err(anyhow::Error::msg)?;
+    let asker = Asker::free(connect::openai(settings, Watched::default()).map_err(anyhow::Error::msg)?);
     let model = inference::model_of(settings, playbook);
     let now = OffsetDateTime::now_utc();
 
@@ -54,7 +55,7 @@ pub async fn run(settings: &Settings, playbook: &Playbook, record: &str, write: 
     }
 
     let Answered { inference, result, prompt } =
-        inference::answer(&openai, playbook, &model, &record, &read, &Forgetful).await?;
+        inference::answer(&asker, playbook, &model, &record, &read, &Forgetful).await?;
     println!("prompt\n{}\n{}", indented(&prompt.system), indented(&prompt.user));
     println!(
         "answer of {}, {} tokens in, {} out, {} µ$, {} ms\n{}",

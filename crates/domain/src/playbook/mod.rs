@@ -123,6 +123,8 @@ pub struct ModelPlan {
     pub temperature: Option<f64>,
     /// Room for the answer, in tokens. `OpenAI` reserves it against the token limit, so keep it tight.
     pub max_output_tokens: u32,
+    /// What its questions may cost in a day (UTC), in micro-dollars; beyond it the playbook pauses.
+    pub max_micro_dollars_per_day: Option<i64>,
 }
 
 /// How the answer's shape is asked for.

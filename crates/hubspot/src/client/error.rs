@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, fmt, time::Duration};
 
-use retry::{Failure, Outage, Reason, Remedy};
+use retry::{Failure, NotYet, Outage, Reason, Remedy};
 use serde::Deserialize;
 
 /// A call that did not give what was asked for.
@@ -21,6 +21,9 @@ pub enum Error {
     /// again.
     #[error("whether HubSpot did it is unknown: {0}")]
     InDoubt(Box<Error>),
+    /// It was not sent.
+    #[error(transparent)]
+    NotYet(#[from] NotYet),
     /// An answer that does not have the documented form.
     #[error("HubSpot's answer to {operation} cannot be read: {message}")]
     Unreadable {
@@ -121,6 +124,7 @@ impl Failure for Error {
             // between us and HubSpot, and passes.
             Self::TimedOut(_) | Self::Connection(_) | Self::Unreadable { .. } => Remedy::Now { after: None },
             Self::InDoubt(_) => Remedy::Later { after: None },
+            Self::NotYet(NotYet { after }) => Remedy::Throttled { after: Some(*after) },
             Self::Api(error) => error.remedy(),
         }
     }
@@ -131,6 +135,7 @@ impl Failure for Error {
             Self::Connection(_) => Reason::HubSpotUnreachable,
             Self::Unreadable { .. } => Reason::HubSpotUnreadable,
             Self::InDoubt(_) => Reason::InDoubt,
+            Self::NotYet(_) => Reason::BudgetUsedUp,
             Self::Api(error) => error.reason(),
         }
     }
@@ -140,6 +145,7 @@ impl Failure for Error {
         match self {
             Self::TimedOut(_) | Self::Connection(_) | Self::Unreadable { .. } => outage(false),
             Self::InDoubt(error) => error.outage(),
+            Self::NotYet(_) => None,
             Self::Api(error) => match error.http_status {
                 401 | 477 => outage(true),
                 429 if error.is_daily() => outage(true),
@@ -155,6 +161,7 @@ impl Error {
     pub fn leaves_doubt(&self) -> bool {
         match self {
             Self::TimedOut(_) | Self::Connection(_) | Self::Unreadable { .. } | Self::InDoubt(_) => true,
+            Self::NotYet(_) => false,
             Self::Api(error) => matches!(error.http_status, 408 | 500..=599),
         }
     }

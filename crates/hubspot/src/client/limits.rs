@@ -1,6 +1,7 @@
 //! HubSpot's rate-limit headers.
 
 use reqwest::header::HeaderMap;
+use retry::Said;
 
 /// What an answer said about the limits. Absent headers mean nothing (search answers carry none).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -34,6 +35,14 @@ impl Limits {
             secondly: number("X-HubSpot-RateLimit-Secondly"),
             secondly_remaining: number("X-HubSpot-RateLimit-Secondly-Remaining"),
         }
+    }
+
+    /// What was said about the interval and the day.
+    pub(super) fn said(self) -> [Option<Said>; 2] {
+        let said = |quota: Option<u64>, remaining: Option<u64>| {
+            Some(Said { quota: quota?.try_into().ok()?, remaining: remaining?.try_into().ok()? })
+        };
+        [said(self.max, self.remaining), said(self.daily, self.daily_remaining)]
     }
 
     /// Puts what was said where monitoring sees it.

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use reqwest::Method;
 use retry::{
-    Failure, Observed, Policy,
+    Allowed, Failure, Policy, Reason, Remedy, Watched,
     http::{BodyError, json_flaw, read_at_most, retry_after},
 };
 use secrecy::{ExposeSecret, SecretString};
@@ -27,9 +27,12 @@ pub struct Settings {
     pub retry: Policy,
     /// A longer answer is refused.
     pub max_response_bytes: usize,
-    /// Who sees how every try ends.
-    pub observer: Observed,
+    /// Who sees how every try ends, and who gives it leave.
+    pub watched: Watched,
 }
+
+/// What the token is good for is asked of no limit that is known, and has to be answered when the day is used up.
+const FREE: &str = "token.";
 
 /// A client of one portal's API. Cheap to clone; all clones share connections.
 #[derive(Debug, Clone)]
@@ -49,6 +52,14 @@ impl Client {
             .user_agent(concat!("leadline/", env!("CARGO_PKG_VERSION")))
             .build()?;
         Ok(Self { http, settings })
+    }
+
+    /// The same client, whose calls need another one's leave.
+    #[must_use]
+    pub fn with_allowance(&self, allowance: Allowed) -> Self {
+        let mut client = self.clone();
+        client.settings.watched.allowance = allowance;
+        client
     }
 
     /// How long one try of a call may take: what was sent longer ago has happened or never will.
@@ -86,10 +97,24 @@ impl Client {
         query: &[(&str, &str)],
         body: Option<&B>,
     ) -> Result<T, Error> {
+        let ticket = match &self.settings.watched.allowance {
+            Some(allowance) if !operation.starts_with(FREE) => Some((allowance, allowance.take("", 1).await?)),
+            _ => None,
+        };
         let started = Instant::now();
-        let result = self.call_once(operation, method, path, query, body).await;
+        let mut limits = Limits::default();
+        let result = self.call_once(operation, method, path, query, body, &mut limits).await;
         let outcome = result.as_ref().map_or_else(|error| error.reason().as_str(), |_| "ok");
-        if let Some(observer) = &self.settings.observer {
+        if let Some((allowance, ticket)) = ticket {
+            match result.as_ref().map_err(|error| (error.reason(), error.remedy(), error.outage())) {
+                // A used-up day is no reason to hold; what is left says it all.
+                Err((Reason::RateLimited, Remedy::Throttled { after }, None)) => {
+                    allowance.refused(ticket, limits.said(), after.unwrap_or_default());
+                }
+                _ => allowance.answered(ticket, limits.said(), None),
+            }
+        }
+        if let Some(observer) = &self.settings.watched.observer {
             observer.saw(result.as_ref().err().map(|error| error as &dyn Failure));
         }
         metrics::counter!("leadline_hubspot_calls_total", "operation" => operation, "outcome" => outcome).increment(1);
@@ -120,6 +145,7 @@ impl Client {
         path: &str,
         query: &[(&str, &str)],
         body: Option<&B>,
+        limits: &mut Limits,
     ) -> Result<T, Error> {
         let mut request = self
             .http
@@ -132,7 +158,8 @@ impl Client {
             request = request.json(body);
         }
         let response = request.send().await.map_err(|error| self.transport_error(error))?;
-        Limits::from_headers(response.headers()).publish();
+        *limits = Limits::from_headers(response.headers());
+        limits.publish();
         let status = response.status();
         let retry_after = retry_after(response.headers());
         let bytes = match read_at_most(response, self.settings.max_response_bytes).await {

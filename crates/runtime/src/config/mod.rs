@@ -11,8 +11,8 @@ use std::{collections::BTreeMap, fmt, path::Path};
 
 use secrecy::SecretString;
 pub use sections::{
-    Admin, Broker, Circuit, HubSpot, Inference, Ledger, LogFormat, ModelFacts, OpenAi, Receiver, Reconcile, Retention,
-    SignatureVersion, Telemetry, Writer,
+    Admin, Broker, Budget, Circuit, HubSpot, Inference, Ledger, LogFormat, ModelFacts, OpenAi, Receiver, Reconcile,
+    Retention, SignatureVersion, Telemetry, Writer,
 };
 use serde::Deserialize;
 
@@ -28,6 +28,8 @@ pub struct Settings {
     pub hubspot: HubSpot,
     /// OpenAI.
     pub openai: OpenAi,
+    /// What the fleet takes of HubSpot's and OpenAI's limits.
+    pub budget: Budget,
     /// The receiver.
     pub receiver: Receiver,
     /// The inference workers.

@@ -162,6 +162,38 @@ pub struct ModelFacts {
 
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
+pub struct Budget {
+    pub hubspot_share: f64,
+    pub hubspot_day_share: f64,
+    pub hubspot_calls_per_10s: i64,
+    pub hubspot_calls_per_day: i64,
+    pub openai_share: f64,
+    pub openai_requests_per_minute: i64,
+    pub openai_tokens_per_minute: i64,
+    pub micro_dollars_per_day: i64,
+    pub backfill_share: f64,
+    pub patience_seconds: u64,
+}
+
+impl Default for Budget {
+    fn default() -> Self {
+        Self {
+            hubspot_share: 0.8,
+            hubspot_day_share: 0.9,
+            hubspot_calls_per_10s: 100,
+            hubspot_calls_per_day: 250_000,
+            openai_share: 0.9,
+            openai_requests_per_minute: 500,
+            openai_tokens_per_minute: 30_000,
+            micro_dollars_per_day: 0,
+            backfill_share: 0.5,
+            patience_seconds: 30,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
 pub struct Receiver {
     pub listen: String,
     pub public_url: Option<String>,

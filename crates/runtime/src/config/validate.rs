@@ -67,6 +67,7 @@ pub(super) fn findings(settings: &Settings, reader: Reader) -> Vec<Finding> {
     }
     if matches!(reader, Inference | Writer | Everything) {
         upkeep(settings, &mut check);
+        budget(settings, &mut check);
         // Without it our own writes could not be told from other people's changes.
         check.set(settings.hubspot.app_id.as_ref(), "hubspot.app_id");
     }
@@ -112,6 +113,33 @@ fn ledger(settings: &Settings, check: &mut Check) {
     check.within(ledger.statement_timeout_ms, 10..=600_000, "ledger.statement_timeout_ms");
     check.within(ledger.gather_ms, 0..=1_000, "ledger.gather_ms");
     check.within(ledger.gather_max as u64, 1..=10_000, "ledger.gather_max");
+}
+
+fn budget(settings: &Settings, check: &mut Check) {
+    let budget = &settings.budget;
+    for (share, key) in [
+        (budget.hubspot_share, "budget.hubspot_share"),
+        (budget.hubspot_day_share, "budget.hubspot_day_share"),
+        (budget.openai_share, "budget.openai_share"),
+        (budget.backfill_share, "budget.backfill_share"),
+    ] {
+        check.that(share > 0.0 && share <= 1.0, key, "must be above 0 and at most 1");
+    }
+    for (quota, key) in [
+        (budget.hubspot_calls_per_10s, "budget.hubspot_calls_per_10s"),
+        (budget.hubspot_calls_per_day, "budget.hubspot_calls_per_day"),
+        (budget.openai_requests_per_minute, "budget.openai_requests_per_minute"),
+        (budget.openai_tokens_per_minute, "budget.openai_tokens_per_minute"),
+    ] {
+        check.that((1..=1_000_000_000_000).contains(&quota), key, format!("{quota} is not within 1–1000000000000"));
+    }
+    let most = 1_000_000_000_000_000;
+    check.that(
+        (0..=most).contains(&budget.micro_dollars_per_day),
+        "budget.micro_dollars_per_day",
+        format!("must be within 0–{most}"),
+    );
+    check.within(budget.patience_seconds, 1..=600, "budget.patience_seconds");
 }
 
 fn receiver(settings: &Settings, check: &mut Check) {

@@ -227,11 +227,15 @@ fn model(checker: &mut Checker, table: &ModelTable) -> ModelPlan {
     {
         checker.add(temperature.span(), format!("temperature {} is not within 0–2", temperature.get_ref()));
     }
+    if let Some(cap) = table.max_micro_dollars_per_day.as_ref().filter(|cap| *cap.get_ref() <= 0) {
+        checker.add(cap.span(), format!("max_micro_dollars_per_day {} is not above 0", cap.get_ref()));
+    }
     ModelPlan {
         name: table.name.clone(),
         mode: table.mode,
         temperature: table.temperature.as_ref().map(|temperature| *temperature.get_ref()),
         max_output_tokens: table.max_output_tokens,
+        max_micro_dollars_per_day: table.max_micro_dollars_per_day.as_ref().map(|cap| *cap.get_ref()),
     }
 }
 

@@ -80,11 +80,18 @@ pub(super) struct ModelTable {
     pub(super) mode: AnswerMode,
     pub(super) temperature: Option<Spanned<f64>>,
     pub(super) max_output_tokens: u32,
+    pub(super) max_micro_dollars_per_day: Option<Spanned<i64>>,
 }
 
 impl Default for ModelTable {
     fn default() -> Self {
-        Self { name: None, mode: AnswerMode::Schema, temperature: None, max_output_tokens: 1_000 }
+        Self {
+            name: None,
+            mode: AnswerMode::Schema,
+            temperature: None,
+            max_output_tokens: 1_000,
+            max_micro_dollars_per_day: None,
+        }
     }
 }
 
