@@ -13,7 +13,7 @@ use crate::scene::{noted, services};
 const LEASE: Duration = Duration::from_secs(60);
 const NO_LEASE: Duration = Duration::ZERO;
 
-async fn ledger() -> (Ledger, Space) {
+pub async fn ledger() -> (Ledger, Space) {
     let space = Space::new(&services()).await.expect("a space");
     let environment = vec![(xtask::fleet::variable("ledger.url"), space.postgres_url.clone())];
     let settings =

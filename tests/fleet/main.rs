@@ -6,6 +6,8 @@ mod actions;
 mod answers;
 mod backfill;
 mod broker_trouble;
+mod budgets;
+mod bursts;
 mod concurrency;
 mod crash_points;
 mod failures;

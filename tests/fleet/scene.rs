@@ -31,6 +31,8 @@ pub fn quick() -> FleetPlan {
         .with("inference.lease_seconds", "8")
         .with("writer.notify_timeout_seconds", "1")
         .with("writer.lease_seconds", "4")
+        // Each event on its own; what a burst comes to is `bursts`.
+        .with("inference.coalesce_ms", "0")
         // Most tests strike with a fault until it has an effect on one event; what it means for the fleet is `outages`.
         .with("circuit.failures", "1000")
         .with("telemetry.log_format", "human")

@@ -2,7 +2,10 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -71,7 +74,7 @@ impl Budgets {
             },
         ];
         let purse = Purse::open(self.ledger.clone(), terms, self.part(lane));
-        Some(Arc::new(HubSpotCalls { purse, patience: self.patience() }))
+        Some(Arc::new(HubSpotCalls { purse, patience: self.patience(), waits: Waits::default() }))
     }
 
     /// Leave to ask OpenAI: requests and tokens per minute, by model.
@@ -116,6 +119,26 @@ fn waited(what: &'static str, began: Instant) {
 struct HubSpotCalls {
     purse: Purse,
     patience: Duration,
+    waits: Waits,
+}
+
+/// How long calls have waited lately: the newest wait counts for a quarter.
+#[derive(Debug, Default)]
+struct Waits(AtomicU64);
+
+impl Waits {
+    /// Nobody gathers longer than this.
+    const MOST: Duration = Duration::from_secs(1);
+
+    fn add(&self, wait: Duration) {
+        let newest = u64::try_from(wait.min(Self::MOST).as_micros()).unwrap_or(0);
+        let before = self.0.load(Ordering::Relaxed);
+        self.0.store((before * 3 + newest) / 4, Ordering::Relaxed);
+    }
+
+    fn get(&self) -> Duration {
+        Duration::from_micros(self.0.load(Ordering::Relaxed))
+    }
 }
 
 impl Allowance for HubSpotCalls {
@@ -124,8 +147,13 @@ impl Allowance for HubSpotCalls {
             let began = Instant::now();
             let booked = self.purse.take(vec![1, 1], self.patience).await;
             waited("hubspot", began);
+            self.waits.add(began.elapsed());
             Ok(Ticket { account: account.to_owned(), taken: Instant::now(), units: 1, booked: booked? })
         })
+    }
+
+    fn turn_in(&self) -> Duration {
+        self.waits.get()
     }
 
     fn answered(&self, ticket: Ticket, said: [Option<Said>; 2], _: Option<i64>) {
@@ -169,6 +197,11 @@ impl Allowance for ModelRequests {
             waited("openai", began);
             Ok(Ticket { account: account.to_owned(), taken: Instant::now(), units, booked: booked? })
         })
+    }
+
+    // Questions are not put together.
+    fn turn_in(&self) -> Duration {
+        Duration::ZERO
     }
 
     fn answered(&self, ticket: Ticket, said: [Option<Said>; 2], used: Option<i64>) {

@@ -17,6 +17,9 @@ const GIVE_BACK_WITHIN: Duration = Duration::from_millis(500);
 /// While the ledger does not answer.
 const PAUSE: Duration = Duration::from_millis(500);
 
+/// After a lot that is not enough: the others ask, too.
+const PAUSE_AFTER_SOME: Duration = Duration::from_millis(15);
+
 /// When others leave less than this part of a quota, the ledger is told at once.
 const SCARCE: i64 = 10;
 
@@ -325,8 +328,9 @@ impl Keeper {
         if let Some(first) = self.waiting.front_mut().filter(|_| is_all) {
             first.costs.iter_mut().zip(&self.lots).for_each(|(cost, lots)| *cost = (*cost).min(lots.sum()));
         }
-        // Not all at the same moment, and whoever comes a little later next time comes a little earlier for it.
-        self.ask_at = Instant::now() + loan.wait.mul_f64(1.0 + jitter() * 0.5);
+        // Never all at the same moment, and never one replica's turn again before others could ask.
+        let wait = if loan.wait.is_zero() { PAUSE_AFTER_SOME } else { loan.wait };
+        self.ask_at = Instant::now() + wait.mul_f64(1.0 + jitter() * 0.5);
     }
 
     fn pause(&mut self, error: &LedgerError) {

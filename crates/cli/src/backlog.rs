@@ -62,6 +62,20 @@ pub async fn run(file: Option<&Path>) -> anyhow::Result<ExitCode> {
     println!("\nparked, as the ledger knows it (`leadline parked list` shows each, and what never got so far)");
     section(&parked, nothing_parked);
 
+    let known = ledger.budgets().await?;
+    let mut budgets = table(&["budget", "used", "allowed", "quota", "refused", "held until"]);
+    for entry in &known {
+        let held = entry.held_until.map(clock).unwrap_or_default();
+        let [used, allowed, quota, refusals] =
+            [entry.used, entry.allowed, entry.quota, entry.refusals].map(|number| number.to_string());
+        budgets.add_row([entry.name.clone(), used, allowed, quota, refusals, held]);
+    }
+    println!("\nbudgets (what the fleet has taken within the window, what it takes at most, what there is in all)");
+    section(&budgets, known.is_empty());
+    for entry in known.iter().filter(|entry| entry.name.starts_with("openai/money/") && entry.used >= entry.allowed) {
+        println!("{} is spent: what it pays for waits until midnight UTC", entry.name);
+    }
+
     for circuit in ledger.circuits().await?.iter().filter(|circuit| circuit.state != CircuitState::Closed) {
         println!(
             "\ncircuit of {} {} for {}: {} ({}), {} probes failed",

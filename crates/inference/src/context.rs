@@ -7,38 +7,30 @@ use domain::{
     context::{ContextRecord, Entry, plain_text, without_quotes},
     playbook::{ContextPlan, Read, RecordPath},
 };
-use hubspot::{
-    Client, Error,
-    client::{MAX_BATCH, Object, Tied},
-};
+use futures_util::future::try_join_all;
+use hubspot::client::{MAX_BATCH, Object};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
-/// No record's ties are followed beyond this many; who has more notes is no longer one lead.
-const MAX_TIES: usize = 2_000;
+use crate::{Reader, StepError};
 
 /// Reads what `plan` names about `record`.
-pub async fn read(hubspot: &Client, record: &RecordRef, plan: &ContextPlan) -> Result<Context, Error> {
+pub async fn read(reader: &Reader, record: &RecordRef, plan: &ContextPlan) -> Result<Context, StepError> {
     let mut context = Context { records: Vec::new(), entries: Vec::new() };
     let mut found: HashMap<RecordPath, Vec<ObjectId>> = HashMap::new();
     for read in plan.reads_for(&record.object_type) {
         let kind = read.path.end();
         let names = names_of(read);
         let objects = match read.path.parent() {
-            None => vec![hubspot.read(kind, record.object_id, &names).await?],
+            None => vec![reader.one(kind, record.object_id, &names).await?],
             Some(parent) => {
                 let from = found.get(&parent).map_or(&[][..], Vec::as_slice);
-                let ids = tied(hubspot, parent.end(), from, kind, read.at_most).await?;
-                if ids.is_empty() {
-                    Vec::new()
-                } else {
-                    in_order(&ids, hubspot.read_many(kind, &ids, &names).await?.found)
-                }
+                let ids = tied(reader, parent.end(), from, kind, read.at_most).await?;
+                reader.many(kind, ids, &names).await?
             }
         };
         let ids: Vec<_> = objects.iter().map(|object| object.id).collect();
-        for kind in &read.engagements {
-            context.entries.extend(newest(hubspot, read.path.end(), &ids, kind, read.newest).await?);
-        }
+        let engagements = read.engagements.iter().map(|kind| newest(reader, read.path.end(), &ids, kind, read.newest));
+        context.entries.extend(try_join_all(engagements).await?.into_iter().flatten());
         for object in objects {
             context.entries.extend(own_words(read, &object));
             context.records.push(known(record, read, object));
@@ -73,18 +65,14 @@ fn known(asked: &RecordRef, read: &Read, object: Object) -> ContextRecord {
 }
 
 /// The `kind` records that any of `from` is tied to: primary ones first, then the newest, each once.
-async fn tied(
-    hubspot: &Client,
+pub async fn tied(
+    reader: &Reader,
     from_kind: &ObjectType,
     from: &[ObjectId],
     kind: &ObjectType,
     at_most: usize,
-) -> Result<Vec<ObjectId>, Error> {
-    if from.is_empty() {
-        return Ok(Vec::new());
-    }
-    let ties = hubspot.associated(from_kind, from, kind, MAX_TIES).await?;
-    let mut all: Vec<Tied> = ties.into_values().flatten().collect();
+) -> Result<Vec<ObjectId>, StepError> {
+    let mut all = reader.tied(from_kind, from.to_vec(), kind).await?;
     all.sort_by_key(|tie| (!tie.is_primary, std::cmp::Reverse(tie.id)));
     let mut ids: Vec<ObjectId> = Vec::new();
     for tie in all {
@@ -95,38 +83,19 @@ async fn tied(
     Ok(ids)
 }
 
-/// Batch reads answer in an order of their own.
-fn in_order(ids: &[ObjectId], mut objects: Vec<Object>) -> Vec<Object> {
-    objects.sort_by_key(|object| ids.iter().position(|id| *id == object.id));
-    objects
-}
-
-/// The `kind` records that one object is tied to, primary ones first, then the newest.
-pub async fn tied_to(
-    hubspot: &Client,
-    (from_kind, from): (&ObjectType, ObjectId),
-    kind: &ObjectType,
-    at_most: usize,
-) -> Result<Vec<ObjectId>, Error> {
-    tied(hubspot, from_kind, &[from], kind, at_most).await
-}
-
 /// The newest `count` engagements of one kind that any of `from` is tied to.
 async fn newest(
-    hubspot: &Client,
+    reader: &Reader,
     from_kind: &ObjectType,
     from: &[ObjectId],
     kind: &ObjectType,
     count: usize,
-) -> Result<Vec<Entry>, Error> {
+) -> Result<Vec<Entry>, StepError> {
     // Ids grow with time, dates can be set back: of the newest hundred by id, the newest by date.
-    let ids = tied(hubspot, from_kind, from, kind, MAX_BATCH).await?;
-    if ids.is_empty() {
-        return Ok(Vec::new());
-    }
+    let ids = tied(reader, from_kind, from, kind, MAX_BATCH).await?;
     let names: Vec<_> = engagement_properties(kind).iter().map(|name| (*name).to_owned()).collect();
-    let read = hubspot.read_many(kind, &ids, &names).await?;
-    let mut entries: Vec<_> = read.found.iter().map(|object| engagement(kind, object)).collect();
+    let found = reader.many(kind, ids, &names).await?;
+    let mut entries: Vec<_> = found.iter().map(|object| engagement(kind, object)).collect();
     entries.sort_by_key(|entry| std::cmp::Reverse((entry.at, entry.id)));
     entries.truncate(count);
     Ok(entries)

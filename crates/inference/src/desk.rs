@@ -33,13 +33,14 @@ impl Desk {
         let limits = GatherLimits {
             max: settings.ledger.gather_max,
             window: Duration::from_millis(settings.ledger.gather_ms),
+            stretch: None,
             parallel: PARALLEL,
         };
         let lease = Duration::from_secs(settings.inference.lease_seconds);
         let worker = Worker::named("inference");
         let claiming = ledger.clone();
         let claims = Gather::start(
-            limits,
+            limits.clone(),
             move |asked: Vec<Ask>| {
                 let (ledger, worker) = (claiming.clone(), worker.clone());
                 async move {
@@ -55,7 +56,7 @@ impl Desk {
         let asking = ledger.clone();
         let context_age = Duration::from_secs(3_600 * u64::from(settings.inference.same_context_hours));
         let standings = Gather::start(
-            limits,
+            limits.clone(),
             move |requests: Vec<StandingRequest>| {
                 let ledger = asking.clone();
                 async move { retry::run(&PATIENCE, || ledger.standing(&requests, context_age)).await }
@@ -64,7 +65,7 @@ impl Desk {
         );
         let settling = ledger.clone();
         let settlements = Gather::start(
-            limits,
+            limits.clone(),
             move |settlements: Vec<Settlement>| {
                 let ledger = settling.clone();
                 async move { retry::run(&MORE_PATIENCE, || ledger.settle(&settlements)).await }

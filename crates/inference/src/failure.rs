@@ -1,15 +1,21 @@
 //! What can go wrong with an event on its way.
 
+use std::sync::Arc;
+
 use domain::playbook::{PromptError, TemplateError};
 use ledger::LedgerError;
 use retry::{Failure, NotYet, Outage, Reason, Remedy};
+use runtime::GatherError;
 
 /// Why a step did not succeed.
 #[derive(Debug, thiserror::Error)]
 pub enum StepError {
     /// HubSpot.
     #[error(transparent)]
-    HubSpot(#[from] hubspot::Error),
+    HubSpot(Arc<hubspot::Error>),
+    /// What it was asked together with is gone: the worker stops.
+    #[error("nobody is there to answer")]
+    Gone,
     /// OpenAI.
     #[error(transparent)]
     OpenAi(#[from] openai::Error),
@@ -49,6 +55,21 @@ pub enum StepError {
     OutOfTime,
 }
 
+impl From<hubspot::Error> for StepError {
+    fn from(error: hubspot::Error) -> Self {
+        Self::HubSpot(Arc::new(error))
+    }
+}
+
+impl From<GatherError<hubspot::Error>> for StepError {
+    fn from(error: GatherError<hubspot::Error>) -> Self {
+        match error {
+            GatherError::Failed(error) => Self::HubSpot(error),
+            GatherError::Gone => Self::Gone,
+        }
+    }
+}
+
 impl Failure for StepError {
     fn remedy(&self) -> Remedy {
         match self {
@@ -56,7 +77,7 @@ impl Failure for StepError {
             Self::OpenAi(error) => error.remedy(),
             Self::OutOfTime => Remedy::Later { after: None },
             // Nobody's fault but the ledger's: it uses up no attempts.
-            Self::LedgerAway(_) => Remedy::Throttled { after: None },
+            Self::LedgerAway(_) | Self::Gone => Remedy::Throttled { after: None },
             Self::Paused(NotYet { after }) => Remedy::Throttled { after: Some(*after) },
             Self::Ledger(error) => error.remedy(),
             Self::Prompt(_) | Self::Template(_) | Self::Answer { .. } | Self::WrongPortal { .. } => Remedy::Park,
@@ -74,6 +95,7 @@ impl Failure for StepError {
             Self::Answer { reason, .. } => *reason,
             Self::WrongPortal { .. } => Reason::WrongPortal,
             Self::OutOfTime => Reason::OutOfTime,
+            Self::Gone => Reason::BatchLost,
             Self::LedgerAway(_) => Reason::LedgerUnavailable,
         }
     }

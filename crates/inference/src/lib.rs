@@ -7,10 +7,12 @@
 pub mod context;
 mod failure;
 mod question;
+mod reader;
 mod window;
 
 pub use failure::StepError;
 pub use question::Asker;
+pub use reader::Reader;
 pub use window::{Answered, Forgetful, Memory, answer};
 
 use domain::Playbook;

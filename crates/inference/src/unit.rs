@@ -1,21 +1,39 @@
 //! The unit of work: one playbook and one record, and what it meets.
 
-use domain::{EventState, Playbook, RecordRef};
+use domain::{Event, EventState, Playbook, RecordRef};
 use inference::StepError;
 use ledger::Standing;
 use openai::models::Model;
 use retry::{Failure, Remedy};
 
+use crate::loop_guard::LoopGuard;
+
 /// Why a unit needs nothing more; `None` when it has (or had) an answer.
 pub type Settled = Option<(EventState, String)>;
 
-/// Whether a unit has been answered already, by this event or a newer one.
-pub fn settled(playbook: &Playbook, standing: &Standing) -> Option<Settled> {
+/// Whether a unit has been answered already, by this event or a newer one, or is about to be by a newer one.
+pub fn settled(playbook: &Playbook, standing: &Standing, loop_guard: &LoopGuard) -> Option<Settled> {
     if standing.answered.contains(&playbook.name) {
         return Some(None);
     }
-    let is_outdated = standing.answered_newer.contains(&playbook.name);
-    is_outdated.then(|| Some((EventState::Superseded, "newer_event_answered".to_owned())))
+    let because = match () {
+        () if standing.answered_newer.contains(&playbook.name) => "newer_event_answered",
+        () if waiting(standing)
+            .any(|newer| loop_guard.stops(&newer).is_none() && playbook.is_made_pointless_by(&newer)) =>
+        {
+            "newer_event_waits"
+        }
+        () => return None,
+    };
+    Some(Some((EventState::Superseded, because.to_owned())))
+}
+
+/// The newer events of the record that somebody has begun with.
+fn waiting(standing: &Standing) -> impl Iterator<Item = Event> {
+    standing.newer_waiting.iter().filter_map(|payload| {
+        let body = serde_json::to_vec(&[payload]).ok()?;
+        hubspot::webhook::parse(&body).ok()?.pop()?.event.ok()
+    })
 }
 
 /// One playbook and one record.

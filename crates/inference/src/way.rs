@@ -15,11 +15,11 @@ use domain::{
     AppId, Context, Event, EventState, Inference, ObjectId, ObjectType, Playbook, PortalId, RecordRef, WriteCommand,
     WriteCommandId, playbook::event_variable,
 };
-use inference::{Asker, StepError, context};
+use inference::{Asker, Reader, StepError, context};
 use ledger::{Claim, Claimed, Duplicate, Ledger, Settlement};
 use openai::models::Model;
 use retry::{Failure, Reason, Remedy, Watched};
-use runtime::config::Settings;
+use runtime::config::{self, Settings};
 use time::OffsetDateTime;
 use upkeep::{Circuits, Probe, command_message};
 
@@ -41,13 +41,16 @@ pub struct Way {
     loop_guard: Arc<LoopGuard>,
     portal_id: PortalId,
     desk: Arc<Desk>,
+    reader: Reader,
     hubspot: hubspot::Client,
+    hubspot_settings: config::HubSpot,
     asker: Asker,
     budgets: Budgets,
     publisher: Publisher,
     circuits: Circuits,
     ladder: broker::Ladder,
     time_per_event: Duration,
+    coalesce: Duration,
 }
 
 impl Way {
@@ -76,26 +79,30 @@ impl Way {
         let hubspot = connect::hubspot(settings, watched(HUBSPOT))?;
         let openai = connect::openai(settings, watched(OPENAI))?;
         Ok(Self {
+            reader: Reader::new(hubspot.with_allowance(budgets.hubspot(Lane::Live)), &settings.hubspot),
             loop_guard: Arc::new(LoopGuard::new(app_id, &playbooks)),
             playbooks: playbooks.into(),
             models,
             portal_id: PortalId(settings.hubspot.portal_id.ok_or("hubspot.portal_id is not set")?),
             desk: Arc::new(Desk::open(settings, ledger)),
-            hubspot: hubspot.with_allowance(budgets.hubspot(Lane::Live)),
+            hubspot,
+            hubspot_settings: settings.hubspot.clone(),
             asker: Asker { openai: openai.with_allowance(budgets.openai(Lane::Live)), wallet },
             budgets,
             publisher,
             circuits,
             ladder: connect::broker(settings, "inference")?.topology.ladder,
             time_per_event: lease.mul_f64(1.0 - SETTLE_MARGIN),
+            coalesce: Duration::from_millis(settings.inference.coalesce_ms),
         })
     }
 
     /// The same for events that are caught up with: they leave a part of the budgets to the others.
     pub fn for_backfill(&self) -> Self {
         let Self { hubspot, asker, budgets, .. } = self;
+        let hubspot = hubspot.with_allowance(budgets.hubspot(Lane::Backfill));
         Self {
-            hubspot: hubspot.with_allowance(budgets.hubspot(Lane::Backfill)),
+            reader: Reader::new(hubspot, &self.hubspot_settings),
             asker: Asker { openai: asker.openai.with_allowance(budgets.openai(Lane::Backfill)), ..asker.clone() },
             ..self.clone()
         }
@@ -197,7 +204,11 @@ impl Way {
         if playbooks.is_empty() {
             return Ok(Outcome::Ended(EventState::Skipped, "no_playbook".to_owned()));
         }
-        if self.loop_guard.is_our_engagement(&self.hubspot, &subject).await? {
+        if claimed.attempt == 1 {
+            // Somebody who fills in a form makes ten events: the newest of them answers for all.
+            tokio::time::sleep(self.coalesce).await;
+        }
+        if self.loop_guard.is_our_engagement(&self.reader, &subject).await? {
             return Ok(Outcome::Ended(EventState::Dropped, "echo".to_owned()));
         }
         let units = self.records(&subject, playbooks).await?;
@@ -233,15 +244,15 @@ impl Way {
     ) -> Result<Settled, StepError> {
         let Unit { playbook, model, record } = unit;
         let mut standing = self.desk.standing(event, claimed, record).await?;
-        if let Some(settled) = settled(playbook, &standing) {
+        if let Some(settled) = settled(playbook, &standing, &self.loop_guard) {
             return Ok(settled);
         }
-        let context = context::read(&self.hubspot, record, &playbook.context).await?;
+        let context = context::read(&self.reader, record, &playbook.context).await?;
         // Asked for under an id that was merged away: what counts is what was said about the survivor.
         let record = context.record();
         if *record != unit.record {
             standing = self.desk.standing(event, claimed, record).await?;
-            if let Some(settled) = settled(playbook, &standing) {
+            if let Some(settled) = settled(playbook, &standing, &self.loop_guard) {
                 return Ok(settled);
             }
         }
@@ -301,8 +312,9 @@ impl Way {
             for kind in &playbook.records {
                 let key = (kind.clone(), playbook.carry_at_most);
                 if !carried.contains_key(&key) {
-                    let from = (&subject.object_type, subject.object_id);
-                    let found = context::tied_to(&self.hubspot, from, kind, playbook.carry_at_most).await?;
+                    let from = [subject.object_id];
+                    let most = playbook.carry_at_most;
+                    let found = context::tied(&self.reader, &subject.object_type, &from, kind, most).await?;
                     carried.insert(key.clone(), found);
                 }
                 let records = carried.get(&key).into_iter().flatten().map(|id| RecordRef {

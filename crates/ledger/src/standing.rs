@@ -35,6 +35,8 @@ pub struct Standing {
     pub answered: HashSet<String>,
     /// Playbooks that have answered a newer event of the record: what this one asks them is pointless.
     pub answered_newer: HashSet<String>,
+    /// Newer events of the record that are not finished, as HubSpot sent them, the newest first; a handful at most.
+    pub newer_waiting: Vec<serde_json::Value>,
     /// The hash of the context that each playbook last answered about for the record, if that is not long ago.
     pub last_context: HashMap<String, String>,
 }
@@ -62,6 +64,14 @@ impl Ledger {
                               and (newer.occurred_at, newer.event_key collate "C")
                                   > (input.occurred_at, input.event_key collate "C"))
                           as "newer!",
+                      array(select newer.payload from event newer
+                            where newer.finished_at is null
+                              and (newer.portal_id, newer.object_type, newer.object_id)
+                                  = (input.portal_id, input.object_type, input.object_id)
+                              and newer.occurred_at >= input.occurred_at
+                              and (newer.occurred_at, newer.event_key collate "C")
+                                  > (input.occurred_at, input.event_key collate "C")
+                            order by newer.occurred_at desc limit 5) as "newer_waiting!",
                       coalesce((select jsonb_object_agg(last.playbook, last.context_hash)
                                 from (select distinct on (i.playbook) i.playbook, i.context_hash from inference i
                                       where i.outcome = 'valid' and i.part is null
@@ -89,6 +99,7 @@ impl Ledger {
             Ok(Standing {
                 answered: row.answered.into_iter().collect(),
                 answered_newer: row.newer.into_iter().collect(),
+                newer_waiting: row.newer_waiting,
                 last_context,
             })
         });

@@ -55,6 +55,21 @@ pub trait Failure: std::error::Error {
     }
 }
 
+/// One failure of many: of a batch, for example.
+impl<F: Failure> Failure for Arc<F> {
+    fn remedy(&self) -> Remedy {
+        F::remedy(self)
+    }
+
+    fn reason(&self) -> Reason {
+        F::reason(self)
+    }
+
+    fn outage(&self) -> Option<Outage> {
+        F::outage(self)
+    }
+}
+
 /// A sign that a dependency is away for everybody.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Outage {

@@ -40,15 +40,20 @@ pub enum GatherError<E> {
 }
 
 /// How long and how much is gathered.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone)]
 pub struct Limits {
     /// A batch is asked when it has this many questions …
     pub max: usize,
-    /// … or when its first question is this old.
+    /// … or when its first question is this old, and one of `parallel` is free: until then it grows.
     pub window: Duration,
+    /// Where batches have to wait anyway (for their turn at a limit): how long, at present. So much longer is gathered.
+    pub stretch: Option<Stretch>,
     /// Batches under way at once.
     pub parallel: usize,
 }
+
+/// How much longer is gathered, at present.
+pub type Stretch = Arc<dyn Fn() -> Duration + Send + Sync>;
 
 impl<I, O, E> Gather<I, O, E>
 where
@@ -68,7 +73,8 @@ where
         let parallel = Arc::new(Semaphore::new(limits.parallel));
         tokio::spawn(async move {
             while let Some(first) = asked.recv().await {
-                let deadline = Instant::now() + limits.window;
+                let stretch = limits.stretch.as_ref().map_or(Duration::ZERO, |stretch| stretch());
+                let deadline = Instant::now() + limits.window + stretch;
                 let mut batch = vec![first];
                 while batch.len() < limits.max {
                     match tokio::time::timeout_at(deadline, asked.recv()).await {
@@ -76,7 +82,14 @@ where
                         Ok(None) | Err(_) => break,
                     }
                 }
-                let Ok(slot) = parallel.clone().acquire_owned().await else { return };
+                let slot = loop {
+                    tokio::select! {
+                        biased;
+                        slot = parallel.clone().acquire_owned() => break slot,
+                        Some(question) = asked.recv(), if batch.len() < limits.max => batch.push(question),
+                    }
+                };
+                let Ok(slot) = slot else { return };
                 let ask = ask.clone();
                 tokio::spawn(async move {
                     answer(batch, &*ask, divides).await;
@@ -138,7 +151,9 @@ mod tests {
     #[error("{0}")]
     struct Bad(&'static str);
 
-    const LIMITS: Limits = Limits { max: 10, window: Duration::from_millis(20), parallel: 1 };
+    fn limits() -> Limits {
+        Limits { max: 10, window: Duration::from_millis(20), stretch: None, parallel: 1 }
+    }
 
     #[tokio::test]
     async fn questions_are_asked_together_and_a_bad_one_costs_only_itself() {
@@ -150,7 +165,7 @@ mod tests {
                 if items.contains(&7) { Err(Bad("seven")) } else { Ok(items.iter().map(|item| item * 2).collect()) }
             }
         };
-        let gather = Gather::start(LIMITS, ask, |_| true);
+        let gather = Gather::start(limits(), ask, |_| true);
         let tasks: Vec<_> = (0..10)
             .map(|item| {
                 let gather = gather.clone();
@@ -168,7 +183,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_failure_of_the_whole_is_not_divided() {
-        let gather = Gather::start(LIMITS, |_: Vec<i32>| async { Err::<Vec<i32>, _>(Bad("away")) }, |_| false);
+        let gather = Gather::start(limits(), |_: Vec<i32>| async { Err::<Vec<i32>, _>(Bad("away")) }, |_| false);
         assert!(matches!(gather.ask(1).await, Err(GatherError::Failed(_))));
     }
 }

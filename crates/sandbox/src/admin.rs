@@ -117,6 +117,7 @@ pub(crate) fn router() -> Router<Arc<Sandbox>> {
         .route("/_sandbox/quirks", post(set_quirks))
         .route("/_sandbox/faults", get(faults).post(add_fault).delete(clear_faults))
         .route("/_sandbox/calls", get(calls))
+        .route("/_sandbox/open-questions", get(open_questions))
         .route("/_sandbox/webhooks", post(send_webhook))
         .route("/_sandbox/deliveries", get(deliveries))
 }
@@ -236,6 +237,11 @@ struct After {
 
 async fn calls(State(sandbox): Shared, Query(After { after }): Query<After>) -> Json<Vec<Call>> {
     Json(lock(&sandbox.calls).after(after))
+}
+
+/// How many questions the model is thinking about.
+async fn open_questions(State(sandbox): Shared) -> Json<usize> {
+    Json(sandbox.open_questions.load(std::sync::atomic::Ordering::Relaxed))
 }
 
 /// Sends one webhook, once, and says what became of it.

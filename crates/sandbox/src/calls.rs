@@ -18,9 +18,6 @@ use crate::{Sandbox, lock};
 /// Longer bodies are refused; HubSpot's own limit is of this order.
 pub(crate) const MAX_BODY: usize = 10 * 1024 * 1024;
 
-/// Older calls are forgotten.
-const KEEP: usize = 200_000;
-
 /// One call and its answer.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Call {
@@ -54,11 +51,11 @@ impl Calls {
         self.kept.iter().filter(|call| call.number > after).cloned().collect()
     }
 
-    fn add(&mut self, mut call: Call) {
+    fn add(&mut self, mut call: Call, keep: usize) {
         self.next += 1;
         call.number = self.next;
         self.kept.push_back(call);
-        if self.kept.len() > KEEP {
+        if self.kept.len() > keep {
             self.kept.pop_front();
         }
     }
@@ -66,6 +63,9 @@ impl Calls {
 
 /// Records the call that passes.
 pub(crate) async fn record(State(sandbox): State<Arc<Sandbox>>, request: Request, next: Next) -> Response {
+    if sandbox.config.keep_calls == 0 {
+        return next.run(request).await;
+    }
     let at = OffsetDateTime::now_utc();
     let (head, body) = request.into_parts();
     let Ok(body) = to_bytes(body, MAX_BODY).await else {
@@ -90,6 +90,6 @@ pub(crate) async fn record(State(sandbox): State<Arc<Sandbox>>, request: Request
         Err(error) => (Body::from_stream(futures_util::stream::iter([Err::<bytes::Bytes, _>(error)])), Value::Null),
     };
     call.response = answer;
-    lock(&sandbox.calls).add(call);
+    lock(&sandbox.calls).add(call, sandbox.config.keep_calls);
     Response::from_parts(head, body)
 }

@@ -9,10 +9,11 @@ mod calls;
 mod faults;
 mod hubspot;
 mod openai;
+pub mod population;
 mod strike;
 mod webhooks;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicUsize};
 
 use axum::{Router, middleware};
 
@@ -49,8 +50,12 @@ pub struct Config {
     pub requests_per_minute: usize,
     /// OpenAI tokens per minute, the requested output included.
     pub tokens_per_minute: usize,
+    /// Calls that are remembered, with what was asked and answered.
+    pub keep_calls: usize,
     /// How long a model takes to answer, in milliseconds.
     pub model_latency_ms: u64,
+    /// Contacts with notes that are there from the beginning; see [`population`].
+    pub contacts: usize,
     /// Whether the portal has the properties that the shipped playbooks write.
     pub ai_properties: bool,
 }
@@ -88,7 +93,9 @@ impl Default for Config {
             api_key: "sk-sandbox".to_owned(),
             requests_per_minute: 10_000,
             tokens_per_minute: 30_000_000,
+            keep_calls: 200_000,
             model_latency_ms: 200,
+            contacts: 0,
             ai_properties: true,
         }
     }
@@ -103,6 +110,7 @@ pub struct Sandbox {
     openai_limits: Mutex<openai::limits::Limits>,
     faults: Mutex<Vec<Fault>>,
     calls: Mutex<calls::Calls>,
+    open_questions: AtomicUsize,
     messages: Mutex<Vec<admin::ChannelMessage>>,
     webhooks: webhooks::Sender,
 }
@@ -115,14 +123,17 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Sandbox {
     /// A sandbox; call it within a tokio runtime, which sends its webhooks.
     pub fn new(config: Config) -> Arc<Self> {
+        let mut portal = hubspot::portal::Portal::new(&config);
+        population::settle(&mut portal, config.contacts);
         Arc::new(Self {
-            portal: Mutex::new(hubspot::portal::Portal::new(&config)),
+            portal: Mutex::new(portal),
             search_limit: Mutex::default(),
             messages: Mutex::default(),
             hubspot_limits: Mutex::new(hubspot::limits::Limits::new(&config)),
             openai_limits: Mutex::new(openai::limits::Limits::new(&config)),
             faults: Mutex::default(),
             calls: Mutex::default(),
+            open_questions: AtomicUsize::new(0),
             webhooks: webhooks::Sender::start(&config),
             config,
         })

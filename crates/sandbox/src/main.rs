@@ -21,9 +21,21 @@ struct Arguments {
     /// Calls that HubSpot allows per rolling ten seconds.
     #[arg(long, default_value_t = Config::default().calls_per_10s)]
     calls_per_10s: usize,
+    /// OpenAI requests per minute.
+    #[arg(long, default_value_t = Config::default().requests_per_minute)]
+    requests_per_minute: usize,
+    /// OpenAI tokens per minute, the requested output included.
+    #[arg(long, default_value_t = Config::default().tokens_per_minute)]
+    tokens_per_minute: usize,
+    /// Calls that are remembered; none under load.
+    #[arg(long, default_value_t = Config::default().keep_calls)]
+    keep_calls: usize,
     /// How long a model takes to answer, in milliseconds.
     #[arg(long, default_value_t = Config::default().model_latency_ms)]
     model_latency_ms: u64,
+    /// Contacts with notes that are there from the beginning.
+    #[arg(long, default_value_t = 0)]
+    contacts: usize,
     /// A scope that the token does not have; may be given several times.
     #[arg(long)]
     without_scope: Vec<String>,
@@ -41,7 +53,11 @@ async fn main() -> anyhow::Result<()> {
         public_url: arguments.public_url,
         webhook_retries: arguments.webhook_retries,
         calls_per_10s: arguments.calls_per_10s,
+        requests_per_minute: arguments.requests_per_minute,
+        tokens_per_minute: arguments.tokens_per_minute,
+        keep_calls: arguments.keep_calls,
         model_latency_ms: arguments.model_latency_ms,
+        contacts: arguments.contacts,
         ai_properties: !arguments.without_ai_properties,
         ..Config::default()
     };

@@ -1,7 +1,7 @@
 //! Doing what an answer asks for beyond properties, once:
 //! begin (committed) → act → finish (committed); found begun and not finished: look before acting again.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use crashpoint::crash_point;
 use domain::{
@@ -10,18 +10,24 @@ use domain::{
 };
 use hubspot::{
     Client,
-    client::{MAX_BATCH, Tie, engagement_type_id},
+    client::{MAX_BATCH, NewObject, Tie, engagement_type_id},
 };
 use ledger::{ActionState, Began, Ledger, LedgerError, Newest, WrittenProperty};
 use retry::{Failure, Outage, Policy, Reason, Remedy};
+use runtime::GatherError;
 use time::format_description::well_known::Rfc3339;
 use tokio::time::Instant;
 
 use crate::{
+    creations::Creations,
     deals::{Moved, Pipelines, STAGE},
     notify::{Channels, NotifyError},
     plan::Job,
 };
+
+/// Where the text of a task or a note stands, and in it the marker.
+pub const TASK_BODY: &str = "hs_task_body";
+pub const NOTE_BODY: &str = "hs_note_body";
 
 /// A record's newest tasks or notes among which one in doubt is looked for.
 const LOOK_THROUGH: usize = 300;
@@ -34,7 +40,10 @@ const MAX_TIES: usize = 5_000;
 pub enum ActionError {
     /// HubSpot.
     #[error(transparent)]
-    HubSpot(#[from] hubspot::Error),
+    HubSpot(Arc<hubspot::Error>),
+    /// It was sent in a batch of which nobody knows what came.
+    #[error("whether HubSpot did it is unknown")]
+    Unknown,
     /// A channel.
     #[error(transparent)]
     Notify(#[from] NotifyError),
@@ -60,13 +69,28 @@ pub enum ActionError {
     },
 }
 
+impl From<hubspot::Error> for ActionError {
+    fn from(error: hubspot::Error) -> Self {
+        Self::HubSpot(Arc::new(error))
+    }
+}
+
+impl From<GatherError<hubspot::Error>> for ActionError {
+    fn from(error: GatherError<hubspot::Error>) -> Self {
+        match error {
+            GatherError::Failed(error) => Self::HubSpot(error),
+            GatherError::Gone => Self::Unknown,
+        }
+    }
+}
+
 impl ActionError {
     /// Whether the action may have happened all the same.
     fn leaves_doubt(&self) -> bool {
         match self {
             Self::HubSpot(error) => error.leaves_doubt(),
             Self::Notify(error) => !matches!(error, NotifyError::Refused { status: 429, .. }),
-            Self::Ledger(_) | Self::TooEarly(_) | Self::Lost => true,
+            Self::Ledger(_) | Self::TooEarly(_) | Self::Lost | Self::Unknown => true,
             Self::NoSuchStage { .. } | Self::OutOfTime => false,
         }
     }
@@ -78,6 +102,7 @@ impl Failure for ActionError {
             Self::HubSpot(error) => error.remedy(),
             Self::Notify(error) => error.remedy(),
             Self::Ledger(error) => error.remedy(),
+            Self::Unknown => Remedy::Later { after: None },
             Self::TooEarly(after) => Remedy::Throttled { after: Some(*after) },
             Self::Lost | Self::OutOfTime => Remedy::Throttled { after: None },
             Self::NoSuchStage { .. } => Remedy::Park,
@@ -89,7 +114,7 @@ impl Failure for ActionError {
             Self::HubSpot(error) => error.reason(),
             Self::Notify(error) => error.reason(),
             Self::Ledger(error) => error.reason(),
-            Self::TooEarly(_) => Reason::InDoubt,
+            Self::TooEarly(_) | Self::Unknown => Reason::InDoubt,
             Self::Lost => Reason::LeaseLost,
             Self::OutOfTime => Reason::OutOfTime,
             Self::NoSuchStage { .. } => Reason::NoSuchStage,
@@ -107,6 +132,8 @@ impl Failure for ActionError {
 /// Who does it.
 pub struct Hands {
     pub hubspot: Client,
+    pub tasks: Creations,
+    pub notes: Creations,
     pub ledger: Ledger,
     pub pipelines: Pipelines,
     pub channels: Channels,
@@ -199,7 +226,7 @@ impl Hands {
                 let carried_out = if is_late {
                     Err(ActionError::OutOfTime)
                 } else {
-                    self.carry_out(command, action, newest, in_doubt).await
+                    self.carry_out(command, action, newest, in_doubt, deadline).await
                 };
                 crash_point!("writer.after_action");
                 match carried_out {
@@ -243,13 +270,16 @@ impl Hands {
         action: &Action,
         newest: &Newest,
         in_doubt: bool,
+        deadline: Instant,
     ) -> Result<Ended, ActionError> {
+        // A call that is sent now is over, one way or the other, before the lease is.
+        let not_after = deadline.into_std() - self.hubspot.timeout();
         match &action.deed {
-            Deed::CreateTask(task) => self.create_task(action.id, task).await,
+            Deed::CreateTask(task) => self.create_task(action.id, task, not_after).await,
             Deed::CreateNote { body, ties } => {
                 let now = time::OffsetDateTime::now_utc().format(&Rfc3339).unwrap_or_default();
-                let properties = [("hs_timestamp", now), ("hs_note_body", html(body, action.id))];
-                self.create(&ObjectType::Note, &properties, ties).await
+                let properties = vec![("hs_timestamp", now), (NOTE_BODY, html(body, action.id))];
+                self.create(&ObjectType::Note, action.id, properties, ties, not_after).await
             }
             Deed::MoveDeal { .. } if newest.is_newer_than(command, STAGE) => Ok(Ended::skipped("newer_event_written")),
             Deed::MoveDeal { stage } => {
@@ -270,12 +300,17 @@ impl Hands {
         }
     }
 
-    async fn create_task(&self, id: ActionId, task: &Task) -> Result<Ended, ActionError> {
+    async fn create_task(
+        &self,
+        id: ActionId,
+        task: &Task,
+        not_after: std::time::Instant,
+    ) -> Result<Ended, ActionError> {
         const OWNER: &str = "hubspot_owner_id";
         let mut properties = vec![
             ("hs_timestamp", task.due.format(&Rfc3339).unwrap_or_default()),
             ("hs_task_subject", task.subject.clone()),
-            ("hs_task_body", html(&task.body, id)),
+            (TASK_BODY, html(&task.body, id)),
             ("hs_task_status", "NOT_STARTED".to_owned()),
             ("hs_task_priority", task.priority.as_str().to_owned()),
             ("hs_task_type", task.task_type.as_str().to_owned()),
@@ -283,14 +318,14 @@ impl Hands {
         if let Some(owner) = &task.owner {
             properties.push((OWNER, owner.clone()));
         }
-        match self.create(&ObjectType::Task, &properties, &task.ties).await {
+        match self.create(&ObjectType::Task, id, properties.clone(), &task.ties, not_after).await {
             // Owners leave. A task that nobody owns is seen sooner than one that was never made.
             Err(ActionError::HubSpot(error))
                 if task.owner.is_some() && error.api().is_some_and(|error| error.is_about(OWNER)) =>
             {
                 tracing::warn!(action = %id, "HubSpot does not know the owner; the task is made without one");
                 properties.retain(|(name, _)| *name != OWNER);
-                self.create(&ObjectType::Task, &properties, &task.ties).await
+                self.create(&ObjectType::Task, id, properties, &task.ties, not_after).await
             }
             created => created,
         }
@@ -299,8 +334,10 @@ impl Hands {
     async fn create(
         &self,
         kind: &ObjectType,
-        properties: &[(&str, String)],
+        id: ActionId,
+        properties: Vec<(&'static str, String)>,
         ties: &[RecordRef],
+        not_after: std::time::Instant,
     ) -> Result<Ended, ActionError> {
         let ties: Vec<_> = ties
             .iter()
@@ -311,14 +348,18 @@ impl Hands {
         if ties.is_empty() {
             return Ok(Ended::skipped("no_record"));
         }
-        Ok(Ended::done(Some(self.hubspot.create(kind, properties, &ties).await?)))
+        let creations = if *kind == ObjectType::Task { &self.tasks } else { &self.notes };
+        match creations.make(id, NewObject { properties, ties }, not_after).await? {
+            Some(made) => Ok(Ended::done(Some(made))),
+            None => Err(ActionError::Unknown),
+        }
     }
 
     /// Looks for a task or note by its marker, among those of a record that it is tied to: search lags by seconds.
     async fn look_for(&self, action: &Action) -> Result<Option<ObjectId>, ActionError> {
         let (kind, body, ties) = match &action.deed {
-            Deed::CreateTask(task) => (ObjectType::Task, "hs_task_body", &task.ties),
-            Deed::CreateNote { ties, .. } => (ObjectType::Note, "hs_note_body", ties),
+            Deed::CreateTask(task) => (ObjectType::Task, TASK_BODY, &task.ties),
+            Deed::CreateNote { ties, .. } => (ObjectType::Note, NOTE_BODY, ties),
             // A stage is idempotent, and a channel cannot be looked into.
             Deed::MoveDeal { .. } | Deed::Notify { .. } => return Ok(None),
         };

@@ -43,7 +43,11 @@ impl Held {
 
     /// What the property held before `command` touched it. A writer that died between its call and its record left the
     /// value of this very command behind, as often as it died, and that is not what an undo should bring back.
-    pub fn before(&self, command: &WriteCommand, wanted: &str) -> Option<String> {
+    pub fn before(&self, command: &WriteCommand, attempt: i32, wanted: &str) -> Option<String> {
+        if attempt == 1 {
+            return self.value.clone();
+        }
+
         let is_own = |set: &PastValue| {
             !set.is_by_person() && set.value == wanted && set.timestamp >= command.recorded_at() - CLOCKS_DIFFER
         };
@@ -212,7 +216,7 @@ mod tests {
             source_id: None,
         };
         let held = |history: Vec<PastValue>| Held { value: Some("85".to_owned()), history };
-        let before = |history| held(history).before(&command, "85");
+        let before = |history| held(history).before(&command, 2, "85");
         let tries = || vec![set("85", "INTEGRATION", 9), set("85", "INTEGRATION", 5)];
         assert_eq!(before(tries()), None);
         let with = |earlier| before(tries().into_iter().chain([earlier]).collect());
@@ -220,5 +224,7 @@ mod tests {
         assert_eq!(with(set("", "CRM_UI", -60)), None, "cleared before");
         assert_eq!(with(set("85", "INTEGRATION", -60)).as_deref(), Some("85"), "an earlier event wrote the same");
         assert_eq!(before(vec![set("85", "CRM_UI", 5)]).as_deref(), Some("85"), "a person set it");
+        let at_first = held(tries()).before(&command, 1, "85");
+        assert_eq!(at_first.as_deref(), Some("85"), "nobody has tried this command before: another one wrote the same");
     }
 }

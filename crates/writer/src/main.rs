@@ -2,6 +2,7 @@
 
 mod actions;
 mod apply;
+mod creations;
 mod deals;
 mod notify;
 mod plan;

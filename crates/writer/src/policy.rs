@@ -17,7 +17,8 @@ pub fn needs_history(policy: WritePolicy) -> bool {
     matches!(policy, WritePolicy::UnlessHuman | WritePolicy::IfNewer)
 }
 
-/// Takes out of the updates what their policies leave as it is.
+/// Takes out of the updates what their policies leave as it is, and what is there already. The latter is not sent, but it
+/// counts as written: an older event must not put its value over it.
 pub fn apply(updates: &mut [RecordUpdate], before: &Before, ours: AppId) {
     for update in updates {
         let Some(held) = before.get(&update.record) else { continue };
@@ -37,7 +38,16 @@ pub fn apply(updates: &mut [RecordUpdate], before: &Before, ours: AppId) {
             });
         }
         let parts = &update.parts;
-        update.changes.retain(|change| parts.iter().any(|part| part.changes.contains(change)));
+        let is_there = |change: &PropertyChange| {
+            held.get(&change.property).is_some_and(|held| held.value.as_deref().unwrap_or_default() == change.value)
+        };
+        update.changes.retain(|change| {
+            let is_wanted = parts.iter().any(|part| part.changes.contains(change));
+            if is_wanted && is_there(change) {
+                metrics::counter!("leadline_unchanged_values_total").increment(1);
+            }
+            is_wanted && !is_there(change)
+        });
     }
 }
 

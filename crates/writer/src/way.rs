@@ -16,15 +16,16 @@ use std::{
 use broker::{Delivered, Handler, Next, topology::Decision};
 use budget::{Budgets, Lane};
 use crashpoint::crash_point;
-use domain::{AppId, PortalId, RecordRef, WriteCommand};
+use domain::{AppId, ObjectType, PortalId, RecordRef, WriteCommand};
 use ledger::{CommandState, Finished, Ledger, LedgerError, Newest, Taken, Worker, WrittenProperty};
 use retry::{Failure, Policy, Reason, Watched};
 use runtime::{Gather, GatherLimits, config::Settings};
 use upkeep::{Circuits, Probe, probe};
 
 use crate::{
-    actions::Hands,
+    actions::{Hands, NOTE_BODY, TASK_BODY},
     apply::{self, Before},
+    creations::Creations,
     deals::Pipelines,
     notify::Channels,
     plan::{self, Job, Part, RecordUpdate},
@@ -66,6 +67,8 @@ impl Way {
         let allowance = Budgets::new(settings, &ledger)?.hubspot(Lane::Live);
         let hubspot = connect::hubspot(settings, Watched { observer: circuits.observer(HUBSPOT), allowance })?;
         let hands = Hands {
+            tasks: Creations::of(&hubspot, ObjectType::Task, TASK_BODY),
+            notes: Creations::of(&hubspot, ObjectType::Note, NOTE_BODY),
             hubspot: hubspot.clone(),
             ledger: ledger.clone(),
             pipelines: Pipelines::new(Duration::from_secs(settings.writer.pipelines_seconds)),
@@ -88,9 +91,11 @@ impl Way {
             name: Worker::named("writer").0,
             batches: AtomicU64::new(0),
         });
+        let waiting = hubspot.clone();
         let limits = GatherLimits {
             max: settings.writer.batch,
             window: Duration::from_millis(settings.writer.gather_ms),
+            stretch: Some(Arc::new(move || waiting.turn_in())),
             parallel: settings.writer.parallel_batches,
         };
         let carry_out = move |asked: Vec<Asked>| {
@@ -385,7 +390,7 @@ fn written(update: &RecordUpdate, part: &Part, before: &Before) -> Vec<WrittenPr
         property: change.property.clone(),
         before: held
             .and_then(|held| held.get(&change.property))
-            .and_then(|held| held.before(&part.job.command, &change.value)),
+            .and_then(|held| held.before(&part.job.command, part.job.attempt, &change.value)),
         after: change.value.clone(),
     };
     part.changes.iter().map(property).collect()

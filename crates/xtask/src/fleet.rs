@@ -28,6 +28,8 @@ pub struct FleetPlan {
     pub writers: usize,
     /// Whether the sandbox plays HubSpot and OpenAI.
     pub with_sandbox: bool,
+    /// Whether the sandbox tells the first receiver of every change, as HubSpot does of those that are subscribed to.
+    pub with_echoes: bool,
     /// Where the services find the broker, when it is not where the space has it (a proxy stands between).
     pub broker_url: Option<String>,
     /// The sandbox's port, when somebody has to know it before (a proxy stands between).
@@ -45,6 +47,7 @@ impl Default for FleetPlan {
             inferences: 1,
             writers: 1,
             with_sandbox: true,
+            with_echoes: true,
             broker_url: None,
             sandbox_port: None,
             sandbox_arguments: Vec::new(),
@@ -180,7 +183,7 @@ impl Fleet {
         let program = workspace::binaries()?.join("leadline-sandbox");
         let process = Process::start("sandbox", &program, &self.logs.join("sandbox.log"), |command| {
             command.args(["--listen", &format!("127.0.0.1:{port}"), "--public-url", PUBLIC_URL]);
-            if let Some(receiver) = receiver {
+            if let Some(receiver) = receiver.filter(|_| plan.with_echoes) {
                 command.args(["--webhook-url", &format!("http://127.0.0.1:{receiver}/webhooks/hubspot")]);
             }
             command.args(&plan.sandbox_arguments);
@@ -286,6 +289,11 @@ impl Fleet {
             }
             tokio::time::sleep(Duration::from_millis(30)).await;
         }
+    }
+
+    /// Where the sandbox listens.
+    pub fn sandbox_url(&self) -> &str {
+        self.sandbox.base()
     }
 
     /// How the broker is reached, past any proxy.

@@ -8,6 +8,7 @@ mod progress;
 pub mod proxy;
 pub mod sandbox_client;
 pub mod services;
+pub mod webhook_client;
 pub mod workspace;
 
 pub use fleet::{Fleet, FleetPlan};
@@ -16,3 +17,4 @@ pub use progress::step;
 pub use proxy::Proxy;
 pub use sandbox_client::SandboxClient;
 pub use services::{Services, Space};
+pub use webhook_client::WebhookClient;

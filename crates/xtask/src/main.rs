@@ -1,5 +1,6 @@
 //! `cargo xtask`: the developer's commands.
 
+mod bench;
 mod chaos;
 mod demo;
 mod dependencies;
@@ -23,6 +24,8 @@ enum Command {
     },
     /// The real fleet under load while everything breaks, and an account at the end: nothing lost, nothing twice.
     Chaos(chaos::Options),
+    /// Measures the fleet on this machine, in release mode, beside the floors that RabbitMQ and Postgres set.
+    Bench(bench::Options),
     /// Checks dependencies against deny.toml.
     Dependencies,
     #[command(subcommand)]
@@ -47,6 +50,7 @@ async fn main() -> ExitCode {
             Command::Demo(options) => demo::run(&options).await,
             Command::Test { arguments } => tests::run(&arguments).await,
             Command::Chaos(options) => chaos::run(&options).await,
+            Command::Bench(options) => bench::run(&options).await,
             Command::Dependencies => dependencies::check().await,
             Command::Queries(Queries::Prepare) => queries::prepare().await,
             Command::Queries(Queries::Check) => queries::check().await,

@@ -23,6 +23,7 @@ pub struct Process {
     name: String,
     child: Child,
     log: PathBuf,
+    goodbye: Signal,
 }
 
 impl Process {
@@ -35,7 +36,14 @@ impl Process {
         prepare(&mut command);
         command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output).process_group(0);
         let child = command.spawn().with_context(|| format!("cannot start {name} ({})", program.display()))?;
-        Ok(Self { name: name.to_owned(), child, log: log.to_owned() })
+        Ok(Self { name: name.to_owned(), child, log: log.to_owned(), goodbye: Signal::TERM })
+    }
+
+    /// The same, but it is asked to end with this signal.
+    #[must_use]
+    pub fn ending_with(mut self, goodbye: Signal) -> Self {
+        self.goodbye = goodbye;
+        self
     }
 
     /// What it wrote so far.
@@ -80,7 +88,7 @@ impl Process {
 
     /// Asks it to end and waits; `true` when it did so by itself within `grace`.
     pub fn stop(&mut self, grace: Duration) -> bool {
-        self.signal(Signal::TERM);
+        self.signal(self.goodbye);
         let started = Instant::now();
         while started.elapsed() < grace {
             if !matches!(self.child.try_wait(), Ok(None)) {

@@ -21,6 +21,11 @@ impl SandboxClient {
         Self { http: reqwest::Client::new(), base }
     }
 
+    /// Where it listens.
+    pub fn base(&self) -> &str {
+        &self.base
+    }
+
     /// Makes a contact.
     pub async fn put_contact(&self, contact: &NewContact) -> Result<()> {
         self.send(Method::POST, "contacts", Some(contact)).await
@@ -88,6 +93,11 @@ impl SandboxClient {
     /// Sets how HubSpot treats certain records and properties.
     pub async fn quirks(&self, quirks: &Quirks) -> Result<()> {
         self.send(Method::POST, "quirks", Some(quirks)).await
+    }
+
+    /// How many questions the model is thinking about.
+    pub async fn open_questions(&self) -> Result<usize> {
+        self.call(Method::GET, "open-questions", None::<&()>).await
     }
 
     /// The calls after the one with number `after`.

@@ -11,7 +11,7 @@ use domain::{
     playbook::{Intended, manual_event},
     write_command::Deed,
 };
-use inference::{Answered, Asker, Forgetful, context};
+use inference::{Answered, Asker, Forgetful, Reader, context};
 use ledger::{Claim, ClaimRequest, Ledger, Settlement, Worker};
 use runtime::config::Settings;
 use serde_json::json;
@@ -33,13 +33,13 @@ pub async fn run(settings: &Settings, playbook: &Playbook, record: &str, write: 
         bail!("the playbook is about {}, not about a {}", kinds.join(" and "), record.object_type);
     }
     let hubspot = connect::hubspot(settings, Watched::default()).map_err(anyhow::Error::msg)?;
+    let reader = Reader::new(hubspot, &settings.hubspot);
     let asker = Asker::free(connect::openai(settings, Watched::default()).map_err(anyhow::Error::msg)?);
     let model = inference::model_of(settings, playbook);
     let now = OffsetDateTime::now_utc();
 
-    let read = context::read(&hubspot, &record, &playbook.context)
-        .await
-        .with_context(|| format!("{record} cannot be read"))?;
+    let read =
+        context::read(&reader, &record, &playbook.context).await.with_context(|| format!("{record} cannot be read"))?;
     println!("context ({} entries)\n{}", read.entries.len(), indented(&read.render(usize::MAX, str::len)));
     let variables = playbook.variables(&manual_event(now), &read);
     match playbook.guarded(&variables)? {

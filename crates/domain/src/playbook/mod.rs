@@ -155,6 +155,12 @@ impl Playbook {
         })
     }
 
+    /// Whether what `event` asks for is asked for by `newer`, an event of the same record, too: it starts this playbook
+    /// under no condition, so it will, and sees the newest state.
+    pub fn is_made_pointless_by(&self, newer: &Event) -> bool {
+        self.triggers.iter().any(|trigger| trigger.when.is_none() && trigger.matches(newer))
+    }
+
     /// Whether `event` starts this playbook, now that the records are known.
     ///
     /// # Errors

@@ -1,6 +1,7 @@
 //! The HTTP client: one place that authenticates, times out, retries, measures and classifies.
 
 mod associations;
+mod creation;
 mod error;
 mod limits;
 mod objects;
@@ -12,6 +13,7 @@ mod transport;
 mod version;
 
 pub use associations::{Tie, Tied, engagement_type_id};
+pub use creation::NewObject;
 pub use error::{ApiError, Error, ErrorDetail};
 pub use limits::Limits;
 pub use objects::{BatchError, BatchRead, BatchUpdate, Object, PastValue, Update};

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use time::OffsetDateTime;
 
-use super::{Client, Error, ErrorDetail, MAX_BATCH, Tie};
+use super::{Client, Error, ErrorDetail, MAX_BATCH};
 
 /// With histories HubSpot takes half as many inputs.
 const MAX_HISTORY_BATCH: usize = MAX_BATCH / 2;
@@ -168,43 +168,6 @@ impl Client {
         Ok(BatchRead { found: answer.results, errors: answer.errors.into_iter().map(Into::into).collect() })
     }
 
-    /// Creates an object tied to others and gives its id. HubSpot has no idempotency key: when the answer is lost, the
-    /// error is [`Error::InDoubt`], and the object has to be looked for before it is created again.
-    pub async fn create(
-        &self,
-        object_type: &ObjectType,
-        properties: &[(&str, String)],
-        ties: &[Tie],
-    ) -> Result<ObjectId, Error> {
-        #[derive(Serialize)]
-        struct Body<'a> {
-            properties: HashMap<&'a str, &'a str>,
-            associations: Vec<Association>,
-        }
-        #[derive(Serialize)]
-        struct Association {
-            to: Id,
-            types: [AssociationType; 1],
-        }
-        #[derive(Serialize)]
-        #[serde(rename_all = "camelCase")]
-        struct AssociationType {
-            association_category: &'static str,
-            association_type_id: u32,
-        }
-        let association = |tie: &Tie| Association {
-            to: Id { id: tie.to.to_string() },
-            types: [AssociationType { association_category: "HUBSPOT_DEFINED", association_type_id: tie.type_id }],
-        };
-        let body = Body {
-            properties: properties.iter().map(|(name, value)| (*name, value.as_str())).collect(),
-            associations: ties.iter().map(association).collect(),
-        };
-        let path = self.version().objects(object_type, "");
-        let object: Object = self.create_call("object.create", &path, &body).await?;
-        Ok(object.id)
-    }
-
     /// Changes one record.
     pub async fn update(&self, object_type: &ObjectType, update: &Update<'_>) -> Result<(), Error> {
         #[derive(Serialize)]
@@ -258,8 +221,8 @@ pub(super) struct Id {
 }
 
 #[derive(Deserialize)]
-struct BatchAnswer {
-    results: Vec<Object>,
+pub(super) struct BatchAnswer {
+    pub(super) results: Vec<Object>,
     #[serde(default)]
     errors: Vec<WireError>,
 }

@@ -90,14 +90,14 @@ impl Client {
     /// Creates a property. One of that name that exists already is a 409.
     pub async fn create_property(&self, object_type: &ObjectType, property: &NewProperty) -> Result<(), Error> {
         let path = self.version().properties(object_type);
-        let _: PropertyDefinition = self.create_call("property.create", &path, property).await?;
+        let _: PropertyDefinition = self.create_call("property.create", &path, property, None).await?;
         Ok(())
     }
 
     /// Creates a group of properties.
     pub async fn create_property_group(&self, object_type: &ObjectType, group: &PropertyGroup) -> Result<(), Error> {
         let path = self.version().property_groups(object_type);
-        let _: PropertyGroup = self.create_call("property_group.create", &path, group).await?;
+        let _: PropertyGroup = self.create_call("property_group.create", &path, group, None).await?;
         Ok(())
     }
 }

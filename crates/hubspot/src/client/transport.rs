@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use reqwest::Method;
 use retry::{
-    Allowed, Failure, Policy, Reason, Remedy, Watched,
+    Allowed, Failure, NotYet, Policy, Reason, Remedy, Watched,
     http::{BodyError, json_flaw, read_at_most, retry_after},
 };
 use secrecy::{ExposeSecret, SecretString};
@@ -62,6 +62,11 @@ impl Client {
         client
     }
 
+    /// How long a call waits for its leave at present, about: so long, more can be put into it.
+    pub fn turn_in(&self) -> Duration {
+        self.settings.watched.allowance.as_ref().map_or(Duration::ZERO, |allowance| allowance.turn_in())
+    }
+
     /// How long one try of a call may take: what was sent longer ago has happened or never will.
     pub fn timeout(&self) -> Duration {
         self.settings.timeout
@@ -86,7 +91,7 @@ impl Client {
         query: &[(&str, &str)],
         body: Option<&B>,
     ) -> Result<T, Error> {
-        retry::run(&self.settings.retry, || self.measured(operation, method.clone(), path, query, body)).await
+        retry::run(&self.settings.retry, || self.measured(operation, method.clone(), path, query, body, None)).await
     }
 
     async fn measured<B: Serialize + Sync, T: DeserializeOwned>(
@@ -96,11 +101,19 @@ impl Client {
         path: &str,
         query: &[(&str, &str)],
         body: Option<&B>,
+        not_after: Option<Instant>,
     ) -> Result<T, Error> {
+        let is_late = || not_after.is_some_and(|not_after| Instant::now() > not_after);
+        if is_late() {
+            return Err(Error::NotYet(NotYet { after: Duration::ZERO }));
+        }
         let ticket = match &self.settings.watched.allowance {
             Some(allowance) if !operation.starts_with(FREE) => Some((allowance, allowance.take("", 1).await?)),
             _ => None,
         };
+        if is_late() {
+            return Err(Error::NotYet(NotYet { after: Duration::ZERO }));
+        }
         let started = Instant::now();
         let mut limits = Limits::default();
         let result = self.call_once(operation, method, path, query, body, &mut limits).await;
@@ -124,15 +137,17 @@ impl Client {
     }
 
     /// Like [`Client::call`] for a call that creates something: it is repeated only after an answer that says that it did
-    /// not happen. Otherwise the error is [`Error::InDoubt`].
+    /// not happen. Otherwise the error is [`Error::InDoubt`]. Nothing is sent after `not_after`: the right to do so has an
+    /// end, and our turn may have come late.
     pub(super) async fn create_call<B: Serialize + Sync, T: DeserializeOwned>(
         &self,
         operation: &'static str,
         path: &str,
         body: &B,
+        not_after: Option<Instant>,
     ) -> Result<T, Error> {
         retry::run(&self.settings.retry, || async {
-            let result = self.measured(operation, Method::POST, path, &[], Some(body)).await;
+            let result = self.measured(operation, Method::POST, path, &[], Some(body), not_after).await;
             result.map_err(|error| if error.leaves_doubt() { Error::InDoubt(Box::new(error)) } else { error })
         })
         .await

@@ -76,6 +76,8 @@ pub struct HubSpot {
     pub backoff_ms: u64,
     pub backoff_cap_ms: u64,
     pub max_response_bytes: usize,
+    pub gather_ms: u64,
+    pub parallel_reads: usize,
 }
 
 impl Default for HubSpot {
@@ -94,6 +96,8 @@ impl Default for HubSpot {
             backoff_ms: 300,
             backoff_cap_ms: 10_000,
             max_response_bytes: 33_554_432,
+            gather_ms: 10,
+            parallel_reads: 2,
         }
     }
 }
@@ -226,6 +230,7 @@ pub struct Inference {
     pub playbooks: PathBuf,
     pub protected_properties: Vec<String>,
     pub same_context_hours: u32,
+    pub coalesce_ms: u64,
     pub concurrency: usize,
     pub backfill_concurrency: usize,
     pub lease_seconds: u64,
@@ -250,7 +255,8 @@ impl Default for Inference {
             playbooks: PathBuf::from("deploy/playbooks"),
             protected_properties: protected.map(ToOwned::to_owned).to_vec(),
             same_context_hours: 24,
-            concurrency: 200,
+            coalesce_ms: 500,
+            concurrency: 1_000,
             backfill_concurrency: 4,
             lease_seconds: 240,
         }

@@ -179,6 +179,8 @@ fn hubspot(settings: &Settings, check: &mut Check) {
     check.within(hubspot.attempts as u64, 1..=20, "hubspot.attempts");
     check.within(hubspot.backoff_ms, 1..=60_000, "hubspot.backoff_ms");
     check.within(hubspot.backoff_cap_ms, hubspot.backoff_ms..=60_000, "hubspot.backoff_cap_ms");
+    check.within(hubspot.gather_ms, 0..=10_000, "hubspot.gather_ms");
+    check.within(hubspot.parallel_reads as u64, 1..=100, "hubspot.parallel_reads");
 }
 
 fn upkeep(settings: &Settings, check: &mut Check) {
@@ -226,7 +228,9 @@ fn openai(settings: &Settings, check: &mut Check) {
 
 fn inference(settings: &Settings, check: &mut Check) {
     // Record, associations and engagements are read; the question may be repaired once.
-    let needed = 3 * settings.hubspot.timeout_seconds + 2 * settings.openai.timeout_seconds;
+    let asked = 3 * settings.hubspot.timeout_seconds + 2 * settings.openai.timeout_seconds;
+    let needed = asked + settings.inference.coalesce_ms.div_ceil(1_000);
+    check.within(settings.inference.coalesce_ms, 0..=60_000, "inference.coalesce_ms");
     lease(settings.inference.lease_seconds, needed, "inference.lease_seconds", check);
     // RabbitMQ takes a 16-bit prefetch.
     check.within(settings.inference.concurrency as u64, 1..=65_535, "inference.concurrency");

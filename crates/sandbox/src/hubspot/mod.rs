@@ -1,6 +1,7 @@
 //! Simulated HubSpot: the CRM API in its forms v3/v4 and 2026-09.
 
 mod associations;
+mod creation;
 pub(crate) mod errors;
 pub(crate) mod limits;
 mod objects;
@@ -40,8 +41,9 @@ pub(crate) fn router() -> Router<Arc<Sandbox>> {
             .route(&format!("{objects}/{{type}}/{{id}}"), get(objects::read).patch(objects::update))
             .route(&format!("{objects}/{{type}}/batch/read"), post(objects::batch_read))
             .route(&format!("{objects}/{{type}}/batch/update"), post(objects::batch_update))
+            .route(&format!("{objects}/{{type}}/batch/create"), post(creation::batch_create))
             .route(&format!("{associations}/{{from}}/{{to}}/batch/read"), post(associations::batch_read))
-            .route(&format!("{objects}/{{type}}"), post(objects::create))
+            .route(&format!("{objects}/{{type}}"), post(creation::create))
             .route(&format!("{objects}/{{type}}/search"), post(search::search))
             .route(&format!("{properties}/{{type}}"), get(properties::list).post(properties::create))
             .route(

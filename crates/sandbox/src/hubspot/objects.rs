@@ -1,4 +1,4 @@
-//! CRM objects: read, batch read, create, patch, batch update.
+//! CRM objects: read, batch read, patch, batch update.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -18,16 +18,14 @@ use serde_json::{Value, json};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use super::{
-    Shared, answer,
-    associations::type_ids,
-    errors,
-    portal::{Author, Key, Object, Portal},
+    Shared, answer, errors,
+    portal::{Author, Object, Portal},
     scope, values,
 };
 use crate::{Sandbox, lock};
 
 /// HubSpot's bound on a batch.
-const MAX_BATCH: usize = 100;
+pub(super) const MAX_BATCH: usize = 100;
 
 #[derive(Deserialize)]
 pub(super) struct ReadQuery {
@@ -95,8 +93,8 @@ struct BatchReadBody {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Id {
-    id: String,
+pub(super) struct Id {
+    pub(super) id: String,
 }
 
 pub(super) async fn batch_read(
@@ -195,97 +193,6 @@ fn write(
     }
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct CreateBody {
-    properties: BTreeMap<String, Value>,
-    // The OpenAPI file requires it.
-    associations: Vec<Association>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Association {
-    to: Id,
-    types: Vec<AssociationType>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "camelCase")]
-struct AssociationType {
-    association_category: String,
-    association_type_id: u32,
-}
-
-/// Kinds of records that an engagement is tied to.
-const RECORDS: [ObjectType; 4] = [ObjectType::Contact, ObjectType::Company, ObjectType::Deal, ObjectType::Ticket];
-
-/// What HubSpot calculates when something is logged on a record.
-const LAST_ACTIVITY: &str = "notes_last_updated";
-
-pub(super) async fn create(
-    State(sandbox): Shared,
-    Path(object_type): Path<String>,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Response {
-    let object_type = ObjectType::from(object_type);
-    let scope = scope(&object_type, "write");
-    answer(&sandbox, &headers, &scope, || {
-        let body = parse::<CreateBody>(&body)?;
-        let mut portal = lock(&sandbox.portal);
-        let values = texts(body.properties);
-        if object_type.is_engagement() && values.get("hs_timestamp").is_none_or(String::is_empty) {
-            return Err(errors::validation("Property hs_timestamp is required to create an engagement"));
-        }
-        let problems = values::problems(&portal, &object_type, &values);
-        if !problems.is_empty() {
-            return Err(errors::invalid_values(&problems));
-        }
-        let mut ties: Vec<Key> = Vec::new();
-        for Association { to, types } in body.associations {
-            let id = to.id.parse::<i64>().ok();
-            let fits = |kind: &&ObjectType| {
-                let known = type_ids(&object_type, kind, false);
-                types.iter().all(|given| {
-                    given.association_category == "HUBSPOT_DEFINED" && known.contains(&given.association_type_id)
-                })
-            };
-            let kind = RECORDS.iter().find(fits).filter(|_| !types.is_empty());
-            let tied = kind.zip(id).filter(|(kind, id)| portal.get(kind, *id).is_some());
-            let Some((kind, id)) = tied else {
-                return Err(errors::validation(&format!("The association to {} is not valid", to.id)));
-            };
-            ties.push((kind.clone(), id));
-        }
-        let (author, key) = (Author::app(sandbox.config.app_id), (object_type.clone(), portal.fresh_id()));
-        portal.put(&key, values.clone(), &author);
-        sandbox.webhooks.created(&key, &author);
-        for tie in &ties {
-            portal.tie(&key, tie, false);
-            if object_type.is_engagement() {
-                logged(&sandbox, &mut portal, tie);
-            }
-        }
-        let names: Vec<_> = values.keys().cloned().collect();
-        let object = portal.get(&object_type, key.1).ok_or_else(|| errors::object_not_found(&key.1.to_string()))?;
-        Ok((StatusCode::CREATED, Json(shown(&portal, &object_type, key.1, object, &names, &[]))).into_response())
-    })
-}
-
-/// An activity was logged on a record: HubSpot notes when, and says so in a webhook that names no app.
-fn logged(sandbox: &Arc<Sandbox>, portal: &mut Portal, record: &Key) {
-    if portal.definition(&record.0, LAST_ACTIVITY).is_none() {
-        return;
-    }
-    let now = OffsetDateTime::now_utc().format(&Rfc3339).unwrap_or_default();
-    let author = Author { source: "ENGAGEMENTS".to_owned(), id: String::new() };
-    let values = BTreeMap::from([(LAST_ACTIVITY.to_owned(), now)]);
-    for (property, value) in portal.update(&record.0, record.1, &values, &author) {
-        sandbox.webhooks.property_changed(record, &property, &value, &author);
-    }
-}
-
 pub(super) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Response> {
     serde_json::from_slice(body).map_err(|error| {
         errors::validation(&format!("Invalid input JSON on line {}, column {}: {error}", error.line(), error.column()))
@@ -305,7 +212,7 @@ fn check_inputs<'a>(ids: impl Iterator<Item = &'a String>) -> Result<(), Respons
 }
 
 /// HubSpot takes numbers and booleans too and keeps them as text; null clears.
-fn texts(properties: BTreeMap<String, Value>) -> BTreeMap<String, String> {
+pub(super) fn texts(properties: BTreeMap<String, Value>) -> BTreeMap<String, String> {
     let text = |value: Value| match value {
         Value::String(text) => text,
         Value::Null => String::new(),
@@ -357,7 +264,7 @@ pub(super) fn shown(
     shown
 }
 
-fn batch_answer(results: &[Value], missing: &[String]) -> Response {
+pub(super) fn batch_answer(results: &[Value], missing: &[String]) -> Response {
     let now = OffsetDateTime::now_utc().format(&Rfc3339).unwrap_or_default();
     let mut body = json!({"status": "COMPLETE", "results": results, "startedAt": now, "completedAt": now});
     if missing.is_empty() {

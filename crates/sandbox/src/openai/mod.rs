@@ -5,7 +5,10 @@ pub(crate) mod limits;
 mod rules;
 mod schema;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use axum::{
     Extension, Json, Router,
@@ -149,7 +152,9 @@ async fn complete(
         Ok(limits) => limits,
         Err(response) => return *response,
     };
+    sandbox.open_questions.fetch_add(1, Ordering::Relaxed);
     tokio::time::sleep(Duration::from_millis(sandbox.config.model_latency_ms)).await;
+    sandbox.open_questions.fetch_sub(1, Ordering::Relaxed);
     let misbehaviour = misbehaviour.map(|Extension(Misbehaviour(kind))| kind);
     let mut response = Json(answer(&request, prompt_tokens, room, misbehaviour.as_ref())).into_response();
     let headers = response.headers_mut();

@@ -8,13 +8,12 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use hubspot::{signature, webhook};
+use hubspot::webhook;
 use sandbox::admin::{NewContact, NewObject};
 use serde_json::{Value, json};
-use time::OffsetDateTime;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use xtask::{SandboxClient, fleet::PUBLIC_URL};
+use xtask::{SandboxClient, WebhookClient, webhook_client::milliseconds};
 
 use super::dice::Dice;
 
@@ -50,10 +49,9 @@ pub struct Sent {
 /// The load, shared between those who send and those who look.
 #[derive(Clone)]
 pub struct Load {
-    http: reqwest::Client,
+    webhooks: WebhookClient,
     sandbox: SandboxClient,
     receivers: Vec<String>,
-    secret: String,
     portal_id: i64,
     sent: Arc<Mutex<Sent>>,
 }
@@ -69,10 +67,9 @@ impl Load {
             sandbox.put_contact(&NewContact { id, properties, notes, merged_ids: vec![] }).await?;
         }
         Ok(Self {
-            http: reqwest::Client::builder().timeout(PATIENCE).build()?,
+            webhooks: WebhookClient::new(PATIENCE)?,
             sandbox,
             receivers,
-            secret: known.client_secret,
             portal_id: known.portal_id,
             sent: Arc::default(),
         })
@@ -199,20 +196,6 @@ impl Load {
 
     /// Posts a batch, signed, to any of the receivers. The timestamp is off by `skew` milliseconds.
     async fn post(&self, batch: &[Value], dice: &mut Dice, skew: i64) -> Option<u16> {
-        let body = serde_json::to_vec(batch).ok()?;
-        let timestamp = (milliseconds() + skew).to_string();
-        let signature = signature::v3(&self.secret, "POST", &signature::signed_uri(PUBLIC_URL), &body, &timestamp);
-        let request = self
-            .http
-            .post(dice.pick(&self.receivers)?)
-            .header("X-HubSpot-Signature-v3", signature)
-            .header("X-HubSpot-Request-Timestamp", timestamp)
-            .header("Content-Type", "application/json")
-            .body(body);
-        Some(request.send().await.ok()?.status().as_u16())
+        self.webhooks.post(dice.pick(&self.receivers)?, serde_json::to_vec(batch).ok()?, skew).await
     }
-}
-
-fn milliseconds() -> i64 {
-    i64::try_from(OffsetDateTime::now_utc().unix_timestamp_nanos() / 1_000_000).unwrap_or(0)
 }

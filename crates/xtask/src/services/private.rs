@@ -8,6 +8,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
+use rustix::process::Signal;
 use sqlx::Connection;
 
 use crate::{Process, workspace};
@@ -237,7 +238,8 @@ fn start_postgres(folder: &Path, port: u16) -> Result<Process> {
     let is_root = rustix::process::geteuid().is_root();
     let program = if is_root { PathBuf::from("runuser") } else { server.clone() };
     let log = folder.parent().unwrap_or(folder).join("postgres.log");
-    Process::start("postgres", &program, &log, |command| {
+    // At SIGTERM Postgres would wait for its clients, and a statement that runs for long would outlive it.
+    let process = Process::start("postgres", &program, &log, |command| {
         if is_root {
             command.args(["-u", "postgres", "--"]).arg(&server);
         }
@@ -247,7 +249,8 @@ fn start_postgres(folder: &Path, port: u16) -> Result<Process> {
             .args(["-p", &port.to_string(), "-c", "listen_addresses=127.0.0.1", "-c", "max_connections=300", "-k"])
             .arg(folder)
             .current_dir("/");
-    })
+    })?;
+    Ok(process.ending_with(Signal::INT))
 }
 
 impl Node {

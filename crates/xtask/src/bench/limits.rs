@@ -1,0 +1,188 @@
+//! At the limit: eight replicas, a portal that counts exactly, and then somebody else who uses a third of it.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use anyhow::Result;
+use tokio_util::sync::CancellationToken;
+use xtask::{FleetPlan, Services, step};
+
+use super::fleet::{Bench, Conditions};
+
+/// What the portal allows in ten seconds.
+const QUOTA: f64 = 190.0;
+const SHARE: f64 = 0.8;
+
+/// The stages fill, and the quota is learnt.
+const WARM_UP: Duration = Duration::from_secs(20);
+const MEASURED: Duration = Duration::from_secs(40);
+
+/// What was measured in one phase.
+pub struct AtTheLimit {
+    /// Our calls in ten seconds.
+    pub calls: f64,
+    /// Of what there was for us: our share, or what the other one left.
+    pub use_of_share: f64,
+    /// Ours and the other's.
+    pub refused: [u64; 2],
+    /// Jain's index of the calls of the inference replicas, and of the writers: 1 is all alike.
+    pub fairness: [f64; 2],
+    /// Calls for each event written.
+    pub calls_per_event: f64,
+    pub events_per_second: f64,
+    pub other_calls: f64,
+}
+
+pub async fn run(services: &Services) -> Result<[AtTheLimit; 2]> {
+    let plan = FleetPlan { inferences: 4, writers: 4, ..FleetPlan::default() };
+    let conditions = Conditions { plan, contacts: 120_000, calls_per_10s: 190, ..Conditions::default() };
+    let bench = step("4 inferences, 4 writers, 190 calls in 10 s", Bench::start(services, conditions)).await?;
+    let stop = CancellationToken::new();
+    let feeding = feed(&bench, stop.clone())?;
+    tokio::time::sleep(WARM_UP).await;
+    let alone = step("alone", measure(&bench, None)).await?;
+    let other = Other::default();
+    let calling = tokio::spawn(other.clone().call(bench.fleet.sandbox_url().to_owned(), stop.clone()));
+    tokio::time::sleep(WARM_UP).await;
+    let shared = step("beside somebody who uses a third", measure(&bench, Some(&other))).await?;
+    stop.cancel();
+    calling.await?;
+    feeding.await?;
+    Ok([alone, shared])
+}
+
+/// Keeps a backlog that never runs dry.
+fn feed(bench: &Bench, stop: CancellationToken) -> Result<tokio::task::JoinHandle<()>> {
+    let batches: Vec<_> = (0..1_200).map(|_| bench.batch(100)).collect::<Result<_>>()?;
+    let (webhooks, receiver) = (bench.webhooks.clone(), bench.fleet.receivers().remove(0));
+    Ok(tokio::spawn(async move {
+        for (count, body) in batches.into_iter().enumerate() {
+            if stop.is_cancelled() {
+                return;
+            }
+            while webhooks.post(&receiver, body.clone(), 0).await != Some(200) {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            if count > 150 {
+                tokio::time::sleep(Duration::from_millis(80)).await;
+            }
+        }
+    }))
+}
+
+async fn measure(bench: &Bench, other: Option<&Other>) -> Result<AtTheLimit> {
+    let before = Counts::take(bench, other).await?;
+    let started = Instant::now();
+    tokio::time::sleep(MEASURED).await;
+    let after = Counts::take(bench, other).await?;
+    let windows = started.elapsed().as_secs_f64() / 10.0;
+    let calls = (after.calls() - before.calls()) / windows;
+    #[expect(clippy::cast_precision_loss, reason = "a count")]
+    let other_calls = (after.other - before.other) as f64 / windows;
+    let part = |index: usize| {
+        let parts: Vec<_> = after.by_replica[index]
+            .iter()
+            .zip(&before.by_replica[index])
+            .map(|(after, before)| after - before)
+            .collect();
+        fairness(&parts)
+    };
+    let written = after.written - before.written;
+    Ok(AtTheLimit {
+        calls,
+        use_of_share: calls / (QUOTA * SHARE).min(QUOTA - other_calls),
+        refused: [after.refused - before.refused, after.other_refused - before.other_refused],
+        fairness: [part(0), part(1)],
+        calls_per_event: calls * windows / written,
+        events_per_second: written / started.elapsed().as_secs_f64(),
+        other_calls,
+    })
+}
+
+/// Jain's index: 1 when all have the same, 1/n when one has everything.
+fn fairness(parts: &[f64]) -> f64 {
+    let sum: f64 = parts.iter().sum();
+    let squares: f64 = parts.iter().map(|part| part * part).sum();
+    #[expect(clippy::cast_precision_loss, reason = "a handful")]
+    let count = parts.len() as f64;
+    sum * sum / (count * squares)
+}
+
+struct Counts {
+    by_replica: [Vec<f64>; 2],
+    refused: u64,
+    written: f64,
+    other: u64,
+    other_refused: u64,
+}
+
+impl Counts {
+    async fn take(bench: &Bench, other: Option<&Other>) -> Result<Self> {
+        let mut refused = 0.0;
+        let mut by_replica = [Vec::new(), Vec::new()];
+        for (parts, program) in by_replica.iter_mut().zip(["leadline-inference", "leadline-writer"]) {
+            for replica in bench.counters_by_replica(program, "leadline_hubspot_calls_total", "outcome").await? {
+                refused += replica.get("rate_limited").copied().unwrap_or_default();
+                parts.push(replica.values().sum());
+            }
+        }
+        let number = |count: fn(&Other) -> &AtomicU64| other.map_or(0, |other| count(other).load(Ordering::Relaxed));
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a count")]
+        let refused = refused as u64;
+        let written = bench.written().await?;
+        Ok(Self { by_replica, refused, written, other: number(|o| &o.calls), other_refused: number(|o| &o.refused) })
+    }
+
+    fn calls(&self) -> f64 {
+        self.by_replica.iter().flatten().sum()
+    }
+}
+
+/// Another integration of the same portal, which calls as it likes.
+#[derive(Clone, Default)]
+struct Other {
+    calls: Arc<AtomicU64>,
+    refused: Arc<AtomicU64>,
+}
+
+impl Other {
+    async fn call(self, sandbox: String, stop: CancellationToken) {
+        let http = reqwest::Client::new();
+        let url = format!("{sandbox}/crm/v3/objects/contacts/{}", sandbox::population::FIRST_CONTACT);
+        let mut ticks = tokio::time::interval(Duration::from_secs_f64(10.0 / (QUOTA / 3.0)));
+        while !stop.is_cancelled() {
+            ticks.tick().await;
+            let (http, url, other) = (http.clone(), url.clone(), self.clone());
+            tokio::spawn(async move {
+                let answer = http.get(url).bearer_auth(sandbox::Config::default().token).send().await;
+                let status = answer.map(|response| response.status().as_u16());
+                let counter = if matches!(status, Ok(429)) { &other.refused } else { &other.calls };
+                counter.fetch_add(1, Ordering::Relaxed);
+            });
+        }
+    }
+}
+
+pub fn print(phases: &[AtTheLimit; 2]) {
+    println!("\nat the limit: 190 calls in any 10 s, 4 inferences and 4 writers, share {SHARE}");
+    for (name, phase) in ["alone", "beside somebody who uses a third of it"].iter().zip(phases) {
+        println!("  {name}");
+        println!(
+            "    {:.1} calls in 10 s (others {:.1}), {:.1} % of what there was for us (goal ≥95 %)",
+            phase.calls,
+            phase.other_calls,
+            phase.use_of_share * 100.0
+        );
+        println!("    429s: {} of ours, {} of the other's (goal 0)", phase.refused[0], phase.refused[1]);
+        println!(
+            "    fairness (Jain): {:.3} between inferences, {:.3} between writers",
+            phase.fairness[0], phase.fairness[1]
+        );
+        println!("    {:.4} calls per event, {:.0} events per second", phase.calls_per_event, phase.events_per_second);
+    }
+}

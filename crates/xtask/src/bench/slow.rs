@@ -1,0 +1,76 @@
+//! Thousands of inferences that take ten seconds each: what waiting costs.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+use xtask::{FleetPlan, Services, step};
+
+use super::{
+    fleet::{Bench, Conditions},
+    usage::{cpu, memory},
+};
+
+const LATENCY: Duration = Duration::from_secs(10);
+
+/// What so many waiting inferences cost.
+pub struct Slow {
+    /// As many as were wanted.
+    pub wanted: usize,
+    /// Questions that were open at once.
+    pub in_flight: usize,
+    /// The three services' memory, in MiB.
+    pub memory: f64,
+    /// Their CPU time per event, in milliseconds.
+    pub cpu_ms_per_event: f64,
+    /// From the first webhook until all are written.
+    pub took: Duration,
+}
+
+pub async fn run(services: &Services, count: usize) -> Result<Slow> {
+    let plan = FleetPlan::default().with("inference.concurrency", &count.to_string());
+    let conditions = Conditions { plan, contacts: count, latency: LATENCY, ..Conditions::default() };
+    let bench = step(&format!("{count} inferences of 10 s at once"), Bench::start(services, conditions)).await?;
+    let processes = bench.processes();
+    let receiver = bench.fleet.receivers().remove(0);
+    let (before, started) = (cpu(&processes), Instant::now());
+    for _ in 0..count / 100 {
+        let body = bench.batch(100)?;
+        while bench.webhooks.post(&receiver, body.clone(), 0).await != Some(200) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+    let (mut most, mut in_flight) = (0.0_f64, 0);
+    loop {
+        most = most.max(memory(&processes));
+        in_flight = in_flight.max(bench.fleet.sandbox.open_questions().await?);
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a count")]
+        let written = bench.written().await? as usize;
+        if written >= count {
+            break;
+        }
+        if started.elapsed() > Duration::from_secs(120) {
+            bail!("{written} of {count} were written within two minutes\n{}", bench.fleet.logs());
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    #[expect(clippy::cast_precision_loss, reason = "a count")]
+    let events = count as f64;
+    Ok(Slow {
+        wanted: count,
+        in_flight,
+        memory: most,
+        cpu_ms_per_event: cpu(&processes).saturating_sub(before).as_secs_f64() * 1_000.0 / events,
+        took: started.elapsed(),
+    })
+}
+
+pub fn print(slow: &Slow) {
+    println!(
+        "\n{} inferences of 10 s: {} open at once, {:.0} MiB for the three services, {:.2} ms of CPU each, all written after {:.1} s",
+        slow.wanted,
+        slow.in_flight,
+        slow.memory,
+        slow.cpu_ms_per_event,
+        slow.took.as_secs_f64()
+    );
+}
