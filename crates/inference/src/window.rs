@@ -134,19 +134,27 @@ impl Desk<'_> {
 
     /// The tokens that data may have beside these instructions.
     fn room(&self, bare: &Rendered) -> usize {
-        let instructions = models::count_prompt(&self.model.name, [bare.system.as_str(), bare.user.as_str()]);
+        self.room_beside(models::count_prompt(&self.model.name, [bare.system.as_str(), bare.user.as_str()]))
+    }
+
+    fn room_beside(&self, instructions: usize) -> usize {
         let reserved = instructions + self.playbook.model.max_output_tokens as usize + PROMPT_SLACK;
         self.playbook.context.max_tokens.min(self.model.window.saturating_sub(reserved)) / self.shrink
     }
 
     /// The context as text that fits.
     async fn fit(&self, context: &Context, memory: &impl Memory) -> Result<String, StepError> {
-        let room = self.room(&self.playbook.prompt.render(self.about, "", &self.today)?);
+        let bare = self.playbook.prompt.render(self.about, "", &self.today)?;
+        // A token is a byte at least: what is short enough in bytes need not be counted, and most contexts are.
+        let whole = context.render(usize::MAX, str::len);
+        if whole.len() <= self.room_beside(bare.system.len() + bare.user.len() + PROMPT_SLACK) {
+            return Ok(whole);
+        }
+        let room = self.room(&bare);
         let count = |text: &str| self.count(text);
         if self.playbook.context.window == Window::Newest {
             return Ok(context.render(room, count));
         }
-        let whole = context.render(usize::MAX, count);
         if count(&whole) <= room {
             return Ok(whole);
         }

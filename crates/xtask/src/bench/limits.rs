@@ -38,8 +38,8 @@ pub struct AtTheLimit {
     pub other_calls: f64,
 }
 
-pub async fn run(services: &Services) -> Result<[AtTheLimit; 2]> {
-    let plan = FleetPlan { inferences: 4, writers: 4, ..FleetPlan::default() };
+pub async fn run(services: &Services, plan: &FleetPlan) -> Result<[AtTheLimit; 2]> {
+    let plan = FleetPlan { inferences: 4, writers: 4, ..plan.clone() };
     let conditions = Conditions { plan, contacts: 120_000, calls_per_10s: 190, ..Conditions::default() };
     let bench = step("4 inferences, 4 writers, 190 calls in 10 s", Bench::start(services, conditions)).await?;
     let stop = CancellationToken::new();

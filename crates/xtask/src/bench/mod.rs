@@ -32,6 +32,9 @@ pub struct Options {
     /// The ratios alone, in under 90 seconds, beside those that the repository keeps.
     #[arg(long, conflicts_with = "only")]
     quick: bool,
+    /// A setting of every service, for example `ledger.gather_ms=5`: to see what it is worth. May be given several times.
+    #[arg(long, value_name = "KEY=VALUE")]
+    with: Vec<String>,
     /// Keeps the ratios of this run in the repository.
     #[arg(long)]
     keep: bool,
@@ -60,17 +63,18 @@ pub async fn run(options: &Options) -> Result<()> {
     }
     let started = Instant::now();
     let services = Services::private("", "").await?;
+    let plan = plan(options)?;
     let mut book = Book::default();
     let wanted = |part: Part| !options.quick && options.only.is_none_or(|only| only == part);
     if options.quick || wanted(Part::EndToEnd) {
-        end_to_end(&services, &mut book, options.quick).await?;
+        end_to_end(&services, &plan, &mut book, options.quick).await?;
     }
     if options.quick || wanted(Part::Receiver) {
-        receiver_alone(&services, &mut book, options.quick).await?;
+        receiver_alone(&services, &plan, &mut book, options.quick).await?;
     }
     if wanted(Part::Slow) {
         for count in [1_000, 5_000] {
-            let slow = slow::run(&services, count).await?;
+            let slow = slow::run(&services, &plan, count).await?;
             slow::print(&slow);
             let label = format!("{count} inferences of 10 s");
             book.bar("memory of the three services", label, slow.memory, "MiB", false);
@@ -80,10 +84,10 @@ pub async fn run(options: &Options) -> Result<()> {
         growth(&services, &mut book).await?;
     }
     if wanted(Part::Replicas) {
-        replicas(&services, &mut book).await?;
+        replicas(&services, &plan, &mut book).await?;
     }
     if wanted(Part::Limits) {
-        limits::print(&limits::run(&services).await?);
+        limits::print(&limits::run(&services, &plan).await?);
     }
     if options.only.is_none() && !options.quick {
         let path = report::plot(&book.groups)?;
@@ -98,6 +102,14 @@ pub async fn run(options: &Options) -> Result<()> {
     let worse = report::compare(&book.ratios, &report::kept().unwrap_or_default());
     println!("measured in {:.0} s", started.elapsed().as_secs_f64());
     if worse.is_empty() { Ok(()) } else { bail!("worse than what is kept: {}", worse.join(", ")) }
+}
+
+/// One of each service, with the settings that were asked for.
+fn plan(options: &Options) -> Result<FleetPlan> {
+    options.with.iter().try_fold(FleetPlan::default(), |plan, setting| {
+        let (key, value) = setting.split_once('=').with_context(|| format!("`{setting}` is not KEY=VALUE"))?;
+        Ok(plan.with(key, value))
+    })
 }
 
 /// What a run has to say.
@@ -124,10 +136,11 @@ impl Book {
 const RATES: &str = "events per second";
 
 /// From the webhook to the written property, beside the floors in the same run.
-async fn end_to_end(services: &Services, book: &mut Book, quick: bool) -> Result<()> {
+async fn end_to_end(services: &Services, plan: &FleetPlan, book: &mut Book, quick: bool) -> Result<()> {
     let (events, messages) = if quick { (12_000, 12_000) } else { (40_000, 40_000) };
     let bench = step("a fleet of one receiver, one inference, one writer", async {
-        Bench::start(services, Conditions { contacts: events + 2_000, ..Conditions::default() }).await
+        let plan = plan.clone();
+        Bench::start(services, Conditions { plan, contacts: events + 2_000, ..Conditions::default() }).await
     })
     .await?;
     // What starts at the first event is not measured.
@@ -190,8 +203,8 @@ async fn calls(bench: &Bench) -> Result<f64> {
 }
 
 /// The receiver alone, at several loads.
-async fn receiver_alone(services: &Services, book: &mut Book, quick: bool) -> Result<()> {
-    let plan = FleetPlan { inferences: 0, writers: 0, ..FleetPlan::default() };
+async fn receiver_alone(services: &Services, plan: &FleetPlan, book: &mut Book, quick: bool) -> Result<()> {
+    let plan = FleetPlan { inferences: 0, writers: 0, ..plan.clone() };
     let conditions = Conditions { plan, contacts: 0, ..Conditions::default() };
     let bench = step("a receiver, alone", Bench::start(services, conditions)).await?;
     let (connections, batches): (&[usize], &[usize]) =
@@ -249,10 +262,10 @@ async fn growth(services: &Services, book: &mut Book) -> Result<()> {
 }
 
 /// One, two and four of each worker.
-async fn replicas(services: &Services, book: &mut Book) -> Result<()> {
+async fn replicas(services: &Services, plan: &FleetPlan, book: &mut Book) -> Result<()> {
     println!("\nreplicas, on the same two cores");
     for count in [1, 2, 4] {
-        let plan = FleetPlan { inferences: count, writers: count, ..FleetPlan::default() };
+        let plan = FleetPlan { inferences: count, writers: count, ..plan.clone() };
         let conditions = Conditions { plan, contacts: 22_000, ..Conditions::default() };
         let bench = step(&format!("{count} inferences, {count} writers"), Bench::start(services, conditions)).await?;
         bench.run(2_000, 2_000).await?;

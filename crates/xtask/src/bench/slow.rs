@@ -26,8 +26,8 @@ pub struct Slow {
     pub took: Duration,
 }
 
-pub async fn run(services: &Services, count: usize) -> Result<Slow> {
-    let plan = FleetPlan::default().with("inference.concurrency", &count.to_string());
+pub async fn run(services: &Services, plan: &FleetPlan, count: usize) -> Result<Slow> {
+    let plan = plan.clone().with("inference.concurrency", &count.to_string());
     let conditions = Conditions { plan, contacts: count, latency: LATENCY, ..Conditions::default() };
     let bench = step(&format!("{count} inferences of 10 s at once"), Bench::start(services, conditions)).await?;
     let processes = bench.processes();
