@@ -32,7 +32,8 @@ async fn borrow(
 
 /// Something between 0 and 1, another one each time.
 fn dice(number: u64, count: usize, at: Duration) -> f64 {
-    f64::from(u32::try_from((at.as_nanos() as u64 ^ (number << 7) ^ count as u64) % 1_009).expect("small")) / 1_009.0
+    let mixed = u64::from(at.subsec_nanos()) ^ (number << 7) ^ count as u64;
+    f64::from(u32::try_from(mixed % 1_009).expect("small")) / 1_009.0
 }
 
 /// All that is to be had within a moment.

@@ -273,7 +273,7 @@ impl Hands {
         deadline: Instant,
     ) -> Result<Ended, ActionError> {
         // A call that is sent now is over, one way or the other, before the lease is.
-        let not_after = deadline.into_std() - self.hubspot.timeout();
+        let not_after = deadline.into_std().checked_sub(self.hubspot.timeout()).ok_or(ActionError::OutOfTime)?;
         match &action.deed {
             Deed::CreateTask(task) => self.create_task(action.id, task, not_after).await,
             Deed::CreateNote { body, ties } => {

@@ -54,7 +54,7 @@ impl Default for Ledger {
             max_connections: 8,
             acquire_timeout_ms: 5_000,
             statement_timeout_ms: 10_000,
-            gather_ms: 5,
+            gather_ms: 20,
             gather_max: 200,
         }
     }
@@ -96,7 +96,7 @@ impl Default for HubSpot {
             backoff_ms: 300,
             backoff_cap_ms: 10_000,
             max_response_bytes: 33_554_432,
-            gather_ms: 10,
+            gather_ms: 20,
             parallel_reads: 2,
         }
     }
@@ -256,7 +256,7 @@ impl Default for Inference {
             protected_properties: protected.map(ToOwned::to_owned).to_vec(),
             same_context_hours: 24,
             coalesce_ms: 500,
-            concurrency: 1_000,
+            concurrency: 2_000,
             backfill_concurrency: 4,
             lease_seconds: 240,
         }
@@ -278,8 +278,8 @@ pub struct Writer {
 impl Default for Writer {
     fn default() -> Self {
         Self {
-            concurrency: 400,
-            gather_ms: 20,
+            concurrency: 1_000,
+            gather_ms: 50,
             batch: 100,
             parallel_batches: 4,
             pipelines_seconds: 300,
