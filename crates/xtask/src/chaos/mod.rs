@@ -154,7 +154,7 @@ fn plan(space: &Space, sandbox_port: u16, [broker, ledger, apis]: [&Proxy; 3]) -
         ("openai.timeout_seconds", "3".to_owned()),
         ("openai.backoff_ms", "50".to_owned()),
         ("openai.backoff_cap_ms", "2000".to_owned()),
-        ("inference.lease_seconds", "10".to_owned()),
+        ("inference.lease_seconds", "12".to_owned()),
         ("inference.concurrency", "50".to_owned()),
         ("writer.lease_seconds", "5".to_owned()),
         ("writer.notify_timeout_seconds", "1".to_owned()),
