@@ -26,6 +26,13 @@ impl WebhookClient {
         })
     }
 
+    /// Posts a body until it is answered 200, as HubSpot does in the end.
+    pub async fn deliver(&self, receiver: &str, body: &[u8]) {
+        while self.post(receiver, body.to_vec(), 0).await != Some(200) {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
     /// Posts a body, with a timestamp that is off by `skew` milliseconds, and gives the answer's status, if there is one.
     pub async fn post(&self, receiver: &str, body: Vec<u8>, skew: i64) -> Option<u16> {
         let timestamp = (milliseconds() + skew).to_string();

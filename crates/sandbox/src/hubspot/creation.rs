@@ -11,14 +11,14 @@ use axum::{
 use bytes::Bytes;
 use domain::ObjectType;
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use super::{
     Shared, answer,
     associations::type_ids,
     errors,
-    objects::{Id, MAX_BATCH, parse, shown, texts},
+    objects::{Id, batch_answer, check_count, parse, shown, texts},
     portal::{Author, Key, Portal},
     scope, values,
 };
@@ -81,10 +81,7 @@ pub(super) async fn batch_create(
     let object_type = ObjectType::from(object_type);
     answer(&sandbox, &headers, &scope(&object_type, "write"), || {
         let BatchBody { inputs } = parse(&body)?;
-        if inputs.is_empty() || inputs.len() > MAX_BATCH {
-            let found = inputs.len();
-            return Err(errors::validation(&format!("The inputs must hold 1 to {MAX_BATCH} entries, found {found}")));
-        }
+        check_count(inputs.len())?;
         let mut portal = lock(&sandbox.portal);
         // One input that is not valid fails them all.
         let drafts: Vec<_> =
@@ -93,9 +90,7 @@ pub(super) async fn batch_create(
         let mut results: Vec<_> = made.collect();
         // HubSpot promises no order.
         results.reverse();
-        let now = OffsetDateTime::now_utc().format(&Rfc3339).unwrap_or_default();
-        let body = json!({"status": "COMPLETE", "results": results, "startedAt": now, "completedAt": now});
-        Ok((StatusCode::CREATED, Json(body)).into_response())
+        Ok((StatusCode::CREATED, batch_answer(&results, &[])).into_response())
     })
 }
 

@@ -25,7 +25,7 @@ use super::{
 use crate::{Sandbox, lock};
 
 /// HubSpot's bound on a batch.
-pub(super) const MAX_BATCH: usize = 100;
+const MAX_BATCH: usize = 100;
 
 #[derive(Deserialize)]
 pub(super) struct ReadQuery {
@@ -199,11 +199,16 @@ pub(super) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Response> {
     })
 }
 
+pub(super) fn check_count(found: usize) -> Result<(), Response> {
+    if (1..=MAX_BATCH).contains(&found) {
+        return Ok(());
+    }
+    Err(errors::validation(&format!("The inputs must hold 1 to {MAX_BATCH} entries, found {found}")))
+}
+
 fn check_inputs<'a>(ids: impl Iterator<Item = &'a String>) -> Result<(), Response> {
     let ids: Vec<_> = ids.collect();
-    if ids.is_empty() || ids.len() > MAX_BATCH {
-        return Err(errors::validation(&format!("The inputs must hold 1 to {MAX_BATCH} entries, found {}", ids.len())));
-    }
+    check_count(ids.len())?;
     let distinct: HashSet<_> = ids.iter().collect();
     if distinct.len() < ids.len() {
         return Err(errors::validation("Duplicate IDs found in batch input"));

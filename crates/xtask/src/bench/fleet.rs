@@ -174,9 +174,7 @@ impl Bench {
                         tokio::time::sleep(Duration::from_millis(5)).await;
                     }
                     sent.fetch_add(100, Ordering::Relaxed);
-                    while webhooks.post(&receiver, body.clone(), 0).await != Some(200) {
-                        tokio::time::sleep(Duration::from_millis(50)).await;
-                    }
+                    webhooks.deliver(&receiver, &body).await;
                 }
             });
         }

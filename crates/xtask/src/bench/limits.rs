@@ -65,9 +65,7 @@ fn feed(bench: &Bench, stop: CancellationToken) -> Result<tokio::task::JoinHandl
             if stop.is_cancelled() {
                 return;
             }
-            while webhooks.post(&receiver, body.clone(), 0).await != Some(200) {
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
+            webhooks.deliver(&receiver, &body).await;
             if count > 150 {
                 tokio::time::sleep(Duration::from_millis(80)).await;
             }

@@ -34,10 +34,7 @@ pub async fn run(services: &Services, plan: &FleetPlan, count: usize) -> Result<
     let receiver = bench.fleet.receivers().remove(0);
     let (before, started) = (cpu(&processes), Instant::now());
     for _ in 0..count / 100 {
-        let body = bench.batch(100)?;
-        while bench.webhooks.post(&receiver, body.clone(), 0).await != Some(200) {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        bench.webhooks.deliver(&receiver, &bench.batch(100)?).await;
     }
     let (mut most, mut in_flight) = (0.0_f64, 0);
     loop {
