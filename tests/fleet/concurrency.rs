@@ -11,6 +11,8 @@ async fn a_thousand_inferences_wait_at_once_on_a_handful_of_threads() {
         .with("inference.concurrency", "2000")
         .with("hubspot.timeout_seconds", "20")
         .with("openai.timeout_seconds", "30")
+        // Ten connections, as with OpenAI: one would hold back what its host does not take at once.
+        .with("openai.http2_prior_knowledge", "true")
         .with("inference.lease_seconds", "180")
         .with("writer.lease_seconds", "90");
     let fleet = fleet(&plan).await;
@@ -24,8 +26,9 @@ async fn a_thousand_inferences_wait_at_once_on_a_handful_of_threads() {
     let worker = &fleet.members[fleet.indices("leadline-inference")[0]].process;
     // `setpriv`, through which it was started, has become it.
     let status = format!("/proc/{}/status", worker.id());
-    let (mut most, mut threads) = (0, 0);
+    let (mut most, mut threads, mut open) = (0, 0, 0);
     for _ in 0..200 {
+        open = open.max(fleet.sandbox.open_questions().await.expect("asked"));
         let counts = fleet.ledger.event_counts().await.expect("asked");
         let claimed: i64 = counts.iter().filter(|count| count.state == "claimed").map(|count| count.events).sum();
         if claimed > most {
@@ -43,6 +46,7 @@ async fn a_thousand_inferences_wait_at_once_on_a_handful_of_threads() {
         ended_as(&fleet, &noted(id, 1), "written", None).await;
     }
     assert!(most >= 900, "they waited at once: {most}");
+    assert!(open >= 900, "they were asked at once: {open}");
     assert!(threads < 24, "{threads} threads for {most} inferences");
     eprintln!("{most} events in progress at once on {threads} threads");
 }

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use futures_util::FutureExt;
-use lapin::{Channel, Connection, ConnectionProperties, options::ConfirmSelectOptions};
+use lapin::{Channel, Connection, ConnectionProperties, options::ConfirmSelectOptions, uri::AMQPUri};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::{Notify, watch};
 use tokio_retry::{
@@ -26,6 +26,9 @@ pub struct Settings {
     pub reconnect_cap: Duration,
     /// How long a publisher waits for its confirm.
     pub confirm_timeout: Duration,
+    /// The longest frame, in bytes; a longer message is cut. The client keeps buffers of 32 frames in both directions, and
+    /// touches all of them.
+    pub frame_max: u32,
     /// The queues.
     pub topology: Topology,
 }
@@ -36,6 +39,9 @@ pub enum LinkError {
     /// The broker cannot be reached, or refuses us.
     #[error("no connection to RabbitMQ: {0}")]
     Connection(#[from] lapin::Error),
+    /// The URL is none.
+    #[error("broker.url: {0}")]
+    Url(String),
     /// No answer in time.
     #[error("RabbitMQ did not answer within {0:?}")]
     TimedOut(Duration),
@@ -199,7 +205,9 @@ async fn until_broken(open: &Open, broken: &Notify) {
 async fn connect(settings: &Settings) -> Result<Open, LinkError> {
     let open = async {
         let properties = ConnectionProperties::default().with_connection_name(settings.name.as_str().into());
-        let connection = Connection::connect(settings.url.expose_secret(), properties).await?;
+        let mut uri: AMQPUri = settings.url.expose_secret().parse().map_err(LinkError::Url)?;
+        uri.query.frame_max.get_or_insert(settings.frame_max);
+        let connection = Connection::connect_uri(uri, properties).await?;
         let channel = connection.create_channel().await?;
         settings.topology.declare(&channel).await?;
         channel.confirm_select(ConfirmSelectOptions::default()).await?;

@@ -15,6 +15,7 @@ pub fn broker(settings: &Settings, purpose: &str) -> Result<broker::Settings, St
         connect_timeout: Duration::from_secs(section.connect_timeout_seconds),
         reconnect_cap: Duration::from_secs(section.reconnect_cap_seconds),
         confirm_timeout: Duration::from_millis(section.confirm_timeout_ms),
+        frame_max: section.frame_max_bytes,
         topology: Topology { ladder, delivery_limit: section.delivery_limit, max_length: section.max_queue_length },
     })
 }

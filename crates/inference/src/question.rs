@@ -191,9 +191,11 @@ fn instructions(playbook: &Playbook, prompt: &Rendered) -> String {
 
 fn format(playbook: &Playbook) -> Format {
     match playbook.model.mode {
-        AnswerMode::Schema => Format::Schema { name: playbook.name.clone(), schema: playbook.fields.strict_schema() },
+        AnswerMode::Schema => {
+            Format::Schema { name: playbook.name.clone(), schema: playbook.fields.strict_schema().clone() }
+        }
         AnswerMode::Function => {
-            Format::Function { name: playbook.name.clone(), schema: playbook.fields.strict_schema() }
+            Format::Function { name: playbook.name.clone(), schema: playbook.fields.strict_schema().clone() }
         }
         AnswerMode::Json => Format::Json,
     }

@@ -1,9 +1,9 @@
 //! Chat completions: what is asked and what comes back.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 /// One question.
 #[derive(Debug, Clone, PartialEq)]
@@ -49,7 +49,7 @@ pub enum Format {
         /// 1–64 of `[A-Za-z0-9_-]`.
         name: String,
         /// Within OpenAI's strict subset.
-        schema: Value,
+        schema: Arc<Value>,
     },
     /// JSON mode: some JSON object. The word JSON must be in the messages, or OpenAI answers 400.
     Json,
@@ -58,7 +58,7 @@ pub enum Format {
         /// 1–64 of `[A-Za-z0-9_-]`.
         name: String,
         /// Within OpenAI's strict subset.
-        schema: Value,
+        schema: Arc<Value>,
     },
     /// Prose.
     Text,
@@ -72,32 +72,92 @@ impl ChatRequest {
         i64::try_from(prompt).unwrap_or(i64::MAX).saturating_add(self.max_completion_tokens.into())
     }
 
-    /// The request's body.
-    pub(crate) fn body(&self) -> Value {
-        let mut body = json!({
-            "model": self.model,
-            "messages": self.messages,
-            "max_completion_tokens": self.max_completion_tokens,
-            // CRM data is nobody's to keep.
-            "store": false,
-        });
-        match &self.format {
-            Format::Schema { name, schema } => {
-                body["response_format"] =
-                    json!({"type": "json_schema", "json_schema": {"name": name, "strict": true, "schema": schema}});
-            }
-            Format::Json => body["response_format"] = json!({"type": "json_object"}),
-            Format::Function { name, schema } => {
-                let function = json!({"name": name, "parameters": schema, "strict": true});
-                body["tools"] = json!([{"type": "function", "function": function}]);
-                body["tool_choice"] = json!({"type": "function", "function": {"name": name}});
-            }
-            Format::Text => {}
-        }
-        if let Some(temperature) = self.temperature {
-            body["temperature"] = json!(temperature);
-        }
-        body
+    /// The request's body, as JSON.
+    #[expect(clippy::expect_used, reason = "every key is a string, and nothing else makes JSON fail")]
+    pub(crate) fn body(&self) -> Vec<u8> {
+        let body = Body {
+            model: &self.model,
+            messages: &self.messages,
+            max_completion_tokens: self.max_completion_tokens,
+            store: false,
+            shape: match &self.format {
+                Format::Schema { name, schema } => Shape::Answer {
+                    response_format: AnswerShape::JsonSchema { json_schema: NamedSchema::schema(name, schema) },
+                },
+                Format::Json => Shape::Answer { response_format: AnswerShape::JsonObject },
+                Format::Function { name, schema } => Shape::Call {
+                    tools: [Tool::Function { function: NamedSchema::function(name, schema) }],
+                    tool_choice: Tool::Function { function: Named { name } },
+                },
+                Format::Text => Shape::Free {},
+            },
+            temperature: self.temperature,
+        };
+        let mut json = Vec::with_capacity(self.messages.iter().map(|message| message.content.len() + 64).sum());
+        serde_json::to_writer(&mut json, &body).expect("a question is JSON");
+        json.shrink_to_fit();
+        json
+    }
+}
+
+/// The body on the wire; everything is borrowed, because thousands of questions wait at once.
+#[derive(Serialize)]
+struct Body<'a> {
+    model: &'a str,
+    messages: &'a [Message],
+    max_completion_tokens: u32,
+    /// CRM data is nobody's to keep.
+    store: bool,
+    #[serde(flatten)]
+    shape: Shape<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    temperature: Option<f64>,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Shape<'a> {
+    Answer { response_format: AnswerShape<'a> },
+    Call { tools: [Tool<NamedSchema<'a>>; 1], tool_choice: Tool<Named<'a>> },
+    Free {},
+}
+
+#[derive(Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+enum AnswerShape<'a> {
+    JsonSchema { json_schema: NamedSchema<'a> },
+    JsonObject,
+}
+
+#[derive(Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+enum Tool<T> {
+    Function { function: T },
+}
+
+#[derive(Serialize)]
+struct Named<'a> {
+    name: &'a str,
+}
+
+/// A schema that OpenAI holds the answer, or the call of a function, to.
+#[derive(Serialize)]
+struct NamedSchema<'a> {
+    name: &'a str,
+    strict: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    schema: Option<&'a Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    parameters: Option<&'a Value>,
+}
+
+impl<'a> NamedSchema<'a> {
+    fn schema(name: &'a str, schema: &'a Value) -> Self {
+        Self { name, strict: true, schema: Some(schema), parameters: None }
+    }
+
+    fn function(name: &'a str, parameters: &'a Value) -> Self {
+        Self { name, strict: true, schema: None, parameters: Some(parameters) }
     }
 }
 

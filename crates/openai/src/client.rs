@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use reqwest::header::{HeaderMap, HeaderName, HeaderValue, InvalidHeaderValue};
+use bytes::Bytes;
+use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, InvalidHeaderValue};
 use retry::{
     Allowed, Failure, Policy, Reason, Remedy, Said, Watched,
     http::{BodyError, json_flaw, read_at_most, retry_after},
@@ -10,7 +11,11 @@ use retry::{
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 
-use crate::{ApiError, ChatRequest, Completion, Error, chat::Wire};
+use crate::{
+    ApiError, ChatRequest, Completion, Error,
+    chat::Wire,
+    connections::{Connections, Sharing},
+};
 
 /// How OpenAI, or a gateway to it, is called.
 #[derive(Debug, Clone)]
@@ -33,6 +38,8 @@ pub struct Settings {
     pub retry: Policy,
     /// A longer answer is refused.
     pub max_response_bytes: usize,
+    /// How its connections are shared.
+    pub connections: Sharing,
     /// Who sees how every try of a question ends, and who gives it leave.
     pub watched: Watched,
 }
@@ -60,7 +67,7 @@ const RATE_LIMIT_WAIT: Duration = Duration::from_secs(1);
 /// A client of one OpenAI project. Cheap to clone; all clones share connections.
 #[derive(Debug, Clone)]
 pub struct Client {
-    http: reqwest::Client,
+    connections: Connections,
     settings: Settings,
 }
 
@@ -78,12 +85,10 @@ impl Client {
                 headers.insert(HeaderName::from_static(name), HeaderValue::from_str(value)?);
             }
         }
-        let http = reqwest::Client::builder()
-            .timeout(settings.timeout)
-            .default_headers(headers)
-            .user_agent(concat!("leadline/", env!("CARGO_PKG_VERSION")))
-            .build()?;
-        Ok(Self { http, settings })
+        let connections = Connections::new(&settings.connections, || {
+            retry::http::client(settings.timeout).default_headers(headers.clone())
+        })?;
+        Ok(Self { connections, settings })
     }
 
     /// The same client, whose questions need another one's leave.
@@ -97,7 +102,8 @@ impl Client {
     /// Asks until there is an answer or the policy is used up. OpenAI does not deduplicate: an answer that was not
     /// stored is paid for again.
     pub async fn complete(&self, request: &ChatRequest) -> Result<Completion, Error> {
-        let body = request.body();
+        // Once for all tries.
+        let body = Bytes::from(request.body());
         retry::run(&self.settings.retry, || async {
             let ticket = match &self.settings.watched.allowance {
                 Some(allowance) => Some((allowance, allowance.take(&request.model, request.reserves()).await?)),
@@ -105,7 +111,7 @@ impl Client {
             };
             let started = Instant::now();
             let mut said = [None; 2];
-            let result = self.complete_once(&body, &mut said).await;
+            let result = self.complete_once(body.clone(), &mut said).await;
             let outcome = result.as_ref().map_or_else(|error| error.reason().as_str(), |_| "ok");
             if let Some((allowance, ticket)) = ticket {
                 match result.as_ref().map_err(|error| (error.reason(), error.remedy())) {
@@ -131,14 +137,17 @@ impl Client {
     /// Whether the key is taken, without paying for an answer: asks for the model's description.
     pub async fn check(&self, model: &str) -> Result<(), Error> {
         let url = format!("{}/models/{model}", self.settings.base_url.trim_end_matches('/'));
-        let response = self.http.get(url).send().await.map_err(|error| self.transport_error(error))?;
+        let connection = self.connections.pick();
+        let response = connection.http().get(url).send().await.map_err(|error| self.transport_error(error))?;
         if response.status().is_success() { Ok(()) } else { Err(self.api_error(response).await) }
     }
 
-    async fn complete_once(&self, body: &serde_json::Value, said: &mut [Option<Said>; 2]) -> Result<Completion, Error> {
+    async fn complete_once(&self, body: Bytes, said: &mut [Option<Said>; 2]) -> Result<Completion, Error> {
         let url = format!("{}{}", self.settings.base_url.trim_end_matches('/'), self.settings.chat_path);
         let started = Instant::now();
-        let response = self.http.post(url).json(body).send().await.map_err(|error| self.transport_error(error))?;
+        let connection = self.connections.pick();
+        let asked = connection.http().post(url).header(CONTENT_TYPE, "application/json").body(body);
+        let response = asked.send().await.map_err(|error| self.transport_error(error))?;
         *said = ["requests", "tokens"].map(|dimension| limit(response.headers(), dimension));
         if !response.status().is_success() {
             return Err(self.api_error(response).await);

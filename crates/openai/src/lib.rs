@@ -5,9 +5,11 @@
 
 mod chat;
 mod client;
+mod connections;
 mod error;
 pub mod models;
 
 pub use chat::{ChatRequest, Completion, Finish, Format, Message, Role, Usage};
 pub use client::{Client, Settings};
+pub use connections::Sharing;
 pub use error::{ApiError, Error};

@@ -3,9 +3,23 @@
 use std::time::Duration;
 
 use reqwest::{
-    Response,
+    ClientBuilder, Response,
     header::{HeaderMap, RETRY_AFTER},
 };
+
+/// How often a connection that carries questions is asked whether it still lives, and how long it may take to say so.
+/// HTTP/2 puts everything on one connection: one that died in silence would take every question with it until each has
+/// timed out.
+const ALIVE: [Duration; 2] = [Duration::from_secs(20), Duration::from_secs(10)];
+
+/// What all clients are made from: `timeout` bounds a try, from connecting to the last byte.
+pub fn client(timeout: Duration) -> ClientBuilder {
+    reqwest::Client::builder()
+        .timeout(timeout)
+        .http2_keep_alive_interval(ALIVE[0])
+        .http2_keep_alive_timeout(ALIVE[1])
+        .user_agent(concat!("leadline/", env!("CARGO_PKG_VERSION")))
+}
 
 /// Why a body was not read to its end.
 #[derive(Debug, thiserror::Error)]

@@ -47,7 +47,7 @@ pub fn print(playbook: &Playbook, settings: &Settings) {
         Window::MapReduce => "condensed in parts if longer",
     };
     println!("\n  asks {model}, at most {} tokens of context ({window}), for", playbook.context.max_tokens);
-    let schema = serde_json::to_string_pretty(&playbook.fields.strict_schema()).unwrap_or_default();
+    let schema = serde_json::to_string_pretty(&**playbook.fields.strict_schema()).unwrap_or_default();
     schema.lines().for_each(|line| println!("    {line}"));
 
     println!("\n  writes");

@@ -1,6 +1,8 @@
 //! What the model has to answer. From one list of fields follow the schema that is sent, the check of the answer, and
 //! the values that are written.
 
+use std::sync::Arc;
+
 use jsonschema::{Validator, error::ValidationErrorKind};
 use serde_json::{Map, Value, json};
 
@@ -15,8 +17,9 @@ const DAY: &str = "^[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])$";
 /// The fields of an answer, with everything that follows from them.
 #[derive(Debug)]
 pub struct Fields {
-    fields: Vec<Field>,
+    list: Vec<Field>,
     validator: Validator,
+    strict_schema: Arc<Value>,
 }
 
 /// One field of an answer.
@@ -84,19 +87,20 @@ impl Fields {
     pub(super) fn new(fields: Vec<Field>) -> Result<Self, String> {
         let schema = object_schema(&fields, FieldKind::full_schema);
         let validator = jsonschema::validator_for(&schema).map_err(|error| error.to_string())?;
-        Ok(Self { fields, validator })
+        let strict_schema = Arc::new(object_schema(&fields, FieldKind::strict_schema));
+        Ok(Self { list: fields, validator, strict_schema })
     }
 
     /// Every field, in the file's order.
     pub fn iter(&self) -> impl Iterator<Item = &Field> {
-        self.fields.iter()
+        self.list.iter()
     }
 
     /// The schema to send, within OpenAI's strict subset: all keys required, nothing else allowed, optional as a
     /// union with null. Bounds are in the descriptions: only newer models accept them as keywords, and the answer is
     /// checked here anyway.
-    pub fn strict_schema(&self) -> Value {
-        object_schema(&self.fields, FieldKind::strict_schema)
+    pub fn strict_schema(&self) -> &Arc<Value> {
+        &self.strict_schema
     }
 
     /// Reads an answer and checks it against every type and bound.
@@ -123,7 +127,7 @@ impl Fields {
 
     /// The field with this name.
     pub fn get(&self, name: &str) -> Option<&Field> {
-        self.fields.iter().find(|field| field.name == name)
+        self.list.iter().find(|field| field.name == name)
     }
 
     /// A field's value as HubSpot takes it; `None` where the model had nothing to say.

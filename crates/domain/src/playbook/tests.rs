@@ -196,13 +196,14 @@ fn an_answer_is_checked_against_types_bounds_and_unknown_keys() {
 
 #[test]
 fn the_schemas_sent_are_within_the_strict_subset() {
-    let schema = shipped(LEADS).fields.strict_schema();
+    let schema = shipped(LEADS).fields.strict_schema().clone();
     assert_eq!(schema["additionalProperties"], json!(false));
     assert_eq!(schema["required"].as_array().map(Vec::len), schema["properties"].as_object().map(Map::len));
     assert_eq!(schema["properties"]["budget_estimate"]["type"], json!(["integer", "null"]));
     assert_eq!(schema["properties"]["budget_estimate_quote"]["type"], json!(["string", "null"]));
     assert!(!schema.to_string().contains("\"minimum\""));
-    let items = &shipped(CALLS).fields.strict_schema()["properties"]["next_steps"]["items"];
+    let schema = shipped(CALLS).fields.strict_schema().clone();
+    let items = &schema["properties"]["next_steps"]["items"];
     assert_eq!(items["required"], json!(["step", "due"]));
     assert_eq!(items["additionalProperties"], json!(false));
 }

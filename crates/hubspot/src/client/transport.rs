@@ -47,10 +47,7 @@ impl Client {
     /// # Errors
     /// When no TLS provider is installed or the system's roots cannot be read.
     pub fn new(settings: Settings) -> Result<Self, reqwest::Error> {
-        let http = reqwest::Client::builder()
-            .timeout(settings.timeout)
-            .user_agent(concat!("leadline/", env!("CARGO_PKG_VERSION")))
-            .build()?;
+        let http = retry::http::client(settings.timeout).build()?;
         Ok(Self { http, settings })
     }
 

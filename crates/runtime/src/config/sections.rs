@@ -13,6 +13,7 @@ pub struct Broker {
     pub connect_timeout_seconds: u64,
     pub reconnect_cap_seconds: u64,
     pub confirm_timeout_ms: u64,
+    pub frame_max_bytes: u32,
     pub delivery_limit: u32,
     pub max_queue_length: u32,
     pub retry_delays_seconds: Vec<u64>,
@@ -27,6 +28,7 @@ impl Default for Broker {
             connect_timeout_seconds: 10,
             reconnect_cap_seconds: 2,
             confirm_timeout_ms: 3_000,
+            frame_max_bytes: 32_768,
             delivery_limit: 20,
             max_queue_length: 10_000_000,
             retry_delays_seconds: vec![10, 60, 600, 3_600],
@@ -129,6 +131,8 @@ pub struct OpenAi {
     pub backoff_ms: u64,
     pub backoff_cap_ms: u64,
     pub max_response_bytes: usize,
+    pub questions_per_connection: usize,
+    pub http2_prior_knowledge: bool,
     pub models: Vec<ModelFacts>,
 }
 
@@ -147,6 +151,8 @@ impl Default for OpenAi {
             backoff_ms: 500,
             backoff_cap_ms: 20_000,
             max_response_bytes: 4_194_304,
+            questions_per_connection: 100,
+            http2_prior_knowledge: false,
             models: Vec::new(),
         }
     }

@@ -96,6 +96,8 @@ fn broker(settings: &Settings, check: &mut Check) {
     check.within(broker.connect_timeout_seconds, 1..=300, "broker.connect_timeout_seconds");
     check.within(broker.reconnect_cap_seconds, 1..=300, "broker.reconnect_cap_seconds");
     check.within(broker.confirm_timeout_ms, 10..=60_000, "broker.confirm_timeout_ms");
+    // The least that AMQP knows, and what RabbitMQ offers.
+    check.within(broker.frame_max_bytes.into(), 4_096..=131_072, "broker.frame_max_bytes");
     check.within(broker.delivery_limit.into(), 2..=1_000_000, "broker.delivery_limit");
     check.within(broker.max_queue_length.into(), 1..=u32::MAX.into(), "broker.max_queue_length");
     check.within(broker.max_attempts.into(), 1..=1_000, "broker.max_attempts");
@@ -223,6 +225,9 @@ fn openai(settings: &Settings, check: &mut Check) {
     check.within(openai.timeout_seconds, 1..=3_600, "openai.timeout_seconds");
     check.within(openai.attempts as u64, 1..=20, "openai.attempts");
     check.within(openai.backoff_ms, 1..=60_000, "openai.backoff_ms");
+    check.within(openai.questions_per_connection as u64, 1..=10_000, "openai.questions_per_connection");
+    let http2 = !openai.http2_prior_knowledge || openai.base_url.starts_with("http://");
+    check.that(http2, "openai.http2_prior_knowledge", "is for a host without TLS; over TLS the host chooses");
     check.within(openai.backoff_cap_ms, openai.backoff_ms..=300_000, "openai.backoff_cap_ms");
 }
 
