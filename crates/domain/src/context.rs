@@ -90,12 +90,20 @@ impl Context {
 
     /// What is known about the records, one property a line.
     pub fn facts(&self) -> String {
+        self.facts_but(&BTreeSet::new())
+    }
+
+    /// The same without some properties.
+    fn facts_but(&self, without: &BTreeSet<(ObjectType, String)>) -> String {
+        let left_out = |known: &ContextRecord, name: &str| {
+            without.iter().any(|(kind, property)| *kind == known.record.object_type && property == name)
+        };
         let mut facts = String::new();
         for (index, known) in self.records.iter().enumerate() {
             let role = if index == 0 { "record" } else { "tied to it" };
             facts.push_str(&format!("{role}: {}\n", known.record));
             for (name, value) in &known.properties {
-                if let Some(value) = value.as_deref().filter(|value| !value.is_empty()) {
+                if let Some(value) = value.as_deref().filter(|value| !value.is_empty() && !left_out(known, name)) {
                     let text = plain_text(value);
                     let kept: String = text.chars().take(MAX_FACT).collect();
                     facts.push_str(&format!("{name}: {kept}{}\n", if kept.len() < text.len() { " […]" } else { "" }));
@@ -163,14 +171,9 @@ impl Context {
     /// What tells this context from another: the SHA-256 of what a playbook of this `version` would read in it, without
     /// the properties in `written`: what the fleet itself writes is no news.
     pub fn hash(&self, version: &str, written: &BTreeSet<(ObjectType, String)>) -> String {
-        let mut others = self.clone();
-        for known in &mut others.records {
-            let kind = known.record.object_type.clone();
-            known.properties.retain(|name, _| !written.contains(&(kind.clone(), name.clone())));
-        }
         let mut hash = Sha256::new();
-        let texts = others.entries.iter().map(|entry| entry.text.as_str());
-        for part in [version, &others.facts()].into_iter().chain(texts) {
+        let texts = self.entries.iter().map(|entry| entry.text.as_str());
+        for part in [version, &self.facts_but(written)].into_iter().chain(texts) {
             hash.update(part.len().to_le_bytes());
             hash.update(part.as_bytes());
         }

@@ -41,7 +41,7 @@ impl Desk {
         let claiming = ledger.clone();
         let claims = Gather::start(
             limits.clone(),
-            move |asked: Vec<Ask>| {
+            move |asked: Arc<Vec<Ask>>| {
                 let (ledger, worker) = (claiming.clone(), worker.clone());
                 async move {
                     let requests: Vec<_> = asked
@@ -57,7 +57,7 @@ impl Desk {
         let context_age = Duration::from_secs(3_600 * u64::from(settings.inference.same_context_hours));
         let standings = Gather::start(
             limits.clone(),
-            move |requests: Vec<StandingRequest>| {
+            move |requests: Arc<Vec<StandingRequest>>| {
                 let ledger = asking.clone();
                 async move { retry::run(&PATIENCE, || ledger.standing(&requests, context_age)).await }
             },
@@ -66,7 +66,7 @@ impl Desk {
         let settling = ledger.clone();
         let settlements = Gather::start(
             limits.clone(),
-            move |settlements: Vec<Settlement>| {
+            move |settlements: Arc<Vec<Settlement>>| {
                 let ledger = settling.clone();
                 async move { retry::run(&MORE_PATIENCE, || ledger.settle(&settlements)).await }
             },

@@ -70,7 +70,7 @@ impl Reader {
         }
         let key = (kind.clone(), properties.to_vec());
         let line = self.line(&self.records, key, MAX_BATCH, |hubspot, (kind, properties), asked| async move {
-            read(&hubspot, &kind, &properties, asked).await
+            read(&hubspot, &kind, &properties, &asked).await
         });
         Ok(line.ask(ids).await?)
     }
@@ -81,13 +81,17 @@ impl Reader {
             return Ok(Vec::new());
         }
         let key = (from.clone(), to.clone());
-        let line =
-            self.line(&self.ties, key, TIES_AT_ONCE, |hubspot, (from, to), asked: Vec<Vec<ObjectId>>| async move {
+        let line = self.line(
+            &self.ties,
+            key,
+            TIES_AT_ONCE,
+            |hubspot, (from, to), asked: Arc<Vec<Vec<ObjectId>>>| async move {
                 let ids: Vec<_> = distinct(&asked);
                 let tied = hubspot.associated(&from, &ids, &to, MAX_TIES).await?;
-                let of = |ids: Vec<ObjectId>| ids.iter().filter_map(|id| tied.get(id)).flatten().copied().collect();
-                Ok(asked.into_iter().map(of).collect())
-            });
+                let of = |ids: &Vec<ObjectId>| ids.iter().filter_map(|id| tied.get(id)).flatten().copied().collect();
+                Ok(asked.iter().map(of).collect())
+            },
+        );
         Ok(line.ask(ids).await?)
     }
 
@@ -96,7 +100,7 @@ impl Reader {
     where
         K: Clone + Eq + Hash + Send + Sync + 'static,
         O: Send + 'static,
-        F: Fn(Client, K, Vec<Vec<ObjectId>>) -> Fut + Send + Sync + 'static,
+        F: Fn(Client, K, Arc<Vec<Vec<ObjectId>>>) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<Vec<O>, Error>> + Send + 'static,
     {
         let mut lines = lines.lock().unwrap_or_else(PoisonError::into_inner);
@@ -122,14 +126,14 @@ async fn read(
     hubspot: &Client,
     kind: &ObjectType,
     properties: &[String],
-    asked: Vec<Vec<ObjectId>>,
+    asked: &[Vec<ObjectId>],
 ) -> Result<Vec<Vec<Object>>, Error> {
-    let ids = distinct(&asked);
+    let ids = distinct(asked);
     let reads = try_join_all(ids.chunks(MAX_BATCH).map(|ids| hubspot.read_many(kind, ids, properties))).await?;
     let found: HashMap<_, _> =
         reads.into_iter().flat_map(|read| read.found).map(|object| (object.id, object)).collect();
-    let of = |ids: Vec<ObjectId>| ids.iter().filter_map(|id| found.get(id)).cloned().collect();
-    Ok(asked.into_iter().map(of).collect())
+    let of = |ids: &Vec<ObjectId>| ids.iter().filter_map(|id| found.get(id)).cloned().collect();
+    Ok(asked.iter().map(of).collect())
 }
 
 fn distinct(asked: &[Vec<ObjectId>]) -> Vec<ObjectId> {

@@ -77,8 +77,7 @@ pub async fn answer(
     let mut shrink = 1;
     let (asked, prompt) = loop {
         let desk = Desk { asker, playbook, model, about, today: today(), shrink };
-        let data = desk.fit(context, memory).await?;
-        let prompt = playbook.prompt.render(about, &data, &desk.today)?;
+        let prompt = desk.fit(context, memory).await?;
         match question::ask(asker, playbook, model, about, &prompt).await {
             Err(error) if error.reason() == Reason::ContextTooLong && shrink < MAX_SHRINK => shrink *= SHRINK,
             asked => break (asked?, prompt),
@@ -142,15 +141,25 @@ impl Desk<'_> {
         self.playbook.context.max_tokens.min(self.model.window.saturating_sub(reserved)) / self.shrink
     }
 
-    /// The context as text that fits.
-    async fn fit(&self, context: &Context, memory: &impl Memory) -> Result<String, StepError> {
-        let bare = self.playbook.prompt.render(self.about, "", &self.today)?;
-        // A token is a byte at least: what is short enough in bytes need not be counted, and most contexts are.
+    fn render(&self, data: &str) -> Result<Rendered, StepError> {
+        Ok(self.playbook.prompt.render(self.about, data, &self.today)?)
+    }
+
+    /// The prompt, with as much of the context as fits.
+    async fn fit(&self, context: &Context, memory: &impl Memory) -> Result<Rendered, StepError> {
         let whole = context.render(usize::MAX, str::len);
-        if whole.len() <= self.room_beside(bare.system.len() + bare.user.len() + PROMPT_SLACK) {
-            return Ok(whole);
+        let prompt = self.render(&whole)?;
+        // A token is a byte at least: what is short enough in bytes need not be counted, and most contexts are.
+        let instructions = (prompt.system.len() + prompt.user.len()).saturating_sub(whole.len());
+        if whole.len() <= self.room_beside(instructions + PROMPT_SLACK) {
+            return Ok(prompt);
         }
-        let room = self.room(&bare);
+        self.render(&self.cut(whole, context, memory).await?)
+    }
+
+    /// The context as text that fits, when it may not fit as it is.
+    async fn cut(&self, whole: String, context: &Context, memory: &impl Memory) -> Result<String, StepError> {
+        let room = self.room(&self.render("")?);
         let count = |text: &str| self.count(text);
         if self.playbook.context.window == Window::Newest {
             return Ok(context.render(room, count));

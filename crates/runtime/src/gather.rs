@@ -57,15 +57,15 @@ pub type Stretch = Arc<dyn Fn() -> Duration + Send + Sync>;
 
 impl<I, O, E> Gather<I, O, E>
 where
-    I: Clone + Send + 'static,
+    I: Clone + Send + Sync + 'static,
     O: Send + 'static,
     E: std::error::Error + Send + Sync + 'static,
 {
-    /// Starts gathering for `ask`, which answers a batch in order. When a batch fails and `divides` says that one of
+    /// Starts gathering for `ask`, which answers a batch in order and keeps nothing of it (or it has to be copied). When a batch fails and `divides` says that one of
     /// its items may be to blame, the halves are asked on their own, so that one bad item costs only itself.
     pub fn start<F, Fut>(limits: Limits, ask: F, divides: fn(&E) -> bool) -> Self
     where
-        F: Fn(Vec<I>) -> Fut + Send + Sync + 'static,
+        F: Fn(Arc<Vec<I>>) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<Vec<O>, E>> + Send + 'static,
     {
         let (questions, mut asked) = mpsc::channel::<Question<I, O, E>>(limits.max * 2);
@@ -111,27 +111,31 @@ where
 async fn answer<I, O, E, F, Fut>(batch: Vec<Question<I, O, E>>, ask: &F, divides: fn(&E) -> bool)
 where
     I: Clone,
-    F: Fn(Vec<I>) -> Fut,
+    F: Fn(Arc<Vec<I>>) -> Fut,
     Fut: Future<Output = Result<Vec<O>, E>>,
 {
-    let mut batches = vec![batch];
-    while let Some(mut batch) = batches.pop() {
-        match ask(batch.iter().map(|question| question.item.clone()).collect()).await {
+    let (items, waiting): (Vec<_>, Vec<_>) = batch.into_iter().map(|question| (question.item, question.answer)).unzip();
+    let mut batches = vec![(items, waiting)];
+    while let Some((items, mut waiting)) = batches.pop() {
+        let items = Arc::new(items);
+        match ask(items.clone()).await {
             Ok(answers) => {
-                debug_assert_eq!(answers.len(), batch.len());
-                for (question, answer) in batch.into_iter().zip(answers) {
+                debug_assert_eq!(answers.len(), waiting.len());
+                for (waiting, answer) in waiting.into_iter().zip(answers) {
                     // Nobody waits any more when a delivery was aborted at the end of the grace period.
-                    let _ = question.answer.send(Ok(answer));
+                    let _ = waiting.send(Ok(answer));
                 }
             }
-            Err(error) if batch.len() > 1 && divides(&error) => {
-                let second = batch.split_off(batch.len() / 2);
-                batches.extend([second, batch]);
+            Err(error) if waiting.len() > 1 && divides(&error) => {
+                let mut items = Arc::unwrap_or_clone(items);
+                let half = items.len() / 2;
+                let second = (items.split_off(half), waiting.split_off(half));
+                batches.extend([second, (items, waiting)]);
             }
             Err(error) => {
                 let error = Arc::new(error);
-                for question in batch {
-                    let _ = question.answer.send(Err(GatherError::Failed(error.clone())));
+                for waiting in waiting {
+                    let _ = waiting.send(Err(GatherError::Failed(error.clone())));
                 }
             }
         }
@@ -159,7 +163,7 @@ mod tests {
     async fn questions_are_asked_together_and_a_bad_one_costs_only_itself() {
         let sizes = Arc::new(Mutex::new(Vec::new()));
         let seen = sizes.clone();
-        let ask = move |items: Vec<i32>| {
+        let ask = move |items: Arc<Vec<i32>>| {
             seen.lock().expect("unpoisoned").push(items.len());
             async move {
                 if items.contains(&7) { Err(Bad("seven")) } else { Ok(items.iter().map(|item| item * 2).collect()) }
@@ -183,7 +187,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_failure_of_the_whole_is_not_divided() {
-        let gather = Gather::start(limits(), |_: Vec<i32>| async { Err::<Vec<i32>, _>(Bad("away")) }, |_| false);
+        let gather = Gather::start(limits(), |_: Arc<Vec<i32>>| async { Err::<Vec<i32>, _>(Bad("away")) }, |_| false);
         assert!(matches!(gather.ask(1).await, Err(GatherError::Failed(_))));
     }
 }

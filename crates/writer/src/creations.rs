@@ -41,7 +41,7 @@ impl Creations {
             parallel: PARALLEL,
         };
         let hubspot = hubspot.clone();
-        let make = move |creations: Vec<Creation>| {
+        let make = move |creations: std::sync::Arc<Vec<Creation>>| {
             let (hubspot, kind) = (hubspot.clone(), kind.clone());
             async move { make(&hubspot, &kind, body, &creations).await }
         };

@@ -98,9 +98,9 @@ impl Way {
             stretch: Some(Arc::new(move || waiting.turn_in())),
             parallel: settings.writer.parallel_batches,
         };
-        let carry_out = move |asked: Vec<Asked>| {
+        let carry_out = move |asked: Arc<Vec<Asked>>| {
             let desk = desk.clone();
-            async move { Ok(desk.carry_out(asked).await) }
+            async move { Ok(desk.carry_out(&asked).await) }
         };
         Ok(Self { portal_id, hubspot, circuits, gather: Gather::start(limits, carry_out, |_| false) })
     }
@@ -163,7 +163,7 @@ struct Desk {
 
 impl Desk {
     /// Carries out a batch and says what becomes of each message, in order.
-    async fn carry_out(&self, asked: Vec<Asked>) -> Vec<Next> {
+    async fn carry_out(&self, asked: &[Asked]) -> Vec<Next> {
         metrics::histogram!("leadline_write_batch_size").record(u32::try_from(asked.len()).map_or(0.0, f64::from));
         // Each batch is a worker of its own: the leases of one must not be given back by another.
         let batch = self.batches.fetch_add(1, Ordering::Relaxed);
@@ -176,7 +176,7 @@ impl Desk {
         nexts
     }
 
-    async fn try_carry_out(&self, asked: Vec<Asked>, worker: &Worker, nexts: &mut [Next]) -> Result<(), LedgerError> {
+    async fn try_carry_out(&self, asked: &[Asked], worker: &Worker, nexts: &mut [Next]) -> Result<(), LedgerError> {
         // The leases begin now; every call to HubSpot has to be over before they are.
         let leased = Instant::now();
         let jobs = self.take(asked, worker, nexts).await?;
@@ -204,13 +204,15 @@ impl Desk {
     }
 
     /// Take: which commands are this writer's to carry out.
-    async fn take(&self, asked: Vec<Asked>, worker: &Worker, nexts: &mut [Next]) -> Result<Vec<Job>, LedgerError> {
+    async fn take(&self, asked: &[Asked], worker: &Worker, nexts: &mut [Next]) -> Result<Vec<Job>, LedgerError> {
         let ids: Vec<_> = asked.iter().map(|(command, _)| command.id).collect();
         let taken = retry::run(&PATIENCE, || self.ledger.take_commands(&ids, worker, self.lease)).await?;
         let mut jobs = Vec::new();
-        for (index, ((command, failures), taken)) in asked.into_iter().zip(taken).enumerate() {
+        for (index, ((command, failures), taken)) in asked.iter().zip(taken).enumerate() {
             match taken {
-                Taken::Mine { attempt, written } => jobs.push(Job { index, command, attempt, written, failures }),
+                Taken::Mine { attempt, written } => {
+                    jobs.push(Job { index, command: command.clone(), attempt, written, failures: *failures });
+                }
                 Taken::Done => nexts[index] = Next::Done,
                 Taken::Held => nexts[index] = Next::wait(Reason::Held),
                 Taken::Unknown => {

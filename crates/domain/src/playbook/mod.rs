@@ -150,7 +150,7 @@ impl Playbook {
             if condition.needs_record {
                 return Ok(true);
             }
-            let variables = Variables::default().with("event", event_variable(event));
+            let variables = Variables::default().with("event", &event_variable(event));
             self.templates.holds(condition, &variables)
         })
     }

@@ -134,7 +134,7 @@ impl Playbook {
         model: &str,
         now: OffsetDateTime,
     ) -> Result<Vec<Intended>, TemplateError> {
-        let variables = self.variables(event, context).with("answer", Value::Object(answer.clone()));
+        let variables = self.variables(event, context).with("answer", &Value::Object(answer.clone()));
         let mut intended: BTreeMap<RecordRef, Intended> = BTreeMap::new();
         let mut order = Vec::new();
         let mut on = |record: &RecordRef, what: What| {
@@ -174,7 +174,7 @@ impl Playbook {
 
     /// The variables that conditions and texts see before there is an answer.
     pub fn variables(&self, event: &Value, context: &Context) -> Variables {
-        record_variables(&self.context, context, Variables::default().with("event", event.clone()))
+        record_variables(&self.context, context, Variables::default().with("event", event))
     }
 
     fn act(
@@ -189,7 +189,7 @@ impl Playbook {
             None => vec![variables.clone()],
             Some(list) => {
                 let items = answer.get(list).and_then(Value::as_array).into_iter().flatten().take(plan.at_most);
-                items.map(|item| variables.clone().with("item", item.clone())).collect()
+                items.map(|item| variables.clone().with("item", item)).collect()
             }
         };
         // Two paths may lead to the same record.

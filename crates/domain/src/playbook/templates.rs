@@ -3,9 +3,12 @@
 //! Every template is rendered at start with samples, once with everything filled and once with nothing, so that a
 //! misspelt name is found there and not in the middle of the night.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
-use minijinja::{Environment, UndefinedBehavior, Value, value::ValueKind};
+use minijinja::{Environment, UndefinedBehavior, Value};
 use serde_json::{Map, json};
 
 use super::{ContextPlan, Field, FieldKind};
@@ -50,14 +53,19 @@ impl TemplateError {
 
 /// The variables that a template sees.
 #[derive(Debug, Clone, Default)]
-pub struct Variables(Map<String, serde_json::Value>);
+pub struct Variables(BTreeMap<Arc<str>, Value>);
 
 impl Variables {
     /// The same with one more.
     #[must_use]
-    pub fn with(mut self, name: &str, value: serde_json::Value) -> Self {
-        self.0.insert(name.to_owned(), value);
+    pub fn with(mut self, name: &str, value: &serde_json::Value) -> Self {
+        // Once for all templates: copies of the result share it.
+        self.0.insert(name.into(), Value::from(minijinja::value::Serde(value)));
         self
+    }
+
+    fn as_value(&self) -> Value {
+        Value::from_pairs(self.0.iter().map(|(name, value)| (name.clone(), value.clone())))
     }
 }
 
@@ -139,9 +147,7 @@ impl Templates {
 
     fn render(&self, name: &str, variables: &Variables) -> Result<String, TemplateError> {
         let template = self.environment.get_template(name).map_err(|error| TemplateError::from(&error))?;
-        let values = Value::from(minijinja::value::Serde(&variables.0));
-        debug_assert_eq!(values.kind(), ValueKind::Map);
-        template.render(values).map_err(|error| TemplateError::from(&error))
+        template.render(variables.as_value()).map_err(|error| TemplateError::from(&error))
     }
 }
 
@@ -160,7 +166,7 @@ pub fn event_variable(event: &Event) -> serde_json::Value {
 /// (`contacts`).
 pub(super) fn record_variables(plan: &ContextPlan, context: &Context, variables: Variables) -> Variables {
     let own = &context.records[0];
-    let mut variables = variables.with("record", record_variable(own, &plan.properties_of(own.path.end())));
+    let mut variables = variables.with("record", &record_variable(own, &plan.properties_of(own.path.end())));
     for kind in plan.kinds() {
         let names = plan.properties_of(&kind);
         let mut records: Vec<_> = Vec::new();
@@ -172,7 +178,7 @@ pub(super) fn record_variables(plan: &ContextPlan, context: &Context, variables:
             }
         }
         let first = records.first().cloned().unwrap_or_else(|| absent(&kind, &names));
-        variables = variables.with(kind.name(), first).with(kind.path(), json!(records));
+        variables = variables.with(kind.name(), &first).with(kind.path(), &serde_json::Value::Array(records));
     }
     variables
 }
@@ -234,7 +240,7 @@ impl Samples {
         };
         let event = json!({"type": "contact.creation", "property": filled.then_some("x"),
             "value": filled.then_some("1"), "source": filled.then_some("CRM_UI"), "occurred_at": 0});
-        let mut variables = Variables::default().with("event", event);
+        let mut variables = Variables::default().with("event", &event);
         // A name of one kind only is no safe name of `record`, which may be of any of the playbook's kinds.
         let mut own: BTreeSet<String> =
             self.own.first().and_then(|kind| self.kinds.get(kind)).cloned().unwrap_or_default();
@@ -243,21 +249,21 @@ impl Samples {
             own.retain(|name| names.contains(name));
         }
         if let Some(kind) = self.own.first() {
-            variables = variables.with("record", record(kind, &own));
+            variables = variables.with("record", &record(kind, &own));
         }
         for (kind, names) in &self.kinds {
             let one = record(kind, names);
             let all = if filled { json!([one]) } else { json!([]) };
-            variables = variables.with(kind.name(), one).with(kind.path(), all);
+            variables = variables.with(kind.name(), &one).with(kind.path(), &all);
         }
         if scope != Scope::Records {
-            variables = variables.with("answer", sample_answer(&self.fields, filled));
+            variables = variables.with("answer", &sample_answer(&self.fields, filled));
         }
         if let Scope::Item(list) = scope
             && let Some(Field { kind: FieldKind::List { items, .. }, .. }) =
                 self.fields.iter().find(|field| field.name == list)
         {
-            variables = variables.with("item", sample_answer(items, filled));
+            variables = variables.with("item", &sample_answer(items, filled));
         }
         variables
     }
