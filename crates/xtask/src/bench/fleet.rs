@@ -70,6 +70,8 @@ impl Bench {
             ("--tokens-per-minute", "100000000000".to_owned()),
             ("--keep-calls", "0".to_owned()),
         ];
+        // As OpenAI is spoken to, but for TLS.
+        plan = plan.with("openai.http2_prior_knowledge", "true");
         // An app subscribes to what its playbooks wait for, not to what they write.
         plan.with_echoes = false;
         plan.sandbox_arguments.extend(numbers.into_iter().flat_map(|(name, value)| [name.to_owned(), value]));
@@ -152,9 +154,9 @@ impl Bench {
         Ok(counts.get("written").copied().unwrap_or_default())
     }
 
-    /// Sends `events` in batches of 100, so that never more than `in_flight` are unfinished, and measures the middle part:
-    /// the beginning fills the stages and the end empties them.
-    pub async fn run(&self, events: usize, in_flight: usize) -> Result<Throughput> {
+    /// Sends `events` in batches of 100, as fast as `pace` says, and measures the middle part: the beginning fills the stages
+    /// and the end empties them.
+    pub async fn run(&self, events: usize, pace: Pace) -> Result<Throughput> {
         let already = self.written().await?;
         let finished = Arc::new(AtomicUsize::new(0));
         let mut feeding = JoinSet::new();
@@ -162,6 +164,7 @@ impl Bench {
         let sent = Arc::new(AtomicUsize::new(0));
         let batches = Arc::new(std::sync::Mutex::new(batches));
         let receivers = self.fleet.receivers();
+        let started = Instant::now();
         for sender in 0..4 {
             let (webhooks, batches) = (self.webhooks.clone(), batches.clone());
             let (sent, finished) = (sent.clone(), finished.clone());
@@ -170,10 +173,10 @@ impl Bench {
                 loop {
                     let next = batches.lock().unwrap_or_else(std::sync::PoisonError::into_inner).pop();
                     let Some(body) = next else { return };
-                    while sent.load(Ordering::Relaxed) + 100 > finished.load(Ordering::Relaxed) + in_flight {
+                    let before = sent.fetch_add(100, Ordering::Relaxed);
+                    while !pace.allows(before, finished.load(Ordering::Relaxed), started.elapsed()) {
                         tokio::time::sleep(Duration::from_millis(5)).await;
                     }
-                    sent.fetch_add(100, Ordering::Relaxed);
                     webhooks.deliver(&receiver, &body).await;
                 }
             });
@@ -205,6 +208,26 @@ impl Bench {
         let count = to.1 - from.1;
         let per_cpu_second = count / (to.2.saturating_sub(from.2)).as_secs_f64();
         Ok(Throughput { per_second: count / (to.0 - from.0).as_secs_f64(), per_cpu_second, memory })
+    }
+}
+
+/// How fast events are sent.
+#[derive(Debug, Clone, Copy)]
+pub enum Pace {
+    /// As fast as they are finished: never more than so many are not.
+    InFlight(usize),
+    /// So many per second.
+    PerSecond(f64),
+}
+
+impl Pace {
+    /// Whether a hundred more may be sent, after so many.
+    fn allows(self, sent: usize, finished: usize, elapsed: Duration) -> bool {
+        match self {
+            Self::InFlight(most) => sent + 100 <= finished + most,
+            #[expect(clippy::cast_precision_loss, reason = "a count")]
+            Self::PerSecond(rate) => sent as f64 <= rate * elapsed.as_secs_f64(),
+        }
     }
 }
 

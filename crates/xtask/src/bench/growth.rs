@@ -13,14 +13,42 @@ use ledger::{
 };
 use serde_json::json;
 use sqlx::PgPool;
+use xtask::{Services, Space, step};
 
-use super::fleet::noted;
+use super::{
+    fleet::noted,
+    report::{Book, number},
+};
 
 const LEASE: Duration = Duration::from_secs(60);
 const BATCH: i64 = 100;
 
+/// The ledger's rate as it fills.
+pub async fn run(services: &Services, book: &mut Book) -> Result<()> {
+    let space = Space::new(services).await?;
+    let environment = vec![(xtask::fleet::variable("ledger.url"), space.postgres_url.clone())];
+    let settings = runtime::config::Settings::load_from(None, environment, runtime::config::Reader::LedgerOnly)?;
+    let ledger = connect::ledger(&settings, "leadline-bench").map_err(anyhow::Error::msg)?;
+    ledger.migrate().await?;
+    let pool = PgPool::connect(&space.postgres_url).await?;
+    let mut first = 100_000_000;
+    println!("\nthe ledger alone, all that is asked of it for an event (goal: flat within 10 %)");
+    let mut baseline = None;
+    for rows in [1_000, 10_000, 100_000, 1_000_000] {
+        step(&format!("{rows} events in the ledger"), fill(&pool, rows)).await?;
+        rate(&ledger, first, 2_000).await?;
+        first += 2_000;
+        let now = rate(&ledger, first, 12_000).await?;
+        first += 12_000;
+        let part = now / *baseline.get_or_insert(now);
+        println!("  {rows:>9} events: {} events per second, {:.0} %", number(now), part * 100.0);
+        book.bar("the ledger alone, by what it holds", format!("{rows} events"), now, "/s", false);
+    }
+    Ok(())
+}
+
 /// Fills the ledger up to `rows` events, each with what the fleet leaves of one.
-pub async fn fill(pool: &PgPool, rows: i64) -> Result<()> {
+async fn fill(pool: &PgPool, rows: i64) -> Result<()> {
     let known: i64 = sqlx::query_scalar("select count(*) from event").fetch_one(pool).await?;
     let mut from = known;
     while from < rows {
@@ -61,12 +89,14 @@ pub async fn fill(pool: &PgPool, rows: i64) -> Result<()> {
         from = to;
     }
     // What autovacuum does in a ledger that fills over months.
-    sqlx::raw_sql("vacuum analyze; checkpoint").execute(pool).await?;
+    for statement in ["vacuum analyze", "checkpoint"] {
+        sqlx::raw_sql(statement).execute(pool).await?;
+    }
     Ok(())
 }
 
 /// Events per second through everything that the ledger is asked for one.
-pub async fn rate(ledger: &Ledger, first: i64, events: i64) -> Result<f64> {
+async fn rate(ledger: &Ledger, first: i64, events: i64) -> Result<f64> {
     let started = Instant::now();
     let mut lanes = tokio::task::JoinSet::new();
     for lane in 0..4 {

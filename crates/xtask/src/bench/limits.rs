@@ -12,7 +12,10 @@ use anyhow::Result;
 use tokio_util::sync::CancellationToken;
 use xtask::{FleetPlan, Services, step};
 
-use super::fleet::{Bench, Conditions};
+use super::{
+    calls::Calls,
+    fleet::{Bench, Conditions},
+};
 
 /// What the portal allows in ten seconds.
 const QUOTA: f64 = 190.0;
@@ -32,8 +35,8 @@ pub struct AtTheLimit {
     pub refused: [u64; 2],
     /// Jain's index of the calls of the inference replicas, and of the writers: 1 is all alike.
     pub fairness: [f64; 2],
-    /// Calls for each event written.
-    pub calls_per_event: f64,
+    /// Calls for each event written, in words.
+    calls_per_event: String,
     pub events_per_second: f64,
     pub other_calls: f64,
 }
@@ -96,7 +99,7 @@ async fn measure(bench: &Bench, other: Option<&Other>) -> Result<AtTheLimit> {
         use_of_share: calls / (QUOTA * SHARE).min(QUOTA - other_calls),
         refused: [after.refused - before.refused, after.other_refused - before.other_refused],
         fairness: [part(0), part(1)],
-        calls_per_event: calls * windows / written,
+        calls_per_event: after.by_operation.since(&before.by_operation).per_event(written),
         events_per_second: written / started.elapsed().as_secs_f64(),
         other_calls,
     })
@@ -113,6 +116,7 @@ fn fairness(parts: &[f64]) -> f64 {
 
 struct Counts {
     by_replica: [Vec<f64>; 2],
+    by_operation: Calls,
     refused: u64,
     written: f64,
     other: u64,
@@ -133,7 +137,14 @@ impl Counts {
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a count")]
         let refused = refused as u64;
         let written = bench.written().await?;
-        Ok(Self { by_replica, refused, written, other: number(|o| &o.calls), other_refused: number(|o| &o.refused) })
+        Ok(Self {
+            by_replica,
+            by_operation: Calls::of(bench).await?,
+            refused,
+            written,
+            other: number(|o| &o.calls),
+            other_refused: number(|o| &o.refused),
+        })
     }
 
     fn calls(&self) -> f64 {
@@ -181,6 +192,6 @@ pub fn print(phases: &[AtTheLimit; 2]) {
             "    fairness (Jain): {:.3} between inferences, {:.3} between writers",
             phase.fairness[0], phase.fairness[1]
         );
-        println!("    {:.4} calls per event, {:.0} events per second", phase.calls_per_event, phase.events_per_second);
+        println!("    {:.0} events per second, {}", phase.events_per_second, phase.calls_per_event);
     }
 }

@@ -4,9 +4,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use tokio::task::JoinSet;
+use xtask::{FleetPlan, Services, step};
 
 use super::{
-    fleet::Bench,
+    fleet::{Bench, Conditions},
+    report::{Book, RATES},
     usage::{cpu, memory},
 };
 
@@ -83,4 +85,39 @@ pub async fn load(
         memory: memory(&processes),
         refused,
     })
+}
+
+/// The receiver alone, at several loads.
+pub async fn alone(services: &Services, plan: &FleetPlan, book: &mut Book, quick: bool) -> Result<()> {
+    let plan = FleetPlan { inferences: 0, writers: 0, ..plan.clone() };
+    let conditions = Conditions { plan, contacts: 0, ..Conditions::default() };
+    let bench = step("a receiver, alone", Bench::start(services, conditions)).await?;
+    let (connections, batches): (&[usize], &[usize]) =
+        if quick { (&[10], &[1, 100]) } else { (&[1, 10, 50], &[1, 10, 100]) };
+    println!(
+        "\nthe receiver alone\n  conn  batch  webhooks/s   events/s   ack ms: half     99 %   99.9 %  events/CPU-s    MiB  refused"
+    );
+    for batch in batches {
+        for connections in connections {
+            let last = Duration::from_secs(if quick { 3 } else { 5 });
+            let received = load(&bench, *connections, *batch, last, Duration::ZERO).await?;
+            let Received {
+                webhooks_per_second, events_per_second, ack, events_per_cpu_second, memory, refused, ..
+            } = received;
+            println!(
+                "  {:>4}  {:>5}  {webhooks_per_second:>10.0} {events_per_second:>10.0}  {:>14.2} {:>8.2} {:>8.2}  \
+                 {events_per_cpu_second:>12.0} {memory:>6.1} {refused:>8}",
+                received.connections, received.batch, ack[0], ack[1], ack[2]
+            );
+            if *connections == 10 {
+                let label = format!("the receiver alone, batches of {batch}");
+                book.bar(RATES, label, events_per_second, "/s", false);
+                book.ratio(
+                    &format!("receiver, 1,000 events per CPU-second, batches of {batch}"),
+                    events_per_cpu_second / 1_000.0,
+                );
+            }
+        }
+    }
+    Ok(())
 }

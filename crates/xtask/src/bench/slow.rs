@@ -7,26 +7,37 @@ use xtask::{FleetPlan, Services, step};
 
 use super::{
     fleet::{Bench, Conditions},
+    report::{Book, MEMORY},
     usage::{cpu, memory},
 };
 
 const LATENCY: Duration = Duration::from_secs(10);
 
-/// What so many waiting inferences cost.
-pub struct Slow {
-    /// As many as were wanted.
-    pub wanted: usize,
-    /// Questions that were open at once.
-    pub in_flight: usize,
-    /// The three services' memory, in MiB.
-    pub memory: f64,
-    /// Their CPU time per event, in milliseconds.
-    pub cpu_ms_per_event: f64,
-    /// From the first webhook until all are written.
-    pub took: Duration,
+/// A thousand, and five thousand.
+pub async fn run(services: &Services, plan: &FleetPlan, book: &mut Book) -> Result<()> {
+    for count in [1_000, 5_000] {
+        let slow = wait(services, plan, count).await?;
+        print(&slow);
+        book.bar(MEMORY, format!("{count} inferences of 10 s"), slow.memory, "MiB", false);
+    }
+    Ok(())
 }
 
-pub async fn run(services: &Services, plan: &FleetPlan, count: usize) -> Result<Slow> {
+/// What so many waiting inferences cost.
+struct Slow {
+    /// As many as were wanted.
+    wanted: usize,
+    /// Questions that were open at once.
+    in_flight: usize,
+    /// The three services' memory, in MiB.
+    memory: f64,
+    /// Their CPU time per event, in milliseconds.
+    cpu_ms_per_event: f64,
+    /// From the first webhook until all are written.
+    took: Duration,
+}
+
+async fn wait(services: &Services, plan: &FleetPlan, count: usize) -> Result<Slow> {
     let plan = plan.clone().with("inference.concurrency", &count.to_string());
     let conditions = Conditions { plan, contacts: count, latency: LATENCY, ..Conditions::default() };
     let bench = step(&format!("{count} inferences of 10 s at once"), Bench::start(services, conditions)).await?;
@@ -61,7 +72,7 @@ pub async fn run(services: &Services, plan: &FleetPlan, count: usize) -> Result<
     })
 }
 
-pub fn print(slow: &Slow) {
+fn print(slow: &Slow) {
     println!(
         "\n{} inferences of 10 s: {} open at once, {:.0} MiB for the three services, {:.2} ms of CPU each, all written after {:.1} s",
         slow.wanted,
