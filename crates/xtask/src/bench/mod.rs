@@ -85,14 +85,14 @@ pub async fn run(options: &Options) -> Result<()> {
         let path = report::plot(&book.groups)?;
         println!("\nthe picture is {}", path.strip_prefix(workspace::root()).unwrap_or(&path).display());
     }
-    if options.keep {
-        report::keep(&book.ratios)?;
-    }
     if book.ratios.is_empty() {
         return Ok(());
     }
     let worse = report::compare(&book.ratios, &report::kept().unwrap_or_default());
     println!("measured in {:.0} s", started.elapsed().as_secs_f64());
+    if options.keep {
+        return report::keep(&book.ratios);
+    }
     if worse.is_empty() { Ok(()) } else { bail!("worse than what is kept: {}", worse.join(", ")) }
 }
 
