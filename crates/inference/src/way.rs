@@ -149,9 +149,7 @@ impl Handler for Way {
         };
         crash_point!("inference.after_claim");
         let mut progress = Progress { inferences: Vec::new(), commands: claimed.commands.clone() };
-        // Boxed, as the long stages below: an event that waits costs no more than the stage it is in.
-        let deciding = Box::pin(self.decide(&event, &claimed, &mut progress));
-        let decided = tokio::time::timeout(self.time_per_event, deciding).await;
+        let decided = tokio::time::timeout(self.time_per_event, self.decide(&event, &claimed, &mut progress)).await;
         let outcome = decided.unwrap_or_else(|_| Err(StepError::OutOfTime.into()));
         let (settlement, next) = self.conclude(&delivered, &claimed, progress, outcome);
         self.record(settlement, next).await
@@ -217,7 +215,7 @@ impl Way {
         let mut nothing = (EventState::Skipped, "no_record".to_owned());
         let mut failed: Option<Setback> = None;
         for unit in &units {
-            match Box::pin(self.work(event, claimed, unit, progress)).await {
+            match self.work(event, claimed, unit, progress).await {
                 Ok(None) => {}
                 Ok(Some(because)) => nothing = because,
                 Err(error) => {
@@ -249,7 +247,7 @@ impl Way {
         if let Some(settled) = settled(playbook, &standing, &self.loop_guard) {
             return Ok(settled);
         }
-        let context = Box::pin(context::read(&self.reader, record, &playbook.context)).await?;
+        let context = context::read(&self.reader, record, &playbook.context).await?;
         // Asked for under an id that was merged away: what counts is what was said about the survivor.
         let record = context.record();
         if *record != unit.record {
@@ -266,8 +264,7 @@ impl Way {
             return Ok(Some((EventState::Skipped, "unchanged_context".to_owned())));
         }
         let memory = self.desk.memory(claimed, &playbook.name);
-        let asked = inference::answer(&self.asker, playbook, model, record, &context, &memory);
-        let answered = Box::pin(asked).await?;
+        let answered = inference::answer(&self.asker, playbook, model, record, &context, &memory).await?;
         crash_point!("inference.after_answer");
         let given = Inference { context_hash: Some(hash), ..answered.inference };
         progress.inferences.push(given.clone());

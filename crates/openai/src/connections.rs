@@ -43,12 +43,12 @@ impl Connections {
         Ok(Self { all: (0..count).map(connection).collect::<Result<_, reqwest::Error>>()?, per_connection })
     }
 
-    /// The first connection that has room, or else the one that has the most; the question is open on it until the answer of
-    /// this is dropped.
+    /// The first connection that has room, or else the one with the fewest questions. What is given back counts as a question
+    /// on it until it is dropped.
     pub fn pick(&self) -> Connection {
-        let open = |connection: &&Connection| Arc::strong_count(&connection.open) - 1;
-        let with_room = self.all.iter().find(|connection| open(connection) < self.per_connection);
-        with_room.or_else(|| self.all.iter().min_by_key(open)).unwrap_or(&self.all[0]).clone()
+        let too_many =
+            |connection: &&Connection| Arc::strong_count(&connection.open).saturating_sub(self.per_connection);
+        self.all.iter().min_by_key(too_many).unwrap_or(&self.all[0]).clone()
     }
 }
 

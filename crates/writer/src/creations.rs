@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -37,11 +38,11 @@ impl Creations {
         let limits = GatherLimits {
             max: MAX_BATCH,
             window: WINDOW,
-            stretch: Some(std::sync::Arc::new(move || waiting.turn_in())),
+            stretch: Some(Arc::new(move || waiting.turn_in())),
             parallel: PARALLEL,
         };
         let hubspot = hubspot.clone();
-        let make = move |creations: std::sync::Arc<Vec<Creation>>| {
+        let make = move |creations: Arc<Vec<Creation>>| {
             let (hubspot, kind) = (hubspot.clone(), kind.clone());
             async move { make(&hubspot, &kind, body, &creations).await }
         };

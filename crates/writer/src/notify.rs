@@ -55,11 +55,8 @@ pub struct Channels {
 
 impl Channels {
     pub fn new(urls: BTreeMap<String, SecretString>, timeout: Duration, retry: Policy) -> Result<Self, String> {
-        let http = reqwest::Client::builder()
-            .timeout(timeout)
-            .user_agent(concat!("leadline/", env!("CARGO_PKG_VERSION")))
-            .build()
-            .map_err(|error| format!("the channels' HTTP client: {error}"))?;
+        let http =
+            retry::http::client(timeout).build().map_err(|error| format!("the channels' HTTP client: {error}"))?;
         Ok(Self { http, urls, retry })
     }
 

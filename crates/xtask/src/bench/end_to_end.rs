@@ -13,9 +13,6 @@ use super::{
     report::{Book, MEMORY, RATES, number},
 };
 
-/// Never more than so many unfinished.
-const FULL: Pace = Pace::InFlight(2_000);
-
 /// From the webhook to the written property, beside the floors in the same run.
 pub async fn run(services: &Services, plan: &FleetPlan, book: &mut Book, quick: bool) -> Result<()> {
     let (events, messages) = if quick { (12_000, 12_000) } else { (40_000, 40_000) };
@@ -25,10 +22,10 @@ pub async fn run(services: &Services, plan: &FleetPlan, book: &mut Book, quick: 
     })
     .await?;
     // What starts at the first event is not measured.
-    bench.run(2_000, FULL).await?;
+    bench.run(2_000, Pace::FULL).await?;
     let before = Calls::of(&bench).await?;
     let acks = || receiver::load(&bench, 50, 1, Duration::from_secs(8), Duration::from_millis(250));
-    let (through, at_full) = tokio::try_join!(bench.run(events, FULL), acks())?;
+    let (through, at_full) = tokio::try_join!(bench.run(events, Pace::FULL), acks())?;
     let calls = Calls::of(&bench).await?.since(&before);
     let half = Pace::PerSecond(through.per_second / 2.0);
     let (_, at_half) = tokio::try_join!(bench.run(events / 2, half), acks())?;

@@ -221,6 +221,9 @@ pub enum Pace {
 }
 
 impl Pace {
+    /// As much as the fleet can do.
+    pub const FULL: Self = Self::InFlight(2_000);
+
     /// Whether a hundred more may be sent, after so many.
     fn allows(self, sent: usize, finished: usize, elapsed: Duration) -> bool {
         match self {

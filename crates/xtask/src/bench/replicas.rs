@@ -15,8 +15,8 @@ pub async fn run(services: &Services, plan: &FleetPlan, book: &mut Book) -> Resu
         let plan = FleetPlan { inferences: count, writers: count, ..plan.clone() };
         let conditions = Conditions { plan, contacts: 22_000, ..Conditions::default() };
         let bench = step(&format!("{count} inferences, {count} writers"), Bench::start(services, conditions)).await?;
-        bench.run(2_000, Pace::InFlight(2_000)).await?;
-        let through = bench.run(20_000, Pace::InFlight(2_000)).await?;
+        bench.run(2_000, Pace::FULL).await?;
+        let through = bench.run(20_000, Pace::FULL).await?;
         println!(
             "  {count}: {} events per second, {} per CPU-second, {:.0} MiB",
             number(through.per_second),

@@ -8,12 +8,8 @@ use xtask::workspace;
 /// Figures by name, for example `end to end, of two hops`.
 pub type Figures = BTreeMap<String, f64>;
 
-/// A ratio that is this much worse than the one kept has moved: two runs of the same differ by less, on a machine that does
-/// nothing else.
-const TOLERANCE: f64 = 0.25;
-
-/// The same for the slowest acknowledgements, which a single pause of the machine moves.
-const TAIL_TOLERANCE: f64 = 0.6;
+/// A ratio that is this much worse than the one kept has moved.
+const TOLERANCE: f64 = 0.2;
 
 /// One bar of the picture: what it is, how high, in what unit, and whether it is a floor.
 pub struct Bar {
@@ -76,14 +72,13 @@ pub fn compare(now: &Figures, kept: &Figures) -> Vec<String> {
     println!("\nratios, now and as kept in docs/bench.json (more is better)");
     let mut worse = Vec::new();
     for (name, value) in now {
-        let tolerance = if name.contains("99th") { TAIL_TOLERANCE } else { TOLERANCE };
         let said = match kept.get(name) {
             None => "not kept yet".to_owned(),
-            Some(before) if value / before < 1.0 - tolerance => {
+            Some(before) if value / before < 1.0 - TOLERANCE => {
                 worse.push(name.clone());
                 format!("was {before:.3}: WORSE by {:.0} %", (1.0 - value / before) * 100.0)
             }
-            Some(before) if value / before > 1.0 + tolerance => {
+            Some(before) if value / before > 1.0 + TOLERANCE => {
                 format!("was {before:.3}: better by {:.0} %", (value / before - 1.0) * 100.0)
             }
             Some(before) => format!("was {before:.3}"),
