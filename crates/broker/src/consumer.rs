@@ -5,7 +5,7 @@ use std::{future::Future, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 use crashpoint::crash_point;
 use futures_util::{FutureExt, StreamExt};
 use lapin::{
-    Channel,
+    Acker, Channel,
     message::Delivery,
     options::{BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicNackOptions, BasicQosOptions},
     types::FieldTable,
@@ -49,7 +49,7 @@ pub struct ConsumerSettings {
 #[derive(Debug)]
 pub struct Delivered {
     /// What came.
-    pub message: Message,
+    pub message: Arc<Message>,
     /// Whether it may have been delivered before.
     pub redelivered: bool,
 }
@@ -209,11 +209,14 @@ async fn drain<H: Handler>(
             return Ok(ending.unwrap_or(Drained::Ended));
         };
         let delivery = delivery?;
-        let (worker, slots, channel) = (worker.clone(), slots.clone(), channel.clone());
+        // What is kept while it is worked on, thousands of times: not the frame that it came in.
+        let message = Arc::new(Message::from_parts(&delivery.properties, delivery.data));
+        let delivered = Delivered { message, redelivered: delivery.redelivered };
+        let (worker, slots, channel, acker) = (worker.clone(), slots.clone(), channel.clone(), delivery.acker);
         working.spawn(async move {
             // At once, but when a channel before this one left work behind.
             let Ok(_slot) = slots.acquire_owned().await else { return };
-            worker.work(delivery, &channel).await;
+            worker.work(delivered, &acker, &channel).await;
         });
     }
 }
@@ -271,16 +274,15 @@ struct Worker<H> {
 }
 
 impl<H: Handler> Worker<H> {
-    async fn work(&self, mut delivery: Delivery, channel: &Channel) {
+    async fn work(&self, delivered: Delivered, acker: &Acker, channel: &Channel) {
         let stage = self.settings.stage;
-        let message = Message::from_parts(&delivery.properties, std::mem::take(&mut delivery.data));
+        let message = delivered.message.clone();
         let span = tracing::info_span!("message", queue = stage.queue(), id = message.id, attempts = message.attempts);
         trace::set_parent(&span, message.trace());
         async {
             let started = Instant::now();
             let gauge = metrics::gauge!("leadline_messages_in_progress", "queue" => stage.queue());
             gauge.increment(1.0);
-            let delivered = Delivered { message: message.clone(), redelivered: delivery.redelivered };
             // A panic must not leave the delivery unacknowledged until the channel closes, nor come back for ever.
             let handled = AssertUnwindSafe(self.handler.handle(delivered)).catch_unwind().await;
             let next = handled.unwrap_or_else(|_| Next::Park {
@@ -292,7 +294,7 @@ impl<H: Handler> Worker<H> {
                 .increment(1);
             metrics::histogram!("leadline_message_seconds", "queue" => stage.queue())
                 .record(started.elapsed().as_secs_f64());
-            self.carry_out(next, message, delivery, channel).await;
+            self.carry_out(next, message, acker, channel).await;
         }
         .instrument(span)
         .await;
@@ -313,33 +315,34 @@ impl<H: Handler> Worker<H> {
     }
 
     /// Publishes first and acknowledges after the confirm, so that a crash in between doubles and never loses.
-    async fn carry_out(&self, next: Next, message: Message, delivery: Delivery, channel: &Channel) {
+    async fn carry_out(&self, next: Next, message: Arc<Message>, acker: &Acker, channel: &Channel) {
         let stage = self.settings.stage;
+        let message = || Message::clone(&message);
         let onward = match next {
             Next::Done => None,
             Next::Retry { delay, reason, detail } => {
-                let mut message = message.because(reason, &detail);
+                let mut message = message().because(reason, &detail);
                 message.attempts += 1;
                 Some((Route::Waiting(stage, delay), message))
             }
             Next::Wait { delay, reason } => {
                 let delay = delay.unwrap_or_else(|| self.link.settings().topology.ladder.shortest());
-                Some((Route::Waiting(stage, delay), message.because(reason, "")))
+                Some((Route::Waiting(stage, delay), message().because(reason, "")))
             }
-            Next::Park { reason, detail } => Some((Route::Parked(stage), message.because(reason, &detail))),
+            Next::Park { reason, detail } => Some((Route::Parked(stage), message().because(reason, &detail))),
         };
         if let Some((route, message)) = onward
-            && let Err(error) = self.move_on(route, &message, channel).await
+            && let Err(error) = Box::pin(self.move_on(route, &message, channel)).await
         {
             tracing::warn!(%error, %route, "could not move the message on; handing it back");
             let requeue = BasicNackOptions { requeue: true, ..BasicNackOptions::default() };
-            if let Err(error) = delivery.nack(requeue).await {
+            if let Err(error) = acker.nack(requeue).await {
                 tracing::debug!(%error, "handing back on a channel that is gone; the broker does it by itself");
             }
             return;
         }
         crash_point!("consumer.before_ack");
-        if let Err(error) = delivery.ack(BasicAckOptions::default()).await {
+        if let Err(error) = acker.ack(BasicAckOptions::default()).await {
             tracing::debug!(%error, "acknowledging on a channel that is gone; the message will come again");
         }
     }

@@ -2,6 +2,7 @@
 
 use domain::ObjectType;
 use ledger::{EventStory, InferenceEntry};
+use serde_json::Value;
 
 use crate::operator::{clock, table};
 
@@ -93,13 +94,19 @@ pub fn print(story: &EventStory, prompts: bool) {
     if prompts {
         for inference in &story.inferences {
             println!("\nprompt of {}", inference.playbook);
-            for message in inference.prompt.iter().flat_map(|prompt| prompt.as_array().into_iter().flatten()) {
-                let text = |name: &str| message[name].as_str().unwrap_or_default();
-                println!("--- {}\n{}", text("role"), text("content"));
-            }
+            print!("{}", inference.prompt.as_ref().map(messages).unwrap_or_default());
             println!("--- answer\n{}", inference.answer.as_deref().unwrap_or("(gone)"));
         }
     }
+}
+
+/// The messages of a prompt, each after who says it.
+pub fn messages(prompt: &Value) -> String {
+    let message = |message: &Value| {
+        let text = |name: &str| message[name].as_str().unwrap_or_default();
+        format!("--- {}\n{}\n", text("role"), text("content"))
+    };
+    prompt.as_array().into_iter().flatten().map(message).collect()
 }
 
 fn record(object_type: &str, id: i64) -> String {

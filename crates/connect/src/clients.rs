@@ -52,7 +52,6 @@ pub fn openai(settings: &Settings, watched: Watched) -> Result<openai::Client, S
         retry: policy(section.attempts, section.backoff_ms, section.backoff_cap_ms),
         max_response_bytes: section.max_response_bytes,
         connections: openai::Sharing {
-            questions: settings.inference.concurrency + settings.inference.backfill_concurrency,
             per_connection: section.questions_per_connection,
             http2_prior_knowledge: section.http2_prior_knowledge,
         },

@@ -8,6 +8,7 @@ mod way;
 
 use std::{process::ExitCode, sync::Arc};
 
+use allocator as _;
 use broker::Stage;
 use clap::Parser;
 use futures_util::future::OptionFuture;

@@ -46,17 +46,17 @@ pub async fn ask(
     playbook: &Playbook,
     model: &Model,
     about: &RecordRef,
-    prompt: &Rendered,
+    prompt: Rendered,
 ) -> Result<Asked, StepError> {
     let mut conversation = Conversation::begin(asker, playbook, model, format(playbook));
-    conversation.say(Role::System, &instructions(playbook, prompt));
-    conversation.say(Role::User, &prompt.user);
+    conversation.say(Role::System, instructions(playbook, prompt.system));
+    conversation.say(Role::User, prompt.user);
     let mut completion = conversation.complete_whole().await?;
     let mut judged = judge(playbook, &completion);
     if let Judged::Mismatch(why) = &judged {
-        conversation.say(Role::Assistant, &completion.content);
-        conversation
-            .say(Role::User, &format!("That answer does not fit the schema: {why}. Answer again with JSON that does."));
+        conversation.say(Role::Assistant, completion.content);
+        let again = format!("That answer does not fit the schema: {why}. Answer again with JSON that does.");
+        conversation.say(Role::User, again);
         completion = conversation.complete().await?;
         judged = judge(playbook, &completion);
     }
@@ -71,11 +71,11 @@ pub async fn condense(
     playbook: &Playbook,
     model: &Model,
     about: &RecordRef,
-    prompt: &Rendered,
+    prompt: Rendered,
 ) -> Result<Inference, StepError> {
     let mut conversation = Conversation::begin(asker, playbook, model, Format::Text);
-    conversation.say(Role::System, &prompt.system);
-    conversation.say(Role::User, &prompt.user);
+    conversation.say(Role::System, prompt.system);
+    conversation.say(Role::User, prompt.user);
     let completion = conversation.complete_whole().await?;
     let outcome = match completion.finish {
         Finish::ContentFilter => InferenceOutcome::Filtered,
@@ -107,8 +107,8 @@ impl<'a> Conversation<'a> {
         Self { asker, playbook, model, request, usage: Usage::default() }
     }
 
-    fn say(&mut self, role: Role, content: &str) {
-        self.request.messages.push(Message { role, content: content.to_owned() });
+    fn say(&mut self, role: Role, content: String) {
+        self.request.messages.push(Message { role, content });
     }
 
     /// An answer; one that was cut is asked for once more with twice the room.
@@ -178,12 +178,12 @@ impl<'a> Conversation<'a> {
 }
 
 /// JSON mode guarantees JSON and no shape: the schema has to be said in words.
-fn instructions(playbook: &Playbook, prompt: &Rendered) -> String {
+fn instructions(playbook: &Playbook, system: String) -> String {
     match playbook.model.mode {
-        AnswerMode::Schema | AnswerMode::Function => prompt.system.clone(),
+        AnswerMode::Schema | AnswerMode::Function => system,
         AnswerMode::Json => format!(
             "{}\n\nAnswer with one JSON object that follows this JSON schema:\n{}",
-            prompt.system.trim_end(),
+            system.trim_end(),
             playbook.fields.strict_schema()
         ),
     }

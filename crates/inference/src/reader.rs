@@ -55,7 +55,7 @@ impl Reader {
             return Ok(object);
         }
         // Missing in a batch: asked for alone, HubSpot says why, or gives the record that it was merged into.
-        Ok(self.hubspot.read(kind, id, properties).await?)
+        Ok(Box::pin(self.hubspot.read(kind, id, properties)).await?)
     }
 
     /// Reads records with the named properties, in the order of `ids`; missing ones are left out.
@@ -116,7 +116,10 @@ impl Reader {
         };
         let (hubspot, of) = (self.hubspot.clone(), key.clone());
         let one_may_be_to_blame = |error: &Error| error.api().is_some_and(ApiError::is_validation);
-        let line = Gather::start(limits, move |asked| ask(hubspot.clone(), of.clone(), asked), one_may_be_to_blame);
+        // A call has room for so many ids, whoever asks for them.
+        let weigh = |ids: &Vec<ObjectId>| ids.len();
+        let ask = move |asked| ask(hubspot.clone(), of.clone(), asked);
+        let line = Gather::weighing(limits, weigh, ask, one_may_be_to_blame);
         lines.insert(key, line.clone());
         line
     }

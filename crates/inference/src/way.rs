@@ -208,10 +208,23 @@ impl Way {
             // Somebody who fills in a form makes ten events: the newest of them answers for all.
             tokio::time::sleep(self.coalesce).await;
         }
-        if self.loop_guard.is_our_engagement(&self.reader, &subject).await? {
+        // Boxed: what waits until here waits by the thousand, and has no need of the room that the rest takes.
+        Box::pin(self.decide_about(event, claimed, &subject, playbooks, progress)).await
+    }
+
+    /// Units: what the playbooks want to know about the records that the event concerns.
+    async fn decide_about(
+        &self,
+        event: &Event,
+        claimed: &Claimed,
+        subject: &RecordRef,
+        playbooks: Vec<(&Playbook, &Model)>,
+        progress: &mut Progress,
+    ) -> Result<Outcome, Setback> {
+        if self.loop_guard.is_our_engagement(&self.reader, subject).await? {
             return Ok(Outcome::Ended(EventState::Dropped, "echo".to_owned()));
         }
-        let units = self.records(&subject, playbooks).await?;
+        let units = self.records(subject, playbooks).await?;
         let mut nothing = (EventState::Skipped, "no_record".to_owned());
         let mut failed: Option<Setback> = None;
         for unit in &units {
@@ -426,7 +439,7 @@ impl Way {
                 Ok(message) => message,
                 Err(error) => return Next::Park { reason: Reason::CommandUnwritable, detail: error.to_string() },
             };
-            if let Err(error) = self.publisher.publish(Route::Queue(Stage::Writes), &message).await {
+            if let Err(error) = Box::pin(self.publisher.publish(Route::Queue(Stage::Writes), &message)).await {
                 tracing::warn!(%error, "cannot publish a write command; the event's message comes back for it");
                 return Next::wait(error.reason());
             }

@@ -58,8 +58,6 @@ pub struct Answered {
     pub inference: Inference,
     /// The checked fields, without what rests on nothing; or why there are none.
     pub result: Result<Map<String, Value>, StepError>,
-    /// What was asked.
-    pub prompt: Rendered,
 }
 
 /// Asks `model` what `playbook` wants to know about `about`, on the day `today`.
@@ -75,12 +73,12 @@ pub async fn answer(
     memory: &impl Memory,
 ) -> Result<Answered, StepError> {
     let mut shrink = 1;
-    let (asked, prompt) = loop {
+    let asked = loop {
         let desk = Desk { asker, playbook, model, about, today: today(), shrink };
         let prompt = desk.fit(context, memory).await?;
-        match question::ask(asker, playbook, model, about, &prompt).await {
+        match question::ask(asker, playbook, model, about, prompt).await {
             Err(error) if error.reason() == Reason::ContextTooLong && shrink < MAX_SHRINK => shrink *= SHRINK,
-            asked => break (asked?, prompt),
+            asked => break asked?,
         }
     };
     let Asked { mut inference, result } = asked;
@@ -88,7 +86,7 @@ pub async fn answer(
         Ok(fields) => verify(playbook, context, fields, &mut inference),
         Err(error) => Err(error),
     };
-    Ok(Answered { inference, result, prompt })
+    Ok(Answered { inference, result })
 }
 
 /// Looks for the quotations, and does what the playbook says about those that are not there.
@@ -197,7 +195,7 @@ impl Desk<'_> {
                     return Ok(answer.clone());
                 }
                 let mut inference =
-                    question::condense(self.asker, self.playbook, self.model, self.about, &prompt).await?;
+                    question::condense(self.asker, self.playbook, self.model, self.about, prompt).await?;
                 inference.part = Some(hash);
                 memory.keep(&inference).await?;
                 let reason = match inference.outcome {

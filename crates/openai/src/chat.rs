@@ -74,7 +74,7 @@ impl ChatRequest {
 
     /// The request's body, as JSON.
     #[expect(clippy::expect_used, reason = "every key is a string, and nothing else makes JSON fail")]
-    pub(crate) fn body(&self) -> Vec<u8> {
+    pub(crate) fn body(&self) -> String {
         let body = Body {
             model: &self.model,
             messages: &self.messages,
@@ -93,10 +93,7 @@ impl ChatRequest {
             },
             temperature: self.temperature,
         };
-        let mut json = Vec::with_capacity(self.messages.iter().map(|message| message.content.len() + 64).sum());
-        serde_json::to_writer(&mut json, &body).expect("a question is JSON");
-        json.shrink_to_fit();
-        json
+        serde_json::to_string(&body).expect("a question is JSON")
     }
 }
 

@@ -2,8 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, InvalidHeaderValue};
+use reqwest::{
+    Body,
+    header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, InvalidHeaderValue},
+};
 use retry::{
     Allowed, Failure, Policy, Reason, Remedy, Said, Watched,
     http::{BodyError, json_flaw, read_at_most, retry_after},
@@ -14,7 +16,7 @@ use serde::Deserialize;
 use crate::{
     ApiError, ChatRequest, Completion, Error,
     chat::Wire,
-    connections::{Connections, Sharing},
+    connections::{Connection, Connections, Sharing},
 };
 
 /// How OpenAI, or a gateway to it, is called.
@@ -85,9 +87,7 @@ impl Client {
                 headers.insert(HeaderName::from_static(name), HeaderValue::from_str(value)?);
             }
         }
-        let connections = Connections::new(&settings.connections, || {
-            retry::http::client(settings.timeout).default_headers(headers.clone())
-        })?;
+        let connections = Connections::new(settings.connections, settings.timeout, headers)?;
         Ok(Self { connections, settings })
     }
 
@@ -102,8 +102,6 @@ impl Client {
     /// Asks until there is an answer or the policy is used up. OpenAI does not deduplicate: an answer that was not
     /// stored is paid for again.
     pub async fn complete(&self, request: &ChatRequest) -> Result<Completion, Error> {
-        // Once for all tries.
-        let body = Bytes::from(request.body());
         retry::run(&self.settings.retry, || async {
             let ticket = match &self.settings.watched.allowance {
                 Some(allowance) => Some((allowance, allowance.take(&request.model, request.reserves()).await?)),
@@ -111,7 +109,7 @@ impl Client {
             };
             let started = Instant::now();
             let mut said = [None; 2];
-            let result = self.complete_once(body.clone(), &mut said).await;
+            let result = self.complete_once(request, &mut said).await;
             let outcome = result.as_ref().map_or_else(|error| error.reason().as_str(), |_| "ok");
             if let Some((allowance, ticket)) = ticket {
                 match result.as_ref().map_err(|error| (error.reason(), error.remedy())) {
@@ -137,15 +135,17 @@ impl Client {
     /// Whether the key is taken, without paying for an answer: asks for the model's description.
     pub async fn check(&self, model: &str) -> Result<(), Error> {
         let url = format!("{}/models/{model}", self.settings.base_url.trim_end_matches('/'));
-        let connection = self.connections.pick();
+        let connection = self.connection()?;
         let response = connection.http().get(url).send().await.map_err(|error| self.transport_error(error))?;
         if response.status().is_success() { Ok(()) } else { Err(self.api_error(response).await) }
     }
 
-    async fn complete_once(&self, body: Bytes, said: &mut [Option<Said>; 2]) -> Result<Completion, Error> {
+    async fn complete_once(&self, request: &ChatRequest, said: &mut [Option<Said>; 2]) -> Result<Completion, Error> {
         let url = format!("{}{}", self.settings.base_url.trim_end_matches('/'), self.settings.chat_path);
         let started = Instant::now();
-        let connection = self.connections.pick();
+        let connection = self.connection()?;
+        // As a stream, so that reqwest keeps no copy for redirects and tries of its own while thousands wait for answers.
+        let body = Body::wrap(request.body());
         let asked = connection.http().post(url).header(CONTENT_TYPE, "application/json").body(body);
         let response = asked.send().await.map_err(|error| self.transport_error(error))?;
         *said = ["requests", "tokens"].map(|dimension| limit(response.headers(), dimension));
@@ -156,6 +156,10 @@ impl Client {
         let bytes = self.read(response).await?;
         let wire: Wire = serde_json::from_slice(&bytes).map_err(|error| Error::Unreadable(json_flaw(&error)))?;
         wire.completion(request_id, started.elapsed()).map_err(|what| Error::Unreadable(what.to_owned()))
+    }
+
+    fn connection(&self) -> Result<Connection, Error> {
+        self.connections.pick().map_err(|error| self.transport_error(error))
     }
 
     async fn api_error(&self, response: reqwest::Response) -> Error {

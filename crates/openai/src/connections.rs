@@ -4,24 +4,29 @@
 //! (RFC 9113 recommends to allow 100 at least). What is asked beyond that would wait within the client, unseen. So there are
 //! as many clients as it takes, and the first that has room is asked.
 
-use std::sync::Arc;
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use reqwest::header::HeaderMap;
 
 /// How connections are shared.
 #[derive(Debug, Clone, Copy)]
 pub struct Sharing {
-    /// Questions that are open at once.
-    pub questions: usize,
-    /// Of these, so many share a connection where the host speaks HTTP/2.
+    /// So many questions share a connection where the host speaks HTTP/2.
     pub per_connection: usize,
     /// Speak HTTP/2 without asking: for a host without TLS that is known to understand it. Over TLS the host chooses.
     pub http2_prior_knowledge: bool,
 }
 
-/// Clients, each with a connection of its own (or as many as it needs, with HTTP/1.1).
+/// Clients, each with a connection of its own (or as many as it needs, with HTTP/1.1): one more whenever the others are full.
 #[derive(Debug, Clone)]
 pub struct Connections {
-    all: Arc<[Connection]>,
-    per_connection: usize,
+    all: Arc<Mutex<Vec<Connection>>>,
+    sharing: Sharing,
+    timeout: Duration,
+    headers: HeaderMap,
 }
 
 /// A client, and the questions that are open on it: as many as there are clones of `open`, but one.
@@ -32,28 +37,60 @@ pub struct Connection {
 }
 
 impl Connections {
-    pub fn new(sharing: &Sharing, builder: impl Fn() -> reqwest::ClientBuilder) -> Result<Self, reqwest::Error> {
-        let per_connection = sharing.per_connection.max(1);
-        let count = sharing.questions.div_ceil(per_connection).max(1);
-        let connection = |_| {
-            let builder = builder();
-            let builder = if sharing.http2_prior_knowledge { builder.http2_prior_knowledge() } else { builder };
-            Ok(Connection { http: builder.build()?, open: Arc::default() })
-        };
-        Ok(Self { all: (0..count).map(connection).collect::<Result<_, reqwest::Error>>()?, per_connection })
+    /// Makes the first client, so that what keeps clients from being made shows at the start. `timeout` bounds a try, and
+    /// `headers` are sent with each.
+    pub fn new(sharing: Sharing, timeout: Duration, headers: HeaderMap) -> Result<Self, reqwest::Error> {
+        let connections = Self { all: Arc::default(), sharing, timeout, headers };
+        connections.pick()?;
+        Ok(connections)
     }
 
-    /// The first connection that has room, or else the one with the fewest questions. What is given back counts as a question
-    /// on it until it is dropped.
-    pub fn pick(&self) -> Connection {
-        let too_many =
-            |connection: &&Connection| Arc::strong_count(&connection.open).saturating_sub(self.per_connection);
-        self.all.iter().min_by_key(too_many).unwrap_or(&self.all[0]).clone()
+    /// The first connection that has room. What is given back counts as a question on it until it is dropped.
+    pub fn pick(&self) -> Result<Connection, reqwest::Error> {
+        let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
+        let has_room =
+            |connection: &&Connection| Arc::strong_count(&connection.open) <= self.sharing.per_connection.max(1);
+        if let Some(connection) = all.iter().find(has_room) {
+            return Ok(connection.clone());
+        }
+        let connection = Connection { http: self.client()?, open: Arc::default() };
+        all.push(connection.clone());
+        Ok(connection)
+    }
+
+    fn client(&self) -> Result<reqwest::Client, reqwest::Error> {
+        let builder = retry::http::client(self.timeout).default_headers(self.headers.clone());
+        if self.sharing.http2_prior_knowledge { builder.http2_prior_knowledge() } else { builder }.build()
     }
 }
 
 impl Connection {
     pub fn http(&self) -> &reqwest::Client {
         &self.http
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use reqwest::header::HeaderMap;
+
+    use super::{Connections, Sharing};
+
+    #[test]
+    fn a_connection_is_added_when_the_others_are_full_and_used_again_when_they_are_not() {
+        // As every service does at its start; another test may have done it.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let sharing = Sharing { per_connection: 2, http2_prior_knowledge: true };
+        let connections = Connections::new(sharing, Duration::from_secs(1), HeaderMap::new()).expect("a client");
+        let count = || connections.all.lock().expect("unpoisoned").len();
+        let mut open: Vec<_> = (0..4).map(|_| connections.pick().expect("a client")).collect();
+        assert_eq!(count(), 2);
+        open.remove(0);
+        open.push(connections.pick().expect("a client"));
+        assert_eq!(count(), 2, "the first has room again");
+        open.push(connections.pick().expect("a client"));
+        assert_eq!(count(), 3);
     }
 }

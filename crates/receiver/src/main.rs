@@ -6,6 +6,7 @@ mod way;
 
 use std::{process::ExitCode, sync::Arc};
 
+use allocator as _;
 use clap::Parser;
 use runtime::{config::Reader, service};
 

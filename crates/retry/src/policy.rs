@@ -35,19 +35,20 @@ impl Policy {
 }
 
 /// Calls `attempt` until it succeeds, fails for good, or `policy` is used up; gives the last error then.
-pub async fn run<T, E, F, Fut>(policy: &Policy, mut attempt: F) -> Result<T, E>
+pub async fn run<T, E, F, Fut>(policy: &Policy, attempt: F) -> Result<T, E>
 where
     E: Failure,
-    F: FnMut() -> Fut,
+    F: Fn() -> Fut,
     Fut: Future<Output = Result<T, E>>,
 {
     let mut left = policy.attempts.max(1);
-    let attempt = || {
-        let call = attempt();
+    let attempt = &attempt;
+    let again = || {
         left -= 1;
         let last = left == 0;
         async move {
-            let result = call.await;
+            // Called in here, or the future would hold the call twice: as what it was given and as what it waits for.
+            let result = attempt().await;
             if let Err(error) = &result
                 && !last
                 && policy.retries(error.remedy())
@@ -62,7 +63,7 @@ where
             result
         }
     };
-    RetryIf::start(policy.ceilings().map(jitter), attempt, |error: &E| policy.retries(error.remedy())).await
+    RetryIf::start(policy.ceilings().map(jitter), again, |error: &E| policy.retries(error.remedy())).await
 }
 
 #[cfg(test)]

@@ -28,6 +28,30 @@ struct Question<I, O, E> {
     answer: oneshot::Sender<Result<O, GatherError<E>>>,
 }
 
+/// Questions that are asked together.
+struct Batch<I, O, E> {
+    questions: Vec<Question<I, O, E>>,
+    weight: usize,
+}
+
+impl<I, O, E> Batch<I, O, E> {
+    /// Adds a question; gives it back when it would make the batch heavier than `max`.
+    fn add(
+        &mut self,
+        question: Question<I, O, E>,
+        weigh: fn(&I) -> usize,
+        max: usize,
+    ) -> Result<(), Question<I, O, E>> {
+        let weight = self.weight + weigh(&question.item);
+        if weight > max && !self.questions.is_empty() {
+            return Err(question);
+        }
+        self.weight = weight;
+        self.questions.push(question);
+        Ok(())
+    }
+}
+
 /// Why a question has no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum GatherError<E> {
@@ -42,7 +66,7 @@ pub enum GatherError<E> {
 /// How long and how much is gathered.
 #[derive(Clone)]
 pub struct Limits {
-    /// A batch is asked when it has this many questions …
+    /// A batch is asked when its questions weigh this much …
     pub max: usize,
     /// … or when its first question is this old, and one of `parallel` is free: until then it grows.
     pub window: Duration,
@@ -61,9 +85,19 @@ where
     O: Send + 'static,
     E: std::error::Error + Send + Sync + 'static,
 {
-    /// Starts gathering for `ask`, which answers a batch in order and keeps nothing of it (or it has to be copied). When a batch fails and `divides` says that one of
-    /// its items may be to blame, the halves are asked on their own, so that one bad item costs only itself.
+    /// Starts gathering for `ask`, which answers a batch in order and keeps nothing of it (or it has to be copied). When a
+    /// batch fails and `divides` says that one of its items may be to blame, the halves are asked on their own, so that one
+    /// bad item costs only itself. Every question weighs 1.
     pub fn start<F, Fut>(limits: Limits, ask: F, divides: fn(&E) -> bool) -> Self
+    where
+        F: Fn(Arc<Vec<I>>) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<Vec<O>, E>> + Send + 'static,
+    {
+        Self::weighing(limits, |_| 1, ask, divides)
+    }
+
+    /// The same for questions of different weight. One that weighs more than the most is asked alone.
+    pub fn weighing<F, Fut>(limits: Limits, weigh: fn(&I) -> usize, ask: F, divides: fn(&E) -> bool) -> Self
     where
         F: Fn(Arc<Vec<I>>) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<Vec<O>, E>> + Send + 'static,
@@ -72,13 +106,21 @@ where
         let ask = Arc::new(ask);
         let parallel = Arc::new(Semaphore::new(limits.parallel));
         tokio::spawn(async move {
-            while let Some(first) = asked.recv().await {
+            let mut too_heavy = None;
+            loop {
+                let first = match too_heavy.take() {
+                    Some(question) => question,
+                    None => match asked.recv().await {
+                        Some(question) => question,
+                        None => return,
+                    },
+                };
                 let stretch = limits.stretch.as_ref().map_or(Duration::ZERO, |stretch| stretch());
                 let deadline = Instant::now() + limits.window + stretch;
-                let mut batch = vec![first];
-                while batch.len() < limits.max {
+                let mut batch = Batch { weight: weigh(&first.item), questions: vec![first] };
+                while batch.weight < limits.max && too_heavy.is_none() {
                     match tokio::time::timeout_at(deadline, asked.recv()).await {
-                        Ok(Some(question)) => batch.push(question),
+                        Ok(Some(question)) => too_heavy = batch.add(question, weigh, limits.max).err(),
                         Ok(None) | Err(_) => break,
                     }
                 }
@@ -86,13 +128,15 @@ where
                     tokio::select! {
                         biased;
                         slot = parallel.clone().acquire_owned() => break slot,
-                        Some(question) = asked.recv(), if batch.len() < limits.max => batch.push(question),
+                        Some(question) = asked.recv(), if batch.weight < limits.max && too_heavy.is_none() => {
+                            too_heavy = batch.add(question, weigh, limits.max).err();
+                        }
                     }
                 };
                 let Ok(slot) = slot else { return };
                 let ask = ask.clone();
                 tokio::spawn(async move {
-                    answer(batch, &*ask, divides).await;
+                    answer(batch.questions, &*ask, divides).await;
                     drop(slot);
                 });
             }
@@ -183,6 +227,22 @@ mod tests {
             }
         }
         assert_eq!(sizes.lock().expect("unpoisoned")[0], 10, "all in one batch");
+    }
+
+    #[tokio::test]
+    async fn a_batch_is_as_full_as_its_questions_weights_allow() {
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let seen = asked.clone();
+        let ask = move |items: Arc<Vec<usize>>| {
+            seen.lock().expect("unpoisoned").push(items.to_vec());
+            async move { Ok::<_, Bad>(items.to_vec()) }
+        };
+        let gather = Gather::weighing(limits(), |item| *item, ask, |_| false);
+        let answers = futures_util::future::join_all([4, 4, 3, 12, 7, 3].map(|item| gather.ask(item))).await;
+        let answers: Vec<_> = answers.into_iter().map(|answer| answer.expect("an answer")).collect();
+        assert_eq!(answers, [4, 4, 3, 12, 7, 3]);
+        let asked = asked.lock().expect("unpoisoned");
+        assert_eq!(*asked, [vec![4, 4], vec![3], vec![12], vec![7, 3]], "ten at most, but one that is heavier alone");
     }
 
     #[tokio::test]

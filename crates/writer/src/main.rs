@@ -12,6 +12,7 @@ mod way;
 
 use std::{process::ExitCode, sync::Arc};
 
+use allocator as _;
 use broker::Stage;
 use clap::Parser;
 use ledger::Worker;

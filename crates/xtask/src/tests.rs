@@ -8,7 +8,7 @@ use crate::chaos;
 
 pub async fn run(arguments: &[String]) -> Result<()> {
     eprintln!("set-up");
-    build().await?;
+    build(&[]).await?;
     let services = Services::up().await?;
     eprintln!("tests");
     let status = cargo()
@@ -30,10 +30,11 @@ pub async fn run(arguments: &[String]) -> Result<()> {
     Ok(())
 }
 
-/// Builds every binary, so that whole-fleet tests start what is in the tree.
-pub async fn build() -> Result<()> {
+/// Builds every binary, so that whole-fleet tests start what is in the tree; with `more` arguments for cargo.
+pub async fn build(more: &[&str]) -> Result<()> {
+    services::build_tools().await?;
     step("building the services", async {
-        let status = cargo().args(["build", "--quiet", "--workspace"]).status().await?;
+        let status = cargo().args(["build", "--quiet", "--workspace"]).args(more).status().await?;
         if status.success() { Ok(()) } else { bail!("the workspace does not build") }
     })
     .await

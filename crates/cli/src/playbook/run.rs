@@ -54,9 +54,9 @@ pub async fn run(settings: &Settings, playbook: &Playbook, record: &str, write: 
         return Ok(ExitCode::SUCCESS);
     }
 
-    let Answered { inference, result, prompt } =
+    let Answered { inference, result } =
         inference::answer(&asker, playbook, &model, &record, &read, &Forgetful).await?;
-    println!("prompt\n{}\n{}", indented(&prompt.system), indented(&prompt.user));
+    println!("prompt\n{}", indented(&event::messages(&inference.prompt)));
     println!(
         "answer of {}, {} tokens in, {} out, {} µ$, {} ms\n{}",
         inference.model,

@@ -28,7 +28,7 @@ impl Default for Broker {
             connect_timeout_seconds: 10,
             reconnect_cap_seconds: 2,
             confirm_timeout_ms: 3_000,
-            frame_max_bytes: 32_768,
+            frame_max_bytes: 16_384,
             delivery_limit: 20,
             max_queue_length: 10_000_000,
             retry_delays_seconds: vec![10, 60, 600, 3_600],
@@ -262,7 +262,7 @@ impl Default for Inference {
             protected_properties: protected.map(ToOwned::to_owned).to_vec(),
             same_context_hours: 24,
             coalesce_ms: 500,
-            concurrency: 2_000,
+            concurrency: 1_200,
             backfill_concurrency: 4,
             lease_seconds: 240,
         }

@@ -16,7 +16,7 @@ mod usage;
 use std::{process::Stdio, time::Instant};
 
 use anyhow::{Context, Result, bail};
-use xtask::{FleetPlan, Services, step, workspace};
+use xtask::{FleetPlan, Services, workspace};
 
 use report::Book;
 
@@ -106,11 +106,7 @@ fn plan(options: &Options) -> Result<FleetPlan> {
 
 /// Builds everything in release mode and becomes that program: the load has to be as fast as what it loads.
 async fn again_in_release() -> Result<()> {
-    step("building in release mode", async {
-        let status = crate::tests::cargo().args(["build", "--quiet", "--release", "--workspace"]).status().await?;
-        if status.success() { Ok(()) } else { bail!("the workspace does not build") }
-    })
-    .await?;
+    crate::tests::build(&["--release"]).await?;
     let folder = workspace::binaries()?;
     let program = folder.parent().context("the target folder")?.join("release/xtask");
     let status = tokio::process::Command::new(program)

@@ -74,7 +74,7 @@ pub async fn run(options: &Options) -> Result<()> {
 }
 
 async fn storm(options: &Options, seed: u64) -> Result<()> {
-    crate::tests::build().await?;
+    crate::tests::build(&[]).await?;
     let mut services = Services::private("", "").await?;
     let space = Space::new(&services).await?;
     let sandbox_port = workspace::free_port()?;

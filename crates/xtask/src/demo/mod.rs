@@ -50,7 +50,7 @@ pub async fn run(options: &Options) -> Result<()> {
         real::settings()?;
     }
     println!("set-up");
-    crate::tests::build().await?;
+    crate::tests::build(&[]).await?;
     let services = Services::up().await?;
     let space = Space::new(&services).await?;
     if let Some(contact) = options.real {

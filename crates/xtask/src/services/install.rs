@@ -1,6 +1,6 @@
 //! Installing Debian's packages.
 
-use std::{os::unix::fs::PermissionsExt, path::Path, process::Stdio};
+use std::{env, os::unix::fs::PermissionsExt, path::Path, process::Stdio};
 
 use anyhow::{Context, Result, bail};
 use tokio::process::Command;
@@ -32,10 +32,15 @@ impl Drop for NoServiceStarts {
     }
 }
 
-pub(super) async fn packages() -> Result<()> {
+pub(super) async fn packages(names: &[&str]) -> Result<()> {
     let _policy = NoServiceStarts::begin()?;
     apt(&["update"]).await?;
-    apt(&["install", "-y", "--no-install-recommends", "postgresql", "rabbitmq-server"]).await
+    apt(&[&["install", "-y", "--no-install-recommends"], names].concat()).await
+}
+
+/// Whether a program is on the path.
+pub(super) fn is_there(program: &str) -> bool {
+    env::var_os("PATH").is_some_and(|path| env::split_paths(&path).any(|folder| folder.join(program).is_file()))
 }
 
 async fn apt(arguments: &[&str]) -> Result<()> {

@@ -31,6 +31,17 @@ pub struct Services {
     keeper: Keeper,
 }
 
+/// What the services are built with beside Rust and a C compiler: jemalloc's sources come with a makefile.
+pub async fn build_tools() -> Result<()> {
+    if install::is_there("make") {
+        return Ok(());
+    }
+    if !rustix::process::geteuid().is_root() {
+        bail!("`make` is needed to build jemalloc: install Debian's package make, or run this as root, and it does so");
+    }
+    step("installing Debian's package make", install::packages(&["make"])).await
+}
+
 #[derive(Debug)]
 #[expect(clippy::large_enum_variant, reason = "there is one")]
 enum Keeper {
@@ -86,7 +97,8 @@ impl Services {
                      rabbitmq-server, or run this as root, and it does so"
                 );
             }
-            step("installing Debian's packages postgresql and rabbitmq-server", install::packages()).await?;
+            let install = install::packages(&["postgresql", "rabbitmq-server"]);
+            step("installing Debian's packages postgresql and rabbitmq-server", install).await?;
         }
         let instances = step("private RabbitMQ and Postgres", Instances::start(more, advanced)).await?;
         Ok(Self {
