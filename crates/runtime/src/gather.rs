@@ -28,7 +28,7 @@ struct Question<I, O, E> {
     answer: oneshot::Sender<Result<O, GatherError<E>>>,
 }
 
-/// Questions that are asked together.
+/// Questions that are asked together; it begins with one, whatever that weighs.
 struct Batch<I, O, E> {
     questions: Vec<Question<I, O, E>>,
     weight: usize,
@@ -43,7 +43,7 @@ impl<I, O, E> Batch<I, O, E> {
         max: usize,
     ) -> Result<(), Question<I, O, E>> {
         let weight = self.weight + weigh(&question.item);
-        if weight > max && !self.questions.is_empty() {
+        if weight > max {
             return Err(question);
         }
         self.weight = weight;
