@@ -2,10 +2,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -14,6 +11,9 @@ use retry::{Allowance, Allowed, Leave, Said, Ticket};
 use runtime::config::{self, Settings};
 
 use crate::{purse::Purse, wallet::Wallet};
+
+/// HubSpot's limit is for ten seconds.
+const HUBSPOT_WINDOW: Duration = Duration::from_secs(10);
 
 /// Who calls: what a person has just done goes before what happened long ago.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,7 +62,7 @@ impl Budgets {
         let terms = vec![
             BudgetTerms {
                 name: format!("hubspot/{}/10s", self.portal),
-                window: Window::Rolling(Duration::from_secs(10)),
+                window: Window::Rolling(HUBSPOT_WINDOW),
                 quota: settings.hubspot_calls_per_10s,
                 share: settings.hubspot_share,
             },
@@ -74,7 +74,8 @@ impl Budgets {
             },
         ];
         let purse = Purse::open(self.ledger.clone(), terms, self.part(lane));
-        Some(Arc::new(HubSpotCalls { purse, patience: self.patience(), waits: Waits::default() }))
+        let gather_at_limit = Duration::from_millis(settings.gather_at_limit_ms);
+        Some(Arc::new(HubSpotCalls { purse, patience: self.patience(), gather_at_limit }))
     }
 
     /// Leave to ask OpenAI: requests and tokens per minute, by model.
@@ -119,26 +120,7 @@ fn waited(what: &'static str, began: Instant) {
 struct HubSpotCalls {
     purse: Purse,
     patience: Duration,
-    waits: Waits,
-}
-
-/// How long calls have waited lately: the newest wait counts for a quarter.
-#[derive(Debug, Default)]
-struct Waits(AtomicU64);
-
-impl Waits {
-    /// Nobody gathers longer than this.
-    const MOST: Duration = Duration::from_secs(1);
-
-    fn add(&self, wait: Duration) {
-        let newest = u64::try_from(wait.min(Self::MOST).as_micros()).unwrap_or(0);
-        let before = self.0.load(Ordering::Relaxed);
-        self.0.store((before * 3 + newest) / 4, Ordering::Relaxed);
-    }
-
-    fn get(&self) -> Duration {
-        Duration::from_micros(self.0.load(Ordering::Relaxed))
-    }
+    gather_at_limit: Duration,
 }
 
 impl Allowance for HubSpotCalls {
@@ -147,13 +129,13 @@ impl Allowance for HubSpotCalls {
             let began = Instant::now();
             let booked = self.purse.take(vec![1, 1], self.patience).await;
             waited("hubspot", began);
-            self.waits.add(began.elapsed());
             Ok(Ticket { account: account.to_owned(), taken: Instant::now(), units: 1, booked: booked? })
         })
     }
 
-    fn turn_in(&self) -> Duration {
-        self.waits.get()
+    // For a window after the last time that nothing was left: a full batch is worth more than a quick one then.
+    fn time_to_gather(&self) -> Duration {
+        if self.purse.was_empty_within(HUBSPOT_WINDOW) { self.gather_at_limit } else { Duration::ZERO }
     }
 
     fn answered(&self, ticket: Ticket, said: [Option<Said>; 2], _: Option<i64>) {
@@ -200,7 +182,7 @@ impl Allowance for ModelRequests {
     }
 
     // Questions are not put together.
-    fn turn_in(&self) -> Duration {
+    fn time_to_gather(&self) -> Duration {
         Duration::ZERO
     }
 

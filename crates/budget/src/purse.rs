@@ -7,7 +7,7 @@ use std::{
 
 use ledger::{Ask, Back, BudgetTerms, Heard, Ledger, LedgerError, Loan};
 use retry::NotYet;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::lots::Lots;
 
@@ -28,6 +28,7 @@ const SCARCE: i64 = 10;
 pub struct Purse {
     messages: mpsc::UnboundedSender<Message>,
     budgets: usize,
+    empty_at: watch::Receiver<Option<Instant>>,
 }
 
 #[derive(Debug)]
@@ -59,8 +60,9 @@ impl Purse {
     pub fn open(ledger: Ledger, terms: Vec<BudgetTerms>, lane: f64) -> Self {
         let (messages, inbox) = mpsc::unbounded_channel();
         let budgets = terms.len();
-        tokio::spawn(Keeper::new(ledger, terms, lane, inbox).run());
-        Self { messages, budgets }
+        let (empties, empty_at) = watch::channel(None);
+        tokio::spawn(Keeper::new(ledger, terms, lane, inbox, empties).run());
+        Self { messages, budgets, empty_at }
     }
 
     /// Waits until `costs` (one for each budget) can be taken, but no longer than `patience`. Gives the slices that they
@@ -73,6 +75,11 @@ impl Purse {
         let gone = NotYet { after: patience };
         self.messages.send(Message::Take(waiter)).map_err(|_| gone)?;
         answered.await.unwrap_or(Err(gone))
+    }
+
+    /// Whether the ledger had nothing left for somebody who waited here, not longer ago than `window`.
+    pub fn was_empty_within(&self, window: Duration) -> bool {
+        self.empty_at.borrow().is_some_and(|at| at.elapsed() < window)
     }
 
     /// Less was used than was taken; or more, if negative.
@@ -111,6 +118,7 @@ struct Keeper {
     ask_at: Instant,
     is_urgent: bool,
     pace: Pace,
+    empty_at: watch::Sender<Option<Instant>>,
 }
 
 /// How much was taken lately, so that as much can be borrowed ahead.
@@ -123,7 +131,7 @@ struct Pace {
 
 impl Pace {
     /// About as long as a slice is: what is borrowed ahead is used within the lot's time.
-    const LENGTH: Duration = Duration::from_millis(100);
+    const LENGTH: Duration = Duration::from_millis(50);
 
     fn new(budgets: usize) -> Self {
         Self { since: Instant::now(), now: vec![0; budgets], before: vec![0; budgets] }
@@ -148,7 +156,13 @@ impl Pace {
 }
 
 impl Keeper {
-    fn new(ledger: Ledger, terms: Vec<BudgetTerms>, lane: f64, inbox: mpsc::UnboundedReceiver<Message>) -> Self {
+    fn new(
+        ledger: Ledger,
+        terms: Vec<BudgetTerms>,
+        lane: f64,
+        inbox: mpsc::UnboundedReceiver<Message>,
+        empty_at: watch::Sender<Option<Instant>>,
+    ) -> Self {
         let now = Instant::now();
         Self {
             names: terms.iter().map(|terms| terms.name.clone()).collect(),
@@ -167,6 +181,7 @@ impl Keeper {
             back_since: None,
             ask_at: now,
             is_urgent: false,
+            empty_at,
         }
     }
 
@@ -327,6 +342,9 @@ impl Keeper {
         let is_all = need.iter().zip(&loan.granted).any(|(need, granted)| need > granted && *granted > 0);
         if let Some(first) = self.waiting.front_mut().filter(|_| is_all) {
             first.costs.iter_mut().zip(&self.lots).for_each(|(cost, lots)| *cost = (*cost).min(lots.sum()));
+        }
+        if !loan.wait.is_zero() && !self.waiting.is_empty() {
+            self.empty_at.send_replace(Some(asked));
         }
         // Never all at the same moment, and never one replica's turn again before others could ask.
         let wait = if loan.wait.is_zero() { PAUSE_AFTER_SOME } else { loan.wait };

@@ -107,11 +107,11 @@ impl Reader {
         if let Some(line) = lines.get(&key) {
             return line.clone();
         }
-        let waiting = self.hubspot.clone();
+        let scarce = self.hubspot.clone();
         let limits = GatherLimits {
             max,
             window: self.window,
-            stretch: Some(Arc::new(move || waiting.turn_in())),
+            stretch: Some(Arc::new(move || scarce.time_to_gather())),
             parallel: self.parallel,
         };
         let (hubspot, of) = (self.hubspot.clone(), key.clone());

@@ -33,7 +33,7 @@ pub enum Window {
 
 impl Window {
     /// Slices of a rolling window: an allotment is for two of them.
-    const SLICES: i32 = 100;
+    const SLICES: i32 = 200;
 
     fn columns(self) -> (i64, i32) {
         match self {

@@ -9,8 +9,8 @@ use std::{fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
 pub trait Allowance: Send + Sync + fmt::Debug {
     /// Waits until a call of `units` may be made on `account` (a model's name; empty where there is only one).
     fn take<'a>(&'a self, account: &'a str, units: i64) -> Leave<'a>;
-    /// How long whoever asks now will wait, about.
-    fn turn_in(&self) -> Duration;
+    /// How much longer those who put calls together should gather: no longer, unless calls are scarce.
+    fn time_to_gather(&self) -> Duration;
     /// A call was answered: what was said about the limits, calls first, and what it has used if that is known.
     fn answered(&self, ticket: Ticket, said: [Option<Said>; 2], used: Option<i64>);
     /// A call was refused because of a limit: nobody may call for `wait`.

@@ -32,23 +32,29 @@ struct Question<I, O, E> {
 struct Batch<I, O, E> {
     questions: Vec<Question<I, O, E>>,
     weight: usize,
+    weigh: fn(&I) -> usize,
+    max: usize,
+    /// The question that would have made it heavier than `max`: the first of the next batch.
+    next: Option<Question<I, O, E>>,
 }
 
 impl<I, O, E> Batch<I, O, E> {
-    /// Adds a question; gives it back when it would make the batch heavier than `max`.
-    fn add(
-        &mut self,
-        question: Question<I, O, E>,
-        weigh: fn(&I) -> usize,
-        max: usize,
-    ) -> Result<(), Question<I, O, E>> {
-        let weight = self.weight + weigh(&question.item);
-        if weight > max {
-            return Err(question);
+    fn of(first: Question<I, O, E>, weigh: fn(&I) -> usize, max: usize) -> Self {
+        Self { weight: weigh(&first.item), questions: vec![first], weigh, max, next: None }
+    }
+
+    fn is_growing(&self) -> bool {
+        self.weight < self.max && self.next.is_none()
+    }
+
+    fn add(&mut self, question: Question<I, O, E>) {
+        let weight = self.weight + (self.weigh)(&question.item);
+        if weight > self.max {
+            self.next = Some(question);
+        } else {
+            self.weight = weight;
+            self.questions.push(question);
         }
-        self.weight = weight;
-        self.questions.push(question);
-        Ok(())
     }
 }
 
@@ -70,7 +76,7 @@ pub struct Limits {
     pub max: usize,
     /// … or when its first question is this old, and one of `parallel` is free: until then it grows.
     pub window: Duration,
-    /// Where batches have to wait anyway (for their turn at a limit): how long, at present. So much longer is gathered.
+    /// Where a batch costs more than time, at present: so much longer is gathered.
     pub stretch: Option<Stretch>,
     /// Batches under way at once.
     pub parallel: usize,
@@ -106,9 +112,9 @@ where
         let ask = Arc::new(ask);
         let parallel = Arc::new(Semaphore::new(limits.parallel));
         tokio::spawn(async move {
-            let mut too_heavy = None;
+            let mut next = None;
             loop {
-                let first = match too_heavy.take() {
+                let first = match next.take() {
                     Some(question) => question,
                     None => match asked.recv().await {
                         Some(question) => question,
@@ -117,10 +123,10 @@ where
                 };
                 let stretch = limits.stretch.as_ref().map_or(Duration::ZERO, |stretch| stretch());
                 let deadline = Instant::now() + limits.window + stretch;
-                let mut batch = Batch { weight: weigh(&first.item), questions: vec![first] };
-                while batch.weight < limits.max && too_heavy.is_none() {
+                let mut batch = Batch::of(first, weigh, limits.max);
+                while batch.is_growing() {
                     match tokio::time::timeout_at(deadline, asked.recv()).await {
-                        Ok(Some(question)) => too_heavy = batch.add(question, weigh, limits.max).err(),
+                        Ok(Some(question)) => batch.add(question),
                         Ok(None) | Err(_) => break,
                     }
                 }
@@ -128,11 +134,10 @@ where
                     tokio::select! {
                         biased;
                         slot = parallel.clone().acquire_owned() => break slot,
-                        Some(question) = asked.recv(), if batch.weight < limits.max && too_heavy.is_none() => {
-                            too_heavy = batch.add(question, weigh, limits.max).err();
-                        }
+                        Some(question) = asked.recv(), if batch.is_growing() => batch.add(question),
                     }
                 };
+                next = batch.next.take();
                 let Ok(slot) = slot else { return };
                 let ask = ask.clone();
                 tokio::spawn(async move {

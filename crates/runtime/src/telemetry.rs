@@ -14,6 +14,9 @@ use crate::config::{LogFormat, Telemetry};
 const BUCKETS: [f64; 16] =
     [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0];
 
+/// What is put into one call: HubSpot takes a hundred records, and a thousand associations.
+const INPUTS: [f64; 8] = [1.0, 2.0, 5.0, 10.0, 25.0, 50.0, 100.0, 1_000.0];
+
 /// What telemetry needs until the service ends.
 pub(crate) struct Running {
     pub(crate) metrics: PrometheusHandle,
@@ -70,6 +73,7 @@ pub(crate) fn start(service: &'static str, settings: &Telemetry) -> Result<Runni
 
     let metrics = PrometheusBuilder::new()
         .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &BUCKETS)?
+        .set_buckets_for_metric(Matcher::Suffix("_inputs".to_owned()), &INPUTS)?
         .add_global_label("service", service)
         .install_recorder()?;
     Ok(Running { metrics, provider })

@@ -63,6 +63,7 @@ impl Client {
         let mut asked: Vec<Input> = first.collect();
         while !asked.is_empty() {
             let rest = asked.split_off(asked.len().min(MAX_INPUTS));
+            Self::count_inputs("associations.batch_read", from, asked.len());
             let body = Body { inputs: asked };
             // A record without associations is a 207 with no result; that is an answer, not a failure.
             let answer: Answer = self.call("associations.batch_read", Method::POST, &path, &[], Some(&body)).await?;

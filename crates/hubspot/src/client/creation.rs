@@ -67,6 +67,7 @@ impl Client {
         });
         let inputs = inputs.collect();
         let path = self.version().objects(object_type, "/batch/create");
+        Self::count_inputs("object.batch_create", object_type, objects.len());
         let answer: BatchAnswer =
             self.create_call("object.batch_create", &path, &Body { inputs }, Some(not_after)).await?;
         Ok(answer.results)

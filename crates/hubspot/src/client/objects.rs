@@ -164,6 +164,7 @@ impl Client {
         let inputs = ids.iter().map(|id| Id { id: id.to_string() }).collect();
         let body = Body { inputs, properties, properties_with_history };
         let path = self.version().objects(object_type, "/batch/read");
+        Self::count_inputs("object.batch_read", object_type, ids.len());
         let answer: BatchAnswer = self.call("object.batch_read", Method::POST, &path, &[], Some(&body)).await?;
         Ok(BatchRead { found: answer.results, errors: answer.errors.into_iter().map(Into::into).collect() })
     }
@@ -199,6 +200,7 @@ impl Client {
             updates.iter().map(|update| Input { id: update.id.to_string(), properties: values(update.changes) });
         let body = Body { inputs: inputs.collect() };
         let path = self.version().objects(object_type, "/batch/update");
+        Self::count_inputs("object.batch_update", object_type, updates.len());
         let answer: BatchAnswer = self.call("object.batch_update", Method::POST, &path, &[], Some(&body)).await?;
         Ok(BatchUpdate {
             written: answer.results.into_iter().map(|object| object.id).collect(),

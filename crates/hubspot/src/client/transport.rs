@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use domain::ObjectType;
 use reqwest::Method;
 use retry::{
     Allowed, Failure, NotYet, Policy, Reason, Remedy, Watched,
@@ -59,9 +60,9 @@ impl Client {
         client
     }
 
-    /// How long a call waits for its leave at present, about: so long, more can be put into it.
-    pub fn turn_in(&self) -> Duration {
-        self.settings.watched.allowance.as_ref().map_or(Duration::ZERO, |allowance| allowance.turn_in())
+    /// How much longer more should be put into a call, at present: no longer, unless calls are scarce.
+    pub fn time_to_gather(&self) -> Duration {
+        self.settings.watched.allowance.as_ref().map_or(Duration::ZERO, |allowance| allowance.time_to_gather())
     }
 
     /// How long one try of a call may take: what was sent longer ago has happened or never will.
@@ -72,6 +73,13 @@ impl Client {
     /// The API's version in use.
     pub(super) fn version(&self) -> ApiVersion {
         self.settings.api_version
+    }
+
+    /// Counts what is put into one call: how full calls are decides how far a limit of calls goes.
+    pub(super) fn count_inputs(operation: &'static str, objects: &ObjectType, inputs: usize) {
+        #[expect(clippy::cast_precision_loss, reason = "a thousand at most")]
+        metrics::histogram!("leadline_hubspot_call_inputs", "operation" => operation, "objects" => objects.to_string())
+            .record(inputs as f64);
     }
 
     /// The token that calls are made with.

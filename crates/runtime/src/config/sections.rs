@@ -182,6 +182,7 @@ pub struct Budget {
     pub openai_tokens_per_minute: i64,
     pub micro_dollars_per_day: i64,
     pub backfill_share: f64,
+    pub gather_at_limit_ms: u64,
     pub patience_seconds: u64,
 }
 
@@ -197,6 +198,7 @@ impl Default for Budget {
             openai_tokens_per_minute: 30_000,
             micro_dollars_per_day: 0,
             backfill_share: 0.5,
+            gather_at_limit_ms: 4_000,
             patience_seconds: 30,
         }
     }

@@ -141,6 +141,7 @@ fn budget(settings: &Settings, check: &mut Check) {
         "budget.micro_dollars_per_day",
         format!("must be within 0–{most}"),
     );
+    check.within(budget.gather_at_limit_ms, 0..=10_000, "budget.gather_at_limit_ms");
     check.within(budget.patience_seconds, 1..=600, "budget.patience_seconds");
 }
 

@@ -26,7 +26,7 @@ pub async fn run(services: &Services, plan: &FleetPlan, book: &mut Book, quick: 
     let before = Calls::of(&bench).await?;
     let acks = || receiver::load(&bench, 50, 1, Duration::from_secs(8), Duration::from_millis(250));
     let (through, at_full) = tokio::try_join!(bench.run(events, Pace::FULL), acks())?;
-    let calls = Calls::of(&bench).await?.since(&before);
+    let (calls, _) = Calls::of(&bench).await?.since(&before);
     let half = Pace::PerSecond(through.per_second / 2.0);
     let (_, at_half) = tokio::try_join!(bench.run(events / 2, half), acks())?;
     let body = bench.batch(1).or_else(|_| Bench::idle_batch(1))?;

@@ -1,7 +1,6 @@
 //! The fleet under measurement: its events, what has become of them, what it costs.
 
 use std::{
-    collections::BTreeMap,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -115,43 +114,22 @@ impl Bench {
         Ok(serde_json::to_vec(&(0..size).map(event).collect::<Vec<_>>())?)
     }
 
-    /// A counter of one service, over all its replicas, by the value of `label`.
-    pub async fn counters(&self, program: &str, name: &str, label: &str) -> Result<BTreeMap<String, f64>> {
-        let mut sums = BTreeMap::new();
-        for replica in self.counters_by_replica(program, name, label).await? {
-            for (value, count) in replica {
-                *sums.entry(value).or_default() += count;
-            }
-        }
-        Ok(sums)
-    }
-
-    /// The same, replica by replica.
-    pub async fn counters_by_replica(
-        &self,
-        program: &str,
-        name: &str,
-        label: &str,
-    ) -> Result<Vec<BTreeMap<String, f64>>> {
+    /// What the replicas of one service count, each at its moment.
+    pub async fn scrape(&self, program: &str) -> Result<Vec<Scrape>> {
         let mut replicas = Vec::new();
         for index in self.fleet.indices(program) {
             let url = format!("{}/metrics", self.fleet.members[index].admin_url);
-            let text = self.http.get(url).send().await?.text().await?;
-            let mut sums: BTreeMap<String, f64> = BTreeMap::new();
-            for line in text.lines().filter(|line| line.starts_with(name)) {
-                let (labels, value) = line.rsplit_once(' ').context("a metric's line")?;
-                let of = labels.split(&format!("{label}=\"")).nth(1).and_then(|rest| rest.split('"').next());
-                *sums.entry(of.unwrap_or_default().to_owned()).or_default() += value.parse::<f64>()?;
-            }
-            replicas.push(sums);
+            replicas.push(Scrape(self.http.get(url).send().await?.text().await?));
         }
         Ok(replicas)
     }
 
     /// Events that have been written.
     pub async fn written(&self) -> Result<f64> {
-        let counts = self.counters("leadline-writer", "leadline_write_commands_total", "state").await?;
-        Ok(counts.get("written").copied().unwrap_or_default())
+        let replicas = self.scrape("leadline-writer").await?;
+        let written =
+            |replica: &Scrape| replica.sum("leadline_write_commands_total", &["state"], |of| of == ["written"]);
+        Ok(replicas.iter().map(written).sum())
     }
 
     /// Sends `events` in batches of 100, as fast as `pace` says, and measures the middle part: the beginning fills the stages
@@ -208,6 +186,25 @@ impl Bench {
         let count = to.1 - from.1;
         let per_cpu_second = count / (to.2.saturating_sub(from.2)).as_secs_f64();
         Ok(Throughput { per_second: count / (to.0 - from.0).as_secs_f64(), per_cpu_second, memory })
+    }
+}
+
+/// One replica's metrics, as Prometheus reads them.
+pub struct Scrape(String);
+
+impl Scrape {
+    /// The values of a metric: of its `labels`, and the number.
+    pub fn values<'a>(&'a self, name: &'a str, labels: &'a [&str]) -> impl Iterator<Item = (Vec<&'a str>, f64)> {
+        self.0.lines().filter_map(move |line| {
+            let (of, value) = line.strip_prefix(name)?.strip_prefix('{')?.rsplit_once("} ")?;
+            let label = |label: &&str| of.split(&format!("{label}=\"")).nth(1)?.split('"').next();
+            Some((labels.iter().map(|name| label(name).unwrap_or_default()).collect(), value.parse().ok()?))
+        })
+    }
+
+    /// The sum of a metric's values whose `labels` are wanted.
+    pub fn sum(&self, name: &str, labels: &[&str], wanted: impl Fn(&[&str]) -> bool) -> f64 {
+        self.values(name, labels).filter(|(of, _)| wanted(of)).map(|(_, value)| value).sum()
     }
 }
 

@@ -5,7 +5,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use anyhow::Result;
@@ -78,46 +78,30 @@ fn feed(bench: &Bench, stop: CancellationToken) -> Result<tokio::task::JoinHandl
 
 async fn measure(bench: &Bench, other: Option<&Other>) -> Result<AtTheLimit> {
     let before = Counts::take(bench, other).await?;
-    let started = Instant::now();
     tokio::time::sleep(MEASURED).await;
     let after = Counts::take(bench, other).await?;
-    let windows = started.elapsed().as_secs_f64() / 10.0;
-    let calls = (after.calls() - before.calls()) / windows;
+    let (ours, seconds) = after.ours.since(&before.ours);
+    let windows = seconds / 10.0;
+    let calls = ours.sum() / windows;
     #[expect(clippy::cast_precision_loss, reason = "a count")]
     let other_calls = (after.other - before.other) as f64 / windows;
-    let part = |index: usize| {
-        let parts: Vec<_> = after.by_replica[index]
-            .iter()
-            .zip(&before.by_replica[index])
-            .map(|(after, before)| after - before)
-            .collect();
-        fairness(&parts)
-    };
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a count")]
+    let refused = ours.refused() as u64;
     let written = after.written - before.written;
     Ok(AtTheLimit {
         calls,
         use_of_share: calls / (QUOTA * SHARE).min(QUOTA - other_calls),
-        refused: [after.refused - before.refused, after.other_refused - before.other_refused],
-        fairness: [part(0), part(1)],
-        calls_per_event: after.by_operation.since(&before.by_operation).per_event(written),
-        events_per_second: written / started.elapsed().as_secs_f64(),
+        refused: [refused, after.other_refused - before.other_refused],
+        fairness: ours.fairness(),
+        calls_per_event: ours.per_event(written),
+        events_per_second: written / seconds,
         other_calls,
     })
 }
 
-/// Jain's index: 1 when all have the same, 1/n when one has everything.
-fn fairness(parts: &[f64]) -> f64 {
-    let sum: f64 = parts.iter().sum();
-    let squares: f64 = parts.iter().map(|part| part * part).sum();
-    #[expect(clippy::cast_precision_loss, reason = "a handful")]
-    let count = parts.len() as f64;
-    sum * sum / (count * squares)
-}
-
+/// What was counted up to a moment.
 struct Counts {
-    by_replica: [Vec<f64>; 2],
-    by_operation: Calls,
-    refused: u64,
+    ours: Calls,
     written: f64,
     other: u64,
     other_refused: u64,
@@ -125,30 +109,13 @@ struct Counts {
 
 impl Counts {
     async fn take(bench: &Bench, other: Option<&Other>) -> Result<Self> {
-        let mut refused = 0.0;
-        let mut by_replica = [Vec::new(), Vec::new()];
-        for (parts, program) in by_replica.iter_mut().zip(["leadline-inference", "leadline-writer"]) {
-            for replica in bench.counters_by_replica(program, "leadline_hubspot_calls_total", "outcome").await? {
-                refused += replica.get("rate_limited").copied().unwrap_or_default();
-                parts.push(replica.values().sum());
-            }
-        }
         let number = |count: fn(&Other) -> &AtomicU64| other.map_or(0, |other| count(other).load(Ordering::Relaxed));
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a count")]
-        let refused = refused as u64;
-        let written = bench.written().await?;
         Ok(Self {
-            by_replica,
-            by_operation: Calls::of(bench).await?,
-            refused,
-            written,
             other: number(|o| &o.calls),
             other_refused: number(|o| &o.refused),
+            ours: Calls::of(bench).await?,
+            written: bench.written().await?,
         })
-    }
-
-    fn calls(&self) -> f64 {
-        self.by_replica.iter().flatten().sum()
     }
 }
 
