@@ -9,12 +9,18 @@ use super::fleet::Bench;
 /// The services that call HubSpot.
 const CALLERS: [&str; 2] = ["inference", "writer"];
 
+/// What they count when they are done with an event.
+const DONE: [&str; 2] = ["leadline_inferences_total", "leadline_write_commands_total"];
+
 /// The calls that the fleet has made: up to a moment, or since one.
 pub struct Calls {
     at: Instant,
     by_replica: [Vec<f64>; 2],
     refused: f64,
-    batches: BTreeMap<String, Batches>,
+    /// By service: events answered for, and written.
+    done: [f64; 2],
+    /// By service and kind.
+    batches: BTreeMap<(usize, String), Batches>,
 }
 
 /// Batch calls of one kind.
@@ -28,21 +34,27 @@ struct Batches {
 impl Calls {
     /// Those up to now.
     pub async fn of(bench: &Bench) -> Result<Self> {
-        let mut calls =
-            Self { at: Instant::now(), by_replica: Default::default(), refused: 0.0, batches: BTreeMap::new() };
-        for (service, by_replica) in CALLERS.iter().zip(&mut calls.by_replica) {
-            for replica in bench.scrape(&format!("leadline-{service}")).await? {
+        let mut calls = Self {
+            at: Instant::now(),
+            by_replica: Default::default(),
+            refused: 0.0,
+            done: Default::default(),
+            batches: BTreeMap::new(),
+        };
+        for (service, name) in CALLERS.iter().enumerate() {
+            for replica in bench.scrape(&format!("leadline-{name}")).await? {
                 let tries = |wanted: fn(&str) -> bool| {
                     replica.sum("leadline_hubspot_calls_total", &["outcome"], |of| wanted(of[0]))
                 };
-                by_replica.push(tries(|_| true));
+                calls.by_replica[service].push(tries(|_| true));
+                calls.done[service] += replica.sum(DONE[service], &[], |_| true);
                 calls.refused += tries(|outcome| outcome == "rate_limited");
                 let of = ["operation", "objects"];
                 for (kind, count) in replica.values("leadline_hubspot_call_inputs_count", &of) {
-                    calls.batches.entry(format!("{service} {}", kind.join(" "))).or_default().calls += count;
+                    calls.batches.entry((service, kind.join(" "))).or_default().calls += count;
                 }
                 for (kind, sum) in replica.values("leadline_hubspot_call_inputs_sum", &of) {
-                    calls.batches.entry(format!("{service} {}", kind.join(" "))).or_default().inputs += sum;
+                    calls.batches.entry((service, kind.join(" "))).or_default().inputs += sum;
                 }
             }
         }
@@ -55,6 +67,7 @@ impl Calls {
             service.iter_mut().zip(earlier).for_each(|(count, earlier)| *count -= earlier);
         }
         self.refused -= before.refused;
+        self.done.iter_mut().zip(before.done).for_each(|(count, earlier)| *count -= earlier);
         for (kind, batches) in &mut self.batches {
             let earlier = before.batches.get(kind).copied().unwrap_or_default();
             batches.calls -= earlier.calls;
@@ -86,16 +99,23 @@ impl Calls {
         })
     }
 
-    /// In words: for each of so many events, all of them, and batch calls by kind with the records in one.
-    pub fn per_event(&self, events: f64) -> String {
+    /// In words: the calls of each service for each event that it was done with, and its batch calls by kind with the
+    /// records in one. The workers may be ahead of the writers.
+    pub fn per_event(&self) -> String {
+        let per_event: Vec<_> =
+            self.by_replica.iter().zip(self.done).map(|(calls, done)| calls.iter().sum::<f64>() / done).collect();
         let parts: Vec<_> = self
             .batches
             .iter()
-            .filter(|(_, batches)| batches.calls / events >= 0.00005)
-            .map(|(kind, batches)| {
-                format!("\n      {:.4} {kind}, {:.0} each", batches.calls / events, batches.inputs / batches.calls)
+            .map(|((service, kind), batches)| {
+                (
+                    batches.calls / self.done[*service],
+                    format!("{} {kind}, {:.0} each", CALLERS[*service], batches.inputs / batches.calls),
+                )
             })
+            .filter(|(calls, _)| *calls >= 0.00005)
+            .map(|(calls, kind)| format!("\n      {calls:.4} {kind}"))
             .collect();
-        format!("{:.4} calls to HubSpot per event{}", self.sum() / events, parts.concat())
+        format!("{:.4} calls to HubSpot per event{}", per_event.iter().sum::<f64>(), parts.concat())
     }
 }

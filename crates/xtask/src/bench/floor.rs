@@ -16,6 +16,8 @@ use sqlx::{AssertSqlSafe, PgPool};
 use tokio::task::JoinSet;
 use xtask::Space;
 
+use super::usage;
+
 /// What is under way at once.
 const PREFETCH: u16 = 1_000;
 
@@ -36,9 +38,18 @@ const TABLES: [(&str, &str); 6] = [
     ("write", "write_command c join write t on t.write_command_id = c.id where c.event_id = any($1)"),
 ];
 
-/// Messages per second through two durable quorum queues: published with confirms, consumed, published on with confirms,
-/// acknowledged, consumed, acknowledged, by a program that does nothing else.
-pub async fn two_hops(space: &Space, body: &[u8], count: usize) -> Result<f64> {
+/// What a program does that only passes messages on.
+#[derive(Debug, Clone, Copy)]
+pub struct Hops {
+    /// Messages through both queues per second.
+    pub per_second: f64,
+    /// The same per second of the program's own CPU time: how fast the machine's cores are at such work.
+    pub per_cpu_second: f64,
+}
+
+/// Messages through two durable quorum queues: published with confirms, consumed, published on with confirms,
+/// acknowledged, consumed, acknowledged, by this program, which does nothing else meanwhile.
+pub async fn two_hops(space: &Space, body: &[u8], count: usize) -> Result<Hops> {
     let connect = || Connection::connect(&space.amqp_url, ConnectionProperties::default());
     let (publishing, consuming) = (connect().await?, connect().await?);
     let first = confirming(&publishing).await?;
@@ -49,7 +60,8 @@ pub async fn two_hops(space: &Space, body: &[u8], count: usize) -> Result<f64> {
         arguments.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));
         first.queue_declare(queue.into(), options, arguments).await?;
     }
-    let started = Instant::now();
+    let spent = || usage::cpu(&[std::process::id()]);
+    let (started, spent_before) = (Instant::now(), spent());
     let feed = {
         let (channel, body) = (first.clone(), body.to_vec());
         tokio::spawn(async move {
@@ -92,12 +104,12 @@ pub async fn two_hops(space: &Space, body: &[u8], count: usize) -> Result<f64> {
     for _ in 0..count {
         deliveries.next().await.context("the consumer ended")??.ack(BasicAckOptions::default()).await?;
     }
-    let passed = started.elapsed();
+    let (passed, spent) = (started.elapsed(), spent().saturating_sub(spent_before));
     feed.await??;
     hop.await??;
     #[expect(clippy::cast_precision_loss, reason = "a count")]
-    let rate = count as f64 / passed.as_secs_f64();
-    Ok(rate)
+    let count = count as f64;
+    Ok(Hops { per_second: count / passed.as_secs_f64(), per_cpu_second: count / spent.as_secs_f64() })
 }
 
 async fn confirming(connection: &Connection) -> Result<Channel> {

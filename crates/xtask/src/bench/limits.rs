@@ -93,7 +93,7 @@ async fn measure(bench: &Bench, other: Option<&Other>) -> Result<AtTheLimit> {
         use_of_share: calls / (QUOTA * SHARE).min(QUOTA - other_calls),
         refused: [refused, after.other_refused - before.other_refused],
         fairness: ours.fairness(),
-        calls_per_event: ours.per_event(written),
+        calls_per_event: ours.per_event(),
         events_per_second: written / seconds,
         other_calls,
     })

@@ -16,8 +16,9 @@ mod usage;
 use std::{process::Stdio, time::Instant};
 
 use anyhow::{Context, Result, bail};
-use xtask::{FleetPlan, Services, workspace};
+use xtask::{FleetPlan, Services, Space, step, workspace};
 
+use fleet::Bench;
 use report::Book;
 
 /// What is measured.
@@ -63,11 +64,19 @@ pub async fn run(options: &Options) -> Result<()> {
     let plan = plan(options)?;
     let mut book = Book::default();
     let wanted = |part: Part| !options.quick && options.only.is_none_or(|only| only == part);
-    if options.quick || wanted(Part::EndToEnd) {
-        end_to_end::run(&services, &plan, &mut book, options.quick).await?;
-    }
-    if options.quick || wanted(Part::Receiver) {
-        receiver::alone(&services, &plan, &mut book, options.quick).await?;
+    let parts = [Part::EndToEnd, Part::Receiver].map(|part| options.quick || wanted(part));
+    if parts.contains(&true) {
+        let messages = if options.quick { 12_000 } else { 40_000 };
+        let floor = step("the floor of the queues: two hops of a bare program", async {
+            floor::two_hops(&Space::new(&services).await?, &Bench::idle_batch(1)?, messages).await
+        })
+        .await?;
+        if parts[0] {
+            end_to_end::run(&services, &plan, &mut book, floor, options.quick).await?;
+        }
+        if parts[1] {
+            receiver::alone(&services, &plan, &mut book, floor, options.quick).await?;
+        }
     }
     if wanted(Part::Slow) {
         slow::run(&services, &plan, &mut book).await?;

@@ -8,6 +8,7 @@ use xtask::{FleetPlan, Services, step};
 
 use super::{
     fleet::{Bench, Conditions},
+    floor::Hops,
     report::{Book, RATES},
     usage::{cpu, memory},
 };
@@ -88,7 +89,7 @@ pub async fn load(
 }
 
 /// The receiver alone, at several loads.
-pub async fn alone(services: &Services, plan: &FleetPlan, book: &mut Book, quick: bool) -> Result<()> {
+pub async fn alone(services: &Services, plan: &FleetPlan, book: &mut Book, floor: Hops, quick: bool) -> Result<()> {
     let plan = FleetPlan { inferences: 0, writers: 0, ..plan.clone() };
     let conditions = Conditions { plan, contacts: 0, ..Conditions::default() };
     let bench = step("a receiver, alone", Bench::start(services, conditions)).await?;
@@ -113,8 +114,8 @@ pub async fn alone(services: &Services, plan: &FleetPlan, book: &mut Book, quick
                 let label = format!("the receiver alone, batches of {batch}");
                 book.bar(RATES, label, events_per_second, "/s", false);
                 book.ratio(
-                    &format!("receiver, 1,000 events per CPU-second, batches of {batch}"),
-                    events_per_cpu_second / 1_000.0,
+                    &format!("receiver, events per CPU-second, batches of {batch}, of bare messages"),
+                    events_per_cpu_second / floor.per_cpu_second,
                 );
             }
         }
