@@ -41,7 +41,8 @@ async fn a_write_command_whose_message_was_lost_is_published_again_by_the_fleet(
 
 #[tokio::test]
 async fn an_event_whose_message_was_lost_in_a_waiting_room_is_published_again() {
-    let fleet = fleet(&reconciling().with("broker.retry_delays_seconds", "5,600")).await;
+    // Long enough to be seen there, and purged, on a slow machine too.
+    let fleet = fleet(&reconciling().with("broker.retry_delays_seconds", "15,600")).await;
     contact(&fleet, 1, &[BUYER]).await;
     let fault =
         sandbox::Fault::new(sandbox::Target::Hubspot, sandbox::FaultKind::Status { code: 503, retry_after: None })
@@ -49,8 +50,8 @@ async fn an_event_whose_message_was_lost_in_a_waiting_room_is_published_again() 
     fleet.sandbox.fault(&fault).await.expect("set");
     accepted(&fleet, &[noted(1, 1)]).await;
     fleet.until_event(&key(&noted(1, 1)), |state| state == EventState::Waiting, WITHIN).await.expect("waiting");
-    fleet.until_holds("leadline.events.retry.5s", 1, WITHIN).await.expect("in the waiting room");
-    purge(&fleet, "leadline.events.retry.5s").await;
+    fleet.until_holds("leadline.events.retry.15s", 1, WITHIN).await.expect("in the waiting room");
+    purge(&fleet, "leadline.events.retry.15s").await;
     ended_as(&fleet, &noted(1, 1), "written", None).await;
     let requeues: i32 = ask(&fleet, "select requeues from event").await;
     assert_eq!(requeues, 1);
