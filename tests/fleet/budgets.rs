@@ -183,6 +183,8 @@ async fn a_fleet_at_the_limit_is_never_refused() {
     let within = |from: i64| calls.iter().filter(|call| (from..from + 10_000).contains(&call.at_ms)).count();
     let most = calls.iter().map(|call| within(call.at_ms)).max().expect("some");
     assert!((12..=20).contains(&most), "80 % of 25 at most: {most} of {} calls", calls.len());
+    // 63 when no batch waits to fill up, 36 to 39 when they do.
+    assert!(calls.len() <= 50, "calls fill up at the limit: {} for 15 events", calls.len());
     let said = String::from_utf8(fleet.leadline(&["backlog"]).await.expect("runs").stdout).expect("UTF-8");
     assert!(said.contains("hubspot/9876543/10s"), "{said}");
 }
