@@ -3,7 +3,6 @@
 mod desk;
 mod loop_guard;
 mod outages;
-mod unit;
 mod way;
 
 use std::{process::ExitCode, sync::Arc};

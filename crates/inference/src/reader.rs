@@ -14,6 +14,7 @@ use hubspot::{
     Client, Error,
     client::{ApiError, MAX_BATCH, Object, Tied},
 };
+use retry::Allowed;
 use runtime::{Gather, GatherLimits, config};
 
 use crate::StepError;
@@ -46,6 +47,17 @@ impl Reader {
             parallel: settings.parallel_reads,
             records: Arc::default(),
             ties: Arc::default(),
+        }
+    }
+
+    /// A reader of its own that gathers alike, whose calls need another one's leave.
+    #[must_use]
+    pub fn with_allowance(&self, allowance: Allowed) -> Self {
+        Self {
+            hubspot: self.hubspot.with_allowance(allowance),
+            records: Arc::default(),
+            ties: Arc::default(),
+            ..self.clone()
         }
     }
 

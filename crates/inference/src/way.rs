@@ -6,29 +6,27 @@
 //!
 //! Every step is a function below, in this order. Each may run twice: the ledger knows what was done already.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+mod unit;
+
+use std::{sync::Arc, time::Duration};
 
 use broker::{Delivered, Handler, Next, Publisher, Route, Stage, topology::Decision};
 use budget::{Budgets, Lane};
 use crashpoint::crash_point;
-use domain::{
-    AppId, Context, Event, EventState, Inference, ObjectId, ObjectType, Playbook, PortalId, RecordRef, WriteCommand,
-    WriteCommandId, playbook::event_variable,
-};
-use inference::{Asker, Reader, StepError, context};
+use domain::{AppId, Event, EventState, Inference, Playbook, PortalId, RecordRef, WriteCommand};
+use inference::{Asker, Reader, StepError};
 use ledger::{Claim, Claimed, Duplicate, Ledger, Settlement};
 use openai::models::Model;
 use retry::{Failure, Reason, Remedy, Watched};
-use runtime::config::{self, Settings};
-use time::OffsetDateTime;
+use runtime::config::Settings;
 use upkeep::{Circuits, Probe, command_message};
 
 use crate::{
     desk::Desk,
     loop_guard::LoopGuard,
     outages::{self, HUBSPOT, OPENAI},
-    unit::{Setback, Settled, Unit, settled, worse},
 };
+use unit::{Setback, worse};
 
 /// What is kept of a lease for committing the decision.
 const SETTLE_MARGIN: f64 = 0.15;
@@ -43,7 +41,6 @@ pub struct Way {
     desk: Arc<Desk>,
     reader: Reader,
     hubspot: hubspot::Client,
-    hubspot_settings: config::HubSpot,
     asker: Asker,
     budgets: Budgets,
     publisher: Publisher,
@@ -86,7 +83,6 @@ impl Way {
             portal_id: PortalId(settings.hubspot.portal_id.ok_or("hubspot.portal_id is not set")?),
             desk: Arc::new(Desk::open(settings, ledger)),
             hubspot,
-            hubspot_settings: settings.hubspot.clone(),
             asker: Asker { openai: openai.with_allowance(budgets.openai(Lane::Live)), wallet },
             budgets,
             publisher,
@@ -99,10 +95,9 @@ impl Way {
 
     /// The same for events that are caught up with: they leave a part of the budgets to the others.
     pub fn for_backfill(&self) -> Self {
-        let Self { hubspot, asker, budgets, .. } = self;
-        let hubspot = hubspot.with_allowance(budgets.hubspot(Lane::Backfill));
+        let Self { reader, asker, budgets, .. } = self;
         Self {
-            reader: Reader::new(hubspot, &self.hubspot_settings),
+            reader: reader.with_allowance(budgets.hubspot(Lane::Backfill)),
             asker: Asker { openai: asker.openai.with_allowance(budgets.openai(Lane::Backfill)), ..asker.clone() },
             ..self.clone()
         }
@@ -247,57 +242,6 @@ impl Way {
         }
     }
 
-    /// One playbook and one record, from the context to what is intended. Gives why nothing is to be done, if so.
-    async fn work(
-        &self,
-        event: &Event,
-        claimed: &Claimed,
-        unit: &Unit<'_>,
-        progress: &mut Progress,
-    ) -> Result<Settled, StepError> {
-        let Unit { playbook, model, record } = unit;
-        let mut standing = self.desk.standing(event, claimed, record).await?;
-        if let Some(settled) = settled(playbook, &standing, &self.loop_guard) {
-            return Ok(settled);
-        }
-        let context = context::read(&self.reader, record, &playbook.context).await?;
-        // Asked for under an id that was merged away: what counts is what was said about the survivor.
-        let record = context.record();
-        if *record != unit.record {
-            standing = self.desk.standing(event, claimed, record).await?;
-            if let Some(settled) = settled(playbook, &standing, &self.loop_guard) {
-                return Ok(settled);
-            }
-        }
-        if let Some(reason) = Self::guards(event, playbook, &context)? {
-            return Ok(Some((EventState::Skipped, reason)));
-        }
-        let hash = context.hash(&playbook.version, self.loop_guard.written());
-        if standing.last_context.get(&playbook.name) == Some(&hash) {
-            return Ok(Some((EventState::Skipped, "unchanged_context".to_owned())));
-        }
-        let memory = self.desk.memory(claimed, &playbook.name);
-        let answered = inference::answer(&self.asker, playbook, model, record, &context, &memory).await?;
-        crash_point!("inference.after_answer");
-        let given = Inference { context_hash: Some(hash), ..answered.inference };
-        progress.inferences.push(given.clone());
-        tracing::debug!(playbook = playbook.name, tokens = given.usage.prompt_tokens, "answered");
-        let now = OffsetDateTime::now_utc();
-        let intended = playbook.intend(&event_variable(event), &context, &answered.result?, &given.model, now)?;
-        let nothing = intended.is_empty();
-        progress.commands.extend(intended.into_iter().map(|intended| WriteCommand {
-            id: WriteCommandId::new(),
-            event_id: claimed.event_id,
-            event_key: event.key.clone(),
-            inference_id: given.id,
-            occurred_at: event.occurred_at,
-            record: intended.record,
-            properties: intended.properties,
-            actions: intended.actions,
-        }));
-        Ok(nothing.then(|| (EventState::Skipped, "nothing_intended".to_owned())))
-    }
-
     /// Playbooks: which ones this event may start.
     fn playbooks(&self, event: &Event) -> Result<Vec<(&Playbook, &Model)>, StepError> {
         let mut started = Vec::new();
@@ -307,51 +251,6 @@ impl Way {
             }
         }
         Ok(started)
-    }
-
-    /// Records: what the event is about, or what the engagement that it is about is tied to.
-    async fn records<'a>(
-        &self,
-        subject: &RecordRef,
-        playbooks: Vec<(&'a Playbook, &'a Model)>,
-    ) -> Result<Vec<Unit<'a>>, StepError> {
-        let mut units = Vec::new();
-        let mut carried: HashMap<(ObjectType, usize), Vec<ObjectId>> = HashMap::new();
-        for (playbook, model) in playbooks {
-            if playbook.records.contains(&subject.object_type) {
-                units.push(Unit { playbook, model, record: subject.clone() });
-                continue;
-            }
-            for kind in &playbook.records {
-                let key = (kind.clone(), playbook.carry_at_most);
-                if !carried.contains_key(&key) {
-                    let from = [subject.object_id];
-                    let most = playbook.carry_at_most;
-                    let found = context::tied(&self.reader, &subject.object_type, &from, kind, most).await?;
-                    carried.insert(key.clone(), found);
-                }
-                let records = carried.get(&key).into_iter().flatten().map(|id| RecordRef {
-                    portal_id: subject.portal_id,
-                    object_type: kind.clone(),
-                    object_id: *id,
-                });
-                units.extend(records.map(|record| Unit { playbook, model, record }));
-            }
-        }
-        Ok(units)
-    }
-
-    /// Guards: why nothing is to be asked about these records, if so.
-    fn guards(event: &Event, playbook: &Playbook, context: &Context) -> Result<Option<String>, StepError> {
-        let variables = playbook.variables(&event_variable(event), context);
-        if !playbook.is_triggered_by(event, &variables)? {
-            return Ok(Some("condition_not_met".to_owned()));
-        }
-        if let Some(guard) = playbook.guarded(&variables)? {
-            return Ok(Some(guard.reason.clone()));
-        }
-        // Nothing to say is not paid for.
-        Ok(context.entries.is_empty().then(|| "empty_context".to_owned()))
     }
 
     /// What an outcome or a failure means for the ledger and for the message.

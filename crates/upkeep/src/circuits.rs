@@ -4,6 +4,8 @@
 //! the fleet takes it from there: while a circuit is open nothing is consumed, and what fails because of the outage waits
 //! without using up its attempts.
 
+mod keeper;
+
 use std::{
     future::Future,
     pin::Pin,
@@ -15,13 +17,11 @@ use std::{
 };
 
 use broker::Flow;
-use ledger::{Circuit, CircuitState, Ledger, LedgerError, ProbeDelays, Worker};
+use keeper::Keeper;
+use ledger::{Circuit, CircuitState, Ledger, Worker};
 use retry::{Failure, Observed, Observer, Reason, Remedy};
 use runtime::{admin::Readiness, config};
 use tokio::sync::{Notify, watch};
-
-/// A probe may take this long.
-const PROBE_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Asks a dependency something cheap; says whether it is there again.
 pub type Probe = Box<dyn Fn() -> Pin<Box<dyn Future<Output = bool> + Send>> + Send + Sync>;
@@ -230,93 +230,6 @@ impl Circuits {
             () => Flow::Free,
         };
         self.flow.send_if_modified(|known| std::mem::replace(known, flow) != flow);
-    }
-}
-
-struct Keeper {
-    circuits: Circuits,
-    ledger: Ledger,
-    worker: Worker,
-    probes: Vec<(&'static str, Probe)>,
-}
-
-impl Keeper {
-    async fn step(&self) -> Result<(), LedgerError> {
-        // At once, whether or not the ledger is there.
-        self.circuits.publish();
-        for breaker in self.circuits.breakers.iter() {
-            self.report(breaker).await?;
-        }
-        let circuits = self.ledger.circuits().await?;
-        for breaker in self.circuits.breakers.iter() {
-            let circuit = circuits.iter().find(|circuit| circuit.dependency == breaker.dependency);
-            breaker.adopt(circuit);
-            if let Some(circuit) = circuit {
-                self.advance(breaker, circuit).await?;
-            }
-        }
-        self.circuits.publish();
-        Ok(())
-    }
-
-    /// Tells the ledger of an outage that was noticed here.
-    async fn report(&self, breaker: &Breaker) -> Result<(), LedgerError> {
-        let Some(trip) = breaker.known().trip.clone() else { return Ok(()) };
-        let opened = self
-            .ledger
-            .open_circuit(breaker.dependency, trip.reason.as_str(), &trip.detail, &self.worker, self.delays())
-            .await?;
-        if opened {
-            tracing::error!(
-                dependency = breaker.dependency,
-                reason = %trip.reason,
-                detail = trip.detail,
-                "an outage; the fleet pauses until a probe succeeds"
-            );
-            metrics::counter!("leadline_outages_total", "dependency" => breaker.dependency, "reason" => trip.reason.as_str())
-                .increment(1);
-        }
-        breaker.known().trip = None;
-        Ok(())
-    }
-
-    /// Open: probe, when it is due and nobody else does. Half open: close, when a call has worked or nothing failed for
-    /// a while.
-    async fn advance(&self, breaker: &Breaker, circuit: &Circuit) -> Result<(), LedgerError> {
-        let dependency = breaker.dependency;
-        let changed = match circuit.state {
-            CircuitState::Open if circuit.is_due => {
-                let is_ours = self.ledger.take_probe(dependency, &self.worker, self.delays()).await?;
-                if !(is_ours && self.probe(dependency).await) {
-                    return Ok(());
-                }
-                let calm = Duration::from_secs(self.circuits.settings.calm_seconds);
-                self.ledger.half_open_circuit(dependency, &self.worker, calm).await?
-            }
-            CircuitState::HalfOpen if circuit.is_due || breaker.worked.load(Ordering::Relaxed) => {
-                self.ledger.close_circuit(dependency, &self.worker).await?
-            }
-            _ => false,
-        };
-        if changed {
-            self.circuits.wake.notify_one();
-        }
-        Ok(())
-    }
-
-    async fn probe(&self, dependency: &str) -> bool {
-        let Some((_, probe)) = self.probes.iter().find(|(known, _)| *known == dependency) else { return true };
-        let is_back = tokio::time::timeout(PROBE_TIMEOUT, probe()).await.unwrap_or(false);
-        tracing::info!(dependency, is_back, "probed");
-        is_back
-    }
-
-    fn delays(&self) -> ProbeDelays {
-        let settings = &self.circuits.settings;
-        ProbeDelays {
-            first: Duration::from_secs(settings.probe_first_seconds),
-            cap: Duration::from_secs(settings.probe_cap_seconds),
-        }
     }
 }
 

@@ -4,6 +4,7 @@ mod actions;
 mod apply;
 mod creations;
 mod deals;
+mod failure;
 mod notify;
 mod plan;
 mod policy;

@@ -1,0 +1,103 @@
+//! Why an action is not done, and what its command does then.
+
+use std::{sync::Arc, time::Duration};
+
+use ledger::LedgerError;
+use retry::{Failure, Outage, Reason, Remedy};
+use runtime::GatherError;
+
+use crate::notify::NotifyError;
+
+/// Why an action is not done yet, or never.
+#[derive(Debug, thiserror::Error)]
+pub enum ActionError {
+    /// HubSpot.
+    #[error(transparent)]
+    HubSpot(Arc<hubspot::Error>),
+    /// It was sent in a batch of which nobody knows what came.
+    #[error("whether HubSpot did it is unknown")]
+    Unknown,
+    /// A channel.
+    #[error(transparent)]
+    Notify(#[from] NotifyError),
+    /// The ledger.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    /// It is in doubt, and a call that was sent may still have its effect.
+    #[error("an earlier call may still have its effect; looking again after {0:?}")]
+    TooEarly(Duration),
+    /// The lease might end before the call does.
+    #[error("not done within the lease")]
+    OutOfTime,
+    /// Somebody else has the command.
+    #[error("the claim of the command no longer holds")]
+    Lost,
+    /// A deal's pipeline has no such stage.
+    #[error("the deal's pipeline `{pipeline}` has no stage `{stage}`")]
+    NoSuchStage {
+        /// The pipeline's label.
+        pipeline: String,
+        /// The stage in the playbook.
+        stage: String,
+    },
+}
+
+impl From<hubspot::Error> for ActionError {
+    fn from(error: hubspot::Error) -> Self {
+        Self::HubSpot(Arc::new(error))
+    }
+}
+
+impl From<GatherError<hubspot::Error>> for ActionError {
+    fn from(error: GatherError<hubspot::Error>) -> Self {
+        match error {
+            GatherError::Failed(error) => Self::HubSpot(error),
+            GatherError::Gone => Self::Unknown,
+        }
+    }
+}
+
+impl ActionError {
+    /// Whether the action may have happened all the same.
+    pub fn leaves_doubt(&self) -> bool {
+        match self {
+            Self::HubSpot(error) => error.leaves_doubt(),
+            Self::Notify(error) => !matches!(error, NotifyError::Refused { status: 429, .. }),
+            Self::Ledger(_) | Self::TooEarly(_) | Self::Lost | Self::Unknown => true,
+            Self::NoSuchStage { .. } | Self::OutOfTime => false,
+        }
+    }
+}
+
+impl Failure for ActionError {
+    fn remedy(&self) -> Remedy {
+        match self {
+            Self::HubSpot(error) => error.remedy(),
+            Self::Notify(error) => error.remedy(),
+            Self::Ledger(error) => error.remedy(),
+            Self::Unknown => Remedy::Later { after: None },
+            Self::TooEarly(after) => Remedy::Throttled { after: Some(*after) },
+            Self::Lost | Self::OutOfTime => Remedy::Throttled { after: None },
+            Self::NoSuchStage { .. } => Remedy::Park,
+        }
+    }
+
+    fn reason(&self) -> Reason {
+        match self {
+            Self::HubSpot(error) => error.reason(),
+            Self::Notify(error) => error.reason(),
+            Self::Ledger(error) => error.reason(),
+            Self::TooEarly(_) | Self::Unknown => Reason::InDoubt,
+            Self::Lost => Reason::LeaseLost,
+            Self::OutOfTime => Reason::OutOfTime,
+            Self::NoSuchStage { .. } => Reason::NoSuchStage,
+        }
+    }
+
+    fn outage(&self) -> Option<Outage> {
+        match self {
+            Self::HubSpot(error) => error.outage(),
+            _ => None,
+        }
+    }
+}
