@@ -29,10 +29,10 @@ async fn contact_note(fleet: &xtask::Fleet, note: &str) {
 /// The older event is answered first but its write is held up, so that the newer one's overtakes it.
 #[tokio::test]
 async fn an_older_write_that_is_held_up_does_not_land_on_a_newer_one() {
-    let fleet = fleet(&quick()).await;
+    let fleet = fleet(&quick().with("broker.retry_delays_seconds", "1,10")).await;
     contact(&fleet, 1, &["Just browsing, maybe next year."]).await;
-    // The first write of all gets a 477: HubSpot moves the portal, come back in two seconds.
-    let held = Fault::new(Target::Hubspot, FaultKind::Status { code: 477, retry_after: Some(2) })
+    // The first write of all is sent away for longer than anything else here takes.
+    let held = Fault::new(Target::Hubspot, FaultKind::Status { code: 503, retry_after: Some(8) })
         .on_path("/crm/v3/objects/contacts/1")
         .containing("lead_score")
         .times(1);
