@@ -119,11 +119,10 @@ impl Reader {
         if let Some(line) = lines.get(&key) {
             return line.clone();
         }
-        let scarce = self.hubspot.clone();
         let limits = GatherLimits {
             max,
             window: self.window,
-            stretch: Some(Arc::new(move || scarce.time_to_gather())),
+            stretch: Some(self.hubspot.time_to_gather()),
             parallel: self.parallel,
         };
         let (hubspot, of) = (self.hubspot.clone(), key.clone());

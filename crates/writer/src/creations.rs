@@ -34,11 +34,10 @@ pub struct Creations(Gather<Creation, Option<ObjectId>, Error>);
 impl Creations {
     /// Makes objects of `kind`, whose marker stands in the property `body`.
     pub fn of(hubspot: &Client, kind: ObjectType, body: &'static str) -> Self {
-        let scarce = hubspot.clone();
         let limits = GatherLimits {
             max: MAX_BATCH,
             window: WINDOW,
-            stretch: Some(Arc::new(move || scarce.time_to_gather())),
+            stretch: Some(hubspot.time_to_gather()),
             parallel: PARALLEL,
         };
         let hubspot = hubspot.clone();

@@ -91,11 +91,10 @@ impl Way {
             name: Worker::named("writer").0,
             batches: AtomicU64::new(0),
         });
-        let scarce = hubspot.clone();
         let limits = GatherLimits {
             max: settings.writer.batch,
             window: Duration::from_millis(settings.writer.gather_ms),
-            stretch: Some(Arc::new(move || scarce.time_to_gather())),
+            stretch: Some(hubspot.time_to_gather()),
             parallel: settings.writer.parallel_batches,
         };
         let carry_out = move |asked: Arc<Vec<Asked>>| {

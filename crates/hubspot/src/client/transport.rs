@@ -1,6 +1,9 @@
 //! One call: authenticated, timed out, retried, measured, classified.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use domain::ObjectType;
 use reqwest::Method;
@@ -61,8 +64,9 @@ impl Client {
     }
 
     /// How much longer more should be put into a call, at present: no longer, unless calls are scarce.
-    pub fn time_to_gather(&self) -> Duration {
-        self.settings.watched.allowance.as_ref().map_or(Duration::ZERO, |allowance| allowance.time_to_gather())
+    pub fn time_to_gather(&self) -> Arc<dyn Fn() -> Duration + Send + Sync> {
+        let allowance = self.settings.watched.allowance.clone();
+        Arc::new(move || allowance.as_ref().map_or(Duration::ZERO, |allowance| allowance.time_to_gather()))
     }
 
     /// How long one try of a call may take: what was sent longer ago has happened or never will.

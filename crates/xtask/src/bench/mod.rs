@@ -64,17 +64,17 @@ pub async fn run(options: &Options) -> Result<()> {
     let plan = plan(options)?;
     let mut book = Book::default();
     let wanted = |part: Part| !options.quick && options.only.is_none_or(|only| only == part);
-    let parts = [Part::EndToEnd, Part::Receiver].map(|part| options.quick || wanted(part));
-    if parts.contains(&true) {
+    let (end_to_end, receiver) = (options.quick || wanted(Part::EndToEnd), options.quick || wanted(Part::Receiver));
+    if end_to_end || receiver {
         let messages = if options.quick { 12_000 } else { 40_000 };
         let floor = step("the floor of the queues: two hops of a bare program", async {
             floor::two_hops(&Space::new(&services).await?, &Bench::idle_batch(1)?, messages).await
         })
         .await?;
-        if parts[0] {
+        if end_to_end {
             end_to_end::run(&services, &plan, &mut book, floor, options.quick).await?;
         }
-        if parts[1] {
+        if receiver {
             receiver::alone(&services, &plan, &mut book, floor, options.quick).await?;
         }
     }
