@@ -117,7 +117,7 @@ create table inference (
     model              text not null,
     prompt             jsonb not null,
     answer             text not null,
-    outcome            text not null check (outcome in ('valid', 'invalid', 'refused', 'cut', 'filtered')),
+    outcome            text not null check (outcome in ('valid', 'invalid', 'refused', 'truncated', 'filtered')),
     fields             jsonb,
     prompt_tokens      bigint not null,
     cached_tokens      bigint not null,

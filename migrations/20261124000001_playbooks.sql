@@ -10,7 +10,7 @@ alter table inference
     add column unverified  text[] not null default '{}',
     drop constraint inference_outcome_check,
     add constraint inference_outcome_check
-        check (outcome in ('valid', 'invalid', 'unverified', 'refused', 'cut', 'filtered'));
+        check (outcome in ('valid', 'invalid', 'unverified', 'refused', 'truncated', 'filtered'));
 
 update inference i
 set portal_id = e.portal_id, object_type = e.object_type, object_id = coalesce(e.object_id, 0)
@@ -35,20 +35,20 @@ create index inference_of_record
     on inference (portal_id, object_type, object_id, playbook) where outcome = 'valid' and part is null;
 
 -- A person's value was left alone: nothing failed, nothing was written.
-alter type write_command_state add value 'kept';
+alter type write_command_state add value 'skipped';
 insert into event_transition (from_state, to_state) values ('decided', 'skipped');
 
-create table kept_value (
+create table skipped_write (
     write_command_id uuid not null references write_command (id),
     property         text not null,
     reason           text not null,
-    held             text,
-    wanted           text not null,
+    current_value    text,
+    proposed_value   text not null,
     at               timestamptz not null default now(),
     primary key (write_command_id, property)
 );
 
-comment on table kept_value is 'properties that were left as they were, by the playbook''s write policy';
+comment on table skipped_write is 'properties that were left as they were, by the playbook''s write policy';
 
 create type action_state as enum ('intended', 'sending', 'done', 'skipped', 'parked');
 
@@ -57,8 +57,8 @@ create table action (
     write_command_id  uuid not null references write_command (id),
     name              text not null,
     kind              text not null,
-    deed              jsonb not null,
-    again_after_hours integer not null,
+    spec              jsonb not null,
+    cooldown_hours integer not null,
     state             action_state not null default 'intended',
     sending_since     timestamptz,
     reason            text,

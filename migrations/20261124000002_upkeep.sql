@@ -13,7 +13,7 @@ alter table event
     add column requeued_at timestamptz,
     add column requeues    integer not null default 0;
 
-comment on column event.due_at is 'when its message comes out of the waiting room, while it waits';
+comment on column event.due_at is 'when its message comes out of the retry queue, while it waits';
 comment on column event.playbook is 'the playbook whose failure decided about the event, if one did';
 comment on column event.requeues is 'how often it was published again because its message seemed lost';
 
@@ -29,15 +29,15 @@ create index event_finished_at on event (finished_at) where finished_at is not n
 -- A finished command that was parked is taken up again by a replay.
 create index write_command_parked on write_command (event_id) where state = 'parked';
 
--- Who does what only one may do, and until when. A row per duty; time from the database.
-create table duty (
-    name   text primary key,
-    worker text not null,
-    until  timestamptz not null
+-- Who does what only one may do, and until when. A row per task; time from the database.
+create table singleton_lease (
+    name       text primary key,
+    holder     text not null,
+    expires_at timestamptz not null
 );
 
 -- Outages, shared by the whole fleet.
-create table circuit (
+create table circuit_breaker (
     dependency text primary key,
     state      text not null check (state in ('closed', 'open', 'half_open')),
     reason     text,
@@ -49,7 +49,7 @@ create table circuit (
     changed_at timestamptz not null default clock_timestamp()
 );
 
-comment on column circuit.due_at is
+comment on column circuit_breaker.due_at is
     'open: when the next probe is due; half_open: when it closes by itself, if no call fails before';
 
 -- Raw prompts and answers are the bulk of the ledger and the first to go: a partition a day.

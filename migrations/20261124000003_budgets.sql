@@ -1,11 +1,11 @@
 -- Budgets: allowances that the whole fleet shares. Replicas borrow small lots; time is the database's.
 --
--- A rolling window is cut into slices. What is borrowed in a slice may be used in it or in the next one, and counts until
+-- A rolling window is cut into slices. What is quota_used in a slice may be used in it or in the next one, and counts until
 -- every window that could hold its use is over: `slices` + 3 slices (the next one, the two half ones at the ends, and one
 -- for calls that travel at different speeds). So the sum over any window is within `allowed` by construction, whoever
 -- dies. A window of one slice is a day of the calendar, in UTC.
 
-create table budget (
+create table rate_limit (
     name       text primary key,
     window_ms  bigint not null check (window_ms > 0),
     slices     integer not null check (slices > 0),
@@ -15,43 +15,43 @@ create table budget (
     slice      bigint not null default 0,
     free       bigint not null default 0,
     used       bigint[] not null,
-    heard_at   timestamptz,
-    grown_at   timestamptz not null default clock_timestamp(),
+    observed_at   timestamptz,
+    raised_at   timestamptz not null default clock_timestamp(),
     held_until timestamptz,
-    refusals   bigint not null default 0
+    rejections   bigint not null default 0
 );
 
-comment on table budget is 'shared allowances: calls to HubSpot, requests and tokens of a model, money of a playbook';
-comment on column budget.share is 'the part of quota that the fleet takes at most; the rest is left to others';
-comment on column budget.quota is 'what the other side allows within a window: as configured, or as its answers say';
-comment on column budget.allowed is 'what the fleet takes within a window, now: less than its share while others are busy';
-comment on column budget.slice is 'the number of the newest slice, counted from 1970';
-comment on column budget.free is 'what was left when the newest slice began';
-comment on column budget.used is 'a ring: what was borrowed in each slice; two windows of it, for late news';
-comment on column budget.heard_at is 'when the other side last said something about it';
-comment on column budget.held_until is 'after a refusal (429) nobody borrows until then';
-comment on column budget.refusals is 'how often the other side refused: each one is a defect of the budget, or somebody else''s burst';
+comment on table rate_limit is 'shared allowances: calls to HubSpot, requests and tokens of a model, money of a playbook';
+comment on column rate_limit.share is 'the part of quota that the fleet takes at most; the rest is left to others';
+comment on column rate_limit.quota is 'what the other side allows within a window: as configured, or as its answers say';
+comment on column rate_limit.allowed is 'what the fleet takes within a window, now: less than its share while others are busy';
+comment on column rate_limit.slice is 'the number of the newest slice, counted from 1970';
+comment on column rate_limit.free is 'what was left when the newest slice began';
+comment on column rate_limit.used is 'a ring: what was quota_used in each slice; two windows of it, for late news';
+comment on column rate_limit.observed_at is 'when the other side last said something about it';
+comment on column rate_limit.held_until is 'after a refusal (429) nobody borrows until then';
+comment on column rate_limit.rejections is 'how often the other side refused: each one is a defect of the rate_limit, or somebody else''s burst';
 
 -- A part of a quota. 190 * 0.8 is a little less than 152 to a machine.
-create function part_of(quota bigint, share float8) returns bigint language sql immutable as $$
+create function share_of_quota(quota bigint, share float8) returns bigint language sql immutable as $$
     select floor(quota * share + 1e-6)::bigint
 $$;
 
--- Makes a budget known. What is learnt from answers outweighs what is configured.
-create function define_budget(a_name text, a_window_ms bigint, a_slices integer, a_share float8, a_quota bigint)
+-- Makes a rate_limit known. What is learnt from answers outweighs what is configured.
+create function define_rate_limit(a_name text, a_window_ms bigint, a_slices integer, a_share float8, a_quota bigint)
 returns void language sql as $$
-    insert into budget as b (name, window_ms, slices, share, quota, allowed, used)
-    values (a_name, a_window_ms, a_slices, a_share, a_quota, part_of(a_quota, a_share),
+    insert into rate_limit as b (name, window_ms, slices, share, quota, allowed, used)
+    values (a_name, a_window_ms, a_slices, a_share, a_quota, share_of_quota(a_quota, a_share),
             array_fill(0::bigint, array[2 * a_slices]))
     on conflict (name) do update
     set share = excluded.share,
-        quota = case when b.heard_at is null then excluded.quota else b.quota end,
-        allowed = part_of(case when b.heard_at is null then excluded.quota else b.quota end, excluded.share)
-    where b.share <> excluded.share or (b.heard_at is null and b.quota <> excluded.quota)
+        quota = case when b.observed_at is null then excluded.quota else b.quota end,
+        allowed = share_of_quota(case when b.observed_at is null then excluded.quota else b.quota end, excluded.share)
+    where b.share <> excluded.share or (b.observed_at is null and b.quota <> excluded.quota)
 $$;
 
--- What was borrowed in the slices (above, up to `upto`].
-create function borrowed(b budget, above bigint, upto bigint) returns bigint language plpgsql immutable as $$
+-- What was quota_used in the slices (above, up to `upto`].
+create function quota_used(b rate_limit, above bigint, upto bigint) returns bigint language plpgsql immutable as $$
 declare
     total bigint := 0;
     ring  integer := cardinality(b.used);
@@ -64,50 +64,50 @@ begin
 end $$;
 
 -- What an answer said. Others use the allowance too: what is not ours of what is gone is theirs.
-create function hear(b budget, remaining bigint, age_ms float8, now_ms float8) returns budget language plpgsql as $$
+create function observe_rate_limit(b rate_limit, remaining bigint, age_ms float8, now_ms float8) returns rate_limit language plpgsql as $$
 declare
     slice_ms float8 := b.window_ms::float8 / b.slices;
-    -- As it was when the call was sent: what was borrowed after it is not in its answer.
+    -- As it was when the call was sent: what was quota_used after it is not in its answer.
     sent     bigint := floor((now_ms - age_ms) / slice_ms);
     others   bigint;
     target   bigint;
     grown    bigint;
 begin
     if b.slices = 1 then
-        -- A day: the answer knows best, except for what was borrowed since.
-        b.allowed := greatest(0, remaining + borrowed(b, b.slice - 1, b.slice) - b.quota + part_of(b.quota, b.share));
+        -- A day: the answer knows best, except for what was quota_used since.
+        b.allowed := greatest(0, remaining + quota_used(b, b.slice - 1, b.slice) - b.quota + share_of_quota(b.quota, b.share));
     elsif age_ms < b.window_ms * 0.9 then
-        others := greatest(0, b.quota - remaining - borrowed(b, sent - b.slices, sent));
-        target := greatest(1, least(part_of(b.quota, b.share), b.quota - others - part_of(b.quota, 0.05) - 1));
+        others := greatest(0, b.quota - remaining - quota_used(b, sent - b.slices, sent));
+        target := greatest(1, least(share_of_quota(b.quota, b.share), b.quota - others - share_of_quota(b.quota, 0.05) - 1));
         if target <= b.allowed then
             b.allowed := target;
-            b.grown_at := to_timestamp(now_ms / 1000);
+            b.raised_at := to_timestamp(now_ms / 1000);
         else
             -- Slowly: a hundredth of the quota a second.
-            grown := floor(b.quota * (now_ms - extract(epoch from b.grown_at) * 1000) / 100000);
+            grown := floor(b.quota * (now_ms - extract(epoch from b.raised_at) * 1000) / 100000);
             if grown >= 1 then
                 b.allowed := least(target, b.allowed + grown);
-                b.grown_at := to_timestamp(now_ms / 1000);
+                b.raised_at := to_timestamp(now_ms / 1000);
             end if;
         end if;
     end if;
-    b.heard_at := to_timestamp(now_ms / 1000);
+    b.observed_at := to_timestamp(now_ms / 1000);
     return b;
 end $$;
 
--- Borrows from several budgets at once: of each at least `need` and at most `want`, or nothing of any. `lane` is the part
--- of the budgets that this lane may use up. On the same way comes the news: what answers said of quota and remaining
+-- Borrows from several rate_limits at once: of each at least `need` and at most `want`, or nothing of any. `lane` is the part
+-- of the rate_limits that this lane may use up. On the same way comes the news: what answers said of quota and remaining
 -- (null: nothing) and how long ago they were asked for; how long nobody may borrow after a refusal; and what was given
--- back, by budget (1 is the first name) and slice (negative: more was used than borrowed).
-create function borrow(
+-- back, by rate_limit (1 is the first name) and slice (negative: more was used than quota_used).
+create function acquire_quota(
     names text[], need bigint[], want bigint[], lane float8,
     said_quota bigint[], said_remaining bigint[], said_age_ms float8[], hold_ms float8,
-    back_budget integer[], back_slice bigint[], back_amount bigint[],
+    refund_limit integer[], refund_slice bigint[], refund_amount bigint[],
     out granted bigint[], out slices bigint[], out allowances bigint[], out valid_ms float8[], out wait_ms float8
 ) language plpgsql as $$
 declare
-    b        budget;
-    known    budget[] := '{}';
+    b        rate_limit;
+    known    rate_limit[] := '{}';
     asked    bigint[] := '{}';
     givable  bigint[] := '{}';
     now_ms   float8;
@@ -120,14 +120,14 @@ declare
     free_    bigint;
     part     bigint;
     lent     boolean := true;
-    is_news  boolean := hold_ms is not null or cardinality(back_budget) > 0;
+    is_news  boolean := hold_ms is not null or cardinality(refund_limit) > 0;
 begin
     granted := '{}'; slices := '{}'; allowances := '{}'; valid_ms := '{}'; wait_ms := 0;
-    perform from budget x where x.name = any(names) order by x.name for update;
+    perform from rate_limit x where x.name = any(names) order by x.name for update;
     -- After the lock: whoever had it before us is in the past.
     now_ms := extract(epoch from clock_timestamp()) * 1000;
     for i in 1 .. cardinality(names) loop
-        select * into strict b from budget x where x.name = names[i];
+        select * into strict b from rate_limit x where x.name = names[i];
         slice_ms := b.window_ms::float8 / b.slices;
         ring := cardinality(b.used);
         span := case when b.slices = 1 then 1 else b.slices + 3 end;
@@ -138,33 +138,33 @@ begin
                 b.used[(c - k) % ring + 1] := 0;
             end loop;
             b.slice := c;
-            b.free := b.allowed - borrowed(b, c - span, c);
+            b.free := b.allowed - quota_used(b, c - span, c);
         end if;
-        for j in 1 .. cardinality(back_budget) loop
-            if back_budget[j] = i and back_slice[j] > c - span and back_slice[j] <= c then
-                part := back_slice[j] % ring + 1;
-                b.used[part] := greatest(0, b.used[part] - back_amount[j]);
+        for j in 1 .. cardinality(refund_limit) loop
+            if refund_limit[j] = i and refund_slice[j] > c - span and refund_slice[j] <= c then
+                part := refund_slice[j] % ring + 1;
+                b.used[part] := greatest(0, b.used[part] - refund_amount[j]);
             end if;
         end loop;
         if said_quota[i] is not null and said_quota[i] <> b.quota then
-            b.allowed := case when b.quota = 0 then part_of(said_quota[i], b.share)
+            b.allowed := case when b.quota = 0 then share_of_quota(said_quota[i], b.share)
                               else greatest(1, floor(b.allowed::float8 * said_quota[i] / b.quota)) end;
             b.quota := said_quota[i];
-            b.free := b.allowed - borrowed(b, c - span, c);
+            b.free := b.allowed - quota_used(b, c - span, c);
             is_news := true;
         end if;
         if said_remaining[i] is not null then
-            b := hear(b, said_remaining[i], said_age_ms[i], now_ms);
+            b := observe_rate_limit(b, said_remaining[i], said_age_ms[i], now_ms);
             is_news := true;
         end if;
         if i = 1 and hold_ms is not null then
             b.held_until := greatest(b.held_until, to_timestamp((now_ms + hold_ms) / 1000));
-            b.refusals := b.refusals + 1;
+            b.rejections := b.rejections + 1;
         end if;
 
         -- What one question needs is never more than there ever is.
-        least_ := least(need[i], part_of(b.allowed, lane));
-        free_ := part_of(b.allowed, lane) - borrowed(b, c - span, c);
+        least_ := least(need[i], share_of_quota(b.allowed, lane));
+        free_ := share_of_quota(b.allowed, lane) - quota_used(b, c - span, c);
         if b.held_until > to_timestamp(now_ms / 1000) then
             free_ := 0;
             wait_ms := greatest(wait_ms, extract(epoch from b.held_until) * 1000 - now_ms);
@@ -177,10 +177,10 @@ begin
             end if;
             free_ := least(free_, part);
             free_ := least(free_, greatest(ceil(free_ / 2.0)::bigint, least_));
-        elsif free_ < least_ and b.heard_at < to_timestamp(now_ms / 1000) - interval '5 minutes' then
+        elsif free_ < least_ and b.observed_at < to_timestamp(now_ms / 1000) - interval '5 minutes' then
             -- The day of the other side begins when it likes. One call finds out.
             free_ := least_;
-            b.heard_at := to_timestamp(now_ms / 1000);
+            b.observed_at := to_timestamp(now_ms / 1000);
         end if;
         if need[i] > 0 and (free_ < least_ or free_ <= 0) then
             lent := false;
@@ -202,9 +202,9 @@ begin
             b := known[i];
             slot := b.slice % cardinality(b.used) + 1;
             b.used[slot] := b.used[slot] + asked[i];
-            update budget x
+            update rate_limit x
             set quota = b.quota, allowed = b.allowed, slice = b.slice, free = b.free, used = b.used,
-                heard_at = b.heard_at, grown_at = b.grown_at, held_until = b.held_until, refusals = b.refusals
+                observed_at = b.observed_at, raised_at = b.raised_at, held_until = b.held_until, rejections = b.rejections
             where x.name = b.name;
         end loop;
     end if;
@@ -213,12 +213,12 @@ begin
     end if;
 end $$;
 
--- How the budgets stand, for people.
-create view budgets as
+-- How the rate_limits stand, for people.
+create view rate_limits as
 select b.name, b.quota, b.share, b.allowed,
-       borrowed(b, now_slice - case when b.slices = 1 then 1 else b.slices end, now_slice) as used,
-       b.window_ms, b.heard_at, b.refusals,
+       quota_used(b, now_slice - case when b.slices = 1 then 1 else b.slices end, now_slice) as used,
+       b.window_ms, b.observed_at, b.rejections,
        case when b.held_until > clock_timestamp() then b.held_until end as held_until
-from budget b,
+from rate_limit b,
      lateral (select floor(extract(epoch from clock_timestamp()) * 1000 / (b.window_ms::float8 / b.slices))::bigint
                      as now_slice) as now;

@@ -5,59 +5,59 @@
 -- an allowance was used up, it is lent evenly for as long as a window is. Who is heard that exactly needs less headroom: a
 -- fiftieth of the quota instead of a twentieth.
 
-alter table budget add column paced_until timestamptz;
-comment on column budget.paced_until is 'until when it is lent evenly, because it was used up';
+alter table rate_limit add column paced_until timestamptz;
+comment on column rate_limit.paced_until is 'until when it is lent evenly, because it was used up';
 
--- What may be lent in slice c of a budget that is lent evenly: a fifth more than a tenth of it in each tenth of the window,
+-- What may be lent in slice c of a rate_limit that is lent evenly: a fifth more than a tenth of it in each tenth of the window,
 -- so that what nobody took is caught up with.
-create function paced(b budget, c bigint, need bigint) returns bigint language plpgsql immutable as $$
+create function paced(b rate_limit, c bigint, need bigint) returns bigint language plpgsql immutable as $$
 declare
     tenth bigint := ceil(b.allowed * 0.12);
-    taken bigint := borrowed(b, c - b.slices / 10, c);
+    taken bigint := quota_used(b, c - b.slices / 10, c);
 begin
     return case when taken >= tenth then 0 else greatest(tenth - taken, need) end;
 end $$;
 
-create or replace function hear(b budget, remaining bigint, age_ms float8, now_ms float8) returns budget language plpgsql as $$
+create or replace function observe_rate_limit(b rate_limit, remaining bigint, age_ms float8, now_ms float8) returns rate_limit language plpgsql as $$
 declare
     slice_ms float8 := b.window_ms::float8 / b.slices;
-    -- As it was when the call was sent: what was borrowed after it is not in its answer.
+    -- As it was when the call was sent: what was quota_used after it is not in its answer.
     sent     bigint := floor((now_ms - age_ms) / slice_ms);
     others   bigint;
     target   bigint;
     grown    bigint;
 begin
     if b.slices = 1 then
-        -- A day: the answer knows best, except for what was borrowed since.
-        b.allowed := greatest(0, remaining + borrowed(b, b.slice - 1, b.slice) - b.quota + part_of(b.quota, b.share));
+        -- A day: the answer knows best, except for what was quota_used since.
+        b.allowed := greatest(0, remaining + quota_used(b, b.slice - 1, b.slice) - b.quota + share_of_quota(b.quota, b.share));
     elsif age_ms < b.window_ms * 0.9 then
-        others := greatest(0, b.quota - remaining - borrowed(b, sent - b.slices, sent));
-        target := greatest(1, least(part_of(b.quota, b.share), b.quota - others - part_of(b.quota, 0.02) - 1));
+        others := greatest(0, b.quota - remaining - quota_used(b, sent - b.slices, sent));
+        target := greatest(1, least(share_of_quota(b.quota, b.share), b.quota - others - share_of_quota(b.quota, 0.02) - 1));
         if target <= b.allowed then
             b.allowed := target;
-            b.grown_at := to_timestamp(now_ms / 1000);
+            b.raised_at := to_timestamp(now_ms / 1000);
         else
             -- Slowly: a hundredth of the quota a second.
-            grown := floor(b.quota * (now_ms - extract(epoch from b.grown_at) * 1000) / 100000);
+            grown := floor(b.quota * (now_ms - extract(epoch from b.raised_at) * 1000) / 100000);
             if grown >= 1 then
                 b.allowed := least(target, b.allowed + grown);
-                b.grown_at := to_timestamp(now_ms / 1000);
+                b.raised_at := to_timestamp(now_ms / 1000);
             end if;
         end if;
     end if;
-    b.heard_at := to_timestamp(now_ms / 1000);
+    b.observed_at := to_timestamp(now_ms / 1000);
     return b;
 end $$;
 
-create or replace function borrow(
+create or replace function acquire_quota(
     names text[], need bigint[], want bigint[], lane float8,
     said_quota bigint[], said_remaining bigint[], said_age_ms float8[], hold_ms float8,
-    back_budget integer[], back_slice bigint[], back_amount bigint[],
+    refund_limit integer[], refund_slice bigint[], refund_amount bigint[],
     out granted bigint[], out slices bigint[], out allowances bigint[], out valid_ms float8[], out wait_ms float8
 ) language plpgsql as $$
 declare
-    b        budget;
-    known    budget[] := '{}';
+    b        rate_limit;
+    known    rate_limit[] := '{}';
     asked    bigint[] := '{}';
     givable  bigint[] := '{}';
     now_ms   float8;
@@ -71,14 +71,14 @@ declare
     free_    bigint;
     part     bigint;
     lent     boolean := true;
-    is_news  boolean := hold_ms is not null or cardinality(back_budget) > 0;
+    is_news  boolean := hold_ms is not null or cardinality(refund_limit) > 0;
 begin
     granted := '{}'; slices := '{}'; allowances := '{}'; valid_ms := '{}'; wait_ms := 0;
-    perform from budget x where x.name = any(names) order by x.name for update;
+    perform from rate_limit x where x.name = any(names) order by x.name for update;
     -- After the lock: whoever had it before us is in the past.
     now_ms := extract(epoch from clock_timestamp()) * 1000;
     for i in 1 .. cardinality(names) loop
-        select * into strict b from budget x where x.name = names[i];
+        select * into strict b from rate_limit x where x.name = names[i];
         slice_ms := b.window_ms::float8 / b.slices;
         ring := cardinality(b.used);
         span := case when b.slices = 1 then 1 else b.slices + 3 end;
@@ -89,34 +89,34 @@ begin
                 b.used[(c - k) % ring + 1] := 0;
             end loop;
             b.slice := c;
-            b.free := b.allowed - borrowed(b, c - span, c);
+            b.free := b.allowed - quota_used(b, c - span, c);
         end if;
-        for j in 1 .. cardinality(back_budget) loop
-            if back_budget[j] = i and back_slice[j] > c - span and back_slice[j] <= c then
-                part := back_slice[j] % ring + 1;
-                b.used[part] := greatest(0, b.used[part] - back_amount[j]);
+        for j in 1 .. cardinality(refund_limit) loop
+            if refund_limit[j] = i and refund_slice[j] > c - span and refund_slice[j] <= c then
+                part := refund_slice[j] % ring + 1;
+                b.used[part] := greatest(0, b.used[part] - refund_amount[j]);
             end if;
         end loop;
         if said_quota[i] is not null and said_quota[i] <> b.quota then
-            b.allowed := case when b.quota = 0 then part_of(said_quota[i], b.share)
+            b.allowed := case when b.quota = 0 then share_of_quota(said_quota[i], b.share)
                               else greatest(1, floor(b.allowed::float8 * said_quota[i] / b.quota)) end;
             b.quota := said_quota[i];
-            b.free := b.allowed - borrowed(b, c - span, c);
+            b.free := b.allowed - quota_used(b, c - span, c);
             is_news := true;
         end if;
         if said_remaining[i] is not null then
-            b := hear(b, said_remaining[i], said_age_ms[i], now_ms);
+            b := observe_rate_limit(b, said_remaining[i], said_age_ms[i], now_ms);
             is_news := true;
         end if;
         if i = 1 and hold_ms is not null then
             b.held_until := greatest(b.held_until, to_timestamp((now_ms + hold_ms) / 1000));
-            b.refusals := b.refusals + 1;
+            b.rejections := b.rejections + 1;
         end if;
 
         -- What one question needs is never more than there ever is.
-        least_ := least(need[i], part_of(b.allowed, lane));
-        left_ := b.allowed - borrowed(b, c - span, c);
-        free_ := left_ - b.allowed + part_of(b.allowed, lane);
+        least_ := least(need[i], share_of_quota(b.allowed, lane));
+        left_ := b.allowed - quota_used(b, c - span, c);
+        free_ := left_ - b.allowed + share_of_quota(b.allowed, lane);
         if b.held_until > to_timestamp(now_ms / 1000) then
             free_ := 0;
             wait_ms := greatest(wait_ms, extract(epoch from b.held_until) * 1000 - now_ms);
@@ -135,10 +135,10 @@ begin
             elsif b.paced_until > to_timestamp(now_ms / 1000) then
                 free_ := least(free_, paced(b, c, least_));
             end if;
-        elsif free_ < least_ and b.heard_at < to_timestamp(now_ms / 1000) - interval '5 minutes' then
+        elsif free_ < least_ and b.observed_at < to_timestamp(now_ms / 1000) - interval '5 minutes' then
             -- The day of the other side begins when it likes. One call finds out.
             free_ := least_;
-            b.heard_at := to_timestamp(now_ms / 1000);
+            b.observed_at := to_timestamp(now_ms / 1000);
         end if;
         if need[i] > 0 and (free_ < least_ or free_ <= 0) then
             lent := false;
@@ -160,9 +160,9 @@ begin
             b := known[i];
             slot := b.slice % cardinality(b.used) + 1;
             b.used[slot] := b.used[slot] + asked[i];
-            update budget x
+            update rate_limit x
             set quota = b.quota, allowed = b.allowed, slice = b.slice, free = b.free, used = b.used,
-                heard_at = b.heard_at, grown_at = b.grown_at, held_until = b.held_until, refusals = b.refusals,
+                observed_at = b.observed_at, raised_at = b.raised_at, held_until = b.held_until, rejections = b.rejections,
                 paced_until = b.paced_until
             where x.name = b.name;
         end loop;

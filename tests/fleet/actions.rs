@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use rustix::process::Signal;
-use sandbox::{Fault, FaultKind, Target};
+use simulator::{Fault, FaultKind, Target};
 
-use crate::scene::{BUYER, WITHIN, accepted, ask, contact, ended_as, fleet, noted, property, quick, tasks};
+use crate::fixtures::{
+    BUYER, WITHIN, ask, contact, ended_as, fleet, note_event, property, quick, send_accepted, tasks,
+};
 
 /// Killed exactly between HubSpot's having the task and the ledger's knowing it, ten times over.
 #[tokio::test]
@@ -20,8 +22,8 @@ async fn a_writer_killed_between_sending_a_task_and_recording_it_makes_no_second
             .on_path("/objects/tasks")
             .containing("hs_task_subject")
             .times(1);
-        fleet.sandbox.fault(&late).await.expect("set");
-        accepted(&fleet, &[noted(id, 1)]).await;
+        fleet.simulator.fault(&late).await.expect("set");
+        send_accepted(&fleet, &[note_event(id, 1)]).await;
         let made = async {
             while tasks(&fleet).await.len() < usize::try_from(id).expect("small") {
                 tokio::time::sleep(Duration::from_millis(5)).await;
@@ -33,7 +35,7 @@ async fn a_writer_killed_between_sending_a_task_and_recording_it_makes_no_second
         fleet.restart(writer).expect("restarted");
     }
     for id in 1..=ROUNDS {
-        let story = ended_as(&fleet, &noted(id, 1), "written", None).await;
+        let story = ended_as(&fleet, &note_event(id, 1), "written", None).await;
         let states: Vec<_> = story.actions.iter().map(|action| action.state.as_str()).collect();
         assert_eq!(states, ["done", "done"], "{:?}", story.actions);
         assert!(story.actions[0].hubspot_id.is_some(), "it was found by its marker");
@@ -43,7 +45,7 @@ async fn a_writer_killed_between_sending_a_task_and_recording_it_makes_no_second
     }
     assert_eq!(tasks(&fleet).await.len(), 10, "one task each");
     // At least once each, and never twice under another key: a receiver that looks at the key sees ten.
-    let mut keys: Vec<_> = fleet.sandbox.messages().await.expect("asked").into_iter().map(|m| m.key).collect();
+    let mut keys: Vec<_> = fleet.simulator.messages().await.expect("asked").into_iter().map(|m| m.key).collect();
     keys.sort();
     keys.dedup();
     assert_eq!(keys.len(), 10);
@@ -61,9 +63,9 @@ async fn a_task_whose_answer_was_lost_is_looked_for_before_it_is_made_again() {
     ] {
         contact(&fleet, id, &[BUYER]).await;
         let fault = Fault::new(Target::Hubspot, kind).on_path("/objects/tasks").containing("hs_task_subject").times(1);
-        fleet.sandbox.fault(&fault).await.expect("set");
-        accepted(&fleet, &[noted(id, 1)]).await;
-        let story = ended_as(&fleet, &noted(id, 1), "written", None).await;
+        fleet.simulator.fault(&fault).await.expect("set");
+        send_accepted(&fleet, &[note_event(id, 1)]).await;
+        let story = ended_as(&fleet, &note_event(id, 1), "written", None).await;
         assert!(story.actions.iter().all(|action| action.state == "done"), "{id}: {:?}", story.actions);
         assert_eq!(tasks(&fleet).await.len(), usize::try_from(id).expect("small"), "after round {id}");
     }
@@ -76,10 +78,10 @@ async fn a_task_is_made_without_an_owner_who_is_gone_and_a_channel_that_refuses_
     let plan = quick().with("notify.sales", "http://127.0.0.1:9/nobody/listens");
     let fleet = fleet(&plan).await;
     let properties = [("firstname", "Ada"), ("hubspot_owner_id", "4711")];
-    crate::scene::object(&fleet, "contact", 1, &properties, &[]).await;
-    crate::scene::note(&fleet, 501, 1, BUYER).await;
-    accepted(&fleet, &[noted(1, 1)]).await;
-    let story = ended_as(&fleet, &noted(1, 1), "parked", Some("channel_unreachable")).await;
+    crate::fixtures::object(&fleet, "contact", 1, &properties, &[]).await;
+    crate::fixtures::note(&fleet, 501, 1, BUYER).await;
+    send_accepted(&fleet, &[note_event(1, 1)]).await;
+    let story = ended_as(&fleet, &note_event(1, 1), "parked", Some("channel_unreachable")).await;
     assert_eq!(
         property(&fleet, 1, "lead_score").await.as_deref(),
         Some("85"),

@@ -1,13 +1,15 @@
 //! Nothing that the model says is written before it passed the playbook's schema.
 
-use sandbox::{Fault, FaultKind, Target};
+use simulator::{Fault, FaultKind, Target};
 use xtask::Fleet;
 
-use crate::scene::{BUYER, WITHIN, accepted, ask, contact, ended_as, fleet, note, noted, property, questions, quick};
+use crate::fixtures::{
+    BUYER, WITHIN, ask, contact, ended_as, fleet, note, note_event, property, questions, quick, send_accepted,
+};
 
 async fn model_does(fleet: &Fleet, kind: FaultKind, times: Option<u32>) {
     let fault = Fault::new(Target::Openai, kind).times(times);
-    fleet.sandbox.fault(&fault).await.expect("set");
+    fleet.simulator.fault(&fault).await.expect("set");
 }
 
 #[tokio::test]
@@ -16,23 +18,23 @@ async fn refusals_filtered_and_cut_answers_are_parked_with_their_reason_and_neve
     let cases = [
         (1, FaultKind::Refusal, 1, "refused", "refused"),
         (2, FaultKind::ContentFilter, 1, "content_filtered", "filtered"),
-        (3, FaultKind::Length, 2, "answer_cut", "cut"),
+        (3, FaultKind::Length, 2, "answer_truncated", "truncated"),
         (4, FaultKind::Prose, 2, "schema_invalid", "invalid"),
     ];
     for (id, kind, times, reason, outcome) in cases {
         contact(&fleet, id, &[BUYER]).await;
         model_does(&fleet, kind, Some(times)).await;
-        accepted(&fleet, &[noted(id, 1)]).await;
-        let story = ended_as(&fleet, &noted(id, 1), "parked", Some(reason)).await;
+        send_accepted(&fleet, &[note_event(id, 1)]).await;
+        let story = ended_as(&fleet, &note_event(id, 1), "parked", Some(reason)).await;
         assert_eq!(story.inferences.len(), 1, "what was paid for is in the ledger");
         assert_eq!(story.inferences[0].outcome, outcome);
         assert_eq!(property(&fleet, id, "lead_score").await, None);
-        fleet.sandbox.clear_faults().await.expect("cleared");
+        fleet.simulator.clear_faults().await.expect("cleared");
     }
     fleet.until_parked("leadline.events", 4, WITHIN).await.expect("all are in the parking lot");
-    let messages = fleet.space.take_messages("leadline.events.parked", 4).await.expect("taken");
+    let messages = fleet.namespace.take_messages("leadline.events.parked", 4).await.expect("taken");
     let reasons: Vec<_> = messages.iter().map(|m| m["properties"]["headers"]["x-leadline-reason"].clone()).collect();
-    assert_eq!(reasons, ["refused", "content_filtered", "answer_cut", "schema_invalid"]);
+    assert_eq!(reasons, ["refused", "content_filtered", "answer_truncated", "schema_invalid"]);
 }
 
 #[tokio::test]
@@ -41,8 +43,8 @@ async fn one_bad_answer_is_repaired_and_one_cut_answer_gets_more_room() {
     for (id, kind) in [(1, FaultKind::Prose), (2, FaultKind::Length)] {
         contact(&fleet, id, &[BUYER]).await;
         model_does(&fleet, kind, Some(1)).await;
-        accepted(&fleet, &[noted(id, 1)]).await;
-        let story = ended_as(&fleet, &noted(id, 1), "written", None).await;
+        send_accepted(&fleet, &[note_event(id, 1)]).await;
+        let story = ended_as(&fleet, &note_event(id, 1), "written", None).await;
         assert_eq!(property(&fleet, id, "ai_budget_estimate").await.as_deref(), Some("50000"));
         let tokens: i64 = story.inferences.iter().map(|inference| inference.prompt_tokens).sum();
         assert!(tokens > 500, "both questions are paid for and counted: {tokens}");
@@ -63,8 +65,8 @@ async fn json_mode_says_the_schema_in_words_and_works_with_models_that_know_no_s
     let plan = quick().with("inference.playbooks", folder.to_str().expect("UTF-8"));
     let fleet = fleet(&plan).await;
     contact(&fleet, 1, &[BUYER]).await;
-    accepted(&fleet, &[noted(1, 1)]).await;
-    let story = ended_as(&fleet, &noted(1, 1), "written", None).await;
+    send_accepted(&fleet, &[note_event(1, 1)]).await;
+    let story = ended_as(&fleet, &note_event(1, 1), "written", None).await;
     assert_eq!(story.inferences[0].model, "gpt-4-turbo-2024-04-09");
     assert_eq!(property(&fleet, 1, "ai_budget_estimate").await.as_deref(), Some("50000"));
     std::fs::remove_dir_all(folder).expect("removed");
@@ -74,8 +76,8 @@ async fn json_mode_says_the_schema_in_words_and_works_with_models_that_know_no_s
 async fn every_write_is_traced_to_event_prompt_raw_answer_model_and_playbook_version() {
     let fleet = fleet(&quick()).await;
     contact(&fleet, 1, &[BUYER]).await;
-    accepted(&fleet, &[noted(1, 1)]).await;
-    let story = ended_as(&fleet, &noted(1, 1), "written", None).await;
+    send_accepted(&fleet, &[note_event(1, 1)]).await;
+    let story = ended_as(&fleet, &note_event(1, 1), "written", None).await;
     let inference = &story.inferences[0];
     let prompt = inference.prompt.as_ref().expect("kept").to_string();
     assert!(prompt.contains("$50k ready for Q1") && prompt.contains("<crm_data>"), "{prompt}");
@@ -94,8 +96,8 @@ async fn every_write_is_traced_to_event_prompt_raw_answer_model_and_playbook_ver
 
     // The next write knows what this one left behind.
     note(&fleet, 501, 1, "The CTO joins the next call.").await;
-    accepted(&fleet, &[noted(1, 2)]).await;
-    let next = ended_as(&fleet, &noted(1, 2), "written", None).await;
+    send_accepted(&fleet, &[note_event(1, 2)]).await;
+    let next = ended_as(&fleet, &note_event(1, 2), "written", None).await;
     let again = next.writes.iter().find(|write| write.property == "lead_score").expect("written");
     assert_eq!(again.before.as_deref(), Some(score.after.as_str()));
 }
@@ -105,9 +107,9 @@ async fn nothing_to_say_is_not_paid_for() {
     let fleet = fleet(&quick()).await;
     contact(&fleet, 1, &["<p>&nbsp;</p>"]).await;
     contact(&fleet, 2, &[]).await;
-    accepted(&fleet, &[noted(1, 1), noted(2, 1)]).await;
+    send_accepted(&fleet, &[note_event(1, 1), note_event(2, 1)]).await;
     for id in [1, 2] {
-        ended_as(&fleet, &noted(id, 1), "skipped", Some("empty_context")).await;
+        ended_as(&fleet, &note_event(id, 1), "skipped", Some("empty_context")).await;
     }
     assert_eq!(questions(&fleet).await, 0);
 }

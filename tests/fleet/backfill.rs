@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use domain::EventState;
-use sandbox::admin::{Edit, NewContact};
+use simulator::admin::{Edit, NewContact};
 use xtask::{Fleet, FleetPlan};
 
-use crate::scene::{
-    BUYER, WITHIN, accepted, ask, contact, ended_as, fleet, key, noted, property, questions, quick, times_set,
+use crate::fixtures::{
+    BUYER, WITHIN, ask, contact, ended_as, fleet, key, note_event, property, questions, quick, send_accepted, times_set,
 };
 
 fn logged(at: i64) -> Edit {
@@ -32,7 +32,7 @@ async fn backfill(fleet: &Fleet, more: &[&str]) -> String {
 async fn what_happened_while_no_receiver_was_there_is_queued_and_answered_once() {
     let plan = FleetPlan {
         inferences: 2,
-        sandbox_arguments: ["--webhook-retries", "2"].map(ToOwned::to_owned).to_vec(),
+        simulator_arguments: ["--webhook-retries", "2"].map(ToOwned::to_owned).to_vec(),
         ..quick()
     };
     let mut fleet = fleet(&plan).await;
@@ -40,11 +40,11 @@ async fn what_happened_while_no_receiver_was_there_is_queued_and_answered_once()
     fleet.members[receiver].process.stop(Duration::from_secs(10));
     for id in 1..=25 {
         contact(&fleet, id, &[BUYER]).await;
-        fleet.sandbox.edit("contact", id, &logged(id)).await.expect("edited");
+        fleet.simulator.edit("contact", id, &logged(id)).await.expect("edited");
     }
     let given_up = async {
         loop {
-            let deliveries = fleet.sandbox.deliveries().await.expect("asked");
+            let deliveries = fleet.simulator.deliveries().await.expect("asked");
             let tried: usize =
                 deliveries.iter().filter(|delivery| delivery.attempt == 2).map(|delivery| delivery.events).sum();
             if tried >= 25 {
@@ -58,7 +58,7 @@ async fn what_happened_while_no_receiver_was_there_is_queued_and_answered_once()
     fleet.restart(receiver).expect("restarted");
     fleet.until_ready().await.expect("ready");
     // One contact's change was told after all, by a webhook of now.
-    fleet.sandbox.edit("contact", 25, &logged(1_000)).await.expect("edited");
+    fleet.simulator.edit("contact", 25, &logged(1_000)).await.expect("edited");
     let written = async {
         while times_set(&fleet, 25, "lead_score").await == 0 {
             tokio::time::sleep(Duration::from_millis(30)).await;
@@ -98,7 +98,7 @@ async fn what_happened_while_no_receiver_was_there_is_queued_and_answered_once()
 /// A hundred events wait on the lane of the backfill, one at a time; what happens now is answered at once.
 #[tokio::test]
 async fn a_backfill_does_not_delay_live_events() {
-    let plan = FleetPlan { sandbox_arguments: vec!["--model-latency-ms".to_owned(), "400".to_owned()], ..quick() }
+    let plan = FleetPlan { simulator_arguments: vec!["--model-latency-ms".to_owned(), "400".to_owned()], ..quick() }
         .with("inference.backfill_concurrency", "1");
     let fleet = fleet(&plan).await;
     for id in 1..=60 {
@@ -108,14 +108,14 @@ async fn a_backfill_does_not_delay_live_events() {
     backfill(&fleet, &[]).await;
     contact(&fleet, 100, &[BUYER]).await;
     let started = std::time::Instant::now();
-    accepted(&fleet, &[noted(100, 1)]).await;
-    ended_as(&fleet, &noted(100, 1), "written", None).await;
+    send_accepted(&fleet, &[note_event(100, 1)]).await;
+    ended_as(&fleet, &note_event(100, 1), "written", None).await;
     let took = started.elapsed();
     let counts = fleet.ledger.event_counts().await.expect("asked");
     let done: i64 = counts.iter().filter(|count| count.state == "written").map(|count| count.events).sum();
     assert!(done < 40, "the backfill is still at it: {done} of 60");
     assert!(took < Duration::from_secs(5), "the live event took {took:?}");
-    fleet.until_event(&key(&noted(100, 1)), EventState::is_final, WITHIN).await.expect("written");
+    fleet.until_event(&key(&note_event(100, 1)), EventState::is_final, WITHIN).await.expect("written");
 }
 
 /// More than HubSpot gives to one question.
@@ -125,9 +125,9 @@ async fn a_search_goes_on_past_ten_thousand_results() {
     let fleet = fleet(&FleetPlan { receivers: 0, inferences: 0, writers: 0, ..plan }).await;
     for first in (0..10_250).step_by(50) {
         let made = (first + 1..=first + 50).map(|id| {
-            let sandbox = fleet.sandbox.clone();
+            let simulator = fleet.simulator.clone();
             async move {
-                sandbox.put_contact(&NewContact { id, ..NewContact::default() }).await.expect("a contact");
+                simulator.put_contact(&NewContact { id, ..NewContact::default() }).await.expect("a contact");
             }
         });
         for made in made.map(tokio::spawn).collect::<Vec<_>>() {

@@ -4,11 +4,11 @@ use std::time::{Duration, Instant};
 
 use reqwest::StatusCode;
 use serde_json::{Value, json};
-use xtask::{Fleet, FleetPlan, Proxy, Services, Space, proxy::Traffic};
+use xtask::{Fleet, FleetPlan, Proxy, Services, TestNamespace, proxy::Traffic};
 
 use crate::{
+    fixtures::{BUYER, WITHIN, ask, contact, ended_as, note_event, questions, quick, send, send_accepted, times_set},
     receiver::signed,
-    scene::{BUYER, WITHIN, accepted, ask, contact, ended_as, noted, questions, quick, send, times_set},
 };
 
 /// What a member's metrics say about `name`.
@@ -22,16 +22,16 @@ async fn metric(fleet: &Fleet, program: &str, name: &str) -> f64 {
 /// The time-out is four seconds here, and thirty minutes by default.
 #[tokio::test]
 async fn a_delivery_beyond_the_consumer_timeout_closes_the_channel_and_the_consumer_comes_back() {
-    runtime::service::install_tls_provider();
+    service::install_tls_provider();
     let services =
         Services::private("consumer_timeout = 4000\n", ", {channel_tick_interval, 500}").await.expect("services");
-    let space = Space::new(&services).await.expect("a space");
-    let plan = FleetPlan { sandbox_arguments: vec!["--model-latency-ms".to_owned(), "9000".to_owned()], ..quick() }
+    let namespace = TestNamespace::new(&services).await.expect("a namespace");
+    let plan = FleetPlan { simulator_arguments: vec!["--model-latency-ms".to_owned(), "9000".to_owned()], ..quick() }
         .with("openai.timeout_seconds", "20")
         .with("inference.lease_seconds", "45");
-    let fleet = Fleet::start(space, &plan).await.expect("a fleet");
+    let fleet = Fleet::start(namespace, &plan).await.expect("a fleet");
     contact(&fleet, 1, &[BUYER]).await;
-    accepted(&fleet, &[noted(1, 1)]).await;
+    send_accepted(&fleet, &[note_event(1, 1)]).await;
     let closed = async {
         while metric(&fleet, "leadline-inference", "leadline_consumer_restarts_total").await < 1.0 {
             tokio::time::sleep(Duration::from_millis(100)).await;
@@ -39,49 +39,49 @@ async fn a_delivery_beyond_the_consumer_timeout_closes_the_channel_and_the_consu
     };
     tokio::time::timeout(WITHIN, closed).await.unwrap_or_else(|_| panic!("not closed\n{}", fleet.logs()));
     // The answer that was under way counts, and what comes after it is taken up.
-    let story = ended_as(&fleet, &noted(1, 1), "written", None).await;
+    let story = ended_as(&fleet, &note_event(1, 1), "written", None).await;
     assert_eq!(story.history.iter().filter(|entry| entry.state == "claimed").count(), 1, "{:?}", story.history);
     assert_eq!(questions(&fleet).await, 1);
     contact(&fleet, 2, &[BUYER]).await;
-    accepted(&fleet, &[noted(2, 1)]).await;
-    ended_as(&fleet, &noted(2, 1), "written", None).await;
+    send_accepted(&fleet, &[note_event(2, 1)]).await;
+    ended_as(&fleet, &note_event(2, 1), "written", None).await;
     assert_eq!(times_set(&fleet, 1, "lead_score").await, 1);
 }
 
 /// Publishers are blocked for longer than it takes a message to reach its delivery limit by being handed back.
 #[tokio::test]
 async fn a_memory_alarm_is_answered_503_at_once_and_parks_nothing() {
-    runtime::service::install_tls_provider();
+    service::install_tls_provider();
     let mut services = Services::private("", "").await.expect("services");
-    let space = Space::new(&services).await.expect("a space");
-    let plan = FleetPlan { sandbox_arguments: vec!["--model-latency-ms".to_owned(), "1500".to_owned()], ..quick() }
+    let namespace = TestNamespace::new(&services).await.expect("a namespace");
+    let plan = FleetPlan { simulator_arguments: vec!["--model-latency-ms".to_owned(), "1500".to_owned()], ..quick() }
         .with("broker.delivery_limit", "3")
         .with("broker.confirm_timeout_ms", "500");
-    let fleet = Fleet::start(space, &plan).await.expect("a fleet");
+    let fleet = Fleet::start(namespace, &plan).await.expect("a fleet");
     for id in 1..=10 {
         contact(&fleet, id, &[BUYER]).await;
     }
-    accepted(&fleet, &(1..=9).map(|id| noted(id, 1)).collect::<Vec<_>>()).await;
+    send_accepted(&fleet, &(1..=9).map(|id| note_event(id, 1)).collect::<Vec<_>>()).await;
     let instances = services.instances().expect("private");
     instances.rabbitmqctl(&["set_vm_memory_high_watermark", "0.0001"]).await.expect("an alarm");
     // The broker tells a publisher that it is blocked when it publishes.
-    let mut refused = send(&fleet, &[noted(10, 1)]).await;
+    let mut refused = send(&fleet, &[note_event(10, 1)]).await;
     let blocked = Instant::now();
     while blocked.elapsed() < Duration::from_secs(12) {
-        refused = send(&fleet, &[noted(10, 1)]).await;
+        refused = send(&fleet, &[note_event(10, 1)]).await;
         assert_eq!(refused.status, 503, "{}", refused.answer);
         tokio::time::sleep(Duration::from_millis(300)).await;
     }
     assert!(refused.latency_ms < 100.0, "refused at once: {} ms", refused.latency_ms);
     instances.rabbitmqctl(&["set_vm_memory_high_watermark", "0.4"]).await.expect("over");
     let taken = async {
-        while send(&fleet, &[noted(10, 1)]).await.status != 200 {
+        while send(&fleet, &[note_event(10, 1)]).await.status != 200 {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     };
     tokio::time::timeout(Duration::from_secs(5), taken).await.expect("taken again within 5 s");
     for id in 1..=10 {
-        ended_as(&fleet, &noted(id, 1), "written", None).await;
+        ended_as(&fleet, &note_event(id, 1), "written", None).await;
     }
     let parked: i64 = ask(&fleet, "select count(*) from parked").await;
     assert_eq!(parked, 0);
@@ -93,17 +93,17 @@ async fn a_memory_alarm_is_answered_503_at_once_and_parks_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_flood_without_a_broker_is_refused_at_once_and_memory_stays_flat() {
     const LIMIT_KIB: u64 = 64 * 1_024;
-    let services = crate::scene::services();
+    let services = crate::fixtures::services();
     let (_, broker) = services.amqp_url.rsplit_once('@').expect("a user");
     let proxy = Proxy::to(broker.to_owned()).await.expect("a proxy");
-    let space = Space::new(&services).await.expect("a space");
-    let through = space.amqp_url.replace(broker, &proxy.address.to_string());
+    let namespace = TestNamespace::new(&services).await.expect("a namespace");
+    let through = namespace.amqp_url.replace(broker, &proxy.address.to_string());
     let plan = FleetPlan { broker_url: Some(through), inferences: 0, writers: 0, ..quick() }
-        .with("broker.reconnect_cap_seconds", "1");
-    let fleet = Fleet::start(space, &plan).await.expect("a fleet");
+        .with("broker.reconnect_max_seconds", "1");
+    let fleet = Fleet::start(namespace, &plan).await.expect("a fleet");
     let batch: Vec<Value> = (0..100)
         .map(|n| {
-            let mut event = noted(1, n);
+            let mut event = note_event(1, n);
             event["propertyValue"] = json!("x".repeat(9_800));
             event
         })
@@ -111,7 +111,7 @@ async fn a_flood_without_a_broker_is_refused_at_once_and_memory_stays_flat() {
     let body = serde_json::to_vec(&batch).expect("JSON");
     assert!(body.len() > 1_000_000, "nearly as large as a body may be");
     // Signed once: a client that is busy signing dawdles, and is cut off.
-    let request = signed(&fleet.receivers()[0], &sandbox::Config::default().client_secret, body);
+    let request = signed(&fleet.receivers()[0], &simulator::Config::default().client_secret, body);
     for traffic in [Traffic::Stalls, Traffic::Cut] {
         proxy.set(traffic);
         for round in 0..3 {
@@ -139,7 +139,7 @@ async fn a_flood_without_a_broker_is_refused_at_once_and_memory_stays_flat() {
     println!("a receiver's peak memory under the flood: {peak} KiB");
     proxy.set(Traffic::Flows);
     let back = async {
-        while send(&fleet, &[noted(1, 1)]).await.status != 200 {
+        while send(&fleet, &[note_event(1, 1)]).await.status != 200 {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     };

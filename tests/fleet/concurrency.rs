@@ -2,12 +2,12 @@
 
 use xtask::FleetPlan;
 
-use crate::scene::{BUYER, accepted, contact, ended_as, fleet, noted, quick};
+use crate::fixtures::{BUYER, contact, ended_as, fleet, note_event, quick, send_accepted};
 
 #[tokio::test]
 async fn a_thousand_inferences_wait_at_once_on_a_handful_of_threads() {
     let arguments = ["--model-latency-ms", "5000", "--calls-per-10s", "1000000"].map(ToOwned::to_owned).to_vec();
-    let plan = FleetPlan { sandbox_arguments: arguments, ..quick() }
+    let plan = FleetPlan { simulator_arguments: arguments, ..quick() }
         .with("inference.concurrency", "2000")
         .with("hubspot.timeout_seconds", "20")
         .with("openai.timeout_seconds", "30")
@@ -21,14 +21,14 @@ async fn a_thousand_inferences_wait_at_once_on_a_handful_of_threads() {
         contact(&fleet, *id, &[BUYER]).await;
     }
     for batch in ids.chunks(100) {
-        accepted(&fleet, &batch.iter().map(|id| noted(*id, 1)).collect::<Vec<_>>()).await;
+        send_accepted(&fleet, &batch.iter().map(|id| note_event(*id, 1)).collect::<Vec<_>>()).await;
     }
     let worker = &fleet.members[fleet.indices("leadline-inference")[0]].process;
     // `setpriv`, through which it was started, has become it.
     let status = format!("/proc/{}/status", worker.id());
     let (mut most, mut threads, mut open) = (0, 0, 0);
     for _ in 0..200 {
-        open = open.max(fleet.sandbox.open_questions().await.expect("asked"));
+        open = open.max(fleet.simulator.open_questions().await.expect("asked"));
         let counts = fleet.ledger.event_counts().await.expect("asked");
         let claimed: i64 = counts.iter().filter(|count| count.state == "claimed").map(|count| count.events).sum();
         if claimed > most {
@@ -43,7 +43,7 @@ async fn a_thousand_inferences_wait_at_once_on_a_handful_of_threads() {
         tokio::time::sleep(std::time::Duration::from_millis(100)).await;
     }
     for id in ids {
-        ended_as(&fleet, &noted(id, 1), "written", None).await;
+        ended_as(&fleet, &note_event(id, 1), "written", None).await;
     }
     assert!(most >= 900, "they waited at once: {most}");
     assert!(open >= 900, "they were asked at once: {open}");

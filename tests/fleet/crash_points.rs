@@ -6,8 +6,9 @@ use std::time::Duration;
 use domain::EventState;
 use xtask::{Fleet, FleetPlan};
 
-use crate::scene::{
-    BUYER, WITHIN, ask, contact, ended_as, fleet, held, key, noted, object, questions, quick, send, tasks, times_set,
+use crate::fixtures::{
+    BUYER, WITHIN, ask, contact, ended_as, fleet, held, key, note_event, object, questions, quick, send, tasks,
+    times_set,
 };
 
 /// What may differ from a run in which nobody dies.
@@ -28,7 +29,7 @@ const AS_EVER: Effect = Effect { questions: 1, writes: 1, told: 1 };
 async fn die_at(point: &str, expected: Effect) {
     let mut fleet = fleet(&quick().crashing_at(point)).await;
     contact(&fleet, 1, &[BUYER]).await;
-    let event = noted(1, 1);
+    let event = note_event(1, 1);
     // As HubSpot does: again until somebody says 200.
     while send(&fleet, std::slice::from_ref(&event)).await.status != 200 {
         revive(&mut fleet);
@@ -48,7 +49,7 @@ async fn die_at(point: &str, expected: Effect) {
     assert_eq!(questions(&fleet).await, expected.questions, "answers paid for, at {point}");
     assert_eq!(times_set(&fleet, 1, "lead_score").await, expected.writes, "writes, at {point}");
     assert_eq!(tasks(&fleet).await.len(), 1, "tasks, at {point}");
-    let messages = fleet.sandbox.messages().await.expect("asked");
+    let messages = fleet.simulator.messages().await.expect("asked");
     let mut keys: Vec<_> = messages.iter().filter_map(|message| message.key.clone()).collect();
     assert!((1..=expected.told).contains(&keys.len()), "notifications, at {point}: {keys:?}");
     keys.dedup();
@@ -154,8 +155,8 @@ async fn inference_after_a_part_of_a_context() {
     object(&fleet, "contact", 1, &[("firstname", "Ada")], &[]).await;
     let call = [("hs_call_body", text.as_str()), ("hs_timestamp", "2026-11-20T10:00:00Z")];
     object(&fleet, "call", 7, &call, &[("contact", 1)]).await;
-    let event = crate::scene::happened("call", 7, "creation", None, 1);
-    crate::scene::accepted(&fleet, std::slice::from_ref(&event)).await;
+    let event = crate::fixtures::happened("call", 7, "creation", None, 1);
+    crate::fixtures::send_accepted(&fleet, std::slice::from_ref(&event)).await;
     until_somebody_died(&mut fleet).await;
     ended_as(&fleet, &event, "written", None).await;
     assert!(held(&fleet, "contact", 1, "ai_call_summary").await.is_some());
@@ -169,10 +170,10 @@ async fn inference_after_a_part_of_a_context() {
 async fn inference_between_parking_in_the_ledger_and_in_the_queue() {
     let mut fleet = fleet(&FleetPlan { writers: 0, ..quick() }.crashing_at("inference.after_commit")).await;
     contact(&fleet, 1, &[BUYER]).await;
-    let declines = sandbox::Fault::new(sandbox::Target::Openai, sandbox::FaultKind::Refusal);
-    fleet.sandbox.fault(&declines).await.expect("set");
-    let event = noted(1, 1);
-    crate::scene::accepted(&fleet, std::slice::from_ref(&event)).await;
+    let declines = simulator::Fault::new(simulator::Target::Openai, simulator::FaultKind::Refusal);
+    fleet.simulator.fault(&declines).await.expect("set");
+    let event = note_event(1, 1);
+    crate::fixtures::send_accepted(&fleet, std::slice::from_ref(&event)).await;
     until_somebody_died(&mut fleet).await;
     fleet.until_event(&key(&event), |state| state == EventState::Parked, WITHIN).await.expect("parked");
     fleet.until_parked("leadline.events", 1, WITHIN).await.expect("in the lot");

@@ -1,14 +1,14 @@
 //! Every failure becomes retry now, retry later, park or drop, by the error's own classification.
 
-use sandbox::{Fault, FaultKind, Target};
 use serde_json::json;
+use simulator::{Fault, FaultKind, Target};
 use xtask::Fleet;
 
-use crate::scene::{BUYER, WITHIN, accepted, ask, contact, ended_as, fleet, noted, quick};
+use crate::fixtures::{BUYER, WITHIN, ask, contact, ended_as, fleet, note_event, quick, send_accepted};
 
 async fn fault(fleet: &Fleet, target: Target, kind: FaultKind, times: Option<u32>) {
     let fault = Fault::new(target, kind).times(times);
-    fleet.sandbox.fault(&fault).await.expect("set");
+    fleet.simulator.fault(&fault).await.expect("set");
 }
 
 fn status(code: u16, retry_after: Option<u64>) -> FaultKind {
@@ -29,9 +29,9 @@ async fn what_passes_is_retried_in_the_process_and_never_seen_by_anybody() {
     ] {
         fault(&fleet, target, kind, Some(1)).await;
     }
-    accepted(&fleet, &[noted(1, 1)]).await;
-    let story = ended_as(&fleet, &noted(1, 1), "written", None).await;
-    assert_eq!(story.history.len(), 3, "no waiting room was needed: {:?}", story.history);
+    send_accepted(&fleet, &[note_event(1, 1)]).await;
+    let story = ended_as(&fleet, &note_event(1, 1), "written", None).await;
+    assert_eq!(story.history.len(), 3, "no retry queue was needed: {:?}", story.history);
     let took = story.history[2].at - story.history[0].at;
     assert!(took >= time::Duration::seconds(2), "both Retry-After of a second were waited for: {took}");
 }
@@ -40,30 +40,30 @@ async fn what_passes_is_retried_in_the_process_and_never_seen_by_anybody() {
 async fn what_lasts_goes_through_the_waiting_rooms_and_is_written_when_it_is_over() {
     let fleet = fleet(&quick()).await;
     contact(&fleet, 1, &[BUYER]).await;
-    // Four tries in the process, then the first waiting room, four more, then the second.
+    // Four tries in the process, then the first retry queue, four more, then the second.
     fault(&fleet, Target::Hubspot, status(503, None), Some(8)).await;
-    accepted(&fleet, &[noted(1, 1)]).await;
-    let story = ended_as(&fleet, &noted(1, 1), "written", None).await;
+    send_accepted(&fleet, &[note_event(1, 1)]).await;
+    let story = ended_as(&fleet, &note_event(1, 1), "written", None).await;
     let states: Vec<_> = story.history.iter().map(|entry| entry.state.as_str()).collect();
     assert_eq!(states, ["claimed", "waiting", "claimed", "waiting", "claimed", "decided", "written"]);
     assert_eq!(story.history[1].reason.as_deref(), Some("hubspot_unavailable"));
     assert!(
         story.history[2].at - story.history[1].at >= time::Duration::milliseconds(900),
-        "a waiting room of a second"
+        "a retry queue of a second"
     );
 }
 
 #[tokio::test]
 async fn a_burst_beyond_hubspots_limit_is_written_in_the_end_and_parks_nothing() {
-    let plan = xtask::FleetPlan { sandbox_arguments: vec!["--calls-per-10s".to_owned(), "60".to_owned()], ..quick() };
+    let plan = xtask::FleetPlan { simulator_arguments: vec!["--calls-per-10s".to_owned(), "60".to_owned()], ..quick() };
     let fleet = fleet(&plan).await;
     let ids: Vec<i64> = (1..=40).collect();
     for id in &ids {
         contact(&fleet, *id, &[BUYER]).await;
     }
-    accepted(&fleet, &ids.iter().map(|id| noted(*id, 1)).collect::<Vec<_>>()).await;
+    send_accepted(&fleet, &ids.iter().map(|id| note_event(*id, 1)).collect::<Vec<_>>()).await;
     for id in ids {
-        let story = ended_as(&fleet, &noted(id, 1), "written", None).await;
+        let story = ended_as(&fleet, &note_event(id, 1), "written", None).await;
         assert_eq!(story.inferences.len(), 1);
     }
 }
@@ -73,12 +73,12 @@ async fn what_never_ends_is_parked_after_the_last_attempt_with_its_reason() {
     let fleet = fleet(&quick()).await;
     contact(&fleet, 1, &[BUYER]).await;
     fault(&fleet, Target::Openai, status(500, None), None).await;
-    accepted(&fleet, &[noted(1, 1)]).await;
-    let story = ended_as(&fleet, &noted(1, 1), "parked", Some("openai_unavailable")).await;
+    send_accepted(&fleet, &[note_event(1, 1)]).await;
+    let story = ended_as(&fleet, &note_event(1, 1), "parked", Some("openai_unavailable")).await;
     let claims = story.history.iter().filter(|entry| entry.state == "claimed").count();
     assert_eq!(claims, 4, "broker.max_attempts");
     fleet.until_parked("leadline.events", 1, WITHIN).await.expect("parked");
-    let message = fleet.space.take_messages("leadline.events.parked", 1).await.expect("taken").remove(0);
+    let message = fleet.namespace.take_messages("leadline.events.parked", 1).await.expect("taken").remove(0);
     let headers = &message["properties"]["headers"];
     assert_eq!(headers["x-leadline-reason"], json!("openai_unavailable"));
     assert!(
@@ -94,8 +94,8 @@ async fn a_missing_scope_is_parked_at_once_and_named() {
     let fleet = fleet(&quick()).await;
     contact(&fleet, 1, &[BUYER]).await;
     fault(&fleet, Target::Hubspot, status(403, None), None).await;
-    accepted(&fleet, &[noted(1, 1)]).await;
-    let story = ended_as(&fleet, &noted(1, 1), "parked", Some("missing_scope")).await;
+    send_accepted(&fleet, &[note_event(1, 1)]).await;
+    let story = ended_as(&fleet, &note_event(1, 1), "parked", Some("missing_scope")).await;
     assert!(story.detail.as_deref().is_some_and(|d| d.contains("crm.objects.contacts.write")), "{:?}", story.detail);
     assert_eq!(story.history.len(), 2);
 }
@@ -103,8 +103,8 @@ async fn a_missing_scope_is_parked_at_once_and_named() {
 #[tokio::test]
 async fn a_record_that_is_gone_is_dropped() {
     let fleet = fleet(&quick()).await;
-    accepted(&fleet, &[noted(404, 1)]).await;
-    ended_as(&fleet, &noted(404, 1), "dropped", Some("record_gone")).await;
+    send_accepted(&fleet, &[note_event(404, 1)]).await;
+    ended_as(&fleet, &note_event(404, 1), "dropped", Some("record_gone")).await;
 }
 
 #[tokio::test]
@@ -112,26 +112,26 @@ async fn one_event_that_hangs_does_not_hold_up_the_others() {
     let fleet = fleet(&quick()).await;
     contact(&fleet, 1, &["This one hangs."]).await;
     let hang = Fault::new(Target::Openai, FaultKind::Hang).containing("This one hangs").times(1);
-    fleet.sandbox.fault(&hang).await.expect("set");
-    accepted(&fleet, &[noted(1, 1)]).await;
+    fleet.simulator.fault(&hang).await.expect("set");
+    send_accepted(&fleet, &[note_event(1, 1)]).await;
     let ids: Vec<i64> = (2..=30).collect();
     for id in &ids {
         contact(&fleet, *id, &[BUYER]).await;
     }
-    accepted(&fleet, &ids.iter().map(|id| noted(*id, 1)).collect::<Vec<_>>()).await;
+    send_accepted(&fleet, &ids.iter().map(|id| note_event(*id, 1)).collect::<Vec<_>>()).await;
     for id in ids {
-        ended_as(&fleet, &noted(id, 1), "written", None).await;
+        ended_as(&fleet, &note_event(id, 1), "written", None).await;
     }
     // The time-out ends the hanging try, and the next one is answered.
-    ended_as(&fleet, &noted(1, 1), "written", None).await;
+    ended_as(&fleet, &note_event(1, 1), "written", None).await;
 }
 
 #[tokio::test]
 async fn an_event_of_a_portal_that_is_not_ours_is_parked() {
     let fleet = fleet(&quick()).await;
-    let mut event = noted(1, 1);
+    let mut event = note_event(1, 1);
     event["portalId"] = json!(42);
-    accepted(&fleet, std::slice::from_ref(&event)).await;
+    send_accepted(&fleet, std::slice::from_ref(&event)).await;
     let story = ended_as(&fleet, &event, "parked", Some("wrong_portal")).await;
     assert!(story.detail.as_deref().is_some_and(|d| d.contains("42") && d.contains("9876543")));
 }
@@ -143,11 +143,11 @@ async fn a_message_that_is_no_event_is_parked_and_blocks_nobody() {
     for queue in ["leadline.events", "leadline.writes"] {
         let body =
             json!({"properties": {}, "routing_key": queue, "payload": "{\"what\": [", "payload_encoding": "string"});
-        let path = format!("exchanges/{}/leadline/publish", fleet.space.name);
-        fleet.space.management(reqwest::Method::POST, &path, Some(body)).await.expect("published");
+        let path = format!("exchanges/{}/leadline/publish", fleet.namespace.name);
+        fleet.namespace.management(reqwest::Method::POST, &path, Some(body)).await.expect("published");
     }
-    accepted(&fleet, &[noted(1, 1)]).await;
-    ended_as(&fleet, &noted(1, 1), "written", None).await;
+    send_accepted(&fleet, &[note_event(1, 1)]).await;
+    ended_as(&fleet, &note_event(1, 1), "written", None).await;
     fleet.until_parked("leadline.events", 1, WITHIN).await.expect("parked");
     fleet.until_parked("leadline.writes", 1, WITHIN).await.expect("parked");
 }
@@ -156,9 +156,9 @@ async fn a_message_that_is_no_event_is_parked_and_blocks_nobody() {
 async fn counts_in_the_views_are_what_happened() {
     let fleet = fleet(&quick()).await;
     contact(&fleet, 1, &[BUYER]).await;
-    accepted(&fleet, &[noted(1, 1), noted(404, 1)]).await;
-    ended_as(&fleet, &noted(1, 1), "written", None).await;
-    ended_as(&fleet, &noted(404, 1), "dropped", Some("record_gone")).await;
+    send_accepted(&fleet, &[note_event(1, 1), note_event(404, 1)]).await;
+    ended_as(&fleet, &note_event(1, 1), "written", None).await;
+    ended_as(&fleet, &note_event(404, 1), "dropped", Some("record_gone")).await;
     let written: i64 = ask(&fleet, "select sum(written)::bigint from throughput_by_minute").await;
     assert_eq!(written, 1);
     let properties: i64 = ask(&fleet, "select properties_written from event_status where state = 'written'").await;

@@ -1,8 +1,8 @@
 //! What a stranger writes into a note can change a value within its bounds at most.
 
-use sandbox::{Fault, FaultKind, Target};
+use simulator::{Fault, FaultKind, Target};
 
-use crate::scene::{BUYER, accepted, contact, ended_as, fleet, noted, property, quick, tasks};
+use crate::fixtures::{BUYER, contact, ended_as, fleet, note_event, property, quick, send_accepted, tasks};
 
 /// Known forms of attack.
 const ATTACKS: [&str; 14] = [
@@ -28,8 +28,8 @@ async fn an_attack_starts_no_action_and_leaks_nothing() {
     for (attack, id) in ATTACKS.iter().zip(1..) {
         contact(&fleet, id, &[attack]).await;
     }
-    let events: Vec<_> = (1..).take(ATTACKS.len()).map(|id| noted(id, 1)).collect();
-    accepted(&fleet, &events).await;
+    let events: Vec<_> = (1..).take(ATTACKS.len()).map(|id| note_event(id, 1)).collect();
+    send_accepted(&fleet, &events).await;
     for (event, id) in events.iter().zip(1..) {
         let story = ended_as(&fleet, event, "written", None).await;
         assert!(story.actions.is_empty(), "{id}: {:?}", story.actions);
@@ -46,17 +46,17 @@ async fn an_attack_starts_no_action_and_leaks_nothing() {
         assert!(!system.contains("Ignore all previous"), "{id}: instructions are never data");
     }
     assert!(tasks(&fleet).await.is_empty());
-    assert!(fleet.sandbox.messages().await.expect("asked").is_empty());
+    assert!(fleet.simulator.messages().await.expect("asked").is_empty());
 }
 
 /// A model that believes everything: it answers extremes and repeats its instructions.
 #[tokio::test]
 async fn not_even_a_model_that_obeys_the_attack_gets_its_instructions_into_a_property() {
     let fleet = fleet(&quick()).await;
-    fleet.sandbox.fault(&Fault::new(Target::Openai, FaultKind::Gullible)).await.expect("set");
+    fleet.simulator.fault(&Fault::new(Target::Openai, FaultKind::Gullible)).await.expect("set");
     contact(&fleet, 1, &[ATTACKS[3]]).await;
-    accepted(&fleet, &[noted(1, 1)]).await;
-    let story = ended_as(&fleet, &noted(1, 1), "parked", Some("schema_invalid")).await;
+    send_accepted(&fleet, &[note_event(1, 1)]).await;
+    let story = ended_as(&fleet, &note_event(1, 1), "parked", Some("schema_invalid")).await;
     assert!(
         story.detail.as_deref().is_some_and(|detail| detail.contains("repeats instructions")),
         "{:?}",
@@ -72,12 +72,12 @@ async fn a_strangers_words_are_text_wherever_they_are_shown() {
     let fleet = fleet(&quick()).await;
     let note = format!("<!channel> &lt;img src=x onerror=alert(1)&gt; {BUYER}");
     contact(&fleet, 1, &[note.as_str()]).await;
-    accepted(&fleet, &[noted(1, 1)]).await;
-    ended_as(&fleet, &noted(1, 1), "written", None).await;
+    send_accepted(&fleet, &[note_event(1, 1)]).await;
+    ended_as(&fleet, &note_event(1, 1), "written", None).await;
     let tasks = tasks(&fleet).await;
     let body = &tasks.first().expect("a task").properties["hs_task_body"];
     assert!(!body.contains("<img"), "{body}");
-    let messages = fleet.sandbox.messages().await.expect("asked");
+    let messages = fleet.simulator.messages().await.expect("asked");
     let text = messages.first().expect("a message").body["text"].as_str().expect("text");
     assert!(!text.contains("<!"), "{text}");
 }
@@ -85,10 +85,10 @@ async fn a_strangers_words_are_text_wherever_they_are_shown() {
 #[tokio::test]
 async fn a_figure_whose_quotation_nobody_wrote_is_not_written() {
     let fleet = fleet(&quick()).await;
-    fleet.sandbox.fault(&Fault::new(Target::Openai, FaultKind::Fabrication)).await.expect("set");
+    fleet.simulator.fault(&Fault::new(Target::Openai, FaultKind::Fabrication)).await.expect("set");
     contact(&fleet, 1, &[BUYER]).await;
-    accepted(&fleet, &[noted(1, 1)]).await;
-    let story = ended_as(&fleet, &noted(1, 1), "written", None).await;
+    send_accepted(&fleet, &[note_event(1, 1)]).await;
+    let story = ended_as(&fleet, &note_event(1, 1), "written", None).await;
     assert_eq!(property(&fleet, 1, "ai_budget_estimate").await, None);
     assert_eq!(property(&fleet, 1, "lead_score").await.as_deref(), Some("85"), "the rest is");
     assert_eq!(story.inferences[0].unverified, ["budget_estimate"]);
@@ -101,10 +101,10 @@ async fn a_playbook_may_have_a_person_look_at_what_rests_on_nothing() {
     let shipped = include_str!("../../deploy/playbooks/lead-qualification.toml");
     std::fs::write(folder.join("a.toml"), format!("unverified = \"park\"\n{shipped}")).expect("written");
     let fleet = fleet(&quick().with("inference.playbooks", folder.to_str().expect("UTF-8"))).await;
-    fleet.sandbox.fault(&Fault::new(Target::Openai, FaultKind::Fabrication)).await.expect("set");
+    fleet.simulator.fault(&Fault::new(Target::Openai, FaultKind::Fabrication)).await.expect("set");
     contact(&fleet, 1, &[BUYER]).await;
-    accepted(&fleet, &[noted(1, 1)]).await;
-    let story = ended_as(&fleet, &noted(1, 1), "parked", Some("unverified")).await;
+    send_accepted(&fleet, &[note_event(1, 1)]).await;
+    let story = ended_as(&fleet, &note_event(1, 1), "parked", Some("unverified")).await;
     assert_eq!(story.detail.as_deref(), Some("no quotation was found for budget_estimate"));
     assert_eq!(story.inferences[0].outcome, "unverified");
     assert_eq!(property(&fleet, 1, "lead_score").await, None);

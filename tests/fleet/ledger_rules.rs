@@ -3,28 +3,27 @@
 use std::time::Duration;
 
 use domain::{Event, EventState};
-use ledger::{Claim, ClaimRequest, Duplicate, Ledger, Settlement, Worker};
+use ledger::{Claim, ClaimRequest, Decision, Duplicate, Ledger, Worker};
 use serde_json::json;
 use sqlx::{Connection, PgConnection};
-use xtask::Space;
+use xtask::TestNamespace;
 
-use crate::scene::{noted, services};
+use crate::fixtures::{note_event, services};
 
 const LEASE: Duration = Duration::from_secs(60);
 const NO_LEASE: Duration = Duration::ZERO;
 
-pub async fn ledger() -> (Ledger, Space) {
-    let space = Space::new(&services()).await.expect("a space");
-    let environment = vec![(xtask::fleet::variable("ledger.url"), space.postgres_url.clone())];
-    let settings =
-        runtime::config::Settings::load_from(None, environment, runtime::config::Reader::LedgerOnly).expect("right");
-    let ledger = connect::ledger(&settings, "tests").expect("a ledger");
+pub async fn ledger() -> (Ledger, TestNamespace) {
+    let namespace = TestNamespace::new(&services()).await.expect("a namespace");
+    let environment = vec![(xtask::fleet::variable("ledger.url"), namespace.postgres_url.clone())];
+    let settings = settings::Settings::load_from(None, environment, settings::ConfigScope::LedgerOnly).expect("right");
+    let ledger = bootstrap::ledger(&settings, "tests").expect("a ledger");
     ledger.migrate().await.expect("migrated");
-    (ledger, space)
+    (ledger, namespace)
 }
 
 fn event(contact: i64) -> Event {
-    let body = json!([noted(contact, 1)]).to_string();
+    let body = json!([note_event(contact, 1)]).to_string();
     hubspot::webhook::parse(body.as_bytes()).expect("an array").pop().expect("one").event.expect("an event")
 }
 
@@ -40,8 +39,8 @@ fn mine(claim: &Claim) -> ledger::Claimed {
     }
 }
 
-fn skipped(claimed: &ledger::Claimed) -> Settlement {
-    Settlement {
+fn skipped(claimed: &ledger::Claimed) -> Decision {
+    Decision {
         playbook: None,
         wait: None,
         event_id: claimed.event_id,
@@ -56,8 +55,8 @@ fn skipped(claimed: &ledger::Claimed) -> Settlement {
 
 #[tokio::test]
 async fn the_database_and_the_code_allow_the_same_transitions() {
-    let (_ledger, space) = ledger().await;
-    let mut connection = PgConnection::connect(&space.postgres_url).await.expect("Postgres");
+    let (_ledger, namespace) = ledger().await;
+    let mut connection = PgConnection::connect(&namespace.postgres_url).await.expect("Postgres");
     let rows: Vec<(String, String)> = sqlx::query_as("select from_state::text, to_state::text from event_transition")
         .fetch_all(&mut connection)
         .await
@@ -72,10 +71,10 @@ async fn the_database_and_the_code_allow_the_same_transitions() {
 
 #[tokio::test]
 async fn an_illegal_transition_and_a_change_of_history_are_refused() {
-    let (ledger, space) = ledger().await;
+    let (ledger, namespace) = ledger().await;
     let claimed = mine(&claim(&ledger, &[&event(1)], "a", LEASE).await[0]);
-    assert_eq!(ledger.settle(&[skipped(&claimed)]).await.expect("settled"), [true]);
-    let mut connection = PgConnection::connect(&space.postgres_url).await.expect("Postgres");
+    assert_eq!(ledger.commit_decisions(&[skipped(&claimed)]).await.expect("settled"), [true]);
+    let mut connection = PgConnection::connect(&namespace.postgres_url).await.expect("Postgres");
     for (sql, says) in [
         ("update event set state = 'claimed'", "may not go from skipped to claimed"),
         ("update event_history set reason = 'other'", "append-only"),
@@ -91,14 +90,14 @@ async fn a_claim_is_exclusive_until_its_lease_ends_and_the_late_one_commits_noth
     let (ledger, _space) = ledger().await;
     let event = event(1);
     let first = mine(&claim(&ledger, &[&event], "a", LEASE).await[0]);
-    assert_eq!(claim(&ledger, &[&event], "b", LEASE).await, [Claim::Not(Duplicate::Held)]);
+    assert_eq!(claim(&ledger, &[&event], "b", LEASE).await, [Claim::Not(Duplicate::LeasedElsewhere)]);
 
     let expired = self::event(2);
     let late = mine(&claim(&ledger, &[&expired], "a", NO_LEASE).await[0]);
     let taken_over = mine(&claim(&ledger, &[&expired], "b", LEASE).await[0]);
     assert_eq!((late.attempt, taken_over.attempt), (1, 2));
-    assert_eq!(ledger.settle(&[skipped(&late), skipped(&first)]).await.expect("settled"), [false, true]);
-    assert_eq!(ledger.settle(&[skipped(&taken_over)]).await.expect("settled"), [true]);
+    assert_eq!(ledger.commit_decisions(&[skipped(&late), skipped(&first)]).await.expect("settled"), [false, true]);
+    assert_eq!(ledger.commit_decisions(&[skipped(&taken_over)]).await.expect("settled"), [true]);
     assert_eq!(claim(&ledger, &[&expired], "c", LEASE).await, [Claim::Not(Duplicate::Done(EventState::Skipped))]);
 }
 
@@ -107,7 +106,7 @@ async fn one_batch_that_asks_twice_gets_it_once_and_overlapping_batches_do_not_d
     let (ledger, _space) = ledger().await;
     let events: Vec<_> = (1..=50).map(event).collect();
     let twice = claim(&ledger, &[&events[0], &events[0]], "a", LEASE).await;
-    assert!(matches!(twice[..], [Claim::Mine(_), Claim::Not(Duplicate::Held)]), "{twice:?}");
+    assert!(matches!(twice[..], [Claim::Mine(_), Claim::Not(Duplicate::LeasedElsewhere)]), "{twice:?}");
     let forwards: Vec<_> = events.iter().collect();
     let backwards: Vec<_> = events.iter().rev().collect();
     let (a, b) = tokio::join!(claim(&ledger, &forwards, "a", LEASE), claim(&ledger, &backwards, "b", LEASE));

@@ -5,7 +5,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 use xtask::FleetPlan;
 
-use crate::scene::{WITHIN, accepted, contact, ended_as, fleet, happened, held, object, questions, quick};
+use crate::fixtures::{WITHIN, contact, ended_as, fleet, happened, held, object, questions, quick, send_accepted};
 
 /// About 60,000 tokens of small talk with something decisive near its end.
 fn thread() -> String {
@@ -27,7 +27,7 @@ async fn a_thread_beyond_the_window_is_condensed_and_what_matters_in_it_is_found
         object(&fleet, "email", 60 + i64::try_from(n).expect("small"), &mail, &[("ticket", 30)]).await;
     }
     let event = happened("ticket", 30, "creation", None, 1);
-    accepted(&fleet, std::slice::from_ref(&event)).await;
+    send_accepted(&fleet, std::slice::from_ref(&event)).await;
     let story = ended_as(&fleet, &event, "written", None).await;
     let parts = story.inferences.iter().filter(|inference| inference.part.is_some()).count();
     assert!(parts >= 3, "{parts} parts");
@@ -40,7 +40,7 @@ async fn a_thread_beyond_the_window_is_condensed_and_what_matters_in_it_is_found
 
 #[tokio::test]
 async fn a_worker_killed_while_condensing_is_not_paid_for_twice() {
-    let plan = FleetPlan { sandbox_arguments: vec!["--model-latency-ms".to_owned(), "400".to_owned()], ..quick() };
+    let plan = FleetPlan { simulator_arguments: vec!["--model-latency-ms".to_owned(), "400".to_owned()], ..quick() };
     let mut fleet = fleet(&plan).await;
     contact(&fleet, 1, &[]).await;
     object(&fleet, "ticket", 30, &[("content", "It began on Monday.")], &[("contact", 1)]).await;
@@ -55,7 +55,7 @@ async fn a_worker_killed_while_condensing_is_not_paid_for_twice() {
         object(&fleet, "email", 60 + n, &mail, &[("ticket", 30)]).await;
     }
     let event = happened("ticket", 30, "creation", None, 1);
-    accepted(&fleet, std::slice::from_ref(&event)).await;
+    send_accepted(&fleet, std::slice::from_ref(&event)).await;
     let begun = async {
         while questions(&fleet).await < 12 {
             tokio::time::sleep(Duration::from_millis(20)).await;

@@ -1,20 +1,20 @@
 //! The fleet's own writes never start the fleet again, and other people's always do.
 
-use sandbox::admin::Quirks;
 use serde_json::json;
+use simulator::admin::Quirks;
 
-use crate::scene::{
-    BUYER, WITHIN, accepted, contact, ended_as, fleet, happened, noted, object, questions, quick, tasks,
+use crate::fixtures::{
+    BUYER, WITHIN, contact, ended_as, fleet, happened, note_event, object, questions, quick, send_accepted, tasks,
 };
 
-/// For a minute the sandbox sends back everything that the fleet does: properties, the task, the note, the deal's move, and
+/// For a minute the simulator sends back everything that the fleet does: properties, the task, the note, the deal's move, and
 /// the changed date of the last activity, which HubSpot sets by itself and which names no app.
 #[tokio::test]
 async fn a_minute_of_echoes_starts_nothing_not_even_when_they_come_twice_and_in_disorder() {
     let folder = noting_playbooks();
     let fleet = fleet(&quick().with("inference.playbooks", folder.to_str().expect("UTF-8"))).await;
     let manners = Quirks { duplicate_webhooks: true, shuffled_webhooks: true, ..Quirks::default() };
-    fleet.sandbox.quirks(&manners).await.expect("set");
+    fleet.simulator.quirks(&manners).await.expect("set");
     contact(&fleet, 1, &[BUYER]).await;
     object(&fleet, "deal", 20, &[("dealstage", "contractsent"), ("pipeline", "default")], &[("contact", 1)]).await;
     let angry = [("subject", "Outage"), ("content", "Furious. This is unacceptable, we want a refund.")];
@@ -22,7 +22,7 @@ async fn a_minute_of_echoes_starts_nothing_not_even_when_they_come_twice_and_in_
     let call = [("hs_call_body", "We will send the offer by 2026-12-01."), ("hs_timestamp", "2026-11-20T10:00:00Z")];
     object(&fleet, "call", 40, &call, &[("contact", 1), ("deal", 20)]).await;
     let mut events = [
-        noted(1, 1),
+        note_event(1, 1),
         happened("ticket", 30, "creation", None, 1),
         happened("call", 40, "creation", None, 1),
         happened("deal", 20, "propertyChange", Some("notes_last_updated"), 1),
@@ -31,7 +31,7 @@ async fn a_minute_of_echoes_starts_nothing_not_even_when_they_come_twice_and_in_
     for event in &mut events {
         event["occurredAt"] = json!(time::OffsetDateTime::now_utc().unix_timestamp() * 1_000);
     }
-    accepted(&fleet, &events).await;
+    send_accepted(&fleet, &events).await;
     for event in &events {
         let story = ended_as(&fleet, event, "written", None).await;
         assert_eq!(story.inferences.len(), 1, "{story:#?}");
@@ -39,28 +39,28 @@ async fn a_minute_of_echoes_starts_nothing_not_even_when_they_come_twice_and_in_
     let asked = questions(&fleet).await;
     assert_eq!(asked, 4);
     // What a person would see: a task and a note of the lead, a task of the ticket, a task of the call.
-    let made = (tasks(&fleet).await.len(), fleet.sandbox.objects("note").await.expect("asked").len());
+    let made = (tasks(&fleet).await.len(), fleet.simulator.objects("note").await.expect("asked").len());
     assert_eq!(made, (3, 2));
 
     let started = std::time::Instant::now();
     while started.elapsed() < MINUTE {
         // Somebody ticks off our tasks and reads our notes, which names them as the source.
         for kind in ["task", "note"] {
-            for made in fleet.sandbox.objects(kind).await.expect("asked") {
+            for made in fleet.simulator.objects(kind).await.expect("asked") {
                 let property = if kind == "task" { "hs_task_body" } else { "hs_note_body" };
                 if !made.properties[property].contains("Leadline action ") {
                     continue;
                 }
                 let n = i64::try_from(started.elapsed().as_millis()).expect("small");
-                accepted(&fleet, &[happened(kind, made.id, "propertyChange", Some(property), n)]).await;
-                accepted(&fleet, &[happened(kind, made.id, "creation", None, n)]).await;
+                send_accepted(&fleet, &[happened(kind, made.id, "propertyChange", Some(property), n)]).await;
+                send_accepted(&fleet, &[happened(kind, made.id, "creation", None, n)]).await;
             }
         }
         tokio::time::sleep(std::time::Duration::from_secs(5)).await;
     }
     fleet.until_idle(WITHIN).await.expect("idle");
     assert_eq!(questions(&fleet).await, asked, "nothing was asked again");
-    let now = (tasks(&fleet).await.len(), fleet.sandbox.objects("note").await.expect("asked").len());
+    let now = (tasks(&fleet).await.len(), fleet.simulator.objects("note").await.expect("asked").len());
     assert_eq!(now, made, "nothing was done again");
     let counts = fleet.ledger.event_counts().await.expect("asked");
     let of = |reason: &str| {
@@ -112,12 +112,12 @@ body = "{{ answer.summary }}"
 async fn another_integrations_change_is_real_input_but_a_property_of_ours_is_not() {
     let fleet = fleet(&quick()).await;
     contact(&fleet, 1, &[BUYER]).await;
-    let mut other = noted(1, 1);
+    let mut other = note_event(1, 1);
     other["changeSource"] = json!("INTEGRATION");
     other["sourceId"] = json!("999");
     let mut copied = other.clone();
     copied["propertyName"] = json!("lead_score");
-    accepted(&fleet, &[other.clone(), copied.clone()]).await;
+    send_accepted(&fleet, &[other.clone(), copied.clone()]).await;
     ended_as(&fleet, &other, "written", None).await;
     ended_as(&fleet, &copied, "skipped", Some("playbook_property")).await;
 }

@@ -1,4 +1,4 @@
-//! Whole-fleet tests: real processes, real RabbitMQ, real Postgres, the sandbox as HubSpot and OpenAI. Run them with
+//! Whole-fleet tests: real processes, real RabbitMQ, real Postgres, the simulator as HubSpot and OpenAI. Run them with
 //! `cargo xtask test`. Each module is named after what it shows.
 #![allow(clippy::expect_used, reason = "these are tests; their helpers too")]
 
@@ -6,11 +6,11 @@ mod actions;
 mod answers;
 mod backfill;
 mod broker_trouble;
-mod budgets;
 mod bursts;
 mod concurrency;
 mod crash_points;
 mod failures;
+mod fixtures;
 mod injection;
 mod ledger_rules;
 mod long_texts;
@@ -24,10 +24,10 @@ mod outages;
 mod parked;
 mod playbook_command;
 mod policies;
+mod rate_limits;
 mod receiver;
 mod reconcile;
 mod recovery;
 mod retention;
-mod scene;
 mod use_cases;
 mod writer;

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use axum::{Router, body::Bytes, extract::State, routing::post};
 
-use crate::scene::{accepted, ask, contact, ended_as, fleet, noted, quick};
+use crate::fixtures::{ask, contact, ended_as, fleet, note_event, quick, send_accepted};
 
 /// A note that no log line may hold.
 const PRIVATE: &str = "Her daughter Persephone is ill; they have $50k ready for Q1 and are excited.";
@@ -15,16 +15,18 @@ async fn nothing_secret_or_personal_reaches_a_log_line() {
     let fleet = fleet(&plan).await;
     contact(&fleet, 1, &[PRIVATE]).await;
     contact(&fleet, 2, &[PRIVATE]).await;
-    let refuses =
-        sandbox::Fault::new(sandbox::Target::Hubspot, sandbox::FaultKind::Status { code: 403, retry_after: None })
-            .on_path("/contacts/2")
-            .containing("lead_score");
-    fleet.sandbox.fault(&refuses).await.expect("set");
-    accepted(&fleet, &[noted(1, 1)]).await;
-    ended_as(&fleet, &noted(1, 1), "written", None).await;
-    accepted(&fleet, &[noted(2, 1)]).await;
-    ended_as(&fleet, &noted(2, 1), "parked", Some("missing_scope")).await;
-    let known = sandbox::Config::default();
+    let refuses = simulator::Fault::new(
+        simulator::Target::Hubspot,
+        simulator::FaultKind::Status { code: 403, retry_after: None },
+    )
+    .on_path("/contacts/2")
+    .containing("lead_score");
+    fleet.simulator.fault(&refuses).await.expect("set");
+    send_accepted(&fleet, &[note_event(1, 1)]).await;
+    ended_as(&fleet, &note_event(1, 1), "written", None).await;
+    send_accepted(&fleet, &[note_event(2, 1)]).await;
+    ended_as(&fleet, &note_event(2, 1), "parked", Some("missing_scope")).await;
+    let known = simulator::Config::default();
     for member in &fleet.members {
         let log = member.process.log();
         assert!(log.contains("started"), "{} logs", member.process.name());
@@ -48,8 +50,8 @@ async fn one_trace_spans_the_way_from_webhook_to_write_and_is_exported() {
 
     let fleet = fleet(&quick().with("telemetry.otlp_endpoint", &endpoint)).await;
     contact(&fleet, 1, &["They have $50k ready for Q1."]).await;
-    accepted(&fleet, &[noted(1, 1)]).await;
-    let story = ended_as(&fleet, &noted(1, 1), "written", None).await;
+    send_accepted(&fleet, &[note_event(1, 1)]).await;
+    let story = ended_as(&fleet, &note_event(1, 1), "written", None).await;
     let trace = story.trace_id.expect("the ledger knows the trace");
     assert_eq!(trace.len(), 32);
     // Protobuf holds the id as 16 bytes. Exporters send what is left when the services stop.
@@ -67,10 +69,10 @@ async fn one_trace_spans_the_way_from_webhook_to_write_and_is_exported() {
 async fn health_and_metrics_are_on_every_service() {
     let fleet = fleet(&quick()).await;
     contact(&fleet, 1, &["They have $50k ready for Q1."]).await;
-    accepted(&fleet, &[noted(1, 1)]).await;
-    ended_as(&fleet, &noted(1, 1), "written", None).await;
+    send_accepted(&fleet, &[note_event(1, 1)]).await;
+    ended_as(&fleet, &note_event(1, 1), "written", None).await;
     let expected = [
-        ("leadline-receiver", "leadline_webhooks_total{service=\"leadline-receiver\",outcome=\"accepted\"}"),
+        ("leadline-receiver", "leadline_webhooks_total{service=\"leadline-receiver\",outcome=\"send_accepted\"}"),
         (
             "leadline-inference",
             "leadline_inferences_total{service=\"leadline-inference\",playbook=\"lead-qualification\",outcome=\"valid\"} 1",

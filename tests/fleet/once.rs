@@ -1,12 +1,12 @@
 //! An event has its effect once, however often and in whatever order it is delivered, to however many replicas.
 
-use sandbox::admin::SendWebhook;
+use simulator::admin::SendWebhook;
 use xtask::{
     FleetPlan,
     cases::{Case, Expected, cases, declines},
 };
 
-use crate::scene::{BUYER, contact, ended_as, fleet, key, noted, questions, quick, times_set};
+use crate::fixtures::{BUYER, contact, ended_as, fleet, key, note_event, questions, quick, times_set};
 
 #[tokio::test]
 async fn every_demo_event_twice_and_shuffled_to_two_replicas_of_each_service_writes_each_record_once() {
@@ -14,9 +14,9 @@ async fn every_demo_event_twice_and_shuffled_to_two_replicas_of_each_service_wri
     let fleet = fleet(&plan).await;
     let cases = cases();
     for contact in cases.iter().filter_map(|case| case.contact.as_ref()) {
-        fleet.sandbox.put_contact(contact).await.expect("a contact");
+        fleet.simulator.put_contact(contact).await.expect("a contact");
     }
-    fleet.sandbox.fault(&declines()).await.expect("set");
+    fleet.simulator.fault(&declines()).await.expect("set");
     let events: Vec<_> = cases.iter().map(Case::event).collect();
     // Forwards to one receiver and backwards to the other, at the same time, in batches of other sizes.
     let receivers = fleet.receivers();
@@ -27,8 +27,8 @@ async fn every_demo_event_twice_and_shuffled_to_two_replicas_of_each_service_wri
         .chain(backwards.chunks(3).map(|batch| (batch, &receivers[1])));
     let deliveries = batches.map(|(batch, url)| {
         let webhook = SendWebhook { events: batch.to_vec(), forged: false, url: Some(url.clone()) };
-        let sandbox = fleet.sandbox.clone();
-        async move { sandbox.webhook(&webhook).await.expect("sent").status }
+        let simulator = fleet.simulator.clone();
+        async move { simulator.webhook(&webhook).await.expect("sent").status }
     });
     for delivery in deliveries.map(tokio::spawn).collect::<Vec<_>>() {
         assert_eq!(delivery.await.expect("no panic"), 200);
@@ -44,25 +44,25 @@ async fn every_demo_event_twice_and_shuffled_to_two_replicas_of_each_service_wri
         ended_as(&fleet, &event, state, Some(reason)).await;
         answered += usize::from(state == "parked");
     }
-    fleet.until_idle(crate::scene::WITHIN).await.expect("idle");
+    fleet.until_idle(crate::fixtures::WITHIN).await.expect("idle");
     assert_eq!(questions(&fleet).await, answered, "one question for each contact that is worth one");
     for case in cases.iter().filter(|case| matches!(case.expected, Expected::Written { .. })) {
         let contact = case.contact.as_ref().expect("a contact");
         assert_eq!(times_set(&fleet, contact.id, "lead_score").await, 1, "{}", case.what);
     }
-    fleet.until_parked("leadline.events", 1, crate::scene::WITHIN).await.expect("the declined one, once");
+    fleet.until_parked("leadline.events", 1, crate::fixtures::WITHIN).await.expect("the declined one, once");
 }
 
 #[tokio::test]
 async fn a_late_duplicate_of_a_written_event_has_no_effect() {
     let fleet = fleet(&quick()).await;
     contact(&fleet, 1, &[BUYER]).await;
-    let mut event = noted(1, 1);
-    crate::scene::accepted(&fleet, std::slice::from_ref(&event)).await;
+    let mut event = note_event(1, 1);
+    crate::fixtures::send_accepted(&fleet, std::slice::from_ref(&event)).await;
     ended_as(&fleet, &event, "written", None).await;
     event["attemptNumber"] = serde_json::json!(4);
-    crate::scene::accepted(&fleet, &[event.clone(), event.clone()]).await;
-    fleet.until_idle(crate::scene::WITHIN).await.expect("idle");
+    crate::fixtures::send_accepted(&fleet, &[event.clone(), event.clone()]).await;
+    fleet.until_idle(crate::fixtures::WITHIN).await.expect("idle");
     assert_eq!(questions(&fleet).await, 1);
     assert_eq!(times_set(&fleet, 1, "lead_score").await, 1);
     let story = fleet.ledger.event_story(&key(&event)).await.expect("asked").expect("known");

@@ -1,4 +1,4 @@
-//! Every request that the fleet sends, and every answer that the sandbox gives, has the form that HubSpot's and
+//! Every request that the fleet sends, and every answer that the simulator gives, has the form that HubSpot's and
 //! OpenAI's own OpenAPI files describe. Runs where those files are (`LEADLINE_SPECS`, or beside the checkout).
 
 use std::{
@@ -6,11 +6,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use sandbox::{Call, Fault, FaultKind, Target};
 use serde_json::{Value, json};
+use simulator::{Call, Fault, FaultKind, Target};
 use xtask::{FleetPlan, workspace};
 
-use crate::scene::{BUYER, accepted, contact, ended, ended_as, fleet, happened, noted, object, quick};
+use crate::fixtures::{BUYER, contact, ended, ended_as, fleet, happened, note_event, object, quick, send_accepted};
 
 fn specs() -> Option<PathBuf> {
     let folder = std::env::var("LEADLINE_SPECS")
@@ -57,7 +57,7 @@ async fn requests_and_answers_have_the_documented_form() {
 /// A fleet that meets most of what HubSpot and OpenAI answer.
 async fn calls_of_a_day(version: &str) -> Vec<Call> {
     let arguments = vec!["--without-ai-properties".to_owned(), "--calls-per-10s".to_owned(), "1000".to_owned()];
-    let plan = FleetPlan { sandbox_arguments: arguments, ..quick() };
+    let plan = FleetPlan { simulator_arguments: arguments, ..quick() };
     let fleet = fleet(&FleetPlan::with(plan, "hubspot.api_version", version)).await;
     let provision = fleet.leadline(&["playbook", "provision"]).await.expect("runs");
     assert!(provision.status.success(), "{}", String::from_utf8_lossy(&provision.stderr));
@@ -67,14 +67,14 @@ async fn calls_of_a_day(version: &str) -> Vec<Call> {
     for (target, code) in [(Target::Hubspot, 429), (Target::Hubspot, 500), (Target::Openai, 429), (Target::Openai, 500)]
     {
         let kind = FaultKind::Status { code, retry_after: None };
-        fleet.sandbox.fault(&Fault::new(target, kind).times(1)).await.expect("set");
+        fleet.simulator.fault(&Fault::new(target, kind).times(1)).await.expect("set");
     }
     // Alone (PATCH), many (batch), without notes, and one that does not exist.
-    accepted(&fleet, &[noted(1, 1)]).await;
-    ended(&fleet, &noted(1, 1)).await;
+    send_accepted(&fleet, &[note_event(1, 1)]).await;
+    ended(&fleet, &note_event(1, 1)).await;
     contact(&fleet, 13, &[]).await;
-    let many: Vec<_> = (2..=14).map(|id| noted(id, 1)).collect();
-    accepted(&fleet, &many).await;
+    let many: Vec<_> = (2..=14).map(|id| note_event(id, 1)).collect();
+    send_accepted(&fleet, &many).await;
     for event in &many {
         ended(&fleet, event).await;
     }
@@ -86,22 +86,22 @@ async fn calls_of_a_day(version: &str) -> Vec<Call> {
     object(&fleet, "email", 60, &mail, &[("ticket", 30)]).await;
     object(&fleet, "call", 40, &[("hs_call_body", "We will send it.")], &[("contact", 1), ("deal", 20)]).await;
     let others = [happened("ticket", 30, "creation", None, 1), happened("call", 40, "creation", None, 1)];
-    accepted(&fleet, &others).await;
+    send_accepted(&fleet, &others).await;
     for event in &others {
         ended_as(&fleet, event, "written", None).await;
     }
     by_hand(&fleet, version).await;
     let check = fleet.leadline(&["check"]).await.expect("runs");
     assert!(check.status.success(), "{}", String::from_utf8_lossy(&check.stdout));
-    fleet.sandbox.calls(0).await.expect("asked")
+    fleet.simulator.calls(0).await.expect("asked")
 }
 
-/// What the sandbox offers and the fleet does not (yet) call.
+/// What the simulator offers and the fleet does not (yet) call.
 async fn by_hand(fleet: &xtask::Fleet, version: &str) {
-    let known = sandbox::Config::default();
+    let known = simulator::Config::default();
     let base = xtask::fleet::variable("hubspot.base_url");
     let base = fleet.environment().iter().find(|(name, _)| *name == base).expect("set").1.clone();
-    let (objects, owners, ties) = match version {
+    let (objects, owners, associations) = match version {
         "v3" => ("/crm/v3/objects", "/crm/v3/owners", "/crm/v4/objects"),
         _ => ("/crm/objects/2026-09", "/crm/owners/2026-09", "/crm/objects/2026-09"),
     };
@@ -118,8 +118,8 @@ async fn by_hand(fleet: &xtask::Fleet, version: &str) {
     assert_eq!((found["total"].as_i64(), found["results"].as_array().map(Vec::len)), (Some(13), Some(5)), "{found}");
     assert_eq!(found["paging"]["next"]["after"], "5");
     assert_eq!(call("GET", owners.to_owned(), None).await["results"].as_array().map(Vec::len), Some(3));
-    let tied = call("PUT", format!("{ties}/deals/20/associations/default/companies/25"), None).await;
-    assert_eq!(tied["status"], "COMPLETE", "{tied}");
+    let associated = call("PUT", format!("{associations}/deals/20/associations/default/companies/25"), None).await;
+    assert_eq!(associated["status"], "COMPLETE", "{associated}");
     if version == "v3" {
         let listed = call("GET", "/crm/v4/objects/deals/20/associations/companies".to_owned(), None).await;
         assert_eq!(listed["results"][0]["toObjectId"], "25", "{listed}");

@@ -2,10 +2,10 @@
 
 use std::process::Output;
 
-use sandbox::admin::Quirks;
-use xtask::{Fleet, FleetPlan, Space, workspace};
+use simulator::admin::Quirks;
+use xtask::{Fleet, FleetPlan, TestNamespace, workspace};
 
-use crate::scene::{BUYER, accepted, contact, ended_as, fleet, key, noted, quick, services};
+use crate::fixtures::{BUYER, contact, ended_as, fleet, key, note_event, quick, send_accepted, services};
 
 fn text(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
@@ -27,7 +27,7 @@ async fn check_finds_everything_that_is_wrong_at_once() {
     assert!(good.status.success(), "{}", text(&good));
 
     let quirks = Quirks { missing_properties: vec!["ai_lead_summary".to_owned()], ..Quirks::default() };
-    fleet.sandbox.quirks(&quirks).await.expect("set");
+    fleet.simulator.quirks(&quirks).await.expect("set");
     let portal = xtask::fleet::variable("hubspot.portal_id");
     let mut environment: Vec<_> = fleet.environment().to_vec();
     for (name, value) in &mut environment {
@@ -103,11 +103,12 @@ async fn wrong_settings_are_refused_all_at_once() {
 
 #[tokio::test]
 async fn a_queue_with_other_arguments_is_named_and_the_service_does_not_start() {
-    let space = Space::new(&services()).await.expect("a space");
+    let namespace = TestNamespace::new(&services()).await.expect("a namespace");
     let fleet =
-        Fleet::start(space.clone(), &FleetPlan { inferences: 0, writers: 0, ..quick() }).await.expect("a fleet");
+        Fleet::start(namespace.clone(), &FleetPlan { inferences: 0, writers: 0, ..quick() }).await.expect("a fleet");
     let changed = FleetPlan { inferences: 0, writers: 0, ..quick() }.with("broker.delivery_limit", "7");
-    let refused = Fleet::start(space, &changed).await.expect_err("the queue has another delivery limit").to_string();
+    let refused =
+        Fleet::start(namespace, &changed).await.expect_err("the queue has another delivery limit").to_string();
     assert!(
         refused.contains("`leadline.events` exists with other arguments") && refused.contains("x-delivery-limit"),
         "{refused}"
@@ -119,9 +120,9 @@ async fn a_queue_with_other_arguments_is_named_and_the_service_does_not_start() 
 async fn an_events_history_is_told_by_key_and_by_id() {
     let fleet = fleet(&quick()).await;
     contact(&fleet, 1, &[BUYER]).await;
-    accepted(&fleet, &[noted(1, 1)]).await;
-    let story = ended_as(&fleet, &noted(1, 1), "written", None).await;
-    for name in [key(&noted(1, 1)), story.id.to_string()] {
+    send_accepted(&fleet, &[note_event(1, 1)]).await;
+    let story = ended_as(&fleet, &note_event(1, 1), "written", None).await;
+    for name in [key(&note_event(1, 1)), story.id.to_string()] {
         let output = text(&fleet.leadline(&["event", &name]).await.expect("runs"));
         for part in ["written", "decided", "lead-qualification@", "gpt-4o-2024-08-06", "ai_budget_estimate", "50000"] {
             assert!(output.contains(part), "{part} in\n{output}");
@@ -131,7 +132,7 @@ async fn an_events_history_is_told_by_key_and_by_id() {
             "prompts only when asked for"
         );
     }
-    let prompts = text(&fleet.leadline(&["event", &key(&noted(1, 1)), "--prompts"]).await.expect("runs"));
+    let prompts = text(&fleet.leadline(&["event", &key(&note_event(1, 1)), "--prompts"]).await.expect("runs"));
     assert!(prompts.contains("<crm_data>"), "{prompts}");
     let unknown = fleet.leadline(&["event", "nobody"]).await.expect("runs");
     assert!(!unknown.status.success());

@@ -1,29 +1,29 @@
 //! An older event never overwrites what a newer one wrote.
 
-use sandbox::{Fault, FaultKind, Target};
+use simulator::{Fault, FaultKind, Target};
 
-use crate::scene::{BUYER, WITHIN, accepted, contact, ended, ended_as, fleet, noted, property, quick};
+use crate::fixtures::{BUYER, WITHIN, contact, ended, ended_as, fleet, note_event, property, quick, send_accepted};
 
 #[tokio::test]
 async fn an_older_event_that_comes_late_is_superseded() {
     let fleet = fleet(&quick()).await;
     contact(&fleet, 1, &[BUYER]).await;
-    accepted(&fleet, &[noted(1, 5)]).await;
-    ended_as(&fleet, &noted(1, 5), "written", None).await;
+    send_accepted(&fleet, &[note_event(1, 5)]).await;
+    ended_as(&fleet, &note_event(1, 5), "written", None).await;
     let score = property(&fleet, 1, "lead_score").await;
     contact_note(&fleet, "Not interested, asked us to stop contacting her.").await;
-    accepted(&fleet, &[noted(1, 4)]).await;
-    ended_as(&fleet, &noted(1, 4), "superseded", Some("newer_event_answered")).await;
+    send_accepted(&fleet, &[note_event(1, 4)]).await;
+    ended_as(&fleet, &note_event(1, 4), "superseded", Some("newer_event_answered")).await;
     assert_eq!(property(&fleet, 1, "lead_score").await, score, "what the newer event wrote stays");
 }
 
 async fn contact_note(fleet: &xtask::Fleet, note: &str) {
     contact(fleet, 1, &[BUYER, note]).await;
     // Replacing the contact forgot what was written; the fleet writes it again only if it is wrong.
-    let kept = fleet.ledger.event_story(&crate::scene::key(&noted(1, 5))).await.expect("asked").expect("known");
+    let kept = fleet.ledger.event_story(&crate::fixtures::key(&note_event(1, 5))).await.expect("asked").expect("known");
     let properties = kept.writes.iter().map(|write| (write.property.clone(), write.after.clone())).collect();
-    let contact = sandbox::admin::NewContact { id: 1, properties, notes: vec![note.to_owned()], merged_ids: vec![] };
-    fleet.sandbox.put_contact(&contact).await.expect("a contact");
+    let contact = simulator::admin::NewContact { id: 1, properties, notes: vec![note.to_owned()], merged_ids: vec![] };
+    fleet.simulator.put_contact(&contact).await.expect("a contact");
 }
 
 /// The older event is answered first but its write is held up, so that the newer one's overtakes it.
@@ -36,16 +36,16 @@ async fn an_older_write_that_is_held_up_does_not_land_on_a_newer_one() {
         .on_path("/crm/v3/objects/contacts/1")
         .containing("lead_score")
         .times(1);
-    fleet.sandbox.fault(&held).await.expect("set");
-    accepted(&fleet, &[noted(1, 1)]).await;
+    fleet.simulator.fault(&held).await.expect("set");
+    send_accepted(&fleet, &[note_event(1, 1)]).await;
     let waits = |state| state == domain::EventState::Decided;
-    fleet.until_event(&crate::scene::key(&noted(1, 1)), waits, WITHIN).await.expect("decided");
+    fleet.until_event(&crate::fixtures::key(&note_event(1, 1)), waits, WITHIN).await.expect("decided");
     tokio::time::sleep(std::time::Duration::from_millis(300)).await;
     contact(&fleet, 1, &[BUYER]).await;
-    accepted(&fleet, &[noted(1, 2)]).await;
-    ended_as(&fleet, &noted(1, 2), "written", None).await;
+    send_accepted(&fleet, &[note_event(1, 2)]).await;
+    ended_as(&fleet, &note_event(1, 2), "written", None).await;
     let newer = property(&fleet, 1, "lead_score").await;
-    let older = ended(&fleet, &noted(1, 1)).await;
+    let older = ended(&fleet, &note_event(1, 1)).await;
     assert_ne!(property(&fleet, 1, "lead_score").await.as_deref(), Some("25"), "25 is what the older note is worth");
     assert_eq!(property(&fleet, 1, "lead_score").await, newer);
     // The older note states no budget and no property of its own, so nothing of it is left to write.
@@ -57,7 +57,8 @@ async fn an_older_write_that_is_held_up_does_not_land_on_a_newer_one() {
 #[tokio::test]
 async fn shuffled_and_delayed_deliveries_leave_the_newest_ones_values() {
     const EVENTS: i64 = 24;
-    let plan = xtask::FleetPlan { inferences: 2, writers: 2, ..quick() }.with("inference.same_context_hours", "0");
+    let plan =
+        xtask::FleetPlan { inferences: 2, writers: 2, ..quick() }.with("inference.unchanged_context_ttl_hours", "0");
     let fleet = fleet(&plan).await;
     contact(&fleet, 1, &["They have $1k ready."]).await;
     // Every third write comes late, and some fail before they come.
@@ -66,24 +67,28 @@ async fn shuffled_and_delayed_deliveries_leave_the_newest_ones_values() {
     let failing = Fault::new(Target::Hubspot, FaultKind::Status { code: 503, retry_after: None });
     let failing = Fault { percent: Some(15), ..failing.on_path(path).containing("lead_score") };
     for fault in [&late, &failing] {
-        fleet.sandbox.fault(fault).await.expect("set");
+        fleet.simulator.fault(fault).await.expect("set");
     }
     let mut order: Vec<i64> = (1..=EVENTS).map(|n| (n * 7) % EVENTS + 1).collect();
     order.extend(order.clone().iter().rev());
     for (index, n) in order.iter().enumerate() {
         let id = 600 + i64::try_from(index).expect("small");
-        crate::scene::note(&fleet, id, 1, &format!("Budget is ${}k. Word {index}.", index + 2)).await;
-        accepted(&fleet, &[noted(1, *n)]).await;
+        crate::fixtures::note(&fleet, id, 1, &format!("Budget is ${}k. Word {index}.", index + 2)).await;
+        send_accepted(&fleet, &[note_event(1, *n)]).await;
     }
     for n in 1..=EVENTS {
-        let story = ended(&fleet, &noted(1, n)).await;
+        let story = ended(&fleet, &note_event(1, n)).await;
         assert!(["written", "superseded"].contains(&story.state.as_str()), "{story:#?}");
     }
     fleet.until_idle(WITHIN).await.expect("idle");
-    ended_as(&fleet, &noted(1, EVENTS), "written", None).await;
+    ended_as(&fleet, &note_event(1, EVENTS), "written", None).await;
     for name in ["ai_budget_estimate", "ai_qualification_summary", "ai_last_processed_timestamp"] {
-        let newest =
-            fleet.ledger.event_story(&crate::scene::key(&noted(1, EVENTS))).await.expect("asked").expect("known");
+        let newest = fleet
+            .ledger
+            .event_story(&crate::fixtures::key(&note_event(1, EVENTS)))
+            .await
+            .expect("asked")
+            .expect("known");
         let wrote = newest.writes.iter().find(|write| write.property == name).map(|write| write.after.clone());
         assert_eq!(property(&fleet, 1, name).await, wrote, "{name} is the newest event's");
     }

@@ -2,19 +2,19 @@
 
 use std::time::Duration;
 
-use sandbox::{Fault, FaultKind, Target};
+use simulator::{Fault, FaultKind, Target};
 use xtask::{Fleet, FleetPlan};
 
-use crate::scene::{BUYER, WITHIN, accepted, ask, contact, ended_as, fleet, noted, questions, quick};
+use crate::fixtures::{BUYER, WITHIN, ask, contact, ended_as, fleet, note_event, questions, quick, send_accepted};
 
 /// An outage is recognised after a few failures, and probed every second or two.
 fn watchful() -> FleetPlan {
     FleetPlan { inferences: 2, ..quick() }
-        .with("circuit.failures", "6")
-        .with("circuit.poll_ms", "100")
-        .with("circuit.probe_first_seconds", "1")
-        .with("circuit.probe_cap_seconds", "2")
-        .with("circuit.calm_seconds", "2")
+        .with("circuit_breaker.failure_threshold", "6")
+        .with("circuit_breaker.poll_ms", "100")
+        .with("circuit_breaker.probe_first_seconds", "1")
+        .with("circuit_breaker.probe_max_seconds", "2")
+        .with("circuit_breaker.half_open_seconds", "2")
         // Three failures would park: an outage must not count as one.
         .with("broker.max_attempts", "3")
 }
@@ -29,7 +29,7 @@ async fn until(what: &str, within: Duration, condition: impl AsyncFn() -> bool) 
 }
 
 async fn state(fleet: &Fleet, dependency: &str) -> String {
-    let circuits = fleet.ledger.circuits().await.expect("asked");
+    let circuits = fleet.ledger.circuit_breakers().await.expect("asked");
     let circuit = circuits.into_iter().find(|circuit| circuit.dependency == dependency);
     circuit.map_or("closed", |circuit| circuit.state.as_str()).to_owned()
 }
@@ -45,19 +45,19 @@ async fn ready(fleet: &Fleet, program: &str) -> Vec<(u16, String)> {
 }
 
 async fn calls(fleet: &Fleet) -> usize {
-    fleet.sandbox.calls(0).await.expect("asked").len()
+    fleet.simulator.calls(0).await.expect("asked").len()
 }
 
-/// Thirty events while `kind` strikes `target`, for longer than the ladder lasts: paused, shown, over, all written.
+/// Thirty events while `kind` strikes `target`, for longer than the retry schedule lasts: paused, shown, over, all written.
 async fn outage(target: Target, kind: FaultKind, dependency: &str, reason: &str) {
     let fleet = fleet(&watchful()).await;
     let ids: Vec<i64> = (1..=30).collect();
     for id in &ids {
         contact(&fleet, *id, &[BUYER]).await;
     }
-    fleet.sandbox.fault(&Fault::new(target, kind)).await.expect("set");
+    fleet.simulator.fault(&Fault::new(target, kind)).await.expect("set");
     let started = std::time::Instant::now();
-    accepted(&fleet, &ids.iter().map(|id| noted(*id, 1)).collect::<Vec<_>>()).await;
+    send_accepted(&fleet, &ids.iter().map(|id| note_event(*id, 1)).collect::<Vec<_>>()).await;
     until("the circuit opens", WITHIN, async || state(&fleet, dependency).await == "open").await;
     let paused = started.elapsed();
     until("every replica says so", Duration::from_secs(5), async || {
@@ -70,7 +70,7 @@ async fn outage(target: Target, kind: FaultKind, dependency: &str, reason: &str)
     let gauge = fleet.members[fleet.indices("leadline-inference")[0]].admin_url.clone() + "/metrics";
     let metrics = reqwest::get(gauge).await.expect("answers").text().await.expect("text");
     let label = format!("dependency=\"{dependency}\"}} 1");
-    let is_shown = |line: &str| line.starts_with("leadline_circuit_open") && line.ends_with(&label);
+    let is_shown = |line: &str| line.starts_with("leadline_circuit_breaker_open") && line.ends_with(&label);
     assert!(metrics.lines().any(is_shown), "{metrics}");
 
     // A pause is a pause: a handful of probes, and nothing else.
@@ -80,14 +80,14 @@ async fn outage(target: Target, kind: FaultKind, dependency: &str, reason: &str)
     let probes = calls(&fleet).await - before;
     assert!((1..=40).contains(&probes), "{probes} calls within six seconds of an outage");
 
-    fleet.sandbox.clear_faults().await.expect("cleared");
+    fleet.simulator.clear_faults().await.expect("cleared");
     let over = std::time::Instant::now();
     until("the circuit closes by itself", Duration::from_secs(15), async || {
         state(&fleet, dependency).await == "closed"
     })
     .await;
     for id in &ids {
-        ended_as(&fleet, &noted(*id, 1), "written", None).await;
+        ended_as(&fleet, &note_event(*id, 1), "written", None).await;
     }
     let resumed = over.elapsed();
     assert_eq!(questions_answered(&fleet).await, 30, "nothing was paid for twice");
@@ -102,7 +102,7 @@ async fn outage(target: Target, kind: FaultKind, dependency: &str, reason: &str)
 
 /// Answers that OpenAI was paid for.
 async fn questions_answered(fleet: &Fleet) -> usize {
-    let calls = fleet.sandbox.calls(0).await.expect("asked");
+    let calls = fleet.simulator.calls(0).await.expect("asked");
     calls.iter().filter(|call| call.path == "/v1/chat/completions" && call.status == 200).count()
 }
 
@@ -136,16 +136,16 @@ async fn one_record_that_always_fails_is_no_outage() {
     let fleet = fleet(&watchful()).await;
     contact(&fleet, 1, &["The one that breaks it."]).await;
     let breaks = Fault::new(Target::Openai, status(500)).containing("The one that breaks it");
-    fleet.sandbox.fault(&breaks).await.expect("set");
-    accepted(&fleet, &[noted(1, 1)]).await;
+    fleet.simulator.fault(&breaks).await.expect("set");
+    send_accepted(&fleet, &[note_event(1, 1)]).await;
     for id in 2..=40 {
         contact(&fleet, id, &[BUYER]).await;
-        accepted(&fleet, &[noted(id, 1)]).await;
+        send_accepted(&fleet, &[note_event(id, 1)]).await;
         tokio::time::sleep(Duration::from_millis(150)).await;
     }
-    ended_as(&fleet, &noted(1, 1), "parked", Some("openai_unavailable")).await;
+    ended_as(&fleet, &note_event(1, 1), "parked", Some("openai_unavailable")).await;
     for id in 2..=40 {
-        ended_as(&fleet, &noted(id, 1), "written", None).await;
+        ended_as(&fleet, &note_event(id, 1), "written", None).await;
     }
     assert!(questions(&fleet).await >= 39);
 }
@@ -155,8 +155,8 @@ async fn one_record_that_always_fails_is_no_outage() {
 async fn the_whole_fleet_pauses_for_what_one_of_it_noticed() {
     let fleet = fleet(&watchful()).await;
     contact(&fleet, 1, &[BUYER]).await;
-    fleet.sandbox.fault(&Fault::new(Target::Hubspot, status(401))).await.expect("set");
-    accepted(&fleet, &[noted(1, 1)]).await;
+    fleet.simulator.fault(&Fault::new(Target::Hubspot, status(401))).await.expect("set");
+    send_accepted(&fleet, &[note_event(1, 1)]).await;
     until("the writer says so", WITHIN, async || {
         let answers = ready(&fleet, "leadline-writer").await;
         answers.iter().all(|(status, text)| *status == 503 && text.contains("hubspot: circuit"))
@@ -165,6 +165,6 @@ async fn the_whole_fleet_pauses_for_what_one_of_it_noticed() {
     let listed = fleet.leadline(&["backlog"]).await.expect("runs");
     let said = String::from_utf8_lossy(&listed.stdout).into_owned();
     assert!(said.contains("circuit of hubspot") && said.contains("unauthorized"), "{said}");
-    fleet.sandbox.clear_faults().await.expect("cleared");
-    ended_as(&fleet, &noted(1, 1), "written", None).await;
+    fleet.simulator.clear_faults().await.expect("cleared");
+    ended_as(&fleet, &note_event(1, 1), "written", None).await;
 }

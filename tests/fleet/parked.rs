@@ -2,13 +2,13 @@
 
 use std::process::Output;
 
-use sandbox::{Fault, FaultKind, Target, admin::Quirks};
 use serde_json::json;
+use simulator::{Fault, FaultKind, Target, admin::Quirks};
 use xtask::Fleet;
 
-use crate::scene::{
-    BUYER, WITHIN, accepted, ask, contact, ended, ended_as, fleet, key, noted, property, questions, quick, send,
-    times_set,
+use crate::fixtures::{
+    BUYER, WITHIN, ask, contact, ended, ended_as, fleet, key, note_event, property, questions, quick, send,
+    send_accepted, times_set,
 };
 
 async fn leadline(fleet: &Fleet, arguments: &[&str]) -> String {
@@ -25,17 +25,17 @@ async fn parked_fleet() -> Fleet {
         contact(&fleet, id, &[BUYER]).await;
     }
     let declines = Fault::new(Target::Openai, FaultKind::Refusal).times(2);
-    fleet.sandbox.fault(&declines).await.expect("set");
-    accepted(&fleet, &[noted(1, 1), noted(2, 1)]).await;
-    ended_as(&fleet, &noted(1, 1), "parked", Some("refused")).await;
-    ended_as(&fleet, &noted(2, 1), "parked", Some("refused")).await;
-    let mut unknown = noted(3, 1);
+    fleet.simulator.fault(&declines).await.expect("set");
+    send_accepted(&fleet, &[note_event(1, 1), note_event(2, 1)]).await;
+    ended_as(&fleet, &note_event(1, 1), "parked", Some("refused")).await;
+    ended_as(&fleet, &note_event(2, 1), "parked", Some("refused")).await;
+    let mut unknown = note_event(3, 1);
     unknown["subscriptionType"] = json!("contact.teleported");
     assert_eq!(send(&fleet, &[unknown]).await.status, 200);
     let quirks = Quirks { maxima: [("lead_score".to_owned(), 10)].into(), ..Quirks::default() };
-    fleet.sandbox.quirks(&quirks).await.expect("set");
-    accepted(&fleet, &[noted(4, 1)]).await;
-    ended_as(&fleet, &noted(4, 1), "parked", Some("validation_error")).await;
+    fleet.simulator.quirks(&quirks).await.expect("set");
+    send_accepted(&fleet, &[note_event(4, 1)]).await;
+    ended_as(&fleet, &note_event(4, 1), "parked", Some("validation_error")).await;
     fleet.until_parked("leadline.events", 3, WITHIN).await.expect("parked");
     fleet.until_parked("leadline.writes", 1, WITHIN).await.expect("parked");
     fleet
@@ -54,12 +54,12 @@ async fn it_is_listed_with_its_reasons_and_narrowed_down() {
         (["--playbook", "lead-qualification"], "3 parked"),
         (["--since", "1h"], "4 parked"),
         (["--until", "1h"], "nothing is parked that this asks for"),
-        (["--id", &key(&noted(1, 1))], "1 parked"),
+        (["--id", &key(&note_event(1, 1))], "1 parked"),
     ] {
         let said = leadline(&fleet, &[&["parked", "list"], &filter[..]].concat()).await;
         assert!(said.contains(count), "{filter:?}: {count} in\n{said}");
     }
-    let shown = leadline(&fleet, &["parked", "show", &key(&noted(1, 1))]).await;
+    let shown = leadline(&fleet, &["parked", "show", &key(&note_event(1, 1))]).await;
     assert!(shown.contains("refused") && shown.contains("\"objectId\":1") && shown.contains("history"), "{shown}");
     // Looking takes nothing away.
     fleet.until_parked("leadline.events", 3, WITHIN).await.expect("all there");
@@ -78,10 +78,12 @@ async fn a_replay_goes_on_where_it_failed_once() {
 
     let done = leadline(&fleet, &["parked", "replay", "--reason", "refused", "--yes", "--per-second", "100"]).await;
     assert!(done.contains("2 replayed, 0 had gone on already, 0 stay"), "{done}");
-    fleet.sandbox.quirks(&Quirks::default()).await.expect("mended");
+    fleet.simulator.quirks(&Quirks::default()).await.expect("mended");
     let until_written = |id| {
         let fleet = &fleet;
-        async move { fleet.until_event(&key(&noted(id, 1)), |state| state == domain::EventState::Written, WITHIN).await }
+        async move {
+            fleet.until_event(&key(&note_event(id, 1)), |state| state == domain::EventState::Written, WITHIN).await
+        }
     };
     until_written(1).await.expect("written");
     until_written(2).await.expect("written");
@@ -107,25 +109,25 @@ async fn a_replay_goes_on_where_it_failed_once() {
 async fn a_replay_of_what_has_gone_on_changes_nothing() {
     let fleet = fleet(&quick()).await;
     contact(&fleet, 1, &[BUYER]).await;
-    fleet.sandbox.fault(&Fault::new(Target::Openai, FaultKind::Refusal).times(1)).await.expect("set");
-    accepted(&fleet, &[noted(1, 1)]).await;
-    ended_as(&fleet, &noted(1, 1), "parked", Some("refused")).await;
+    fleet.simulator.fault(&Fault::new(Target::Openai, FaultKind::Refusal).times(1)).await.expect("set");
+    send_accepted(&fleet, &[note_event(1, 1)]).await;
+    ended_as(&fleet, &note_event(1, 1), "parked", Some("refused")).await;
     fleet.until_parked("leadline.events", 1, WITHIN).await.expect("parked");
     // `event requeue` publishes from the ledger and leaves the parking lot's message.
-    leadline(&fleet, &["event", "requeue", &key(&noted(1, 1))]).await;
+    leadline(&fleet, &["event", "requeue", &key(&note_event(1, 1))]).await;
     ended_as_written(&fleet).await;
     let said = leadline(&fleet, &["parked", "replay", "--all", "--yes"]).await;
     assert!(said.contains("0 replayed, 1 had gone on already"), "{said}");
     fleet.until_parked("leadline.events", 0, WITHIN).await.expect("cleared away");
     fleet.until_idle(WITHIN).await.expect("idle");
     assert_eq!(times_set(&fleet, 1, "lead_score").await, 1);
-    let refused = fleet.leadline(&["event", "requeue", &key(&noted(1, 1))]).await.expect("runs");
+    let refused = fleet.leadline(&["event", "requeue", &key(&note_event(1, 1))]).await.expect("runs");
     assert!(!refused.status.success() && String::from_utf8_lossy(&refused.stderr).contains("it has ended (written)"));
 }
 
 async fn ended_as_written(fleet: &Fleet) {
     let written = |state| state == domain::EventState::Written;
-    fleet.until_event(&key(&noted(1, 1)), written, WITHIN).await.expect("written");
+    fleet.until_event(&key(&note_event(1, 1)), written, WITHIN).await.expect("written");
 }
 
 #[tokio::test]
@@ -138,7 +140,7 @@ async fn what_is_given_up_is_dropped_as_discarded() {
     fleet.until_parked("leadline.events", 0, WITHIN).await.expect("empty");
     fleet.until_parked("leadline.writes", 0, WITHIN).await.expect("empty");
     for id in [1, 2, 4] {
-        let story = ended(&fleet, &noted(id, 1)).await;
+        let story = ended(&fleet, &note_event(id, 1)).await;
         assert_eq!((story.state.as_str(), story.reason.as_deref()), ("dropped", Some("discarded")), "{story:?}");
     }
     let parked: i64 = ask(&fleet, "select count(*) from parked").await;
@@ -150,14 +152,14 @@ async fn what_is_given_up_is_dropped_as_discarded() {
 async fn what_was_purged_from_the_lot_is_replayed_from_the_ledger() {
     let fleet = parked_fleet().await;
     for queue in ["leadline.events.parked", "leadline.writes.parked"] {
-        let path = format!("queues/{}/{queue}/contents", fleet.space.name);
-        fleet.space.management(reqwest::Method::DELETE, &path, None).await.expect("purged");
+        let path = format!("queues/{}/{queue}/contents", fleet.namespace.name);
+        fleet.namespace.management(reqwest::Method::DELETE, &path, None).await.expect("purged");
     }
-    fleet.sandbox.quirks(&Quirks::default()).await.expect("mended");
+    fleet.simulator.quirks(&Quirks::default()).await.expect("mended");
     let said = leadline(&fleet, &["parked", "replay", "--all", "--yes"]).await;
     assert!(said.contains("3 replayed"), "{said}");
     for id in [1, 2, 4] {
         let written = |state| state == domain::EventState::Written;
-        fleet.until_event(&key(&noted(id, 1)), written, WITHIN).await.expect("written");
+        fleet.until_event(&key(&note_event(id, 1)), written, WITHIN).await.expect("written");
     }
 }

@@ -1,9 +1,9 @@
 //! `leadline playbook`: an operator adds a use case by writing one file.
 
-use sandbox::admin::Quirks;
+use simulator::admin::Quirks;
 use xtask::{Fleet, FleetPlan, workspace};
 
-use crate::scene::{BUYER, contact, fleet, happened, held, object, property, questions, quick, tasks, times_set};
+use crate::fixtures::{BUYER, contact, fleet, happened, held, object, property, questions, quick, tasks, times_set};
 
 fn nobody() -> FleetPlan {
     FleetPlan { receivers: 0, inferences: 0, writers: 0, ..quick() }
@@ -57,7 +57,7 @@ async fn check_explains_what_a_playbook_would_do_and_what_is_wrong_with_it() {
 
 #[tokio::test]
 async fn provision_prints_its_plan_creates_what_is_missing_and_changes_nothing() {
-    let plan = FleetPlan { sandbox_arguments: vec!["--without-ai-properties".to_owned()], ..nobody() };
+    let plan = FleetPlan { simulator_arguments: vec!["--without-ai-properties".to_owned()], ..nobody() };
     let fleet = fleet(&plan).await;
     let (good, said) = playbook(&fleet, &["provision", "--dry-run"]).await;
     assert!(good && said.contains("create   contact.lead_score: number (number)"), "{said}");
@@ -81,7 +81,7 @@ async fn provision_refuses_a_property_of_another_type_and_says_what_to_do() {
     let file = folder.join("p.toml");
     std::fs::write(&file, text.replace("property = \"lead_score\"", "property = \"jobtitle\"")).expect("written");
     fleet
-        .sandbox
+        .simulator
         .quirks(&Quirks { missing_properties: vec!["ai_lead_summary".to_owned()], ..Quirks::default() })
         .await
         .expect("set");
@@ -89,7 +89,7 @@ async fn provision_refuses_a_property_of_another_type_and_says_what_to_do() {
     assert!(!good, "{said}");
     assert!(said.contains("CONFLICT contact.jobtitle: exists with type string"), "{said}");
     assert!(said.contains("name another property in the playbook"), "{said}");
-    let calls = fleet.sandbox.calls(0).await.expect("asked");
+    let calls = fleet.simulator.calls(0).await.expect("asked");
     assert!(
         !calls.iter().any(|call| call.method == "POST" && call.path.contains("/properties/")),
         "nothing was created"
@@ -169,8 +169,8 @@ async fn a_fourth_use_case_takes_one_file() {
     let meeting = [("hs_meeting_body", body), ("hs_timestamp", "2026-11-20T10:00:00Z")];
     object(&fleet, "meeting", 70, &meeting, &[("deal", 20)]).await;
     let event = happened("meeting", 70, "creation", None, 1);
-    crate::scene::accepted(&fleet, std::slice::from_ref(&event)).await;
-    crate::scene::ended_as(&fleet, &event, "written", None).await;
+    crate::fixtures::send_accepted(&fleet, std::slice::from_ref(&event)).await;
+    crate::fixtures::ended_as(&fleet, &event, "written", None).await;
     assert!(held(&fleet, "deal", 20, "meddic_economic_buyer").await.is_some_and(|text| text.contains("CTO")));
     std::fs::remove_dir_all(folder).expect("removed");
 }

@@ -2,34 +2,34 @@
 
 use std::collections::BTreeMap;
 
-use sandbox::admin::Edit;
+use simulator::admin::Edit;
 use xtask::Fleet;
 
-use crate::scene::{BUYER, accepted, contact, ended_as, fleet, note, noted, property, quick};
+use crate::fixtures::{BUYER, contact, ended_as, fleet, note, note_event, property, quick, send_accepted};
 
 async fn edit(fleet: &Fleet, contact: i64, values: &[(&str, &str)], source: &str) {
     let properties: BTreeMap<_, _> =
         values.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
     let edit = Edit { properties, source: source.to_owned(), source_id: "userId:9".to_owned(), announce: false };
-    fleet.sandbox.edit("contact", contact, &edit).await.expect("edited");
+    fleet.simulator.edit("contact", contact, &edit).await.expect("edited");
 }
 
 #[tokio::test]
 async fn a_value_that_a_person_changed_is_left_alone_and_is_no_failure() {
     let fleet = fleet(&quick()).await;
     contact(&fleet, 1, &[BUYER]).await;
-    accepted(&fleet, &[noted(1, 1)]).await;
-    ended_as(&fleet, &noted(1, 1), "written", None).await;
+    send_accepted(&fleet, &[note_event(1, 1)]).await;
+    ended_as(&fleet, &note_event(1, 1), "written", None).await;
     assert_eq!(property(&fleet, 1, "lead_score").await.as_deref(), Some("85"));
 
     edit(&fleet, 1, &[("lead_score", "12")], "CRM_UI").await;
     note(&fleet, 501, 1, "The CTO joins the next call.").await;
-    accepted(&fleet, &[noted(1, 2)]).await;
-    let story = ended_as(&fleet, &noted(1, 2), "written", None).await;
+    send_accepted(&fleet, &[note_event(1, 2)]).await;
+    let story = ended_as(&fleet, &note_event(1, 2), "written", None).await;
     assert_eq!(property(&fleet, 1, "lead_score").await.as_deref(), Some("12"), "the person's value stays");
-    let kept = story.kept.iter().find(|kept| kept.property == "lead_score").expect("visible in the ledger");
+    let kept = story.skipped_writes.iter().find(|kept| kept.property == "lead_score").expect("visible in the ledger");
     assert_eq!(
-        (kept.reason.as_str(), kept.held.as_deref(), kept.wanted.as_str()),
+        (kept.reason.as_str(), kept.current_value.as_deref(), kept.proposed_value.as_str()),
         ("kept_human_value", Some("12"), "100")
     );
     assert!(story.writes.iter().any(|write| write.property == "ai_qualification_summary"), "the rest is written");
@@ -40,8 +40,8 @@ async fn a_value_that_a_person_changed_is_left_alone_and_is_no_failure() {
     // Another machine's change is no person's.
     edit(&fleet, 1, &[("lead_score", "13")], "AUTOMATION_PLATFORM").await;
     note(&fleet, 502, 1, "A purchase order is under way.").await;
-    accepted(&fleet, &[noted(1, 3)]).await;
-    ended_as(&fleet, &noted(1, 3), "written", None).await;
+    send_accepted(&fleet, &[note_event(1, 3)]).await;
+    ended_as(&fleet, &note_event(1, 3), "written", None).await;
     assert_eq!(property(&fleet, 1, "lead_score").await.as_deref(), Some("100"));
 }
 
@@ -55,10 +55,10 @@ async fn an_event_whose_every_value_was_kept_ends_as_kept_human_value() {
     let fleet = fleet(&quick().with("inference.playbooks", folder.to_str().expect("UTF-8"))).await;
     contact(&fleet, 1, &[BUYER]).await;
     edit(&fleet, 1, &[("lead_score", "12")], "CRM_UI").await;
-    accepted(&fleet, &[noted(1, 1)]).await;
-    ended_as(&fleet, &noted(1, 1), "skipped", Some("kept_human_value")).await;
+    send_accepted(&fleet, &[note_event(1, 1)]).await;
+    ended_as(&fleet, &note_event(1, 1), "skipped", Some("kept_human_value")).await;
     assert_eq!(property(&fleet, 1, "lead_score").await.as_deref(), Some("12"));
-    let failures: i64 = crate::scene::ask(&fleet, "select count(*) from failures_by_reason").await;
+    let failures: i64 = crate::fixtures::ask(&fleet, "select count(*) from failures_by_reason").await;
     assert_eq!(failures, 0);
     std::fs::remove_dir_all(folder).expect("removed");
 }

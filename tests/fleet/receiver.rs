@@ -7,7 +7,7 @@ use time::OffsetDateTime;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use xtask::{Fleet, FleetPlan, fleet::PUBLIC_URL};
 
-use crate::scene::{BUYER, WITHIN, contact, ended_as, fleet, noted, quick, send};
+use crate::fixtures::{BUYER, WITHIN, contact, ended_as, fleet, note_event, quick, send};
 
 fn receiver_only() -> FleetPlan {
     FleetPlan { inferences: 0, writers: 0, ..quick() }
@@ -29,7 +29,7 @@ async fn post_signed(url: &str, secret: &str, body: Vec<u8>) -> Response {
 }
 
 async fn post(fleet: &Fleet, body: impl Into<Vec<u8>>) -> (StatusCode, String) {
-    let response = post_signed(&fleet.receivers()[0], &sandbox::Config::default().client_secret, body.into()).await;
+    let response = post_signed(&fleet.receivers()[0], &simulator::Config::default().client_secret, body.into()).await;
     (response.status(), response.text().await.expect("a body"))
 }
 
@@ -48,12 +48,12 @@ async fn bad_input_gets_its_own_clear_answer() {
         assert_eq!(got, status, "{answer}");
         assert!(answer.contains(says), "{says} in {answer}");
     }
-    let (status, answer) = post(&fleet, json!(vec![noted(1, 1); 101]).to_string()).await;
+    let (status, answer) = post(&fleet, json!(vec![note_event(1, 1); 101]).to_string()).await;
     assert_eq!((status, answer.contains("101 events")), (StatusCode::BAD_REQUEST, true));
     let (status, _) = post(&fleet, vec![b' '; 1_048_577]).await;
     assert_eq!(status, StatusCode::PAYLOAD_TOO_LARGE);
     let response =
-        post_signed(&fleet.receivers()[0], "a stranger's", json!([noted(1, 1)]).to_string().into_bytes()).await;
+        post_signed(&fleet.receivers()[0], "a stranger's", json!([note_event(1, 1)]).to_string().into_bytes()).await;
     assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
     let unsigned = reqwest::Client::new().post(&fleet.receivers()[0]).body("[]").send().await.expect("an answer");
     assert_eq!(unsigned.status(), StatusCode::UNAUTHORIZED);
@@ -75,18 +75,21 @@ async fn bad_input_gets_its_own_clear_answer() {
 async fn an_event_that_cannot_be_understood_is_parked_and_its_neighbours_are_not() {
     let fleet = fleet(&quick()).await;
     contact(&fleet, 1, &[BUYER]).await;
-    let mut too_big = noted(2, 1);
+    let mut too_big = note_event(2, 1);
     too_big["objectId"] = json!(9_223_372_036_854_775_808_u64);
-    let mut too_long = noted(3, 1);
+    let mut too_long = note_event(3, 1);
     too_long["propertyValue"] = json!("x".repeat(100_000));
-    let mut unknown = noted(4, 1);
+    let mut unknown = note_event(4, 1);
     unknown["subscriptionType"] = json!("contact.teleported");
-    let delivery = send(&fleet, &[too_big, noted(1, 1), too_long, json!("text"), unknown]).await;
+    let delivery = send(&fleet, &[too_big, note_event(1, 1), too_long, json!("text"), unknown]).await;
     assert_eq!(delivery.status, 200);
-    assert_eq!(serde_json::from_str::<Value>(&delivery.answer).expect("JSON"), json!({"accepted": 1, "parked": 4}));
-    ended_as(&fleet, &noted(1, 1), "written", None).await;
+    assert_eq!(
+        serde_json::from_str::<Value>(&delivery.answer).expect("JSON"),
+        json!({"send_accepted": 1, "parked": 4})
+    );
+    ended_as(&fleet, &note_event(1, 1), "written", None).await;
     fleet.until_parked("leadline.events", 4, WITHIN).await.expect("parked");
-    let messages = fleet.space.take_messages("leadline.events.parked", 4).await.expect("taken");
+    let messages = fleet.namespace.take_messages("leadline.events.parked", 4).await.expect("taken");
     let mut details: Vec<_> = messages
         .iter()
         .map(|message| message["properties"]["headers"]["x-leadline-detail"].as_str().expect("a detail").to_owned())
@@ -106,10 +109,10 @@ async fn a_full_queue_is_answered_503_with_retry_after() {
         fleet(&receiver_only().with("broker.max_queue_length", "10").with("receiver.retry_after_seconds", "7")).await;
     let mut statuses = Vec::new();
     for n in 0..5 {
-        let events: Vec<_> = (0..10).map(|id| noted(id, n)).collect();
+        let events: Vec<_> = (0..10).map(|id| note_event(id, n)).collect();
         let response = post_signed(
             &fleet.receivers()[0],
-            &sandbox::Config::default().client_secret,
+            &simulator::Config::default().client_secret,
             json!(events).to_string().into_bytes(),
         )
         .await;
@@ -146,12 +149,12 @@ async fn both_secrets_of_a_rotation_are_good_and_v2_only_where_it_is_switched_on
         .with("hubspot.client_secret_previous", "the-old-one")
         .with("hubspot.signature_versions", "v3,v2");
     let with_v2 = fleet(&plan).await;
-    let body = json!([noted(1, 1)]).to_string();
-    for secret in ["the-old-one", sandbox::Config::default().client_secret.as_str()] {
+    let body = json!([note_event(1, 1)]).to_string();
+    for secret in ["the-old-one", simulator::Config::default().client_secret.as_str()] {
         assert_eq!(post_signed(&with_v2.receivers()[0], secret, body.clone().into_bytes()).await.status(), 200);
     }
     let without_v2 = fleet(&receiver_only()).await;
-    let signature = signature::v2(&sandbox::Config::default().client_secret, "POST", PUBLIC_URL, body.as_bytes());
+    let signature = signature::v2(&simulator::Config::default().client_secret, "POST", PUBLIC_URL, body.as_bytes());
     for (fleet, status) in [(&with_v2, 200), (&without_v2, 401)] {
         let request = reqwest::Client::new()
             .post(&fleet.receivers()[0])

@@ -5,17 +5,17 @@ use std::time::Duration;
 use domain::EventState;
 use xtask::{Fleet, FleetPlan};
 
-use crate::scene::{
-    BUYER, WITHIN, accepted, ask, contact, ended_as, fleet, key, noted, property, questions, quick, times_set,
+use crate::fixtures::{
+    BUYER, WITHIN, ask, contact, ended_as, fleet, key, note_event, property, questions, quick, send_accepted, times_set,
 };
 
 async fn purge(fleet: &Fleet, queue: &str) {
-    let path = format!("queues/{}/{queue}/contents", fleet.space.name);
-    fleet.space.management(reqwest::Method::DELETE, &path, None).await.expect("purged");
+    let path = format!("queues/{}/{queue}/contents", fleet.namespace.name);
+    fleet.namespace.management(reqwest::Method::DELETE, &path, None).await.expect("purged");
 }
 
 fn reconciling() -> FleetPlan {
-    quick().with("reconcile.every_seconds", "1").with("reconcile.after_seconds", "3")
+    quick().with("reconcile.interval_seconds", "1").with("reconcile.stuck_after_seconds", "3")
 }
 
 #[tokio::test]
@@ -24,16 +24,16 @@ async fn a_write_command_whose_message_was_lost_is_published_again_by_the_fleet(
     for id in 1..=5 {
         contact(&fleet, id, &[BUYER]).await;
     }
-    accepted(&fleet, &(1..=5).map(|id| noted(id, 1)).collect::<Vec<_>>()).await;
+    send_accepted(&fleet, &(1..=5).map(|id| note_event(id, 1)).collect::<Vec<_>>()).await;
     for id in 1..=5 {
         let decided = |state| state == EventState::Decided;
-        fleet.until_event(&key(&noted(id, 1)), decided, WITHIN).await.expect("decided");
+        fleet.until_event(&key(&note_event(id, 1)), decided, WITHIN).await.expect("decided");
     }
     tokio::time::sleep(Duration::from_millis(300)).await;
     purge(&fleet, "leadline.writes").await;
     fleet.add("leadline-writer").expect("a writer");
     for id in 1..=5 {
-        ended_as(&fleet, &noted(id, 1), "written", None).await;
+        ended_as(&fleet, &note_event(id, 1), "written", None).await;
         assert_eq!(times_set(&fleet, id, "lead_score").await, 1);
     }
     assert_eq!(questions(&fleet).await, 5);
@@ -44,15 +44,17 @@ async fn an_event_whose_message_was_lost_in_a_waiting_room_is_published_again() 
     // Long enough to be seen there, and purged, on a slow machine too.
     let fleet = fleet(&reconciling().with("broker.retry_delays_seconds", "15,600")).await;
     contact(&fleet, 1, &[BUYER]).await;
-    let fault =
-        sandbox::Fault::new(sandbox::Target::Hubspot, sandbox::FaultKind::Status { code: 503, retry_after: None })
-            .times(4);
-    fleet.sandbox.fault(&fault).await.expect("set");
-    accepted(&fleet, &[noted(1, 1)]).await;
-    fleet.until_event(&key(&noted(1, 1)), |state| state == EventState::Waiting, WITHIN).await.expect("waiting");
-    fleet.until_holds("leadline.events.retry.15s", 1, WITHIN).await.expect("in the waiting room");
+    let fault = simulator::Fault::new(
+        simulator::Target::Hubspot,
+        simulator::FaultKind::Status { code: 503, retry_after: None },
+    )
+    .times(4);
+    fleet.simulator.fault(&fault).await.expect("set");
+    send_accepted(&fleet, &[note_event(1, 1)]).await;
+    fleet.until_event(&key(&note_event(1, 1)), |state| state == EventState::Waiting, WITHIN).await.expect("waiting");
+    fleet.until_holds("leadline.events.retry.15s", 1, WITHIN).await.expect("in the retry queue");
     purge(&fleet, "leadline.events.retry.15s").await;
-    ended_as(&fleet, &noted(1, 1), "written", None).await;
+    ended_as(&fleet, &note_event(1, 1), "written", None).await;
     let requeues: i32 = ask(&fleet, "select requeues from event").await;
     assert_eq!(requeues, 1);
 }
@@ -60,12 +62,12 @@ async fn an_event_whose_message_was_lost_in_a_waiting_room_is_published_again() 
 /// A worker died with the only message: the broker lost it, too.
 #[tokio::test]
 async fn an_operator_sees_what_was_left_behind_and_takes_it_up_again() {
-    let plan = FleetPlan { sandbox_arguments: vec!["--model-latency-ms".to_owned(), "60000".to_owned()], ..quick() }
-        .with("reconcile.every_seconds", "3600");
+    let plan = FleetPlan { simulator_arguments: vec!["--model-latency-ms".to_owned(), "60000".to_owned()], ..quick() }
+        .with("reconcile.interval_seconds", "3600");
     let mut fleet = fleet(&plan).await;
     contact(&fleet, 1, &[BUYER]).await;
-    accepted(&fleet, &[noted(1, 1)]).await;
-    fleet.until_event(&key(&noted(1, 1)), |state| state == EventState::Claimed, WITHIN).await.expect("claimed");
+    send_accepted(&fleet, &[note_event(1, 1)]).await;
+    fleet.until_event(&key(&note_event(1, 1)), |state| state == EventState::Claimed, WITHIN).await.expect("claimed");
     let worker = fleet.indices("leadline-inference")[0];
     fleet.members[worker].process.kill();
     tokio::time::sleep(Duration::from_millis(500)).await;
@@ -82,11 +84,11 @@ async fn an_operator_sees_what_was_left_behind_and_takes_it_up_again() {
         assert!(started.elapsed() < WITHIN, "its lease has been over for long");
         tokio::time::sleep(Duration::from_millis(500)).await;
     };
-    assert!(said.contains(&key(&noted(1, 1))) && said.contains("nothing was changed"), "{said}");
+    assert!(said.contains(&key(&note_event(1, 1))) && said.contains("nothing was changed"), "{said}");
     let done = fleet.leadline(&["reconcile", "--after", "1", "--yes"]).await.expect("runs");
     let said = String::from_utf8_lossy(&done.stdout).into_owned();
     assert!(said.contains("published again: 1 events"), "{said}");
-    let taken = fleet.space.queues().await.expect("asked");
+    let taken = fleet.namespace.queues().await.expect("asked");
     assert!(taken.iter().any(|queue| queue.name == "leadline.events"), "{taken:?}");
 }
 
@@ -96,17 +98,17 @@ async fn an_older_value_that_landed_on_a_newer_one_is_mended_and_a_persons_is_no
     let fleet = fleet(&reconciling()).await;
     for id in [1, 2] {
         contact(&fleet, id, &[BUYER]).await;
-        accepted(&fleet, &[noted(id, 1)]).await;
-        ended_as(&fleet, &noted(id, 1), "written", None).await;
+        send_accepted(&fleet, &[note_event(id, 1)]).await;
+        ended_as(&fleet, &note_event(id, 1), "written", None).await;
     }
-    let edit = |source: &str, source_id: &str| sandbox::admin::Edit {
+    let edit = |source: &str, source_id: &str| simulator::admin::Edit {
         properties: [("lead_score".to_owned(), "3".to_owned())].into(),
         source: source.to_owned(),
         source_id: source_id.to_owned(),
         announce: false,
     };
-    fleet.sandbox.edit("contact", 1, &edit("INTEGRATION", "1234567")).await.expect("our own late call");
-    fleet.sandbox.edit("contact", 2, &edit("CRM_UI", "userId:42")).await.expect("a person");
+    fleet.simulator.edit("contact", 1, &edit("INTEGRATION", "1234567")).await.expect("our own late call");
+    fleet.simulator.edit("contact", 2, &edit("CRM_UI", "userId:42")).await.expect("a person");
     let records: Vec<_> = [1, 2]
         .map(|id| domain::RecordRef {
             portal_id: domain::PortalId(9_876_543),
@@ -135,11 +137,14 @@ async fn an_event_that_no_worker_survives_is_parked() {
         .with("inference.lease_seconds", "8");
     let mut fleet = fleet(&FleetPlan { writers: 1, ..plan }).await;
     contact(&fleet, 1, &[BUYER]).await;
-    let hang = sandbox::Fault::new(sandbox::Target::Openai, sandbox::FaultKind::Hang);
-    fleet.sandbox.fault(&hang).await.expect("set");
-    accepted(&fleet, &[noted(1, 1)]).await;
+    let hang = simulator::Fault::new(simulator::Target::Openai, simulator::FaultKind::Hang);
+    fleet.simulator.fault(&hang).await.expect("set");
+    send_accepted(&fleet, &[note_event(1, 1)]).await;
     for _ in 0..2 {
-        fleet.until_event(&key(&noted(1, 1)), |state| state == EventState::Claimed, WITHIN).await.expect("claimed");
+        fleet
+            .until_event(&key(&note_event(1, 1)), |state| state == EventState::Claimed, WITHIN)
+            .await
+            .expect("claimed");
         let worker = fleet.indices("leadline-inference")[0];
         fleet.members[worker].process.kill();
         tokio::time::sleep(Duration::from_millis(500)).await;
@@ -153,7 +158,7 @@ async fn an_event_that_no_worker_survives_is_parked() {
     fleet.members[worker].process.kill();
     purge(&fleet, "leadline.events").await;
     let parked = |state| state == EventState::Parked;
-    let story = fleet.until_event(&key(&noted(1, 1)), parked, WITHIN).await.expect("parked");
+    let story = fleet.until_event(&key(&note_event(1, 1)), parked, WITHIN).await.expect("parked");
     assert_eq!(story.reason.as_deref(), Some("attempts_exhausted"));
     fleet.until_parked("leadline.events", 1, WITHIN).await.expect("in the lot");
 }

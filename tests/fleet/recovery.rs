@@ -5,19 +5,19 @@ use std::time::Duration;
 use rustix::process::Signal;
 use xtask::{FleetPlan, Proxy, proxy::Traffic};
 
-use crate::scene::{
-    BUYER, WITHIN, accepted, contact, ended_as, fleet, noted, questions, quick, send, services, times_set,
+use crate::fixtures::{
+    BUYER, WITHIN, contact, ended_as, fleet, note_event, questions, quick, send, send_accepted, services, times_set,
 };
 
 #[tokio::test]
 async fn a_killed_inference_workers_events_are_taken_up_again() {
-    let plan = FleetPlan { sandbox_arguments: vec!["--model-latency-ms".to_owned(), "1500".to_owned()], ..quick() };
+    let plan = FleetPlan { simulator_arguments: vec!["--model-latency-ms".to_owned(), "1500".to_owned()], ..quick() };
     let mut fleet = fleet(&plan).await;
     let ids: Vec<i64> = (1..=10).collect();
     for id in &ids {
         contact(&fleet, *id, &[BUYER]).await;
     }
-    accepted(&fleet, &ids.iter().map(|id| noted(*id, 1)).collect::<Vec<_>>()).await;
+    send_accepted(&fleet, &ids.iter().map(|id| note_event(*id, 1)).collect::<Vec<_>>()).await;
     let asked = async {
         while questions_begun(&fleet).await == 0 {
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -29,7 +29,7 @@ async fn a_killed_inference_workers_events_are_taken_up_again() {
     fleet.restart(worker).expect("restarted");
     let mut taken_over = 0;
     for id in ids {
-        let story = ended_as(&fleet, &noted(id, 1), "written", None).await;
+        let story = ended_as(&fleet, &note_event(id, 1), "written", None).await;
         taken_over += usize::from(story.history.iter().any(|entry| entry.attempt > 1));
         assert_eq!(times_set(&fleet, id, "lead_score").await, 1);
     }
@@ -46,30 +46,30 @@ async fn questions_begun(fleet: &xtask::Fleet) -> i64 {
 async fn a_killed_writers_commands_are_taken_up_again() {
     let mut fleet = fleet(&quick()).await;
     contact(&fleet, 1, &[BUYER]).await;
-    let slow = sandbox::Fault::new(sandbox::Target::Hubspot, sandbox::FaultKind::Latency(800))
+    let slow = simulator::Fault::new(simulator::Target::Hubspot, simulator::FaultKind::Latency(800))
         .containing("lead_score")
         .times(2);
-    fleet.sandbox.fault(&slow).await.expect("set");
-    accepted(&fleet, &[noted(1, 1)]).await;
+    fleet.simulator.fault(&slow).await.expect("set");
+    send_accepted(&fleet, &[note_event(1, 1)]).await;
     let decided = |state| state == domain::EventState::Decided;
-    fleet.until_event(&crate::scene::key(&noted(1, 1)), decided, WITHIN).await.expect("decided");
+    fleet.until_event(&crate::fixtures::key(&note_event(1, 1)), decided, WITHIN).await.expect("decided");
     tokio::time::sleep(Duration::from_millis(300)).await;
     let writer = fleet.indices("leadline-writer")[0];
     fleet.members[writer].process.kill();
     fleet.restart(writer).expect("restarted");
-    ended_as(&fleet, &noted(1, 1), "written", None).await;
+    ended_as(&fleet, &note_event(1, 1), "written", None).await;
     assert_eq!(questions(&fleet).await, 1, "the answer was stored and is not paid for again");
 }
 
 #[tokio::test]
 async fn sigterm_finishes_what_is_being_worked_on_and_loses_nothing() {
-    let plan = FleetPlan { sandbox_arguments: vec!["--model-latency-ms".to_owned(), "700".to_owned()], ..quick() };
+    let plan = FleetPlan { simulator_arguments: vec!["--model-latency-ms".to_owned(), "700".to_owned()], ..quick() };
     let mut fleet = fleet(&plan).await;
     let ids: Vec<i64> = (1..=10).collect();
     for id in &ids {
         contact(&fleet, *id, &[BUYER]).await;
     }
-    accepted(&fleet, &ids.iter().map(|id| noted(*id, 1)).collect::<Vec<_>>()).await;
+    send_accepted(&fleet, &ids.iter().map(|id| note_event(*id, 1)).collect::<Vec<_>>()).await;
     let claimed = async {
         while questions_begun(&fleet).await < 10 {
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -80,7 +80,7 @@ async fn sigterm_finishes_what_is_being_worked_on_and_loses_nothing() {
     let by_itself = fleet.members[worker].process.stop(Duration::from_secs(10));
     assert!(by_itself, "it ended by itself");
     for id in &ids {
-        let story = ended_as(&fleet, &noted(*id, 1), "written", None).await;
+        let story = ended_as(&fleet, &note_event(*id, 1), "written", None).await;
         assert_eq!(story.inferences.len(), 1);
         assert_eq!(story.history.len(), 3, "finished under the first claim: {:?}", story.history);
     }
@@ -91,27 +91,28 @@ async fn sigterm_finishes_what_is_being_worked_on_and_loses_nothing() {
 async fn a_frozen_worker_that_wakes_after_its_lease_writes_nothing() {
     let plan = FleetPlan {
         inferences: 2,
-        sandbox_arguments: vec!["--model-latency-ms".to_owned(), "1000".to_owned()],
+        simulator_arguments: vec!["--model-latency-ms".to_owned(), "1000".to_owned()],
         ..quick()
     };
     let fleet = fleet(&plan).await;
     contact(&fleet, 1, &[BUYER]).await;
-    accepted(&fleet, &[noted(1, 1)]).await;
+    send_accepted(&fleet, &[note_event(1, 1)]).await;
     let claimed = async {
         while questions_begun(&fleet).await == 0 {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
     tokio::time::timeout(WITHIN, claimed).await.expect("claimed");
-    let story = fleet.ledger.event_story(&crate::scene::key(&noted(1, 1))).await.expect("asked").expect("known");
+    let story =
+        fleet.ledger.event_story(&crate::fixtures::key(&note_event(1, 1))).await.expect("asked").expect("known");
     let workers = fleet.indices("leadline-inference");
     let frozen = workers[0];
     // Which of the two has it cannot be seen from outside: freeze one, and see that the event ends either way, once.
     fleet.members[frozen].process.signal(Signal::STOP);
-    accepted(&fleet, &[noted(1, 1)]).await;
+    send_accepted(&fleet, &[note_event(1, 1)]).await;
     tokio::time::sleep(Duration::from_secs(9)).await;
     fleet.members[frozen].process.signal(Signal::CONT);
-    ended_as(&fleet, &noted(1, 1), "written", None).await;
+    ended_as(&fleet, &note_event(1, 1), "written", None).await;
     fleet.until_idle(WITHIN).await.expect("idle");
     assert_eq!(times_set(&fleet, 1, "lead_score").await, 1, "first claimed by {}", story.history[0].worker);
 }
@@ -121,35 +122,35 @@ async fn a_broker_that_goes_away_and_comes_back_is_met_with_503_and_then_with_20
     let services = services();
     let (_, broker) = services.amqp_url.rsplit_once('@').expect("a user");
     let proxy = Proxy::to(broker.to_owned()).await.expect("a proxy");
-    let space = xtask::Space::new(&services).await.expect("a space");
-    let through = space.amqp_url.replace(broker, &proxy.address.to_string());
+    let namespace = xtask::TestNamespace::new(&services).await.expect("a namespace");
+    let through = namespace.amqp_url.replace(broker, &proxy.address.to_string());
     let plan = FleetPlan { broker_url: Some(through), ..quick() }
         .with("broker.confirm_timeout_ms", "500")
-        .with("broker.reconnect_cap_seconds", "1");
-    let mut fleet = xtask::Fleet::start(space, &plan).await.expect("a fleet");
+        .with("broker.reconnect_max_seconds", "1");
+    let mut fleet = xtask::Fleet::start(namespace, &plan).await.expect("a fleet");
     contact(&fleet, 1, &[BUYER]).await;
     contact(&fleet, 2, &[BUYER]).await;
-    accepted(&fleet, &[noted(1, 1)]).await;
-    ended_as(&fleet, &noted(1, 1), "written", None).await;
+    send_accepted(&fleet, &[note_event(1, 1)]).await;
+    ended_as(&fleet, &note_event(1, 1), "written", None).await;
 
     proxy.set(Traffic::Stalls);
-    let unconfirmed = send(&fleet, &[noted(2, 1)]).await;
+    let unconfirmed = send(&fleet, &[note_event(2, 1)]).await;
     assert_eq!(unconfirmed.status, 503, "{}", unconfirmed.answer);
     assert!(unconfirmed.latency_ms < 2_000.0, "within HubSpot's patience: {} ms", unconfirmed.latency_ms);
     proxy.set(Traffic::Cut);
     tokio::time::sleep(Duration::from_millis(600)).await;
-    let away = send(&fleet, &[noted(2, 1)]).await;
+    let away = send(&fleet, &[note_event(2, 1)]).await;
     assert_eq!(away.status, 503, "{}", away.answer);
     assert!(away.latency_ms < 200.0, "refused at once: {} ms", away.latency_ms);
 
     proxy.set(Traffic::Flows);
     let back = async {
-        while send(&fleet, &[noted(2, 1)]).await.status != 200 {
+        while send(&fleet, &[note_event(2, 1)]).await.status != 200 {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     };
     tokio::time::timeout(Duration::from_secs(10), back).await.expect("taken up again");
-    ended_as(&fleet, &noted(2, 1), "written", None).await;
+    ended_as(&fleet, &note_event(2, 1), "written", None).await;
     assert_eq!(times_set(&fleet, 2, "lead_score").await, 1);
     for member in &mut fleet.members {
         let by_itself = member.process.stop(Duration::from_secs(10));
@@ -161,17 +162,17 @@ async fn a_broker_that_goes_away_and_comes_back_is_met_with_503_and_then_with_20
 /// over, and a newer event is written. It wakes and may even reach HubSpot: nothing of that stays.
 #[tokio::test]
 async fn a_frozen_writer_that_wakes_after_its_lease_changes_nothing_that_stays() {
-    let plan = quick().with("reconcile.every_seconds", "1").with("reconcile.after_seconds", "2");
+    let plan = quick().with("reconcile.interval_seconds", "1").with("reconcile.stuck_after_seconds", "2");
     let mut fleet = fleet(&plan).await;
     contact(&fleet, 1, &[BUYER]).await;
-    let slow = sandbox::Fault::new(sandbox::Target::Hubspot, sandbox::FaultKind::Latency(900))
+    let slow = simulator::Fault::new(simulator::Target::Hubspot, simulator::FaultKind::Latency(900))
         .on_path("/contacts/batch/read")
         .containing("lead_score")
         .times(1);
-    fleet.sandbox.fault(&slow).await.expect("set");
-    accepted(&fleet, &[noted(1, 1)]).await;
+    fleet.simulator.fault(&slow).await.expect("set");
+    send_accepted(&fleet, &[note_event(1, 1)]).await;
     let reading = async {
-        while !crate::scene::ask::<bool>(&fleet, "select exists (select from write_command where state = 'sending')")
+        while !crate::fixtures::ask::<bool>(&fleet, "select exists (select from write_command where state = 'sending')")
             .await
         {
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -181,10 +182,10 @@ async fn a_frozen_writer_that_wakes_after_its_lease_changes_nothing_that_stays()
     let frozen = fleet.indices("leadline-writer")[0];
     fleet.members[frozen].process.signal(Signal::STOP);
     fleet.add("leadline-writer").expect("another writer");
-    ended_as(&fleet, &noted(1, 1), "written", None).await;
-    crate::scene::note(&fleet, 77, 1, "They are not interested any more: no budget.").await;
-    accepted(&fleet, &[noted(1, 2)]).await;
-    let story = ended_as(&fleet, &noted(1, 2), "written", None).await;
+    ended_as(&fleet, &note_event(1, 1), "written", None).await;
+    crate::fixtures::note(&fleet, 77, 1, "They are not interested any more: no budget.").await;
+    send_accepted(&fleet, &[note_event(1, 2)]).await;
+    let story = ended_as(&fleet, &note_event(1, 2), "written", None).await;
     let newest = story.writes.iter().find(|write| write.property == "lead_score").expect("written").after.clone();
     assert_ne!(newest, "85", "the newer note changes the score");
     fleet.members[frozen].process.signal(Signal::CONT);
@@ -196,8 +197,8 @@ async fn a_frozen_writer_that_wakes_after_its_lease_changes_nothing_that_stays()
     };
     tokio::time::timeout(WITHIN, settled).await.expect("verified");
     fleet.until_idle(WITHIN).await.expect("idle");
-    assert_eq!(crate::scene::property(&fleet, 1, "lead_score").await, Some(newest));
-    assert_eq!(crate::scene::tasks(&fleet).await.len(), 1, "the frozen writer's task was not made again");
-    let writes: i64 = crate::scene::ask(&fleet, "select count(*) from write where property = 'lead_score'").await;
+    assert_eq!(crate::fixtures::property(&fleet, 1, "lead_score").await, Some(newest));
+    assert_eq!(crate::fixtures::tasks(&fleet).await.len(), 1, "the frozen writer's task was not made again");
+    let writes: i64 = crate::fixtures::ask(&fleet, "select count(*) from write where property = 'lead_score'").await;
     assert_eq!(writes, 2, "one for each event");
 }

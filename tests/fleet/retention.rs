@@ -3,10 +3,10 @@
 use sqlx::Connection;
 use xtask::{Fleet, FleetPlan};
 
-use crate::scene::{BUYER, WITHIN, accepted, ask, contact, ended_as, fleet, key, noted, object, quick};
+use crate::fixtures::{BUYER, WITHIN, ask, contact, ended_as, fleet, key, note_event, object, quick, send_accepted};
 
 async fn sql(fleet: &Fleet, statement: &'static str) {
-    let mut connection = sqlx::PgConnection::connect(&fleet.space.postgres_url).await.expect("Postgres");
+    let mut connection = sqlx::PgConnection::connect(&fleet.namespace.postgres_url).await.expect("Postgres");
     sqlx::raw_sql(statement).execute(&mut connection).await.expect(statement);
 }
 
@@ -33,20 +33,20 @@ async fn what_is_older_than_the_settings_keep_goes_and_what_is_parked_stays() {
     let plan = quick()
         .with("retention.raw_days", "30")
         .with("retention.events_days", "60")
-        .with("retention.every_seconds", "1")
+        .with("retention.interval_seconds", "1")
         .with("retention.batch", "1");
     // Aged before anybody looks.
-    let mut fleet = fleet(&FleetPlan { ..plan.with("reconcile.every_seconds", "3600") }).await;
+    let mut fleet = fleet(&FleetPlan { ..plan.with("reconcile.interval_seconds", "3600") }).await;
     for id in 1..=5 {
         contact(&fleet, id, &[BUYER]).await;
     }
-    let declines = sandbox::Fault::new(sandbox::Target::Openai, sandbox::FaultKind::Refusal).times(1);
-    fleet.sandbox.fault(&declines).await.expect("set");
-    accepted(&fleet, &[noted(3, 1)]).await;
-    ended_as(&fleet, &noted(3, 1), "parked", Some("refused")).await;
+    let declines = simulator::Fault::new(simulator::Target::Openai, simulator::FaultKind::Refusal).times(1);
+    fleet.simulator.fault(&declines).await.expect("set");
+    send_accepted(&fleet, &[note_event(3, 1)]).await;
+    ended_as(&fleet, &note_event(3, 1), "parked", Some("refused")).await;
     for id in [1, 2, 4, 5] {
-        accepted(&fleet, &[noted(id, 1)]).await;
-        ended_as(&fleet, &noted(id, 1), "written", None).await;
+        send_accepted(&fleet, &[note_event(id, 1)]).await;
+        ended_as(&fleet, &note_event(id, 1), "written", None).await;
     }
     let partitions: i64 =
         ask(&fleet, "select count(*) from pg_inherits where inhparent = 'inference_raw'::regclass").await;
@@ -85,7 +85,7 @@ async fn what_is_older_than_the_settings_keep_goes_and_what_is_parked_stays() {
     .await;
     assert_eq!(orphans, 0);
     // An event whose prompt is gone still has its story.
-    let story = fleet.leadline(&["event", &key(&noted(3, 1)), "--prompts"]).await.expect("runs");
+    let story = fleet.leadline(&["event", &key(&note_event(3, 1)), "--prompts"]).await.expect("runs");
     assert!(story.status.success());
 }
 
@@ -97,8 +97,8 @@ async fn a_persons_data_is_erased_and_the_counts_stay() {
     // A ticket whose context has the contact in it, without being about it.
     let ticket = [("subject", "Outage"), ("content", "We are furious, this is the third outage.")];
     object(&fleet, "ticket", 7, &ticket, &[("contact", 1)]).await;
-    let events = [noted(1, 1), noted(2, 1), crate::scene::happened("ticket", 7, "creation", None, 2)];
-    accepted(&fleet, &events).await;
+    let events = [note_event(1, 1), note_event(2, 1), crate::fixtures::happened("ticket", 7, "creation", None, 2)];
+    send_accepted(&fleet, &events).await;
     for event in &events {
         ended_as(&fleet, event, "written", None).await;
     }
@@ -144,9 +144,9 @@ async fn a_persons_data_is_erased_and_the_counts_stay() {
 async fn what_is_unfinished_cannot_be_erased() {
     let fleet = fleet(&FleetPlan { writers: 0, ..quick() }).await;
     contact(&fleet, 1, &[BUYER]).await;
-    accepted(&fleet, &[noted(1, 1)]).await;
+    send_accepted(&fleet, &[note_event(1, 1)]).await;
     let decided = |state| state == domain::EventState::Decided;
-    fleet.until_event(&key(&noted(1, 1)), decided, WITHIN).await.expect("decided");
+    fleet.until_event(&key(&note_event(1, 1)), decided, WITHIN).await.expect("decided");
     let refused = fleet.leadline(&["erase", "contact/1", "--yes"]).await.expect("runs");
     assert!(!refused.status.success());
     assert!(String::from_utf8_lossy(&refused.stderr).contains("1 events about contact/1 are unfinished"));

@@ -1,10 +1,10 @@
 //! The guide's three use cases, each from a webhook to what a person finds in HubSpot.
 
-use sandbox::{Fault, FaultKind, Target, admin::Quirks};
+use simulator::{Fault, FaultKind, Target, admin::Quirks};
 
-use crate::scene::{
-    BUYER, WITHIN, accepted, contact, ended_as, fleet, happened, held, note, noted, object, property, questions, quick,
-    tasks,
+use crate::fixtures::{
+    BUYER, WITHIN, contact, ended_as, fleet, happened, held, note, note_event, object, property, questions, quick,
+    send_accepted, tasks,
 };
 
 /// A score of 75: nobody has to be called.
@@ -17,15 +17,15 @@ async fn a_promising_lead_is_scored_called_and_announced_and_a_poor_one_is_not()
     let fleet = fleet(&quick()).await;
     contact(&fleet, 1, &[BUYER]).await;
     contact(&fleet, 2, &["A student writing her thesis."]).await;
-    accepted(&fleet, &[noted(1, 1), noted(2, 1)]).await;
-    let story = ended_as(&fleet, &noted(1, 1), "written", None).await;
-    ended_as(&fleet, &noted(2, 1), "written", None).await;
+    send_accepted(&fleet, &[note_event(1, 1), note_event(2, 1)]).await;
+    let story = ended_as(&fleet, &note_event(1, 1), "written", None).await;
+    ended_as(&fleet, &note_event(2, 1), "written", None).await;
     let tasks = tasks(&fleet).await;
     let [task] = &tasks[..] else { panic!("one task: {tasks:?}") };
     assert_eq!(task.properties["hs_task_priority"], "HIGH");
     assert_eq!(task.properties["hs_task_subject"], "Call Ada: score 85");
     assert!(task.properties["hs_task_body"].contains("very excited to start"), "{task:?}");
-    let messages = fleet.sandbox.messages().await.expect("asked");
+    let messages = fleet.simulator.messages().await.expect("asked");
     let [message] = &messages[..] else { panic!("one message: {messages:?}") };
     assert_eq!(message.channel, "sales");
     assert!(message.body["text"].as_str().is_some_and(|text| text.contains("(Marsh) scores 85")), "{message:?}");
@@ -34,13 +34,13 @@ async fn a_promising_lead_is_scored_called_and_announced_and_a_poor_one_is_not()
     let made = story.actions.iter().find(|action| action.kind == "create_task").expect("in the ledger");
     assert_eq!((made.state.as_str(), made.hubspot_id), ("done", Some(task.id)));
 
-    // More is noted: the score follows, but nobody is called twice within a week.
+    // More is note_event: the score follows, but nobody is called twice within a week.
     note(&fleet, 501, 1, "The CTO joins the next call.").await;
-    accepted(&fleet, &[noted(1, 2)]).await;
-    let again = ended_as(&fleet, &noted(1, 2), "written", None).await;
+    send_accepted(&fleet, &[note_event(1, 2)]).await;
+    let again = ended_as(&fleet, &note_event(1, 2), "written", None).await;
     let reasons: Vec<_> = again.actions.iter().map(|action| action.reason.as_deref()).collect();
     assert_eq!(reasons, [Some("done_recently"), Some("done_recently")]);
-    assert_eq!(crate::scene::tasks(&fleet).await.len(), 1);
+    assert_eq!(crate::fixtures::tasks(&fleet).await.len(), 1);
 }
 
 #[tokio::test]
@@ -55,7 +55,7 @@ async fn an_event_on_a_note_is_carried_to_every_contact_that_it_is_tied_to() {
     event["subscriptionType"] = serde_json::json!("engagement.creation");
     let lonely = happened("note", 51, "creation", None, 2);
     object(&fleet, "note", 51, &body, &[]).await;
-    accepted(&fleet, &[event.clone(), lonely.clone()]).await;
+    send_accepted(&fleet, &[event.clone(), lonely.clone()]).await;
     let story = ended_as(&fleet, &event, "written", None).await;
     assert_eq!(story.inferences.len(), 2, "one for each");
     for id in [1, 2] {
@@ -84,7 +84,7 @@ async fn an_unhappy_tickets_account_owner_gets_a_task_and_the_deal_moves_to_risk
     ];
     object(&fleet, "email", 60, &mail, &[("ticket", 30)]).await;
     let event = happened("ticket", 30, "creation", None, 1);
-    accepted(&fleet, std::slice::from_ref(&event)).await;
+    send_accepted(&fleet, std::slice::from_ref(&event)).await;
     let story = ended_as(&fleet, &event, "written", None).await;
     let prompt = story.inferences[0].prompt.as_ref().expect("kept").to_string();
     assert!(prompt.contains("Nobody answers us") && !prompt.contains("We love to help"), "quotes are cut: {prompt}");
@@ -118,7 +118,7 @@ async fn a_deals_mood_is_read_from_what_its_contacts_wrote() {
     contact(&fleet, 1, &["Danke, very helpful. They love it."]).await;
     object(&fleet, "deal", 20, &[("dealstage", "contractsent"), ("pipeline", "default")], &[("contact", 1)]).await;
     let event = happened("deal", 20, "propertyChange", Some("notes_last_updated"), 1);
-    accepted(&fleet, std::slice::from_ref(&event)).await;
+    send_accepted(&fleet, std::slice::from_ref(&event)).await;
     let story = ended_as(&fleet, &event, "written", None).await;
     let sentiment: f64 = held(&fleet, "deal", 20, "ai_sentiment_score").await.expect("set").parse().expect("a number");
     assert!(sentiment > 0.5, "{sentiment}");
@@ -133,7 +133,7 @@ async fn a_deal_whose_pipeline_knows_no_such_stage_is_parked_and_everything_else
     object(&fleet, "deal", 20, &[("dealstage", "880001"), ("pipeline", "renewals")], &[("contact", 1)]).await;
     object(&fleet, "ticket", 30, &[("content", ANGRY)], &[("contact", 1)]).await;
     let event = happened("ticket", 30, "creation", None, 1);
-    accepted(&fleet, std::slice::from_ref(&event)).await;
+    send_accepted(&fleet, std::slice::from_ref(&event)).await;
     let story = ended_as(&fleet, &event, "parked", Some("no_such_stage")).await;
     assert!(story.detail.as_deref().is_some_and(|detail| detail.contains("Renewals")), "{:?}", story.detail);
     assert_eq!(tasks(&fleet).await.len(), 1);
@@ -158,7 +158,7 @@ async fn a_call_becomes_a_summary_next_steps_and_tasks_with_due_dates() {
     object(&fleet, "call", 40, &call, &[("contact", 1), ("deal", 20)]).await;
     object(&fleet, "call", 41, &[("hs_call_status", "NO_ANSWER"), ("hs_call_body", "x")], &[("contact", 1)]).await;
     let events = [happened("call", 40, "creation", None, 1), happened("call", 41, "creation", None, 2)];
-    accepted(&fleet, &events).await;
+    send_accepted(&fleet, &events).await;
     let story = ended_as(&fleet, &events[0], "written", None).await;
     ended_as(&fleet, &events[1], "skipped", Some("call_not_connected")).await;
     for (kind, id) in [("contact", 1), ("deal", 20)] {
@@ -176,7 +176,7 @@ async fn a_call_becomes_a_summary_next_steps_and_tasks_with_due_dates() {
     assert!(tasks.iter().all(|task| task.properties["hubspot_owner_id"] == "70"));
     // Function calling: the answer came as a call's arguments.
     assert!(story.inferences[0].answer.as_deref().expect("kept").contains("next_steps"));
-    let calls = fleet.sandbox.calls(0).await.expect("asked");
+    let calls = fleet.simulator.calls(0).await.expect("asked");
     let question = calls.iter().find(|call| call.path == "/v1/chat/completions").expect("asked");
     assert_eq!(question.request["tool_choice"]["function"]["name"], "call-summary");
 }
@@ -188,9 +188,9 @@ async fn guards_and_conditions_ask_nothing_and_say_why() {
         object(&fleet, "contact", id, &[(property, value)], &[]).await;
         note(&fleet, 500 + id, id, BUYER).await;
     }
-    accepted(&fleet, &[noted(1, 1), noted(2, 1)]).await;
-    ended_as(&fleet, &noted(1, 1), "skipped", Some("customer")).await;
-    ended_as(&fleet, &noted(2, 1), "skipped", Some("unsubscribed")).await;
+    send_accepted(&fleet, &[note_event(1, 1), note_event(2, 1)]).await;
+    ended_as(&fleet, &note_event(1, 1), "skipped", Some("customer")).await;
+    ended_as(&fleet, &note_event(2, 1), "skipped", Some("unsubscribed")).await;
     assert_eq!(questions(&fleet).await, 0);
 }
 
@@ -213,17 +213,17 @@ fn two_playbooks(name: &str) -> std::path::PathBuf {
 #[tokio::test]
 async fn one_playbooks_bad_value_costs_no_other_its_write() {
     let folder = two_playbooks("bad-value");
-    let plan = quick().with("writer.gather_ms", "200");
+    let plan = quick().with("writer.batch_linger_ms", "200");
     let fleet = fleet(&plan.with("inference.playbooks", folder.to_str().expect("UTF-8"))).await;
     let quirks = Quirks { maxima: [("ai_sentiment_score".to_owned(), 50)].into(), ..Quirks::default() };
-    fleet.sandbox.quirks(&quirks).await.expect("set");
+    fleet.simulator.quirks(&quirks).await.expect("set");
     contact(&fleet, 1, &[HOPEFUL]).await;
-    accepted(&fleet, &[noted(1, 1)]).await;
-    ended_as(&fleet, &noted(1, 1), "parked", Some("validation_error")).await;
+    send_accepted(&fleet, &[note_event(1, 1)]).await;
+    ended_as(&fleet, &note_event(1, 1), "parked", Some("validation_error")).await;
     assert_eq!(property(&fleet, 1, "lead_score").await.as_deref(), Some("75"));
     assert_eq!(property(&fleet, 1, "ai_sentiment_score").await, None);
     let first =
-        fleet.sandbox.calls(0).await.expect("asked").into_iter().find(|call| call.method == "PATCH").expect("one");
+        fleet.simulator.calls(0).await.expect("asked").into_iter().find(|call| call.method == "PATCH").expect("one");
     let both = ["lead_score", "ai_sentiment_score"].iter().all(|name| !first.request["properties"][name].is_null());
     assert!(both, "it was one update at first: {}", first.request);
     std::fs::remove_dir_all(folder).expect("removed");
@@ -236,10 +236,10 @@ async fn one_playbooks_failure_holds_back_no_other() {
     let fleet = fleet(&quick().with("inference.playbooks", folder.to_str().expect("UTF-8"))).await;
     let fault = |kind| Fault::new(Target::Openai, kind).containing("The second opinion");
     contact(&fleet, 1, &[HOPEFUL]).await;
-    // Three tries in the process, then one round through a waiting room.
-    fleet.sandbox.fault(&fault(FaultKind::Status { code: 500, retry_after: None }).times(3)).await.expect("set");
-    accepted(&fleet, &[noted(1, 1)]).await;
-    let story = ended_as(&fleet, &noted(1, 1), "written", None).await;
+    // Three tries in the process, then one round through a retry queue.
+    fleet.simulator.fault(&fault(FaultKind::Status { code: 500, retry_after: None }).times(3)).await.expect("set");
+    send_accepted(&fleet, &[note_event(1, 1)]).await;
+    let story = ended_as(&fleet, &note_event(1, 1), "written", None).await;
     assert!(story.history.iter().any(|entry| entry.state == "waiting"), "{:?}", story.history);
     assert_eq!(questions(&fleet).await, 5, "three failed, one each succeeded");
     assert_eq!(property(&fleet, 1, "lead_score").await.as_deref(), Some("75"));
@@ -247,9 +247,9 @@ async fn one_playbooks_failure_holds_back_no_other() {
 
     // One that is parked: the other's write is there all the same.
     contact(&fleet, 2, &[HOPEFUL]).await;
-    fleet.sandbox.fault(&fault(FaultKind::Refusal).times(None)).await.expect("set");
-    accepted(&fleet, &[noted(2, 1)]).await;
-    ended_as(&fleet, &noted(2, 1), "parked", Some("refused")).await;
+    fleet.simulator.fault(&fault(FaultKind::Refusal).times(None)).await.expect("set");
+    send_accepted(&fleet, &[note_event(2, 1)]).await;
+    ended_as(&fleet, &note_event(2, 1), "parked", Some("refused")).await;
     let written = async {
         while property(&fleet, 2, "lead_score").await.is_none() {
             tokio::time::sleep(std::time::Duration::from_millis(50)).await;
@@ -264,19 +264,19 @@ async fn one_playbooks_failure_holds_back_no_other() {
 #[tokio::test]
 async fn redacted_emails_are_nothing_to_say_and_check_names_the_scope() {
     let arguments = vec!["--without-scope".to_owned(), "sales-email-read".to_owned()];
-    let fleet = fleet(&xtask::FleetPlan { sandbox_arguments: arguments, ..quick() }).await;
+    let fleet = fleet(&xtask::FleetPlan { simulator_arguments: arguments, ..quick() }).await;
     object(&fleet, "ticket", 30, &[], &[]).await;
     let mail =
         [("hs_timestamp", "2026-11-20T10:00:00Z"), ("hs_email_subject", "Outage"), ("hs_email_text", "Furious.")];
     object(&fleet, "email", 60, &mail, &[("ticket", 30)]).await;
     let event = happened("ticket", 30, "creation", None, 1);
-    accepted(&fleet, std::slice::from_ref(&event)).await;
+    send_accepted(&fleet, std::slice::from_ref(&event)).await;
     ended_as(&fleet, &event, "skipped", Some("empty_context")).await;
     let check = fleet.leadline(&["check"]).await.expect("runs");
     assert!(String::from_utf8_lossy(&check.stdout).contains("missing: sales-email-read"));
 }
 
-/// An engagement is tied to a record that is gone and to one that is there.
+/// An engagement is associated to a record that is gone and to one that is there.
 #[tokio::test]
 async fn a_record_that_is_gone_takes_no_other_with_it() {
     let fleet = fleet(&quick()).await;
@@ -284,7 +284,7 @@ async fn a_record_that_is_gone_takes_no_other_with_it() {
     let body = [("hs_note_body", BUYER), ("hs_timestamp", "2026-11-20T10:00:00Z")];
     object(&fleet, "note", 50, &body, &[("contact", 1), ("contact", 404)]).await;
     let event = happened("note", 50, "creation", None, 1);
-    accepted(&fleet, std::slice::from_ref(&event)).await;
+    send_accepted(&fleet, std::slice::from_ref(&event)).await;
     ended_as(&fleet, &event, "written", None).await;
     assert_eq!(property(&fleet, 1, "ai_budget_estimate").await.as_deref(), Some("50000"));
 }

@@ -6,7 +6,6 @@ use crashpoint::crash_point;
 use futures_util::{FutureExt, StreamExt};
 use lapin::{
     Acker, Channel,
-    message::Delivery,
     options::{BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicNackOptions, BasicQosOptions},
     types::FieldTable,
 };
@@ -20,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use crate::{
-    link::Link,
+    connection::Connection,
     message::Message,
     publisher::{PublishError, Publisher},
     topology::{Route, Stage},
@@ -28,10 +27,10 @@ use crate::{
 };
 
 /// How long RabbitMQ may take to answer when we go.
-const GOODBYE: Duration = Duration::from_secs(2);
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How long a delivery is held while nothing can be published: well below RabbitMQ's consumer timeout.
-const HOLD: Duration = Duration::from_secs(1_200);
+const MAX_PUBLISH_WAIT: Duration = Duration::from_secs(1_200);
 const TRY_EVERY: Duration = Duration::from_millis(500);
 
 /// How a stage is consumed.
@@ -47,7 +46,7 @@ pub struct ConsumerSettings {
 
 /// A delivery, as the handler sees it.
 #[derive(Debug)]
-pub struct Delivered {
+pub struct Delivery {
     /// What came.
     pub message: Arc<Message>,
     /// Whether it may have been delivered before.
@@ -56,21 +55,21 @@ pub struct Delivered {
 
 /// What becomes of a delivery.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Next {
+pub enum Disposition {
     /// What it asked for is done or decided: acknowledge it.
     Done,
-    /// It failed: back through the waiting room with this delay, and count the attempt.
+    /// It failed: back through the retry queue with this delay, and count the attempt.
     Retry {
-        /// The waiting room, as [`crate::Ladder`] chose it.
+        /// The retry queue, as [`crate::RetrySchedule`] chose it.
         delay: Duration,
         /// Why.
         reason: Reason,
         /// Why, in words.
         detail: String,
     },
-    /// It did not fail, it only cannot go on now: back through a waiting room, nothing is counted.
+    /// It did not fail, it only cannot go on now: back through a retry queue, nothing is counted.
     Wait {
-        /// The waiting room; the shortest if `None`.
+        /// The retry queue; the shortest if `None`.
         delay: Option<Duration>,
         /// Why.
         reason: Reason,
@@ -84,8 +83,8 @@ pub enum Next {
     },
 }
 
-impl Next {
-    /// Back through the shortest waiting room, because of `reason`.
+impl Disposition {
+    /// Back through the shortest retry queue, because of `reason`.
     pub fn wait(reason: Reason) -> Self {
         Self::Wait { delay: None, reason }
     }
@@ -94,13 +93,13 @@ impl Next {
 /// Works on deliveries.
 pub trait Handler: Send + Sync + 'static {
     /// Works on one delivery and decides about it. It must be in the ledger, or confirmed in the next queue, before
-    /// this returns [`Next::Done`]: the delivery is acknowledged then.
-    fn handle(&self, delivered: Delivered) -> impl Future<Output = Next> + Send;
+    /// this returns [`Disposition::Done`]: the delivery is acknowledged then.
+    fn handle(&self, delivered: Delivery) -> impl Future<Output = Disposition> + Send;
 }
 
 /// How much a consumer takes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Flow {
+pub enum ConsumeMode {
     /// As much as it may work on at once.
     #[default]
     Free,
@@ -113,34 +112,34 @@ pub enum Flow {
 /// Consumes a stage until `stop`: then takes no more, lets what is being worked on finish within the grace period,
 /// and hands the rest back. Takes as much as `flow` allows, and comes back by itself when the broker does.
 pub async fn consume<H: Handler>(
-    link: Link,
+    connection: Connection,
     publisher: Publisher,
     settings: ConsumerSettings,
     handler: Arc<H>,
-    mut flow: watch::Receiver<Flow>,
+    mut flow: watch::Receiver<ConsumeMode>,
     stop: CancellationToken,
 ) {
     let queue = settings.stage.queue();
     let slots = Arc::new(Semaphore::new(settings.concurrency));
-    let worker = Arc::new(Worker { publisher, link: link.clone(), settings, handler });
+    let worker = Arc::new(Worker { publisher, connection: connection.clone(), settings, handler });
     // Deliveries outlive the channel they came on: what is being worked on may still reach the ledger, its acknowledgement
     // fails in silence, and when it comes again the ledger sorts out who was first.
     let mut working = JoinSet::new();
     let mut channel;
     loop {
         channel = tokio::select! {
-            channel = link.wait() => channel,
+            channel = connection.wait() => channel,
             () = stop.cancelled() => return finish(None, working, settings.grace).await,
         };
         let now = *flow.borrow_and_update();
-        if now == Flow::Paused {
+        if now == ConsumeMode::Paused {
             tracing::warn!(queue, "taking nothing for now");
             tokio::select! {
                 () = changed(&mut flow, now) => continue,
                 () = stop.cancelled() => break,
             }
         }
-        match drain(&channel, &worker, &slots, &mut working, now, &mut flow, &stop).await {
+        match consume_until_changed(&channel, &worker, &slots, &mut working, now, &mut flow, &stop).await {
             Ok(Drained::Stopped) => break,
             Ok(Drained::FlowChanged) => {}
             Ok(Drained::Ended) => {
@@ -150,7 +149,7 @@ pub async fn consume<H: Handler>(
             Err(error) => {
                 tracing::warn!(%error, queue, "consuming stopped; starting again");
                 metrics::counter!("leadline_consumer_restarts_total", "queue" => queue).increment(1);
-                link.report_broken();
+                connection.report_broken();
                 // Without a pause, a consumer that the broker keeps closing would spin.
                 tokio::time::sleep(Duration::from_millis(200)).await;
             }
@@ -169,20 +168,20 @@ enum Drained {
     Ended,
 }
 
-async fn drain<H: Handler>(
+async fn consume_until_changed<H: Handler>(
     channel: &Channel,
     worker: &Arc<Worker<H>>,
     slots: &Arc<Semaphore>,
     working: &mut JoinSet<()>,
-    now: Flow,
-    flow: &mut watch::Receiver<Flow>,
+    now: ConsumeMode,
+    flow: &mut watch::Receiver<ConsumeMode>,
     stop: &CancellationToken,
 ) -> Result<Drained, lapin::Error> {
     let queue = worker.settings.stage.queue();
     // Never more than is worked on at once: a delivery that lay in a buffer behind slow ones could stay unacknowledged
     // beyond RabbitMQ's consumer timeout (30 minutes by default), and no other replica could have it.
     let prefetch =
-        if now == Flow::Trickle { 1 } else { u16::try_from(worker.settings.concurrency).unwrap_or(u16::MAX) };
+        if now == ConsumeMode::Trickle { 1 } else { u16::try_from(worker.settings.concurrency).unwrap_or(u16::MAX) };
     channel.basic_qos(prefetch, BasicQosOptions::default()).await?;
     let mut deliveries =
         channel.basic_consume(queue.into(), "".into(), BasicConsumeOptions::default(), FieldTable::default()).await?;
@@ -211,7 +210,7 @@ async fn drain<H: Handler>(
         let delivery = delivery?;
         // What is kept while it is worked on, thousands of times: not the frame that it came in.
         let message = Arc::new(Message::from_parts(&delivery.properties, delivery.data));
-        let delivered = Delivered { message, redelivered: delivery.redelivered };
+        let delivered = Delivery { message, redelivered: delivery.redelivered };
         let (worker, slots, channel, acker) = (worker.clone(), slots.clone(), channel.clone(), delivery.acker);
         working.spawn(async move {
             // At once, but when a channel before this one left work behind.
@@ -222,15 +221,18 @@ async fn drain<H: Handler>(
 }
 
 /// The next delivery. What came before a cancellation is worked on too: the stream ends after it.
-async fn next(deliveries: &mut lapin::Consumer, ending: bool) -> Option<Result<Delivery, lapin::Error>> {
+async fn next(
+    deliveries: &mut lapin::Consumer,
+    ending: bool,
+) -> Option<Result<lapin::message::Delivery, lapin::Error>> {
     if ending {
-        return tokio::time::timeout(GOODBYE, deliveries.next()).await.unwrap_or(None);
+        return tokio::time::timeout(CLOSE_TIMEOUT, deliveries.next()).await.unwrap_or(None);
     }
     deliveries.next().await
 }
 
 /// Waits until another flow than `now` is allowed.
-async fn changed(flow: &mut watch::Receiver<Flow>, now: Flow) {
+async fn changed(flow: &mut watch::Receiver<ConsumeMode>, now: ConsumeMode) {
     if flow.wait_for(|flow| *flow != now).await.is_err() {
         // Nobody is left who could change it.
         std::future::pending::<()>().await;
@@ -249,17 +251,18 @@ async fn finish(channel: Option<&Channel>, mut working: JoinSet<()>, grace: Dura
     }
     if let Some(channel) = channel {
         // Closing the channel hands back what was delivered and not acknowledged.
-        polite("closing the channel", channel.close(200, "stopping".into())).await;
+        with_close_timeout("closing the channel", channel.close(200, "stopping".into())).await;
     }
 }
 
 async fn cancel(channel: &Channel, tag: &str) {
-    polite("cancelling the consumer", channel.basic_cancel(tag.into(), BasicCancelOptions::default())).await;
+    with_close_timeout("cancelling the consumer", channel.basic_cancel(tag.into(), BasicCancelOptions::default()))
+        .await;
 }
 
 /// Says goodbye to a broker that may not listen any more; whatever it answers, we go.
-async fn polite(what: &str, goodbye: impl Future<Output = Result<(), lapin::Error>>) {
-    match tokio::time::timeout(GOODBYE, goodbye).await {
+async fn with_close_timeout(what: &str, goodbye: impl Future<Output = Result<(), lapin::Error>>) {
+    match tokio::time::timeout(CLOSE_TIMEOUT, goodbye).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => tracing::debug!(%error, what),
         Err(_) => tracing::warn!(what, "RabbitMQ did not answer"),
@@ -268,13 +271,13 @@ async fn polite(what: &str, goodbye: impl Future<Output = Result<(), lapin::Erro
 
 struct Worker<H> {
     publisher: Publisher,
-    link: Link,
+    connection: Connection,
     settings: ConsumerSettings,
     handler: Arc<H>,
 }
 
 impl<H: Handler> Worker<H> {
-    async fn work(&self, delivered: Delivered, acker: &Acker, channel: &Channel) {
+    async fn work(&self, delivered: Delivery, acker: &Acker, channel: &Channel) {
         let stage = self.settings.stage;
         let message = delivered.message.clone();
         let span = tracing::info_span!("message", queue = stage.queue(), id = message.id, attempts = message.attempts);
@@ -285,7 +288,7 @@ impl<H: Handler> Worker<H> {
             gauge.increment(1.0);
             // A panic must not leave the delivery unacknowledged until the channel closes, nor come back for ever.
             let handled = AssertUnwindSafe(self.handler.handle(delivered)).catch_unwind().await;
-            let next = handled.unwrap_or_else(|_| Next::Park {
+            let next = handled.unwrap_or_else(|_| Disposition::Park {
                 reason: Reason::Panicked,
                 detail: "the handler panicked; see the service's log".to_owned(),
             });
@@ -307,7 +310,7 @@ impl<H: Handler> Worker<H> {
         loop {
             let Err(error) = self.publisher.publish(route, message).await else { return Ok(()) };
             // Without its channel the delivery is the broker's again.
-            if !channel.status().connected() || started.elapsed() > HOLD {
+            if !channel.status().connected() || started.elapsed() > MAX_PUBLISH_WAIT {
                 return Err(error);
             }
             tokio::time::sleep(TRY_EVERY).await;
@@ -315,21 +318,23 @@ impl<H: Handler> Worker<H> {
     }
 
     /// Publishes first and acknowledges after the confirm, so that a crash in between doubles and never loses.
-    async fn carry_out(&self, next: Next, message: Arc<Message>, acker: &Acker, channel: &Channel) {
+    async fn carry_out(&self, next: Disposition, message: Arc<Message>, acker: &Acker, channel: &Channel) {
         let stage = self.settings.stage;
         let message = || Message::clone(&message);
         let onward = match next {
-            Next::Done => None,
-            Next::Retry { delay, reason, detail } => {
-                let mut message = message().because(reason, &detail);
+            Disposition::Done => None,
+            Disposition::Retry { delay, reason, detail } => {
+                let mut message = message().with_reason(reason, &detail);
                 message.attempts += 1;
-                Some((Route::Waiting(stage, delay), message))
+                Some((Route::Retry(stage, delay), message))
             }
-            Next::Wait { delay, reason } => {
-                let delay = delay.unwrap_or_else(|| self.link.settings().topology.ladder.shortest());
-                Some((Route::Waiting(stage, delay), message().because(reason, "")))
+            Disposition::Wait { delay, reason } => {
+                let delay = delay.unwrap_or_else(|| self.connection.settings().topology.retry_schedule.shortest());
+                Some((Route::Retry(stage, delay), message().with_reason(reason, "")))
             }
-            Next::Park { reason, detail } => Some((Route::Parked(stage), message().because(reason, &detail))),
+            Disposition::Park { reason, detail } => {
+                Some((Route::Parked(stage), message().with_reason(reason, &detail)))
+            }
         };
         if let Some((route, message)) = onward
             && let Err(error) = Box::pin(self.move_on(route, &message, channel)).await
@@ -348,8 +353,8 @@ impl<H: Handler> Worker<H> {
     }
 }
 
-impl Next {
-    /// How long the message stays in a waiting room, where that is said.
+impl Disposition {
+    /// How long the message stays in a retry queue, where that is said.
     pub fn delay(&self) -> Option<Duration> {
         match self {
             Self::Retry { delay, .. } => Some(*delay),

@@ -2,20 +2,20 @@
 //!
 //! Knows nothing of HubSpot. [`topology`] says which queues there are and what becomes of a message in each;
 //! [`Publisher::publish`] returns only when the broker has the message; [`consume`] hands deliveries to a
-//! [`Handler`] and carries out what it decides. Both live on a [`Link`], which reconnects by itself.
+//! [`Handler`] and carries out what it decides. Both live on a [`Connection`], which reconnects by itself.
 
+mod connection;
 mod consumer;
-mod link;
 mod message;
 mod parking;
 mod publisher;
 pub mod topology;
 mod trace;
 
-pub use consumer::{ConsumerSettings, Delivered, Flow, Handler, Next, consume};
-pub use link::{Link, LinkError, Settings};
+pub use connection::{Connection, ConnectionError, Settings};
+pub use consumer::{ConsumeMode, ConsumerSettings, Delivery, Disposition, Handler, consume};
 pub use message::Message;
 pub use parking::{ParkedMessage, ParkingLot};
 pub use publisher::{PublishError, Publisher};
-pub use topology::{Ladder, Route, Stage, Topology};
+pub use topology::{RetrySchedule, Route, Stage, Topology};
 pub use trace::{current_trace_id, set_parent};

@@ -25,7 +25,7 @@ pub struct Message {
     pub body: Vec<u8>,
     /// How often it failed before.
     pub attempts: u32,
-    /// Why it is in a waiting room or a parking lot, in `snake_case`.
+    /// Why it is in a retry queue or a parking lot, in `snake_case`.
     pub reason: Option<String>,
     /// The reason in words.
     pub detail: Option<String>,
@@ -39,9 +39,9 @@ impl Message {
         Self { id: id.into(), body, ..Self::default() }
     }
 
-    /// The same message with why it goes to a waiting room or a parking lot.
+    /// The same message with why it goes to a retry queue or a parking lot.
     #[must_use]
-    pub fn because(mut self, reason: Reason, detail: &str) -> Self {
+    pub fn with_reason(mut self, reason: Reason, detail: &str) -> Self {
         self.reason = Some(reason.as_str().to_owned());
         self.detail = Some(detail.chars().take(MAX_DETAIL).collect());
         self
@@ -107,7 +107,7 @@ mod tests {
 
     #[test]
     fn a_message_survives_the_wire() {
-        let mut message = Message::new("key", b"[1]".to_vec()).because(Reason::ValidationError, "lead_score");
+        let mut message = Message::new("key", b"[1]".to_vec()).with_reason(Reason::ValidationError, "lead_score");
         message.attempts = 3;
         message
             .trace

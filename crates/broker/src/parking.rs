@@ -10,7 +10,7 @@ use lapin::{
 use retry::Reason;
 
 use crate::{
-    link::{Link, LinkError},
+    connection::{Connection, ConnectionError},
     message::Message,
     topology::{Route, Stage},
 };
@@ -30,21 +30,21 @@ pub struct ParkedMessage {
 pub struct ParkingLot {
     channel: Channel,
     queue: String,
-    _link: Link,
+    _link: Connection,
 }
 
 impl ParkingLot {
     /// Opens the parking lot of a stage.
-    pub async fn open(link: &Link, stage: Stage) -> Result<Self, LinkError> {
+    pub async fn open(connection: &Connection, stage: Stage) -> Result<Self, ConnectionError> {
         // A channel of its own: closing it hands back what was only looked at.
-        let channel = tokio::time::timeout(link.settings().connect_timeout, link.fresh_channel())
+        let channel = tokio::time::timeout(connection.settings().connect_timeout, connection.fresh_channel())
             .await
-            .unwrap_or(Err(LinkError::TimedOut(link.settings().connect_timeout)))?;
-        Ok(Self { channel, queue: Route::Parked(stage).to_string(), _link: link.clone() })
+            .unwrap_or(Err(ConnectionError::TimedOut(connection.settings().connect_timeout)))?;
+        Ok(Self { channel, queue: Route::Parked(stage).to_string(), _link: connection.clone() })
     }
 
     /// The next message, oldest first; `None` at the end.
-    pub async fn next(&self) -> Result<Option<ParkedMessage>, LinkError> {
+    pub async fn next(&self) -> Result<Option<ParkedMessage>, ConnectionError> {
         let Some(got) = self.channel.basic_get(self.queue.as_str().into(), BasicGetOptions::default()).await? else {
             return Ok(None);
         };
@@ -54,14 +54,14 @@ impl ParkingLot {
             delivery.properties.headers().as_ref().is_some_and(|headers| headers.inner().contains_key("x-death"));
         // What we publish has no such header; the reason of an earlier wait says nothing about this.
         if was_dead_lettered {
-            message = message.because(Reason::DeliveryLimit, "its consumers died each time they had it");
+            message = message.with_reason(Reason::DeliveryLimit, "its consumers died each time they had it");
         }
         let parked_at = delivery.properties.timestamp().unwrap_or_default();
         Ok(Some(ParkedMessage { message, parked_at, tag: delivery.delivery_tag }))
     }
 
     /// Takes a message out for good. It must be somewhere else, or given up, before.
-    pub async fn take(&self, parked: &ParkedMessage) -> Result<(), LinkError> {
+    pub async fn take(&self, parked: &ParkedMessage) -> Result<(), ConnectionError> {
         Ok(self.channel.basic_ack(parked.tag, BasicAckOptions::default()).await?)
     }
 

@@ -9,10 +9,10 @@ use std::{
 };
 
 use lapin::{Confirmation, options::BasicPublishOptions};
-use retry::{Failure, Reason, Remedy};
+use retry::{Failure, Reason, RetryAction};
 
 use crate::{
-    link::{Link, LinkError, Settings},
+    connection::{Connection, ConnectionError, Settings},
     message::Message,
     topology::{EXCHANGE, Route},
 };
@@ -20,7 +20,7 @@ use crate::{
 /// Publishes messages and waits until the broker has them. Cheap to clone; clones share one connection.
 #[derive(Debug, Clone)]
 pub struct Publisher {
-    link: Link,
+    connection: Connection,
     confirm_timeout: Duration,
     stall: Arc<Stall>,
 }
@@ -73,8 +73,8 @@ pub enum PublishError {
 }
 
 impl Failure for PublishError {
-    fn remedy(&self) -> Remedy {
-        Remedy::Now { after: None }
+    fn retry_action(&self) -> RetryAction {
+        RetryAction::RetryNow { after: None }
     }
 
     fn reason(&self) -> Reason {
@@ -91,9 +91,9 @@ impl Failure for PublishError {
 impl Publisher {
     /// A publisher with a connection of its own: RabbitMQ blocks whole connections of publishers when it runs out of
     /// memory or disk, and consumers should go on then.
-    pub async fn open(settings: Settings) -> Result<Self, LinkError> {
+    pub async fn open(settings: Settings) -> Result<Self, ConnectionError> {
         let confirm_timeout = settings.confirm_timeout;
-        Ok(Self { link: Link::open(settings).await?, confirm_timeout, stall: Arc::default() })
+        Ok(Self { connection: Connection::open(settings).await?, confirm_timeout, stall: Arc::default() })
     }
 
     /// Publishes one message and waits for its confirm. Call it for many messages at once: confirms then come in
@@ -107,22 +107,22 @@ impl Publisher {
     }
 
     /// How many messages wait in each queue, by the queue's name.
-    pub async fn depths(&self) -> Result<Vec<(String, u32)>, LinkError> {
-        self.link.depths().await
+    pub async fn depths(&self) -> Result<Vec<(String, u32)>, ConnectionError> {
+        self.connection.depths().await
     }
 
     /// Whether a message could be published right now.
     pub fn is_ready(&self) -> bool {
-        self.link.is_ready() && !self.stall.stalled()
+        self.connection.is_ready() && !self.stall.stalled()
     }
 
     /// Whether it makes sense to try: a message that is refused at once costs nothing.
     pub fn is_worth_trying(&self) -> bool {
-        self.link.is_ready() && !(self.stall.stalled() && self.stall.is_probed.load(Ordering::Relaxed))
+        self.connection.is_ready() && !(self.stall.stalled() && self.stall.is_probed.load(Ordering::Relaxed))
     }
 
     async fn publish_once(&self, route: Route, message: &Message) -> Result<(), PublishError> {
-        let channel = self.link.channel().ok_or(PublishError::Unavailable)?;
+        let channel = self.connection.channel().ok_or(PublishError::Unavailable)?;
         let _probe =
             if self.stall.stalled() { Some(self.stall.probe().ok_or(PublishError::Unavailable)?) } else { None };
         let key = route.to_string();
@@ -140,13 +140,13 @@ impl Publisher {
             Ok(Ok(Confirmation::Ack(None))) => Ok(()),
             // The mandatory flag: a message that no queue takes comes back, and is then acknowledged.
             Ok(Ok(Confirmation::Ack(Some(_)))) => {
-                // Somebody deleted the queue; a fresh link declares it again.
-                self.link.report_broken();
+                // Somebody deleted the queue; a fresh connection declares it again.
+                self.connection.report_broken();
                 Err(PublishError::Unroutable(key))
             }
             Ok(Ok(Confirmation::Nack(_) | Confirmation::NotRequested)) => Err(PublishError::Refused(key)),
             Ok(Err(error)) => {
-                self.link.report_broken();
+                self.connection.report_broken();
                 Err(PublishError::Broken(error))
             }
             Err(_) => Err(PublishError::Unconfirmed(self.confirm_timeout)),

@@ -4,7 +4,7 @@
 //! leadline.events ──rejected too often──▶ leadline.events.parked      (the broker's own doing)
 //!    │   ▲      └──parked by a service──▶ leadline.events.parked      (with its reason as headers)
 //!    ▼   │ time is up
-//! leadline.events.retry.10s · .1m · .10m · .1h                        (waiting rooms)
+//! leadline.events.retry.10s · .1m · .10m · .1h                        (retry queues)
 //! ```
 //!
 //! and the same for `leadline.backfill` and `leadline.writes`. Everything is a quorum queue. Dead lettering is at-least-once, which needs
@@ -17,7 +17,7 @@ use lapin::{
     options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions},
     types::{AMQPValue, FieldTable, LongString},
 };
-use retry::Remedy;
+use retry::RetryAction;
 
 /// The one exchange: direct, durable; every queue is bound to it under its own name.
 pub const EXCHANGE: &str = "leadline";
@@ -56,8 +56,8 @@ impl Stage {
 pub enum Route {
     /// A stage's queue.
     Queue(Stage),
-    /// A stage's waiting room with this delay; the message comes back to the queue by itself.
-    Waiting(Stage, Duration),
+    /// A stage's retry queue with this delay; the message comes back to the queue by itself.
+    Retry(Stage, Duration),
     /// A stage's parking lot.
     Parked(Stage),
 }
@@ -67,7 +67,7 @@ impl fmt::Display for Route {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Queue(stage) => f.write_str(stage.queue()),
-            Self::Waiting(stage, delay) => write!(f, "{}.retry.{}", stage.queue(), short(*delay)),
+            Self::Retry(stage, delay) => write!(f, "{}.retry.{}", stage.queue(), short(*delay)),
             Self::Parked(stage) => write!(f, "{}.parked", stage.queue()),
         }
     }
@@ -82,73 +82,73 @@ fn short(delay: Duration) -> String {
     }
 }
 
-/// The waiting rooms, and how often a message may pass through them.
+/// The retry queues, and how often a message may pass through them.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Ladder {
+pub struct RetrySchedule {
     /// The delays in ascending order, at least one, whole seconds.
-    rungs: Vec<Duration>,
-    /// Failed tries after which a message is parked. The last rung repeats.
+    delays: Vec<Duration>,
+    /// Failed tries after which a message is parked. The last delay repeats.
     max_attempts: u32,
 }
 
-impl Ladder {
-    /// A ladder of `rungs`, in ascending order.
+impl RetrySchedule {
+    /// A retry schedule of `delays`, in ascending order.
     ///
     /// # Errors
-    /// What is wrong with the rungs.
-    pub fn new(rungs: Vec<Duration>, max_attempts: u32) -> Result<Self, &'static str> {
-        if rungs.is_empty() || rungs.iter().any(|rung| rung.as_secs() == 0) {
+    /// What is wrong with the delays.
+    pub fn new(delays: Vec<Duration>, max_attempts: u32) -> Result<Self, &'static str> {
+        if delays.is_empty() || delays.iter().any(|delay| delay.as_secs() == 0) {
             return Err("needs at least one delay of at least a second");
         }
-        if !rungs.is_sorted_by(|a, b| a < b) {
+        if !delays.is_sorted_by(|a, b| a < b) {
             return Err("delays must ascend");
         }
-        Ok(Self { rungs, max_attempts })
+        Ok(Self { delays, max_attempts })
     }
 
-    /// The delay of the shortest waiting room, for what only has to wait for its turn.
+    /// The delay of the shortest retry queue, for what only has to wait for its turn.
     pub fn shortest(&self) -> Duration {
-        self.rungs[0]
+        self.delays[0]
     }
 
-    /// The longest waiting room.
+    /// The longest retry queue.
     pub fn longest(&self) -> Duration {
-        self.rungs[self.rungs.len() - 1]
+        self.delays[self.delays.len() - 1]
     }
 
-    /// The waiting room for a message that failed `attempts` times before and wants to come back not before `after`;
-    /// `None` when it has used up the ladder.
-    pub fn rung(&self, attempts: u32, after: Option<Duration>) -> Option<Duration> {
+    /// The retry queue for a message that failed `attempts` times before and wants to come back not before `after`;
+    /// `None` when it has used up the retry_schedule.
+    pub fn delay(&self, attempts: u32, after: Option<Duration>) -> Option<Duration> {
         if attempts + 1 >= self.max_attempts {
             return None;
         }
-        let last = self.rungs.len() - 1;
+        let last = self.delays.len() - 1;
         let by_attempt = usize::try_from(attempts).unwrap_or(last).min(last);
-        Some(self.rungs[by_attempt].max(self.room(after)))
+        Some(self.delays[by_attempt].max(self.room(after)))
     }
 
-    /// The shortest waiting room that is long enough for `after`, or the longest there is.
+    /// The shortest retry queue that is long enough for `after`, or the longest there is.
     fn room(&self, after: Option<Duration>) -> Duration {
-        let long_enough = self.rungs.iter().find(|rung| **rung >= after.unwrap_or_default());
+        let long_enough = self.delays.iter().find(|delay| **delay >= after.unwrap_or_default());
         *long_enough.unwrap_or(&self.longest())
     }
 
-    /// What a failure's remedy means for a message that failed `attempts` times before.
-    pub fn decide(&self, remedy: Remedy, attempts: u32) -> Decision {
-        match remedy {
-            Remedy::Now { after } | Remedy::Later { after } => {
-                self.rung(attempts, after).map_or(Decision::Exhausted, Decision::Retry)
+    /// What a failure's retry action means for a message that failed `attempts` times before.
+    pub fn decide(&self, retry_action: RetryAction, attempts: u32) -> RetryDecision {
+        match retry_action {
+            RetryAction::RetryNow { after } | RetryAction::RetryLater { after } => {
+                self.delay(attempts, after).map_or(RetryDecision::Exhausted, RetryDecision::Retry)
             }
-            Remedy::Throttled { after } => Decision::Wait(self.room(after)),
-            Remedy::Park => Decision::Park,
-            Remedy::Drop => Decision::Drop,
+            RetryAction::RateLimited { after } => RetryDecision::Wait(self.room(after)),
+            RetryAction::Park => RetryDecision::Park,
+            RetryAction::Discard => RetryDecision::Discard,
         }
     }
 }
 
 /// What becomes of a message that failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Decision {
+pub enum RetryDecision {
     /// It comes back after this delay, one failure older.
     Retry(Duration),
     /// It comes back after this delay as if nothing had happened.
@@ -158,14 +158,14 @@ pub enum Decision {
     /// A retry cannot help: park it.
     Park,
     /// Forget it.
-    Drop,
+    Discard,
 }
 
 /// The queues and their arguments.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Topology {
-    /// The waiting rooms.
-    pub ladder: Ladder,
+    /// The retry queues.
+    pub retry_schedule: RetrySchedule,
     /// A message whose consumers died this often goes to the parking lot.
     pub delivery_limit: u32,
     /// A queue with this many messages refuses more, and the receiver answers 503.
@@ -211,12 +211,12 @@ impl Topology {
             queue.insert("x-max-length".into(), AMQPValue::LongLongInt(self.max_length.into()));
             queues.push((Route::Queue(stage), queue));
 
-            for rung in &self.ladder.rungs {
+            for delay in &self.retry_schedule.delays {
                 let mut room = arguments();
                 dead_letters_to(&mut room, Route::Queue(stage));
-                let ttl = i64::try_from(rung.as_millis()).unwrap_or(i64::MAX);
+                let ttl = i64::try_from(delay.as_millis()).unwrap_or(i64::MAX);
                 room.insert("x-message-ttl".into(), AMQPValue::LongLongInt(ttl));
-                queues.push((Route::Waiting(stage, *rung), room));
+                queues.push((Route::Retry(stage, *delay), room));
             }
         }
         queues
@@ -299,8 +299,8 @@ mod tests {
 
     #[test]
     fn queue_names_are_the_documented_ones() {
-        let ladder = Ladder::new(seconds(&[10, 60, 600, 3600]), 10).expect("right");
-        let topology = Topology { ladder, delivery_limit: 20, max_length: 1 };
+        let retry_schedule = RetrySchedule::new(seconds(&[10, 60, 600, 3600]), 10).expect("right");
+        let topology = Topology { retry_schedule, delivery_limit: 20, max_length: 1 };
         let names: Vec<_> = topology.queues().iter().map(|(route, _)| route.to_string()).take(6).collect();
         assert_eq!(
             names,
@@ -317,26 +317,31 @@ mod tests {
 
     #[test]
     fn a_message_climbs_the_ladder_obeys_wishes_and_ends() {
-        let ladder = Ladder::new(seconds(&[10, 60, 600]), 5).expect("right");
-        let rung = |attempts, after| ladder.rung(attempts, after).map(|delay| delay.as_secs());
+        let retry_schedule = RetrySchedule::new(seconds(&[10, 60, 600]), 5).expect("right");
+        let delay = |attempts, after| retry_schedule.delay(attempts, after).map(|delay| delay.as_secs());
         assert_eq!(
-            [0, 1, 2, 3, 4].map(|attempts| rung(attempts, None)),
+            [0, 1, 2, 3, 4].map(|attempts| delay(attempts, None)),
             [Some(10), Some(60), Some(600), Some(600), None]
         );
-        assert_eq!(rung(0, Some(Duration::from_secs(45))), Some(60));
-        assert_eq!(rung(2, Some(Duration::from_secs(1))), Some(600));
-        assert_eq!(rung(0, Some(Duration::from_secs(86_400))), Some(600), "the longest there is");
-        assert_eq!(ladder.decide(Remedy::Now { after: None }, 9), Decision::Exhausted);
-        assert_eq!(ladder.decide(Remedy::Park, 0), Decision::Park);
-        let throttled = |seconds| ladder.decide(Remedy::Throttled { after: Some(Duration::from_secs(seconds)) }, 99);
-        assert_eq!(throttled(1), Decision::Wait(Duration::from_secs(10)), "a limit never uses up the ladder");
-        assert_eq!(throttled(3_600), Decision::Wait(Duration::from_secs(600)));
+        assert_eq!(delay(0, Some(Duration::from_secs(45))), Some(60));
+        assert_eq!(delay(2, Some(Duration::from_secs(1))), Some(600));
+        assert_eq!(delay(0, Some(Duration::from_secs(86_400))), Some(600), "the longest there is");
+        assert_eq!(retry_schedule.decide(RetryAction::RetryNow { after: None }, 9), RetryDecision::Exhausted);
+        assert_eq!(retry_schedule.decide(RetryAction::Park, 0), RetryDecision::Park);
+        let throttled =
+            |seconds| retry_schedule.decide(RetryAction::RateLimited { after: Some(Duration::from_secs(seconds)) }, 99);
+        assert_eq!(
+            throttled(1),
+            RetryDecision::Wait(Duration::from_secs(10)),
+            "a limit never uses up the retry_schedule"
+        );
+        assert_eq!(throttled(3_600), RetryDecision::Wait(Duration::from_secs(600)));
     }
 
     #[test]
     fn a_ladder_must_ascend() {
-        assert!(Ladder::new(vec![], 3).is_err());
-        assert!(Ladder::new(seconds(&[60, 10]), 3).is_err());
-        assert!(Ladder::new(seconds(&[0, 10]), 3).is_err());
+        assert!(RetrySchedule::new(vec![], 3).is_err());
+        assert!(RetrySchedule::new(seconds(&[60, 10]), 3).is_err());
+        assert!(RetrySchedule::new(seconds(&[0, 10]), 3).is_err());
     }
 }

@@ -6,13 +6,13 @@
 use std::{path::Path, process::ExitCode, time::Duration};
 
 use anyhow::Context;
+use bootstrap::CallHooks;
 use broker::{Message, Route, Stage};
-use budget::{Budgets, Lane};
-use connect::Watched;
-use domain::{ObjectId, ObjectType, Playbook, PortalId, event::EventKind, playbook::Trigger};
+use domain::{ObjectId, ObjectType, PortalId, event::EventKind};
 use hubspot::{Client, client::SearchTime};
 use ledger::Happened;
-use runtime::playbooks;
+use limits::{Lane, RateLimiters};
+use playbook::{Playbook, Trigger};
 use serde_json::json;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
@@ -22,7 +22,7 @@ use crate::{operator::Operator, when};
 const TOLERANCE: Duration = Duration::from_secs(1);
 
 /// How long a call waits for its turn, in seconds.
-const PATIENCE_SECONDS: u64 = 600;
+const MAX_WAIT_SECONDS: u64 = 600;
 
 /// Records asked for in one go.
 const AT_ONCE: usize = 50;
@@ -64,11 +64,12 @@ pub async fn run(file: Option<&Path>, options: &Options) -> anyhow::Result<ExitC
     // The fleet works beside it: it waits out HubSpot's limit rather than giving up for it.
     let mut patient = settings.clone();
     patient.hubspot.attempts = ATTEMPTS;
-    patient.budget.patience_seconds = PATIENCE_SECONDS;
-    let allowance = Budgets::new(&patient, &operator.ledger).map_err(anyhow::Error::msg)?.hubspot(Lane::Backfill);
+    patient.rate_limit.max_wait_seconds = MAX_WAIT_SECONDS;
+    let rate_limiter =
+        RateLimiters::new(&patient, &operator.ledger).map_err(anyhow::Error::msg)?.hubspot(Lane::Backfill);
     let hubspot =
-        connect::hubspot(&patient, Watched { allowance, ..Watched::default() }).map_err(anyhow::Error::msg)?;
-    let playbook = playbooks::load(&settings.inference)?
+        bootstrap::hubspot(&patient, CallHooks { rate_limiter, ..CallHooks::default() }).map_err(anyhow::Error::msg)?;
+    let playbook = playbook::load(&settings.inference.playbooks, &settings.inference.protected_properties)?
         .into_iter()
         .find(|playbook| playbook.name == options.playbook)
         .with_context(|| {
@@ -98,7 +99,7 @@ pub async fn run(file: Option<&Path>, options: &Options) -> anyhow::Result<ExitC
         if !options.dry_run {
             let missed = changes.iter().filter(|change| unseen.contains(&change.happened));
             let messages: Vec<_> = missed
-                .map(|change| upkeep::payload_message(&payload(portal, trigger, change)))
+                .map(|change| maintenance::payload_message(&payload(portal, trigger, change)))
                 .collect::<Result<_, _>>()?;
             publish(&operator, &messages).await?;
         }

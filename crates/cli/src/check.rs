@@ -2,13 +2,11 @@
 
 use std::{collections::BTreeSet, path::Path, process::ExitCode};
 
-use domain::{ObjectType, Playbook};
-use runtime::{
-    config::{Reader, Settings},
-    playbooks,
-};
+use domain::ObjectType;
+use playbook::Playbook;
+use settings::{ConfigScope, Settings};
 
-use crate::{needs, playbook::conflict};
+use crate::{needs, playbooks::conflict};
 
 struct Report {
     wrong: usize,
@@ -37,7 +35,7 @@ pub async fn run(file: Option<&Path>) -> ExitCode {
     let mut report = Report { wrong: 0 };
     let from =
         file.map_or_else(|| "the environment".to_owned(), |file| format!("{} and the environment", file.display()));
-    match Settings::load(file, Reader::Everything) {
+    match Settings::load(file, ConfigScope::Everything) {
         Ok(settings) => {
             report.say("settings", Ok(from));
             everything(&settings, &mut report).await;
@@ -54,7 +52,7 @@ pub async fn run(file: Option<&Path>) -> ExitCode {
 }
 
 async fn everything(settings: &Settings, report: &mut Report) {
-    let playbooks = playbooks::load(&settings.inference);
+    let playbooks = playbook::load(&settings.inference.playbooks, &settings.inference.protected_properties);
     let names = |playbooks: &Vec<Playbook>| {
         let name = |playbook: &Playbook| format!("{}@{}", playbook.name, playbook.version);
         playbooks.iter().map(name).collect::<Vec<_>>().join(", ")
@@ -62,7 +60,7 @@ async fn everything(settings: &Settings, report: &mut Report) {
     report.say("playbooks", playbooks.as_ref().map(names).map_err(ToString::to_string));
     let playbooks = playbooks.unwrap_or_default();
 
-    match connect::hubspot(settings, connect::Watched::default()) {
+    match bootstrap::hubspot(settings, bootstrap::CallHooks::default()) {
         Ok(client) => hubspot(settings, &client, &playbooks, report).await,
         Err(error) => report.say("HubSpot", Err(error)),
     }
@@ -70,7 +68,7 @@ async fn everything(settings: &Settings, report: &mut Report) {
         playbooks.iter().map(|playbook| playbook.model.name.clone().unwrap_or(settings.openai.model.clone())).collect();
     models.sort();
     models.dedup();
-    match connect::openai(settings, connect::Watched::default()) {
+    match bootstrap::openai(settings, bootstrap::CallHooks::default()) {
         Ok(client) => {
             for model in models {
                 let result = client.check(&model).await.map_err(|error| error.to_string());
@@ -81,7 +79,8 @@ async fn everything(settings: &Settings, report: &mut Report) {
     }
 
     let broker = async {
-        let link = broker::Link::open(connect::broker(settings, "check")?).await.map_err(|error| error.to_string())?;
+        let link =
+            broker::Connection::open(bootstrap::broker(settings, "check")?).await.map_err(|error| error.to_string())?;
         if link.is_ready() {
             Ok("reached, every queue is as it should be".to_owned())
         } else {
@@ -90,7 +89,7 @@ async fn everything(settings: &Settings, report: &mut Report) {
     };
     report.say("broker", broker.await);
     let ledger = async {
-        let ledger = connect::ledger(settings, "leadline check")?;
+        let ledger = bootstrap::ledger(settings, "leadline check")?;
         ledger.check().await.map_err(|error| error.to_string())?;
         Ok("reached, the schema is up to date".to_owned())
     };

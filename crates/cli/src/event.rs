@@ -64,15 +64,15 @@ pub fn print(story: &EventStory, prompts: bool) {
         }
         println!("\nwrites\n{writes}");
     }
-    if !story.kept.is_empty() {
-        let mut kept = table(&["record", "property", "reason", "held", "wanted"]);
-        for item in &story.kept {
+    if !story.skipped_writes.is_empty() {
+        let mut kept = table(&["record", "property", "reason", "leased_elsewhere", "wanted"]);
+        for item in &story.skipped_writes {
             kept.add_row([
                 record(&item.object_type, item.object_id),
                 item.property.clone(),
                 item.reason.clone(),
-                value(item.held.as_ref()),
-                item.wanted.clone(),
+                value(item.current_value.as_ref()),
+                item.proposed_value.clone(),
             ]);
         }
         println!("\nkept\n{kept}");

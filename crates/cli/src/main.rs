@@ -1,24 +1,23 @@
 //! `leadline`: the operator's command.
 
 mod backfill;
-mod backlog;
 mod check;
 mod erase;
 mod event;
 mod needs;
 mod operator;
 mod parked;
-mod playbook;
+mod playbooks;
 mod reconcile;
 mod record;
 mod requeue;
+mod status;
 mod when;
 
 use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
-use runtime::service;
 
 #[derive(Parser)]
 #[command(name = "leadline", version, about = "Operates a fleet of Leadline")]
@@ -39,7 +38,7 @@ enum Command {
     /// Checks, provisions and tries playbooks.
     Playbook {
         #[command(subcommand)]
-        command: playbook::Command,
+        command: playbooks::Command,
     },
     /// Shows the history of one event; `event requeue` publishes it again.
     #[command(args_conflicts_with_subcommands = true, arg_required_else_help = true)]
@@ -94,7 +93,7 @@ async fn main() -> anyhow::Result<ExitCode> {
             println!("the ledger's schema is up to date");
             Ok(ExitCode::SUCCESS)
         }
-        Command::Playbook { command } => playbook::run(command, file.as_deref()).await,
+        Command::Playbook { command } => playbooks::run(command, file.as_deref()).await,
         Command::Check => Ok(check::run(file.as_deref()).await),
         Command::Event { command: Some(EventCommand::Requeue { key_or_id }), .. } => {
             requeue::run(file.as_deref(), &key_or_id).await
@@ -109,7 +108,7 @@ async fn main() -> anyhow::Result<ExitCode> {
             event::print(&story, prompts);
             Ok(ExitCode::SUCCESS)
         }
-        Command::Backlog => backlog::run(file.as_deref()).await,
+        Command::Backlog => status::run(file.as_deref()).await,
         Command::Parked { command } => parked::run(&command, file.as_deref()).await,
         Command::Reconcile(options) => reconcile::run(file.as_deref(), &options).await,
         Command::Backfill(options) => backfill::run(file.as_deref(), &options).await,

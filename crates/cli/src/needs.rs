@@ -2,11 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use domain::{
-    ObjectType, Playbook,
-    playbook::{DeedPlan, FieldKind, Stamp, Write, WriteValue},
-};
+use domain::ObjectType;
 use hubspot::client::PropertyOption;
+use playbook::{ActionTemplate, FieldKind, Playbook, Stamp, Write, WriteValue};
 
 /// A property that a playbook writes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -82,7 +80,7 @@ fn of(playbook: &Playbook, write: &Write, object_type: ObjectType) -> NeededProp
     }
 }
 
-/// The scopes that reading, writing and doing take.
+/// The scopes that reading, writing and apply_options take.
 pub fn scopes(playbooks: &[Playbook]) -> BTreeSet<String> {
     let mut scopes = BTreeSet::new();
     for playbook in playbooks {
@@ -122,14 +120,18 @@ pub fn schema_scope(kind: &ObjectType, access: &str) -> String {
 
 /// The stages that deals are moved to.
 pub fn stages(playbooks: &[Playbook]) -> BTreeSet<&str> {
-    let deeds = playbooks.iter().flat_map(|playbook| &playbook.actions).map(|action| &action.deed);
-    deeds.filter_map(|deed| if let DeedPlan::MoveDeal { stage } = deed { Some(stage.as_str()) } else { None }).collect()
+    let actions = playbooks.iter().flat_map(|playbook| &playbook.actions).map(|action| &action.spec);
+    actions
+        .filter_map(|spec| if let ActionTemplate::MoveDeal { stage } = spec { Some(stage.as_str()) } else { None })
+        .collect()
 }
 
 /// The channels that are notified.
 pub fn channels(playbooks: &[Playbook]) -> BTreeSet<&str> {
-    let deeds = playbooks.iter().flat_map(|playbook| &playbook.actions).map(|action| &action.deed);
-    deeds
-        .filter_map(|deed| if let DeedPlan::Notify { channel, .. } = deed { Some(channel.as_str()) } else { None })
+    let actions = playbooks.iter().flat_map(|playbook| &playbook.actions).map(|action| &action.spec);
+    actions
+        .filter_map(
+            |spec| if let ActionTemplate::Notify { channel, .. } = spec { Some(channel.as_str()) } else { None },
+        )
         .collect()
 }

@@ -3,7 +3,7 @@
 use std::{path::Path, process::ExitCode};
 
 use domain::ObjectType;
-use upkeep::Reconciler;
+use maintenance::Reconciler;
 
 use crate::{
     operator::{Operator, table},
@@ -16,7 +16,7 @@ pub struct Options {
     /// Take up again what was found; without it, it is only shown.
     #[arg(long)]
     yes: bool,
-    /// Overdue for so many seconds counts as lost; the setting reconcile.after_seconds by default.
+    /// Overdue for so many seconds counts as lost; the setting reconcile.stuck_after_seconds by default.
     #[arg(long, value_name = "SECONDS")]
     after: Option<u64>,
 }
@@ -25,7 +25,7 @@ pub struct Options {
 pub async fn run(file: Option<&Path>, options: &Options) -> anyhow::Result<ExitCode> {
     let operator = Operator::connect(file).await?;
     let mut settings = operator.settings.reconcile.clone();
-    settings.after_seconds = options.after.unwrap_or(settings.after_seconds);
+    settings.stuck_after_seconds = options.after.unwrap_or(settings.stuck_after_seconds);
     let reconciler = Reconciler::new(operator.ledger.clone(), operator.publisher.clone(), settings);
     let findings = reconciler.find().await?;
 

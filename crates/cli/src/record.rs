@@ -2,7 +2,7 @@
 
 use anyhow::Context;
 use domain::{ObjectId, ObjectType, PortalId, RecordRef};
-use runtime::config::Settings;
+use settings::Settings;
 
 /// `contact/123`, of the portal in the settings.
 pub fn parse(text: &str, settings: &Settings) -> anyhow::Result<RecordRef> {

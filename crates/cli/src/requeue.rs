@@ -19,14 +19,14 @@ pub async fn run(file: Option<&Path>, key_or_id: &str) -> anyhow::Result<ExitCod
             if event.state == "parked" {
                 operator.ledger.replay_event(&event.key).await?;
             }
-            publisher.publish(Route::Queue(Stage::Events), &upkeep::payload_message(&event.payload)?).await?;
+            publisher.publish(Route::Queue(Stage::Events), &maintenance::payload_message(&event.payload)?).await?;
             operator.ledger.requeued(&[event.id], &[]).await?;
             println!("published again: {} (it was {})", event.key, event.state);
         }
         "decided" => {
             let ids: Vec<_> = event.commands.iter().map(|command| command.id.0).collect();
             for command in &event.commands {
-                publisher.publish(Route::Queue(Stage::Writes), &upkeep::command_message(command)?).await?;
+                publisher.publish(Route::Queue(Stage::Writes), &maintenance::command_message(command)?).await?;
             }
             operator.ledger.requeued(&[], &ids).await?;
             println!("published again: {} write commands of {}", ids.len(), event.key);

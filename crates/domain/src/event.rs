@@ -121,7 +121,7 @@ pub enum EventKind {
     Merge,
     /// A deleted record came back.
     Restore,
-    /// Two records were tied together or parted.
+    /// Two records were associated together or parted.
     AssociationChange,
     /// A conversation got a message.
     NewMessage,
@@ -166,15 +166,15 @@ pub enum Subject {
         /// Its id.
         object_id: ObjectId,
     },
-    /// A tie between two records.
+    /// A associate between two records.
     Association {
         /// The kind of the record that the subscription is for.
         object_type: ObjectType,
-        /// The tie's one end.
+        /// The associate's one end.
         from: ObjectId,
-        /// The tie's other end.
+        /// The associate's other end.
         to: ObjectId,
-        /// HubSpot's name of the tie with what became of it, for example `CONTACT_TO_COMPANY+`.
+        /// HubSpot's name of the associate with what became of it, for example `CONTACT_TO_COMPANY+`.
         association: String,
     },
 }

@@ -71,7 +71,7 @@ impl InferenceOutcome {
             Self::Invalid => "invalid",
             Self::Unverified => "unverified",
             Self::Refused => "refused",
-            Self::Cut => "cut",
+            Self::Cut => "truncated",
             Self::Filtered => "filtered",
         }
     }

@@ -4,18 +4,14 @@
 //! it, [`inference`] what the model answered, [`write_command`] what is to be written, and [`state`] how far an event
 //! has come. Everything else imports this crate; it imports nothing of ours.
 
-pub mod context;
 pub mod event;
 pub mod ids;
 pub mod inference;
-pub mod playbook;
 pub mod state;
 pub mod write_command;
 
-pub use context::Context;
 pub use event::{Event, EventKey, RecordRef};
 pub use ids::{ActionId, AppId, EventId, InferenceId, ObjectId, ObjectType, PortalId, WriteCommandId};
 pub use inference::Inference;
-pub use playbook::Playbook;
 pub use state::EventState;
 pub use write_command::WriteCommand;

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 pub enum EventState {
     /// A worker holds it under a lease.
     Claimed,
-    /// It waits in a waiting room for its next try.
+    /// It waits in a retry queue for its next try.
     Waiting,
     /// Every playbook has answered and its write commands are recorded.
     Decided,

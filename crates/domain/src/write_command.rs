@@ -42,7 +42,7 @@ impl WriteCommand {
         at.to_offset(time::UtcOffset::UTC)
     }
 
-    /// Later events win; the key breaks ties, the same way on every replica.
+    /// Later events win; the key breaks associations, the same way on every replica.
     pub fn order(&self) -> (OffsetDateTime, &EventKey) {
         (self.occurred_at, &self.event_key)
     }
@@ -85,23 +85,23 @@ pub struct Action {
     /// Its name in the playbook.
     pub name: String,
     /// Within this many hours, the same action of the playbook is not done again for the same record; 0 for always.
-    pub again_after_hours: u32,
+    pub cooldown_hours: u32,
     /// What is to be done.
-    pub deed: Deed,
+    pub spec: ActionSpec,
 }
 
 /// What an action does.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
-pub enum Deed {
+pub enum ActionSpec {
     /// A task for a person.
     CreateTask(Task),
     /// A note on a record.
     CreateNote {
         /// What it says.
         body: String,
-        /// The records it is tied to.
-        ties: Vec<RecordRef>,
+        /// The records it is associated to.
+        associations: Vec<RecordRef>,
     },
     /// Moves the command's record, a deal, to another stage of its pipeline.
     MoveDeal {
@@ -117,7 +117,7 @@ pub enum Deed {
     },
 }
 
-impl Deed {
+impl ActionSpec {
     /// Its name in the ledger and in playbooks.
     pub fn kind(&self) -> &'static str {
         match self {
@@ -145,8 +145,8 @@ pub struct Task {
     /// When it is due.
     #[serde(with = "time::serde::rfc3339")]
     pub due: OffsetDateTime,
-    /// The records it is tied to.
-    pub ties: Vec<RecordRef>,
+    /// The records it is associated to.
+    pub associations: Vec<RecordRef>,
 }
 
 /// `hs_task_priority`.
@@ -211,7 +211,7 @@ pub fn marker_in(body: &str) -> Option<ActionId> {
 mod tests {
     use time::OffsetDateTime;
 
-    use super::{Action, Deed, Task, TaskPriority, TaskType, WriteCommand, marker, marker_in};
+    use super::{Action, ActionSpec, Task, TaskPriority, TaskType, WriteCommand, marker, marker_in};
     use crate::{ActionId, EventId, EventKey, InferenceId, ObjectId, ObjectType, PortalId, RecordRef, WriteCommandId};
 
     #[test]
@@ -224,15 +224,15 @@ mod tests {
             task_type: TaskType::Call,
             owner: None,
             due: OffsetDateTime::UNIX_EPOCH,
-            ties: vec![record.clone()],
+            associations: vec![record.clone()],
         };
-        let deeds = [
-            Deed::CreateTask(task),
-            Deed::CreateNote { body: "b".to_owned(), ties: vec![record.clone()] },
-            Deed::MoveDeal { stage: "Risk".to_owned() },
-            Deed::Notify { channel: "sales".to_owned(), text: "t".to_owned() },
+        let actions = [
+            ActionSpec::CreateTask(task),
+            ActionSpec::CreateNote { body: "b".to_owned(), associations: vec![record.clone()] },
+            ActionSpec::MoveDeal { stage: "Risk".to_owned() },
+            ActionSpec::Notify { channel: "sales".to_owned(), text: "t".to_owned() },
         ];
-        let action = |deed| Action { id: ActionId::new(), name: "a".to_owned(), again_after_hours: 1, deed };
+        let action = |spec| Action { id: ActionId::new(), name: "a".to_owned(), cooldown_hours: 1, spec };
         let command = WriteCommand {
             id: WriteCommandId::new(),
             event_id: EventId::new(),
@@ -241,7 +241,7 @@ mod tests {
             occurred_at: OffsetDateTime::UNIX_EPOCH,
             record,
             properties: vec![],
-            actions: deeds.into_iter().map(action).collect(),
+            actions: actions.into_iter().map(action).collect(),
         };
         let text = serde_json::to_string(&command).expect("written");
         assert_eq!(serde_json::from_str::<WriteCommand>(&text).expect("read"), command);

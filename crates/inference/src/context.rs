@@ -1,35 +1,36 @@
-//! Reading the context of a record from HubSpot: the record, what it is tied to, what people wrote.
+//! Reading the context of a record from HubSpot: the record, what it is associated to, what people wrote.
 
 use std::collections::{BTreeMap, HashMap};
 
-use domain::{
-    Context, ObjectId, ObjectType, RecordRef,
-    context::{ContextRecord, Entry, plain_text, without_quotes},
-    playbook::{ContextPlan, Read, RecordPath},
-};
+use domain::{ObjectId, ObjectType, RecordRef};
 use futures_util::future::try_join_all;
 use hubspot::client::{MAX_BATCH, Object};
+use playbook::{
+    Context, ContextPlan, Read, RecordPath,
+    context::{ContextRecord, Entry, plain_text, without_quotes},
+};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
-use crate::{Reader, StepError};
+use crate::{CrmReader, StepError};
 
 /// Reads what `plan` names about `record`.
-pub async fn read(reader: &Reader, record: &RecordRef, plan: &ContextPlan) -> Result<Context, StepError> {
+pub async fn read(crm_reader: &CrmReader, record: &RecordRef, plan: &ContextPlan) -> Result<Context, StepError> {
     let mut context = Context { records: Vec::new(), entries: Vec::new() };
     let mut found: HashMap<RecordPath, Vec<ObjectId>> = HashMap::new();
     for read in plan.reads_for(&record.object_type) {
         let kind = read.path.end();
         let names = names_of(read);
         let objects = match read.path.parent() {
-            None => vec![reader.one(kind, record.object_id, &names).await?],
+            None => vec![crm_reader.one(kind, record.object_id, &names).await?],
             Some(parent) => {
                 let from = found.get(&parent).map_or(&[][..], Vec::as_slice);
-                let ids = tied(reader, parent.end(), from, kind, read.at_most).await?;
-                reader.many(kind, ids, &names).await?
+                let ids = associated(crm_reader, parent.end(), from, kind, read.max_records).await?;
+                crm_reader.many(kind, ids, &names).await?
             }
         };
         let ids: Vec<_> = objects.iter().map(|object| object.id).collect();
-        let engagements = read.engagements.iter().map(|kind| newest(reader, read.path.end(), &ids, kind, read.newest));
+        let engagements =
+            read.engagements.iter().map(|kind| newest(crm_reader, read.path.end(), &ids, kind, read.newest));
         context.entries.extend(try_join_all(engagements).await?.into_iter().flatten());
         for object in objects {
             context.entries.extend(own_words(read, &object));
@@ -64,37 +65,37 @@ fn known(asked: &RecordRef, read: &Read, object: Object) -> ContextRecord {
     }
 }
 
-/// The `kind` records that any of `from` is tied to: primary ones first, then the newest, each once.
-pub async fn tied(
-    reader: &Reader,
+/// The `kind` records that any of `from` is associated to: primary ones first, then the newest, each once.
+pub async fn associated(
+    crm_reader: &CrmReader,
     from_kind: &ObjectType,
     from: &[ObjectId],
     kind: &ObjectType,
-    at_most: usize,
+    max_records: usize,
 ) -> Result<Vec<ObjectId>, StepError> {
-    let mut all = reader.tied(from_kind, from.to_vec(), kind).await?;
-    all.sort_by_key(|tie| (!tie.is_primary, std::cmp::Reverse(tie.id)));
+    let mut all = crm_reader.associated(from_kind, from.to_vec(), kind).await?;
+    all.sort_by_key(|associate| (!associate.is_primary, std::cmp::Reverse(associate.id)));
     let mut ids: Vec<ObjectId> = Vec::new();
-    for tie in all {
-        if ids.len() < at_most && !ids.contains(&tie.id) {
-            ids.push(tie.id);
+    for associate in all {
+        if ids.len() < max_records && !ids.contains(&associate.id) {
+            ids.push(associate.id);
         }
     }
     Ok(ids)
 }
 
-/// The newest `count` engagements of one kind that any of `from` is tied to.
+/// The newest `count` engagements of one kind that any of `from` is associated to.
 async fn newest(
-    reader: &Reader,
+    crm_reader: &CrmReader,
     from_kind: &ObjectType,
     from: &[ObjectId],
     kind: &ObjectType,
     count: usize,
 ) -> Result<Vec<Entry>, StepError> {
     // Ids grow with time, dates can be set back: of the newest hundred by id, the newest by date.
-    let ids = tied(reader, from_kind, from, kind, MAX_BATCH).await?;
+    let ids = associated(crm_reader, from_kind, from, kind, MAX_BATCH).await?;
     let names: Vec<_> = engagement_properties(kind).iter().map(|name| (*name).to_owned()).collect();
-    let found = reader.many(kind, ids, &names).await?;
+    let found = crm_reader.many(kind, ids, &names).await?;
     let mut entries: Vec<_> = found.iter().map(|object| engagement(kind, object)).collect();
     entries.sort_by_key(|entry| std::cmp::Reverse((entry.at, entry.id)));
     entries.truncate(count);

@@ -1,11 +1,11 @@
-//! What can go wrong with an event on its way.
+//! What can go wrong with an event on its handler.
 
 use std::sync::Arc;
 
-use domain::playbook::{PromptError, TemplateError};
+use batcher::BatcherError;
 use ledger::LedgerError;
-use retry::{Failure, NotYet, Outage, Reason, Remedy};
-use runtime::GatherError;
+use playbook::{PromptError, TemplateError};
+use retry::{Failure, Outage, RateLimited, Reason, RetryAction};
 
 /// Why a step did not succeed.
 #[derive(Debug, thiserror::Error)]
@@ -21,7 +21,7 @@ pub enum StepError {
     OpenAi(#[from] openai::Error),
     /// The playbook has spent its money for the day.
     #[error("the playbook has spent its money for the day; it goes on in {:?} at the latest", .0.after)]
-    Paused(NotYet),
+    Paused(RateLimited),
     /// The playbook's template.
     #[error(transparent)]
     Prompt(#[from] PromptError),
@@ -37,7 +37,7 @@ pub enum StepError {
     /// The model answered, but not what can be written.
     #[error("{detail}")]
     Answer {
-        /// `schema_invalid`, `refused`, `answer_cut`, `content_filtered`, `unverified`.
+        /// `schema_invalid`, `refused`, `answer_truncated`, `content_filtered`, `unverified`.
         reason: Reason,
         /// In words, without what the model said.
         detail: String,
@@ -52,7 +52,7 @@ pub enum StepError {
     },
     /// The lease was about to end.
     #[error("not done within the lease")]
-    OutOfTime,
+    DeadlineExceeded,
 }
 
 impl From<hubspot::Error> for StepError {
@@ -61,26 +61,26 @@ impl From<hubspot::Error> for StepError {
     }
 }
 
-impl From<GatherError<hubspot::Error>> for StepError {
-    fn from(error: GatherError<hubspot::Error>) -> Self {
+impl From<BatcherError<hubspot::Error>> for StepError {
+    fn from(error: BatcherError<hubspot::Error>) -> Self {
         match error {
-            GatherError::Failed(error) => Self::HubSpot(error),
-            GatherError::Gone => Self::Gone,
+            BatcherError::Failed(error) => Self::HubSpot(error),
+            BatcherError::Closed => Self::Gone,
         }
     }
 }
 
 impl Failure for StepError {
-    fn remedy(&self) -> Remedy {
+    fn retry_action(&self) -> RetryAction {
         match self {
-            Self::HubSpot(error) => error.remedy(),
-            Self::OpenAi(error) => error.remedy(),
-            Self::OutOfTime => Remedy::Later { after: None },
+            Self::HubSpot(error) => error.retry_action(),
+            Self::OpenAi(error) => error.retry_action(),
+            Self::DeadlineExceeded => RetryAction::RetryLater { after: None },
             // Nobody's fault but the ledger's: it uses up no attempts.
-            Self::LedgerAway(_) | Self::Gone => Remedy::Throttled { after: None },
-            Self::Paused(NotYet { after }) => Remedy::Throttled { after: Some(*after) },
-            Self::Ledger(error) => error.remedy(),
-            Self::Prompt(_) | Self::Template(_) | Self::Answer { .. } | Self::WrongPortal { .. } => Remedy::Park,
+            Self::LedgerAway(_) | Self::Gone => RetryAction::RateLimited { after: None },
+            Self::Paused(RateLimited { after }) => RetryAction::RateLimited { after: Some(*after) },
+            Self::Ledger(error) => error.retry_action(),
+            Self::Prompt(_) | Self::Template(_) | Self::Answer { .. } | Self::WrongPortal { .. } => RetryAction::Park,
         }
     }
 
@@ -94,7 +94,7 @@ impl Failure for StepError {
             Self::Template(_) => Reason::TemplateFailed,
             Self::Answer { reason, .. } => *reason,
             Self::WrongPortal { .. } => Reason::WrongPortal,
-            Self::OutOfTime => Reason::OutOfTime,
+            Self::DeadlineExceeded => Reason::DeadlineExceeded,
             Self::Gone => Reason::BatchLost,
             Self::LedgerAway(_) => Reason::LedgerUnavailable,
         }

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use domain::{AppId, Event, EventState, ObjectType, Playbook, RecordRef, event::EventKind, write_command::marker_in};
-use inference::{Reader, StepError, context};
+use domain::{AppId, Event, EventState, ObjectType, RecordRef, event::EventKind, write_command::marker_in};
+use inference::{CrmReader, StepError, context};
+use playbook::Playbook;
 
 /// Knows what the fleet writes: by whom, which properties, which engagements.
 pub struct LoopGuard {
@@ -40,12 +41,12 @@ impl LoopGuard {
 
     /// Third: a note or task of ours, whoever HubSpot says has touched it, carries our marker. Costs a call, for kinds that
     /// a playbook creates.
-    pub async fn is_our_engagement(&self, reader: &Reader, subject: &RecordRef) -> Result<bool, StepError> {
+    pub async fn is_our_engagement(&self, crm_reader: &CrmReader, subject: &RecordRef) -> Result<bool, StepError> {
         let kind = &subject.object_type;
         let Some(body) = context::body_property(kind).filter(|_| self.created.contains(kind)) else {
             return Ok(false);
         };
-        let object = reader.one(kind, subject.object_id, &[body.to_owned()]).await?;
+        let object = crm_reader.one(kind, subject.object_id, &[body.to_owned()]).await?;
         Ok(object.properties.get(body).and_then(Option::as_deref).is_some_and(|text| marker_in(text).is_some()))
     }
 }

@@ -1,6 +1,6 @@
 //! Whose outages pause this service, and how their end is found out: by calls that cost nothing.
 
-use upkeep::{Probe, probe};
+use maintenance::{Probe, probe};
 
 /// HubSpot, in the ledger.
 pub const HUBSPOT: &str = "hubspot";

@@ -2,21 +2,18 @@
 
 use std::{collections::HashMap, future::Future};
 
-use domain::{
-    Context, Inference, Playbook, RecordRef,
-    inference::InferenceOutcome,
-    playbook::{Rendered, Unverified, Window},
-};
+use domain::{Inference, RecordRef, inference::InferenceOutcome};
 use futures_util::{StreamExt, stream};
 use openai::models::{self, Model};
+use playbook::{Context, Playbook, Rendered, Unverified, Window};
 use retry::{Failure, Reason};
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 use time::OffsetDateTime;
 
 use crate::{
+    completion::{self, Completed, ModelClient},
     failure::StepError,
-    question::{self, Asked, Asker},
 };
 
 /// Tokens that are kept free beside the data: instructions' overhead and the schema.
@@ -30,23 +27,23 @@ const SHRINK: usize = 2;
 const MAX_SHRINK: usize = 4;
 
 /// Where answers about parts of a context are kept, so that a worker that died is not paid for twice.
-pub trait Memory: Sync {
+pub trait SummaryStore: Sync {
     /// The answers about parts, by the part's hash.
-    fn recall(&self) -> impl Future<Output = Result<HashMap<String, String>, StepError>> + Send;
+    fn load(&self) -> impl Future<Output = Result<HashMap<String, String>, StepError>> + Send;
     /// Keeps one.
-    fn keep(&self, inference: &Inference) -> impl Future<Output = Result<(), StepError>> + Send;
+    fn save(&self, inference: &Inference) -> impl Future<Output = Result<(), StepError>> + Send;
 }
 
 /// For whoever asks once and is done.
 #[derive(Debug, Clone, Copy)]
-pub struct Forgetful;
+pub struct NoStore;
 
-impl Memory for Forgetful {
-    async fn recall(&self) -> Result<HashMap<String, String>, StepError> {
+impl SummaryStore for NoStore {
+    async fn load(&self) -> Result<HashMap<String, String>, StepError> {
         Ok(HashMap::new())
     }
 
-    async fn keep(&self, _: &Inference) -> Result<(), StepError> {
+    async fn save(&self, _: &Inference) -> Result<(), StepError> {
         Ok(())
     }
 }
@@ -65,23 +62,23 @@ pub struct Answered {
 /// # Errors
 /// Only when there was no answer at all, so nothing to store.
 pub async fn answer(
-    asker: &Asker,
+    model_client: &ModelClient,
     playbook: &Playbook,
     model: &Model,
     about: &RecordRef,
     context: &Context,
-    memory: &impl Memory,
+    memory: &impl SummaryStore,
 ) -> Result<Answered, StepError> {
     let mut shrink = 1;
     let asked = loop {
-        let desk = Desk { asker, playbook, model, about, today: today(), shrink };
-        let prompt = desk.fit(context, memory).await?;
-        match question::ask(asker, playbook, model, about, prompt).await {
+        let fitter = PromptFitter { model_client, playbook, model, about, today: today(), shrink };
+        let prompt = fitter.fit(context, memory).await?;
+        match completion::ask(model_client, playbook, model, about, prompt).await {
             Err(error) if error.reason() == Reason::ContextTooLong && shrink < MAX_SHRINK => shrink *= SHRINK,
             asked => break asked?,
         }
     };
-    let Asked { mut inference, result } = asked;
+    let Completed { mut inference, result } = asked;
     let result = match result {
         Ok(fields) => verify(playbook, context, fields, &mut inference),
         Err(error) => Err(error),
@@ -115,8 +112,8 @@ fn today() -> String {
     OffsetDateTime::now_utc().date().to_string()
 }
 
-struct Desk<'a> {
-    asker: &'a Asker,
+struct PromptFitter<'a> {
+    model_client: &'a ModelClient,
     playbook: &'a Playbook,
     model: &'a Model,
     about: &'a RecordRef,
@@ -124,7 +121,7 @@ struct Desk<'a> {
     shrink: usize,
 }
 
-impl Desk<'_> {
+impl PromptFitter<'_> {
     fn count(&self, text: &str) -> usize {
         models::count_tokens(&self.model.name, text)
     }
@@ -144,7 +141,7 @@ impl Desk<'_> {
     }
 
     /// The prompt, with as much of the context as fits.
-    async fn fit(&self, context: &Context, memory: &impl Memory) -> Result<Rendered, StepError> {
+    async fn fit(&self, context: &Context, memory: &impl SummaryStore) -> Result<Rendered, StepError> {
         let whole = context.render(usize::MAX, str::len);
         let prompt = self.render(&whole)?;
         // A token is a byte at least: what is short enough in bytes need not be counted, and most contexts are.
@@ -156,7 +153,7 @@ impl Desk<'_> {
     }
 
     /// The context as text that fits, when it may not fit as it is.
-    async fn cut(&self, whole: String, context: &Context, memory: &impl Memory) -> Result<String, StepError> {
+    async fn cut(&self, whole: String, context: &Context, memory: &impl SummaryStore) -> Result<String, StepError> {
         let room = self.room(&self.render("")?);
         let count = |text: &str| self.count(text);
         if self.playbook.context.window == Window::Newest {
@@ -184,8 +181,8 @@ impl Desk<'_> {
     }
 
     /// Condenses every part, in parallel; what an earlier worker has done is not asked again.
-    async fn condense(&self, parts: &[String], memory: &impl Memory) -> Result<Vec<String>, StepError> {
-        let known = memory.recall().await?;
+    async fn condense(&self, parts: &[String], memory: &impl SummaryStore) -> Result<Vec<String>, StepError> {
+        let known = memory.load().await?;
         let condense = |part: String| {
             let known = &known;
             async move {
@@ -195,9 +192,9 @@ impl Desk<'_> {
                     return Ok(answer.clone());
                 }
                 let mut inference =
-                    question::condense(self.asker, self.playbook, self.model, self.about, prompt).await?;
+                    completion::condense(self.model_client, self.playbook, self.model, self.about, prompt).await?;
                 inference.part = Some(hash);
-                memory.keep(&inference).await?;
+                memory.save(&inference).await?;
                 let reason = match inference.outcome {
                     InferenceOutcome::Valid => return Ok(inference.answer),
                     InferenceOutcome::Filtered => Reason::ContentFiltered,
@@ -210,7 +207,7 @@ impl Desk<'_> {
         let mut answers = stream::iter(parts.to_vec()).map(condense).buffered(PARTS_AT_ONCE);
         let mut condensed = Vec::with_capacity(parts.len());
         let mut failed = None;
-        // A failing part does not stop the others: what they answer is kept for the next try.
+        // A failing part does not stop the others: what they answer is kept for the disposition try.
         while let Some(answer) = answers.next().await {
             match answer {
                 Ok(text) => condensed.push(text),

@@ -11,7 +11,7 @@ use crate::{Ledger, LedgerError};
 
 /// The ledger's answer to "may I do this?".
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Began {
+pub enum BeginOutcome {
     /// Do it; that it is being sent is committed.
     Send,
     /// It was being sent, this long ago, and nobody knows what came of it. Look first.
@@ -49,14 +49,14 @@ impl ActionState {
 
 impl Ledger {
     /// Begins an action under the claim of its command. `looked` says that an action in doubt was looked for and not
-    /// found. An action that was done for the same record within its `again_after_hours` ends as skipped.
+    /// found. An action that was done for the same record within its `cooldown_hours` ends as skipped.
     pub async fn begin_action(
         &self,
         id: ActionId,
         command: WriteCommandId,
         attempt: i32,
         looked: bool,
-    ) -> Result<Began, LedgerError> {
+    ) -> Result<BeginOutcome, LedgerError> {
         let mut transaction = self.pool.begin().await?;
         let Some(row) = sqlx::query!(
             r#"select a.state::text as "state!", c.attempt = $3 and c.state = 'sending' as "held!",
@@ -68,7 +68,7 @@ impl Ledger {
                               where o.state = 'done' and o.name = a.name and oi.playbook = i.playbook
                                 and (oc.portal_id, oc.object_type, oc.object_id) = (c.portal_id, c.object_type, c.object_id)
                                 and o.write_command_id <> a.write_command_id
-                                and o.finished_at > now() - a.again_after_hours * interval '1 hour') as "recent!"
+                                and o.finished_at > now() - a.cooldown_hours * interval '1 hour') as "recent!"
                from action a join write_command c on c.id = a.write_command_id
                where a.id = $1 and c.id = $2 for update of a"#,
             id.0,
@@ -78,10 +78,10 @@ impl Ledger {
         .fetch_optional(&mut *transaction)
         .await?
         else {
-            return Ok(Began::Lost);
+            return Ok(BeginOutcome::Lost);
         };
         let began = match row.state.as_str() {
-            _ if !row.held => Began::Lost,
+            _ if !row.held => BeginOutcome::Lost,
             "intended" if row.recent => {
                 sqlx::query!(
                     "update action set state = 'skipped', reason = 'done_recently', finished_at = clock_timestamp()
@@ -90,11 +90,11 @@ impl Ledger {
                 )
                 .execute(&mut *transaction)
                 .await?;
-                Began::Ended
+                BeginOutcome::Ended
             }
-            "sending" if !looked => {
-                Began::InDoubt { sending_for: Duration::from_secs_f64(row.sending_for.unwrap_or_default().max(0.0)) }
-            }
+            "sending" if !looked => BeginOutcome::InDoubt {
+                sending_for: Duration::from_secs_f64(row.sending_for.unwrap_or_default().max(0.0)),
+            },
             "intended" | "sending" => {
                 sqlx::query!(
                     "update action set state = 'sending', sending_since = clock_timestamp() where id = $1",
@@ -102,9 +102,9 @@ impl Ledger {
                 )
                 .execute(&mut *transaction)
                 .await?;
-                Began::Send
+                BeginOutcome::Send
             }
-            _ => Began::Ended,
+            _ => BeginOutcome::Ended,
         };
         transaction.commit().await?;
         Ok(began)
@@ -136,7 +136,12 @@ impl Ledger {
 
     /// Gives an action back whose call certainly did not happen: it is intended again, not in doubt. Does nothing once
     /// somebody else has the command: then the action is theirs.
-    pub async fn unbegin_action(&self, id: ActionId, command: WriteCommandId, attempt: i32) -> Result<(), LedgerError> {
+    pub async fn revert_action_begin(
+        &self,
+        id: ActionId,
+        command: WriteCommandId,
+        attempt: i32,
+    ) -> Result<(), LedgerError> {
         sqlx::query!(
             "update action a set state = 'intended', sending_since = null
              from write_command c

@@ -32,7 +32,7 @@ pub struct EventStory {
     /// Every property that was written for it.
     pub writes: Vec<WriteEntry>,
     /// Every property that was left as it was.
-    pub kept: Vec<KeptEntry>,
+    pub skipped_writes: Vec<SkippedWriteEntry>,
     /// Everything that was done beyond properties.
     pub actions: Vec<ActionEntry>,
 }
@@ -108,7 +108,7 @@ pub struct WriteEntry {
 
 /// One property that was left as it was.
 #[derive(Debug, Clone)]
-pub struct KeptEntry {
+pub struct SkippedWriteEntry {
     /// The record's kind, as HubSpot's type id.
     pub object_type: String,
     /// The record's id.
@@ -118,9 +118,9 @@ pub struct KeptEntry {
     /// Why.
     pub reason: String,
     /// What it holds.
-    pub held: Option<String>,
+    pub current_value: Option<String>,
     /// What the answer would have set.
-    pub wanted: String,
+    pub proposed_value: String,
 }
 
 /// One action.
@@ -207,10 +207,10 @@ impl Ledger {
         )
         .fetch_all(&self.pool)
         .await?;
-        let kept = sqlx::query_as!(
-            KeptEntry,
-            "select c.object_type, c.object_id, k.property, k.reason, k.held, k.wanted
-             from kept_value k join write_command c on c.id = k.write_command_id
+        let skipped_writes = sqlx::query_as!(
+            SkippedWriteEntry,
+            "select c.object_type, c.object_id, k.property, k.reason, k.current_value, k.proposed_value
+             from skipped_write k join write_command c on c.id = k.write_command_id
              where c.event_id = $1 order by c.object_type, c.object_id, k.property",
             event.id
         )
@@ -237,7 +237,7 @@ impl Ledger {
             history,
             inferences,
             writes,
-            kept,
+            skipped_writes,
             actions,
         }))
     }

@@ -35,7 +35,7 @@ pub enum Duplicate {
     /// It is decided, but its write commands may not have been published: publish them (again).
     Decided(Vec<WriteCommand>),
     /// Another worker has it, or this batch asked for it twice. Come back later.
-    Held,
+    LeasedElsewhere,
 }
 
 /// A right with an end: until the lease expires, nobody else works on the event.
@@ -76,7 +76,7 @@ impl Ledger {
             let key = request.event.key.as_str();
             match mine.remove(key) {
                 Some(claimed) => Claim::Mine(claimed),
-                None => Claim::Not(known.remove(key).unwrap_or(Duplicate::Held)),
+                None => Claim::Not(known.remove(key).unwrap_or(Duplicate::LeasedElsewhere)),
             }
         };
         Ok(requests.iter().map(claim).collect())
@@ -160,7 +160,7 @@ impl Ledger {
             let state = EventState::parse(&row.state)
                 .ok_or_else(|| LedgerError::Unreadable(format!("event state `{}`", row.state)))?;
             let duplicate = match state {
-                EventState::Claimed | EventState::Waiting => Duplicate::Held,
+                EventState::Claimed | EventState::Waiting => Duplicate::LeasedElsewhere,
                 EventState::Decided => Duplicate::Decided(commands.remove(&row.id).unwrap_or_default()),
                 EventState::Parked => Duplicate::Parked(commands.remove(&row.id).unwrap_or_default()),
                 done => Duplicate::Done(done),

@@ -27,7 +27,7 @@ pub enum Taken {
     /// It has ended already.
     Done,
     /// Another writer has it. Come back later.
-    Held,
+    LeasedElsewhere,
     /// The ledger does not know it: nobody decided it.
     Unknown,
 }
@@ -40,7 +40,7 @@ pub enum CommandState {
     /// Newer events have written all its properties.
     Superseded,
     /// The playbook's write policy left everything as it was.
-    Kept,
+    Skipped,
     /// The record is gone.
     Dropped,
     /// HubSpot will never take it.
@@ -52,7 +52,7 @@ pub enum CommandState {
 impl CommandState {
     /// Whether nothing more is to be done about the command's properties, so that its actions may begin.
     pub fn settles_properties(self) -> bool {
-        matches!(self, Self::Written | Self::Superseded | Self::Kept)
+        matches!(self, Self::Written | Self::Superseded | Self::Skipped)
     }
 
     /// The name in the ledger.
@@ -60,7 +60,7 @@ impl CommandState {
         match self {
             Self::Written => "written",
             Self::Superseded => "superseded",
-            Self::Kept => "kept",
+            Self::Skipped => "skipped",
             Self::Dropped => "dropped",
             Self::Parked => "parked",
             Self::Waiting => "waiting",
@@ -81,12 +81,12 @@ pub struct Finished {
     pub reason: Option<String>,
     /// Why, in words.
     pub detail: Option<String>,
-    /// How long its message stays in a waiting room, if it waits.
+    /// How long its message stays in a retry queue, if it waits.
     pub wait: Option<Duration>,
     /// What HubSpot has now because of it.
     pub written: Vec<WrittenProperty>,
     /// What was left as it was.
-    pub kept: Vec<KeptProperty>,
+    pub skipped_writes: Vec<SkippedWrite>,
 }
 
 /// One property that was written.
@@ -102,15 +102,15 @@ pub struct WrittenProperty {
 
 /// One property that was left as it was.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct KeptProperty {
+pub struct SkippedWrite {
     /// Its name.
     pub property: String,
     /// Why, in `snake_case`.
     pub reason: &'static str,
     /// What it holds.
-    pub held: Option<String>,
+    pub current_value: Option<String>,
     /// What the answer would have set.
-    pub wanted: String,
+    pub proposed_value: String,
 }
 
 impl Ledger {
@@ -155,7 +155,7 @@ impl Ledger {
                 Taken::Mine { attempt: *attempt, written: written.clone() }
             }
             Some((None, true, _)) => Taken::Done,
-            Some(_) => Taken::Held,
+            Some(_) => Taken::LeasedElsewhere,
             None => Taken::Unknown,
         };
         Ok(ids.iter().map(taken).collect())
@@ -181,8 +181,8 @@ impl Ledger {
         let rows = sqlx::query_as!(
             CommandRow,
             r#"select id, event_id, inference_id, event_key, occurred_at, portal_id, object_type, object_id, properties,
-                      coalesce((select jsonb_agg(jsonb_build_object('id', a.id, 'name', a.name, 'deed', a.deed,
-                                                                    'again_after_hours', a.again_after_hours)
+                      coalesce((select jsonb_agg(jsonb_build_object('id', a.id, 'name', a.name, 'spec', a.spec,
+                                                                    'cooldown_hours', a.cooldown_hours)
                                                  order by a.id)
                                 from action a where a.write_command_id = c.id), '[]'::jsonb) as "actions!"
                from write_command c where id = any($1::uuid[])"#,
@@ -303,9 +303,9 @@ pub(crate) async fn end_events(transaction: &mut sqlx::PgTransaction<'_>, events
         "with ended as (
              select c.event_id,
                     bool_or(c.state = 'parked') as parked, bool_or(c.state = 'written') as written,
-                    bool_or(c.state = 'dropped') as dropped, bool_or(c.state = 'kept') as kept,
+                    bool_or(c.state = 'dropped') as dropped, bool_or(c.state = 'skipped') as kept,
                     min(c.reason) filter (where c.state in ('parked', 'dropped')) as reason,
-                    min(c.reason) filter (where c.state = 'kept') as kept_reason,
+                    min(c.reason) filter (where c.state = 'skipped') as kept_reason,
                     min(c.reason) filter (where c.state = 'superseded') as superseded_reason,
                     min(c.detail) filter (where c.state in ('parked', 'dropped')) as detail
              from write_command c
@@ -332,19 +332,20 @@ async fn insert_kept(
     transaction: &mut sqlx::PgTransaction<'_>,
     finished: impl Iterator<Item = &Finished>,
 ) -> Result<(), LedgerError> {
-    let kept: Vec<_> = finished.flat_map(|item| item.kept.iter().map(move |kept| (item.id.0, kept))).collect();
+    let kept: Vec<_> =
+        finished.flat_map(|item| item.skipped_writes.iter().map(move |kept| (item.id.0, kept))).collect();
     if kept.is_empty() {
         return Ok(());
     }
     sqlx::query!(
-        "insert into kept_value (write_command_id, property, reason, held, wanted)
+        "insert into skipped_write (write_command_id, property, reason, current_value, proposed_value)
          select * from unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[])
          on conflict do nothing",
         &kept.iter().map(|(id, _)| *id).collect::<Vec<_>>(),
         &kept.iter().map(|(_, kept)| kept.property.clone()).collect::<Vec<_>>(),
         &kept.iter().map(|(_, kept)| kept.reason.to_owned()).collect::<Vec<_>>(),
-        &kept.iter().map(|(_, kept)| kept.held.clone()).collect::<Vec<_>>() as &[Option<String>],
-        &kept.iter().map(|(_, kept)| kept.wanted.clone()).collect::<Vec<_>>(),
+        &kept.iter().map(|(_, kept)| kept.current_value.clone()).collect::<Vec<_>>() as &[Option<String>],
+        &kept.iter().map(|(_, kept)| kept.proposed_value.clone()).collect::<Vec<_>>(),
     )
     .execute(&mut **transaction)
     .await?;

@@ -1,4 +1,4 @@
-use retry::{Failure, Reason, Remedy};
+use retry::{Failure, Reason, RetryAction};
 
 /// What can go wrong with the ledger.
 #[derive(Debug, thiserror::Error)]
@@ -44,8 +44,8 @@ impl LedgerError {
 }
 
 impl Failure for LedgerError {
-    fn remedy(&self) -> Remedy {
-        if self.is_away() { Remedy::Now { after: None } } else { Remedy::Later { after: None } }
+    fn retry_action(&self) -> RetryAction {
+        if self.is_away() { RetryAction::RetryNow { after: None } } else { RetryAction::RetryLater { after: None } }
     }
 
     fn reason(&self) -> Reason {

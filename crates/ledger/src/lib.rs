@@ -1,6 +1,6 @@
 //! Postgres: every SQL statement of Leadline lives here, one module per question that the services ask.
 //!
-//! [`Ledger::claim`] is the idempotency check, [`Ledger::standing`] says what was answered already, [`Ledger::settle`]
+//! [`Ledger::claim`] is the idempotency check, [`Ledger::prior_answers`] says what was answered already, [`Ledger::commit_decisions`]
 //! commits what an inference decided; [`records`] keeps writers out of each other's way, [`commands`] remembers what
 //! was there before, [`actions`] sees to it that nothing is done twice. What happens for every event takes and returns
 //! batches. What keeps the fleet well is in [`circuit`], [`reconcile`], [`parking`], [`backlog`] and [`retention`];
@@ -8,18 +8,18 @@
 
 mod actions;
 mod audit;
-mod backlog;
-mod budget;
-mod circuit;
+mod circuit_breaker;
 mod claim;
 mod commands;
+mod decision;
 mod error;
 mod parking;
+mod prior_answers;
+mod rate_limit;
 mod reconcile;
 mod records;
 mod retention;
-mod settle;
-mod standing;
+mod unfinished;
 
 use std::time::Duration;
 
@@ -30,20 +30,20 @@ use sqlx::{
 
 use uuid::Uuid;
 
-pub use actions::{ActionState, Began};
-pub use audit::{ActionEntry, EventCount, EventStory, HistoryEntry, InferenceEntry, KeptEntry, WriteEntry};
-pub use backlog::{Happened, Unfinished, UnfinishedCommands};
-pub use budget::{Ask, Back, BudgetEntry, BudgetTerms, Heard, Loan, Window};
-pub use circuit::{Circuit, CircuitState, ProbeDelays};
+pub use actions::{ActionState, BeginOutcome};
+pub use audit::{ActionEntry, EventCount, EventStory, HistoryEntry, InferenceEntry, SkippedWriteEntry, WriteEntry};
+pub use circuit_breaker::{CircuitBreaker, CircuitBreakerState, ProbeDelays};
 pub use claim::{Claim, ClaimRequest, Claimed, Duplicate};
-pub use commands::{CommandState, Finished, KeptProperty, Taken, WrittenProperty};
+pub use commands::{CommandState, Finished, SkippedWrite, Taken, WrittenProperty};
+pub use decision::Decision;
 pub use error::LedgerError;
 pub use parking::{ParkedEntry, Requeueable};
-pub use reconcile::{NewestWrite, StrandedCommand, StrandedEvent};
-pub use records::Newest;
+pub use prior_answers::{PriorAnswers, PriorAnswersRequest};
+pub use rate_limit::{AcquireRequest, Grant, ObservedQuota, RateLimitEntry, RateLimitTerms, Refund, Window};
+pub use reconcile::{LatestValue, StuckCommand, StuckEvent};
+pub use records::LatestWrites;
 pub use retention::Erased;
-pub use settle::Settlement;
-pub use standing::{Standing, StandingRequest};
+pub use unfinished::{Happened, Unfinished, UnfinishedCommands};
 
 /// The migrations, compiled in.
 static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("../../migrations");

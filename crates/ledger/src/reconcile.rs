@@ -11,7 +11,7 @@ use crate::{Ledger, LedgerError, Worker, milliseconds, records::record};
 
 /// An event that is claimed or waits, although its lease or its wait ended long ago.
 #[derive(Debug, Clone, PartialEq)]
-pub struct StrandedEvent {
+pub struct StuckEvent {
     /// Its id.
     pub id: EventId,
     /// Its key.
@@ -28,7 +28,7 @@ pub struct StrandedEvent {
 
 /// A write command that is decided, taken or waits, although somebody should have it by now.
 #[derive(Debug, Clone, PartialEq)]
-pub struct StrandedCommand {
+pub struct StuckCommand {
     /// The command.
     pub command: WriteCommand,
     /// For how long it has been overdue.
@@ -39,7 +39,7 @@ pub struct StrandedCommand {
 
 /// A property of a record that may hold an older value than the ledger's newest.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NewestWrite {
+pub struct LatestValue {
     /// The property.
     pub property: String,
     /// What it should hold.
@@ -49,13 +49,18 @@ pub struct NewestWrite {
 }
 
 impl Ledger {
-    /// Takes a duty that one worker of the fleet does at a time, for `until` from now. Whoever has it may take it again.
-    pub async fn take_duty(&self, name: &str, worker: &Worker, until: Duration) -> Result<bool, LedgerError> {
+    /// Takes the lease on a task that one worker of the fleet does at a time, for `until` from now.
+    pub async fn acquire_singleton_lease(
+        &self,
+        name: &str,
+        worker: &Worker,
+        until: Duration,
+    ) -> Result<bool, LedgerError> {
         let taken = sqlx::query!(
-            "insert into duty as d (name, worker, until)
+            "insert into singleton_lease as d (name, holder, expires_at)
              values ($1, $2, clock_timestamp() + $3 * interval '1 millisecond')
-             on conflict (name) do update set worker = excluded.worker, until = excluded.until
-             where d.until < clock_timestamp()",
+             on conflict (name) do update set holder = excluded.holder, expires_at = excluded.expires_at
+             where d.expires_at < clock_timestamp()",
             name,
             worker.0,
             milliseconds(until),
@@ -67,7 +72,7 @@ impl Ledger {
 
     /// Events that are unfinished and overdue by more than `after`, the longest first. One that was published again is
     /// left alone for twice as long each time: its message may only be behind many others.
-    pub async fn stranded_events(&self, after: Duration, limit: i64) -> Result<Vec<StrandedEvent>, LedgerError> {
+    pub async fn stuck_events(&self, after: Duration, limit: i64) -> Result<Vec<StuckEvent>, LedgerError> {
         let rows = sqlx::query!(
             r#"select id, event_key, state::text as "state!", payload, requeues,
                       extract(epoch from now() - due)::float8 as "overdue!"
@@ -83,7 +88,7 @@ impl Ledger {
         )
         .fetch_all(&self.pool)
         .await?;
-        let events = rows.into_iter().map(|row| StrandedEvent {
+        let events = rows.into_iter().map(|row| StuckEvent {
             id: EventId(row.id),
             key: row.event_key,
             state: row.state,
@@ -95,7 +100,7 @@ impl Ledger {
     }
 
     /// The same for write commands of decided events.
-    pub async fn stranded_commands(&self, after: Duration, limit: i64) -> Result<Vec<StrandedCommand>, LedgerError> {
+    pub async fn stuck_commands(&self, after: Duration, limit: i64) -> Result<Vec<StuckCommand>, LedgerError> {
         let rows = sqlx::query!(
             r#"select id, requeues, extract(epoch from now() - due)::float8 as "overdue!"
                from (select c.*, case state when 'recorded' then created_at when 'sending' then lease_expires_at
@@ -114,7 +119,7 @@ impl Ledger {
         let mut commands = self.commands(&ids).await?;
         let stranded = rows.into_iter().filter_map(|row| {
             let index = commands.iter().position(|command| command.id.0 == row.id)?;
-            Some(StrandedCommand {
+            Some(StuckCommand {
                 command: commands.swap_remove(index),
                 overdue: Duration::try_from_secs_f64(row.overdue).unwrap_or_default(),
                 requeues: row.requeues,
@@ -167,9 +172,9 @@ impl Ledger {
     }
 
     /// The newest value of each property that was ever written to a record, by the order of events.
-    pub async fn newest_values(&self, of: &RecordRef) -> Result<Vec<NewestWrite>, LedgerError> {
+    pub async fn newest_values(&self, of: &RecordRef) -> Result<Vec<LatestValue>, LedgerError> {
         let rows = sqlx::query_as!(
-            NewestWrite,
+            LatestValue,
             "select distinct on (property) property, after as value, written_at from write
              where portal_id = $1 and object_type = $2 and object_id = $3
              order by property, occurred_at desc, event_key collate \"C\" desc",

@@ -12,9 +12,9 @@ use crate::{Ledger, LedgerError, Worker, milliseconds};
 
 /// The newest event whose value each property of some records has.
 #[derive(Debug, Default)]
-pub struct Newest(HashMap<(RecordRef, String), (OffsetDateTime, EventKey)>);
+pub struct LatestWrites(HashMap<(RecordRef, String), (OffsetDateTime, EventKey)>);
 
-impl Newest {
+impl LatestWrites {
     /// Whether the ledger knows a write of `property` by a newer event than `command`'s.
     pub fn is_newer_than(&self, command: &WriteCommand, property: &str) -> bool {
         self.0.get(&(command.record.clone(), property.to_owned())).is_some_and(|(at, key)| (*at, key) > command.order())
@@ -102,7 +102,7 @@ impl Ledger {
     }
 
     /// The newest known writes to some records.
-    pub async fn newest_writes(&self, records: &[RecordRef]) -> Result<Newest, LedgerError> {
+    pub async fn latest_writes(&self, records: &[RecordRef]) -> Result<LatestWrites, LedgerError> {
         let (portals, types, ids) = columns(records);
         let rows = sqlx::query!(
             "select distinct on (portal_id, object_type, object_id, property)
@@ -121,7 +121,7 @@ impl Ledger {
             let record = record(row.portal_id, &row.object_type, row.object_id);
             ((record, row.property), (row.occurred_at, EventKey::from_text(row.event_key)))
         });
-        Ok(Newest(newest.collect()))
+        Ok(LatestWrites(newest.collect()))
     }
 }
 

@@ -95,7 +95,7 @@ impl Ledger {
         sqlx::query!("delete from write where write_command_id = any($1::uuid[])", &commands)
             .execute(&mut *transaction)
             .await?;
-        sqlx::query!("delete from kept_value where write_command_id = any($1::uuid[])", &commands)
+        sqlx::query!("delete from skipped_write where write_command_id = any($1::uuid[])", &commands)
             .execute(&mut *transaction)
             .await?;
         sqlx::query!("delete from action where write_command_id = any($1::uuid[])", &commands)
@@ -186,14 +186,14 @@ impl Ledger {
         .await?
         .rows_affected();
         let kept = sqlx::query!(
-            "update kept_value set held = null, wanted = '(erased)' where write_command_id = any($1::uuid[])",
+            "update skipped_write set current_value = null, proposed_value = '(erased)' where write_command_id = any($1::uuid[])",
             &commands
         )
         .execute(&mut *transaction)
         .await?
         .rows_affected();
         let actions = sqlx::query!(
-            "update action set deed = jsonb_build_object('kind', kind, 'erased', true), detail = null, hubspot_id = null
+            "update action set spec = jsonb_build_object('kind', kind, 'erased', true), detail = null, hubspot_id = null
              where write_command_id = any($1::uuid[])",
             &commands
         )

@@ -97,7 +97,7 @@ impl ChatRequest {
     }
 }
 
-/// The body on the wire; everything is borrowed, because thousands of questions wait at once.
+/// The body on the wire; everything is acquired, because thousands of questions wait at once.
 #[derive(Serialize)]
 struct Body<'a> {
     model: &'a str,

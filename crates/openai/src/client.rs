@@ -7,7 +7,7 @@ use reqwest::{
     header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, InvalidHeaderValue},
 };
 use retry::{
-    Allowed, Failure, Policy, Reason, Remedy, Said, Watched,
+    CallHooks, Failure, OptionalRateLimiter, Policy, QuotaReport, Reason, RetryAction,
     http::{BodyError, json_flaw, read_at_most, retry_after},
 };
 use secrecy::{ExposeSecret, SecretString};
@@ -22,7 +22,7 @@ use crate::{
 /// How OpenAI, or a gateway to it, is called.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// `https://api.openai.com/v1`, a gateway, or the sandbox.
+    /// `https://api.openai.com/v1`, a gateway, or the simulator.
     pub base_url: String,
     /// Appended to the base URL for a chat completion.
     pub chat_path: String,
@@ -43,7 +43,7 @@ pub struct Settings {
     /// How its connections are shared.
     pub connections: Sharing,
     /// Who sees how every try of a question ends, and who gives it leave.
-    pub watched: Watched,
+    pub hooks: CallHooks,
 }
 
 /// Why a client cannot be made.
@@ -93,9 +93,9 @@ impl Client {
 
     /// The same client, whose questions need another one's leave.
     #[must_use]
-    pub fn with_allowance(&self, allowance: Allowed) -> Self {
+    pub fn with_rate_limiter(&self, rate_limiter: OptionalRateLimiter) -> Self {
         let mut client = self.clone();
-        client.settings.watched.allowance = allowance;
+        client.settings.hooks.rate_limiter = rate_limiter;
         client
     }
 
@@ -103,25 +103,27 @@ impl Client {
     /// stored is paid for again.
     pub async fn complete(&self, request: &ChatRequest) -> Result<Completion, Error> {
         retry::run(&self.settings.retry, || async {
-            let ticket = match &self.settings.watched.allowance {
-                Some(allowance) => Some((allowance, allowance.take(&request.model, request.reserves()).await?)),
+            let permit = match &self.settings.hooks.rate_limiter {
+                Some(rate_limiter) => {
+                    Some((rate_limiter, rate_limiter.take(&request.model, request.reserves()).await?))
+                }
                 None => None,
             };
             let started = Instant::now();
             let mut said = [None; 2];
             let result = self.complete_once(request, &mut said).await;
             let outcome = result.as_ref().map_or_else(|error| error.reason().as_str(), |_| "ok");
-            if let Some((allowance, ticket)) = ticket {
-                match result.as_ref().map_err(|error| (error.reason(), error.remedy())) {
-                    Err((Reason::OpenAiRateLimited, Remedy::Throttled { after })) => {
-                        allowance.refused(ticket, said, after.unwrap_or(RATE_LIMIT_WAIT));
+            if let Some((rate_limiter, permit)) = permit {
+                match result.as_ref().map_err(|error| (error.reason(), error.retry_action())) {
+                    Err((Reason::OpenAiRateLimited, RetryAction::RateLimited { after })) => {
+                        rate_limiter.refused(permit, said, after.unwrap_or(RATE_LIMIT_WAIT));
                     }
-                    Ok(completion) => allowance.answered(ticket, said, Some(completion.usage.total())),
-                    Err(_) => allowance.answered(ticket, said, None),
+                    Ok(completion) => rate_limiter.answered(permit, said, Some(completion.usage.total())),
+                    Err(_) => rate_limiter.answered(permit, said, None),
                 }
             }
-            if let Some(observer) = &self.settings.watched.observer {
-                observer.saw(result.as_ref().err().map(|error| error as &dyn Failure));
+            if let Some(observer) = &self.settings.hooks.observer {
+                observer.record(result.as_ref().err().map(|error| error as &dyn Failure));
             }
             metrics::counter!("leadline_openai_calls_total", "model" => request.model.clone(), "outcome" => outcome)
                 .increment(1);
@@ -140,7 +142,11 @@ impl Client {
         if response.status().is_success() { Ok(()) } else { Err(self.api_error(response).await) }
     }
 
-    async fn complete_once(&self, request: &ChatRequest, said: &mut [Option<Said>; 2]) -> Result<Completion, Error> {
+    async fn complete_once(
+        &self,
+        request: &ChatRequest,
+        said: &mut [Option<QuotaReport>; 2],
+    ) -> Result<Completion, Error> {
         let url = format!("{}{}", self.settings.base_url.trim_end_matches('/'), self.settings.chat_path);
         let started = Instant::now();
         let connection = self.connection()?;
@@ -190,9 +196,9 @@ impl Client {
 }
 
 /// What was said about `requests` or `tokens`; gateways say nothing.
-fn limit(headers: &HeaderMap, dimension: &str) -> Option<Said> {
+fn limit(headers: &HeaderMap, dimension: &str) -> Option<QuotaReport> {
     let number = |side: &str| text(headers, &format!("x-ratelimit-{side}-{dimension}"))?.parse().ok();
-    Some(Said { quota: number("limit")?, remaining: number("remaining")? })
+    Some(QuotaReport { quota: number("limit")?, remaining: number("remaining")? })
 }
 
 fn text(headers: &HeaderMap, name: &str) -> Option<String> {

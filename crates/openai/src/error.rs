@@ -2,7 +2,7 @@
 
 use std::{fmt, time::Duration};
 
-use retry::{Failure, NotYet, Outage, Reason, Remedy};
+use retry::{Failure, Outage, RateLimited, Reason, RetryAction};
 use serde::Deserialize;
 
 /// A question without an answer.
@@ -19,7 +19,7 @@ pub enum Error {
     Api(Box<ApiError>),
     /// It was not sent.
     #[error(transparent)]
-    NotYet(#[from] NotYet),
+    RateLimited(#[from] RateLimited),
     /// An answer that does not have the documented form.
     #[error("OpenAI's answer cannot be read: {0}")]
     Unreadable(String),
@@ -70,11 +70,11 @@ impl std::error::Error for ApiError {}
 const QUOTA_WAIT: Duration = Duration::from_secs(600);
 
 impl Failure for Error {
-    fn remedy(&self) -> Remedy {
+    fn retry_action(&self) -> RetryAction {
         match self {
-            Self::TimedOut(_) | Self::Connection(_) | Self::Unreadable(_) => Remedy::Now { after: None },
-            Self::NotYet(NotYet { after }) => Remedy::Throttled { after: Some(*after) },
-            Self::Api(error) => error.remedy(),
+            Self::TimedOut(_) | Self::Connection(_) | Self::Unreadable(_) => RetryAction::RetryNow { after: None },
+            Self::RateLimited(RateLimited { after }) => RetryAction::RateLimited { after: Some(*after) },
+            Self::Api(error) => error.retry_action(),
         }
     }
 
@@ -83,7 +83,7 @@ impl Failure for Error {
             Self::TimedOut(_) => Reason::OpenAiTimeout,
             Self::Connection(_) => Reason::OpenAiUnreachable,
             Self::Unreadable(_) => Reason::OpenAiUnreadable,
-            Self::NotYet(_) => Reason::BudgetUsedUp,
+            Self::RateLimited(_) => Reason::RateLimitShareExhausted,
             Self::Api(error) => error.reason(),
         }
     }
@@ -92,7 +92,7 @@ impl Failure for Error {
         let outage = |is_certain| Some(Outage { of: "openai", is_certain });
         match self {
             Self::TimedOut(_) | Self::Connection(_) | Self::Unreadable(_) => outage(false),
-            Self::NotYet(_) => None,
+            Self::RateLimited(_) => None,
             Self::Api(error) if error.is_out_of_money() => outage(true),
             Self::Api(error) => match error.http_status {
                 401 => outage(true),
@@ -114,17 +114,17 @@ impl ApiError {
         self.has_code(&["insufficient_quota", "billing_hard_limit_reached"])
     }
 
-    fn remedy(&self) -> Remedy {
+    fn retry_action(&self) -> RetryAction {
         let transient = matches!(self.http_status, 408 | 409 | 429 | 500..=599);
         match self.should_retry {
-            _ if self.is_out_of_money() => Remedy::Later { after: Some(QUOTA_WAIT) },
-            Some(true) | None if self.http_status == 429 => Remedy::Throttled { after: self.retry_after },
-            // The key is dead: every call would fail the same way. Waiting rooms give a person time.
-            _ if self.http_status == 401 => Remedy::Later { after: self.retry_after },
-            Some(true) => Remedy::Now { after: self.retry_after },
-            Some(false) if transient => Remedy::Later { after: self.retry_after },
-            None if transient => Remedy::Now { after: self.retry_after },
-            _ => Remedy::Park,
+            _ if self.is_out_of_money() => RetryAction::RetryLater { after: Some(QUOTA_WAIT) },
+            Some(true) | None if self.http_status == 429 => RetryAction::RateLimited { after: self.retry_after },
+            // The key is dead: every call would fail the same way. Retry queues give a person time.
+            _ if self.http_status == 401 => RetryAction::RetryLater { after: self.retry_after },
+            Some(true) => RetryAction::RetryNow { after: self.retry_after },
+            Some(false) if transient => RetryAction::RetryLater { after: self.retry_after },
+            None if transient => RetryAction::RetryNow { after: self.retry_after },
+            _ => RetryAction::Park,
         }
     }
 

@@ -12,7 +12,7 @@ use hyper_util::{
 use tokio::{net::TcpListener, sync::Semaphore};
 use tokio_util::sync::CancellationToken;
 
-/// Requests under way get this long when the service stops; HubSpot waits no longer for an answer.
+/// Requests under handler get this long when the service stops; HubSpot waits no longer for an answer.
 const FINISH_WITHIN: Duration = Duration::from_secs(5);
 
 /// What hyper may buffer of a connection, beside the body: headers, and what comes faster than it is read. Its default is
@@ -28,7 +28,7 @@ pub struct Limits {
 
 impl Limits {
     /// The limits in the settings.
-    pub fn of(settings: &runtime::config::Receiver) -> Self {
+    pub fn of(settings: &settings::Receiver) -> Self {
         Self { connections: settings.max_connections, header_timeout: Duration::from_millis(settings.read_timeout_ms) }
     }
 }
@@ -40,7 +40,7 @@ pub async fn bind(address: &str) -> std::io::Result<TcpListener> {
     Ok(listener)
 }
 
-/// Serves `router` until `stop`, then lets requests that are under way finish.
+/// Serves `router` until `stop`, then lets requests that are under handler finish.
 pub async fn serve(listener: TcpListener, router: Router, limits: Limits, stop: CancellationToken) {
     let graceful = GracefulShutdown::new();
     let connections = Arc::new(Semaphore::new(limits.connections));

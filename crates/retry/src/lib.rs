@@ -3,50 +3,50 @@
 //! Every error type that a stage of the fleet can meet implements [`Failure`]: it says, once, whether the same thing
 //! is worth trying again now, later, or never. The stages only obey. [`run`] carries out the "now" part in the
 //! process (exponential backoff with full jitter, `Retry-After` honoured); the "later" part belongs to the broker's
-//! waiting rooms, so that a waiting message holds no worker.
+//! retry queues, so that a waiting message holds no worker.
 
-mod allowance;
 #[cfg(feature = "http")]
 pub mod http;
 mod policy;
+mod rate_limiter;
 mod reason;
 
 use std::{fmt, sync::Arc, time::Duration};
 
-pub use allowance::{Allowance, Allowed, Leave, NotYet, Said, Ticket};
 pub use policy::{Policy, run};
+pub use rate_limiter::{OptionalRateLimiter, Permit, PermitFuture, QuotaReport, RateLimited, RateLimiter};
 pub use reason::Reason;
 
 /// What a failure asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Remedy {
+pub enum RetryAction {
     /// Try again in this process, not before `after`. A stage that sees this has used up its in-process attempts and
-    /// treats it as [`Remedy::Later`].
-    Now {
+    /// treats it as [`RetryAction::RetryLater`].
+    RetryNow {
         /// The other side's own wish (`Retry-After`), if it gave one.
         after: Option<Duration>,
     },
-    /// Nothing failed, it only is not our turn (a rate limit): like [`Remedy::Now`], and from the waiting room again
+    /// Nothing failed, it only is not our turn (a rate limit): like [`RetryAction::RetryNow`], and from the retry queue again
     /// and again without counting as a failure.
-    Throttled {
+    RateLimited {
         /// When it may be our turn, if the other side says so.
         after: Option<Duration>,
     },
-    /// Leave the worker and come back through a waiting room, not before `after`.
-    Later {
+    /// PermitFuture the worker and come back through a retry queue, not before `after`.
+    RetryLater {
         /// The earliest moment at which a new try makes sense, if that is known.
         after: Option<Duration>,
     },
     /// No retry can help: keep the message in the parking lot for a person.
     Park,
     /// Nothing is left to do and nobody needs to look: forget the message, keep the reason in the ledger.
-    Drop,
+    Discard,
 }
 
-/// An error that knows its own remedy.
+/// An error that knows its own retry_action.
 pub trait Failure: std::error::Error {
     /// What to do about it.
-    fn remedy(&self) -> Remedy;
+    fn retry_action(&self) -> RetryAction;
     /// Why, by name.
     fn reason(&self) -> Reason;
     /// Whether it says that the other side is away for everybody, not only for this call.
@@ -57,8 +57,8 @@ pub trait Failure: std::error::Error {
 
 /// One failure of many: of a batch, for example.
 impl<F: Failure> Failure for Arc<F> {
-    fn remedy(&self) -> Remedy {
-        F::remedy(self)
+    fn retry_action(&self) -> RetryAction {
+        F::retry_action(self)
     }
 
     fn reason(&self) -> Reason {
@@ -80,19 +80,19 @@ pub struct Outage {
 }
 
 /// Sees how calls end, all of them, each try.
-pub trait Observer: Send + Sync + fmt::Debug {
+pub trait CallObserver: Send + Sync + fmt::Debug {
     /// A try ended: well, or with this failure.
-    fn saw(&self, failure: Option<&dyn Failure>);
+    fn record(&self, failure: Option<&dyn Failure>);
 }
 
 /// Who watches a client's calls, if anybody does.
-pub type Observed = Option<Arc<dyn Observer>>;
+pub type OptionalObserver = Option<Arc<dyn CallObserver>>;
 
 /// Who watches a client's calls, and who gives them leave: nobody, by default.
 #[derive(Debug, Clone, Default)]
-pub struct Watched {
+pub struct CallHooks {
     /// Sees how every try ends.
-    pub observer: Observed,
+    pub observer: OptionalObserver,
     /// Every try needs its leave.
-    pub allowance: Allowed,
+    pub rate_limiter: OptionalRateLimiter,
 }

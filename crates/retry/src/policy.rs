@@ -5,7 +5,7 @@ use tokio_retry::{
     strategy::{ExponentialBackoff, jitter},
 };
 
-use crate::{Failure, Remedy};
+use crate::{Failure, RetryAction};
 
 /// How often and how patiently a call is repeated inside the process.
 #[derive(Debug, Clone, Copy)]
@@ -28,9 +28,9 @@ impl Policy {
             .take(self.attempts.saturating_sub(1))
     }
 
-    /// Whether a failure with this remedy is worth another try here.
-    fn retries(&self, remedy: Remedy) -> bool {
-        matches!(remedy, Remedy::Now { after } | Remedy::Throttled { after } if after.is_none_or(|wait| wait <= self.cap))
+    /// Whether a failure with this retry action is worth another try here.
+    fn retries(&self, retry_action: RetryAction) -> bool {
+        matches!(retry_action, RetryAction::RetryNow { after } | RetryAction::RateLimited { after } if after.is_none_or(|wait| wait <= self.cap))
     }
 }
 
@@ -51,19 +51,21 @@ where
             let result = attempt().await;
             if let Err(error) = &result
                 && !last
-                && policy.retries(error.remedy())
+                && policy.retries(error.retry_action())
             {
                 tracing::debug!(%error, reason = %error.reason(), "trying again");
                 // The other side's wish comes on top of our own jittered delay, never instead of it: clients that
                 // were told the same number must not come back at the same moment.
-                if let Remedy::Now { after: Some(wait) } | Remedy::Throttled { after: Some(wait) } = error.remedy() {
+                if let RetryAction::RetryNow { after: Some(wait) } | RetryAction::RateLimited { after: Some(wait) } =
+                    error.retry_action()
+                {
                     tokio::time::sleep(wait).await;
                 }
             }
             result
         }
     };
-    RetryIf::start(policy.ceilings().map(jitter), again, |error: &E| policy.retries(error.remedy())).await
+    RetryIf::start(policy.ceilings().map(jitter), again, |error: &E| policy.retries(error.retry_action())).await
 }
 
 #[cfg(test)]
@@ -74,10 +76,10 @@ mod tests {
     };
 
     use super::{Policy, run};
-    use crate::{Failure, Reason, Remedy};
+    use crate::{Failure, Reason, RetryAction};
 
     #[derive(Debug)]
-    struct Broken(Remedy);
+    struct Broken(RetryAction);
     impl std::fmt::Display for Broken {
         fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
             f.write_str("broken")
@@ -85,7 +87,7 @@ mod tests {
     }
     impl std::error::Error for Broken {}
     impl Failure for Broken {
-        fn remedy(&self) -> Remedy {
+        fn retry_action(&self) -> RetryAction {
             self.0
         }
         fn reason(&self) -> Reason {
@@ -95,11 +97,11 @@ mod tests {
 
     const POLICY: Policy = Policy { attempts: 3, base: Duration::from_millis(2), cap: Duration::from_millis(60) };
 
-    async fn tries_of(remedy: Remedy) -> usize {
+    async fn tries_of(retry_action: RetryAction) -> usize {
         let tries = Cell::new(0);
         let result: Result<(), Broken> = run(&POLICY, || {
             tries.set(tries.get() + 1);
-            async { Err(Broken(remedy)) }
+            async { Err(Broken(retry_action)) }
         })
         .await;
         assert!(result.is_err());
@@ -108,19 +110,19 @@ mod tests {
 
     #[tokio::test]
     async fn only_now_is_repeated_and_only_as_often_as_allowed() {
-        assert_eq!(tries_of(Remedy::Now { after: None }).await, 3);
-        assert_eq!(tries_of(Remedy::Later { after: None }).await, 1);
-        assert_eq!(tries_of(Remedy::Park).await, 1);
-        assert_eq!(tries_of(Remedy::Drop).await, 1);
+        assert_eq!(tries_of(RetryAction::RetryNow { after: None }).await, 3);
+        assert_eq!(tries_of(RetryAction::RetryLater { after: None }).await, 1);
+        assert_eq!(tries_of(RetryAction::Park).await, 1);
+        assert_eq!(tries_of(RetryAction::Discard).await, 1);
     }
 
     #[tokio::test]
     async fn retry_after_is_waited_for_but_not_beyond_the_cap() {
         let started = Instant::now();
-        assert_eq!(tries_of(Remedy::Now { after: Some(Duration::from_millis(40)) }).await, 3);
+        assert_eq!(tries_of(RetryAction::RetryNow { after: Some(Duration::from_millis(40)) }).await, 3);
         assert!(started.elapsed() >= Duration::from_millis(80), "two waits of 40 ms");
         assert_eq!(
-            tries_of(Remedy::Now { after: Some(Duration::from_secs(60)) }).await,
+            tries_of(RetryAction::RetryNow { after: Some(Duration::from_secs(60)) }).await,
             1,
             "too long to hold a worker"
         );

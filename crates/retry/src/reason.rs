@@ -66,12 +66,12 @@ reasons! {
     ModelNotFound = "model_not_found", "There is no such model for this key.";
     ContextTooLong = "context_too_long", "The question does not fit the model's window.";
     // budgets
-    BudgetUsedUp = "budget_used_up", "The fleet's share of a limit is used up.";
+    RateLimitShareExhausted = "rate_limit_share_exhausted", "The fleet's share of a limit is used up.";
     PlaybookPaused = "playbook_paused", "The playbook has spent its money for the day.";
     // the answer
     SchemaInvalid = "schema_invalid", "The answer does not fit the playbook's schema, not even after one repair.";
     Refused = "refused", "The model declined to answer.";
-    AnswerCut = "answer_cut", "The answer was cut, even with more room.";
+    AnswerTruncated = "answer_truncated", "The answer was cut, even with more room.";
     ContentFiltered = "content_filtered", "OpenAI's content filter held the answer back.";
     Unverified = "unverified", "A quotation was not found in what the model had read.";
     // the playbook
@@ -98,9 +98,9 @@ reasons! {
     LedgerUnavailable = "ledger_unavailable", "Postgres is away.";
     LedgerRefused = "ledger_refused", "Postgres does not take a statement.";
     // the fleet itself
-    Held = "held", "Another worker has it.";
+    LeasedElsewhere = "leased_elsewhere", "Another worker has it.";
     LeaseLost = "lease_lost", "The lease had expired, and somebody else has it now.";
-    OutOfTime = "out_of_time", "It was not done within the lease.";
+    DeadlineExceeded = "deadline_exceeded", "It was not done within the lease.";
     RecordBusy = "record_busy", "Another writer has the record.";
     BatchLost = "batch_lost", "The batch that it was in is gone.";
     NotApplied = "not_applied", "Nothing is known of what came of it.";

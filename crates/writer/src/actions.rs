@@ -4,19 +4,19 @@
 use crashpoint::crash_point;
 use domain::{
     ActionId, ObjectId, ObjectType, RecordRef, WriteCommand,
-    write_command::{Action, Deed, Task, marker, marker_in},
+    write_command::{Action, ActionSpec, Task, marker, marker_in},
 };
 use hubspot::{
     Client,
-    client::{MAX_BATCH, NewObject, Tie, engagement_type_id},
+    client::{AssociationTarget, MAX_BATCH, NewObject, engagement_type_id},
 };
-use ledger::{ActionState, Began, Ledger, LedgerError, Newest, WrittenProperty};
-use retry::{Failure, Policy, Remedy};
+use ledger::{ActionState, BeginOutcome, LatestWrites, Ledger, LedgerError, WrittenProperty};
+use retry::{Failure, Policy, RetryAction};
 use time::format_description::well_known::Rfc3339;
 use tokio::time::Instant;
 
 use crate::{
-    creations::Creations,
+    batch_creator::BatchCreator,
     deals::{Moved, Pipelines, STAGE},
     failure::ActionError,
     notify::Channels,
@@ -34,10 +34,10 @@ const LOOK_THROUGH: usize = 300;
 const MAX_TIES: usize = 5_000;
 
 /// Who does it.
-pub struct Hands {
+pub struct ActionExecutor {
     pub hubspot: Client,
-    pub tasks: Creations,
-    pub notes: Creations,
+    pub tasks: BatchCreator,
+    pub notes: BatchCreator,
     pub ledger: Ledger,
     pub pipelines: Pipelines,
     pub channels: Channels,
@@ -62,15 +62,15 @@ impl Ended {
     }
 }
 
-impl Hands {
+impl ActionExecutor {
     /// Does the actions of a command, each on its own: one that fails holds back none of the others. `superseded` says
     /// that the command's values are outdated: then nothing more is begun, and only what is in doubt is cleared up.
     ///
-    /// Nothing is begun that could outlast `deadline`, when the lease ends. Gives the deal stages that were written; and the failure whose remedy decides about the command, if any.
+    /// Nothing is begun that could outlast `deadline`, when the lease ends. Gives the deal stages that were written; and the failure whose retry action decides about the command, if any.
     pub async fn act(
         &self,
         job: &Job,
-        newest: &Newest,
+        newest: &LatestWrites,
         superseded: bool,
         deadline: Instant,
     ) -> (Vec<WrittenProperty>, Option<ActionError>) {
@@ -81,7 +81,7 @@ impl Hands {
                 Err(error) => {
                     tracing::warn!(action = action.name, id = %action.id, reason = %error.reason(), %error, "not done");
                     // Something that comes back must come back; a parked action waits for a person anyway.
-                    if failed.as_ref().is_none_or(|known: &ActionError| known.remedy() == Remedy::Park) {
+                    if failed.as_ref().is_none_or(|known: &ActionError| known.retry_action() == RetryAction::Park) {
                         failed = Some(error);
                     }
                 }
@@ -94,41 +94,41 @@ impl Hands {
         &self,
         job: &Job,
         action: &Action,
-        newest: &Newest,
+        newest: &LatestWrites,
         superseded: bool,
         deadline: Instant,
     ) -> Result<Option<WrittenProperty>, ActionError> {
         let command = &job.command;
         let mut began = self.begin(job, action.id, false).await?;
-        let in_doubt = matches!(began, Began::InDoubt { .. });
-        if let Began::InDoubt { sending_for } = began {
+        let in_doubt = matches!(began, BeginOutcome::InDoubt { .. });
+        if let BeginOutcome::InDoubt { sending_for } = began {
             // A call that is still under way could come after the look.
             let patience = self.hubspot.timeout();
             if sending_for < patience {
                 return Err(ActionError::TooEarly(patience.saturating_sub(sending_for)));
             }
-            metrics::counter!("leadline_actions_in_doubt_total", "kind" => action.deed.kind()).increment(1);
-            if let Some(found) = self.look_for(action).await? {
+            metrics::counter!("leadline_actions_in_doubt_total", "kind" => action.spec.kind()).increment(1);
+            if let Some(found) = self.find_existing(action).await? {
                 return self.finish(action, Ended::done(Some(found))).await;
             }
             if superseded {
                 // Into a channel nobody can look: it may have been told.
-                let is_known = matches!(action.deed, Deed::CreateTask(_) | Deed::CreateNote { .. });
+                let is_known = matches!(action.spec, ActionSpec::CreateTask(_) | ActionSpec::CreateNote { .. });
                 let reason = if is_known { "newer_event_written" } else { "maybe_done" };
                 return self.finish(action, Ended::skipped(reason)).await;
             }
             began = self.begin(job, action.id, true).await?;
         }
         match began {
-            Began::Ended => Ok(None),
-            Began::Lost | Began::InDoubt { .. } => Err(ActionError::Lost),
-            Began::Send if superseded => self.finish(action, Ended::skipped("newer_event_written")).await,
-            Began::Send => {
+            BeginOutcome::Ended => Ok(None),
+            BeginOutcome::Lost | BeginOutcome::InDoubt { .. } => Err(ActionError::Lost),
+            BeginOutcome::Send if superseded => self.finish(action, Ended::skipped("newer_event_written")).await,
+            BeginOutcome::Send => {
                 // A writer that was frozen here wakes up late: what it would send now, somebody else may have sent.
                 crash_point!("writer.after_begin");
                 let is_late = deadline.saturating_duration_since(Instant::now()) < self.hubspot.timeout();
                 let carried_out = if is_late {
-                    Err(ActionError::OutOfTime)
+                    Err(ActionError::DeadlineExceeded)
                 } else {
                     self.carry_out(command, action, newest, in_doubt, deadline).await
                 };
@@ -146,17 +146,17 @@ impl Hands {
 
     /// A call that certainly had no effect leaves no doubt; one that never will is for a person.
     async fn after_failure(&self, job: &Job, action: &Action, error: &ActionError) -> Result<(), LedgerError> {
-        if error.remedy() == Remedy::Park {
+        if error.retry_action() == RetryAction::Park {
             let (reason, detail) = (error.reason().as_str(), error.to_string());
             self.ledger.finish_action(action.id, ActionState::Parked, Some(reason), Some(&detail), None).await?;
             count(action, ActionState::Parked);
         } else if !error.leaves_doubt() {
-            self.ledger.unbegin_action(action.id, job.command.id, job.attempt).await?;
+            self.ledger.revert_action_begin(action.id, job.command.id, job.attempt).await?;
         }
         Ok(())
     }
 
-    async fn begin(&self, job: &Job, id: ActionId, looked: bool) -> Result<Began, LedgerError> {
+    async fn begin(&self, job: &Job, id: ActionId, looked: bool) -> Result<BeginOutcome, LedgerError> {
         retry::run(&self.patience, || self.ledger.begin_action(id, job.command.id, job.attempt, looked)).await
     }
 
@@ -172,28 +172,30 @@ impl Hands {
         &self,
         command: &WriteCommand,
         action: &Action,
-        newest: &Newest,
+        newest: &LatestWrites,
         in_doubt: bool,
         deadline: Instant,
     ) -> Result<Ended, ActionError> {
         // A call that is sent now is over, one way or the other, before the lease is.
-        let not_after = deadline.into_std().checked_sub(self.hubspot.timeout()).ok_or(ActionError::OutOfTime)?;
-        match &action.deed {
-            Deed::CreateTask(task) => self.create_task(action.id, task, not_after).await,
-            Deed::CreateNote { body, ties } => {
+        let not_after = deadline.into_std().checked_sub(self.hubspot.timeout()).ok_or(ActionError::DeadlineExceeded)?;
+        match &action.spec {
+            ActionSpec::CreateTask(task) => self.create_task(action.id, task, not_after).await,
+            ActionSpec::CreateNote { body, associations } => {
                 let now = time::OffsetDateTime::now_utc().format(&Rfc3339).unwrap_or_default();
                 let properties = vec![("hs_timestamp", now), (NOTE_BODY, html(body, action.id))];
-                self.create(&ObjectType::Note, action.id, properties, ties, not_after).await
+                self.create(&ObjectType::Note, action.id, properties, associations, not_after).await
             }
-            Deed::MoveDeal { .. } if newest.is_newer_than(command, STAGE) => Ok(Ended::skipped("newer_event_written")),
-            Deed::MoveDeal { stage } => {
+            ActionSpec::MoveDeal { .. } if newest.is_newer_than(command, STAGE) => {
+                Ok(Ended::skipped("newer_event_written"))
+            }
+            ActionSpec::MoveDeal { stage } => {
                 match self.pipelines.move_deal(&self.hubspot, &command.record, stage, in_doubt).await? {
                     Moved::Done(written) => Ok(Ended { written: Some(written), ..Ended::done(None) }),
                     Moved::Stays(reason) => Ok(Ended::skipped(reason)),
                     Moved::NoSuchStage { pipeline } => Err(ActionError::NoSuchStage { pipeline, stage: stage.clone() }),
                 }
             }
-            Deed::Notify { channel, text } => {
+            ActionSpec::Notify { channel, text } => {
                 let Some(url) = self.channels.url(channel) else {
                     tracing::warn!(channel, "nobody is told: the setting notify.{channel} is missing");
                     return Ok(Ended::skipped("channel_not_configured"));
@@ -222,14 +224,14 @@ impl Hands {
         if let Some(owner) = &task.owner {
             properties.push((OWNER, owner.clone()));
         }
-        match self.create(&ObjectType::Task, id, properties.clone(), &task.ties, not_after).await {
+        match self.create(&ObjectType::Task, id, properties.clone(), &task.associations, not_after).await {
             // Owners leave. A task that nobody owns is seen sooner than one that was never made.
             Err(ActionError::HubSpot(error))
                 if task.owner.is_some() && error.api().is_some_and(|error| error.is_about(OWNER)) =>
             {
                 tracing::warn!(action = %id, "HubSpot does not know the owner; the task is made without one");
                 properties.retain(|(name, _)| *name != OWNER);
-                self.create(&ObjectType::Task, id, properties, &task.ties, not_after).await
+                self.create(&ObjectType::Task, id, properties, &task.associations, not_after).await
             }
             created => created,
         }
@@ -240,36 +242,39 @@ impl Hands {
         kind: &ObjectType,
         id: ActionId,
         properties: Vec<(&'static str, String)>,
-        ties: &[RecordRef],
+        associations: &[RecordRef],
         not_after: std::time::Instant,
     ) -> Result<Ended, ActionError> {
-        let ties: Vec<_> = ties
+        let associations: Vec<_> = associations
             .iter()
             .filter_map(|record| {
-                Some(Tie { to: record.object_id, type_id: engagement_type_id(kind, &record.object_type)? })
+                Some(AssociationTarget {
+                    to: record.object_id,
+                    type_id: engagement_type_id(kind, &record.object_type)?,
+                })
             })
             .collect();
-        if ties.is_empty() {
+        if associations.is_empty() {
             return Ok(Ended::skipped("no_record"));
         }
         let creations = if *kind == ObjectType::Task { &self.tasks } else { &self.notes };
-        match creations.make(id, NewObject { properties, ties }, not_after).await? {
+        match creations.make(id, NewObject { properties, associations }, not_after).await? {
             Some(made) => Ok(Ended::done(Some(made))),
             None => Err(ActionError::Unknown),
         }
     }
 
-    /// Looks for a task or note by its marker, among those of a record that it is tied to: search lags by seconds.
-    async fn look_for(&self, action: &Action) -> Result<Option<ObjectId>, ActionError> {
-        let (kind, body, ties) = match &action.deed {
-            Deed::CreateTask(task) => (ObjectType::Task, TASK_BODY, &task.ties),
-            Deed::CreateNote { ties, .. } => (ObjectType::Note, NOTE_BODY, ties),
+    /// Looks for a task or note by its marker, among those of a record that it is associated to: search lags by seconds.
+    async fn find_existing(&self, action: &Action) -> Result<Option<ObjectId>, ActionError> {
+        let (kind, body, associations) = match &action.spec {
+            ActionSpec::CreateTask(task) => (ObjectType::Task, TASK_BODY, &task.associations),
+            ActionSpec::CreateNote { associations, .. } => (ObjectType::Note, NOTE_BODY, associations),
             // A stage is idempotent, and a channel cannot be looked into.
-            Deed::MoveDeal { .. } | Deed::Notify { .. } => return Ok(None),
+            ActionSpec::MoveDeal { .. } | ActionSpec::Notify { .. } => return Ok(None),
         };
-        for record in ties.iter().filter(|record| engagement_type_id(&kind, &record.object_type).is_some()) {
-            let tied = self.hubspot.associated(&record.object_type, &[record.object_id], &kind, MAX_TIES).await?;
-            let mut ids: Vec<_> = tied.into_values().flatten().map(|tie| tie.id).collect();
+        for record in associations.iter().filter(|record| engagement_type_id(&kind, &record.object_type).is_some()) {
+            let associated = self.hubspot.associated(&record.object_type, &[record.object_id], &kind, MAX_TIES).await?;
+            let mut ids: Vec<_> = associated.into_values().flatten().map(|associate| associate.id).collect();
             ids.sort_unstable_by(|a, b| b.cmp(a));
             for ids in ids[..ids.len().min(LOOK_THROUGH)].chunks(MAX_BATCH) {
                 let read = self.hubspot.read_many(&kind, ids, &[body.to_owned()]).await?;
@@ -287,7 +292,7 @@ impl Hands {
 }
 
 fn count(action: &Action, state: ActionState) {
-    metrics::counter!("leadline_actions_total", "kind" => action.deed.kind(), "state" => state.as_str()).increment(1);
+    metrics::counter!("leadline_actions_total", "kind" => action.spec.kind(), "state" => state.as_str()).increment(1);
 }
 
 /// Bodies are HTML in HubSpot, and what goes into them comes from strangers: nothing of it is markup.

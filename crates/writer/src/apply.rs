@@ -13,7 +13,7 @@ use hubspot::{
 };
 
 use crate::{
-    plan::{Part, RecordUpdate},
+    plan::{CommandPart, RecordUpdate},
     policy,
 };
 
@@ -24,18 +24,18 @@ pub type Applied = HashMap<WriteCommandId, Result<(), Arc<Error>>>;
 type Updated = HashMap<RecordRef, Result<(), Arc<Error>>>;
 
 /// What records hold, by property. A record that is missing was not found.
-pub type Before = HashMap<RecordRef, HashMap<String, Held>>;
+pub type CurrentValues = HashMap<RecordRef, HashMap<String, CurrentValue>>;
 
 /// What a property holds, and who set it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Held {
+pub struct CurrentValue {
     /// `None` when it is empty.
     pub value: Option<String>,
     /// Its history, newest first; empty where nothing asks for it.
     pub history: Vec<PastValue>,
 }
 
-impl Held {
+impl CurrentValue {
     /// The newest entry of its history.
     pub fn last_set(&self) -> Option<&PastValue> {
         self.history.first()
@@ -63,8 +63,8 @@ impl Held {
 const CLOCKS_DIFFER: time::Duration = time::Duration::seconds(2);
 
 /// Reads what the updates are about to overwrite.
-pub async fn read_before(hubspot: &Client, updates: &[RecordUpdate]) -> Result<Before, Error> {
-    let mut before = Before::new();
+pub async fn read_before(hubspot: &Client, updates: &[RecordUpdate]) -> Result<CurrentValues, Error> {
+    let mut before = CurrentValues::new();
     for (object_type, updates) in by_type(updates) {
         let changes = || updates.iter().flat_map(|update| &update.changes);
         let ids: Vec<_> = updates.iter().map(|update| update.record.object_id).collect();
@@ -86,7 +86,7 @@ pub async fn read_before(hubspot: &Client, updates: &[RecordUpdate]) -> Result<B
             let held = |name: &String| {
                 let value = object.properties.remove(name).flatten().filter(|value| !value.is_empty());
                 let history = object.history.remove(name).unwrap_or_default();
-                (name.clone(), Held { value, history })
+                (name.clone(), CurrentValue { value, history })
             };
             before.insert(update.record.clone(), names.iter().map(held).collect());
         }
@@ -111,7 +111,7 @@ pub async fn apply(hubspot: &Client, updates: &[RecordUpdate]) -> Applied {
     applied
 }
 
-async fn alone(hubspot: &Client, update: &RecordUpdate, part: &Part) -> Result<(), Arc<Error>> {
+async fn alone(hubspot: &Client, update: &RecordUpdate, part: &CommandPart) -> Result<(), Arc<Error>> {
     if part.changes.is_empty() {
         return Ok(());
     }
@@ -158,7 +158,7 @@ async fn apply_some(hubspot: &Client, object_type: &ObjectType, updates: &[&Reco
                     if written.contains(&update.record.object_id) {
                         applied.insert(update.record.clone(), Ok(()));
                     } else {
-                        metrics::counter!("leadline_batch_left_out_total").increment(1);
+                        metrics::counter!("leadline_batch_missing_results_total").increment(1);
                         halves.push(std::slice::from_ref(update));
                     }
                 }
@@ -194,7 +194,7 @@ mod tests {
     use hubspot::client::PastValue;
     use time::{Duration, OffsetDateTime};
 
-    use super::Held;
+    use super::CurrentValue;
 
     #[test]
     fn what_was_there_before_is_found_behind_every_try_of_the_same_command() {
@@ -215,7 +215,7 @@ mod tests {
             source_type: source.to_owned(),
             source_id: None,
         };
-        let held = |history: Vec<PastValue>| Held { value: Some("85".to_owned()), history };
+        let held = |history: Vec<PastValue>| CurrentValue { value: Some("85".to_owned()), history };
         let before = |history| held(history).before(&command, 2, "85");
         let tries = || vec![set("85", "INTEGRATION", 9), set("85", "INTEGRATION", 5)];
         assert_eq!(before(tries()), None);

@@ -2,9 +2,9 @@
 
 use std::{sync::Arc, time::Duration};
 
+use batcher::BatcherError;
 use ledger::LedgerError;
-use retry::{Failure, Outage, Reason, Remedy};
-use runtime::GatherError;
+use retry::{Failure, Outage, Reason, RetryAction};
 
 use crate::notify::NotifyError;
 
@@ -28,7 +28,7 @@ pub enum ActionError {
     TooEarly(Duration),
     /// The lease might end before the call does.
     #[error("not done within the lease")]
-    OutOfTime,
+    DeadlineExceeded,
     /// Somebody else has the command.
     #[error("the claim of the command no longer holds")]
     Lost,
@@ -48,11 +48,11 @@ impl From<hubspot::Error> for ActionError {
     }
 }
 
-impl From<GatherError<hubspot::Error>> for ActionError {
-    fn from(error: GatherError<hubspot::Error>) -> Self {
+impl From<BatcherError<hubspot::Error>> for ActionError {
+    fn from(error: BatcherError<hubspot::Error>) -> Self {
         match error {
-            GatherError::Failed(error) => Self::HubSpot(error),
-            GatherError::Gone => Self::Unknown,
+            BatcherError::Failed(error) => Self::HubSpot(error),
+            BatcherError::Closed => Self::Unknown,
         }
     }
 }
@@ -64,21 +64,21 @@ impl ActionError {
             Self::HubSpot(error) => error.leaves_doubt(),
             Self::Notify(error) => !matches!(error, NotifyError::Refused { status: 429, .. }),
             Self::Ledger(_) | Self::TooEarly(_) | Self::Lost | Self::Unknown => true,
-            Self::NoSuchStage { .. } | Self::OutOfTime => false,
+            Self::NoSuchStage { .. } | Self::DeadlineExceeded => false,
         }
     }
 }
 
 impl Failure for ActionError {
-    fn remedy(&self) -> Remedy {
+    fn retry_action(&self) -> RetryAction {
         match self {
-            Self::HubSpot(error) => error.remedy(),
-            Self::Notify(error) => error.remedy(),
-            Self::Ledger(error) => error.remedy(),
-            Self::Unknown => Remedy::Later { after: None },
-            Self::TooEarly(after) => Remedy::Throttled { after: Some(*after) },
-            Self::Lost | Self::OutOfTime => Remedy::Throttled { after: None },
-            Self::NoSuchStage { .. } => Remedy::Park,
+            Self::HubSpot(error) => error.retry_action(),
+            Self::Notify(error) => error.retry_action(),
+            Self::Ledger(error) => error.retry_action(),
+            Self::Unknown => RetryAction::RetryLater { after: None },
+            Self::TooEarly(after) => RetryAction::RateLimited { after: Some(*after) },
+            Self::Lost | Self::DeadlineExceeded => RetryAction::RateLimited { after: None },
+            Self::NoSuchStage { .. } => RetryAction::Park,
         }
     }
 
@@ -89,7 +89,7 @@ impl Failure for ActionError {
             Self::Ledger(error) => error.reason(),
             Self::TooEarly(_) | Self::Unknown => Reason::InDoubt,
             Self::Lost => Reason::LeaseLost,
-            Self::OutOfTime => Reason::OutOfTime,
+            Self::DeadlineExceeded => Reason::DeadlineExceeded,
             Self::NoSuchStage { .. } => Reason::NoSuchStage,
         }
     }

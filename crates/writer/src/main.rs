@@ -2,23 +2,22 @@
 
 mod actions;
 mod apply;
-mod creations;
+mod batch_creator;
 mod deals;
 mod failure;
+mod handler;
 mod notify;
 mod plan;
 mod policy;
 mod verify;
-mod way;
 
 use std::{process::ExitCode, sync::Arc};
 
-use allocator as _;
 use broker::Stage;
 use clap::Parser;
 use ledger::Worker;
-use runtime::{config::Reader, service};
-use upkeep::{Circuits, Reconciler};
+use maintenance::{CircuitBreakers, Reconciler};
+use settings::ConfigScope;
 
 #[derive(Parser)]
 #[command(name = "leadline-writer", version, about = "Applies write commands to HubSpot")]
@@ -30,20 +29,20 @@ struct Arguments {
 #[tokio::main]
 async fn main() -> ExitCode {
     let Arguments { options } = Arguments::parse();
-    let result = service::run("leadline-writer", Reader::Writer, options, |settings, stop| async move {
-        let (link, publisher) = connect::stage(&settings, "writer").await?;
-        let ledger = connect::ledger(&settings, "leadline-writer")?;
-        let circuits = Circuits::new(&settings.circuit, &[way::HUBSPOT]);
-        let readiness = circuits.ready(connect::readiness_with_ledger(&publisher, &ledger));
-        let way = Arc::new(way::Way::new(&settings, ledger.clone(), circuits.clone())?);
+    let result = service::run("leadline-writer", ConfigScope::Writer, options, |settings, stop| async move {
+        let (link, publisher) = bootstrap::stage(&settings, "writer").await?;
+        let ledger = bootstrap::ledger(&settings, "leadline-writer")?;
+        let circuit_breakers = CircuitBreakers::new(&settings.circuit_breaker, &[handler::HUBSPOT]);
+        let readiness = circuit_breakers.ready(bootstrap::readiness_with_ledger(&publisher, &ledger));
+        let handler = Arc::new(handler::WriteHandler::new(&settings, ledger.clone(), circuit_breakers.clone())?);
         let worker = Worker::named("writer");
-        circuits.watch(ledger.clone(), worker.clone(), way.probes());
-        verify::keep(&settings, way.hubspot().clone(), ledger.clone(), circuits.clone(), &worker, &stop)?;
+        circuit_breakers.watch(ledger.clone(), worker.clone(), handler.probes());
+        verify::keep(&settings, handler.hubspot().clone(), ledger.clone(), circuit_breakers.clone(), &worker, &stop)?;
         let reconciler = Reconciler::new(ledger.clone(), publisher.clone(), settings.reconcile.clone());
-        upkeep::housekeep(&settings, ledger, reconciler, worker, &stop);
-        let consumer = connect::consumer(&settings, Stage::Writes, settings.writer.concurrency);
+        maintenance::run_maintenance(&settings, ledger, reconciler, worker, &stop);
+        let consumer = bootstrap::consumer(&settings, Stage::Writes, settings.writer.concurrency);
         let work = async move {
-            broker::consume(link, publisher, consumer, way, circuits.flow(), stop).await;
+            broker::consume(link, publisher, consumer, handler, circuit_breakers.flow(), stop).await;
             Ok(())
         };
         Ok(service::Wired { readiness, work })

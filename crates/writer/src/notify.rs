@@ -6,7 +6,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use domain::ActionId;
-use retry::{Failure, Policy, Reason, Remedy, http::retry_after};
+use retry::{Failure, Policy, Reason, RetryAction, http::retry_after};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
 
@@ -27,12 +27,12 @@ pub enum NotifyError {
 }
 
 impl Failure for NotifyError {
-    fn remedy(&self) -> Remedy {
+    fn retry_action(&self) -> RetryAction {
         match self {
-            Self::Transport(_) => Remedy::Now { after: None },
-            Self::Refused { status: 429, retry_after } => Remedy::Throttled { after: *retry_after },
-            Self::Refused { status: 408 | 500..=599, retry_after } => Remedy::Now { after: *retry_after },
-            Self::Refused { .. } => Remedy::Park,
+            Self::Transport(_) => RetryAction::RetryNow { after: None },
+            Self::Refused { status: 429, retry_after } => RetryAction::RateLimited { after: *retry_after },
+            Self::Refused { status: 408 | 500..=599, retry_after } => RetryAction::RetryNow { after: *retry_after },
+            Self::Refused { .. } => RetryAction::Park,
         }
     }
 

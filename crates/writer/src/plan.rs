@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use domain::{RecordRef, WriteCommand, write_command::PropertyChange};
-use ledger::{KeptProperty, Newest};
+use ledger::{LatestWrites, SkippedWrite};
 
 /// A command that this writer has taken.
 #[derive(Debug, Clone)]
@@ -29,29 +29,29 @@ pub struct RecordUpdate {
     /// What to set, each property once.
     pub changes: Vec<PropertyChange>,
     /// The commands, each with the properties of `changes` that are its own.
-    pub parts: Vec<Part>,
+    pub parts: Vec<CommandPart>,
 }
 
 /// What one command contributes to a record's update.
 #[derive(Debug)]
-pub struct Part {
+pub struct CommandPart {
     /// The command.
     pub job: Job,
     /// Its properties that are written; the others have newer values, or are written already.
     pub changes: Vec<PropertyChange>,
     /// Its properties that are left as they are, by their write policy.
-    pub kept: Vec<KeptProperty>,
+    pub skipped_writes: Vec<SkippedWrite>,
 }
 
 /// Sorts jobs into updates, and gives back beside them the jobs of which nothing is left to write.
-pub fn plan(jobs: Vec<Job>, newest: &Newest) -> (Vec<RecordUpdate>, Vec<Job>) {
+pub fn plan(jobs: Vec<Job>, newest: &LatestWrites) -> (Vec<RecordUpdate>, Vec<Job>) {
     let mut by_record: BTreeMap<RecordRef, Vec<Job>> = BTreeMap::new();
     for job in jobs {
         by_record.entry(job.command.record.clone()).or_default().push(job);
     }
     let (mut updates, mut superseded) = (Vec::new(), Vec::new());
     for (record, mut jobs) in by_record {
-        // Newest first: whoever comes first for a property has it.
+        // LatestWrites first: whoever comes first for a property has it.
         jobs.sort_by(|a, b| b.command.order().cmp(&a.command.order()));
         let mut update = RecordUpdate { record, changes: Vec::new(), parts: Vec::new() };
         for job in jobs {
@@ -65,7 +65,7 @@ pub fn plan(jobs: Vec<Job>, newest: &Newest) -> (Vec<RecordUpdate>, Vec<Job>) {
                 superseded.push(job);
             } else {
                 update.changes.extend(changes.iter().cloned());
-                update.parts.push(Part { job, changes, kept: Vec::new() });
+                update.parts.push(CommandPart { job, changes, skipped_writes: Vec::new() });
             }
         }
         if !update.parts.is_empty() {
@@ -111,7 +111,7 @@ mod tests {
             job(2, 2, 5, &[("score", "3")]),
             job(3, 1, 5, &[("score", "0")]),
         ];
-        let (updates, superseded) = plan(jobs, &Newest::default());
+        let (updates, superseded) = plan(jobs, &LatestWrites::default());
         assert_eq!(updates.len(), 2);
         let changes: Vec<_> = updates[0].changes.iter().map(|c| (c.property.as_str(), c.value.as_str())).collect();
         assert_eq!(changes, [("score", "2"), ("only_in_old", "x")]);
@@ -121,9 +121,11 @@ mod tests {
 
     #[test]
     fn the_same_moment_is_decided_by_the_key_on_every_replica() {
-        let (updates, _) = plan(vec![job(1, 1, 5, &[("a", "1")]), job(2, 1, 5, &[("a", "2")])], &Newest::default());
+        let (updates, _) =
+            plan(vec![job(1, 1, 5, &[("a", "1")]), job(2, 1, 5, &[("a", "2")])], &LatestWrites::default());
         assert_eq!(updates[0].changes[0].value, "2");
-        let (updates, _) = plan(vec![job(2, 1, 5, &[("a", "2")]), job(1, 1, 5, &[("a", "1")])], &Newest::default());
+        let (updates, _) =
+            plan(vec![job(2, 1, 5, &[("a", "2")]), job(1, 1, 5, &[("a", "1")])], &LatestWrites::default());
         assert_eq!(updates[0].changes[0].value, "2");
     }
 
@@ -131,7 +133,7 @@ mod tests {
     fn what_was_written_before_is_not_superseded_by_being_written() {
         let mut again = job(0, 1, 10, &[("score", "1")]);
         again.written = vec!["score".to_owned()];
-        let (updates, superseded) = plan(vec![again, job(1, 1, 20, &[])], &Newest::default());
+        let (updates, superseded) = plan(vec![again, job(1, 1, 20, &[])], &LatestWrites::default());
         assert!(superseded.is_empty(), "their actions are still to be done");
         assert!(updates[0].changes.is_empty() && updates[0].parts.len() == 2);
     }

@@ -5,10 +5,10 @@ use domain::{
     write_command::{PropertyChange, WritePolicy},
 };
 use hubspot::client::PastValue;
-use ledger::KeptProperty;
+use ledger::SkippedWrite;
 
 use crate::{
-    apply::{Before, Held},
+    apply::{CurrentValue, CurrentValues},
     plan::RecordUpdate,
 };
 
@@ -19,7 +19,7 @@ pub fn needs_history(policy: WritePolicy) -> bool {
 
 /// Takes out of the updates what their policies leave as it is, and what is there already. The latter is not sent, but it
 /// counts as written: an older event must not put its value over it.
-pub fn apply(updates: &mut [RecordUpdate], before: &Before, ours: AppId) {
+pub fn apply(updates: &mut [RecordUpdate], before: &CurrentValues, ours: AppId) {
     for update in updates {
         let Some(held) = before.get(&update.record) else { continue };
         for part in &mut update.parts {
@@ -27,12 +27,12 @@ pub fn apply(updates: &mut [RecordUpdate], before: &Before, ours: AppId) {
             part.changes.retain(|change| {
                 let held = held.get(&change.property).cloned().unwrap_or_default();
                 let Some(reason) = keeps(change, &held, command, ours) else { return true };
-                metrics::counter!("leadline_kept_values_total", "reason" => reason).increment(1);
-                part.kept.push(KeptProperty {
+                metrics::counter!("leadline_skipped_writes_total", "reason" => reason).increment(1);
+                part.skipped_writes.push(SkippedWrite {
                     property: change.property.clone(),
                     reason,
-                    held: held.value,
-                    wanted: change.value.clone(),
+                    current_value: held.value,
+                    proposed_value: change.value.clone(),
                 });
                 false
             });
@@ -52,7 +52,7 @@ pub fn apply(updates: &mut [RecordUpdate], before: &Before, ours: AppId) {
 }
 
 /// Why the property keeps what it holds, if it does.
-fn keeps(change: &PropertyChange, held: &Held, command: &WriteCommand, ours: AppId) -> Option<&'static str> {
+fn keeps(change: &PropertyChange, held: &CurrentValue, command: &WriteCommand, ours: AppId) -> Option<&'static str> {
     match change.policy {
         WritePolicy::Always => None,
         WritePolicy::IfEmpty => held.value.is_some().then_some("kept_filled"),
@@ -116,7 +116,7 @@ mod tests {
         });
         keeps(
             &change,
-            &Held { value: held.map(ToOwned::to_owned), history: last_set.into_iter().collect() },
+            &CurrentValue { value: held.map(ToOwned::to_owned), history: last_set.into_iter().collect() },
             &command(),
             OURS,
         )

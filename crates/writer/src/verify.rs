@@ -10,9 +10,9 @@ use domain::{
 };
 use hubspot::{Client, client::Update};
 use ledger::{Ledger, LedgerError, Worker};
-use runtime::config::Settings;
+use maintenance::CircuitBreakers;
+use settings::Settings;
 use tokio_util::sync::CancellationToken;
-use upkeep::Circuits;
 
 /// Records looked at in one pass.
 const BATCH: i64 = 50;
@@ -31,11 +31,11 @@ pub fn keep(
     settings: &Settings,
     hubspot: Client,
     ledger: Ledger,
-    circuits: Circuits,
+    circuit_breakers: CircuitBreakers,
     worker: &Worker,
     stop: &CancellationToken,
 ) -> Result<(), String> {
-    let every = Duration::from_secs(settings.reconcile.every_seconds.min(30));
+    let every = Duration::from_secs(settings.reconcile.interval_seconds.min(30));
     let verifier = Verifier {
         hubspot,
         ledger,
@@ -47,7 +47,7 @@ pub fn keep(
     tokio::spawn(stop.clone().run_until_cancelled_owned(async move {
         loop {
             tokio::time::sleep(every).await;
-            if circuits.open().is_none()
+            if circuit_breakers.open().is_none()
                 && let Err(error) = verifier.pass().await
             {
                 tracing::warn!(%error, "records are still to be verified");
@@ -99,7 +99,7 @@ impl Verifier {
         let read = self.hubspot.read_history(&record.object_type, &[record.object_id], &names).await?;
         // Gone, or merged away: there is nothing to mend.
         let Some(object) = read.found.into_iter().find(|object| object.id == record.object_id) else { return Ok(0) };
-        let is_wrong = |write: &&ledger::NewestWrite| {
+        let is_wrong = |write: &&ledger::LatestValue| {
             let held = object.properties.get(&write.property).and_then(Option::as_deref).unwrap_or_default();
             let last_set = object.history.get(&write.property).and_then(|history| history.first());
             let is_ours = last_set.is_some_and(|set| {
@@ -112,7 +112,7 @@ impl Verifier {
             return Ok(0);
         }
         tracing::warn!(%record, properties = wrong.len(), "an older value had landed on a newer one; writing it again");
-        let change = |write: &&ledger::NewestWrite| PropertyChange {
+        let change = |write: &&ledger::LatestValue| PropertyChange {
             property: write.property.clone(),
             value: write.value.clone(),
             policy: WritePolicy::Always,

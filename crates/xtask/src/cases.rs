@@ -1,7 +1,7 @@
 //! The contacts of the demo and of some tests: realistic notes, and what has to become of each.
 
-use sandbox::{Fault, FaultKind, Target, admin::NewContact};
 use serde_json::{Value, json};
+use simulator::{Fault, FaultKind, Target, admin::NewContact};
 use time::OffsetDateTime;
 
 /// A contact, what it is, and what has to become of the event about it.
@@ -58,7 +58,7 @@ pub enum Expected {
 /// The contact of the guide's own payload.
 pub const GUIDE_CONTACT: i64 = 54_321;
 
-/// The sandbox's model declines to answer about the contact that is there for it.
+/// The simulator's model declines to answer about the contact that is there for it.
 pub fn declines() -> Fault {
     Fault::new(Target::Openai, FaultKind::Refusal).containing(REFUSED_MARK)
 }
@@ -108,7 +108,7 @@ pub fn cases() -> Vec<Case> {
             1_002,
             ("Mia", "Lund"),
             "Northern University",
-            &["She is a student writing her thesis about CRM systems and asks for a free account."],
+            &["She is a student writing her thesis about CRM systems and asks for a free invariants."],
             written(0, 10, None),
         ),
         case(

@@ -1,4 +1,4 @@
-//! A fleet of real processes: sandbox, receivers, inference workers, writers.
+//! A fleet of real processes: simulator, receivers, inference workers, writers.
 
 use std::{
     path::PathBuf,
@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use domain::EventState;
 use ledger::{EventStory, Ledger};
 
-use crate::{Process, SandboxClient, Space, workspace};
+use crate::{Process, SimulatorClient, TestNamespace, workspace};
 
 /// The URL that webhooks are signed for; a proxy would stand there.
 pub const PUBLIC_URL: &str = "https://hooks.example.com/webhooks/hubspot";
@@ -26,16 +26,16 @@ pub struct FleetPlan {
     pub inferences: usize,
     /// Writers.
     pub writers: usize,
-    /// Whether the sandbox plays HubSpot and OpenAI.
-    pub with_sandbox: bool,
-    /// Whether the sandbox tells the first receiver of every change, as HubSpot does of those that are subscribed to.
+    /// Whether the simulator plays HubSpot and OpenAI.
+    pub with_simulator: bool,
+    /// Whether the simulator tells the first receiver of every change, as HubSpot does of those that are subscribed to.
     pub with_echoes: bool,
-    /// Where the services find the broker, when it is not where the space has it (a proxy stands between).
+    /// Where the services find the broker, when it is not where the namespace has it (a proxy stands between).
     pub broker_url: Option<String>,
-    /// The sandbox's port, when somebody has to know it before (a proxy stands between).
-    pub sandbox_port: Option<u16>,
-    /// Arguments of the sandbox.
-    pub sandbox_arguments: Vec<String>,
+    /// The simulator's port, when somebody has to know it before (a proxy stands between).
+    pub simulator_port: Option<u16>,
+    /// Arguments of the simulator.
+    pub simulator_arguments: Vec<String>,
     /// Settings of every service, by the name of the environment variable.
     pub settings: Vec<(String, String)>,
 }
@@ -46,11 +46,11 @@ impl Default for FleetPlan {
             receivers: 1,
             inferences: 1,
             writers: 1,
-            with_sandbox: true,
+            with_simulator: true,
             with_echoes: true,
             broker_url: None,
-            sandbox_port: None,
-            sandbox_arguments: Vec::new(),
+            simulator_port: None,
+            simulator_arguments: Vec::new(),
             settings: Vec::new(),
         }
     }
@@ -93,71 +93,70 @@ pub struct Member {
 /// A running fleet; ended when dropped, receivers first.
 #[derive(Debug)]
 pub struct Fleet {
-    /// Every service but the sandbox.
+    /// Every service but the simulator.
     pub members: Vec<Member>,
-    /// The sandbox.
-    pub sandbox: SandboxClient,
+    /// The simulator.
+    pub simulator: SimulatorClient,
     /// The ledger, for asking.
     pub ledger: Ledger,
     /// Where it lives.
-    pub space: Space,
-    sandbox_process: Option<Process>,
+    pub namespace: TestNamespace,
+    simulator_process: Option<Process>,
     logs: PathBuf,
     environment: Vec<(String, String)>,
-    broker: Option<broker::Link>,
+    broker: Option<broker::Connection>,
     broker_settings: Option<broker::Settings>,
     keeps_logs: bool,
 }
 
 impl Fleet {
     /// Migrates the ledger, starts everything, and waits until it is ready.
-    pub async fn start(space: Space, plan: &FleetPlan) -> Result<Self> {
-        let logs = workspace::root().join("target/fleet").join(&space.name);
+    pub async fn start(namespace: TestNamespace, plan: &FleetPlan) -> Result<Self> {
+        let logs = workspace::root().join("target/fleet").join(&namespace.name);
         std::fs::create_dir_all(&logs)?;
-        let sandbox_port = plan.sandbox_port.map_or_else(workspace::free_port, Ok)?;
-        let sandbox_url = format!("http://127.0.0.1:{sandbox_port}");
+        let simulator_port = plan.simulator_port.map_or_else(workspace::free_port, Ok)?;
+        let simulator_url = format!("http://127.0.0.1:{simulator_port}");
         let receiver_ports: Vec<u16> = (0..plan.receivers).map(|_| workspace::free_port()).collect::<Result<_>>()?;
 
-        let known = sandbox::Config::default();
+        let known = simulator::Config::default();
         let mut environment = vec![
-            (variable("broker.url"), plan.broker_url.clone().unwrap_or_else(|| space.amqp_url.clone())),
-            (variable("ledger.url"), space.postgres_url.clone()),
+            (variable("broker.url"), plan.broker_url.clone().unwrap_or_else(|| namespace.amqp_url.clone())),
+            (variable("ledger.url"), namespace.postgres_url.clone()),
             (variable("receiver.public_url"), PUBLIC_URL.to_owned()),
             (variable("inference.playbooks"), workspace::root().join("deploy/playbooks").display().to_string()),
         ];
-        if plan.with_sandbox {
+        if plan.with_simulator {
             environment.extend([
-                (variable("hubspot.base_url"), sandbox_url.clone()),
+                (variable("hubspot.base_url"), simulator_url.clone()),
                 (variable("hubspot.token"), known.token),
                 (variable("hubspot.client_secret"), known.client_secret),
                 (variable("hubspot.app_id"), known.app_id.to_string()),
                 (variable("hubspot.portal_id"), known.portal_id.to_string()),
-                (variable("openai.base_url"), format!("{sandbox_url}/v1")),
+                (variable("openai.base_url"), format!("{simulator_url}/v1")),
                 (variable("openai.api_key"), known.api_key),
-                (variable("notify.sales"), format!("{sandbox_url}/_sandbox/channels/sales")),
+                (variable("notify.sales"), format!("{simulator_url}/_simulator/channels/sales")),
             ]);
         }
         environment.extend(plan.settings.iter().cloned());
 
-        let settings =
-            runtime::config::Settings::load_from(None, environment.clone(), runtime::config::Reader::LedgerOnly)?;
-        let ledger = connect::ledger(&settings, "leadline-dev").map_err(anyhow::Error::msg)?;
+        let settings = settings::Settings::load_from(None, environment.clone(), settings::ConfigScope::LedgerOnly)?;
+        let ledger = bootstrap::ledger(&settings, "leadline-dev").map_err(anyhow::Error::msg)?;
         ledger.migrate().await?;
 
         let mut fleet = Self {
             members: Vec::new(),
-            sandbox: SandboxClient::new(sandbox_url),
+            simulator: SimulatorClient::new(simulator_url),
             ledger,
-            space,
-            sandbox_process: None,
+            namespace,
+            simulator_process: None,
             logs,
             environment,
             broker: None,
             broker_settings: None,
             keeps_logs: false,
         };
-        if plan.with_sandbox {
-            fleet.start_sandbox(sandbox_port, receiver_ports.first().copied(), plan)?;
+        if plan.with_simulator {
+            fleet.start_simulator(simulator_port, receiver_ports.first().copied(), plan)?;
         }
         for port in receiver_ports {
             fleet.add_receiver(port)?;
@@ -171,24 +170,24 @@ impl Fleet {
         fleet.until_ready().await?;
         // After the services: it is they who have to find queues that are not as they should be.
         let broker = broker::Settings {
-            url: fleet.space.amqp_url.as_str().into(),
-            ..connect::broker(&settings, "leadline-dev").map_err(anyhow::Error::msg)?
+            url: fleet.namespace.amqp_url.as_str().into(),
+            ..bootstrap::broker(&settings, "leadline-dev").map_err(anyhow::Error::msg)?
         };
-        fleet.broker = Some(broker::Link::open(broker.clone()).await?);
+        fleet.broker = Some(broker::Connection::open(broker.clone()).await?);
         fleet.broker_settings = Some(broker);
         Ok(fleet)
     }
 
-    fn start_sandbox(&mut self, port: u16, receiver: Option<u16>, plan: &FleetPlan) -> Result<()> {
-        let program = workspace::binaries()?.join("leadline-sandbox");
-        let process = Process::start("sandbox", &program, &self.logs.join("sandbox.log"), |command| {
+    fn start_simulator(&mut self, port: u16, receiver: Option<u16>, plan: &FleetPlan) -> Result<()> {
+        let program = workspace::binaries()?.join("leadline-simulator");
+        let process = Process::start("simulator", &program, &self.logs.join("simulator.log"), |command| {
             command.args(["--listen", &format!("127.0.0.1:{port}"), "--public-url", PUBLIC_URL]);
             if let Some(receiver) = receiver.filter(|_| plan.with_echoes) {
                 command.args(["--webhook-url", &format!("http://127.0.0.1:{receiver}/webhooks/hubspot")]);
             }
-            command.args(&plan.sandbox_arguments);
+            command.args(&plan.simulator_arguments);
         })?;
-        self.sandbox_process = Some(process);
+        self.simulator_process = Some(process);
         Ok(())
     }
 
@@ -244,9 +243,9 @@ impl Fleet {
     pub async fn until_ready(&mut self) -> Result<()> {
         let http = reqwest::Client::builder().timeout(Duration::from_secs(5)).build()?;
         let started = Instant::now();
-        if let Some(sandbox) = &mut self.sandbox_process {
-            while self.sandbox.deliveries().await.is_err() {
-                sandbox.still_runs()?;
+        if let Some(simulator) = &mut self.simulator_process {
+            while self.simulator.deliveries().await.is_err() {
+                simulator.still_runs()?;
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         }
@@ -291,9 +290,9 @@ impl Fleet {
         }
     }
 
-    /// Where the sandbox listens.
-    pub fn sandbox_url(&self) -> &str {
-        self.sandbox.base()
+    /// Where the simulator listens.
+    pub fn simulator_url(&self) -> &str {
+        self.simulator.base()
     }
 
     /// How the broker is reached, past any proxy.
@@ -307,7 +306,7 @@ impl Fleet {
         Ok(broker.depths().await?)
     }
 
-    /// Waits until no event is unfinished in the ledger and the queues and waiting rooms are empty.
+    /// Waits until no event is unfinished in the ledger and the queues and retry queues are empty.
     pub async fn until_idle(&self, within: Duration) -> Result<()> {
         let started = Instant::now();
         let mut quiet = 0;

@@ -6,8 +6,8 @@ pub mod fleet;
 mod process;
 mod progress;
 pub mod proxy;
-pub mod sandbox_client;
 pub mod services;
+pub mod simulator_client;
 pub mod webhook_client;
 pub mod workspace;
 
@@ -15,6 +15,6 @@ pub use fleet::{Fleet, FleetPlan};
 pub use process::Process;
 pub use progress::step;
 pub use proxy::Proxy;
-pub use sandbox_client::SandboxClient;
-pub use services::{Services, Space};
+pub use services::{Services, TestNamespace};
+pub use simulator_client::SimulatorClient;
 pub use webhook_client::WebhookClient;

@@ -22,9 +22,9 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
-    /// The real fleet under load while everything breaks, and an account at the end: nothing lost, nothing twice.
+    /// The real fleet under load while everything breaks, and an invariants at the end: nothing lost, nothing twice.
     Chaos(chaos::Options),
-    /// Measures the fleet on this machine, in release mode, beside the floors that RabbitMQ and Postgres set.
+    /// Measures the fleet on this machine, in release mode, beside the baselines that RabbitMQ and Postgres set.
     Bench(bench::Options),
     /// Checks dependencies against deny.toml.
     Dependencies,
@@ -44,7 +44,7 @@ enum Queries {
 #[tokio::main]
 async fn main() -> ExitCode {
     let command = Command::parse();
-    runtime::service::install_tls_provider();
+    service::install_tls_provider();
     let work = async {
         match command {
             Command::Demo(options) => demo::run(&options).await,

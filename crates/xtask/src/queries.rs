@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use sqlx::{Connection, PgConnection, migrate::Migrator};
-use xtask::{Services, Space, step, workspace};
+use xtask::{Services, TestNamespace, step, workspace};
 
 use crate::tests::cargo;
 
@@ -41,11 +41,11 @@ pub async fn check() -> Result<()> {
 /// Compiles the ledger against a migrated database and lets sqlx write what it sees.
 async fn describe() -> Result<PathBuf> {
     let services = Services::up().await?;
-    let space = Space::new(&services).await?;
+    let namespace = TestNamespace::new(&services).await?;
     // From the folder as it is, not as it was when this program was built: while a statement has no description, nothing
     // that knows the ledger compiles, and the program from before has to do.
     let migrations = Migrator::new(workspace::root().join("migrations")).await?;
-    migrations.run(&mut PgConnection::connect(&space.postgres_url).await?).await?;
+    migrations.run(&mut PgConnection::connect(&namespace.postgres_url).await?).await?;
     let folder = workspace::root().join(format!("target/sqlx-{}", std::process::id()));
     fs::create_dir_all(&folder)?;
     step("describing the ledger's statements", async {
@@ -53,14 +53,14 @@ async fn describe() -> Result<PathBuf> {
         let _ = cargo().args(["clean", "--quiet", "--package", "ledger", "--target-dir", TARGET]).status().await?;
         let status = cargo()
             .args(["check", "--quiet", "--package", "ledger", "--target-dir", TARGET])
-            .env("DATABASE_URL", &space.postgres_url)
+            .env("DATABASE_URL", &namespace.postgres_url)
             .env("SQLX_OFFLINE_DIR", &folder)
             .status()
             .await?;
         if status.success() { Ok(()) } else { bail!("the ledger does not compile against its migrations") }
     })
     .await?;
-    space.remove().await?;
+    namespace.remove().await?;
     Ok(folder)
 }
 

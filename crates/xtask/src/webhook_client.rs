@@ -17,11 +17,11 @@ pub struct WebhookClient {
 }
 
 impl WebhookClient {
-    /// A client with the sandbox's secret, which waits so long for an answer.
+    /// A client with the simulator's secret, which waits so long for an answer.
     pub fn new(patience: Duration) -> Result<Self> {
         Ok(Self {
             http: reqwest::Client::builder().timeout(patience).build()?,
-            secret: sandbox::Config::default().client_secret,
+            secret: simulator::Config::default().client_secret,
             signed_uri: signature::signed_uri(PUBLIC_URL),
         })
     }

@@ -5,7 +5,7 @@ use broker::Stage;
 use retry::Reason;
 use time::OffsetDateTime;
 
-use super::lot::Item;
+use super::dead_letters::Item;
 use crate::when;
 
 /// Which of what is parked.

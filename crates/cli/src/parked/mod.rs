@@ -1,8 +1,8 @@
 //! `leadline parked`: what lies in the parking lots, and what becomes of it.
 
-mod fate;
+mod dead_letters;
 mod filter;
-mod lot;
+mod parked_action;
 
 use std::{path::Path, process::ExitCode};
 
@@ -25,20 +25,20 @@ pub enum Command {
         #[command(flatten)]
         filter: Filter,
         #[command(flatten)]
-        doing: Doing,
+        apply_options: ApplyOptions,
     },
     /// Gives it up: it is dropped as `discarded`. Shows first what would be; `--yes` does it.
     Discard {
         #[command(flatten)]
         filter: Filter,
         #[command(flatten)]
-        doing: Doing,
+        apply_options: ApplyOptions,
     },
 }
 
 /// How much is done, and how fast.
 #[derive(clap::Args, Clone, Copy)]
-pub struct Doing {
+pub struct ApplyOptions {
     /// Do it.
     #[arg(long)]
     yes: bool,
@@ -55,21 +55,25 @@ pub async fn run(command: &Command, file: Option<&Path>) -> anyhow::Result<ExitC
     match command {
         Command::List(filter) => list(&operator, filter).await,
         Command::Show { id } => show(&operator, id).await,
-        Command::Replay { filter, doing } => fate::decide(&operator, filter, *doing, fate::Fate::Replay).await,
-        Command::Discard { filter, doing } => fate::decide(&operator, filter, *doing, fate::Fate::Discard).await,
+        Command::Replay { filter, apply_options } => {
+            parked_action::decide(&operator, filter, *apply_options, parked_action::ParkedAction::Replay).await
+        }
+        Command::Discard { filter, apply_options } => {
+            parked_action::decide(&operator, filter, *apply_options, parked_action::ParkedAction::Discard).await
+        }
     }
 }
 
 async fn list(operator: &Operator, filter: &Filter) -> anyhow::Result<ExitCode> {
     let filter = filter.parse()?;
-    let lot = lot::look(operator, &filter).await?;
-    print(&lot.items);
-    lot.close().await;
+    let dead_letters = dead_letters::scan(operator, &filter).await?;
+    print(&dead_letters.items);
+    dead_letters.close().await;
     Ok(ExitCode::SUCCESS)
 }
 
 /// A line for each, and how many for each reason.
-fn print(items: &[lot::Item]) {
+fn print(items: &[dead_letters::Item]) {
     let mut listed = table(&["parked", "stage", "reason", "playbook", "id", "detail"]);
     for item in items {
         listed.add_row([
@@ -89,8 +93,8 @@ fn print(items: &[lot::Item]) {
 }
 
 async fn show(operator: &Operator, id: &str) -> anyhow::Result<ExitCode> {
-    let lot = lot::look(operator, &filter::Wanted::one(id)).await?;
-    for item in &lot.items {
+    let dead_letters = dead_letters::scan(operator, &filter::Wanted::one(id)).await?;
+    for item in &dead_letters.items {
         println!("id        {}\nstage     {}", item.id, item.stage_name());
         let explanation = Reason::parse(&item.reason).map_or("", Reason::explanation);
         println!("reason    {} {explanation}", item.reason);
@@ -118,8 +122,8 @@ async fn show(operator: &Operator, id: &str) -> anyhow::Result<ExitCode> {
             None => println!("ledger    knows nothing parked under this id"),
         }
     }
-    let found = !lot.items.is_empty();
-    lot.close().await;
+    let found = !dead_letters.items.is_empty();
+    dead_letters.close().await;
     if !found {
         eprintln!("nothing is parked as `{id}`");
         return Ok(ExitCode::FAILURE);

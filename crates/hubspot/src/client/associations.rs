@@ -13,23 +13,23 @@ const MAX_INPUTS: usize = 1_000;
 
 /// One end of an association, seen from the other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Tied {
+pub struct Associated {
     /// The other end.
     pub id: ObjectId,
     /// Whether people called it the primary one.
     pub is_primary: bool,
 }
 
-/// What a new object is tied to.
+/// What a new object is associated to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Tie {
+pub struct AssociationTarget {
     /// The other end.
     pub to: ObjectId,
-    /// HubSpot's number of the kind of tie; see [`engagement_type_id`].
+    /// HubSpot's number of the kind of associate; see [`engagement_type_id`].
     pub type_id: u32,
 }
 
-/// The `HUBSPOT_DEFINED` type id of the tie from an engagement to a record.
+/// The `HUBSPOT_DEFINED` type id of the associate from an engagement to a record.
 pub fn engagement_type_id(engagement: &ObjectType, record: &ObjectType) -> Option<u32> {
     let column = [ObjectType::Contact, ObjectType::Company, ObjectType::Deal, ObjectType::Ticket]
         .iter()
@@ -49,16 +49,16 @@ pub fn engagement_type_id(engagement: &ObjectType, record: &ObjectType) -> Optio
 const PRIMARY: [u32; 2] = [1, 5];
 
 impl Client {
-    /// The `to` records that each of `from` is tied to, at most `limit` for each (HubSpot pages them by 500).
+    /// The `to` records that each of `from` is associated to, at most `limit` for each (HubSpot pages them by 500).
     pub async fn associated(
         &self,
         from: &ObjectType,
         ids: &[ObjectId],
         to: &ObjectType,
         limit: usize,
-    ) -> Result<HashMap<ObjectId, Vec<Tied>>, Error> {
+    ) -> Result<HashMap<ObjectId, Vec<Associated>>, Error> {
         let path = self.version().associations_batch_read(from, to);
-        let mut tied: HashMap<ObjectId, Vec<Tied>> = HashMap::new();
+        let mut associated: HashMap<ObjectId, Vec<Associated>> = HashMap::new();
         let first = ids.iter().map(|id| Input { id: id.to_string(), after: None });
         let mut asked: Vec<Input> = first.collect();
         while !asked.is_empty() {
@@ -69,8 +69,8 @@ impl Client {
             let answer: Answer = self.call("associations.batch_read", Method::POST, &path, &[], Some(&body)).await?;
             asked = rest;
             for result in answer.results {
-                let known = tied.entry(result.from.id).or_default();
-                known.extend(result.to.iter().map(To::tied));
+                let known = associated.entry(result.from.id).or_default();
+                known.extend(result.to.iter().map(To::associated));
                 let next = result.paging.and_then(|paging| paging.next);
                 if let Some(next) = next.filter(|_| known.len() < limit) {
                     asked.push(Input { id: result.from.id.to_string(), after: Some(next.after) });
@@ -78,7 +78,7 @@ impl Client {
                 known.truncate(limit);
             }
         }
-        Ok(tied)
+        Ok(associated)
     }
 }
 
@@ -129,9 +129,9 @@ struct AssociationType {
 }
 
 impl To {
-    fn tied(&self) -> Tied {
+    fn associated(&self) -> Associated {
         let is_primary = |kind: &AssociationType| kind.category == "HUBSPOT_DEFINED" && PRIMARY.contains(&kind.type_id);
-        Tied { id: self.to_object_id, is_primary: self.association_types.iter().any(is_primary) }
+        Associated { id: self.to_object_id, is_primary: self.association_types.iter().any(is_primary) }
     }
 }
 

@@ -6,7 +6,7 @@ use domain::ObjectType;
 use serde::Serialize;
 
 use super::{
-    Client, Error, MAX_BATCH, Object, Tie,
+    AssociationTarget, Client, Error, MAX_BATCH, Object,
     objects::{BatchAnswer, Id},
 };
 
@@ -15,8 +15,8 @@ use super::{
 pub struct NewObject {
     /// Its properties.
     pub properties: Vec<(&'static str, String)>,
-    /// What it is tied to.
-    pub ties: Vec<Tie>,
+    /// What it is associated to.
+    pub associations: Vec<AssociationTarget>,
 }
 
 #[derive(Serialize)]
@@ -57,13 +57,16 @@ impl Client {
         not_after: Instant,
     ) -> Result<Vec<Object>, Error> {
         debug_assert!(objects.len() <= MAX_BATCH);
-        let association = |tie: &Tie| Association {
-            to: Id { id: tie.to.to_string() },
-            types: [AssociationType { association_category: "HUBSPOT_DEFINED", association_type_id: tie.type_id }],
+        let association = |associate: &AssociationTarget| Association {
+            to: Id { id: associate.to.to_string() },
+            types: [AssociationType {
+                association_category: "HUBSPOT_DEFINED",
+                association_type_id: associate.type_id,
+            }],
         };
         let inputs = objects.iter().map(|object| Input {
             properties: object.properties.iter().map(|(name, value)| (*name, value.as_str())).collect(),
-            associations: object.ties.iter().map(association).collect(),
+            associations: object.associations.iter().map(association).collect(),
         });
         let inputs = inputs.collect();
         let path = self.version().objects(object_type, "/batch/create");

@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, fmt, time::Duration};
 
-use retry::{Failure, NotYet, Outage, Reason, Remedy};
+use retry::{Failure, Outage, RateLimited, Reason, RetryAction};
 use serde::Deserialize;
 
 /// A call that did not give what was asked for.
@@ -23,7 +23,7 @@ pub enum Error {
     InDoubt(Box<Error>),
     /// It was not sent.
     #[error(transparent)]
-    NotYet(#[from] NotYet),
+    RateLimited(#[from] RateLimited),
     /// An answer that does not have the documented form.
     #[error("HubSpot's answer to {operation} cannot be read: {message}")]
     Unreadable {
@@ -118,14 +118,14 @@ const RATE_LIMIT_WAIT: Duration = Duration::from_secs(1);
 const DAILY_WAIT: Duration = Duration::from_secs(3_600);
 
 impl Failure for Error {
-    fn remedy(&self) -> Remedy {
+    fn retry_action(&self) -> RetryAction {
         match self {
             // A property's PATCH may be sent twice, so in doubt means again. An unreadable answer comes from something
             // between us and HubSpot, and passes.
-            Self::TimedOut(_) | Self::Connection(_) | Self::Unreadable { .. } => Remedy::Now { after: None },
-            Self::InDoubt(_) => Remedy::Later { after: None },
-            Self::NotYet(NotYet { after }) => Remedy::Throttled { after: Some(*after) },
-            Self::Api(error) => error.remedy(),
+            Self::TimedOut(_) | Self::Connection(_) | Self::Unreadable { .. } => RetryAction::RetryNow { after: None },
+            Self::InDoubt(_) => RetryAction::RetryLater { after: None },
+            Self::RateLimited(RateLimited { after }) => RetryAction::RateLimited { after: Some(*after) },
+            Self::Api(error) => error.retry_action(),
         }
     }
 
@@ -135,7 +135,7 @@ impl Failure for Error {
             Self::Connection(_) => Reason::HubSpotUnreachable,
             Self::Unreadable { .. } => Reason::HubSpotUnreadable,
             Self::InDoubt(_) => Reason::InDoubt,
-            Self::NotYet(_) => Reason::BudgetUsedUp,
+            Self::RateLimited(_) => Reason::RateLimitShareExhausted,
             Self::Api(error) => error.reason(),
         }
     }
@@ -145,7 +145,7 @@ impl Failure for Error {
         match self {
             Self::TimedOut(_) | Self::Connection(_) | Self::Unreadable { .. } => outage(false),
             Self::InDoubt(error) => error.outage(),
-            Self::NotYet(_) => None,
+            Self::RateLimited(_) => None,
             Self::Api(error) => match error.http_status {
                 401 | 477 => outage(true),
                 429 if error.is_daily() => outage(true),
@@ -161,7 +161,7 @@ impl Error {
     pub fn leaves_doubt(&self) -> bool {
         match self {
             Self::TimedOut(_) | Self::Connection(_) | Self::Unreadable { .. } | Self::InDoubt(_) => true,
-            Self::NotYet(_) => false,
+            Self::RateLimited(_) => false,
             Self::Api(error) => matches!(error.http_status, 408 | 500..=599),
         }
     }
@@ -176,17 +176,17 @@ impl Error {
 }
 
 impl ApiError {
-    fn remedy(&self) -> Remedy {
+    fn retry_action(&self) -> RetryAction {
         match self.http_status {
-            // 401: the token is dead, every call would fail the same way; waiting rooms give a person time.
+            // 401: the token is dead, every call would fail the same way; retry queues give a person time.
             // 477 (HubSpot's own code): the portal is being moved, Retry-After up to 24 h.
-            401 | 477 => Remedy::Later { after: self.retry_after },
-            404 => Remedy::Drop,
-            423 => Remedy::Now { after: Some(self.retry_after.unwrap_or_default().max(LOCKED_WAIT)) },
-            429 if self.is_daily() => Remedy::Throttled { after: Some(self.retry_after.unwrap_or(DAILY_WAIT)) },
-            429 => Remedy::Throttled { after: Some(self.retry_after.unwrap_or(RATE_LIMIT_WAIT)) },
-            408 | 409 | 500..=599 => Remedy::Now { after: self.retry_after },
-            _ => Remedy::Park,
+            401 | 477 => RetryAction::RetryLater { after: self.retry_after },
+            404 => RetryAction::Discard,
+            423 => RetryAction::RetryNow { after: Some(self.retry_after.unwrap_or_default().max(LOCKED_WAIT)) },
+            429 if self.is_daily() => RetryAction::RateLimited { after: Some(self.retry_after.unwrap_or(DAILY_WAIT)) },
+            429 => RetryAction::RateLimited { after: Some(self.retry_after.unwrap_or(RATE_LIMIT_WAIT)) },
+            408 | 409 | 500..=599 => RetryAction::RetryNow { after: self.retry_after },
+            _ => RetryAction::Park,
         }
     }
 

@@ -1,7 +1,7 @@
 //! HubSpot's rate-limit headers.
 
 use reqwest::header::HeaderMap;
-use retry::Said;
+use retry::QuotaReport;
 
 /// What an answer said about the limits. Absent headers mean nothing (search answers carry none).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -38,9 +38,9 @@ impl Limits {
     }
 
     /// What was said about the interval and the day.
-    pub(super) fn said(self) -> [Option<Said>; 2] {
+    pub(super) fn said(self) -> [Option<QuotaReport>; 2] {
         let said = |quota: Option<u64>, remaining: Option<u64>| {
-            Some(Said { quota: quota?.try_into().ok()?, remaining: remaining?.try_into().ok()? })
+            Some(QuotaReport { quota: quota?.try_into().ok()?, remaining: remaining?.try_into().ok()? })
         };
         [said(self.max, self.remaining), said(self.daily, self.daily_remaining)]
     }

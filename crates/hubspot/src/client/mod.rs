@@ -12,7 +12,7 @@ mod token;
 mod transport;
 mod version;
 
-pub use associations::{Tie, Tied, engagement_type_id};
+pub use associations::{Associated, AssociationTarget, engagement_type_id};
 pub use creation::NewObject;
 pub use error::{ApiError, Error, ErrorDetail};
 pub use limits::Limits;

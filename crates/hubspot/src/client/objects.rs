@@ -112,7 +112,7 @@ pub struct Update<'a> {
 }
 
 impl Client {
-    /// Reads one record with the named properties. A record that is gone is an error with [`retry::Remedy::Drop`].
+    /// Reads one record with the named properties. A record that is gone is an error with [`retry::RetryAction::Discard`].
     pub async fn read(&self, object_type: &ObjectType, id: ObjectId, properties: &[String]) -> Result<Object, Error> {
         let path = self.version().objects(object_type, &format!("/{id}"));
         let names = properties.join(",");

@@ -8,7 +8,7 @@ use std::{
 use domain::ObjectType;
 use reqwest::Method;
 use retry::{
-    Allowed, Failure, NotYet, Policy, Reason, Remedy, Watched,
+    CallHooks, Failure, OptionalRateLimiter, Policy, RateLimited, Reason, RetryAction,
     http::{BodyError, json_flaw, read_at_most, retry_after},
 };
 use secrecy::{ExposeSecret, SecretString};
@@ -19,7 +19,7 @@ use super::{ApiError, ApiVersion, Error, Limits};
 /// How HubSpot is called.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// `https://api.hubapi.com`, or the sandbox.
+    /// `https://api.hubapi.com`, or the simulator.
     pub base_url: String,
     /// The app's access token.
     pub token: SecretString,
@@ -32,7 +32,7 @@ pub struct Settings {
     /// A longer answer is refused.
     pub max_response_bytes: usize,
     /// Who sees how every try ends, and who gives it leave.
-    pub watched: Watched,
+    pub hooks: CallHooks,
 }
 
 /// What the token is good for is asked of no limit that is known, and has to be answered when the day is used up.
@@ -57,16 +57,16 @@ impl Client {
 
     /// The same client, whose calls need another one's leave.
     #[must_use]
-    pub fn with_allowance(&self, allowance: Allowed) -> Self {
+    pub fn with_rate_limiter(&self, rate_limiter: OptionalRateLimiter) -> Self {
         let mut client = self.clone();
-        client.settings.watched.allowance = allowance;
+        client.settings.hooks.rate_limiter = rate_limiter;
         client
     }
 
     /// How much longer more should be put into a call, at present: no longer, unless calls are scarce.
-    pub fn time_to_gather(&self) -> Arc<dyn Fn() -> Duration + Send + Sync> {
-        let allowance = self.settings.watched.allowance.clone();
-        Arc::new(move || allowance.as_ref().map_or(Duration::ZERO, |allowance| allowance.time_to_gather()))
+    pub fn extra_linger(&self) -> Arc<dyn Fn() -> Duration + Send + Sync> {
+        let rate_limiter = self.settings.hooks.rate_limiter.clone();
+        Arc::new(move || rate_limiter.as_ref().map_or(Duration::ZERO, |rate_limiter| rate_limiter.extra_linger()))
     }
 
     /// How long one try of a call may take: what was sent longer ago has happened or never will.
@@ -82,7 +82,7 @@ impl Client {
     /// Counts what is put into one call: how full calls are decides how far a limit of calls goes.
     pub(super) fn count_inputs(operation: &'static str, objects: &ObjectType, inputs: usize) {
         #[expect(clippy::cast_precision_loss, reason = "a thousand at most")]
-        metrics::histogram!("leadline_hubspot_call_inputs", "operation" => operation, "objects" => objects.to_string())
+        metrics::histogram!("leadline_hubspot_batch_size", "operation" => operation, "objects" => objects.to_string())
             .record(inputs as f64);
     }
 
@@ -114,30 +114,30 @@ impl Client {
     ) -> Result<T, Error> {
         let is_late = || not_after.is_some_and(|not_after| Instant::now() > not_after);
         if is_late() {
-            return Err(Error::NotYet(NotYet { after: Duration::ZERO }));
+            return Err(Error::RateLimited(RateLimited { after: Duration::ZERO }));
         }
-        let ticket = match &self.settings.watched.allowance {
-            Some(allowance) if !operation.starts_with(FREE) => Some((allowance, allowance.take("", 1).await?)),
+        let permit = match &self.settings.hooks.rate_limiter {
+            Some(rate_limiter) if !operation.starts_with(FREE) => Some((rate_limiter, rate_limiter.take("", 1).await?)),
             _ => None,
         };
         if is_late() {
-            return Err(Error::NotYet(NotYet { after: Duration::ZERO }));
+            return Err(Error::RateLimited(RateLimited { after: Duration::ZERO }));
         }
         let started = Instant::now();
         let mut limits = Limits::default();
         let result = self.call_once(operation, method, path, query, body, &mut limits).await;
         let outcome = result.as_ref().map_or_else(|error| error.reason().as_str(), |_| "ok");
-        if let Some((allowance, ticket)) = ticket {
-            match result.as_ref().map_err(|error| (error.reason(), error.remedy(), error.outage())) {
+        if let Some((rate_limiter, permit)) = permit {
+            match result.as_ref().map_err(|error| (error.reason(), error.retry_action(), error.outage())) {
                 // A used-up day is no reason to hold; what is left says it all.
-                Err((Reason::RateLimited, Remedy::Throttled { after }, None)) => {
-                    allowance.refused(ticket, limits.said(), after.unwrap_or_default());
+                Err((Reason::RateLimited, RetryAction::RateLimited { after }, None)) => {
+                    rate_limiter.refused(permit, limits.said(), after.unwrap_or_default());
                 }
-                _ => allowance.answered(ticket, limits.said(), None),
+                _ => rate_limiter.answered(permit, limits.said(), None),
             }
         }
-        if let Some(observer) = &self.settings.watched.observer {
-            observer.saw(result.as_ref().err().map(|error| error as &dyn Failure));
+        if let Some(observer) = &self.settings.hooks.observer {
+            observer.record(result.as_ref().err().map(|error| error as &dyn Failure));
         }
         metrics::counter!("leadline_hubspot_calls_total", "operation" => operation, "outcome" => outcome).increment(1);
         metrics::histogram!("leadline_hubspot_call_seconds", "operation" => operation)

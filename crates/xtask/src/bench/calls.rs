@@ -50,10 +50,10 @@ impl Calls {
                 calls.done[service] += replica.sum(DONE[service], &[], |_| true);
                 calls.refused += tries(|outcome| outcome == "rate_limited");
                 let of = ["operation", "objects"];
-                for (kind, count) in replica.values("leadline_hubspot_call_inputs_count", &of) {
+                for (kind, count) in replica.values("leadline_hubspot_batch_size_count", &of) {
                     calls.batches.entry((service, kind.join(" "))).or_default().calls += count;
                 }
-                for (kind, sum) in replica.values("leadline_hubspot_call_inputs_sum", &of) {
+                for (kind, sum) in replica.values("leadline_hubspot_batch_size_sum", &of) {
                     calls.batches.entry((service, kind.join(" "))).or_default().inputs += sum;
                 }
             }

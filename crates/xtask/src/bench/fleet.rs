@@ -9,10 +9,10 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use sandbox::population::FIRST_CONTACT;
 use serde_json::{Value, json};
+use simulator::population::FIRST_CONTACT;
 use tokio::task::JoinSet;
-use xtask::{Fleet, FleetPlan, Services, Space, WebhookClient, webhook_client::milliseconds};
+use xtask::{Fleet, FleetPlan, Services, TestNamespace, WebhookClient, webhook_client::milliseconds};
 
 use super::usage;
 
@@ -22,7 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Nothing moves for so long: something is wrong.
 const STUCK_AFTER: Duration = Duration::from_secs(60);
 
-/// A running fleet, in release mode, whose sandbox has contacts that were not asked about yet.
+/// A running fleet, in release mode, whose simulator has contacts that were not asked about yet.
 pub struct Bench {
     pub fleet: Fleet,
     pub webhooks: WebhookClient,
@@ -56,10 +56,10 @@ impl Default for Conditions {
 
 impl Bench {
     pub async fn start(services: &Services, conditions: Conditions) -> Result<Self> {
-        Self::start_in(Space::new(services).await?, conditions).await
+        Self::start_in(TestNamespace::new(services).await?, conditions).await
     }
 
-    pub async fn start_in(space: Space, conditions: Conditions) -> Result<Self> {
+    pub async fn start_in(namespace: TestNamespace, conditions: Conditions) -> Result<Self> {
         let Conditions { mut plan, contacts, latency, calls_per_10s } = conditions;
         let numbers = [
             ("--contacts", contacts.to_string()),
@@ -73,9 +73,9 @@ impl Bench {
         plan = plan.with("openai.http2_prior_knowledge", "true");
         // An app subscribes to what its playbooks wait for, not to what they write.
         plan.with_echoes = false;
-        plan.sandbox_arguments.extend(numbers.into_iter().flat_map(|(name, value)| [name.to_owned(), value]));
+        plan.simulator_arguments.extend(numbers.into_iter().flat_map(|(name, value)| [name.to_owned(), value]));
         Ok(Self {
-            fleet: Fleet::start(space, &plan).await?,
+            fleet: Fleet::start(namespace, &plan).await?,
             webhooks: WebhookClient::new(PATIENCE)?,
             http: reqwest::Client::builder().timeout(PATIENCE).build()?,
             contacts,
@@ -100,14 +100,14 @@ impl Bench {
             bail!("all {} contacts were asked about", self.contacts);
         }
         let first = i64::try_from(first)?;
-        let events: Vec<_> = (first..).take(size).map(|n| noted(FIRST_CONTACT + n, n)).collect();
+        let events: Vec<_> = (first..).take(size).map(|n| note_event(FIRST_CONTACT + n, n)).collect();
         Ok(serde_json::to_vec(&events)?)
     }
 
     /// A webhook's body of events that start nothing, for the receiver alone.
     pub fn idle_batch(size: usize) -> Result<Vec<u8>> {
         let event = |n: usize| {
-            let mut event = noted(1, i64::try_from(n).unwrap_or(0));
+            let mut event = note_event(1, i64::try_from(n).unwrap_or(0));
             event["propertyName"] = json!("favourite_colour");
             event
         };
@@ -243,7 +243,7 @@ pub struct Throughput {
 }
 
 /// A note was logged on a contact.
-pub fn noted(contact: i64, n: i64) -> Value {
+pub fn note_event(contact: i64, n: i64) -> Value {
     json!({"eventId": n, "subscriptionId": 1, "portalId": 9_876_543, "appId": 1_234_567, "occurredAt": milliseconds(),
         "attemptNumber": 0, "objectId": contact, "objectTypeId": "0-1", "changeSource": "CRM_UI",
         "subscriptionType": "contact.propertyChange", "propertyName": "notes_last_updated",

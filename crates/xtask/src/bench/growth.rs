@@ -9,14 +9,14 @@ use domain::{
     write_command::{PropertyChange, WritePolicy},
 };
 use ledger::{
-    Claim, ClaimRequest, CommandState, Finished, Ledger, Settlement, StandingRequest, Taken, Worker, WrittenProperty,
+    Claim, ClaimRequest, CommandState, Decision, Finished, Ledger, PriorAnswersRequest, Taken, Worker, WrittenProperty,
 };
 use serde_json::json;
 use sqlx::PgPool;
-use xtask::{Services, Space, step};
+use xtask::{Services, TestNamespace, step};
 
 use super::{
-    fleet::noted,
+    fleet::note_event,
     report::{Book, number},
 };
 
@@ -28,12 +28,12 @@ const ROUND: i64 = 8_000;
 
 /// The ledger's rate as it fills.
 pub async fn run(services: &Services, book: &mut Book) -> Result<()> {
-    let space = Space::new(services).await?;
-    let environment = vec![(xtask::fleet::variable("ledger.url"), space.postgres_url.clone())];
-    let settings = runtime::config::Settings::load_from(None, environment, runtime::config::Reader::LedgerOnly)?;
-    let ledger = connect::ledger(&settings, "leadline-bench").map_err(anyhow::Error::msg)?;
+    let namespace = TestNamespace::new(services).await?;
+    let environment = vec![(xtask::fleet::variable("ledger.url"), namespace.postgres_url.clone())];
+    let settings = settings::Settings::load_from(None, environment, settings::ConfigScope::LedgerOnly)?;
+    let ledger = bootstrap::ledger(&settings, "leadline-bench").map_err(anyhow::Error::msg)?;
     ledger.migrate().await?;
-    let pool = PgPool::connect(&space.postgres_url).await?;
+    let pool = PgPool::connect(&namespace.postgres_url).await?;
     let mut first = 100_000_000;
     println!("\nthe ledger alone, all that is asked of it for an event (goal: flat within 10 %)");
     let mut baseline = None;
@@ -125,19 +125,19 @@ async fn rate(ledger: &Ledger, first: i64, events: i64) -> Result<f64> {
 
 /// A batch of events, from the claim to the end.
 async fn pass(ledger: &Ledger, first: i64) -> Result<()> {
-    let elements: Vec<_> = (first..first + BATCH).map(|n| noted(n, n)).collect();
+    let elements: Vec<_> = (first..first + BATCH).map(|n| note_event(n, n)).collect();
     let body = serde_json::to_vec(&elements)?;
     let parsed = hubspot::webhook::parse(&body)?;
     let events: Vec<Event> = parsed.into_iter().filter_map(|element| element.event.ok()).collect();
     let requests: Vec<_> = events.iter().map(|event| ClaimRequest { event, trace_id: None }).collect();
     let worker = Worker::named("bench");
-    let mut settlements = Vec::new();
+    let mut decisions = Vec::new();
     let mut commands = Vec::new();
     let mut standings = Vec::new();
     for (claim, event) in ledger.claim(&requests, &worker, LEASE).await?.into_iter().zip(&events) {
         let Claim::Mine(claimed) = claim else { anyhow::bail!("not mine: {claim:?}") };
         let record = event.record().context("a record")?;
-        standings.push(StandingRequest {
+        standings.push(PriorAnswersRequest {
             event_id: claimed.event_id,
             occurred_at: event.occurred_at,
             event_key: event.key.clone(),
@@ -155,7 +155,7 @@ async fn pass(ledger: &Ledger, first: i64) -> Result<()> {
             actions: vec![],
         };
         commands.push(command.clone());
-        settlements.push(Settlement {
+        decisions.push(Decision {
             event_id: claimed.event_id,
             attempt: claimed.attempt,
             state: EventState::Decided,
@@ -167,14 +167,14 @@ async fn pass(ledger: &Ledger, first: i64) -> Result<()> {
             commands: vec![command],
         });
     }
-    ledger.standing(&standings, Duration::from_secs(86_400)).await?;
-    let settled = ledger.settle(&settlements).await?;
-    ensure!(settled.into_iter().all(|held| held), "a settlement did not count");
+    ledger.prior_answers(&standings, Duration::from_secs(86_400)).await?;
+    let settled = ledger.commit_decisions(&decisions).await?;
+    ensure!(settled.into_iter().all(|held| held), "a decision did not count");
     let ids: Vec<_> = commands.iter().map(|command| command.id).collect();
     let records: Vec<_> = commands.iter().map(|command| command.record.clone()).collect();
     let taken = ledger.take_commands(&ids, &worker, LEASE).await?;
     ledger.lock_records(&records, &worker, LEASE).await?;
-    ledger.newest_writes(&records).await?;
+    ledger.latest_writes(&records).await?;
     let finished = commands.iter().zip(taken).map(|(command, taken)| {
         let Taken::Mine { attempt, .. } = taken else { anyhow::bail!("not taken: {taken:?}") };
         Ok(Finished {
@@ -185,7 +185,7 @@ async fn pass(ledger: &Ledger, first: i64) -> Result<()> {
             detail: None,
             wait: None,
             written: command.properties.iter().map(written).collect(),
-            kept: vec![],
+            skipped_writes: vec![],
         })
     });
     ledger.finish_commands(&finished.collect::<Result<Vec<_>>>()?, &worker).await?;

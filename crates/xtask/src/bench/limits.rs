@@ -50,7 +50,7 @@ pub async fn run(services: &Services, plan: &FleetPlan) -> Result<[AtTheLimit; 2
     tokio::time::sleep(WARM_UP).await;
     let alone = step("alone", measure(&bench, None)).await?;
     let other = Other::default();
-    let calling = tokio::spawn(other.clone().call(bench.fleet.sandbox_url().to_owned(), stop.clone()));
+    let calling = tokio::spawn(other.clone().call(bench.fleet.simulator_url().to_owned(), stop.clone()));
     tokio::time::sleep(WARM_UP).await;
     let shared = step("beside somebody who uses a third", measure(&bench, Some(&other))).await?;
     stop.cancel();
@@ -127,15 +127,15 @@ struct Other {
 }
 
 impl Other {
-    async fn call(self, sandbox: String, stop: CancellationToken) {
+    async fn call(self, simulator: String, stop: CancellationToken) {
         let http = reqwest::Client::new();
-        let url = format!("{sandbox}/crm/v3/objects/contacts/{}", sandbox::population::FIRST_CONTACT);
+        let url = format!("{simulator}/crm/v3/objects/contacts/{}", simulator::population::FIRST_CONTACT);
         let mut ticks = tokio::time::interval(Duration::from_secs_f64(10.0 / (QUOTA / 3.0)));
         while !stop.is_cancelled() {
             ticks.tick().await;
             let (http, url, other) = (http.clone(), url.clone(), self.clone());
             tokio::spawn(async move {
-                let answer = http.get(url).bearer_auth(sandbox::Config::default().token).send().await;
+                let answer = http.get(url).bearer_auth(simulator::Config::default().token).send().await;
                 let status = answer.map(|response| response.status().as_u16());
                 let counter = if matches!(status, Ok(429)) { &other.refused } else { &other.calls };
                 counter.fetch_add(1, Ordering::Relaxed);

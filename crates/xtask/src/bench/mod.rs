@@ -1,10 +1,10 @@
 //! `cargo xtask bench`: what the fleet does on this machine, everything side by side in one run, in release mode, beside
-//! the floors that RabbitMQ and Postgres set.
+//! the baselines that RabbitMQ and Postgres set.
 
+mod baseline;
 mod calls;
 mod end_to_end;
 mod fleet;
-mod floor;
 mod growth;
 mod limits;
 mod receiver;
@@ -16,7 +16,7 @@ mod usage;
 use std::{process::Stdio, time::Instant};
 
 use anyhow::{Context, Result, bail};
-use xtask::{FleetPlan, Services, Space, step, workspace};
+use xtask::{FleetPlan, Services, TestNamespace, step, workspace};
 
 use fleet::Bench;
 use report::Book;
@@ -30,7 +30,7 @@ pub struct Options {
     /// The ratios alone, in under 90 seconds, beside those that the repository keeps.
     #[arg(long, conflicts_with = "only")]
     quick: bool,
-    /// A setting of every service, for example `ledger.gather_ms=5`: to see what it is worth. May be given several times.
+    /// A setting of every service, for example `ledger.batch_linger_ms=5`: to see what it is worth. May be given several times.
     #[arg(long, value_name = "KEY=VALUE")]
     with: Vec<String>,
     /// Keeps the ratios of this run in the repository.
@@ -43,7 +43,7 @@ pub struct Options {
 enum Part {
     /// The receiver alone, and while the fleet works.
     Receiver,
-    /// From the webhook to the written property, beside the floors.
+    /// From the webhook to the written property, beside the baselines.
     EndToEnd,
     /// Thousands of inferences that take ten seconds each.
     Slow,
@@ -67,15 +67,15 @@ pub async fn run(options: &Options) -> Result<()> {
     let (end_to_end, receiver) = (options.quick || wanted(Part::EndToEnd), options.quick || wanted(Part::Receiver));
     if end_to_end || receiver {
         let messages = if options.quick { 12_000 } else { 40_000 };
-        let floor = step("the floor of the queues: two hops of a bare program", async {
-            floor::two_hops(&Space::new(&services).await?, &Bench::idle_batch(1)?, messages).await
+        let baseline = step("the baseline of the queues: two hops of a bare program", async {
+            baseline::two_hops(&TestNamespace::new(&services).await?, &Bench::idle_batch(1)?, messages).await
         })
         .await?;
         if end_to_end {
-            end_to_end::run(&services, &plan, &mut book, floor, options.quick).await?;
+            end_to_end::run(&services, &plan, &mut book, baseline, options.quick).await?;
         }
         if receiver {
-            receiver::alone(&services, &plan, &mut book, floor, options.quick).await?;
+            receiver::alone(&services, &plan, &mut book, baseline, options.quick).await?;
         }
     }
     if wanted(Part::Slow) {

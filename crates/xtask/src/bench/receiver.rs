@@ -7,8 +7,8 @@ use tokio::task::JoinSet;
 use xtask::{FleetPlan, Services, step};
 
 use super::{
+    baseline::Hops,
     fleet::{Bench, Conditions},
-    floor::Hops,
     report::{Book, RATES},
     usage::{cpu, memory},
 };
@@ -64,9 +64,9 @@ pub async fn load(
     }
     let (mut times, mut refused) = (Vec::new(), 0);
     while let Some(posted) = posting.join_next().await {
-        let (more, refusals) = posted?;
+        let (more, rejections) = posted?;
         times.extend(more);
-        refused += refusals;
+        refused += rejections;
     }
     let (passed, spent) = (started.elapsed().as_secs_f64(), cpu(&processes).saturating_sub(before).as_secs_f64());
     times.sort_unstable();
@@ -89,7 +89,7 @@ pub async fn load(
 }
 
 /// The receiver alone, at several loads.
-pub async fn alone(services: &Services, plan: &FleetPlan, book: &mut Book, floor: Hops, quick: bool) -> Result<()> {
+pub async fn alone(services: &Services, plan: &FleetPlan, book: &mut Book, baseline: Hops, quick: bool) -> Result<()> {
     let plan = FleetPlan { inferences: 0, writers: 0, ..plan.clone() };
     let conditions = Conditions { plan, contacts: 0, ..Conditions::default() };
     let bench = step("a receiver, alone", Bench::start(services, conditions)).await?;
@@ -115,7 +115,7 @@ pub async fn alone(services: &Services, plan: &FleetPlan, book: &mut Book, floor
                 book.bar(RATES, label, events_per_second, "/s", false);
                 book.ratio(
                     &format!("receiver, events per CPU-second, batches of {batch}, of bare messages"),
-                    events_per_cpu_second / floor.per_cpu_second,
+                    events_per_cpu_second / baseline.per_cpu_second,
                 );
             }
         }

@@ -11,7 +11,7 @@ pub type Figures = BTreeMap<String, f64>;
 /// A ratio that is this much worse than the one kept has moved.
 const TOLERANCE: f64 = 0.2;
 
-/// One bar of the picture: what it is, how high, in what unit, and whether it is a floor.
+/// One bar of the picture: what it is, how high, in what unit, and whether it is a baseline.
 pub struct Bar {
     pub label: String,
     pub value: f64,

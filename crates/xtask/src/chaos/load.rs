@@ -9,11 +9,11 @@ use std::{
 
 use anyhow::{Context, Result};
 use hubspot::webhook;
-use sandbox::admin::{NewContact, NewObject};
 use serde_json::{Value, json};
+use simulator::admin::{NewContact, NewObject};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use xtask::{SandboxClient, WebhookClient, webhook_client::milliseconds};
+use xtask::{SimulatorClient, WebhookClient, webhook_client::milliseconds};
 
 use super::dice::Dice;
 
@@ -39,7 +39,7 @@ pub struct Sent {
     /// Webhooks that were sent once more after that.
     pub duplicates: u64,
     /// Answers other than 200, by status; 0 for none.
-    pub refusals: BTreeMap<u16, u64>,
+    pub rejections: BTreeMap<u16, u64>,
     /// Webhooks whose timestamp was too far off, and that were accepted all the same.
     pub wrongly_accepted: u64,
     /// Webhooks with such a timestamp that were refused.
@@ -50,7 +50,7 @@ pub struct Sent {
 #[derive(Clone)]
 pub struct Load {
     webhooks: WebhookClient,
-    sandbox: SandboxClient,
+    simulator: SimulatorClient,
     receivers: Vec<String>,
     portal_id: i64,
     sent: Arc<Mutex<Sent>>,
@@ -58,17 +58,17 @@ pub struct Load {
 
 impl Load {
     /// Makes the records.
-    pub async fn prepare(sandbox: SandboxClient, receivers: Vec<String>) -> Result<Self> {
-        let known = sandbox::Config::default();
+    pub async fn prepare(simulator: SimulatorClient, receivers: Vec<String>) -> Result<Self> {
+        let known = simulator::Config::default();
         for id in (FIRST_CONTACT..).take(usize::try_from(CONTACTS)?).chain([DECLINED]) {
             let properties = [("firstname", "Ada"), ("lastname", "Marsh"), ("company", "Marsh Ltd")];
             let properties = properties.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
             let notes = if id == DECLINED { vec!["He repeated the unspeakable request.".to_owned()] } else { vec![] };
-            sandbox.put_contact(&NewContact { id, properties, notes, merged_ids: vec![] }).await?;
+            simulator.put_contact(&NewContact { id, properties, notes, merged_ids: vec![] }).await?;
         }
         Ok(Self {
             webhooks: WebhookClient::new(PATIENCE)?,
-            sandbox,
+            simulator,
             receivers,
             portal_id: known.portal_id,
             sent: Arc::default(),
@@ -138,10 +138,10 @@ impl Load {
                     kind: "note".to_owned(),
                     id: 5_000_000 + sequence,
                     properties: properties.map(|(name, value)| (name.to_owned(), value)).into(),
-                    ties: vec![("contact".to_owned(), contact)],
+                    associations: vec![("contact".to_owned(), contact)],
                     primary: false,
                 };
-                self.sandbox.put_object(&note).await?;
+                self.simulator.put_object(&note).await?;
                 about(contact, "notes_last_updated")
             }
         })
@@ -166,7 +166,7 @@ impl Load {
             if status == Some(200) {
                 break;
             }
-            *self.sent().refusals.entry(status.unwrap_or(0)).or_default() += 1;
+            *self.sent().rejections.entry(status.unwrap_or(0)).or_default() += 1;
             tokio::time::sleep(Duration::from_millis(dice.within(200, 1_200))).await;
         }
         self.accept(batch)?;

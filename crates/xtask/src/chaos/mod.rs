@@ -1,11 +1,11 @@
-//! `cargo xtask chaos`: the real fleet under a steady load, while everything breaks, and an account at the end: nothing
+//! `cargo xtask chaos`: the real fleet under a steady load, while everything breaks, and an invariants at the end: nothing
 //! lost, nothing twice.
 
-mod account;
 mod dice;
+mod injections;
+mod invariants;
 mod load;
 mod report;
-mod strikes;
 
 use std::{
     collections::HashSet,
@@ -17,19 +17,19 @@ use anyhow::{Context, Result, bail};
 use sqlx::PgPool;
 use time::OffsetDateTime;
 use tokio_util::sync::CancellationToken;
-use xtask::{Fleet, FleetPlan, Proxy, Services, Space, cases::declines, step, workspace};
+use xtask::{Fleet, FleetPlan, Proxy, Services, TestNamespace, cases::declines, step, workspace};
 
 use dice::Dice;
+use injections::{FaultInjection, Shown, Targets};
 use load::Load;
-use strikes::{Field, Shown, Strike};
 
 /// What it can be told.
 #[derive(clap::Args, Clone)]
 pub struct Options {
-    /// How long faults strike.
+    /// How long faults injection.
     #[arg(long, default_value_t = 10.0)]
     minutes: f64,
-    /// Which faults strike when; a run says its seed, so that it can be repeated.
+    /// Which faults injection when; a run says its seed, so that it can be repeated.
     #[arg(long)]
     seed: Option<u64>,
     /// Only faults whose name contains this, for example `RabbitMQ`.
@@ -53,9 +53,9 @@ const RECOVERED_WITHIN: Duration = Duration::from_secs(60);
 /// What is unfinished when the faults are over ends within this time.
 const SETTLED_WITHIN: Duration = Duration::from_secs(180);
 
-/// One strike, and what it met.
+/// One injection, and what it met.
 pub struct Struck {
-    pub strike: Strike,
+    pub injection: FaultInjection,
     /// Events that had been accepted and were not finished.
     pub in_flight: HashSet<String>,
     /// From the fault's end until the next event was written.
@@ -76,30 +76,30 @@ pub async fn run(options: &Options) -> Result<()> {
 async fn storm(options: &Options, seed: u64) -> Result<()> {
     crate::tests::build(&[]).await?;
     let mut services = Services::private("", "").await?;
-    let space = Space::new(&services).await?;
-    let sandbox_port = workspace::free_port()?;
-    let broker = Proxy::to(host_of(&space.amqp_url)).await?;
-    let ledger = Proxy::to(host_of(&space.postgres_url)).await?;
-    let apis = Proxy::to(format!("127.0.0.1:{sandbox_port}")).await?;
-    let plan = plan(&space, sandbox_port, [&broker, &ledger, &apis])
-        .with("inference.playbooks", &playbooks(&space.name)?.display().to_string());
-    let pool = sqlx::postgres::PgPoolOptions::new().max_connections(4).connect_lazy(&space.postgres_url)?;
-    let what = "2 receivers, 3 inferences, 2 writers, the sandbox";
-    let mut fleet = step(what, Fleet::start(space, &plan)).await?;
-    fleet.sandbox.fault(&declines()).await?;
+    let namespace = TestNamespace::new(&services).await?;
+    let simulator_port = workspace::free_port()?;
+    let broker = Proxy::to(host_of(&namespace.amqp_url)).await?;
+    let ledger = Proxy::to(host_of(&namespace.postgres_url)).await?;
+    let apis = Proxy::to(format!("127.0.0.1:{simulator_port}")).await?;
+    let plan = plan(&namespace, simulator_port, [&broker, &ledger, &apis])
+        .with("inference.playbooks", &playbooks(&namespace.name)?.display().to_string());
+    let pool = sqlx::postgres::PgPoolOptions::new().max_connections(4).connect_lazy(&namespace.postgres_url)?;
+    let what = "2 receivers, 3 inferences, 2 writers, the simulator";
+    let mut fleet = step(what, Fleet::start(namespace, &plan)).await?;
+    fleet.simulator.fault(&declines()).await?;
 
     let mut dice = Dice::new(seed);
-    let load = Load::prepare(fleet.sandbox.clone(), fleet.receivers()).await?;
+    let load = Load::prepare(fleet.simulator.clone(), fleet.receivers()).await?;
     let calm = CancellationToken::new();
     let sending = {
         let (load, dice, calm, rate) = (load.clone(), dice.fork(), calm.clone(), options.load);
         tokio::spawn(async move { load.run(dice, rate, calm).await })
     };
     let deadline = Instant::now() + Duration::from_secs_f64(options.minutes * 60.0);
-    let mut field = Field { services: &mut services, fleet: &mut fleet, broker, ledger, apis };
+    let mut field = Targets { services: &mut services, fleet: &mut fleet, broker, ledger, apis };
     let struck = strike_until(deadline, options, &mut field, &load, &pool, &mut dice).await;
     calm.cancel();
-    let logs = format!("the logs are in target/fleet/{}", field.fleet.space.name);
+    let logs = format!("the logs are in target/fleet/{}", field.fleet.namespace.name);
     let struck = struck.inspect_err(|_| field.fleet.keep_logs()).context(logs.clone())?;
     let answered = step("every webhook is answered 200", async {
         tokio::time::timeout(SETTLED_WITHIN, sending).await.context("some webhooks are still refused")??
@@ -109,16 +109,16 @@ async fn storm(options: &Options, seed: u64) -> Result<()> {
         step("nothing is unfinished", field.fleet.until_idle(SETTLED_WITHIN)).await?;
         step("nothing is to be verified", until_verified(&pool)).await
     };
-    // Told, not returned: the account says more about it.
+    // Told, not returned: the invariants says more about it.
     let unsettled = settled.await.err();
     let sent = load.all_sent();
-    let mut account = account::settle(field.fleet, &pool, &sent).await?;
-    account.wrong.extend(unsettled.map(|error| format!("{error:#}")));
+    let mut invariants = invariants::settle(field.fleet, &pool, &sent).await?;
+    invariants.wrong.extend(unsettled.map(|error| format!("{error:#}")));
     for struck in struck.iter().filter(|struck| struck.shown.was_killed) {
-        account.wrong.push(format!("{} did not end by itself within {:?}", struck.strike, strikes::GRACEFUL));
+        invariants.wrong.push(format!("{} did not end by itself within {:?}", struck.injection, injections::GRACEFUL));
     }
     let memory = field.fleet.peak_memory("leadline-receiver");
-    let is_clean = report::print(&struck, &account, &sent, memory);
+    let is_clean = report::print(&struck, &invariants, &sent, memory);
     if !is_clean {
         field.fleet.keep_logs();
         bail!("something was lost, doubled or wrong; {logs}");
@@ -127,43 +127,43 @@ async fn storm(options: &Options, seed: u64) -> Result<()> {
 }
 
 /// Settings under which everything that takes minutes in life takes seconds.
-fn plan(space: &Space, sandbox_port: u16, [broker, ledger, apis]: [&Proxy; 3]) -> FleetPlan {
+fn plan(namespace: &TestNamespace, simulator_port: u16, [broker, ledger, apis]: [&Proxy; 3]) -> FleetPlan {
     let through = |url: &str, proxy: &Proxy| url.replace(&host_of(url), &proxy.address.to_string());
     let apis = format!("http://{}", apis.address);
     let plan = FleetPlan {
         receivers: 2,
         inferences: 3,
         writers: 2,
-        broker_url: Some(through(&space.amqp_url, broker)),
-        sandbox_port: Some(sandbox_port),
-        sandbox_arguments: ["--calls-per-10s", "1500", "--model-latency-ms", "800"].map(ToOwned::to_owned).to_vec(),
+        broker_url: Some(through(&namespace.amqp_url, broker)),
+        simulator_port: Some(simulator_port),
+        simulator_arguments: ["--calls-per-10s", "1500", "--model-latency-ms", "800"].map(ToOwned::to_owned).to_vec(),
         ..FleetPlan::default()
     };
     let settings = [
-        ("ledger.url", through(&space.postgres_url, ledger)),
+        ("ledger.url", through(&namespace.postgres_url, ledger)),
         ("ledger.acquire_timeout_ms", "2000".to_owned()),
         ("hubspot.base_url", apis.clone()),
         ("openai.base_url", format!("{apis}/v1")),
         ("broker.retry_delays_seconds", "1,2,5".to_owned()),
         ("broker.confirm_timeout_ms", "1500".to_owned()),
         ("broker.connect_timeout_seconds", "3".to_owned()),
-        ("broker.drain_seconds", "10".to_owned()),
+        ("broker.shutdown_grace_seconds", "10".to_owned()),
         ("hubspot.timeout_seconds", "1".to_owned()),
         ("hubspot.backoff_ms", "50".to_owned()),
-        ("hubspot.backoff_cap_ms", "2000".to_owned()),
+        ("hubspot.backoff_max_ms", "2000".to_owned()),
         ("openai.timeout_seconds", "3".to_owned()),
         ("openai.backoff_ms", "50".to_owned()),
-        ("openai.backoff_cap_ms", "2000".to_owned()),
+        ("openai.backoff_max_ms", "2000".to_owned()),
         ("inference.lease_seconds", "12".to_owned()),
         ("inference.concurrency", "50".to_owned()),
         ("writer.lease_seconds", "5".to_owned()),
         ("writer.notify_timeout_seconds", "1".to_owned()),
-        ("circuit.poll_ms", "250".to_owned()),
-        ("circuit.probe_first_seconds", "1".to_owned()),
-        ("circuit.probe_cap_seconds", "4".to_owned()),
-        ("circuit.calm_seconds", "3".to_owned()),
-        ("reconcile.every_seconds", "3".to_owned()),
-        ("reconcile.after_seconds", "20".to_owned()),
+        ("circuit_breaker.poll_ms", "250".to_owned()),
+        ("circuit_breaker.probe_first_seconds", "1".to_owned()),
+        ("circuit_breaker.probe_max_seconds", "4".to_owned()),
+        ("circuit_breaker.half_open_seconds", "3".to_owned()),
+        ("reconcile.interval_seconds", "3".to_owned()),
+        ("reconcile.stuck_after_seconds", "20".to_owned()),
         ("telemetry.log_format", "human".to_owned()),
     ];
     settings.iter().fold(plan, |plan, (key, value)| plan.with(key, value))
@@ -176,8 +176,8 @@ fn playbooks(name: &str) -> Result<PathBuf> {
     let folder = workspace::root().join("target/fleet").join(name).join("playbooks");
     std::fs::create_dir_all(&folder)?;
     let shipped = std::fs::read_to_string(workspace::root().join("deploy/playbooks").join(FILE))?;
-    let busy = shipped.replace("again_after_hours = 168", "again_after_hours = 0");
-    anyhow::ensure!(busy != shipped, "{FILE} says again_after_hours in another way now");
+    let busy = shipped.replace("cooldown_hours = 168", "cooldown_hours = 0");
+    anyhow::ensure!(busy != shipped, "{FILE} says cooldown_hours in another way now");
     std::fs::write(folder.join(FILE), busy)?;
     Ok(folder)
 }
@@ -186,26 +186,32 @@ fn playbooks(name: &str) -> Result<PathBuf> {
 async fn strike_until(
     deadline: Instant,
     options: &Options,
-    field: &mut Field<'_>,
+    field: &mut Targets<'_>,
     load: &Load,
     ledger: &PgPool,
     dice: &mut Dice,
 ) -> Result<Vec<Struck>> {
-    let wanted = |strike: &Strike| options.only.as_ref().is_none_or(|only| strike.to_string().contains(only.as_str()));
+    let wanted = |injection: &FaultInjection| {
+        options.only.as_ref().is_none_or(|only| injection.to_string().contains(only.as_str()))
+    };
     let (mut struck, mut deck) = (Vec::new(), Vec::new());
-    // Something to strike at.
+    // Something to injection at.
     tokio::time::sleep(Duration::from_secs(3)).await;
     while Instant::now() < deadline {
         if deck.is_empty() {
-            deck = Strike::ALL.into_iter().filter(wanted).collect();
+            deck = FaultInjection::ALL.into_iter().filter(wanted).collect();
             dice.shuffle(&mut deck);
         }
-        let strike = deck.pop().context("no fault has such a name")?;
+        let injection = deck.pop().context("no fault has such a name")?;
         let in_flight = in_flight(load, ledger).await?;
-        let shown = field.strike(strike, dice).await.with_context(|| strike.to_string())?;
-        let recovery = recovery(ledger).await.with_context(|| format!("after {strike}"))?;
-        eprintln!("  ⚡ {strike}: {} in flight, took up again after {:.1} s", in_flight.len(), recovery.as_secs_f64());
-        struck.push(Struck { strike, in_flight, recovery, shown });
+        let shown = field.injection(injection, dice).await.with_context(|| injection.to_string())?;
+        let recovery = recovery(ledger).await.with_context(|| format!("after {injection}"))?;
+        eprintln!(
+            "  ⚡ {injection}: {} in flight, took up again after {:.1} s",
+            in_flight.len(),
+            recovery.as_secs_f64()
+        );
+        struck.push(Struck { injection, in_flight, recovery, shown });
         tokio::time::sleep(Duration::from_millis(dice.within(500, 2_500))).await;
     }
     Ok(struck)

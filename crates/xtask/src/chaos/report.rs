@@ -4,28 +4,28 @@ use std::{collections::BTreeMap, time::Duration};
 
 use comfy_table::{Table, presets::UTF8_HORIZONTAL_ONLY};
 
-use super::{Struck, account::Account, load::Sent};
+use super::{Struck, invariants::InvariantReport, load::Sent};
 
 /// Prints the table, the ends and the figures. Says whether nothing was lost, doubled or wrong.
-pub fn print(struck: &[Struck], account: &Account, sent: &Sent, receiver_memory: u64) -> bool {
+pub fn print(struck: &[Struck], invariants: &InvariantReport, sent: &Sent, receiver_memory: u64) -> bool {
     let mut by_kind: BTreeMap<_, Vec<&Struck>> = BTreeMap::new();
     for one in struck {
-        by_kind.entry(one.strike).or_default().push(one);
+        by_kind.entry(one.injection).or_default().push(one);
     }
     let mut table = Table::new();
     table.load_style(UTF8_HORIZONTAL_ONLY);
     table.set_header(["fault", "times", "in flight", "lost", "doubled", "took up again after: median", "longest"]);
-    for (strike, all) in by_kind {
+    for (injection, all) in by_kind {
         let of = |keys: &std::collections::HashSet<String>| {
             all.iter().map(|one| one.in_flight.intersection(keys).count()).sum::<usize>().to_string()
         };
         let recoveries: Vec<_> = all.iter().map(|one| one.recovery).collect();
         table.add_row([
-            strike.to_string(),
+            injection.to_string(),
             all.len().to_string(),
             all.iter().map(|one| one.in_flight.len()).sum::<usize>().to_string(),
-            of(&account.lost),
-            of(&account.doubled),
+            of(&invariants.lost),
+            of(&invariants.doubled),
             seconds(quantile(&recoveries, 0.5)),
             seconds(quantile(&recoveries, 1.0)),
         ]);
@@ -34,25 +34,28 @@ pub fn print(struck: &[Struck], account: &Account, sent: &Sent, receiver_memory:
 
     println!("\nwebhooks");
     println!("  {} answered 200, {} of them sent again after that", sent.webhooks, sent.duplicates);
-    let refusals: Vec<_> = sent.refusals.iter().map(|(status, count)| format!("{status}: {count}")).collect();
-    println!("  refused and sent again: {}", if refusals.is_empty() { "none".to_owned() } else { refusals.join(", ") });
+    let rejections: Vec<_> = sent.rejections.iter().map(|(status, count)| format!("{status}: {count}")).collect();
+    println!(
+        "  refused and sent again: {}",
+        if rejections.is_empty() { "none".to_owned() } else { rejections.join(", ") }
+    );
     println!("  with a timestamp that is minutes off: {} refused, {} accepted", sent.skewed, sent.wrongly_accepted);
     println!("\nevents");
     println!("  {} accepted, {} elements that make no event", sent.accepted.len(), sent.poison.len());
-    for (end, count) in &account.ends {
+    for (end, count) in &invariants.ends {
         println!("  {count:>7} {end}");
     }
     println!("\neffects");
-    println!("  {} tasks in HubSpot, {} notifications", account.tasks, account.notifications.0);
-    println!("  {} notifications came again, under the same Idempotency-Key", account.notifications.1);
+    println!("  {} tasks in HubSpot, {} notifications", invariants.tasks, invariants.notifications.0);
+    println!("  {} notifications came again, under the same Idempotency-Key", invariants.notifications.1);
     println!(
         "  {} answers were paid for twice (a worker died, or lost its lease, before it could record them; {} claims were \
          taken over)",
-        account.paid_twice, account.taken_over
+        invariants.paid_twice, invariants.taken_over
     );
     println!(
         "  {} of {} calls to HubSpot were answered 429, those of faults included",
-        account.limited.0, account.limited.1
+        invariants.limited.0, invariants.limited.1
     );
     let recoveries: Vec<_> = struck.iter().map(|one| one.recovery).collect();
     let stops: Vec<_> = struck.iter().filter_map(|one| one.shown.stop).collect();
@@ -73,17 +76,22 @@ pub fn print(struck: &[Struck], account: &Account, sent: &Sent, receiver_memory:
         );
     }
     println!("  a receiver's peak memory: {} MiB", receiver_memory / 1_024);
-    println!("\nlost {}, doubled {}, wrong {}", account.lost.len(), account.doubled.len(), account.wrong.len());
-    for key in account.lost.iter().take(20) {
+    println!(
+        "\nlost {}, doubled {}, wrong {}",
+        invariants.lost.len(),
+        invariants.doubled.len(),
+        invariants.wrong.len()
+    );
+    for key in invariants.lost.iter().take(20) {
         println!("  LOST {key}");
     }
-    for key in account.doubled.iter().take(20) {
+    for key in invariants.doubled.iter().take(20) {
         println!("  DOUBLED {key}");
     }
-    for what in account.wrong.iter().take(40) {
+    for what in invariants.wrong.iter().take(40) {
         println!("  WRONG {what}");
     }
-    account.lost.is_empty() && account.doubled.is_empty() && account.wrong.is_empty()
+    invariants.lost.is_empty() && invariants.doubled.is_empty() && invariants.wrong.is_empty()
 }
 
 fn quantile(all: &[Duration], share: f64) -> Duration {

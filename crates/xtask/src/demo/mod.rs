@@ -7,10 +7,10 @@ mod use_cases;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use sandbox::admin::SendWebhook;
 use serde_json::{Value, json};
+use simulator::admin::SendWebhook;
 use xtask::{
-    Fleet, FleetPlan, Services, Space,
+    Fleet, FleetPlan, Services, TestNamespace,
     cases::{Case, Expected, GUIDE_CONTACT, cases, declines},
     step,
 };
@@ -21,7 +21,7 @@ pub struct Options {
     /// Leave everything running and print the addresses, until Ctrl-C.
     #[arg(long)]
     keep: bool,
-    /// Use the real APIs on one contact of your portal instead of the sandbox. Writes to it.
+    /// Use the real APIs on one contact of your portal instead of the simulator. Writes to it.
     #[arg(long, value_name = "CONTACT_ID")]
     real: Option<i64>,
 }
@@ -52,14 +52,14 @@ pub async fn run(options: &Options) -> Result<()> {
     println!("set-up");
     crate::tests::build(&[]).await?;
     let services = Services::up().await?;
-    let space = Space::new(&services).await?;
+    let namespace = TestNamespace::new(&services).await?;
     if let Some(contact) = options.real {
-        return real::run(space, contact, options.keep).await;
+        return real::run(namespace, contact, options.keep).await;
     }
     // The portal lacks what the playbooks write, as a new customer's does.
-    let sandbox_arguments = vec!["--without-ai-properties".to_owned()];
-    let plan = FleetPlan { sandbox_arguments, ..FleetPlan::default() }.with("telemetry.log_format", "human");
-    let fleet = step("sandbox, receiver, inference and writer", Fleet::start(space, &plan)).await?;
+    let simulator_arguments = vec!["--without-ai-properties".to_owned()];
+    let plan = FleetPlan { simulator_arguments, ..FleetPlan::default() }.with("telemetry.log_format", "human");
+    let fleet = step("simulator, receiver, inference and writer", Fleet::start(namespace, &plan)).await?;
 
     let started = Instant::now();
     let mut score = Score::default();
@@ -74,20 +74,20 @@ pub async fn run(options: &Options) -> Result<()> {
     let cases = cases();
     let contacts = cases.iter().filter_map(|case| case.contact.as_ref());
     for contact in contacts {
-        fleet.sandbox.put_contact(contact).await?;
+        fleet.simulator.put_contact(contact).await?;
     }
-    fleet.sandbox.fault(&declines()).await?;
-    let before = fleet.sandbox.contact(GUIDE_CONTACT).await?.context("the guide's contact")?;
+    fleet.simulator.fault(&declines()).await?;
+    let before = fleet.simulator.contact(GUIDE_CONTACT).await?.context("the guide's contact")?;
 
     let guide_key = webhooks(&fleet, &cases, &mut score).await?;
-    refusals(&fleet, &mut score).await?;
+    rejections(&fleet, &mut score).await?;
     outcomes(&fleet, &cases, &mut score).await?;
-    step("waiting until the queues and waiting rooms are empty", fleet.until_idle(WITHIN)).await?;
+    step("waiting until the queues and retry queues are empty", fleet.until_idle(WITHIN)).await?;
     once(&fleet, &guide_key, &mut score).await?;
     use_cases::run(&fleet, &mut score).await?;
     use_cases::human_value(&fleet, &mut score).await?;
 
-    let after = fleet.sandbox.contact(GUIDE_CONTACT).await?.context("the guide's contact")?;
+    let after = fleet.simulator.contact(GUIDE_CONTACT).await?.context("the guide's contact")?;
     show::before_and_after(GUIDE_CONTACT, &before, &after);
     show::by_sql(&fleet, &guide_key).await?;
     let parked = fleet.until_parked("leadline.events", 2, WITHIN).await;
@@ -108,11 +108,11 @@ pub async fn run(options: &Options) -> Result<()> {
     if options.keep {
         keep(&fleet).await;
     }
-    let space = fleet.space.clone();
+    let namespace = fleet.namespace.clone();
     let surprises = score.surprises.len();
     let logs = if surprises > 0 { fleet.logs() } else { String::new() };
     drop(fleet);
-    space.remove().await?;
+    namespace.remove().await?;
     if surprises > 0 {
         eprintln!("{logs}");
         bail!("{surprises} outcomes were not as expected");
@@ -139,7 +139,8 @@ async fn webhooks(fleet: &Fleet, cases: &[Case], score: &mut Score) -> Result<St
         ("the guide's payload again: a duplicate", &guide),
     ];
     for (what, events) in sends {
-        let delivery = fleet.sandbox.webhook(&SendWebhook { events: events.clone(), forged: false, url: None }).await?;
+        let delivery =
+            fleet.simulator.webhook(&SendWebhook { events: events.clone(), forged: false, url: None }).await?;
         show::delivery(what, &delivery);
         score.note(what, if delivery.status == 200 { Ok(()) } else { Err(delivery.answer.clone()) });
     }
@@ -147,9 +148,9 @@ async fn webhooks(fleet: &Fleet, cases: &[Case], score: &mut Score) -> Result<St
 }
 
 /// A forged signature, and an event of an unknown type in a batch.
-async fn refusals(fleet: &Fleet, score: &mut Score) -> Result<()> {
+async fn rejections(fleet: &Fleet, score: &mut Score) -> Result<()> {
     let event = json!({"eventId": 1, "portalId": 9_876_543, "occurredAt": 1_764_000_000_000_i64, "subscriptionType": "contact.creation", "objectId": 1});
-    let forged = fleet.sandbox.webhook(&SendWebhook { events: vec![event.clone()], forged: true, url: None }).await?;
+    let forged = fleet.simulator.webhook(&SendWebhook { events: vec![event.clone()], forged: true, url: None }).await?;
     show::delivery("a forged signature", &forged);
     score.note(
         "a forged signature",
@@ -163,7 +164,7 @@ async fn refusals(fleet: &Fleet, score: &mut Score) -> Result<()> {
     unrelated["propertyName"] = json!("jobtitle");
     let key = key_of(&unrelated)?;
     let mixed =
-        fleet.sandbox.webhook(&SendWebhook { events: vec![unknown, unrelated], forged: false, url: None }).await?;
+        fleet.simulator.webhook(&SendWebhook { events: vec![unknown, unrelated], forged: false, url: None }).await?;
     show::delivery("an unknown type beside a property no playbook asks about", &mixed);
     let parked_one = mixed.status == 200 && mixed.answer.contains("\"parked\":1");
     score.note("an unknown event type", if parked_one { Ok(()) } else { Err(mixed.answer) });
@@ -184,7 +185,7 @@ fn ends_as(story: &ledger::EventStory, state: &str, reason: &str) -> Result<(), 
 /// The operator looks at what is parked, and replays what the model declined, now that it does not any more.
 async fn operator(fleet: &Fleet, cases: &[Case], score: &mut Score) -> Result<()> {
     println!("\nthe model declines no more; the operator replays what is parked for that reason");
-    fleet.sandbox.clear_faults().await?;
+    fleet.simulator.clear_faults().await?;
     for arguments in [&["parked", "list"][..], &["parked", "replay", "--reason", "refused", "--yes"]] {
         let output = fleet.leadline(arguments).await?;
         println!("\nleadline {}\n{}", arguments.join(" "), show::indented(&String::from_utf8_lossy(&output.stdout)));
@@ -247,7 +248,7 @@ fn judge(case: &Case, story: &ledger::EventStory) -> Result<(), String> {
 async fn once(fleet: &Fleet, guide_key: &str, score: &mut Score) -> Result<()> {
     println!("\nonce, and no loop");
     let story = fleet.ledger.event_story(guide_key).await?.context("the guide's event")?;
-    let contact = fleet.sandbox.contact(GUIDE_CONTACT).await?.context("the guide's contact")?;
+    let contact = fleet.simulator.contact(GUIDE_CONTACT).await?.context("the guide's contact")?;
     let writes = contact.changes.iter().filter(|change| change.property == "lead_score").count();
     println!("  the duplicate: {} inference, lead_score written {writes} time in HubSpot", story.inferences.len());
     let is_once = story.inferences.len() == 1 && writes == 1;
@@ -255,7 +256,7 @@ async fn once(fleet: &Fleet, guide_key: &str, score: &mut Score) -> Result<()> {
 
     let counts = fleet.ledger.event_counts().await?;
     let echoes = counts.iter().find(|count| count.reason.as_deref() == Some("echo")).map_or(0, |count| count.events);
-    let calls = fleet.sandbox.calls(0).await?;
+    let calls = fleet.simulator.calls(0).await?;
     let questions = calls.iter().filter(|call| call.path == "/v1/chat/completions").count();
     let asked =
         cases().iter().filter(|case| !matches!(case.expected, Expected::Ends("skipped" | "dropped", _))).count();
@@ -269,10 +270,10 @@ async fn once(fleet: &Fleet, guide_key: &str, score: &mut Score) -> Result<()> {
 }
 
 async fn keep(fleet: &Fleet) {
-    let (management, login) = fleet.space.management_login();
+    let (management, login) = fleet.namespace.management_login();
     println!("\neverything stays up until Ctrl-C");
-    println!("  RabbitMQ management UI  {management}/#/queues/{}  ({login})", fleet.space.name);
-    println!("  Postgres                psql {}", fleet.space.postgres_url);
+    println!("  RabbitMQ management UI  {management}/#/queues/{}  ({login})", fleet.namespace.name);
+    println!("  Postgres                psql {}", fleet.namespace.postgres_url);
     for receiver in fleet.receivers() {
         println!("  receiver                {receiver}");
     }

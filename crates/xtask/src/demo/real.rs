@@ -5,10 +5,10 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use domain::EventState;
 use hubspot::signature;
-use runtime::config::{Reader, Settings};
 use serde_json::json;
+use settings::{ConfigScope, Settings};
 use time::OffsetDateTime;
-use xtask::{Fleet, FleetPlan, Space, fleet, step};
+use xtask::{Fleet, FleetPlan, TestNamespace, fleet, step};
 
 /// Real models take their time.
 const WITHIN: Duration = Duration::from_secs(180);
@@ -16,28 +16,28 @@ const WITHIN: Duration = Duration::from_secs(180);
 /// The settings in the environment, if they are enough for the real APIs. Asked before anything is set up.
 pub fn settings() -> Result<(Settings, Vec<(String, String)>)> {
     let given: Vec<(String, String)> = std::env::vars().filter(|(name, _)| name.starts_with("LEADLINE__")).collect();
-    let settings = Settings::load_from(None, given.clone(), Reader::LedgerOnly)?;
+    let settings = Settings::load_from(None, given.clone(), ConfigScope::LedgerOnly)?;
     if settings.hubspot.token.is_none() || settings.openai.api_key.is_none() {
         bail!("--real needs {} and {}", fleet::variable("hubspot.token"), fleet::variable("openai.api_key"));
     }
     Ok((settings, given))
 }
 
-pub async fn run(space: Space, contact: i64, keep: bool) -> Result<()> {
+pub async fn run(namespace: TestNamespace, contact: i64, keep: bool) -> Result<()> {
     let (settings, given) = settings()?;
-    let hubspot = connect::hubspot(&settings, connect::Watched::default()).map_err(anyhow::Error::msg)?;
+    let hubspot = bootstrap::hubspot(&settings, bootstrap::CallHooks::default()).map_err(anyhow::Error::msg)?;
     let info = step("asking HubSpot whose token this is", async { Ok(hubspot.token_info().await?) }).await?;
     println!("  portal {}, app {}, scopes {}", info.hub_id, info.app_id, info.scopes.join(" "));
 
     // The webhook is ours here, so any secret will do that both sides know.
     let secret = uuid::Uuid::now_v7().to_string();
-    let mut plan = FleetPlan { with_sandbox: false, settings: given, ..FleetPlan::default() };
+    let mut plan = FleetPlan { with_simulator: false, settings: given, ..FleetPlan::default() };
     plan.settings.retain(|(name, _)| !name.ends_with("BROKER__URL") && !name.ends_with("LEDGER__URL"));
     let plan = plan
         .with("hubspot.client_secret", &secret)
         .with("hubspot.app_id", &info.app_id.to_string())
         .with("hubspot.portal_id", &info.hub_id.to_string());
-    let fleet = step("receiver, inference and writer", Fleet::start(space, &plan)).await?;
+    let fleet = step("receiver, inference and writer", Fleet::start(namespace, &plan)).await?;
     println!("{}", String::from_utf8_lossy(&fleet.leadline(&["check"]).await?.stdout));
 
     let now = OffsetDateTime::now_utc().unix_timestamp() * 1_000;
@@ -62,9 +62,9 @@ pub async fn run(space: Space, contact: i64, keep: bool) -> Result<()> {
     if keep {
         super::keep(&fleet).await;
     }
-    let (space, state) = (fleet.space.clone(), story.state);
+    let (namespace, state) = (fleet.namespace.clone(), story.state);
     drop(fleet);
-    space.remove().await?;
+    namespace.remove().await?;
     if state != "written" {
         bail!("the event ended {state}");
     }

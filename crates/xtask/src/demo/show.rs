@@ -5,14 +5,14 @@ use std::time::Duration;
 use anyhow::Result;
 use comfy_table::{ContentArrangement, Table, presets::UTF8_HORIZONTAL_ONLY};
 use ledger::EventStory;
-use sandbox::{Delivery, admin::ObjectView};
+use simulator::{WebhookDelivery, admin::ObjectView};
 use xtask::{Fleet, cases::Case};
 
 pub fn indented(text: &str) -> String {
     text.lines().map(|line| format!("  {line}\n")).collect()
 }
 
-pub fn delivery(what: &str, delivery: &Delivery) {
+pub fn delivery(what: &str, delivery: &WebhookDelivery) {
     let verdict = match delivery.status {
         200 => "accepted",
         0 => "NO ANSWER",
@@ -56,13 +56,13 @@ pub fn story(playbook: &str, story: &EventStory) {
         let after: String = write.after.lines().next().unwrap_or_default().chars().take(60).collect();
         println!("    wrote {}.{} = {after}", record(&write.object_type, write.object_id), write.property);
     }
-    for kept in &story.kept {
-        let held = kept.held.as_deref().unwrap_or("nothing");
+    for kept in &story.skipped_writes {
+        let held = kept.current_value.as_deref().unwrap_or("nothing");
         println!(
             "    kept  {}.{} = {held}, not {}: {}",
             record(&kept.object_type, kept.object_id),
             kept.property,
-            kept.wanted,
+            kept.proposed_value,
             kept.reason
         );
     }
@@ -97,7 +97,7 @@ pub async fn by_sql(fleet: &Fleet, key: &str) -> Result<()> {
         "select day, playbook, model, inferences, without_use, prompt_tokens, completion_tokens, cost_micro_dollars from cost_by_playbook_and_day".to_owned(),
     ] {
         println!("  {sql}");
-        let output = tokio::process::Command::new("psql").args([&fleet.space.postgres_url, "-c", &sql]).output().await;
+        let output = tokio::process::Command::new("psql").args([&fleet.namespace.postgres_url, "-c", &sql]).output().await;
         match output {
             Ok(output) if output.status.success() => print!("{}", indented(&String::from_utf8_lossy(&output.stdout))),
             Ok(output) => anyhow::bail!("psql: {}", String::from_utf8_lossy(&output.stderr)),
@@ -110,10 +110,10 @@ pub async fn by_sql(fleet: &Fleet, key: &str) -> Result<()> {
 /// Every queue as the management API has it, once its numbers have settled: they are some seconds old.
 pub async fn queues(fleet: &Fleet) -> Result<()> {
     println!("\nthe queues, from RabbitMQ's management API");
-    let mut queues = fleet.space.queues().await?;
+    let mut queues = fleet.namespace.queues().await?;
     for _ in 0..20 {
         tokio::time::sleep(Duration::from_millis(500)).await;
-        queues = fleet.space.queues().await?;
+        queues = fleet.namespace.queues().await?;
         let total = |parked: bool| -> u64 {
             queues.iter().filter(|queue| queue.name.ends_with(".parked") == parked).map(|queue| queue.messages).sum()
         };

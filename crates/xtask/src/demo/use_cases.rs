@@ -3,8 +3,8 @@
 use anyhow::{Context, Result};
 use domain::EventState;
 use ledger::EventStory;
-use sandbox::admin::{Edit, NewObject, SendWebhook};
 use serde_json::{Value, json};
+use simulator::admin::{Edit, NewObject, SendWebhook};
 use xtask::{Fleet, cases::GUIDE_CONTACT};
 
 use super::{Score, WITHIN, key_of, show};
@@ -20,7 +20,7 @@ pub async fn run(fleet: &Fleet, score: &mut Score) -> Result<()> {
     portal(fleet).await?;
     println!("\nan unhappy ticket, and a call");
     let events = [event("ticket.creation", "0-5", TICKET, None), event("object.creation", "0-48", CALL, None)];
-    let delivery = fleet.sandbox.webhook(&SendWebhook { events: events.to_vec(), forged: false, url: None }).await?;
+    let delivery = fleet.simulator.webhook(&SendWebhook { events: events.to_vec(), forged: false, url: None }).await?;
     show::delivery("a ticket and a call", &delivery);
     for (what, event) in ["churn-risk", "call-summary"].into_iter().zip(&events) {
         let story = ended(fleet, event).await?;
@@ -29,7 +29,7 @@ pub async fn run(fleet: &Fleet, score: &mut Score) -> Result<()> {
         score.note(what, result);
     }
     let held = |kind: &'static str, id, property: &'static str| async move {
-        let view = fleet.sandbox.object(kind, id).await?.context("the object")?;
+        let view = fleet.simulator.object(kind, id).await?.context("the object")?;
         Ok::<_, anyhow::Error>(view.properties.get(property).cloned().unwrap_or_default())
     };
     println!("  in HubSpot");
@@ -51,7 +51,7 @@ pub async fn run(fleet: &Fleet, score: &mut Score) -> Result<()> {
         score.note(what, if first == expected { Ok(()) } else { Err(format!("is `{first}`")) });
     }
     println!("  tasks");
-    let mut tasks = fleet.sandbox.objects("task").await?;
+    let mut tasks = fleet.simulator.objects("task").await?;
     tasks.sort_by_key(|task| task.id);
     for task in &tasks {
         let value = |name: &str| task.properties.get(name).map_or("-", String::as_str);
@@ -65,7 +65,7 @@ pub async fn run(fleet: &Fleet, score: &mut Score) -> Result<()> {
     }
     let of_call = tasks.iter().filter(|task| task.properties["hs_timestamp"].starts_with("2026-12-")).count();
     score.note("tasks with the call's dates", if of_call == 2 { Ok(()) } else { Err(format!("{of_call}, not 2")) });
-    let messages = fleet.sandbox.messages().await?;
+    let messages = fleet.simulator.messages().await?;
     println!("  the channel `sales` got {} messages, for example\n{}", messages.len(), first_message(&messages));
     score.note("messages", if messages.is_empty() { Err("none came".to_owned()) } else { Ok(()) });
     Ok(())
@@ -80,17 +80,17 @@ pub async fn human_value(fleet: &Fleet, score: &mut Score) -> Result<()> {
         source_id: "userId:42".to_owned(),
         announce: true,
     };
-    fleet.sandbox.edit("contact", GUIDE_CONTACT, &edit).await?;
+    fleet.simulator.edit("contact", GUIDE_CONTACT, &edit).await?;
     let note = [("hs_note_body", "The CTO joins the next call."), ("hs_timestamp", "2026-11-23T10:00:00Z")];
     put(fleet, "note", 7_001, &note, &[("contact", GUIDE_CONTACT)]).await?;
     let noted = event("object.creation", "0-46", 7_001, None);
-    fleet.sandbox.webhook(&SendWebhook { events: vec![noted.clone()], forged: false, url: None }).await?;
+    fleet.simulator.webhook(&SendWebhook { events: vec![noted.clone()], forged: false, url: None }).await?;
     let story = ended(fleet, &noted).await?;
     show::story("lead-qualification", &story);
-    let view = fleet.sandbox.contact(GUIDE_CONTACT).await?.context("the guide's contact")?;
+    let view = fleet.simulator.contact(GUIDE_CONTACT).await?.context("the guide's contact")?;
     let stays = view.properties.get("lead_score").map(String::as_str) == Some("7");
     score.note("a person's value", if stays { Ok(()) } else { Err("was overwritten".to_owned()) });
-    let reason = story.kept.iter().find(|kept| kept.property == "lead_score").map(|kept| kept.reason.clone());
+    let reason = story.skipped_writes.iter().find(|kept| kept.property == "lead_score").map(|kept| kept.reason.clone());
     let is_seen = reason.as_deref() == Some("kept_human_value");
     score.note("kept_human_value", if is_seen { Ok(()) } else { Err(format!("{reason:?} in the ledger")) });
     Ok(())
@@ -128,15 +128,21 @@ async fn portal(fleet: &Fleet) -> Result<()> {
     put(fleet, "call", CALL, &call, &[("contact", CUSTOMER), ("deal", OPEN_DEAL)]).await
 }
 
-async fn put(fleet: &Fleet, kind: &str, id: i64, properties: &[(&str, &str)], ties: &[(&str, i64)]) -> Result<()> {
+async fn put(
+    fleet: &Fleet,
+    kind: &str,
+    id: i64,
+    properties: &[(&str, &str)],
+    associations: &[(&str, i64)],
+) -> Result<()> {
     let object = NewObject {
         kind: kind.to_owned(),
         id,
         properties: properties.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
-        ties: ties.iter().map(|(kind, id)| ((*kind).to_owned(), *id)).collect(),
+        associations: associations.iter().map(|(kind, id)| ((*kind).to_owned(), *id)).collect(),
         primary: false,
     };
-    fleet.sandbox.put_object(&object).await
+    fleet.simulator.put_object(&object).await
 }
 
 fn event(subscription: &str, type_id: &str, id: i64, property: Option<&str>) -> Value {
@@ -150,7 +156,7 @@ async fn ended(fleet: &Fleet, event: &Value) -> Result<EventStory> {
     fleet.until_event(&key_of(event)?, EventState::is_final, WITHIN).await
 }
 
-fn first_message(messages: &[sandbox::admin::ChannelMessage]) -> String {
+fn first_message(messages: &[simulator::admin::ChannelMessage]) -> String {
     let text = messages.first().and_then(|message| message.body["text"].as_str()).unwrap_or_default();
     text.lines().map(|line| format!("    {line}\n")).collect()
 }

@@ -3,14 +3,14 @@
 
 mod docker;
 mod install;
+mod namespace;
 mod private;
-mod space;
 
 use anyhow::{Result, bail};
 
 use crate::step;
+pub use namespace::{QueueDepth, TestNamespace};
 pub use private::Instances;
-pub use space::{QueueDepth, Space};
 
 /// Variables that name services which are already there.
 pub const AMQP_URL: &str = "LEADLINE_DEV_AMQP_URL";
@@ -28,7 +28,7 @@ pub struct Services {
     pub management_url: String,
     /// With a database that exists.
     pub postgres_url: String,
-    keeper: Keeper,
+    keeper: Owner,
 }
 
 /// What the services are built with beside Rust and a C compiler: jemalloc's sources come with a makefile.
@@ -44,7 +44,7 @@ pub async fn build_tools() -> Result<()> {
 
 #[derive(Debug)]
 #[expect(clippy::large_enum_variant, reason = "there is one")]
-enum Keeper {
+enum Owner {
     Nobody,
     Docker(#[expect(dead_code, reason = "kept for its drop")] docker::Compose),
     Private(private::Instances),
@@ -58,7 +58,7 @@ impl Services {
             amqp_url: variable(AMQP_URL)?,
             management_url: variable(MANAGEMENT_URL)?,
             postgres_url: variable(POSTGRES_URL)?,
-            keeper: Keeper::Nobody,
+            keeper: Owner::Nobody,
         })
     }
 
@@ -74,7 +74,7 @@ impl Services {
                 amqp_url: compose.amqp_url(),
                 management_url: compose.management_url(),
                 postgres_url: compose.postgres_url(),
-                keeper: Keeper::Docker(compose),
+                keeper: Owner::Docker(compose),
             });
         }
         if !private::are_installed() && !rustix::process::geteuid().is_root() {
@@ -105,15 +105,15 @@ impl Services {
             amqp_url: instances.amqp_url(),
             management_url: instances.management_url(),
             postgres_url: instances.postgres_url(),
-            keeper: Keeper::Private(instances),
+            keeper: Owner::Private(instances),
         })
     }
 
     /// The private instances, if that is what these are.
     pub fn instances(&mut self) -> Option<&mut Instances> {
         match &mut self.keeper {
-            Keeper::Private(instances) => Some(instances),
-            Keeper::Nobody | Keeper::Docker(_) => None,
+            Owner::Private(instances) => Some(instances),
+            Owner::Nobody | Owner::Docker(_) => None,
         }
     }
 }

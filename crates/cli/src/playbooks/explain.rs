@@ -1,0 +1,82 @@
+//! `leadline playbook check`: what a playbook would do.
+
+use domain::event::EventKind;
+use playbook::{ActionTemplate, Playbook, Window, WriteValue};
+use settings::Settings;
+
+/// Prints what a playbook subscribes to, reads, asks, writes and does.
+pub fn print(playbook: &Playbook, settings: &Settings) {
+    println!("{}@{}  {}", playbook.name, playbook.version, playbook.description);
+
+    println!("\n  subscribes to");
+    for trigger in &playbook.triggers {
+        let kind = &trigger.object_type;
+        // Engagements have no subscriptions of their own names.
+        let object = if kind.is_engagement() { "object" } else { kind.name() };
+        let details = match trigger.kind {
+            EventKind::PropertyChange => format!("  {}", trigger.properties.join(", ")),
+            _ => String::new(),
+        };
+        let when = trigger.when.as_ref().map(|when| format!("  when {}", when.source)).unwrap_or_default();
+        println!("    {object}.{}  {} ({kind}){details}{when}", trigger.kind, kind.type_id());
+    }
+    for guard in &playbook.guards {
+        println!("    not when {}  ({})", guard.when.source, guard.reason);
+    }
+
+    println!("\n  reads");
+    for read in &playbook.context.reads {
+        println!("    {}  (at most {})", read.path, if read.path.parent().is_none() { 1 } else { read.max_records });
+        for (what, names) in [("properties", &read.properties), ("texts", &read.texts)] {
+            if !names.is_empty() {
+                println!("      {what}: {}", names.join(", "));
+            }
+        }
+        if !read.engagements.is_empty() {
+            let kinds: Vec<_> = read.engagements.iter().map(domain::ObjectType::path).collect();
+            println!("      the newest {} of {}", read.newest, kinds.join(", "));
+        }
+    }
+
+    let model = playbook.model.name.as_ref().unwrap_or(&settings.openai.model);
+    let window = match playbook.context.window {
+        Window::Newest => "newest first, the rest left out",
+        Window::MapReduce => "condensed in parts if longer",
+    };
+    println!("\n  asks {model}, at most {} tokens of context ({window}), for", playbook.context.max_tokens);
+    let schema = serde_json::to_string_pretty(&**playbook.fields.strict_schema()).unwrap_or_default();
+    schema.lines().for_each(|line| println!("    {line}"));
+
+    println!("\n  writes");
+    for write in &playbook.writes {
+        let from = match &write.value {
+            WriteValue::Field(name) => format!("field {name}"),
+            WriteValue::Text(_) => "a text".to_owned(),
+            WriteValue::Stamp(stamp) => format!("{stamp:?}"),
+        };
+        let to: Vec<_> = write.to.iter().map(|path| format!("{path}.{}", write.property)).collect();
+        println!("    {} ← {from}  ({:?})", to.join(", "), write.policy);
+    }
+    if !playbook.actions.is_empty() {
+        println!("\n  does");
+    }
+    for action in &playbook.actions {
+        let on: Vec<_> = action.on.iter().map(ToString::to_string).collect();
+        let what = match &action.spec {
+            ActionTemplate::MoveDeal { stage } => format!(" to {stage}"),
+            ActionTemplate::Notify { channel, .. } => format!(" {channel}"),
+            ActionTemplate::CreateTask { .. } | ActionTemplate::CreateNote { .. } => String::new(),
+        };
+        let each = action.for_each.as_ref().map(|list| format!(", for each of at most {} {list}", action.max_records));
+        let when = action.when.as_ref().map(|when| format!(", when {}", when.source));
+        println!(
+            "    {}: {}{what} on {}{}{}",
+            action.name,
+            action.spec.kind(),
+            on.join(", "),
+            each.unwrap_or_default(),
+            when.unwrap_or_default()
+        );
+    }
+    println!();
+}

@@ -1,0 +1,120 @@
+//! `leadline playbook provision`: making the properties that playbooks write.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    process::ExitCode,
+};
+
+use anyhow::Context;
+use bootstrap::CallHooks;
+use domain::ObjectType;
+use hubspot::client::{NewProperty, PropertyDefinition, PropertyGroup};
+use playbook::Playbook;
+use settings::Settings;
+
+use crate::needs::{self, NeededProperty};
+
+/// The group that holds what Leadline writes.
+const GROUP: &str = "leadline";
+const GROUP_LABEL: &str = "Leadline";
+
+/// What is to be done about one property.
+#[derive(Debug, PartialEq, Eq)]
+enum Step {
+    Create,
+    Fine,
+    Conflict(String),
+}
+
+/// Prints the plan and, unless it is a dry run or there is a conflict, carries it out.
+pub async fn run(settings: &Settings, playbooks: &[Playbook], dry_run: bool) -> anyhow::Result<ExitCode> {
+    let client = bootstrap::hubspot(settings, CallHooks::default()).map_err(anyhow::Error::msg)?;
+    let needed = needs::properties(playbooks);
+    let kinds: BTreeSet<ObjectType> = needed.iter().map(|property| property.object_type.clone()).collect();
+    let mut known: HashMap<ObjectType, Vec<PropertyDefinition>> = HashMap::new();
+    let mut groups_to_make = Vec::new();
+    for kind in kinds {
+        known.insert(kind.clone(), client.properties(&kind).await.with_context(|| format!("properties of {kind}"))?);
+        let groups = client.property_groups(&kind).await.with_context(|| format!("property groups of {kind}"))?;
+        if !groups.iter().any(|group| group.name == GROUP) {
+            groups_to_make.push(kind);
+        }
+    }
+    let plan: Vec<_> = needed.iter().map(|property| (property, step(property, &known))).collect();
+    groups_to_make.retain(|kind| plan.iter().any(|(p, step)| p.object_type == *kind && *step == Step::Create));
+
+    println!("the plan");
+    for kind in &groups_to_make {
+        println!("  create   group {GROUP} of {kind}");
+    }
+    for (property, step) in &plan {
+        let name = format!("{}.{}", property.object_type, property.name);
+        match step {
+            Step::Create => {
+                let options: Vec<_> = property.options.iter().map(|option| option.value.as_str()).collect();
+                let options = if options.is_empty() { String::new() } else { format!(" of {}", options.join(", ")) };
+                println!("  create   {name}: {} ({}){options}", property.kind, property.field_type);
+            }
+            Step::Fine => println!("  is there {name}"),
+            Step::Conflict(why) => println!("  CONFLICT {name}: {why}"),
+        }
+    }
+    if plan.iter().any(|(_, step)| matches!(step, Step::Conflict(_))) {
+        println!("nothing was created: existing properties are never changed");
+        return Ok(ExitCode::FAILURE);
+    }
+    if dry_run {
+        println!("a dry run: nothing was created");
+        return Ok(ExitCode::SUCCESS);
+    }
+    for kind in &groups_to_make {
+        let group = PropertyGroup { name: GROUP.to_owned(), label: GROUP_LABEL.to_owned() };
+        client.create_property_group(kind, &group).await.with_context(|| format!("group {GROUP} of {kind}"))?;
+    }
+    let mut created = 0;
+    for (property, _) in plan.iter().filter(|(_, step)| *step == Step::Create) {
+        let name = format!("{}.{}", property.object_type, property.name);
+        client.create_property(&property.object_type, &new(property)).await.with_context(|| name.clone())?;
+        created += 1;
+    }
+    println!("created {created} properties");
+    Ok(ExitCode::SUCCESS)
+}
+
+fn step(property: &NeededProperty, known: &HashMap<ObjectType, Vec<PropertyDefinition>>) -> Step {
+    let existing = known.get(&property.object_type).into_iter().flatten().find(|known| known.name == property.name);
+    existing.map_or(Step::Create, |existing| conflict(property, existing).map_or(Step::Fine, Step::Conflict))
+}
+
+/// Why a property that exists cannot take what the playbook writes, and what to do about it.
+pub fn conflict(property: &NeededProperty, existing: &PropertyDefinition) -> Option<String> {
+    if existing.kind != property.kind {
+        return Some(format!(
+            "exists with type {}, the playbook `{}` writes {}; name another property in the playbook",
+            existing.kind, property.playbook, property.kind
+        ));
+    }
+    let missing: Vec<_> = property
+        .options
+        .iter()
+        .map(|option| option.value.as_str())
+        .filter(|value| !existing.options.iter().any(|known| known.value == *value))
+        .collect();
+    (!missing.is_empty()).then(|| {
+        format!("exists without the options {}; add them in HubSpot, or name another property", missing.join(", "))
+    })
+}
+
+fn new(property: &NeededProperty) -> NewProperty {
+    let words = property.name.replace('_', " ");
+    let label = words.strip_prefix("ai ").map_or_else(|| words.clone(), |rest| format!("AI {rest}"));
+    NewProperty {
+        name: property.name.clone(),
+        label,
+        description: format!("{} Written by Leadline's playbook {}.", property.description, property.playbook),
+        kind: property.kind.to_owned(),
+        field_type: property.field_type.to_owned(),
+        group_name: GROUP.to_owned(),
+        options: property.options.clone(),
+    }
+}

@@ -1,0 +1,197 @@
+//! `leadline playbook run`: a playbook on one record, step by step.
+
+use std::{process::ExitCode, time::Duration};
+
+use anyhow::{Context as _, bail};
+use bootstrap::CallHooks;
+use broker::{Message, Publisher, Route, Stage};
+use domain::{
+    Event, EventKey, EventState, Inference, ObjectType, RecordRef, WriteCommand, WriteCommandId,
+    event::{EventKind, Subject},
+    write_command::ActionSpec,
+};
+use inference::{Answered, CrmReader, ModelClient, NoStore, context};
+use ledger::{Claim, ClaimRequest, Decision, Ledger, Worker};
+use playbook::{Intended, Playbook, manual_event};
+use serde_json::json;
+use settings::Settings;
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+
+use crate::{event, record};
+
+/// The claim of the event that `--write` makes: it is settled at once.
+const LEASE: Duration = Duration::from_secs(60);
+
+/// How long `--write` waits for a writer.
+const WRITTEN_WITHIN: Duration = Duration::from_secs(60);
+
+/// Shows what the playbook makes of a record, and writes it if asked to.
+pub async fn run(settings: &Settings, playbook: &Playbook, record: &str, write: bool) -> anyhow::Result<ExitCode> {
+    let record = record::parse(record, settings)?;
+    if !playbook.records.contains(&record.object_type) {
+        let kinds: Vec<_> = playbook.records.iter().map(ObjectType::name).collect();
+        bail!("the playbook is about {}, not about a {}", kinds.join(" and "), record.object_type);
+    }
+    let hubspot = bootstrap::hubspot(settings, CallHooks::default()).map_err(anyhow::Error::msg)?;
+    let reader = CrmReader::new(hubspot, &settings.hubspot);
+    let model_client =
+        ModelClient::free(bootstrap::openai(settings, CallHooks::default()).map_err(anyhow::Error::msg)?);
+    let model = inference::model_of(settings, playbook);
+    let now = OffsetDateTime::now_utc();
+
+    let read =
+        context::read(&reader, &record, &playbook.context).await.with_context(|| format!("{record} cannot be read"))?;
+    println!("context ({} entries)\n{}", read.entries.len(), indented(&read.render(usize::MAX, str::len)));
+    let variables = playbook.variables(&manual_event(now), &read);
+    match playbook.guarded(&variables)? {
+        Some(guard) => {
+            println!("a guard holds: {} ({}); the fleet would ask nothing", guard.when.source, guard.reason);
+            return Ok(ExitCode::SUCCESS);
+        }
+        None => println!("guards: none of {} holds\n", playbook.guards.len()),
+    }
+    if read.entries.is_empty() {
+        println!("nobody has written anything (empty_context); the fleet would ask nothing");
+        return Ok(ExitCode::SUCCESS);
+    }
+
+    let Answered { inference, result } =
+        inference::answer(&model_client, playbook, &model, &record, &read, &NoStore).await?;
+    println!("prompt\n{}", indented(&event::messages(&inference.prompt)));
+    println!(
+        "answer of {}, {} tokens in, {} out, {} µ$, {} ms\n{}",
+        inference.model,
+        inference.usage.prompt_tokens,
+        inference.usage.completion_tokens,
+        inference.cost_micro_dollars.map_or_else(|| "?".to_owned(), |cost| cost.to_string()),
+        inference.latency.as_millis(),
+        indented(&pretty(&inference.answer))
+    );
+    let unverified = &inference.unverified;
+    let quotes =
+        if unverified.is_empty() { "all found".to_owned() } else { format!("NOT found for {}", unverified.join(", ")) };
+    println!("checks\n  schema and bounds: {}\n  quotations: {quotes}\n", inference.outcome.as_str());
+    let fields = match result {
+        Ok(fields) => fields,
+        Err(error) => {
+            println!("nothing would be written: {error}");
+            return Ok(ExitCode::FAILURE);
+        }
+    };
+    let intended = playbook.intend(&manual_event(now), &read, &fields, &inference.model, now)?;
+    print_intended(&intended);
+    if !write {
+        println!("nothing was written; --write does");
+        return Ok(ExitCode::SUCCESS);
+    }
+    carry_out(settings, playbook, &record, inference, intended, now).await
+}
+
+fn indented(text: &str) -> String {
+    text.lines().map(|line| format!("  {line}\n")).collect()
+}
+
+fn pretty(answer: &str) -> String {
+    let value: Result<serde_json::Value, _> = serde_json::from_str(answer);
+    value.ok().and_then(|value| serde_json::to_string_pretty(&value).ok()).unwrap_or_else(|| answer.to_owned())
+}
+
+fn print_intended(intended: &[Intended]) {
+    println!("intended");
+    for Intended { record, properties, actions } in intended {
+        for change in properties {
+            println!("  {record}.{} = {:?}  ({:?})", change.property, change.value, change.policy);
+        }
+        for action in actions {
+            let what = match &action.spec {
+                ActionSpec::CreateTask(task) => {
+                    let owner = task.owner.as_deref().unwrap_or("nobody");
+                    let due = task.due.replace_nanosecond(0).unwrap_or(task.due).format(&Rfc3339).unwrap_or_default();
+                    format!("{:?}, {} priority, owner {owner}, due {due}", task.subject, task.priority.as_str())
+                }
+                ActionSpec::CreateNote { body, .. } => format!("{body:?}"),
+                ActionSpec::MoveDeal { stage } => format!("to {stage}"),
+                ActionSpec::Notify { channel, text } => format!("{channel}: {text:?}"),
+            };
+            println!("  {record}: {} ({}) {what}", action.spec.kind(), action.name);
+        }
+    }
+    println!();
+}
+
+/// By the way of every other write, so that it is in the ledger and can be traced and undone.
+async fn carry_out(
+    settings: &Settings,
+    playbook: &Playbook,
+    record: &RecordRef,
+    inference: Inference,
+    intended: Vec<Intended>,
+    now: OffsetDateTime,
+) -> anyhow::Result<ExitCode> {
+    let ledger = bootstrap::ledger(settings, "leadline").map_err(anyhow::Error::msg)?;
+    let publisher = Publisher::open(bootstrap::broker(settings, "leadline").map_err(anyhow::Error::msg)?).await?;
+    let event = manual(playbook, record, now);
+    let worker = Worker::named("leadline");
+    let claims = ledger.claim(&[ClaimRequest { event: &event, trace_id: None }], &worker, LEASE).await?;
+    let Some(Claim::Mine(claimed)) = claims.into_iter().next() else { bail!("the ledger did not take the event") };
+    let command = |intended: Intended| WriteCommand {
+        id: WriteCommandId::new(),
+        event_id: claimed.event_id,
+        event_key: event.key.clone(),
+        inference_id: inference.id,
+        occurred_at: event.occurred_at,
+        record: intended.record,
+        properties: intended.properties,
+        actions: intended.actions,
+    };
+    let commands: Vec<_> = intended.into_iter().map(command).collect();
+    let decision = Decision {
+        playbook: None,
+        wait: None,
+        event_id: claimed.event_id,
+        attempt: claimed.attempt,
+        state: if commands.is_empty() { EventState::Skipped } else { EventState::Decided },
+        reason: commands.is_empty().then(|| "nothing_intended".to_owned()),
+        detail: None,
+        inferences: vec![inference],
+        commands: commands.clone(),
+    };
+    ledger.commit_decisions(&[decision]).await?;
+    for command in &commands {
+        let message = Message::new(command.id.to_string(), serde_json::to_vec(command)?);
+        publisher.publish(Route::Queue(Stage::Writes), &message).await?;
+    }
+    until_written(&ledger, &event.key).await
+}
+
+fn manual(playbook: &Playbook, record: &RecordRef, now: OffsetDateTime) -> Event {
+    let subject = Subject::Record { object_type: record.object_type.clone(), object_id: record.object_id };
+    let at = i64::try_from(now.unix_timestamp_nanos() / 1_000_000).unwrap_or(i64::MAX);
+    let id = format!("{}@{}", playbook.name, playbook.version);
+    Event {
+        key: EventKey::new(record.portal_id, EventKind::Manual, &subject, None, at, &id),
+        portal_id: record.portal_id,
+        kind: EventKind::Manual,
+        subject,
+        property_name: None,
+        occurred_at: now,
+        change_source: None,
+        source_id: None,
+        payload: json!({"by": "leadline playbook run --write", "playbook": id}),
+    }
+}
+
+async fn until_written(ledger: &Ledger, key: &EventKey) -> anyhow::Result<ExitCode> {
+    let started = std::time::Instant::now();
+    loop {
+        let story = ledger.event_story(key.as_str()).await?.context("the event is not in the ledger")?;
+        if EventState::parse(&story.state).is_some_and(EventState::is_final) {
+            event::print(&story, false);
+            return Ok(if story.state == "parked" { ExitCode::FAILURE } else { ExitCode::SUCCESS });
+        }
+        if started.elapsed() > WRITTEN_WITHIN {
+            bail!("no writer has carried it out within {WRITTEN_WITHIN:?}; see `leadline event {key}` later");
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}

@@ -1,0 +1,17 @@
+//! What the fleet does about itself, besides its work.
+//!
+//! [`CircuitBreakers`] recognise an outage of HubSpot or OpenAI, pause the whole fleet, and find out by themselves when it is
+//! over. The [`Reconciler`] publishes again what the ledger has begun and whose message is lost. [`run_maintenance`] does that
+//! every few minutes, on one worker of the fleet at a time, and lets old data go.
+
+mod circuit_breakers;
+mod messages;
+mod reconciler;
+mod retention;
+mod schedule;
+
+pub use circuit_breakers::{CircuitBreakers, Probe, probe};
+pub use messages::{UnreadablePayload, command_message, event_message, payload_message};
+pub use reconciler::{Findings, ReconcileError, Reconciler, Repaired};
+pub use retention::{Pruned, prune};
+pub use schedule::run_maintenance;

@@ -1,0 +1,158 @@
+//! The tables and keys of a playbook file.
+
+use serde::Deserialize;
+use toml::Spanned;
+
+use domain::write_command::{TaskPriority, TaskType, WritePolicy};
+
+use crate::{AnswerMode, Stamp, Unverified, Window};
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct File {
+    pub(super) name: Spanned<String>,
+    #[serde(default)]
+    pub(super) description: String,
+    pub(super) records: Vec<Spanned<String>>,
+    pub(super) triggers: Vec<TriggerTable>,
+    #[serde(default)]
+    pub(super) max_records_per_event: Option<Spanned<usize>>,
+    #[serde(default)]
+    pub(super) guards: Vec<GuardTable>,
+    pub(super) context: ContextTable,
+    #[serde(default)]
+    pub(super) model: ModelTable,
+    pub(super) prompt: PromptTable,
+    #[serde(default)]
+    pub(super) unverified: Unverified,
+    pub(super) fields: Vec<FieldTable>,
+    #[serde(default)]
+    pub(super) writes: Vec<WriteTable>,
+    #[serde(default)]
+    pub(super) actions: Vec<ActionTable>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct TriggerTable {
+    pub(super) event: Spanned<String>,
+    pub(super) object_type: Option<String>,
+    #[serde(default)]
+    pub(super) properties: Vec<Spanned<String>>,
+    pub(super) when: Option<Spanned<String>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct GuardTable {
+    pub(super) when: Spanned<String>,
+    pub(super) reason: Spanned<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ContextTable {
+    pub(super) max_tokens: Spanned<usize>,
+    #[serde(default)]
+    pub(super) window: Window,
+    pub(super) reads: Vec<ReadTable>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ReadTable {
+    pub(super) of: Spanned<String>,
+    pub(super) max_records: Option<Spanned<usize>>,
+    #[serde(default)]
+    pub(super) properties: Vec<Spanned<String>>,
+    #[serde(default)]
+    pub(super) texts: Vec<Spanned<String>>,
+    #[serde(default)]
+    pub(super) engagements: Vec<Spanned<String>>,
+    pub(super) newest: Option<Spanned<usize>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct ModelTable {
+    pub(super) name: Option<String>,
+    pub(super) mode: AnswerMode,
+    pub(super) temperature: Option<Spanned<f64>>,
+    pub(super) max_output_tokens: u32,
+    pub(super) max_micro_dollars_per_day: Option<Spanned<i64>>,
+}
+
+impl Default for ModelTable {
+    fn default() -> Self {
+        Self {
+            name: None,
+            mode: AnswerMode::Schema,
+            temperature: None,
+            max_output_tokens: 1_000,
+            max_micro_dollars_per_day: None,
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct PromptTable {
+    pub(super) system: Spanned<String>,
+    pub(super) user: Spanned<String>,
+    pub(super) condense: Option<Spanned<String>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct FieldTable {
+    pub(super) name: Spanned<String>,
+    pub(super) description: String,
+    #[serde(default)]
+    pub(super) optional: bool,
+    #[serde(default)]
+    pub(super) evidence: bool,
+    #[serde(rename = "type")]
+    pub(super) kind: Spanned<String>,
+    pub(super) minimum: Option<toml::Value>,
+    pub(super) maximum: Option<toml::Value>,
+    pub(super) max_length: Option<usize>,
+    pub(super) options: Option<Vec<String>>,
+    pub(super) max_items: Option<usize>,
+    pub(super) items: Option<Vec<FieldTable>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct WriteTable {
+    pub(super) property: Spanned<String>,
+    pub(super) to: Option<Vec<Spanned<String>>>,
+    pub(super) field: Option<Spanned<String>>,
+    pub(super) text: Option<Spanned<String>>,
+    pub(super) stamp: Option<Stamp>,
+    #[serde(default)]
+    pub(super) policy: WritePolicy,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ActionTable {
+    pub(super) name: Spanned<String>,
+    #[serde(rename = "do")]
+    pub(super) spec: Spanned<String>,
+    pub(super) when: Option<Spanned<String>>,
+    pub(super) for_each: Option<Spanned<String>>,
+    pub(super) max_records: Option<Spanned<usize>>,
+    pub(super) on: Option<Vec<Spanned<String>>>,
+    #[serde(default)]
+    pub(super) cooldown_hours: u32,
+    pub(super) subject: Option<Spanned<String>>,
+    pub(super) body: Option<Spanned<String>>,
+    pub(super) owner: Option<Spanned<String>>,
+    pub(super) due: Option<Spanned<String>>,
+    pub(super) due_in_hours: Option<u32>,
+    pub(super) priority: Option<TaskPriority>,
+    pub(super) task_type: Option<TaskType>,
+    pub(super) stage: Option<Spanned<String>>,
+    pub(super) channel: Option<Spanned<String>>,
+    pub(super) text: Option<Spanned<String>>,
+}

@@ -1,0 +1,392 @@
+//! The sections. Every field has a default, named and explained in `deploy/leadline.toml`.
+#![allow(missing_docs, reason = "deploy/leadline.toml documents every setting, and a test holds the two together")]
+
+use std::path::PathBuf;
+
+use secrecy::SecretString;
+use serde::Deserialize;
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Broker {
+    pub url: SecretString,
+    pub connect_timeout_seconds: u64,
+    pub reconnect_max_seconds: u64,
+    pub confirm_timeout_ms: u64,
+    pub frame_max_bytes: u32,
+    pub delivery_limit: u32,
+    pub max_queue_length: u32,
+    pub retry_delays_seconds: Vec<u64>,
+    pub max_attempts: u32,
+    pub shutdown_grace_seconds: u64,
+}
+
+impl Default for Broker {
+    fn default() -> Self {
+        Self {
+            url: "amqp://guest:guest@127.0.0.1:5672/%2f".into(),
+            connect_timeout_seconds: 10,
+            reconnect_max_seconds: 2,
+            confirm_timeout_ms: 3_000,
+            frame_max_bytes: 16_384,
+            delivery_limit: 20,
+            max_queue_length: 10_000_000,
+            retry_delays_seconds: vec![10, 60, 600, 3_600],
+            max_attempts: 10,
+            shutdown_grace_seconds: 25,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Ledger {
+    pub url: SecretString,
+    pub max_connections: u32,
+    pub acquire_timeout_ms: u64,
+    pub statement_timeout_ms: u64,
+    pub batch_linger_ms: u64,
+    pub batch_max: usize,
+}
+
+impl Default for Ledger {
+    fn default() -> Self {
+        Self {
+            url: "postgres://leadline:leadline@127.0.0.1:5432/leadline".into(),
+            max_connections: 8,
+            acquire_timeout_ms: 5_000,
+            statement_timeout_ms: 10_000,
+            batch_linger_ms: 20,
+            batch_max: 200,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct HubSpot {
+    pub base_url: String,
+    pub api_version: String,
+    pub token: Option<SecretString>,
+    pub client_secret: Option<SecretString>,
+    pub client_secret_previous: Option<SecretString>,
+    pub app_id: Option<i64>,
+    pub portal_id: Option<i64>,
+    pub signature_versions: Vec<SignatureVersion>,
+    pub timeout_seconds: u64,
+    pub attempts: usize,
+    pub backoff_ms: u64,
+    pub backoff_max_ms: u64,
+    pub max_response_bytes: usize,
+    pub batch_linger_ms: u64,
+    pub parallel_reads: usize,
+}
+
+impl Default for HubSpot {
+    fn default() -> Self {
+        Self {
+            base_url: "https://api.hubapi.com".to_owned(),
+            api_version: "v3".to_owned(),
+            token: None,
+            client_secret: None,
+            client_secret_previous: None,
+            app_id: None,
+            portal_id: None,
+            signature_versions: vec![SignatureVersion::V3],
+            timeout_seconds: 15,
+            attempts: 4,
+            backoff_ms: 300,
+            backoff_max_ms: 10_000,
+            max_response_bytes: 33_554_432,
+            batch_linger_ms: 20,
+            parallel_reads: 2,
+        }
+    }
+}
+
+/// A version of HubSpot's webhook signature.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SignatureVersion {
+    /// SHA-256 over secret and body; no time window.
+    V1,
+    /// SHA-256 over secret, method, URL and body; no time window.
+    V2,
+    /// HMAC-SHA256 with a timestamp; always accepted.
+    V3,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct OpenAi {
+    pub base_url: String,
+    pub chat_path: String,
+    pub auth_header: String,
+    pub api_key: Option<SecretString>,
+    pub organization: Option<String>,
+    pub project: Option<String>,
+    pub model: String,
+    pub timeout_seconds: u64,
+    pub attempts: usize,
+    pub backoff_ms: u64,
+    pub backoff_max_ms: u64,
+    pub max_response_bytes: usize,
+    pub max_requests_per_connection: usize,
+    pub http2_prior_knowledge: bool,
+    pub models: Vec<ModelFacts>,
+}
+
+impl Default for OpenAi {
+    fn default() -> Self {
+        Self {
+            base_url: "https://api.openai.com/v1".to_owned(),
+            chat_path: "/chat/completions".to_owned(),
+            auth_header: "authorization".to_owned(),
+            api_key: None,
+            organization: None,
+            project: None,
+            model: "gpt-4o".to_owned(),
+            timeout_seconds: 60,
+            attempts: 3,
+            backoff_ms: 500,
+            backoff_max_ms: 20_000,
+            max_response_bytes: 4_194_304,
+            max_requests_per_connection: 100,
+            http2_prior_knowledge: false,
+            models: Vec::new(),
+        }
+    }
+}
+
+/// Facts about a model that is not known, or whose price changed.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelFacts {
+    pub name: String,
+    pub window: usize,
+    pub max_output: u32,
+    pub input_micro_dollars: i64,
+    pub cached_input_micro_dollars: i64,
+    pub output_micro_dollars: i64,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RateLimit {
+    pub hubspot_share: f64,
+    pub hubspot_day_share: f64,
+    pub hubspot_calls_per_10s: i64,
+    pub hubspot_calls_per_day: i64,
+    pub openai_share: f64,
+    pub openai_requests_per_minute: i64,
+    pub openai_tokens_per_minute: i64,
+    pub backfill_share: f64,
+    pub batch_linger_at_limit_ms: u64,
+    pub max_wait_seconds: u64,
+}
+
+impl Default for RateLimit {
+    fn default() -> Self {
+        Self {
+            hubspot_share: 0.8,
+            hubspot_day_share: 0.9,
+            hubspot_calls_per_10s: 100,
+            hubspot_calls_per_day: 250_000,
+            openai_share: 0.9,
+            openai_requests_per_minute: 500,
+            openai_tokens_per_minute: 30_000,
+            backfill_share: 0.5,
+            batch_linger_at_limit_ms: 4_000,
+            max_wait_seconds: 30,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Spend {
+    pub micro_dollars_per_day: i64,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Receiver {
+    pub listen: String,
+    pub public_url: Option<String>,
+    pub max_body_bytes: usize,
+    pub read_timeout_ms: u64,
+    pub max_in_flight: usize,
+    pub max_connections: usize,
+    pub retry_after_seconds: u64,
+    pub max_bytes_in_flight: usize,
+}
+
+impl Default for Receiver {
+    fn default() -> Self {
+        Self {
+            listen: "0.0.0.0:8080".to_owned(),
+            public_url: None,
+            max_body_bytes: 1_048_576,
+            read_timeout_ms: 1_500,
+            max_in_flight: 256,
+            max_connections: 1_024,
+            retry_after_seconds: 10,
+            max_bytes_in_flight: 4_194_304,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Inference {
+    pub playbooks: PathBuf,
+    pub protected_properties: Vec<String>,
+    pub unchanged_context_ttl_hours: u32,
+    pub debounce_ms: u64,
+    pub concurrency: usize,
+    pub backfill_concurrency: usize,
+    pub lease_seconds: u64,
+}
+
+impl Default for Inference {
+    fn default() -> Self {
+        let protected = [
+            "email",
+            "hubspot_owner_id",
+            "lifecyclestage",
+            "hs_lead_status",
+            "dealstage",
+            "pipeline",
+            "amount",
+            "closedate",
+            "hs_pipeline",
+            "hs_pipeline_stage",
+            "hs_email_optout",
+        ];
+        Self {
+            playbooks: PathBuf::from("deploy/playbooks"),
+            protected_properties: protected.map(ToOwned::to_owned).to_vec(),
+            unchanged_context_ttl_hours: 24,
+            debounce_ms: 500,
+            concurrency: 1_200,
+            backfill_concurrency: 4,
+            lease_seconds: 240,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Writer {
+    pub concurrency: usize,
+    pub batch_linger_ms: u64,
+    pub batch: usize,
+    pub parallel_batches: usize,
+    pub pipeline_cache_ttl_seconds: u64,
+    pub notify_timeout_seconds: u64,
+    pub lease_seconds: u64,
+}
+
+impl Default for Writer {
+    fn default() -> Self {
+        Self {
+            concurrency: 1_000,
+            batch_linger_ms: 50,
+            batch: 100,
+            parallel_batches: 4,
+            pipeline_cache_ttl_seconds: 300,
+            notify_timeout_seconds: 10,
+            lease_seconds: 90,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CircuitBreaker {
+    pub failure_threshold: u32,
+    pub poll_ms: u64,
+    pub probe_first_seconds: u64,
+    pub probe_max_seconds: u64,
+    pub half_open_seconds: u64,
+}
+
+impl Default for CircuitBreaker {
+    fn default() -> Self {
+        Self {
+            failure_threshold: 20,
+            poll_ms: 1_000,
+            probe_first_seconds: 5,
+            probe_max_seconds: 60,
+            half_open_seconds: 30,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Reconcile {
+    pub interval_seconds: u64,
+    pub stuck_after_seconds: u64,
+    pub batch: u32,
+    pub max_requeues: u32,
+}
+
+impl Default for Reconcile {
+    fn default() -> Self {
+        Self { interval_seconds: 120, stuck_after_seconds: 300, batch: 500, max_requeues: 5 }
+    }
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Retention {
+    pub raw_days: u32,
+    pub events_days: u32,
+    pub interval_seconds: u64,
+    pub batch: u32,
+    pub pause_ms: u64,
+}
+
+impl Default for Retention {
+    fn default() -> Self {
+        Self { raw_days: 90, events_days: 400, interval_seconds: 3_600, batch: 500, pause_ms: 200 }
+    }
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Admin {
+    pub listen: String,
+    pub check_timeout_ms: u64,
+}
+
+impl Default for Admin {
+    fn default() -> Self {
+        Self { listen: "127.0.0.1:9090".to_owned(), check_timeout_ms: 2_000 }
+    }
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Telemetry {
+    pub log_level: String,
+    pub log_format: LogFormat,
+    pub otlp_endpoint: Option<String>,
+}
+
+impl Default for Telemetry {
+    fn default() -> Self {
+        Self { log_level: "info".to_owned(), log_format: LogFormat::Json, otlp_endpoint: None }
+    }
+}
+
+/// The form of log lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// One JSON object a line, for machines.
+    Json,
+    /// For people.
+    Human,
+}

@@ -1,0 +1,248 @@
+//! What must hold between settings before anything starts.
+
+use secrecy::{ExposeSecret, SecretString};
+
+use super::{ConfigScope, Finding, Settings};
+
+/// HubSpot's own bound on a batch call.
+const HUBSPOT_BATCH: usize = 100;
+
+struct Check(Vec<Finding>);
+
+impl Check {
+    fn that(&mut self, holds: bool, key: &str, message: impl Into<String>) {
+        if !holds {
+            self.0.push(Finding { key: key.to_owned(), origin: None, message: message.into() });
+        }
+    }
+
+    fn set<T>(&mut self, value: Option<&T>, key: &str) {
+        let variable = format!("LEADLINE__{}", key.replace('.', "__").to_uppercase());
+        self.that(value.is_some(), key, format!("is not set; give it here or as {variable}"));
+    }
+
+    fn secret(&mut self, value: Option<&SecretString>, key: &str) {
+        self.set(value, key);
+        self.that(value.is_none_or(|secret| !secret.expose_secret().is_empty()), key, "is empty");
+    }
+
+    fn url(&mut self, value: &str, schemes: &[&str], key: &str) {
+        let known = schemes.iter().any(|scheme| value.starts_with(&format!("{scheme}://")));
+        self.that(known, key, format!("must begin with {}", schemes.join(":// or ") + "://"));
+    }
+
+    fn address(&mut self, value: &str, key: &str) {
+        self.that(value.parse::<std::net::SocketAddr>().is_ok(), key, "must be ADDRESS:PORT, for example 0.0.0.0:8080");
+    }
+
+    fn within(&mut self, value: u64, range: std::ops::RangeInclusive<u64>, key: &str) {
+        let message = format!("{value} is not within {}–{}", range.start(), range.end());
+        self.that(range.contains(&value), key, message);
+    }
+}
+
+/// Everything that is wrong for `reader`.
+pub(super) fn findings(settings: &Settings, reader: ConfigScope) -> Vec<Finding> {
+    use ConfigScope::{Everything, Inference, LedgerOnly, OpenAiOnly, Receiver, Writer};
+    let mut check = Check(Vec::new());
+    if !matches!(reader, LedgerOnly | OpenAiOnly) {
+        broker(settings, &mut check);
+        check.address(&settings.admin.listen, "admin.listen");
+        check.within(settings.admin.check_timeout_ms, 1..=60_000, "admin.check_timeout_ms");
+    }
+    if !matches!(reader, Receiver | OpenAiOnly) {
+        ledger(settings, &mut check);
+    }
+    if matches!(reader, Receiver | Everything) {
+        receiver(settings, &mut check);
+    }
+    if matches!(reader, Inference | Writer | Everything) {
+        hubspot(settings, &mut check);
+    }
+    if matches!(reader, Inference | OpenAiOnly | Everything) {
+        openai(settings, &mut check);
+    }
+    if matches!(reader, Inference | Everything) {
+        inference(settings, &mut check);
+    }
+    if matches!(reader, Inference | Writer | Everything) {
+        maintenance(settings, &mut check);
+        limits(settings, &mut check);
+        // Without it our own writes could not be told from other people's changes.
+        check.set(settings.hubspot.app_id.as_ref(), "hubspot.app_id");
+    }
+    if matches!(reader, Writer | Everything) {
+        let writer = &settings.writer;
+        check.that((1..=HUBSPOT_BATCH).contains(&writer.batch), "writer.batch", "must be 1–100, HubSpot's limit");
+        check.within(writer.concurrency as u64, 1..=65_535, "writer.concurrency");
+        check.within(writer.parallel_batches as u64, 1..=1_000, "writer.parallel_batches");
+        check.within(writer.batch_linger_ms, 0..=10_000, "writer.batch_linger_ms");
+        check.within(writer.pipeline_cache_ttl_seconds, 1..=86_400, "writer.pipeline_cache_ttl_seconds");
+        check.within(writer.notify_timeout_seconds, 1..=300, "writer.notify_timeout_seconds");
+        for (channel, url) in &settings.notify {
+            check.url(url.expose_secret(), &["https", "http"], &format!("notify.{channel}"));
+        }
+        // The read before, the write, and an action.
+        let hubspot = settings.hubspot.timeout_seconds;
+        let needed = 2 * hubspot + hubspot.max(writer.notify_timeout_seconds);
+        lease(writer.lease_seconds, needed, "writer.lease_seconds", &mut check);
+    }
+    check.0
+}
+
+fn broker(settings: &Settings, check: &mut Check) {
+    let broker = &settings.broker;
+    check.url(broker.url.expose_secret(), &["amqp", "amqps"], "broker.url");
+    check.within(broker.connect_timeout_seconds, 1..=300, "broker.connect_timeout_seconds");
+    check.within(broker.reconnect_max_seconds, 1..=300, "broker.reconnect_max_seconds");
+    check.within(broker.confirm_timeout_ms, 10..=60_000, "broker.confirm_timeout_ms");
+    // The least that AMQP knows, and what RabbitMQ offers.
+    check.within(broker.frame_max_bytes.into(), 4_096..=131_072, "broker.frame_max_bytes");
+    check.within(broker.delivery_limit.into(), 2..=1_000_000, "broker.delivery_limit");
+    check.within(broker.max_queue_length.into(), 1..=u32::MAX.into(), "broker.max_queue_length");
+    check.within(broker.max_attempts.into(), 1..=1_000, "broker.max_attempts");
+    check.within(broker.shutdown_grace_seconds, 0..=3_600, "broker.shutdown_grace_seconds");
+    let delays = &broker.retry_delays_seconds;
+    let ascending = delays.is_sorted_by(|a, b| a < b) && delays.first().is_some_and(|first| *first > 0);
+    check.that(ascending, "broker.retry_delays_seconds", "needs at least one delay; delays must ascend, in seconds");
+}
+
+fn ledger(settings: &Settings, check: &mut Check) {
+    let ledger = &settings.ledger;
+    check.url(ledger.url.expose_secret(), &["postgres", "postgresql"], "ledger.url");
+    check.within(ledger.max_connections.into(), 1..=1_000, "ledger.max_connections");
+    check.within(ledger.acquire_timeout_ms, 10..=600_000, "ledger.acquire_timeout_ms");
+    check.within(ledger.statement_timeout_ms, 10..=600_000, "ledger.statement_timeout_ms");
+    check.within(ledger.batch_linger_ms, 0..=1_000, "ledger.batch_linger_ms");
+    check.within(ledger.batch_max as u64, 1..=10_000, "ledger.batch_max");
+}
+
+fn limits(settings: &Settings, check: &mut Check) {
+    let (rate_limit, spend) = (&settings.rate_limit, &settings.spend);
+    for (share, key) in [
+        (rate_limit.hubspot_share, "rate_limit.hubspot_share"),
+        (rate_limit.hubspot_day_share, "rate_limit.hubspot_day_share"),
+        (rate_limit.openai_share, "rate_limit.openai_share"),
+        (rate_limit.backfill_share, "rate_limit.backfill_share"),
+    ] {
+        check.that(share > 0.0 && share <= 1.0, key, "must be above 0 and at most 1");
+    }
+    for (quota, key) in [
+        (rate_limit.hubspot_calls_per_10s, "rate_limit.hubspot_calls_per_10s"),
+        (rate_limit.hubspot_calls_per_day, "rate_limit.hubspot_calls_per_day"),
+        (rate_limit.openai_requests_per_minute, "rate_limit.openai_requests_per_minute"),
+        (rate_limit.openai_tokens_per_minute, "rate_limit.openai_tokens_per_minute"),
+    ] {
+        check.that((1..=1_000_000_000_000).contains(&quota), key, format!("{quota} is not within 1–1000000000000"));
+    }
+    let most = 1_000_000_000_000_000;
+    check.that(
+        (0..=most).contains(&spend.micro_dollars_per_day),
+        "spend.micro_dollars_per_day",
+        format!("must be within 0–{most}"),
+    );
+    check.within(rate_limit.batch_linger_at_limit_ms, 0..=10_000, "rate_limit.batch_linger_at_limit_ms");
+    check.within(rate_limit.max_wait_seconds, 1..=600, "rate_limit.max_wait_seconds");
+}
+
+fn receiver(settings: &Settings, check: &mut Check) {
+    let receiver = &settings.receiver;
+    check.secret(settings.hubspot.client_secret.as_ref(), "hubspot.client_secret");
+    check.address(&receiver.listen, "receiver.listen");
+    check.set(receiver.public_url.as_ref(), "receiver.public_url");
+    if let Some(url) = &receiver.public_url {
+        check.url(url, &["https", "http"], "receiver.public_url");
+    }
+    check.within(receiver.max_body_bytes as u64, 1_024..=16_777_216, "receiver.max_body_bytes");
+    check.that(
+        receiver.max_bytes_in_flight >= receiver.max_body_bytes && receiver.max_bytes_in_flight <= 4_294_967_295,
+        "receiver.max_bytes_in_flight",
+        "must hold at least one body (receiver.max_body_bytes), and be less than 4 GiB",
+    );
+    check.within(receiver.max_in_flight as u64, 1..=65_535, "receiver.max_in_flight");
+    check.within(receiver.max_connections as u64, 1..=65_535, "receiver.max_connections");
+    check.within(receiver.retry_after_seconds, 1..=86_400, "receiver.retry_after_seconds");
+    // HubSpot gives up after 5 s; a late 200 would only bring the same events again.
+    let answer_within = receiver.read_timeout_ms + settings.broker.confirm_timeout_ms;
+    let message = format!("with broker.confirm_timeout_ms an answer may take {answer_within} ms; HubSpot waits 5,000");
+    check.that(answer_within < 5_000, "receiver.read_timeout_ms", message);
+}
+
+fn hubspot(settings: &Settings, check: &mut Check) {
+    let hubspot = &settings.hubspot;
+    check.secret(hubspot.token.as_ref(), "hubspot.token");
+    check.url(&hubspot.base_url, &["https", "http"], "hubspot.base_url");
+    check.that(
+        ["v3", "2026-09"].contains(&hubspot.api_version.as_str()),
+        "hubspot.api_version",
+        "must be v3 or 2026-09",
+    );
+    check.set(hubspot.portal_id.as_ref(), "hubspot.portal_id");
+    check.within(hubspot.timeout_seconds, 1..=300, "hubspot.timeout_seconds");
+    check.within(hubspot.attempts as u64, 1..=20, "hubspot.attempts");
+    check.within(hubspot.backoff_ms, 1..=60_000, "hubspot.backoff_ms");
+    check.within(hubspot.backoff_max_ms, hubspot.backoff_ms..=60_000, "hubspot.backoff_max_ms");
+    check.within(hubspot.batch_linger_ms, 0..=10_000, "hubspot.batch_linger_ms");
+    check.within(hubspot.parallel_reads as u64, 1..=100, "hubspot.parallel_reads");
+}
+
+fn maintenance(settings: &Settings, check: &mut Check) {
+    let (circuit_breaker, reconcile, retention) = (&settings.circuit_breaker, &settings.reconcile, &settings.retention);
+    check.within(circuit_breaker.failure_threshold.into(), 1..=1_000_000, "circuit_breaker.failure_threshold");
+    check.within(circuit_breaker.poll_ms, 50..=60_000, "circuit_breaker.poll_ms");
+    check.within(circuit_breaker.probe_first_seconds, 1..=3_600, "circuit_breaker.probe_first_seconds");
+    check.within(
+        circuit_breaker.probe_max_seconds,
+        circuit_breaker.probe_first_seconds..=3_600,
+        "circuit_breaker.probe_max_seconds",
+    );
+    check.within(circuit_breaker.half_open_seconds, 1..=3_600, "circuit_breaker.half_open_seconds");
+    check.within(reconcile.interval_seconds, 1..=86_400, "reconcile.interval_seconds");
+    check.within(reconcile.stuck_after_seconds, 1..=86_400, "reconcile.stuck_after_seconds");
+    check.within(reconcile.batch.into(), 1..=100_000, "reconcile.batch");
+    check.within(reconcile.max_requeues.into(), 1..=1_000, "reconcile.max_requeues");
+    check.within(retention.interval_seconds, 1..=86_400, "retention.interval_seconds");
+    check.within(retention.batch.into(), 1..=100_000, "retention.batch");
+    check.within(retention.pause_ms, 0..=60_000, "retention.pause_ms");
+    // HubSpot delivers an event again for up to 24 hours: it has to be known that long.
+    let kept = retention.events_days;
+    check.that(kept == 0 || kept >= 2, "retention.events_days", format!("{kept} is less than 2 days (0: for ever)"));
+}
+
+/// RabbitMQ closes a channel whose delivery is unacknowledged for 30 minutes (its setting `consumer_timeout`); a lease and
+/// the patience with a ledger that is away have to end well before.
+const LONGEST_LEASE: u64 = 1_500;
+
+/// One try of every outside call that is made under a lease has to fit into it; more tries end when the lease does.
+fn lease(seconds: u64, needed: u64, key: &str, check: &mut Check) {
+    let message = format!("{seconds} s is not longer than one try of every call that is made under it: {needed} s");
+    check.that(seconds > needed, key, message);
+    let message = format!("{seconds} s is longer than {LONGEST_LEASE} s, which RabbitMQ's consumer_timeout allows");
+    check.that(seconds <= LONGEST_LEASE, key, message);
+}
+
+fn openai(settings: &Settings, check: &mut Check) {
+    let openai = &settings.openai;
+    check.secret(openai.api_key.as_ref(), "openai.api_key");
+    check.url(&openai.base_url, &["https", "http"], "openai.base_url");
+    check.that(openai.chat_path.starts_with('/'), "openai.chat_path", "must begin with /");
+    check.that(!openai.model.is_empty(), "openai.model", "is empty");
+    check.within(openai.timeout_seconds, 1..=3_600, "openai.timeout_seconds");
+    check.within(openai.attempts as u64, 1..=20, "openai.attempts");
+    check.within(openai.backoff_ms, 1..=60_000, "openai.backoff_ms");
+    check.within(openai.max_requests_per_connection as u64, 1..=10_000, "openai.max_requests_per_connection");
+    let http2 = !openai.http2_prior_knowledge || openai.base_url.starts_with("http://");
+    check.that(http2, "openai.http2_prior_knowledge", "is for a host without TLS; over TLS the host chooses");
+    check.within(openai.backoff_max_ms, openai.backoff_ms..=300_000, "openai.backoff_max_ms");
+}
+
+fn inference(settings: &Settings, check: &mut Check) {
+    // Record, associations and engagements are read; the question may be repaired once.
+    let asked = 3 * settings.hubspot.timeout_seconds + 2 * settings.openai.timeout_seconds;
+    let needed = asked + settings.inference.debounce_ms.div_ceil(1_000);
+    check.within(settings.inference.debounce_ms, 0..=60_000, "inference.debounce_ms");
+    lease(settings.inference.lease_seconds, needed, "inference.lease_seconds", check);
+    // RabbitMQ takes a 16-bit prefetch.
+    check.within(settings.inference.concurrency as u64, 1..=65_535, "inference.concurrency");
+    check.within(settings.inference.backfill_concurrency as u64, 0..=65_535, "inference.backfill_concurrency");
+}

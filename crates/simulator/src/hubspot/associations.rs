@@ -1,0 +1,176 @@
+//! Associations v4: which objects belong to which.
+
+use axum::{
+    Json,
+    extract::{Path, Query, State},
+    http::{HeaderMap, StatusCode},
+    response::{IntoResponse, Response},
+};
+use bytes::Bytes;
+use domain::ObjectType;
+use hubspot::client::engagement_type_id;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+
+use super::{Shared, answer, errors, objects::parse, scope};
+use crate::lock;
+
+/// HubSpot pages them by this many.
+const PAGE: usize = 500;
+
+/// HubSpot's bound on a batch.
+const MAX_BATCH: usize = 1_000;
+
+/// From, to, the ordinary type, and that of the primary one.
+const BETWEEN_RECORDS: [(ObjectType, ObjectType, u32, Option<u32>); 10] = [
+    (ObjectType::Contact, ObjectType::Company, 279, Some(1)),
+    (ObjectType::Company, ObjectType::Contact, 280, Some(2)),
+    (ObjectType::Deal, ObjectType::Contact, 3, None),
+    (ObjectType::Contact, ObjectType::Deal, 4, None),
+    (ObjectType::Deal, ObjectType::Company, 341, Some(5)),
+    (ObjectType::Company, ObjectType::Deal, 342, Some(6)),
+    (ObjectType::Ticket, ObjectType::Contact, 16, None),
+    (ObjectType::Contact, ObjectType::Ticket, 15, None),
+    (ObjectType::Ticket, ObjectType::Deal, 28, None),
+    (ObjectType::Deal, ObjectType::Ticket, 27, None),
+];
+
+/// The `HUBSPOT_DEFINED` types of a associate; none where HubSpot knows no such associate.
+pub(super) fn type_ids(from: &ObjectType, to: &ObjectType, primary: bool) -> Vec<u32> {
+    if let Some(id) = engagement_type_id(from, to) {
+        return vec![id];
+    }
+    if let Some(id) = engagement_type_id(to, from) {
+        return vec![id - 1];
+    }
+    let row = BETWEEN_RECORDS.iter().find(|(one, other, ..)| one == from && other == to);
+    row.map_or_else(Vec::new, |(_, _, id, first)| first.filter(|_| primary).into_iter().chain([*id]).collect())
+}
+
+fn shown(from: &ObjectType, to: &ObjectType, id: i64, primary: bool) -> Value {
+    let types = type_ids(from, to, primary)
+        .into_iter()
+        .map(|type_id| json!({"category": "HUBSPOT_DEFINED", "typeId": type_id}));
+    json!({"toObjectId": id.to_string(), "associationTypes": types.collect::<Vec<_>>()})
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Body {
+    inputs: Vec<Input>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Input {
+    id: String,
+    after: Option<String>,
+}
+
+pub(super) async fn batch_read(
+    State(simulator): Shared,
+    Path((from, to)): Path<(String, String)>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    let (from, to) = (ObjectType::from(from), ObjectType::from(to));
+    answer(&simulator, &headers, &scope(&from, "read"), || {
+        if type_ids(&from, &to, false).is_empty() {
+            return Err(errors::validation(&format!("No association type exists between {from} and {to}")));
+        }
+        let body = parse::<Body>(&body)?;
+        if body.inputs.is_empty() || body.inputs.len() > MAX_BATCH {
+            return Err(errors::validation(&format!("The inputs must hold 1 to {MAX_BATCH} entries")));
+        }
+        let portal = lock(&simulator.portal);
+        let (mut results, mut without) = (Vec::new(), Vec::new());
+        for input in body.inputs {
+            let associated = input.id.parse().map(|id| portal.associated(&(from.clone(), id), &to)).unwrap_or_default();
+            if associated.is_empty() {
+                without.push(input.id);
+                continue;
+            }
+            let start = input.after.and_then(|after| after.parse().ok()).unwrap_or(0).min(associated.len());
+            let end = (start + PAGE).min(associated.len());
+            let page: Vec<_> =
+                associated[start..end].iter().map(|(id, primary)| shown(&from, &to, *id, *primary)).collect();
+            let mut result = json!({"from": {"id": input.id}, "to": page});
+            if end < associated.len() {
+                result["paging"] = json!({"next": {"after": end.to_string()}});
+            }
+            results.push(result);
+        }
+        let now = OffsetDateTime::now_utc().format(&Rfc3339).unwrap_or_default();
+        let mut listed = json!({"status": "COMPLETE", "results": results, "startedAt": now, "completedAt": now});
+        if without.is_empty() {
+            return Ok(Json(listed).into_response());
+        }
+        listed["numErrors"] = json!(without.len());
+        let error = |id: String| {
+            json!({"status": "error", "category": "OBJECT_NOT_FOUND",
+                "message": format!("No {from} is associated with {to} from {id}."), "context": {"fromObjectId": [id]},
+                "errors": [], "links": {}})
+        };
+        listed["errors"] = without.into_iter().map(error).collect();
+        Ok((StatusCode::MULTI_STATUS, Json(listed)).into_response())
+    })
+}
+
+#[derive(Deserialize)]
+pub(super) struct Page {
+    limit: Option<usize>,
+    after: Option<usize>,
+}
+
+/// One object's associations by GET; 2026-09 has it no more.
+pub(super) async fn list(
+    State(simulator): Shared,
+    Path((from, id, to)): Path<(String, String, String)>,
+    Query(page): Query<Page>,
+    headers: HeaderMap,
+) -> Response {
+    let (from, to) = (ObjectType::from(from), ObjectType::from(to));
+    answer(&simulator, &headers, &scope(&from, "read"), || {
+        let portal = lock(&simulator.portal);
+        let known = id.parse().ok().filter(|id| portal.get(&from, *id).is_some());
+        let key = (from.clone(), known.ok_or_else(|| errors::object_not_found(&id))?);
+        let associated = portal.associated(&key, &to);
+        let start = page.after.unwrap_or(0).min(associated.len());
+        let end = (start + page.limit.unwrap_or(PAGE).min(PAGE)).min(associated.len());
+        let results: Vec<_> =
+            associated[start..end].iter().map(|(id, primary)| shown(&from, &to, *id, *primary)).collect();
+        let mut listed = json!({"results": results});
+        if end < associated.len() {
+            listed["paging"] = json!({"next": {"after": end.to_string()}});
+        }
+        Ok(Json(listed).into_response())
+    })
+}
+
+/// Ties two objects with the default type.
+pub(super) async fn put_default(
+    State(simulator): Shared,
+    Path((from, from_id, to, to_id)): Path<(String, String, String, String)>,
+    headers: HeaderMap,
+) -> Response {
+    let (from, to) = (ObjectType::from(from), ObjectType::from(to));
+    answer(&simulator, &headers, &scope(&from, "write"), || {
+        let types = type_ids(&from, &to, false);
+        if types.is_empty() {
+            return Err(errors::validation(&format!("No association type exists between {from} and {to}")));
+        }
+        let mut portal = lock(&simulator.portal);
+        let find = |kind: &ObjectType, id: &String| {
+            let known = id.parse().ok().filter(|id| portal.get(kind, *id).is_some());
+            known.map(|id| (kind.clone(), id)).ok_or_else(|| errors::object_not_found(id))
+        };
+        let (one, other) = (find(&from, &from_id)?, find(&to, &to_id)?);
+        portal.associate(&one, &other, false);
+        let now = OffsetDateTime::now_utc().format(&Rfc3339).unwrap_or_default();
+        let result = json!({"from": {"id": from_id}, "to": {"id": to_id},
+            "associationSpec": {"associationCategory": "HUBSPOT_DEFINED", "associationTypeId": types[0]}});
+        Ok(Json(json!({"status": "COMPLETE", "results": [result], "startedAt": now, "completedAt": now}))
+            .into_response())
+    })
+}

@@ -1,0 +1,105 @@
+//! Pipelines and owners.
+
+use axum::{
+    Json,
+    extract::{Path, State},
+    http::HeaderMap,
+    response::{IntoResponse, Response},
+};
+use domain::ObjectType;
+use serde_json::{Value, json};
+
+use super::{Shared, answer, errors, scope};
+
+/// Id, label, whether it is closed, probability.
+type Stage = (&'static str, &'static str, bool, &'static str);
+
+const SALES: (&str, &str, &[Stage]) = (
+    "default",
+    "Sales pipeline",
+    &[
+        ("appointmentscheduled", "Appointment scheduled", false, "0.2"),
+        ("qualifiedtobuy", "Qualified to buy", false, "0.4"),
+        ("contractsent", "Contract sent", false, "0.9"),
+        ("991231", "Risk", false, "0.1"),
+        ("closedwon", "Closed won", true, "1.0"),
+        ("closedlost", "Closed lost", true, "0.0"),
+    ],
+);
+
+/// A pipeline of another team, without a place for endangered deals.
+const RENEWALS: (&str, &str, &[Stage]) = (
+    "renewals",
+    "Renewals",
+    &[("880001", "Up for renewal", false, "0.5"), ("880002", "Renewed", true, "1.0"), ("880003", "Gone", true, "0.0")],
+);
+
+const SUPPORT: (&str, &str, &[Stage]) = (
+    "0",
+    "Support pipeline",
+    &[("1", "New", false, ""), ("2", "Waiting on contact", false, ""), ("4", "Closed", true, "")],
+);
+
+const OWNERS: [(i64, &str, &str); 3] = [(70, "Sara", "Lind"), (71, "Omar", "Haddad"), (72, "Nils", "Berg")];
+
+/// The pipelines of a type.
+fn of(object_type: &ObjectType) -> &'static [(&'static str, &'static str, &'static [Stage])] {
+    match object_type {
+        ObjectType::Deal => &[SALES, RENEWALS],
+        ObjectType::Ticket => &[SUPPORT],
+        _ => &[],
+    }
+}
+
+/// The values that a pipeline's or stage's property takes; `None` for other properties.
+pub(super) fn options(object_type: &ObjectType, property: &str) -> Option<Vec<&'static str>> {
+    let pipelines = of(object_type);
+    match property {
+        "pipeline" | "hs_pipeline" => Some(pipelines.iter().map(|(id, ..)| *id).collect()),
+        "dealstage" | "hs_pipeline_stage" => {
+            Some(pipelines.iter().flat_map(|(_, _, stages)| stages.iter().map(|stage| stage.0)).collect())
+        }
+        _ => None,
+    }
+}
+
+/// Whether there is an owner with this id.
+pub(super) fn is_owner(id: &str) -> bool {
+    OWNERS.iter().any(|(owner, ..)| owner.to_string() == id)
+}
+
+const SINCE: &str = "2024-01-01T00:00:00Z";
+
+pub(super) async fn list(State(simulator): Shared, Path(object_type): Path<String>, headers: HeaderMap) -> Response {
+    let object_type = ObjectType::from(object_type);
+    answer(&simulator, &headers, &scope(&object_type, "read"), || {
+        if of(&object_type).is_empty() {
+            return Err(errors::validation(&format!("{object_type} has no pipelines")));
+        }
+        let stage = |(order, (id, label, closed, probability)): (usize, &Stage)| {
+            let metadata = if probability.is_empty() {
+                json!({"ticketState": if *closed { "CLOSED" } else { "OPEN" }})
+            } else {
+                json!({"isClosed": closed.to_string(), "probability": probability})
+            };
+            json!({"id": id, "label": label, "displayOrder": order, "metadata": metadata, "archived": false,
+                "createdAt": SINCE, "updatedAt": SINCE, "writePermissions": "CRM_PERMISSIONS_ENFORCEMENT"})
+        };
+        let pipelines = of(&object_type).iter().enumerate().map(|(order, (id, label, stages))| {
+            json!({"id": id, "label": label, "displayOrder": order, "archived": false, "createdAt": SINCE,
+                "updatedAt": SINCE, "stages": stages.iter().enumerate().map(stage).collect::<Vec<_>>()})
+        });
+        Ok(Json(json!({"results": pipelines.collect::<Vec<_>>()})).into_response())
+    })
+}
+
+pub(super) async fn owners(State(simulator): Shared, headers: HeaderMap) -> Response {
+    answer(&simulator, &headers, "crm.objects.owners.read", || {
+        let owner = |(id, first, last): &(i64, &str, &str)| -> Value {
+            json!({"id": id.to_string(), "firstName": first, "lastName": last, "type": "PERSON", "userId": id + 1_000,
+                "email": format!("{}@example.com", first.to_lowercase()), "archived": false, "createdAt": SINCE,
+                "updatedAt": SINCE})
+        };
+        Ok(Json(json!({"results": OWNERS.iter().map(owner).collect::<Vec<_>>()})).into_response())
+    })
+}

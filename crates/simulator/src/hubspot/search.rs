@@ -1,0 +1,210 @@
+//! Search: filters, sorting, paging, and an index that lags behind.
+
+use axum::{
+    Json,
+    extract::{Path, State},
+    http::HeaderMap,
+    response::{IntoResponse, Response},
+};
+use bytes::Bytes;
+use domain::ObjectType;
+use serde::Deserialize;
+use serde_json::json;
+use time::{Duration, OffsetDateTime, format_description::well_known::Rfc3339};
+
+use super::{
+    Shared, answer_search, errors,
+    objects::{parse, shown},
+    portal::Object,
+    scope,
+};
+use crate::lock;
+
+/// HubSpot gives no more results than these, whatever the total.
+const MAX_RESULTS: usize = 10_000;
+const MAX_LIMIT: usize = 200;
+const MAX_FILTERS: usize = 18;
+
+/// A fresh write is not in the index for this long.
+const LAG: Duration = Duration::seconds(2);
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct Body {
+    filter_groups: Vec<Group>,
+    sorts: Vec<Sort>,
+    properties: Vec<String>,
+    limit: usize,
+    after: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Group {
+    filters: Vec<Filter>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct Filter {
+    property_name: String,
+    operator: Operator,
+    value: Option<String>,
+    high_value: Option<String>,
+    values: Option<Vec<String>>,
+}
+
+#[derive(Deserialize, Clone, Copy, PartialEq, Eq)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+enum Operator {
+    Eq,
+    Neq,
+    Lt,
+    Lte,
+    Gt,
+    Gte,
+    Between,
+    In,
+    NotIn,
+    HasProperty,
+    NotHasProperty,
+    ContainsToken,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Sort {
+    Name(String),
+    #[serde(rename_all = "camelCase")]
+    Table {
+        property_name: String,
+        direction: Direction,
+    },
+}
+
+#[derive(Deserialize, Clone, Copy, PartialEq, Eq)]
+#[serde(rename_all = "UPPERCASE")]
+enum Direction {
+    Ascending,
+    Descending,
+}
+
+pub(super) async fn search(
+    State(simulator): Shared,
+    Path(object_type): Path<String>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    let object_type = ObjectType::from(object_type);
+    answer_search(&simulator, &headers, &scope(&object_type, "read"), || {
+        let body = parse::<Body>(&body)?;
+        if body.limit == 0 || body.limit > MAX_LIMIT {
+            return Err(errors::validation(&format!("limit must be within 1–{MAX_LIMIT}")));
+        }
+        if body.filter_groups.len() > 5
+            || body.filter_groups.iter().map(|g| g.filters.len()).sum::<usize>() > MAX_FILTERS
+        {
+            return Err(errors::validation("too many filters"));
+        }
+        let start: usize = if body.after.is_empty() { 0 } else { body.after.parse().unwrap_or(MAX_RESULTS) };
+        if start + body.limit > MAX_RESULTS {
+            return Err(errors::validation(&format!("Results beyond {MAX_RESULTS} cannot be reached")));
+        }
+        let portal = lock(&simulator.portal);
+        let indexed = OffsetDateTime::now_utc() - LAG;
+        let matches = |id: i64, object: &Object| {
+            body.filter_groups.is_empty()
+                || body.filter_groups.iter().any(|group| group.filters.iter().all(|filter| holds(filter, id, object)))
+        };
+        let mut found: Vec<_> =
+            portal.all(&object_type).filter(|(id, object)| object.updated <= indexed && matches(*id, object)).collect();
+        if let Some(sort) = body.sorts.first() {
+            let (name, direction) = match sort {
+                Sort::Name(name) => (name, Direction::Ascending),
+                Sort::Table { property_name, direction } => (property_name, *direction),
+            };
+            // Once each: a portal has thousands.
+            let mut keyed: Vec<_> = found
+                .into_iter()
+                .map(|(id, object)| (Size::of(&value(id, object, name).unwrap_or_default()), id, object))
+                .collect();
+            keyed.sort_by(|(a, a_id, _), (b, b_id, _)| {
+                let order = a.compare(b).then(a_id.cmp(b_id));
+                if direction == Direction::Descending { order.reverse() } else { order }
+            });
+            found = keyed.into_iter().map(|(_, id, object)| (id, object)).collect();
+        }
+        let total = found.len();
+        let end = (start + body.limit).min(total);
+        let page = found.get(start.min(end)..end).unwrap_or_default();
+        let results: Vec<_> =
+            page.iter().map(|(id, object)| shown(&portal, &object_type, *id, object, &body.properties, &[])).collect();
+        let mut listed = json!({"total": total, "results": results});
+        if end < total {
+            listed["paging"] = json!({"next": {"after": end.to_string()}});
+        }
+        Ok(Json(listed).into_response())
+    })
+}
+
+fn value(id: i64, object: &Object, name: &str) -> Option<String> {
+    let held = || object.properties.get(name).filter(|value| !value.is_empty()).cloned();
+    if name == "hs_object_id" { Some(id.to_string()) } else { object.derived(name).or_else(held) }
+}
+
+/// What values are compared by: numbers and times by their size, everything else as text.
+enum Size {
+    Number(f64),
+    Text(String),
+}
+
+impl Size {
+    fn of(text: &str) -> Self {
+        #[expect(clippy::cast_precision_loss, reason = "milliseconds of this century are below 2^53")]
+        let time = |at: OffsetDateTime| (at.unix_timestamp_nanos() / 1_000_000) as f64;
+        let number = text.parse::<f64>().ok();
+        let number = number.or_else(|| OffsetDateTime::parse(text, &Rfc3339).ok().map(time));
+        number.map_or_else(|| Self::Text(text.to_lowercase()), Self::Number)
+    }
+
+    fn compare(&self, other: &Self) -> std::cmp::Ordering {
+        match (self, other) {
+            (Self::Number(a), Self::Number(b)) => a.total_cmp(b),
+            (Self::Text(a), Self::Text(b)) => a.cmp(b),
+            (Self::Number(_), Self::Text(_)) => std::cmp::Ordering::Less,
+            (Self::Text(_), Self::Number(_)) => std::cmp::Ordering::Greater,
+        }
+    }
+}
+
+fn compare(a: &str, b: &str) -> std::cmp::Ordering {
+    Size::of(a).compare(&Size::of(b))
+}
+
+fn holds(filter: &Filter, id: i64, object: &Object) -> bool {
+    let held = value(id, object, &filter.property_name);
+    let with = |test: fn(std::cmp::Ordering) -> bool| {
+        held.as_deref().zip(filter.value.as_deref()).is_some_and(|(held, value)| test(compare(held, value)))
+    };
+    let listed = || held.as_ref().is_some_and(|held| filter.values.iter().flatten().any(|value| value == held));
+    match filter.operator {
+        Operator::Eq => with(std::cmp::Ordering::is_eq),
+        Operator::Neq => !with(std::cmp::Ordering::is_eq),
+        Operator::Lt => with(std::cmp::Ordering::is_lt),
+        Operator::Lte => with(std::cmp::Ordering::is_le),
+        Operator::Gt => with(std::cmp::Ordering::is_gt),
+        Operator::Gte => with(std::cmp::Ordering::is_ge),
+        Operator::Between => {
+            let below = held.as_deref().zip(filter.high_value.as_deref());
+            with(std::cmp::Ordering::is_ge) && below.is_some_and(|(held, high)| compare(held, high).is_le())
+        }
+        Operator::In => listed(),
+        Operator::NotIn => !listed(),
+        Operator::HasProperty => held.is_some(),
+        Operator::NotHasProperty => held.is_none(),
+        Operator::ContainsToken => {
+            let token = filter.value.as_deref().unwrap_or_default().trim_matches('*').to_lowercase();
+            held.is_some_and(|held| held.to_lowercase().contains(&token))
+        }
+    }
+}

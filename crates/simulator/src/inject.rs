@@ -1,0 +1,98 @@
+//! Striking calls with the faults that are switched on.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{
+    body::{Body, to_bytes},
+    extract::{Request, State},
+    http::{StatusCode, header},
+    middleware::Next,
+    response::{IntoResponse, Response},
+};
+
+use crate::{
+    Simulator,
+    calls::MAX_BODY,
+    faults::{FaultKind, Misbehaviour, Target},
+    hubspot, lock, openai,
+};
+
+/// How long a call hangs: longer than any sane time-out.
+const HANG: Duration = Duration::from_secs(300);
+
+/// Lets a call pass, or strikes it.
+pub(crate) async fn inject(State(simulator): State<Arc<Simulator>>, request: Request, next: Next) -> Response {
+    let (head, body) = request.into_parts();
+    let Ok(body) = to_bytes(body, MAX_BODY).await else {
+        return StatusCode::PAYLOAD_TOO_LARGE.into_response();
+    };
+    let target = if head.uri.path().starts_with("/v1/") { Target::Openai } else { Target::Hubspot };
+    let struck = pick(&simulator, target, head.uri.path(), &body);
+    let mut request = Request::from_parts(head, Body::from(body));
+    match struck {
+        None => next.run(request).await,
+        Some(FaultKind::Latency(ms)) => {
+            tokio::time::sleep(Duration::from_millis(ms)).await;
+            next.run(request).await
+        }
+        Some(FaultKind::LateAnswer(ms)) => {
+            let answer = next.run(request).await;
+            tokio::time::sleep(Duration::from_millis(ms)).await;
+            answer
+        }
+        Some(FaultKind::LostAnswer) => {
+            next.run(request).await;
+            broken()
+        }
+        Some(FaultKind::Hang) => {
+            tokio::time::sleep(HANG).await;
+            StatusCode::GATEWAY_TIMEOUT.into_response()
+        }
+        Some(FaultKind::Cut) => broken(),
+        Some(FaultKind::Garbage) => "<html>Bad gateway, says a proxy</html>".into_response(),
+        Some(FaultKind::Status { code, retry_after }) => {
+            let status = StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+            let mut response = match target {
+                Target::Hubspot => hubspot::errors::by_status(status),
+                Target::Openai => openai::errors::by_status(status),
+            };
+            if let Some(seconds) = retry_after {
+                response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+            }
+            response
+        }
+        Some(FaultKind::InsufficientQuota) => openai::errors::insufficient_quota(),
+        Some(kind) => {
+            request.extensions_mut().insert(Misbehaviour(kind));
+            next.run(request).await
+        }
+    }
+}
+
+/// An answer that breaks off.
+fn broken() -> Response {
+    let cut = std::io::Error::other("cut on purpose");
+    let parts = [Ok(bytes::Bytes::from_static(b"{\"id\":\"5")), Err(cut)];
+    Response::new(Body::from_stream(futures_util::stream::iter(parts)))
+}
+
+fn pick(simulator: &Simulator, target: Target, path: &str, body: &[u8]) -> Option<FaultKind> {
+    let mut faults = lock(&simulator.faults);
+    let text = String::from_utf8_lossy(body);
+    let fault = faults.iter_mut().find(|fault| {
+        fault.target == target
+            && fault.times != Some(0)
+            && fault.path.as_deref().is_none_or(|part| path.contains(part))
+            && fault.contains.as_deref().is_none_or(|part| text.contains(part))
+            && fault.percent.is_none_or(|percent| u128::from(percent) > dice())
+    })?;
+    if let Some(times) = &mut fault.times {
+        *times -= 1;
+    }
+    Some(fault.kind.clone())
+}
+
+/// 0–99; the random part of a fresh id is random enough.
+fn dice() -> u128 {
+    uuid::Uuid::now_v7().as_u128() % 100
+}

@@ -1,0 +1,69 @@
+//! `leadline-simulator`: simulated HubSpot and OpenAI on one address.
+
+use clap::Parser;
+use simulator::{Config, Simulator};
+
+#[derive(Parser)]
+#[command(name = "leadline-simulator", version, about = "Simulated HubSpot and OpenAI, as strict as the real ones")]
+struct Arguments {
+    /// Where to listen. Keep it on loopback: the simulator has no secrets, but no delivery_options either.
+    #[arg(long, default_value = "127.0.0.1:8090")]
+    listen: String,
+    /// Where webhooks go.
+    #[arg(long)]
+    webhook_url: Option<String>,
+    /// The URL that is signed, when it is not the one webhooks go to.
+    #[arg(long)]
+    public_url: Option<String>,
+    /// How often a webhook that was not taken is sent again.
+    #[arg(long, default_value_t = Config::default().webhook_retries)]
+    webhook_retries: u32,
+    /// Calls that HubSpot allows per rolling ten seconds.
+    #[arg(long, default_value_t = Config::default().calls_per_10s)]
+    calls_per_10s: usize,
+    /// OpenAI requests per minute.
+    #[arg(long, default_value_t = Config::default().requests_per_minute)]
+    requests_per_minute: usize,
+    /// OpenAI tokens per minute, the requested output included.
+    #[arg(long, default_value_t = Config::default().tokens_per_minute)]
+    tokens_per_minute: usize,
+    /// Calls that are remembered; none under load.
+    #[arg(long, default_value_t = Config::default().keep_calls)]
+    keep_calls: usize,
+    /// How long a model takes to answer, in milliseconds.
+    #[arg(long, default_value_t = Config::default().model_latency_ms)]
+    model_latency_ms: u64,
+    /// Contacts with notes that are there from the beginning.
+    #[arg(long, default_value_t = 0)]
+    contacts: usize,
+    /// A scope that the token does not have; may be given several times.
+    #[arg(long)]
+    without_scope: Vec<String>,
+    /// A portal without the properties that the shipped playbooks write: `leadline playbook provision` makes them.
+    #[arg(long)]
+    without_ai_properties: bool,
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let arguments = Arguments::parse();
+    service::install_tls_provider();
+    let mut config = Config {
+        webhook_url: arguments.webhook_url,
+        public_url: arguments.public_url,
+        webhook_retries: arguments.webhook_retries,
+        calls_per_10s: arguments.calls_per_10s,
+        requests_per_minute: arguments.requests_per_minute,
+        tokens_per_minute: arguments.tokens_per_minute,
+        keep_calls: arguments.keep_calls,
+        model_latency_ms: arguments.model_latency_ms,
+        contacts: arguments.contacts,
+        ai_properties: !arguments.without_ai_properties,
+        ..Config::default()
+    };
+    config.scopes.retain(|scope| !arguments.without_scope.contains(scope));
+    let listener = tokio::net::TcpListener::bind(&arguments.listen).await?;
+    println!("the simulator listens on {}", listener.local_addr()?);
+    axum::serve(listener, Simulator::new(config).router()).await?;
+    Ok(())
+}
