@@ -5,6 +5,7 @@
 //! has come. Everything else imports this crate; it imports nothing of ours.
 
 pub mod event;
+pub mod hash;
 pub mod ids;
 pub mod inference;
 pub mod state;

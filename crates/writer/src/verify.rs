@@ -102,9 +102,7 @@ impl Verifier {
         let is_wrong = |write: &&ledger::LatestValue| {
             let held = object.properties.get(&write.property).and_then(Option::as_deref).unwrap_or_default();
             let last_set = object.history.get(&write.property).and_then(|history| history.first());
-            let is_ours = last_set.is_some_and(|set| {
-                set.source_type == "INTEGRATION" && set.source_id.as_deref() == Some(self.ours.to_string().as_str())
-            });
+            let is_ours = last_set.is_some_and(|set| set.is_by_app(self.ours));
             held != write.value && is_ours
         };
         let wrong: Vec<_> = newest.iter().filter(is_wrong).collect();
