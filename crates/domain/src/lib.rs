@@ -1,12 +1,13 @@
-//! The vocabulary of Leadline as types: no I/O, no async.
+//! The vocabulary of Leadline as types: no I/O, no async, no text processing.
 //!
-//! [`event`] is what HubSpot said, [`playbook`] what the operator wants done about it, [`context`] what was read for
-//! it, [`inference`] what the model answered, [`write_command`] what is to be written, and [`state`] how far an event
-//! has come. Everything else imports this crate; it imports nothing of ours.
+//! In the order in which an event is processed: [`event`] is what HubSpot reported, [`inference`] what the model
+//! answered, [`write_command`] what is to be written, and [`state`] how far the event has come. [`ids`] are the ids
+//! that all of them use. This crate imports no other crate of the workspace.
 
 pub mod event;
 pub mod ids;
 pub mod inference;
+mod names;
 pub mod state;
 pub mod write_command;
 

@@ -1,64 +1,54 @@
-//! How far an event has come: a closed set of states with legal transitions.
-
-use std::fmt;
+//! The states of an event and the transitions between them.
 
 use serde::{Deserialize, Serialize};
 
-/// The state of an event in the ledger. The database enforces the same transitions by a trigger
-/// (`migrations/`), and a test holds the two lists against each other.
+use crate::names::named_values;
+
+/// The state of an event in the ledger.
+///
+/// The database enforces the same transitions with a trigger (`migrations/`); a test compares the two lists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum EventState {
-    /// A worker holds it under a lease.
+    /// A worker processes it under a lease.
     Claimed,
-    /// It waits in a retry queue for its next try.
+    /// It waits in a retry queue for its next attempt.
     Waiting,
-    /// Every playbook has answered and its write commands are recorded.
+    /// Every playbook has answered, and the write commands are in the ledger.
     Decided,
-    /// HubSpot has what was decided.
+    /// HubSpot has every value and action that was decided.
     Written,
-    /// There was nothing to do: no playbook is triggered, the context is empty, a guard holds, or a person's values
-    /// were kept.
+    /// There was nothing to do: no playbook is triggered, the context is empty, a guard matches, or values that people
+    /// set were kept.
     Skipped,
-    /// A newer event of the same record made it pointless.
+    /// A newer event of the same record replaces it.
     Superseded,
-    /// It cannot have an effect any more (our own echo, the record is gone).
+    /// It can have no effect any more: the fleet itself caused it, or its record no longer exists.
     Dropped,
-    /// It lies in the parking lot with its reason, for a person.
+    /// It is in the parking lot with a reason and waits for an operator.
     Parked,
 }
 
+named_values!(EventState {
+    Claimed => "claimed",
+    Waiting => "waiting",
+    Decided => "decided",
+    Written => "written",
+    Skipped => "skipped",
+    Superseded => "superseded",
+    Dropped => "dropped",
+    Parked => "parked",
+});
+
 impl EventState {
-    /// Every state, with its name in the ledger.
-    pub const ALL: [(Self, &'static str); 8] = [
-        (Self::Claimed, "claimed"),
-        (Self::Waiting, "waiting"),
-        (Self::Decided, "decided"),
-        (Self::Written, "written"),
-        (Self::Skipped, "skipped"),
-        (Self::Superseded, "superseded"),
-        (Self::Dropped, "dropped"),
-        (Self::Parked, "parked"),
-    ];
-
-    /// The name in the ledger.
-    pub fn as_str(self) -> &'static str {
-        Self::ALL.iter().find(|(state, _)| *state == self).map_or("", |(_, name)| name)
-    }
-
-    /// The state with this name.
-    pub fn parse(name: &str) -> Option<Self> {
-        Self::ALL.iter().find(|(_, known)| *known == name).map(|(state, _)| *state)
-    }
-
-    /// Whether nothing follows by itself.
+    /// Whether the fleet is finished with the event. A parked event is final until an operator replays or discards it.
     pub fn is_final(self) -> bool {
         !matches!(self, Self::Claimed | Self::Waiting | Self::Decided)
     }
 
-    /// Whether `next` may follow. Only an operator leads out of [`EventState::Parked`]: by a replay of the event or of a
-    /// write command of it, or by giving it up.
-    pub fn may_become(self, next: Self) -> bool {
+    /// Whether an event in this state may change to `next`. Only an operator moves an event out of
+    /// [`EventState::Parked`]: by replaying it or one of its write commands, or by discarding it.
+    pub fn can_become(self, next: Self) -> bool {
         use EventState::{Claimed, Decided, Dropped, Parked, Skipped, Superseded, Waiting, Written};
         match self {
             Claimed => next != Written,
@@ -67,11 +57,5 @@ impl EventState {
             Decided => matches!(next, Written | Skipped | Superseded | Dropped | Parked),
             Written | Skipped | Superseded | Dropped => false,
         }
-    }
-}
-
-impl fmt::Display for EventState {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
     }
 }
