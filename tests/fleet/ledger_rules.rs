@@ -64,7 +64,7 @@ async fn the_database_and_the_code_allow_the_same_transitions() {
     for from in EventState::ALL {
         for to in EventState::ALL {
             let in_database = rows.contains(&(from.to_string(), to.to_string()));
-            assert_eq!(in_database, from.may_become(*to), "{from} → {to}");
+            assert_eq!(in_database, from.can_become(*to), "{from} → {to}");
         }
     }
 }

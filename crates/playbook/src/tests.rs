@@ -3,14 +3,14 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value, json};
 use time::{OffsetDateTime, macros::datetime};
 
-use super::{Findings, Playbook, RecordPath, Unverified, event_variable, manual_event};
+use super::{Playbook, PlaybookFindings, RecordPath, UnverifiedPolicy, event_variable, manual_event_variable};
 use domain::{
     Event, EventKey, ObjectId, ObjectType, PortalId, RecordRef,
     event::{EventKind, Subject},
     write_command::{ActionSpec, TaskPriority},
 };
 
-use crate::context::{Context, ContextRecord, Entry};
+use crate::context::{Context, ContextEntry, ContextRecord};
 
 const LEADS: &str = include_str!("../../../deploy/playbooks/lead-qualification.toml");
 const CHURN: &str = include_str!("../../../deploy/playbooks/churn-risk.toml");
@@ -18,7 +18,7 @@ const CALLS: &str = include_str!("../../../deploy/playbooks/call-summary.toml");
 
 const NOW: OffsetDateTime = datetime!(2026-11-24 12:00 UTC);
 
-fn parse(text: &str) -> Result<Playbook, Findings> {
+fn parse(text: &str) -> Result<Playbook, PlaybookFindings> {
     Playbook::parse("p.toml", text, &["email".to_owned(), "hubspot_owner_id".to_owned()])
 }
 
@@ -90,7 +90,7 @@ fn what_is_wrong_is_named_with_its_line() {
         assert!(found.lines().any(|line| line.starts_with(&place) && line.contains(what)), "{place}{what} in\n{found}");
     };
     expect(LEADS, "contact.propertyChange\"", "contact.teleported\"", "contact.propertyChange\"", "starts no playbook");
-    expect(LEADS, "\"contact.creation\"", "\"unicorn.creation\"", "contact.creation", "no object type");
+    expect(LEADS, "\"contact.creation\"", "\"unicorn.creation\"", "contact.creation", "unknown object type");
     expect(LEADS, "\"contact.creation\"", "\"deal.creation\"", "contact.creation", "not among this playbook's records");
     expect(LEADS, "object_type = \"0-46\"\n", "", "object.creation", "needs `object_type`");
     expect(LEADS, "maximum = 100\n", "maximum = -1\n", "name = \"lead_score\"", "above maximum");
@@ -100,7 +100,7 @@ fn what_is_wrong_is_named_with_its_line() {
         "property = \"lead_score\"",
         "property = \"Lead Score\"",
         "property = \"lead_score\"",
-        "no HubSpot property",
+        "not a valid name",
     );
     expect(LEADS, "property = \"lead_score\"", "property = \"email\"", "property = \"lead_score\"", "protected");
     expect(
@@ -134,13 +134,13 @@ fn what_is_wrong_is_named_with_its_line() {
         "when",
     );
     expect(LEADS, "{{ record.company or 'no company' }}", "{{ record.fax }}", "*{{ [record.firstname", "undefined");
-    expect(LEADS, "channel = \"sales\"", "stage = \"Risk\"", "do = \"notify\"", "means nothing for notify");
+    expect(LEADS, "channel = \"sales\"", "stage = \"Risk\"", "do = \"notify\"", "not a key of notify");
     expect(
         CHURN,
         "of = \"ticket > contact\"",
         "of = \"ticket > company\"",
         "of = \"ticket > contact > deal\"",
-        "goes by `ticket > contact`",
+        "needs `ticket > contact`",
     );
     expect(
         CHURN,
@@ -157,7 +157,7 @@ fn what_is_wrong_is_named_with_its_line() {
 #[test]
 fn an_optional_value_has_to_be_provided_for() {
     let found = findings(LEADS, "{{ answer.summary }}\n\n", "{{ answer.budget_estimate + 1 }}\n\n");
-    assert!(found.contains("when everything is empty"), "{found}");
+    assert!(found.contains("when every variable is empty"), "{found}");
 }
 
 #[test]
@@ -168,7 +168,7 @@ fn all_findings_come_at_once() {
 
 #[test]
 fn an_answer_is_checked_against_types_bounds_and_unknown_keys() {
-    let fields = &shipped(LEADS).fields;
+    let fields = &shipped(LEADS).answer.fields;
     let good = json!({"lead_score": 85, "summary": "Buyer", "budget_estimate": null, "budget_estimate_quote": null,
         "qualification_summary": "Q1"});
     fields.check(&good.to_string()).expect("fits");
@@ -187,7 +187,7 @@ fn an_answer_is_checked_against_types_bounds_and_unknown_keys() {
     let secret = fields.check(&json!({"lead_score": "Jane's secret"}).to_string()).expect_err("wrong");
     assert!(!secret.to_string().contains("Jane"), "a mismatch never quotes the answer");
 
-    let fields = &shipped(CALLS).fields;
+    let fields = &shipped(CALLS).answer.fields;
     let steps = |steps: Value| fields.check(&json!({"summary": "s", "next_steps": steps}).to_string());
     steps(json!([{"step": "Send it", "due": "2026-12-01"}, {"step": "Call", "due": null}])).expect("fits");
     steps(json!([{"step": "Send it", "due": "next Friday"}])).expect_err("no day");
@@ -197,13 +197,13 @@ fn an_answer_is_checked_against_types_bounds_and_unknown_keys() {
 
 #[test]
 fn the_schemas_sent_are_within_the_strict_subset() {
-    let schema = shipped(LEADS).fields.strict_schema().clone();
+    let schema = shipped(LEADS).answer.fields.strict_schema().clone();
     assert_eq!(schema["additionalProperties"], json!(false));
     assert_eq!(schema["required"].as_array().map(Vec::len), schema["properties"].as_object().map(Map::len));
     assert_eq!(schema["properties"]["budget_estimate"]["type"], json!(["integer", "null"]));
     assert_eq!(schema["properties"]["budget_estimate_quote"]["type"], json!(["string", "null"]));
     assert!(!schema.to_string().contains("\"minimum\""));
-    let schema = shipped(CALLS).fields.strict_schema().clone();
+    let schema = shipped(CALLS).answer.fields.strict_schema().clone();
     let items = &schema["properties"]["next_steps"]["items"];
     assert_eq!(items["required"], json!(["step", "due"]));
     assert_eq!(items["additionalProperties"], json!(false));
@@ -211,7 +211,7 @@ fn the_schemas_sent_are_within_the_strict_subset() {
 
 #[test]
 fn a_field_whose_quotation_is_not_there_is_dropped_marked_or_reported() {
-    let fields = &shipped(CHURN).fields;
+    let fields = &shipped(CHURN).answer.fields;
     let with = |quote: Value| {
         answer(json!({"sentiment": -0.9, "urgency": "high", "reasons": "Outage", "reasons_quote": quote}))
     };
@@ -219,15 +219,15 @@ fn a_field_whose_quotation_is_not_there_is_dropped_marked_or_reported() {
     for good in
         ["the outage was", "THE OUTAGE  was <unacceptable>", "unacceptable> - says \"Eve\"", "<p>The outage was</p>"]
     {
-        assert!(fields.unverified(&with(json!(good)), read).is_empty(), "{good}");
+        assert!(fields.unverified_fields(&with(json!(good)), read).is_empty(), "{good}");
     }
     for bad in [json!("we will leave"), json!(null), json!(""), json!("a"), json!("...")] {
-        assert_eq!(fields.unverified(&with(bad.clone()), read), ["reasons"], "{bad}");
+        assert_eq!(fields.unverified_fields(&with(bad.clone()), read), ["reasons"], "{bad}");
     }
     let unverified = vec!["reasons".to_owned()];
-    let left = |then| fields.without_evidence(with(json!(null)), &unverified, then)["reasons"].clone();
-    assert_eq!(left(Unverified::Drop), Value::Null);
-    assert_eq!(left(Unverified::Mark), json!("[unverified] Outage"));
+    let left = |then| fields.apply_unverified_policy(with(json!(null)), &unverified, then)["reasons"].clone();
+    assert_eq!(left(UnverifiedPolicy::Drop), Value::Null);
+    assert_eq!(left(UnverifiedPolicy::Mark), json!("[unverified] Outage"));
 }
 
 #[test]
@@ -238,14 +238,14 @@ fn an_answer_becomes_properties_and_actions_of_the_right_records() {
         ("ticket > contact", &[("company", "Stone Retail")]),
         ("ticket > contact > deal", &[("hubspot_owner_id", "71"), ("dealstage", "contractsent")]),
     ]);
-    let intend = |sentiment: f64| {
+    let plan = |sentiment: f64| {
         let answer = answer(json!({"sentiment": sentiment, "urgency": "high", "reasons": null}));
-        playbook.intend(&manual_event(NOW), &context, &answer, "gpt", NOW).expect("renders")
+        playbook.plan_writes(&manual_event_variable(NOW), &context, &answer, "gpt", NOW).expect("renders")
     };
-    let calm = intend(0.2);
+    let calm = plan(0.2);
     assert_eq!(calm.len(), 2, "ticket and contact have a sentiment; nothing is done");
     assert!(calm.iter().all(|intended| intended.actions.is_empty()));
-    let angry = intend(-0.8);
+    let angry = plan(-0.8);
     assert_eq!(angry[0].properties.len(), 2, "no reasons, so none are written");
     let ActionSpec::CreateTask(task) = &angry[0].actions[0].spec else { panic!("a task") };
     assert_eq!((task.owner.as_deref(), task.priority, task.associations.len()), (Some("71"), TaskPriority::High, 2));
@@ -266,7 +266,7 @@ fn next_steps_become_tasks_with_due_dates_at_most_as_many_as_the_file_says() {
         })
         .collect();
     let answer = answer(json!({"summary": "They talked.", "next_steps": steps}));
-    let intended = playbook.intend(&manual_event(NOW), &context, &answer, "gpt", NOW).expect("renders");
+    let intended = playbook.plan_writes(&manual_event_variable(NOW), &context, &answer, "gpt", NOW).expect("renders");
     let tasks: Vec<_> = intended.iter().flat_map(|intended| &intended.actions).collect();
     assert_eq!(tasks.len(), 3);
     let due: Vec<_> = tasks
@@ -297,8 +297,8 @@ fn record_data_stays_inside_its_fence() {
 fn a_quotation_may_come_from_facts_and_from_entries() {
     let mut context = context(&[("contact", &[("company", "Acme")])]);
     let at = OffsetDateTime::UNIX_EPOCH;
-    context.entries.push(Entry { kind: ObjectType::Note, id: ObjectId(9), at, text: "Budget 50k".to_owned() });
-    let all = context.everything();
+    context.entries.push(ContextEntry { kind: ObjectType::Note, id: ObjectId(9), at, text: "Budget 50k".to_owned() });
+    let all = context.full_text();
     assert!(all.contains("company: Acme") && all.contains("Budget 50k"));
 }
 
@@ -341,14 +341,14 @@ fn a_triggers_condition_is_about_the_event_or_the_record() {
 
 #[test]
 fn guards_see_properties_and_what_became_of_the_record() {
-    let guards = "\n[[guards]]\nwhen = \"record.merged\"\nreason = \"merged_away\"\n\n[[guards]]\nwhen = \"record.archived\"\n\
-        reason = \"archived\"\n\n[[guards]]\nwhen = \"not record.hubspot_owner_id\"\nreason = \"owner_missing\"\n\n[context]";
+    let guards = "\n[[guards]]\nwhen = \"record.merged\"\nname = \"merged_away\"\n\n[[guards]]\nwhen = \"record.archived\"\n\
+        name = \"archived\"\n\n[[guards]]\nwhen = \"not record.hubspot_owner_id\"\nname = \"owner_missing\"\n\n[context]";
     let playbook = parse(&LEADS.replace("\n[context]", guards)).expect("right");
     let reason = |change: &dyn Fn(&mut ContextRecord)| {
         let mut context = context(&[("contact", &[("hubspot_owner_id", "70")])]);
         change(&mut context.records[0]);
-        let variables = playbook.variables(&manual_event(NOW), &context);
-        playbook.guarded(&variables).expect("evaluated").map(|guard| guard.reason.clone())
+        let variables = playbook.variables(&manual_event_variable(NOW), &context);
+        playbook.first_matching_guard(&variables).expect("evaluated").map(|guard| guard.name.clone())
     };
     assert_eq!(reason(&|_| {}), None);
     assert_eq!(reason(&|record| record.merged = true).as_deref(), Some("merged_away"));
