@@ -37,8 +37,6 @@ pub struct Event {
     pub payload: serde_json::Value,
 }
 
-/// The source that HubSpot reports for changes which an app made through the API.
-
 impl Event {
     /// The subscription type in HubSpot's notation, for example `contact.propertyChange`.
     pub fn subscription_type(&self) -> String {
