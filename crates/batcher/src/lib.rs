@@ -75,11 +75,11 @@ pub struct BatcherSettings {
     /// A batch is asked when its questions weigh this much …
     pub max: usize,
     /// … or when its first question is this old, and one of `parallel` is free: until then it grows.
-    pub window: Duration,
+    pub linger: Duration,
     /// Where a batch costs more than time, at present: so much longer is gathered.
     pub extra_linger: Option<ExtraLinger>,
     /// Batches under way at once.
-    pub parallel: usize,
+    pub max_in_flight: usize,
 }
 
 /// How much longer is gathered, at present.
@@ -99,11 +99,11 @@ where
         F: Fn(Arc<Vec<I>>) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<Vec<O>, E>> + Send + 'static,
     {
-        Self::weighing(limits, |_| 1, ask, should_split)
+        Self::start_weighted(limits, |_| 1, ask, should_split)
     }
 
     /// The same for questions of different weight. One that weighs more than the most is asked alone.
-    pub fn weighing<F, Fut>(
+    pub fn start_weighted<F, Fut>(
         limits: BatcherSettings,
         weigh: fn(&I) -> usize,
         ask: F,
@@ -115,7 +115,7 @@ where
     {
         let (questions, mut asked) = mpsc::channel::<Question<I, O, E>>(limits.max * 2);
         let ask = Arc::new(ask);
-        let parallel = Arc::new(Semaphore::new(limits.parallel));
+        let parallel = Arc::new(Semaphore::new(limits.max_in_flight));
         tokio::spawn(async move {
             let mut next = None;
             loop {
@@ -127,7 +127,7 @@ where
                     },
                 };
                 let extra_linger = limits.extra_linger.as_ref().map_or(Duration::ZERO, |extra_linger| extra_linger());
-                let deadline = Instant::now() + limits.window + extra_linger;
+                let deadline = Instant::now() + limits.linger + extra_linger;
                 let mut batch = Batch::of(first, weigh, limits.max);
                 while batch.is_growing() {
                     match tokio::time::timeout_at(deadline, asked.recv()).await {
@@ -155,7 +155,7 @@ where
     }
 
     /// Asks and waits for the answer.
-    pub async fn ask(&self, item: I) -> Result<O, BatcherError<E>> {
+    pub async fn submit(&self, item: I) -> Result<O, BatcherError<E>> {
         let (answer, answered) = oneshot::channel();
         self.questions.send(Question { item, answer }).await.map_err(|_| BatcherError::Closed)?;
         answered.await.unwrap_or(Err(BatcherError::Closed))
@@ -210,7 +210,7 @@ mod tests {
     struct Bad(&'static str);
 
     fn limits() -> BatcherSettings {
-        BatcherSettings { max: 10, window: Duration::from_millis(20), extra_linger: None, parallel: 1 }
+        BatcherSettings { max: 10, linger: Duration::from_millis(20), extra_linger: None, max_in_flight: 1 }
     }
 
     #[tokio::test]
@@ -227,7 +227,7 @@ mod tests {
         let tasks: Vec<_> = (0..10)
             .map(|item| {
                 let gather = gather.clone();
-                tokio::spawn(async move { gather.ask(item).await })
+                tokio::spawn(async move { gather.submit(item).await })
             })
             .collect();
         for (item, task) in (0..10).zip(tasks) {
@@ -247,8 +247,8 @@ mod tests {
             seen.lock().expect("unpoisoned").push(items.to_vec());
             async move { Ok::<_, Bad>(items.to_vec()) }
         };
-        let gather = Batcher::weighing(limits(), |item| *item, ask, |_| false);
-        let answers = futures_util::future::join_all([4, 4, 3, 12, 7, 3].map(|item| gather.ask(item))).await;
+        let gather = Batcher::start_weighted(limits(), |item| *item, ask, |_| false);
+        let answers = futures_util::future::join_all([4, 4, 3, 12, 7, 3].map(|item| gather.submit(item))).await;
         let answers: Vec<_> = answers.into_iter().map(|answer| answer.expect("an answer")).collect();
         assert_eq!(answers, [4, 4, 3, 12, 7, 3]);
         let asked = asked.lock().expect("unpoisoned");
@@ -258,6 +258,6 @@ mod tests {
     #[tokio::test]
     async fn a_failure_of_the_whole_is_not_divided() {
         let gather = Batcher::start(limits(), |_: Arc<Vec<i32>>| async { Err::<Vec<i32>, _>(Bad("away")) }, |_| false);
-        assert!(matches!(gather.ask(1).await, Err(BatcherError::Failed(_))));
+        assert!(matches!(gather.submit(1).await, Err(BatcherError::Failed(_))));
     }
 }

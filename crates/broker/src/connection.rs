@@ -15,7 +15,7 @@ use crate::topology::{Topology, TopologyError};
 
 /// How the broker is reached.
 #[derive(Debug, Clone)]
-pub struct Settings {
+pub struct BrokerSettings {
     /// `amqp://user:password@host:port/vhost`, or `amqps://…`.
     pub url: SecretString,
     /// The connection's name in the management UI.
@@ -23,7 +23,7 @@ pub struct Settings {
     /// For one try, from TCP to the declared topology.
     pub connect_timeout: Duration,
     /// The longest wait between two tries.
-    pub reconnect_cap: Duration,
+    pub max_reconnect_delay: Duration,
     /// How long a publisher waits for its confirm.
     pub confirm_timeout: Duration,
     /// The longest frame, in bytes; a longer message is cut. The client keeps buffers of 32 frames in both directions, and
@@ -62,7 +62,7 @@ impl ConnectionError {
 pub struct Connection {
     state: watch::Receiver<Option<Arc<Open>>>,
     broken: Arc<Notify>,
-    settings: Arc<Settings>,
+    settings: Arc<BrokerSettings>,
     _alive: Arc<watch::Sender<()>>,
 }
 
@@ -78,7 +78,7 @@ impl Connection {
     ///
     /// # Errors
     /// Only when the first answer shows a mismatch that no waiting mends. A broker that is away is waited for.
-    pub async fn open(settings: Settings) -> Result<Self, ConnectionError> {
+    pub async fn open(settings: BrokerSettings) -> Result<Self, ConnectionError> {
         let settings = Arc::new(settings);
         let first = match connect(&settings).await {
             Ok(open) => Some(Arc::new(open)),
@@ -147,13 +147,13 @@ impl Connection {
     }
 
     /// The settings it was opened with.
-    pub fn settings(&self) -> &Settings {
+    pub fn settings(&self) -> &BrokerSettings {
         &self.settings
     }
 }
 
 async fn supervise(
-    settings: Arc<Settings>,
+    settings: Arc<BrokerSettings>,
     state: watch::Sender<Option<Arc<Open>>>,
     broken: Arc<Notify>,
     mut dropped: watch::Receiver<()>,
@@ -170,7 +170,7 @@ async fn supervise(
             tracing::warn!(connection = settings.name, "the connection to RabbitMQ is gone");
         }
         state.send_replace(None);
-        let delays = ExponentialBackoff::from_millis(2).factor(50).max_delay(settings.reconnect_cap).map(jitter);
+        let delays = ExponentialBackoff::from_millis(2).factor(50).max_delay(settings.max_reconnect_delay).map(jitter);
         let again = |error: &ConnectionError| {
             tracing::warn!(%error, connection = settings.name, "trying again to connect");
             true
@@ -202,7 +202,7 @@ async fn until_broken(open: &Open, broken: &Notify) {
     }
 }
 
-async fn connect(settings: &Settings) -> Result<Open, ConnectionError> {
+async fn connect(settings: &BrokerSettings) -> Result<Open, ConnectionError> {
     let open = async {
         let properties = ConnectionProperties::default().with_connection_name(settings.name.as_str().into());
         let mut uri: AMQPUri = settings.url.expose_secret().parse().map_err(ConnectionError::Url)?;

@@ -41,7 +41,7 @@ pub struct ConsumerSettings {
     /// Deliveries worked on at once. Each is a task, not a thread: thousands are fine.
     pub concurrency: usize,
     /// How long a stop waits for deliveries that are being worked on; what is not done then is handed back.
-    pub grace: Duration,
+    pub shutdown_grace: Duration,
 }
 
 /// A delivery, as the handler sees it.
@@ -68,7 +68,7 @@ pub enum Disposition {
         detail: String,
     },
     /// It did not fail, it only cannot go on now: back through a retry queue, nothing is counted.
-    Wait {
+    Defer {
         /// The retry queue; the shortest if `None`.
         delay: Option<Duration>,
         /// Why.
@@ -85,8 +85,8 @@ pub enum Disposition {
 
 impl Disposition {
     /// Back through the shortest retry queue, because of `reason`.
-    pub fn wait(reason: Reason) -> Self {
-        Self::Wait { delay: None, reason }
+    pub fn defer(reason: Reason) -> Self {
+        Self::Defer { delay: None, reason }
     }
 }
 
@@ -102,9 +102,9 @@ pub trait Handler: Send + Sync + 'static {
 pub enum ConsumeMode {
     /// As much as it may work on at once.
     #[default]
-    Free,
+    Normal,
     /// One message at a time.
-    Trickle,
+    OneAtATime,
     /// Nothing: the messages stay in the queue.
     Paused,
 }
@@ -129,7 +129,7 @@ pub async fn consume<H: Handler>(
     loop {
         channel = tokio::select! {
             channel = connection.wait() => channel,
-            () = stop.cancelled() => return finish(None, working, settings.grace).await,
+            () = stop.cancelled() => return finish(None, working, settings.shutdown_grace).await,
         };
         let now = *flow.borrow_and_update();
         if now == ConsumeMode::Paused {
@@ -155,7 +155,7 @@ pub async fn consume<H: Handler>(
             }
         }
     }
-    finish(Some(&channel), working, settings.grace).await;
+    finish(Some(&channel), working, settings.shutdown_grace).await;
 }
 
 /// Why no more deliveries are taken.
@@ -181,7 +181,7 @@ async fn consume_until_changed<H: Handler>(
     // Never more than is worked on at once: a delivery that lay in a buffer behind slow ones could stay unacknowledged
     // beyond RabbitMQ's consumer timeout (30 minutes by default), and no other replica could have it.
     let prefetch =
-        if now == ConsumeMode::Trickle { 1 } else { u16::try_from(worker.settings.concurrency).unwrap_or(u16::MAX) };
+        if now == ConsumeMode::OneAtATime { 1 } else { u16::try_from(worker.settings.concurrency).unwrap_or(u16::MAX) };
     channel.basic_qos(prefetch, BasicQosOptions::default()).await?;
     let mut deliveries =
         channel.basic_consume(queue.into(), "".into(), BasicConsumeOptions::default(), FieldTable::default()).await?;
@@ -240,10 +240,10 @@ async fn changed(flow: &mut watch::Receiver<ConsumeMode>, now: ConsumeMode) {
 }
 
 /// Lets what is being worked on finish within `grace`.
-async fn finish(channel: Option<&Channel>, mut working: JoinSet<()>, grace: Duration) {
+async fn finish(channel: Option<&Channel>, mut working: JoinSet<()>, shutdown_grace: Duration) {
     let left = working.len();
     let all_done = async { while working.join_next().await.is_some() {} };
-    if tokio::time::timeout(grace, all_done).await.is_err() {
+    if tokio::time::timeout(shutdown_grace, all_done).await.is_err() {
         tracing::warn!(unfinished = working.len(), "the grace period is over; handing the rest back");
         working.abort_all();
     } else if left > 0 {
@@ -328,7 +328,7 @@ impl<H: Handler> Worker<H> {
                 message.attempts += 1;
                 Some((Route::Retry(stage, delay), message))
             }
-            Disposition::Wait { delay, reason } => {
+            Disposition::Defer { delay, reason } => {
                 let delay = delay.unwrap_or_else(|| self.connection.settings().topology.retry_schedule.shortest());
                 Some((Route::Retry(stage, delay), message().with_reason(reason, "")))
             }
@@ -358,7 +358,7 @@ impl Disposition {
     pub fn delay(&self) -> Option<Duration> {
         match self {
             Self::Retry { delay, .. } => Some(*delay),
-            Self::Wait { delay, .. } => *delay,
+            Self::Defer { delay, .. } => *delay,
             Self::Done | Self::Park { .. } => None,
         }
     }
@@ -367,7 +367,7 @@ impl Disposition {
         match self {
             Self::Done => "done",
             Self::Retry { .. } => "retry",
-            Self::Wait { .. } => "wait",
+            Self::Defer { .. } => "wait",
             Self::Park { .. } => "parked",
         }
     }

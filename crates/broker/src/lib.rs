@@ -9,13 +9,13 @@ mod consumer;
 mod message;
 mod parking;
 mod publisher;
-pub mod topology;
+mod topology;
 mod trace;
 
-pub use connection::{Connection, ConnectionError, Settings};
+pub use connection::{BrokerSettings, Connection, ConnectionError};
 pub use consumer::{ConsumeMode, ConsumerSettings, Delivery, Disposition, Handler, consume};
 pub use message::Message;
 pub use parking::{ParkedMessage, ParkingLot};
 pub use publisher::{PublishError, Publisher};
-pub use topology::{RetrySchedule, Route, Stage, Topology};
+pub use topology::{RetryDecision, RetrySchedule, RetryScheduleError, Route, Stage, Topology, TopologyError};
 pub use trace::{current_trace_id, set_parent};

@@ -12,7 +12,7 @@ use lapin::{Confirmation, options::BasicPublishOptions};
 use retry::{Failure, Reason, RetryAction};
 
 use crate::{
-    connection::{Connection, ConnectionError, Settings},
+    connection::{BrokerSettings, Connection, ConnectionError},
     message::Message,
     topology::{EXCHANGE, Route},
 };
@@ -91,7 +91,7 @@ impl Failure for PublishError {
 impl Publisher {
     /// A publisher with a connection of its own: RabbitMQ blocks whole connections of publishers when it runs out of
     /// memory or disk, and consumers should go on then.
-    pub async fn open(settings: Settings) -> Result<Self, ConnectionError> {
+    pub async fn open(settings: BrokerSettings) -> Result<Self, ConnectionError> {
         let confirm_timeout = settings.confirm_timeout;
         Ok(Self { connection: Connection::open(settings).await?, confirm_timeout, stall: Arc::default() })
     }

@@ -17,7 +17,9 @@ use lapin::{
     options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions},
     types::{AMQPValue, FieldTable, LongString},
 };
-use retry::RetryAction;
+use retry::{Reason, RetryAction};
+
+use crate::consumer::Disposition;
 
 /// The one exchange: direct, durable; every queue is bound to it under its own name.
 pub const EXCHANGE: &str = "leadline";
@@ -95,13 +97,13 @@ impl RetrySchedule {
     /// A retry schedule of `delays`, in ascending order.
     ///
     /// # Errors
-    /// What is wrong with the delays.
-    pub fn new(delays: Vec<Duration>, max_attempts: u32) -> Result<Self, &'static str> {
+    /// The delays are not as [`RetryScheduleError`] demands.
+    pub fn new(delays: Vec<Duration>, max_attempts: u32) -> Result<Self, RetryScheduleError> {
         if delays.is_empty() || delays.iter().any(|delay| delay.as_secs() == 0) {
-            return Err("needs at least one delay of at least a second");
+            return Err(RetryScheduleError::TooShort);
         }
         if !delays.is_sorted_by(|a, b| a < b) {
-            return Err("delays must ascend");
+            return Err(RetryScheduleError::NotAscending);
         }
         Ok(Self { delays, max_attempts })
     }
@@ -139,11 +141,22 @@ impl RetrySchedule {
             RetryAction::RetryNow { after } | RetryAction::RetryLater { after } => {
                 self.delay(attempts, after).map_or(RetryDecision::Exhausted, RetryDecision::Retry)
             }
-            RetryAction::RateLimited { after } => RetryDecision::Wait(self.room(after)),
+            RetryAction::RateLimited { after } => RetryDecision::Defer(self.room(after)),
             RetryAction::Park => RetryDecision::Park,
             RetryAction::Discard => RetryDecision::Discard,
         }
     }
+}
+
+/// Why delays make no retry schedule.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum RetryScheduleError {
+    /// There is none, or one is shorter than a second.
+    #[error("needs at least one delay, and each of at least a second")]
+    TooShort,
+    /// They are not in ascending order, each longer than the one before.
+    #[error("delays must ascend")]
+    NotAscending,
 }
 
 /// What becomes of a message that failed.
@@ -152,13 +165,25 @@ pub enum RetryDecision {
     /// It comes back after this delay, one failure older.
     Retry(Duration),
     /// It comes back after this delay as if nothing had happened.
-    Wait(Duration),
+    Defer(Duration),
     /// It wanted to come back, but has done so often enough: park it.
     Exhausted,
     /// A retry cannot help: park it.
     Park,
     /// Forget it.
     Discard,
+}
+
+impl RetryDecision {
+    /// What the consumer does with the message, because of `reason` and its `detail` in words.
+    pub fn disposition(self, reason: Reason, detail: &str) -> Disposition {
+        match self {
+            Self::Retry(delay) => Disposition::Retry { delay, reason, detail: detail.to_owned() },
+            Self::Defer(delay) => Disposition::Defer { delay: Some(delay), reason },
+            Self::Exhausted | Self::Park => Disposition::Park { reason, detail: detail.to_owned() },
+            Self::Discard => Disposition::Done,
+        }
+    }
 }
 
 /// The queues and their arguments.
@@ -169,7 +194,7 @@ pub struct Topology {
     /// A message whose consumers died this often goes to the parking lot.
     pub delivery_limit: u32,
     /// A queue with this many messages refuses more, and the receiver answers 503.
-    pub max_length: u32,
+    pub max_queue_length: u32,
 }
 
 /// A queue that exists with other arguments than ours.
@@ -208,7 +233,7 @@ impl Topology {
             let mut queue = arguments();
             dead_letters_to(&mut queue, Route::Parked(stage));
             queue.insert("x-delivery-limit".into(), AMQPValue::LongLongInt(self.delivery_limit.into()));
-            queue.insert("x-max-length".into(), AMQPValue::LongLongInt(self.max_length.into()));
+            queue.insert("x-max-length".into(), AMQPValue::LongLongInt(self.max_queue_length.into()));
             queues.push((Route::Queue(stage), queue));
 
             for delay in &self.retry_schedule.delays {
@@ -300,7 +325,7 @@ mod tests {
     #[test]
     fn queue_names_are_the_documented_ones() {
         let retry_schedule = RetrySchedule::new(seconds(&[10, 60, 600, 3600]), 10).expect("right");
-        let topology = Topology { retry_schedule, delivery_limit: 20, max_length: 1 };
+        let topology = Topology { retry_schedule, delivery_limit: 20, max_queue_length: 1 };
         let names: Vec<_> = topology.queues().iter().map(|(route, _)| route.to_string()).take(6).collect();
         assert_eq!(
             names,
@@ -332,10 +357,10 @@ mod tests {
             |seconds| retry_schedule.decide(RetryAction::RateLimited { after: Some(Duration::from_secs(seconds)) }, 99);
         assert_eq!(
             throttled(1),
-            RetryDecision::Wait(Duration::from_secs(10)),
+            RetryDecision::Defer(Duration::from_secs(10)),
             "a limit never uses up the retry_schedule"
         );
-        assert_eq!(throttled(3_600), RetryDecision::Wait(Duration::from_secs(600)));
+        assert_eq!(throttled(3_600), RetryDecision::Defer(Duration::from_secs(600)));
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use domain::Dependency;
 use time::OffsetDateTime;
 
 use crate::{Ledger, LedgerError, Worker, milliseconds};
@@ -42,8 +43,8 @@ impl CircuitBreakerState {
 /// A dependency's circuit, as the fleet sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CircuitBreaker {
-    /// `hubspot` or `openai`.
-    pub dependency: String,
+    /// What it protects.
+    pub dependency: Dependency,
     /// Where it stands.
     pub state: CircuitBreakerState,
     /// Why it was opened, in `snake_case`.
@@ -80,7 +81,8 @@ impl Ledger {
         let circuits = rows.into_iter().map(|row| {
             Ok(CircuitBreaker {
                 state: CircuitBreakerState::parse(&row.state)?,
-                dependency: row.dependency,
+                dependency: Dependency::parse(&row.dependency)
+                    .ok_or_else(|| LedgerError::Unreadable(format!("dependency `{}`", row.dependency)))?,
                 reason: row.reason,
                 detail: row.detail,
                 opened_at: row.opened_at,
@@ -95,7 +97,7 @@ impl Ledger {
     /// comes later than the one before. Says whether this opened it.
     pub async fn open_circuit_breaker(
         &self,
-        dependency: &str,
+        dependency: Dependency,
         reason: &str,
         detail: &str,
         worker: &Worker,
@@ -113,7 +115,7 @@ impl Ledger {
                                               * interval '1 millisecond',
                  changed_at = clock_timestamp()
              where c.state <> 'open'",
-            dependency,
+            dependency.as_str(),
             reason,
             detail,
             worker.0,
@@ -128,7 +130,7 @@ impl Ledger {
     /// Takes the probe that is due, for one worker of the fleet. Nobody else probes until the next one is due.
     pub async fn take_probe(
         &self,
-        dependency: &str,
+        dependency: Dependency,
         worker: &Worker,
         delays: ProbeDelays,
     ) -> Result<bool, LedgerError> {
@@ -137,7 +139,7 @@ impl Ledger {
              set worker = $2, probes = probes + 1,
                  due_at = clock_timestamp() + least($4, $3 * power(2, least(probes + 1, 20))) * interval '1 millisecond'
              where dependency = $1 and state = 'open' and due_at <= clock_timestamp()",
-            dependency,
+            dependency.as_str(),
             worker.0,
             milliseconds(delays.first),
             milliseconds(delays.cap),
@@ -151,7 +153,7 @@ impl Ledger {
     /// there is nothing to do.
     pub async fn half_open_circuit_breaker(
         &self,
-        dependency: &str,
+        dependency: Dependency,
         worker: &Worker,
         calm: Duration,
     ) -> Result<bool, LedgerError> {
@@ -160,7 +162,7 @@ impl Ledger {
              set state = 'half_open', worker = $2, changed_at = clock_timestamp(),
                  due_at = clock_timestamp() + $3 * interval '1 millisecond'
              where dependency = $1 and state = 'open'",
-            dependency,
+            dependency.as_str(),
             worker.0,
             milliseconds(calm),
         )
@@ -170,11 +172,11 @@ impl Ledger {
     }
 
     /// The outage is over.
-    pub async fn close_circuit_breaker(&self, dependency: &str, worker: &Worker) -> Result<bool, LedgerError> {
+    pub async fn close_circuit_breaker(&self, dependency: Dependency, worker: &Worker) -> Result<bool, LedgerError> {
         let changed = sqlx::query!(
             "update circuit_breaker set state = 'closed', worker = $2, due_at = null, changed_at = clock_timestamp()
              where dependency = $1 and state = 'half_open'",
-            dependency,
+            dependency.as_str(),
             worker.0,
         )
         .execute(&self.pool)

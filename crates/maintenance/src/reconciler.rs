@@ -31,7 +31,7 @@ pub enum ReconcileError {
 
 /// What a pass found.
 #[derive(Debug, Default, Clone)]
-pub struct Findings {
+pub struct ReconcileFindings {
     /// Events, claimed or waiting, whose message is lost.
     pub events: Vec<StuckEvent>,
     /// Write commands whose message is lost.
@@ -42,7 +42,7 @@ pub struct Findings {
 
 /// What a pass mended.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub struct Repaired {
+pub struct RepairCounts {
     /// Events published again.
     pub events: usize,
     /// Write commands published again.
@@ -58,17 +58,17 @@ pub struct Repaired {
 pub struct Reconciler {
     ledger: Ledger,
     publisher: Publisher,
-    settings: settings::Reconcile,
+    settings: settings::ReconcileSection,
 }
 
 impl Reconciler {
     /// A reconciler with these settings.
-    pub fn new(ledger: Ledger, publisher: Publisher, settings: settings::Reconcile) -> Self {
+    pub fn new(ledger: Ledger, publisher: Publisher, settings: settings::ReconcileSection) -> Self {
         Self { ledger, publisher, settings }
     }
 
     /// What was left behind.
-    pub async fn find(&self) -> Result<Findings, ReconcileError> {
+    pub async fn find(&self) -> Result<ReconcileFindings, ReconcileError> {
         let after = Duration::from_secs(self.settings.stuck_after_seconds);
         let limit = i64::from(self.settings.batch);
         let mut events = self.ledger.stuck_events(after, limit).await?;
@@ -89,12 +89,12 @@ impl Reconciler {
             }
         }
         let maybe_queued = overdue - events.len() - commands.len();
-        Ok(Findings { events, commands, maybe_queued })
+        Ok(ReconcileFindings { events, commands, maybe_queued })
     }
 
     /// Publishes again what was found. Doing so once too often is harmless: every step is idempotent by id.
-    pub async fn repair(&self, findings: &Findings) -> Result<Repaired, ReconcileError> {
-        let mut repaired = Repaired::default();
+    pub async fn repair(&self, findings: &ReconcileFindings) -> Result<RepairCounts, ReconcileError> {
+        let mut repaired = RepairCounts::default();
         let (mut events, mut commands) = (Vec::new(), Vec::new());
         for event in &findings.events {
             let message = match payload_message(&event.payload) {
@@ -127,7 +127,7 @@ impl Reconciler {
     }
 
     /// Finds and repairs, and says so where monitoring sees it.
-    pub async fn pass(&self) -> Result<Repaired, ReconcileError> {
+    pub async fn pass(&self) -> Result<RepairCounts, ReconcileError> {
         let findings = self.find().await?;
         let repaired = self.repair(&findings).await?;
         for (kind, count) in [
@@ -138,7 +138,7 @@ impl Reconciler {
         ] {
             metrics::counter!("leadline_reconciled_total", "kind" => kind).increment(count as u64);
         }
-        if repaired != Repaired::default() {
+        if repaired != RepairCounts::default() {
             tracing::warn!(?repaired, "what was left behind is taken up again");
         }
         Ok(repaired)

@@ -10,6 +10,6 @@ mod error;
 pub mod models;
 
 pub use chat::{ChatRequest, Completion, Finish, Format, Message, Role, Usage};
-pub use client::{Client, Settings};
+pub use client::{Client, Settings, SetupError};
 pub use connections::Sharing;
 pub use error::{ApiError, Error};

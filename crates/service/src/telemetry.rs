@@ -8,7 +8,7 @@ use opentelemetry_otlp::{SpanExporter, WithExportConfig};
 use opentelemetry_sdk::{Resource, propagation::TraceContextPropagator, trace::SdkTracerProvider};
 use tracing_subscriber::{EnvFilter, Layer, layer::SubscriberExt, util::SubscriberInitExt};
 
-use settings::{LogFormat, Telemetry};
+use settings::{LogFormat, TelemetrySection};
 
 /// Seconds; from a claim in the ledger to a slow model.
 const BUCKETS: [f64; 16] =
@@ -42,7 +42,7 @@ pub enum TelemetryError {
 
 /// Starts logs, traces and metrics of `service`. Traces have ids even when nobody collects them: the ledger and the
 /// messages carry them.
-pub(crate) fn start(service: &'static str, settings: &Telemetry) -> Result<Running, TelemetryError> {
+pub(crate) fn start(service: &'static str, settings: &TelemetrySection) -> Result<Running, TelemetryError> {
     global::set_text_map_propagator(TraceContextPropagator::new());
     let resource = Resource::builder()
         .with_service_name(service)

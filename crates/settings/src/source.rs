@@ -4,13 +4,13 @@ use std::{collections::HashMap, path::Path};
 
 use config::{Config, Environment, File, FileFormat, Map, Value, ValueKind};
 
-use super::{Finding, Settings};
+use super::{Settings, SettingsFinding};
 
 const PREFIX: &str = "LEADLINE__";
 const FILE_SUFFIX: &str = "_FILE";
 
 /// Reads settings, or says everything that is unknown or of a wrong type.
-pub(super) fn read(file: Option<&Path>, environment: Vec<(String, String)>) -> Result<Settings, Vec<Finding>> {
+pub(super) fn read(file: Option<&Path>, environment: Vec<(String, String)>) -> Result<Settings, Vec<SettingsFinding>> {
     let mut findings = Vec::new();
     let variables = with_files(environment, &mut findings);
     // `config` says only "the environment" of a value; people look for the variable.
@@ -48,7 +48,7 @@ pub(super) fn read(file: Option<&Path>, environment: Vec<(String, String)>) -> R
         let origin = names.get(&key).cloned().or_else(|| file.map(|path| path.display().to_string()));
         if let Err(error) = alone(&key, value) {
             let message = if error.contains("unknown field") { "unknown setting".to_owned() } else { error };
-            findings.push(Finding { key, origin, message });
+            findings.push(SettingsFinding { key, origin, message });
         }
     }
     if !findings.is_empty() {
@@ -57,12 +57,12 @@ pub(super) fn read(file: Option<&Path>, environment: Vec<(String, String)>) -> R
     merged.try_deserialize().map_err(|error| vec![finding("settings", error.to_string())])
 }
 
-fn finding(key: &str, message: String) -> Finding {
-    Finding { key: key.to_owned(), origin: None, message }
+fn finding(key: &str, message: String) -> SettingsFinding {
+    SettingsFinding { key: key.to_owned(), origin: None, message }
 }
 
 /// Our variables, with `…_FILE` replaced by what the file holds.
-fn with_files(environment: Vec<(String, String)>, findings: &mut Vec<Finding>) -> Map<String, String> {
+fn with_files(environment: Vec<(String, String)>, findings: &mut Vec<SettingsFinding>) -> Map<String, String> {
     let (files, mut variables): (Vec<_>, Map<String, String>) = {
         let ours = environment.into_iter().filter(|(name, _)| name.starts_with(PREFIX));
         let (files, plain): (Vec<_>, Vec<_>) = ours.partition(|(name, _)| name.ends_with(FILE_SUFFIX));

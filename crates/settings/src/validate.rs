@@ -2,17 +2,17 @@
 
 use secrecy::{ExposeSecret, SecretString};
 
-use super::{ConfigScope, Finding, Settings};
+use super::{ConfigScope, Settings, SettingsFinding};
 
 /// HubSpot's own bound on a batch call.
 const HUBSPOT_BATCH: usize = 100;
 
-struct Check(Vec<Finding>);
+struct Check(Vec<SettingsFinding>);
 
 impl Check {
     fn that(&mut self, holds: bool, key: &str, message: impl Into<String>) {
         if !holds {
-            self.0.push(Finding { key: key.to_owned(), origin: None, message: message.into() });
+            self.0.push(SettingsFinding { key: key.to_owned(), origin: None, message: message.into() });
         }
     }
 
@@ -41,39 +41,43 @@ impl Check {
     }
 }
 
-/// Everything that is wrong for `reader`.
-pub(super) fn findings(settings: &Settings, reader: ConfigScope) -> Vec<Finding> {
+/// Everything that is wrong for `scope`.
+pub(super) fn findings(settings: &Settings, scope: ConfigScope) -> Vec<SettingsFinding> {
     use ConfigScope::{Everything, Inference, LedgerOnly, OpenAiOnly, Receiver, Writer};
     let mut check = Check(Vec::new());
-    if !matches!(reader, LedgerOnly | OpenAiOnly) {
+    if !matches!(scope, LedgerOnly | OpenAiOnly) {
         broker(settings, &mut check);
         check.address(&settings.admin.listen, "admin.listen");
         check.within(settings.admin.check_timeout_ms, 1..=60_000, "admin.check_timeout_ms");
     }
-    if !matches!(reader, Receiver | OpenAiOnly) {
+    if !matches!(scope, Receiver | OpenAiOnly) {
         ledger(settings, &mut check);
     }
-    if matches!(reader, Receiver | Everything) {
+    if matches!(scope, Receiver | Everything) {
         receiver(settings, &mut check);
     }
-    if matches!(reader, Inference | Writer | Everything) {
+    if matches!(scope, Inference | Writer | Everything) {
         hubspot(settings, &mut check);
     }
-    if matches!(reader, Inference | OpenAiOnly | Everything) {
+    if matches!(scope, Inference | OpenAiOnly | Everything) {
         openai(settings, &mut check);
     }
-    if matches!(reader, Inference | Everything) {
+    if matches!(scope, Inference | Everything) {
         inference(settings, &mut check);
     }
-    if matches!(reader, Inference | Writer | Everything) {
+    if matches!(scope, Inference | Writer | Everything) {
         maintenance(settings, &mut check);
         limits(settings, &mut check);
         // Without it our own writes could not be told from other people's changes.
         check.set(settings.hubspot.app_id.as_ref(), "hubspot.app_id");
     }
-    if matches!(reader, Writer | Everything) {
+    if matches!(scope, Writer | Everything) {
         let writer = &settings.writer;
-        check.that((1..=HUBSPOT_BATCH).contains(&writer.batch), "writer.batch", "must be 1–100, HubSpot's limit");
+        check.that(
+            (1..=HUBSPOT_BATCH).contains(&writer.batch_max),
+            "writer.batch_max",
+            "must be 1–100, HubSpot's limit",
+        );
         check.within(writer.concurrency as u64, 1..=65_535, "writer.concurrency");
         check.within(writer.parallel_batches as u64, 1..=1_000, "writer.parallel_batches");
         check.within(writer.batch_linger_ms, 0..=10_000, "writer.batch_linger_ms");

@@ -44,7 +44,7 @@ enum Queries {
 #[tokio::main]
 async fn main() -> ExitCode {
     let command = Command::parse();
-    service::install_tls_provider();
+    http_client::install_tls_provider();
     let work = async {
         match command {
             Command::Demo(options) => demo::run(&options).await,

@@ -9,33 +9,33 @@ use crate::{Failure, RetryAction};
 
 /// How often and how patiently a call is repeated inside the process.
 #[derive(Debug, Clone, Copy)]
-pub struct Policy {
+pub struct RetryPolicy {
     /// All tries together, the first included; at least 1.
     pub attempts: usize,
     /// The first delay's upper bound; it doubles with every try.
-    pub base: Duration,
+    pub base_delay: Duration,
     /// No single wait is longer. A `Retry-After` beyond it ends the in-process tries at once.
-    pub cap: Duration,
+    pub max_delay: Duration,
 }
 
-impl Policy {
+impl RetryPolicy {
     /// Upper bounds of the waits between tries, before jitter.
     fn ceilings(&self) -> impl Iterator<Item = Duration> + use<> {
-        let base = u64::try_from(self.base.as_millis()).unwrap_or(u64::MAX).max(1);
+        let base = u64::try_from(self.base_delay.as_millis()).unwrap_or(u64::MAX).max(1);
         ExponentialBackoff::from_millis(2)
             .factor(base.div_ceil(2))
-            .max_delay(self.cap)
+            .max_delay(self.max_delay)
             .take(self.attempts.saturating_sub(1))
     }
 
     /// Whether a failure with this retry action is worth another try here.
     fn retries(&self, retry_action: RetryAction) -> bool {
-        matches!(retry_action, RetryAction::RetryNow { after } | RetryAction::RateLimited { after } if after.is_none_or(|wait| wait <= self.cap))
+        matches!(retry_action, RetryAction::RetryNow { after } | RetryAction::RateLimited { after } if after.is_none_or(|wait| wait <= self.max_delay))
     }
 }
 
 /// Calls `attempt` until it succeeds, fails for good, or `policy` is used up; gives the last error then.
-pub async fn run<T, E, F, Fut>(policy: &Policy, attempt: F) -> Result<T, E>
+pub async fn run<T, E, F, Fut>(policy: &RetryPolicy, attempt: F) -> Result<T, E>
 where
     E: Failure,
     F: Fn() -> Fut,
@@ -75,7 +75,7 @@ mod tests {
         time::{Duration, Instant},
     };
 
-    use super::{Policy, run};
+    use super::{RetryPolicy, run};
     use crate::{Failure, Reason, RetryAction};
 
     #[derive(Debug)]
@@ -95,7 +95,8 @@ mod tests {
         }
     }
 
-    const POLICY: Policy = Policy { attempts: 3, base: Duration::from_millis(2), cap: Duration::from_millis(60) };
+    const POLICY: RetryPolicy =
+        RetryPolicy { attempts: 3, base_delay: Duration::from_millis(2), max_delay: Duration::from_millis(60) };
 
     async fn tries_of(retry_action: RetryAction) -> usize {
         let tries = Cell::new(0);
