@@ -1,3 +1,5 @@
+//! Retries inside the process.
+
 use std::{future::Future, time::Duration};
 
 use tokio_retry::{
@@ -7,20 +9,20 @@ use tokio_retry::{
 
 use crate::{Failure, RetryAction};
 
-/// How often and how patiently a call is repeated inside the process.
+/// How often a call is repeated inside the process, and after which delays.
 #[derive(Debug, Clone, Copy)]
 pub struct RetryPolicy {
-    /// All tries together, the first included; at least 1.
+    /// The number of attempts, the first included; at least 1.
     pub attempts: usize,
-    /// The first delay's upper bound; it doubles with every try.
+    /// The upper bound of the first delay. It doubles with every attempt.
     pub base_delay: Duration,
-    /// No single wait is longer. A `Retry-After` beyond it ends the in-process tries at once.
+    /// The longest delay. A `Retry-After` that is longer ends the retries in the process at once.
     pub max_delay: Duration,
 }
 
 impl RetryPolicy {
-    /// Upper bounds of the waits between tries, before jitter.
-    fn ceilings(&self) -> impl Iterator<Item = Duration> + use<> {
+    /// The upper bounds of the delays between attempts, before jitter.
+    fn delay_bounds(&self) -> impl Iterator<Item = Duration> + use<> {
         let base = u64::try_from(self.base_delay.as_millis()).unwrap_or(u64::MAX).max(1);
         ExponentialBackoff::from_millis(2)
             .factor(base.div_ceil(2))
@@ -28,34 +30,43 @@ impl RetryPolicy {
             .take(self.attempts.saturating_sub(1))
     }
 
-    /// Whether a failure with this retry action is worth another try here.
-    fn retries(&self, retry_action: RetryAction) -> bool {
-        matches!(retry_action, RetryAction::RetryNow { after } | RetryAction::RateLimited { after } if after.is_none_or(|wait| wait <= self.max_delay))
+    /// Whether a failure that asks for this action is retried in the process.
+    fn should_retry(&self, retry_action: RetryAction) -> bool {
+        match retry_action {
+            RetryAction::RetryNow { after } | RetryAction::RateLimited { after } => {
+                after.is_none_or(|wait| wait <= self.max_delay)
+            }
+            RetryAction::RetryLater { .. } | RetryAction::Park | RetryAction::Discard => false,
+        }
     }
 }
 
-/// Calls `attempt` until it succeeds, fails for good, or `policy` is used up; gives the last error then.
+/// Calls `attempt` until it succeeds, fails with something that a retry now cannot help, or no attempt of `policy` is left.
+///
+/// # Errors
+/// The last attempt's error.
 pub async fn run<T, E, F, Fut>(policy: &RetryPolicy, attempt: F) -> Result<T, E>
 where
     E: Failure,
     F: Fn() -> Fut,
     Fut: Future<Output = Result<T, E>>,
 {
-    let mut left = policy.attempts.max(1);
+    let mut remaining = policy.attempts.max(1);
     let attempt = &attempt;
-    let again = || {
-        left -= 1;
-        let last = left == 0;
+    let next_attempt = || {
+        remaining -= 1;
+        let is_last = remaining == 0;
         async move {
-            // Called in here, or the future would hold the call twice: as what it was given and as what it waits for.
+            // Called inside the async block: outside, the future would hold the call's state twice, as a captured variable
+            // and as the future that it awaits.
             let result = attempt().await;
             if let Err(error) = &result
-                && !last
-                && policy.retries(error.retry_action())
+                && !is_last
+                && policy.should_retry(error.retry_action())
             {
-                tracing::debug!(%error, reason = %error.reason(), "trying again");
-                // The other side's wish comes on top of our own jittered delay, never instead of it: clients that
-                // were told the same number must not come back at the same moment.
+                tracing::debug!(%error, reason = %error.reason(), "attempt failed; trying again");
+                // The other side's `Retry-After` is added to the jittered delay and does not replace it: clients that were
+                // given the same number must not all come back at the same moment.
                 if let RetryAction::RetryNow { after: Some(wait) } | RetryAction::RateLimited { after: Some(wait) } =
                     error.retry_action()
                 {
@@ -65,7 +76,10 @@ where
             result
         }
     };
-    RetryIf::start(policy.ceilings().map(jitter), again, |error: &E| policy.retries(error.retry_action())).await
+    RetryIf::start(policy.delay_bounds().map(jitter), next_attempt, |error: &E| {
+        policy.should_retry(error.retry_action())
+    })
+    .await
 }
 
 #[cfg(test)]
@@ -98,32 +112,32 @@ mod tests {
     const POLICY: RetryPolicy =
         RetryPolicy { attempts: 3, base_delay: Duration::from_millis(2), max_delay: Duration::from_millis(60) };
 
-    async fn tries_of(retry_action: RetryAction) -> usize {
-        let tries = Cell::new(0);
+    async fn attempts_for(retry_action: RetryAction) -> usize {
+        let attempts = Cell::new(0);
         let result: Result<(), Broken> = run(&POLICY, || {
-            tries.set(tries.get() + 1);
+            attempts.set(attempts.get() + 1);
             async { Err(Broken(retry_action)) }
         })
         .await;
         assert!(result.is_err());
-        tries.get()
+        attempts.get()
     }
 
     #[tokio::test]
-    async fn only_now_is_repeated_and_only_as_often_as_allowed() {
-        assert_eq!(tries_of(RetryAction::RetryNow { after: None }).await, 3);
-        assert_eq!(tries_of(RetryAction::RetryLater { after: None }).await, 1);
-        assert_eq!(tries_of(RetryAction::Park).await, 1);
-        assert_eq!(tries_of(RetryAction::Discard).await, 1);
+    async fn only_retry_now_is_repeated_and_only_as_often_as_the_policy_allows() {
+        assert_eq!(attempts_for(RetryAction::RetryNow { after: None }).await, 3);
+        assert_eq!(attempts_for(RetryAction::RetryLater { after: None }).await, 1);
+        assert_eq!(attempts_for(RetryAction::Park).await, 1);
+        assert_eq!(attempts_for(RetryAction::Discard).await, 1);
     }
 
     #[tokio::test]
-    async fn retry_after_is_waited_for_but_not_beyond_the_cap() {
+    async fn retry_after_is_waited_for_unless_it_is_longer_than_the_longest_delay() {
         let started = Instant::now();
-        assert_eq!(tries_of(RetryAction::RetryNow { after: Some(Duration::from_millis(40)) }).await, 3);
+        assert_eq!(attempts_for(RetryAction::RetryNow { after: Some(Duration::from_millis(40)) }).await, 3);
         assert!(started.elapsed() >= Duration::from_millis(80), "two waits of 40 ms");
         assert_eq!(
-            tries_of(RetryAction::RetryNow { after: Some(Duration::from_secs(60)) }).await,
+            attempts_for(RetryAction::RetryNow { after: Some(Duration::from_secs(60)) }).await,
             1,
             "too long to hold a worker"
         );

@@ -22,9 +22,7 @@ pub use sections::{
 use serde::Deserialize;
 
 /// Every setting. `deploy/leadline.toml` names and explains each one.
-///
-/// More than eight fields, here and in some sections: a section is one flat table of the file, and serde cannot flatten
-/// nested structs into it and reject unknown keys at the same time.
+/// It has a field for each table of that file.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {

@@ -1,4 +1,7 @@
 //! The sections. Every field has a default, named and explained in `deploy/leadline.toml`.
+//!
+//! Some sections have more than eight fields: each is one flat table of the file, and serde cannot flatten nested structs into
+//! a table and reject unknown keys at the same time.
 #![allow(missing_docs, reason = "deploy/leadline.toml documents every setting, and a test holds the two together")]
 
 use std::path::PathBuf;
@@ -158,7 +161,7 @@ impl Default for OpenAiSection {
     }
 }
 
-/// Facts about a model that is not known, or whose price changed.
+/// Facts about a model that Leadline does not know, or whose price has changed. Prices are in micro-dollars per million tokens.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModelFacts {

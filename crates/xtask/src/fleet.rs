@@ -303,7 +303,7 @@ impl Fleet {
     /// How many messages wait in each queue.
     async fn depths(&self) -> Result<Vec<(String, u32)>> {
         let broker = self.broker.as_ref().context("the fleet has not started")?;
-        Ok(broker.depths().await?)
+        Ok(broker.queue_depths().await?.into_iter().map(|(route, depth)| (route.to_string(), depth)).collect())
     }
 
     /// Waits until no event is unfinished in the ledger and the queues and retry queues are empty.
