@@ -21,13 +21,13 @@ pub fn connect_ledger(settings: &Settings, application_name: &str) -> Result<Led
 }
 
 /// The HubSpot client. `hooks` surround every attempt of its calls.
-pub fn hubspot_client(settings: &Settings, hooks: CallHooks) -> Result<hubspot::Client, BootstrapError> {
+pub fn hubspot_client(settings: &Settings, hooks: CallHooks) -> Result<hubspot::HubSpotClient, BootstrapError> {
     let section = &settings.hubspot;
     let api_version = match section.api_version.as_str() {
         "2026-09" => ApiVersion::Dated202609,
         _ => ApiVersion::V3,
     };
-    Ok(hubspot::Client::new(hubspot::client::Settings {
+    Ok(hubspot::HubSpotClient::new(hubspot::client::HubSpotSettings {
         base_url: section.base_url.clone(),
         token: section.token.clone().ok_or(MissingSetting("hubspot.token"))?,
         api_version,
@@ -39,9 +39,9 @@ pub fn hubspot_client(settings: &Settings, hooks: CallHooks) -> Result<hubspot::
 }
 
 /// The OpenAI client. `hooks` surround every attempt of its calls.
-pub fn openai_client(settings: &Settings, hooks: CallHooks) -> Result<openai::Client, BootstrapError> {
+pub fn openai_client(settings: &Settings, hooks: CallHooks) -> Result<openai::OpenAiClient, BootstrapError> {
     let section = &settings.openai;
-    Ok(openai::Client::new(openai::Settings {
+    Ok(openai::OpenAiClient::new(openai::OpenAiSettings {
         base_url: section.base_url.clone(),
         chat_path: section.chat_path.clone(),
         auth_header: section.auth_header.clone(),
@@ -51,7 +51,7 @@ pub fn openai_client(settings: &Settings, hooks: CallHooks) -> Result<openai::Cl
         timeout: Duration::from_secs(section.timeout_seconds),
         retry: retry_policy(section.attempts, section.backoff_ms, section.backoff_max_ms),
         max_response_bytes: section.max_response_bytes,
-        connections: openai::Sharing {
+        connections: openai::ConnectionSharing {
             per_connection: section.max_requests_per_connection,
             http2_prior_knowledge: section.http2_prior_knowledge,
         },

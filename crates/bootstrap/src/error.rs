@@ -23,5 +23,5 @@ pub enum BootstrapError {
     /// The HTTP client for OpenAI cannot be built.
     #[cfg(feature = "clients")]
     #[error("the OpenAI client: {0}")]
-    OpenAi(#[from] openai::SetupError),
+    OpenAi(#[from] openai::OpenAiSetupError),
 }

@@ -1,37 +1,13 @@
 //! The services of others that the fleet cannot work without.
 
-use std::fmt;
+use crate::closed_set::closed_set;
 
-/// A service whose outage pauses the fleet.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Dependency {
-    /// HubSpot's API.
-    HubSpot,
-    /// OpenAI's API, or a gateway to it.
-    OpenAi,
-}
-
-impl Dependency {
-    /// Every dependency.
-    pub const ALL: [Self; 2] = [Self::HubSpot, Self::OpenAi];
-
-    /// The name in the ledger, in metrics and in `/readyz`.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::HubSpot => "hubspot",
-            Self::OpenAi => "openai",
-        }
-    }
-
-    /// The dependency with this name.
-    pub fn parse(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|dependency| dependency.as_str() == name)
-    }
-}
-
-impl fmt::Display for Dependency {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
+closed_set! {
+    /// A service of others whose outage pauses the fleet. Its name is a column of the ledger's circuit breakers, a metric label
+    /// and a check of `/readyz`.
+    pub enum Dependency {
+        HubSpot = "hubspot", "HubSpot's API.";
+        OpenAi = "openai", "OpenAI's API, or a gateway to it.";
     }
 }
 
@@ -42,7 +18,7 @@ mod tests {
     #[test]
     fn every_dependency_is_found_by_its_name() {
         for dependency in Dependency::ALL {
-            assert_eq!(Dependency::parse(dependency.as_str()), Some(dependency));
+            assert_eq!(Dependency::parse(dependency.as_str()), Some(*dependency));
         }
         assert_eq!(Dependency::parse("postgres"), None);
     }

@@ -4,7 +4,11 @@ use domain::Dependency;
 use maintenance::{Probe, hubspot_probe, probe};
 
 /// Reads HubSpot's description of the token, and OpenAI's of the model.
-pub fn probes(hubspot: &hubspot::Client, openai: &openai::Client, model: &str) -> Vec<(Dependency, Probe)> {
+pub fn probes(
+    hubspot: &hubspot::HubSpotClient,
+    openai: &openai::OpenAiClient,
+    model: &str,
+) -> Vec<(Dependency, Probe)> {
     let (openai, model) = (openai.clone(), model.to_owned());
     let check_model = move || {
         let (openai, model) = (openai.clone(), model.clone());

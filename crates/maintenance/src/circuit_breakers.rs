@@ -41,7 +41,7 @@ where
 }
 
 /// Reads HubSpot's description of the token: a call that counts against no limit.
-pub fn hubspot_probe(hubspot: &hubspot::Client) -> Probe {
+pub fn hubspot_probe(hubspot: &hubspot::HubSpotClient) -> Probe {
     let hubspot = hubspot.clone();
     probe(move || {
         let hubspot = hubspot.clone();

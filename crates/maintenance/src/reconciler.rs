@@ -109,8 +109,7 @@ impl Reconciler {
                     format!("published again {} times, and every worker died before it was done", event.requeues);
                 let parked = message.with_reason(Reason::AttemptsExhausted, &detail);
                 self.publisher.publish(Route::Parked(Stage::Events), &parked).await?;
-                counts.parked +=
-                    usize::from(self.ledger.give_up(event.id, Reason::AttemptsExhausted.as_str(), &detail).await?);
+                counts.parked += usize::from(self.ledger.give_up(event.id, Reason::AttemptsExhausted, &detail).await?);
                 continue;
             }
             self.publisher.publish(Route::Queue(Stage::Events), &message).await?;

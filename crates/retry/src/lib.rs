@@ -11,12 +11,10 @@
 mod call_hooks;
 mod failure;
 mod rate_limiter;
-mod reason;
 mod retry_policy;
 
 pub use call_hooks::{CallHooks, CallObserver, SharedObserver};
-pub use domain::Dependency;
+pub use domain::{Dependency, Reason};
 pub use failure::{Failure, Outage, RetryAction};
 pub use rate_limiter::{Permit, PermitFuture, QuotaReport, RateLimited, RateLimiter, SharedRateLimiter};
-pub use reason::Reason;
 pub use retry_policy::{RetryPolicy, run};

@@ -55,7 +55,7 @@ type Asked = (WriteCommand, u32);
 /// What write commands meet on their handler.
 pub struct WriteHandler {
     portal_id: PortalId,
-    hubspot: hubspot::Client,
+    hubspot: hubspot::HubSpotClient,
     circuit_breakers: CircuitBreakers,
     gather: Batcher<Asked, Disposition, Infallible>,
 }
@@ -111,7 +111,7 @@ impl WriteHandler {
 
 impl WriteHandler {
     /// The client whose calls are hooks.
-    pub fn hubspot(&self) -> &hubspot::Client {
+    pub fn hubspot(&self) -> &hubspot::HubSpotClient {
         &self.hubspot
     }
 
@@ -152,7 +152,7 @@ impl Handler for WriteHandler {
 struct BatchExecutor {
     circuit_breakers: CircuitBreakers,
     ledger: Ledger,
-    hubspot: hubspot::Client,
+    hubspot: hubspot::HubSpotClient,
     action_executor: ActionExecutor,
     ours: AppId,
     retry_schedule: broker::RetrySchedule,
@@ -280,8 +280,7 @@ impl BatchExecutor {
                         part.changes.is_empty() && !part.skipped_writes.is_empty() && part.job.written.is_empty();
                     let state = if all_kept { CommandState::Skipped } else { CommandState::Written };
                     let mut end = End::new(&part.job, state, Disposition::Done);
-                    end.row.reason =
-                        part.skipped_writes.first().filter(|_| all_kept).map(|kept| kept.reason.to_owned());
+                    end.row.reason = part.skipped_writes.first().filter(|_| all_kept).map(|kept| kept.reason);
                     end.row.written = written(update, part, &before);
                     end.row.skipped_writes.clone_from(&part.skipped_writes);
                     end
@@ -335,7 +334,7 @@ impl BatchExecutor {
             RetryDecision::Discard => CommandState::Dropped,
         };
         end.disposition = decision.disposition(reason, &detail);
-        end.row.reason = Some(reason.as_str().to_owned());
+        end.row.reason = Some(reason);
         end.row.detail = Some(detail);
     }
 
@@ -395,8 +394,8 @@ struct End {
 impl End {
     fn new(job: &Job, state: CommandState, disposition: Disposition) -> Self {
         let reason = match (&disposition, state) {
-            (Disposition::Defer { reason, .. }, _) => Some(reason.as_str().to_owned()),
-            (_, CommandState::Superseded) => Some("newer_event_written".to_owned()),
+            (Disposition::Defer { reason, .. }, _) => Some(*reason),
+            (_, CommandState::Superseded) => Some(Reason::NewerEventWritten),
             _ => None,
         };
         let (id, attempt) = (job.command.id, job.attempt);
