@@ -17,7 +17,7 @@ pub async fn ledger() -> (Ledger, TestNamespace) {
     let namespace = TestNamespace::new(&services()).await.expect("a namespace");
     let environment = vec![(lab::fleet::variable("ledger.url"), namespace.postgres_url.clone())];
     let settings = settings::Settings::load_from(None, environment, settings::ConfigScope::LedgerOnly).expect("right");
-    let ledger = bootstrap::ledger(&settings, "tests").expect("a ledger");
+    let ledger = bootstrap::connect_ledger(&settings, "tests").expect("a ledger");
     ledger.migrate().await.expect("migrated");
     (ledger, namespace)
 }

@@ -65,10 +65,9 @@ pub async fn run(file: Option<&Path>, options: &Options) -> anyhow::Result<ExitC
     let mut patient = settings.clone();
     patient.hubspot.attempts = ATTEMPTS;
     patient.rate_limit.max_wait_seconds = MAX_WAIT_SECONDS;
-    let rate_limiter =
-        RateLimiters::new(&patient, &operator.ledger).map_err(anyhow::Error::msg)?.hubspot(Lane::Backfill);
-    let hubspot =
-        bootstrap::hubspot(&patient, CallHooks { rate_limiter, ..CallHooks::default() }).map_err(anyhow::Error::msg)?;
+    let rate_limiter = RateLimiters::new(&patient, &operator.ledger)?.hubspot(Lane::Backfill);
+    let hooks = CallHooks { rate_limiter: Some(rate_limiter), ..CallHooks::default() };
+    let hubspot = bootstrap::hubspot_client(&patient, hooks)?;
     let playbook = playbook::load(&settings.inference.playbooks, &settings.inference.protected_properties)?
         .into_iter()
         .find(|playbook| playbook.name == options.playbook)

@@ -3,6 +3,7 @@
 //! [`event`] is what HubSpot reports, [`inference`] what the model answered, [`write_command`] what is to be written,
 //! [`state`] how far each of them has come, and [`reason`] why. Every other crate may import this one; it imports none.
 
+mod dependency;
 pub mod event;
 pub mod hash;
 pub mod ids;
@@ -12,6 +13,7 @@ pub mod reason;
 pub mod state;
 pub mod write_command;
 
+pub use dependency::Dependency;
 pub use event::{Event, EventKey, RecordRef};
 pub use ids::{ActionId, AppId, EventId, InferenceId, ObjectId, ObjectType, PortalId, WriteCommandId};
 pub use inference::Inference;

@@ -132,7 +132,7 @@ impl<'a> Conversation<'a> {
         let aside = self.model_client.spend_limiter.reserve(name, self.cost(&most)).await.map_err(StepError::Paused)?;
         let completed = self.model_client.openai.complete(&self.request).await;
         let cost = completed.as_ref().map_or(0, |completion| self.cost(&completion.usage));
-        self.model_client.spend_limiter.settle(name, &aside, cost);
+        self.model_client.spend_limiter.refund_unused(name, &aside, cost);
         let completion = completed?;
         self.usage += TokenUsage {
             prompt_tokens: completion.usage.prompt_tokens,

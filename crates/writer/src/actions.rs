@@ -11,7 +11,7 @@ use hubspot::{
     client::{AssociationTarget, MAX_BATCH, NewObject, engagement_type_id},
 };
 use ledger::{ActionState, BeginOutcome, LatestWrites, Ledger, LedgerError, WrittenProperty};
-use retry::{Failure, Policy, RetryAction};
+use retry::{Failure, RetryAction, RetryPolicy};
 use time::format_description::well_known::Rfc3339;
 use tokio::time::Instant;
 
@@ -41,7 +41,7 @@ pub struct ActionExecutor {
     pub ledger: Ledger,
     pub pipelines: Pipelines,
     pub channels: Channels,
-    pub patience: Policy,
+    pub patience: RetryPolicy,
 }
 
 /// How an action ended.

@@ -32,10 +32,10 @@ pub async fn run(settings: &Settings, playbook: &Playbook, record: &str, write: 
         let kinds: Vec<_> = playbook.selection.records.iter().map(ObjectType::name).collect();
         bail!("the playbook is about {}, not about a {}", kinds.join(" and "), record.object_type);
     }
-    let hubspot = bootstrap::hubspot(settings, CallHooks::default()).map_err(anyhow::Error::msg)?;
+    let hubspot = bootstrap::hubspot_client(settings, CallHooks::default()).map_err(anyhow::Error::msg)?;
     let reader = CrmReader::new(hubspot, &settings.hubspot);
     let model_client =
-        ModelClient::free(bootstrap::openai(settings, CallHooks::default()).map_err(anyhow::Error::msg)?);
+        ModelClient::free(bootstrap::openai_client(settings, CallHooks::default()).map_err(anyhow::Error::msg)?);
     let model = inference::model_of(settings, playbook);
     let now = OffsetDateTime::now_utc();
 
@@ -128,8 +128,9 @@ async fn carry_out(
     intended: Vec<PlannedWrite>,
     now: OffsetDateTime,
 ) -> anyhow::Result<ExitCode> {
-    let ledger = bootstrap::ledger(settings, "leadline").map_err(anyhow::Error::msg)?;
-    let publisher = Publisher::open(bootstrap::broker(settings, "leadline").map_err(anyhow::Error::msg)?).await?;
+    let ledger = bootstrap::connect_ledger(settings, "leadline").map_err(anyhow::Error::msg)?;
+    let publisher =
+        Publisher::open(bootstrap::broker_settings(settings, "leadline").map_err(anyhow::Error::msg)?).await?;
     let event = manual(playbook, record, now);
     let worker = Worker::named("leadline");
     let claims = ledger.claim(&[ClaimRequest { event: &event, trace_id: None }], &worker, LEASE).await?;

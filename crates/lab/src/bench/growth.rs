@@ -31,7 +31,7 @@ pub async fn run(services: &Services, book: &mut Book) -> Result<()> {
     let namespace = TestNamespace::new(services).await?;
     let environment = vec![(lab::fleet::variable("ledger.url"), namespace.postgres_url.clone())];
     let settings = settings::Settings::load_from(None, environment, settings::ConfigScope::LedgerOnly)?;
-    let ledger = bootstrap::ledger(&settings, "leadline-bench").map_err(anyhow::Error::msg)?;
+    let ledger = bootstrap::connect_ledger(&settings, "leadline-bench").map_err(anyhow::Error::msg)?;
     ledger.migrate().await?;
     let pool = PgPool::connect(&namespace.postgres_url).await?;
     let mut first = 100_000_000;
