@@ -37,9 +37,6 @@ pub struct Event {
     pub payload: serde_json::Value,
 }
 
-/// The source that HubSpot reports for changes which an app made through the API.
-const INTEGRATION: &str = "INTEGRATION";
-
 impl Event {
     /// The subscription type in HubSpot's notation, for example `contact.propertyChange`.
     pub fn subscription_type(&self) -> String {
@@ -56,12 +53,17 @@ impl Event {
         }
     }
 
-    /// Whether `app` made the change with its own token: HubSpot then reports the source `INTEGRATION` and the app id as
-    /// source id. The payload's `appId` cannot tell: it names the owner of the subscription, which is always our app.
+    /// Whether `app` made the change with its own token. The payload's `appId` cannot tell: it names the owner of the
+    /// subscription, which is always our app.
     pub fn is_echo_of(&self, app: AppId) -> bool {
-        self.change_source.as_deref() == Some(INTEGRATION)
-            && self.source_id.as_deref().and_then(|id| id.trim().parse().ok()) == Some(app.0)
+        self.change_source.as_deref().is_some_and(|source| is_change_by(app, source, self.source_id.as_deref()))
     }
+}
+
+/// Whether `app` made a change, from the source and the source id that HubSpot reports for the change in webhooks and in
+/// the history of properties: for a change that an app made through the API, `INTEGRATION` and the app id.
+pub fn is_change_by(app: AppId, source: &str, source_id: Option<&str>) -> bool {
+    source == "INTEGRATION" && source_id.and_then(|id| id.trim().parse().ok()) == Some(app.0)
 }
 
 /// Identifies an event in every delivery of it: equal for a repeated delivery, different for any other event.

@@ -2,6 +2,7 @@
 
 use domain::{
     AppId, WriteCommand,
+    event::is_change_by,
     write_command::{PropertyChange, WritePolicy},
 };
 use hubspot::client::PastValue;
@@ -70,9 +71,7 @@ fn keeps(change: &PropertyChange, held: &CurrentValue, command: &WriteCommand, o
         }
         WritePolicy::IfNewer => {
             // Of our own values the ledger knows which event they follow from, and it has been asked.
-            let is_ours = |set: &PastValue| {
-                set.source_type == "INTEGRATION" && set.source_id.as_deref() == Some(ours.to_string().as_str())
-            };
+            let is_ours = |set: &PastValue| is_change_by(ours, &set.source_type, set.source_id.as_deref());
             let set_later = |set: &&PastValue| !is_ours(set) && set.timestamp >= command.occurred_at;
             held.last_set().filter(set_later).map(|_| "kept_newer")
         }
