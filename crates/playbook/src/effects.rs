@@ -52,8 +52,8 @@ pub struct ActionPlan {
     pub when: Option<Condition>,
     /// The name of a list field: the action is requested once for each item.
     pub for_each: Option<String>,
-    /// The maximum number of items.
-    pub max_records: usize,
+    /// The maximum number of items; further items of the list are ignored.
+    pub max_items: usize,
     /// The records with which the task or note is associated, or the deals that are moved.
     pub on: Vec<RecordPath>,
     /// For so many hours the action is not performed again for the same record; 0 for no limit.

@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 use crate::text::MAX_HUBSPOT_TEXT;
 
 /// The maximum number of items in a list field.
-const MAX_LIST_ITEMS: usize = 100;
+pub(crate) const MAX_LIST_ITEMS: usize = 100;
 
 /// A pattern for days (`YYYY-MM-DD`). It cannot check the length of a month.
 const DAY: &str = "^[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])$";

@@ -1,8 +1,9 @@
 //! The playbook engine. A playbook is a file that says which events lead to which question to the model, and what is
 //! done with the answer.
 //!
-//! [`load`] reads a folder of playbook files, and [`Playbook::parse`] reads one. They reject everything that could fail
-//! later, so a [`Playbook`] that exists is valid. The files of the crate, in the order in which an event passes them:
+//! [`load()`] reads a folder of playbook files, and [`Playbook::parse`] reads one. They reject everything that could
+//! fail later, so a [`Playbook`] that exists is valid. The parts of a playbook, in the order in which an event passes
+//! them:
 //!
 //! 1. `trigger`: which events start the playbook.
 //! 2. `path` and `reads`: which records, properties and engagements are read from HubSpot.
@@ -11,8 +12,8 @@
 //! 5. `fields` and `evidence`: the form of the answer, and whether its quotations are in the context.
 //! 6. `effects` and `plan`: the writes and actions of the playbook, and what an answer makes of them.
 //!
-//! `templates` and `variables` evaluate the conditions and texts of all these parts, `playbook` holds the parts
-//! together, and `file` and `load` read them from TOML. Imports run from the end of this description to its beginning.
+//! `templates` evaluates the conditions and texts of all parts, and `variables` gives their values. `playbook` combines
+//! the parts. Imports run one way: `load` → `file` and `plan` → `playbook` → the parts → `templates`, `text` and `path`.
 
 pub mod context;
 mod effects;

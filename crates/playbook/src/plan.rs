@@ -101,7 +101,7 @@ impl Playbook {
         let rounds = match &plan.for_each {
             None => vec![variables.clone()],
             Some(list) => {
-                let items = answer.get(list).and_then(Value::as_array).into_iter().flatten().take(plan.max_records);
+                let items = answer.get(list).and_then(Value::as_array).into_iter().flatten().take(plan.max_items);
                 items.map(|item| variables.clone().with("item", item)).collect()
             }
         };

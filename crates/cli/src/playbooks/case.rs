@@ -62,7 +62,7 @@ struct Written {
 struct Expected {
     equals: Option<Value>,
     at_least: Option<f64>,
-    max_records: Option<f64>,
+    at_most: Option<f64>,
     contains: Option<String>,
     one_of: Option<Vec<String>>,
     is_null: Option<bool>,
@@ -169,7 +169,7 @@ impl Expected {
         let text = value.as_str().unwrap_or_default();
         self.equals.as_ref().is_none_or(|wanted| same(wanted, value))
             && self.at_least.is_none_or(|bound| number.is_some_and(|number| number >= bound))
-            && self.max_records.is_none_or(|bound| number.is_some_and(|number| number <= bound))
+            && self.at_most.is_none_or(|bound| number.is_some_and(|number| number <= bound))
             && self.contains.as_ref().is_none_or(|part| value.to_string().to_lowercase().contains(&part.to_lowercase()))
             && self.one_of.as_ref().is_none_or(|options| options.iter().any(|option| option == text))
             && self.is_null.is_none_or(|wanted| wanted == value.is_null())
@@ -192,7 +192,7 @@ impl std::fmt::Display for Expected {
         let mut add = |sign: &str, bound: Option<String>| parts.extend(bound.map(|bound| format!("{sign} {bound}")));
         add("=", self.equals.as_ref().map(ToString::to_string));
         add("≥", self.at_least.map(|bound| bound.to_string()));
-        add("≤", self.max_records.map(|bound| bound.to_string()));
+        add("≤", self.at_most.map(|bound| bound.to_string()));
         add("holds", self.contains.clone());
         add("one of", self.one_of.as_ref().map(|options| options.join(", ")));
         add("null:", self.is_null.map(|wanted| wanted.to_string()));

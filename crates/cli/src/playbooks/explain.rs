@@ -67,7 +67,7 @@ pub fn print(playbook: &Playbook, settings: &Settings) {
             ActionTemplate::Notify { channel, .. } => format!(" {channel}"),
             ActionTemplate::CreateTask { .. } | ActionTemplate::CreateNote { .. } => String::new(),
         };
-        let each = action.for_each.as_ref().map(|list| format!(", for each of at most {} {list}", action.max_records));
+        let each = action.for_each.as_ref().map(|list| format!(", for each of at most {} {list}", action.max_items));
         let when = action.when.as_ref().map(|when| format!(", when {}", when.source));
         println!(
             "    {}: {}{what} on {}{}{}",

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     effects::{ActionPlan, ActionTemplate, PropertyWrite, WriteValue},
-    fields::FieldKind,
+    fields::{FieldKind, MAX_LIST_ITEMS},
     path::RecordPath,
     templates::{Templates, TextTemplate},
     variables::Scope,
@@ -88,10 +88,10 @@ pub(super) fn actions(
         {
             checker.add(list.span(), format!("`{}` is no list", field.name));
         }
-        match (&table.for_each, &table.max_records) {
-            (Some(list), None) => checker.add(list.span(), "`for_each` needs `max_records`, the maximum of items"),
-            (None, Some(most)) => checker.add(most.span(), "`max_records` belongs to `for_each`"),
-            (Some(_), Some(most)) => checker.within(most, 1..=100, "max_records"),
+        match (&table.for_each, &table.max_items) {
+            (Some(list), None) => checker.add(list.span(), "`for_each` needs `max_items`"),
+            (None, Some(most)) => checker.add(most.span(), "`max_items` belongs to `for_each`"),
+            (Some(_), Some(most)) => checker.within(most, 1..=MAX_LIST_ITEMS, "max_items"),
             (None, None) => {}
         }
         let Some(kind) = ActionKind::parse(table.kind.get_ref()) else {
@@ -113,7 +113,7 @@ pub(super) fn actions(
                 name: name.clone(),
                 when,
                 for_each: table.for_each.as_ref().map(|list| list.get_ref().clone()),
-                max_records: table.max_records.as_ref().map_or(usize::MAX, |most| *most.get_ref()),
+                max_items: table.max_items.as_ref().map_or(usize::MAX, |most| *most.get_ref()),
                 on,
                 cooldown_hours: table.cooldown_hours,
                 spec,

@@ -144,7 +144,7 @@ pub(super) struct ActionTable {
     pub(super) kind: Spanned<String>,
     pub(super) when: Option<Spanned<String>>,
     pub(super) for_each: Option<Spanned<String>>,
-    pub(super) max_records: Option<Spanned<usize>>,
+    pub(super) max_items: Option<Spanned<usize>>,
     pub(super) on: Option<Vec<Spanned<String>>>,
     #[serde(default)]
     pub(super) cooldown_hours: u32,
