@@ -46,7 +46,7 @@ fn skipped(claimed: &ledger::Claimed) -> Decision {
         event_id: claimed.event_id,
         attempt: claimed.attempt,
         state: EventState::Skipped,
-        reason: Some("no_playbook".to_owned()),
+        reason: Some(domain::Reason::NoPlaybook),
         detail: None,
         inferences: vec![],
         commands: vec![],
@@ -61,10 +61,10 @@ async fn the_database_and_the_code_allow_the_same_transitions() {
         .fetch_all(&mut connection)
         .await
         .expect("rows");
-    for (from, from_name) in EventState::ALL {
-        for (to, to_name) in EventState::ALL {
-            let in_database = rows.contains(&(from_name.to_owned(), to_name.to_owned()));
-            assert_eq!(in_database, from.may_become(to), "{from_name} → {to_name}");
+    for from in EventState::ALL {
+        for to in EventState::ALL {
+            let in_database = rows.contains(&(from.to_string(), to.to_string()));
+            assert_eq!(in_database, from.may_become(*to), "{from} → {to}");
         }
     }
 }

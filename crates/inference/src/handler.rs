@@ -114,7 +114,7 @@ impl EventHandler {
 /// How an event's way ended.
 enum Outcome {
     /// Nothing is to be done, for this reason.
-    Ended(EventState, String),
+    Ended(EventState, Reason, Option<String>),
     /// The commands are to be carried out.
     Decided,
 }
@@ -196,17 +196,17 @@ impl EventHandler {
 
     async fn decide(&self, event: &Event, claimed: &Claimed, progress: &mut Progress) -> Result<Outcome, RunFailure> {
         if let Some((state, reason)) = self.loop_guard.stops(event) {
-            return Ok(Outcome::Ended(state, reason.to_owned()));
+            return Ok(Outcome::Ended(state, reason, None));
         }
         let Some(subject) = event.record() else {
-            return Ok(Outcome::Ended(EventState::Skipped, "no_playbook".to_owned()));
+            return Ok(Outcome::Ended(EventState::Skipped, Reason::NoPlaybook, None));
         };
         if event.portal_id != self.portal_id {
             return Err(StepError::WrongPortal { event: event.portal_id, ours: self.portal_id }.into());
         }
         let playbooks = self.playbooks(event)?;
         if playbooks.is_empty() {
-            return Ok(Outcome::Ended(EventState::Skipped, "no_playbook".to_owned()));
+            return Ok(Outcome::Ended(EventState::Skipped, Reason::NoPlaybook, None));
         }
         if claimed.attempt == 1 {
             // Somebody who fills in a form makes ten events: the newest of them answers for all.
@@ -226,10 +226,10 @@ impl EventHandler {
         progress: &mut Progress,
     ) -> Result<Outcome, RunFailure> {
         if self.loop_guard.is_our_engagement(&self.crm_reader, subject).await? {
-            return Ok(Outcome::Ended(EventState::Dropped, "echo".to_owned()));
+            return Ok(Outcome::Ended(EventState::Dropped, Reason::Echo, None));
         }
         let units = self.records(subject, playbooks).await?;
-        let mut nothing = (EventState::Skipped, "no_record".to_owned());
+        let mut nothing = (EventState::Skipped, Reason::NoRecord, None);
         let mut failed: Option<RunFailure> = None;
         for unit in &units {
             match self.work(event, claimed, unit, progress).await {
@@ -246,7 +246,7 @@ impl EventHandler {
             // One of several records is gone: the others' answers count.
             Some(failure) if failure.error.retry_action() == RetryAction::Discard && has_effect => Ok(Outcome::Decided),
             Some(failure) => Err(failure),
-            None if !has_effect => Ok(Outcome::Ended(nothing.0, nothing.1)),
+            None if !has_effect => Ok(Outcome::Ended(nothing.0, nothing.1, nothing.2)),
             None => Ok(Outcome::Decided),
         }
     }
@@ -272,7 +272,7 @@ impl EventHandler {
     ) -> (Decision, Disposition) {
         let mut playbook = None;
         let (state, reason, detail, disposition) = match outcome {
-            Ok(Outcome::Ended(state, reason)) => (state, Some(reason), None, Disposition::Done),
+            Ok(Outcome::Ended(state, reason, detail)) => (state, Some(reason), detail, Disposition::Done),
             Ok(Outcome::Decided) => (EventState::Decided, None, None, Disposition::Done),
             Err(failure) => {
                 let error = failure.error;
@@ -296,10 +296,10 @@ impl EventHandler {
                     RetryDecision::Discard => (EventState::Dropped, Disposition::Done),
                 };
                 tracing::warn!(%reason, %error, state = state.as_str(), "failed");
-                (state, Some(reason.as_str().to_owned()), Some(detail), disposition)
+                (state, Some(reason), Some(detail), disposition)
             }
         };
-        tracing::debug!(state = state.as_str(), reason, "decided");
+        tracing::debug!(state = state.as_str(), reason = reason.map(Reason::as_str), "decided");
         let decision = Decision {
             event_id: claimed.event_id,
             attempt: claimed.attempt,

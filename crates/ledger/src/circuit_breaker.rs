@@ -5,39 +5,10 @@
 
 use std::time::Duration;
 
+use domain::{CircuitBreakerState, Reason};
 use time::OffsetDateTime;
 
 use crate::{Ledger, LedgerError, Worker, milliseconds};
-
-/// Where a circuit stands.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum CircuitBreakerState {
-    /// Calls are made.
-    #[default]
-    Closed,
-    /// No calls are made, but for a probe now and then.
-    Open,
-    /// A probe succeeded: one message at a time shows whether the outage is over.
-    HalfOpen,
-}
-
-impl CircuitBreakerState {
-    /// The name in the ledger.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Closed => "closed",
-            Self::Open => "open",
-            Self::HalfOpen => "half_open",
-        }
-    }
-
-    fn parse(name: &str) -> Result<Self, LedgerError> {
-        [Self::Closed, Self::Open, Self::HalfOpen]
-            .into_iter()
-            .find(|state| state.as_str() == name)
-            .ok_or_else(|| LedgerError::Unreadable(format!("circuit state `{name}`")))
-    }
-}
 
 /// A dependency's circuit, as the fleet sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,7 +50,8 @@ impl Ledger {
         .await?;
         let circuits = rows.into_iter().map(|row| {
             Ok(CircuitBreaker {
-                state: CircuitBreakerState::parse(&row.state)?,
+                state: CircuitBreakerState::parse(&row.state)
+                    .ok_or_else(|| LedgerError::Unreadable(format!("circuit breaker state `{}`", row.state)))?,
                 dependency: row.dependency,
                 reason: row.reason,
                 detail: row.detail,
@@ -96,7 +68,7 @@ impl Ledger {
     pub async fn open_circuit_breaker(
         &self,
         dependency: &str,
-        reason: &str,
+        reason: Reason,
         detail: &str,
         worker: &Worker,
         delays: ProbeDelays,
@@ -114,7 +86,7 @@ impl Ledger {
                  changed_at = clock_timestamp()
              where c.state <> 'open'",
             dependency,
-            reason,
+            reason.as_str(),
             detail,
             worker.0,
             milliseconds(delays.first),

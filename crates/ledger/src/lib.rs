@@ -30,12 +30,13 @@ use sqlx::{
 
 use uuid::Uuid;
 
-pub use actions::{ActionState, BeginOutcome};
+pub use actions::BeginOutcome;
 pub use audit::{ActionEntry, EventCount, EventStory, HistoryEntry, InferenceEntry, SkippedWriteEntry, WriteEntry};
-pub use circuit_breaker::{CircuitBreaker, CircuitBreakerState, ProbeDelays};
+pub use circuit_breaker::{CircuitBreaker, ProbeDelays};
 pub use claim::{Claim, ClaimRequest, Claimed, Duplicate};
-pub use commands::{CommandState, Finished, SkippedWrite, Taken, WrittenProperty};
+pub use commands::{Finished, SkippedWrite, Taken, WrittenProperty};
 pub use decision::Decision;
+pub use domain::{ActionState, CircuitBreakerState, CommandState};
 pub use error::LedgerError;
 pub use parking::{ParkedEntry, Requeueable};
 pub use prior_answers::{PriorAnswers, PriorAnswersRequest};

@@ -110,7 +110,7 @@ impl Reconciler {
                 let parked = message.with_reason(Reason::AttemptsExhausted, &detail);
                 self.publisher.publish(Route::Parked(Stage::Events), &parked).await?;
                 repaired.parked +=
-                    usize::from(self.ledger.give_up(event.id, Reason::AttemptsExhausted.as_str(), &detail).await?);
+                    usize::from(self.ledger.give_up(event.id, Reason::AttemptsExhausted, &detail).await?);
                 continue;
             }
             self.publisher.publish(Route::Queue(Stage::Events), &message).await?;

@@ -9,13 +9,12 @@
 pub mod http;
 mod policy;
 mod rate_limiter;
-mod reason;
 
 use std::{fmt, sync::Arc, time::Duration};
 
+pub use domain::Reason;
 pub use policy::{Policy, run};
 pub use rate_limiter::{OptionalRateLimiter, Permit, PermitFuture, QuotaReport, RateLimited, RateLimiter};
-pub use reason::Reason;
 
 /// What a failure asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

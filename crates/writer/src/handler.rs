@@ -283,8 +283,7 @@ impl BatchExecutor {
                         part.changes.is_empty() && !part.skipped_writes.is_empty() && part.job.written.is_empty();
                     let state = if all_kept { CommandState::Skipped } else { CommandState::Written };
                     let mut end = End::new(&part.job, state, Disposition::Done);
-                    end.row.reason =
-                        part.skipped_writes.first().filter(|_| all_kept).map(|kept| kept.reason.to_owned());
+                    end.row.reason = part.skipped_writes.first().filter(|_| all_kept).map(|kept| kept.reason);
                     end.row.written = written(update, part, &before);
                     end.row.skipped_writes.clone_from(&part.skipped_writes);
                     end
@@ -346,7 +345,7 @@ impl BatchExecutor {
             }
             RetryDecision::Discard => (CommandState::Dropped, Disposition::Done),
         };
-        end.row.reason = Some(reason.as_str().to_owned());
+        end.row.reason = Some(reason);
         end.row.detail = Some(detail);
     }
 
@@ -406,8 +405,8 @@ struct End {
 impl End {
     fn new(job: &Job, state: CommandState, disposition: Disposition) -> Self {
         let reason = match (&disposition, state) {
-            (Disposition::Wait { reason, .. }, _) => Some(reason.as_str().to_owned()),
-            (_, CommandState::Superseded) => Some("newer_event_written".to_owned()),
+            (Disposition::Wait { reason, .. }, _) => Some(*reason),
+            (_, CommandState::Superseded) => Some(Reason::NewerEventWritten),
             _ => None,
         };
         let (id, attempt) = (job.command.id, job.attempt);

@@ -6,7 +6,7 @@ use anyhow::{Context as _, bail};
 use bootstrap::CallHooks;
 use broker::{Message, Publisher, Route, Stage};
 use domain::{
-    Event, EventKey, EventState, Inference, ObjectType, RecordRef, WriteCommand, WriteCommandId,
+    Event, EventKey, EventState, Inference, ObjectType, Reason, RecordRef, WriteCommand, WriteCommandId,
     event::{EventKind, Subject},
     write_command::ActionSpec,
 };
@@ -151,7 +151,7 @@ async fn carry_out(
         event_id: claimed.event_id,
         attempt: claimed.attempt,
         state: if commands.is_empty() { EventState::Skipped } else { EventState::Decided },
-        reason: commands.is_empty().then(|| "nothing_intended".to_owned()),
+        reason: commands.is_empty().then(|| Reason::NothingIntended),
         detail: None,
         inferences: vec![inference],
         commands: commands.clone(),

@@ -8,7 +8,7 @@ use inference::{StepError, context};
 use ledger::{Claimed, PriorAnswers};
 use openai::models::Model;
 use playbook::{Context, Playbook, event_variable};
-use retry::{Failure, RetryAction};
+use retry::{Failure, Reason, RetryAction};
 use time::OffsetDateTime;
 
 use super::{EventHandler, Progress};
@@ -77,11 +77,11 @@ impl EventHandler {
             }
         }
         if let Some(reason) = guards(event, playbook, &context)? {
-            return Ok(Some((EventState::Skipped, reason)));
+            return Ok(Some((EventState::Skipped, reason.0, reason.1)));
         }
         let hash = context.hash(&playbook.version, self.loop_guard.written());
         if prior_answers.last_context.get(&playbook.name) == Some(&hash) {
-            return Ok(Some((EventState::Skipped, "unchanged_context".to_owned())));
+            return Ok(Some((EventState::Skipped, Reason::UnchangedContext, None)));
         }
         let memory = self.batched_ledger.memory(claimed, &playbook.name);
         let answered = inference::answer(&self.model_client, playbook, model, record, &context, &memory).await?;
@@ -102,25 +102,29 @@ impl EventHandler {
             properties: intended.properties,
             actions: intended.actions,
         }));
-        Ok(nothing.then(|| (EventState::Skipped, "nothing_intended".to_owned())))
+        Ok(nothing.then(|| (EventState::Skipped, Reason::NothingIntended, None)))
     }
 }
 
 /// Guards: why nothing is to be asked about these records, if so.
-fn guards(event: &Event, playbook: &Playbook, context: &Context) -> Result<Option<String>, StepError> {
+fn guards(
+    event: &Event,
+    playbook: &Playbook,
+    context: &Context,
+) -> Result<Option<(Reason, Option<String>)>, StepError> {
     let variables = playbook.variables(&event_variable(event), context);
     if !playbook.is_triggered_by(event, &variables)? {
-        return Ok(Some("condition_not_met".to_owned()));
+        return Ok(Some((Reason::ConditionNotMet, None)));
     }
     if let Some(guard) = playbook.guarded(&variables)? {
-        return Ok(Some(guard.reason.clone()));
+        return Ok(Some((Reason::Guard, Some(guard.reason.clone()))));
     }
     // Nothing to say is not paid for.
-    Ok(context.entries.is_empty().then(|| "empty_context".to_owned()))
+    Ok(context.entries.is_empty().then(|| (Reason::EmptyContext, None)))
 }
 
 /// Why a unit needs nothing more; `None` when it has (or had) an answer.
-pub(super) type Settled = Option<(EventState, String)>;
+pub(super) type Settled = Option<(EventState, Reason, Option<String>)>;
 
 /// Whether a unit has been answered already, by this event or a newer one, or is about to be by a newer one.
 fn settled(playbook: &Playbook, prior_answers: &PriorAnswers, loop_guard: &LoopGuard) -> Option<Settled> {
@@ -128,15 +132,15 @@ fn settled(playbook: &Playbook, prior_answers: &PriorAnswers, loop_guard: &LoopG
         return Some(None);
     }
     let because = match () {
-        () if prior_answers.answered_newer.contains(&playbook.name) => "newer_event_answered",
+        () if prior_answers.answered_newer.contains(&playbook.name) => Reason::NewerEventAnswered,
         () if waiting(prior_answers)
             .any(|newer| loop_guard.stops(&newer).is_none() && playbook.is_made_pointless_by(&newer)) =>
         {
-            "newer_event_waits"
+            Reason::NewerEventWaits
         }
         () => return None,
     };
-    Some(Some((EventState::Superseded, because.to_owned())))
+    Some(Some((EventState::Superseded, because, None)))
 }
 
 /// The newer events of the record that somebody has begun with.

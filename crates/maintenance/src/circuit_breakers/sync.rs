@@ -42,7 +42,7 @@ impl BreakerSync {
         let Some(trip) = breaker.known().trip.clone() else { return Ok(()) };
         let opened = self
             .ledger
-            .open_circuit_breaker(breaker.dependency, trip.reason.as_str(), &trip.detail, &self.worker, self.delays())
+            .open_circuit_breaker(breaker.dependency, trip.reason, &trip.detail, &self.worker, self.delays())
             .await?;
         if opened {
             tracing::error!(
