@@ -157,9 +157,7 @@ async fn eval_prints_hits_and_misses_of_the_shipped_cases() {
 async fn a_fourth_use_case_takes_one_file() {
     let root = workspace::root().expect("the workspace");
     let page = std::fs::read_to_string(root.join("docs/playbooks.md")).expect("there");
-    let (_, rest) = page.split_once("```toml
-# deploy/playbooks/meddic.toml
-").expect("the page shows it");
+    let (_, rest) = page.split_once("```toml\n# deploy/playbooks/meddic.toml\n").expect("the page shows it");
     let (text, _) = rest.split_once("```").expect("its end");
     let folder = std::env::temp_dir().join(format!("leadline-fourth-{}", std::process::id()));
     std::fs::create_dir_all(&folder).expect("a folder");
