@@ -85,6 +85,19 @@ async fn an_illegal_transition_and_a_change_of_history_are_refused() {
     }
 }
 
+/// Every query that docs/ledger.md shows runs on the schema as it is.
+#[tokio::test]
+async fn the_queries_in_the_docs_run() {
+    let (_ledger, namespace) = ledger().await;
+    let mut connection = PgConnection::connect(&namespace.postgres_url).await.expect("Postgres");
+    let page = include_str!("../../docs/ledger.md");
+    let queries: Vec<_> = page.split("```sql\n").skip(1).filter_map(|rest| rest.split_once("```")).collect();
+    assert!(queries.len() >= 6, "{} queries found", queries.len());
+    for (query, _) in queries {
+        sqlx::raw_sql(query).execute(&mut connection).await.expect(query);
+    }
+}
+
 #[tokio::test]
 async fn a_claim_is_exclusive_until_its_lease_ends_and_the_late_one_commits_nothing() {
     let (ledger, _space) = ledger().await;
