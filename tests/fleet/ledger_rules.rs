@@ -6,7 +6,7 @@ use domain::{Event, EventState};
 use ledger::{Claim, ClaimRequest, Decision, Duplicate, Ledger, Worker};
 use serde_json::json;
 use sqlx::{Connection, PgConnection};
-use xtask::TestNamespace;
+use testbed::TestNamespace;
 
 use crate::fixtures::{note_event, services};
 
@@ -15,9 +15,9 @@ const NO_LEASE: Duration = Duration::ZERO;
 
 pub async fn ledger() -> (Ledger, TestNamespace) {
     let namespace = TestNamespace::new(&services()).await.expect("a namespace");
-    let environment = vec![(xtask::fleet::variable("ledger.url"), namespace.postgres_url.clone())];
+    let environment = vec![(lab::fleet::variable("ledger.url"), namespace.postgres_url.clone())];
     let settings = settings::Settings::load_from(None, environment, settings::ConfigScope::LedgerOnly).expect("right");
-    let ledger = bootstrap::ledger(&settings, "tests").expect("a ledger");
+    let ledger = bootstrap::connect_ledger(&settings, "tests").expect("a ledger");
     ledger.migrate().await.expect("migrated");
     (ledger, namespace)
 }
@@ -46,7 +46,7 @@ fn skipped(claimed: &ledger::Claimed) -> Decision {
         event_id: claimed.event_id,
         attempt: claimed.attempt,
         state: EventState::Skipped,
-        reason: Some("no_playbook".to_owned()),
+        reason: Some(domain::Reason::NoPlaybook),
         detail: None,
         inferences: vec![],
         commands: vec![],
@@ -61,10 +61,10 @@ async fn the_database_and_the_code_allow_the_same_transitions() {
         .fetch_all(&mut connection)
         .await
         .expect("rows");
-    for (from, from_name) in EventState::ALL {
-        for (to, to_name) in EventState::ALL {
-            let in_database = rows.contains(&(from_name.to_owned(), to_name.to_owned()));
-            assert_eq!(in_database, from.may_become(to), "{from_name} → {to_name}");
+    for from in EventState::ALL {
+        for to in EventState::ALL {
+            let in_database = rows.contains(&(from.to_string(), to.to_string()));
+            assert_eq!(in_database, from.can_become(*to), "{from} → {to}");
         }
     }
 }

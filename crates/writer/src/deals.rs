@@ -6,7 +6,7 @@ use std::{
 };
 
 use domain::{
-    ObjectType, RecordRef,
+    ObjectType, Reason, RecordRef,
     write_command::{PropertyChange, WritePolicy},
 };
 use hubspot::{
@@ -24,7 +24,7 @@ pub enum Moved {
     /// The deal is where it should be, by this write.
     Done(WrittenProperty),
     /// It stays, for this reason.
-    Stays(&'static str),
+    Stays(Reason),
     /// Its pipeline has no such stage.
     NoSuchStage {
         /// The pipeline's label.
@@ -65,7 +65,7 @@ impl Pipelines {
     ) -> Result<Moved, HubSpotError> {
         let names = [STAGE.to_owned(), "pipeline".to_owned()];
         let read = hubspot.read_history(&ObjectType::Deal, &[deal.object_id], &names).await?;
-        let Some(mut object) = read.found.into_iter().next() else { return Ok(Moved::Stays("record_gone")) };
+        let Some(mut object) = read.found.into_iter().next() else { return Ok(Moved::Stays(Reason::RecordGone)) };
         let current = object.properties.remove(STAGE).flatten();
         let pipelines = self.get(hubspot).await?;
         let own = object.properties.remove("pipeline").flatten();
@@ -77,10 +77,14 @@ impl Pipelines {
         };
         if current.as_ref() == Some(&target.id) {
             let before = object.history.get(STAGE).and_then(|history| history.get(1)).map(|past| past.value.clone());
-            return Ok(if in_doubt { Moved::Done(written(before, &target.id)) } else { Moved::Stays("already_there") });
+            return Ok(if in_doubt {
+                Moved::Done(written(before, &target.id))
+            } else {
+                Moved::Stays(Reason::AlreadyThere)
+            });
         }
         if current.as_deref().and_then(|id| pipeline.stage(id)).is_some_and(hubspot::client::PipelineStage::is_closed) {
-            return Ok(Moved::Stays("deal_closed"));
+            return Ok(Moved::Stays(Reason::DealClosed));
         }
         let change =
             PropertyChange { property: STAGE.to_owned(), value: target.id.clone(), policy: WritePolicy::Always };
