@@ -4,7 +4,7 @@
 /// `without parse` the enum has no `parse`, because not every name may be accepted everywhere.
 macro_rules! named_values {
     ($enum:ident { $($variant:ident => $name:literal),+ $(,)? }) => {
-        named_values!($enum { $($variant => $name),+ } without parse);
+        $crate::names::named_values!($enum { $($variant => $name),+ } without parse);
 
         impl $enum {
             /// The value with this name; `None` for any other text.
