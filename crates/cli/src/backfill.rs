@@ -84,7 +84,7 @@ pub async fn run(file: Option<&Path>, options: &Options) -> anyhow::Result<ExitC
         until.format(&Rfc3339).unwrap_or_default()
     );
     let mut queued = 0;
-    for trigger in &playbook.triggers {
+    for trigger in &playbook.selection.triggers {
         let changes = changes(&hubspot, trigger, since, until).await?;
         let happened: Vec<_> = changes.iter().map(|change| change.happened.clone()).collect();
         let unseen = operator.ledger.unseen(portal, &trigger.object_type, &happened, TOLERANCE).await?;
@@ -114,7 +114,7 @@ pub async fn run(file: Option<&Path>, options: &Options) -> anyhow::Result<ExitC
 }
 
 fn explain(playbook: &Playbook) {
-    if playbook.triggers.iter().any(|trigger| trigger.kind == EventKind::PropertyChange) {
+    if playbook.selection.triggers.iter().any(|trigger| trigger.kind == EventKind::PropertyChange) {
         println!("of several changes of one property the last one counts: the playbook reads the record as it is now");
     }
 }

@@ -1,6 +1,6 @@
 //! The services of others that the fleet cannot work without.
 
-use crate::closed_set::closed_set;
+use crate::names::closed_set;
 
 closed_set! {
     /// A service of others whose outage pauses the fleet. Its name is a column of the ledger's circuit breakers, a metric label

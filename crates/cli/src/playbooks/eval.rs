@@ -6,7 +6,7 @@ use bootstrap::CallHooks;
 use comfy_table::{Table, presets::UTF8_HORIZONTAL_ONLY};
 use futures_util::{StreamExt, stream};
 use inference::{ModelClient, NoStore};
-use playbook::{Playbook, manual_event};
+use playbook::{Playbook, manual_event_variable};
 use settings::Settings;
 use time::OffsetDateTime;
 
@@ -74,7 +74,8 @@ fn judge(
         Err(error) => return Ok(Outcome { hits: vec![failed(error.to_string())], cost_micro_dollars }),
     };
     let now = OffsetDateTime::now_utc();
-    let intended = playbook.intend(&manual_event(now), &case.context, &fields, &answered.inference.model, now)?;
+    let intended =
+        playbook.plan_writes(&manual_event_variable(now), &case.context, &fields, &answered.inference.model, now)?;
     let actions: Vec<_> =
         intended.iter().flat_map(|intended| &intended.actions).map(|action| action.name.clone()).collect();
     Ok(Outcome { hits: case.judge(&fields, &actions), cost_micro_dollars })

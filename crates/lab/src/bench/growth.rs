@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use domain::{
     Event, EventState, Inference, InferenceId, RecordRef, WriteCommand, WriteCommandId,
-    inference::{InferenceOutcome, Usage},
+    inference::{InferenceOutcome, TokenUsage},
     write_command::{PropertyChange, WritePolicy},
 };
 use ledger::{
@@ -216,7 +216,7 @@ fn inference(record: &RecordRef) -> Inference {
         outcome: InferenceOutcome::Valid,
         fields: json!({"lead_score": 50}),
         unverified: vec![],
-        usage: Usage { prompt_tokens: 900, cached_tokens: 0, completion_tokens: 90 },
+        usage: TokenUsage { prompt_tokens: 900, cached_tokens: 0, completion_tokens: 90 },
         cost_micro_dollars: Some(3_000),
         latency: Duration::from_millis(200),
         request_id: None,
