@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, path::Path, process::ExitCode, time::Duration};
 
 use comfy_table::Table;
-use ledger::CircuitBreakerState;
+use domain::CircuitBreakerState;
 use time::OffsetDateTime;
 
 use crate::{
@@ -26,7 +26,7 @@ pub async fn run(file: Option<&Path>) -> anyhow::Result<ExitCode> {
     section(&queues, filled.is_empty());
     println!("{} of {} queues are empty", depths.len() - filled.len(), depths.len());
 
-    let unfinished = ledger.unfinished().await?;
+    let unfinished = ledger.unfinished_events().await?;
     let mut events = table(&["state", "reason", "events", "oldest", "its key"]);
     for row in &unfinished {
         events.add_row([

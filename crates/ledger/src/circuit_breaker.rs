@@ -29,13 +29,13 @@ pub struct CircuitBreaker {
     pub is_due: bool,
 }
 
-/// How long it is waited between probes: doubling from `first` to `cap`.
+/// How long it is waited between probes: doubling from `first` to `max`.
 #[derive(Debug, Clone, Copy)]
 pub struct ProbeDelays {
     /// After the outage was noticed.
     pub first: Duration,
     /// At most.
-    pub cap: Duration,
+    pub max: Duration,
 }
 
 impl Ledger {
@@ -90,7 +90,7 @@ impl Ledger {
             detail,
             worker.0,
             milliseconds(delays.first),
-            milliseconds(delays.cap),
+            milliseconds(delays.max),
         )
         .execute(&self.pool)
         .await?;
@@ -112,7 +112,7 @@ impl Ledger {
             dependency,
             worker.0,
             milliseconds(delays.first),
-            milliseconds(delays.cap),
+            milliseconds(delays.max),
         )
         .execute(&self.pool)
         .await?;

@@ -20,16 +20,16 @@ pub struct ClaimRequest<'a> {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Claim {
     /// Work on it.
-    Mine(Claimed),
+    Granted(Claimed),
     /// Do not.
-    Not(Duplicate),
+    Denied(ClaimDenied),
 }
 
 /// Why an event is not to be worked on.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Duplicate {
+pub enum ClaimDenied {
     /// It has ended, in this state.
-    Done(EventState),
+    Finished(EventState),
     /// It is parked; what was decided before that may not have been published: publish it (again).
     Parked(Vec<WriteCommand>),
     /// It is decided, but its write commands may not have been published: publish them (again).
@@ -75,8 +75,8 @@ impl Ledger {
         let claim = |request: &ClaimRequest<'_>| {
             let key = request.event.key.as_str();
             match mine.remove(key) {
-                Some(claimed) => Claim::Mine(claimed),
-                None => Claim::Not(known.remove(key).unwrap_or(Duplicate::LeasedElsewhere)),
+                Some(claimed) => Claim::Granted(claimed),
+                None => Claim::Denied(known.remove(key).unwrap_or(ClaimDenied::LeasedElsewhere)),
             }
         };
         Ok(requests.iter().map(claim).collect())
@@ -131,7 +131,8 @@ impl Ledger {
         .fetch_all(&self.pool)
         .await?;
         let reclaimed: Vec<_> = rows.iter().filter(|row| row.attempt > 1).map(|row| row.id).collect();
-        let mut commands = if reclaimed.is_empty() { HashMap::new() } else { self.commands_of(&reclaimed).await? };
+        let mut commands =
+            if reclaimed.is_empty() { HashMap::new() } else { self.unfinished_commands_of(&reclaimed).await? };
         let claimed = rows.into_iter().map(|row| {
             let claimed = Claimed {
                 event_id: EventId(row.id),
@@ -144,7 +145,7 @@ impl Ledger {
         Ok(claimed.collect())
     }
 
-    async fn duplicates(&self, keys: Vec<&str>) -> Result<HashMap<String, Duplicate>, LedgerError> {
+    async fn duplicates(&self, keys: Vec<&str>) -> Result<HashMap<String, ClaimDenied>, LedgerError> {
         let keys: Vec<_> = keys.into_iter().map(ToOwned::to_owned).collect();
         let rows = sqlx::query!(
             r#"select id, event_key, state::text as "state!" from event where event_key = any($1::text[])"#,
@@ -154,16 +155,17 @@ impl Ledger {
         .await?;
         let published = rows.iter().filter(|row| ["decided", "parked"].contains(&row.state.as_str()));
         let published: Vec<_> = published.map(|row| row.id).collect();
-        let mut commands = if published.is_empty() { HashMap::new() } else { self.commands_of(&published).await? };
+        let mut commands =
+            if published.is_empty() { HashMap::new() } else { self.unfinished_commands_of(&published).await? };
         let mut duplicates = HashMap::new();
         for row in rows {
             let state = EventState::parse(&row.state)
                 .ok_or_else(|| LedgerError::Unreadable(format!("event state `{}`", row.state)))?;
             let duplicate = match state {
-                EventState::Claimed | EventState::Waiting => Duplicate::LeasedElsewhere,
-                EventState::Decided => Duplicate::Decided(commands.remove(&row.id).unwrap_or_default()),
-                EventState::Parked => Duplicate::Parked(commands.remove(&row.id).unwrap_or_default()),
-                done => Duplicate::Done(done),
+                EventState::Claimed | EventState::Waiting => ClaimDenied::LeasedElsewhere,
+                EventState::Decided => ClaimDenied::Decided(commands.remove(&row.id).unwrap_or_default()),
+                EventState::Parked => ClaimDenied::Parked(commands.remove(&row.id).unwrap_or_default()),
+                done => ClaimDenied::Finished(done),
             };
             duplicates.insert(row.event_key, duplicate);
         }

@@ -16,16 +16,16 @@ use crate::{Ledger, LedgerError, Worker, milliseconds, records::record};
 
 /// The ledger's answer to "may I carry out this command?".
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Taken {
+pub enum CommandClaim {
     /// Carry it out; the number fences what is committed about it.
-    Mine {
+    Granted {
         /// The claim's number.
         attempt: i32,
         /// Properties that it has written under an earlier claim.
         written: Vec<String>,
     },
     /// It has ended already.
-    Done,
+    Finished,
     /// Another writer has it. Come back later.
     LeasedElsewhere,
     /// The ledger does not know it: nobody decided it.
@@ -34,7 +34,7 @@ pub enum Taken {
 
 /// What became of a command.
 #[derive(Debug, Clone)]
-pub struct Finished {
+pub struct CommandResult {
     /// The command.
     pub id: WriteCommandId,
     /// The claim's number.
@@ -79,12 +79,12 @@ pub struct SkippedWrite {
 
 impl Ledger {
     /// Claims commands for `worker`, each until `lease` is over. Answers in the order of `ids`.
-    pub async fn take_commands(
+    pub async fn claim_commands(
         &self,
         ids: &[WriteCommandId],
         worker: &Worker,
         lease: Duration,
-    ) -> Result<Vec<Taken>, LedgerError> {
+    ) -> Result<Vec<CommandClaim>, LedgerError> {
         let all: Vec<Uuid> = ids.iter().map(|id| id.0).collect();
         let rows = sqlx::query!(
             r#"
@@ -116,17 +116,20 @@ impl Ledger {
         let mut given = HashSet::new();
         let taken = |id: &WriteCommandId| match known.get(&id.0) {
             Some((Some(attempt), _, written)) if given.insert(id.0) => {
-                Taken::Mine { attempt: *attempt, written: written.clone() }
+                CommandClaim::Granted { attempt: *attempt, written: written.clone() }
             }
-            Some((None, true, _)) => Taken::Done,
-            Some(_) => Taken::LeasedElsewhere,
-            None => Taken::Unknown,
+            Some((None, true, _)) => CommandClaim::Finished,
+            Some(_) => CommandClaim::LeasedElsewhere,
+            None => CommandClaim::Unknown,
         };
         Ok(ids.iter().map(taken).collect())
     }
 
     /// The unfinished write commands of events.
-    pub(crate) async fn commands_of(&self, events: &[Uuid]) -> Result<HashMap<Uuid, Vec<WriteCommand>>, LedgerError> {
+    pub(crate) async fn unfinished_commands_of(
+        &self,
+        events: &[Uuid],
+    ) -> Result<HashMap<Uuid, Vec<WriteCommand>>, LedgerError> {
         let ids = sqlx::query_scalar!(
             "select id from write_command where event_id = any($1::uuid[]) and finished_at is null",
             events
@@ -160,7 +163,7 @@ impl Ledger {
     /// Commits what became of commands: their state, what was written with what was there before, and the state of
     /// events whose last command this was. Says for each, in order, whether it counted: not, when somebody else has taken
     /// the command over, or, of what was written, the record; then a newer value may have been written meanwhile.
-    pub async fn finish_commands(&self, finished: &[Finished], worker: &Worker) -> Result<Vec<bool>, LedgerError> {
+    pub async fn finish_commands(&self, finished: &[CommandResult], worker: &Worker) -> Result<Vec<bool>, LedgerError> {
         let mut transaction = self.pool.begin().await?;
         let ids: Vec<_> = finished.iter().map(|item| item.id.0).collect();
         let attempts: Vec<_> = finished.iter().map(|item| item.attempt).collect();
@@ -295,7 +298,7 @@ pub(crate) async fn end_events(transaction: &mut sqlx::PgTransaction<'_>, events
 
 async fn insert_kept(
     transaction: &mut sqlx::PgTransaction<'_>,
-    finished: impl Iterator<Item = &Finished>,
+    finished: impl Iterator<Item = &CommandResult>,
 ) -> Result<(), LedgerError> {
     let kept: Vec<_> =
         finished.flat_map(|item| item.skipped_writes.iter().map(move |kept| (item.id.0, kept))).collect();

@@ -33,18 +33,17 @@ use uuid::Uuid;
 pub use actions::BeginOutcome;
 pub use audit::{ActionEntry, EventCount, EventStory, HistoryEntry, InferenceEntry, SkippedWriteEntry, WriteEntry};
 pub use circuit_breaker::{CircuitBreaker, ProbeDelays};
-pub use claim::{Claim, ClaimRequest, Claimed, Duplicate};
-pub use commands::{Finished, SkippedWrite, Taken, WrittenProperty};
+pub use claim::{Claim, ClaimDenied, ClaimRequest, Claimed};
+pub use commands::{CommandClaim, CommandResult, SkippedWrite, WrittenProperty};
 pub use decision::Decision;
-pub use domain::{ActionState, CircuitBreakerState, CommandState};
 pub use error::LedgerError;
-pub use parking::{ParkedEntry, Requeueable};
+pub use parking::{EventToRequeue, ParkedEntry};
 pub use prior_answers::{PriorAnswers, PriorAnswersRequest};
 pub use rate_limit::{AcquireRequest, Grant, ObservedQuota, RateLimitEntry, RateLimitTerms, Refund, Window};
 pub use reconcile::{LatestValue, StuckCommand, StuckEvent};
 pub use records::LatestWrites;
 pub use retention::Erased;
-pub use unfinished::{Happened, Unfinished, UnfinishedCommands};
+pub use unfinished::{RecordChange, UnfinishedCommands, UnfinishedEvents};
 
 /// The migrations, compiled in.
 static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("../../migrations");

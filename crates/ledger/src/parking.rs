@@ -34,7 +34,7 @@ pub struct ParkedEntry {
 
 /// Where an event stands that an operator wants to have published again.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Requeueable {
+pub struct EventToRequeue {
     /// Its id.
     pub id: Uuid,
     /// Its key.
@@ -42,7 +42,7 @@ pub struct Requeueable {
     /// Its state.
     pub state: String,
     /// Whether a live worker has it.
-    pub is_held: bool,
+    pub is_leased: bool,
     /// What HubSpot sent.
     pub payload: Value,
     /// Its unfinished write commands.
@@ -165,11 +165,11 @@ impl Ledger {
     }
 
     /// An event by its key or id, with what is needed to publish it again; `None` when the ledger does not know it.
-    pub async fn requeueable(&self, key_or_id: &str) -> Result<Option<Requeueable>, LedgerError> {
+    pub async fn event_to_requeue(&self, key_or_id: &str) -> Result<Option<EventToRequeue>, LedgerError> {
         let id = Uuid::parse_str(key_or_id).ok();
         let Some(row) = sqlx::query!(
             r#"select id, event_key, state::text as "state!", payload,
-                      coalesce(lease_expires_at > now(), false) as "is_held!"
+                      coalesce(lease_expires_at > now(), false) as "is_leased!"
                from event where event_key = $1 or id = $2"#,
             key_or_id,
             id
@@ -179,12 +179,12 @@ impl Ledger {
         else {
             return Ok(None);
         };
-        let commands = self.commands_of(&[row.id]).await?.remove(&row.id).unwrap_or_default();
-        Ok(Some(Requeueable {
+        let commands = self.unfinished_commands_of(&[row.id]).await?.remove(&row.id).unwrap_or_default();
+        Ok(Some(EventToRequeue {
             id: row.id,
             key: row.event_key,
             state: row.state,
-            is_held: row.is_held,
+            is_leased: row.is_leased,
             payload: row.payload,
             commands,
         }))

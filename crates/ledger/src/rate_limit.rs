@@ -53,13 +53,13 @@ pub struct AcquireRequest<'a> {
     /// At most this much of each.
     pub want: &'a [i64],
     /// The part of the budgets that this lane may use up: what is left is for others.
-    pub lane: f64,
+    pub usable_share: f64,
     /// What the other side said.
-    pub heard: &'a [Option<ObservedQuota>],
+    pub observed: &'a [Option<ObservedQuota>],
     /// How long nobody may acquire, after a refusal.
-    pub hold: Option<Duration>,
+    pub pause: Option<Duration>,
     /// What was acquired and not used.
-    pub back: &'a [Refund],
+    pub refunds: &'a [Refund],
 }
 
 /// What an answer said about a budget.
@@ -77,7 +77,7 @@ pub struct ObservedQuota {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Refund {
     /// The budget's place in the list of names, from 0.
-    pub budget: usize,
+    pub limit: usize,
     /// The slice in which it was acquired.
     pub slice: i64,
     /// How much; negative when more was used than acquired.
@@ -94,7 +94,7 @@ pub struct Grant {
     /// How long each is worth anything, from the moment of the ask.
     pub valid: Vec<Duration>,
     /// What the fleet takes within each window, now.
-    pub allowances: Vec<i64>,
+    pub allowed: Vec<i64>,
     /// When to ask again, if nothing was lent.
     pub wait: Duration,
 }
@@ -141,10 +141,10 @@ impl Ledger {
     /// # Errors
     /// Also when a budget is not known: [`Ledger::define_rate_limits`] comes first.
     pub async fn acquire_quota(&self, ask: &AcquireRequest<'_>) -> Result<Grant, LedgerError> {
-        let quotas: Vec<_> = ask.heard.iter().map(|heard| heard.map(|heard| heard.quota)).collect();
-        let remaining: Vec<_> = ask.heard.iter().map(|heard| heard.map(|heard| heard.remaining)).collect();
-        let ages: Vec<_> = ask.heard.iter().map(|heard| heard.map(|heard| milliseconds(heard.age))).collect();
-        let place = |back: &Refund| i32::try_from(back.budget + 1).unwrap_or(i32::MAX);
+        let quotas: Vec<_> = ask.observed.iter().map(|heard| heard.map(|heard| heard.quota)).collect();
+        let remaining: Vec<_> = ask.observed.iter().map(|heard| heard.map(|heard| heard.remaining)).collect();
+        let ages: Vec<_> = ask.observed.iter().map(|heard| heard.map(|heard| milliseconds(heard.age))).collect();
+        let place = |back: &Refund| i32::try_from(back.limit + 1).unwrap_or(i32::MAX);
         let row = sqlx::query!(
             r#"select granted as "granted!", slices as "slices!", allowances as "allowances!", valid_ms as "valid_ms!",
                       wait_ms as "wait_ms!"
@@ -153,14 +153,14 @@ impl Ledger {
             ask.names,
             ask.need,
             ask.want,
-            ask.lane,
+            ask.usable_share,
             &quotas as &[Option<i64>],
             &remaining as &[Option<i64>],
             &ages as &[Option<f64>],
-            ask.hold.map(milliseconds) as Option<f64>,
-            &ask.back.iter().map(place).collect::<Vec<_>>(),
-            &ask.back.iter().map(|back| back.slice).collect::<Vec<_>>(),
-            &ask.back.iter().map(|back| back.amount).collect::<Vec<_>>(),
+            ask.pause.map(milliseconds) as Option<f64>,
+            &ask.refunds.iter().map(place).collect::<Vec<_>>(),
+            &ask.refunds.iter().map(|back| back.slice).collect::<Vec<_>>(),
+            &ask.refunds.iter().map(|back| back.amount).collect::<Vec<_>>(),
         )
         .fetch_one(&self.pool)
         .await?;
@@ -168,7 +168,7 @@ impl Ledger {
         Ok(Grant {
             granted: row.granted,
             slices: row.slices,
-            allowances: row.allowances,
+            allowed: row.allowances,
             valid: row.valid_ms.into_iter().map(duration).collect(),
             wait: duration(row.wait_ms),
         })

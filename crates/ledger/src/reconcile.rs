@@ -129,7 +129,7 @@ impl Ledger {
     }
 
     /// Remembers that events or write commands were published again.
-    pub async fn requeued(&self, events: &[Uuid], commands: &[Uuid]) -> Result<(), LedgerError> {
+    pub async fn record_requeue(&self, events: &[Uuid], commands: &[Uuid]) -> Result<(), LedgerError> {
         sqlx::query!(
             "update event set requeued_at = now(), requeues = requeues + 1 where id = any($1::uuid[])",
             events
@@ -146,7 +146,7 @@ impl Ledger {
     }
 
     /// Parks an event whose workers keep dying, if its lease is still the expired one.
-    pub async fn give_up(&self, id: EventId, reason: Reason, detail: &str) -> Result<bool, LedgerError> {
+    pub async fn park_event(&self, id: EventId, reason: Reason, detail: &str) -> Result<bool, LedgerError> {
         let parked = sqlx::query!(
             "update event set state = 'parked', reason = $2, detail = $3, lease_expires_at = null
              where id = $1 and state = 'claimed' and lease_expires_at < now()",
@@ -172,7 +172,7 @@ impl Ledger {
     }
 
     /// The newest value of each property that was ever written to a record, by the order of events.
-    pub async fn newest_values(&self, of: &RecordRef) -> Result<Vec<LatestValue>, LedgerError> {
+    pub async fn latest_values(&self, of: &RecordRef) -> Result<Vec<LatestValue>, LedgerError> {
         let rows = sqlx::query_as!(
             LatestValue,
             "select distinct on (property) property, after as value, written_at from write
@@ -188,7 +188,7 @@ impl Ledger {
     }
 
     /// A record was verified under `worker`'s lease; it is free and as it should be.
-    pub async fn verified(&self, of: &RecordRef, worker: &Worker) -> Result<(), LedgerError> {
+    pub async fn finish_verification(&self, of: &RecordRef, worker: &Worker) -> Result<(), LedgerError> {
         sqlx::query!(
             "delete from record_lease
              where portal_id = $1 and object_type = $2 and object_id = $3 and worker = $4",

@@ -39,7 +39,7 @@ impl Ledger {
     }
 
     /// Drops the days of raw prompts and answers that were over longer than `keep` ago. Gives how many.
-    pub async fn drop_raw(&self, keep: Duration) -> Result<i64, LedgerError> {
+    pub async fn drop_raw_texts(&self, keep: Duration) -> Result<i64, LedgerError> {
         let dropped = self.drop_days("inference_raw", keep).await?;
         sqlx::query!(
             "delete from inference_raw_default where created_at < now() - $1 * interval '1 millisecond'",

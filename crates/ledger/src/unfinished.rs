@@ -7,9 +7,9 @@ use time::OffsetDateTime;
 
 use crate::{Ledger, LedgerError, milliseconds};
 
-/// Unfinished events in one state.
+/// UnfinishedEvents events in one state.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Unfinished {
+pub struct UnfinishedEvents {
     /// The state.
     pub state: String,
     /// Why, if there is a reason.
@@ -35,7 +35,7 @@ pub struct UnfinishedCommands {
 
 /// Something that happened to a record, as the ledger would have it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Happened {
+pub struct RecordChange {
     /// The record's id.
     pub object_id: i64,
     /// The property, for a change of one.
@@ -56,10 +56,10 @@ impl Ledger {
         Ok(Duration::try_from_secs_f64(seconds.unwrap_or_default().max(0.0)).unwrap_or_default())
     }
 
-    /// Unfinished events by state and reason.
-    pub async fn unfinished(&self) -> Result<Vec<Unfinished>, LedgerError> {
+    /// UnfinishedEvents events by state and reason.
+    pub async fn unfinished_events(&self) -> Result<Vec<UnfinishedEvents>, LedgerError> {
         let rows = sqlx::query_as!(
-            Unfinished,
+            UnfinishedEvents,
             r#"select state::text as "state!", reason, count(*) as "events!", min(first_claimed_at) as "oldest!",
                       (array_agg(event_key order by first_claimed_at))[1] as "oldest_key!"
                from event where finished_at is null group by state, reason order by 4"#
@@ -69,7 +69,7 @@ impl Ledger {
         Ok(rows)
     }
 
-    /// Unfinished write commands by state.
+    /// UnfinishedEvents write commands by state.
     pub async fn unfinished_commands(&self) -> Result<Vec<UnfinishedCommands>, LedgerError> {
         let rows = sqlx::query_as!(
             UnfinishedCommands,
@@ -83,15 +83,15 @@ impl Ledger {
 
     /// Which of these happenings no webhook has told of: the ledger has no event of the same record and property (or of
     /// the record's creation) from then or later. HubSpot's clocks may be `tolerance` apart from each other.
-    pub async fn unseen(
+    pub async fn changes_without_event(
         &self,
         portal: PortalId,
         object_type: &ObjectType,
-        happened: &[Happened],
+        happened: &[RecordChange],
         tolerance: Duration,
-    ) -> Result<Vec<Happened>, LedgerError> {
+    ) -> Result<Vec<RecordChange>, LedgerError> {
         let rows = sqlx::query_as!(
-            Happened,
+            RecordChange,
             r#"select input.object_id as "object_id!", input.property, input.at as "at!"
                from unnest($3::bigint[], $4::text[], $5::timestamptz[]) as input (object_id, property, at)
                where not exists (

@@ -244,9 +244,9 @@ impl QuotaActor {
 
     fn give_back(&mut self, budget: usize, slice: i64, amount: i64) {
         self.back_since.get_or_insert_with(Instant::now);
-        match self.back.iter_mut().find(|back| (back.budget, back.slice) == (budget, slice)) {
+        match self.back.iter_mut().find(|back| (back.limit, back.slice) == (budget, slice)) {
             Some(back) => back.amount += amount,
-            None => self.back.push(Refund { budget, slice, amount }),
+            None => self.back.push(Refund { limit: budget, slice, amount }),
         }
     }
 
@@ -314,10 +314,10 @@ impl QuotaActor {
             names: &self.names,
             need: &need,
             want: &want,
-            lane: self.lane,
-            heard: &heard,
-            hold: self.hold,
-            back: &self.back,
+            usable_share: self.lane,
+            observed: &heard,
+            pause: self.hold,
+            refunds: &self.back,
         };
         match self.ledger.acquire_quota(&ask).await {
             Ok(loan) => {
@@ -335,8 +335,7 @@ impl QuotaActor {
         for (budget, name) in self.names.iter().enumerate() {
             self.grants[budget].add(loan.slices[budget], loan.granted[budget], asked + loan.valid[budget]);
             #[expect(clippy::cast_precision_loss, reason = "for monitoring")]
-            metrics::gauge!("leadline_rate_limit_allowed", "budget" => name.clone())
-                .set(loan.allowances[budget] as f64);
+            metrics::gauge!("leadline_rate_limit_allowed", "budget" => name.clone()).set(loan.allowed[budget] as f64);
             metrics::counter!("leadline_rate_limit_borrowed_total", "budget" => name.clone())
                 .increment(loan.granted[budget].try_into().unwrap_or(0));
         }

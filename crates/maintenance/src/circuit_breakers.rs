@@ -17,7 +17,8 @@ use std::{
 };
 
 use broker::ConsumeMode;
-use ledger::{CircuitBreaker, CircuitBreakerState, Ledger, Worker};
+use domain::CircuitBreakerState;
+use ledger::{CircuitBreaker, Ledger, Worker};
 use retry::{CallObserver, Failure, OptionalObserver, Reason, RetryAction};
 use service::Readiness;
 use sync::BreakerSync;

@@ -110,7 +110,7 @@ impl Reconciler {
                 let parked = message.with_reason(Reason::AttemptsExhausted, &detail);
                 self.publisher.publish(Route::Parked(Stage::Events), &parked).await?;
                 repaired.parked +=
-                    usize::from(self.ledger.give_up(event.id, Reason::AttemptsExhausted, &detail).await?);
+                    usize::from(self.ledger.park_event(event.id, Reason::AttemptsExhausted, &detail).await?);
                 continue;
             }
             self.publisher.publish(Route::Queue(Stage::Events), &message).await?;
@@ -121,7 +121,7 @@ impl Reconciler {
             self.publisher.publish(Route::Queue(Stage::Writes), &message).await?;
             commands.push(stranded.command.id.0);
         }
-        self.ledger.requeued(&events, &commands).await?;
+        self.ledger.record_requeue(&events, &commands).await?;
         (repaired.events, repaired.commands) = (events.len(), commands.len());
         Ok(repaired)
     }

@@ -24,7 +24,7 @@ pub async fn prune(ledger: &Ledger, settings: &settings::Retention) -> Result<Pr
     let mut gone = Pruned::default();
     ledger.add_partitions(DAYS_AHEAD).await?;
     if let Some(keep) = days(settings.raw_days) {
-        gone.raw_days = ledger.drop_raw(keep).await?;
+        gone.raw_days = ledger.drop_raw_texts(keep).await?;
     }
     if let Some(keep) = days(settings.events_days) {
         gone.history_days = ledger.drop_history(keep).await?;

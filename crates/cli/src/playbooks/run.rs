@@ -133,7 +133,7 @@ async fn carry_out(
     let event = manual(playbook, record, now);
     let worker = Worker::named("leadline");
     let claims = ledger.claim(&[ClaimRequest { event: &event, trace_id: None }], &worker, LEASE).await?;
-    let Some(Claim::Mine(claimed)) = claims.into_iter().next() else { bail!("the ledger did not take the event") };
+    let Some(Claim::Granted(claimed)) = claims.into_iter().next() else { bail!("the ledger did not take the event") };
     let command = |intended: Intended| WriteCommand {
         id: WriteCommandId::new(),
         event_id: claimed.event_id,

@@ -2,7 +2,8 @@
 
 use std::{sync::atomic::Ordering, time::Duration};
 
-use ledger::{CircuitBreaker, CircuitBreakerState, Ledger, LedgerError, ProbeDelays, Worker};
+use domain::CircuitBreakerState;
+use ledger::{CircuitBreaker, Ledger, LedgerError, ProbeDelays, Worker};
 
 use super::{Breaker, CircuitBreakers, Probe};
 
@@ -93,7 +94,7 @@ impl BreakerSync {
         let settings = &self.circuits.settings;
         ProbeDelays {
             first: Duration::from_secs(settings.probe_first_seconds),
-            cap: Duration::from_secs(settings.probe_max_seconds),
+            max: Duration::from_secs(settings.probe_max_seconds),
         }
     }
 }
