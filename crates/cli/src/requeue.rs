@@ -4,6 +4,7 @@ use std::{path::Path, process::ExitCode};
 
 use anyhow::bail;
 use broker::{Route, Stage};
+use domain::EventState;
 
 use crate::operator::Operator;
 
@@ -13,17 +14,19 @@ pub async fn run(file: Option<&Path>, key_or_id: &str) -> anyhow::Result<ExitCod
         bail!("the ledger has no event `{key_or_id}`");
     };
     let publisher = &operator.publisher;
-    match event.state.as_str() {
-        "claimed" if event.is_leased => bail!("a worker has it; when that one dies, its lease ends by itself"),
-        "parked" | "claimed" | "waiting" => {
-            if event.state == "parked" {
+    match event.state {
+        EventState::Claimed if event.is_leased => {
+            bail!("a worker has it; when that one dies, its lease ends by itself")
+        }
+        EventState::Parked | EventState::Claimed | EventState::Waiting => {
+            if event.state == EventState::Parked {
                 operator.ledger.replay_event(&event.key).await?;
             }
             publisher.publish(Route::Queue(Stage::Events), &maintenance::payload_message(&event.payload)?).await?;
             operator.ledger.record_requeue(&[event.id], &[]).await?;
             println!("published again: {} (it was {})", event.key, event.state);
         }
-        "decided" => {
+        EventState::Decided => {
             let ids: Vec<_> = event.commands.iter().map(|command| command.id.0).collect();
             for command in &event.commands {
                 publisher.publish(Route::Queue(Stage::Writes), &maintenance::command_message(command)?).await?;

@@ -2,9 +2,7 @@
 
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-
-use crate::{event::RecordRef, ids::InferenceId};
+use crate::{closed_set::closed_set, event::RecordRef, ids::InferenceId};
 
 /// One question to the model and what came back, whatever it was worth.
 #[derive(Debug, Clone, PartialEq)]
@@ -45,35 +43,15 @@ pub struct Inference {
     pub request_id: Option<String>,
 }
 
-/// What an answer was worth.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum InferenceOutcome {
-    /// It passed the playbook's schema.
-    Valid,
-    /// It did not, not even after one repair.
-    Invalid,
-    /// It did, but its quotations were not found, and the playbook wants a person to look.
-    Unverified,
-    /// The model declined.
-    Refused,
-    /// It was cut at the output limit, even with more room.
-    Cut,
-    /// OpenAI's content filter held it back.
-    Filtered,
-}
-
-impl InferenceOutcome {
-    /// The name in the ledger.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Valid => "valid",
-            Self::Invalid => "invalid",
-            Self::Unverified => "unverified",
-            Self::Refused => "refused",
-            Self::Cut => "truncated",
-            Self::Filtered => "filtered",
-        }
+closed_set! {
+    /// Whether an answer could be used.
+    pub enum InferenceOutcome {
+        Valid = "valid", "The answer passed the playbook's schema.";
+        Invalid = "invalid", "The answer does not match the playbook's schema, even after one repair.";
+        Unverified = "unverified", "A quotation was not found in what the model had read, and the playbook asks for a person to look.";
+        Refused = "refused", "The model declined to answer.";
+        Truncated = "truncated", "The answer was truncated at the output limit, even with more output tokens.";
+        Filtered = "filtered", "OpenAI's content filter withheld the answer.";
     }
 }
 

@@ -7,6 +7,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::{
+    closed_set::closed_set,
     event::{EventKey, RecordRef},
     ids::{ActionId, EventId, InferenceId, WriteCommandId},
 };
@@ -117,14 +118,24 @@ pub enum ActionSpec {
     },
 }
 
+closed_set! {
+    /// The kind of an action. The names are those of `kind` in playbooks.
+    pub enum ActionKind {
+        CreateTask = "create_task", "A task for a person.";
+        CreateNote = "create_note", "A note on a record.";
+        MoveDeal = "move_deal", "Moves a deal to another stage of its pipeline.";
+        Notify = "notify", "A message to a notification channel.";
+    }
+}
+
 impl ActionSpec {
-    /// Its name in the ledger and in playbooks.
-    pub fn kind(&self) -> &'static str {
+    /// The kind of this action.
+    pub fn kind(&self) -> ActionKind {
         match self {
-            Self::CreateTask(_) => "create_task",
-            Self::CreateNote { .. } => "create_note",
-            Self::MoveDeal { .. } => "move_deal",
-            Self::Notify { .. } => "notify",
+            Self::CreateTask(_) => ActionKind::CreateTask,
+            Self::CreateNote { .. } => ActionKind::CreateNote,
+            Self::MoveDeal { .. } => ActionKind::MoveDeal,
+            Self::Notify { .. } => ActionKind::Notify,
         }
     }
 }
@@ -232,6 +243,9 @@ mod tests {
             ActionSpec::MoveDeal { stage: "Risk".to_owned() },
             ActionSpec::Notify { channel: "sales".to_owned(), text: "t".to_owned() },
         ];
+        for spec in &actions {
+            assert_eq!(serde_json::json!(spec)["kind"], spec.kind().as_str());
+        }
         let action = |spec| Action { id: ActionId::new(), name: "a".to_owned(), cooldown_hours: 1, spec };
         let command = WriteCommand {
             id: WriteCommandId::new(),

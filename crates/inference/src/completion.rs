@@ -246,7 +246,7 @@ impl AnswerCheck {
             Self::Mismatch(why) => (InferenceOutcome::Invalid, park(Reason::SchemaInvalid, &why)),
             Self::Refused => (InferenceOutcome::Refused, park(Reason::Refused, "the model declined to answer")),
             Self::Cut => {
-                (InferenceOutcome::Cut, park(Reason::AnswerTruncated, "the answer was cut, even with twice the room"))
+                (InferenceOutcome::Truncated, park(Reason::AnswerTruncated, "the answer was cut, even with twice the room"))
             }
             Self::Filtered => (
                 InferenceOutcome::Filtered,

@@ -133,7 +133,7 @@ impl Breaker {
         }
         known.state = state;
         known.why = circuit.map_or_else(String::new, |circuit| {
-            let reason = circuit.reason.as_deref().unwrap_or_default();
+            let reason = circuit.reason.map_or("", Reason::as_str);
             format!("{reason}: {}", circuit.detail.as_deref().unwrap_or_default())
         });
         metrics::gauge!("leadline_circuit_breaker_open", "dependency" => self.dependency)

@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use broker::{PublishError, Publisher, Route, Stage};
+use domain::EventState;
 use ledger::{Ledger, LedgerError, StuckCommand, StuckEvent};
 use retry::Reason;
 
@@ -105,7 +106,9 @@ impl Reconciler {
                     continue;
                 }
             };
-            if event.state == "claimed" && u32::try_from(event.requeues).unwrap_or(0) >= self.settings.max_requeues {
+            if event.state == EventState::Claimed
+                && u32::try_from(event.requeues).unwrap_or(0) >= self.settings.max_requeues
+            {
                 let detail = format!("published again {} times, and no worker survived it", event.requeues);
                 let parked = message.with_reason(Reason::AttemptsExhausted, &detail);
                 self.publisher.publish(Route::Parked(Stage::Events), &parked).await?;

@@ -108,7 +108,7 @@ impl ActionExecutor {
             if sending_for < patience {
                 return Err(ActionError::TooEarly(patience.saturating_sub(sending_for)));
             }
-            metrics::counter!("leadline_actions_in_doubt_total", "kind" => action.spec.kind()).increment(1);
+            metrics::counter!("leadline_actions_in_doubt_total", "kind" => action.spec.kind().as_str()).increment(1);
             if let Some(found) = self.find_existing(action).await? {
                 return self.finish(action, Ended::done(Some(found))).await;
             }
@@ -293,7 +293,8 @@ impl ActionExecutor {
 }
 
 fn count(action: &Action, state: ActionState) {
-    metrics::counter!("leadline_actions_total", "kind" => action.spec.kind(), "state" => state.as_str()).increment(1);
+    metrics::counter!("leadline_actions_total", "kind" => action.spec.kind().as_str(), "state" => state.as_str())
+        .increment(1);
 }
 
 /// Bodies are HTML in HubSpot, and what goes into them comes from strangers: nothing of it is markup.

@@ -5,7 +5,7 @@ use std::{process::ExitCode, time::Duration};
 
 use anyhow::bail;
 use broker::{Message, Route, Stage};
-use domain::{Event, WriteCommand};
+use domain::{Event, EventState, WriteCommand};
 use serde_json::Value;
 use tokio::time::MissedTickBehavior;
 use uuid::Uuid;
@@ -90,7 +90,7 @@ async fn replay_event(operator: &Operator, item: &Item) -> anyhow::Result<Done> 
     if !operator.ledger.replay_event(&message.id).await? {
         // Not parked in the ledger: it has gone on, or never got so far (its workers died, nobody understood it).
         let known = operator.ledger.event_to_requeue(&message.id).await?;
-        if known.is_some_and(|known| !["claimed", "waiting"].contains(&known.state.as_str())) {
+        if known.is_some_and(|known| !matches!(known.state, EventState::Claimed | EventState::Waiting)) {
             return Ok(Done::Stale);
         }
     }

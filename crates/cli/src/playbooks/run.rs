@@ -185,9 +185,9 @@ async fn until_written(ledger: &Ledger, key: &EventKey) -> anyhow::Result<ExitCo
     let started = std::time::Instant::now();
     loop {
         let story = ledger.event_story(key.as_str()).await?.context("the event is not in the ledger")?;
-        if EventState::parse(&story.state).is_some_and(EventState::is_final) {
+        if story.state.is_final() {
             event::print(&story, false);
-            return Ok(if story.state == "parked" { ExitCode::FAILURE } else { ExitCode::SUCCESS });
+            return Ok(if story.state == EventState::Parked { ExitCode::FAILURE } else { ExitCode::SUCCESS });
         }
         if started.elapsed() > WRITTEN_WITHIN {
             bail!("no writer has carried it out within {WRITTEN_WITHIN:?}; see `leadline event {key}` later");
