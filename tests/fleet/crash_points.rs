@@ -1,10 +1,10 @@
 //! A process that dies exactly where it hurts most loses nothing and doubles nothing: one test for each line of the table
-//! of crash points in ARCHITECTURE.md.
+//! of crash points in docs/guarantees.md.
 
 use std::time::Duration;
 
 use domain::EventState;
-use xtask::{Fleet, FleetPlan};
+use lab::{Fleet, FleetPlan};
 
 use crate::fixtures::{
     BUYER, WITHIN, ask, contact, ended_as, fleet, held, key, note_event, object, questions, quick, send, tasks,

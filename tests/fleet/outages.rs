@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use lab::{Fleet, FleetPlan};
 use simulator::{Fault, FaultKind, Target};
-use xtask::{Fleet, FleetPlan};
 
 use crate::fixtures::{BUYER, WITHIN, ask, contact, ended_as, fleet, note_event, questions, quick, send_accepted};
 
@@ -30,7 +30,7 @@ async fn until(what: &str, within: Duration, condition: impl AsyncFn() -> bool) 
 
 async fn state(fleet: &Fleet, dependency: &str) -> String {
     let circuits = fleet.ledger.circuit_breakers().await.expect("asked");
-    let circuit = circuits.into_iter().find(|circuit| circuit.dependency == dependency);
+    let circuit = circuits.into_iter().find(|circuit| circuit.dependency.as_str() == dependency);
     circuit.map_or("closed", |circuit| circuit.state.as_str()).to_owned()
 }
 

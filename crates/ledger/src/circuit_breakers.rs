@@ -5,19 +5,20 @@
 
 use std::time::Duration;
 
-use domain::{CircuitBreakerState, Reason};
+use domain::{CircuitBreakerState, Dependency, Reason};
 use time::OffsetDateTime;
 
 use crate::{Ledger, LedgerError, Worker, column::Column, milliseconds};
 
+const DEPENDENCY: Column = Column::new("circuit_breaker", "dependency");
 const STATE: Column = Column::new("circuit_breaker", "state");
 const REASON: Column = Column::new("circuit_breaker", "reason");
 
 /// The circuit breaker of a dependency, shared by the fleet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CircuitBreaker {
-    /// `hubspot` or `openai`.
-    pub dependency: String,
+    /// The dependency that it guards.
+    pub dependency: Dependency,
     /// Its state.
     pub state: CircuitBreakerState,
     /// Why it was opened.
@@ -54,7 +55,7 @@ impl Ledger {
         let breakers = rows.into_iter().map(|row| {
             Ok(CircuitBreaker {
                 state: STATE.read(&row.state, CircuitBreakerState::parse)?,
-                dependency: row.dependency,
+                dependency: DEPENDENCY.read(&row.dependency, Dependency::parse)?,
                 reason: REASON.read_reason(row.reason.as_deref())?,
                 detail: row.detail,
                 opened_at: row.opened_at,
@@ -69,7 +70,7 @@ impl Ledger {
     /// probe is longer than the one before. Returns whether this call opened it.
     pub async fn open_circuit_breaker(
         &self,
-        dependency: &str,
+        dependency: Dependency,
         reason: Reason,
         detail: &str,
         worker: &Worker,
@@ -87,7 +88,7 @@ impl Ledger {
                                               * interval '1 millisecond',
                  changed_at = clock_timestamp()
              where c.state <> 'open'",
-            dependency,
+            dependency.as_str(),
             reason.as_str(),
             detail,
             worker.0,
@@ -102,7 +103,7 @@ impl Ledger {
     /// Takes the probe that is due. Returns `true` to one worker of the fleet, which then probes.
     pub async fn take_probe(
         &self,
-        dependency: &str,
+        dependency: Dependency,
         worker: &Worker,
         delays: ProbeDelays,
     ) -> Result<bool, LedgerError> {
@@ -111,7 +112,7 @@ impl Ledger {
              set worker = $2, probes = probes + 1,
                  due_at = clock_timestamp() + least($4, $3 * power(2, least(probes + 1, 20))) * interval '1 millisecond'
              where dependency = $1 and state = 'open' and due_at <= clock_timestamp()",
-            dependency,
+            dependency.as_str(),
             worker.0,
             milliseconds(delays.first),
             milliseconds(delays.max),
@@ -125,7 +126,7 @@ impl Ledger {
     /// close after `calm`, even if no message comes. Returns whether this call changed it.
     pub async fn half_open_circuit_breaker(
         &self,
-        dependency: &str,
+        dependency: Dependency,
         worker: &Worker,
         calm: Duration,
     ) -> Result<bool, LedgerError> {
@@ -134,7 +135,7 @@ impl Ledger {
              set state = 'half_open', worker = $2, changed_at = clock_timestamp(),
                  due_at = clock_timestamp() + $3 * interval '1 millisecond'
              where dependency = $1 and state = 'open'",
-            dependency,
+            dependency.as_str(),
             worker.0,
             milliseconds(calm),
         )
@@ -144,11 +145,11 @@ impl Ledger {
     }
 
     /// Closes a half-open circuit breaker: the outage is over. Returns whether this call changed it.
-    pub async fn close_circuit_breaker(&self, dependency: &str, worker: &Worker) -> Result<bool, LedgerError> {
+    pub async fn close_circuit_breaker(&self, dependency: Dependency, worker: &Worker) -> Result<bool, LedgerError> {
         let changed = sqlx::query!(
             "update circuit_breaker set state = 'closed', worker = $2, due_at = null, changed_at = clock_timestamp()
              where dependency = $1 and state = 'half_open'",
-            dependency,
+            dependency.as_str(),
             worker.0,
         )
         .execute(&self.pool)

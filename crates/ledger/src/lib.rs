@@ -73,7 +73,7 @@ static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("../../migrations");
 
 /// How the ledger is reached.
 #[derive(Debug, Clone)]
-pub struct Settings {
+pub struct LedgerSettings {
     /// `postgres://user:password@host:port/database`.
     pub url: secrecy::SecretString,
     /// The name in `pg_stat_activity`.
@@ -110,7 +110,7 @@ impl Ledger {
     ///
     /// # Errors
     /// When the URL cannot be parsed.
-    pub fn connect(settings: &Settings) -> Result<Self, LedgerError> {
+    pub fn connect(settings: &LedgerSettings) -> Result<Self, LedgerError> {
         use secrecy::ExposeSecret;
         let timeout = settings.statement_timeout.as_millis().to_string();
         let options: PgConnectOptions = settings.url.expose_secret().parse()?;

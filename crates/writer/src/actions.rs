@@ -8,11 +8,11 @@ use domain::{
     write_command::{Action, ActionSpec, Task, marker, marker_in},
 };
 use hubspot::{
-    Client,
+    HubSpotClient,
     client::{AssociationTarget, MAX_BATCH, NewObject, engagement_type_id},
 };
 use ledger::{BeginOutcome, LatestWrites, Ledger, LedgerError, WrittenProperty};
-use retry::{Failure, Policy, RetryAction};
+use retry::{Failure, RetryAction, RetryPolicy};
 use time::format_description::well_known::Rfc3339;
 use tokio::time::Instant;
 
@@ -36,13 +36,13 @@ const MAX_TIES: usize = 5_000;
 
 /// Who does it.
 pub struct ActionExecutor {
-    pub hubspot: Client,
+    pub hubspot: HubSpotClient,
     pub tasks: BatchCreator,
     pub notes: BatchCreator,
     pub ledger: Ledger,
     pub pipelines: Pipelines,
     pub channels: Channels,
-    pub patience: Policy,
+    pub patience: RetryPolicy,
 }
 
 /// How an action ended.
@@ -279,7 +279,7 @@ impl ActionExecutor {
             ids.sort_unstable_by(|a, b| b.cmp(a));
             for ids in ids[..ids.len().min(LOOK_THROUGH)].chunks(MAX_BATCH) {
                 let read = self.hubspot.read_many(&kind, ids, &[body.to_owned()]).await?;
-                let is_it = |object: &&hubspot::client::Object| {
+                let is_it = |object: &&hubspot::client::CrmObject| {
                     let text = object.properties.get(body).and_then(Option::as_deref).unwrap_or_default();
                     marker_in(text) == Some(action.id)
                 };

@@ -1,0 +1,113 @@
+//! Prints the results of a run.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use comfy_table::{Table, presets::UTF8_HORIZONTAL_ONLY};
+
+use super::{Injected, invariants::InvariantReport, load::Sent};
+
+/// Prints the faults, the invariants checked at the end, and the figures. `true`: nothing was lost, doubled or wrong.
+/// `receiver_memory` is in KiB.
+pub fn print(injected: &[Injected], invariants: &InvariantReport, sent: &Sent, receiver_memory: u64) -> bool {
+    let mut by_kind: BTreeMap<_, Vec<&Injected>> = BTreeMap::new();
+    for one in injected {
+        by_kind.entry(one.fault).or_default().push(one);
+    }
+    let mut table = Table::new();
+    table.load_style(UTF8_HORIZONTAL_ONLY);
+    table.set_header(["fault", "times", "in flight", "lost", "doubled", "recovered after: median", "longest"]);
+    for (fault, all) in by_kind {
+        let affected = |keys: &std::collections::HashSet<String>| {
+            all.iter().map(|one| one.in_flight.intersection(keys).count()).sum::<usize>().to_string()
+        };
+        let recoveries: Vec<_> = all.iter().map(|one| one.recovery).collect();
+        table.add_row([
+            fault.to_string(),
+            all.len().to_string(),
+            all.iter().map(|one| one.in_flight.len()).sum::<usize>().to_string(),
+            affected(&invariants.lost),
+            affected(&invariants.doubled),
+            seconds(quantile(&recoveries, 0.5)),
+            seconds(quantile(&recoveries, 1.0)),
+        ]);
+    }
+    println!("\n{table}");
+
+    println!("\nwebhooks");
+    println!("  {} answered 200, {} of them sent again afterwards", sent.webhooks, sent.duplicates);
+    let rejections: Vec<_> = sent.rejections.iter().map(|(status, count)| format!("{status}: {count}")).collect();
+    println!(
+        "  refused and sent again: {}",
+        if rejections.is_empty() { "none".to_owned() } else { rejections.join(", ") }
+    );
+    println!("  with a timestamp that is too old: {} refused, {} accepted", sent.skewed, sent.wrongly_accepted);
+    println!("\nevents");
+    println!("  {} accepted, {} elements that are no events", sent.accepted.len(), sent.poison.len());
+    for (state, count) in &invariants.ends {
+        println!("  {count:>7} {state}");
+    }
+    println!("\neffects");
+    println!("  {} tasks in HubSpot, {} notifications", invariants.tasks, invariants.notifications.0);
+    println!("  {} notifications were repeated under the same Idempotency-Key", invariants.notifications.1);
+    println!(
+        "  {} answers were paid for twice (a worker was killed, or lost its lease, before it recorded them; {} claims were \
+         taken over)",
+        invariants.paid_twice, invariants.taken_over
+    );
+    println!(
+        "  {} of {} calls to HubSpot were answered 429, including those of faults",
+        invariants.limited.0, invariants.limited.1
+    );
+    let recoveries: Vec<_> = injected.iter().map(|one| one.recovery).collect();
+    let stops: Vec<_> = injected.iter().filter_map(|one| Some(one.stop?.took)).collect();
+    println!("\nfigures");
+    println!(
+        "  {} faults; recovered after: median {}, 99 % {}, longest {}",
+        injected.len(),
+        seconds(quantile(&recoveries, 0.5)),
+        seconds(quantile(&recoveries, 0.99)),
+        seconds(quantile(&recoveries, 1.0))
+    );
+    if !stops.is_empty() {
+        println!(
+            "  {} graceful stops under load: median {}, longest {}",
+            stops.len(),
+            seconds(quantile(&stops, 0.5)),
+            seconds(quantile(&stops, 1.0))
+        );
+    }
+    println!("  a receiver's peak memory: {} MiB", receiver_memory / 1_024);
+    println!(
+        "\ninvariants checked at the end: lost {}, doubled {}, wrong {}",
+        invariants.lost.len(),
+        invariants.doubled.len(),
+        invariants.wrong.len()
+    );
+    for key in invariants.lost.iter().take(20) {
+        println!("  LOST {key}");
+    }
+    for key in invariants.doubled.iter().take(20) {
+        println!("  DOUBLED {key}");
+    }
+    for what in invariants.wrong.iter().take(40) {
+        println!("  WRONG {what}");
+    }
+    invariants.lost.is_empty() && invariants.doubled.is_empty() && invariants.wrong.is_empty()
+}
+
+fn quantile(all: &[Duration], share: f64) -> Duration {
+    let mut sorted = all.to_vec();
+    sorted.sort();
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        clippy::cast_precision_loss,
+        reason = "a short list"
+    )]
+    let rank = ((sorted.len() as f64 * share).ceil() as usize).saturating_sub(1);
+    sorted.get(rank).copied().unwrap_or_default()
+}
+
+fn seconds(duration: Duration) -> String {
+    format!("{:.2} s", duration.as_secs_f64())
+}
