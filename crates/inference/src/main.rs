@@ -1,15 +1,11 @@
-//! `leadline-inference`: reads the context of an event, asks the model, and asks for the write.
-
-mod batched_ledger;
-mod handler;
-mod loop_guard;
-mod outages;
+//! `leadline-inference`: reads the context of an event, asks the model, and publishes write commands.
 
 use std::{process::ExitCode, sync::Arc};
 
 use broker::Stage;
 use clap::Parser;
 use futures_util::future::OptionFuture;
+use inference::wiring::{self, Wiring};
 use ledger::Worker;
 use maintenance::{CircuitBreakers, Reconciler};
 use settings::ConfigScope;
@@ -25,32 +21,31 @@ struct Arguments {
 async fn main() -> ExitCode {
     let Arguments { options } = Arguments::parse();
     let result = service::run("leadline-inference", ConfigScope::Inference, options, |settings, stop| async move {
-        let playbooks = playbook::load(&settings.inference.playbooks, &settings.inference.protected_properties)
-            .map_err(|error| error.to_string())?;
-        for playbook in &playbooks {
-            tracing::info!(name = playbook.name, version = playbook.version, "playbook");
-        }
-        let (link, publisher) = bootstrap::stage(&settings, "inference").await?;
+        // Before anything connects, so that a wrong playbook is reported even when RabbitMQ is away.
+        let playbooks = wiring::load_playbooks(&settings).map_err(|error| error.to_string())?;
+        let (connection, publisher) = bootstrap::stage(&settings, "inference").await?;
         let ledger = bootstrap::ledger(&settings, "leadline-inference")?;
-        let circuit_breakers = CircuitBreakers::new(&settings.circuit_breaker, &[outages::HUBSPOT, outages::OPENAI]);
+        let circuit_breakers = CircuitBreakers::new(&settings.circuit_breaker, &wiring::DEPENDENCIES);
         let readiness = circuit_breakers.ready(bootstrap::readiness_with_ledger(&publisher, &ledger));
-        let handler =
-            handler::EventHandler::new(&settings, playbooks, &ledger, publisher.clone(), circuit_breakers.clone())?;
         let worker = Worker::named("inference");
-        circuit_breakers.watch(ledger.clone(), worker.clone(), handler.probes());
+        let Wiring { live, backfill, probes } =
+            wiring::wire(&settings, playbooks, &ledger, worker.clone(), publisher.clone(), circuit_breakers.clone())
+                .map_err(|error| error.to_string())?;
+        circuit_breakers.watch(ledger.clone(), worker.clone(), probes);
         let reconciler = Reconciler::new(ledger.clone(), publisher.clone(), settings.reconcile.clone());
         maintenance::run_maintenance(&settings, ledger, reconciler, worker, &stop);
 
-        let consume = |link, stage, concurrency, handler| {
+        let consume = |connection, stage, concurrency, handler| {
             let consumer = bootstrap::consumer(&settings, stage, concurrency);
-            broker::consume(link, publisher.clone(), consumer, Arc::new(handler), circuit_breakers.flow(), stop.clone())
+            let flow = circuit_breakers.flow();
+            broker::consume(connection, publisher.clone(), consumer, Arc::new(handler), flow, stop.clone())
         };
-        let live = consume(link, Stage::Events, settings.inference.concurrency, handler.clone());
-        let backfill = match settings.inference.backfill_concurrency {
-            0 => None,
-            concurrency => {
-                let link = bootstrap::connection(&settings, "backfill").await?;
-                Some(consume(link, Stage::Backfill, concurrency, handler.for_backfill()))
+        let live = consume(connection, Stage::Events, settings.inference.concurrency, live);
+        let backfill = match backfill {
+            None => None,
+            Some(handler) => {
+                let connection = bootstrap::connection(&settings, "backfill").await?;
+                Some(consume(connection, Stage::Backfill, settings.inference.backfill_concurrency, handler))
             }
         };
         let work = async move {

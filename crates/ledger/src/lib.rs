@@ -19,6 +19,7 @@ mod rate_limit;
 mod reconcile;
 mod records;
 mod retention;
+mod retry_policy;
 mod unfinished;
 
 use std::time::Duration;
@@ -44,6 +45,7 @@ pub use rate_limit::{AcquireRequest, Grant, ObservedQuota, RateLimitEntry, RateL
 pub use reconcile::{LatestValue, StuckCommand, StuckEvent};
 pub use records::LatestWrites;
 pub use retention::Erased;
+pub use retry_policy::{COMMIT_RETRY, LEDGER_RETRY};
 pub use unfinished::{Happened, Unfinished, UnfinishedCommands};
 
 /// The migrations, compiled in.

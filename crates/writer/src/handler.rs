@@ -17,7 +17,7 @@ use batcher::{Batcher, BatcherSettings};
 use broker::{Delivery, Disposition, Handler, topology::RetryDecision};
 use crashpoint::crash_point;
 use domain::{AppId, ObjectType, PortalId, RecordRef, WriteCommand};
-use ledger::{CommandState, Finished, LatestWrites, Ledger, LedgerError, Taken, Worker, WrittenProperty};
+use ledger::{CommandState, Finished, LEDGER_RETRY, LatestWrites, Ledger, LedgerError, Taken, Worker, WrittenProperty};
 use limits::{Lane, RateLimiters};
 use maintenance::{CircuitBreakers, Probe, probe};
 use retry::{CallHooks, Failure, Policy, Reason};
@@ -35,9 +35,6 @@ use crate::{
 
 /// Whose outages pause this service.
 pub const HUBSPOT: &str = "hubspot";
-
-/// While Postgres restarts, a batch waits here rather than going round the retry queues.
-const LEDGER_RETRY: Policy = Policy { attempts: 20, base: Duration::from_millis(50), cap: Duration::from_secs(2) };
 
 /// A channel that does not answer at once is tried again in the process, then from the retry queues.
 const CHANNEL_RETRY: Policy = Policy { attempts: 3, base: Duration::from_millis(200), cap: Duration::from_secs(5) };

@@ -1,0 +1,11 @@
+//! How long a worker repeats a statement while Postgres is away, before its message goes to a retry queue.
+
+use std::time::Duration;
+
+use retry::Policy;
+
+/// For every statement that can be repeated at no cost: about half a minute, which covers a restart of Postgres.
+pub const LEDGER_RETRY: Policy = Policy { attempts: 20, base: Duration::from_millis(50), cap: Duration::from_secs(2) };
+
+/// For statements that commit what was paid for: about a minute and a half.
+pub const COMMIT_RETRY: Policy = Policy { attempts: 60, ..LEDGER_RETRY };
