@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use domain::{EventState, ObjectType};
+use lab::{Fleet, FleetPlan};
 use ledger::EventStory;
 use serde_json::{Value, json};
 use simulator::{
     WebhookDelivery,
-    admin::{NewContact, NewObject, ObjectView, SendWebhook},
+    admin::{NewContact, NewRecord, ObjectView, SendWebhook},
 };
-use xtask::{Fleet, FleetPlan, Services, TestNamespace};
+use testbed::{Services, TestNamespace};
 
 /// Long enough for a busy machine of two cores.
 pub const WITHIN: Duration = Duration::from_secs(60);
@@ -61,7 +62,7 @@ pub async fn contact(fleet: &Fleet, id: i64, notes: &[&str]) {
 pub async fn object(fleet: &Fleet, kind: &str, id: i64, properties: &[(&str, &str)], associations: &[(&str, i64)]) {
     let properties = properties.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
     let associations = associations.iter().map(|(kind, id)| ((*kind).to_owned(), *id)).collect();
-    let new = NewObject { kind: kind.to_owned(), id, properties, associations, primary: false };
+    let new = NewRecord { kind: kind.to_owned(), id, properties, associations, primary: false };
     fleet.simulator.put_object(&new).await.expect("an object");
 }
 

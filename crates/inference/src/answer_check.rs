@@ -1,7 +1,7 @@
 //! Whether a completion is an answer that can be used.
 
 use domain::inference::InferenceOutcome;
-use openai::{Completion, Finish};
+use openai::{Completion, FinishReason};
 use playbook::Playbook;
 use retry::Reason;
 use serde_json::{Map, Value};
@@ -25,8 +25,8 @@ pub(crate) enum AnswerCheck {
 impl AnswerCheck {
     pub(crate) fn of(playbook: &Playbook, completion: &Completion) -> Self {
         match completion.finish {
-            Finish::ContentFilter => Self::Filtered,
-            Finish::Length => Self::Truncated,
+            FinishReason::ContentFilter => Self::Filtered,
+            FinishReason::Length => Self::Truncated,
             _ if completion.refusal.is_some() => Self::Refused,
             _ => match playbook.fields.check(&completion.content) {
                 Ok(fields) => match repeated_instructions(playbook, &fields) {

@@ -6,7 +6,7 @@ use domain::{
     inference::{InferenceOutcome, Usage},
 };
 use limits::SpendLimiter;
-use openai::{ChatRequest, Client, Completion, Finish, Format, Message, Role, models::Model};
+use openai::{ChatMessage, ChatRequest, Completion, FinishReason, OpenAiClient, ResponseFormat, Role, models::Model};
 use playbook::{AnswerMode, Playbook, Rendered};
 use serde_json::{Map, Value, json};
 
@@ -16,14 +16,14 @@ use crate::{answer_check::AnswerCheck, failure::StepError};
 #[derive(Debug, Clone)]
 pub struct ModelClient {
     /// The client of the model's host.
-    pub openai: Client,
+    pub openai: OpenAiClient,
     /// Reserves the money for each request.
     pub spend_limiter: SpendLimiter,
 }
 
 impl ModelClient {
     /// A client without a spend limit.
-    pub fn unlimited(openai: Client) -> Self {
+    pub fn unlimited(openai: OpenAiClient) -> Self {
         Self { openai, spend_limiter: SpendLimiter::default() }
     }
 }
@@ -75,12 +75,12 @@ pub(crate) async fn complete(question: Question<'_>, prompt: Rendered) -> Result
 /// # Errors
 /// There was no answer, so there is no inference to record.
 pub(crate) async fn condense(question: Question<'_>, prompt: Rendered) -> Result<Inference, StepError> {
-    let mut conversation = Conversation::start(question, Format::Text);
+    let mut conversation = Conversation::start(question, ResponseFormat::Text);
     conversation.push(Role::System, prompt.system);
     conversation.push(Role::User, prompt.user);
     let completion = conversation.complete_untruncated().await?;
     let outcome = match completion.finish {
-        Finish::ContentFilter => InferenceOutcome::Filtered,
+        FinishReason::ContentFilter => InferenceOutcome::Filtered,
         _ if completion.refusal.is_some() => InferenceOutcome::Refused,
         // A truncated summary is still a summary of the beginning; truncated JSON would be useless.
         _ => InferenceOutcome::Valid,
@@ -96,7 +96,7 @@ struct Conversation<'a> {
 }
 
 impl<'a> Conversation<'a> {
-    fn start(question: Question<'a>, format: Format) -> Self {
+    fn start(question: Question<'a>, format: ResponseFormat) -> Self {
         let Question { playbook, model, .. } = question;
         let request = ChatRequest {
             model: model.name.clone(),
@@ -109,13 +109,13 @@ impl<'a> Conversation<'a> {
     }
 
     fn push(&mut self, role: Role, content: String) {
-        self.request.messages.push(Message { role, content });
+        self.request.messages.push(ChatMessage { role, content });
     }
 
     /// Sends the request; if the answer is truncated, once more with twice the output tokens.
     async fn complete_untruncated(&mut self) -> Result<Completion, StepError> {
         let completion = self.complete().await?;
-        if completion.finish != Finish::Length {
+        if completion.finish != FinishReason::Length {
             return Ok(completion);
         }
         let doubled = self.request.max_completion_tokens.saturating_mul(2);
@@ -126,7 +126,7 @@ impl<'a> Conversation<'a> {
     /// Sends the request. The most that it can cost is reserved before, and what it did not cost is given back.
     async fn complete(&mut self) -> Result<Completion, StepError> {
         let ModelClient { openai, spend_limiter } = self.question.model_client;
-        let max_usage = openai::Usage {
+        let max_usage = openai::TokenUsage {
             prompt_tokens: self.request.reserves() - i64::from(self.request.max_completion_tokens),
             completion_tokens: self.request.max_completion_tokens.into(),
             cached_tokens: 0,
@@ -147,13 +147,13 @@ impl<'a> Conversation<'a> {
     }
 
     /// In micro-dollars; 0 for a model without a price.
-    fn cost(&self, usage: &openai::Usage) -> i64 {
+    fn cost(&self, usage: &openai::TokenUsage) -> i64 {
         self.question.model.price.map_or(0, |price| price.of(usage))
     }
 
     fn into_inference(self, completion: Completion, outcome: InferenceOutcome, fields: Value) -> Inference {
         let Question { playbook, model, record, .. } = self.question;
-        let billed = openai::Usage {
+        let billed = openai::TokenUsage {
             prompt_tokens: self.usage.prompt_tokens,
             cached_tokens: self.usage.cached_tokens,
             completion_tokens: self.usage.completion_tokens,
@@ -194,15 +194,15 @@ fn instructions(playbook: &Playbook, system: String) -> String {
     }
 }
 
-fn response_format(playbook: &Playbook) -> Format {
+fn response_format(playbook: &Playbook) -> ResponseFormat {
     match playbook.model.mode {
         AnswerMode::Schema => {
-            Format::Schema { name: playbook.name.clone(), schema: playbook.fields.strict_schema().clone() }
+            ResponseFormat::Schema { name: playbook.name.clone(), schema: playbook.fields.strict_schema().clone() }
         }
         AnswerMode::Function => {
-            Format::Function { name: playbook.name.clone(), schema: playbook.fields.strict_schema().clone() }
+            ResponseFormat::Function { name: playbook.name.clone(), schema: playbook.fields.strict_schema().clone() }
         }
-        AnswerMode::Json => Format::Json,
+        AnswerMode::Json => ResponseFormat::Json,
     }
 }
 

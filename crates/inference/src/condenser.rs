@@ -1,10 +1,9 @@
 //! Condenses a context that is too long for one question: each part becomes a summary.
 
-use domain::inference::InferenceOutcome;
+use domain::{hash::sha256_hex_of_list, inference::InferenceOutcome};
 use futures_util::{StreamExt, stream};
 use playbook::Rendered;
 use retry::Reason;
-use sha2::{Digest, Sha256};
 
 use crate::{
     StepError, SummaryStore,
@@ -67,12 +66,6 @@ async fn condense_part(
     Err(StepError::Answer { reason, detail })
 }
 
-/// SHA-256, in hex. The length goes before each text, so that moving a character from one text to the next changes the hash.
 fn hash_of(version: &str, model: &str, prompt: &Rendered) -> String {
-    let mut hash = Sha256::new();
-    for text in [version, model, &prompt.system, &prompt.user] {
-        hash.update(text.len().to_le_bytes());
-        hash.update(text.as_bytes());
-    }
-    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    sha256_hex_of_list([version, model, &prompt.system, &prompt.user])
 }

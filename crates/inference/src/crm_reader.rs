@@ -12,8 +12,8 @@ use batcher::{Batcher, BatcherSettings};
 use domain::{ObjectId, ObjectType};
 use futures_util::future::try_join_all;
 use hubspot::{
-    Client, Error,
-    client::{ApiError, Associated, MAX_BATCH, Object},
+    HubSpotClient, HubSpotError,
+    client::{Associated, CrmObject, HubSpotApiError, MAX_BATCH},
 };
 use retry::OptionalRateLimiter;
 
@@ -27,7 +27,7 @@ const MAX_ASSOCIATIONS_PER_RECORD: usize = 2_000;
 const MAX_RECORDS_PER_ASSOCIATION_BATCH: usize = 300;
 
 /// One batcher for each kind of call. Calls of different kinds cannot share a batch.
-type Batchers<K, O> = Arc<Mutex<HashMap<K, Batcher<Vec<ObjectId>, O, Error>>>>;
+type Batchers<K, O> = Arc<Mutex<HashMap<K, Batcher<Vec<ObjectId>, O, HubSpotError>>>>;
 
 /// How reads are collected into batch calls.
 #[derive(Debug, Clone, Copy)]
@@ -41,17 +41,17 @@ pub struct CrmReaderSettings {
 /// Reads records and their associations. Cheap to clone; clones share their batches.
 #[derive(Clone)]
 pub struct CrmReader {
-    hubspot: Client,
+    hubspot: HubSpotClient,
     settings: CrmReaderSettings,
     /// By object type and the names of the properties.
-    records: Batchers<(ObjectType, Vec<String>), Vec<Object>>,
+    records: Batchers<(ObjectType, Vec<String>), Vec<CrmObject>>,
     /// By the object types of both ends.
     associations: Batchers<(ObjectType, ObjectType), Vec<Associated>>,
 }
 
 impl CrmReader {
     /// A reader whose calls `hubspot` makes.
-    pub fn new(hubspot: Client, settings: CrmReaderSettings) -> Self {
+    pub fn new(hubspot: HubSpotClient, settings: CrmReaderSettings) -> Self {
         Self { hubspot, settings, records: Arc::default(), associations: Arc::default() }
     }
 
@@ -70,7 +70,7 @@ impl CrmReader {
         object_type: &ObjectType,
         id: ObjectId,
         properties: &[String],
-    ) -> Result<Object, StepError> {
+    ) -> Result<CrmObject, StepError> {
         if let Some(object) = self.many(object_type, vec![id], properties).await?.pop() {
             return Ok(object);
         }
@@ -84,7 +84,7 @@ impl CrmReader {
         object_type: &ObjectType,
         ids: Vec<ObjectId>,
         properties: &[String],
-    ) -> Result<Vec<Object>, StepError> {
+    ) -> Result<Vec<CrmObject>, StepError> {
         if ids.is_empty() {
             return Ok(Vec::new());
         }
@@ -121,12 +121,12 @@ impl CrmReader {
         key: K,
         max: usize,
         read: F,
-    ) -> Batcher<Vec<ObjectId>, O, Error>
+    ) -> Batcher<Vec<ObjectId>, O, HubSpotError>
     where
         K: Clone + Eq + Hash + Send + Sync + 'static,
         O: Send + 'static,
-        F: Fn(Client, K, Arc<Vec<Vec<ObjectId>>>) -> Fut + Send + Sync + 'static,
-        Fut: Future<Output = Result<Vec<O>, Error>> + Send + 'static,
+        F: Fn(HubSpotClient, K, Arc<Vec<Vec<ObjectId>>>) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<Vec<O>, HubSpotError>> + Send + 'static,
     {
         let mut batchers = batchers.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(batcher) = batchers.get(&key) {
@@ -138,7 +138,7 @@ impl CrmReader {
             extra_linger: Some(self.hubspot.extra_linger()),
             parallel: self.settings.max_in_flight,
         };
-        let one_may_be_to_blame = |error: &Error| error.api().is_some_and(ApiError::is_validation);
+        let one_may_be_to_blame = |error: &HubSpotError| error.api().is_some_and(HubSpotApiError::is_validation);
         // The limit of a call is on ids, and a request can contain several.
         let weigh = |ids: &Vec<ObjectId>| ids.len();
         let (hubspot, of) = (self.hubspot.clone(), key.clone());
@@ -151,11 +151,11 @@ impl CrmReader {
 
 /// The found records of each request, in the order of its ids.
 async fn read_records(
-    hubspot: &Client,
+    hubspot: &HubSpotClient,
     object_type: &ObjectType,
     properties: &[String],
     requests: &[Vec<ObjectId>],
-) -> Result<Vec<Vec<Object>>, Error> {
+) -> Result<Vec<Vec<CrmObject>>, HubSpotError> {
     let ids = distinct(requests);
     let reads = try_join_all(ids.chunks(MAX_BATCH).map(|ids| hubspot.read_many(object_type, ids, properties))).await?;
     let found: HashMap<_, _> =
@@ -166,11 +166,11 @@ async fn read_records(
 
 /// The associations of all records of each request.
 async fn read_associations(
-    hubspot: &Client,
+    hubspot: &HubSpotClient,
     from: &ObjectType,
     to: &ObjectType,
     requests: &[Vec<ObjectId>],
-) -> Result<Vec<Vec<Associated>>, Error> {
+) -> Result<Vec<Vec<Associated>>, HubSpotError> {
     let ids = distinct(requests);
     let associated = hubspot.associated(from, &ids, to, MAX_ASSOCIATIONS_PER_RECORD).await?;
     let of = |ids: &Vec<ObjectId>| ids.iter().filter_map(|id| associated.get(id)).flatten().copied().collect();

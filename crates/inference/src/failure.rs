@@ -12,13 +12,13 @@ use retry::{Failure, Outage, RateLimited, Reason, RetryAction};
 pub enum StepError {
     /// A call to HubSpot failed. Shared, because one call reads for many events.
     #[error(transparent)]
-    HubSpot(Arc<hubspot::Error>),
+    HubSpot(Arc<hubspot::HubSpotError>),
     /// The batch of HubSpot reads ended without a result: its task panicked, or the worker is stopping.
     #[error("the batch that contained this read ended without a result")]
     BatchLost,
     /// A call to OpenAI failed.
     #[error(transparent)]
-    OpenAi(#[from] openai::Error),
+    OpenAi(#[from] openai::OpenAiError),
     /// The spend limit of the playbook or of the fleet is reached.
     #[error("the spend limit of the day is reached; the playbook continues in {:?} at the latest", .0.after)]
     SpendLimitReached(RateLimited),
@@ -55,14 +55,14 @@ pub enum StepError {
     DeadlineExceeded,
 }
 
-impl From<hubspot::Error> for StepError {
-    fn from(error: hubspot::Error) -> Self {
+impl From<hubspot::HubSpotError> for StepError {
+    fn from(error: hubspot::HubSpotError) -> Self {
         Self::HubSpot(Arc::new(error))
     }
 }
 
-impl From<BatcherError<hubspot::Error>> for StepError {
-    fn from(error: BatcherError<hubspot::Error>) -> Self {
+impl From<BatcherError<hubspot::HubSpotError>> for StepError {
+    fn from(error: BatcherError<hubspot::HubSpotError>) -> Self {
         match error {
             BatcherError::Failed(error) => Self::HubSpot(error),
             BatcherError::Closed => Self::BatchLost,

@@ -128,7 +128,7 @@ fn with_lane(handler: &EventHandler, rate_limiters: &RateLimiters, lane: Lane) -
 }
 
 /// A reader of contexts whose calls `hubspot` makes.
-pub fn crm_reader(hubspot: hubspot::Client, settings: &Settings) -> CrmReader {
+pub fn crm_reader(hubspot: hubspot::HubSpotClient, settings: &Settings) -> CrmReader {
     let reads = CrmReaderSettings {
         linger: Duration::from_millis(settings.hubspot.batch_linger_ms),
         max_in_flight: settings.hubspot.parallel_reads,

@@ -70,10 +70,7 @@ fn keeps(change: &PropertyChange, held: &CurrentValue, command: &WriteCommand, o
         }
         WritePolicy::IfNewer => {
             // Of our own values the ledger knows which event they follow from, and it has been asked.
-            let is_ours = |set: &PastValue| {
-                set.source_type == "INTEGRATION" && set.source_id.as_deref() == Some(ours.to_string().as_str())
-            };
-            let set_later = |set: &&PastValue| !is_ours(set) && set.timestamp >= command.occurred_at;
+            let set_later = |set: &&PastValue| !set.is_by_app(ours) && set.timestamp >= command.occurred_at;
             held.last_set().filter(set_later).map(|_| Reason::KeptNewer)
         }
     }

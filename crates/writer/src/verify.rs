@@ -8,7 +8,7 @@ use domain::{
     AppId, RecordRef,
     write_command::{PropertyChange, WritePolicy},
 };
-use hubspot::{Client, client::Update};
+use hubspot::{HubSpotClient, client::ObjectUpdate};
 use ledger::{Ledger, LedgerError, Worker};
 use maintenance::CircuitBreakers;
 use settings::Settings;
@@ -21,7 +21,7 @@ const BATCH: i64 = 50;
 #[derive(Debug, thiserror::Error)]
 enum VerifyError {
     #[error(transparent)]
-    HubSpot(#[from] hubspot::Error),
+    HubSpot(#[from] hubspot::HubSpotError),
     #[error(transparent)]
     Ledger(#[from] LedgerError),
 }
@@ -29,7 +29,7 @@ enum VerifyError {
 /// Verifies what is to be verified, every few minutes, until `stop`.
 pub fn keep(
     settings: &Settings,
-    hubspot: Client,
+    hubspot: HubSpotClient,
     ledger: Ledger,
     circuit_breakers: CircuitBreakers,
     worker: &Worker,
@@ -58,7 +58,7 @@ pub fn keep(
 }
 
 struct Verifier {
-    hubspot: Client,
+    hubspot: HubSpotClient,
     ledger: Ledger,
     worker: Worker,
     lease: Duration,
@@ -102,9 +102,7 @@ impl Verifier {
         let is_wrong = |write: &&ledger::LatestValue| {
             let held = object.properties.get(&write.property).and_then(Option::as_deref).unwrap_or_default();
             let last_set = object.history.get(&write.property).and_then(|history| history.first());
-            let is_ours = last_set.is_some_and(|set| {
-                set.source_type == "INTEGRATION" && set.source_id.as_deref() == Some(self.ours.to_string().as_str())
-            });
+            let is_ours = last_set.is_some_and(|set| set.is_by_app(self.ours));
             held != write.value && is_ours
         };
         let wrong: Vec<_> = newest.iter().filter(is_wrong).collect();
@@ -118,7 +116,7 @@ impl Verifier {
             policy: WritePolicy::Always,
         };
         let changes: Vec<_> = wrong.iter().map(change).collect();
-        self.hubspot.update(&record.object_type, &Update { id: record.object_id, changes: &changes }).await?;
+        self.hubspot.update(&record.object_type, &ObjectUpdate { id: record.object_id, changes: &changes }).await?;
         Ok(changes.len())
     }
 }

@@ -1,0 +1,128 @@
+//! The simulator's own paths, typed.
+
+use anyhow::{Context, Result, bail};
+use reqwest::{Method, StatusCode};
+use serde::{Serialize, de::DeserializeOwned};
+use simulator::{
+    Call, Fault, WebhookDelivery,
+    admin::{ChannelMessage, Edit, NewContact, NewRecord, ObjectView, Quirks, SendWebhook},
+};
+
+/// Talks to a running simulator.
+#[derive(Debug, Clone)]
+pub struct SimulatorClient {
+    http: reqwest::Client,
+    base: String,
+}
+
+impl SimulatorClient {
+    /// A client of the simulator at `base`.
+    pub fn new(base: String) -> Self {
+        Self { http: reqwest::Client::new(), base }
+    }
+
+    /// Where it listens.
+    pub fn base(&self) -> &str {
+        &self.base
+    }
+
+    /// Makes a contact.
+    pub async fn put_contact(&self, contact: &NewContact) -> Result<()> {
+        self.send(Method::POST, "contacts", Some(contact)).await
+    }
+
+    /// Makes an object of any kind.
+    pub async fn put_object(&self, object: &NewRecord) -> Result<()> {
+        self.send(Method::POST, "objects", Some(object)).await
+    }
+
+    /// A contact with the history of its properties; `None` when it does not exist.
+    pub async fn contact(&self, id: i64) -> Result<Option<ObjectView>> {
+        self.object("contact", id).await
+    }
+
+    /// An object with the history of its properties; `None` when it does not exist.
+    pub async fn object(&self, kind: &str, id: i64) -> Result<Option<ObjectView>> {
+        let response = self.http.get(format!("{}/_simulator/objects/{kind}/{id}", self.base)).send().await?;
+        if response.status() == StatusCode::NOT_FOUND {
+            return Ok(None);
+        }
+        Ok(Some(response.error_for_status()?.json().await?))
+    }
+
+    /// Every object of a kind.
+    pub async fn objects(&self, kind: &str) -> Result<Vec<ObjectView>> {
+        self.call(Method::GET, &format!("objects/{kind}"), None::<&()>).await
+    }
+
+    /// Changes an object as somebody else would.
+    pub async fn edit(&self, kind: &str, id: i64, edit: &Edit) -> Result<()> {
+        self.send(Method::PATCH, &format!("objects/{kind}/{id}"), Some(edit)).await
+    }
+
+    /// The URL of a channel that takes Slack's messages.
+    pub fn channel(&self, name: &str) -> String {
+        format!("{}/_simulator/channels/{name}", self.base)
+    }
+
+    /// What the channels got.
+    pub async fn messages(&self) -> Result<Vec<ChannelMessage>> {
+        self.call(Method::GET, "messages", None::<&()>).await
+    }
+
+    /// Sends events as one webhook and says what became of it.
+    pub async fn webhook(&self, webhook: &SendWebhook) -> Result<WebhookDelivery> {
+        self.call(Method::POST, "webhooks", Some(webhook)).await
+    }
+
+    /// The webhooks that the simulator sent by itself.
+    pub async fn deliveries(&self) -> Result<Vec<WebhookDelivery>> {
+        self.call(Method::GET, "deliveries", None::<&()>).await
+    }
+
+    /// Switches a fault on.
+    pub async fn fault(&self, fault: &Fault) -> Result<()> {
+        self.send(Method::POST, "faults", Some(fault)).await
+    }
+
+    /// Switches all faults off.
+    pub async fn clear_faults(&self) -> Result<()> {
+        self.send(Method::DELETE, "faults", None::<&()>).await
+    }
+
+    /// Sets how HubSpot treats certain records and properties.
+    pub async fn quirks(&self, quirks: &Quirks) -> Result<()> {
+        self.send(Method::POST, "quirks", Some(quirks)).await
+    }
+
+    /// How many questions the model is thinking about.
+    pub async fn open_questions(&self) -> Result<usize> {
+        self.call(Method::GET, "open-questions", None::<&()>).await
+    }
+
+    /// The calls after the one with number `after`.
+    pub async fn calls(&self, after: u64) -> Result<Vec<Call>> {
+        self.call(Method::GET, &format!("calls?after={after}"), None::<&()>).await
+    }
+
+    async fn call<B: Serialize, T: DeserializeOwned>(&self, method: Method, path: &str, body: Option<&B>) -> Result<T> {
+        Ok(self.response(method, path, body).await?.json().await?)
+    }
+
+    async fn send<B: Serialize>(&self, method: Method, path: &str, body: Option<&B>) -> Result<()> {
+        self.response(method, path, body).await.map(drop)
+    }
+
+    async fn response<B: Serialize>(&self, method: Method, path: &str, body: Option<&B>) -> Result<reqwest::Response> {
+        let mut request = self.http.request(method, format!("{}/_simulator/{path}", self.base));
+        if let Some(body) = body {
+            request = request.json(body);
+        }
+        let response = request.send().await.with_context(|| format!("the simulator's {path}"))?;
+        let status = response.status();
+        if !status.is_success() {
+            bail!("the simulator answered {status} to {path}: {}", response.text().await?);
+        }
+        Ok(response)
+    }
+}
