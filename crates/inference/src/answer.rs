@@ -2,7 +2,7 @@
 
 use domain::{Inference, RecordRef, inference::InferenceOutcome};
 use openai::models::Model;
-use playbook::{Context, Playbook, Unverified};
+use playbook::{Context, Playbook, UnverifiedPolicy};
 use retry::{Failure, Reason};
 use serde_json::{Map, Value};
 use time::OffsetDateTime;
@@ -55,17 +55,17 @@ fn verify_quotations(
     fields: Map<String, Value>,
     inference: &mut Inference,
 ) -> Result<Map<String, Value>, StepError> {
-    let unverified = playbook.fields.unverified(&fields, &context.everything());
+    let unverified = playbook.answer.fields.unverified_fields(&fields, &context.full_text());
     inference.unverified.clone_from(&unverified);
     if unverified.is_empty() {
         return Ok(fields);
     }
     metrics::counter!("leadline_unverified_fields_total", "playbook" => playbook.name.clone())
         .increment(unverified.len() as u64);
-    if playbook.unverified == Unverified::Park {
+    if playbook.answer.unverified == UnverifiedPolicy::Park {
         inference.outcome = InferenceOutcome::Unverified;
         let detail = format!("no quotation was found for {}", unverified.join(", "));
         return Err(StepError::Answer { reason: Reason::Unverified, detail });
     }
-    Ok(playbook.fields.without_evidence(fields, &unverified, playbook.unverified))
+    Ok(playbook.answer.fields.apply_unverified_policy(fields, &unverified, playbook.answer.unverified))
 }

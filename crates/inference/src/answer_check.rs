@@ -28,7 +28,7 @@ impl AnswerCheck {
             FinishReason::ContentFilter => Self::Filtered,
             FinishReason::Length => Self::Truncated,
             _ if completion.refusal.is_some() => Self::Refused,
-            _ => match playbook.fields.check(&completion.content) {
+            _ => match playbook.answer.fields.check(&completion.content) {
                 Ok(fields) => match repeated_instructions(playbook, &fields) {
                     Some(name) => Self::Mismatch(format!("`{name}` repeats instructions instead of answering")),
                     None => Self::Valid(fields),
@@ -46,7 +46,7 @@ impl AnswerCheck {
             Self::Refused => (InferenceOutcome::Refused, Reason::Refused, "the model declined to answer".to_owned()),
             Self::Truncated => {
                 let detail = "the answer was truncated, even with twice the output tokens".to_owned();
-                (InferenceOutcome::Cut, Reason::AnswerTruncated, detail)
+                (InferenceOutcome::Truncated, Reason::AnswerTruncated, detail)
             }
             Self::Filtered => {
                 let detail = "OpenAI's content filter withheld the answer".to_owned();
@@ -67,6 +67,6 @@ fn repeated_instructions<'a>(playbook: &Playbook, fields: &'a Map<String, Value>
             _ => vec![],
         }
     }
-    let repeats = |value: &Value| texts(value).into_iter().any(|text| playbook.prompt.leaks_into(text));
+    let repeats = |value: &Value| texts(value).into_iter().any(|text| playbook.prompt.repeats_instructions(text));
     fields.iter().find(|(_, value)| repeats(value)).map(|(name, _)| name.as_str())
 }

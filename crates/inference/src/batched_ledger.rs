@@ -8,7 +8,7 @@ use ledger::{
     COMMIT_RETRY, Claim, ClaimRequest, Claimed, Decision, LEDGER_RETRY, Ledger, LedgerError, PriorAnswers,
     PriorAnswersRequest, Worker,
 };
-use retry::Policy;
+use retry::RetryPolicy;
 
 use crate::{SummaryStore, summary_store::LedgerSummaryStore};
 
@@ -65,7 +65,7 @@ impl BatchedLedger {
 
     /// Claims an event.
     pub async fn claim(&self, event: Arc<Event>) -> Result<Claim, BatcherError<LedgerError>> {
-        self.claims.ask((event, broker::current_trace_id())).await
+        self.claims.submit((event, broker::current_trace_id())).await
     }
 
     /// What this event, newer events and earlier contexts of `record` have already been answered with.
@@ -81,7 +81,7 @@ impl BatchedLedger {
             event_key: event.key.clone(),
             record: record.clone(),
         };
-        self.prior_answers.ask(request).await
+        self.prior_answers.submit(request).await
     }
 
     /// The summaries that are stored for a claimed event and one of its playbooks.
@@ -91,7 +91,7 @@ impl BatchedLedger {
 
     /// Commits a decision. `false`: the lease had expired and another worker has taken the event over; nothing is committed.
     pub async fn commit_decision(&self, decision: Decision) -> Result<bool, BatcherError<LedgerError>> {
-        self.decisions.ask(decision).await
+        self.decisions.submit(decision).await
     }
 }
 
@@ -100,7 +100,7 @@ impl BatchedLedger {
 fn start_batcher<I, O, F, Fut>(
     ledger: &Ledger,
     settings: BatchedLedgerSettings,
-    policy: Policy,
+    policy: RetryPolicy,
     call: F,
 ) -> Batcher<I, O, LedgerError>
 where
@@ -111,9 +111,9 @@ where
 {
     let settings = BatcherSettings {
         max: settings.batch_max,
-        window: settings.linger,
+        linger: settings.linger,
         extra_linger: None,
-        parallel: MAX_IN_FLIGHT,
+        max_in_flight: MAX_IN_FLIGHT,
     };
     let (ledger, call) = (ledger.clone(), Arc::new(call));
     let carry_out = move |batch: Arc<Vec<I>>| {

@@ -3,11 +3,11 @@
 
 use domain::{
     Inference, InferenceId, RecordRef,
-    inference::{InferenceOutcome, Usage},
+    inference::{InferenceOutcome, TokenUsage},
 };
 use limits::SpendLimiter;
 use openai::{ChatMessage, ChatRequest, Completion, FinishReason, OpenAiClient, ResponseFormat, Role, models::Model};
-use playbook::{AnswerMode, Playbook, Rendered};
+use playbook::{AnswerMode, Playbook, RenderedPrompt};
 use serde_json::{Map, Value, json};
 
 use crate::{answer_check::AnswerCheck, failure::StepError};
@@ -51,7 +51,7 @@ pub struct ModelAnswer {
 ///
 /// # Errors
 /// There was no answer, so there is no inference to record.
-pub(crate) async fn complete(question: Question<'_>, prompt: Rendered) -> Result<ModelAnswer, StepError> {
+pub(crate) async fn complete(question: Question<'_>, prompt: RenderedPrompt) -> Result<ModelAnswer, StepError> {
     let playbook = question.playbook;
     let mut conversation = Conversation::start(question, response_format(playbook));
     conversation.push(Role::System, instructions(playbook, prompt.system));
@@ -74,7 +74,7 @@ pub(crate) async fn complete(question: Question<'_>, prompt: Rendered) -> Result
 ///
 /// # Errors
 /// There was no answer, so there is no inference to record.
-pub(crate) async fn condense(question: Question<'_>, prompt: Rendered) -> Result<Inference, StepError> {
+pub(crate) async fn condense(question: Question<'_>, prompt: RenderedPrompt) -> Result<Inference, StepError> {
     let mut conversation = Conversation::start(question, ResponseFormat::Text);
     conversation.push(Role::System, prompt.system);
     conversation.push(Role::User, prompt.user);
@@ -92,7 +92,7 @@ pub(crate) async fn condense(question: Question<'_>, prompt: Rendered) -> Result
 struct Conversation<'a> {
     question: Question<'a>,
     request: ChatRequest,
-    usage: Usage,
+    usage: TokenUsage,
 }
 
 impl<'a> Conversation<'a> {
@@ -105,7 +105,7 @@ impl<'a> Conversation<'a> {
             temperature: playbook.model.temperature,
             max_completion_tokens: playbook.model.max_output_tokens.min(model.max_output),
         };
-        Self { question, request, usage: Usage::default() }
+        Self { question, request, usage: TokenUsage::default() }
     }
 
     fn push(&mut self, role: Role, content: String) {
@@ -136,9 +136,9 @@ impl<'a> Conversation<'a> {
             spend_limiter.reserve(playbook, self.cost(&max_usage)).await.map_err(StepError::SpendLimitReached)?;
         let completed = openai.complete(&self.request).await;
         let cost = completed.as_ref().map_or(0, |completion| self.cost(&completion.usage));
-        spend_limiter.settle(playbook, &reservation, cost);
+        spend_limiter.refund_unused(playbook, &reservation, cost);
         let completion = completed?;
-        self.usage += Usage {
+        self.usage += TokenUsage {
             prompt_tokens: completion.usage.prompt_tokens,
             cached_tokens: completion.usage.cached_tokens,
             completion_tokens: completion.usage.completion_tokens,
@@ -189,24 +189,26 @@ fn instructions(playbook: &Playbook, system: String) -> String {
         AnswerMode::Json => format!(
             "{}\n\nAnswer with one JSON object that follows this JSON schema:\n{}",
             system.trim_end(),
-            playbook.fields.strict_schema()
+            playbook.answer.fields.strict_schema()
         ),
     }
 }
 
 fn response_format(playbook: &Playbook) -> ResponseFormat {
     match playbook.model.mode {
-        AnswerMode::Schema => {
-            ResponseFormat::Schema { name: playbook.name.clone(), schema: playbook.fields.strict_schema().clone() }
-        }
-        AnswerMode::Function => {
-            ResponseFormat::Function { name: playbook.name.clone(), schema: playbook.fields.strict_schema().clone() }
-        }
+        AnswerMode::Schema => ResponseFormat::Schema {
+            name: playbook.name.clone(),
+            schema: playbook.answer.fields.strict_schema().clone(),
+        },
+        AnswerMode::Function => ResponseFormat::Function {
+            name: playbook.name.clone(),
+            schema: playbook.answer.fields.strict_schema().clone(),
+        },
         AnswerMode::Json => ResponseFormat::Json,
     }
 }
 
-fn count_inference(playbook: &Playbook, outcome: InferenceOutcome, usage: &Usage, cost: Option<i64>) {
+fn count_inference(playbook: &Playbook, outcome: InferenceOutcome, usage: &TokenUsage, cost: Option<i64>) {
     let name = || playbook.name.clone();
     metrics::counter!("leadline_inferences_total", "playbook" => name(), "outcome" => outcome.as_str()).increment(1);
     for (kind, tokens) in

@@ -2,7 +2,7 @@
 
 use domain::{hash::sha256_hex_of_list, inference::InferenceOutcome};
 use futures_util::{StreamExt, stream};
-use playbook::Rendered;
+use playbook::RenderedPrompt;
 use retry::Reason;
 
 use crate::{
@@ -50,7 +50,7 @@ pub(crate) async fn condense_parts(
 
 async fn condense_part(
     question: Question<'_>,
-    prompt: Rendered,
+    prompt: RenderedPrompt,
     hash: String,
     store: &impl SummaryStore,
 ) -> Result<String, StepError> {
@@ -66,6 +66,6 @@ async fn condense_part(
     Err(StepError::Answer { reason, detail })
 }
 
-fn hash_of(version: &str, model: &str, prompt: &Rendered) -> String {
+fn hash_of(version: &str, model: &str, prompt: &RenderedPrompt) -> String {
     sha256_hex_of_list([version, model, &prompt.system, &prompt.user])
 }

@@ -6,8 +6,9 @@ use domain::{ObjectId, ObjectType, RecordRef};
 use futures_util::future::try_join_all;
 use hubspot::client::{CrmObject, MAX_BATCH};
 use playbook::{
-    Context, ContextPlan, Read, RecordPath,
-    context::{ContextRecord, Entry, plain_text, without_quotes},
+    Context, ContextPlan, ContextRead, RecordPath,
+    context::{ContextEntry, ContextRecord},
+    plain_text, without_quoted_history,
 };
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
@@ -37,12 +38,12 @@ pub async fn read(crm_reader: &CrmReader, record: &RecordRef, plan: &ContextPlan
         }
         found.insert(read.path.clone(), ids);
     }
-    context.tidy();
+    context.clean_entries();
     Ok(context)
 }
 
 /// The properties to read, with the time of an engagement.
-fn property_names(read: &Read) -> Vec<String> {
+fn property_names(read: &ContextRead) -> Vec<String> {
     let mut names: Vec<_> = read.properties.iter().chain(&read.texts).cloned().collect();
     if read.path.end().is_engagement() {
         names.push("hs_timestamp".to_owned());
@@ -51,7 +52,7 @@ fn property_names(read: &Read) -> Vec<String> {
 }
 
 /// HubSpot answers a read of a merged record's old id with the record that survived. That one is enriched.
-fn context_record(requested: &RecordRef, read: &Read, object: CrmObject) -> ContextRecord {
+fn context_record(requested: &RecordRef, read: &ContextRead, object: CrmObject) -> ContextRecord {
     let object_type = read.path.end().clone();
     let mut properties = object.properties;
     // Texts become entries, and HubSpot returns some properties that were not requested.
@@ -92,7 +93,7 @@ async fn newest(
     from: &[ObjectId],
     kind: &ObjectType,
     count: usize,
-) -> Result<Vec<Entry>, StepError> {
+) -> Result<Vec<ContextEntry>, StepError> {
     // HubSpot's ids grow with time, but people can backdate an engagement: of the hundred highest ids, the newest by date.
     let ids = associated(crm_reader, from_kind, from, kind, MAX_BATCH).await?;
     let names: Vec<_> = engagement_properties(kind).iter().map(|name| (*name).to_owned()).collect();
@@ -127,7 +128,7 @@ pub fn body_property(kind: &ObjectType) -> Option<&'static str> {
     }
 }
 
-fn engagement(kind: &ObjectType, object: &CrmObject) -> Entry {
+fn engagement(kind: &ObjectType, object: &CrmObject) -> ContextEntry {
     let value = |name: &str| property(&object.properties, name);
     let text = if *kind == ObjectType::Email {
         let direction = match value("hs_email_direction").as_deref() {
@@ -138,20 +139,20 @@ fn engagement(kind: &ObjectType, object: &CrmObject) -> Entry {
         let subject = value("hs_email_subject").unwrap_or_default();
         // HubSpot has both forms of most emails. The plain one was made by the sender's mail program and is preferred.
         let body = value("hs_email_text").or_else(|| value("hs_email_html")).unwrap_or_default();
-        let body = without_quotes(&plain_text(&body));
+        let body = without_quoted_history(&plain_text(&body));
         if body.is_empty() { subject } else { format!("({direction}) {subject}\n{body}") }
     } else {
         let texts = engagement_properties(kind).iter().skip(1).filter_map(|name| value(name));
         texts.map(|text| plain_text(&text)).collect::<Vec<_>>().join("\n")
     };
-    Entry { kind: kind.clone(), id: object.id, at: time_of(object), text }
+    ContextEntry { kind: kind.clone(), id: object.id, at: time_of(object), text }
 }
 
 /// The texts in a record's own properties, as one entry.
-fn own_texts(read: &Read, object: &CrmObject) -> Option<Entry> {
+fn own_texts(read: &ContextRead, object: &CrmObject) -> Option<ContextEntry> {
     let texts = read.texts.iter().filter_map(|name| property(&object.properties, name));
     let text = texts.map(|text| plain_text(&text)).filter(|text| !text.is_empty()).collect::<Vec<_>>().join("\n");
-    (!text.is_empty()).then(|| Entry { kind: read.path.end().clone(), id: object.id, at: time_of(object), text })
+    (!text.is_empty()).then(|| ContextEntry { kind: read.path.end().clone(), id: object.id, at: time_of(object), text })
 }
 
 /// The value of a property that is neither missing nor blank.

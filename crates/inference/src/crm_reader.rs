@@ -15,7 +15,7 @@ use hubspot::{
     HubSpotClient, HubSpotError,
     client::{Associated, CrmObject, HubSpotApiError, MAX_BATCH},
 };
-use retry::OptionalRateLimiter;
+use retry::SharedRateLimiter;
 
 use crate::StepError;
 
@@ -57,7 +57,7 @@ impl CrmReader {
 
     /// A reader with the same settings whose calls another rate limiter admits. It has batches of its own.
     #[must_use]
-    pub fn with_rate_limiter(&self, rate_limiter: OptionalRateLimiter) -> Self {
+    pub fn with_rate_limiter(&self, rate_limiter: SharedRateLimiter) -> Self {
         Self::new(self.hubspot.with_rate_limiter(rate_limiter), self.settings)
     }
 
@@ -92,7 +92,7 @@ impl CrmReader {
         let read = |hubspot, (object_type, properties): (ObjectType, Vec<String>), requests: Arc<Vec<_>>| async move {
             read_records(&hubspot, &object_type, &properties, &requests).await
         };
-        Ok(self.batcher(&self.records, key, MAX_BATCH, read).ask(ids).await?)
+        Ok(self.batcher(&self.records, key, MAX_BATCH, read).submit(ids).await?)
     }
 
     /// The `to` records that any of `ids` is associated with.
@@ -110,7 +110,7 @@ impl CrmReader {
             read_associations(&hubspot, &from, &to, &requests).await
         };
         let batcher = self.batcher(&self.associations, key, MAX_RECORDS_PER_ASSOCIATION_BATCH, read);
-        Ok(batcher.ask(ids).await?)
+        Ok(batcher.submit(ids).await?)
     }
 
     /// The batcher for `key`, which is started at its first use. There are few keys: playbooks name a handful of object
@@ -134,16 +134,16 @@ impl CrmReader {
         }
         let limits = BatcherSettings {
             max,
-            window: self.settings.linger,
+            linger: self.settings.linger,
             extra_linger: Some(self.hubspot.extra_linger()),
-            parallel: self.settings.max_in_flight,
+            max_in_flight: self.settings.max_in_flight,
         };
         let one_may_be_to_blame = |error: &HubSpotError| error.api().is_some_and(HubSpotApiError::is_validation);
         // The limit of a call is on ids, and a request can contain several.
         let weigh = |ids: &Vec<ObjectId>| ids.len();
         let (hubspot, of) = (self.hubspot.clone(), key.clone());
         let read = move |requests| read(hubspot.clone(), of.clone(), requests);
-        let batcher = Batcher::weighing(limits, weigh, read, one_may_be_to_blame);
+        let batcher = Batcher::start_weighted(limits, weigh, read, one_may_be_to_blame);
         batchers.insert(key, batcher.clone());
         batcher
     }

@@ -11,7 +11,7 @@ mod playbook_run;
 
 use std::{sync::Arc, time::Duration};
 
-use broker::{Delivery, Disposition, Handler, Publisher, RetrySchedule, Route, Stage, topology::RetryDecision};
+use broker::{Delivery, Disposition, Handler, Publisher, RetryDecision, RetrySchedule, Route, Stage};
 use crashpoint::crash_point;
 use domain::{Event, EventState, Inference, RecordRef, WriteCommand};
 use ledger::{Claim, Claimed, Decision, Duplicate};
@@ -70,8 +70,8 @@ struct Progress {
 impl Handler for EventHandler {
     async fn handle(&self, delivery: Delivery) -> Disposition {
         // RabbitMQ may have delivered the message just before the circuit breaker opened.
-        if let Some(reason) = self.circuit_breakers.open() {
-            return Disposition::wait(reason);
+        if let Some(reason) = self.circuit_breakers.open_reason() {
+            return Disposition::defer(reason);
         }
         let event: Arc<Event> = match serde_json::from_slice(&delivery.message.body) {
             Ok(event) => Arc::new(event),
@@ -121,11 +121,11 @@ impl EventHandler {
             }
             Ok(Claim::Not(Duplicate::LeasedElsewhere)) => {
                 count_duplicate("leased_elsewhere");
-                Err(Disposition::wait(Reason::LeasedElsewhere))
+                Err(Disposition::defer(Reason::LeasedElsewhere))
             }
             Err(error) => {
                 tracing::warn!(%error, "cannot claim the event");
-                Err(Disposition::wait(Reason::LedgerUnavailable))
+                Err(Disposition::defer(Reason::LedgerUnavailable))
             }
         }
     }
@@ -232,12 +232,8 @@ impl EventHandler {
             }
             Err(RunFailure { error, playbook }) => {
                 let (reason, detail) = (error.reason(), error.to_string());
-                let retry = if self.circuit_breakers.is_outage(&error) {
-                    RetryDecision::Wait(self.retry_schedule.shortest())
-                } else {
-                    self.retry_schedule.decide(error.retry_action(), delivery.message.attempts)
-                };
-                let disposition = disposition_of(retry, reason, &detail);
+                let retry = self.circuit_breakers.decide(&self.retry_schedule, &error, delivery.message.attempts);
+                let disposition = retry.disposition(reason, &detail);
                 decision.state = state_of(retry);
                 decision.reason = Some(reason);
                 decision.detail = Some(detail);
@@ -269,12 +265,12 @@ impl EventHandler {
             }
             Ok(false) => {
                 tracing::warn!("the lease has expired; another worker has taken the event over");
-                Disposition::wait(Reason::LeaseLost)
+                Disposition::defer(Reason::LeaseLost)
             }
             // The lease expires by itself, and the message comes back.
             Err(error) => {
                 tracing::warn!(%error, "cannot commit the decision");
-                Disposition::wait(Reason::LedgerUnavailable)
+                Disposition::defer(Reason::LedgerUnavailable)
             }
         }
     }
@@ -291,7 +287,7 @@ impl EventHandler {
             };
             if let Err(error) = Box::pin(self.publisher.publish(Route::Queue(Stage::Writes), &message)).await {
                 tracing::warn!(%error, "cannot publish a write command; the event's message comes back for it");
-                return Disposition::wait(error.reason());
+                return Disposition::defer(error.reason());
             }
         }
         Disposition::Done
@@ -312,18 +308,8 @@ fn count_duplicate(kind: &'static str) {
 /// The state of an event that failed.
 fn state_of(retry: RetryDecision) -> EventState {
     match retry {
-        RetryDecision::Retry(_) | RetryDecision::Wait(_) => EventState::Waiting,
+        RetryDecision::Retry(_) | RetryDecision::Defer(_) => EventState::Waiting,
         RetryDecision::Exhausted | RetryDecision::Park => EventState::Parked,
         RetryDecision::Discard => EventState::Dropped,
-    }
-}
-
-/// What becomes of the message of an event that failed.
-fn disposition_of(retry: RetryDecision, reason: Reason, detail: &str) -> Disposition {
-    match retry {
-        RetryDecision::Retry(delay) => Disposition::Retry { delay, reason, detail: detail.to_owned() },
-        RetryDecision::Wait(delay) => Disposition::Wait { delay: Some(delay), reason },
-        RetryDecision::Exhausted | RetryDecision::Park => Disposition::Park { reason, detail: detail.to_owned() },
-        RetryDecision::Discard => Disposition::Done,
     }
 }

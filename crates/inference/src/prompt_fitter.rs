@@ -1,6 +1,6 @@
 //! Fits a context into one prompt: whole where it fits, else the newest entries, or summaries of its parts.
 
-use playbook::{Context, Rendered, Window};
+use playbook::{Context, RenderedPrompt, WindowStrategy};
 
 use crate::{
     StepError, SummaryStore,
@@ -24,7 +24,7 @@ impl<'a> PromptFitter<'a> {
     }
 
     /// The prompt with as much of `context` as fits.
-    pub(crate) async fn fit(&self, context: &Context, store: &impl SummaryStore) -> Result<Rendered, StepError> {
+    pub(crate) async fn fit(&self, context: &Context, store: &impl SummaryStore) -> Result<RenderedPrompt, StepError> {
         let whole = context.render(usize::MAX, str::len);
         let prompt = self.render(&whole)?;
         // A token is at least one byte: a context whose bytes fit needs no counting, and most contexts are that short.
@@ -35,14 +35,14 @@ impl<'a> PromptFitter<'a> {
         self.render(&self.fit_data(whole, context, store).await?)
     }
 
-    fn render(&self, data: &str) -> Result<Rendered, StepError> {
+    fn render(&self, data: &str) -> Result<RenderedPrompt, StepError> {
         Ok(self.question.playbook.prompt.render(self.question.record, data, &self.today)?)
     }
 
     /// The context as text that fits by the count of its tokens.
     async fn fit_data(&self, whole: String, context: &Context, store: &impl SummaryStore) -> Result<String, StepError> {
         let room = self.window.room_in(&self.render("")?);
-        if self.question.playbook.context.window == Window::Newest {
+        if self.question.playbook.context.window == WindowStrategy::Newest {
             return Ok(context.render(room, |text| self.window.count(text)));
         }
         if self.window.count(&whole) <= room {
@@ -52,7 +52,7 @@ impl<'a> PromptFitter<'a> {
         let room_of_part = self.window.room_in(&empty).max(1);
         let parts = context.chunks(room_of_part, |text| self.window.count(text));
         let summaries = condense_parts(self.question, &self.today, parts, store).await?;
-        Ok(join_summaries(context.facts(), &summaries, room, |text| self.window.count(text)))
+        Ok(join_summaries(context.properties_text(), &summaries, room, |text| self.window.count(text)))
     }
 }
 

@@ -2,19 +2,19 @@
 
 use std::{sync::Arc, time::Duration};
 
-use bootstrap::CallHooks;
-use domain::{AppId, PortalId};
+use bootstrap::{BootstrapError, CallHooks};
+use domain::{AppId, Dependency, PortalId};
 use ledger::{Ledger, Worker};
 use limits::{Lane, RateLimiters};
 use maintenance::{CircuitBreakers, Probe};
 use openai::models::Model;
-use playbook::{Playbook, PlaybooksError};
-use settings::Settings;
+use playbook::{LoadError, Playbook};
+use settings::{MissingSetting, Settings};
 
 use crate::{
     BatchedLedger, BatchedLedgerSettings, ConfiguredPlaybook, CrmReader, CrmReaderSettings, ModelClient, PlaybookSet,
     handler::{EventHandler, EventTiming},
-    outages::{self, HUBSPOT, OPENAI},
+    outages,
 };
 
 /// The share of a lease that is kept for committing the decision.
@@ -24,18 +24,18 @@ const COMMIT_SHARE: f64 = 0.15;
 #[derive(Debug, thiserror::Error)]
 pub enum WiringError {
     /// A setting without a default is missing.
-    #[error("{0} is not set")]
-    Missing(&'static str),
-    /// A client or a connection cannot be made.
-    #[error("{0}")]
-    Bootstrap(String),
+    #[error(transparent)]
+    Missing(#[from] MissingSetting),
+    /// A client cannot be made.
+    #[error(transparent)]
+    Bootstrap(#[from] BootstrapError),
 }
 
 /// The playbooks of `inference.playbooks`, each with the facts about its model.
 ///
 /// # Errors
 /// Everything that is wrong with any of the files.
-pub fn load_playbooks(settings: &Settings) -> Result<Vec<ConfiguredPlaybook>, PlaybooksError> {
+pub fn load_playbooks(settings: &Settings) -> Result<Vec<ConfiguredPlaybook>, LoadError> {
     let playbooks = playbook::load(&settings.inference.playbooks, &settings.inference.protected_properties)?;
     let configure = |playbook: Playbook| {
         tracing::info!(name = playbook.name, version = playbook.version, "playbook");
@@ -56,7 +56,7 @@ pub fn model_of(settings: &Settings, playbook: &Playbook) -> Model {
 }
 
 /// The dependencies whose outages pause this service.
-pub const DEPENDENCIES: [&str; 2] = [HUBSPOT, OPENAI];
+pub const DEPENDENCIES: [Dependency; 2] = [Dependency::HubSpot, Dependency::OpenAi];
 
 /// What the service consists of.
 pub struct Wiring {
@@ -66,7 +66,7 @@ pub struct Wiring {
     /// `inference.backfill_concurrency` is 0.
     pub backfill: Option<EventHandler>,
     /// Detects the end of an outage, for each of [`DEPENDENCIES`].
-    pub probes: Vec<(&'static str, Probe)>,
+    pub probes: Vec<(Dependency, Probe)>,
 }
 
 /// Builds the handlers for `playbooks`. `worker` names this process in claims.
@@ -81,12 +81,12 @@ pub fn wire(
     publisher: broker::Publisher,
     circuit_breakers: CircuitBreakers,
 ) -> Result<Wiring, WiringError> {
-    let portal_id = PortalId(settings.hubspot.portal_id.ok_or(WiringError::Missing("hubspot.portal_id"))?);
-    let app_id = AppId(settings.hubspot.app_id.ok_or(WiringError::Missing("hubspot.app_id"))?);
-    let rate_limiters = RateLimiters::new(settings, ledger).map_err(WiringError::Bootstrap)?;
+    let portal_id = PortalId(settings.hubspot.portal_id.ok_or(MissingSetting("hubspot.portal_id"))?);
+    let app_id = AppId(settings.hubspot.app_id.ok_or(MissingSetting("hubspot.app_id"))?);
+    let rate_limiters = RateLimiters::new(settings, ledger)?;
     let hooks = |of| CallHooks { observer: circuit_breakers.observer(of), rate_limiter: None };
-    let hubspot = bootstrap::hubspot(settings, hooks(HUBSPOT)).map_err(WiringError::Bootstrap)?;
-    let openai = bootstrap::openai(settings, hooks(OPENAI)).map_err(WiringError::Bootstrap)?;
+    let hubspot = bootstrap::hubspot_client(settings, hooks(Dependency::HubSpot))?;
+    let openai = bootstrap::openai_client(settings, hooks(Dependency::OpenAi))?;
     let openai = openai.with_rate_limiter(rate_limiters.openai(Lane::Live));
     // Any of the models will do: a probe asks whether OpenAI answers.
     let probed_model = playbooks.first().map_or(&settings.openai.model, |configured| &configured.model.name);
@@ -103,10 +103,7 @@ pub fn wire(
         model_client: ModelClient { openai, spend_limiter },
         publisher,
         circuit_breakers,
-        retry_schedule: bootstrap::broker(settings, "inference")
-            .map_err(WiringError::Bootstrap)?
-            .topology
-            .retry_schedule,
+        retry_schedule: bootstrap::retry_schedule(settings)?,
         timing: EventTiming {
             debounce: Duration::from_millis(settings.inference.debounce_ms),
             time_limit: lease(settings).mul_f64(1.0 - COMMIT_SHARE),

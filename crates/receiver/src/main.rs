@@ -14,17 +14,20 @@ use settings::ConfigScope;
 )]
 struct Arguments {
     #[command(flatten)]
-    options: service::Options,
+    options: service::ServiceOptions,
 }
+
+#[global_allocator]
+static ALLOCATOR: service::Jemalloc = service::Jemalloc;
 
 #[tokio::main]
 async fn main() -> ExitCode {
     let Arguments { options } = Arguments::parse();
     let result = service::run("leadline-receiver", ConfigScope::Receiver, options, |settings, stop| async move {
-        let broker = bootstrap::broker(&settings, "receiver")?;
-        let publisher = broker::Publisher::open(broker).await.map_err(|error| error.to_string())?;
-        let readiness = bootstrap::readiness(&publisher);
-        let handler = wiring::webhook_handler(&settings, publisher).map_err(|error| error.to_string())?;
+        let broker = bootstrap::broker_settings(&settings, "receiver")?;
+        let publisher = broker::Publisher::open(broker).await?;
+        let readiness = bootstrap::broker_readiness(&publisher);
+        let handler = wiring::webhook_handler(&settings, publisher)?;
         let listen = &settings.receiver.listen;
         let listener = server::bind(listen).await.map_err(|error| format!("receiver.listen {listen}: {error}"))?;
         let limits = wiring::server_limits(&settings);

@@ -4,28 +4,20 @@ use std::time::Duration;
 
 use broker::Publisher;
 use hubspot::signature::SignatureVerifier;
-use settings::{Settings, SignatureVersion};
+use settings::{MissingSetting, Settings, SignatureVersion};
 
 use crate::{
     handler::{WebhookHandler, WebhookLimits},
     server::ServerLimits,
 };
 
-/// Why the settings cannot be turned into a handler.
-#[derive(Debug, thiserror::Error)]
-pub enum WiringError {
-    /// A setting without a default is missing.
-    #[error("{0} is not set")]
-    Missing(&'static str),
-}
-
 /// The handler of webhooks, which publishes with `publisher`.
 ///
 /// # Errors
 /// `receiver.public_url` is missing: HubSpot signs it, so no signature can be verified without it.
-pub fn webhook_handler(settings: &Settings, publisher: Publisher) -> Result<WebhookHandler, WiringError> {
+pub fn webhook_handler(settings: &Settings, publisher: Publisher) -> Result<WebhookHandler, MissingSetting> {
     let (hubspot, receiver) = (&settings.hubspot, &settings.receiver);
-    let public_url = receiver.public_url.as_deref().ok_or(WiringError::Missing("receiver.public_url"))?;
+    let public_url = receiver.public_url.as_deref().ok_or(MissingSetting("receiver.public_url"))?;
     // HubSpot may sign with either secret while the client secret is rotated.
     let secrets = [&hubspot.client_secret, &hubspot.client_secret_previous];
     let accepts = |version| hubspot.signature_versions.contains(&version);

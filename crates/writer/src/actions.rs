@@ -11,7 +11,7 @@ use hubspot::{
     client::{AssociationTarget, MAX_BATCH, NewObject, engagement_type_id},
 };
 use ledger::{ActionState, BeginOutcome, LatestWrites, Ledger, LedgerError, WrittenProperty};
-use retry::{Failure, Policy, RetryAction};
+use retry::{Failure, RetryAction, RetryPolicy};
 use time::format_description::well_known::Rfc3339;
 use tokio::time::Instant;
 
@@ -41,7 +41,7 @@ pub struct ActionExecutor {
     pub ledger: Ledger,
     pub pipelines: Pipelines,
     pub channels: Channels,
-    pub patience: Policy,
+    pub patience: RetryPolicy,
 }
 
 /// How an action ended.
@@ -107,7 +107,7 @@ impl ActionExecutor {
             if sending_for < patience {
                 return Err(ActionError::TooEarly(patience.saturating_sub(sending_for)));
             }
-            metrics::counter!("leadline_actions_in_doubt_total", "kind" => action.spec.kind()).increment(1);
+            metrics::counter!("leadline_actions_in_doubt_total", "kind" => action.spec.kind().as_str()).increment(1);
             if let Some(found) = self.find_existing(action).await? {
                 return self.finish(action, Ended::done(Some(found))).await;
             }
@@ -292,7 +292,8 @@ impl ActionExecutor {
 }
 
 fn count(action: &Action, state: ActionState) {
-    metrics::counter!("leadline_actions_total", "kind" => action.spec.kind(), "state" => state.as_str()).increment(1);
+    metrics::counter!("leadline_actions_total", "kind" => action.spec.kind().as_str(), "state" => state.as_str())
+        .increment(1);
 }
 
 /// Bodies are HTML in HubSpot, and what goes into them comes from strangers: nothing of it is markup.

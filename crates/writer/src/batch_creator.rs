@@ -36,9 +36,9 @@ impl BatchCreator {
     pub fn of(hubspot: &HubSpotClient, kind: ObjectType, body: &'static str) -> Self {
         let limits = BatcherSettings {
             max: MAX_BATCH,
-            window: WINDOW,
+            linger: WINDOW,
             extra_linger: Some(hubspot.extra_linger()),
-            parallel: PARALLEL,
+            max_in_flight: PARALLEL,
         };
         let hubspot = hubspot.clone();
         let make = move |creations: Arc<Vec<Creation>>| {
@@ -58,7 +58,7 @@ impl BatchCreator {
         object: NewObject,
         not_after: Instant,
     ) -> Result<Option<ObjectId>, BatcherError<HubSpotError>> {
-        self.0.ask(Creation { id, object, not_after }).await
+        self.0.submit(Creation { id, object, not_after }).await
     }
 }
 

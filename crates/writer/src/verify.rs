@@ -11,7 +11,7 @@ use domain::{
 use hubspot::{HubSpotClient, client::ObjectUpdate};
 use ledger::{Ledger, LedgerError, Worker};
 use maintenance::CircuitBreakers;
-use settings::Settings;
+use settings::{MissingSetting, Settings};
 use tokio_util::sync::CancellationToken;
 
 /// Records looked at in one pass.
@@ -34,7 +34,7 @@ pub fn keep(
     circuit_breakers: CircuitBreakers,
     worker: &Worker,
     stop: &CancellationToken,
-) -> Result<(), String> {
+) -> Result<(), MissingSetting> {
     let every = Duration::from_secs(settings.reconcile.interval_seconds.min(30));
     let verifier = Verifier {
         hubspot,
@@ -42,12 +42,12 @@ pub fn keep(
         // Not a writer's name: its batches must not give back what this holds.
         worker: Worker(format!("{}/verify", worker.0)),
         lease: Duration::from_secs(settings.writer.lease_seconds),
-        ours: AppId(settings.hubspot.app_id.ok_or("hubspot.app_id is not set")?),
+        ours: AppId(settings.hubspot.app_id.ok_or(MissingSetting("hubspot.app_id"))?),
     };
     tokio::spawn(stop.clone().run_until_cancelled_owned(async move {
         loop {
             tokio::time::sleep(every).await;
-            if circuit_breakers.open().is_none()
+            if circuit_breakers.open_reason().is_none()
                 && let Err(error) = verifier.pass().await
             {
                 tracing::warn!(%error, "records are still to be verified");
@@ -74,10 +74,10 @@ impl Verifier {
         // The calls of whoever lost the record are over: they end before their lease does.
         let locked = self.ledger.lock_records(&records, &self.worker, self.lease).await?;
         for record in records.iter().filter(|record| locked.contains(record)) {
-            let mended = tokio::time::timeout(self.lease.mul_f64(0.8), self.verify(record)).await;
-            match mended {
-                Ok(Ok(mended)) => {
-                    let outcome = if mended > 0 { "mended" } else { "right" };
+            let repaired = tokio::time::timeout(self.lease.mul_f64(0.8), self.verify(record)).await;
+            match repaired {
+                Ok(Ok(repaired)) => {
+                    let outcome = if repaired > 0 { "repaired" } else { "consistent" };
                     metrics::counter!("leadline_verified_records_total", "outcome" => outcome).increment(1);
                     self.ledger.verified(record, &self.worker).await?;
                 }

@@ -34,12 +34,12 @@ impl EventHandler {
         // Two playbooks often ask for the same associations.
         let mut known: HashMap<(&ObjectType, usize), Vec<ObjectId>> = HashMap::new();
         for ConfiguredPlaybook { playbook, model } in started {
-            if playbook.records.contains(&subject.object_type) {
+            if playbook.selection.records.contains(&subject.object_type) {
                 runs.push(PlaybookRun { playbook, model, record: subject.clone() });
                 continue;
             }
-            for object_type in &playbook.records {
-                let max_records = playbook.max_records_per_event;
+            for object_type in &playbook.selection.records {
+                let max_records = playbook.selection.max_records_per_event;
                 let ids = match known.entry((object_type, max_records)) {
                     Entry::Occupied(known) => known.into_mut(),
                     Entry::Vacant(unknown) => {
@@ -96,7 +96,8 @@ impl EventHandler {
         progress.inferences.push(inference.clone());
         tracing::debug!(playbook = playbook.name, tokens = inference.usage.prompt_tokens, "the model has answered");
         let now = OffsetDateTime::now_utc();
-        let intended = playbook.intend(&event_variable(event), &context, &answer.result?, &inference.model, now)?;
+        let intended =
+            playbook.plan_writes(&event_variable(event), &context, &answer.result?, &inference.model, now)?;
         if intended.is_empty() {
             return Ok(RunResult::Nothing(NothingToDo::skipped(Reason::NothingIntended)));
         }
@@ -122,7 +123,7 @@ fn earlier_result(playbook: &Playbook, prior_answers: &PriorAnswers, loop_guard:
     if prior_answers.answered_newer.contains(&playbook.name) {
         return Some(RunResult::Nothing(NothingToDo::superseded(Reason::NewerEventAnswered)));
     }
-    let supersedes = |newer: &Event| loop_guard.stops(newer).is_none() && playbook.is_made_pointless_by(newer);
+    let supersedes = |newer: &Event| loop_guard.stops(newer).is_none() && playbook.is_superseded_by(newer);
     newer_events_in_progress(prior_answers)
         .any(|newer| supersedes(&newer))
         .then(|| RunResult::Nothing(NothingToDo::superseded(Reason::NewerEventWaits)))
@@ -143,9 +144,9 @@ fn check_guards(event: &Event, playbook: &Playbook, context: &Context) -> Result
     if !playbook.is_triggered_by(event, &variables)? {
         return Ok(Some(NothingToDo::skipped(Reason::ConditionNotMet)));
     }
-    if let Some(guard) = playbook.guarded(&variables)? {
+    if let Some(guard) = playbook.first_matching_guard(&variables)? {
         let nothing = NothingToDo::skipped(Reason::Guard);
-        return Ok(Some(NothingToDo { detail: Some(guard.reason.clone()), ..nothing }));
+        return Ok(Some(NothingToDo { detail: Some(guard.name.clone()), ..nothing }));
     }
     Ok(context.entries.is_empty().then(|| NothingToDo::skipped(Reason::EmptyContext)))
 }
