@@ -133,7 +133,9 @@ async fn carry_out(
         Publisher::open(bootstrap::broker_settings(settings, "leadline").map_err(anyhow::Error::msg)?).await?;
     let event = manual(playbook, record, now);
     let worker = Worker::named("leadline");
-    let claims = ledger.claim(&[ClaimRequest { event: &event, trace_id: None }], &worker, LEASE).await?;
+    let claims = ledger
+        .claim(&[ClaimRequest { event: &event, message_copy_id: uuid::Uuid::nil(), trace_id: None }], &worker, LEASE)
+        .await?;
     let Some(Claim::Granted(claimed)) = claims.into_iter().next() else { bail!("the ledger did not take the event") };
     let command = |intended: PlannedWrite| WriteCommand {
         id: WriteCommandId::new(),
