@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use domain::inference::TokenUsage;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -192,24 +193,6 @@ pub enum FinishReason {
     /// A value of a compatible server that OpenAI does not document.
     #[serde(other)]
     Other,
-}
-
-/// The tokens of one request and its answer.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct TokenUsage {
-    /// The prompt, its cached part included.
-    pub prompt_tokens: i64,
-    /// The cached part of the prompt.
-    pub cached_tokens: i64,
-    /// The answer, reasoning included.
-    pub completion_tokens: i64,
-}
-
-impl TokenUsage {
-    /// The prompt and the answer.
-    pub fn total(&self) -> i64 {
-        self.prompt_tokens + self.completion_tokens
-    }
 }
 
 /// The body of the answer. Most fields are optional, because compatible servers leave them out.

@@ -1,7 +1,7 @@
 //! Connections that many requests share.
 //!
 //! Over TLS, OpenAI speaks HTTP/2: an HTTP client keeps one connection, and the host bounds how many requests are open on it
-//! (RFC 9113, section 5.1.2, recommends at least 100). Further requests would wait inside the HTTP client, where no metric
+//! (RFC 9113, section 6.5.2, recommends at least 100). Further requests would wait inside the HTTP client, where no metric
 //! shows them. So there are as many HTTP clients as needed, and a request takes the first one that has room.
 
 use std::{

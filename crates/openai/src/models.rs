@@ -1,7 +1,7 @@
 //! Facts about models: context windows, encodings, prices (OpenAI's pages of models and prices). OpenAI changes its prices, so
 //! check them; settings can replace the facts of this file.
 
-use crate::chat::TokenUsage;
+use domain::inference::TokenUsage;
 
 /// The tokens that every message has beside its text, and that the beginning of the answer has.
 const MESSAGE_OVERHEAD: usize = 3;

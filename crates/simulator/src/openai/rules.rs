@@ -38,7 +38,7 @@ const SIGNS: [(&[&str], &str, i64); 10] = [
 /// Words that show a mood, and how much they add to the sentiment.
 const MOODS: [(&[&str], f64); 4] = [
     (&["furious", "unacceptable", "kündigen", "cancel our contract", "legal action"], -0.5),
-    (&["angry", "refund", "cancel", "complaint", "disappointed", "still broken", "third time", "nobody answers"], -0.3),
+    (&["angry", "refund", "cancel", "complaint", "disappointed", "still broken", "third time", "no one answers"], -0.3),
     (&["thank", "helpful", "solved", "danke"], 0.3),
     (&["love", "excited", "great", "recommend", "begeistert"], 0.4),
 ];
