@@ -13,7 +13,7 @@ use domain::{ObjectId, ObjectType};
 use futures_util::future::try_join_all;
 use hubspot::{
     HubSpotClient, HubSpotError,
-    client::{Associated, CrmObject, HubSpotApiError, MAX_BATCH},
+    client::{Associated, CrmObject, MAX_BATCH},
 };
 use retry::SharedRateLimiter;
 
@@ -138,11 +138,10 @@ impl CrmReader {
             max_in_flight: self.parallel,
         };
         let (hubspot, of) = (self.hubspot.clone(), key.clone());
-        let one_may_be_to_blame = |error: &HubSpotError| error.api().is_some_and(HubSpotApiError::is_validation);
         // A call has room for so many ids, whoever asks for them.
         let weigh = |ids: &Vec<ObjectId>| ids.len();
         let ask = move |asked| ask(hubspot.clone(), of.clone(), asked);
-        let line = Batcher::start_weighted(limits, weigh, ask, one_may_be_to_blame);
+        let line = Batcher::start_weighted(limits, weigh, ask, HubSpotError::may_be_one_item);
         lines.insert(key, line.clone());
         line
     }

@@ -14,7 +14,7 @@ use broker::{Delivery, Disposition, Handler, Publisher, RetryDecision, Route, St
 use crashpoint::crash_point;
 use domain::{AppId, Dependency, Event, EventState, Inference, PortalId, RecordRef, WriteCommand};
 use inference::{CrmReader, ModelClient, StepError};
-use ledger::{Claim, Claimed, Decision, Duplicate, Ledger};
+use ledger::{Claim, ClaimDenied, Claimed, Decision, Ledger};
 use limits::{Lane, RateLimiters};
 use maintenance::{CircuitBreakers, Probe, command_message};
 use openai::models::Model;
@@ -161,9 +161,9 @@ impl EventHandler {
     /// Claim: this is the idempotency check. `Err` says what becomes of a delivery that is not to be worked on.
     async fn claim(&self, event: Arc<Event>, delivery: &Delivery) -> Result<Claimed, Disposition> {
         match self.batched_ledger.claim(event).await {
-            Ok(Claim::Mine(claimed)) => Ok(claimed),
+            Ok(Claim::Granted(claimed)) => Ok(claimed),
             // Killed or refused between the ledger and the disposition queue: message and commands still have to get there.
-            Ok(Claim::Not(Duplicate::Parked(commands))) if was_on_its_way(delivery) => {
+            Ok(Claim::Denied(ClaimDenied::Parked(commands))) if was_on_its_way(delivery) => {
                 Err(match self.publish(&commands).await {
                     Disposition::Done => {
                         Disposition::Park { reason: Reason::Parked, detail: "see the ledger for the reason".to_owned() }
@@ -171,16 +171,16 @@ impl EventHandler {
                     unpublished => unpublished,
                 })
             }
-            Ok(Claim::Not(Duplicate::Done(_) | Duplicate::Parked(_))) => {
+            Ok(Claim::Denied(ClaimDenied::Finished(_) | ClaimDenied::Parked(_))) => {
                 metrics::counter!("leadline_duplicates_total", "kind" => "done").increment(1);
                 Err(Disposition::Done)
             }
             // Killed between the decision and its publication, or delivery twice: publishing again is harmless.
-            Ok(Claim::Not(Duplicate::Decided(commands))) => {
+            Ok(Claim::Denied(ClaimDenied::Decided(commands))) => {
                 metrics::counter!("leadline_duplicates_total", "kind" => "decided").increment(1);
                 Err(self.publish(&commands).await)
             }
-            Ok(Claim::Not(Duplicate::LeasedElsewhere)) => {
+            Ok(Claim::Denied(ClaimDenied::LeasedElsewhere)) => {
                 metrics::counter!("leadline_duplicates_total", "kind" => "leased_elsewhere").increment(1);
                 Err(Disposition::defer(HELD))
             }

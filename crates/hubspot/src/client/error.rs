@@ -174,6 +174,12 @@ impl HubSpotError {
         }
     }
 
+    /// Whether a single item of a failed batch call can be the cause: HubSpot rejects the whole batch for one invalid value
+    /// (400), and for a body that is too long (413).
+    pub fn may_be_one_item(&self) -> bool {
+        self.api().is_some_and(|error| error.is_validation() || error.http_status == 413)
+    }
+
     /// The error answer, if there was one.
     pub fn api(&self) -> Option<&HubSpotApiError> {
         match self {
