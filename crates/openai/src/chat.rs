@@ -11,7 +11,8 @@ use serde_json::Value;
 pub struct ChatRequest {
     /// The model's name.
     pub model: String,
-    /// The conversation: instructions first, data last. OpenAI caches a prefix that requests share and bills it at a lower price.
+    /// The conversation: instructions first, data last. OpenAI caches a prefix that requests share and bills it at a
+    /// lower price.
     pub messages: Vec<ChatMessage>,
     /// The format of the answer.
     pub format: ResponseFormat,
@@ -66,8 +67,8 @@ pub enum ResponseFormat {
 }
 
 impl ChatRequest {
-    /// About how many tokens OpenAI counts against the token limit when the request arrives: four bytes a token, four tokens
-    /// for each message, and the longest answer.
+    /// About how many tokens OpenAI counts against the token limit when the request arrives: four bytes a token, four
+    /// tokens for each message, and the longest answer.
     pub fn reserved_tokens(&self) -> i64 {
         let prompt: usize = self.messages.iter().map(|message| message.content.len() / 4 + 4).sum();
         i64::try_from(prompt).unwrap_or(i64::MAX).saturating_add(self.max_completion_tokens.into())

@@ -1,5 +1,5 @@
-//! The HTTP client. [`HubSpotClient`] is the one place where calls are authenticated, timed, retried, measured and classified;
-//! the other files add the calls of one kind of resource each.
+//! The HTTP client. [`HubSpotClient`] is the one place where calls are authenticated, timed, retried, measured and
+//! classified; the other files add the calls of one kind of resource each.
 
 mod associations;
 mod creation;

@@ -88,8 +88,8 @@ pub struct BatchRead {
     pub found: Vec<CrmObject>,
 }
 
-/// The answer of a batch update. A record that is not in `written` was not written, whatever the status code, and also when
-/// no error names it.
+/// The answer of a batch update. A record that is not in `written` was not written, whatever the status code, and also
+/// when no error names it.
 #[derive(Debug, Default)]
 pub struct BatchUpdate {
     /// The records that were written.
@@ -190,7 +190,8 @@ impl HubSpotClient {
         Ok(())
     }
 
-    /// Updates up to [`MAX_BATCH`] records; no id may occur twice. The rate limit counts one call, however many records.
+    /// Updates up to [`MAX_BATCH`] records; no id may occur twice. The rate limit counts one call, however many
+    /// records.
     ///
     /// # Errors
     /// One invalid value fails the whole batch with a 400; the caller splits the batch to find it.

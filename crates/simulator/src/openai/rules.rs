@@ -1,5 +1,5 @@
-//! The simulator's model: it answers by plain rules from the content of the prompt, so that a test can tell from a record
-//! what must be written. Like a real model under structured outputs, it fills exactly the schema's fields.
+//! The simulator's model: it answers by plain rules from the content of the prompt, so that a test can tell from a
+//! record what must be written. Like a real model under structured outputs, it fills exactly the schema's fields.
 
 use serde_json::{Map, Value, json};
 
