@@ -8,7 +8,7 @@ use ledger::EventStory;
 use serde_json::{Value, json};
 use simulator::{
     WebhookDelivery,
-    admin::{NewContact, NewObject, ObjectView, SendWebhook},
+    admin::{NewContact, NewRecord, ObjectView, SendWebhook},
 };
 use testbed::{Services, TestNamespace};
 
@@ -41,7 +41,7 @@ pub fn quick() -> FleetPlan {
 
 /// RabbitMQ and Postgres, which `cargo xtask test` has brought up.
 pub fn services() -> Services {
-    service::install_tls_provider();
+    http_client::install_tls_provider();
     Services::from_environment().expect("services")
 }
 
@@ -62,7 +62,7 @@ pub async fn contact(fleet: &Fleet, id: i64, notes: &[&str]) {
 pub async fn object(fleet: &Fleet, kind: &str, id: i64, properties: &[(&str, &str)], associations: &[(&str, i64)]) {
     let properties = properties.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
     let associations = associations.iter().map(|(kind, id)| ((*kind).to_owned(), *id)).collect();
-    let new = NewObject { kind: kind.to_owned(), id, properties, associations, primary: false };
+    let new = NewRecord { kind: kind.to_owned(), id, properties, associations, primary: false };
     fleet.simulator.put_object(&new).await.expect("an object");
 }
 

@@ -17,7 +17,7 @@ pub async fn ledger() -> (Ledger, TestNamespace) {
     let namespace = TestNamespace::new(&services()).await.expect("a namespace");
     let environment = vec![(lab::fleet::variable("ledger.url"), namespace.postgres_url.clone())];
     let settings = settings::Settings::load_from(None, environment, settings::ConfigScope::LedgerOnly).expect("right");
-    let ledger = bootstrap::ledger(&settings, "tests").expect("a ledger");
+    let ledger = bootstrap::connect_ledger(&settings, "tests").expect("a ledger");
     ledger.migrate().await.expect("migrated");
     (ledger, namespace)
 }
@@ -46,7 +46,7 @@ fn skipped(claimed: &ledger::Claimed) -> Decision {
         event_id: claimed.event_id,
         attempt: claimed.attempt,
         state: EventState::Skipped,
-        reason: Some("no_playbook".to_owned()),
+        reason: Some(domain::Reason::NoPlaybook),
         detail: None,
         inferences: vec![],
         commands: vec![],
@@ -61,10 +61,10 @@ async fn the_database_and_the_code_allow_the_same_transitions() {
         .fetch_all(&mut connection)
         .await
         .expect("rows");
-    for (from, from_name) in EventState::ALL {
-        for (to, to_name) in EventState::ALL {
-            let in_database = rows.contains(&(from_name.to_owned(), to_name.to_owned()));
-            assert_eq!(in_database, from.may_become(to), "{from_name} → {to_name}");
+    for from in EventState::ALL {
+        for to in EventState::ALL {
+            let in_database = rows.contains(&(from.to_string(), to.to_string()));
+            assert_eq!(in_database, from.can_become(*to), "{from} → {to}");
         }
     }
 }
@@ -82,6 +82,19 @@ async fn an_illegal_transition_and_a_change_of_history_are_refused() {
     ] {
         let error = sqlx::query(sql).execute(&mut connection).await.expect_err(sql).to_string();
         assert!(error.contains(says), "{says} in {error}");
+    }
+}
+
+/// Every query that docs/ledger.md shows runs on the schema as it is.
+#[tokio::test]
+async fn the_queries_in_the_docs_run() {
+    let (_ledger, namespace) = ledger().await;
+    let mut connection = PgConnection::connect(&namespace.postgres_url).await.expect("Postgres");
+    let page = include_str!("../../docs/ledger.md");
+    let queries: Vec<_> = page.split("```sql\n").skip(1).filter_map(|rest| rest.split_once("```")).collect();
+    assert!(queries.len() >= 6, "{} queries found", queries.len());
+    for (query, _) in queries {
+        sqlx::raw_sql(query).execute(&mut connection).await.expect(query);
     }
 }
 

@@ -9,7 +9,7 @@ use anyhow::Context;
 use bootstrap::CallHooks;
 use broker::{Message, Route, Stage};
 use domain::{ObjectId, ObjectType, PortalId, event::EventKind};
-use hubspot::{Client, client::SearchTime};
+use hubspot::{HubSpotClient, client::SearchTime};
 use ledger::Happened;
 use limits::{Lane, RateLimiters};
 use playbook::{Playbook, Trigger};
@@ -65,10 +65,9 @@ pub async fn run(file: Option<&Path>, options: &Options) -> anyhow::Result<ExitC
     let mut patient = settings.clone();
     patient.hubspot.attempts = ATTEMPTS;
     patient.rate_limit.max_wait_seconds = MAX_WAIT_SECONDS;
-    let rate_limiter =
-        RateLimiters::new(&patient, &operator.ledger).map_err(anyhow::Error::msg)?.hubspot(Lane::Backfill);
-    let hubspot =
-        bootstrap::hubspot(&patient, CallHooks { rate_limiter, ..CallHooks::default() }).map_err(anyhow::Error::msg)?;
+    let rate_limiter = RateLimiters::new(&patient, &operator.ledger)?.hubspot(Lane::Backfill);
+    let hooks = CallHooks { rate_limiter: Some(rate_limiter), ..CallHooks::default() };
+    let hubspot = bootstrap::hubspot_client(&patient, hooks)?;
     let playbook = playbook::load(&settings.inference.playbooks, &settings.inference.protected_properties)?
         .into_iter()
         .find(|playbook| playbook.name == options.playbook)
@@ -85,7 +84,7 @@ pub async fn run(file: Option<&Path>, options: &Options) -> anyhow::Result<ExitC
         until.format(&Rfc3339).unwrap_or_default()
     );
     let mut queued = 0;
-    for trigger in &playbook.triggers {
+    for trigger in &playbook.selection.triggers {
         let changes = changes(&hubspot, trigger, since, until).await?;
         let happened: Vec<_> = changes.iter().map(|change| change.happened.clone()).collect();
         let unseen = operator.ledger.unseen(portal, &trigger.object_type, &happened, TOLERANCE).await?;
@@ -115,14 +114,14 @@ pub async fn run(file: Option<&Path>, options: &Options) -> anyhow::Result<ExitC
 }
 
 fn explain(playbook: &Playbook) {
-    if playbook.triggers.iter().any(|trigger| trigger.kind == EventKind::PropertyChange) {
+    if playbook.selection.triggers.iter().any(|trigger| trigger.kind == EventKind::PropertyChange) {
         println!("of several changes of one property the last one counts: the playbook reads the record as it is now");
     }
 }
 
 /// What happened since, by HubSpot itself.
 async fn changes(
-    hubspot: &Client,
+    hubspot: &HubSpotClient,
     trigger: &Trigger,
     since: OffsetDateTime,
     until: OffsetDateTime,

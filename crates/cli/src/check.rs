@@ -60,27 +60,27 @@ async fn everything(settings: &Settings, report: &mut Report) {
     report.say("playbooks", playbooks.as_ref().map(names).map_err(ToString::to_string));
     let playbooks = playbooks.unwrap_or_default();
 
-    match bootstrap::hubspot(settings, bootstrap::CallHooks::default()) {
+    match bootstrap::hubspot_client(settings, bootstrap::CallHooks::default()) {
         Ok(client) => hubspot(settings, &client, &playbooks, report).await,
-        Err(error) => report.say("HubSpot", Err(error)),
+        Err(error) => report.say("HubSpot", Err(error.to_string())),
     }
     let mut models: Vec<_> =
         playbooks.iter().map(|playbook| playbook.model.name.clone().unwrap_or(settings.openai.model.clone())).collect();
     models.sort();
     models.dedup();
-    match bootstrap::openai(settings, bootstrap::CallHooks::default()) {
+    match bootstrap::openai_client(settings, bootstrap::CallHooks::default()) {
         Ok(client) => {
             for model in models {
                 let result = client.check(&model).await.map_err(|error| error.to_string());
                 report.say("OpenAI", result.map(|()| format!("the key may use {model}")));
             }
         }
-        Err(error) => report.say("OpenAI", Err(error)),
+        Err(error) => report.say("OpenAI", Err(error.to_string())),
     }
 
     let broker = async {
-        let link =
-            broker::Connection::open(bootstrap::broker(settings, "check")?).await.map_err(|error| error.to_string())?;
+        let broker = bootstrap::broker_settings(settings, "check").map_err(|error| error.to_string())?;
+        let link = broker::Connection::open(broker).await.map_err(|error| error.to_string())?;
         if link.is_ready() {
             Ok("reached, every queue is as it should be".to_owned())
         } else {
@@ -89,14 +89,14 @@ async fn everything(settings: &Settings, report: &mut Report) {
     };
     report.say("broker", broker.await);
     let ledger = async {
-        let ledger = bootstrap::ledger(settings, "leadline check")?;
+        let ledger = bootstrap::connect_ledger(settings, "leadline check").map_err(|error| error.to_string())?;
         ledger.check().await.map_err(|error| error.to_string())?;
         Ok("reached, the schema is up to date".to_owned())
     };
     report.say("ledger", ledger.await);
 }
 
-async fn hubspot(settings: &Settings, client: &hubspot::Client, playbooks: &[Playbook], report: &mut Report) {
+async fn hubspot(settings: &Settings, client: &hubspot::HubSpotClient, playbooks: &[Playbook], report: &mut Report) {
     match client.token_info().await {
         Ok(info) => {
             let ids = [
@@ -142,7 +142,7 @@ async fn hubspot(settings: &Settings, client: &hubspot::Client, playbooks: &[Pla
     }
 }
 
-async fn properties(client: &hubspot::Client, playbooks: &[Playbook], report: &mut Report) {
+async fn properties(client: &hubspot::HubSpotClient, playbooks: &[Playbook], report: &mut Report) {
     let needed = needs::properties(playbooks);
     let kinds: BTreeSet<_> = needed.iter().map(|property| property.object_type.clone()).collect();
     for kind in kinds {

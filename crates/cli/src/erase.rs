@@ -44,7 +44,7 @@ async fn parked_about(operator: &Operator, record: &RecordRef) -> anyhow::Result
             let of_event = serde_json::from_slice::<Event>(body).ok().and_then(|event| event.record());
             let of_command = serde_json::from_slice::<WriteCommand>(body).ok().map(|command| command.record);
             if of_event.or(of_command).as_ref() == Some(record) {
-                lot.take(&parked).await?;
+                lot.remove(&parked).await?;
                 taken += 1;
             }
         }

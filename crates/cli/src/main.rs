@@ -84,8 +84,8 @@ enum EventCommand {
 #[tokio::main]
 async fn main() -> anyhow::Result<ExitCode> {
     let Arguments { config, command } = Arguments::parse();
-    service::install_tls_provider();
-    let file = service::Options { config, check_config: false }.file();
+    http_client::install_tls_provider();
+    let file = settings::file_or_default(config);
     match command {
         Command::Migrate => {
             let (_, ledger) = operator::with_ledger(file.as_deref())?;

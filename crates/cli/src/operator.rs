@@ -22,7 +22,7 @@ impl Operator {
     pub async fn connect(file: Option<&Path>) -> anyhow::Result<Self> {
         let settings = Settings::load(file, ConfigScope::LedgerAndBroker)?;
         let ledger = ledger(&settings)?;
-        let broker = bootstrap::broker(&settings, "leadline").map_err(anyhow::Error::msg)?;
+        let broker = bootstrap::broker_settings(&settings, "leadline").map_err(anyhow::Error::msg)?;
         let link = Connection::open(broker.clone()).await?;
         anyhow::ensure!(link.is_ready(), "RabbitMQ is not reached (broker.url), or blocks publishers");
         let publisher = Publisher::open(broker).await?;
@@ -32,7 +32,7 @@ impl Operator {
 
 /// The ledger alone.
 pub fn ledger(settings: &Settings) -> anyhow::Result<Ledger> {
-    bootstrap::ledger(settings, "leadline").map_err(anyhow::Error::msg)
+    bootstrap::connect_ledger(settings, "leadline").map_err(anyhow::Error::msg)
 }
 
 /// The settings of a command that needs only the ledger, and the ledger.

@@ -17,10 +17,10 @@ pub async fn run(file: Option<&Path>) -> anyhow::Result<ExitCode> {
     let ledger = &operator.ledger;
 
     let mut queues = table(&["queue", "messages"]);
-    let depths = operator.link.depths().await?;
+    let depths = operator.link.queue_depths().await?;
     let filled: Vec<_> = depths.iter().filter(|(_, depth)| *depth > 0).collect();
-    for (name, depth) in &filled {
-        queues.add_row([name.clone(), depth.to_string()]);
+    for (route, depth) in &filled {
+        queues.add_row([route.to_string(), depth.to_string()]);
     }
     println!("queues (what is being worked on is not counted)");
     section(&queues, filled.is_empty());

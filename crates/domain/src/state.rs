@@ -1,64 +1,65 @@
-//! How far an event has come: a closed set of states with legal transitions.
+//! The states of everything that the ledger records: closed sets, with the legal transitions of an event.
 
-use std::fmt;
+use crate::names::closed_set;
 
-use serde::{Deserialize, Serialize};
+closed_set! {
+    /// The state of an event. The database enforces the same transitions by a trigger (`migrations/`); a test compares
+    /// the two lists.
+    pub enum EventState {
+        Claimed = "claimed", "A worker holds the event under a lease.";
+        Waiting = "waiting", "The event waits in a retry queue for its next attempt.";
+        Decided = "decided", "Every playbook has answered; the write commands are recorded.";
+        Written = "written", "HubSpot has what was decided.";
+        Skipped = "skipped", "There was nothing to do: no playbook, no text, a guard, an unchanged context, or a write policy.";
+        Superseded = "superseded", "A newer event of the same record made this one pointless.";
+        Dropped = "dropped", "The event can have no effect: an echo of our own write, a missing record, or discarded by an operator.";
+        Parked = "parked", "The event is in the parking lot with its reason and waits for an operator.";
+    }
+}
 
-/// The state of an event in the ledger. The database enforces the same transitions by a trigger
-/// (`migrations/`), and a test holds the two lists against each other.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum EventState {
-    /// A worker holds it under a lease.
-    Claimed,
-    /// It waits in a retry queue for its next try.
-    Waiting,
-    /// Every playbook has answered and its write commands are recorded.
-    Decided,
-    /// HubSpot has what was decided.
-    Written,
-    /// There was nothing to do: no playbook is triggered, the context is empty, a guard holds, or a person's values
-    /// were kept.
-    Skipped,
-    /// A newer event of the same record made it pointless.
-    Superseded,
-    /// It cannot have an effect any more (our own echo, the record is gone).
-    Dropped,
-    /// It lies in the parking lot with its reason, for a person.
-    Parked,
+closed_set! {
+    /// The state of a write command.
+    pub enum CommandState {
+        Recorded = "recorded", "The write command is recorded and not yet taken by a writer.";
+        Sending = "sending", "A writer holds the write command under a lease.";
+        Waiting = "waiting", "The write command waits in a retry queue for its next attempt.";
+        Written = "written", "HubSpot has the values.";
+        Superseded = "superseded", "A newer event has written every property of it.";
+        Skipped = "skipped", "The write policies left every property as it was.";
+        Dropped = "dropped", "The record does not exist, or an operator discarded the write command.";
+        Parked = "parked", "The write command is in the parking lot with its reason and waits for an operator.";
+    }
+}
+
+closed_set! {
+    /// The state of an action.
+    pub enum ActionState {
+        Intended = "intended", "The action is recorded and not yet begun.";
+        Sending = "sending", "The call is about to be sent or was sent; its result is not recorded.";
+        Done = "done", "The action was carried out.";
+        Skipped = "skipped", "The action was not to be carried out, for its reason.";
+        Parked = "parked", "The action cannot be carried out and waits for an operator.";
+    }
+}
+
+closed_set! {
+    /// The state of a circuit breaker.
+    pub enum CircuitBreakerState {
+        Closed = "closed", "Calls are made.";
+        Open = "open", "No calls are made except for a probe now and then.";
+        HalfOpen = "half_open", "A probe succeeded; one message at a time shows whether the outage is over.";
+    }
 }
 
 impl EventState {
-    /// Every state, with its name in the ledger.
-    pub const ALL: [(Self, &'static str); 8] = [
-        (Self::Claimed, "claimed"),
-        (Self::Waiting, "waiting"),
-        (Self::Decided, "decided"),
-        (Self::Written, "written"),
-        (Self::Skipped, "skipped"),
-        (Self::Superseded, "superseded"),
-        (Self::Dropped, "dropped"),
-        (Self::Parked, "parked"),
-    ];
-
-    /// The name in the ledger.
-    pub fn as_str(self) -> &'static str {
-        Self::ALL.iter().find(|(state, _)| *state == self).map_or("", |(_, name)| name)
-    }
-
-    /// The state with this name.
-    pub fn parse(name: &str) -> Option<Self> {
-        Self::ALL.iter().find(|(_, known)| *known == name).map(|(state, _)| *state)
-    }
-
-    /// Whether nothing follows by itself.
+    /// Whether no further state follows without an operator.
     pub fn is_final(self) -> bool {
         !matches!(self, Self::Claimed | Self::Waiting | Self::Decided)
     }
 
-    /// Whether `next` may follow. Only an operator leads out of [`EventState::Parked`]: by a replay of the event or of a
-    /// write command of it, or by giving it up.
-    pub fn may_become(self, next: Self) -> bool {
+    /// Whether `next` may follow. Only an operator leads out of [`EventState::Parked`]: by a replay of the event or of one
+    /// of its write commands, or by discarding it.
+    pub fn can_become(self, next: Self) -> bool {
         use EventState::{Claimed, Decided, Dropped, Parked, Skipped, Superseded, Waiting, Written};
         match self {
             Claimed => next != Written,
@@ -70,8 +71,34 @@ impl EventState {
     }
 }
 
-impl fmt::Display for EventState {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
+/// No outage is known at first.
+impl Default for CircuitBreakerState {
+    fn default() -> Self {
+        Self::Closed
+    }
+}
+
+impl CommandState {
+    /// Whether the properties are settled, so that the actions may follow.
+    pub fn settles_properties(self) -> bool {
+        matches!(self, Self::Written | Self::Superseded | Self::Skipped)
+    }
+
+    /// Whether no further state follows without an operator.
+    pub fn is_final(self) -> bool {
+        !matches!(self, Self::Recorded | Self::Sending | Self::Waiting)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::EventState;
+
+    #[test]
+    fn every_state_is_found_by_its_name_and_no_other_name_is() {
+        for state in EventState::ALL {
+            assert_eq!(EventState::parse(state.as_str()), Some(*state));
+        }
+        assert_eq!(EventState::parse("lost"), None);
     }
 }

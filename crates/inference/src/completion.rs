@@ -2,11 +2,11 @@
 
 use domain::{
     Inference, InferenceId, RecordRef,
-    inference::{InferenceOutcome, Usage},
+    inference::{InferenceOutcome, TokenUsage},
 };
 use limits::SpendLimiter;
-use openai::{ChatRequest, Client, Completion, Finish, Format, Message, Role, models::Model};
-use playbook::{AnswerMode, Playbook, Rendered};
+use openai::{ChatMessage, ChatRequest, Completion, FinishReason, OpenAiClient, ResponseFormat, Role, models::Model};
+use playbook::{AnswerMode, Playbook, RenderedPrompt};
 use retry::Reason;
 use serde_json::{Map, Value, json};
 
@@ -16,14 +16,14 @@ use crate::failure::StepError;
 #[derive(Debug, Clone)]
 pub struct ModelClient {
     /// The model's host.
-    pub openai: Client,
+    pub openai: OpenAiClient,
     /// The day's money.
     pub spend_limiter: SpendLimiter,
 }
 
 impl ModelClient {
     /// One that nobody's budget stands in the way of.
-    pub fn free(openai: Client) -> Self {
+    pub fn free(openai: OpenAiClient) -> Self {
         Self { openai, spend_limiter: SpendLimiter::default() }
     }
 }
@@ -46,7 +46,7 @@ pub async fn ask(
     playbook: &Playbook,
     model: &Model,
     about: &RecordRef,
-    prompt: Rendered,
+    prompt: RenderedPrompt,
 ) -> Result<Completed, StepError> {
     let mut conversation = Conversation::begin(model_client, playbook, model, format(playbook));
     conversation.say(Role::System, instructions(playbook, prompt.system));
@@ -71,14 +71,14 @@ pub async fn condense(
     playbook: &Playbook,
     model: &Model,
     about: &RecordRef,
-    prompt: Rendered,
+    prompt: RenderedPrompt,
 ) -> Result<Inference, StepError> {
-    let mut conversation = Conversation::begin(model_client, playbook, model, Format::Text);
+    let mut conversation = Conversation::begin(model_client, playbook, model, ResponseFormat::Text);
     conversation.say(Role::System, prompt.system);
     conversation.say(Role::User, prompt.user);
     let completion = conversation.complete_whole().await?;
     let outcome = match completion.finish {
-        Finish::ContentFilter => InferenceOutcome::Filtered,
+        FinishReason::ContentFilter => InferenceOutcome::Filtered,
         _ if completion.refusal.is_some() => InferenceOutcome::Refused,
         // Prose that was cut has still said what it said.
         _ => InferenceOutcome::Valid,
@@ -92,11 +92,11 @@ struct Conversation<'a> {
     playbook: &'a Playbook,
     model: &'a Model,
     request: ChatRequest,
-    usage: Usage,
+    usage: TokenUsage,
 }
 
 impl<'a> Conversation<'a> {
-    fn begin(model_client: &'a ModelClient, playbook: &'a Playbook, model: &'a Model, format: Format) -> Self {
+    fn begin(model_client: &'a ModelClient, playbook: &'a Playbook, model: &'a Model, format: ResponseFormat) -> Self {
         let request = ChatRequest {
             model: model.name.clone(),
             messages: Vec::new(),
@@ -104,17 +104,17 @@ impl<'a> Conversation<'a> {
             temperature: playbook.model.temperature,
             max_completion_tokens: playbook.model.max_output_tokens.min(model.max_output),
         };
-        Self { model_client, playbook, model, request, usage: Usage::default() }
+        Self { model_client, playbook, model, request, usage: TokenUsage::default() }
     }
 
     fn say(&mut self, role: Role, content: String) {
-        self.request.messages.push(Message { role, content });
+        self.request.messages.push(ChatMessage { role, content });
     }
 
     /// An answer; one that was cut is asked for once more with twice the room.
     async fn complete_whole(&mut self) -> Result<Completion, StepError> {
         let completion = self.complete().await?;
-        if completion.finish != Finish::Length {
+        if completion.finish != FinishReason::Length {
             return Ok(completion);
         }
         let room = self.request.max_completion_tokens.saturating_mul(2);
@@ -123,7 +123,7 @@ impl<'a> Conversation<'a> {
     }
 
     async fn complete(&mut self) -> Result<Completion, StepError> {
-        let most = openai::Usage {
+        let most = openai::TokenUsage {
             prompt_tokens: self.request.reserves() - i64::from(self.request.max_completion_tokens),
             completion_tokens: self.request.max_completion_tokens.into(),
             cached_tokens: 0,
@@ -132,9 +132,9 @@ impl<'a> Conversation<'a> {
         let aside = self.model_client.spend_limiter.reserve(name, self.cost(&most)).await.map_err(StepError::Paused)?;
         let completed = self.model_client.openai.complete(&self.request).await;
         let cost = completed.as_ref().map_or(0, |completion| self.cost(&completion.usage));
-        self.model_client.spend_limiter.settle(name, &aside, cost);
+        self.model_client.spend_limiter.refund_unused(name, &aside, cost);
         let completion = completed?;
-        self.usage += Usage {
+        self.usage += TokenUsage {
             prompt_tokens: completion.usage.prompt_tokens,
             cached_tokens: completion.usage.cached_tokens,
             completion_tokens: completion.usage.completion_tokens,
@@ -143,12 +143,12 @@ impl<'a> Conversation<'a> {
     }
 
     /// In micro-dollars; nothing where the price is not known.
-    fn cost(&self, usage: &openai::Usage) -> i64 {
+    fn cost(&self, usage: &openai::TokenUsage) -> i64 {
         self.model.price.map_or(0, |price| price.of(usage))
     }
 
     fn end(self, about: &RecordRef, completion: Completion, outcome: InferenceOutcome, fields: Value) -> Inference {
-        let billed = openai::Usage {
+        let billed = openai::TokenUsage {
             prompt_tokens: self.usage.prompt_tokens,
             cached_tokens: self.usage.cached_tokens,
             completion_tokens: self.usage.completion_tokens,
@@ -184,20 +184,22 @@ fn instructions(playbook: &Playbook, system: String) -> String {
         AnswerMode::Json => format!(
             "{}\n\nAnswer with one JSON object that follows this JSON schema:\n{}",
             system.trim_end(),
-            playbook.fields.strict_schema()
+            playbook.answer.fields.strict_schema()
         ),
     }
 }
 
-fn format(playbook: &Playbook) -> Format {
+fn format(playbook: &Playbook) -> ResponseFormat {
     match playbook.model.mode {
-        AnswerMode::Schema => {
-            Format::Schema { name: playbook.name.clone(), schema: playbook.fields.strict_schema().clone() }
-        }
-        AnswerMode::Function => {
-            Format::Function { name: playbook.name.clone(), schema: playbook.fields.strict_schema().clone() }
-        }
-        AnswerMode::Json => Format::Json,
+        AnswerMode::Schema => ResponseFormat::Schema {
+            name: playbook.name.clone(),
+            schema: playbook.answer.fields.strict_schema().clone(),
+        },
+        AnswerMode::Function => ResponseFormat::Function {
+            name: playbook.name.clone(),
+            schema: playbook.answer.fields.strict_schema().clone(),
+        },
+        AnswerMode::Json => ResponseFormat::Json,
     }
 }
 
@@ -211,10 +213,10 @@ enum AnswerCheck {
 
 fn judge(playbook: &Playbook, completion: &Completion) -> AnswerCheck {
     match completion.finish {
-        Finish::ContentFilter => AnswerCheck::Filtered,
-        Finish::Length => AnswerCheck::Cut,
+        FinishReason::ContentFilter => AnswerCheck::Filtered,
+        FinishReason::Length => AnswerCheck::Cut,
         _ if completion.refusal.is_some() => AnswerCheck::Refused,
-        _ => match playbook.fields.check(&completion.content) {
+        _ => match playbook.answer.fields.check(&completion.content) {
             Ok(fields) => match leak(playbook, &fields) {
                 Some(name) => AnswerCheck::Mismatch(format!("`{name}` repeats instructions instead of answering")),
                 None => AnswerCheck::Valid(fields),
@@ -234,7 +236,7 @@ fn leak<'a>(playbook: &Playbook, fields: &'a Map<String, Value>) -> Option<&'a s
             _ => vec![],
         }
     }
-    let leaks = |value: &Value| texts(value).into_iter().any(|text| playbook.prompt.leaks_into(text));
+    let leaks = |value: &Value| texts(value).into_iter().any(|text| playbook.prompt.repeats_instructions(text));
     fields.iter().find(|(_, value)| leaks(value)).map(|(name, _)| name.as_str())
 }
 
@@ -245,9 +247,10 @@ impl AnswerCheck {
             Self::Valid(fields) => (InferenceOutcome::Valid, Ok(fields)),
             Self::Mismatch(why) => (InferenceOutcome::Invalid, park(Reason::SchemaInvalid, &why)),
             Self::Refused => (InferenceOutcome::Refused, park(Reason::Refused, "the model declined to answer")),
-            Self::Cut => {
-                (InferenceOutcome::Cut, park(Reason::AnswerTruncated, "the answer was cut, even with twice the room"))
-            }
+            Self::Cut => (
+                InferenceOutcome::Truncated,
+                park(Reason::AnswerTruncated, "the answer was cut, even with twice the room"),
+            ),
             Self::Filtered => (
                 InferenceOutcome::Filtered,
                 park(Reason::ContentFiltered, "OpenAI's content filter held the answer back"),
@@ -256,7 +259,7 @@ impl AnswerCheck {
     }
 }
 
-fn count(playbook: &Playbook, outcome: InferenceOutcome, usage: &Usage, cost: Option<i64>) {
+fn count(playbook: &Playbook, outcome: InferenceOutcome, usage: &TokenUsage, cost: Option<i64>) {
     let name = || playbook.name.clone();
     metrics::counter!("leadline_inferences_total", "playbook" => name(), "outcome" => outcome.as_str()).increment(1);
     for (kind, tokens) in

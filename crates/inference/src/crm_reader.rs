@@ -12,10 +12,10 @@ use batcher::{Batcher, BatcherSettings};
 use domain::{ObjectId, ObjectType};
 use futures_util::future::try_join_all;
 use hubspot::{
-    Client, Error,
-    client::{ApiError, Associated, MAX_BATCH, Object},
+    HubSpotClient, HubSpotError,
+    client::{Associated, CrmObject, HubSpotApiError, MAX_BATCH},
 };
-use retry::OptionalRateLimiter;
+use retry::SharedRateLimiter;
 
 use crate::StepError;
 
@@ -26,21 +26,21 @@ const MAX_TIES: usize = 2_000;
 const TIES_AT_ONCE: usize = 300;
 
 /// Records by kind and properties, and associations by both their ends: each has a line of its own.
-type Lines<K, O> = Arc<Mutex<HashMap<K, Batcher<Vec<ObjectId>, O, Error>>>>;
+type Lines<K, O> = Arc<Mutex<HashMap<K, Batcher<Vec<ObjectId>, O, HubSpotError>>>>;
 
 /// Reads records and their associations. Cheap to clone; clones share what they gather.
 #[derive(Clone)]
 pub struct CrmReader {
-    hubspot: Client,
+    hubspot: HubSpotClient,
     window: Duration,
     parallel: usize,
-    records: Lines<(ObjectType, Vec<String>), Vec<Object>>,
+    records: Lines<(ObjectType, Vec<String>), Vec<CrmObject>>,
     associations: Lines<(ObjectType, ObjectType), Vec<Associated>>,
 }
 
 impl CrmReader {
     /// Reads with `hubspot`, and gathers as the settings say.
-    pub fn new(hubspot: Client, settings: &settings::HubSpot) -> Self {
+    pub fn new(hubspot: HubSpotClient, settings: &settings::HubSpotSection) -> Self {
         Self {
             hubspot,
             window: Duration::from_millis(settings.batch_linger_ms),
@@ -52,7 +52,7 @@ impl CrmReader {
 
     /// A crm reader of its own that gathers alike, whose calls need another one's leave.
     #[must_use]
-    pub fn with_rate_limiter(&self, rate_limiter: OptionalRateLimiter) -> Self {
+    pub fn with_rate_limiter(&self, rate_limiter: SharedRateLimiter) -> Self {
         Self {
             hubspot: self.hubspot.with_rate_limiter(rate_limiter),
             records: Arc::default(),
@@ -62,7 +62,7 @@ impl CrmReader {
     }
 
     /// Reads one record with the named properties. A record that is gone is an error with [`retry::RetryAction::Discard`].
-    pub async fn one(&self, kind: &ObjectType, id: ObjectId, properties: &[String]) -> Result<Object, StepError> {
+    pub async fn one(&self, kind: &ObjectType, id: ObjectId, properties: &[String]) -> Result<CrmObject, StepError> {
         if let Some(object) = self.many(kind, vec![id], properties).await?.pop() {
             return Ok(object);
         }
@@ -76,7 +76,7 @@ impl CrmReader {
         kind: &ObjectType,
         ids: Vec<ObjectId>,
         properties: &[String],
-    ) -> Result<Vec<Object>, StepError> {
+    ) -> Result<Vec<CrmObject>, StepError> {
         if ids.is_empty() {
             return Ok(Vec::new());
         }
@@ -84,7 +84,7 @@ impl CrmReader {
         let line = self.line(&self.records, key, MAX_BATCH, |hubspot, (kind, properties), asked| async move {
             read(&hubspot, &kind, &properties, &asked).await
         });
-        Ok(line.ask(ids).await?)
+        Ok(line.submit(ids).await?)
     }
 
     /// The `to` records that any of `ids` is associated to.
@@ -110,16 +110,22 @@ impl CrmReader {
                 Ok(asked.iter().map(of).collect())
             },
         );
-        Ok(line.ask(ids).await?)
+        Ok(line.submit(ids).await?)
     }
 
     /// The line for a key; a new one at its first use. Playbooks name a handful of them.
-    fn line<K, O, F, Fut>(&self, lines: &Lines<K, O>, key: K, max: usize, ask: F) -> Batcher<Vec<ObjectId>, O, Error>
+    fn line<K, O, F, Fut>(
+        &self,
+        lines: &Lines<K, O>,
+        key: K,
+        max: usize,
+        ask: F,
+    ) -> Batcher<Vec<ObjectId>, O, HubSpotError>
     where
         K: Clone + Eq + Hash + Send + Sync + 'static,
         O: Send + 'static,
-        F: Fn(Client, K, Arc<Vec<Vec<ObjectId>>>) -> Fut + Send + Sync + 'static,
-        Fut: Future<Output = Result<Vec<O>, Error>> + Send + 'static,
+        F: Fn(HubSpotClient, K, Arc<Vec<Vec<ObjectId>>>) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<Vec<O>, HubSpotError>> + Send + 'static,
     {
         let mut lines = lines.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(line) = lines.get(&key) {
@@ -127,27 +133,27 @@ impl CrmReader {
         }
         let limits = BatcherSettings {
             max,
-            window: self.window,
+            linger: self.window,
             extra_linger: Some(self.hubspot.extra_linger()),
-            parallel: self.parallel,
+            max_in_flight: self.parallel,
         };
         let (hubspot, of) = (self.hubspot.clone(), key.clone());
-        let one_may_be_to_blame = |error: &Error| error.api().is_some_and(ApiError::is_validation);
+        let one_may_be_to_blame = |error: &HubSpotError| error.api().is_some_and(HubSpotApiError::is_validation);
         // A call has room for so many ids, whoever asks for them.
         let weigh = |ids: &Vec<ObjectId>| ids.len();
         let ask = move |asked| ask(hubspot.clone(), of.clone(), asked);
-        let line = Batcher::weighing(limits, weigh, ask, one_may_be_to_blame);
+        let line = Batcher::start_weighted(limits, weigh, ask, one_may_be_to_blame);
         lines.insert(key, line.clone());
         line
     }
 }
 
 async fn read(
-    hubspot: &Client,
+    hubspot: &HubSpotClient,
     kind: &ObjectType,
     properties: &[String],
     asked: &[Vec<ObjectId>],
-) -> Result<Vec<Vec<Object>>, Error> {
+) -> Result<Vec<Vec<CrmObject>>, HubSpotError> {
     let ids = distinct(asked);
     let reads = try_join_all(ids.chunks(MAX_BATCH).map(|ids| hubspot.read_many(kind, ids, properties))).await?;
     let found: HashMap<_, _> =

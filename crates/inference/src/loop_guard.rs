@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use domain::{AppId, Event, EventState, ObjectType, RecordRef, event::EventKind, write_command::marker_in};
+use domain::{AppId, Event, EventState, ObjectType, Reason, RecordRef, event::EventKind, write_command::marker_in};
 use inference::{CrmReader, StepError, context};
 use playbook::Playbook;
 
@@ -30,13 +30,13 @@ impl LoopGuard {
 
     /// Why an event starts nothing, if so. First by who made the change; second by what changed, in case another app of
     /// the portal copies our properties about.
-    pub fn stops(&self, event: &Event) -> Option<(EventState, &'static str)> {
+    pub fn stops(&self, event: &Event) -> Option<(EventState, Reason)> {
         if event.is_echo_of(self.app_id) {
-            return Some((EventState::Dropped, "echo"));
+            return Some((EventState::Dropped, Reason::Echo));
         }
         let changed = event.property_name.clone().filter(|_| event.kind == EventKind::PropertyChange)?;
         let is_ours = self.written.contains(&(event.subject.object_type().clone(), changed));
-        is_ours.then_some((EventState::Skipped, "playbook_property"))
+        is_ours.then_some((EventState::Skipped, Reason::PlaybookProperty))
     }
 
     /// Third: a note or task of ours, whoever HubSpot says has touched it, carries our marker. Costs a call, for kinds that

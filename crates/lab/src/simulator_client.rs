@@ -5,7 +5,7 @@ use reqwest::{Method, StatusCode};
 use serde::{Serialize, de::DeserializeOwned};
 use simulator::{
     Call, Fault, WebhookDelivery,
-    admin::{ChannelMessage, Edit, NewContact, NewObject, ObjectView, Quirks, SendWebhook},
+    admin::{ChannelMessage, Edit, NewContact, NewRecord, ObjectView, Quirks, SendWebhook},
 };
 
 /// A client of a running simulator.
@@ -32,7 +32,7 @@ impl SimulatorClient {
     }
 
     /// Creates an object of any kind.
-    pub async fn put_object(&self, object: &NewObject) -> Result<()> {
+    pub async fn put_object(&self, object: &NewRecord) -> Result<()> {
         self.send(Method::POST, "objects", Some(object)).await
     }
 
@@ -95,9 +95,9 @@ impl SimulatorClient {
         self.send(Method::POST, "quirks", Some(quirks)).await
     }
 
-    /// How many model calls are in progress.
-    pub async fn open_questions(&self) -> Result<usize> {
-        self.call(Method::GET, "open-questions", None::<&()>).await
+    /// How many requests wait for the model's answer.
+    pub async fn open_requests(&self) -> Result<usize> {
+        self.call(Method::GET, "open-requests", None::<&()>).await
     }
 
     /// The calls after the one with number `after`.

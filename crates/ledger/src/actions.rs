@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use domain::{ActionId, WriteCommandId};
+use domain::{ActionId, ActionState, Reason, WriteCommandId};
 
 use crate::{Ledger, LedgerError};
 
@@ -23,28 +23,6 @@ pub enum BeginOutcome {
     Ended,
     /// The claim of its command no longer holds.
     Lost,
-}
-
-/// How an action ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ActionState {
-    /// It is done.
-    Done,
-    /// It was not to be done, for the given reason.
-    Skipped,
-    /// It cannot be done; a person has to look.
-    Parked,
-}
-
-impl ActionState {
-    /// The name in the ledger.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Done => "done",
-            Self::Skipped => "skipped",
-            Self::Parked => "parked",
-        }
-    }
 }
 
 impl Ledger {
@@ -115,7 +93,7 @@ impl Ledger {
         &self,
         id: ActionId,
         state: ActionState,
-        reason: Option<&str>,
+        reason: Option<Reason>,
         detail: Option<&str>,
         hubspot_id: Option<i64>,
     ) -> Result<(), LedgerError> {
@@ -125,7 +103,7 @@ impl Ledger {
              where id = $1 and finished_at is null",
             id.0,
             state.as_str(),
-            reason,
+            reason.map(Reason::as_str),
             detail,
             hubspot_id
         )

@@ -5,45 +5,16 @@
 
 use std::time::Duration;
 
+use domain::{CircuitBreakerState, Dependency, Reason};
 use time::OffsetDateTime;
 
 use crate::{Ledger, LedgerError, Worker, milliseconds};
 
-/// Where a circuit stands.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum CircuitBreakerState {
-    /// Calls are made.
-    #[default]
-    Closed,
-    /// No calls are made, but for a probe now and then.
-    Open,
-    /// A probe succeeded: one message at a time shows whether the outage is over.
-    HalfOpen,
-}
-
-impl CircuitBreakerState {
-    /// The name in the ledger.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Closed => "closed",
-            Self::Open => "open",
-            Self::HalfOpen => "half_open",
-        }
-    }
-
-    fn parse(name: &str) -> Result<Self, LedgerError> {
-        [Self::Closed, Self::Open, Self::HalfOpen]
-            .into_iter()
-            .find(|state| state.as_str() == name)
-            .ok_or_else(|| LedgerError::Unreadable(format!("circuit state `{name}`")))
-    }
-}
-
 /// A dependency's circuit, as the fleet sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CircuitBreaker {
-    /// `hubspot` or `openai`.
-    pub dependency: String,
+    /// What it protects.
+    pub dependency: Dependency,
     /// Where it stands.
     pub state: CircuitBreakerState,
     /// Why it was opened, in `snake_case`.
@@ -79,8 +50,10 @@ impl Ledger {
         .await?;
         let circuits = rows.into_iter().map(|row| {
             Ok(CircuitBreaker {
-                state: CircuitBreakerState::parse(&row.state)?,
-                dependency: row.dependency,
+                state: CircuitBreakerState::parse(&row.state)
+                    .ok_or_else(|| LedgerError::Unreadable(format!("circuit breaker state `{}`", row.state)))?,
+                dependency: Dependency::parse(&row.dependency)
+                    .ok_or_else(|| LedgerError::Unreadable(format!("dependency `{}`", row.dependency)))?,
                 reason: row.reason,
                 detail: row.detail,
                 opened_at: row.opened_at,
@@ -95,8 +68,8 @@ impl Ledger {
     /// comes later than the one before. Says whether this opened it.
     pub async fn open_circuit_breaker(
         &self,
-        dependency: &str,
-        reason: &str,
+        dependency: Dependency,
+        reason: Reason,
         detail: &str,
         worker: &Worker,
         delays: ProbeDelays,
@@ -113,8 +86,8 @@ impl Ledger {
                                               * interval '1 millisecond',
                  changed_at = clock_timestamp()
              where c.state <> 'open'",
-            dependency,
-            reason,
+            dependency.as_str(),
+            reason.as_str(),
             detail,
             worker.0,
             milliseconds(delays.first),
@@ -128,7 +101,7 @@ impl Ledger {
     /// Takes the probe that is due, for one worker of the fleet. Nobody else probes until the next one is due.
     pub async fn take_probe(
         &self,
-        dependency: &str,
+        dependency: Dependency,
         worker: &Worker,
         delays: ProbeDelays,
     ) -> Result<bool, LedgerError> {
@@ -137,7 +110,7 @@ impl Ledger {
              set worker = $2, probes = probes + 1,
                  due_at = clock_timestamp() + least($4, $3 * power(2, least(probes + 1, 20))) * interval '1 millisecond'
              where dependency = $1 and state = 'open' and due_at <= clock_timestamp()",
-            dependency,
+            dependency.as_str(),
             worker.0,
             milliseconds(delays.first),
             milliseconds(delays.cap),
@@ -151,7 +124,7 @@ impl Ledger {
     /// there is nothing to do.
     pub async fn half_open_circuit_breaker(
         &self,
-        dependency: &str,
+        dependency: Dependency,
         worker: &Worker,
         calm: Duration,
     ) -> Result<bool, LedgerError> {
@@ -160,7 +133,7 @@ impl Ledger {
              set state = 'half_open', worker = $2, changed_at = clock_timestamp(),
                  due_at = clock_timestamp() + $3 * interval '1 millisecond'
              where dependency = $1 and state = 'open'",
-            dependency,
+            dependency.as_str(),
             worker.0,
             milliseconds(calm),
         )
@@ -170,11 +143,11 @@ impl Ledger {
     }
 
     /// The outage is over.
-    pub async fn close_circuit_breaker(&self, dependency: &str, worker: &Worker) -> Result<bool, LedgerError> {
+    pub async fn close_circuit_breaker(&self, dependency: Dependency, worker: &Worker) -> Result<bool, LedgerError> {
         let changed = sqlx::query!(
             "update circuit_breaker set state = 'closed', worker = $2, due_at = null, changed_at = clock_timestamp()
              where dependency = $1 and state = 'half_open'",
-            dependency,
+            dependency.as_str(),
             worker.0,
         )
         .execute(&self.pool)

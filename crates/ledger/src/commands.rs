@@ -6,7 +6,7 @@ use std::{
 };
 
 use domain::{
-    EventId, EventKey, InferenceId, WriteCommand, WriteCommandId,
+    CommandState, EventId, EventKey, InferenceId, Reason, WriteCommand, WriteCommandId,
     write_command::{Action, PropertyChange},
 };
 use time::OffsetDateTime;
@@ -32,42 +32,6 @@ pub enum Taken {
     Unknown,
 }
 
-/// How a command ended, or that it has to come back.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CommandState {
-    /// HubSpot has its properties.
-    Written,
-    /// Newer events have written all its properties.
-    Superseded,
-    /// The playbook's write policy left everything as it was.
-    Skipped,
-    /// The record is gone.
-    Dropped,
-    /// HubSpot will never take it.
-    Parked,
-    /// It waits for its next try.
-    Waiting,
-}
-
-impl CommandState {
-    /// Whether nothing more is to be done about the command's properties, so that its actions may begin.
-    pub fn settles_properties(self) -> bool {
-        matches!(self, Self::Written | Self::Superseded | Self::Skipped)
-    }
-
-    /// The name in the ledger.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Written => "written",
-            Self::Superseded => "superseded",
-            Self::Skipped => "skipped",
-            Self::Dropped => "dropped",
-            Self::Parked => "parked",
-            Self::Waiting => "waiting",
-        }
-    }
-}
-
 /// What became of a command.
 #[derive(Debug, Clone)]
 pub struct Finished {
@@ -77,8 +41,8 @@ pub struct Finished {
     pub attempt: i32,
     /// How it ended.
     pub state: CommandState,
-    /// Why, in `snake_case`.
-    pub reason: Option<String>,
+    /// Why.
+    pub reason: Option<Reason>,
     /// Why, in words.
     pub detail: Option<String>,
     /// How long its message stays in a retry queue, if it waits.
@@ -105,8 +69,8 @@ pub struct WrittenProperty {
 pub struct SkippedWrite {
     /// Its name.
     pub property: String,
-    /// Why, in `snake_case`.
-    pub reason: &'static str,
+    /// Why.
+    pub reason: Reason,
     /// What it holds.
     pub current_value: Option<String>,
     /// What the answer would have set.
@@ -201,7 +165,8 @@ impl Ledger {
         let ids: Vec<_> = finished.iter().map(|item| item.id.0).collect();
         let attempts: Vec<_> = finished.iter().map(|item| item.attempt).collect();
         let states: Vec<_> = finished.iter().map(|item| item.state.as_str().to_owned()).collect();
-        let reasons: Vec<_> = finished.iter().map(|item| item.reason.clone()).collect();
+        let reasons: Vec<_> =
+            finished.iter().map(|item| item.reason.map(|reason| reason.as_str().to_owned())).collect();
         let details: Vec<_> = finished.iter().map(|item| item.detail.clone()).collect();
         let waits: Vec<_> = finished.iter().map(|item| item.wait.map(milliseconds)).collect();
         // Whatever state it is in: a command may wait for an action while its properties are written.
@@ -343,7 +308,7 @@ async fn insert_kept(
          on conflict do nothing",
         &kept.iter().map(|(id, _)| *id).collect::<Vec<_>>(),
         &kept.iter().map(|(_, kept)| kept.property.clone()).collect::<Vec<_>>(),
-        &kept.iter().map(|(_, kept)| kept.reason.to_owned()).collect::<Vec<_>>(),
+        &kept.iter().map(|(_, kept)| kept.reason.as_str().to_owned()).collect::<Vec<_>>(),
         &kept.iter().map(|(_, kept)| kept.current_value.clone()).collect::<Vec<_>>() as &[Option<String>],
         &kept.iter().map(|(_, kept)| kept.proposed_value.clone()).collect::<Vec<_>>(),
     )

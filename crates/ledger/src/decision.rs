@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, time::Duration};
 
-use domain::{EventId, EventState, Inference, WriteCommand};
+use domain::{EventId, EventState, Inference, Reason, WriteCommand};
 use uuid::Uuid;
 
 use crate::{Ledger, LedgerError, commands::end_events, milliseconds};
@@ -16,8 +16,8 @@ pub struct Decision {
     pub attempt: i32,
     /// Where the event goes.
     pub state: EventState,
-    /// Why, in `snake_case`.
-    pub reason: Option<String>,
+    /// Why.
+    pub reason: Option<Reason>,
     /// Why, in words.
     pub detail: Option<String>,
     /// The playbook whose failure decided about it, if one did.
@@ -38,7 +38,8 @@ impl Ledger {
         let ids: Vec<_> = decisions.iter().map(|decision| decision.event_id.0).collect();
         let attempts: Vec<_> = decisions.iter().map(|decision| decision.attempt).collect();
         let states: Vec<_> = decisions.iter().map(|decision| decision.state.to_string()).collect();
-        let reasons: Vec<_> = decisions.iter().map(|decision| decision.reason.clone()).collect();
+        let reasons: Vec<_> =
+            decisions.iter().map(|decision| decision.reason.map(|reason| reason.as_str().to_owned())).collect();
         let details: Vec<_> = decisions.iter().map(|decision| decision.detail.clone()).collect();
         let playbooks: Vec<_> = decisions.iter().map(|decision| decision.playbook.clone()).collect();
         let waits: Vec<_> = decisions.iter().map(|decision| decision.wait.map(milliseconds)).collect();
@@ -219,7 +220,7 @@ async fn insert_actions(transaction: &mut sqlx::PgTransaction<'_>, decisions: &[
         &all.iter().map(|(id, _)| *id).collect::<Vec<_>>(),
         &all.iter().map(|(_, action)| action.id.0).collect::<Vec<_>>(),
         &all.iter().map(|(_, action)| action.name.clone()).collect::<Vec<_>>(),
-        &all.iter().map(|(_, action)| action.spec.kind().to_owned()).collect::<Vec<_>>(),
+        &all.iter().map(|(_, action)| action.spec.kind().as_str().to_owned()).collect::<Vec<_>>(),
         &all.iter().map(|(_, action)| serde_json::json!(action.spec)).collect::<Vec<_>>(),
         &hours.collect::<Vec<_>>(),
     )

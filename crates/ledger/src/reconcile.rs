@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use domain::{EventId, RecordRef, WriteCommand};
+use domain::{EventId, Reason, RecordRef, WriteCommand};
 use serde_json::Value;
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -146,12 +146,12 @@ impl Ledger {
     }
 
     /// Parks an event whose workers keep dying, if its lease is still the expired one.
-    pub async fn give_up(&self, id: EventId, reason: &str, detail: &str) -> Result<bool, LedgerError> {
+    pub async fn give_up(&self, id: EventId, reason: Reason, detail: &str) -> Result<bool, LedgerError> {
         let parked = sqlx::query!(
             "update event set state = 'parked', reason = $2, detail = $3, lease_expires_at = null
              where id = $1 and state = 'claimed' and lease_expires_at < now()",
             id.0,
-            reason,
+            reason.as_str(),
             detail
         )
         .execute(&self.pool)

@@ -2,26 +2,24 @@
 
 use std::time::{Duration, Instant};
 
+use http_client::{BodyError, json_error_position, read_body, retry_after};
 use reqwest::{
     Body,
     header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, InvalidHeaderValue},
 };
-use retry::{
-    CallHooks, Failure, OptionalRateLimiter, Policy, QuotaReport, Reason, RetryAction,
-    http::{BodyError, json_flaw, read_at_most, retry_after},
-};
+use retry::{CallHooks, Failure, QuotaReport, Reason, RetryAction, RetryPolicy, SharedRateLimiter};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 
 use crate::{
-    ApiError, ChatRequest, Completion, Error,
-    chat::Wire,
-    connections::{Connection, Connections, Sharing},
+    chat::{ChatRequest, ChatResponse, Completion},
+    connections::{ConnectionSharing, Connections, SharedConnection},
+    error::{OpenAiApiError, OpenAiError},
 };
 
 /// How OpenAI, or a gateway to it, is called.
 #[derive(Debug, Clone)]
-pub struct Settings {
+pub struct OpenAiSettings {
     /// `https://api.openai.com/v1`, a gateway, or the simulator.
     pub base_url: String,
     /// Appended to the base URL for a chat completion.
@@ -37,18 +35,18 @@ pub struct Settings {
     /// For one try, from connecting to the last byte. OpenAI may take minutes.
     pub timeout: Duration,
     /// Tries within the process.
-    pub retry: Policy,
+    pub retry: RetryPolicy,
     /// A longer answer is refused.
     pub max_response_bytes: usize,
     /// How its connections are shared.
-    pub connections: Sharing,
+    pub connections: ConnectionSharing,
     /// Who sees how every try of a question ends, and who gives it leave.
     pub hooks: CallHooks,
 }
 
 /// Why a client cannot be made.
 #[derive(Debug, thiserror::Error)]
-pub enum SetupError {
+pub enum OpenAiSetupError {
     /// A setting is no header.
     #[error("openai.auth_header or openai.api_key cannot be sent as an HTTP header")]
     Header,
@@ -57,7 +55,7 @@ pub enum SetupError {
     Http(#[from] reqwest::Error),
 }
 
-impl From<InvalidHeaderValue> for SetupError {
+impl From<InvalidHeaderValue> for OpenAiSetupError {
     fn from(_: InvalidHeaderValue) -> Self {
         Self::Header
     }
@@ -68,15 +66,15 @@ const RATE_LIMIT_WAIT: Duration = Duration::from_secs(1);
 
 /// A client of one OpenAI project. Cheap to clone; all clones share connections.
 #[derive(Debug, Clone)]
-pub struct Client {
+pub struct OpenAiClient {
     connections: Connections,
-    settings: Settings,
+    settings: OpenAiSettings,
 }
 
-impl Client {
+impl OpenAiClient {
     /// A client for `settings`.
-    pub fn new(settings: Settings) -> Result<Self, SetupError> {
-        let name: HeaderName = settings.auth_header.parse().map_err(|_| SetupError::Header)?;
+    pub fn new(settings: OpenAiSettings) -> Result<Self, OpenAiSetupError> {
+        let name: HeaderName = settings.auth_header.parse().map_err(|_| OpenAiSetupError::Header)?;
         let key = settings.api_key.expose_secret();
         let value = if name == reqwest::header::AUTHORIZATION { format!("Bearer {key}") } else { key.to_owned() };
         let mut value = HeaderValue::from_str(&value)?;
@@ -93,19 +91,19 @@ impl Client {
 
     /// The same client, whose questions need another one's leave.
     #[must_use]
-    pub fn with_rate_limiter(&self, rate_limiter: OptionalRateLimiter) -> Self {
+    pub fn with_rate_limiter(&self, rate_limiter: SharedRateLimiter) -> Self {
         let mut client = self.clone();
-        client.settings.hooks.rate_limiter = rate_limiter;
+        client.settings.hooks.rate_limiter = Some(rate_limiter);
         client
     }
 
     /// Asks until there is an answer or the policy is used up. OpenAI does not deduplicate: an answer that was not
     /// stored is paid for again.
-    pub async fn complete(&self, request: &ChatRequest) -> Result<Completion, Error> {
+    pub async fn complete(&self, request: &ChatRequest) -> Result<Completion, OpenAiError> {
         retry::run(&self.settings.retry, || async {
             let permit = match &self.settings.hooks.rate_limiter {
                 Some(rate_limiter) => {
-                    Some((rate_limiter, rate_limiter.take(&request.model, request.reserves()).await?))
+                    Some((rate_limiter, rate_limiter.acquire(&request.model, request.reserves()).await?))
                 }
                 None => None,
             };
@@ -116,10 +114,10 @@ impl Client {
             if let Some((rate_limiter, permit)) = permit {
                 match result.as_ref().map_err(|error| (error.reason(), error.retry_action())) {
                     Err((Reason::OpenAiRateLimited, RetryAction::RateLimited { after })) => {
-                        rate_limiter.refused(permit, said, after.unwrap_or(RATE_LIMIT_WAIT));
+                        rate_limiter.record_rejection(permit, said, after.unwrap_or(RATE_LIMIT_WAIT));
                     }
-                    Ok(completion) => rate_limiter.answered(permit, said, Some(completion.usage.total())),
-                    Err(_) => rate_limiter.answered(permit, said, None),
+                    Ok(completion) => rate_limiter.record_answer(permit, said, Some(completion.usage.total())),
+                    Err(_) => rate_limiter.record_answer(permit, said, None),
                 }
             }
             if let Some(observer) = &self.settings.hooks.observer {
@@ -135,7 +133,7 @@ impl Client {
     }
 
     /// Whether the key is taken, without paying for an answer: asks for the model's description.
-    pub async fn check(&self, model: &str) -> Result<(), Error> {
+    pub async fn check(&self, model: &str) -> Result<(), OpenAiError> {
         let url = format!("{}/models/{model}", self.settings.base_url.trim_end_matches('/'));
         let connection = self.connection()?;
         let response = connection.http().get(url).send().await.map_err(|error| self.transport_error(error))?;
@@ -146,7 +144,7 @@ impl Client {
         &self,
         request: &ChatRequest,
         said: &mut [Option<QuotaReport>; 2],
-    ) -> Result<Completion, Error> {
+    ) -> Result<Completion, OpenAiError> {
         let url = format!("{}{}", self.settings.base_url.trim_end_matches('/'), self.settings.chat_path);
         let started = Instant::now();
         let connection = self.connection()?;
@@ -160,18 +158,19 @@ impl Client {
         }
         let request_id = text(response.headers(), "x-request-id");
         let bytes = self.read(response).await?;
-        let wire: Wire = serde_json::from_slice(&bytes).map_err(|error| Error::Unreadable(json_flaw(&error)))?;
-        wire.completion(request_id, started.elapsed()).map_err(|what| Error::Unreadable(what.to_owned()))
+        let wire: ChatResponse =
+            serde_json::from_slice(&bytes).map_err(|error| OpenAiError::Unreadable(json_error_position(&error)))?;
+        wire.completion(request_id, started.elapsed()).map_err(|what| OpenAiError::Unreadable(what.to_owned()))
     }
 
-    fn connection(&self) -> Result<Connection, Error> {
+    fn connection(&self) -> Result<SharedConnection, OpenAiError> {
         self.connections.pick().map_err(|error| self.transport_error(error))
     }
 
-    async fn api_error(&self, response: reqwest::Response) -> Error {
+    async fn api_error(&self, response: reqwest::Response) -> OpenAiError {
         #[derive(Deserialize)]
         struct Body {
-            error: ApiError,
+            error: OpenAiApiError,
         }
         let status = response.status().as_u16();
         let retry_after = retry_after(response.headers());
@@ -179,19 +178,29 @@ impl Client {
         let request_id = text(response.headers(), "x-request-id");
         // Gateways answer with bodies of their own, or with none; the status says enough then.
         let body = self.read(response).await.unwrap_or_default();
-        let error = serde_json::from_slice::<Body>(&body).map_or_else(|_| ApiError::default(), |body| body.error);
-        Error::Api(Box::new(ApiError { http_status: status, retry_after, should_retry, request_id, ..error }))
+        let error = serde_json::from_slice::<Body>(&body).map_or_else(|_| OpenAiApiError::default(), |body| body.error);
+        OpenAiError::Api(Box::new(OpenAiApiError {
+            http_status: status,
+            retry_after,
+            should_retry,
+            request_id,
+            ..error
+        }))
     }
 
-    async fn read(&self, response: reqwest::Response) -> Result<Vec<u8>, Error> {
-        read_at_most(response, self.settings.max_response_bytes).await.map_err(|error| match error {
+    async fn read(&self, response: reqwest::Response) -> Result<Vec<u8>, OpenAiError> {
+        read_body(response, self.settings.max_response_bytes).await.map_err(|error| match error {
             BodyError::Transport(error) => self.transport_error(error),
-            BodyError::TooLong(_) => Error::Unreadable(error.to_string()),
+            BodyError::TooLong(_) => OpenAiError::Unreadable(error.to_string()),
         })
     }
 
-    fn transport_error(&self, error: reqwest::Error) -> Error {
-        if error.is_timeout() { Error::TimedOut(self.settings.timeout) } else { Error::Connection(error.without_url()) }
+    fn transport_error(&self, error: reqwest::Error) -> OpenAiError {
+        if error.is_timeout() {
+            OpenAiError::TimedOut(self.settings.timeout)
+        } else {
+            OpenAiError::Connection(error.without_url())
+        }
     }
 }
 

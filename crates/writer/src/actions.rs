@@ -3,15 +3,15 @@
 
 use crashpoint::crash_point;
 use domain::{
-    ActionId, ObjectId, ObjectType, RecordRef, WriteCommand,
+    ActionId, ObjectId, ObjectType, Reason, RecordRef, WriteCommand,
     write_command::{Action, ActionSpec, Task, marker, marker_in},
 };
 use hubspot::{
-    Client,
+    HubSpotClient,
     client::{AssociationTarget, MAX_BATCH, NewObject, engagement_type_id},
 };
 use ledger::{ActionState, BeginOutcome, LatestWrites, Ledger, LedgerError, WrittenProperty};
-use retry::{Failure, Policy, RetryAction};
+use retry::{Failure, RetryAction, RetryPolicy};
 use time::format_description::well_known::Rfc3339;
 use tokio::time::Instant;
 
@@ -35,19 +35,19 @@ const MAX_TIES: usize = 5_000;
 
 /// Who does it.
 pub struct ActionExecutor {
-    pub hubspot: Client,
+    pub hubspot: HubSpotClient,
     pub tasks: BatchCreator,
     pub notes: BatchCreator,
     pub ledger: Ledger,
     pub pipelines: Pipelines,
     pub channels: Channels,
-    pub patience: Policy,
+    pub patience: RetryPolicy,
 }
 
 /// How an action ended.
 struct Ended {
     state: ActionState,
-    reason: Option<&'static str>,
+    reason: Option<Reason>,
     hubspot_id: Option<ObjectId>,
     written: Option<WrittenProperty>,
 }
@@ -57,7 +57,7 @@ impl Ended {
         Self { state: ActionState::Done, reason: None, hubspot_id, written: None }
     }
 
-    fn skipped(reason: &'static str) -> Self {
+    fn skipped(reason: Reason) -> Self {
         Self { state: ActionState::Skipped, reason: Some(reason), hubspot_id: None, written: None }
     }
 }
@@ -107,14 +107,14 @@ impl ActionExecutor {
             if sending_for < patience {
                 return Err(ActionError::TooEarly(patience.saturating_sub(sending_for)));
             }
-            metrics::counter!("leadline_actions_in_doubt_total", "kind" => action.spec.kind()).increment(1);
+            metrics::counter!("leadline_actions_in_doubt_total", "kind" => action.spec.kind().as_str()).increment(1);
             if let Some(found) = self.find_existing(action).await? {
                 return self.finish(action, Ended::done(Some(found))).await;
             }
             if superseded {
                 // Into a channel nobody can look: it may have been told.
                 let is_known = matches!(action.spec, ActionSpec::CreateTask(_) | ActionSpec::CreateNote { .. });
-                let reason = if is_known { "newer_event_written" } else { "maybe_done" };
+                let reason = if is_known { Reason::NewerEventWritten } else { Reason::MaybeDone };
                 return self.finish(action, Ended::skipped(reason)).await;
             }
             began = self.begin(job, action.id, true).await?;
@@ -122,7 +122,7 @@ impl ActionExecutor {
         match began {
             BeginOutcome::Ended => Ok(None),
             BeginOutcome::Lost | BeginOutcome::InDoubt { .. } => Err(ActionError::Lost),
-            BeginOutcome::Send if superseded => self.finish(action, Ended::skipped("newer_event_written")).await,
+            BeginOutcome::Send if superseded => self.finish(action, Ended::skipped(Reason::NewerEventWritten)).await,
             BeginOutcome::Send => {
                 // A writer that was frozen here wakes up late: what it would send now, somebody else may have sent.
                 crash_point!("writer.after_begin");
@@ -147,7 +147,7 @@ impl ActionExecutor {
     /// A call that certainly had no effect leaves no doubt; one that never will is for a person.
     async fn after_failure(&self, job: &Job, action: &Action, error: &ActionError) -> Result<(), LedgerError> {
         if error.retry_action() == RetryAction::Park {
-            let (reason, detail) = (error.reason().as_str(), error.to_string());
+            let (reason, detail) = (error.reason(), error.to_string());
             self.ledger.finish_action(action.id, ActionState::Parked, Some(reason), Some(&detail), None).await?;
             count(action, ActionState::Parked);
         } else if !error.leaves_doubt() {
@@ -186,7 +186,7 @@ impl ActionExecutor {
                 self.create(&ObjectType::Note, action.id, properties, associations, not_after).await
             }
             ActionSpec::MoveDeal { .. } if newest.is_newer_than(command, STAGE) => {
-                Ok(Ended::skipped("newer_event_written"))
+                Ok(Ended::skipped(Reason::NewerEventWritten))
             }
             ActionSpec::MoveDeal { stage } => {
                 match self.pipelines.move_deal(&self.hubspot, &command.record, stage, in_doubt).await? {
@@ -198,7 +198,7 @@ impl ActionExecutor {
             ActionSpec::Notify { channel, text } => {
                 let Some(url) = self.channels.url(channel) else {
                     tracing::warn!(channel, "nobody is told: the setting notify.{channel} is missing");
-                    return Ok(Ended::skipped("channel_not_configured"));
+                    return Ok(Ended::skipped(Reason::ChannelNotConfigured));
                 };
                 self.channels.send(url, action.id, text).await?;
                 Ok(Ended::done(None))
@@ -255,7 +255,7 @@ impl ActionExecutor {
             })
             .collect();
         if associations.is_empty() {
-            return Ok(Ended::skipped("no_record"));
+            return Ok(Ended::skipped(Reason::NoRecord));
         }
         let creations = if *kind == ObjectType::Task { &self.tasks } else { &self.notes };
         match creations.make(id, NewObject { properties, associations }, not_after).await? {
@@ -278,7 +278,7 @@ impl ActionExecutor {
             ids.sort_unstable_by(|a, b| b.cmp(a));
             for ids in ids[..ids.len().min(LOOK_THROUGH)].chunks(MAX_BATCH) {
                 let read = self.hubspot.read_many(&kind, ids, &[body.to_owned()]).await?;
-                let is_it = |object: &&hubspot::client::Object| {
+                let is_it = |object: &&hubspot::client::CrmObject| {
                     let text = object.properties.get(body).and_then(Option::as_deref).unwrap_or_default();
                     marker_in(text) == Some(action.id)
                 };
@@ -292,7 +292,8 @@ impl ActionExecutor {
 }
 
 fn count(action: &Action, state: ActionState) {
-    metrics::counter!("leadline_actions_total", "kind" => action.spec.kind(), "state" => state.as_str()).increment(1);
+    metrics::counter!("leadline_actions_total", "kind" => action.spec.kind().as_str(), "state" => state.as_str())
+        .increment(1);
 }
 
 /// Bodies are HTML in HubSpot, and what goes into them comes from strangers: nothing of it is markup.

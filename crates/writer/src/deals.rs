@@ -6,12 +6,12 @@ use std::{
 };
 
 use domain::{
-    ObjectType, RecordRef,
+    ObjectType, Reason, RecordRef,
     write_command::{PropertyChange, WritePolicy},
 };
 use hubspot::{
-    Client, Error,
-    client::{Pipeline, Update},
+    HubSpotClient, HubSpotError,
+    client::{ObjectUpdate, Pipeline},
 };
 use ledger::WrittenProperty;
 use tokio::sync::Mutex;
@@ -24,7 +24,7 @@ pub enum Moved {
     /// The deal is where it should be, by this write.
     Done(WrittenProperty),
     /// It stays, for this reason.
-    Stays(&'static str),
+    Stays(Reason),
     /// Its pipeline has no such stage.
     NoSuchStage {
         /// The pipeline's label.
@@ -43,7 +43,7 @@ impl Pipelines {
         Self { known: Mutex::new(None), fresh_for }
     }
 
-    async fn get(&self, hubspot: &Client) -> Result<Arc<Vec<Pipeline>>, Error> {
+    async fn get(&self, hubspot: &HubSpotClient) -> Result<Arc<Vec<Pipeline>>, HubSpotError> {
         let mut known = self.known.lock().await;
         if let Some((at, pipelines)) = known.as_ref()
             && at.elapsed() < self.fresh_for
@@ -58,14 +58,14 @@ impl Pipelines {
     /// Moves `deal` to the stage with this label or id. `in_doubt` says that it may have been moved already.
     pub async fn move_deal(
         &self,
-        hubspot: &Client,
+        hubspot: &HubSpotClient,
         deal: &RecordRef,
         stage: &str,
         in_doubt: bool,
-    ) -> Result<Moved, Error> {
+    ) -> Result<Moved, HubSpotError> {
         let names = [STAGE.to_owned(), "pipeline".to_owned()];
         let read = hubspot.read_history(&ObjectType::Deal, &[deal.object_id], &names).await?;
-        let Some(mut object) = read.found.into_iter().next() else { return Ok(Moved::Stays("record_gone")) };
+        let Some(mut object) = read.found.into_iter().next() else { return Ok(Moved::Stays(Reason::RecordGone)) };
         let current = object.properties.remove(STAGE).flatten();
         let pipelines = self.get(hubspot).await?;
         let own = object.properties.remove("pipeline").flatten();
@@ -77,14 +77,18 @@ impl Pipelines {
         };
         if current.as_ref() == Some(&target.id) {
             let before = object.history.get(STAGE).and_then(|history| history.get(1)).map(|past| past.value.clone());
-            return Ok(if in_doubt { Moved::Done(written(before, &target.id)) } else { Moved::Stays("already_there") });
+            return Ok(if in_doubt {
+                Moved::Done(written(before, &target.id))
+            } else {
+                Moved::Stays(Reason::AlreadyThere)
+            });
         }
         if current.as_deref().and_then(|id| pipeline.stage(id)).is_some_and(hubspot::client::PipelineStage::is_closed) {
-            return Ok(Moved::Stays("deal_closed"));
+            return Ok(Moved::Stays(Reason::DealClosed));
         }
         let change =
             PropertyChange { property: STAGE.to_owned(), value: target.id.clone(), policy: WritePolicy::Always };
-        let update = Update { id: deal.object_id, changes: std::slice::from_ref(&change) };
+        let update = ObjectUpdate { id: deal.object_id, changes: std::slice::from_ref(&change) };
         hubspot.update(&ObjectType::Deal, &update).await?;
         Ok(Moved::Done(written(current, &target.id)))
     }

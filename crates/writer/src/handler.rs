@@ -14,14 +14,15 @@ use std::{
 };
 
 use batcher::{Batcher, BatcherSettings};
-use broker::{Delivery, Disposition, Handler, topology::RetryDecision};
+use broker::{Delivery, Disposition, Handler, RetryDecision};
 use crashpoint::crash_point;
-use domain::{AppId, ObjectType, PortalId, RecordRef, WriteCommand};
+use domain::{AppId, Dependency, ObjectType, PortalId, RecordRef, WriteCommand};
 use ledger::{CommandState, Finished, LatestWrites, Ledger, LedgerError, Taken, Worker, WrittenProperty};
 use limits::{Lane, RateLimiters};
-use maintenance::{CircuitBreakers, Probe, probe};
-use retry::{CallHooks, Failure, Policy, Reason};
-use settings::Settings;
+use maintenance::{CircuitBreakers, Probe, hubspot_probe};
+use retry::{CallHooks, Failure, Reason, RetryPolicy};
+use service::ServiceFailure;
+use settings::{MissingSetting, Settings};
 
 use crate::{
     actions::{ActionExecutor, NOTE_BODY, TASK_BODY},
@@ -33,14 +34,13 @@ use crate::{
     policy,
 };
 
-/// Whose outages pause this service.
-pub const HUBSPOT: &str = "hubspot";
-
 /// While Postgres restarts, a batch waits here rather than going round the retry queues.
-const LEDGER_RETRY: Policy = Policy { attempts: 20, base: Duration::from_millis(50), cap: Duration::from_secs(2) };
+const LEDGER_RETRY: RetryPolicy =
+    RetryPolicy { attempts: 20, base_delay: Duration::from_millis(50), max_delay: Duration::from_secs(2) };
 
 /// A channel that does not answer at once is tried again in the process, then from the retry queues.
-const CHANNEL_RETRY: Policy = Policy { attempts: 3, base: Duration::from_millis(200), cap: Duration::from_secs(5) };
+const CHANNEL_RETRY: RetryPolicy =
+    RetryPolicy { attempts: 3, base_delay: Duration::from_millis(200), max_delay: Duration::from_secs(5) };
 
 /// Another writer is done with a record within moments, as a rule.
 const LOCK_ATTEMPTS: u32 = 10;
@@ -55,19 +55,21 @@ type Asked = (WriteCommand, u32);
 /// What write commands meet on their handler.
 pub struct WriteHandler {
     portal_id: PortalId,
-    hubspot: hubspot::Client,
+    hubspot: hubspot::HubSpotClient,
     circuit_breakers: CircuitBreakers,
     gather: Batcher<Asked, Disposition, Infallible>,
 }
 
 impl WriteHandler {
-    pub fn new(settings: &Settings, ledger: Ledger, circuit_breakers: CircuitBreakers) -> Result<Self, String> {
+    pub fn new(settings: &Settings, ledger: Ledger, circuit_breakers: CircuitBreakers) -> Result<Self, ServiceFailure> {
         let lease = Duration::from_secs(settings.writer.lease_seconds);
-        let portal_id = PortalId(settings.hubspot.portal_id.ok_or("hubspot.portal_id is not set")?);
+        let portal_id = PortalId(settings.hubspot.portal_id.ok_or(MissingSetting("hubspot.portal_id"))?);
         // What was decided is paid for: a write goes before the reads of what was caught up with.
         let rate_limiter = RateLimiters::new(settings, &ledger)?.hubspot(Lane::Live);
-        let hubspot =
-            bootstrap::hubspot(settings, CallHooks { observer: circuit_breakers.observer(HUBSPOT), rate_limiter })?;
+        let hubspot = bootstrap::hubspot_client(
+            settings,
+            CallHooks { observer: circuit_breakers.observer(Dependency::HubSpot), rate_limiter: Some(rate_limiter) },
+        )?;
         let action_executor = ActionExecutor {
             tasks: BatchCreator::of(&hubspot, ObjectType::Task, TASK_BODY),
             notes: BatchCreator::of(&hubspot, ObjectType::Note, NOTE_BODY),
@@ -86,18 +88,18 @@ impl WriteHandler {
             hubspot: hubspot.clone(),
             action_executor,
             circuit_breakers: circuit_breakers.clone(),
-            retry_schedule: bootstrap::broker(settings, "writer")?.topology.retry_schedule,
+            retry_schedule: bootstrap::retry_schedule(settings)?,
             lease,
             time_per_batch: lease.mul_f64(1.0 - RECORD_MARGIN),
-            ours: AppId(settings.hubspot.app_id.ok_or("hubspot.app_id is not set")?),
+            ours: AppId(settings.hubspot.app_id.ok_or(MissingSetting("hubspot.app_id"))?),
             name: Worker::named("writer").0,
             batches: AtomicU64::new(0),
         });
         let limits = BatcherSettings {
-            max: settings.writer.batch,
-            window: Duration::from_millis(settings.writer.batch_linger_ms),
+            max: settings.writer.batch_max,
+            linger: Duration::from_millis(settings.writer.batch_linger_ms),
             extra_linger: Some(hubspot.extra_linger()),
-            parallel: settings.writer.parallel_batches,
+            max_in_flight: settings.writer.parallel_batches,
         };
         let carry_out = move |asked: Arc<Vec<Asked>>| {
             let executor = executor.clone();
@@ -109,26 +111,21 @@ impl WriteHandler {
 
 impl WriteHandler {
     /// The client whose calls are hooks.
-    pub fn hubspot(&self) -> &hubspot::Client {
+    pub fn hubspot(&self) -> &hubspot::HubSpotClient {
         &self.hubspot
     }
 
     /// How an outage of HubSpot is probed.
-    pub fn probes(&self) -> Vec<(&'static str, Probe)> {
-        let hubspot = self.hubspot.clone();
-        let ask = move || {
-            let hubspot = hubspot.clone();
-            async move { hubspot.token_info().await }
-        };
-        vec![(HUBSPOT, probe(ask))]
+    pub fn probes(&self) -> Vec<(Dependency, Probe)> {
+        vec![(Dependency::HubSpot, hubspot_probe(&self.hubspot))]
     }
 }
 
 impl Handler for WriteHandler {
     async fn handle(&self, delivery: Delivery) -> Disposition {
         // Delivery just before the circuit opened.
-        if let Some(reason) = self.circuit_breakers.open() {
-            return Disposition::wait(reason);
+        if let Some(reason) = self.circuit_breakers.open_reason() {
+            return Disposition::defer(reason);
         }
         let command: WriteCommand = match serde_json::from_slice(&delivery.message.body) {
             Ok(command) => command,
@@ -148,14 +145,14 @@ impl Handler for WriteHandler {
             return Disposition::Park { reason: Reason::WrongPortal, detail };
         }
         // Gone: the batch panicked. The leases end by themselves, and the message comes back.
-        self.gather.ask((command, delivery.message.attempts)).await.unwrap_or(Disposition::wait(Reason::BatchLost))
+        self.gather.submit((command, delivery.message.attempts)).await.unwrap_or(Disposition::defer(Reason::BatchLost))
     }
 }
 
 struct BatchExecutor {
     circuit_breakers: CircuitBreakers,
     ledger: Ledger,
-    hubspot: hubspot::Client,
+    hubspot: hubspot::HubSpotClient,
     action_executor: ActionExecutor,
     ours: AppId,
     retry_schedule: broker::RetrySchedule,
@@ -173,7 +170,7 @@ impl BatchExecutor {
         let batch = self.batches.fetch_add(1, Ordering::Relaxed);
         let worker = Worker(format!("{}/{batch}", self.name));
         // Whatever is not decided below comes back.
-        let mut dispositions = vec![Disposition::wait(Reason::LedgerUnavailable); asked.len()];
+        let mut dispositions = vec![Disposition::defer(Reason::LedgerUnavailable); asked.len()];
         if let Err(error) = self.try_carry_out(asked, &worker, &mut dispositions).await {
             tracing::warn!(%error, "the ledger does not answer; write commands come back");
         }
@@ -196,7 +193,7 @@ impl BatchExecutor {
         let (mut updates, superseded) = plan::plan(jobs, &newest);
         let mut ends: Vec<_> = busy
             .iter()
-            .map(|job| End::new(job, CommandState::Waiting, Disposition::wait(Reason::RecordBusy)))
+            .map(|job| End::new(job, CommandState::Waiting, Disposition::defer(Reason::RecordBusy)))
             .collect();
         let deadline = tokio::time::Instant::from_std(leased + self.time_per_batch);
         if let Ok(written) = tokio::time::timeout_at(deadline, self.write(&mut updates)).await {
@@ -207,7 +204,7 @@ impl BatchExecutor {
             let parts = updates.iter().flat_map(|update| &update.parts);
             ends.extend(
                 parts.map(|part| {
-                    End::new(&part.job, CommandState::Waiting, Disposition::wait(Reason::DeadlineExceeded))
+                    End::new(&part.job, CommandState::Waiting, Disposition::defer(Reason::DeadlineExceeded))
                 }),
             );
         }
@@ -234,7 +231,7 @@ impl BatchExecutor {
                     jobs.push(Job { index, command: command.clone(), attempt, written, failures: *failures });
                 }
                 Taken::Done => dispositions[index] = Disposition::Done,
-                Taken::LeasedElsewhere => dispositions[index] = Disposition::wait(Reason::LeasedElsewhere),
+                Taken::LeasedElsewhere => dispositions[index] = Disposition::defer(Reason::LeasedElsewhere),
                 Taken::Unknown => {
                     let detail = format!("the ledger has no write command {}", command.id);
                     dispositions[index] = Disposition::Park { reason: Reason::UnknownCommand, detail };
@@ -283,14 +280,13 @@ impl BatchExecutor {
                         part.changes.is_empty() && !part.skipped_writes.is_empty() && part.job.written.is_empty();
                     let state = if all_kept { CommandState::Skipped } else { CommandState::Written };
                     let mut end = End::new(&part.job, state, Disposition::Done);
-                    end.row.reason =
-                        part.skipped_writes.first().filter(|_| all_kept).map(|kept| kept.reason.to_owned());
+                    end.row.reason = part.skipped_writes.first().filter(|_| all_kept).map(|kept| kept.reason);
                     end.row.written = written(update, part, &before);
                     end.row.skipped_writes.clone_from(&part.skipped_writes);
                     end
                 }
                 Some(Err(error)) => self.failed(&part.job, &**error),
-                None => End::new(&part.job, CommandState::Waiting, Disposition::wait(Reason::NotApplied)),
+                None => End::new(&part.job, CommandState::Waiting, Disposition::defer(Reason::NotApplied)),
             });
         }
         ends
@@ -313,7 +309,7 @@ impl BatchExecutor {
                     }
                     Err(_) => {
                         (end.row.state, end.disposition) =
-                            (CommandState::Waiting, Disposition::wait(Reason::DeadlineExceeded));
+                            (CommandState::Waiting, Disposition::defer(Reason::DeadlineExceeded));
                     }
                 }
             })
@@ -331,22 +327,14 @@ impl BatchExecutor {
     fn fail(&self, end: &mut End, job: &Job, error: &impl Failure) {
         let (reason, detail) = (error.reason(), error.to_string());
         tracing::warn!(command = %job.command.id, event = %job.command.event_key, %reason, %error, "not carried out");
-        let decision = if self.circuit_breakers.is_outage(error) {
-            RetryDecision::Wait(self.retry_schedule.shortest())
-        } else {
-            self.retry_schedule.decide(error.retry_action(), job.failures)
+        let decision = self.circuit_breakers.decide(&self.retry_schedule, error, job.failures);
+        end.row.state = match decision {
+            RetryDecision::Retry(_) | RetryDecision::Defer(_) => CommandState::Waiting,
+            RetryDecision::Exhausted | RetryDecision::Park => CommandState::Parked,
+            RetryDecision::Discard => CommandState::Dropped,
         };
-        (end.row.state, end.disposition) = match decision {
-            RetryDecision::Retry(delay) => {
-                (CommandState::Waiting, Disposition::Retry { delay, reason, detail: detail.clone() })
-            }
-            RetryDecision::Wait(delay) => (CommandState::Waiting, Disposition::Wait { delay: Some(delay), reason }),
-            RetryDecision::Exhausted | RetryDecision::Park => {
-                (CommandState::Parked, Disposition::Park { reason, detail: detail.clone() })
-            }
-            RetryDecision::Discard => (CommandState::Dropped, Disposition::Done),
-        };
-        end.row.reason = Some(reason.as_str().to_owned());
+        end.disposition = decision.disposition(reason, &detail);
+        end.row.reason = Some(reason);
         end.row.detail = Some(detail);
     }
 
@@ -382,7 +370,7 @@ impl BatchExecutor {
                 end.disposition
             } else {
                 tracing::warn!(command = %end.row.id, "the lease had expired; another writer has the command or the record now");
-                Disposition::wait(Reason::LeaseLost)
+                Disposition::defer(Reason::LeaseLost)
             };
         }
         Ok(())
@@ -406,8 +394,8 @@ struct End {
 impl End {
     fn new(job: &Job, state: CommandState, disposition: Disposition) -> Self {
         let reason = match (&disposition, state) {
-            (Disposition::Wait { reason, .. }, _) => Some(reason.as_str().to_owned()),
-            (_, CommandState::Superseded) => Some("newer_event_written".to_owned()),
+            (Disposition::Defer { reason, .. }, _) => Some(*reason),
+            (_, CommandState::Superseded) => Some(Reason::NewerEventWritten),
             _ => None,
         };
         let (id, attempt) = (job.command.id, job.attempt);

@@ -15,6 +15,7 @@ use std::{process::ExitCode, sync::Arc};
 
 use broker::Stage;
 use clap::Parser;
+use domain::Dependency;
 use ledger::Worker;
 use maintenance::{CircuitBreakers, Reconciler};
 use settings::ConfigScope;
@@ -23,26 +24,30 @@ use settings::ConfigScope;
 #[command(name = "leadline-writer", version, about = "Applies write commands to HubSpot")]
 struct Arguments {
     #[command(flatten)]
-    options: service::Options,
+    options: service::ServiceOptions,
 }
+
+#[global_allocator]
+static ALLOCATOR: service::Jemalloc = service::Jemalloc;
 
 #[tokio::main]
 async fn main() -> ExitCode {
     let Arguments { options } = Arguments::parse();
     let result = service::run("leadline-writer", ConfigScope::Writer, options, |settings, stop| async move {
-        let (link, publisher) = bootstrap::stage(&settings, "writer").await?;
-        let ledger = bootstrap::ledger(&settings, "leadline-writer")?;
-        let circuit_breakers = CircuitBreakers::new(&settings.circuit_breaker, &[handler::HUBSPOT]);
-        let readiness = circuit_breakers.ready(bootstrap::readiness_with_ledger(&publisher, &ledger));
+        let (link, publisher) = bootstrap::connect_broker(&settings, "writer").await?;
+        let ledger = bootstrap::connect_ledger(&settings, "leadline-writer")?;
+        let circuit_breakers = CircuitBreakers::new(&settings.circuit_breaker, &[Dependency::HubSpot]);
+        let readiness =
+            circuit_breakers.add_readiness_checks(bootstrap::broker_and_ledger_readiness(&publisher, &ledger));
         let handler = Arc::new(handler::WriteHandler::new(&settings, ledger.clone(), circuit_breakers.clone())?);
         let worker = Worker::named("writer");
-        circuit_breakers.watch(ledger.clone(), worker.clone(), handler.probes());
+        circuit_breakers.start_sync(ledger.clone(), worker.clone(), handler.probes());
         verify::keep(&settings, handler.hubspot().clone(), ledger.clone(), circuit_breakers.clone(), &worker, &stop)?;
         let reconciler = Reconciler::new(ledger.clone(), publisher.clone(), settings.reconcile.clone());
         maintenance::run_maintenance(&settings, ledger, reconciler, worker, &stop);
-        let consumer = bootstrap::consumer(&settings, Stage::Writes, settings.writer.concurrency);
+        let consumer = bootstrap::consumer_settings(&settings, Stage::Writes, settings.writer.concurrency);
         let work = async move {
-            broker::consume(link, publisher, consumer, handler, circuit_breakers.flow(), stop).await;
+            broker::consume(link, publisher, consumer, handler, circuit_breakers.consume_mode(), stop).await;
             Ok(())
         };
         Ok(service::Wired { readiness, work })

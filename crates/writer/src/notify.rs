@@ -6,7 +6,8 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use domain::ActionId;
-use retry::{Failure, Policy, Reason, RetryAction, http::retry_after};
+use http_client::retry_after;
+use retry::{Failure, Reason, RetryAction, RetryPolicy};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
 
@@ -50,13 +51,13 @@ impl Failure for NotifyError {
 pub struct Channels {
     http: reqwest::Client,
     urls: BTreeMap<String, SecretString>,
-    retry: Policy,
+    retry: RetryPolicy,
 }
 
 impl Channels {
-    pub fn new(urls: BTreeMap<String, SecretString>, timeout: Duration, retry: Policy) -> Result<Self, String> {
+    pub fn new(urls: BTreeMap<String, SecretString>, timeout: Duration, retry: RetryPolicy) -> Result<Self, String> {
         let http =
-            retry::http::client(timeout).build().map_err(|error| format!("the channels' HTTP client: {error}"))?;
+            http_client::builder(timeout).build().map_err(|error| format!("the channels' HTTP client: {error}"))?;
         Ok(Self { http, urls, retry })
     }
 

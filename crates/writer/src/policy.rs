@@ -1,7 +1,7 @@
 //! Whether a value may replace what a property holds.
 
 use domain::{
-    AppId, WriteCommand,
+    AppId, Reason, WriteCommand,
     write_command::{PropertyChange, WritePolicy},
 };
 use hubspot::client::PastValue;
@@ -27,7 +27,7 @@ pub fn apply(updates: &mut [RecordUpdate], before: &CurrentValues, ours: AppId) 
             part.changes.retain(|change| {
                 let held = held.get(&change.property).cloned().unwrap_or_default();
                 let Some(reason) = keeps(change, &held, command, ours) else { return true };
-                metrics::counter!("leadline_skipped_writes_total", "reason" => reason).increment(1);
+                metrics::counter!("leadline_skipped_writes_total", "reason" => reason.as_str()).increment(1);
                 part.skipped_writes.push(SkippedWrite {
                     property: change.property.clone(),
                     reason,
@@ -52,13 +52,13 @@ pub fn apply(updates: &mut [RecordUpdate], before: &CurrentValues, ours: AppId) 
 }
 
 /// Why the property keeps what it holds, if it does.
-fn keeps(change: &PropertyChange, held: &CurrentValue, command: &WriteCommand, ours: AppId) -> Option<&'static str> {
+fn keeps(change: &PropertyChange, held: &CurrentValue, command: &WriteCommand, ours: AppId) -> Option<Reason> {
     match change.policy {
         WritePolicy::Always => None,
-        WritePolicy::IfEmpty => held.value.is_some().then_some("kept_filled"),
+        WritePolicy::IfEmpty => held.value.is_some().then_some(Reason::KeptFilled),
         WritePolicy::UnlessHuman => {
             // A person who cleared a value has set it, too.
-            held.last_set().is_some_and(PastValue::is_by_person).then_some("kept_human_value")
+            held.last_set().is_some_and(PastValue::is_by_person).then_some(Reason::KeptHumanValue)
         }
         WritePolicy::IfHigher => {
             let number = |text: &str| text.trim().parse::<f64>().ok();
@@ -66,15 +66,12 @@ fn keeps(change: &PropertyChange, held: &CurrentValue, command: &WriteCommand, o
                 None => true,
                 Some(held) => number(&change.value).zip(held).is_some_and(|(wanted, held)| wanted > held),
             };
-            (!higher).then_some("kept_higher")
+            (!higher).then_some(Reason::KeptHigher)
         }
         WritePolicy::IfNewer => {
             // Of our own values the ledger knows which event they follow from, and it has been asked.
-            let is_ours = |set: &PastValue| {
-                set.source_type == "INTEGRATION" && set.source_id.as_deref() == Some(ours.to_string().as_str())
-            };
-            let set_later = |set: &&PastValue| !is_ours(set) && set.timestamp >= command.occurred_at;
-            held.last_set().filter(set_later).map(|_| "kept_newer")
+            let set_later = |set: &&PastValue| !set.is_by_app(ours) && set.timestamp >= command.occurred_at;
+            held.last_set().filter(set_later).map(|_| Reason::KeptNewer)
         }
     }
 }
@@ -101,12 +98,7 @@ mod tests {
         }
     }
 
-    fn kept(
-        policy: WritePolicy,
-        wanted: &str,
-        held: Option<&str>,
-        set: Option<(&str, &str, i64)>,
-    ) -> Option<&'static str> {
+    fn kept(policy: WritePolicy, wanted: &str, held: Option<&str>, set: Option<(&str, &str, i64)>) -> Option<Reason> {
         let change = PropertyChange { property: "p".to_owned(), value: wanted.to_owned(), policy };
         let last_set = set.map(|(source_type, source_id, minutes)| PastValue {
             value: held.unwrap_or_default().to_owned(),
@@ -129,19 +121,19 @@ mod tests {
         let app = Some(("INTEGRATION", "7", 90));
         let other = Some(("INTEGRATION", "8", 90));
         assert_eq!(kept(Always, "2", Some("1"), person), None);
-        assert_eq!(kept(IfEmpty, "2", Some("1"), app), Some("kept_filled"));
+        assert_eq!(kept(IfEmpty, "2", Some("1"), app), Some(Reason::KeptFilled));
         assert_eq!(kept(IfEmpty, "2", None, None), None);
-        assert_eq!(kept(UnlessHuman, "2", Some("1"), person), Some("kept_human_value"));
-        assert_eq!(kept(UnlessHuman, "2", None, person), Some("kept_human_value"), "cleared on purpose");
-        assert_eq!(kept(UnlessHuman, "2", Some("1"), Some(("SOMETHING_NEW", "", 1))), Some("kept_human_value"));
+        assert_eq!(kept(UnlessHuman, "2", Some("1"), person), Some(Reason::KeptHumanValue));
+        assert_eq!(kept(UnlessHuman, "2", None, person), Some(Reason::KeptHumanValue), "cleared on purpose");
+        assert_eq!(kept(UnlessHuman, "2", Some("1"), Some(("SOMETHING_NEW", "", 1))), Some(Reason::KeptHumanValue));
         assert_eq!(kept(UnlessHuman, "2", Some("1"), app), None);
         assert_eq!(kept(UnlessHuman, "2", Some("1"), other), None);
         assert_eq!(kept(UnlessHuman, "2", None, None), None);
         assert_eq!(kept(IfHigher, "2", Some("1.5"), None), None);
-        assert_eq!(kept(IfHigher, "1.5", Some("2"), None), Some("kept_higher"));
-        assert_eq!(kept(IfHigher, "2", Some("many"), None), Some("kept_higher"));
+        assert_eq!(kept(IfHigher, "1.5", Some("2"), None), Some(Reason::KeptHigher));
+        assert_eq!(kept(IfHigher, "2", Some("many"), None), Some(Reason::KeptHigher));
         assert_eq!(kept(IfNewer, "2", Some("1"), person), None, "set half an hour before the event");
-        assert_eq!(kept(IfNewer, "2", Some("1"), other), Some("kept_newer"));
+        assert_eq!(kept(IfNewer, "2", Some("1"), other), Some(Reason::KeptNewer));
         assert_eq!(kept(IfNewer, "2", Some("1"), app), None, "ours");
     }
 }

@@ -8,10 +8,10 @@ use domain::{
     AppId, RecordRef,
     write_command::{PropertyChange, WritePolicy},
 };
-use hubspot::{Client, client::Update};
+use hubspot::{HubSpotClient, client::ObjectUpdate};
 use ledger::{Ledger, LedgerError, Worker};
 use maintenance::CircuitBreakers;
-use settings::Settings;
+use settings::{MissingSetting, Settings};
 use tokio_util::sync::CancellationToken;
 
 /// Records looked at in one pass.
@@ -21,7 +21,7 @@ const BATCH: i64 = 50;
 #[derive(Debug, thiserror::Error)]
 enum VerifyError {
     #[error(transparent)]
-    HubSpot(#[from] hubspot::Error),
+    HubSpot(#[from] hubspot::HubSpotError),
     #[error(transparent)]
     Ledger(#[from] LedgerError),
 }
@@ -29,12 +29,12 @@ enum VerifyError {
 /// Verifies what is to be verified, every few minutes, until `stop`.
 pub fn keep(
     settings: &Settings,
-    hubspot: Client,
+    hubspot: HubSpotClient,
     ledger: Ledger,
     circuit_breakers: CircuitBreakers,
     worker: &Worker,
     stop: &CancellationToken,
-) -> Result<(), String> {
+) -> Result<(), MissingSetting> {
     let every = Duration::from_secs(settings.reconcile.interval_seconds.min(30));
     let verifier = Verifier {
         hubspot,
@@ -42,12 +42,12 @@ pub fn keep(
         // Not a writer's name: its batches must not give back what this holds.
         worker: Worker(format!("{}/verify", worker.0)),
         lease: Duration::from_secs(settings.writer.lease_seconds),
-        ours: AppId(settings.hubspot.app_id.ok_or("hubspot.app_id is not set")?),
+        ours: AppId(settings.hubspot.app_id.ok_or(MissingSetting("hubspot.app_id"))?),
     };
     tokio::spawn(stop.clone().run_until_cancelled_owned(async move {
         loop {
             tokio::time::sleep(every).await;
-            if circuit_breakers.open().is_none()
+            if circuit_breakers.open_reason().is_none()
                 && let Err(error) = verifier.pass().await
             {
                 tracing::warn!(%error, "records are still to be verified");
@@ -58,7 +58,7 @@ pub fn keep(
 }
 
 struct Verifier {
-    hubspot: Client,
+    hubspot: HubSpotClient,
     ledger: Ledger,
     worker: Worker,
     lease: Duration,
@@ -74,10 +74,10 @@ impl Verifier {
         // The calls of whoever lost the record are over: they end before their lease does.
         let locked = self.ledger.lock_records(&records, &self.worker, self.lease).await?;
         for record in records.iter().filter(|record| locked.contains(record)) {
-            let mended = tokio::time::timeout(self.lease.mul_f64(0.8), self.verify(record)).await;
-            match mended {
-                Ok(Ok(mended)) => {
-                    let outcome = if mended > 0 { "mended" } else { "right" };
+            let repaired = tokio::time::timeout(self.lease.mul_f64(0.8), self.verify(record)).await;
+            match repaired {
+                Ok(Ok(repaired)) => {
+                    let outcome = if repaired > 0 { "repaired" } else { "consistent" };
                     metrics::counter!("leadline_verified_records_total", "outcome" => outcome).increment(1);
                     self.ledger.verified(record, &self.worker).await?;
                 }
@@ -102,9 +102,7 @@ impl Verifier {
         let is_wrong = |write: &&ledger::LatestValue| {
             let held = object.properties.get(&write.property).and_then(Option::as_deref).unwrap_or_default();
             let last_set = object.history.get(&write.property).and_then(|history| history.first());
-            let is_ours = last_set.is_some_and(|set| {
-                set.source_type == "INTEGRATION" && set.source_id.as_deref() == Some(self.ours.to_string().as_str())
-            });
+            let is_ours = last_set.is_some_and(|set| set.is_by_app(self.ours));
             held != write.value && is_ours
         };
         let wrong: Vec<_> = newest.iter().filter(is_wrong).collect();
@@ -118,7 +116,7 @@ impl Verifier {
             policy: WritePolicy::Always,
         };
         let changes: Vec<_> = wrong.iter().map(change).collect();
-        self.hubspot.update(&record.object_type, &Update { id: record.object_id, changes: &changes }).await?;
+        self.hubspot.update(&record.object_type, &ObjectUpdate { id: record.object_id, changes: &changes }).await?;
         Ok(changes.len())
     }
 }

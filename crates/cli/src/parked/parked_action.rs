@@ -67,7 +67,7 @@ pub async fn decide(
             }
         }
         if let (Some(parked), Some(dead_letters)) = (&item.message, dead_letters.of(item.stage)) {
-            dead_letters.take(parked).await?;
+            dead_letters.remove(parked).await?;
         }
     }
     dead_letters.close().await;

@@ -9,7 +9,8 @@ use anyhow::{Context as _, bail};
 use domain::{ObjectId, ObjectType, PortalId, RecordRef};
 use playbook::{
     Context, Playbook, RecordPath,
-    context::{ContextRecord, Entry, plain_text},
+    context::{ContextEntry, ContextRecord},
+    plain_text,
 };
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -61,7 +62,7 @@ struct Written {
 struct Expected {
     equals: Option<Value>,
     at_least: Option<f64>,
-    max_records: Option<f64>,
+    at_most: Option<f64>,
     contains: Option<String>,
     one_of: Option<Vec<String>>,
     is_null: Option<bool>,
@@ -103,11 +104,11 @@ pub fn load(folder: &Path, playbook: &Playbook) -> anyhow::Result<Vec<Case>> {
 
 impl Case {
     fn new(file: File, playbook: &Playbook) -> anyhow::Result<Self> {
-        if let Some(name) = file.expect.keys().find(|name| playbook.fields.get(name).is_none()) {
+        if let Some(name) = file.expect.keys().find(|name| playbook.answer.fields.get(name).is_none()) {
             bail!("expect.{name}: the playbook has no such field");
         }
         for name in file.actions.iter().flatten() {
-            if !playbook.actions.iter().any(|action| action.name == *name) {
+            if !playbook.effects.actions.iter().any(|action| action.name == *name) {
                 bail!("actions: the playbook has no action `{name}`");
             }
         }
@@ -131,10 +132,10 @@ impl Case {
             let at = OffsetDateTime::parse(&written.at.to_string(), &Rfc3339)
                 .with_context(|| format!("entries: `{}` is no time like 2026-01-31T10:00:00Z", written.at))?;
             let kind = ObjectType::from(written.kind);
-            entries.push(Entry { kind, id: ObjectId(id), at, text: plain_text(&written.text) });
+            entries.push(ContextEntry { kind, id: ObjectId(id), at, text: plain_text(&written.text) });
         }
         let mut context = Context { records, entries };
-        context.tidy();
+        context.clean_entries();
         Ok(Self { what: file.what, context, expect: file.expect, actions: file.actions })
     }
 
@@ -168,7 +169,7 @@ impl Expected {
         let text = value.as_str().unwrap_or_default();
         self.equals.as_ref().is_none_or(|wanted| same(wanted, value))
             && self.at_least.is_none_or(|bound| number.is_some_and(|number| number >= bound))
-            && self.max_records.is_none_or(|bound| number.is_some_and(|number| number <= bound))
+            && self.at_most.is_none_or(|bound| number.is_some_and(|number| number <= bound))
             && self.contains.as_ref().is_none_or(|part| value.to_string().to_lowercase().contains(&part.to_lowercase()))
             && self.one_of.as_ref().is_none_or(|options| options.iter().any(|option| option == text))
             && self.is_null.is_none_or(|wanted| wanted == value.is_null())
@@ -191,7 +192,7 @@ impl std::fmt::Display for Expected {
         let mut add = |sign: &str, bound: Option<String>| parts.extend(bound.map(|bound| format!("{sign} {bound}")));
         add("=", self.equals.as_ref().map(ToString::to_string));
         add("≥", self.at_least.map(|bound| bound.to_string()));
-        add("≤", self.max_records.map(|bound| bound.to_string()));
+        add("≤", self.at_most.map(|bound| bound.to_string()));
         add("holds", self.contains.clone());
         add("one of", self.one_of.as_ref().map(|options| options.join(", ")));
         add("null:", self.is_null.map(|wanted| wanted.to_string()));

@@ -6,7 +6,7 @@ use bootstrap::CallHooks;
 use comfy_table::{Table, presets::UTF8_HORIZONTAL_ONLY};
 use futures_util::{StreamExt, stream};
 use inference::{ModelClient, NoStore};
-use playbook::{Playbook, manual_event};
+use playbook::{Playbook, manual_event_variable};
 use settings::Settings;
 use time::OffsetDateTime;
 
@@ -25,7 +25,7 @@ struct Outcome {
 pub async fn run(settings: &Settings, playbook: &Playbook, folder: &Path) -> anyhow::Result<ExitCode> {
     let cases = case::load(folder, playbook)?;
     let model_client =
-        ModelClient::free(bootstrap::openai(settings, CallHooks::default()).map_err(anyhow::Error::msg)?);
+        ModelClient::free(bootstrap::openai_client(settings, CallHooks::default()).map_err(anyhow::Error::msg)?);
     let model = inference::model_of(settings, playbook);
     let ask = |case: &Case| {
         let (model_client, model, context) = (model_client.clone(), model.clone(), case.context.clone());
@@ -74,7 +74,8 @@ fn judge(
         Err(error) => return Ok(Outcome { hits: vec![failed(error.to_string())], cost_micro_dollars }),
     };
     let now = OffsetDateTime::now_utc();
-    let intended = playbook.intend(&manual_event(now), &case.context, &fields, &answered.inference.model, now)?;
+    let intended =
+        playbook.plan_writes(&manual_event_variable(now), &case.context, &fields, &answered.inference.model, now)?;
     let actions: Vec<_> =
         intended.iter().flat_map(|intended| &intended.actions).map(|action| action.name.clone()).collect();
     Ok(Outcome { hits: case.judge(&fields, &actions), cost_micro_dollars })

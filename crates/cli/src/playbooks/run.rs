@@ -6,13 +6,13 @@ use anyhow::{Context as _, bail};
 use bootstrap::CallHooks;
 use broker::{Message, Publisher, Route, Stage};
 use domain::{
-    Event, EventKey, EventState, Inference, ObjectType, RecordRef, WriteCommand, WriteCommandId,
+    Event, EventKey, EventState, Inference, ObjectType, Reason, RecordRef, WriteCommand, WriteCommandId,
     event::{EventKind, Subject},
     write_command::ActionSpec,
 };
 use inference::{Answered, CrmReader, ModelClient, NoStore, context};
 use ledger::{Claim, ClaimRequest, Decision, Ledger, Worker};
-use playbook::{Intended, Playbook, manual_event};
+use playbook::{PlannedWrite, Playbook, manual_event_variable};
 use serde_json::json;
 use settings::Settings;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
@@ -28,27 +28,27 @@ const WRITTEN_WITHIN: Duration = Duration::from_secs(60);
 /// Shows what the playbook makes of a record, and writes it if asked to.
 pub async fn run(settings: &Settings, playbook: &Playbook, record: &str, write: bool) -> anyhow::Result<ExitCode> {
     let record = record::parse(record, settings)?;
-    if !playbook.records.contains(&record.object_type) {
-        let kinds: Vec<_> = playbook.records.iter().map(ObjectType::name).collect();
+    if !playbook.selection.records.contains(&record.object_type) {
+        let kinds: Vec<_> = playbook.selection.records.iter().map(ObjectType::name).collect();
         bail!("the playbook is about {}, not about a {}", kinds.join(" and "), record.object_type);
     }
-    let hubspot = bootstrap::hubspot(settings, CallHooks::default()).map_err(anyhow::Error::msg)?;
+    let hubspot = bootstrap::hubspot_client(settings, CallHooks::default()).map_err(anyhow::Error::msg)?;
     let reader = CrmReader::new(hubspot, &settings.hubspot);
     let model_client =
-        ModelClient::free(bootstrap::openai(settings, CallHooks::default()).map_err(anyhow::Error::msg)?);
+        ModelClient::free(bootstrap::openai_client(settings, CallHooks::default()).map_err(anyhow::Error::msg)?);
     let model = inference::model_of(settings, playbook);
     let now = OffsetDateTime::now_utc();
 
     let read =
         context::read(&reader, &record, &playbook.context).await.with_context(|| format!("{record} cannot be read"))?;
     println!("context ({} entries)\n{}", read.entries.len(), indented(&read.render(usize::MAX, str::len)));
-    let variables = playbook.variables(&manual_event(now), &read);
-    match playbook.guarded(&variables)? {
+    let variables = playbook.variables(&manual_event_variable(now), &read);
+    match playbook.first_matching_guard(&variables)? {
         Some(guard) => {
-            println!("a guard holds: {} ({}); the fleet would ask nothing", guard.when.source, guard.reason);
+            println!("a guard holds: {} ({}); the fleet would ask nothing", guard.when.source, guard.name);
             return Ok(ExitCode::SUCCESS);
         }
-        None => println!("guards: none of {} holds\n", playbook.guards.len()),
+        None => println!("guards: none of {} holds\n", playbook.selection.guards.len()),
     }
     if read.entries.is_empty() {
         println!("nobody has written anything (empty_context); the fleet would ask nothing");
@@ -78,7 +78,7 @@ pub async fn run(settings: &Settings, playbook: &Playbook, record: &str, write: 
             return Ok(ExitCode::FAILURE);
         }
     };
-    let intended = playbook.intend(&manual_event(now), &read, &fields, &inference.model, now)?;
+    let intended = playbook.plan_writes(&manual_event_variable(now), &read, &fields, &inference.model, now)?;
     print_intended(&intended);
     if !write {
         println!("nothing was written; --write does");
@@ -96,9 +96,9 @@ fn pretty(answer: &str) -> String {
     value.ok().and_then(|value| serde_json::to_string_pretty(&value).ok()).unwrap_or_else(|| answer.to_owned())
 }
 
-fn print_intended(intended: &[Intended]) {
+fn print_intended(intended: &[PlannedWrite]) {
     println!("intended");
-    for Intended { record, properties, actions } in intended {
+    for PlannedWrite { record, properties, actions } in intended {
         for change in properties {
             println!("  {record}.{} = {:?}  ({:?})", change.property, change.value, change.policy);
         }
@@ -125,16 +125,17 @@ async fn carry_out(
     playbook: &Playbook,
     record: &RecordRef,
     inference: Inference,
-    intended: Vec<Intended>,
+    intended: Vec<PlannedWrite>,
     now: OffsetDateTime,
 ) -> anyhow::Result<ExitCode> {
-    let ledger = bootstrap::ledger(settings, "leadline").map_err(anyhow::Error::msg)?;
-    let publisher = Publisher::open(bootstrap::broker(settings, "leadline").map_err(anyhow::Error::msg)?).await?;
+    let ledger = bootstrap::connect_ledger(settings, "leadline").map_err(anyhow::Error::msg)?;
+    let publisher =
+        Publisher::open(bootstrap::broker_settings(settings, "leadline").map_err(anyhow::Error::msg)?).await?;
     let event = manual(playbook, record, now);
     let worker = Worker::named("leadline");
     let claims = ledger.claim(&[ClaimRequest { event: &event, trace_id: None }], &worker, LEASE).await?;
     let Some(Claim::Mine(claimed)) = claims.into_iter().next() else { bail!("the ledger did not take the event") };
-    let command = |intended: Intended| WriteCommand {
+    let command = |intended: PlannedWrite| WriteCommand {
         id: WriteCommandId::new(),
         event_id: claimed.event_id,
         event_key: event.key.clone(),
@@ -151,7 +152,7 @@ async fn carry_out(
         event_id: claimed.event_id,
         attempt: claimed.attempt,
         state: if commands.is_empty() { EventState::Skipped } else { EventState::Decided },
-        reason: commands.is_empty().then(|| "nothing_intended".to_owned()),
+        reason: commands.is_empty().then(|| Reason::NothingIntended),
         detail: None,
         inferences: vec![inference],
         commands: commands.clone(),

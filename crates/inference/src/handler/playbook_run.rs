@@ -8,7 +8,7 @@ use inference::{StepError, context};
 use ledger::{Claimed, PriorAnswers};
 use openai::models::Model;
 use playbook::{Context, Playbook, event_variable};
-use retry::{Failure, RetryAction};
+use retry::{Failure, Reason, RetryAction};
 use time::OffsetDateTime;
 
 use super::{EventHandler, Progress};
@@ -31,15 +31,15 @@ impl EventHandler {
         let mut units = Vec::new();
         let mut carried: HashMap<(ObjectType, usize), Vec<ObjectId>> = HashMap::new();
         for (playbook, model) in playbooks {
-            if playbook.records.contains(&subject.object_type) {
+            if playbook.selection.records.contains(&subject.object_type) {
                 units.push(PlaybookRun { playbook, model, record: subject.clone() });
                 continue;
             }
-            for kind in &playbook.records {
-                let key = (kind.clone(), playbook.max_records_per_event);
+            for kind in &playbook.selection.records {
+                let key = (kind.clone(), playbook.selection.max_records_per_event);
                 if !carried.contains_key(&key) {
                     let from = [subject.object_id];
-                    let most = playbook.max_records_per_event;
+                    let most = playbook.selection.max_records_per_event;
                     let found = context::associated(&self.crm_reader, &subject.object_type, &from, kind, most).await?;
                     carried.insert(key.clone(), found);
                 }
@@ -77,11 +77,11 @@ impl EventHandler {
             }
         }
         if let Some(reason) = guards(event, playbook, &context)? {
-            return Ok(Some((EventState::Skipped, reason)));
+            return Ok(Some((EventState::Skipped, reason.0, reason.1)));
         }
         let hash = context.hash(&playbook.version, self.loop_guard.written());
         if prior_answers.last_context.get(&playbook.name) == Some(&hash) {
-            return Ok(Some((EventState::Skipped, "unchanged_context".to_owned())));
+            return Ok(Some((EventState::Skipped, Reason::UnchangedContext, None)));
         }
         let memory = self.batched_ledger.memory(claimed, &playbook.name);
         let answered = inference::answer(&self.model_client, playbook, model, record, &context, &memory).await?;
@@ -90,7 +90,7 @@ impl EventHandler {
         progress.inferences.push(given.clone());
         tracing::debug!(playbook = playbook.name, tokens = given.usage.prompt_tokens, "answered");
         let now = OffsetDateTime::now_utc();
-        let intended = playbook.intend(&event_variable(event), &context, &answered.result?, &given.model, now)?;
+        let intended = playbook.plan_writes(&event_variable(event), &context, &answered.result?, &given.model, now)?;
         let nothing = intended.is_empty();
         progress.commands.extend(intended.into_iter().map(|intended| WriteCommand {
             id: WriteCommandId::new(),
@@ -102,25 +102,29 @@ impl EventHandler {
             properties: intended.properties,
             actions: intended.actions,
         }));
-        Ok(nothing.then(|| (EventState::Skipped, "nothing_intended".to_owned())))
+        Ok(nothing.then(|| (EventState::Skipped, Reason::NothingIntended, None)))
     }
 }
 
 /// Guards: why nothing is to be asked about these records, if so.
-fn guards(event: &Event, playbook: &Playbook, context: &Context) -> Result<Option<String>, StepError> {
+fn guards(
+    event: &Event,
+    playbook: &Playbook,
+    context: &Context,
+) -> Result<Option<(Reason, Option<String>)>, StepError> {
     let variables = playbook.variables(&event_variable(event), context);
     if !playbook.is_triggered_by(event, &variables)? {
-        return Ok(Some("condition_not_met".to_owned()));
+        return Ok(Some((Reason::ConditionNotMet, None)));
     }
-    if let Some(guard) = playbook.guarded(&variables)? {
-        return Ok(Some(guard.reason.clone()));
+    if let Some(guard) = playbook.first_matching_guard(&variables)? {
+        return Ok(Some((Reason::Guard, Some(guard.name.clone()))));
     }
     // Nothing to say is not paid for.
-    Ok(context.entries.is_empty().then(|| "empty_context".to_owned()))
+    Ok(context.entries.is_empty().then(|| (Reason::EmptyContext, None)))
 }
 
 /// Why a unit needs nothing more; `None` when it has (or had) an answer.
-pub(super) type Settled = Option<(EventState, String)>;
+pub(super) type Settled = Option<(EventState, Reason, Option<String>)>;
 
 /// Whether a unit has been answered already, by this event or a newer one, or is about to be by a newer one.
 fn settled(playbook: &Playbook, prior_answers: &PriorAnswers, loop_guard: &LoopGuard) -> Option<Settled> {
@@ -128,15 +132,15 @@ fn settled(playbook: &Playbook, prior_answers: &PriorAnswers, loop_guard: &LoopG
         return Some(None);
     }
     let because = match () {
-        () if prior_answers.answered_newer.contains(&playbook.name) => "newer_event_answered",
+        () if prior_answers.answered_newer.contains(&playbook.name) => Reason::NewerEventAnswered,
         () if waiting(prior_answers)
-            .any(|newer| loop_guard.stops(&newer).is_none() && playbook.is_made_pointless_by(&newer)) =>
+            .any(|newer| loop_guard.stops(&newer).is_none() && playbook.is_superseded_by(&newer)) =>
         {
-            "newer_event_waits"
+            Reason::NewerEventWaits
         }
         () => return None,
     };
-    Some(Some((EventState::Superseded, because.to_owned())))
+    Some(Some((EventState::Superseded, because, None)))
 }
 
 /// The newer events of the record that somebody has begun with.

@@ -16,7 +16,7 @@ use rand::{
     seq::{IndexedRandom, SliceRandom},
 };
 use serde_json::{Value, json};
-use simulator::admin::{NewContact, NewObject};
+use simulator::admin::{NewContact, NewRecord};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -136,7 +136,7 @@ impl Load {
                     if random.random_bool(0.3) { " and are very excited; they are ready to sign" } else { "" }
                 );
                 let properties = [("hs_note_body", text), ("hs_timestamp", now.to_string())];
-                let note = NewObject {
+                let note = NewRecord {
                     kind: "note".to_owned(),
                     id: 5_000_000 + sequence,
                     properties: properties.map(|(name, value)| (name.to_owned(), value)).into(),

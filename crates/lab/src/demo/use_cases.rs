@@ -5,7 +5,7 @@ use domain::EventState;
 use lab::{Fleet, cases::GUIDE_CONTACT};
 use ledger::EventStory;
 use serde_json::{Value, json};
-use simulator::admin::{Edit, NewObject, SendWebhook};
+use simulator::admin::{Edit, NewRecord, SendWebhook};
 
 use super::{
     score::{Score, WITHIN, key_of},
@@ -142,7 +142,7 @@ async fn put(
     properties: &[(&str, &str)],
     associations: &[(&str, i64)],
 ) -> Result<()> {
-    let object = NewObject {
+    let object = NewRecord {
         kind: kind.to_owned(),
         id,
         properties: properties.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),

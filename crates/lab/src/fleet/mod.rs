@@ -29,7 +29,7 @@ pub struct Fleet {
     logs: Logs,
     environment: Vec<(String, String)>,
     /// A connection past any proxy, and its settings; `None` until the services have started.
-    broker: Option<(broker::Connection, broker::Settings)>,
+    broker: Option<(broker::Connection, broker::BrokerSettings)>,
 }
 
 impl Fleet {
@@ -40,7 +40,7 @@ impl Fleet {
         let receiver_ports: Vec<u16> = (0..plan.receivers).map(|_| free_port()).collect::<Result<_>>()?;
         let environment = environment(&namespace, plan, &simulator_url)?;
         let settings = settings::Settings::load_from(None, environment.clone(), settings::ConfigScope::LedgerOnly)?;
-        let ledger = bootstrap::ledger(&settings, "leadline-dev").map_err(anyhow::Error::msg)?;
+        let ledger = bootstrap::connect_ledger(&settings, "leadline-dev").map_err(anyhow::Error::msg)?;
         ledger.migrate().await?;
 
         let mut fleet = Self {
@@ -67,9 +67,9 @@ impl Fleet {
         }
         fleet.until_ready().await?;
         // After the services: opening declares the queues, and a service has to be the first to meet a queue that is wrong.
-        let broker = broker::Settings {
+        let broker = broker::BrokerSettings {
             url: fleet.namespace.amqp_url.as_str().into(),
-            ..bootstrap::broker(&settings, "leadline-dev").map_err(anyhow::Error::msg)?
+            ..bootstrap::broker_settings(&settings, "leadline-dev").map_err(anyhow::Error::msg)?
         };
         fleet.broker = Some((broker::Connection::open(broker.clone()).await?, broker));
         Ok(fleet)
@@ -118,7 +118,7 @@ impl Fleet {
     }
 
     /// Settings for a connection to the broker, past any proxy.
-    pub fn broker_settings(&self) -> Result<broker::Settings> {
+    pub fn broker_settings(&self) -> Result<broker::BrokerSettings> {
         let (_, settings) = self.broker.as_ref().context("the fleet has not started")?;
         Ok(settings.clone())
     }

@@ -107,6 +107,6 @@ impl Fleet {
     /// The number of messages in each queue.
     async fn depths(&self) -> Result<Vec<(String, u32)>> {
         let (broker, _) = self.broker.as_ref().context("the fleet has not started")?;
-        Ok(broker.depths().await?)
+        Ok(broker.queue_depths().await?.into_iter().map(|(route, depth)| (route.to_string(), depth)).collect())
     }
 }
