@@ -150,7 +150,7 @@ async fn rejections(fleet: &Fleet, score: &mut Score) -> Result<()> {
 
 /// How each event ended.
 async fn outcomes(fleet: &Fleet, cases: &[Case], score: &mut Score) -> Result<()> {
-    println!("\nhow each event ended");
+    println!("\nwhat became of each event");
     for case in cases {
         let key = key_of(&case.event())?;
         let story = fleet.until_event(&key, EventState::is_final, WITHIN).await;
