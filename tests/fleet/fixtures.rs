@@ -42,12 +42,12 @@ pub fn quick() -> FleetPlan {
 /// RabbitMQ and Postgres, which `cargo xtask test` has brought up.
 pub fn services() -> Services {
     http_client::install_tls_provider();
-    Services::from_environment().expect("run the tests with `cargo xtask test`: it brings up RabbitMQ and Postgres")
+    Services::from_environment().expect("services")
 }
 
 /// A fleet in a virtual host and a database of its own.
 pub async fn fleet(plan: &FleetPlan) -> Fleet {
-    let namespace = TestNamespace::new(&services()).await.expect("a namespace");
+    let namespace = TestNamespace::migrated(&services()).await.expect("a namespace");
     Fleet::start(namespace, plan).await.expect("a fleet")
 }
 

@@ -1,25 +1,30 @@
-//! The contacts of the demo and of some tests: realistic notes, and what has to become of each.
+//! The contacts of the demo and of some tests: realistic notes, and how the event about each must end.
 
 use serde_json::{Value, json};
 use simulator::{Fault, FaultKind, Target, admin::NewContact};
 use time::OffsetDateTime;
 
-/// A contact, what it is, and what has to become of the event about it.
+/// A contact, and how the event about it must end.
 pub struct Case {
     /// What it is, in a few words.
     pub what: &'static str,
-    /// The contact; `None` for an event about one that does not exist.
+    /// `None`: the event is about a contact that does not exist.
     pub contact: Option<NewContact>,
-    /// The id in the event; another one than the contact's if that was merged.
+    /// The id in the event. It differs from the contact's if the contact was merged.
     pub event_id: i64,
     /// `contact.creation` instead of a changed `notes_last_updated`.
     pub creation: bool,
-    /// What has to become of it.
+    /// How the event must end.
     pub expected: Expected,
 }
 
 impl Case {
-    /// The event about it: the guide's payload as the guide has it, the others as HubSpot sends them.
+    /// Whether the note gives orders to the model, which must not be followed.
+    pub fn gives_orders(&self) -> bool {
+        self.event_id == ORDERS
+    }
+
+    /// The webhook's element: the guide's payload exactly as in the guide, the others as HubSpot sends them.
     pub fn event(&self) -> Value {
         if self.event_id == GUIDE_CONTACT {
             return json!({"eventId": "100239485", "subscriptionId": 12345, "portalId": 9_876_543, "occurredAt": 1_672_531_200_000_i64,
@@ -41,27 +46,30 @@ impl Case {
     }
 }
 
-/// What has to become of an event.
+/// How an event must end.
 #[derive(Debug, Clone, Copy)]
 pub enum Expected {
-    /// Written, with a score within these bounds and this budget.
+    /// As written, with a score within these bounds and this budget.
     Written {
         /// Both ends included.
         score: (i64, i64),
         /// `None` when the notes state none.
         budget: Option<i64>,
     },
-    /// It ends in this state for this reason.
+    /// In this state for this reason.
     Ends(&'static str, &'static str),
 }
 
 /// The contact of the guide's own payload.
 pub const GUIDE_CONTACT: i64 = 54_321;
 
-/// The simulator's model declines to answer about the contact that is there for it.
+/// A fault: the simulator's model declines to answer about the contact with the refused text.
 pub fn declines() -> Fault {
     Fault::new(Target::Openai, FaultKind::Refusal).containing(REFUSED_MARK)
 }
+
+/// The contact whose note gives orders to the model.
+const ORDERS: i64 = 1_009;
 
 const REFUSED_MARK: &str = "the unspeakable request";
 
@@ -77,7 +85,7 @@ fn case(what: &'static str, id: i64, name: (&str, &str), company: &str, notes: &
     Case { what, contact: Some(contact), event_id: id, creation: false, expected }
 }
 
-/// All of them.
+/// Every case.
 #[expect(clippy::too_many_lines, reason = "a list")]
 pub fn cases() -> Vec<Case> {
     let long = format!(
@@ -108,7 +116,7 @@ pub fn cases() -> Vec<Case> {
             1_002,
             ("Mia", "Lund"),
             "Northern University",
-            &["She is a student writing her thesis about CRM systems and asks for a free invariants."],
+            &["She is a student writing her thesis about CRM systems and asks for a free account."],
             written(0, 10, None),
         ),
         case(
@@ -156,7 +164,7 @@ pub fn cases() -> Vec<Case> {
         ),
         case(
             "a note that gives orders to the model",
-            1_009,
+            ORDERS,
             ("Max", "Null"),
             "Null Inc",
             &[

@@ -27,12 +27,12 @@ enum Command {
 async fn main() -> ExitCode {
     let command = Command::parse();
     http_client::install_tls_provider();
-    testbed::exit_code(async {
+    testbed::exit_code(Box::pin(async {
         match command {
             Command::Demo(options) => demo::run(&options).await,
             Command::Chaos(options) => chaos::run(&options).await,
             Command::Bench(options) => bench::run(&options).await,
         }
-    })
+    }))
     .await
 }

@@ -1,4 +1,4 @@
-//! A TCP proxy that can be stopped, for tests in which two parts lose each other.
+//! A TCP proxy that can stall or cut connections.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -9,28 +9,28 @@ use tokio::{
     sync::watch,
 };
 
-/// What the proxy does with connections.
+/// What a proxy does with connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Traffic {
-    /// Passes everything on.
+    /// Passes bytes on.
     Flows,
-    /// Keeps connections open and passes nothing on.
+    /// Keeps connections open and passes no bytes on.
     Stalls,
     /// Cuts connections and refuses new ones.
     Cut,
 }
 
-/// A proxy on loopback to one address; gone when dropped.
+/// A proxy on loopback to one address. It stops listening when dropped.
 #[derive(Debug)]
 pub struct Proxy {
-    /// Where it listens.
+    /// The address on which it listens.
     pub address: SocketAddr,
     traffic: watch::Sender<Traffic>,
     task: tokio::task::JoinHandle<()>,
 }
 
 impl Proxy {
-    /// A proxy to `target` (`host:port`).
+    /// Starts a proxy to `target` (`host:port`).
     pub async fn to(target: String) -> Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
@@ -50,7 +50,7 @@ impl Proxy {
         Ok(Self { address, traffic, task })
     }
 
-    /// Changes what it does from now on.
+    /// Changes what it does with connections, open ones too.
     pub fn set(&self, traffic: Traffic) {
         self.traffic.send_replace(traffic);
     }

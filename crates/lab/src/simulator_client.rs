@@ -1,4 +1,4 @@
-//! The simulator's own paths, typed.
+//! A client of the simulator's own API, by which tests prepare and inspect it.
 
 use anyhow::{Context, Result, bail};
 use reqwest::{Method, StatusCode};
@@ -8,7 +8,7 @@ use simulator::{
     admin::{ChannelMessage, Edit, NewContact, NewRecord, ObjectView, Quirks, SendWebhook},
 };
 
-/// Talks to a running simulator.
+/// A client of a running simulator.
 #[derive(Debug, Clone)]
 pub struct SimulatorClient {
     http: reqwest::Client,
@@ -21,17 +21,17 @@ impl SimulatorClient {
         Self { http: reqwest::Client::new(), base }
     }
 
-    /// Where it listens.
+    /// The simulator's URL.
     pub fn base(&self) -> &str {
         &self.base
     }
 
-    /// Makes a contact.
+    /// Creates a contact.
     pub async fn put_contact(&self, contact: &NewContact) -> Result<()> {
         self.send(Method::POST, "contacts", Some(contact)).await
     }
 
-    /// Makes an object of any kind.
+    /// Creates an object of any kind.
     pub async fn put_object(&self, object: &NewRecord) -> Result<()> {
         self.send(Method::POST, "objects", Some(object)).await
     }
@@ -55,27 +55,27 @@ impl SimulatorClient {
         self.call(Method::GET, &format!("objects/{kind}"), None::<&()>).await
     }
 
-    /// Changes an object as somebody else would.
+    /// Changes an object as another user or app of the portal would.
     pub async fn edit(&self, kind: &str, id: i64, edit: &Edit) -> Result<()> {
         self.send(Method::PATCH, &format!("objects/{kind}/{id}"), Some(edit)).await
     }
 
-    /// The URL of a channel that takes Slack's messages.
+    /// The URL of a channel that accepts Slack's messages.
     pub fn channel(&self, name: &str) -> String {
         format!("{}/_simulator/channels/{name}", self.base)
     }
 
-    /// What the channels got.
+    /// The messages that all channels have received.
     pub async fn messages(&self) -> Result<Vec<ChannelMessage>> {
         self.call(Method::GET, "messages", None::<&()>).await
     }
 
-    /// Sends events as one webhook and says what became of it.
+    /// Sends events as one webhook and returns how it was answered.
     pub async fn webhook(&self, webhook: &SendWebhook) -> Result<WebhookDelivery> {
         self.call(Method::POST, "webhooks", Some(webhook)).await
     }
 
-    /// The webhooks that the simulator sent by itself.
+    /// The webhooks that the simulator sent about changes.
     pub async fn deliveries(&self) -> Result<Vec<WebhookDelivery>> {
         self.call(Method::GET, "deliveries", None::<&()>).await
     }
@@ -118,7 +118,7 @@ impl SimulatorClient {
         if let Some(body) = body {
             request = request.json(body);
         }
-        let response = request.send().await.with_context(|| format!("the simulator's {path}"))?;
+        let response = request.send().await.with_context(|| format!("cannot reach the simulator's {path}"))?;
         let status = response.status();
         if !status.is_success() {
             bail!("the simulator answered {status} to {path}: {}", response.text().await?);

@@ -17,23 +17,23 @@ pub struct WebhookClient {
 }
 
 impl WebhookClient {
-    /// A client with the simulator's secret, which waits so long for an answer.
-    pub fn new(patience: Duration) -> Result<Self> {
+    /// A client with the simulator's secret that waits `timeout` for an answer.
+    pub fn new(timeout: Duration) -> Result<Self> {
         Ok(Self {
-            http: reqwest::Client::builder().timeout(patience).build()?,
+            http: reqwest::Client::builder().timeout(timeout).build()?,
             secret: simulator::Config::default().client_secret,
             signed_uri: signature::signed_uri(PUBLIC_URL),
         })
     }
 
-    /// Posts a body until it is answered 200, as HubSpot does in the end.
+    /// Posts a body until it is answered 200, as HubSpot does, only without its long delays.
     pub async fn deliver(&self, receiver: &str, body: &[u8]) {
         while self.post(receiver, body.to_vec(), 0).await != Some(200) {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
 
-    /// Posts a body, with a timestamp that is off by `skew` milliseconds, and gives the answer's status, if there is one.
+    /// Posts a body with a timestamp that is off by `skew` milliseconds. Returns the answer's status; `None`: no answer.
     pub async fn post(&self, receiver: &str, body: Vec<u8>, skew: i64) -> Option<u16> {
         let timestamp = (milliseconds() + skew).to_string();
         let signature = signature::v3(&self.secret, "POST", &self.signed_uri, &body, &timestamp);
@@ -46,7 +46,7 @@ impl WebhookClient {
             .body(body);
         let response = request.send().await.ok()?;
         let status = response.status().as_u16();
-        // Read to its end, so that the connection is used again.
+        // Read to the end, so that the connection can be used again.
         response.bytes().await.ok()?;
         Some(status)
     }

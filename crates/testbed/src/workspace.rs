@@ -26,3 +26,15 @@ pub fn binaries() -> Result<PathBuf> {
     let folder = program.ancestors().skip(1).find(|folder| folder.join("leadline-receiver").exists());
     folder.map(Path::to_owned).context("the services are not built; run `cargo build --workspace`")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_root_is_found_from_the_folder_of_a_crate() {
+        // Cargo runs this in `crates/testbed`, whose manifest has no `[workspace]` table.
+        let root = root().expect("the workspace");
+        assert!(root.join("crates/testbed/Cargo.toml").exists());
+    }
+}

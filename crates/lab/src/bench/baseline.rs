@@ -1,4 +1,4 @@
-//! The baselines: what RabbitMQ and Postgres do on this machine when nobody does anything else with them.
+//! The baselines: how fast RabbitMQ and Postgres are on this machine for a minimal client that is alone with them.
 
 use std::time::Instant;
 
@@ -18,13 +18,13 @@ use tokio::task::JoinSet;
 
 use super::usage;
 
-/// What is under way at once.
+/// Messages that are published or delivered and not yet acknowledged, at most.
 const PREFETCH: u16 = 1_000;
 
-/// Events in one transaction: what the fleet gathers at most, too.
+/// Events in one transaction. The fleet batches as many at most.
 const ROWS_BATCH: usize = 200;
 
-/// The tables that an event leaves rows in, and how to find those of the events `$1`.
+/// The tables that hold an event's rows, and the query for the rows of the events `$1`.
 const TABLES: [(&str, &str); 6] = [
     ("event", "event t where t.id = any($1)"),
     ("event_history", "event_history t where t.event_id = any($1)"),
@@ -38,17 +38,17 @@ const TABLES: [(&str, &str); 6] = [
     ("write", "write_command c join write t on t.write_command_id = c.id where c.event_id = any($1)"),
 ];
 
-/// What a program does that only passes messages on.
+/// How fast a minimal client passes messages through two queues.
 #[derive(Debug, Clone, Copy)]
 pub struct Hops {
     /// Messages through both queues per second.
     pub per_second: f64,
-    /// The same per second of the program's own CPU time: how fast the machine's cores are at such work.
+    /// The same per second of the client's CPU time: how fast the machine's cores are at such work.
     pub per_cpu_second: f64,
 }
 
-/// Messages through two durable quorum queues: published with confirms, consumed, published on with confirms,
-/// acknowledged, consumed, acknowledged, by this program, which does nothing else meanwhile.
+/// Passes messages through two durable quorum queues: published with confirms, consumed, published again with confirms,
+/// acknowledged, consumed, acknowledged. This process does nothing else meanwhile.
 pub async fn two_hops(namespace: &TestNamespace, body: &[u8], count: usize) -> Result<Hops> {
     let connect = || Connection::connect(&namespace.amqp_url, ConnectionProperties::default());
     let (publishing, consuming) = (connect().await?, connect().await?);
@@ -68,7 +68,7 @@ pub async fn two_hops(namespace: &TestNamespace, body: &[u8], count: usize) -> R
             let mut publishing = JoinSet::new();
             for _ in 0..count {
                 while publishing.len() >= PREFETCH.into() {
-                    publishing.join_next().await.context("there are some")???;
+                    publishing.join_next().await.context("no publish is in progress")???;
                 }
                 let (channel, body) = (channel.clone(), body.clone());
                 publishing.spawn(async move { publish(&channel, "baseline.first", &body).await });
@@ -132,8 +132,8 @@ async fn publish(channel: &Channel, queue: &str, body: &[u8]) -> Result<()> {
     Ok(())
 }
 
-/// Events per second whose rows (all that the fleet has left of them) are written again into tables of the same form, over
-/// one connection, in batches.
+/// Writes every row of events that the fleet has written into copies of the tables, over one connection, in batches.
+/// Returns the events per second.
 pub async fn rows(pool: &PgPool, events: i64) -> Result<f64> {
     let mut batches = Vec::new();
     let ids: Vec<uuid::Uuid> = sqlx::query_scalar("select id from event where state = 'written' limit $1")
@@ -141,17 +141,18 @@ pub async fn rows(pool: &PgPool, events: i64) -> Result<f64> {
         .fetch_all(pool)
         .await?;
     for (table, from) in TABLES {
-        let copy =
-            format!("drop table if exists floor_{table}; create table floor_{table} (like {table} including all)");
+        let copy = format!(
+            "drop table if exists baseline_{table}; create table baseline_{table} (like {table} including all)"
+        );
         sqlx::raw_sql(AssertSqlSafe(copy)).execute(pool).await?;
         let read = format!("select jsonb_agg(to_jsonb(t))::text from {from}");
         for (batch, ids) in ids.chunks(ROWS_BATCH).enumerate() {
             let text: Option<String> =
                 sqlx::query_scalar(AssertSqlSafe(read.clone())).bind(ids).fetch_one(pool).await?;
             let write = format!(
-                "insert into floor_{table} select * from jsonb_populate_recordset(null::floor_{table}, $1::jsonb)"
+                "insert into baseline_{table} select * from jsonb_populate_recordset(null::baseline_{table}, $1::jsonb)"
             );
-            batches.push((batch, write, text.context("no event was written")?));
+            batches.push((batch, write, text.context("the fleet has written no event")?));
         }
     }
     batches.sort_by_key(|(batch, ..)| *batch);
@@ -167,7 +168,7 @@ pub async fn rows(pool: &PgPool, events: i64) -> Result<f64> {
     let written = ids.len() as f64;
     let rate = written / started.elapsed().as_secs_f64();
     for (table, _) in TABLES {
-        sqlx::raw_sql(AssertSqlSafe(format!("drop table floor_{table}"))).execute(pool).await?;
+        sqlx::raw_sql(AssertSqlSafe(format!("drop table baseline_{table}"))).execute(pool).await?;
     }
     Ok(rate)
 }

@@ -1,4 +1,4 @@
-//! Calls to HubSpot: how many, by whom, of what kind, and how full.
+//! Calls to HubSpot: how many, by which service, of what kind, and how many records in a batch.
 
 use std::{collections::BTreeMap, time::Instant};
 
@@ -9,30 +9,30 @@ use super::fleet::Bench;
 /// The services that call HubSpot.
 const CALLERS: [&str; 2] = ["inference", "writer"];
 
-/// What they count when they are done with an event.
+/// The counter of finished events of each of them.
 const DONE: [&str; 2] = ["leadline_inferences_total", "leadline_write_commands_total"];
 
-/// The calls that the fleet has made: up to a moment, or since one.
+/// The calls that the fleet has made up to a moment, or between two moments.
 pub struct Calls {
     at: Instant,
     by_replica: [Vec<f64>; 2],
     refused: f64,
-    /// By service: events answered for, and written.
+    /// By service: finished events.
     done: [f64; 2],
-    /// By service and kind.
+    /// By the index of the service and the kind of call.
     batches: BTreeMap<(usize, String), Batches>,
 }
 
-/// Batch calls of one kind.
+/// The batch calls of one kind.
 #[derive(Default, Clone, Copy)]
 struct Batches {
     calls: f64,
-    /// The records that they were for.
+    /// The records in them.
     inputs: f64,
 }
 
 impl Calls {
-    /// Those up to now.
+    /// The calls up to now.
     pub async fn of(bench: &Bench) -> Result<Self> {
         let mut calls = Self {
             at: Instant::now(),
@@ -61,7 +61,7 @@ impl Calls {
         Ok(calls)
     }
 
-    /// Those that were made after `before`, and the seconds that it took.
+    /// The calls after `before`, and the seconds between the two.
     pub fn since(mut self, before: &Self) -> (Self, f64) {
         for (service, earlier) in self.by_replica.iter_mut().zip(&before.by_replica) {
             service.iter_mut().zip(earlier).for_each(|(count, earlier)| *count -= earlier);
@@ -77,18 +77,18 @@ impl Calls {
         (self, seconds)
     }
 
-    /// All together.
+    /// The number of all calls.
     pub fn sum(&self) -> f64 {
         self.by_replica.iter().flatten().sum()
     }
 
-    /// Those that HubSpot refused because of its limit.
+    /// The calls that HubSpot refused with 429.
     pub fn refused(&self) -> f64 {
         self.refused
     }
 
-    /// Jain's index of the calls of the inference replicas, and of the writers: 1 when all have the same, 1/n when one has
-    /// everything.
+    /// Jain's fairness index of the calls of the inference replicas, and of the writers: 1 when all replicas make the same
+    /// number of calls, 1/n when one makes all of them.
     pub fn fairness(&self) -> [f64; 2] {
         self.by_replica.each_ref().map(|parts| {
             let sum: f64 = parts.iter().sum();
@@ -99,8 +99,8 @@ impl Calls {
         })
     }
 
-    /// In words: the calls of each service for each event that it was done with, and its batch calls by kind with the
-    /// records in one. The workers may be ahead of the writers.
+    /// As text: the calls of each service per event that the service has finished, and its batch calls by kind with the
+    /// records in one. The inference workers may be ahead of the writers.
     pub fn per_event(&self) -> String {
         let per_event: Vec<_> =
             self.by_replica.iter().zip(self.done).map(|(calls, done)| calls.iter().sum::<f64>() / done).collect();

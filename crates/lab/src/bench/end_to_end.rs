@@ -1,4 +1,4 @@
-//! End to end: from the webhook to the written property, beside the baselines in the same run.
+//! End to end: from the webhook to the written property, compared with the baselines of the same run.
 
 use std::time::Duration;
 
@@ -12,18 +12,24 @@ use super::{
     calls::Calls,
     fleet::{Bench, Conditions, Pace, Throughput},
     receiver,
-    report::{Book, MEMORY, RATES, number},
+    report::{MEMORY, RATES, Results, number},
 };
 
-/// From the webhook to the written property, beside the baselines in the same run.
-pub async fn run(services: &Services, plan: &FleetPlan, book: &mut Book, baseline: Hops, quick: bool) -> Result<()> {
+/// Measures a fleet of one of each service.
+pub async fn run(
+    services: &Services,
+    plan: &FleetPlan,
+    results: &mut Results,
+    baseline: Hops,
+    quick: bool,
+) -> Result<()> {
     let events = if quick { 12_000 } else { 40_000 };
     let bench = step("a fleet of one receiver, one inference, one writer", async {
         let plan = plan.clone();
         Bench::start(services, Conditions { plan, contacts: events * 3 / 2 + 2_000, ..Conditions::default() }).await
     })
     .await?;
-    // What starts at the first event is not measured.
+    // A warm-up: what is set up at the first event is not measured.
     bench.run(2_000, Pace::FULL).await?;
     let before = Calls::of(&bench).await?;
     let acks = || receiver::load(&bench, 50, 1, Duration::from_secs(8), Duration::from_millis(250));
@@ -34,7 +40,7 @@ pub async fn run(services: &Services, plan: &FleetPlan, book: &mut Book, baselin
     let namespace = bench.fleet.namespace.clone();
     let pool = PgPool::connect(&namespace.postgres_url).await?;
     let rows =
-        step("the baseline of the rows: the same, written again in batches", baseline::rows(&pool, 4_000)).await?;
+        step("the baseline of Postgres: the same rows, inserted in batches", baseline::rows(&pool, 4_000)).await?;
     drop(bench);
     let Throughput { per_second, per_cpu_second, memory } = through;
     println!("\nend to end: webhook → score in HubSpot, 200 ms of the model, in batches of 100");
@@ -43,12 +49,12 @@ pub async fn run(services: &Services, plan: &FleetPlan, book: &mut Book, baselin
     println!("  {memory:.0} MiB for the three services (goal ≤100)");
     println!("  {}", calls.per_event());
     println!(
-        "  two hops of a bare lapin program: {} messages per second; the fleet does {:.0} % of it (goal ≥60 %)",
+        "  baseline, two hops of a minimal lapin client: {} messages per second; the fleet does {:.0} % of it (goal ≥60 %)",
         number(baseline.per_second),
         per_second / baseline.per_second * 100.0
     );
     println!(
-        "  the same rows by bare batched inserts: {} events per second; the fleet does {:.0} % of it",
+        "  baseline, the same rows by batched inserts alone: {} events per second; the fleet does {:.0} % of it",
         number(rows),
         per_second / rows * 100.0
     );
@@ -58,19 +64,16 @@ pub async fn run(services: &Services, plan: &FleetPlan, book: &mut Book, baselin
             acks.webhooks_per_second, acks.ack[0], acks.ack[1], acks.ack[2]
         );
     }
-    book.bar(RATES, "two hops of a bare lapin program", baseline.per_second, "/s", true);
-    book.bar(RATES, "the same rows, bare batched inserts", rows, "/s", true);
-    book.bar(RATES, "the fleet, end to end", per_second, "/s", false);
-    book.bar("events per CPU-second of our processes", "the fleet, end to end", per_cpu_second, "", false);
-    book.bar(MEMORY, "end to end", memory, "MiB", false);
-    book.ratio("end to end, events per second, of two hops", per_second / baseline.per_second);
-    book.ratio("end to end, events per second, of bare rows", per_second / rows);
-    book.ratio(
-        "end to end, events per CPU-second, of bare messages per CPU-second",
-        per_cpu_second / baseline.per_cpu_second,
-    );
-    book.ratio("end to end, 100 MiB by memory", 100.0 / memory);
+    results.bar(RATES, "baseline: two hops of a minimal lapin client", baseline.per_second, "/s", true);
+    results.bar(RATES, "baseline: the same rows by batched inserts", rows, "/s", true);
+    results.bar(RATES, "the fleet, end to end", per_second, "/s", false);
+    results.bar("events per CPU-second of our processes", "the fleet, end to end", per_cpu_second, "", false);
+    results.bar(MEMORY, "end to end", memory, "MiB", false);
+    results.ratio("end to end, events per second / two hops", per_second / baseline.per_second);
+    results.ratio("end to end, events per second / batched inserts", per_second / rows);
+    results.ratio("end to end, events per CPU-second / hops per CPU-second", per_cpu_second / baseline.per_cpu_second);
+    results.ratio("end to end, 100 MiB / memory", 100.0 / memory);
     let meanwhile = at_full.ack[1] / 1_000.0 * baseline.per_second;
-    book.ratio("end to end, 1,000 by bare messages during the 99th ack", 1_000.0 / meanwhile);
+    results.ratio("end to end, 1,000 / hops within the 99 % ack time", 1_000.0 / meanwhile);
     Ok(())
 }

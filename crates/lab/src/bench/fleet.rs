@@ -1,4 +1,4 @@
-//! The fleet under measurement: its events, what has become of them, what it costs.
+//! The fleet under measurement: its events, how many are written, and what they cost in CPU time and memory.
 
 use std::{
     sync::{
@@ -17,13 +17,13 @@ use tokio::task::JoinSet;
 
 use super::usage;
 
-/// Longer than any receiver takes.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// Longer than a receiver or a metrics endpoint takes.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Nothing moves for so long: something is wrong.
+/// When no event is written for this long, the measurement fails.
 const STUCK_AFTER: Duration = Duration::from_secs(60);
 
-/// A running fleet, in release mode, whose simulator has contacts that were not asked about yet.
+/// A running fleet whose simulator has contacts that no event was about yet.
 pub struct Bench {
     pub fleet: Fleet,
     pub webhooks: WebhookClient,
@@ -32,15 +32,15 @@ pub struct Bench {
     next: AtomicUsize,
 }
 
-/// What a fleet is measured with.
+/// The conditions of a measurement.
 pub struct Conditions {
-    /// How many of each service.
+    /// How many of each service, and their settings.
     pub plan: FleetPlan,
-    /// Contacts that can be asked about, each once.
+    /// Contacts in the simulator; there is one event about each.
     pub contacts: usize,
-    /// How long the model takes.
+    /// How long the model takes for an answer.
     pub latency: Duration,
-    /// Calls that HubSpot allows in ten seconds.
+    /// Calls that the simulated HubSpot allows in ten seconds.
     pub calls_per_10s: usize,
 }
 
@@ -70,15 +70,15 @@ impl Bench {
             ("--tokens-per-minute", "100000000000".to_owned()),
             ("--keep-calls", "0".to_owned()),
         ];
-        // As OpenAI is spoken to, but for TLS.
+        // HTTP/2, as with OpenAI's host, but without TLS.
         plan = plan.with("openai.http2_prior_knowledge", "true");
-        // An app subscribes to what its playbooks wait for, not to what they write.
+        // An app subscribes to the properties that trigger its playbooks, not to those they write.
         plan.with_echoes = false;
         plan.simulator_arguments.extend(numbers.into_iter().flat_map(|(name, value)| [name.to_owned(), value]));
         Ok(Self {
             fleet: Fleet::start(namespace, &plan).await?,
-            webhooks: WebhookClient::new(PATIENCE)?,
-            http: reqwest::Client::builder().timeout(PATIENCE).build()?,
+            webhooks: WebhookClient::new(ANSWER_TIMEOUT)?,
+            http: reqwest::Client::builder().timeout(ANSWER_TIMEOUT).build()?,
             contacts,
             next: AtomicUsize::new(0),
         })
@@ -94,18 +94,18 @@ impl Bench {
         self.fleet.indices(program).into_iter().map(|index| self.fleet.members[index].process.id()).collect()
     }
 
-    /// A webhook's body: events about so many contacts that nobody has asked about.
+    /// A webhook's body: events about `size` contacts that no event was about yet.
     pub fn batch(&self, size: usize) -> Result<Vec<u8>> {
         let first = self.next.fetch_add(size, Ordering::Relaxed);
         if first + size > self.contacts {
-            bail!("all {} contacts were asked about", self.contacts);
+            bail!("there was an event about each of the {} contacts", self.contacts);
         }
         let first = i64::try_from(first)?;
         let events: Vec<_> = (first..).take(size).map(|n| note_event(FIRST_CONTACT + n, n)).collect();
         Ok(serde_json::to_vec(&events)?)
     }
 
-    /// A webhook's body of events that start nothing, for the receiver alone.
+    /// A webhook's body of events that start no playbook, for measuring the receiver.
     pub fn idle_batch(size: usize) -> Result<Vec<u8>> {
         let event = |n: usize| {
             let mut event = note_event(1, i64::try_from(n).unwrap_or(0));
@@ -115,7 +115,7 @@ impl Bench {
         Ok(serde_json::to_vec(&(0..size).map(event).collect::<Vec<_>>())?)
     }
 
-    /// What the replicas of one service count, each at its moment.
+    /// The metrics of each replica of one service.
     pub async fn scrape(&self, program: &str) -> Result<Vec<Scrape>> {
         let mut replicas = Vec::new();
         for index in self.fleet.indices(program) {
@@ -125,7 +125,7 @@ impl Bench {
         Ok(replicas)
     }
 
-    /// Events that have been written.
+    /// The number of events that have been written.
     pub async fn written(&self) -> Result<f64> {
         let replicas = self.scrape("leadline-writer").await?;
         let written =
@@ -133,8 +133,8 @@ impl Bench {
         Ok(replicas.iter().map(written).sum())
     }
 
-    /// Sends `events` in batches of 100, as fast as `pace` says, and measures the middle part: the beginning fills the stages
-    /// and the end empties them.
+    /// Sends `events` in batches of 100 at the given pace and measures the middle part: at the beginning the stages fill, and
+    /// at the end they empty.
     pub async fn run(&self, events: usize, pace: Pace) -> Result<Throughput> {
         let already = self.written().await?;
         let finished = Arc::new(AtomicUsize::new(0));
@@ -177,7 +177,10 @@ impl Bench {
                 break;
             }
             if moved.elapsed() > STUCK_AFTER {
-                bail!("{count} of {events} events were written, and nothing moves:\n{}", self.fleet.logs());
+                bail!(
+                    "{count} of {events} events were written, and no more within {STUCK_AFTER:?}:\n{}",
+                    self.fleet.logs()
+                );
             }
         }
         #[expect(clippy::cast_precision_loss, reason = "a count")]
@@ -190,11 +193,11 @@ impl Bench {
     }
 }
 
-/// One replica's metrics, as Prometheus reads them.
+/// One replica's metrics in Prometheus' text format.
 pub struct Scrape(String);
 
 impl Scrape {
-    /// The values of a metric: of its `labels`, and the number.
+    /// The series of a metric: the values of its `labels`, and the number.
     pub fn values<'a>(&'a self, name: &'a str, labels: &'a [&str]) -> impl Iterator<Item = (Vec<&'a str>, f64)> {
         self.0.lines().filter_map(move |line| {
             let (of, value) = line.strip_prefix(name)?.strip_prefix('{')?.rsplit_once("} ")?;
@@ -203,7 +206,7 @@ impl Scrape {
         })
     }
 
-    /// The sum of a metric's values whose `labels` are wanted.
+    /// The sum over the series of a metric whose `labels` are wanted.
     pub fn sum(&self, name: &str, labels: &[&str], wanted: impl Fn(&[&str]) -> bool) -> f64 {
         self.values(name, labels).filter(|(of, _)| wanted(of)).map(|(_, value)| value).sum()
     }
@@ -212,17 +215,17 @@ impl Scrape {
 /// How fast events are sent.
 #[derive(Debug, Clone, Copy)]
 pub enum Pace {
-    /// As fast as they are finished: never more than so many are not.
+    /// As fast as events are finished: at most this many are unfinished.
     InFlight(usize),
-    /// So many per second.
+    /// This many per second.
     PerSecond(f64),
 }
 
 impl Pace {
-    /// As much as the fleet can do.
+    /// Enough in flight for the fleet's full speed.
     pub const FULL: Self = Self::InFlight(2_000);
 
-    /// Whether a hundred more may be sent, after so many.
+    /// Whether a batch of 100 more may be sent.
     fn allows(self, sent: usize, finished: usize, elapsed: Duration) -> bool {
         match self {
             Self::InFlight(most) => sent + 100 <= finished + most,
@@ -232,18 +235,18 @@ impl Pace {
     }
 }
 
-/// What a fleet does.
+/// A fleet's speed and cost.
 #[derive(Debug, Clone, Copy)]
 pub struct Throughput {
     /// Events written per second.
     pub per_second: f64,
     /// Events written per second of CPU time of the services.
     pub per_cpu_second: f64,
-    /// The services' memory at its highest, in MiB.
+    /// The services' peak memory, in MiB.
     pub memory: f64,
 }
 
-/// A note was logged on a contact.
+/// The webhook's element about a note that was logged on a contact.
 pub fn note_event(contact: i64, n: i64) -> Value {
     json!({"eventId": n, "subscriptionId": 1, "portalId": 9_876_543, "appId": 1_234_567, "occurredAt": milliseconds(),
         "attemptNumber": 0, "objectId": contact, "objectTypeId": "0-1", "changeSource": "CRM_UI",

@@ -1,4 +1,4 @@
-//! Whether the ledger slows down as it fills.
+//! The ledger alone: its speed as it fills.
 
 use std::time::{Duration, Instant};
 
@@ -18,7 +18,7 @@ use testbed::{Services, TestNamespace, step};
 
 use super::{
     fleet::note_event,
-    report::{Book, number},
+    report::{Results, number},
 };
 
 const LEASE: Duration = Duration::from_secs(60);
@@ -27,8 +27,8 @@ const BATCH: i64 = 100;
 /// Events of one measurement: about two seconds.
 const ROUND: i64 = 8_000;
 
-/// The ledger's rate as it fills.
-pub async fn run(services: &Services, book: &mut Book) -> Result<()> {
+/// Measures with a thousand to a million events in the ledger.
+pub async fn run(services: &Services, results: &mut Results) -> Result<()> {
     let namespace = TestNamespace::new(services).await?;
     let environment = vec![(lab::fleet::variable("ledger.url"), namespace.postgres_url.clone())];
     let settings = settings::Settings::load_from(None, environment, settings::ConfigScope::LedgerOnly)?;
@@ -36,11 +36,11 @@ pub async fn run(services: &Services, book: &mut Book) -> Result<()> {
     ledger.migrate().await?;
     let pool = PgPool::connect(&namespace.postgres_url).await?;
     let mut first = 100_000_000;
-    println!("\nthe ledger alone, all that is asked of it for an event (goal: flat within 10 %)");
+    println!("\nthe ledger alone, every statement that an event needs (goal: within 10 % of the first)");
     let mut baseline = None;
     for rows in [1_000, 10_000, 100_000, 1_000_000] {
         step(&format!("{rows} events in the ledger"), fill(&pool, rows)).await?;
-        // The first one warms up; of the others the middle one counts, because Postgres' checkpoints come when they like.
+        // The first one is a warm-up. Of the others the median counts: Postgres' checkpoints disturb single ones.
         let mut rates = Vec::new();
         for _ in 0..4 {
             rates.push(rate(&ledger, first, ROUND).await?);
@@ -50,12 +50,12 @@ pub async fn run(services: &Services, book: &mut Book) -> Result<()> {
         let now = rates[2];
         let part = now / *baseline.get_or_insert(now);
         println!("  {rows:>9} events: {} events per second, {:.0} %", number(now), part * 100.0);
-        book.bar("the ledger alone, by what it holds", format!("{rows} events"), now, "/s", false);
+        results.bar("the ledger alone, by events in it", format!("{rows} events"), now, "/s", false);
     }
     Ok(())
 }
 
-/// Fills the ledger up to `rows` events, each with what the fleet leaves of one.
+/// Fills the ledger up to `rows` events, each with the rows that the fleet leaves.
 async fn fill(pool: &PgPool, rows: i64) -> Result<()> {
     let known: i64 = sqlx::query_scalar("select count(*) from event").fetch_one(pool).await?;
     let mut from = known;
@@ -96,14 +96,14 @@ async fn fill(pool: &PgPool, rows: i64) -> Result<()> {
         .context("filling the ledger")?;
         from = to;
     }
-    // What autovacuum does in a ledger that fills over months.
+    // As autovacuum does in a ledger that fills over months.
     for statement in ["vacuum analyze", "checkpoint"] {
         sqlx::raw_sql(statement).execute(pool).await?;
     }
     Ok(())
 }
 
-/// Events per second through everything that the ledger is asked for one.
+/// Events per second through every statement that an event needs.
 async fn rate(ledger: &Ledger, first: i64, events: i64) -> Result<f64> {
     let started = Instant::now();
     let mut lanes = tokio::task::JoinSet::new();
@@ -124,7 +124,7 @@ async fn rate(ledger: &Ledger, first: i64, events: i64) -> Result<f64> {
     Ok((events / BATCH * BATCH) as f64 / started.elapsed().as_secs_f64())
 }
 
-/// A batch of events, from the claim to the end.
+/// Takes a batch of events from the claim to the end.
 async fn pass(ledger: &Ledger, first: i64) -> Result<()> {
     let elements: Vec<_> = (first..first + BATCH).map(|n| note_event(n, n)).collect();
     let body = serde_json::to_vec(&elements)?;
@@ -135,11 +135,11 @@ async fn pass(ledger: &Ledger, first: i64) -> Result<()> {
     let worker = Worker::named("bench");
     let mut decisions = Vec::new();
     let mut commands = Vec::new();
-    let mut standings = Vec::new();
+    let mut prior = Vec::new();
     for (claim, event) in ledger.claim(&requests, &worker, LEASE).await?.into_iter().zip(&events) {
-        let Claim::Granted(claimed) = claim else { anyhow::bail!("not mine: {claim:?}") };
-        let record = event.record().context("a record")?;
-        standings.push(PriorAnswersRequest {
+        let Claim::Granted(claimed) = claim else { anyhow::bail!("an event was not claimed: {claim:?}") };
+        let record = event.record().context("an event has no record")?;
+        prior.push(PriorAnswersRequest {
             event_id: claimed.event_id,
             occurred_at: event.occurred_at,
             event_key: event.key.clone(),
@@ -169,16 +169,16 @@ async fn pass(ledger: &Ledger, first: i64) -> Result<()> {
             commands: vec![command],
         });
     }
-    ledger.prior_answers(&standings, Duration::from_secs(86_400)).await?;
-    let settled = ledger.commit_decisions(&decisions).await?;
-    ensure!(settled.into_iter().all(|held| held), "a decision did not count");
+    ledger.prior_answers(&prior, Duration::from_secs(86_400)).await?;
+    let committed = ledger.commit_decisions(&decisions).await?;
+    ensure!(committed.into_iter().all(|counted| counted), "a decision was not committed");
     let ids: Vec<_> = commands.iter().map(|command| command.id).collect();
     let records: Vec<_> = commands.iter().map(|command| command.record.clone()).collect();
     let taken = ledger.claim_commands(&ids, &worker, LEASE).await?;
     ledger.lock_records(&records, &worker, LEASE).await?;
     ledger.latest_writes(&records).await?;
     let finished = commands.iter().zip(taken).map(|(command, taken)| {
-        let CommandClaim::Granted { attempt, .. } = taken else { anyhow::bail!("not taken: {taken:?}") };
+        let CommandClaim::Granted { attempt, .. } = taken else { anyhow::bail!("a command was not taken: {taken:?}") };
         Ok(CommandResult {
             id: command.id,
             attempt,

@@ -1,4 +1,5 @@
-//! At the limit: eight replicas, a portal that counts exactly, and then somebody else who uses a third of it.
+//! At HubSpot's limit: eight replicas and a portal that counts exactly, first alone, then beside another integration that
+//! uses a third of the limit.
 
 use std::{
     sync::{
@@ -18,25 +19,26 @@ use super::{
     fleet::{Bench, Conditions},
 };
 
-/// What the portal allows in ten seconds.
+/// Calls that the portal allows in ten seconds.
 const QUOTA: f64 = 190.0;
+/// The fleet's share of them.
 const SHARE: f64 = 0.8;
 
-/// The stages fill, and the quota is learnt.
+/// Until the stages are full and the fleet has observed the quota.
 const WARM_UP: Duration = Duration::from_secs(20);
 const MEASURED: Duration = Duration::from_secs(40);
 
-/// What was measured in one phase.
+/// The measurement of one phase.
 pub struct AtTheLimit {
     /// Our calls in ten seconds.
     pub calls: f64,
-    /// Of what there was for us: our share, or what the other one left.
+    /// Our calls divided by what was available: our share, or what the other integration left.
     pub use_of_share: f64,
-    /// Ours and the other's.
+    /// 429s of ours and of the other integration.
     pub refused: [u64; 2],
-    /// Jain's index of the calls of the inference replicas, and of the writers: 1 is all alike.
+    /// Jain's fairness index of the inference replicas' calls, and of the writers'.
     pub fairness: [f64; 2],
-    /// Calls for each event written, in words.
+    /// Calls per event, as text.
     calls_per_event: String,
     pub events_per_second: f64,
     pub other_calls: f64,
@@ -53,14 +55,14 @@ pub async fn run(services: &Services, plan: &FleetPlan) -> Result<[AtTheLimit; 2
     let other = Other::default();
     let calling = tokio::spawn(other.clone().call(bench.fleet.simulator_url().to_owned(), stop.clone()));
     tokio::time::sleep(WARM_UP).await;
-    let shared = step("beside somebody who uses a third", measure(&bench, Some(&other))).await?;
+    let shared = step("beside another integration that uses a third", measure(&bench, Some(&other))).await?;
     stop.cancel();
     calling.await?;
     feeding.await?;
     Ok([alone, shared])
 }
 
-/// Keeps a backlog that never runs dry.
+/// Keeps a backlog that does not become empty.
 fn feed(bench: &Bench, stop: CancellationToken) -> Result<tokio::task::JoinHandle<()>> {
     let batches: Vec<_> = (0..1_200).map(|_| bench.batch(100)).collect::<Result<_>>()?;
     let (webhooks, receiver) = (bench.webhooks.clone(), bench.fleet.receivers().remove(0));
@@ -100,7 +102,7 @@ async fn measure(bench: &Bench, other: Option<&Other>) -> Result<AtTheLimit> {
     })
 }
 
-/// What was counted up to a moment.
+/// Counters at a moment.
 struct Counts {
     ours: Calls,
     written: f64,
@@ -120,7 +122,7 @@ impl Counts {
     }
 }
 
-/// Another integration of the same portal, which calls as it likes.
+/// Another integration of the same portal, which does not coordinate with the fleet.
 #[derive(Clone, Default)]
 struct Other {
     calls: Arc<AtomicU64>,
@@ -147,15 +149,15 @@ impl Other {
 
 pub fn print(phases: &[AtTheLimit; 2]) {
     println!("\nat the limit: 190 calls in any 10 s, 4 inferences and 4 writers, share {SHARE}");
-    for (name, phase) in ["alone", "beside somebody who uses a third of it"].iter().zip(phases) {
+    for (name, phase) in ["alone", "beside another integration that uses a third of it"].iter().zip(phases) {
         println!("  {name}");
         println!(
-            "    {:.1} calls in 10 s (others {:.1}), {:.1} % of what there was for us (goal ≥95 %)",
+            "    {:.1} calls in 10 s (others {:.1}), {:.1} % of what was available to us (goal ≥95 %)",
             phase.calls,
             phase.other_calls,
             phase.use_of_share * 100.0
         );
-        println!("    429s: {} of ours, {} of the other's (goal 0)", phase.refused[0], phase.refused[1]);
+        println!("    429s: {} of ours, {} of the other integration's (goal 0)", phase.refused[0], phase.refused[1]);
         println!(
             "    fairness (Jain): {:.3} between inferences, {:.3} between writers",
             phase.fairness[0], phase.fairness[1]

@@ -1,4 +1,4 @@
-//! The receiver: how many webhooks it takes, and how soon it says so.
+//! The receiver: how many webhooks per second it accepts, and how soon it answers.
 
 use std::time::{Duration, Instant};
 
@@ -10,18 +10,18 @@ use tokio::task::JoinSet;
 use super::{
     baseline::Hops,
     fleet::{Bench, Conditions},
-    report::{Book, RATES},
+    report::{RATES, Results},
     usage::{cpu, memory},
 };
 
-/// What a receiver did under one load.
+/// The measurement of a receiver under one load.
 #[derive(Debug, Clone, Copy)]
 pub struct Received {
     pub connections: usize,
     pub batch: usize,
     pub webhooks_per_second: f64,
     pub events_per_second: f64,
-    /// Until the 200, in milliseconds: half of them, 99 of 100, 999 of 1,000.
+    /// Milliseconds until the 200: median, 99 %, 99.9 %.
     pub ack: [f64; 3],
     pub events_per_cpu_second: f64,
     pub memory: f64,
@@ -29,8 +29,8 @@ pub struct Received {
     pub refused: usize,
 }
 
-/// Posts webhooks of `batch` events that start nothing over so many connections, for so long; each connection one after
-/// the other, with `pause` between two.
+/// Posts webhooks of `batch` events that start no playbook for the time `last`. Each connection posts one after the other,
+/// with `pause` between two.
 pub async fn load(
     bench: &Bench,
     connections: usize,
@@ -89,8 +89,14 @@ pub async fn load(
     })
 }
 
-/// The receiver alone, at several loads.
-pub async fn alone(services: &Services, plan: &FleetPlan, book: &mut Book, baseline: Hops, quick: bool) -> Result<()> {
+/// Measures the receiver alone at several loads.
+pub async fn alone(
+    services: &Services,
+    plan: &FleetPlan,
+    results: &mut Results,
+    baseline: Hops,
+    quick: bool,
+) -> Result<()> {
     let plan = FleetPlan { inferences: 0, writers: 0, ..plan.clone() };
     let conditions = Conditions { plan, contacts: 0, ..Conditions::default() };
     let bench = step("a receiver, alone", Bench::start(services, conditions)).await?;
@@ -113,9 +119,9 @@ pub async fn alone(services: &Services, plan: &FleetPlan, book: &mut Book, basel
             );
             if *connections == 10 {
                 let label = format!("the receiver alone, batches of {batch}");
-                book.bar(RATES, label, events_per_second, "/s", false);
-                book.ratio(
-                    &format!("receiver, events per CPU-second, batches of {batch}, of bare messages"),
+                results.bar(RATES, label, events_per_second, "/s", false);
+                results.ratio(
+                    &format!("receiver, events per CPU-second, batches of {batch} / hops"),
                     events_per_cpu_second / baseline.per_cpu_second,
                 );
             }

@@ -1,4 +1,4 @@
-//! Replicas: more of each worker on the same cores.
+//! More replicas of each worker on the same cores.
 
 use anyhow::Result;
 use lab::FleetPlan;
@@ -6,12 +6,12 @@ use testbed::{Services, step};
 
 use super::{
     fleet::{Bench, Conditions, Pace},
-    report::{Book, number},
+    report::{Results, number},
 };
 
-/// One, two and four of each worker.
-pub async fn run(services: &Services, plan: &FleetPlan, book: &mut Book) -> Result<()> {
-    println!("\nreplicas, on the same two cores");
+/// Measures one, two and four of each worker.
+pub async fn run(services: &Services, plan: &FleetPlan, results: &mut Results) -> Result<()> {
+    println!("\nreplicas, on the same cores");
     for count in [1, 2, 4] {
         let plan = FleetPlan { inferences: count, writers: count, ..plan.clone() };
         let conditions = Conditions { plan, contacts: 22_000, ..Conditions::default() };
@@ -24,7 +24,7 @@ pub async fn run(services: &Services, plan: &FleetPlan, book: &mut Book) -> Resu
             number(through.per_cpu_second),
             through.memory
         );
-        book.bar("replicas of each worker", format!("{count}"), through.per_second, "/s", false);
+        results.bar("replicas of each worker", format!("{count}"), through.per_second, "/s", false);
     }
     Ok(())
 }

@@ -1,42 +1,43 @@
-//! What was measured, as text, as ratios to keep, and as a picture.
+//! Results as text, as ratios in docs/bench.json, and as a chart.
 
 use std::{collections::BTreeMap, fmt::Write as _, path::PathBuf};
 
 use anyhow::{Context, Result};
 use testbed::workspace;
 
-/// Figures by name, for example `end to end, of two hops`.
-pub type Figures = BTreeMap<String, f64>;
+/// Ratios by name, for example `end to end, events per second / two hops`. More is better.
+pub type Ratios = BTreeMap<String, f64>;
 
-/// A ratio that is this much worse than the one kept has moved.
+/// A ratio that differs by more than this from the saved one is reported as worse or better.
 const TOLERANCE: f64 = 0.2;
 
-/// One bar of the picture: what it is, how high, in what unit, and whether it is a baseline.
+/// One bar of the chart.
 pub struct Bar {
-    pub label: String,
-    pub value: f64,
-    pub unit: &'static str,
-    pub is_floor: bool,
+    label: String,
+    value: f64,
+    unit: &'static str,
+    /// A baseline is grey.
+    is_baseline: bool,
 }
 
-/// The picture's group of rates.
+/// The chart's group of rates.
 pub const RATES: &str = "events per second";
 
-/// The picture's group of memory.
+/// The chart's group of memory.
 pub const MEMORY: &str = "memory of the three services";
 
-/// What a run has to say.
+/// The results of a run.
 #[derive(Default)]
-pub struct Book {
-    /// To compare and to keep.
-    pub ratios: Figures,
-    /// The picture's bars, by group.
+pub struct Results {
+    /// To compare and to save.
+    pub ratios: Ratios,
+    /// The chart's bars, by group.
     pub groups: Vec<(String, Vec<Bar>)>,
 }
 
-impl Book {
-    pub fn bar(&mut self, group: &str, label: impl Into<String>, value: f64, unit: &'static str, is_floor: bool) {
-        let bar = Bar { label: label.into(), value, unit, is_floor };
+impl Results {
+    pub fn bar(&mut self, group: &str, label: impl Into<String>, value: f64, unit: &'static str, is_baseline: bool) {
+        let bar = Bar { label: label.into(), value, unit, is_baseline };
         match self.groups.iter_mut().find(|(name, _)| name == group) {
             Some((_, bars)) => bars.push(bar),
             None => self.groups.push((group.to_owned(), vec![bar])),
@@ -48,32 +49,32 @@ impl Book {
     }
 }
 
-fn kept_file() -> Result<PathBuf> {
+fn saved_file() -> Result<PathBuf> {
     Ok(workspace::root()?.join("docs/bench.json"))
 }
 
-/// The ratios that the repository keeps.
-pub fn kept() -> Result<Figures> {
-    let path = kept_file()?;
+/// The ratios in docs/bench.json.
+pub fn saved() -> Result<Ratios> {
+    let path = saved_file()?;
     let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
     serde_json::from_str(&text).with_context(|| format!("{}", path.display()))
 }
 
-/// Keeps ratios in the repository.
-pub fn keep(figures: &Figures) -> Result<()> {
-    let rounded: Figures =
-        figures.iter().map(|(name, value)| (name.clone(), (value * 1_000.0).round() / 1_000.0)).collect();
-    std::fs::write(kept_file()?, serde_json::to_string_pretty(&rounded)? + "\n")?;
+/// Writes ratios to docs/bench.json.
+pub fn save(ratios: &Ratios) -> Result<()> {
+    let rounded: Ratios =
+        ratios.iter().map(|(name, value)| (name.clone(), (value * 1_000.0).round() / 1_000.0)).collect();
+    std::fs::write(saved_file()?, serde_json::to_string_pretty(&rounded)? + "\n")?;
     Ok(())
 }
 
-/// Prints ratios beside those kept, and gives the names of those that got worse.
-pub fn compare(now: &Figures, kept: &Figures) -> Vec<String> {
-    println!("\nratios, now and as kept in docs/bench.json (more is better)");
+/// Prints ratios beside the saved ones and returns the names of those that are worse.
+pub fn compare(now: &Ratios, saved: &Ratios) -> Vec<String> {
+    println!("\nratios, now and as saved in docs/bench.json (more is better)");
     let mut worse = Vec::new();
     for (name, value) in now {
-        let said = match kept.get(name) {
-            None => "not kept yet".to_owned(),
+        let change = match saved.get(name) {
+            None => "not saved yet".to_owned(),
             Some(before) if value / before < 1.0 - TOLERANCE => {
                 worse.push(name.clone());
                 format!("was {before:.3}: WORSE by {:.0} %", (1.0 - value / before) * 100.0)
@@ -83,7 +84,7 @@ pub fn compare(now: &Figures, kept: &Figures) -> Vec<String> {
             }
             Some(before) => format!("was {before:.3}"),
         };
-        println!("  {name:<58} {value:>9.3}   {said}");
+        println!("  {name:<58} {value:>9.3}   {change}");
     }
     worse
 }
@@ -92,7 +93,7 @@ const ROW: usize = 26;
 const LEFT: usize = 330;
 const WIDTH: usize = 560;
 
-/// Draws bars, each group with a scale of its own, and writes the picture.
+/// Writes the chart to docs/bench.svg and returns its path. Each group has a scale of its own.
 pub fn plot(groups: &[(String, Vec<Bar>)]) -> Result<PathBuf> {
     let rows: usize = groups.iter().map(|(_, bars)| bars.len() + 2).sum();
     let (height, width) = (rows * ROW + 20, LEFT + WIDTH + 150);
@@ -106,9 +107,9 @@ pub fn plot(groups: &[(String, Vec<Bar>)]) -> Result<PathBuf> {
         y += ROW;
         let most = bars.iter().map(|bar| bar.value).fold(f64::MIN_POSITIVE, f64::max);
         for bar in bars {
-            #[expect(clippy::cast_precision_loss, reason = "a picture")]
+            #[expect(clippy::cast_precision_loss, reason = "pixels")]
             let length = bar.value / most * WIDTH as f64;
-            let colour = if bar.is_floor { "#b0b8c1" } else { "#2463ac" };
+            let colour = if bar.is_baseline { "#b0b8c1" } else { "#2463ac" };
             let (text, label) = (y + 1, &bar.label);
             let after = f64::from(u32::try_from(LEFT)?) + length + 8.0;
             writeln!(
@@ -127,12 +128,12 @@ pub fn plot(groups: &[(String, Vec<Bar>)]) -> Result<PathBuf> {
     }
     svg.push_str("</svg>\n");
     let path = workspace::root()?.join("docs/bench.svg");
-    std::fs::create_dir_all(path.parent().context("a folder")?)?;
+    std::fs::create_dir_all(path.parent().context("the chart has no folder")?)?;
     std::fs::write(&path, svg)?;
     Ok(path)
 }
 
-/// Three digits are enough.
+/// A number with three significant digits.
 pub fn number(value: f64) -> String {
     match value {
         value if value >= 100.0 => format!("{value:.0}"),

@@ -1,4 +1,4 @@
-//! Thousands of inferences that take ten seconds each: what waiting costs.
+//! Thousands of inferences that take ten seconds each: what waiting costs in memory and CPU time.
 
 use std::time::{Duration, Instant};
 
@@ -8,29 +8,29 @@ use testbed::{Services, step};
 
 use super::{
     fleet::{Bench, Conditions},
-    report::{Book, MEMORY},
+    report::{MEMORY, Results},
     usage::{cpu, memory},
 };
 
 const LATENCY: Duration = Duration::from_secs(10);
 
-/// A thousand, and five thousand.
-pub async fn run(services: &Services, plan: &FleetPlan, book: &mut Book) -> Result<()> {
+/// Measures a thousand and five thousand.
+pub async fn run(services: &Services, plan: &FleetPlan, results: &mut Results) -> Result<()> {
     for count in [1_000, 5_000] {
         let slow = wait(services, plan, count).await?;
         print(&slow);
-        book.bar(MEMORY, format!("{count} inferences of 10 s"), slow.memory, "MiB", false);
+        results.bar(MEMORY, format!("{count} inferences of 10 s"), slow.memory, "MiB", false);
     }
     Ok(())
 }
 
-/// What so many waiting inferences cost.
+/// What waiting inferences cost.
 struct Slow {
-    /// As many as were wanted.
+    /// How many were asked for.
     wanted: usize,
-    /// Questions that were open at once.
+    /// Model calls that were open at once, at most.
     in_flight: usize,
-    /// The three services' memory, in MiB.
+    /// The three services' peak memory, in MiB.
     memory: f64,
     /// Their CPU time per event, in milliseconds.
     cpu_ms_per_event: f64,

@@ -1,6 +1,7 @@
 //! The faults: processes, RabbitMQ, Postgres, networks, and the APIs.
 
 use std::{
+    collections::HashSet,
     fmt,
     time::{Duration, Instant},
 };
@@ -137,6 +138,17 @@ pub struct GracefulStop {
     pub took: Duration,
     /// It did not end within [`GRACEFUL`].
     pub was_killed: bool,
+}
+
+/// A fault that was injected, and its effect.
+pub struct Injected {
+    pub fault: Fault,
+    /// The keys of events that had been accepted and were not finished.
+    pub in_flight: HashSet<String>,
+    /// From the fault's end until the next event was written.
+    pub recovery: Duration,
+    /// How the process stopped, if the fault was a graceful stop.
+    pub stop: Option<GracefulStop>,
 }
 
 impl Targets<'_> {

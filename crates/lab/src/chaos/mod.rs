@@ -21,7 +21,7 @@ use testbed::{Services, TestNamespace, step};
 use time::OffsetDateTime;
 use tokio_util::sync::CancellationToken;
 
-use faults::{Fault, GRACEFUL, GracefulStop, Targets};
+use faults::{GRACEFUL, Injected, Targets};
 use load::Load;
 use plan::Proxies;
 use schedule::Schedule;
@@ -48,17 +48,6 @@ const RECOVERED_WITHIN: Duration = Duration::from_secs(60);
 
 /// What is unfinished after the last fault is finished within this time, or the run fails.
 const SETTLED_WITHIN: Duration = Duration::from_secs(180);
-
-/// A fault that was injected, and its effect.
-pub struct Injected {
-    pub fault: Fault,
-    /// The keys of events that had been accepted and were not finished.
-    pub in_flight: HashSet<String>,
-    /// From the fault's end until the next event was written.
-    pub recovery: Duration,
-    /// How the process stopped, if the fault was a graceful stop.
-    pub stop: Option<GracefulStop>,
-}
 
 pub async fn run(options: &Options) -> Result<()> {
     let seed = options.seed.unwrap_or_else(|| OffsetDateTime::now_utc().unix_timestamp().unsigned_abs());

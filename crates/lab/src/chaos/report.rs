@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use comfy_table::{Table, presets::UTF8_HORIZONTAL_ONLY};
 
-use super::{Injected, invariants::InvariantReport, load::Sent};
+use super::{faults::Injected, invariants::InvariantReport, load::Sent};
 
 /// Prints the faults, the invariants checked at the end, and the figures. `true`: nothing was lost, doubled or wrong.
 /// `receiver_memory` is in KiB.

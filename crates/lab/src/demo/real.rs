@@ -11,10 +11,12 @@ use settings::{ConfigScope, Settings};
 use testbed::{TestNamespace, step};
 use time::OffsetDateTime;
 
-/// Real models take their time.
+use super::{keep, score::key_of};
+
+/// A real model takes longer than the simulated one.
 const WITHIN: Duration = Duration::from_secs(180);
 
-/// The settings in the environment, if they are enough for the real APIs. Asked before anything is set up.
+/// The settings in the environment. Fails when they are not enough for the real APIs; call it before anything is started.
 pub fn settings() -> Result<(Settings, Vec<(String, String)>)> {
     let given: Vec<(String, String)> = std::env::vars().filter(|(name, _)| name.starts_with("LEADLINE__")).collect();
     let settings = Settings::load_from(None, given.clone(), ConfigScope::LedgerOnly)?;
@@ -30,7 +32,7 @@ pub async fn run(namespace: TestNamespace, contact: i64, keep: bool) -> Result<(
     let info = step("asking HubSpot whose token this is", async { Ok(hubspot.token_info().await?) }).await?;
     println!("  portal {}, app {}, scopes {}", info.hub_id, info.app_id, info.scopes.join(" "));
 
-    // The webhook is ours here, so any secret will do that both sides know.
+    // The demo signs the webhook itself, so any secret works that both sides know.
     let secret = uuid::Uuid::now_v7().to_string();
     let mut plan = FleetPlan { with_simulator: false, settings: given, ..FleetPlan::default() };
     plan.settings.retain(|(name, _)| !name.ends_with("BROKER__URL") && !name.ends_with("LEDGER__URL"));
@@ -45,7 +47,7 @@ pub async fn run(namespace: TestNamespace, contact: i64, keep: bool) -> Result<(
     let event = json!({"eventId": now, "subscriptionId": 0, "portalId": info.hub_id, "occurredAt": now,
         "subscriptionType": "contact.propertyChange", "propertyName": "notes_last_updated", "objectId": contact, "objectTypeId": "0-1"});
     let body = json!([event]).to_string();
-    let url = fleet.receivers().into_iter().next().context("a receiver")?;
+    let url = fleet.receivers().into_iter().next().context("the fleet has no receiver")?;
     let timestamp = now.to_string();
     let signature =
         signature::v3(&secret, "POST", &signature::signed_uri(fleet::PUBLIC_URL), body.as_bytes(), &timestamp);
@@ -57,11 +59,11 @@ pub async fn run(namespace: TestNamespace, contact: i64, keep: bool) -> Result<(
         .send()
         .await?;
     println!("the webhook was answered {}", response.status());
-    let key = super::key_of(&event)?;
+    let key = key_of(&event)?;
     let story = step("reading, asking, writing", fleet.until_event(&key, EventState::is_final, WITHIN)).await?;
     println!("{}", String::from_utf8_lossy(&fleet.leadline(&["event", &key]).await?.stdout));
     if keep {
-        super::keep(&fleet).await;
+        keep::until_stopped(&fleet).await;
     }
     let (namespace, state) = (fleet.namespace.clone(), story.state);
     drop(fleet);

@@ -1,4 +1,4 @@
-//! What the demo prints.
+//! Prints what happens in the demo.
 
 use std::time::Duration;
 
@@ -8,7 +8,14 @@ use lab::{Fleet, cases::Case};
 use ledger::EventStory;
 use simulator::{WebhookDelivery, admin::ObjectView};
 
-pub fn indented(text: &str) -> String {
+/// Runs `leadline` with these arguments and prints its output.
+pub async fn command(fleet: &Fleet, arguments: &[&str]) -> Result<()> {
+    let output = fleet.leadline(arguments).await?;
+    println!("\nleadline {}\n{}", arguments.join(" "), indented(&String::from_utf8_lossy(&output.stdout)));
+    Ok(())
+}
+
+fn indented(text: &str) -> String {
     text.lines().map(|line| format!("  {line}\n")).collect()
 }
 
@@ -24,7 +31,7 @@ pub fn delivery(what: &str, delivery: &WebhookDelivery) {
     );
 }
 
-pub fn outcome(case: &Case, story: Option<&EventStory>, result: &Result<(), String>) {
+pub fn outcome(case: &Case, story: Option<&EventStory>, result: &Result<()>) {
     let sign = if result.is_ok() { "✓" } else { "✗" };
     let Some(story) = story else {
         println!("  {sign} {:<42} no outcome", case.what);
@@ -46,24 +53,24 @@ pub fn outcome(case: &Case, story: Option<&EventStory>, result: &Result<(), Stri
     println!("  {sign} {:<38} {:<9} {took:>6.2} s  {what}", case.what, story.state);
 }
 
-/// What became of an event, property by property and action by action.
+/// How an event ended, property by property and action by action.
 pub fn story(playbook: &str, story: &EventStory) {
     let parts = story.inferences.iter().filter(|inference| inference.part.is_some()).count();
     let condensed = if parts > 0 { format!(", {parts} parts condensed") } else { String::new() };
-    println!("  {playbook}: {} ({} questions{condensed})", story.state, story.inferences.len());
+    println!("  {playbook}: {} ({} inferences{condensed})", story.state, story.inferences.len());
     let record = |object_type: &str, id: i64| format!("{}/{id}", domain::ObjectType::from(object_type));
     for write in &story.writes {
         let after: String = write.after.lines().next().unwrap_or_default().chars().take(60).collect();
         println!("    wrote {}.{} = {after}", record(&write.object_type, write.object_id), write.property);
     }
-    for kept in &story.skipped_writes {
-        let held = kept.current_value.as_deref().unwrap_or("nothing");
+    for skipped in &story.skipped_writes {
+        let current = skipped.current_value.as_deref().unwrap_or("nothing");
         println!(
-            "    kept  {}.{} = {held}, not {}: {}",
-            record(&kept.object_type, kept.object_id),
-            kept.property,
-            kept.proposed_value,
-            kept.reason
+            "    kept  {}.{} = {current}, not {}: {}",
+            record(&skipped.object_type, skipped.object_id),
+            skipped.property,
+            skipped.proposed_value,
+            skipped.reason
         );
     }
     for action in &story.actions {
@@ -82,7 +89,7 @@ pub fn before_and_after(id: i64, before: &ObjectView, after: &ObjectView) {
     println!("\ncontact {id} in HubSpot, before and after\n{table}");
 }
 
-/// Asks the ledger as an operator would.
+/// Queries the ledger as an operator would.
 pub async fn by_sql(fleet: &Fleet, key: &str) -> Result<()> {
     println!("\nthe same event by SQL");
     for sql in [
@@ -107,7 +114,7 @@ pub async fn by_sql(fleet: &Fleet, key: &str) -> Result<()> {
     Ok(())
 }
 
-/// Every queue as the management API has it, once its numbers have settled: they are some seconds old.
+/// Every queue from the management API. Its numbers are some seconds old, so this waits until they have settled.
 pub async fn queues(fleet: &Fleet) -> Result<()> {
     println!("\nthe queues, from RabbitMQ's management API");
     let mut queues = fleet.namespace.queues().await?;

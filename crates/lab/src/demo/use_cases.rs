@@ -1,4 +1,4 @@
-//! The guide's other two use cases, and what a person's own value is worth.
+//! The guide's other two use cases, and a value that a person has set.
 
 use anyhow::{Context, Result};
 use domain::EventState;
@@ -7,7 +7,10 @@ use ledger::EventStory;
 use serde_json::{Value, json};
 use simulator::admin::{Edit, NewRecord, SendWebhook};
 
-use super::{Score, WITHIN, key_of, show};
+use super::{
+    score::{Score, WITHIN, key_of},
+    show,
+};
 
 const CUSTOMER: i64 = 3_001;
 const OPEN_DEAL: i64 = 4_001;
@@ -15,7 +18,7 @@ const WON_DEAL: i64 = 4_002;
 const TICKET: i64 = 5_001;
 const CALL: i64 = 6_001;
 
-/// An unhappy ticket and a call, from webhook to what a person finds in HubSpot.
+/// An unhappy ticket and a call, from the webhook to what a person finds in HubSpot.
 pub async fn run(fleet: &Fleet, score: &mut Score) -> Result<()> {
     portal(fleet).await?;
     println!("\nan unhappy ticket, and a call");
@@ -25,11 +28,10 @@ pub async fn run(fleet: &Fleet, score: &mut Score) -> Result<()> {
     for (what, event) in ["churn-risk", "call-summary"].into_iter().zip(&events) {
         let story = ended(fleet, event).await?;
         show::story(what, &story);
-        let result = if story.state == EventState::Written { Ok(()) } else { Err(format!("ended {}", story.state)) };
-        score.note(what, result);
+        score.check(what, story.state == EventState::Written, || format!("ended {}", story.state));
     }
-    let held = |kind: &'static str, id, property: &'static str| async move {
-        let view = fleet.simulator.object(kind, id).await?.context("the object")?;
+    let value = |kind: &'static str, id, property: &'static str| async move {
+        let view = fleet.simulator.object(kind, id).await?.with_context(|| format!("{kind} {id} does not exist"))?;
         Ok::<_, anyhow::Error>(view.properties.get(property).cloned().unwrap_or_default())
     };
     println!("  in HubSpot");
@@ -45,10 +47,10 @@ pub async fn run(fleet: &Fleet, score: &mut Score) -> Result<()> {
             "- We will send the offer by 2026-12-01. (by 2026-12-01)",
         ),
     ] {
-        let found = held(kind, id, property).await?;
+        let found = value(kind, id, property).await?;
         let first = found.lines().next().unwrap_or_default();
         println!("    {what:<36} {first}");
-        score.note(what, if first == expected { Ok(()) } else { Err(format!("is `{first}`")) });
+        score.check(what, first == expected, || format!("is `{first}`"));
     }
     println!("  tasks");
     let mut tasks = fleet.simulator.objects("task").await?;
@@ -64,14 +66,14 @@ pub async fn run(fleet: &Fleet, score: &mut Score) -> Result<()> {
         );
     }
     let of_call = tasks.iter().filter(|task| task.properties["hs_timestamp"].starts_with("2026-12-")).count();
-    score.note("tasks with the call's dates", if of_call == 2 { Ok(()) } else { Err(format!("{of_call}, not 2")) });
+    score.check("tasks with the call's dates", of_call == 2, || format!("{of_call}, not 2"));
     let messages = fleet.simulator.messages().await?;
     println!("  the channel `sales` got {} messages, for example\n{}", messages.len(), first_message(&messages));
-    score.note("messages", if messages.is_empty() { Err("none came".to_owned()) } else { Ok(()) });
+    score.check("messages", !messages.is_empty(), || "there are none".to_owned());
     Ok(())
 }
 
-/// A sales person sets a score by hand; the next note does not take it away.
+/// A sales person sets a score by hand; the next note does not overwrite it.
 pub async fn human_value(fleet: &Fleet, score: &mut Score) -> Result<()> {
     println!("\na person sets lead_score of contact {GUIDE_CONTACT} to 7, and another note is logged");
     let edit = Edit {
@@ -87,15 +89,17 @@ pub async fn human_value(fleet: &Fleet, score: &mut Score) -> Result<()> {
     fleet.simulator.webhook(&SendWebhook { events: vec![noted.clone()], forged: false, url: None }).await?;
     let story = ended(fleet, &noted).await?;
     show::story("lead-qualification", &story);
-    let view = fleet.simulator.contact(GUIDE_CONTACT).await?.context("the guide's contact")?;
+    let view = fleet.simulator.contact(GUIDE_CONTACT).await?.context("the guide's contact does not exist")?;
     let stays = view.properties.get("lead_score").map(String::as_str) == Some("7");
-    score.note("a person's value", if stays { Ok(()) } else { Err("was overwritten".to_owned()) });
-    let reason = story.skipped_writes.iter().find(|kept| kept.property == "lead_score").map(|kept| kept.reason);
-    let is_seen = reason == Some(domain::Reason::KeptHumanValue);
-    score.note("kept_human_value", if is_seen { Ok(()) } else { Err(format!("{reason:?} in the ledger")) });
+    score.check("a person's value", stays, || "was overwritten".to_owned());
+    let reason =
+        story.skipped_writes.iter().find(|skipped| skipped.property == "lead_score").map(|skipped| skipped.reason);
+    let is_recorded = reason == Some(domain::Reason::KeptHumanValue);
+    score.check("kept_human_value", is_recorded, || format!("the ledger has {reason:?}"));
     Ok(())
 }
 
+/// Creates the records in the simulator.
 async fn portal(fleet: &Fleet) -> Result<()> {
     let customer = [("firstname", "Eve"), ("lastname", "Stone"), ("company", "Stone Retail")];
     put(fleet, "contact", CUSTOMER, &customer, &[]).await?;

@@ -10,6 +10,7 @@ mod rabbitmq;
 use anyhow::{Context, Result, bail};
 
 use crate::{install, step};
+use postgres::Durability;
 pub use private::Instances;
 
 /// Variable: a running RabbitMQ, `amqp://user:password@host:port`, without a virtual host.
@@ -88,13 +89,17 @@ impl Services {
                  this as root to have them installed"
             );
         }
-        Self::private("", "").await
+        Self::start_private("", "", Durability::NoFsync).await
     }
 
     /// Private instances of the installed programs, even when others are running: tests that kill RabbitMQ or Postgres must
-    /// not share them. RabbitMQ gets the lines `config` in `rabbitmq.conf`, and the terms `advanced` in its application's
+    /// not share them. Postgres calls fsync, as in production. RabbitMQ gets the lines `config` in `rabbitmq.conf`, and the terms `advanced` in its application's
     /// environment.
     pub async fn private(config: &str, advanced: &str) -> Result<Self> {
+        Self::start_private(config, advanced, Durability::Fsync).await
+    }
+
+    async fn start_private(config: &str, advanced: &str, durability: Durability) -> Result<Self> {
         if !private::are_installed() {
             if !rustix::process::geteuid().is_root() {
                 bail!(
@@ -105,7 +110,7 @@ impl Services {
             let install = install::packages(&["postgresql", "rabbitmq-server"]);
             step("installing Debian's packages postgresql and rabbitmq-server", install).await?;
         }
-        let instances = step("private RabbitMQ and Postgres", Instances::start(config, advanced)).await?;
+        let instances = step("private RabbitMQ and Postgres", Instances::start(config, advanced, durability)).await?;
         Ok(Self {
             amqp_url: instances.amqp_url(),
             management_url: instances.management_url(),

@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 
 use super::{
-    postgres::{self, Postgres},
+    postgres::{self, Durability, Postgres},
     program::UP_WITHIN,
     rabbitmq::RabbitMq,
 };
@@ -40,10 +40,10 @@ pub(super) fn are_installed() -> bool {
 impl Instances {
     /// Starts both. Call it on a thread that lives as long as they should: when that thread ends, the kernel stops them (see
     /// [`crate::Process`]).
-    pub(super) async fn start(config: &str, advanced: &str) -> Result<Self> {
+    pub(super) async fn start(config: &str, advanced: &str, durability: Durability) -> Result<Self> {
         let folder = new_folder()?;
         let rabbitmq = RabbitMq::start(folder.0.clone(), config, advanced)?;
-        let postgres = Postgres::start(folder.0.join("postgres"))?;
+        let postgres = Postgres::start(folder.0.join("postgres"), durability)?;
         let mut instances = Self { rabbitmq, postgres, _folder: folder };
         let started = Instant::now();
         while !(instances.postgres.is_up()? && instances.rabbitmq.is_up()?) {
