@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use domain::{Event, EventState};
-use ledger::{Claim, ClaimRequest, Decision, Duplicate, Ledger, Worker};
+use ledger::{Claim, ClaimDenied, ClaimRequest, Decision, Ledger, Worker};
 use serde_json::json;
 use sqlx::{Connection, PgConnection};
 use testbed::TestNamespace;
@@ -34,8 +34,8 @@ async fn claim(ledger: &Ledger, events: &[&Event], worker: &str, lease: Duration
 
 fn mine(claim: &Claim) -> ledger::Claimed {
     match claim {
-        Claim::Mine(claimed) => claimed.clone(),
-        Claim::Not(other) => panic!("not mine: {other:?}"),
+        Claim::Granted(claimed) => claimed.clone(),
+        Claim::Denied(other) => panic!("not mine: {other:?}"),
     }
 }
 
@@ -103,7 +103,7 @@ async fn a_claim_is_exclusive_until_its_lease_ends_and_the_late_one_commits_noth
     let (ledger, _space) = ledger().await;
     let event = event(1);
     let first = mine(&claim(&ledger, &[&event], "a", LEASE).await[0]);
-    assert_eq!(claim(&ledger, &[&event], "b", LEASE).await, [Claim::Not(Duplicate::LeasedElsewhere)]);
+    assert_eq!(claim(&ledger, &[&event], "b", LEASE).await, [Claim::Denied(ClaimDenied::LeasedElsewhere)]);
 
     let expired = self::event(2);
     let late = mine(&claim(&ledger, &[&expired], "a", NO_LEASE).await[0]);
@@ -111,7 +111,10 @@ async fn a_claim_is_exclusive_until_its_lease_ends_and_the_late_one_commits_noth
     assert_eq!((late.attempt, taken_over.attempt), (1, 2));
     assert_eq!(ledger.commit_decisions(&[skipped(&late), skipped(&first)]).await.expect("settled"), [false, true]);
     assert_eq!(ledger.commit_decisions(&[skipped(&taken_over)]).await.expect("settled"), [true]);
-    assert_eq!(claim(&ledger, &[&expired], "c", LEASE).await, [Claim::Not(Duplicate::Done(EventState::Skipped))]);
+    assert_eq!(
+        claim(&ledger, &[&expired], "c", LEASE).await,
+        [Claim::Denied(ClaimDenied::Finished(EventState::Skipped))]
+    );
 }
 
 #[tokio::test]
@@ -119,10 +122,10 @@ async fn one_batch_that_asks_twice_gets_it_once_and_overlapping_batches_do_not_d
     let (ledger, _space) = ledger().await;
     let events: Vec<_> = (1..=50).map(event).collect();
     let twice = claim(&ledger, &[&events[0], &events[0]], "a", LEASE).await;
-    assert!(matches!(twice[..], [Claim::Mine(_), Claim::Not(Duplicate::LeasedElsewhere)]), "{twice:?}");
+    assert!(matches!(twice[..], [Claim::Granted(_), Claim::Denied(ClaimDenied::LeasedElsewhere)]), "{twice:?}");
     let forwards: Vec<_> = events.iter().collect();
     let backwards: Vec<_> = events.iter().rev().collect();
     let (a, b) = tokio::join!(claim(&ledger, &forwards, "a", LEASE), claim(&ledger, &backwards, "b", LEASE));
-    let won = a.iter().chain(&b).filter(|claim| matches!(claim, Claim::Mine(_))).count();
+    let won = a.iter().chain(&b).filter(|claim| matches!(claim, Claim::Granted(_))).count();
     assert_eq!(won, 49, "each of the others exactly once");
 }

@@ -109,9 +109,9 @@ impl Outgoing {
 
     fn add_refund(&mut self, limit: usize, slice: i64, amount: i64) {
         self.refunds_since.get_or_insert_with(Instant::now);
-        match self.refunds.iter_mut().find(|refund| (refund.budget, refund.slice) == (limit, slice)) {
+        match self.refunds.iter_mut().find(|refund| (refund.limit, refund.slice) == (limit, slice)) {
             Some(refund) => refund.amount += amount,
-            None => self.refunds.push(Refund { budget: limit, slice, amount }),
+            None => self.refunds.push(Refund { limit, slice, amount }),
         }
     }
 
@@ -281,10 +281,10 @@ impl QuotaActor {
             names: &self.limits.names,
             need: &need,
             want: &want,
-            lane: self.limits.share,
-            heard: &observed,
-            hold: self.outgoing.hold,
-            back: &self.outgoing.refunds,
+            usable_share: self.limits.share,
+            observed: &observed,
+            pause: self.outgoing.hold,
+            refunds: &self.outgoing.refunds,
         };
         match self.limits.ledger.acquire_quota(&request).await {
             Ok(grant) => {
@@ -301,7 +301,7 @@ impl QuotaActor {
             let expires_at = requested_at + grant.valid[limit];
             self.grants[limit].add(grant.slices[limit], grant.granted[limit], expires_at);
             #[expect(clippy::cast_precision_loss, reason = "for monitoring")]
-            metrics::gauge!("leadline_rate_limit_allowed", "limit" => name.clone()).set(grant.allowances[limit] as f64);
+            metrics::gauge!("leadline_rate_limit_allowed", "limit" => name.clone()).set(grant.allowed[limit] as f64);
             metrics::counter!("leadline_rate_limit_granted_total", "limit" => name.clone())
                 .increment(grant.granted[limit].try_into().unwrap_or(0));
         }

@@ -159,7 +159,7 @@ impl Breaker {
         }
         known.state = state;
         known.why = row.map_or_else(String::new, |row| {
-            let reason = row.reason.as_deref().unwrap_or_default();
+            let reason = row.reason.map_or("", Reason::as_str);
             format!("{reason}: {}", row.detail.as_deref().unwrap_or_default())
         });
         metrics::gauge!("leadline_circuit_breaker_open", "dependency" => self.dependency.as_str())

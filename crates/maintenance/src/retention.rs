@@ -24,7 +24,7 @@ pub async fn prune(ledger: &Ledger, settings: &settings::RetentionSection) -> Re
     let mut deleted = PruneCounts::default();
     ledger.add_partitions(DAYS_AHEAD).await?;
     if let Some(keep) = days(settings.raw_days) {
-        deleted.raw_days = ledger.drop_raw(keep).await?;
+        deleted.raw_days = ledger.drop_raw_texts(keep).await?;
     }
     if let Some(keep) = days(settings.events_days) {
         deleted.history_days = ledger.drop_history(keep).await?;

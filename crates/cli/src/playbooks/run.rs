@@ -10,7 +10,7 @@ use domain::{
     event::{EventKind, Subject},
     write_command::ActionSpec,
 };
-use inference::{Answered, CrmReader, ModelClient, NoStore, context};
+use inference::{ModelAnswer, ModelClient, NoStore, context};
 use ledger::{Claim, ClaimRequest, Decision, Ledger, Worker};
 use playbook::{PlannedWrite, Playbook, manual_event_variable};
 use serde_json::json;
@@ -33,9 +33,9 @@ pub async fn run(settings: &Settings, playbook: &Playbook, record: &str, write: 
         bail!("the playbook is about {}, not about a {}", kinds.join(" and "), record.object_type);
     }
     let hubspot = bootstrap::hubspot_client(settings, CallHooks::default()).map_err(anyhow::Error::msg)?;
-    let reader = CrmReader::new(hubspot, &settings.hubspot);
+    let reader = inference::wiring::crm_reader(hubspot, settings);
     let model_client =
-        ModelClient::free(bootstrap::openai_client(settings, CallHooks::default()).map_err(anyhow::Error::msg)?);
+        ModelClient::unlimited(bootstrap::openai_client(settings, CallHooks::default()).map_err(anyhow::Error::msg)?);
     let model = inference::model_of(settings, playbook);
     let now = OffsetDateTime::now_utc();
 
@@ -55,7 +55,7 @@ pub async fn run(settings: &Settings, playbook: &Playbook, record: &str, write: 
         return Ok(ExitCode::SUCCESS);
     }
 
-    let Answered { inference, result } =
+    let ModelAnswer { inference, result } =
         inference::answer(&model_client, playbook, &model, &record, &read, &NoStore).await?;
     println!("prompt\n{}", indented(&event::messages(&inference.prompt)));
     println!(
@@ -134,7 +134,7 @@ async fn carry_out(
     let event = manual(playbook, record, now);
     let worker = Worker::named("leadline");
     let claims = ledger.claim(&[ClaimRequest { event: &event, trace_id: None }], &worker, LEASE).await?;
-    let Some(Claim::Mine(claimed)) = claims.into_iter().next() else { bail!("the ledger did not take the event") };
+    let Some(Claim::Granted(claimed)) = claims.into_iter().next() else { bail!("the ledger did not take the event") };
     let command = |intended: PlannedWrite| WriteCommand {
         id: WriteCommandId::new(),
         event_id: claimed.event_id,
@@ -186,9 +186,9 @@ async fn until_written(ledger: &Ledger, key: &EventKey) -> anyhow::Result<ExitCo
     let started = std::time::Instant::now();
     loop {
         let story = ledger.event_story(key.as_str()).await?.context("the event is not in the ledger")?;
-        if EventState::parse(&story.state).is_some_and(EventState::is_final) {
+        if story.state.is_final() {
             event::print(&story, false);
-            return Ok(if story.state == "parked" { ExitCode::FAILURE } else { ExitCode::SUCCESS });
+            return Ok(if story.state == EventState::Parked { ExitCode::FAILURE } else { ExitCode::SUCCESS });
         }
         if started.elapsed() > WRITTEN_WITHIN {
             bail!("no writer has carried it out within {WRITTEN_WITHIN:?}; see `leadline event {key}` later");

@@ -97,7 +97,7 @@ impl BreakerSync {
         let settings = &self.circuit_breakers.settings;
         ProbeDelays {
             first: Duration::from_secs(settings.probe_first_seconds),
-            cap: Duration::from_secs(settings.probe_max_seconds),
+            max: Duration::from_secs(settings.probe_max_seconds),
         }
     }
 }
