@@ -66,7 +66,11 @@ async fn a_task_whose_answer_was_lost_is_looked_for_before_it_is_made_again() {
         fleet.simulator.fault(&fault).await.expect("set");
         send_accepted(&fleet, &[note_event(id, 1)]).await;
         let story = ended_as(&fleet, &note_event(id, 1), "written", None).await;
-        assert!(story.actions.iter().all(|action| action.state == "done"), "{id}: {:?}", story.actions);
+        assert!(
+            story.actions.iter().all(|action| action.state == domain::ActionState::Done),
+            "{id}: {:?}",
+            story.actions
+        );
         assert_eq!(tasks(&fleet).await.len(), usize::try_from(id).expect("small"), "after round {id}");
     }
     let doubts: i64 = ask(&fleet, "select count(*) from action where state <> 'done'").await;
@@ -90,7 +94,11 @@ async fn a_task_is_made_without_an_owner_who_is_gone_and_a_channel_that_refuses_
     let tasks = tasks(&fleet).await;
     assert_eq!(tasks.len(), 1);
     assert!(!tasks[0].properties.contains_key("hubspot_owner_id"));
-    let task = story.actions.iter().find(|action| action.kind == "create_task").expect("in the ledger");
-    assert_eq!(task.state, "done");
+    let task = story
+        .actions
+        .iter()
+        .find(|action| action.kind == domain::write_command::ActionKind::CreateTask)
+        .expect("in the ledger");
+    assert_eq!(task.state, domain::ActionState::Done);
     assert!(story.detail.as_deref().is_some_and(|detail| !detail.contains("nobody/listens")), "the URL is a secret");
 }

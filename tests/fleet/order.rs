@@ -49,7 +49,7 @@ async fn an_older_write_that_is_held_up_does_not_land_on_a_newer_one() {
     assert_ne!(property(&fleet, 1, "lead_score").await.as_deref(), Some("25"), "25 is what the older note is worth");
     assert_eq!(property(&fleet, 1, "lead_score").await, newer);
     // The older note states no budget and no property of its own, so nothing of it is left to write.
-    assert_eq!(older.state, "superseded", "{older:#?}");
+    assert_eq!(older.state, domain::EventState::Superseded, "{older:#?}");
 }
 
 /// Many events of one record, delivered shuffled, twice, and to two replicas of everything, while writes are held up: in

@@ -10,7 +10,7 @@ use bootstrap::CallHooks;
 use broker::{Message, Route, Stage};
 use domain::{ObjectId, ObjectType, PortalId, event::EventKind};
 use hubspot::{HubSpotClient, client::SearchTime};
-use ledger::Happened;
+use ledger::RecordChange;
 use limits::{Lane, RateLimiters};
 use playbook::{Playbook, Trigger};
 use serde_json::json;
@@ -51,7 +51,7 @@ pub struct Options {
 
 /// Something that happened and may not have been told.
 struct Change {
-    happened: Happened,
+    happened: RecordChange,
     value: Option<String>,
     source: String,
     source_id: Option<String>,
@@ -87,7 +87,7 @@ pub async fn run(file: Option<&Path>, options: &Options) -> anyhow::Result<ExitC
     for trigger in &playbook.selection.triggers {
         let changes = changes(&hubspot, trigger, since, until).await?;
         let happened: Vec<_> = changes.iter().map(|change| change.happened.clone()).collect();
-        let unseen = operator.ledger.unseen(portal, &trigger.object_type, &happened, TOLERANCE).await?;
+        let unseen = operator.ledger.changes_without_event(portal, &trigger.object_type, &happened, TOLERANCE).await?;
         println!(
             "  {}.{}: {} happened, {} of them were told",
             trigger.object_type.name(),
@@ -130,7 +130,7 @@ async fn changes(
     if trigger.kind == EventKind::Creation {
         let created = hubspot.changed(kind, SearchTime::Created, since, until).await?;
         let change = |(id, at): (ObjectId, OffsetDateTime)| Change {
-            happened: Happened { object_id: id.0, property: None, at: whole(at) },
+            happened: RecordChange { object_id: id.0, property: None, at: whole(at) },
             value: None,
             source: "CRM".to_owned(),
             source_id: None,
@@ -145,7 +145,7 @@ async fn changes(
             let newest = trigger.properties.iter().filter_map(|name| Some((name, object.history.get(name)?.first()?)));
             for (name, set) in newest.filter(|(_, set)| (since..=until).contains(&set.timestamp)) {
                 changes.push(Change {
-                    happened: Happened {
+                    happened: RecordChange {
                         object_id: object.id.0,
                         property: Some(name.clone()),
                         at: whole(set.timestamp),

@@ -11,7 +11,7 @@ pub fn print(story: &EventStory, prompts: bool) {
     println!("event     {}", story.key);
     println!("id        {}", story.id);
     println!("happened  {} at {}", story.subscription_type, clock(story.occurred_at));
-    let reason = story.reason.as_deref().map(|reason| format!(" ({reason})")).unwrap_or_default();
+    let reason = story.reason.map(|reason| format!(" ({reason})")).unwrap_or_default();
     println!("state     {}{reason}", story.state);
     if let Some(detail) = &story.detail {
         println!("          {detail}");
@@ -24,10 +24,10 @@ pub fn print(story: &EventStory, prompts: bool) {
     for entry in &story.history {
         history.add_row([
             clock(entry.at),
-            entry.from_state.clone().unwrap_or_default(),
-            entry.state.clone(),
+            entry.from_state.map(|state| state.to_string()).unwrap_or_default(),
+            entry.state.to_string(),
             entry.attempt.to_string(),
-            entry.reason.clone().unwrap_or_default(),
+            entry.reason.map(|reason| reason.to_string()).unwrap_or_default(),
             entry.worker.clone(),
         ]);
     }
@@ -70,7 +70,7 @@ pub fn print(story: &EventStory, prompts: bool) {
             kept.add_row([
                 record(&item.object_type, item.object_id),
                 item.property.clone(),
-                item.reason.clone(),
+                item.reason.to_string(),
                 value(item.current_value.as_ref()),
                 item.proposed_value.clone(),
             ]);
@@ -82,9 +82,9 @@ pub fn print(story: &EventStory, prompts: bool) {
         for action in &story.actions {
             actions.add_row([
                 action.name.clone(),
-                action.kind.clone(),
-                action.state.clone(),
-                action.reason.clone().unwrap_or_default(),
+                action.kind.to_string(),
+                action.state.to_string(),
+                action.reason.map(|reason| reason.to_string()).unwrap_or_default(),
                 action.hubspot_id.map(|id| id.to_string()).unwrap_or_default(),
                 action.id.to_string(),
             ]);

@@ -3,7 +3,8 @@
 use std::{collections::BTreeMap, path::Path, process::ExitCode, time::Duration};
 
 use comfy_table::Table;
-use ledger::CircuitBreakerState;
+use domain::{CircuitBreakerState, Reason};
+use ledger::ParkedStage;
 use time::OffsetDateTime;
 
 use crate::{
@@ -26,12 +27,12 @@ pub async fn run(file: Option<&Path>) -> anyhow::Result<ExitCode> {
     section(&queues, filled.is_empty());
     println!("{} of {} queues are empty", depths.len() - filled.len(), depths.len());
 
-    let unfinished = ledger.unfinished().await?;
+    let unfinished = ledger.unfinished_events().await?;
     let mut events = table(&["state", "reason", "events", "oldest", "its key"]);
     for row in &unfinished {
         events.add_row([
-            row.state.clone(),
-            row.reason.clone().unwrap_or_default(),
+            row.state.to_string(),
+            row.reason.map(|reason| reason.to_string()).unwrap_or_default(),
             row.events.to_string(),
             age(row.oldest),
             row.oldest_key.clone(),
@@ -43,21 +44,26 @@ pub async fn run(file: Option<&Path>) -> anyhow::Result<ExitCode> {
     let unfinished = ledger.unfinished_commands().await?;
     let mut commands = table(&["state", "write commands", "oldest"]);
     for row in &unfinished {
-        commands.add_row([row.state.clone(), row.commands.to_string(), age(row.oldest)]);
+        commands.add_row([row.state.to_string(), row.commands.to_string(), age(row.oldest)]);
     }
     println!("\nunfinished write commands");
     section(&commands, unfinished.is_empty());
 
-    let mut reasons: BTreeMap<(String, String), (usize, Option<OffsetDateTime>)> = BTreeMap::new();
+    let mut reasons: BTreeMap<(ParkedStage, &str), (usize, Option<OffsetDateTime>)> = BTreeMap::new();
     for entry in ledger.parked().await? {
-        let count = reasons.entry((entry.stage, entry.reason.unwrap_or_default())).or_default();
+        let count = reasons.entry((entry.stage, entry.reason.map_or("", Reason::as_str))).or_default();
         count.0 += 1;
         count.1 = count.1.max(entry.parked_at);
     }
     let nothing_parked = reasons.is_empty();
     let mut parked = table(&["stage", "reason", "parked", "newest"]);
     for ((stage, reason), (count, newest)) in reasons {
-        parked.add_row([stage, reason, count.to_string(), newest.map(clock).unwrap_or_default()]);
+        parked.add_row([
+            stage.as_str().to_owned(),
+            reason.to_owned(),
+            count.to_string(),
+            newest.map(clock).unwrap_or_default(),
+        ]);
     }
     println!("\nparked, as the ledger knows it (`leadline parked list` shows each, and what never got so far)");
     section(&parked, nothing_parked);
@@ -72,7 +78,16 @@ pub async fn run(file: Option<&Path>) -> anyhow::Result<ExitCode> {
     }
     println!("\nbudgets (what the fleet has taken within the window, what it takes at most, what there is in all)");
     section(&rate_limits, known.is_empty());
-    for entry in known.iter().filter(|entry| entry.name.starts_with("openai/money/") && entry.used >= entry.allowed) {
+
+    let known = ledger.spend_limits().await?;
+    let mut spend_limits = table(&["spend limit", "spent µ$", "µ$ a day"]);
+    for entry in &known {
+        let amounts = [entry.micro_dollars_spent, entry.micro_dollars_per_day].map(|amount| amount.to_string());
+        spend_limits.add_row([entry.name.clone()].into_iter().chain(amounts));
+    }
+    println!("\nspend limits (what is spent or set aside today, in UTC)");
+    section(&spend_limits, known.is_empty());
+    for entry in known.iter().filter(|entry| entry.micro_dollars_spent >= entry.micro_dollars_per_day) {
         println!("{} is spent: what it pays for waits until midnight UTC", entry.name);
     }
 
@@ -84,7 +99,7 @@ pub async fn run(file: Option<&Path>) -> anyhow::Result<ExitCode> {
             breaker.dependency,
             breaker.state.as_str(),
             breaker.opened_at.map(age).unwrap_or_default(),
-            breaker.reason.as_deref().unwrap_or_default(),
+            breaker.reason.map_or("", Reason::as_str),
             breaker.detail.as_deref().unwrap_or_default(),
             breaker.probes
         );

@@ -127,7 +127,7 @@ impl<'a> Conversation<'a> {
     async fn complete(&mut self) -> Result<Completion, StepError> {
         let ModelClient { openai, spend_limiter } = self.question.model_client;
         let max_usage = openai::TokenUsage {
-            prompt_tokens: self.request.reserves() - i64::from(self.request.max_completion_tokens),
+            prompt_tokens: self.request.reserved_tokens() - i64::from(self.request.max_completion_tokens),
             completion_tokens: self.request.max_completion_tokens.into(),
             cached_tokens: 0,
         };

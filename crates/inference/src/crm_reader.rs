@@ -13,7 +13,7 @@ use domain::{ObjectId, ObjectType};
 use futures_util::future::try_join_all;
 use hubspot::{
     HubSpotClient, HubSpotError,
-    client::{Associated, CrmObject, HubSpotApiError, MAX_BATCH},
+    client::{Associated, CrmObject, MAX_BATCH},
 };
 use retry::SharedRateLimiter;
 
@@ -138,12 +138,11 @@ impl CrmReader {
             extra_linger: Some(self.hubspot.extra_linger()),
             max_in_flight: self.settings.max_in_flight,
         };
-        let one_may_be_to_blame = |error: &HubSpotError| error.api().is_some_and(HubSpotApiError::is_validation);
         // The limit of a call is on ids, and a request can contain several.
         let weigh = |ids: &Vec<ObjectId>| ids.len();
         let (hubspot, of) = (self.hubspot.clone(), key.clone());
         let read = move |requests| read(hubspot.clone(), of.clone(), requests);
-        let batcher = Batcher::start_weighted(limits, weigh, read, one_may_be_to_blame);
+        let batcher = Batcher::start_weighted(limits, weigh, read, HubSpotError::may_be_one_item);
         batchers.insert(key, batcher.clone());
         batcher
     }

@@ -14,7 +14,7 @@ use std::{sync::Arc, time::Duration};
 use broker::{Delivery, Disposition, Handler, Publisher, RetryDecision, RetrySchedule, Route, Stage};
 use crashpoint::crash_point;
 use domain::{Event, EventState, Inference, RecordRef, WriteCommand};
-use ledger::{Claim, Claimed, Decision, Duplicate};
+use ledger::{Claim, ClaimDenied, Claimed, Decision};
 use maintenance::{CircuitBreakers, command_message};
 use retry::{Failure, Reason, RetryAction};
 
@@ -98,10 +98,10 @@ impl EventHandler {
     /// not to be processed.
     async fn claim(&self, event: Arc<Event>, delivery: &Delivery) -> Result<Claimed, Disposition> {
         match self.ledger.claim(event).await {
-            Ok(Claim::Mine(claimed)) => Ok(claimed),
+            Ok(Claim::Granted(claimed)) => Ok(claimed),
             // A worker was killed, or the broker refused the message, after the ledger had parked the event: the message
             // still has to reach the parking lot, and the write commands the next queue.
-            Ok(Claim::Not(Duplicate::Parked(commands))) if was_parked_under(delivery) => {
+            Ok(Claim::Denied(ClaimDenied::Parked(commands))) if was_parked_under(delivery) => {
                 Err(match self.publish(&commands).await {
                     Disposition::Done => {
                         Disposition::Park { reason: Reason::Parked, detail: "the ledger has the reason".to_owned() }
@@ -109,17 +109,17 @@ impl EventHandler {
                     unpublished => unpublished,
                 })
             }
-            Ok(Claim::Not(Duplicate::Done(_) | Duplicate::Parked(_))) => {
+            Ok(Claim::Denied(ClaimDenied::Finished(_) | ClaimDenied::Parked(_))) => {
                 count_duplicate("done");
                 Err(Disposition::Done)
             }
             // A worker was killed between the commit and the publication, or the event was delivered twice. Publishing
             // again is harmless: the writer recognises a command by its id.
-            Ok(Claim::Not(Duplicate::Decided(commands))) => {
+            Ok(Claim::Denied(ClaimDenied::Decided(commands))) => {
                 count_duplicate("decided");
                 Err(self.publish(&commands).await)
             }
-            Ok(Claim::Not(Duplicate::LeasedElsewhere)) => {
+            Ok(Claim::Denied(ClaimDenied::LeasedElsewhere)) => {
                 count_duplicate("leased_elsewhere");
                 Err(Disposition::defer(Reason::LeasedElsewhere))
             }

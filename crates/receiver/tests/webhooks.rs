@@ -138,11 +138,11 @@ fn event(contact: i64, n: i64) -> Value {
 async fn bad_input_gets_its_own_clear_answer() {
     let receiver = TestReceiver::start(Options::default()).await;
     let cases: [(&[u8], &str); 5] = [
-        (b"{}", "no JSON array"),
-        (b"[1,", "no JSON array"),
-        (b"[{\"a\":\"\xff\xfe\"}]", "no JSON array"),
+        (b"{}", "not a JSON array"),
+        (b"[1,", "not a JSON array"),
+        (b"[{\"a\":\"\xff\xfe\"}]", "not a JSON array"),
         (b"[]", "0 events"),
-        (b"", "no JSON array"),
+        (b"", "not a JSON array"),
     ];
     for (body, says) in cases {
         let (status, answer) = receiver.post(body).await;
@@ -229,9 +229,9 @@ async fn an_event_that_cannot_be_understood_is_parked_and_its_neighbours_are_not
         .collect();
     details.sort();
     assert_eq!(details.len(), 4, "{details:?}");
-    assert!(details[0].starts_with("events[0].objectId: is no 64-bit integer"), "{details:?}");
+    assert!(details[0].starts_with("events[0].objectId: is not a 64-bit integer"), "{details:?}");
     assert!(details[1].starts_with("events[2].propertyValue: has 100000 characters"), "{details:?}");
-    assert!(details[2].starts_with("events[3]: is no JSON object"), "{details:?}");
+    assert!(details[2].starts_with("events[3]: is not a JSON object"), "{details:?}");
     assert!(details[3].starts_with("events[4].subscriptionType: `contact.teleported`"), "{details:?}");
     let payloads: String = parked.iter().map(|message| message["payload"].as_str().expect("text")).collect();
     assert!(payloads.contains("9223372036854775808"), "what HubSpot sent is kept to the digit");

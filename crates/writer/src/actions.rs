@@ -2,6 +2,7 @@
 //! begin (committed) → act → finish (committed); found begun and not finished: look before acting again.
 
 use crashpoint::crash_point;
+use domain::ActionState;
 use domain::{
     ActionId, ObjectId, ObjectType, Reason, RecordRef, WriteCommand,
     write_command::{Action, ActionSpec, Task, marker, marker_in},
@@ -10,7 +11,7 @@ use hubspot::{
     HubSpotClient,
     client::{AssociationTarget, MAX_BATCH, NewObject, engagement_type_id},
 };
-use ledger::{ActionState, BeginOutcome, LatestWrites, Ledger, LedgerError, WrittenProperty};
+use ledger::{BeginOutcome, LatestWrites, Ledger, LedgerError, WrittenProperty};
 use retry::{Failure, RetryAction, RetryPolicy};
 use time::format_description::well_known::Rfc3339;
 use tokio::time::Instant;

@@ -16,8 +16,8 @@ use std::{
 use batcher::{Batcher, BatcherSettings};
 use broker::{Delivery, Disposition, Handler, RetryDecision};
 use crashpoint::crash_point;
-use domain::{AppId, Dependency, ObjectType, PortalId, RecordRef, WriteCommand};
-use ledger::{CommandState, Finished, LEDGER_RETRY, LatestWrites, Ledger, LedgerError, Taken, Worker, WrittenProperty};
+use domain::{AppId, CommandState, Dependency, ObjectType, PortalId, RecordRef, WriteCommand};
+use ledger::{CommandClaim, CommandResult, LEDGER_RETRY, LatestWrites, Ledger, LedgerError, Worker, WrittenProperty};
 use limits::{Lane, RateLimiters};
 use maintenance::{CircuitBreakers, Probe, hubspot_probe};
 use retry::{CallHooks, Failure, Reason, RetryPolicy};
@@ -219,16 +219,16 @@ impl BatchExecutor {
         dispositions: &mut [Disposition],
     ) -> Result<Vec<Job>, LedgerError> {
         let ids: Vec<_> = asked.iter().map(|(command, _)| command.id).collect();
-        let taken = retry::run(&LEDGER_RETRY, || self.ledger.take_commands(&ids, worker, self.lease)).await?;
+        let taken = retry::run(&LEDGER_RETRY, || self.ledger.claim_commands(&ids, worker, self.lease)).await?;
         let mut jobs = Vec::new();
         for (index, ((command, failures), taken)) in asked.iter().zip(taken).enumerate() {
             match taken {
-                Taken::Mine { attempt, written } => {
+                CommandClaim::Granted { attempt, written } => {
                     jobs.push(Job { index, command: command.clone(), attempt, written, failures: *failures });
                 }
-                Taken::Done => dispositions[index] = Disposition::Done,
-                Taken::LeasedElsewhere => dispositions[index] = Disposition::defer(Reason::LeasedElsewhere),
-                Taken::Unknown => {
+                CommandClaim::Finished => dispositions[index] = Disposition::Done,
+                CommandClaim::LeasedElsewhere => dispositions[index] = Disposition::defer(Reason::LeasedElsewhere),
+                CommandClaim::Unknown => {
                     let detail = format!("the ledger has no write command {}", command.id);
                     dispositions[index] = Disposition::Park { reason: Reason::UnknownCommand, detail };
                 }
@@ -348,7 +348,7 @@ impl BatchExecutor {
             CommandState::Waiting => end.disposition.delay().or(Some(self.retry_schedule.shortest())),
             _ => None,
         };
-        let rows: Vec<_> = ends.iter().map(|end| Finished { wait: wait(end), ..end.row.clone() }).collect();
+        let rows: Vec<_> = ends.iter().map(|end| CommandResult { wait: wait(end), ..end.row.clone() }).collect();
         let counted = retry::run(&LEDGER_RETRY, || self.ledger.finish_commands(&rows, worker)).await?;
         let lost: Vec<_> = ends
             .iter()
@@ -382,7 +382,7 @@ struct End {
     /// The record.
     record: RecordRef,
     /// What the ledger is to know.
-    row: Finished,
+    row: CommandResult,
     /// The command, if it has actions.
     acting: Option<Job>,
 }
@@ -395,7 +395,7 @@ impl End {
             _ => None,
         };
         let (id, attempt) = (job.command.id, job.attempt);
-        let row = Finished {
+        let row = CommandResult {
             id,
             attempt,
             state,

@@ -79,7 +79,7 @@ impl Verifier {
                 Ok(Ok(repaired)) => {
                     let outcome = if repaired > 0 { "repaired" } else { "consistent" };
                     metrics::counter!("leadline_verified_records_total", "outcome" => outcome).increment(1);
-                    self.ledger.verified(record, &self.worker).await?;
+                    self.ledger.finish_verification(record, &self.worker).await?;
                 }
                 // The lease ends by itself, and the record is still marked.
                 Ok(Err(error)) => return Err(error),
@@ -91,7 +91,7 @@ impl Verifier {
 
     /// Gives how many properties held something else than they should.
     async fn verify(&self, record: &RecordRef) -> Result<usize, VerifyError> {
-        let newest = self.ledger.newest_values(record).await?;
+        let newest = self.ledger.latest_values(record).await?;
         if newest.is_empty() {
             return Ok(0);
         }

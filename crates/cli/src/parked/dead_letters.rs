@@ -42,7 +42,7 @@ impl Item {
             (None, Some(message)) => message.id.clone(),
             (None, None) => String::new(),
         };
-        let reason = entry.as_ref().and_then(|entry| entry.reason.clone());
+        let reason = entry.as_ref().and_then(|entry| entry.reason).map(|reason| reason.to_string());
         let reason = reason.or_else(|| said?.reason.clone()).unwrap_or_else(|| "unknown".to_owned());
         let detail = entry.as_ref().and_then(|entry| entry.detail.clone()).or_else(|| said?.detail.clone());
         let published = message.as_ref().and_then(|parked| i64::try_from(parked.parked_at).ok());

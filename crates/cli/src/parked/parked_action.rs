@@ -5,7 +5,7 @@ use std::{process::ExitCode, time::Duration};
 
 use anyhow::bail;
 use broker::{Message, Route, Stage};
-use domain::{Event, WriteCommand};
+use domain::{Event, EventState, WriteCommand};
 use serde_json::Value;
 use tokio::time::MissedTickBehavior;
 use uuid::Uuid;
@@ -89,8 +89,8 @@ async fn replay_event(operator: &Operator, item: &Item) -> anyhow::Result<Done> 
     };
     if !operator.ledger.replay_event(&message.id).await? {
         // Not parked in the ledger: it has gone on, or never got so far (its workers died, nobody understood it).
-        let known = operator.ledger.requeueable(&message.id).await?;
-        if known.is_some_and(|known| !["claimed", "waiting"].contains(&known.state.as_str())) {
+        let known = operator.ledger.event_to_requeue(&message.id).await?;
+        if known.is_some_and(|known| !matches!(known.state, EventState::Claimed | EventState::Waiting)) {
             return Ok(Done::Stale);
         }
     }
@@ -111,7 +111,7 @@ async fn event_message(operator: &Operator, item: &Item) -> anyhow::Result<Resul
                 Err(error) => return Ok(Err(format!("it is no JSON: {error}"))),
             }
         }
-        (None, Some(entry)) => match operator.ledger.requeueable(&entry.event_key).await? {
+        (None, Some(entry)) => match operator.ledger.event_to_requeue(&entry.event_key).await? {
             Some(known) => known.payload,
             None => return Ok(Err("the ledger does not know it any more".to_owned())),
         },
@@ -132,7 +132,7 @@ async fn replay_command(operator: &Operator, item: &Item) -> anyhow::Result<Done
     };
     let Some(command) = command else { return Ok(Done::Stays("the ledger has no such write command".to_owned())) };
     if !operator.ledger.replay_command(id).await? {
-        let known = operator.ledger.requeueable(&command.event_id.to_string()).await?;
+        let known = operator.ledger.event_to_requeue(&command.event_id.to_string()).await?;
         let is_unfinished = known.is_some_and(|known| known.commands.iter().any(|known| known.id == command.id));
         if !is_unfinished {
             return Ok(Done::Stale);

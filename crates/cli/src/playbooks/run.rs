@@ -134,7 +134,7 @@ async fn carry_out(
     let event = manual(playbook, record, now);
     let worker = Worker::named("leadline");
     let claims = ledger.claim(&[ClaimRequest { event: &event, trace_id: None }], &worker, LEASE).await?;
-    let Some(Claim::Mine(claimed)) = claims.into_iter().next() else { bail!("the ledger did not take the event") };
+    let Some(Claim::Granted(claimed)) = claims.into_iter().next() else { bail!("the ledger did not take the event") };
     let command = |intended: PlannedWrite| WriteCommand {
         id: WriteCommandId::new(),
         event_id: claimed.event_id,
@@ -186,9 +186,9 @@ async fn until_written(ledger: &Ledger, key: &EventKey) -> anyhow::Result<ExitCo
     let started = std::time::Instant::now();
     loop {
         let story = ledger.event_story(key.as_str()).await?.context("the event is not in the ledger")?;
-        if EventState::parse(&story.state).is_some_and(EventState::is_final) {
+        if story.state.is_final() {
             event::print(&story, false);
-            return Ok(if story.state == "parked" { ExitCode::FAILURE } else { ExitCode::SUCCESS });
+            return Ok(if story.state == EventState::Parked { ExitCode::FAILURE } else { ExitCode::SUCCESS });
         }
         if started.elapsed() > WRITTEN_WITHIN {
             bail!("no writer has carried it out within {WRITTEN_WITHIN:?}; see `leadline event {key}` later");
