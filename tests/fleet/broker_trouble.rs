@@ -7,9 +7,8 @@ use reqwest::StatusCode;
 use serde_json::{Value, json};
 use testbed::{Services, TestNamespace};
 
-use crate::{
-    fixtures::{BUYER, WITHIN, ask, contact, ended_as, note_event, questions, quick, send, send_accepted, times_set},
-    receiver::signed,
+use crate::fixtures::{
+    BUYER, WITHIN, ask, contact, ended_as, note_event, questions, quick, send, send_accepted, signed, times_set,
 };
 
 /// What a member's metrics say about `name`.

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use domain::{EventState, ObjectType};
-use lab::{Fleet, FleetPlan};
+use hubspot::signature;
+use lab::{Fleet, FleetPlan, fleet::PUBLIC_URL};
 use ledger::EventStory;
 use serde_json::{Value, json};
 use simulator::{
@@ -11,6 +12,7 @@ use simulator::{
     admin::{NewContact, NewRecord, ObjectView, SendWebhook},
 };
 use testbed::{Services, TestNamespace};
+use time::OffsetDateTime;
 
 /// Long enough for a busy machine of two cores.
 pub const WITHIN: Duration = Duration::from_secs(60);
@@ -102,6 +104,17 @@ pub fn key(event: &Value) -> String {
     let body = json!([event]).to_string();
     let element = hubspot::webhook::parse(body.as_bytes()).expect("an array").pop().expect("one element");
     element.event.expect("an event").key.to_string()
+}
+
+/// A request that HubSpot would sign like this with `secret`.
+pub fn signed(url: &str, secret: &str, body: Vec<u8>) -> reqwest::RequestBuilder {
+    let timestamp = (OffsetDateTime::now_utc().unix_timestamp() * 1_000).to_string();
+    let signature = signature::v3(secret, "POST", &signature::signed_uri(PUBLIC_URL), &body, &timestamp);
+    reqwest::Client::new()
+        .post(url)
+        .header("X-HubSpot-Signature-v3", signature)
+        .header("X-HubSpot-Request-Timestamp", timestamp)
+        .body(body)
 }
 
 pub async fn send(fleet: &Fleet, events: &[Value]) -> WebhookDelivery {

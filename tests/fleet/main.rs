@@ -25,7 +25,6 @@ mod parked;
 mod playbook_command;
 mod policies;
 mod rate_limits;
-mod receiver;
 mod reconcile;
 mod recovery;
 mod retention;

@@ -70,3 +70,50 @@ fn repeated_instructions<'a>(playbook: &Playbook, fields: &'a Map<String, Value>
     let repeats = |value: &Value| texts(value).into_iter().any(|text| playbook.prompt.repeats_instructions(text));
     fields.iter().find(|(_, value)| repeats(value)).map(|(name, _)| name.as_str())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use openai::TokenUsage;
+
+    use super::*;
+
+    const LEADS: &str = include_str!("../../../deploy/playbooks/lead-qualification.toml");
+
+    fn check(finish: FinishReason, content: &str, refusal: Option<&str>) -> (InferenceOutcome, Option<Reason>) {
+        let playbook = Playbook::parse("lead-qualification.toml", LEADS, &[]).expect("the shipped playbook is valid");
+        let completion = Completion {
+            model: "gpt-4o-mini-2024-07-18".to_owned(),
+            finish,
+            content: content.to_owned(),
+            refusal: refusal.map(ToOwned::to_owned),
+            usage: TokenUsage { prompt_tokens: 0, completion_tokens: 0, cached_tokens: 0 },
+            request_id: None,
+            latency: Duration::ZERO,
+        };
+        let (outcome, result) = AnswerCheck::of(&playbook, &completion).into_result();
+        let reason = match result {
+            Err(StepError::Answer { reason, .. }) => Some(reason),
+            _ => None,
+        };
+        (outcome, reason)
+    }
+
+    #[test]
+    fn an_answer_that_does_not_match_the_schema_is_invalid() {
+        let invalid = (InferenceOutcome::Invalid, Some(Reason::SchemaInvalid));
+        assert_eq!(check(FinishReason::Stop, "{}", None), invalid);
+        assert_eq!(check(FinishReason::Stop, "no JSON", None), invalid);
+    }
+
+    #[test]
+    fn why_the_answer_ended_goes_before_what_it_says() {
+        let truncated = (InferenceOutcome::Truncated, Some(Reason::AnswerTruncated));
+        assert_eq!(check(FinishReason::Length, "{}", None), truncated);
+        let filtered = (InferenceOutcome::Filtered, Some(Reason::ContentFiltered));
+        assert_eq!(check(FinishReason::ContentFilter, "{}", None), filtered);
+        let refused = (InferenceOutcome::Refused, Some(Reason::Refused));
+        assert_eq!(check(FinishReason::Stop, "", Some("I cannot help with that.")), refused);
+    }
+}

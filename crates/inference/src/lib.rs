@@ -15,7 +15,6 @@ mod failure;
 pub mod handler;
 mod loop_guard;
 mod nothing_to_do;
-mod outages;
 mod playbook_set;
 mod prompt_fitter;
 mod summary_store;

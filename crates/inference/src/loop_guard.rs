@@ -54,3 +54,42 @@ impl LoopGuard {
         Ok(object.properties.get(body).and_then(Option::as_deref).is_some_and(|text| marker_in(text).is_some()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use domain::EventState;
+    use serde_json::json;
+
+    use super::*;
+
+    const LEADS: &str = include_str!("../../../deploy/playbooks/lead-qualification.toml");
+    const OURS: AppId = AppId(1_234_567);
+
+    /// What the guard of the shipped lead qualification says about a change of a contact's property.
+    fn stops(property: &str, source: &str, source_id: &str) -> Option<(EventState, Reason)> {
+        let body = json!([{"eventId": 1, "subscriptionId": 1, "portalId": 1, "appId": OURS.0, "attemptNumber": 0,
+            "occurredAt": 1_764_000_000_000_i64, "objectId": 1, "objectTypeId": "0-1",
+            "subscriptionType": "contact.propertyChange", "propertyName": property, "propertyValue": "1",
+            "changeSource": source, "sourceId": source_id}])
+        .to_string();
+        let element = hubspot::webhook::parse(body.as_bytes()).expect("an array").pop().expect("one element");
+        let playbook = Playbook::parse("lead-qualification.toml", LEADS, &[]).expect("the shipped playbook is valid");
+        let guard = LoopGuard::new(OURS, [&playbook]);
+        guard.stops(&element.event.expect("an event")).map(|nothing| (nothing.state, nothing.reason))
+    }
+
+    #[test]
+    fn a_change_by_our_own_app_is_dropped_as_an_echo() {
+        let echo = Some((EventState::Dropped, Reason::Echo));
+        assert_eq!(stops("notes_last_updated", "INTEGRATION", "1234567"), echo);
+        assert_eq!(stops("notes_last_updated", "INTEGRATION", "7654321"), None, "another app of the portal");
+        assert_eq!(stops("notes_last_updated", "CRM_UI", "userId:42"), None, "a person");
+    }
+
+    #[test]
+    fn a_change_of_a_property_that_a_playbook_writes_is_skipped_for_every_source() {
+        let skipped = Some((EventState::Skipped, Reason::PlaybookProperty));
+        assert_eq!(stops("lead_score", "INTEGRATION", "7654321"), skipped);
+        assert_eq!(stops("lead_score", "CRM_UI", "userId:42"), skipped);
+    }
+}

@@ -6,15 +6,14 @@ use bootstrap::{BootstrapError, CallHooks};
 use domain::{AppId, Dependency, PortalId};
 use ledger::{Ledger, Worker};
 use limits::{Lane, RateLimiters};
-use maintenance::{CircuitBreakers, Probe};
-use openai::models::Model;
+use maintenance::{CircuitBreakers, Probe, hubspot_probe, probe};
+use openai::{OpenAiClient, models::Model};
 use playbook::{LoadError, Playbook};
 use settings::{MissingSetting, Settings};
 
 use crate::{
     BatchedLedger, BatchedLedgerSettings, ConfiguredPlaybook, CrmReader, CrmReaderSettings, ModelClient, PlaybookSet,
     handler::{EventHandler, EventTiming},
-    outages,
 };
 
 /// The share of a lease that is kept for committing the decision.
@@ -90,7 +89,8 @@ pub fn wire(
     let openai = openai.with_rate_limiter(rate_limiters.openai(Lane::Live));
     // Any of the models will do: a probe asks whether OpenAI answers.
     let probed_model = playbooks.first().map_or(&settings.openai.model, |configured| &configured.model.name);
-    let probes = outages::probes(&hubspot, &openai, probed_model);
+    let probes =
+        vec![(Dependency::HubSpot, hubspot_probe(&hubspot)), (Dependency::OpenAi, openai_probe(&openai, probed_model))];
     let spend_limits = playbooks.iter().filter_map(|ConfiguredPlaybook { playbook, .. }| {
         Some((playbook.name.clone(), playbook.model.max_micro_dollars_per_day?))
     });
@@ -112,6 +112,15 @@ pub fn wire(
     let has_backfill = settings.inference.backfill_concurrency > 0;
     let backfill = has_backfill.then(|| with_lane(&live, &rate_limiters, Lane::Backfill));
     Ok(Wiring { live, backfill, probes })
+}
+
+/// Detects the end of an outage of OpenAI by reading the description of `model`, which costs nothing.
+fn openai_probe(openai: &OpenAiClient, model: &str) -> Probe {
+    let (openai, model) = (openai.clone(), model.to_owned());
+    probe(move || {
+        let (openai, model) = (openai.clone(), model.clone());
+        async move { openai.check(&model).await }
+    })
 }
 
 /// The same handler with the rate limits of another lane.
