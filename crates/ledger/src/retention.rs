@@ -138,9 +138,9 @@ impl Ledger {
         Ok(count)
     }
 
-    /// Erases everything that was read, asked, answered and written about a record, and the record's id; also the prompts
-    /// and answers of other records' inferences whose context had the record in it. The rows stay, so that counts, costs
-    /// and times stay right.
+    /// Erases everything that was read, asked, answered and written about a record, and the record's id. Of other records'
+    /// inferences whose context had the record in it, it erases the prompt, the answer and the values that followed. The
+    /// rows stay, so that counts, costs and times stay right.
     pub async fn erase(&self, record: &RecordRef) -> Result<Erased, LedgerError> {
         let (portal, kind, id) = (record.portal_id.0, record.object_type.type_id(), record.object_id.0);
         let mut transaction = self.pool.begin().await?;
