@@ -37,7 +37,7 @@ async fn answers_of_earlier_claims_and_of_newer_events_are_known() {
     test.decided(&newer).await;
     let answers = prior_answers(&test, &older, &again).await;
     assert!(answers.answered_newer.contains(PLAYBOOK), "{answers:?}");
-    assert_eq!(answers.newer_waiting, [newer.payload.clone()], "it is not written yet");
+    assert_eq!(answers.newer_waiting, std::slice::from_ref(&newer.payload), "it is not written yet");
     // An event of another record is told nothing of all this.
     let other = event(2, 1);
     let claimed = test.claimed(&other, "a").await;

@@ -41,8 +41,8 @@ async fn acquire(test: &TestLedger, ask: Ask) -> Grant {
     test.ledger.acquire_quota(&request).await.expect("asked")
 }
 
-fn observed(quota: i64, remaining: i64) -> Option<ObservedQuota> {
-    Some(ObservedQuota { quota, remaining, age: Duration::ZERO })
+fn observed(quota: i64, remaining: i64) -> ObservedQuota {
+    ObservedQuota { quota, remaining, age: Duration::ZERO }
 }
 
 /// All that is to be had within `span`, by one caller that comes again when it is told to.
@@ -66,6 +66,7 @@ fn fraction(replica: u32, at: Duration) -> f64 {
 #[tokio::test]
 async fn eight_greedy_replicas_never_take_more_than_the_quota_in_any_window_and_waste_little_of_it() {
     const WINDOW: Duration = Duration::from_secs(4);
+    const SPAN: Duration = Duration::from_secs(8);
     let test = TestLedger::new().await;
     let clock = TestClock::new(&test).await;
     define(&test, Window::Rolling(WINDOW), 120, 1.0).await;
@@ -73,7 +74,7 @@ async fn eight_greedy_replicas_never_take_more_than_the_quota_in_any_window_and_
     let mut used: [Vec<Duration>; 8] = Default::default();
     loop {
         let (number, at) = next.iter().copied().enumerate().min_by_key(|(_, at)| *at).expect("eight");
-        if at >= 11 * SECOND {
+        if at >= SPAN {
             break;
         }
         clock.set(at).await;
@@ -83,7 +84,7 @@ async fn eight_greedy_replicas_never_take_more_than_the_quota_in_any_window_and_
         let use_at = if number.is_multiple_of(2) { at + grant.valid[0] } else { at };
         used[number].extend((0..grant.granted[0]).map(|_| use_at));
         let replica = u32::try_from(number).expect("eight");
-        let pause = grant.wait.max(Duration::from_millis(15));
+        let pause = grant.wait.max(Duration::from_millis(25));
         next[number] = at + pause.mul_f64(1.0 + fraction(replica, at) * 0.5);
     }
     let least = used.iter().map(Vec::len).min().expect("eight");
@@ -91,8 +92,8 @@ async fn eight_greedy_replicas_never_take_more_than_the_quota_in_any_window_and_
     all.sort();
     let most = all.iter().map(|from| all.iter().filter(|at| *at >= from && **at < *from + WINDOW).count()).max();
     assert!(most.expect("some") <= 120, "{most:?} within a window of 120");
-    // A full window at once, then what leaves it: 120 + 7 s × 30/s.
-    assert!(all.len() >= 300, "{} of 330 were used", all.len());
+    // A full window at once, then what leaves it: 120 + 4 s × 30/s.
+    assert!(all.len() >= 218, "{} of 240 were used", all.len());
     assert!(least * 3 >= all.len() / 8, "every replica gets some: {least} of {}", all.len());
 }
 
@@ -117,18 +118,18 @@ async fn other_clients_shrink_the_share_at_once_and_it_grows_back_slowly() {
     let test = TestLedger::new().await;
     let clock = TestClock::new(&test).await;
     define(&test, Window::Rolling(10 * SECOND), 100, 0.8).await;
-    let grant = acquire(&test, Ask { observed: observed(190, 189), ..ONE }).await;
+    let grant = acquire(&test, Ask { observed: Some(observed(190, 189)), ..ONE }).await;
     assert_eq!(grant.allowed, [152], "the quota is learnt from an answer: 80 % of 190");
     // Of 190, 120 are used up, and one of them was acquired here.
-    let grant = acquire(&test, Ask { observed: observed(190, 70), ..ONE }).await;
+    let grant = acquire(&test, Ask { observed: Some(observed(190, 70)), ..ONE }).await;
     assert_eq!(grant.allowed, [190 - 119 - 2], "the others' 119 and a hundredth and one of headroom are left to them");
-    let grant = acquire(&test, Ask { observed: observed(190, 187), ..ONE }).await;
+    let grant = acquire(&test, Ask { observed: Some(observed(190, 187)), ..ONE }).await;
     assert_eq!(grant.allowed, [69], "not at once");
     clock.set(3 * SECOND).await;
-    let grant = acquire(&test, Ask { observed: observed(190, 187), ..ONE }).await;
+    let grant = acquire(&test, Ask { observed: Some(observed(190, 187)), ..ONE }).await;
     assert_eq!(grant.allowed, [69 + 5], "a hundredth of the quota a second: 1.9 · 3");
     clock.set(90 * SECOND).await;
-    let grant = acquire(&test, Ask { observed: observed(190, 190), ..ONE }).await;
+    let grant = acquire(&test, Ask { observed: Some(observed(190, 190)), ..ONE }).await;
     assert_eq!(grant.allowed, [152], "and no further than its share");
 }
 
@@ -233,16 +234,16 @@ async fn a_used_up_day_lets_one_call_through_now_and_then_and_goes_on_when_the_d
     let noon = Duration::from_secs(noon.rem_euclid(86_400).unsigned_abs());
     clock.set(noon).await;
     define(&test, Window::Day, 1_000, 0.9).await;
-    assert_eq!(acquire(&test, Ask { want: 5, observed: observed(1_000, 500), ..ONE }).await.granted, [5]);
+    assert_eq!(acquire(&test, Ask { want: 5, observed: Some(observed(1_000, 500)), ..ONE }).await.granted, [5]);
     // A tenth of the day's calls is left to other clients.
-    let grant = acquire(&test, Ask { observed: observed(1_000, 100), ..ONE }).await;
+    let grant = acquire(&test, Ask { observed: Some(observed(1_000, 100)), ..ONE }).await;
     assert_eq!(grant.granted, [0]);
     assert!(grant.wait > 60 * SECOND, "{:?}", grant.wait);
     clock.set(noon + 301 * SECOND).await;
     assert_eq!(acquire(&test, ONE).await.granted, [1], "one call finds out whether the other side's day is new");
     assert_eq!(acquire(&test, ONE).await.granted, [0]);
     // It is.
-    assert_eq!(acquire(&test, Ask { observed: observed(1_000, 1_000), ..ONE }).await.granted, [1]);
+    assert_eq!(acquire(&test, Ask { observed: Some(observed(1_000, 1_000)), ..ONE }).await.granted, [1]);
 }
 
 #[tokio::test]
@@ -253,7 +254,7 @@ async fn a_quota_that_was_learnt_outweighs_the_configured_one_and_a_new_share_co
     define(&test, window, 100, 0.8).await;
     define(&test, window, 110, 0.8).await;
     assert_eq!(acquire(&test, ONE).await.allowed, [88], "no answer has told of another quota yet");
-    acquire(&test, Ask { observed: observed(190, 189), ..ONE }).await;
+    acquire(&test, Ask { observed: Some(observed(190, 189)), ..ONE }).await;
     define(&test, window, 110, 0.5).await;
     let entry = test.ledger.rate_limits().await.expect("asked").remove(0);
     assert_eq!((entry.quota, entry.allowed), (190, 95));

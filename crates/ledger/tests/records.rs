@@ -51,8 +51,8 @@ async fn a_record_whose_lease_was_taken_over_is_marked_until_it_is_verified() {
     test.end_record_leases().await;
     test.lease(&record, "b").await;
     assert_eq!(to_verify(&test).await, [], "a writer has it");
-    test.ledger.unlock_records(&[record.clone()], &worker("b")).await.expect("unlocked");
-    assert_eq!(to_verify(&test).await, [record.clone()], "a call of the first writer may have come since");
+    test.ledger.unlock_records(std::slice::from_ref(&record), &worker("b")).await.expect("unlocked");
+    assert_eq!(to_verify(&test).await, std::slice::from_ref(&record), "a call of the first writer may have come since");
 
     test.lease(&record, "c").await;
     test.ledger.finish_verification(&record, &worker("a")).await.expect("asked");
