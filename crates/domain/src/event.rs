@@ -68,7 +68,6 @@ impl AppId {
     }
 }
 
-
 /// Identifies an event in every delivery of it: equal for a repeated delivery, different for any other event.
 ///
 /// Its form is `portal:type:objectTypeId:object:property:occurredAt:eventId`. It is readable because operators see it

@@ -35,6 +35,7 @@ mod prior_answers;
 mod rate_limits;
 mod records;
 mod retention;
+mod retry_policy;
 mod singleton_leases;
 mod stuck_work;
 mod unfinished;
@@ -64,6 +65,7 @@ pub use rate_limits::{
 };
 pub use records::LatestWrites;
 pub use retention::Erased;
+pub use retry_policy::{COMMIT_RETRY, LEDGER_RETRY};
 pub use stuck_work::{StuckCommand, StuckEvent};
 pub use unfinished::{RecordChange, UnfinishedCommands, UnfinishedEvents};
 pub use verification::LatestValue;

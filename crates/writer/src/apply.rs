@@ -6,6 +6,7 @@ use std::{
     sync::Arc,
 };
 
+use batcher::bisect;
 use domain::{ObjectId, ObjectType, RecordRef, WriteCommand, WriteCommandId};
 use hubspot::{
     HubSpotClient, HubSpotError,
@@ -101,7 +102,7 @@ pub async fn apply(hubspot: &HubSpotClient, updates: &[RecordUpdate]) -> Applied
     let mut applied = Applied::new();
     for update in updates {
         let Some(result) = updated.remove(&update.record) else { continue };
-        let is_refused = result.as_ref().is_err_and(|error| one_may_be_to_blame(error));
+        let is_refused = result.as_ref().is_err_and(|error| error.may_be_one_item());
         for part in &update.parts {
             let result =
                 if is_refused && update.parts.len() > 1 { alone(hubspot, update, part).await } else { result.clone() };
@@ -146,45 +147,44 @@ async fn apply_some(
     updates: &[&RecordUpdate],
     applied: &mut Updated,
 ) {
-    let mut halves = vec![updates];
-    while let Some(updates) = halves.pop() {
-        if let [single] = updates {
-            let result = hubspot.update(object_type, &wire(single)).await.map_err(Arc::new);
-            applied.insert(single.record.clone(), result);
-            continue;
+    let mut missing = Vec::new();
+    let send = |batch: Arc<Vec<_>>| async move { update_batch(hubspot, object_type, &batch).await };
+    // HubSpot rejects the whole batch for one invalid value.
+    let finish = |index: usize, result| {
+        let update: &RecordUpdate = updates[index];
+        match result {
+            Ok(true) => drop(applied.insert(update.record.clone(), Ok(()))),
+            Ok(false) => missing.push(update),
+            Err(error) => drop(applied.insert(update.record.clone(), Err(error))),
         }
-        let wires: Vec<_> = updates.iter().map(|update| wire(update)).collect();
-        match hubspot.update_many(object_type, &wires).await {
-            Ok(answer) => {
-                // Whatever the status code says: what is not among the results was not written. Asked for alone,
-                // HubSpot says why.
-                let written: HashSet<_> = answer.written.into_iter().collect();
-                for update in updates {
-                    if written.contains(&update.record.object_id) {
-                        applied.insert(update.record.clone(), Ok(()));
-                    } else {
-                        metrics::counter!("leadline_batch_missing_results_total").increment(1);
-                        halves.push(std::slice::from_ref(update));
-                    }
-                }
-            }
-            // One value that HubSpot does not take fails the whole batch: halve it until the one is alone.
-            Err(error) if one_may_be_to_blame(&error) => {
-                metrics::counter!("leadline_batch_bisected_total").increment(1);
-                let (first, second) = updates.split_at(updates.len() / 2);
-                halves.extend([second, first]);
-            }
-            Err(error) => {
-                let error = Arc::new(error);
-                applied.extend(updates.iter().map(|update| (update.record.clone(), Err(error.clone()))));
-            }
-        }
+    };
+    bisect(updates.to_vec(), send, HubSpotError::may_be_one_item, finish).await;
+    // Whatever the status code says: a record that is not among the results was not written. Updated alone, HubSpot
+    // reports the reason.
+    for update in missing {
+        metrics::counter!("leadline_batch_missing_results_total").increment(1);
+        let result = hubspot.update(object_type, &wire(update)).await.map_err(Arc::new);
+        applied.insert(update.record.clone(), result);
     }
 }
 
-fn one_may_be_to_blame(error: &HubSpotError) -> bool {
-    // 413: the batch as a whole may be too long.
-    matches!(error, HubSpotError::Api(error) if error.is_validation() || error.http_status == 413)
+/// Says for each update whether HubSpot's answer names it as written.
+async fn update_batch(
+    hubspot: &HubSpotClient,
+    object_type: &ObjectType,
+    updates: &[&RecordUpdate],
+) -> Result<Vec<bool>, HubSpotError> {
+    if let [single] = updates {
+        return hubspot.update(object_type, &wire(single)).await.map(|()| vec![true]);
+    }
+    let wires: Vec<_> = updates.iter().map(|update| wire(update)).collect();
+    let answer = hubspot.update_many(object_type, &wires).await.inspect_err(|error| {
+        if error.may_be_one_item() {
+            metrics::counter!("leadline_batch_bisected_total").increment(1);
+        }
+    })?;
+    let written: HashSet<_> = answer.written.into_iter().collect();
+    Ok(updates.iter().map(|update| written.contains(&update.record.object_id)).collect())
 }
 
 fn wire(update: &RecordUpdate) -> ObjectUpdate<'_> {

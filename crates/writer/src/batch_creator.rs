@@ -45,9 +45,7 @@ impl BatchCreator {
             let (hubspot, kind) = (hubspot.clone(), kind.clone());
             async move { make(&hubspot, &kind, body, &creations).await }
         };
-        let one_may_be_to_blame =
-            |error: &HubSpotError| error.api().is_some_and(hubspot::client::HubSpotApiError::is_validation);
-        Self(Batcher::start(limits, make, one_may_be_to_blame))
+        Self(Batcher::start(limits, make, HubSpotError::may_be_one_item))
     }
 
     /// Makes one, unless `not_after` has passed by the time it could be sent. `None`: HubSpot does not say that it was

@@ -17,7 +17,7 @@ use batcher::{Batcher, BatcherSettings};
 use broker::{Delivery, Disposition, Handler, RetryDecision};
 use crashpoint::crash_point;
 use domain::{AppId, CommandState, Dependency, ObjectType, PortalId, RecordRef, WriteCommand};
-use ledger::{CommandClaim, CommandResult, LatestWrites, Ledger, LedgerError, Worker, WrittenProperty};
+use ledger::{CommandClaim, CommandResult, LEDGER_RETRY, LatestWrites, Ledger, LedgerError, Worker, WrittenProperty};
 use limits::{Lane, RateLimiters};
 use maintenance::{CircuitBreakers, Probe, hubspot_probe};
 use retry::{CallHooks, Failure, Reason, RetryPolicy};
@@ -33,10 +33,6 @@ use crate::{
     plan::{self, CommandPart, Job, RecordUpdate},
     policy,
 };
-
-/// While Postgres restarts, a batch waits here rather than going round the retry queues.
-const LEDGER_RETRY: RetryPolicy =
-    RetryPolicy { attempts: 20, base_delay: Duration::from_millis(50), max_delay: Duration::from_secs(2) };
 
 /// A channel that does not answer at once is tried again in the process, then from the retry queues.
 const CHANNEL_RETRY: RetryPolicy =

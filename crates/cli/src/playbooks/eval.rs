@@ -25,7 +25,7 @@ struct Outcome {
 pub async fn run(settings: &Settings, playbook: &Playbook, folder: &Path) -> anyhow::Result<ExitCode> {
     let cases = case::load(folder, playbook)?;
     let model_client =
-        ModelClient::free(bootstrap::openai_client(settings, CallHooks::default()).map_err(anyhow::Error::msg)?);
+        ModelClient::unlimited(bootstrap::openai_client(settings, CallHooks::default()).map_err(anyhow::Error::msg)?);
     let model = inference::model_of(settings, playbook);
     let ask = |case: &Case| {
         let (model_client, model, context) = (model_client.clone(), model.clone(), case.context.clone());
@@ -56,7 +56,7 @@ pub async fn run(settings: &Settings, playbook: &Playbook, folder: &Path) -> any
 fn judge(
     playbook: &Playbook,
     case: &Case,
-    answer: Result<inference::Answered, inference::StepError>,
+    answer: Result<inference::ModelAnswer, inference::StepError>,
 ) -> anyhow::Result<Outcome> {
     let failed = |why: String| Hit {
         field: "the answer".to_owned(),

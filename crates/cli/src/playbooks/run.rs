@@ -10,7 +10,7 @@ use domain::{
     event::{EventKind, Subject},
     write_command::ActionSpec,
 };
-use inference::{Answered, CrmReader, ModelClient, NoStore, context};
+use inference::{ModelAnswer, ModelClient, NoStore, context};
 use ledger::{Claim, ClaimRequest, Decision, Ledger, Worker};
 use playbook::{PlannedWrite, Playbook, manual_event_variable};
 use serde_json::json;
@@ -33,9 +33,9 @@ pub async fn run(settings: &Settings, playbook: &Playbook, record: &str, write: 
         bail!("the playbook is about {}, not about a {}", kinds.join(" and "), record.object_type);
     }
     let hubspot = bootstrap::hubspot_client(settings, CallHooks::default()).map_err(anyhow::Error::msg)?;
-    let reader = CrmReader::new(hubspot, &settings.hubspot);
+    let reader = inference::wiring::crm_reader(hubspot, settings);
     let model_client =
-        ModelClient::free(bootstrap::openai_client(settings, CallHooks::default()).map_err(anyhow::Error::msg)?);
+        ModelClient::unlimited(bootstrap::openai_client(settings, CallHooks::default()).map_err(anyhow::Error::msg)?);
     let model = inference::model_of(settings, playbook);
     let now = OffsetDateTime::now_utc();
 
@@ -55,7 +55,7 @@ pub async fn run(settings: &Settings, playbook: &Playbook, record: &str, write: 
         return Ok(ExitCode::SUCCESS);
     }
 
-    let Answered { inference, result } =
+    let ModelAnswer { inference, result } =
         inference::answer(&model_client, playbook, &model, &record, &read, &NoStore).await?;
     println!("prompt\n{}", indented(&event::messages(&inference.prompt)));
     println!(
