@@ -38,7 +38,7 @@ async fn answers_of_earlier_claims_and_of_newer_events_are_known() {
     let answers = prior_answers(&test, &older, &again).await;
     assert!(answers.answered_newer.contains(PLAYBOOK), "{answers:?}");
     assert_eq!(answers.newer_waiting, std::slice::from_ref(&newer.payload), "it is not written yet");
-    // An event of another record is told nothing of all this.
+    // An event of another record has no prior answers.
     let other = event(2, 1);
     let claimed = test.claimed(&other, "a").await;
     assert_eq!(prior_answers(&test, &other, &claimed).await, PriorAnswers::default());

@@ -45,7 +45,7 @@ fn observed(quota: i64, remaining: i64) -> ObservedQuota {
     ObservedQuota { quota, remaining, age: Duration::ZERO }
 }
 
-/// All that is to be had within `span`, by one caller that comes again when it is told to.
+/// All that can be acquired within `span`, by one caller that calls again after the wait that the answer names.
 async fn acquire_all(test: &TestLedger, clock: &TestClock<'_>, usable_share: f64, span: Duration) -> i64 {
     let (mut sum, mut at) = (0, Duration::ZERO);
     while at < span {
@@ -253,7 +253,7 @@ async fn a_quota_that_was_learnt_outweighs_the_configured_one_and_a_new_share_co
     let window = Window::Rolling(10 * SECOND);
     define(&test, window, 100, 0.8).await;
     define(&test, window, 110, 0.8).await;
-    assert_eq!(acquire(&test, ONE).await.allowed, [88], "no answer has told of another quota yet");
+    assert_eq!(acquire(&test, ONE).await.allowed, [88], "no answer has named another quota yet");
     acquire(&test, Ask { observed: Some(observed(190, 189)), ..ONE }).await;
     define(&test, window, 110, 0.5).await;
     let entry = test.ledger.rate_limits().await.expect("asked").remove(0);

@@ -23,7 +23,7 @@ async fn two_writers_cannot_lease_one_record() {
     assert_eq!(got.into_iter().collect::<Vec<_>>(), [contact(2)]);
     assert!(!test.try_lease(&records[0], "a").await, "a second batch of the same writer waits, too");
     test.ledger.unlock_records(&records, &worker("b")).await.expect("unlocked");
-    assert!(!test.try_lease(&records[0], "b").await, "nobody ends the lease of another writer");
+    assert!(!test.try_lease(&records[0], "b").await, "no writer ends the lease of another one");
     test.ledger.unlock_records(&records, &worker("a")).await.expect("unlocked");
     assert!(test.try_lease(&records[0], "b").await);
     assert_eq!(to_verify(&test).await, [], "all leases ended in order");

@@ -1,4 +1,4 @@
-//! What is unfinished and how old it is; and which changes no webhook has told of.
+//! What is unfinished and how old it is; and for which changes no webhook came.
 
 use std::time::Duration;
 
