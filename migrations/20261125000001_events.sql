@@ -16,7 +16,7 @@ end $$;
 create type event_state as enum
     ('claimed', 'waiting', 'decided', 'written', 'skipped', 'superseded', 'dropped', 'parked');
 
--- The transitions that are allowed. domain::EventState::may_become has the same; a test compares the two.
+-- The transitions that are allowed. domain::EventState::can_become has the same; a test compares the two.
 create table event_transition (
     from_state event_state not null,
     to_state   event_state not null,

@@ -39,7 +39,7 @@ comment on column rate_limit.slice is 'the number of the newest slice, counted f
 comment on column rate_limit.free_at_slice_start is 'what was left of allowed when the newest slice began';
 comment on column rate_limit.used is
     'a ring: what was acquired in each slice. It holds two windows, because answers tell of the window before';
-comment on column rate_limit.observed_at is 'when an answer last told of quota and remaining';
+comment on column rate_limit.observed_at is 'when an answer last named quota and remaining';
 comment on column rate_limit.raised_at is 'when allowed was last set: it grows by a hundredth of quota a second';
 comment on column rate_limit.paced_until is 'until then it is granted evenly over the window, because it was used up';
 comment on column rate_limit.held_until is 'after a rejection (429) nothing is granted until then';
@@ -87,7 +87,7 @@ begin
 end $$;
 
 -- What may be granted in slice `current_slice` of a limit that is granted evenly: in each tenth of the window a fifth more
--- than a tenth of `allowed`, so that what nobody used is caught up with.
+-- than a tenth of `allowed`, so that what was not used is made up for.
 --
 -- Why evenly: what is taken in a burst comes free in a burst, a window later, and so on for ever. Between two bursts no
 -- call is made, so no answer tells that other clients have begun to call, and in the middle of a burst answers are least

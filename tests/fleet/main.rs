@@ -12,7 +12,6 @@ mod crash_points;
 mod failures;
 mod fixtures;
 mod injection;
-mod ledger_rules;
 mod long_texts;
 mod loops;
 mod observability;

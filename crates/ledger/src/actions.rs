@@ -38,7 +38,7 @@ impl Ledger {
         attempt: i32,
         looked: bool,
     ) -> Result<BeginOutcome, LedgerError> {
-        let mut transaction = self.pool.begin().await?;
+        let mut transaction = self.begin().await?;
         let Some(row) = sqlx::query!(
             r#"select a.state::text as "state!", c.attempt = $3 and c.state = 'sending' as "holds_claim!",
                       (extract(epoch from clock_timestamp() - a.sending_since))::float8 as sending_for,

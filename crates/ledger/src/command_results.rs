@@ -60,7 +60,7 @@ impl Ledger {
     /// the command since, or, if it says that properties were written, when `worker` no longer holds the record's lease:
     /// then another writer may have written a newer value meanwhile.
     pub async fn finish_commands(&self, results: &[CommandResult], worker: &Worker) -> Result<Vec<bool>, LedgerError> {
-        let mut transaction = self.pool.begin().await?;
+        let mut transaction = self.begin().await?;
         let ids: Vec<_> = results.iter().map(|item| item.id.0).collect();
         let attempts: Vec<_> = results.iter().map(|item| item.attempt).collect();
         let states: Vec<_> = results.iter().map(|item| item.state.as_str().to_owned()).collect();

@@ -39,7 +39,7 @@ impl Ledger {
     /// Commits decisions, each with its inferences, write commands and actions or not at all. Returns for each, in order,
     /// whether it was committed: `false` when another worker has claimed the event since.
     pub async fn commit_decisions(&self, decisions: &[Decision]) -> Result<Vec<bool>, LedgerError> {
-        let mut transaction = self.pool.begin().await?;
+        let mut transaction = self.begin().await?;
         let ids: Vec<_> = decisions.iter().map(|decision| decision.event_id.0).collect();
         let attempts: Vec<_> = decisions.iter().map(|decision| decision.attempt).collect();
         let states: Vec<_> = decisions.iter().map(|decision| decision.state.to_string()).collect();

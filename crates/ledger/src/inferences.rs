@@ -33,7 +33,7 @@ impl Ledger {
         attempt: i32,
         inference: &Inference,
     ) -> Result<bool, LedgerError> {
-        let mut transaction = self.pool.begin().await?;
+        let mut transaction = self.begin().await?;
         let holds_claim = sqlx::query_scalar!(
             r#"select true as "holds_claim!" from event where id = $1 and attempt = $2 and state = 'claimed' for share"#,
             event_id.0,

@@ -44,7 +44,7 @@ mod verification;
 use std::time::Duration;
 
 use sqlx::{
-    PgPool,
+    PgPool, PgTransaction,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
@@ -118,12 +118,27 @@ impl Ledger {
         let options: PgConnectOptions = settings.url.expose_secret().parse()?;
         let options = options
             .application_name(&settings.application_name)
-            .options([("statement_timeout", timeout.as_str()), ("timezone", "UTC")]);
+            .options([
+                ("statement_timeout", timeout.as_str()),
+                // A worker that is frozen within a transaction would hold its locks for as long.
+                ("idle_in_transaction_session_timeout", timeout.as_str()),
+                ("timezone", "UTC"),
+            ]);
         let pool = PgPoolOptions::new()
             .max_connections(settings.max_connections)
             .acquire_timeout(settings.acquire_timeout)
             .connect_lazy_with(options);
         Ok(Self { pool })
+    }
+
+    /// Begins a transaction, which is rolled back when it is dropped.
+    ///
+    /// `begin` runs to its end in a task of its own even when the caller is cancelled: sqlx forgets a transaction whose
+    /// `begin` was cancelled after it was sent, and the connection would return to the pool within it, with its locks.
+    pub(crate) async fn begin(&self) -> Result<PgTransaction<'static>, LedgerError> {
+        let pool = self.pool.clone();
+        let begun = tokio::spawn(async move { pool.begin().await }).await;
+        Ok(begun.map_err(|_| sqlx::Error::WorkerCrashed)??)
     }
 
     /// Brings the schema up to date. Safe to call from many processes at once: sqlx takes a lock.

@@ -120,7 +120,7 @@ impl Ledger {
 
     /// Makes a parked write command, and its parked actions, ready to be carried out again. Returns whether it was parked.
     pub async fn replay_command(&self, id: Uuid) -> Result<bool, LedgerError> {
-        let mut transaction = self.pool.begin().await?;
+        let mut transaction = self.begin().await?;
         // The event is locked first, as in every statement that changes both, so that two do not deadlock.
         sqlx::query!(
             "select id from event where id = (select event_id from write_command where id = $1) for update",
@@ -162,7 +162,7 @@ impl Ledger {
 
     /// Drops a parked event, and its parked write commands, as discarded. Returns whether it was parked.
     pub async fn discard_event(&self, event_key: &str) -> Result<bool, LedgerError> {
-        let mut transaction = self.pool.begin().await?;
+        let mut transaction = self.begin().await?;
         let event = sqlx::query_scalar!(
             "update event set state = 'dropped', reason = $2
              where event_key = $1 and state = 'parked' returning id",
@@ -187,7 +187,7 @@ impl Ledger {
     /// Drops a parked write command as discarded, and its event if no other command of it is parked. Returns whether it was
     /// parked.
     pub async fn discard_command(&self, id: Uuid) -> Result<bool, LedgerError> {
-        let mut transaction = self.pool.begin().await?;
+        let mut transaction = self.begin().await?;
         let event = sqlx::query_scalar!(
             "update write_command set state = 'dropped', reason = $2
              where id = $1 and state = 'parked' returning event_id",

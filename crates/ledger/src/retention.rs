@@ -76,7 +76,7 @@ impl Ledger {
     /// Deletes at most `limit` events that ended longer than `keep` ago, with their inferences, write commands and actions.
     /// Parked events are kept, however old, because they wait for an operator. Returns how many events it deleted.
     pub async fn delete_finished(&self, keep: Duration, limit: i64) -> Result<u64, LedgerError> {
-        let mut transaction = self.pool.begin().await?;
+        let mut transaction = self.begin().await?;
         let events = sqlx::query_scalar!(
             "select id from event
              where finished_at < now() - $1 * interval '1 millisecond' and state <> 'parked'
@@ -138,12 +138,12 @@ impl Ledger {
         Ok(count)
     }
 
-    /// Erases everything that was read, asked, answered and written about a record, and the record's id; also the prompts
-    /// and answers of other records' inferences whose context had the record in it. The rows stay, so that counts, costs
-    /// and times stay right.
+    /// Erases everything that was read, asked, answered and written about a record, and the record's id. Of other records'
+    /// inferences whose context had the record in it, it erases the prompt, the answer and the values that followed. The
+    /// rows stay, so that counts, costs and times stay right.
     pub async fn erase(&self, record: &RecordRef) -> Result<Erased, LedgerError> {
         let (portal, kind, id) = (record.portal_id.0, record.object_type.type_id(), record.object_id.0);
-        let mut transaction = self.pool.begin().await?;
+        let mut transaction = self.begin().await?;
         // In a prompt, every fact begins with the record that it is about.
         let mentioned = format!("%: {record}\\\\n%");
         let inferences = sqlx::query_scalar!(

@@ -109,7 +109,7 @@ impl Ledger {
     }
 
     /// Parks a claimed event whose lease has expired. Returns `false`, and changes nothing, when a worker has claimed it
-    /// since, or it has gone on.
+    /// since, or it is no longer claimed.
     pub async fn park_event(&self, id: EventId, reason: Reason, detail: &str) -> Result<bool, LedgerError> {
         let parked = sqlx::query!(
             "update event set state = 'parked', reason = $2, detail = $3, lease_expires_at = null

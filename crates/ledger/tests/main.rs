@@ -1,0 +1,22 @@
+//! What the ledger promises, shown against a real Postgres. Run with `cargo xtask test`. Each test has a database of its
+//! own, and ends a lease, a wait or a window with SQL instead of waiting for it.
+#![allow(clippy::expect_used, reason = "these are tests; their fixtures too")]
+
+mod actions;
+mod cancellation;
+mod circuit_breakers;
+mod claims;
+mod clock;
+mod command_results;
+mod commands;
+mod decisions;
+mod fixtures;
+mod parking;
+mod prior_answers;
+mod rate_limits;
+mod records;
+mod retention;
+mod schema;
+mod singleton_leases;
+mod stuck_work;
+mod unfinished;

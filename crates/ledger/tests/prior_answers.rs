@@ -1,0 +1,100 @@
+//! What was answered is not asked (and paid for) again.
+
+use std::time::Duration;
+
+use domain::{Event, EventState, Inference, Reason, inference::InferenceOutcome};
+use ledger::{Claimed, PriorAnswers, PriorAnswersRequest};
+
+use crate::fixtures::{PLAYBOOK, TestLedger, decision, decision_with_commands, event, inference};
+
+const DAY: Duration = Duration::from_secs(86_400);
+
+async fn prior_answers(test: &TestLedger, event: &Event, claimed: &Claimed) -> PriorAnswers {
+    let request = PriorAnswersRequest {
+        event_id: claimed.event_id,
+        occurred_at: event.occurred_at,
+        event_key: event.key.clone(),
+        record: event.record().expect("a record"),
+    };
+    test.ledger.prior_answers(&[request], DAY).await.expect("asked").remove(0)
+}
+
+#[tokio::test]
+async fn answers_of_earlier_claims_and_of_newer_events_are_known() {
+    let test = TestLedger::new().await;
+    let (older, newer) = (event(1, 1), event(1, 2));
+    let claimed = test.claimed(&older, "a").await;
+    assert_eq!(prior_answers(&test, &older, &claimed).await, PriorAnswers::default());
+
+    let mut waits = decision_with_commands(&older, &claimed, 1);
+    (waits.state, waits.reason) = (EventState::Waiting, Some(Reason::OpenAiUnavailable));
+    assert!(test.commit(&waits).await);
+    let again = test.claimed(&older, "a").await;
+    let answers = prior_answers(&test, &older, &again).await;
+    assert!(answers.answered.contains(PLAYBOOK) && answers.answered_newer.is_empty(), "{answers:?}");
+    assert_eq!(answers.last_context[PLAYBOOK], "hash of the context");
+
+    test.decided(&newer).await;
+    let answers = prior_answers(&test, &older, &again).await;
+    assert!(answers.answered_newer.contains(PLAYBOOK), "{answers:?}");
+    assert_eq!(answers.newer_waiting, std::slice::from_ref(&newer.payload), "it is not written yet");
+    // An event of another record has no prior answers.
+    let other = event(2, 1);
+    let claimed = test.claimed(&other, "a").await;
+    assert_eq!(prior_answers(&test, &other, &claimed).await, PriorAnswers::default());
+}
+
+#[tokio::test]
+async fn the_newest_five_unfinished_newer_events_are_given_and_finished_ones_are_not() {
+    let test = TestLedger::new().await;
+    let oldest = event(1, 1);
+    let claimed = test.claimed(&oldest, "a").await;
+    for n in 2..=8 {
+        let newer = test.claimed(&event(1, n), "a").await;
+        if n == 8 {
+            assert!(test.commit(&decision(&newer, EventState::Skipped, Some(Reason::EmptyContext))).await);
+        }
+    }
+    let waiting = prior_answers(&test, &oldest, &claimed).await.newer_waiting;
+    let numbers: Vec<_> = waiting.iter().map(|payload| payload["n"].as_i64().expect("a number")).collect();
+    assert_eq!(numbers, [7, 6, 5, 4, 3]);
+}
+
+#[tokio::test]
+async fn a_context_that_is_older_than_asked_for_does_not_count() {
+    let test = TestLedger::new().await;
+    test.decided(&event(1, 1)).await;
+    let newer = event(1, 2);
+    let claimed = test.claimed(&newer, "a").await;
+    assert_eq!(prior_answers(&test, &newer, &claimed).await.last_context[PLAYBOOK], "hash of the context");
+    test.run("update inference set created_at = created_at - interval '25 hours'").await;
+    assert!(prior_answers(&test, &newer, &claimed).await.last_context.is_empty());
+}
+
+#[tokio::test]
+async fn an_answer_that_is_stored_before_the_decision_survives_its_worker() {
+    let test = TestLedger::new().await;
+    let event = event(1, 1);
+    let part = |hash: &str, outcome| Inference {
+        part: Some(hash.to_owned()),
+        context_hash: None,
+        answer: format!("summary of {hash}"),
+        outcome,
+        ..inference(&event.record().expect("a record"))
+    };
+    let claimed = test.claimed(&event, "a").await;
+    let store = async |attempt, inference: &Inference| {
+        test.ledger.store_inference(claimed.event_id, attempt, inference).await.expect("stored")
+    };
+    assert!(store(1, &part("first", InferenceOutcome::Valid)).await);
+    assert!(store(1, &part("second", InferenceOutcome::Invalid)).await);
+    assert!(store(1, &part("first", InferenceOutcome::Valid)).await, "twice is once");
+
+    test.end_event_leases().await;
+    let newer = test.claimed(&event, "b").await;
+    assert!(!store(1, &part("third", InferenceOutcome::Valid)).await, "the claim is not the worker's any more");
+    let parts = test.ledger.condensed_parts(newer.event_id, PLAYBOOK).await.expect("asked");
+    assert_eq!(parts.into_iter().collect::<Vec<_>>(), [("first".to_owned(), "summary of first".to_owned())]);
+    let answers = prior_answers(&test, &event, &newer).await;
+    assert!(answers.answered.is_empty(), "a part is no answer about the record: {answers:?}");
+}

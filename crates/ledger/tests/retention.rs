@@ -1,0 +1,154 @@
+//! Old data goes, a day at a time and in small batches; a person's data goes when asked for, and counts stay.
+
+use std::time::Duration;
+
+use domain::{EventState, Reason};
+
+use crate::fixtures::{TestLedger, contact, decision, decision_with_commands, event, inference};
+
+const DAYS: fn(u64) -> Duration = |days| Duration::from_secs(days * 86_400);
+
+/// Everything about contact 1 is of a day long ago, which has partitions of its own.
+const AGED: &str = "
+    create table inference_raw_20200101 partition of inference_raw
+        for values from ('2020-01-01 00:00:00+00') to ('2020-01-02 00:00:00+00');
+    create table event_history_20200101 partition of event_history
+        for values from ('2020-01-01 00:00:00+00') to ('2020-01-02 00:00:00+00');
+    alter table event disable trigger user;
+    alter table event_history disable trigger user;
+    update event set finished_at = case when finished_at is not null then timestamptz '2020-01-01 12:00:00+00' end
+        where object_id = 1;
+    update inference_raw r set created_at = '2020-01-01 12:00:00+00'
+        from inference i where i.id = r.inference_id and i.object_id = 1;
+    update inference set created_at = '2020-01-01 12:00:00+00' where object_id = 1;
+    update event_history h set at = '2020-01-01 12:00:00+00' from event e where e.id = h.event_id and e.object_id = 1;
+    alter table event_history enable trigger user;
+    alter table event enable trigger user;";
+
+#[tokio::test]
+async fn days_of_prompts_and_history_are_dropped_when_they_are_older_than_kept() {
+    let test = TestLedger::new().await;
+    for id in [1, 2] {
+        let command = test.decided(&event(id, 1)).await;
+        test.written(&command, "a").await;
+    }
+    test.run(AGED).await;
+    assert_eq!(test.ledger.drop_raw_texts(DAYS(30)).await.expect("dropped"), 1);
+    assert_eq!(test.ledger.drop_history(DAYS(30)).await.expect("dropped"), 1);
+    assert_eq!(test.ledger.drop_raw_texts(DAYS(30)).await.expect("asked"), 0, "nothing else is as old");
+    let left: String = test.value("select string_agg(object_id::text, ' ') from inference_text").await;
+    assert_eq!(left, "2");
+    let story = test.ledger.event_story(event(1, 1).key.as_str()).await.expect("asked").expect("still known");
+    assert_eq!((story.state, story.history.len(), story.writes.len()), (EventState::Written, 0, 1));
+    assert_eq!((&story.inferences[0].prompt, &story.inferences[0].answer), (&None, &None));
+}
+
+#[tokio::test]
+async fn rows_of_a_day_without_a_partition_are_deleted_from_the_default_one() {
+    let test = TestLedger::new().await;
+    test.decided(&event(1, 1)).await;
+    test.run("update inference_raw set created_at = '2020-01-01 12:00:00+00'").await;
+    test.run("update inference set created_at = '2020-01-01 12:00:00+00'").await;
+    assert_eq!(test.value::<i64>("select count(*) from inference_raw_default").await, 1);
+    assert_eq!(test.ledger.drop_raw_texts(DAYS(30)).await.expect("dropped"), 0, "no day is dropped");
+    assert_eq!(test.value::<i64>("select count(*) from inference_raw").await, 0);
+}
+
+#[tokio::test]
+async fn there_are_partitions_for_today_and_the_days_ahead() {
+    let test = TestLedger::new().await;
+    let partitions = "select count(*) from pg_inherits where inhparent = 'inference_raw'::regclass";
+    let before: i64 = test.value(partitions).await;
+    assert!(before >= 8, "the migration makes today and seven days, beside the default one: {before}");
+    let added = test.ledger.add_partitions(9).await.expect("added");
+    assert!(added >= 4, "two days more of two tables: {added}");
+    assert_eq!(test.ledger.add_partitions(9).await.expect("asked"), 0);
+    let today: String = test.value("select to_char(now() at time zone 'UTC', 'YYYYMMDD')").await;
+    assert!(test.value::<bool>(&format!("select to_regclass('event_history_{today}') is not null")).await);
+}
+
+#[tokio::test]
+async fn old_finished_events_are_deleted_in_batches_and_parked_and_unfinished_ones_stay() {
+    let test = TestLedger::new().await;
+    for n in 1..=3 {
+        let command = test.decided(&event(1, n)).await;
+        test.written(&command, "a").await;
+    }
+    let parked = test.claimed(&event(1, 4), "a").await;
+    assert!(test.commit(&decision(&parked, EventState::Parked, Some(Reason::Refused))).await);
+    test.claimed(&event(1, 5), "a").await;
+    let recent = test.decided(&event(2, 1)).await;
+    test.written(&recent, "a").await;
+    test.run(AGED).await;
+
+    assert_eq!(test.ledger.delete_finished(DAYS(60), 2).await.expect("deleted"), 2, "no more than asked for");
+    assert_eq!(test.ledger.delete_finished(DAYS(60), 2).await.expect("deleted"), 1);
+    assert_eq!(test.ledger.delete_finished(DAYS(60), 2).await.expect("asked"), 0);
+    let left: String =
+        test.value("select string_agg(object_id || ' ' || state, ', ' order by object_id, state) from event").await;
+    assert_eq!(left, "1 claimed, 1 parked, 2 written");
+    let rows: String = test
+        .value(
+            "select format('%s %s %s %s %s', (select count(*) from inference),
+        (select count(*) from inference_raw), (select count(*) from write_command), (select count(*) from write),
+        (select count(*) from action))",
+        )
+        .await;
+    assert_eq!(rows, "1 1 1 1 1", "nothing of the deleted ones is left");
+}
+
+#[tokio::test]
+async fn a_persons_data_is_erased_and_the_counts_stay() {
+    let test = TestLedger::new().await;
+    // One about the contact, one about another contact in whose context the first was read, one of no concern.
+    for id in [1, 2, 3] {
+        let event = event(id, 1);
+        let claimed = test.claimed(&event, "a").await;
+        let mut decision = decision_with_commands(&event, &claimed, 1);
+        if id == 2 {
+            decision.inferences[0].prompt = inference(&contact(1)).prompt;
+        }
+        assert!(test.commit(&decision).await);
+        test.written(&decision.commands[0], "a").await;
+    }
+    assert_eq!(test.ledger.unfinished_about(&contact(1)).await.expect("asked"), 0);
+    let counts = "select count(*) || ' ' || sum(prompt_tokens) || ' ' || sum(cost_micro_dollars) from inference";
+    let before: String = test.value(counts).await;
+    let erased = test.ledger.erase(&contact(1)).await.expect("erased");
+    let numbers = (erased.events, erased.inferences, erased.write_commands, erased.values, erased.actions);
+    assert_eq!(numbers, (1, 2, 2, 2, 2), "the answer about the other contact was about this one, too");
+
+    let everything: String = test
+        .value(
+            "select concat_ws(' ', (select string_agg(e::text, ' ') from event e),
+        (select string_agg(i::text, ' ') from inference i), (select string_agg(r::text, ' ') from inference_raw r),
+        (select string_agg(c::text, ' ') from write_command c), (select string_agg(w::text, ' ') from write w),
+        (select string_agg(a::text, ' ') from action a))",
+        )
+        .await;
+    for trace in ["0-1:1:", "contact/1\\n"] {
+        assert!(!everything.contains(trace), "{trace} in {everything}");
+    }
+    assert!(everything.contains("contact/3"), "what is about others stays");
+    assert_eq!(test.value::<String>(counts).await, before);
+    let states: i64 = test.value("select count(*) from event where state = 'written'").await;
+    assert_eq!(states, 3);
+}
+
+#[tokio::test]
+async fn an_unfinished_or_parked_event_about_a_record_is_counted() {
+    let test = TestLedger::new().await;
+    test.decided(&event(1, 1)).await;
+    let parked = test.claimed(&event(1, 2), "a").await;
+    assert!(test.commit(&decision(&parked, EventState::Parked, Some(Reason::Refused))).await);
+    let finished = test.claimed(&event(1, 3), "a").await;
+    assert!(test.commit(&decision(&finished, EventState::Skipped, Some(Reason::Guard))).await);
+    // An event about another record with an answer about this one.
+    let other = event(2, 1);
+    let claimed = test.claimed(&other, "a").await;
+    let mut waits = decision(&claimed, EventState::Waiting, Some(Reason::OpenAiTimeout));
+    waits.inferences = vec![inference(&contact(1))];
+    assert!(test.commit(&waits).await);
+    assert_eq!(test.ledger.unfinished_about(&contact(1)).await.expect("asked"), 3);
+    assert_eq!(test.ledger.unfinished_about(&contact(9)).await.expect("asked"), 0);
+}

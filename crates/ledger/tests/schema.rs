@@ -1,0 +1,158 @@
+//! What the database itself enforces, and that it has the same names as the code.
+
+use domain::{ActionState, CircuitBreakerState, CommandState, EventState, Reason, inference::InferenceOutcome};
+use ledger::LedgerError;
+
+use crate::fixtures::{TestLedger, decision, event};
+
+/// The texts in quotes within the check constraint of a column, sorted.
+async fn checked_names(test: &TestLedger, table: &str, column: &str) -> Vec<String> {
+    let query = format!(
+        "select array(select name from pg_constraint c,
+                             regexp_matches(pg_get_constraintdef(c.oid), '''([a-z_]+)''::text', 'g') as m (names),
+                             unnest(m.names) as name
+                      where c.conrelid = '{table}'::regclass and pg_get_constraintdef(c.oid) like '%({column} =%'
+                      order by name collate \"C\")"
+    );
+    test.value(&query).await
+}
+
+async fn enum_names(test: &TestLedger, name: &str) -> Vec<String> {
+    let query = format!(
+        "select array(select label::text from unnest(enum_range(null::{name})) as label order by label::text collate \"C\")"
+    );
+    test.value(&query).await
+}
+
+fn names<T: Copy>(all: &[T], name: fn(T) -> &'static str) -> Vec<String> {
+    let mut names: Vec<_> = all.iter().map(|value| name(*value).to_owned()).collect();
+    names.sort();
+    names
+}
+
+#[tokio::test]
+async fn the_database_and_the_code_allow_the_same_transitions() {
+    let test = TestLedger::new().await;
+    let rows: Vec<String> =
+        test.value("select array(select from_state || ' ' || to_state from event_transition)").await;
+    for from in EventState::ALL {
+        for to in EventState::ALL {
+            let in_database = rows.contains(&format!("{from} {to}"));
+            assert_eq!(in_database, from.can_become(*to), "{from} → {to}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_database_and_the_code_have_the_same_states_and_outcomes() {
+    let test = TestLedger::new().await;
+    assert_eq!(enum_names(&test, "event_state").await, names(EventState::ALL, EventState::as_str));
+    assert_eq!(enum_names(&test, "write_command_state").await, names(CommandState::ALL, CommandState::as_str));
+    assert_eq!(enum_names(&test, "action_state").await, names(ActionState::ALL, ActionState::as_str));
+    let outcomes = checked_names(&test, "inference", "outcome").await;
+    assert_eq!(outcomes, names(InferenceOutcome::ALL, InferenceOutcome::as_str));
+    let states = checked_names(&test, "circuit_breaker", "state").await;
+    assert_eq!(states, names(CircuitBreakerState::ALL, CircuitBreakerState::as_str));
+}
+
+#[tokio::test]
+async fn an_illegal_transition_and_a_change_of_history_are_refused() {
+    let test = TestLedger::new().await;
+    let claimed = test.claimed(&event(1, 1), "a").await;
+    assert!(test.commit(&decision(&claimed, EventState::Skipped, Some(Reason::NoPlaybook))).await);
+    for (statement, message) in [
+        ("update event set state = 'claimed'", "may not go from skipped to claimed"),
+        ("update event_history set reason = 'other'", "append-only"),
+        ("delete from event_history", "append-only"),
+    ] {
+        let error = sqlx::query(statement).execute(&test.database).await.expect_err(statement).to_string();
+        assert!(error.contains(message), "{message} in {error}");
+    }
+    assert_eq!(test.state(&event(1, 1)).await, (EventState::Skipped, Some(Reason::NoPlaybook)));
+}
+
+#[tokio::test]
+async fn every_change_of_state_is_in_the_history_even_one_by_hand() {
+    let test = TestLedger::new().await;
+    let event = event(1, 1);
+    let claimed = test.claimed(&event, "a").await;
+    assert!(test.commit(&decision(&claimed, EventState::Waiting, Some(Reason::HubSpotTimeout))).await);
+    test.claimed(&event, "b").await;
+    test.end_event_leases().await;
+    test.claimed(&event, "c").await;
+    test.run("update event set state = 'dropped', reason = 'discarded'").await;
+    let story = test.ledger.event_story(event.key.as_str()).await.expect("asked").expect("known");
+    let history: Vec<_> =
+        story.history.iter().map(|entry| (entry.state, entry.attempt, entry.worker.as_str(), entry.reason)).collect();
+    assert_eq!(
+        history,
+        [
+            (EventState::Claimed, 1, "a", None),
+            (EventState::Waiting, 1, "a", Some(Reason::HubSpotTimeout)),
+            (EventState::Claimed, 2, "b", None),
+            (EventState::Claimed, 3, "c", None),
+            (EventState::Dropped, 3, "c", Some(Reason::Discarded)),
+        ]
+    );
+}
+
+#[tokio::test]
+async fn a_name_that_this_version_does_not_know_is_an_error_that_says_where_it_stands() {
+    let test = TestLedger::new().await;
+    let event = event(1, 1);
+    test.claimed(&event, "a").await;
+    test.run("update event set reason = 'of_a_newer_version'").await;
+    let error = test.ledger.event_story(event.key.as_str()).await.expect_err("an unknown reason");
+    assert_eq!(error.to_string(), "the ledger has an unknown name in event.reason: `of_a_newer_version`");
+    assert!(matches!(error, LedgerError::Unreadable { table: "event", column: "reason", .. }));
+}
+
+#[tokio::test]
+async fn a_ledger_is_usable_only_with_every_migration() {
+    let test = TestLedger::new().await;
+    test.ledger.check().await.expect("it is migrated");
+    test.ledger.migrate().await.expect("once more changes nothing");
+    test.run("delete from _sqlx_migrations where version = (select max(version) from _sqlx_migrations)").await;
+    let error = test.ledger.check().await.expect_err("one is missing");
+    assert!(error.to_string().contains("run `leadline migrate`"), "{error}");
+    test.run("drop table _sqlx_migrations").await;
+    test.ledger.check().await.expect_err("all are missing");
+}
+
+/// The rows that the page should have between its markers for a closed set.
+fn documented<T: Copy>(all: &[T], name: fn(T) -> &'static str, explanation: fn(T) -> &'static str) -> Vec<String> {
+    all.iter().map(|value| format!("| `{}` | {} |", name(*value), explanation(*value))).collect()
+}
+
+/// The rows of `docs/ledger.md` between two markers, without the table's head.
+fn rows_of_the_page(marker: &str) -> Vec<String> {
+    let page = include_str!("../../../docs/ledger.md");
+    let (_, rest) = page.split_once(&format!("<!-- {marker} -->\n")).expect("the page has the marker");
+    let (block, _) = rest.split_once(&format!("<!-- /{marker} -->")).expect("the page has the end marker");
+    block.lines().skip(2).map(ToOwned::to_owned).collect()
+}
+
+#[test]
+fn the_page_about_the_ledger_lists_every_reason_and_state() {
+    assert_eq!(rows_of_the_page("reasons"), documented(Reason::ALL, Reason::as_str, Reason::explanation));
+    let states = [
+        documented(EventState::ALL, EventState::as_str, EventState::explanation),
+        documented(CommandState::ALL, CommandState::as_str, CommandState::explanation),
+        documented(ActionState::ALL, ActionState::as_str, ActionState::explanation),
+        documented(CircuitBreakerState::ALL, CircuitBreakerState::as_str, CircuitBreakerState::explanation),
+    ];
+    for (marker, states) in ["states", "command-states", "action-states", "circuit-breaker-states"].iter().zip(states) {
+        assert_eq!(rows_of_the_page(marker), states, "{marker}");
+    }
+}
+
+#[tokio::test]
+async fn the_queries_in_the_docs_run() {
+    let test = TestLedger::new().await;
+    let page = include_str!("../../../docs/ledger.md");
+    let queries: Vec<_> = page.split("```sql\n").skip(1).filter_map(|rest| rest.split_once("```")).collect();
+    assert!(queries.len() >= 6, "{} queries found", queries.len());
+    for (query, _) in queries {
+        sqlx::raw_sql(query).execute(&test.database).await.expect(query);
+    }
+}
