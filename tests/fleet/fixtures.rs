@@ -7,7 +7,7 @@ use ledger::EventStory;
 use serde_json::{Value, json};
 use simulator::{
     WebhookDelivery,
-    admin::{NewContact, NewObject, ObjectView, SendWebhook},
+    admin::{NewContact, NewRecord, ObjectView, SendWebhook},
 };
 use xtask::{Fleet, FleetPlan, Services, TestNamespace};
 
@@ -61,7 +61,7 @@ pub async fn contact(fleet: &Fleet, id: i64, notes: &[&str]) {
 pub async fn object(fleet: &Fleet, kind: &str, id: i64, properties: &[(&str, &str)], associations: &[(&str, i64)]) {
     let properties = properties.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
     let associations = associations.iter().map(|(kind, id)| ((*kind).to_owned(), *id)).collect();
-    let new = NewObject { kind: kind.to_owned(), id, properties, associations, primary: false };
+    let new = NewRecord { kind: kind.to_owned(), id, properties, associations, primary: false };
     fleet.simulator.put_object(&new).await.expect("an object");
 }
 

@@ -20,13 +20,13 @@ pub fn ledger(settings: &Settings, name: &str) -> Result<Ledger, String> {
 }
 
 /// The HubSpot client, whose calls are `hooks`.
-pub fn hubspot(settings: &Settings, hooks: CallHooks) -> Result<hubspot::Client, String> {
+pub fn hubspot(settings: &Settings, hooks: CallHooks) -> Result<hubspot::HubSpotClient, String> {
     let section = &settings.hubspot;
     let api_version = match section.api_version.as_str() {
         "2026-09" => ApiVersion::Dated202609,
         _ => ApiVersion::V3,
     };
-    hubspot::Client::new(hubspot::client::Settings {
+    hubspot::HubSpotClient::new(hubspot::client::HubSpotSettings {
         base_url: section.base_url.clone(),
         token: section.token.clone().ok_or("hubspot.token is not set")?,
         api_version,
@@ -39,9 +39,9 @@ pub fn hubspot(settings: &Settings, hooks: CallHooks) -> Result<hubspot::Client,
 }
 
 /// The OpenAI client, whose calls are `hooks`.
-pub fn openai(settings: &Settings, hooks: CallHooks) -> Result<openai::Client, String> {
+pub fn openai(settings: &Settings, hooks: CallHooks) -> Result<openai::OpenAiClient, String> {
     let section = &settings.openai;
-    openai::Client::new(openai::Settings {
+    openai::OpenAiClient::new(openai::OpenAiSettings {
         base_url: section.base_url.clone(),
         chat_path: section.chat_path.clone(),
         auth_header: section.auth_header.clone(),
@@ -51,7 +51,7 @@ pub fn openai(settings: &Settings, hooks: CallHooks) -> Result<openai::Client, S
         timeout: Duration::from_secs(section.timeout_seconds),
         retry: policy(section.attempts, section.backoff_ms, section.backoff_max_ms),
         max_response_bytes: section.max_response_bytes,
-        connections: openai::Sharing {
+        connections: openai::ConnectionSharing {
             per_connection: section.max_requests_per_connection,
             http2_prior_knowledge: section.http2_prior_knowledge,
         },

@@ -9,7 +9,7 @@ use anyhow::Context;
 use bootstrap::CallHooks;
 use broker::{Message, Route, Stage};
 use domain::{ObjectId, ObjectType, PortalId, event::EventKind};
-use hubspot::{Client, client::SearchTime};
+use hubspot::{HubSpotClient, client::SearchTime};
 use ledger::Happened;
 use limits::{Lane, RateLimiters};
 use playbook::{Playbook, Trigger};
@@ -122,7 +122,7 @@ fn explain(playbook: &Playbook) {
 
 /// What happened since, by HubSpot itself.
 async fn changes(
-    hubspot: &Client,
+    hubspot: &HubSpotClient,
     trigger: &Trigger,
     since: OffsetDateTime,
     until: OffsetDateTime,

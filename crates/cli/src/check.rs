@@ -96,7 +96,7 @@ async fn everything(settings: &Settings, report: &mut Report) {
     report.say("ledger", ledger.await);
 }
 
-async fn hubspot(settings: &Settings, client: &hubspot::Client, playbooks: &[Playbook], report: &mut Report) {
+async fn hubspot(settings: &Settings, client: &hubspot::HubSpotClient, playbooks: &[Playbook], report: &mut Report) {
     match client.token_info().await {
         Ok(info) => {
             let ids = [
@@ -142,7 +142,7 @@ async fn hubspot(settings: &Settings, client: &hubspot::Client, playbooks: &[Pla
     }
 }
 
-async fn properties(client: &hubspot::Client, playbooks: &[Playbook], report: &mut Report) {
+async fn properties(client: &hubspot::HubSpotClient, playbooks: &[Playbook], report: &mut Report) {
     let needed = needs::properties(playbooks);
     let kinds: BTreeSet<_> = needed.iter().map(|property| property.object_type.clone()).collect();
     for kind in kinds {

@@ -9,4 +9,4 @@ pub mod signature;
 pub mod webhook;
 
 #[cfg(feature = "client")]
-pub use client::{Client, Error};
+pub use client::{HubSpotClient, HubSpotError};

@@ -31,7 +31,7 @@ const DECODED: [(&str, &str); 12] = [
 
 /// Verifies that a request came from HubSpot.
 #[derive(Debug)]
-pub struct Verifier {
+pub struct SignatureVerifier {
     secrets: Vec<SecretString>,
     uri: String,
     accept_v1: bool,
@@ -40,7 +40,7 @@ pub struct Verifier {
 
 /// The headers that matter, as received.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Headers<'a> {
+pub struct SignatureHeaders<'a> {
     /// `X-HubSpot-Signature-v3`
     pub signature_v3: Option<&'a str>,
     /// `X-HubSpot-Request-Timestamp`, in milliseconds.
@@ -69,7 +69,7 @@ pub enum SignatureError {
     Mismatch,
 }
 
-impl Verifier {
+impl SignatureVerifier {
     /// A verifier for requests to `public_url`, the exact URL that is registered in HubSpot: behind a proxy the Host
     /// header is another one. `secrets` are the app's client secrets, two of them during a rotation. v1 and v2 have no
     /// time window and are accepted only where an operator asked for it, and never in place of a v3 that is there.
@@ -81,7 +81,7 @@ impl Verifier {
     pub fn verify(
         &self,
         method: &str,
-        headers: Headers<'_>,
+        headers: SignatureHeaders<'_>,
         body: &[u8],
         now: OffsetDateTime,
     ) -> Result<(), SignatureError> {
@@ -170,12 +170,12 @@ mod tests {
         OffsetDateTime::from_unix_timestamp(1_693_657_560).expect("valid") + Duration::milliseconds(ms_after)
     }
 
-    fn verifier(secrets: &[&str], accept_v1: bool, accept_v2: bool) -> Verifier {
-        Verifier::new(secrets.iter().map(|s| (*s).into()).collect(), URL, accept_v1, accept_v2)
+    fn verifier(secrets: &[&str], accept_v1: bool, accept_v2: bool) -> SignatureVerifier {
+        SignatureVerifier::new(secrets.iter().map(|s| (*s).into()).collect(), URL, accept_v1, accept_v2)
     }
 
-    fn v3_headers() -> Headers<'static> {
-        Headers { signature_v3: Some(V3), timestamp: Some(SENT), signature: None }
+    fn v3_headers() -> SignatureHeaders<'static> {
+        SignatureHeaders { signature_v3: Some(V3), timestamp: Some(SENT), signature: None }
     }
 
     #[test]
@@ -196,7 +196,7 @@ mod tests {
         assert_eq!(check(SECRET, "POST", BODY, v3_headers(), 300_000), Ok(()));
         assert_eq!(check(SECRET, "POST", BODY, v3_headers(), 300_001), Err(SignatureError::TooOld));
         assert_eq!(check(SECRET, "POST", BODY, v3_headers(), -60_001), Err(SignatureError::TooNew));
-        let with = |timestamp| Headers { timestamp, ..v3_headers() };
+        let with = |timestamp| SignatureHeaders { timestamp, ..v3_headers() };
         assert_eq!(check(SECRET, "POST", BODY, with(None), 0), Err(SignatureError::BadTimestamp));
         assert_eq!(check(SECRET, "POST", BODY, with(Some("soon")), 0), Err(SignatureError::BadTimestamp));
         assert_eq!(
@@ -204,7 +204,7 @@ mod tests {
             Err(SignatureError::BadTimestamp)
         );
         assert_eq!(check(SECRET, "POST", BODY, with(Some("1693657560001")), 0), Err(SignatureError::Mismatch));
-        assert_eq!(check(SECRET, "POST", BODY, Headers::default(), 0), Err(SignatureError::Missing));
+        assert_eq!(check(SECRET, "POST", BODY, SignatureHeaders::default(), 0), Err(SignatureError::Missing));
     }
 
     #[test]
@@ -218,14 +218,15 @@ mod tests {
     fn v1_and_v2_only_where_asked_for_and_never_instead_of_a_bad_v3() {
         let v2_signature = v2(SECRET, "POST", URL, BODY);
         let v1_signature = v1(SECRET, BODY);
-        let old = |signature| Headers { signature: Some(signature), ..Headers::default() };
+        let old = |signature| SignatureHeaders { signature: Some(signature), ..SignatureHeaders::default() };
         let verify = |v1, v2, headers| verifier(&[SECRET], v1, v2).verify("POST", headers, BODY, at(0));
         assert_eq!(verify(false, false, old(&v2_signature)), Err(SignatureError::Missing));
         assert_eq!(verify(false, true, old(&v2_signature)), Ok(()));
         assert_eq!(verify(true, false, old(&v2_signature)), Err(SignatureError::Mismatch));
         assert_eq!(verify(true, false, old(&v1_signature)), Ok(()));
         assert_eq!(verify(false, true, old(&v1_signature)), Err(SignatureError::Mismatch));
-        let downgrade = Headers { signature: Some(&v2_signature), signature_v3: Some("AAAA"), timestamp: Some(SENT) };
+        let downgrade =
+            SignatureHeaders { signature: Some(&v2_signature), signature_v3: Some("AAAA"), timestamp: Some(SENT) };
         assert_eq!(verify(true, true, downgrade), Err(SignatureError::Mismatch));
     }
 

@@ -16,7 +16,7 @@ const MAX_PROPERTY_VALUE: usize = 65_536;
 
 /// Why a whole body is refused.
 #[derive(Debug, thiserror::Error)]
-pub enum BatchError {
+pub enum WebhookBodyError {
     /// Not JSON, or no array.
     #[error("the body is no JSON array of events: {0}")]
     NotAnArray(serde_json::Error),
@@ -28,7 +28,7 @@ pub enum BatchError {
 /// Why one element of a batch cannot be understood.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("events[{index}]{place}: {message}")]
-pub struct Rejection {
+pub struct EventError {
     /// Its place in the batch, from 0.
     pub index: usize,
     /// The field at fault, with a leading dot; empty for the element itself.
@@ -41,11 +41,11 @@ pub struct Rejection {
 
 /// One element of a batch: its text as received, and what it says.
 #[derive(Debug)]
-pub struct Element<'a> {
+pub struct WebhookElement<'a> {
     /// Exactly what HubSpot sent.
     pub raw: &'a str,
     /// What it says, or why that cannot be told.
-    pub event: Result<Event, Rejection>,
+    pub event: Result<Event, EventError>,
 }
 
 /// Splits a webhook's body into its events.
@@ -53,25 +53,25 @@ pub struct Element<'a> {
 /// # Errors
 /// Only when there is no array of 1–100 elements; an element that cannot be understood is part of the result, so
 /// that its neighbours are not refused with it.
-pub fn parse(body: &[u8]) -> Result<Vec<Element<'_>>, BatchError> {
-    let elements: Vec<&RawValue> = serde_json::from_slice(body).map_err(BatchError::NotAnArray)?;
+pub fn parse(body: &[u8]) -> Result<Vec<WebhookElement<'_>>, WebhookBodyError> {
+    let elements: Vec<&RawValue> = serde_json::from_slice(body).map_err(WebhookBodyError::NotAnArray)?;
     if elements.is_empty() || elements.len() > MAX_EVENTS {
-        return Err(BatchError::WrongCount(elements.len()));
+        return Err(WebhookBodyError::WrongCount(elements.len()));
     }
     Ok(elements.into_iter().enumerate().map(|(index, raw)| element(index, raw.get())).collect())
 }
 
-fn element(index: usize, raw: &str) -> Element<'_> {
+fn element(index: usize, raw: &str) -> WebhookElement<'_> {
     let event = serde_json::from_str(raw)
         .map_err(|error| Flaw { place: "", message: error.to_string(), reason: INVALID })
         .and_then(event_from)
-        .map_err(|flaw| Rejection {
+        .map_err(|flaw| EventError {
             index,
             place: if flaw.place.is_empty() { String::new() } else { format!(".{}", flaw.place) },
             message: flaw.message,
             reason: flaw.reason,
         });
-    Element { raw, event }
+    WebhookElement { raw, event }
 }
 
 const INVALID: Reason = Reason::EventInvalid;
@@ -213,10 +213,10 @@ mod tests {
     use retry::Reason;
     use serde_json::{Value, json};
 
-    use super::{BatchError, Rejection, parse};
+    use super::{EventError, WebhookBodyError, parse};
     use domain::Event;
 
-    fn one(payload: &Value) -> Result<Event, Rejection> {
+    fn one(payload: &Value) -> Result<Event, EventError> {
         let body = json!([payload]).to_string();
         parse(body.as_bytes()).expect("an array").pop().expect("one element").event
     }
@@ -304,11 +304,11 @@ mod tests {
     #[test]
     fn only_an_array_of_1_to_100_is_a_batch() {
         let count = |n: usize| Value::Array(vec![guide(); n]).to_string();
-        assert!(matches!(parse(b"{}"), Err(BatchError::NotAnArray(_))));
-        assert!(matches!(parse(b"[{\"a\":\"\xff\"}]"), Err(BatchError::NotAnArray(_))));
-        assert!(matches!(parse(b"[1,"), Err(BatchError::NotAnArray(_))));
-        assert!(matches!(parse(b"[]"), Err(BatchError::WrongCount(0))));
-        assert!(matches!(parse(count(101).as_bytes()), Err(BatchError::WrongCount(101))));
+        assert!(matches!(parse(b"{}"), Err(WebhookBodyError::NotAnArray(_))));
+        assert!(matches!(parse(b"[{\"a\":\"\xff\"}]"), Err(WebhookBodyError::NotAnArray(_))));
+        assert!(matches!(parse(b"[1,"), Err(WebhookBodyError::NotAnArray(_))));
+        assert!(matches!(parse(b"[]"), Err(WebhookBodyError::WrongCount(0))));
+        assert!(matches!(parse(count(101).as_bytes()), Err(WebhookBodyError::WrongCount(101))));
         assert_eq!(parse(count(100).as_bytes()).expect("a batch").len(), 100);
     }
 
@@ -317,7 +317,7 @@ mod tests {
         let body = format!("[{}{}]", "[".repeat(10_000), "]".repeat(10_000));
         match parse(body.as_bytes()) {
             Ok(elements) => assert!(elements[0].event.is_err()),
-            Err(error) => assert!(matches!(error, BatchError::NotAnArray(_))),
+            Err(error) => assert!(matches!(error, WebhookBodyError::NotAnArray(_))),
         }
     }
 

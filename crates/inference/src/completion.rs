@@ -5,7 +5,7 @@ use domain::{
     inference::{InferenceOutcome, Usage},
 };
 use limits::SpendLimiter;
-use openai::{ChatRequest, Client, Completion, Finish, Format, Message, Role, models::Model};
+use openai::{ChatMessage, ChatRequest, Completion, FinishReason, OpenAiClient, ResponseFormat, Role, models::Model};
 use playbook::{AnswerMode, Playbook, Rendered};
 use retry::Reason;
 use serde_json::{Map, Value, json};
@@ -16,14 +16,14 @@ use crate::failure::StepError;
 #[derive(Debug, Clone)]
 pub struct ModelClient {
     /// The model's host.
-    pub openai: Client,
+    pub openai: OpenAiClient,
     /// The day's money.
     pub spend_limiter: SpendLimiter,
 }
 
 impl ModelClient {
     /// One that nobody's budget stands in the way of.
-    pub fn free(openai: Client) -> Self {
+    pub fn free(openai: OpenAiClient) -> Self {
         Self { openai, spend_limiter: SpendLimiter::default() }
     }
 }
@@ -73,12 +73,12 @@ pub async fn condense(
     about: &RecordRef,
     prompt: Rendered,
 ) -> Result<Inference, StepError> {
-    let mut conversation = Conversation::begin(model_client, playbook, model, Format::Text);
+    let mut conversation = Conversation::begin(model_client, playbook, model, ResponseFormat::Text);
     conversation.say(Role::System, prompt.system);
     conversation.say(Role::User, prompt.user);
     let completion = conversation.complete_whole().await?;
     let outcome = match completion.finish {
-        Finish::ContentFilter => InferenceOutcome::Filtered,
+        FinishReason::ContentFilter => InferenceOutcome::Filtered,
         _ if completion.refusal.is_some() => InferenceOutcome::Refused,
         // Prose that was cut has still said what it said.
         _ => InferenceOutcome::Valid,
@@ -96,7 +96,7 @@ struct Conversation<'a> {
 }
 
 impl<'a> Conversation<'a> {
-    fn begin(model_client: &'a ModelClient, playbook: &'a Playbook, model: &'a Model, format: Format) -> Self {
+    fn begin(model_client: &'a ModelClient, playbook: &'a Playbook, model: &'a Model, format: ResponseFormat) -> Self {
         let request = ChatRequest {
             model: model.name.clone(),
             messages: Vec::new(),
@@ -108,13 +108,13 @@ impl<'a> Conversation<'a> {
     }
 
     fn say(&mut self, role: Role, content: String) {
-        self.request.messages.push(Message { role, content });
+        self.request.messages.push(ChatMessage { role, content });
     }
 
     /// An answer; one that was cut is asked for once more with twice the room.
     async fn complete_whole(&mut self) -> Result<Completion, StepError> {
         let completion = self.complete().await?;
-        if completion.finish != Finish::Length {
+        if completion.finish != FinishReason::Length {
             return Ok(completion);
         }
         let room = self.request.max_completion_tokens.saturating_mul(2);
@@ -123,7 +123,7 @@ impl<'a> Conversation<'a> {
     }
 
     async fn complete(&mut self) -> Result<Completion, StepError> {
-        let most = openai::Usage {
+        let most = openai::TokenUsage {
             prompt_tokens: self.request.reserves() - i64::from(self.request.max_completion_tokens),
             completion_tokens: self.request.max_completion_tokens.into(),
             cached_tokens: 0,
@@ -143,12 +143,12 @@ impl<'a> Conversation<'a> {
     }
 
     /// In micro-dollars; nothing where the price is not known.
-    fn cost(&self, usage: &openai::Usage) -> i64 {
+    fn cost(&self, usage: &openai::TokenUsage) -> i64 {
         self.model.price.map_or(0, |price| price.of(usage))
     }
 
     fn end(self, about: &RecordRef, completion: Completion, outcome: InferenceOutcome, fields: Value) -> Inference {
-        let billed = openai::Usage {
+        let billed = openai::TokenUsage {
             prompt_tokens: self.usage.prompt_tokens,
             cached_tokens: self.usage.cached_tokens,
             completion_tokens: self.usage.completion_tokens,
@@ -189,15 +189,15 @@ fn instructions(playbook: &Playbook, system: String) -> String {
     }
 }
 
-fn format(playbook: &Playbook) -> Format {
+fn format(playbook: &Playbook) -> ResponseFormat {
     match playbook.model.mode {
         AnswerMode::Schema => {
-            Format::Schema { name: playbook.name.clone(), schema: playbook.fields.strict_schema().clone() }
+            ResponseFormat::Schema { name: playbook.name.clone(), schema: playbook.fields.strict_schema().clone() }
         }
         AnswerMode::Function => {
-            Format::Function { name: playbook.name.clone(), schema: playbook.fields.strict_schema().clone() }
+            ResponseFormat::Function { name: playbook.name.clone(), schema: playbook.fields.strict_schema().clone() }
         }
-        AnswerMode::Json => Format::Json,
+        AnswerMode::Json => ResponseFormat::Json,
     }
 }
 
@@ -211,8 +211,8 @@ enum AnswerCheck {
 
 fn judge(playbook: &Playbook, completion: &Completion) -> AnswerCheck {
     match completion.finish {
-        Finish::ContentFilter => AnswerCheck::Filtered,
-        Finish::Length => AnswerCheck::Cut,
+        FinishReason::ContentFilter => AnswerCheck::Filtered,
+        FinishReason::Length => AnswerCheck::Cut,
         _ if completion.refusal.is_some() => AnswerCheck::Refused,
         _ => match playbook.fields.check(&completion.content) {
             Ok(fields) => match leak(playbook, &fields) {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use domain::{ObjectId, ObjectType, RecordRef};
 use futures_util::future::try_join_all;
-use hubspot::client::{MAX_BATCH, Object};
+use hubspot::client::{CrmObject, MAX_BATCH};
 use playbook::{
     Context, ContextPlan, Read, RecordPath,
     context::{ContextRecord, Entry, plain_text, without_quotes},
@@ -51,7 +51,7 @@ fn names_of(read: &Read) -> Vec<String> {
 }
 
 /// A merged record's old id answers with the one that survived; that is the one to enrich.
-fn known(asked: &RecordRef, read: &Read, object: Object) -> ContextRecord {
+fn known(asked: &RecordRef, read: &Read, object: CrmObject) -> ContextRecord {
     let object_type = read.path.end().clone();
     let mut properties = object.properties;
     // Texts are entries; HubSpot adds properties that nobody asked for.
@@ -125,7 +125,7 @@ pub fn body_property(kind: &ObjectType) -> Option<&'static str> {
     }
 }
 
-fn engagement(kind: &ObjectType, object: &Object) -> Entry {
+fn engagement(kind: &ObjectType, object: &CrmObject) -> Entry {
     let value = |name: &str| property(&object.properties, name);
     let text = if *kind == ObjectType::Email {
         let direction = match value("hs_email_direction").as_deref() {
@@ -146,7 +146,7 @@ fn engagement(kind: &ObjectType, object: &Object) -> Entry {
 }
 
 /// The texts that a record itself holds, as one entry.
-fn own_words(read: &Read, object: &Object) -> Option<Entry> {
+fn own_words(read: &Read, object: &CrmObject) -> Option<Entry> {
     let texts = read.texts.iter().filter_map(|name| property(&object.properties, name));
     let text = texts.map(|text| plain_text(&text)).filter(|text| !text.is_empty()).collect::<Vec<_>>().join("\n");
     (!text.is_empty()).then(|| Entry { kind: read.path.end().clone(), id: object.id, at: time_of(object), text })
@@ -156,7 +156,7 @@ fn property(properties: &BTreeMap<String, Option<String>>, name: &str) -> Option
     properties.get(name).cloned().flatten().filter(|value| !value.trim().is_empty())
 }
 
-fn time_of(object: &Object) -> OffsetDateTime {
+fn time_of(object: &CrmObject) -> OffsetDateTime {
     let said = property(&object.properties, "hs_timestamp").and_then(|text| instant(&text));
     said.or(object.created_at).unwrap_or(OffsetDateTime::UNIX_EPOCH)
 }

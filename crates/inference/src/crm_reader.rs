@@ -12,8 +12,8 @@ use batcher::{Batcher, BatcherSettings};
 use domain::{ObjectId, ObjectType};
 use futures_util::future::try_join_all;
 use hubspot::{
-    Client, Error,
-    client::{ApiError, Associated, MAX_BATCH, Object},
+    HubSpotClient, HubSpotError,
+    client::{Associated, CrmObject, HubSpotApiError, MAX_BATCH},
 };
 use retry::OptionalRateLimiter;
 
@@ -26,21 +26,21 @@ const MAX_TIES: usize = 2_000;
 const TIES_AT_ONCE: usize = 300;
 
 /// Records by kind and properties, and associations by both their ends: each has a line of its own.
-type Lines<K, O> = Arc<Mutex<HashMap<K, Batcher<Vec<ObjectId>, O, Error>>>>;
+type Lines<K, O> = Arc<Mutex<HashMap<K, Batcher<Vec<ObjectId>, O, HubSpotError>>>>;
 
 /// Reads records and their associations. Cheap to clone; clones share what they gather.
 #[derive(Clone)]
 pub struct CrmReader {
-    hubspot: Client,
+    hubspot: HubSpotClient,
     window: Duration,
     parallel: usize,
-    records: Lines<(ObjectType, Vec<String>), Vec<Object>>,
+    records: Lines<(ObjectType, Vec<String>), Vec<CrmObject>>,
     associations: Lines<(ObjectType, ObjectType), Vec<Associated>>,
 }
 
 impl CrmReader {
     /// Reads with `hubspot`, and gathers as the settings say.
-    pub fn new(hubspot: Client, settings: &settings::HubSpot) -> Self {
+    pub fn new(hubspot: HubSpotClient, settings: &settings::HubSpot) -> Self {
         Self {
             hubspot,
             window: Duration::from_millis(settings.batch_linger_ms),
@@ -62,7 +62,7 @@ impl CrmReader {
     }
 
     /// Reads one record with the named properties. A record that is gone is an error with [`retry::RetryAction::Discard`].
-    pub async fn one(&self, kind: &ObjectType, id: ObjectId, properties: &[String]) -> Result<Object, StepError> {
+    pub async fn one(&self, kind: &ObjectType, id: ObjectId, properties: &[String]) -> Result<CrmObject, StepError> {
         if let Some(object) = self.many(kind, vec![id], properties).await?.pop() {
             return Ok(object);
         }
@@ -76,7 +76,7 @@ impl CrmReader {
         kind: &ObjectType,
         ids: Vec<ObjectId>,
         properties: &[String],
-    ) -> Result<Vec<Object>, StepError> {
+    ) -> Result<Vec<CrmObject>, StepError> {
         if ids.is_empty() {
             return Ok(Vec::new());
         }
@@ -114,12 +114,18 @@ impl CrmReader {
     }
 
     /// The line for a key; a new one at its first use. Playbooks name a handful of them.
-    fn line<K, O, F, Fut>(&self, lines: &Lines<K, O>, key: K, max: usize, ask: F) -> Batcher<Vec<ObjectId>, O, Error>
+    fn line<K, O, F, Fut>(
+        &self,
+        lines: &Lines<K, O>,
+        key: K,
+        max: usize,
+        ask: F,
+    ) -> Batcher<Vec<ObjectId>, O, HubSpotError>
     where
         K: Clone + Eq + Hash + Send + Sync + 'static,
         O: Send + 'static,
-        F: Fn(Client, K, Arc<Vec<Vec<ObjectId>>>) -> Fut + Send + Sync + 'static,
-        Fut: Future<Output = Result<Vec<O>, Error>> + Send + 'static,
+        F: Fn(HubSpotClient, K, Arc<Vec<Vec<ObjectId>>>) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<Vec<O>, HubSpotError>> + Send + 'static,
     {
         let mut lines = lines.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(line) = lines.get(&key) {
@@ -132,7 +138,7 @@ impl CrmReader {
             parallel: self.parallel,
         };
         let (hubspot, of) = (self.hubspot.clone(), key.clone());
-        let one_may_be_to_blame = |error: &Error| error.api().is_some_and(ApiError::is_validation);
+        let one_may_be_to_blame = |error: &HubSpotError| error.api().is_some_and(HubSpotApiError::is_validation);
         // A call has room for so many ids, whoever asks for them.
         let weigh = |ids: &Vec<ObjectId>| ids.len();
         let ask = move |asked| ask(hubspot.clone(), of.clone(), asked);
@@ -143,11 +149,11 @@ impl CrmReader {
 }
 
 async fn read(
-    hubspot: &Client,
+    hubspot: &HubSpotClient,
     kind: &ObjectType,
     properties: &[String],
     asked: &[Vec<ObjectId>],
-) -> Result<Vec<Vec<Object>>, Error> {
+) -> Result<Vec<Vec<CrmObject>>, HubSpotError> {
     let ids = distinct(asked);
     let reads = try_join_all(ids.chunks(MAX_BATCH).map(|ids| hubspot.read_many(kind, ids, properties))).await?;
     let found: HashMap<_, _> =

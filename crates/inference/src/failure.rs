@@ -12,13 +12,13 @@ use retry::{Failure, Outage, RateLimited, Reason, RetryAction};
 pub enum StepError {
     /// HubSpot.
     #[error(transparent)]
-    HubSpot(Arc<hubspot::Error>),
+    HubSpot(Arc<hubspot::HubSpotError>),
     /// What it was asked together with is gone: the worker stops.
     #[error("nobody is there to answer")]
     Gone,
     /// OpenAI.
     #[error(transparent)]
-    OpenAi(#[from] openai::Error),
+    OpenAi(#[from] openai::OpenAiError),
     /// The playbook has spent its money for the day.
     #[error("the playbook has spent its money for the day; it goes on in {:?} at the latest", .0.after)]
     Paused(RateLimited),
@@ -55,14 +55,14 @@ pub enum StepError {
     DeadlineExceeded,
 }
 
-impl From<hubspot::Error> for StepError {
-    fn from(error: hubspot::Error) -> Self {
+impl From<hubspot::HubSpotError> for StepError {
+    fn from(error: hubspot::HubSpotError) -> Self {
         Self::HubSpot(Arc::new(error))
     }
 }
 
-impl From<BatcherError<hubspot::Error>> for StepError {
-    fn from(error: BatcherError<hubspot::Error>) -> Self {
+impl From<BatcherError<hubspot::HubSpotError>> for StepError {
+    fn from(error: BatcherError<hubspot::HubSpotError>) -> Self {
         match error {
             BatcherError::Failed(error) => Self::HubSpot(error),
             BatcherError::Closed => Self::Gone,

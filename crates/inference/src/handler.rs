@@ -41,7 +41,7 @@ pub struct EventHandler {
     portal_id: PortalId,
     batched_ledger: Arc<BatchedLedger>,
     crm_reader: CrmReader,
-    hubspot: hubspot::Client,
+    hubspot: hubspot::HubSpotClient,
     model_client: ModelClient,
     rate_limiters: RateLimiters,
     publisher: Publisher,

@@ -8,7 +8,11 @@ pub const HUBSPOT: &str = "hubspot";
 pub const OPENAI: &str = "openai";
 
 /// A question about the token, and one about the model.
-pub fn probes(hubspot: &hubspot::Client, openai: &openai::Client, model: &str) -> Vec<(&'static str, Probe)> {
+pub fn probes(
+    hubspot: &hubspot::HubSpotClient,
+    openai: &openai::OpenAiClient,
+    model: &str,
+) -> Vec<(&'static str, Probe)> {
     let hubspot = hubspot.clone();
     let ask_hubspot = move || {
         let hubspot = hubspot.clone();

@@ -11,9 +11,9 @@ pub struct ChatRequest {
     /// The model's name.
     pub model: String,
     /// Instructions first, data last: the same beginning is cached by OpenAI and billed lower.
-    pub messages: Vec<Message>,
+    pub messages: Vec<ChatMessage>,
     /// How the answer's shape is asked for.
-    pub format: Format,
+    pub format: ResponseFormat,
     /// Left out when `None`: reasoning models refuse it.
     pub temperature: Option<f64>,
     /// Room for the answer; OpenAI reserves it against the token limit.
@@ -22,7 +22,7 @@ pub struct ChatRequest {
 
 /// A turn of the conversation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Message {
+pub struct ChatMessage {
     /// Who speaks.
     pub role: Role,
     /// What is said.
@@ -43,7 +43,7 @@ pub enum Role {
 
 /// How the answer's shape is asked for.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Format {
+pub enum ResponseFormat {
     /// Structured outputs (gpt-4o-2024-08-06 and later): the answer follows the schema.
     Schema {
         /// 1–64 of `[A-Za-z0-9_-]`.
@@ -81,15 +81,15 @@ impl ChatRequest {
             max_completion_tokens: self.max_completion_tokens,
             store: false,
             shape: match &self.format {
-                Format::Schema { name, schema } => Shape::Answer {
+                ResponseFormat::Schema { name, schema } => Shape::Answer {
                     response_format: AnswerShape::JsonSchema { json_schema: NamedSchema::schema(name, schema) },
                 },
-                Format::Json => Shape::Answer { response_format: AnswerShape::JsonObject },
-                Format::Function { name, schema } => Shape::Call {
+                ResponseFormat::Json => Shape::Answer { response_format: AnswerShape::JsonObject },
+                ResponseFormat::Function { name, schema } => Shape::Call {
                     tools: [Tool::Function { function: NamedSchema::function(name, schema) }],
                     tool_choice: Tool::Function { function: Named { name } },
                 },
-                Format::Text => Shape::Free {},
+                ResponseFormat::Text => Shape::Free {},
             },
             temperature: self.temperature,
         };
@@ -101,7 +101,7 @@ impl ChatRequest {
 #[derive(Serialize)]
 struct Body<'a> {
     model: &'a str,
-    messages: &'a [Message],
+    messages: &'a [ChatMessage],
     max_completion_tokens: u32,
     /// CRM data is nobody's to keep.
     store: bool,
@@ -164,13 +164,13 @@ pub struct Completion {
     /// The dated snapshot that answered.
     pub model: String,
     /// Why it ended.
-    pub finish: Finish,
+    pub finish: FinishReason,
     /// What it says, or the arguments of the function that it calls; empty for a refusal.
     pub content: String,
     /// Why the model declined, if it did.
     pub refusal: Option<String>,
     /// Tokens paid for.
-    pub usage: Usage,
+    pub usage: TokenUsage,
     /// What OpenAI's support asks for.
     pub request_id: Option<String>,
     /// Of the try that answered.
@@ -180,7 +180,7 @@ pub struct Completion {
 /// Why an answer ended.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Finish {
+pub enum FinishReason {
     /// It is whole.
     Stop,
     /// It was cut at the output limit: never read it as whole.
@@ -196,7 +196,7 @@ pub enum Finish {
 
 /// Tokens of one answer.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Usage {
+pub struct TokenUsage {
     /// Of the prompt, cached ones included.
     pub prompt_tokens: i64,
     /// The cached part of the prompt.
@@ -205,7 +205,7 @@ pub struct Usage {
     pub completion_tokens: i64,
 }
 
-impl Usage {
+impl TokenUsage {
     /// Prompt and answer.
     pub fn total(&self) -> i64 {
         self.prompt_tokens + self.completion_tokens
@@ -214,7 +214,7 @@ impl Usage {
 
 /// The answer on the wire; lenient, because compatible servers leave things out.
 #[derive(Deserialize)]
-pub(crate) struct Wire {
+pub(crate) struct ChatResponse {
     #[serde(default)]
     model: String,
     choices: Vec<WireChoice>,
@@ -224,7 +224,7 @@ pub(crate) struct Wire {
 
 #[derive(Deserialize)]
 struct WireChoice {
-    finish_reason: Option<Finish>,
+    finish_reason: Option<FinishReason>,
     message: WireMessage,
 }
 
@@ -260,7 +260,7 @@ struct WireDetails {
     cached_tokens: i64,
 }
 
-impl Wire {
+impl ChatResponse {
     /// The first choice (only one is asked for).
     pub(crate) fn completion(self, request_id: Option<String>, latency: Duration) -> Result<Completion, &'static str> {
         let choice = self.choices.into_iter().next().ok_or("no choices")?;
@@ -268,10 +268,10 @@ impl Wire {
         let content = call.map(|call| call.function.arguments).or(choice.message.content);
         Ok(Completion {
             model: self.model,
-            finish: choice.finish_reason.unwrap_or(Finish::Other),
+            finish: choice.finish_reason.unwrap_or(FinishReason::Other),
             content: content.unwrap_or_default(),
             refusal: choice.message.refusal,
-            usage: Usage {
+            usage: TokenUsage {
                 prompt_tokens: self.usage.prompt_tokens,
                 cached_tokens: self.usage.prompt_tokens_details.unwrap_or_default().cached_tokens,
                 completion_tokens: self.usage.completion_tokens,

@@ -14,14 +14,14 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 
 use crate::{
-    ApiError, ChatRequest, Completion, Error,
-    chat::Wire,
-    connections::{Connection, Connections, Sharing},
+    chat::{ChatRequest, ChatResponse, Completion},
+    connections::{ConnectionSharing, Connections, SharedConnection},
+    error::{OpenAiApiError, OpenAiError},
 };
 
 /// How OpenAI, or a gateway to it, is called.
 #[derive(Debug, Clone)]
-pub struct Settings {
+pub struct OpenAiSettings {
     /// `https://api.openai.com/v1`, a gateway, or the simulator.
     pub base_url: String,
     /// Appended to the base URL for a chat completion.
@@ -41,14 +41,14 @@ pub struct Settings {
     /// A longer answer is refused.
     pub max_response_bytes: usize,
     /// How its connections are shared.
-    pub connections: Sharing,
+    pub connections: ConnectionSharing,
     /// Who sees how every try of a question ends, and who gives it leave.
     pub hooks: CallHooks,
 }
 
 /// Why a client cannot be made.
 #[derive(Debug, thiserror::Error)]
-pub enum SetupError {
+pub enum OpenAiSetupError {
     /// A setting is no header.
     #[error("openai.auth_header or openai.api_key cannot be sent as an HTTP header")]
     Header,
@@ -57,7 +57,7 @@ pub enum SetupError {
     Http(#[from] reqwest::Error),
 }
 
-impl From<InvalidHeaderValue> for SetupError {
+impl From<InvalidHeaderValue> for OpenAiSetupError {
     fn from(_: InvalidHeaderValue) -> Self {
         Self::Header
     }
@@ -68,15 +68,15 @@ const RATE_LIMIT_WAIT: Duration = Duration::from_secs(1);
 
 /// A client of one OpenAI project. Cheap to clone; all clones share connections.
 #[derive(Debug, Clone)]
-pub struct Client {
+pub struct OpenAiClient {
     connections: Connections,
-    settings: Settings,
+    settings: OpenAiSettings,
 }
 
-impl Client {
+impl OpenAiClient {
     /// A client for `settings`.
-    pub fn new(settings: Settings) -> Result<Self, SetupError> {
-        let name: HeaderName = settings.auth_header.parse().map_err(|_| SetupError::Header)?;
+    pub fn new(settings: OpenAiSettings) -> Result<Self, OpenAiSetupError> {
+        let name: HeaderName = settings.auth_header.parse().map_err(|_| OpenAiSetupError::Header)?;
         let key = settings.api_key.expose_secret();
         let value = if name == reqwest::header::AUTHORIZATION { format!("Bearer {key}") } else { key.to_owned() };
         let mut value = HeaderValue::from_str(&value)?;
@@ -101,7 +101,7 @@ impl Client {
 
     /// Asks until there is an answer or the policy is used up. OpenAI does not deduplicate: an answer that was not
     /// stored is paid for again.
-    pub async fn complete(&self, request: &ChatRequest) -> Result<Completion, Error> {
+    pub async fn complete(&self, request: &ChatRequest) -> Result<Completion, OpenAiError> {
         retry::run(&self.settings.retry, || async {
             let permit = match &self.settings.hooks.rate_limiter {
                 Some(rate_limiter) => {
@@ -135,7 +135,7 @@ impl Client {
     }
 
     /// Whether the key is taken, without paying for an answer: asks for the model's description.
-    pub async fn check(&self, model: &str) -> Result<(), Error> {
+    pub async fn check(&self, model: &str) -> Result<(), OpenAiError> {
         let url = format!("{}/models/{model}", self.settings.base_url.trim_end_matches('/'));
         let connection = self.connection()?;
         let response = connection.http().get(url).send().await.map_err(|error| self.transport_error(error))?;
@@ -146,7 +146,7 @@ impl Client {
         &self,
         request: &ChatRequest,
         said: &mut [Option<QuotaReport>; 2],
-    ) -> Result<Completion, Error> {
+    ) -> Result<Completion, OpenAiError> {
         let url = format!("{}{}", self.settings.base_url.trim_end_matches('/'), self.settings.chat_path);
         let started = Instant::now();
         let connection = self.connection()?;
@@ -160,18 +160,19 @@ impl Client {
         }
         let request_id = text(response.headers(), "x-request-id");
         let bytes = self.read(response).await?;
-        let wire: Wire = serde_json::from_slice(&bytes).map_err(|error| Error::Unreadable(json_flaw(&error)))?;
-        wire.completion(request_id, started.elapsed()).map_err(|what| Error::Unreadable(what.to_owned()))
+        let wire: ChatResponse =
+            serde_json::from_slice(&bytes).map_err(|error| OpenAiError::Unreadable(json_flaw(&error)))?;
+        wire.completion(request_id, started.elapsed()).map_err(|what| OpenAiError::Unreadable(what.to_owned()))
     }
 
-    fn connection(&self) -> Result<Connection, Error> {
+    fn connection(&self) -> Result<SharedConnection, OpenAiError> {
         self.connections.pick().map_err(|error| self.transport_error(error))
     }
 
-    async fn api_error(&self, response: reqwest::Response) -> Error {
+    async fn api_error(&self, response: reqwest::Response) -> OpenAiError {
         #[derive(Deserialize)]
         struct Body {
-            error: ApiError,
+            error: OpenAiApiError,
         }
         let status = response.status().as_u16();
         let retry_after = retry_after(response.headers());
@@ -179,19 +180,29 @@ impl Client {
         let request_id = text(response.headers(), "x-request-id");
         // Gateways answer with bodies of their own, or with none; the status says enough then.
         let body = self.read(response).await.unwrap_or_default();
-        let error = serde_json::from_slice::<Body>(&body).map_or_else(|_| ApiError::default(), |body| body.error);
-        Error::Api(Box::new(ApiError { http_status: status, retry_after, should_retry, request_id, ..error }))
+        let error = serde_json::from_slice::<Body>(&body).map_or_else(|_| OpenAiApiError::default(), |body| body.error);
+        OpenAiError::Api(Box::new(OpenAiApiError {
+            http_status: status,
+            retry_after,
+            should_retry,
+            request_id,
+            ..error
+        }))
     }
 
-    async fn read(&self, response: reqwest::Response) -> Result<Vec<u8>, Error> {
+    async fn read(&self, response: reqwest::Response) -> Result<Vec<u8>, OpenAiError> {
         read_at_most(response, self.settings.max_response_bytes).await.map_err(|error| match error {
             BodyError::Transport(error) => self.transport_error(error),
-            BodyError::TooLong(_) => Error::Unreadable(error.to_string()),
+            BodyError::TooLong(_) => OpenAiError::Unreadable(error.to_string()),
         })
     }
 
-    fn transport_error(&self, error: reqwest::Error) -> Error {
-        if error.is_timeout() { Error::TimedOut(self.settings.timeout) } else { Error::Connection(error.without_url()) }
+    fn transport_error(&self, error: reqwest::Error) -> OpenAiError {
+        if error.is_timeout() {
+            OpenAiError::TimedOut(self.settings.timeout)
+        } else {
+            OpenAiError::Connection(error.without_url())
+        }
     }
 }
 

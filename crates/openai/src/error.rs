@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 /// A question without an answer.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub enum OpenAiError {
     /// No answer within the time-out. It may have cost money; it has no other effect.
     #[error("OpenAI did not answer within {0:?}")]
     TimedOut(Duration),
@@ -16,7 +16,7 @@ pub enum Error {
     Connection(reqwest::Error),
     /// An answer other than 2xx.
     #[error(transparent)]
-    Api(Box<ApiError>),
+    Api(Box<OpenAiApiError>),
     /// It was not sent.
     #[error(transparent)]
     RateLimited(#[from] RateLimited),
@@ -28,7 +28,7 @@ pub enum Error {
 /// OpenAI's error answer.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-pub struct ApiError {
+pub struct OpenAiApiError {
     /// The HTTP status.
     #[serde(skip)]
     pub http_status: u16,
@@ -52,7 +52,7 @@ pub struct ApiError {
     pub code: Option<String>,
 }
 
-impl fmt::Display for ApiError {
+impl fmt::Display for OpenAiApiError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "OpenAI answered {}", self.http_status)?;
         let parts =
@@ -64,12 +64,12 @@ impl fmt::Display for ApiError {
     }
 }
 
-impl std::error::Error for ApiError {}
+impl std::error::Error for OpenAiApiError {}
 
 /// An empty purse is not filled within seconds.
 const QUOTA_WAIT: Duration = Duration::from_secs(600);
 
-impl Failure for Error {
+impl Failure for OpenAiError {
     fn retry_action(&self) -> RetryAction {
         match self {
             Self::TimedOut(_) | Self::Connection(_) | Self::Unreadable(_) => RetryAction::RetryNow { after: None },
@@ -103,7 +103,7 @@ impl Failure for Error {
     }
 }
 
-impl ApiError {
+impl OpenAiApiError {
     fn has_code(&self, codes: &[&str]) -> bool {
         let is_one = |value: &Option<String>| value.as_deref().is_some_and(|value| codes.contains(&value));
         is_one(&self.code) || is_one(&self.kind)

@@ -9,7 +9,7 @@ mod connections;
 mod error;
 pub mod models;
 
-pub use chat::{ChatRequest, Completion, Finish, Format, Message, Role, Usage};
-pub use client::{Client, Settings};
-pub use connections::Sharing;
-pub use error::{ApiError, Error};
+pub use chat::{ChatMessage, ChatRequest, Completion, FinishReason, ResponseFormat, Role, TokenUsage};
+pub use client::{OpenAiClient, OpenAiSettings, OpenAiSetupError};
+pub use connections::ConnectionSharing;
+pub use error::{OpenAiApiError, OpenAiError};

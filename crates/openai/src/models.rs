@@ -1,7 +1,7 @@
 //! What is known about models: windows, encodings, prices. Check before relying on them: OpenAI changes prices, and
 //! settings may replace what is here.
 
-use crate::Usage;
+use crate::chat::TokenUsage;
 
 /// Tokens that every message costs beside its text, and that the answer's beginning costs.
 const MESSAGE_OVERHEAD: usize = 3;
@@ -55,7 +55,7 @@ pub fn find(name: &str) -> Option<Model> {
 
 impl Price {
     /// What `usage` costs in micro-dollars, rounded up.
-    pub fn of(&self, usage: &Usage) -> i64 {
+    pub fn of(&self, usage: &TokenUsage) -> i64 {
         let fresh = usage.prompt_tokens - usage.cached_tokens;
         let sum = fresh * self.input + usage.cached_tokens * self.cached_input + usage.completion_tokens * self.output;
         sum.div_euclid(DOLLAR) + i64::from(sum.rem_euclid(DOLLAR) > 0)
@@ -89,11 +89,11 @@ mod tests {
     #[test]
     fn cost_is_exact_and_rounded_up() {
         let price = find("gpt-4o").and_then(|model| model.price).expect("known");
-        let usage = Usage { prompt_tokens: 1_000_000, cached_tokens: 0, completion_tokens: 100_000 };
+        let usage = TokenUsage { prompt_tokens: 1_000_000, cached_tokens: 0, completion_tokens: 100_000 };
         assert_eq!(price.of(&usage), 3_500_000, "$2.50 in and $1.00 out");
-        let usage = Usage { prompt_tokens: 1_000, cached_tokens: 400, completion_tokens: 1 };
+        let usage = TokenUsage { prompt_tokens: 1_000, cached_tokens: 400, completion_tokens: 1 };
         assert_eq!(price.of(&usage), 1_500 + 500 + 10);
-        assert_eq!(price.of(&Usage { prompt_tokens: 1, ..Usage::default() }), 3, "2.5 micro-dollars");
+        assert_eq!(price.of(&TokenUsage { prompt_tokens: 1, ..TokenUsage::default() }), 3, "2.5 micro-dollars");
     }
 
     #[test]

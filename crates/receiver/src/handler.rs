@@ -15,8 +15,8 @@ use bytes::Bytes;
 use crashpoint::crash_point;
 use futures_util::{StreamExt, future::join_all};
 use hubspot::{
-    signature::{Headers, SignatureError, Verifier},
-    webhook::{self, BatchError, Element},
+    signature::{SignatureError, SignatureHeaders, SignatureVerifier},
+    webhook::{self, WebhookBodyError, WebhookElement},
 };
 use serde_json::json;
 use settings::{Settings, SignatureVersion};
@@ -29,7 +29,7 @@ use tracing::{Instrument, Span};
 
 /// What a webhook meets on its handler.
 pub struct WebhookHandler {
-    verifier: Verifier,
+    verifier: SignatureVerifier,
     publisher: Publisher,
     slots: Semaphore,
     /// Bytes of bodies that may be in memory together.
@@ -46,7 +46,7 @@ enum WebhookRejection {
     /// Not HubSpot's, or not for us.
     Unsigned(SignatureError),
     /// No array of events.
-    Unreadable(BatchError),
+    Unreadable(WebhookBodyError),
     /// A longer body than we take.
     TooLarge(usize),
     /// The body did not come in time, or not whole.
@@ -82,7 +82,7 @@ impl WebhookHandler {
         let public_url = receiver.public_url.as_deref().ok_or("receiver.public_url is not set")?;
         let accepts = |version| hubspot.signature_versions.contains(&version);
         Ok(Self {
-            verifier: Verifier::new(
+            verifier: SignatureVerifier::new(
                 secrets.into_iter().flatten().cloned().collect(),
                 public_url,
                 accepts(SignatureVersion::V1),
@@ -171,7 +171,7 @@ impl WebhookHandler {
 
     fn verify(&self, method: &str, headers: &HeaderMap, body: &[u8]) -> Result<(), WebhookRejection> {
         let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
-        let headers = Headers {
+        let headers = SignatureHeaders {
             signature_v3: text("X-HubSpot-Signature-v3"),
             timestamp: text("X-HubSpot-Request-Timestamp"),
             signature: text("X-HubSpot-Signature"),
@@ -210,7 +210,7 @@ struct OutgoingMessage {
 }
 
 impl OutgoingMessage {
-    fn of(element: Element<'_>) -> Self {
+    fn of(element: WebhookElement<'_>) -> Self {
         match element.event {
             Ok(event) => {
                 let span = tracing::info_span!(parent: None, "event", key = %event.key);

@@ -36,7 +36,7 @@ pub struct NewContact {
 /// An object of any kind to be made.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct NewObject {
+pub struct NewRecord {
     /// Its kind, as a type id or a name.
     pub kind: String,
     /// Its id; one that is there already is replaced.
@@ -134,7 +134,7 @@ async fn put_contact(State(simulator): Shared, Json(new): Json<NewContact>) -> S
     StatusCode::CREATED
 }
 
-async fn put_object(State(simulator): Shared, Json(new): Json<NewObject>) -> StatusCode {
+async fn put_object(State(simulator): Shared, Json(new): Json<NewRecord>) -> StatusCode {
     let mut portal = lock(&simulator.portal);
     let key = (ObjectType::from(new.kind), new.id);
     portal.put(&key, new.properties, &Author::person());

@@ -7,7 +7,7 @@ use domain::{
     write_command::{Action, ActionSpec, Task, marker, marker_in},
 };
 use hubspot::{
-    Client,
+    HubSpotClient,
     client::{AssociationTarget, MAX_BATCH, NewObject, engagement_type_id},
 };
 use ledger::{ActionState, BeginOutcome, LatestWrites, Ledger, LedgerError, WrittenProperty};
@@ -35,7 +35,7 @@ const MAX_TIES: usize = 5_000;
 
 /// Who does it.
 pub struct ActionExecutor {
-    pub hubspot: Client,
+    pub hubspot: HubSpotClient,
     pub tasks: BatchCreator,
     pub notes: BatchCreator,
     pub ledger: Ledger,
@@ -278,7 +278,7 @@ impl ActionExecutor {
             ids.sort_unstable_by(|a, b| b.cmp(a));
             for ids in ids[..ids.len().min(LOOK_THROUGH)].chunks(MAX_BATCH) {
                 let read = self.hubspot.read_many(&kind, ids, &[body.to_owned()]).await?;
-                let is_it = |object: &&hubspot::client::Object| {
+                let is_it = |object: &&hubspot::client::CrmObject| {
                     let text = object.properties.get(body).and_then(Option::as_deref).unwrap_or_default();
                     marker_in(text) == Some(action.id)
                 };

@@ -8,8 +8,8 @@ use std::{
 
 use domain::{ObjectId, ObjectType, RecordRef, WriteCommand, WriteCommandId};
 use hubspot::{
-    Client, Error,
-    client::{MAX_BATCH, PastValue, Update},
+    HubSpotClient, HubSpotError,
+    client::{MAX_BATCH, ObjectUpdate, PastValue},
 };
 
 use crate::{
@@ -18,10 +18,10 @@ use crate::{
 };
 
 /// What became of each command's part of the updates.
-pub type Applied = HashMap<WriteCommandId, Result<(), Arc<Error>>>;
+pub type Applied = HashMap<WriteCommandId, Result<(), Arc<HubSpotError>>>;
 
 /// What became of each record's update.
-type Updated = HashMap<RecordRef, Result<(), Arc<Error>>>;
+type Updated = HashMap<RecordRef, Result<(), Arc<HubSpotError>>>;
 
 /// What records hold, by property. A record that is missing was not found.
 pub type CurrentValues = HashMap<RecordRef, HashMap<String, CurrentValue>>;
@@ -63,7 +63,7 @@ impl CurrentValue {
 const CLOCKS_DIFFER: time::Duration = time::Duration::seconds(2);
 
 /// Reads what the updates are about to overwrite.
-pub async fn read_before(hubspot: &Client, updates: &[RecordUpdate]) -> Result<CurrentValues, Error> {
+pub async fn read_before(hubspot: &HubSpotClient, updates: &[RecordUpdate]) -> Result<CurrentValues, HubSpotError> {
     let mut before = CurrentValues::new();
     for (object_type, updates) in by_type(updates) {
         let changes = || updates.iter().flat_map(|update| &update.changes);
@@ -96,7 +96,7 @@ pub async fn read_before(hubspot: &Client, updates: &[RecordUpdate]) -> Result<C
 
 /// Applies the updates and says for each command what became of it. Where several commands make one record's update and
 /// HubSpot does not take a value of it, each is tried on its own: one playbook's bad value costs no other its write.
-pub async fn apply(hubspot: &Client, updates: &[RecordUpdate]) -> Applied {
+pub async fn apply(hubspot: &HubSpotClient, updates: &[RecordUpdate]) -> Applied {
     let mut updated = update_all(hubspot, updates).await;
     let mut applied = Applied::new();
     for update in updates {
@@ -111,15 +111,15 @@ pub async fn apply(hubspot: &Client, updates: &[RecordUpdate]) -> Applied {
     applied
 }
 
-async fn alone(hubspot: &Client, update: &RecordUpdate, part: &CommandPart) -> Result<(), Arc<Error>> {
+async fn alone(hubspot: &HubSpotClient, update: &RecordUpdate, part: &CommandPart) -> Result<(), Arc<HubSpotError>> {
     if part.changes.is_empty() {
         return Ok(());
     }
-    let wire = Update { id: update.record.object_id, changes: &part.changes };
+    let wire = ObjectUpdate { id: update.record.object_id, changes: &part.changes };
     hubspot.update(&update.record.object_type, &wire).await.map_err(Arc::new)
 }
 
-async fn update_all(hubspot: &Client, updates: &[RecordUpdate]) -> Updated {
+async fn update_all(hubspot: &HubSpotClient, updates: &[RecordUpdate]) -> Updated {
     let mut applied = Updated::new();
     // Nothing to set (a command of nothing but actions, or everything is kept): that is done at once.
     let (idle, busy): (Vec<_>, Vec<_>) = updates.iter().partition(|update| update.changes.is_empty());
@@ -140,7 +140,12 @@ fn by_type<'a>(updates: impl IntoIterator<Item = &'a RecordUpdate>) -> HashMap<&
     groups
 }
 
-async fn apply_some(hubspot: &Client, object_type: &ObjectType, updates: &[&RecordUpdate], applied: &mut Updated) {
+async fn apply_some(
+    hubspot: &HubSpotClient,
+    object_type: &ObjectType,
+    updates: &[&RecordUpdate],
+    applied: &mut Updated,
+) {
     let mut halves = vec![updates];
     while let Some(updates) = halves.pop() {
         if let [single] = updates {
@@ -177,13 +182,13 @@ async fn apply_some(hubspot: &Client, object_type: &ObjectType, updates: &[&Reco
     }
 }
 
-fn one_may_be_to_blame(error: &Error) -> bool {
+fn one_may_be_to_blame(error: &HubSpotError) -> bool {
     // 413: the batch as a whole may be too long.
-    matches!(error, Error::Api(error) if error.is_validation() || error.http_status == 413)
+    matches!(error, HubSpotError::Api(error) if error.is_validation() || error.http_status == 413)
 }
 
-fn wire(update: &RecordUpdate) -> Update<'_> {
-    Update { id: update.record.object_id, changes: &update.changes }
+fn wire(update: &RecordUpdate) -> ObjectUpdate<'_> {
+    ObjectUpdate { id: update.record.object_id, changes: &update.changes }
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use std::{
 use batcher::{Batcher, BatcherError, BatcherSettings};
 use domain::{ActionId, ObjectId, ObjectType, write_command::marker_in};
 use hubspot::{
-    Client, Error,
+    HubSpotClient, HubSpotError,
     client::{MAX_BATCH, NewObject},
 };
 
@@ -29,11 +29,11 @@ struct Creation {
 
 /// Makes objects of one kind.
 #[derive(Clone)]
-pub struct BatchCreator(Batcher<Creation, Option<ObjectId>, Error>);
+pub struct BatchCreator(Batcher<Creation, Option<ObjectId>, HubSpotError>);
 
 impl BatchCreator {
     /// Makes objects of `kind`, whose marker stands in the property `body`.
-    pub fn of(hubspot: &Client, kind: ObjectType, body: &'static str) -> Self {
+    pub fn of(hubspot: &HubSpotClient, kind: ObjectType, body: &'static str) -> Self {
         let limits = BatcherSettings {
             max: MAX_BATCH,
             window: WINDOW,
@@ -45,7 +45,8 @@ impl BatchCreator {
             let (hubspot, kind) = (hubspot.clone(), kind.clone());
             async move { make(&hubspot, &kind, body, &creations).await }
         };
-        let one_may_be_to_blame = |error: &Error| error.api().is_some_and(hubspot::client::ApiError::is_validation);
+        let one_may_be_to_blame =
+            |error: &HubSpotError| error.api().is_some_and(hubspot::client::HubSpotApiError::is_validation);
         Self(Batcher::start(limits, make, one_may_be_to_blame))
     }
 
@@ -56,17 +57,17 @@ impl BatchCreator {
         id: ActionId,
         object: NewObject,
         not_after: Instant,
-    ) -> Result<Option<ObjectId>, BatcherError<Error>> {
+    ) -> Result<Option<ObjectId>, BatcherError<HubSpotError>> {
         self.0.ask(Creation { id, object, not_after }).await
     }
 }
 
 async fn make(
-    hubspot: &Client,
+    hubspot: &HubSpotClient,
     kind: &ObjectType,
     body: &str,
     creations: &[Creation],
-) -> Result<Vec<Option<ObjectId>>, Error> {
+) -> Result<Vec<Option<ObjectId>>, HubSpotError> {
     let objects: Vec<_> = creations.iter().map(|creation| &creation.object).collect();
     let not_after = creations.iter().map(|creation| creation.not_after).min().unwrap_or_else(Instant::now);
     let made = hubspot.create_many(kind, &objects, not_after).await?;

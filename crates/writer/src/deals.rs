@@ -10,8 +10,8 @@ use domain::{
     write_command::{PropertyChange, WritePolicy},
 };
 use hubspot::{
-    Client, Error,
-    client::{Pipeline, Update},
+    HubSpotClient, HubSpotError,
+    client::{ObjectUpdate, Pipeline},
 };
 use ledger::WrittenProperty;
 use tokio::sync::Mutex;
@@ -43,7 +43,7 @@ impl Pipelines {
         Self { known: Mutex::new(None), fresh_for }
     }
 
-    async fn get(&self, hubspot: &Client) -> Result<Arc<Vec<Pipeline>>, Error> {
+    async fn get(&self, hubspot: &HubSpotClient) -> Result<Arc<Vec<Pipeline>>, HubSpotError> {
         let mut known = self.known.lock().await;
         if let Some((at, pipelines)) = known.as_ref()
             && at.elapsed() < self.fresh_for
@@ -58,11 +58,11 @@ impl Pipelines {
     /// Moves `deal` to the stage with this label or id. `in_doubt` says that it may have been moved already.
     pub async fn move_deal(
         &self,
-        hubspot: &Client,
+        hubspot: &HubSpotClient,
         deal: &RecordRef,
         stage: &str,
         in_doubt: bool,
-    ) -> Result<Moved, Error> {
+    ) -> Result<Moved, HubSpotError> {
         let names = [STAGE.to_owned(), "pipeline".to_owned()];
         let read = hubspot.read_history(&ObjectType::Deal, &[deal.object_id], &names).await?;
         let Some(mut object) = read.found.into_iter().next() else { return Ok(Moved::Stays(Reason::RecordGone)) };
@@ -88,7 +88,7 @@ impl Pipelines {
         }
         let change =
             PropertyChange { property: STAGE.to_owned(), value: target.id.clone(), policy: WritePolicy::Always };
-        let update = Update { id: deal.object_id, changes: std::slice::from_ref(&change) };
+        let update = ObjectUpdate { id: deal.object_id, changes: std::slice::from_ref(&change) };
         hubspot.update(&ObjectType::Deal, &update).await?;
         Ok(Moved::Done(written(current, &target.id)))
     }

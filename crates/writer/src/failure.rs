@@ -13,7 +13,7 @@ use crate::notify::NotifyError;
 pub enum ActionError {
     /// HubSpot.
     #[error(transparent)]
-    HubSpot(Arc<hubspot::Error>),
+    HubSpot(Arc<hubspot::HubSpotError>),
     /// It was sent in a batch of which nobody knows what came.
     #[error("whether HubSpot did it is unknown")]
     Unknown,
@@ -42,14 +42,14 @@ pub enum ActionError {
     },
 }
 
-impl From<hubspot::Error> for ActionError {
-    fn from(error: hubspot::Error) -> Self {
+impl From<hubspot::HubSpotError> for ActionError {
+    fn from(error: hubspot::HubSpotError) -> Self {
         Self::HubSpot(Arc::new(error))
     }
 }
 
-impl From<BatcherError<hubspot::Error>> for ActionError {
-    fn from(error: BatcherError<hubspot::Error>) -> Self {
+impl From<BatcherError<hubspot::HubSpotError>> for ActionError {
+    fn from(error: BatcherError<hubspot::HubSpotError>) -> Self {
         match error {
             BatcherError::Failed(error) => Self::HubSpot(error),
             BatcherError::Closed => Self::Unknown,

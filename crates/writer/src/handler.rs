@@ -55,7 +55,7 @@ type Asked = (WriteCommand, u32);
 /// What write commands meet on their handler.
 pub struct WriteHandler {
     portal_id: PortalId,
-    hubspot: hubspot::Client,
+    hubspot: hubspot::HubSpotClient,
     circuit_breakers: CircuitBreakers,
     gather: Batcher<Asked, Disposition, Infallible>,
 }
@@ -109,7 +109,7 @@ impl WriteHandler {
 
 impl WriteHandler {
     /// The client whose calls are hooks.
-    pub fn hubspot(&self) -> &hubspot::Client {
+    pub fn hubspot(&self) -> &hubspot::HubSpotClient {
         &self.hubspot
     }
 
@@ -155,7 +155,7 @@ impl Handler for WriteHandler {
 struct BatchExecutor {
     circuit_breakers: CircuitBreakers,
     ledger: Ledger,
-    hubspot: hubspot::Client,
+    hubspot: hubspot::HubSpotClient,
     action_executor: ActionExecutor,
     ours: AppId,
     retry_schedule: broker::RetrySchedule,

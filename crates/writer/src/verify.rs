@@ -8,7 +8,7 @@ use domain::{
     AppId, RecordRef,
     write_command::{PropertyChange, WritePolicy},
 };
-use hubspot::{Client, client::Update};
+use hubspot::{HubSpotClient, client::ObjectUpdate};
 use ledger::{Ledger, LedgerError, Worker};
 use maintenance::CircuitBreakers;
 use settings::Settings;
@@ -21,7 +21,7 @@ const BATCH: i64 = 50;
 #[derive(Debug, thiserror::Error)]
 enum VerifyError {
     #[error(transparent)]
-    HubSpot(#[from] hubspot::Error),
+    HubSpot(#[from] hubspot::HubSpotError),
     #[error(transparent)]
     Ledger(#[from] LedgerError),
 }
@@ -29,7 +29,7 @@ enum VerifyError {
 /// Verifies what is to be verified, every few minutes, until `stop`.
 pub fn keep(
     settings: &Settings,
-    hubspot: Client,
+    hubspot: HubSpotClient,
     ledger: Ledger,
     circuit_breakers: CircuitBreakers,
     worker: &Worker,
@@ -58,7 +58,7 @@ pub fn keep(
 }
 
 struct Verifier {
-    hubspot: Client,
+    hubspot: HubSpotClient,
     ledger: Ledger,
     worker: Worker,
     lease: Duration,
@@ -118,7 +118,7 @@ impl Verifier {
             policy: WritePolicy::Always,
         };
         let changes: Vec<_> = wrong.iter().map(change).collect();
-        self.hubspot.update(&record.object_type, &Update { id: record.object_id, changes: &changes }).await?;
+        self.hubspot.update(&record.object_type, &ObjectUpdate { id: record.object_id, changes: &changes }).await?;
         Ok(changes.len())
     }
 }

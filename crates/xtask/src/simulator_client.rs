@@ -5,7 +5,7 @@ use reqwest::{Method, StatusCode};
 use serde::{Serialize, de::DeserializeOwned};
 use simulator::{
     Call, Fault, WebhookDelivery,
-    admin::{ChannelMessage, Edit, NewContact, NewObject, ObjectView, Quirks, SendWebhook},
+    admin::{ChannelMessage, Edit, NewContact, NewRecord, ObjectView, Quirks, SendWebhook},
 };
 
 /// Talks to a running simulator.
@@ -32,7 +32,7 @@ impl SimulatorClient {
     }
 
     /// Makes an object of any kind.
-    pub async fn put_object(&self, object: &NewObject) -> Result<()> {
+    pub async fn put_object(&self, object: &NewRecord) -> Result<()> {
         self.send(Method::POST, "objects", Some(object)).await
     }
 

@@ -6,7 +6,7 @@ use domain::{ObjectId, ObjectType};
 use reqwest::Method;
 use serde::{Deserialize, Serialize};
 
-use super::{Client, Error, objects::object_id};
+use super::{error::HubSpotError, objects::object_id, transport::HubSpotClient};
 
 /// HubSpot takes at most this many inputs in one batch read of associations.
 const MAX_INPUTS: usize = 1_000;
@@ -48,7 +48,7 @@ pub fn engagement_type_id(engagement: &ObjectType, record: &ObjectType) -> Optio
 /// Contact→company, deal→company: HubSpot's own "primary" types.
 const PRIMARY: [u32; 2] = [1, 5];
 
-impl Client {
+impl HubSpotClient {
     /// The `to` records that each of `from` is associated to, at most `limit` for each (HubSpot pages them by 500).
     pub async fn associated(
         &self,
@@ -56,7 +56,7 @@ impl Client {
         ids: &[ObjectId],
         to: &ObjectType,
         limit: usize,
-    ) -> Result<HashMap<ObjectId, Vec<Associated>>, Error> {
+    ) -> Result<HashMap<ObjectId, Vec<Associated>>, HubSpotError> {
         let path = self.version().associations_batch_read(from, to);
         let mut associated: HashMap<ObjectId, Vec<Associated>> = HashMap::new();
         let first = ids.iter().map(|id| Input { id: id.to_string(), after: None });

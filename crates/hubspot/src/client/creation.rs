@@ -6,8 +6,10 @@ use domain::ObjectType;
 use serde::Serialize;
 
 use super::{
-    AssociationTarget, Client, Error, MAX_BATCH, Object,
-    objects::{BatchAnswer, Id},
+    associations::AssociationTarget,
+    error::HubSpotError,
+    objects::{BatchAnswer, CrmObject, Id, MAX_BATCH},
+    transport::HubSpotClient,
 };
 
 /// An object to be made.
@@ -43,9 +45,9 @@ struct AssociationType {
     association_type_id: u32,
 }
 
-impl Client {
+impl HubSpotClient {
     /// Creates up to [`MAX_BATCH`] objects and gives those that were made, with the properties that were set, in an order
-    /// of HubSpot's own. HubSpot has no idempotency key: when the answer is lost, the error is [`Error::InDoubt`], and the
+    /// of HubSpot's own. HubSpot has no idempotency key: when the answer is lost, the error is [`HubSpotError::InDoubt`], and the
     /// objects have to be looked for before they are created again. Nothing is sent after `not_after`.
     ///
     /// # Errors
@@ -55,7 +57,7 @@ impl Client {
         object_type: &ObjectType,
         objects: &[&NewObject],
         not_after: Instant,
-    ) -> Result<Vec<Object>, Error> {
+    ) -> Result<Vec<CrmObject>, HubSpotError> {
         debug_assert!(objects.len() <= MAX_BATCH);
         let association = |associate: &AssociationTarget| Association {
             to: Id { id: associate.to.to_string() },

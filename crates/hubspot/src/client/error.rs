@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 /// A call that did not give what was asked for.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub enum HubSpotError {
     /// No answer within the time-out. A PATCH may have happened.
     #[error("HubSpot did not answer within {0:?}")]
     TimedOut(Duration),
@@ -16,11 +16,11 @@ pub enum Error {
     Connection(reqwest::Error),
     /// An answer other than 2xx.
     #[error(transparent)]
-    Api(Box<ApiError>),
+    Api(Box<HubSpotApiError>),
     /// A call that creates something, and that may have done so although there is no good answer. Look before sending it
     /// again.
     #[error("whether HubSpot did it is unknown: {0}")]
-    InDoubt(Box<Error>),
+    InDoubt(Box<HubSpotError>),
     /// It was not sent.
     #[error(transparent)]
     RateLimited(#[from] RateLimited),
@@ -37,7 +37,7 @@ pub enum Error {
 /// HubSpot's error answer.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub struct ApiError {
+pub struct HubSpotApiError {
     /// The HTTP status.
     #[serde(skip)]
     pub http_status: u16,
@@ -76,7 +76,7 @@ pub struct ErrorDetail {
     pub context: HashMap<String, Vec<String>>,
 }
 
-impl fmt::Display for ApiError {
+impl fmt::Display for HubSpotApiError {
     /// Names codes, fields, scopes and the correlation id. HubSpot's message is left out: it quotes the values that
     /// were sent, and those may be personal.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -101,7 +101,7 @@ impl fmt::Display for ApiError {
     }
 }
 
-impl std::error::Error for ApiError {}
+impl std::error::Error for HubSpotApiError {}
 
 /// Contexts that hold names, never values of records.
 fn is_name_list(context: &str) -> bool {
@@ -117,7 +117,7 @@ const RATE_LIMIT_WAIT: Duration = Duration::from_secs(1);
 /// The daily limit resets at midnight of the portal's time zone, which the answer does not tell.
 const DAILY_WAIT: Duration = Duration::from_secs(3_600);
 
-impl Failure for Error {
+impl Failure for HubSpotError {
     fn retry_action(&self) -> RetryAction {
         match self {
             // A property's PATCH may be sent twice, so in doubt means again. An unreadable answer comes from something
@@ -156,7 +156,7 @@ impl Failure for Error {
     }
 }
 
-impl Error {
+impl HubSpotError {
     /// Whether the call may have had its effect.
     pub fn leaves_doubt(&self) -> bool {
         match self {
@@ -167,7 +167,7 @@ impl Error {
     }
 
     /// HubSpot's answer, if there was one.
-    pub fn api(&self) -> Option<&ApiError> {
+    pub fn api(&self) -> Option<&HubSpotApiError> {
         match self {
             Self::Api(error) => Some(error),
             _ => None,
@@ -175,7 +175,7 @@ impl Error {
     }
 }
 
-impl ApiError {
+impl HubSpotApiError {
     fn retry_action(&self) -> RetryAction {
         match self.http_status {
             // 401: the token is dead, every call would fail the same way; retry queues give a person time.

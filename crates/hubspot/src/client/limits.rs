@@ -5,7 +5,7 @@ use retry::QuotaReport;
 
 /// What an answer said about the limits. Absent headers mean nothing (search answers carry none).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Limits {
+pub(super) struct LimitHeaders {
     /// Calls allowed per interval.
     pub max: Option<u64>,
     /// Calls left in the interval.
@@ -22,7 +22,7 @@ pub struct Limits {
     pub secondly_remaining: Option<u64>,
 }
 
-impl Limits {
+impl LimitHeaders {
     /// Reads the headers of an answer.
     pub(super) fn from_headers(headers: &HeaderMap) -> Self {
         let number = |name: &str| headers.get(name)?.to_str().ok()?.trim().parse().ok();

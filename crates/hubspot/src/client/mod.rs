@@ -14,15 +14,11 @@ mod version;
 
 pub use associations::{Associated, AssociationTarget, engagement_type_id};
 pub use creation::NewObject;
-pub use error::{ApiError, Error, ErrorDetail};
-pub use limits::Limits;
-pub use objects::{BatchError, BatchRead, BatchUpdate, Object, PastValue, Update};
+pub use error::{ErrorDetail, HubSpotApiError, HubSpotError};
+pub use objects::{BatchItemError, BatchRead, BatchUpdate, CrmObject, MAX_BATCH, ObjectUpdate, PastValue};
 pub use pipelines::{Pipeline, PipelineStage};
 pub use properties::{NewProperty, PropertyDefinition, PropertyGroup, PropertyOption};
 pub use search::SearchTime;
 pub use token::TokenInfo;
-pub use transport::{Client, Settings};
+pub use transport::{HubSpotClient, HubSpotSettings};
 pub use version::ApiVersion;
-
-/// HubSpot takes at most this many inputs in one batch call on objects.
-pub const MAX_BATCH: usize = 100;

@@ -8,14 +8,20 @@ use serde::{Deserialize, Serialize};
 
 use time::OffsetDateTime;
 
-use super::{Client, Error, ErrorDetail, MAX_BATCH};
+use super::{
+    error::{ErrorDetail, HubSpotError},
+    transport::HubSpotClient,
+};
+
+/// The most inputs of one batch call on objects (HubSpot, "CRM API | Batch"): 100.
+pub const MAX_BATCH: usize = 100;
 
 /// With histories HubSpot takes half as many inputs.
 const MAX_HISTORY_BATCH: usize = MAX_BATCH / 2;
 
 /// A record as HubSpot shows it.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
-pub struct Object {
+pub struct CrmObject {
     /// Its id; of the record that survived, when the id asked for was merged away.
     #[serde(deserialize_with = "object_id")]
     pub id: ObjectId,
@@ -78,9 +84,9 @@ impl PastValue {
 #[derive(Debug, Default)]
 pub struct BatchRead {
     /// The records that were found.
-    pub found: Vec<Object>,
+    pub found: Vec<CrmObject>,
     /// What HubSpot says about the others.
-    pub errors: Vec<BatchError>,
+    pub errors: Vec<BatchItemError>,
 }
 
 /// A batch update's answer. A record that is not in `written` was not written, whatever the status code was and
@@ -90,12 +96,12 @@ pub struct BatchUpdate {
     /// The records that were written.
     pub written: Vec<ObjectId>,
     /// What HubSpot says about the others.
-    pub errors: Vec<BatchError>,
+    pub errors: Vec<BatchItemError>,
 }
 
 /// An error within a 207 answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct BatchError {
+pub struct BatchItemError {
     /// `OBJECT_NOT_FOUND`, `VALIDATION_ERROR`, …
     pub category: String,
     /// The records it is about, as far as HubSpot tells.
@@ -104,16 +110,21 @@ pub struct BatchError {
 
 /// One record's changes in a batch update.
 #[derive(Debug, Clone)]
-pub struct Update<'a> {
+pub struct ObjectUpdate<'a> {
     /// The record.
     pub id: ObjectId,
     /// What to set.
     pub changes: &'a [PropertyChange],
 }
 
-impl Client {
+impl HubSpotClient {
     /// Reads one record with the named properties. A record that is gone is an error with [`retry::RetryAction::Discard`].
-    pub async fn read(&self, object_type: &ObjectType, id: ObjectId, properties: &[String]) -> Result<Object, Error> {
+    pub async fn read(
+        &self,
+        object_type: &ObjectType,
+        id: ObjectId,
+        properties: &[String],
+    ) -> Result<CrmObject, HubSpotError> {
         let path = self.version().objects(object_type, &format!("/{id}"));
         let names = properties.join(",");
         let query = if names.is_empty() { vec![] } else { vec![("properties", names.as_str())] };
@@ -126,7 +137,7 @@ impl Client {
         object_type: &ObjectType,
         ids: &[ObjectId],
         properties: &[String],
-    ) -> Result<BatchRead, Error> {
+    ) -> Result<BatchRead, HubSpotError> {
         self.batch_read(object_type, ids, properties, &[]).await
     }
 
@@ -136,7 +147,7 @@ impl Client {
         object_type: &ObjectType,
         ids: &[ObjectId],
         properties: &[String],
-    ) -> Result<BatchRead, Error> {
+    ) -> Result<BatchRead, HubSpotError> {
         let mut all = BatchRead::default();
         for ids in ids.chunks(MAX_HISTORY_BATCH) {
             let read = self.batch_read(object_type, ids, properties, properties).await?;
@@ -152,7 +163,7 @@ impl Client {
         ids: &[ObjectId],
         properties: &[String],
         properties_with_history: &[String],
-    ) -> Result<BatchRead, Error> {
+    ) -> Result<BatchRead, HubSpotError> {
         debug_assert!(ids.len() <= MAX_BATCH);
         #[derive(Serialize)]
         #[serde(rename_all = "camelCase")]
@@ -170,14 +181,14 @@ impl Client {
     }
 
     /// Changes one record.
-    pub async fn update(&self, object_type: &ObjectType, update: &Update<'_>) -> Result<(), Error> {
+    pub async fn update(&self, object_type: &ObjectType, update: &ObjectUpdate<'_>) -> Result<(), HubSpotError> {
         #[derive(Serialize)]
         struct Body<'a> {
             properties: HashMap<&'a str, &'a str>,
         }
         let path = self.version().objects(object_type, &format!("/{}", update.id));
         let body = Body { properties: values(update.changes) };
-        let _: Object = self.call("object.update", Method::PATCH, &path, &[], Some(&body)).await?;
+        let _: CrmObject = self.call("object.update", Method::PATCH, &path, &[], Some(&body)).await?;
         Ok(())
     }
 
@@ -185,7 +196,11 @@ impl Client {
     ///
     /// # Errors
     /// One value that HubSpot does not take fails the whole batch with a 400; the caller splits it to find the one.
-    pub async fn update_many(&self, object_type: &ObjectType, updates: &[Update<'_>]) -> Result<BatchUpdate, Error> {
+    pub async fn update_many(
+        &self,
+        object_type: &ObjectType,
+        updates: &[ObjectUpdate<'_>],
+    ) -> Result<BatchUpdate, HubSpotError> {
         debug_assert!(updates.len() <= MAX_BATCH);
         #[derive(Serialize)]
         struct Body<'a> {
@@ -224,7 +239,7 @@ pub(super) struct Id {
 
 #[derive(Deserialize)]
 pub(super) struct BatchAnswer {
-    pub(super) results: Vec<Object>,
+    pub(super) results: Vec<CrmObject>,
     #[serde(default)]
     errors: Vec<WireError>,
 }
@@ -239,7 +254,7 @@ struct WireError {
     errors: Vec<ErrorDetail>,
 }
 
-impl From<WireError> for BatchError {
+impl From<WireError> for BatchItemError {
     fn from(error: WireError) -> Self {
         let details = error.errors.iter().map(|detail| &detail.context);
         let ids = std::iter::once(&error.context).chain(details).filter_map(|context| context.get("ids"));

@@ -6,7 +6,7 @@ use domain::ObjectType;
 use reqwest::Method;
 use serde::Deserialize;
 
-use super::{Client, Error};
+use super::{error::HubSpotError, transport::HubSpotClient};
 
 /// A pipeline, as people arranged it.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -52,9 +52,9 @@ impl PipelineStage {
     }
 }
 
-impl Client {
+impl HubSpotClient {
     /// The pipelines of a type.
-    pub async fn pipelines(&self, object_type: &ObjectType) -> Result<Vec<Pipeline>, Error> {
+    pub async fn pipelines(&self, object_type: &ObjectType) -> Result<Vec<Pipeline>, HubSpotError> {
         #[derive(Deserialize)]
         struct Answer {
             results: Vec<Pipeline>,

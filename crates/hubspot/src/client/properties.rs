@@ -4,7 +4,7 @@ use domain::ObjectType;
 use reqwest::Method;
 use serde::{Deserialize, Serialize};
 
-use super::{Client, Error};
+use super::{error::HubSpotError, transport::HubSpotClient};
 
 /// A property as the portal defines it.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -72,30 +72,34 @@ struct Answer<T> {
     results: Vec<T>,
 }
 
-impl Client {
+impl HubSpotClient {
     /// Every property of a type.
-    pub async fn properties(&self, object_type: &ObjectType) -> Result<Vec<PropertyDefinition>, Error> {
+    pub async fn properties(&self, object_type: &ObjectType) -> Result<Vec<PropertyDefinition>, HubSpotError> {
         let path = self.version().properties(object_type);
         let answer: Answer<_> = self.call("properties.list", Method::GET, &path, &[], None::<&()>).await?;
         Ok(answer.results)
     }
 
     /// Every group of a type's properties.
-    pub async fn property_groups(&self, object_type: &ObjectType) -> Result<Vec<PropertyGroup>, Error> {
+    pub async fn property_groups(&self, object_type: &ObjectType) -> Result<Vec<PropertyGroup>, HubSpotError> {
         let path = self.version().property_groups(object_type);
         let answer: Answer<_> = self.call("property_groups.list", Method::GET, &path, &[], None::<&()>).await?;
         Ok(answer.results)
     }
 
     /// Creates a property. One of that name that exists already is a 409.
-    pub async fn create_property(&self, object_type: &ObjectType, property: &NewProperty) -> Result<(), Error> {
+    pub async fn create_property(&self, object_type: &ObjectType, property: &NewProperty) -> Result<(), HubSpotError> {
         let path = self.version().properties(object_type);
         let _: PropertyDefinition = self.create_call("property.create", &path, property, None).await?;
         Ok(())
     }
 
     /// Creates a group of properties.
-    pub async fn create_property_group(&self, object_type: &ObjectType, group: &PropertyGroup) -> Result<(), Error> {
+    pub async fn create_property_group(
+        &self,
+        object_type: &ObjectType,
+        group: &PropertyGroup,
+    ) -> Result<(), HubSpotError> {
         let path = self.version().property_groups(object_type);
         let _: PropertyGroup = self.create_call("property_group.create", &path, group, None).await?;
         Ok(())

@@ -8,7 +8,7 @@ use reqwest::Method;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
-use super::{Client, Error, Object};
+use super::{error::HubSpotError, objects::CrmObject, transport::HubSpotClient};
 
 /// Results of one question, on one page and on all of them.
 const PAGE: usize = 200;
@@ -71,12 +71,12 @@ struct Sort<'a> {
 
 #[derive(Deserialize)]
 struct Answer {
-    results: Vec<Object>,
+    results: Vec<CrmObject>,
 }
 
 const ID: &str = "hs_object_id";
 
-impl Client {
+impl HubSpotClient {
     /// Every record of a type that was created or changed from `since` until `until`, each once, however many there are:
     /// the time is walked through in windows of at most 10,000 results. Gives ids with the time asked for.
     pub async fn changed(
@@ -85,7 +85,7 @@ impl Client {
         time: SearchTime,
         since: OffsetDateTime,
         until: OffsetDateTime,
-    ) -> Result<Vec<(ObjectId, OffsetDateTime)>, Error> {
+    ) -> Result<Vec<(ObjectId, OffsetDateTime)>, HubSpotError> {
         let property = time.property(object_type);
         let end = milliseconds(until);
         let mut start = milliseconds(since);
@@ -131,7 +131,7 @@ impl Client {
         property: &str,
         filters: &[(&'static str, i64)],
         (sort, most): (&str, usize),
-    ) -> Result<Vec<(ObjectId, OffsetDateTime)>, Error> {
+    ) -> Result<Vec<(ObjectId, OffsetDateTime)>, HubSpotError> {
         let path = self.version().objects(object_type, "/search");
         let mut found = Vec::new();
         while found.len() < most {

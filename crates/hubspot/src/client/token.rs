@@ -5,7 +5,7 @@ use reqwest::Method;
 use secrecy::ExposeSecret;
 use serde::{Deserialize, Serialize};
 
-use super::{Client, Error};
+use super::{error::HubSpotError, transport::HubSpotClient};
 
 /// Whose token it is, and what it may do.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -19,9 +19,9 @@ pub struct TokenInfo {
     pub scopes: Vec<String>,
 }
 
-impl Client {
+impl HubSpotClient {
     /// Asks HubSpot about the token in use. Only private apps' tokens are known there.
-    pub async fn token_info(&self) -> Result<TokenInfo, Error> {
+    pub async fn token_info(&self) -> Result<TokenInfo, HubSpotError> {
         #[derive(Serialize)]
         #[serde(rename_all = "camelCase")]
         struct Body<'a> {

@@ -14,11 +14,15 @@ use retry::{
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::{ApiError, ApiVersion, Error, Limits};
+use super::{
+    error::{HubSpotApiError, HubSpotError},
+    limits::LimitHeaders,
+    version::ApiVersion,
+};
 
 /// How HubSpot is called.
 #[derive(Debug, Clone)]
-pub struct Settings {
+pub struct HubSpotSettings {
     /// `https://api.hubapi.com`, or the simulator.
     pub base_url: String,
     /// The app's access token.
@@ -40,17 +44,17 @@ const FREE: &str = "token.";
 
 /// A client of one portal's API. Cheap to clone; all clones share connections.
 #[derive(Debug, Clone)]
-pub struct Client {
+pub struct HubSpotClient {
     http: reqwest::Client,
-    settings: Settings,
+    settings: HubSpotSettings,
 }
 
-impl Client {
+impl HubSpotClient {
     /// A client for `settings`.
     ///
     /// # Errors
     /// When no TLS provider is installed or the system's roots cannot be read.
-    pub fn new(settings: Settings) -> Result<Self, reqwest::Error> {
+    pub fn new(settings: HubSpotSettings) -> Result<Self, reqwest::Error> {
         let http = retry::http::client(settings.timeout).build()?;
         Ok(Self { http, settings })
     }
@@ -99,7 +103,7 @@ impl Client {
         path: &str,
         query: &[(&str, &str)],
         body: Option<&B>,
-    ) -> Result<T, Error> {
+    ) -> Result<T, HubSpotError> {
         retry::run(&self.settings.retry, || self.measured(operation, method.clone(), path, query, body, None)).await
     }
 
@@ -111,20 +115,20 @@ impl Client {
         query: &[(&str, &str)],
         body: Option<&B>,
         not_after: Option<Instant>,
-    ) -> Result<T, Error> {
+    ) -> Result<T, HubSpotError> {
         let is_late = || not_after.is_some_and(|not_after| Instant::now() > not_after);
         if is_late() {
-            return Err(Error::RateLimited(RateLimited { after: Duration::ZERO }));
+            return Err(HubSpotError::RateLimited(RateLimited { after: Duration::ZERO }));
         }
         let permit = match &self.settings.hooks.rate_limiter {
             Some(rate_limiter) if !operation.starts_with(FREE) => Some((rate_limiter, rate_limiter.take("", 1).await?)),
             _ => None,
         };
         if is_late() {
-            return Err(Error::RateLimited(RateLimited { after: Duration::ZERO }));
+            return Err(HubSpotError::RateLimited(RateLimited { after: Duration::ZERO }));
         }
         let started = Instant::now();
-        let mut limits = Limits::default();
+        let mut limits = LimitHeaders::default();
         let result = self.call_once(operation, method, path, query, body, &mut limits).await;
         let outcome = result.as_ref().map_or_else(|error| error.reason().as_str(), |_| "ok");
         if let Some((rate_limiter, permit)) = permit {
@@ -145,8 +149,8 @@ impl Client {
         result
     }
 
-    /// Like [`Client::call`] for a call that creates something: it is repeated only after an answer that says that it did
-    /// not happen. Otherwise the error is [`Error::InDoubt`]. Nothing is sent after `not_after`: the right to do so has an
+    /// Like [`HubSpotClient::call`] for a call that creates something: it is repeated only after an answer that says that it did
+    /// not happen. Otherwise the error is [`HubSpotError::InDoubt`]. Nothing is sent after `not_after`: the right to do so has an
     /// end, and our turn may have come late.
     pub(super) async fn create_call<B: Serialize + Sync, T: DeserializeOwned>(
         &self,
@@ -154,10 +158,10 @@ impl Client {
         path: &str,
         body: &B,
         not_after: Option<Instant>,
-    ) -> Result<T, Error> {
+    ) -> Result<T, HubSpotError> {
         retry::run(&self.settings.retry, || async {
             let result = self.measured(operation, Method::POST, path, &[], Some(body), not_after).await;
-            result.map_err(|error| if error.leaves_doubt() { Error::InDoubt(Box::new(error)) } else { error })
+            result.map_err(|error| if error.leaves_doubt() { HubSpotError::InDoubt(Box::new(error)) } else { error })
         })
         .await
     }
@@ -169,8 +173,8 @@ impl Client {
         path: &str,
         query: &[(&str, &str)],
         body: Option<&B>,
-        limits: &mut Limits,
-    ) -> Result<T, Error> {
+        limits: &mut LimitHeaders,
+    ) -> Result<T, HubSpotError> {
         let mut request = self
             .http
             .request(method, format!("{}{path}", self.settings.base_url.trim_end_matches('/')))
@@ -182,7 +186,7 @@ impl Client {
             request = request.json(body);
         }
         let response = request.send().await.map_err(|error| self.transport_error(error))?;
-        *limits = Limits::from_headers(response.headers());
+        *limits = LimitHeaders::from_headers(response.headers());
         limits.publish();
         let status = response.status();
         let retry_after = retry_after(response.headers());
@@ -190,27 +194,27 @@ impl Client {
             Ok(bytes) => bytes,
             Err(BodyError::Transport(error)) => return Err(self.transport_error(error)),
             Err(error @ BodyError::TooLong(_)) => {
-                return Err(Error::Unreadable { operation, message: error.to_string() });
+                return Err(HubSpotError::Unreadable { operation, message: error.to_string() });
             }
         };
         if status.is_success() {
             return serde_json::from_slice(&bytes)
-                .map_err(|error| Error::Unreadable { operation, message: json_flaw(&error) });
+                .map_err(|error| HubSpotError::Unreadable { operation, message: json_flaw(&error) });
         }
         // Proxies and load balancers answer without HubSpot's body; the status says enough then.
-        let mut error: ApiError = serde_json::from_slice(&bytes).unwrap_or_default();
+        let mut error: HubSpotApiError = serde_json::from_slice(&bytes).unwrap_or_default();
         error.http_status = status.as_u16();
         error.operation = operation;
         error.retry_after = retry_after;
-        Err(Error::Api(Box::new(error)))
+        Err(HubSpotError::Api(Box::new(error)))
     }
 
-    fn transport_error(&self, error: reqwest::Error) -> Error {
+    fn transport_error(&self, error: reqwest::Error) -> HubSpotError {
         if error.is_timeout() {
-            Error::TimedOut(self.settings.timeout)
+            HubSpotError::TimedOut(self.settings.timeout)
         } else {
             // The URL may carry an e-mail address as id.
-            Error::Connection(error.without_url())
+            HubSpotError::Connection(error.without_url())
         }
     }
 }

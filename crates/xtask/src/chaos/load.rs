@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context, Result};
 use hubspot::webhook;
 use serde_json::{Value, json};
-use simulator::admin::{NewContact, NewObject};
+use simulator::admin::{NewContact, NewRecord};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use xtask::{SimulatorClient, WebhookClient, webhook_client::milliseconds};
@@ -134,7 +134,7 @@ impl Load {
                     if dice.percent(30) { " and are very excited; they are ready to sign" } else { "" }
                 );
                 let properties = [("hs_note_body", text), ("hs_timestamp", now.to_string())];
-                let note = NewObject {
+                let note = NewRecord {
                     kind: "note".to_owned(),
                     id: 5_000_000 + sequence,
                     properties: properties.map(|(name, value)| (name.to_owned(), value)).into(),

@@ -4,7 +4,7 @@ use anyhow::{Context, Result};
 use domain::EventState;
 use ledger::EventStory;
 use serde_json::{Value, json};
-use simulator::admin::{Edit, NewObject, SendWebhook};
+use simulator::admin::{Edit, NewRecord, SendWebhook};
 use xtask::{Fleet, cases::GUIDE_CONTACT};
 
 use super::{Score, WITHIN, key_of, show};
@@ -135,7 +135,7 @@ async fn put(
     properties: &[(&str, &str)],
     associations: &[(&str, i64)],
 ) -> Result<()> {
-    let object = NewObject {
+    let object = NewRecord {
         kind: kind.to_owned(),
         id,
         properties: properties.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
