@@ -49,11 +49,18 @@ impl Event {
         }
     }
 
-    /// Whether the change was made with `app`'s own token: HubSpot then names the source `INTEGRATION` and gives the
-    /// app id as source id. The payload's `appId` says nothing: it is the subscription's owner, always ours.
+    /// Whether the change was made with `app`'s own token; see [`AppId::is_source`]. The payload's `appId` does not tell:
+    /// it names the owner of the subscription, which is always our app.
     pub fn is_echo_of(&self, app: AppId) -> bool {
-        self.change_source.as_deref() == Some("INTEGRATION")
-            && self.source_id.as_deref().and_then(|id| id.trim().parse().ok()) == Some(app.0)
+        app.is_source(self.change_source.as_deref(), self.source_id.as_deref())
+    }
+}
+
+impl AppId {
+    /// Whether HubSpot names this app as the author of a change: the source is `INTEGRATION` and the source id is the
+    /// app's id. Webhooks (`changeSource`, `sourceId`) and property histories (`sourceType`, `sourceId`) agree in this.
+    pub fn is_source(self, source: Option<&str>, source_id: Option<&str>) -> bool {
+        source == Some("INTEGRATION") && source_id.and_then(|id| id.trim().parse().ok()) == Some(self.0)
     }
 }
 

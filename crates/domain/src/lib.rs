@@ -5,6 +5,7 @@
 
 mod closed_set;
 pub mod event;
+pub mod hash;
 pub mod ids;
 pub mod inference;
 pub mod reason;

@@ -1,9 +1,10 @@
 //! Webhook signatures, as in HubSpot's "Validating requests" documentation.
 
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
+use domain::hash::sha256_hex;
 use hmac::{Hmac, KeyInit, Mac};
 use secrecy::{ExposeSecret, SecretString};
-use sha2::{Digest, Sha256};
+use sha2::Sha256;
 use subtle::ConstantTimeEq;
 use time::{Duration, OffsetDateTime};
 
@@ -142,18 +143,12 @@ pub fn v3(secret: &str, method: &str, uri: &str, body: &[u8], timestamp: &str) -
 
 /// The v2 signature: hex of SHA-256 over secret, method, URI and body.
 pub fn v2(secret: &str, method: &str, uri: &str, body: &[u8]) -> String {
-    hex(&[secret.as_bytes(), method.as_bytes(), uri.as_bytes(), body])
+    sha256_hex(&[secret.as_bytes(), method.as_bytes(), uri.as_bytes(), body])
 }
 
 /// The v1 signature: hex of SHA-256 over secret and body.
 pub fn v1(secret: &str, body: &[u8]) -> String {
-    hex(&[secret.as_bytes(), body])
-}
-
-fn hex(parts: &[&[u8]]) -> String {
-    let mut digest = Sha256::new();
-    parts.iter().for_each(|part| digest.update(part));
-    digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    sha256_hex(&[secret.as_bytes(), body])
 }
 
 #[cfg(test)]

@@ -2,13 +2,12 @@
 
 use std::{collections::HashMap, future::Future};
 
-use domain::{Inference, RecordRef, inference::InferenceOutcome};
+use domain::{Inference, RecordRef, hash::sha256_hex_of_list, inference::InferenceOutcome};
 use futures_util::{StreamExt, stream};
 use openai::models::{self, Model};
 use playbook::{Context, Playbook, Rendered, Unverified, Window};
 use retry::{Failure, Reason};
 use serde_json::{Map, Value};
-use sha2::{Digest, Sha256};
 use time::OffsetDateTime;
 
 use crate::{
@@ -219,10 +218,5 @@ impl PromptFitter<'_> {
 }
 
 fn hash_of(version: &str, model: &str, prompt: &Rendered) -> String {
-    let mut hash = Sha256::new();
-    for part in [version, model, &prompt.system, &prompt.user] {
-        hash.update(part.len().to_le_bytes());
-        hash.update(part.as_bytes());
-    }
-    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    sha256_hex_of_list([version, model, &prompt.system, &prompt.user])
 }

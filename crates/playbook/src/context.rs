@@ -4,10 +4,9 @@ mod text;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-use sha2::{Digest, Sha256};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
-use domain::{ObjectId, ObjectType, RecordRef, write_command::marker_in};
+use domain::{ObjectId, ObjectType, RecordRef, hash::sha256_hex_of_list, write_command::marker_in};
 
 use crate::RecordPath;
 
@@ -168,13 +167,8 @@ impl Context {
     /// What tells this context from another: the SHA-256 of what a playbook of this `version` would read in it, without
     /// the properties in `written`: what the fleet itself writes is no news.
     pub fn hash(&self, version: &str, written: &BTreeSet<(ObjectType, String)>) -> String {
-        let mut hash = Sha256::new();
         let texts = self.entries.iter().map(|entry| entry.text.as_str());
-        for part in [version, &self.facts_but(written)].into_iter().chain(texts) {
-            hash.update(part.len().to_le_bytes());
-            hash.update(part.as_bytes());
-        }
-        hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+        sha256_hex_of_list([version, &self.facts_but(written)].into_iter().chain(texts))
     }
 
     /// Everything that a quotation may come from.

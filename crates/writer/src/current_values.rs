@@ -4,7 +4,7 @@
 use std::collections::{HashMap, HashSet};
 
 use domain::{
-    AppId, ObjectId, RecordRef, WriteCommand,
+    ObjectId, RecordRef, WriteCommand,
     write_command::{PropertyChange, WritePolicy},
 };
 use hubspot::{HubSpotClient, HubSpotError, client::PastValue};
@@ -54,11 +54,6 @@ impl CurrentValue {
         let earlier = self.history.iter().find(|set| !is_own(set));
         earlier.map(|set| set.value.clone()).filter(|value| !value.is_empty())
     }
-}
-
-/// Whether our own app set the value: HubSpot names the source `INTEGRATION` and the app's id as source id.
-pub fn set_by_app(set: &PastValue, app_id: AppId) -> bool {
-    set.source_type == "INTEGRATION" && set.source_id.as_deref() == Some(app_id.to_string().as_str())
 }
 
 /// Reads the current values of the properties that `updates` change.

@@ -8,7 +8,7 @@ use hubspot::client::PastValue;
 use ledger::SkippedWrite;
 
 use crate::{
-    current_values::{CurrentValue, CurrentValues, set_by_app},
+    current_values::{CurrentValue, CurrentValues},
     plan::RecordUpdate,
 };
 
@@ -72,7 +72,7 @@ fn reason_to_skip(
         }
         WritePolicy::IfNewer => {
             // The time of our own values is the time of the write, not of the event. The plan has compared events already.
-            let set_later = |set: &&PastValue| !set_by_app(set, app_id) && set.timestamp >= command.occurred_at;
+            let set_later = |set: &&PastValue| !set.is_by_app(app_id) && set.timestamp >= command.occurred_at;
             current.last_set().filter(set_later).map(|_| Reason::KeptNewer)
         }
     }

@@ -15,8 +15,6 @@ use ledger::{LatestValue, Ledger, LedgerError, Worker};
 use maintenance::CircuitBreakers;
 use tokio_util::sync::CancellationToken;
 
-use crate::current_values::set_by_app;
-
 /// The most records in one pass.
 const MAX_RECORDS: i64 = 50;
 
@@ -104,7 +102,7 @@ impl Verifier {
         let is_outdated = |write: &&LatestValue| {
             let current = object.properties.get(&write.property).and_then(Option::as_deref).unwrap_or_default();
             let last_set = object.history.get(&write.property).and_then(|history| history.first());
-            current != write.value && last_set.is_some_and(|set| set_by_app(set, self.app_id))
+            current != write.value && last_set.is_some_and(|set| set.is_by_app(self.app_id))
         };
         let change = |write: &LatestValue| PropertyChange {
             property: write.property.clone(),

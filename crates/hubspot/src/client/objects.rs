@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use domain::{ObjectId, ObjectType, write_command::PropertyChange};
+use domain::{AppId, ObjectId, ObjectType, write_command::PropertyChange};
 use reqwest::Method;
 use serde::{Deserialize, Serialize};
 
@@ -77,6 +77,11 @@ impl PastValue {
     /// Whether a person set it, rather than an integration or HubSpot itself.
     pub fn is_by_person(&self) -> bool {
         !MACHINES.contains(&self.source_type.as_str())
+    }
+
+    /// Whether `app` set it with its own token.
+    pub fn is_by_app(&self, app: AppId) -> bool {
+        app.is_source(Some(&self.source_type), self.source_id.as_deref())
     }
 }
 

@@ -5,7 +5,6 @@ mod checker;
 mod fields;
 mod tables;
 
-use sha2::{Digest, Sha256};
 use toml::Spanned;
 
 use checker::Checker;
@@ -17,7 +16,7 @@ use super::{
     templates::{Samples, Scope},
     trigger,
 };
-use domain::ids::ObjectType;
+use domain::{hash::sha256_hex, ids::ObjectType};
 
 /// An event on an engagement is carried to this many records of a kind, unless the file says otherwise.
 const CARRY_AT_MOST: usize = 5;
@@ -92,7 +91,9 @@ impl Playbook {
 }
 
 fn version(text: &str) -> String {
-    Sha256::digest(text.as_bytes()).iter().take(6).map(|byte| format!("{byte:02x}")).collect()
+    let mut version = sha256_hex(&[text.as_bytes()]);
+    version.truncate(12);
+    version
 }
 
 fn check_name(checker: &mut Checker, name: &Spanned<String>) {
