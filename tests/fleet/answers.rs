@@ -1,7 +1,7 @@
 //! Nothing that the model says is written before it passed the playbook's schema.
 
+use lab::Fleet;
 use simulator::{Fault, FaultKind, Target};
-use xtask::Fleet;
 
 use crate::fixtures::{
     BUYER, WITHIN, ask, contact, ended_as, fleet, note, note_event, property, questions, quick, send_accepted,

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use domain::EventState;
+use lab::{Fleet, FleetPlan};
 use simulator::admin::{Edit, NewContact};
-use xtask::{Fleet, FleetPlan};
 
 use crate::fixtures::{
     BUYER, WITHIN, ask, contact, ended_as, fleet, key, note_event, property, questions, quick, send_accepted, times_set,

@@ -2,9 +2,10 @@
 
 use std::time::{Duration, Instant};
 
+use lab::{Fleet, FleetPlan, Proxy, proxy::Traffic};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
-use xtask::{Fleet, FleetPlan, Proxy, Services, TestNamespace, proxy::Traffic};
+use testbed::{Services, TestNamespace};
 
 use crate::{
     fixtures::{BUYER, WITHIN, ask, contact, ended_as, note_event, questions, quick, send, send_accepted, times_set},

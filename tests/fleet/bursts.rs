@@ -1,7 +1,7 @@
 //! A burst of changes to one record is one question, about the newest state; and what is there already is not written.
 
+use lab::FleetPlan;
 use serde_json::json;
-use xtask::FleetPlan;
 
 use crate::fixtures::{
     BUYER, ask, contact, ended_as, fleet, note_event, property, questions, quick, send_accepted, times_set,

@@ -1,6 +1,6 @@
 //! An inference waits; it does not cost a thread.
 
-use xtask::FleetPlan;
+use lab::FleetPlan;
 
 use crate::fixtures::{BUYER, contact, ended_as, fleet, note_event, quick, send_accepted};
 

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use domain::EventState;
-use xtask::{Fleet, FleetPlan};
+use lab::{Fleet, FleetPlan};
 
 use crate::fixtures::{
     BUYER, WITHIN, ask, contact, ended_as, fleet, held, key, note_event, object, questions, quick, send, tasks,

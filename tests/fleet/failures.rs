@@ -1,8 +1,8 @@
 //! Every failure becomes retry now, retry later, park or drop, by the error's own classification.
 
+use lab::Fleet;
 use serde_json::json;
 use simulator::{Fault, FaultKind, Target};
-use xtask::Fleet;
 
 use crate::fixtures::{BUYER, WITHIN, ask, contact, ended_as, fleet, note_event, quick, send_accepted};
 
@@ -55,7 +55,7 @@ async fn what_lasts_goes_through_the_waiting_rooms_and_is_written_when_it_is_ove
 
 #[tokio::test]
 async fn a_burst_beyond_hubspots_limit_is_written_in_the_end_and_parks_nothing() {
-    let plan = xtask::FleetPlan { simulator_arguments: vec!["--calls-per-10s".to_owned(), "60".to_owned()], ..quick() };
+    let plan = lab::FleetPlan { simulator_arguments: vec!["--calls-per-10s".to_owned(), "60".to_owned()], ..quick() };
     let fleet = fleet(&plan).await;
     let ids: Vec<i64> = (1..=40).collect();
     for id in &ids {

@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use domain::{EventState, ObjectType};
+use lab::{Fleet, FleetPlan};
 use ledger::EventStory;
 use serde_json::{Value, json};
 use simulator::{
     WebhookDelivery,
     admin::{NewContact, NewRecord, ObjectView, SendWebhook},
 };
-use xtask::{Fleet, FleetPlan, Services, TestNamespace};
+use testbed::{Services, TestNamespace};
 
 /// Long enough for a busy machine of two cores.
 pub const WITHIN: Duration = Duration::from_secs(60);

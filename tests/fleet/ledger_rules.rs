@@ -6,7 +6,7 @@ use domain::{Event, EventState};
 use ledger::{Claim, ClaimRequest, Decision, Duplicate, Ledger, Worker};
 use serde_json::json;
 use sqlx::{Connection, PgConnection};
-use xtask::TestNamespace;
+use testbed::TestNamespace;
 
 use crate::fixtures::{note_event, services};
 
@@ -15,7 +15,7 @@ const NO_LEASE: Duration = Duration::ZERO;
 
 pub async fn ledger() -> (Ledger, TestNamespace) {
     let namespace = TestNamespace::new(&services()).await.expect("a namespace");
-    let environment = vec![(xtask::fleet::variable("ledger.url"), namespace.postgres_url.clone())];
+    let environment = vec![(lab::fleet::variable("ledger.url"), namespace.postgres_url.clone())];
     let settings = settings::Settings::load_from(None, environment, settings::ConfigScope::LedgerOnly).expect("right");
     let ledger = bootstrap::ledger(&settings, "tests").expect("a ledger");
     ledger.migrate().await.expect("migrated");

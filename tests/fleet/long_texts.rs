@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use lab::FleetPlan;
 use rustix::process::Signal;
-use xtask::FleetPlan;
 
 use crate::fixtures::{WITHIN, contact, ended_as, fleet, happened, held, object, questions, quick, send_accepted};
 

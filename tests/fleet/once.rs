@@ -1,10 +1,10 @@
 //! An event has its effect once, however often and in whatever order it is delivered, to however many replicas.
 
-use simulator::admin::SendWebhook;
-use xtask::{
+use lab::{
     FleetPlan,
     cases::{Case, Expected, cases, declines},
 };
+use simulator::admin::SendWebhook;
 
 use crate::fixtures::{BUYER, contact, ended_as, fleet, key, note_event, questions, quick, times_set};
 

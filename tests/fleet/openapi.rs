@@ -6,15 +6,16 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use lab::FleetPlan;
 use serde_json::{Value, json};
 use simulator::{Call, Fault, FaultKind, Target};
-use xtask::{FleetPlan, workspace};
+use testbed::workspace;
 
 use crate::fixtures::{BUYER, contact, ended, ended_as, fleet, happened, note_event, object, quick, send_accepted};
 
 fn specs() -> Option<PathBuf> {
     let folder = std::env::var("LEADLINE_SPECS")
-        .map_or_else(|_| workspace::root().join("../shared/reference/specs"), PathBuf::from);
+        .map_or_else(|_| workspace::root().expect("the workspace").join("../shared/reference/specs"), PathBuf::from);
     folder.is_dir().then_some(folder)
 }
 
@@ -97,9 +98,9 @@ async fn calls_of_a_day(version: &str) -> Vec<Call> {
 }
 
 /// What the simulator offers and the fleet does not (yet) call.
-async fn by_hand(fleet: &xtask::Fleet, version: &str) {
+async fn by_hand(fleet: &lab::Fleet, version: &str) {
     let known = simulator::Config::default();
-    let base = xtask::fleet::variable("hubspot.base_url");
+    let base = lab::fleet::variable("hubspot.base_url");
     let base = fleet.environment().iter().find(|(name, _)| *name == base).expect("set").1.clone();
     let (objects, owners, associations) = match version {
         "v3" => ("/crm/v3/objects", "/crm/v3/owners", "/crm/v4/objects"),

@@ -2,8 +2,9 @@
 
 use std::process::Output;
 
+use lab::{Fleet, FleetPlan};
 use simulator::admin::Quirks;
-use xtask::{Fleet, FleetPlan, TestNamespace, workspace};
+use testbed::{TestNamespace, workspace};
 
 use crate::fixtures::{BUYER, contact, ended_as, fleet, key, note_event, quick, send_accepted, services};
 
@@ -14,9 +15,9 @@ fn text(output: &Output) -> String {
 async fn run(program: &str, arguments: &[&str], environment: &[(&str, &str)]) -> Output {
     let path = workspace::binaries().expect("built").join(program);
     let environment: Vec<_> =
-        environment.iter().map(|(key, value)| (xtask::fleet::variable(key), (*value).to_owned())).collect();
+        environment.iter().map(|(key, value)| (lab::fleet::variable(key), (*value).to_owned())).collect();
     let mut command = tokio::process::Command::new(path);
-    command.args(arguments).envs(environment).current_dir(workspace::root());
+    command.args(arguments).envs(environment).current_dir(workspace::root().expect("the workspace"));
     tokio::time::timeout(std::time::Duration::from_secs(20), command.output()).await.expect("ends").expect("runs")
 }
 
@@ -28,12 +29,12 @@ async fn check_finds_everything_that_is_wrong_at_once() {
 
     let quirks = Quirks { missing_properties: vec!["ai_lead_summary".to_owned()], ..Quirks::default() };
     fleet.simulator.quirks(&quirks).await.expect("set");
-    let portal = xtask::fleet::variable("hubspot.portal_id");
+    let portal = lab::fleet::variable("hubspot.portal_id");
     let mut environment: Vec<_> = fleet.environment().to_vec();
     for (name, value) in &mut environment {
         if *name == portal {
             *value = "42".to_owned();
-        } else if *name == xtask::fleet::variable("openai.api_key") {
+        } else if *name == lab::fleet::variable("openai.api_key") {
             *value = "sk-wrong".to_owned();
         }
     }
@@ -41,7 +42,7 @@ async fn check_finds_everything_that_is_wrong_at_once() {
     let output = tokio::process::Command::new(path)
         .arg("check")
         .envs(environment)
-        .current_dir(workspace::root())
+        .current_dir(workspace::root().expect("the workspace"))
         .output()
         .await
         .expect("runs");

@@ -17,7 +17,7 @@ async fn an_older_event_that_comes_late_is_superseded() {
     assert_eq!(property(&fleet, 1, "lead_score").await, score, "what the newer event wrote stays");
 }
 
-async fn contact_note(fleet: &xtask::Fleet, note: &str) {
+async fn contact_note(fleet: &lab::Fleet, note: &str) {
     contact(fleet, 1, &[BUYER, note]).await;
     // Replacing the contact forgot what was written; the fleet writes it again only if it is wrong.
     let kept = fleet.ledger.event_story(&crate::fixtures::key(&note_event(1, 5))).await.expect("asked").expect("known");
@@ -58,7 +58,7 @@ async fn an_older_write_that_is_held_up_does_not_land_on_a_newer_one() {
 async fn shuffled_and_delayed_deliveries_leave_the_newest_ones_values() {
     const EVENTS: i64 = 24;
     let plan =
-        xtask::FleetPlan { inferences: 2, writers: 2, ..quick() }.with("inference.unchanged_context_ttl_hours", "0");
+        lab::FleetPlan { inferences: 2, writers: 2, ..quick() }.with("inference.unchanged_context_ttl_hours", "0");
     let fleet = fleet(&plan).await;
     contact(&fleet, 1, &["They have $1k ready."]).await;
     // Every third write comes late, and some fail before they come.

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use lab::{Fleet, FleetPlan};
 use simulator::{Fault, FaultKind, Target};
-use xtask::{Fleet, FleetPlan};
 
 use crate::fixtures::{BUYER, WITHIN, ask, contact, ended_as, fleet, note_event, questions, quick, send_accepted};
 

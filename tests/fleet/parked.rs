@@ -2,9 +2,9 @@
 
 use std::process::Output;
 
+use lab::Fleet;
 use serde_json::json;
 use simulator::{Fault, FaultKind, Target, admin::Quirks};
-use xtask::Fleet;
 
 use crate::fixtures::{
     BUYER, WITHIN, ask, contact, ended, ended_as, fleet, key, note_event, property, questions, quick, send,

@@ -1,7 +1,8 @@
 //! `leadline playbook`: an operator adds a use case by writing one file.
 
+use lab::{Fleet, FleetPlan};
 use simulator::admin::Quirks;
-use xtask::{Fleet, FleetPlan, workspace};
+use testbed::workspace;
 
 use crate::fixtures::{BUYER, contact, fleet, happened, held, object, property, questions, quick, tasks, times_set};
 
@@ -35,7 +36,7 @@ async fn check_explains_what_a_playbook_would_do_and_what_is_wrong_with_it() {
         assert!(said.contains(part), "{part} in\n{said}");
     }
     let wrong = std::env::temp_dir().join(format!("leadline-wrong-{}.toml", std::process::id()));
-    let text = std::fs::read_to_string(workspace::root().join(LEADS)).expect("there");
+    let text = std::fs::read_to_string(workspace::root().expect("the workspace").join(LEADS)).expect("there");
     std::fs::write(&wrong, text.replace("answer.lead_score >= 85", "answer.leadscore >= 85")).expect("written");
     let (good, said) = playbook(&fleet, &["check", wrong.to_str().expect("UTF-8")]).await;
     let line = text.lines().position(|line| line.contains("answer.lead_score >= 85")).expect("there") + 1;
@@ -77,7 +78,7 @@ async fn provision_refuses_a_property_of_another_type_and_says_what_to_do() {
     let fleet = fleet(&nobody()).await;
     let folder = std::env::temp_dir().join(format!("leadline-conflict-{}", std::process::id()));
     std::fs::create_dir_all(&folder).expect("a folder");
-    let text = std::fs::read_to_string(workspace::root().join(LEADS)).expect("there");
+    let text = std::fs::read_to_string(workspace::root().expect("the workspace").join(LEADS)).expect("there");
     let file = folder.join("p.toml");
     std::fs::write(&file, text.replace("property = \"lead_score\"", "property = \"jobtitle\"")).expect("written");
     fleet
@@ -154,7 +155,7 @@ async fn eval_prints_hits_and_misses_of_the_shipped_cases() {
 /// The README's example: meeting notes become MEDDIC fields, by one file.
 #[tokio::test]
 async fn a_fourth_use_case_takes_one_file() {
-    let readme = std::fs::read_to_string(workspace::root().join("README.md")).expect("there");
+    let readme = std::fs::read_to_string(workspace::root().expect("the workspace").join("README.md")).expect("there");
     let (_, rest) = readme.split_once("```toml\n# deploy/playbooks/meddic.toml\n").expect("the README shows it");
     let (text, _) = rest.split_once("```").expect("its end");
     let folder = std::env::temp_dir().join(format!("leadline-fourth-{}", std::process::id()));

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use lab::Fleet;
 use simulator::admin::Edit;
-use xtask::Fleet;
 
 use crate::fixtures::{BUYER, contact, ended_as, fleet, note, note_event, property, quick, send_accepted};
 

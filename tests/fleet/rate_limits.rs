@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use lab::FleetPlan;
 use ledger::{AcquireRequest, Grant, Ledger, ObservedQuota, RateLimitTerms, Refund, Window};
-use xtask::FleetPlan;
 
 use crate::{
     fixtures::{BUYER, WITHIN, ask, contact, ended_as, fleet, key, note_event, quick, send_accepted},

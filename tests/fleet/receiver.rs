@@ -1,11 +1,11 @@
 //! The receiver refuses what is not HubSpot's, and loses nothing that is.
 
 use hubspot::signature;
+use lab::{Fleet, FleetPlan, fleet::PUBLIC_URL};
 use reqwest::{Response, StatusCode};
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use xtask::{Fleet, FleetPlan, fleet::PUBLIC_URL};
 
 use crate::fixtures::{BUYER, WITHIN, contact, ended_as, fleet, note_event, quick, send};
 

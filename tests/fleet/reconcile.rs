@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use domain::EventState;
-use xtask::{Fleet, FleetPlan};
+use lab::{Fleet, FleetPlan};
 
 use crate::fixtures::{
     BUYER, WITHIN, ask, contact, ended_as, fleet, key, note_event, property, questions, quick, send_accepted, times_set,

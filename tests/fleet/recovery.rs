@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use lab::{FleetPlan, Proxy, proxy::Traffic};
 use rustix::process::Signal;
-use xtask::{FleetPlan, Proxy, proxy::Traffic};
 
 use crate::fixtures::{
     BUYER, WITHIN, contact, ended_as, fleet, note_event, questions, quick, send, send_accepted, services, times_set,
@@ -37,7 +37,7 @@ async fn a_killed_inference_workers_events_are_taken_up_again() {
 }
 
 /// The model takes 1.5 s, so what is claimed is being asked.
-async fn questions_begun(fleet: &xtask::Fleet) -> i64 {
+async fn questions_begun(fleet: &lab::Fleet) -> i64 {
     let counts = fleet.ledger.event_counts().await.expect("asked");
     counts.iter().filter(|count| count.state == "claimed").map(|count| count.events).sum()
 }
@@ -122,12 +122,12 @@ async fn a_broker_that_goes_away_and_comes_back_is_met_with_503_and_then_with_20
     let services = services();
     let (_, broker) = services.amqp_url.rsplit_once('@').expect("a user");
     let proxy = Proxy::to(broker.to_owned()).await.expect("a proxy");
-    let namespace = xtask::TestNamespace::new(&services).await.expect("a namespace");
+    let namespace = testbed::TestNamespace::new(&services).await.expect("a namespace");
     let through = namespace.amqp_url.replace(broker, &proxy.address.to_string());
     let plan = FleetPlan { broker_url: Some(through), ..quick() }
         .with("broker.confirm_timeout_ms", "500")
         .with("broker.reconnect_max_seconds", "1");
-    let mut fleet = xtask::Fleet::start(namespace, &plan).await.expect("a fleet");
+    let mut fleet = lab::Fleet::start(namespace, &plan).await.expect("a fleet");
     contact(&fleet, 1, &[BUYER]).await;
     contact(&fleet, 2, &[BUYER]).await;
     send_accepted(&fleet, &[note_event(1, 1)]).await;

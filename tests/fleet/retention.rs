@@ -1,7 +1,7 @@
 //! Old data goes, a day at a time and in small batches; a person's data goes when asked for, and counts stay.
 
+use lab::{Fleet, FleetPlan};
 use sqlx::Connection;
-use xtask::{Fleet, FleetPlan};
 
 use crate::fixtures::{BUYER, WITHIN, ask, contact, ended_as, fleet, key, note_event, object, quick, send_accepted};
 

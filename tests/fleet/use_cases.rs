@@ -264,7 +264,7 @@ async fn one_playbooks_failure_holds_back_no_other() {
 #[tokio::test]
 async fn redacted_emails_are_nothing_to_say_and_check_names_the_scope() {
     let arguments = vec!["--without-scope".to_owned(), "sales-email-read".to_owned()];
-    let fleet = fleet(&xtask::FleetPlan { simulator_arguments: arguments, ..quick() }).await;
+    let fleet = fleet(&lab::FleetPlan { simulator_arguments: arguments, ..quick() }).await;
     object(&fleet, "ticket", 30, &[], &[]).await;
     let mail =
         [("hs_timestamp", "2026-11-20T10:00:00Z"), ("hs_email_subject", "Outage"), ("hs_email_text", "Furious.")];

@@ -56,8 +56,7 @@ async fn a_record_that_a_batch_answer_leaves_out_is_not_taken_for_written() {
 
 #[tokio::test]
 async fn many_writes_go_in_one_call_and_one_goes_as_a_patch() {
-    let plan =
-        xtask::FleetPlan { simulator_arguments: vec!["--calls-per-10s".to_owned(), "1000".to_owned()], ..quick() };
+    let plan = lab::FleetPlan { simulator_arguments: vec!["--calls-per-10s".to_owned(), "1000".to_owned()], ..quick() };
     let fleet = fleet(&plan.with("writer.batch_linger_ms", "400")).await;
     let ids: Vec<i64> = (1..=100).collect();
     for id in &ids {

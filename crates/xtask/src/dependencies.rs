@@ -4,9 +4,9 @@ use std::{collections::BTreeMap, process::Stdio};
 
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
-use xtask::workspace;
+use testbed::workspace;
 
-use crate::tests::cargo;
+use crate::cargo::cargo;
 
 #[derive(Deserialize)]
 struct Rules {
@@ -57,14 +57,15 @@ struct Package {
 
 /// Fails with everything that breaks a rule.
 pub async fn check() -> Result<()> {
-    let text = std::fs::read_to_string(workspace::root().join("deny.toml")).context("deny.toml")?;
-    let rules: Rules = toml::from_str(&text).context("deny.toml")?;
-    let output = cargo()
+    let text = std::fs::read_to_string(workspace::root()?.join("deny.toml")).context("cannot read deny.toml")?;
+    let rules: Rules = toml::from_str(&text).context("cannot parse deny.toml")?;
+    let output = cargo()?
         .args(["metadata", "--locked", "--format-version", "1", "--filter-platform", "x86_64-unknown-linux-gnu"])
         .stderr(Stdio::inherit())
         .output()
         .await?;
-    let metadata: Metadata = serde_json::from_slice(&output.stdout).context("cargo metadata")?;
+    let metadata: Metadata =
+        serde_json::from_slice(&output.stdout).context("cannot parse what cargo metadata printed")?;
     let known: BTreeMap<_, _> = metadata.packages.iter().map(|package| (package.id.as_str(), package)).collect();
     let mut broken = Vec::new();
     // Only what is compiled here; the lock file holds other platforms' packages too.

@@ -1,9 +1,9 @@
-//! `cargo xtask`: the developer's commands.
+//! `cargo xtask`: the developer's commands. It depends on nothing that the workspace's SQL statements are part of, so it
+//! builds on a fresh clone even while `.sqlx` is empty or wrong.
 
-mod bench;
-mod chaos;
-mod demo;
+mod cargo;
 mod dependencies;
+mod lab;
 mod queries;
 mod tests;
 
@@ -15,71 +15,56 @@ use clap::{Parser, Subcommand};
 #[command(name = "cargo xtask", about = "The developer's commands; each does all set-up and leaves nothing running")]
 enum Command {
     /// Shows the main job at work: real RabbitMQ and Postgres, real services, simulated HubSpot and OpenAI.
-    Demo(demo::Options),
-    /// Runs every test, unit to whole fleet.
+    #[command(disable_help_flag = true)]
+    Demo(Arguments),
+    /// Runs every test, unit to whole fleet, then three minutes of chaos.
     Test {
-        /// Arguments for `cargo test`, for example a test's name.
+        /// Arguments for `cargo test`, for example a test's name. With arguments, chaos does not run.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
-    /// The real fleet under load while everything breaks, and an invariants at the end: nothing lost, nothing twice.
-    Chaos(chaos::Options),
+    /// Runs the real fleet under load, injects faults, and checks the invariants: nothing lost, nothing twice.
+    #[command(disable_help_flag = true)]
+    Chaos(Arguments),
     /// Measures the fleet on this machine, in release mode, beside the baselines that RabbitMQ and Postgres set.
-    Bench(bench::Options),
+    #[command(disable_help_flag = true)]
+    Bench(Arguments),
     /// Checks dependencies against deny.toml.
     Dependencies,
     #[command(subcommand)]
     Queries(Queries),
 }
 
-/// The checked descriptions of SQL statements in `.sqlx`, which let a clone build without a database.
+/// Arguments for the same command of `leadline-lab`.
+#[derive(clap::Args)]
+struct Arguments {
+    /// Its options; `--help` lists them.
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    arguments: Vec<String>,
+}
+
+/// The checked descriptions of SQL statements in `.sqlx`, with which a clone builds without a database.
 #[derive(Subcommand)]
 enum Queries {
     /// Writes them anew.
     Prepare,
-    /// Says whether they are current.
+    /// Fails when they are not current.
     Check,
 }
 
 #[tokio::main]
 async fn main() -> ExitCode {
     let command = Command::parse();
-    service::install_tls_provider();
-    let work = async {
+    testbed::exit_code(async {
         match command {
-            Command::Demo(options) => demo::run(&options).await,
+            Command::Demo(Arguments { arguments }) => lab::run("demo", &arguments).await,
             Command::Test { arguments } => tests::run(&arguments).await,
-            Command::Chaos(options) => chaos::run(&options).await,
-            Command::Bench(options) => bench::run(&options).await,
+            Command::Chaos(Arguments { arguments }) => lab::run("chaos", &arguments).await,
+            Command::Bench(Arguments { arguments }) => lab::run("bench", &arguments).await,
             Command::Dependencies => dependencies::check().await,
             Command::Queries(Queries::Prepare) => queries::prepare().await,
             Command::Queries(Queries::Check) => queries::check().await,
         }
-    };
-    // Dropping the work ends every process that it started.
-    let result = tokio::select! {
-        result = work => result,
-        () = until_told_to_stop() => Err(anyhow::anyhow!("interrupted")),
-    };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("\nerror: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
-}
-
-/// Ctrl-C, SIGTERM, or a closed terminal.
-async fn until_told_to_stop() {
-    use tokio::signal::unix::{SignalKind, signal};
-    let signals = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()].map(signal);
-    let [Ok(mut interrupt), Ok(mut terminate), Ok(mut hangup)] = signals else {
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
-        _ = hangup.recv() => {}
-    }
+    })
+    .await
 }

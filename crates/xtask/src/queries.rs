@@ -7,29 +7,28 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use sqlx::{Connection, PgConnection, migrate::Migrator};
-use xtask::{Services, TestNamespace, step, workspace};
+use testbed::{Services, TestDatabase, step, workspace};
 
-use crate::tests::cargo;
+use crate::cargo::cargo;
 
-/// A target folder of its own: what is compiled against a database must not mix with what is not.
+/// A target folder of its own: units compiled against a database must not mix with those compiled against `.sqlx`.
 const TARGET: &str = "target/sqlx-check";
 
 /// Writes `.sqlx` anew.
 pub async fn prepare() -> Result<()> {
     let fresh = describe().await?;
-    let kept = workspace::root().join(".sqlx");
+    let kept = workspace::root()?.join(".sqlx");
     let _ = fs::remove_dir_all(&kept);
     copy(&fresh, &kept)?;
     fs::remove_dir_all(&fresh)?;
-    println!("{} statements described in .sqlx", names(&kept)?.len());
+    println!("{} statements described in .sqlx", descriptions(&kept)?.len());
     Ok(())
 }
 
-/// Fails when `.sqlx` is not what the statements and migrations say.
+/// Fails when `.sqlx` does not match the statements and the migrations.
 pub async fn check() -> Result<()> {
     let fresh = describe().await?;
-    let (current, kept) = (names(&fresh)?, names(&workspace::root().join(".sqlx"))?);
+    let (current, kept) = (descriptions(&fresh)?, descriptions(&workspace::root()?.join(".sqlx"))?);
     fs::remove_dir_all(&fresh)?;
     if current != kept {
         bail!(".sqlx is not current; run `cargo xtask queries prepare` and commit what it writes");
@@ -38,34 +37,31 @@ pub async fn check() -> Result<()> {
     Ok(())
 }
 
-/// Compiles the ledger against a migrated database and lets sqlx write what it sees.
+/// Compiles the ledger against a migrated database. sqlx writes a description of every statement into the folder that
+/// this returns.
 async fn describe() -> Result<PathBuf> {
     let services = Services::up().await?;
-    let namespace = TestNamespace::new(&services).await?;
-    // From the folder as it is, not as it was when this program was built: while a statement has no description, nothing
-    // that knows the ledger compiles, and the program from before has to do.
-    let migrations = Migrator::new(workspace::root().join("migrations")).await?;
-    migrations.run(&mut PgConnection::connect(&namespace.postgres_url).await?).await?;
-    let folder = workspace::root().join(format!("target/sqlx-{}", std::process::id()));
+    let database = TestDatabase::migrated(&services).await?;
+    let folder = workspace::root()?.join(format!("target/sqlx-{}", std::process::id()));
     fs::create_dir_all(&folder)?;
     step("describing the ledger's statements", async {
-        // A unit that is up to date would not look at its statements again.
-        let _ = cargo().args(["clean", "--quiet", "--package", "ledger", "--target-dir", TARGET]).status().await?;
-        let status = cargo()
+        // A unit that is up to date would not be compiled, and its statements would not be described.
+        let _ = cargo()?.args(["clean", "--quiet", "--package", "ledger", "--target-dir", TARGET]).status().await?;
+        let status = cargo()?
             .args(["check", "--quiet", "--package", "ledger", "--target-dir", TARGET])
-            .env("DATABASE_URL", &namespace.postgres_url)
+            .env("DATABASE_URL", &database.url)
             .env("SQLX_OFFLINE_DIR", &folder)
             .status()
             .await?;
         if status.success() { Ok(()) } else { bail!("the ledger does not compile against its migrations") }
     })
     .await?;
-    namespace.remove().await?;
+    database.remove(&services).await?;
     Ok(folder)
 }
 
-/// The names of the description files: hashes of the statements, with what they hold.
-fn names(folder: &Path) -> Result<BTreeSet<(String, String)>> {
+/// Each description file's name, which is a hash of the statement, and its text.
+fn descriptions(folder: &Path) -> Result<BTreeSet<(String, String)>> {
     let read =
         |entry: fs::DirEntry| Ok((entry.file_name().to_string_lossy().into_owned(), fs::read_to_string(entry.path())?));
     fs::read_dir(folder).with_context(|| folder.display().to_string())?.map(|entry| read(entry?)).collect()

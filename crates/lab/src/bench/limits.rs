@@ -1,0 +1,165 @@
+//! At the limit: eight replicas, a portal that counts exactly, and then somebody else who uses a third of it.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use anyhow::Result;
+use lab::FleetPlan;
+use testbed::{Services, step};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    calls::Calls,
+    fleet::{Bench, Conditions},
+};
+
+/// What the portal allows in ten seconds.
+const QUOTA: f64 = 190.0;
+const SHARE: f64 = 0.8;
+
+/// The stages fill, and the quota is learnt.
+const WARM_UP: Duration = Duration::from_secs(20);
+const MEASURED: Duration = Duration::from_secs(40);
+
+/// What was measured in one phase.
+pub struct AtTheLimit {
+    /// Our calls in ten seconds.
+    pub calls: f64,
+    /// Of what there was for us: our share, or what the other one left.
+    pub use_of_share: f64,
+    /// Ours and the other's.
+    pub refused: [u64; 2],
+    /// Jain's index of the calls of the inference replicas, and of the writers: 1 is all alike.
+    pub fairness: [f64; 2],
+    /// Calls for each event written, in words.
+    calls_per_event: String,
+    pub events_per_second: f64,
+    pub other_calls: f64,
+}
+
+pub async fn run(services: &Services, plan: &FleetPlan) -> Result<[AtTheLimit; 2]> {
+    let plan = FleetPlan { inferences: 4, writers: 4, ..plan.clone() };
+    let conditions = Conditions { plan, contacts: 120_000, calls_per_10s: 190, ..Conditions::default() };
+    let bench = step("4 inferences, 4 writers, 190 calls in 10 s", Bench::start(services, conditions)).await?;
+    let stop = CancellationToken::new();
+    let feeding = feed(&bench, stop.clone())?;
+    tokio::time::sleep(WARM_UP).await;
+    let alone = step("alone", measure(&bench, None)).await?;
+    let other = Other::default();
+    let calling = tokio::spawn(other.clone().call(bench.fleet.simulator_url().to_owned(), stop.clone()));
+    tokio::time::sleep(WARM_UP).await;
+    let shared = step("beside somebody who uses a third", measure(&bench, Some(&other))).await?;
+    stop.cancel();
+    calling.await?;
+    feeding.await?;
+    Ok([alone, shared])
+}
+
+/// Keeps a backlog that never runs dry.
+fn feed(bench: &Bench, stop: CancellationToken) -> Result<tokio::task::JoinHandle<()>> {
+    let batches: Vec<_> = (0..1_200).map(|_| bench.batch(100)).collect::<Result<_>>()?;
+    let (webhooks, receiver) = (bench.webhooks.clone(), bench.fleet.receivers().remove(0));
+    Ok(tokio::spawn(async move {
+        for (count, body) in batches.into_iter().enumerate() {
+            if stop.is_cancelled() {
+                return;
+            }
+            webhooks.deliver(&receiver, &body).await;
+            if count > 150 {
+                tokio::time::sleep(Duration::from_millis(80)).await;
+            }
+        }
+    }))
+}
+
+async fn measure(bench: &Bench, other: Option<&Other>) -> Result<AtTheLimit> {
+    let before = Counts::take(bench, other).await?;
+    tokio::time::sleep(MEASURED).await;
+    let after = Counts::take(bench, other).await?;
+    let (ours, seconds) = after.ours.since(&before.ours);
+    let windows = seconds / 10.0;
+    let calls = ours.sum() / windows;
+    #[expect(clippy::cast_precision_loss, reason = "a count")]
+    let other_calls = (after.other - before.other) as f64 / windows;
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a count")]
+    let refused = ours.refused() as u64;
+    let written = after.written - before.written;
+    Ok(AtTheLimit {
+        calls,
+        use_of_share: calls / (QUOTA * SHARE).min(QUOTA - other_calls),
+        refused: [refused, after.other_refused - before.other_refused],
+        fairness: ours.fairness(),
+        calls_per_event: ours.per_event(),
+        events_per_second: written / seconds,
+        other_calls,
+    })
+}
+
+/// What was counted up to a moment.
+struct Counts {
+    ours: Calls,
+    written: f64,
+    other: u64,
+    other_refused: u64,
+}
+
+impl Counts {
+    async fn take(bench: &Bench, other: Option<&Other>) -> Result<Self> {
+        let number = |count: fn(&Other) -> &AtomicU64| other.map_or(0, |other| count(other).load(Ordering::Relaxed));
+        Ok(Self {
+            other: number(|o| &o.calls),
+            other_refused: number(|o| &o.refused),
+            ours: Calls::of(bench).await?,
+            written: bench.written().await?,
+        })
+    }
+}
+
+/// Another integration of the same portal, which calls as it likes.
+#[derive(Clone, Default)]
+struct Other {
+    calls: Arc<AtomicU64>,
+    refused: Arc<AtomicU64>,
+}
+
+impl Other {
+    async fn call(self, simulator: String, stop: CancellationToken) {
+        let http = reqwest::Client::new();
+        let url = format!("{simulator}/crm/v3/objects/contacts/{}", simulator::population::FIRST_CONTACT);
+        let mut ticks = tokio::time::interval(Duration::from_secs_f64(10.0 / (QUOTA / 3.0)));
+        while !stop.is_cancelled() {
+            ticks.tick().await;
+            let (http, url, other) = (http.clone(), url.clone(), self.clone());
+            tokio::spawn(async move {
+                let answer = http.get(url).bearer_auth(simulator::Config::default().token).send().await;
+                let status = answer.map(|response| response.status().as_u16());
+                let counter = if matches!(status, Ok(429)) { &other.refused } else { &other.calls };
+                counter.fetch_add(1, Ordering::Relaxed);
+            });
+        }
+    }
+}
+
+pub fn print(phases: &[AtTheLimit; 2]) {
+    println!("\nat the limit: 190 calls in any 10 s, 4 inferences and 4 writers, share {SHARE}");
+    for (name, phase) in ["alone", "beside somebody who uses a third of it"].iter().zip(phases) {
+        println!("  {name}");
+        println!(
+            "    {:.1} calls in 10 s (others {:.1}), {:.1} % of what there was for us (goal ≥95 %)",
+            phase.calls,
+            phase.other_calls,
+            phase.use_of_share * 100.0
+        );
+        println!("    429s: {} of ours, {} of the other's (goal 0)", phase.refused[0], phase.refused[1]);
+        println!(
+            "    fairness (Jain): {:.3} between inferences, {:.3} between writers",
+            phase.fairness[0], phase.fairness[1]
+        );
+        println!("    {:.0} events per second, {}", phase.events_per_second, phase.calls_per_event);
+    }
+}

@@ -1,0 +1,13 @@
+//! A fleet of real processes and what tests do to it: the simulator's client, signed webhooks, a proxy that cuts
+//! connections, and cases with what must become of each. `leadline-lab` runs the demo, chaos and the benchmark on it.
+
+pub mod cases;
+pub mod fleet;
+pub mod proxy;
+pub mod simulator_client;
+pub mod webhook_client;
+
+pub use fleet::{Fleet, FleetPlan};
+pub use proxy::Proxy;
+pub use simulator_client::SimulatorClient;
+pub use webhook_client::WebhookClient;

@@ -1,0 +1,30 @@
+//! What tests, demo, chaos and benchmark run on: a real RabbitMQ and a real Postgres, child processes, free ports, and
+//! the workspace's folders.
+//!
+//! A test of a crate needs one line. Each call makes something fresh, so tests may run side by side:
+//!
+//! ```ignore
+//! let database = testbed::database().await?; // a migrated database
+//! let namespace = testbed::namespace().await?; // a migrated database and an empty virtual host
+//! ```
+//!
+//! Both use the services that the environment names, which `cargo xtask test` starts once for all test binaries.
+
+mod database;
+mod install;
+mod interrupt;
+mod namespace;
+mod port;
+mod process;
+mod progress;
+mod services;
+pub mod workspace;
+
+pub use database::{TestDatabase, database};
+pub use install::build_tools;
+pub use interrupt::exit_code;
+pub use namespace::{QueueDepth, TestNamespace, namespace};
+pub use port::free_port;
+pub use process::Process;
+pub use progress::step;
+pub use services::{AMQP_URL, Instances, MANAGEMENT_URL, POSTGRES_URL, Services};

@@ -1,0 +1,127 @@
+//! A virtual host and a database for one test, so that tests side by side do not disturb each other.
+
+use anyhow::{Context, Result, bail};
+use reqwest::Method;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::{
+    Services,
+    database::{TestDatabase, drop_database},
+};
+
+/// A fresh virtual host and a fresh database of the same name. Both stay until the services end or
+/// [`TestNamespace::remove`] is called.
+#[derive(Debug, Clone)]
+pub struct TestNamespace {
+    /// The name of both.
+    pub name: String,
+    /// The broker's URL, with the virtual host.
+    pub amqp_url: String,
+    /// The database's URL.
+    pub postgres_url: String,
+    management_url: String,
+    admin_url: String,
+}
+
+/// A queue and how many messages it holds.
+#[derive(Debug, Clone, Deserialize)]
+pub struct QueueDepth {
+    /// The queue's name.
+    pub name: String,
+    /// Ready and unacknowledged messages.
+    #[serde(default)]
+    pub messages: u64,
+    /// Messages that were delivered and are not yet acknowledged.
+    #[serde(default)]
+    pub messages_unacknowledged: u64,
+}
+
+/// An empty virtual host and a migrated database on the services that the environment names.
+///
+/// # Errors
+///
+/// When the environment names no services: run the tests with `cargo xtask test`.
+pub async fn namespace() -> Result<TestNamespace> {
+    TestNamespace::migrated(&Services::from_environment()?).await
+}
+
+impl TestNamespace {
+    /// An empty virtual host and an empty database.
+    pub async fn new(services: &Services) -> Result<Self> {
+        Self::with(services, TestDatabase::empty(services).await?).await
+    }
+
+    /// An empty virtual host and a database with every migration applied.
+    pub async fn migrated(services: &Services) -> Result<Self> {
+        Self::with(services, TestDatabase::migrated(services).await?).await
+    }
+
+    async fn with(services: &Services, database: TestDatabase) -> Result<Self> {
+        let namespace = Self {
+            amqp_url: format!("{}/{}", services.amqp_url.trim_end_matches('/'), database.name),
+            postgres_url: database.url,
+            management_url: services.management_url.trim_end_matches('/').to_owned(),
+            admin_url: services.postgres_url.clone(),
+            name: database.name,
+        };
+        namespace.management(Method::PUT, &format!("vhosts/{}", namespace.name), Some(json!({}))).await?;
+        let everything = json!({"configure": ".*", "write": ".*", "read": ".*"});
+        let user = namespace.user().to_owned();
+        namespace.management(Method::PUT, &format!("permissions/{}/{user}", namespace.name), Some(everything)).await?;
+        Ok(namespace)
+    }
+
+    /// Removes both, even while clients are connected.
+    pub async fn remove(&self) -> Result<()> {
+        self.management(Method::DELETE, &format!("vhosts/{}", self.name), None).await?;
+        drop_database(&self.admin_url, &self.name).await
+    }
+
+    /// Every queue with its depth, from the management API. Its numbers lag by about a second.
+    pub async fn queues(&self) -> Result<Vec<QueueDepth>> {
+        let answer = self.management(Method::GET, &format!("queues/{}", self.name), None).await?;
+        Ok(serde_json::from_value(answer)?)
+    }
+
+    /// Takes up to `count` messages out of a queue and returns them: body and headers.
+    pub async fn take_messages(&self, queue: &str, count: u32) -> Result<Vec<Value>> {
+        let body = json!({"count": count, "ackmode": "ack_requeue_false", "encoding": "auto"});
+        let answer = self.management(Method::POST, &format!("queues/{}/{queue}/get", self.name), Some(body)).await?;
+        Ok(serde_json::from_value(answer)?)
+    }
+
+    /// Calls RabbitMQ's management API; `path` begins after `/api/`. An empty answer is `null`.
+    pub async fn management(&self, method: Method, path: &str, body: Option<Value>) -> Result<Value> {
+        // reqwest needs a TLS provider, even for HTTP. This fails only when one is installed already.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let (scheme, rest) = self.management_url.split_once("://").context("the management URL has no scheme")?;
+        let (credentials, host) = rest.rsplit_once('@').context("the management URL has no user")?;
+        let (user, password) = credentials.split_once(':').unwrap_or((credentials, ""));
+        let mut request = reqwest::Client::new()
+            .request(method.clone(), format!("{scheme}://{host}/api/{path}"))
+            .basic_auth(user, Some(password));
+        if let Some(body) = body {
+            request = request.json(&body);
+        }
+        let response = request.send().await.context("cannot reach RabbitMQ's management API")?;
+        let status = response.status();
+        let text = response.text().await?;
+        if !status.is_success() {
+            bail!("RabbitMQ's management API answered {status} to {method} {path}: {text}");
+        }
+        if text.is_empty() { Ok(Value::Null) } else { Ok(serde_json::from_str(&text)?) }
+    }
+
+    /// The management UI's address without credentials, and the login: `user / password`.
+    pub fn management_login(&self) -> (String, String) {
+        let (scheme, rest) = self.management_url.split_once("://").unwrap_or(("http", &self.management_url));
+        let (credentials, host) = rest.rsplit_once('@').unwrap_or(("", rest));
+        (format!("{scheme}://{host}"), credentials.replace(':', " / "))
+    }
+
+    fn user(&self) -> &str {
+        let rest = self.management_url.split_once("://").map_or(self.management_url.as_str(), |(_, rest)| rest);
+        rest.split(':').next().unwrap_or("guest")
+    }
+}

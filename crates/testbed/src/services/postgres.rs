@@ -1,0 +1,134 @@
+//! A private Postgres server.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail};
+use rustix::process::Signal;
+use sqlx::Connection;
+
+use super::program::{UP_WITHIN, is_up, newest_with};
+use crate::{Process, free_port};
+
+/// Debian's versions of Postgres, one folder each.
+const VERSIONS: &str = "/usr/lib/postgresql";
+
+/// A running Postgres server with its data in a folder of its own; ended when dropped.
+#[derive(Debug)]
+pub(super) struct Postgres {
+    process: Process,
+    folder: PathBuf,
+    port: u16,
+}
+
+impl Postgres {
+    pub(super) fn is_installed() -> bool {
+        programs().is_some()
+    }
+
+    /// Makes an empty cluster in `folder` and starts it.
+    pub(super) fn start(folder: PathBuf) -> Result<Self> {
+        let port = free_port()?;
+        create_cluster(&folder)?;
+        Ok(Self { process: start(&folder, port)?, folder, port })
+    }
+
+    /// `false`: it does not accept connections yet. An error: its process has ended.
+    pub(super) fn is_up(&mut self) -> Result<bool> {
+        self.process.still_runs()?;
+        Ok(is_up(self.port))
+    }
+
+    pub(super) fn url(&self) -> String {
+        format!("postgres://postgres@127.0.0.1:{}/postgres", self.port)
+    }
+
+    /// Kills it as a power cut would, starts it again after `down`, and waits until it answers.
+    pub(super) async fn crash(&mut self, down: Duration) -> Result<()> {
+        self.process.kill();
+        tokio::time::sleep(down).await;
+        let started = Instant::now();
+        loop {
+            // The dead server's children and shared memory take a moment to disappear; a start before that fails.
+            if self.process.still_runs().is_err() {
+                self.process = start(&self.folder, self.port)?;
+            }
+            if sqlx::PgConnection::connect(&self.url()).await.is_ok() {
+                return Ok(());
+            }
+            if started.elapsed() > UP_WITHIN {
+                bail!("Postgres did not start again within {UP_WITHIN:?}:\n{}", self.process.log());
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+}
+
+/// The folder of the newest version's programs.
+fn programs() -> Option<PathBuf> {
+    newest_with(VERSIONS, "bin/initdb").and_then(|initdb| initdb.parent().map(Path::to_owned))
+}
+
+/// Whether the user `postgres` can reach `folder`.
+pub(super) fn may_enter(folder: &Path) -> bool {
+    let mut test = Command::new("runuser");
+    test.args(["-u", "postgres", "--", "test", "-x"]).arg(folder).stdin(Stdio::null()).stderr(Stdio::null());
+    test.status().is_ok_and(|status| status.success())
+}
+
+/// Postgres refuses to run as root.
+fn as_postgres(program: &Path) -> Command {
+    if rustix::process::geteuid().is_root() {
+        let mut runuser = Command::new("runuser");
+        runuser.args(["-u", "postgres", "--"]).arg(program);
+        runuser
+    } else {
+        Command::new(program)
+    }
+}
+
+fn create_cluster(folder: &Path) -> Result<()> {
+    let programs = programs().context("Postgres is not installed")?;
+    fs::create_dir_all(folder)?;
+    if rustix::process::geteuid().is_root() {
+        succeed(Command::new("chown").arg("postgres").arg(folder))?;
+    }
+    let mut initdb = as_postgres(&programs.join("initdb"));
+    initdb
+        .args(["--auth=trust", "--username=postgres", "--encoding=UTF8", "--no-locale", "-D"])
+        .arg(folder.join("data"))
+        .current_dir("/");
+    succeed(&mut initdb)
+}
+
+fn start(folder: &Path, port: u16) -> Result<Process> {
+    let server = programs().context("Postgres is not installed")?.join("postgres");
+    let is_root = rustix::process::geteuid().is_root();
+    let program = if is_root { PathBuf::from("runuser") } else { server.clone() };
+    let log = folder.parent().unwrap_or(folder).join("postgres.log");
+    let process = Process::start("postgres", &program, &log, |command| {
+        if is_root {
+            command.args(["-u", "postgres", "--"]).arg(&server);
+        }
+        command
+            .arg("-D")
+            .arg(folder.join("data"))
+            .args(["-p", &port.to_string(), "-c", "listen_addresses=127.0.0.1", "-c", "max_connections=300", "-k"])
+            .arg(folder)
+            .current_dir("/");
+    })?;
+    // SIGTERM would make Postgres wait for its clients, and a statement that runs for long would outlive it.
+    Ok(process.stopped_with(Signal::INT))
+}
+
+fn succeed(command: &mut Command) -> Result<()> {
+    let output = command.stdin(Stdio::null()).output().with_context(|| format!("cannot run {command:?}"))?;
+    if !output.status.success() {
+        bail!("{command:?} failed:\n{}", String::from_utf8_lossy(&output.stderr));
+    }
+    Ok(())
+}
