@@ -1,29 +1,57 @@
 //! `leadline event`: the history of one event.
 
+use comfy_table::Table;
 use domain::ObjectType;
 use ledger::{EventStory, InferenceEntry};
 use serde_json::Value;
 
-use crate::operator::{clock, table};
+use crate::{
+    print::{section, table},
+    times::utc,
+};
 
-/// Prints everything the ledger knows about an event; prompts and answers only when asked for.
+/// Prints everything that the ledger knows about an event. Prompts and answers, which contain what people wrote, are
+/// printed only with `prompts`.
 pub fn print(story: &EventStory, prompts: bool) {
+    print_summary(story);
+    section("history", &history(story));
+    let sections = [
+        ("inferences", inferences(story)),
+        ("written", writes(story)),
+        ("not written (by the write policies)", skipped_writes(story)),
+        ("actions", actions(story)),
+    ];
+    for (title, table) in sections.iter().filter(|(_, table)| !table.is_empty()) {
+        section(title, table);
+    }
+    if prompts {
+        for inference in &story.inferences {
+            println!("\nprompt of {}", inference.playbook);
+            print!("{}", inference.prompt.as_ref().map(messages).unwrap_or_default());
+            println!("--- answer\n{}", inference.answer.as_deref().unwrap_or("(deleted)"));
+        }
+    }
+}
+
+fn print_summary(story: &EventStory) {
     println!("event     {}", story.key);
     println!("id        {}", story.id);
-    println!("happened  {} at {}", story.subscription_type, clock(story.occurred_at));
+    println!("happened  {} at {} UTC", story.subscription_type, utc(story.occurred_at));
     let reason = story.reason.as_deref().map(|reason| format!(" ({reason})")).unwrap_or_default();
     println!("state     {}{reason}", story.state);
     if let Some(detail) = &story.detail {
-        println!("          {detail}");
+        println!("detail    {detail}");
     }
     if let Some(trace) = &story.trace_id {
         println!("trace     {trace}");
     }
+}
 
+fn history(story: &EventStory) -> Table {
     let mut history = table(&["at", "from", "to", "attempt", "reason", "worker"]);
     for entry in &story.history {
         history.add_row([
-            clock(entry.at),
+            utc(entry.at),
             entry.from_state.clone().unwrap_or_default(),
             entry.state.clone(),
             entry.attempt.to_string(),
@@ -31,76 +59,72 @@ pub fn print(story: &EventStory, prompts: bool) {
             entry.worker.clone(),
         ]);
     }
-    println!("\nhistory\n{history}");
-
-    if !story.inferences.is_empty() {
-        let mut inferences =
-            table(&["answered", "playbook", "about", "model", "outcome", "tokens in", "out", "µ$", "ms"]);
-        for inference in &story.inferences {
-            inferences.add_row([
-                clock(inference.created_at),
-                format!("{}@{}", inference.playbook, inference.playbook_version),
-                record(&inference.object_type, inference.object_id),
-                inference.model.clone(),
-                outcome(inference),
-                inference.prompt_tokens.to_string(),
-                inference.completion_tokens.to_string(),
-                inference.cost_micro_dollars.map_or_else(|| "?".to_owned(), |cost| cost.to_string()),
-                inference.latency_ms.to_string(),
-            ]);
-        }
-        println!("\ninferences\n{inferences}");
-    }
-    if !story.writes.is_empty() {
-        let mut writes = table(&["written", "record", "property", "before", "after"]);
-        for write in &story.writes {
-            writes.add_row([
-                clock(write.written_at),
-                record(&write.object_type, write.object_id),
-                write.property.clone(),
-                value(write.before.as_ref()),
-                write.after.clone(),
-            ]);
-        }
-        println!("\nwrites\n{writes}");
-    }
-    if !story.skipped_writes.is_empty() {
-        let mut kept = table(&["record", "property", "reason", "leased_elsewhere", "wanted"]);
-        for item in &story.skipped_writes {
-            kept.add_row([
-                record(&item.object_type, item.object_id),
-                item.property.clone(),
-                item.reason.clone(),
-                value(item.current_value.as_ref()),
-                item.proposed_value.clone(),
-            ]);
-        }
-        println!("\nkept\n{kept}");
-    }
-    if !story.actions.is_empty() {
-        let mut actions = table(&["action", "kind", "state", "reason", "in HubSpot", "id"]);
-        for action in &story.actions {
-            actions.add_row([
-                action.name.clone(),
-                action.kind.clone(),
-                action.state.clone(),
-                action.reason.clone().unwrap_or_default(),
-                action.hubspot_id.map(|id| id.to_string()).unwrap_or_default(),
-                action.id.to_string(),
-            ]);
-        }
-        println!("\nactions\n{actions}");
-    }
-    if prompts {
-        for inference in &story.inferences {
-            println!("\nprompt of {}", inference.playbook);
-            print!("{}", inference.prompt.as_ref().map(messages).unwrap_or_default());
-            println!("--- answer\n{}", inference.answer.as_deref().unwrap_or("(gone)"));
-        }
-    }
+    history
 }
 
-/// The messages of a prompt, each after who says it.
+fn inferences(story: &EventStory) -> Table {
+    let header = ["answered", "playbook", "record", "model", "outcome", "tokens in", "tokens out", "µ$", "ms"];
+    let mut inferences = table(&header);
+    for inference in &story.inferences {
+        inferences.add_row([
+            utc(inference.created_at),
+            format!("{}@{}", inference.playbook, inference.playbook_version),
+            record(&inference.object_type, inference.object_id),
+            inference.model.clone(),
+            outcome(inference),
+            inference.prompt_tokens.to_string(),
+            inference.completion_tokens.to_string(),
+            inference.cost_micro_dollars.map_or_else(|| "unknown".to_owned(), |cost| cost.to_string()),
+            inference.latency_ms.to_string(),
+        ]);
+    }
+    inferences
+}
+
+fn writes(story: &EventStory) -> Table {
+    let mut writes = table(&["at", "record", "property", "before", "after"]);
+    for write in &story.writes {
+        writes.add_row([
+            utc(write.written_at),
+            record(&write.object_type, write.object_id),
+            write.property.clone(),
+            value(write.before.as_ref()),
+            write.after.clone(),
+        ]);
+    }
+    writes
+}
+
+fn skipped_writes(story: &EventStory) -> Table {
+    let mut skipped_writes = table(&["record", "property", "reason", "current value", "proposed value"]);
+    for skipped in &story.skipped_writes {
+        skipped_writes.add_row([
+            record(&skipped.object_type, skipped.object_id),
+            skipped.property.clone(),
+            skipped.reason.clone(),
+            value(skipped.current_value.as_ref()),
+            skipped.proposed_value.clone(),
+        ]);
+    }
+    skipped_writes
+}
+
+fn actions(story: &EventStory) -> Table {
+    let mut actions = table(&["action", "kind", "state", "reason", "HubSpot id", "action id"]);
+    for action in &story.actions {
+        actions.add_row([
+            action.name.clone(),
+            action.kind.clone(),
+            action.state.clone(),
+            action.reason.clone().unwrap_or_default(),
+            action.hubspot_id.map(|id| id.to_string()).unwrap_or_default(),
+            action.id.to_string(),
+        ]);
+    }
+    actions
+}
+
+/// The messages of a prompt, each under its role.
 pub fn messages(prompt: &Value) -> String {
     let message = |message: &Value| {
         let text = |name: &str| message[name].as_str().unwrap_or_default();
@@ -113,16 +137,16 @@ fn record(object_type: &str, id: i64) -> String {
     format!("{}/{id}", ObjectType::from(object_type))
 }
 
-fn value(held: Option<&String>) -> String {
-    held.cloned().unwrap_or_else(|| "(empty)".to_owned())
+fn value(value: Option<&String>) -> String {
+    value.cloned().unwrap_or_else(|| "(empty)".to_owned())
 }
 
 fn outcome(inference: &InferenceEntry) -> String {
-    let part = if inference.part.is_some() { " (a part)" } else { "" };
+    let part = if inference.part.is_some() { " (summary of a part)" } else { "" };
     let unverified = if inference.unverified.is_empty() {
         String::new()
     } else {
-        format!(", unverified: {}", inference.unverified.join(" "))
+        format!(", quotation not found: {}", inference.unverified.join(", "))
     };
     format!("{}{part}{unverified}", inference.outcome)
 }

@@ -1,9 +1,10 @@
-//! `leadline event requeue`: publishes an event again, whatever became of its message.
+//! `leadline event requeue`: publishes the message of an event, or of its write commands, again.
 
 use std::{path::Path, process::ExitCode};
 
-use anyhow::bail;
+use anyhow::{Context, bail};
 use broker::{Route, Stage};
+use domain::EventState;
 
 use crate::operator::Operator;
 
@@ -12,26 +13,31 @@ pub async fn run(file: Option<&Path>, key_or_id: &str) -> anyhow::Result<ExitCod
     let Some(event) = operator.ledger.requeueable(key_or_id).await? else {
         bail!("the ledger has no event `{key_or_id}`");
     };
+    let state = EventState::parse(&event.state).with_context(|| format!("unknown state `{}`", event.state))?;
     let publisher = &operator.publisher;
-    match event.state.as_str() {
-        "claimed" if event.is_held => bail!("a worker has it; when that one dies, its lease ends by itself"),
-        "parked" | "claimed" | "waiting" => {
-            if event.state == "parked" {
+    match state {
+        EventState::Claimed if event.is_held => {
+            bail!("a worker holds the event; should the worker die, another takes over when its lease ends")
+        }
+        EventState::Parked | EventState::Claimed | EventState::Waiting => {
+            if state == EventState::Parked {
                 operator.ledger.replay_event(&event.key).await?;
             }
             publisher.publish(Route::Queue(Stage::Events), &maintenance::payload_message(&event.payload)?).await?;
             operator.ledger.requeued(&[event.id], &[]).await?;
-            println!("published again: {} (it was {})", event.key, event.state);
+            println!("published the event again: {} (it was {state})", event.key);
         }
-        "decided" => {
+        EventState::Decided => {
             let ids: Vec<_> = event.commands.iter().map(|command| command.id.0).collect();
             for command in &event.commands {
                 publisher.publish(Route::Queue(Stage::Writes), &maintenance::command_message(command)?).await?;
             }
             operator.ledger.requeued(&[], &ids).await?;
-            println!("published again: {} write commands of {}", ids.len(), event.key);
+            println!("published {} write commands of the event again: {}", ids.len(), event.key);
         }
-        ended => bail!("it has ended ({ended}); `leadline playbook run` asks a playbook about its record again"),
+        EventState::Written | EventState::Skipped | EventState::Superseded | EventState::Dropped => {
+            bail!("the event has ended ({state}); `leadline playbook run` runs a playbook for its record again")
+        }
     }
     Ok(ExitCode::SUCCESS)
 }

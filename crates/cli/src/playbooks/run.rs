@@ -1,10 +1,10 @@
-//! `leadline playbook run`: a playbook on one record, step by step.
+//! `leadline playbook run`: runs a playbook for one record, step by step.
 
 use std::{process::ExitCode, time::Duration};
 
 use anyhow::{Context as _, bail};
 use bootstrap::CallHooks;
-use broker::{Message, Publisher, Route, Stage};
+use broker::{Publisher, Route, Stage};
 use domain::{
     Event, EventKey, EventState, Inference, ObjectType, Reason, RecordRef, WriteCommand, WriteCommandId,
     event::{EventKind, Subject},
@@ -19,13 +19,13 @@ use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use crate::{event, record};
 
-/// The claim of the event that `--write` makes: it is settled at once.
+/// The lease on the event that `--write` creates. Its decision is committed right after the claim.
 const LEASE: Duration = Duration::from_secs(60);
 
 /// How long `--write` waits for a writer.
-const WRITTEN_WITHIN: Duration = Duration::from_secs(60);
+const MAX_WAIT: Duration = Duration::from_secs(60);
 
-/// Shows what the playbook makes of a record, and writes it if asked to.
+/// Shows context, prompt, answer and what follows from it; with `write` it also writes that to HubSpot.
 pub async fn run(settings: &Settings, playbook: &Playbook, record: &str, write: bool) -> anyhow::Result<ExitCode> {
     let record = record::parse(record, settings)?;
     if !playbook.records.contains(&record.object_type) {
@@ -45,13 +45,13 @@ pub async fn run(settings: &Settings, playbook: &Playbook, record: &str, write: 
     let variables = playbook.variables(&manual_event(now), &read);
     match playbook.guarded(&variables)? {
         Some(guard) => {
-            println!("a guard holds: {} ({}); the fleet would ask nothing", guard.when.source, guard.reason);
+            println!("a guard holds: {} ({}); the fleet would not ask the model", guard.when.source, guard.reason);
             return Ok(ExitCode::SUCCESS);
         }
         None => println!("guards: none of {} holds\n", playbook.guards.len()),
     }
     if read.entries.is_empty() {
-        println!("nobody has written anything (empty_context); the fleet would ask nothing");
+        println!("the records hold no text (empty_context); the fleet would not ask the model");
         return Ok(ExitCode::SUCCESS);
     }
 
@@ -59,17 +59,17 @@ pub async fn run(settings: &Settings, playbook: &Playbook, record: &str, write: 
         inference::answer(&model_client, playbook, &model, &record, &read, &NoStore).await?;
     println!("prompt\n{}", indented(&event::messages(&inference.prompt)));
     println!(
-        "answer of {}, {} tokens in, {} out, {} µ$, {} ms\n{}",
+        "answer of {}: {} tokens in, {} tokens out, {} µ$, {} ms\n{}",
         inference.model,
         inference.usage.prompt_tokens,
         inference.usage.completion_tokens,
-        inference.cost_micro_dollars.map_or_else(|| "?".to_owned(), |cost| cost.to_string()),
+        inference.cost_micro_dollars.map_or_else(|| "unknown".to_owned(), |cost| cost.to_string()),
         inference.latency.as_millis(),
         indented(&pretty(&inference.answer))
     );
     let unverified = &inference.unverified;
     let quotes =
-        if unverified.is_empty() { "all found".to_owned() } else { format!("NOT found for {}", unverified.join(", ")) };
+        if unverified.is_empty() { "all found".to_owned() } else { format!("NOT FOUND for {}", unverified.join(", ")) };
     println!("checks\n  schema and bounds: {}\n  quotations: {quotes}\n", inference.outcome.as_str());
     let fields = match result {
         Ok(fields) => fields,
@@ -81,10 +81,10 @@ pub async fn run(settings: &Settings, playbook: &Playbook, record: &str, write: 
     let intended = playbook.intend(&manual_event(now), &read, &fields, &inference.model, now)?;
     print_intended(&intended);
     if !write {
-        println!("nothing was written; --write does");
+        println!("nothing was written; run it with --write to write it");
         return Ok(ExitCode::SUCCESS);
     }
-    carry_out(settings, playbook, &record, inference, intended, now).await
+    submit(settings, playbook, &record, inference, intended, now).await
 }
 
 fn indented(text: &str) -> String {
@@ -97,7 +97,7 @@ fn pretty(answer: &str) -> String {
 }
 
 fn print_intended(intended: &[Intended]) {
-    println!("intended");
+    println!("what follows");
     for Intended { record, properties, actions } in intended {
         for change in properties {
             println!("  {record}.{} = {:?}  ({:?})", change.property, change.value, change.policy);
@@ -105,7 +105,7 @@ fn print_intended(intended: &[Intended]) {
         for action in actions {
             let what = match &action.spec {
                 ActionSpec::CreateTask(task) => {
-                    let owner = task.owner.as_deref().unwrap_or("nobody");
+                    let owner = task.owner.as_deref().unwrap_or("none");
                     let due = task.due.replace_nanosecond(0).unwrap_or(task.due).format(&Rfc3339).unwrap_or_default();
                     format!("{:?}, {} priority, owner {owner}, due {due}", task.subject, task.priority.as_str())
                 }
@@ -119,8 +119,9 @@ fn print_intended(intended: &[Intended]) {
     println!();
 }
 
-/// By the way of every other write, so that it is in the ledger and can be traced and undone.
-async fn carry_out(
+/// Writes like the fleet does: commits an event with its decision to the ledger and publishes the write commands. So the
+/// write can be traced and undone.
+async fn submit(
     settings: &Settings,
     playbook: &Playbook,
     record: &RecordRef,
@@ -130,10 +131,10 @@ async fn carry_out(
 ) -> anyhow::Result<ExitCode> {
     let ledger = bootstrap::ledger(settings, "leadline").map_err(anyhow::Error::msg)?;
     let publisher = Publisher::open(bootstrap::broker(settings, "leadline").map_err(anyhow::Error::msg)?).await?;
-    let event = manual(playbook, record, now);
+    let event = manual_run_event(playbook, record, now);
     let worker = Worker::named("leadline");
     let claims = ledger.claim(&[ClaimRequest { event: &event, trace_id: None }], &worker, LEASE).await?;
-    let Some(Claim::Mine(claimed)) = claims.into_iter().next() else { bail!("the ledger did not take the event") };
+    let Some(Claim::Mine(claimed)) = claims.into_iter().next() else { bail!("the ledger did not accept the event") };
     let command = |intended: Intended| WriteCommand {
         id: WriteCommandId::new(),
         event_id: claimed.event_id,
@@ -151,20 +152,20 @@ async fn carry_out(
         event_id: claimed.event_id,
         attempt: claimed.attempt,
         state: if commands.is_empty() { EventState::Skipped } else { EventState::Decided },
-        reason: commands.is_empty().then(|| Reason::NothingIntended),
+        reason: commands.is_empty().then_some(Reason::NothingIntended),
         detail: None,
         inferences: vec![inference],
         commands: commands.clone(),
     };
     ledger.commit_decisions(&[decision]).await?;
     for command in &commands {
-        let message = Message::new(command.id.to_string(), serde_json::to_vec(command)?);
-        publisher.publish(Route::Queue(Stage::Writes), &message).await?;
+        publisher.publish(Route::Queue(Stage::Writes), &maintenance::command_message(command)?).await?;
     }
     until_written(&ledger, &event.key).await
 }
 
-fn manual(playbook: &Playbook, record: &RecordRef, now: OffsetDateTime) -> Event {
+/// The event that stands for this run in the ledger.
+fn manual_run_event(playbook: &Playbook, record: &RecordRef, now: OffsetDateTime) -> Event {
     let subject = Subject::Record { object_type: record.object_type.clone(), object_id: record.object_id };
     let at = i64::try_from(now.unix_timestamp_nanos() / 1_000_000).unwrap_or(i64::MAX);
     let id = format!("{}@{}", playbook.name, playbook.version);
@@ -185,12 +186,12 @@ async fn until_written(ledger: &Ledger, key: &EventKey) -> anyhow::Result<ExitCo
     let started = std::time::Instant::now();
     loop {
         let story = ledger.event_story(key.as_str()).await?.context("the event is not in the ledger")?;
-        if EventState::parse(&story.state).is_some_and(EventState::is_final) {
+        if let Some(state) = EventState::parse(&story.state).filter(|state| state.is_final()) {
             event::print(&story, false);
-            return Ok(if story.state == "parked" { ExitCode::FAILURE } else { ExitCode::SUCCESS });
+            return Ok(if state == EventState::Parked { ExitCode::FAILURE } else { ExitCode::SUCCESS });
         }
-        if started.elapsed() > WRITTEN_WITHIN {
-            bail!("no writer has carried it out within {WRITTEN_WITHIN:?}; see `leadline event {key}` later");
+        if started.elapsed() > MAX_WAIT {
+            bail!("no writer has finished it within {MAX_WAIT:?}; `leadline event {key}` shows its state");
         }
         tokio::time::sleep(Duration::from_millis(200)).await;
     }

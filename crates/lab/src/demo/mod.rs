@@ -193,8 +193,8 @@ async fn operator(fleet: &Fleet, cases: &[Case], score: &mut Score) -> Result<()
         let written = fleet.until_event(&key, |state| state == domain::EventState::Written, WITHIN).await;
         score.note("the replay", written.map(drop).map_err(|error| error.to_string()));
     }
-    let output = fleet.leadline(&["backlog"]).await?;
-    println!("\nleadline backlog\n{}", show::indented(&String::from_utf8_lossy(&output.stdout)));
+    let output = fleet.leadline(&["status"]).await?;
+    println!("\nleadline status\n{}", show::indented(&String::from_utf8_lossy(&output.stdout)));
     Ok(())
 }
 
