@@ -23,7 +23,7 @@ async fn metric(fleet: &Fleet, program: &str, name: &str) -> f64 {
 /// The time-out is four seconds here, and thirty minutes by default.
 #[tokio::test]
 async fn a_delivery_beyond_the_consumer_timeout_closes_the_channel_and_the_consumer_comes_back() {
-    service::install_tls_provider();
+    http_client::install_tls_provider();
     let services =
         Services::private("consumer_timeout = 4000\n", ", {channel_tick_interval, 500}").await.expect("services");
     let namespace = TestNamespace::new(&services).await.expect("a namespace");
@@ -52,7 +52,7 @@ async fn a_delivery_beyond_the_consumer_timeout_closes_the_channel_and_the_consu
 /// Publishers are blocked for longer than it takes a message to reach its delivery limit by being handed back.
 #[tokio::test]
 async fn a_memory_alarm_is_answered_503_at_once_and_parks_nothing() {
-    service::install_tls_provider();
+    http_client::install_tls_provider();
     let mut services = Services::private("", "").await.expect("services");
     let namespace = TestNamespace::new(&services).await.expect("a namespace");
     let plan = FleetPlan { simulator_arguments: vec!["--model-latency-ms".to_owned(), "1500".to_owned()], ..quick() }

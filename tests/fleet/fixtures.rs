@@ -41,7 +41,7 @@ pub fn quick() -> FleetPlan {
 
 /// RabbitMQ and Postgres, which `cargo xtask test` has brought up.
 pub fn services() -> Services {
-    service::install_tls_provider();
+    http_client::install_tls_provider();
     Services::from_environment().expect("run the tests with `cargo xtask test`: it brings up RabbitMQ and Postgres")
 }
 

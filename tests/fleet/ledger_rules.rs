@@ -17,7 +17,7 @@ pub async fn ledger() -> (Ledger, TestNamespace) {
     let namespace = TestNamespace::new(&services()).await.expect("a namespace");
     let environment = vec![(lab::fleet::variable("ledger.url"), namespace.postgres_url.clone())];
     let settings = settings::Settings::load_from(None, environment, settings::ConfigScope::LedgerOnly).expect("right");
-    let ledger = bootstrap::ledger(&settings, "tests").expect("a ledger");
+    let ledger = bootstrap::connect_ledger(&settings, "tests").expect("a ledger");
     ledger.migrate().await.expect("migrated");
     (ledger, namespace)
 }
@@ -64,7 +64,7 @@ async fn the_database_and_the_code_allow_the_same_transitions() {
     for from in EventState::ALL {
         for to in EventState::ALL {
             let in_database = rows.contains(&(from.to_string(), to.to_string()));
-            assert_eq!(in_database, from.may_become(*to), "{from} → {to}");
+            assert_eq!(in_database, from.can_become(*to), "{from} → {to}");
         }
     }
 }

@@ -72,7 +72,7 @@ async fn health_and_metrics_are_on_every_service() {
     send_accepted(&fleet, &[note_event(1, 1)]).await;
     ended_as(&fleet, &note_event(1, 1), "written", None).await;
     let expected = [
-        ("leadline-receiver", "leadline_webhooks_total{service=\"leadline-receiver\",outcome=\"send_accepted\"}"),
+        ("leadline-receiver", "leadline_webhooks_total{service=\"leadline-receiver\",outcome=\"accepted\"}"),
         (
             "leadline-inference",
             "leadline_inferences_total{service=\"leadline-inference\",playbook=\"lead-qualification\",outcome=\"valid\"} 1",

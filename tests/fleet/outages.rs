@@ -30,7 +30,7 @@ async fn until(what: &str, within: Duration, condition: impl AsyncFn() -> bool) 
 
 async fn state(fleet: &Fleet, dependency: &str) -> String {
     let circuits = fleet.ledger.circuit_breakers().await.expect("asked");
-    let circuit = circuits.into_iter().find(|circuit| circuit.dependency == dependency);
+    let circuit = circuits.into_iter().find(|circuit| circuit.dependency.as_str() == dependency);
     circuit.map_or("closed", |circuit| circuit.state.as_str()).to_owned()
 }
 

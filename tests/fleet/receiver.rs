@@ -83,10 +83,7 @@ async fn an_event_that_cannot_be_understood_is_parked_and_its_neighbours_are_not
     unknown["subscriptionType"] = json!("contact.teleported");
     let delivery = send(&fleet, &[too_big, note_event(1, 1), too_long, json!("text"), unknown]).await;
     assert_eq!(delivery.status, 200);
-    assert_eq!(
-        serde_json::from_str::<Value>(&delivery.answer).expect("JSON"),
-        json!({"send_accepted": 1, "parked": 4})
-    );
+    assert_eq!(serde_json::from_str::<Value>(&delivery.answer).expect("JSON"), json!({"accepted": 1, "parked": 4}));
     ended_as(&fleet, &note_event(1, 1), "written", None).await;
     fleet.until_parked("leadline.events", 4, WITHIN).await.expect("parked");
     let messages = fleet.namespace.take_messages("leadline.events.parked", 4).await.expect("taken");

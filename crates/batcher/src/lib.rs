@@ -1,88 +1,95 @@
-//! Gathering: many callers ask one at a time, the asked one answers in batches.
+//! Batching: many callers submit one item each, and one call processes them together.
+
+mod bisect;
 
 use std::{future::Future, sync::Arc, time::Duration};
 
+pub use bisect::bisect;
 use tokio::{
     sync::{Semaphore, mpsc, oneshot},
     time::Instant,
 };
 
-/// Collects single questions for a short while and asks them together.
+/// Collects single items for a short time and processes them as a batch. Cheap to clone; clones share their batches.
 ///
-/// One transaction per event would cap the fleet at a fraction of what RabbitMQ carries, and one HubSpot call per
-/// record at a hundredth of what its batch calls allow.
+/// With one transaction for each event the fleet would reach a fraction of what RabbitMQ delivers, and with one HubSpot call
+/// for each record a hundredth of what HubSpot's batch calls allow.
 #[derive(Debug)]
 pub struct Batcher<I, O, E> {
-    questions: mpsc::Sender<Question<I, O, E>>,
+    requests: mpsc::Sender<Request<I, O, E>>,
 }
 
 impl<I, O, E> Clone for Batcher<I, O, E> {
     fn clone(&self) -> Self {
-        Self { questions: self.questions.clone() }
+        Self { requests: self.requests.clone() }
     }
 }
 
+/// Where the result of an item is sent.
+type Reply<O, E> = oneshot::Sender<Result<O, BatcherError<E>>>;
+
 #[derive(Debug)]
-struct Question<I, O, E> {
+struct Request<I, O, E> {
     item: I,
-    answer: oneshot::Sender<Result<O, BatcherError<E>>>,
+    reply: Reply<O, E>,
 }
 
-/// Questions that are asked together; it begins with one, whatever that weighs.
+/// A batch that is being collected. Its first item may be heavier than `max`.
 struct Batch<I, O, E> {
-    questions: Vec<Question<I, O, E>>,
+    requests: Vec<Request<I, O, E>>,
     weight: usize,
     weigh: fn(&I) -> usize,
     max: usize,
-    /// The question that would have made it heavier than `max`: the first of the next batch.
-    next: Option<Question<I, O, E>>,
+    /// The request that would have made the batch heavier than `max`: the first of the next batch.
+    next: Option<Request<I, O, E>>,
 }
 
 impl<I, O, E> Batch<I, O, E> {
-    fn of(first: Question<I, O, E>, weigh: fn(&I) -> usize, max: usize) -> Self {
-        Self { weight: weigh(&first.item), questions: vec![first], weigh, max, next: None }
+    fn new(first: Request<I, O, E>, weigh: fn(&I) -> usize, max: usize) -> Self {
+        Self { weight: weigh(&first.item), requests: vec![first], weigh, max, next: None }
     }
 
-    fn is_growing(&self) -> bool {
+    fn has_room(&self) -> bool {
         self.weight < self.max && self.next.is_none()
     }
 
-    fn add(&mut self, question: Question<I, O, E>) {
-        let weight = self.weight + (self.weigh)(&question.item);
+    fn add(&mut self, request: Request<I, O, E>) {
+        let weight = self.weight + (self.weigh)(&request.item);
         if weight > self.max {
-            self.next = Some(question);
+            self.next = Some(request);
         } else {
             self.weight = weight;
-            self.questions.push(question);
+            self.requests.push(request);
         }
     }
 }
 
-/// Why a question has no answer.
+/// Why an item has no result.
 #[derive(Debug, thiserror::Error)]
 pub enum BatcherError<E> {
-    /// The batch that it was asked in failed.
+    /// The batch that it was in failed.
     #[error(transparent)]
     Failed(Arc<E>),
-    /// Whoever answers is gone: it panicked, or the service is stopping.
-    #[error("nobody is there to answer")]
+    /// The batcher no longer runs: processing panicked, or the service stops.
+    #[error("the batcher no longer runs")]
     Closed,
 }
 
-/// How long and how much is gathered.
+/// How long and how much is collected.
 #[derive(Clone)]
 pub struct BatcherSettings {
-    /// A batch is asked when its questions weigh this much …
+    /// A batch is started when its items weigh this much …
     pub max: usize,
-    /// … or when its first question is this old, and one of `parallel` is free: until then it grows.
-    pub window: Duration,
-    /// Where a batch costs more than time, at present: so much longer is gathered.
+    /// … or when this time has passed since its first item, and fewer than `max_in_flight` batches are in progress. While it
+    /// waits for one of those to end, it still takes items.
+    pub linger: Duration,
+    /// How much longer than `linger` to wait at the moment, where calls are sometimes scarcer than time.
     pub extra_linger: Option<ExtraLinger>,
-    /// Batches under way at once.
-    pub parallel: usize,
+    /// The most batches in progress at once.
+    pub max_in_flight: usize,
 }
 
-/// How much longer is gathered, at present.
+/// Says how much longer batches should wait at the moment.
 pub type ExtraLinger = Arc<dyn Fn() -> Duration + Send + Sync>;
 
 impl<I, O, E> Batcher<I, O, E>
@@ -91,109 +98,97 @@ where
     O: Send + 'static,
     E: std::error::Error + Send + Sync + 'static,
 {
-    /// Starts gathering for `ask`, which answers a batch in order and keeps nothing of it (or it has to be copied). When a
-    /// batch fails and `should_split` says that one of its items may be to blame, the halves are asked on their own, so that one
-    /// bad item costs only itself. Every question weighs 1.
-    pub fn start<F, Fut>(limits: BatcherSettings, ask: F, should_split: fn(&E) -> bool) -> Self
+    /// Starts a batcher whose items all weigh 1.
+    ///
+    /// `process` returns one result for each item of a batch, in the same order. It should drop the batch before it returns:
+    /// otherwise the items are copied when the batch is split. If a batch fails and `may_be_one_item` says that a single item
+    /// can be the cause, the batch is split in halves that are processed separately, so that one bad item fails alone.
+    pub fn start<F, Fut>(settings: BatcherSettings, process: F, may_be_one_item: fn(&E) -> bool) -> Self
     where
         F: Fn(Arc<Vec<I>>) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<Vec<O>, E>> + Send + 'static,
     {
-        Self::weighing(limits, |_| 1, ask, should_split)
+        Self::start_weighted(settings, |_| 1, process, may_be_one_item)
     }
 
-    /// The same for questions of different weight. One that weighs more than the most is asked alone.
-    pub fn weighing<F, Fut>(
-        limits: BatcherSettings,
+    /// The same for items of different weights. An item that is heavier than the maximum is processed alone.
+    pub fn start_weighted<F, Fut>(
+        settings: BatcherSettings,
         weigh: fn(&I) -> usize,
-        ask: F,
-        should_split: fn(&E) -> bool,
+        process: F,
+        may_be_one_item: fn(&E) -> bool,
     ) -> Self
     where
         F: Fn(Arc<Vec<I>>) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<Vec<O>, E>> + Send + 'static,
     {
-        let (questions, mut asked) = mpsc::channel::<Question<I, O, E>>(limits.max * 2);
-        let ask = Arc::new(ask);
-        let parallel = Arc::new(Semaphore::new(limits.parallel));
+        let (requests, mut received) = mpsc::channel::<Request<I, O, E>>(settings.max * 2);
+        let process = Arc::new(process);
+        let in_flight = Arc::new(Semaphore::new(settings.max_in_flight));
         tokio::spawn(async move {
             let mut next = None;
             loop {
                 let first = match next.take() {
-                    Some(question) => question,
-                    None => match asked.recv().await {
-                        Some(question) => question,
+                    Some(request) => request,
+                    None => match received.recv().await {
+                        Some(request) => request,
                         None => return,
                     },
                 };
-                let extra_linger = limits.extra_linger.as_ref().map_or(Duration::ZERO, |extra_linger| extra_linger());
-                let deadline = Instant::now() + limits.window + extra_linger;
-                let mut batch = Batch::of(first, weigh, limits.max);
-                while batch.is_growing() {
-                    match tokio::time::timeout_at(deadline, asked.recv()).await {
-                        Ok(Some(question)) => batch.add(question),
+                let extra_linger = settings.extra_linger.as_ref().map_or(Duration::ZERO, |extra_linger| extra_linger());
+                let deadline = Instant::now() + settings.linger + extra_linger;
+                let mut batch = Batch::new(first, weigh, settings.max);
+                while batch.has_room() {
+                    match tokio::time::timeout_at(deadline, received.recv()).await {
+                        Ok(Some(request)) => batch.add(request),
                         Ok(None) | Err(_) => break,
                     }
                 }
                 let slot = loop {
                     tokio::select! {
                         biased;
-                        slot = parallel.clone().acquire_owned() => break slot,
-                        Some(question) = asked.recv(), if batch.is_growing() => batch.add(question),
+                        slot = in_flight.clone().acquire_owned() => break slot,
+                        Some(request) = received.recv(), if batch.has_room() => batch.add(request),
                     }
                 };
                 next = batch.next.take();
                 let Ok(slot) = slot else { return };
-                let ask = ask.clone();
+                let process = process.clone();
                 tokio::spawn(async move {
-                    answer(batch.questions, &*ask, should_split).await;
+                    run_batch(batch.requests, &*process, may_be_one_item).await;
                     drop(slot);
                 });
             }
         });
-        Self { questions }
+        Self { requests }
     }
 
-    /// Asks and waits for the answer.
-    pub async fn ask(&self, item: I) -> Result<O, BatcherError<E>> {
-        let (answer, answered) = oneshot::channel();
-        self.questions.send(Question { item, answer }).await.map_err(|_| BatcherError::Closed)?;
-        answered.await.unwrap_or(Err(BatcherError::Closed))
+    /// Adds an item to the next batch and waits for its result.
+    ///
+    /// # Errors
+    /// [`BatcherError::Failed`] with the error of the batch, or of the smallest part of it that the item was in.
+    pub async fn submit(&self, item: I) -> Result<O, BatcherError<E>> {
+        let (reply, result) = oneshot::channel();
+        self.requests.send(Request { item, reply }).await.map_err(|_| BatcherError::Closed)?;
+        result.await.unwrap_or(Err(BatcherError::Closed))
     }
 }
 
-async fn answer<I, O, E, F, Fut>(batch: Vec<Question<I, O, E>>, ask: &F, should_split: fn(&E) -> bool)
+async fn run_batch<I, O, E, F, Fut>(requests: Vec<Request<I, O, E>>, process: &F, may_be_one_item: fn(&E) -> bool)
 where
     I: Clone,
     F: Fn(Arc<Vec<I>>) -> Fut,
     Fut: Future<Output = Result<Vec<O>, E>>,
 {
-    let (items, waiting): (Vec<_>, Vec<_>) = batch.into_iter().map(|question| (question.item, question.answer)).unzip();
-    let mut batches = vec![(items, waiting)];
-    while let Some((items, mut waiting)) = batches.pop() {
-        let items = Arc::new(items);
-        match ask(items.clone()).await {
-            Ok(answers) => {
-                debug_assert_eq!(answers.len(), waiting.len());
-                for (waiting, answer) in waiting.into_iter().zip(answers) {
-                    // Nobody waits any more when a delivery was aborted at the end of the grace period.
-                    let _ = waiting.send(Ok(answer));
-                }
-            }
-            Err(error) if waiting.len() > 1 && should_split(&error) => {
-                let mut items = Arc::unwrap_or_clone(items);
-                let half = items.len() / 2;
-                let second = (items.split_off(half), waiting.split_off(half));
-                batches.extend([second, (items, waiting)]);
-            }
-            Err(error) => {
-                let error = Arc::new(error);
-                for waiting in waiting {
-                    let _ = waiting.send(Err(BatcherError::Failed(error.clone())));
-                }
-            }
+    let (items, mut replies): (Vec<_>, Vec<_>) =
+        requests.into_iter().map(|request| (request.item, Some(request.reply))).unzip();
+    let reply = |index: usize, result: Result<O, Arc<E>>| {
+        if let Some(reply) = replies.get_mut(index).and_then(Option::take) {
+            // The receiver is dropped when its delivery was aborted at the end of the grace period.
+            let _ = reply.send(result.map_err(BatcherError::Failed));
         }
-    }
+    };
+    bisect(items, process, may_be_one_item, reply).await;
 }
 
 #[cfg(test)]
@@ -209,30 +204,30 @@ mod tests {
     #[error("{0}")]
     struct Bad(&'static str);
 
-    fn limits() -> BatcherSettings {
-        BatcherSettings { max: 10, window: Duration::from_millis(20), extra_linger: None, parallel: 1 }
+    fn settings() -> BatcherSettings {
+        BatcherSettings { max: 10, linger: Duration::from_millis(20), extra_linger: None, max_in_flight: 1 }
     }
 
     #[tokio::test]
-    async fn questions_are_asked_together_and_a_bad_one_costs_only_itself() {
+    async fn items_are_processed_together_and_a_bad_one_fails_alone() {
         let sizes = Arc::new(Mutex::new(Vec::new()));
         let seen = sizes.clone();
-        let ask = move |items: Arc<Vec<i32>>| {
+        let process = move |items: Arc<Vec<i32>>| {
             seen.lock().expect("unpoisoned").push(items.len());
             async move {
                 if items.contains(&7) { Err(Bad("seven")) } else { Ok(items.iter().map(|item| item * 2).collect()) }
             }
         };
-        let gather = Batcher::start(limits(), ask, |_| true);
+        let batcher = Batcher::start(settings(), process, |_| true);
         let tasks: Vec<_> = (0..10)
             .map(|item| {
-                let gather = gather.clone();
-                tokio::spawn(async move { gather.ask(item).await })
+                let batcher = batcher.clone();
+                tokio::spawn(async move { batcher.submit(item).await })
             })
             .collect();
         for (item, task) in (0..10).zip(tasks) {
             match task.await.expect("no panic") {
-                Ok(answer) => assert_eq!(answer, item * 2),
+                Ok(result) => assert_eq!(result, item * 2),
                 Err(error) => assert!(item == 7 && matches!(error, BatcherError::Failed(_)), "{item}: {error}"),
             }
         }
@@ -240,24 +235,32 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_batch_is_as_full_as_its_questions_weights_allow() {
-        let asked = Arc::new(Mutex::new(Vec::new()));
-        let seen = asked.clone();
-        let ask = move |items: Arc<Vec<usize>>| {
+    async fn a_batch_is_as_full_as_its_items_weights_allow() {
+        let batches = Arc::new(Mutex::new(Vec::new()));
+        let seen = batches.clone();
+        let process = move |items: Arc<Vec<usize>>| {
             seen.lock().expect("unpoisoned").push(items.to_vec());
             async move { Ok::<_, Bad>(items.to_vec()) }
         };
-        let gather = Batcher::weighing(limits(), |item| *item, ask, |_| false);
-        let answers = futures_util::future::join_all([4, 4, 3, 12, 7, 3].map(|item| gather.ask(item))).await;
-        let answers: Vec<_> = answers.into_iter().map(|answer| answer.expect("an answer")).collect();
-        assert_eq!(answers, [4, 4, 3, 12, 7, 3]);
-        let asked = asked.lock().expect("unpoisoned");
-        assert_eq!(*asked, [vec![4, 4], vec![3], vec![12], vec![7, 3]], "ten at most, but one that is heavier alone");
+        let batcher = Batcher::start_weighted(settings(), |item| *item, process, |_| false);
+        let results = futures_util::future::join_all([4, 4, 3, 12, 7, 3].map(|item| batcher.submit(item))).await;
+        let results: Vec<_> = results.into_iter().map(|result| result.expect("a result")).collect();
+        assert_eq!(results, [4, 4, 3, 12, 7, 3]);
+        let batches = batches.lock().expect("unpoisoned");
+        assert_eq!(*batches, [vec![4, 4], vec![3], vec![12], vec![7, 3]], "ten at most, but a heavier item alone");
     }
 
     #[tokio::test]
-    async fn a_failure_of_the_whole_is_not_divided() {
-        let gather = Batcher::start(limits(), |_: Arc<Vec<i32>>| async { Err::<Vec<i32>, _>(Bad("away")) }, |_| false);
-        assert!(matches!(gather.ask(1).await, Err(BatcherError::Failed(_))));
+    async fn a_failure_of_the_whole_batch_is_not_split() {
+        let calls = Arc::new(Mutex::new(0));
+        let seen = calls.clone();
+        let process = move |_: Arc<Vec<i32>>| {
+            *seen.lock().expect("unpoisoned") += 1;
+            async { Err::<Vec<i32>, _>(Bad("unreachable")) }
+        };
+        let batcher = Batcher::start(settings(), process, |_| false);
+        let (first, second) = tokio::join!(batcher.submit(1), batcher.submit(2));
+        assert!(matches!((first, second), (Err(BatcherError::Failed(_)), Err(BatcherError::Failed(_)))));
+        assert_eq!(*calls.lock().expect("unpoisoned"), 1);
     }
 }

@@ -1,18 +1,20 @@
-//! From settings to clients: one place that turns sections of the settings into connections.
+//! From settings to clients: the one place that turns sections of the settings into connections.
 //!
-//! The clients know nothing of the settings file, and the settings nothing of the clients; services import this crate
-//! and get both. The receiver imports it without the feature `clients`: it can reach RabbitMQ and nothing else.
+//! The clients do not know the settings file, and the settings do not know the clients; a program imports this crate and
+//! gets both. The receiver imports it without the feature `clients`: it can reach RabbitMQ and nothing else.
 
-mod broker_settings;
+mod broker_connections;
 #[cfg(feature = "clients")]
 mod clients;
-mod stage;
+mod error;
+mod readiness;
 
-pub use broker_settings::{broker, consumer};
+pub use broker_connections::{broker_settings, connect_broker, connect_consumer, consumer_settings, retry_schedule};
 #[cfg(feature = "clients")]
-pub use clients::{hubspot, ledger, model_facts, openai};
+pub use clients::{connect_ledger, hubspot_client, model_facts, openai_client};
+pub use error::BootstrapError;
+#[cfg(feature = "clients")]
+pub use readiness::broker_and_ledger_readiness;
+pub use readiness::broker_readiness;
 #[cfg(feature = "clients")]
 pub use retry::CallHooks;
-#[cfg(feature = "clients")]
-pub use stage::readiness_with_ledger;
-pub use stage::{connection, readiness, stage};

@@ -1,4 +1,4 @@
-//! A connection that looks after itself: it comes back when the broker does.
+//! A connection to RabbitMQ that is kept open: it reconnects by itself and declares the queues each time.
 
 use std::{sync::Arc, time::Duration};
 
@@ -11,58 +11,61 @@ use tokio_retry::{
     strategy::{ExponentialBackoff, jitter},
 };
 
-use crate::topology::{Topology, TopologyError};
+use crate::{
+    route::Route,
+    topology::{Topology, TopologyError},
+};
 
-/// How the broker is reached.
+/// How to reach the broker.
 #[derive(Debug, Clone)]
-pub struct Settings {
+pub struct BrokerSettings {
     /// `amqp://user:password@host:port/vhost`, or `amqps://…`.
     pub url: SecretString,
-    /// The connection's name in the management UI.
+    /// The connection's name, as shown in the management UI.
     pub name: String,
-    /// For one try, from TCP to the declared topology.
+    /// The time that one attempt may take, from TCP to the declared queues.
     pub connect_timeout: Duration,
-    /// The longest wait between two tries.
-    pub reconnect_cap: Duration,
+    /// The longest delay between two attempts to connect.
+    pub max_reconnect_delay: Duration,
     /// How long a publisher waits for its confirm.
     pub confirm_timeout: Duration,
-    /// The longest frame, in bytes; a longer message is cut. The client keeps buffers of 32 frames in both directions, and
-    /// touches all of them.
+    /// The largest frame, in bytes. A longer message is sent in several frames. The client (lapin) keeps buffers of 32
+    /// frames in each direction and touches all of them, so this decides how much memory a connection takes.
     pub frame_max: u32,
-    /// The queues.
+    /// The queues to declare.
     pub topology: Topology,
 }
 
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectionError {
-    /// The broker cannot be reached, or refuses us.
+    /// The broker is unreachable or rejects the connection.
     #[error("no connection to RabbitMQ: {0}")]
     Connection(#[from] lapin::Error),
-    /// The URL is none.
+    /// The URL is invalid.
     #[error("broker.url: {0}")]
     Url(String),
-    /// No answer in time.
+    /// The broker did not answer in time.
     #[error("RabbitMQ did not answer within {0:?}")]
     TimedOut(Duration),
-    /// The queues are not as they should be.
+    /// The queues could not be declared.
     #[error(transparent)]
     Topology(#[from] TopologyError),
 }
 
 impl ConnectionError {
-    /// Whether only a person can mend it.
+    /// Whether no new attempt can succeed before a person acts.
     pub fn is_fatal(&self) -> bool {
         matches!(self, Self::Topology(TopologyError::Mismatch { .. }))
     }
 }
 
-/// A connection with one channel, kept open by a task of its own until the last clone is dropped.
+/// A connection with one channel. A background task keeps it open until the last clone is dropped.
 #[derive(Debug, Clone)]
 pub struct Connection {
     state: watch::Receiver<Option<Arc<Open>>>,
     broken: Arc<Notify>,
-    settings: Arc<Settings>,
+    settings: Arc<BrokerSettings>,
     _alive: Arc<watch::Sender<()>>,
 }
 
@@ -74,17 +77,18 @@ struct Open {
 }
 
 impl Connection {
-    /// Starts to connect, declares the topology, and stays connected.
+    /// Connects, declares the queues, and keeps the connection open. If the broker is unreachable, it returns at once and
+    /// connects in the background.
     ///
     /// # Errors
-    /// Only when the first answer shows a mismatch that no waiting mends. A broker that is away is waited for.
-    pub async fn open(settings: Settings) -> Result<Self, ConnectionError> {
+    /// Only when the first attempt shows that the queues exist with other arguments.
+    pub async fn open(settings: BrokerSettings) -> Result<Self, ConnectionError> {
         let settings = Arc::new(settings);
         let first = match connect(&settings).await {
             Ok(open) => Some(Arc::new(open)),
             Err(error) if error.is_fatal() => return Err(error),
             Err(error) => {
-                tracing::warn!(%error, "waiting for RabbitMQ");
+                tracing::warn!(%error, "RabbitMQ cannot be reached; trying again");
                 None
             }
         };
@@ -95,8 +99,8 @@ impl Connection {
         Ok(Self { state: receiver, broken, settings, _alive: Arc::new(alive) })
     }
 
-    /// The channel, if it can be used right now: connected, and the broker not blocking publishers (it does so when
-    /// it runs out of memory or disk).
+    /// The channel, if a message can be published on it now: it is connected, and the broker does not block publishers (it
+    /// does so when it runs out of memory or disk).
     pub fn channel(&self) -> Option<Channel> {
         let open = self.state.borrow().clone()?;
         let usable = open.connection.status().connected()
@@ -105,25 +109,25 @@ impl Connection {
         usable.then(|| open.channel.clone())
     }
 
-    /// Waits until there is a channel that can be consumed from.
-    pub async fn wait(&self) -> Channel {
+    /// Waits until there is a channel to consume from.
+    pub async fn wait_for_channel(&self) -> Channel {
         let mut state = self.state.clone();
         loop {
             let open = state.borrow_and_update().clone();
             if let Some(open) = open.filter(|open| open.channel.status().connected()) {
                 return open.channel.clone();
             }
-            // The supervisor lives as long as this connection does; should it end, there is nothing to wait for but the
-            // service's own end.
+            // The supervisor ends only when the last clone of this connection is dropped, or when the runtime shuts down:
+            // then the service ends as well, and there is nothing else to wait for.
             if state.changed().await.is_err() {
                 std::future::pending::<()>().await;
             }
         }
     }
 
-    /// One more channel on the same connection.
-    pub(crate) async fn fresh_channel(&self) -> Result<Channel, ConnectionError> {
-        self.wait().await;
+    /// A second channel on the same connection.
+    pub(crate) async fn new_channel(&self) -> Result<Channel, ConnectionError> {
+        self.wait_for_channel().await;
         let open = self.state.borrow().clone();
         match open {
             Some(open) => Ok(open.connection.create_channel().await?),
@@ -131,29 +135,30 @@ impl Connection {
         }
     }
 
-    /// How many messages wait in each queue (see [`Topology::depths`]).
-    pub async fn depths(&self) -> Result<Vec<(String, u32)>, ConnectionError> {
-        Ok(self.settings.topology.depths(&self.wait().await).await?)
+    /// How many messages are in each queue (see [`Topology::queue_depths`]).
+    pub async fn queue_depths(&self) -> Result<Vec<(Route, u32)>, ConnectionError> {
+        Ok(self.settings.topology.queue_depths(&self.wait_for_channel().await).await?)
     }
 
-    /// Tells the supervisor that the channel does not work, so that it looks at once.
+    /// Tells the supervisor that the channel does not work, so that it reconnects at once.
     pub fn report_broken(&self) {
         self.broken.notify_one();
     }
 
-    /// Whether messages can be published right now.
+    /// Whether messages can be published now.
     pub fn is_ready(&self) -> bool {
         self.channel().is_some()
     }
 
-    /// The settings it was opened with.
-    pub fn settings(&self) -> &Settings {
+    /// The settings that it was opened with.
+    pub fn settings(&self) -> &BrokerSettings {
         &self.settings
     }
 }
 
+/// Connects again whenever the connection breaks, until the last clone of [`Connection`] is dropped.
 async fn supervise(
-    settings: Arc<Settings>,
+    settings: Arc<BrokerSettings>,
     state: watch::Sender<Option<Arc<Open>>>,
     broken: Arc<Notify>,
     mut dropped: watch::Receiver<()>,
@@ -167,42 +172,43 @@ async fn supervise(
                 _ = dropped.changed() => return,
             }
             metrics::gauge!("leadline_broker_connected", "connection" => settings.name.clone()).set(0.0);
-            tracing::warn!(connection = settings.name, "the connection to RabbitMQ is gone");
+            tracing::warn!(connection = settings.name, "the connection to RabbitMQ is lost");
         }
         state.send_replace(None);
-        let delays = ExponentialBackoff::from_millis(2).factor(50).max_delay(settings.reconnect_cap).map(jitter);
-        let again = |error: &ConnectionError| {
-            tracing::warn!(%error, connection = settings.name, "trying again to connect");
+        let delays = ExponentialBackoff::from_millis(2).factor(50).max_delay(settings.max_reconnect_delay).map(jitter);
+        let log_and_repeat = |error: &ConnectionError| {
+            tracing::warn!(%error, connection = settings.name, "cannot connect to RabbitMQ; trying again");
             true
         };
-        let reconnect = RetryIf::start(delays, || connect(&settings), again);
+        let reconnect = RetryIf::start(delays, || connect(&settings), log_and_repeat);
         let open = tokio::select! {
             open = reconnect => open,
             _ = dropped.changed() => return,
         };
         if let Ok(open) = open {
             tracing::info!(connection = settings.name, "connected to RabbitMQ");
-            // Reports about the connection before this one.
+            // A report that is still stored is about the connection before this one.
             let _ = broken.notified().now_or_never();
             state.send_replace(Some(Arc::new(open)));
         }
     }
 }
 
-/// How soon a connection that died in silence is noticed.
-const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// How often the connection's state is checked. A connection that ended without a report is noticed within this time.
+const CHECK_INTERVAL: Duration = Duration::from_millis(250);
 
+/// Waits until the connection is broken or reported as such.
 async fn until_broken(open: &Open, broken: &Notify) {
     loop {
-        let reported = tokio::time::timeout(LOOK_EVERY, broken.notified()).await.is_ok();
-        // A report counts even when all looks well: a queue that somebody deleted is declared again by connecting.
+        let reported = tokio::time::timeout(CHECK_INTERVAL, broken.notified()).await.is_ok();
+        // A report counts even when the state looks good: the reason may be a deleted queue, which connecting declares again.
         if reported || !(open.connection.status().connected() && open.channel.status().connected()) {
             return;
         }
     }
 }
 
-async fn connect(settings: &Settings) -> Result<Open, ConnectionError> {
+async fn connect(settings: &BrokerSettings) -> Result<Open, ConnectionError> {
     let open = async {
         let properties = ConnectionProperties::default().with_connection_name(settings.name.as_str().into());
         let mut uri: AMQPUri = settings.url.expose_secret().parse().map_err(ConnectionError::Url)?;

@@ -1,21 +1,28 @@
-//! RabbitMQ: the topology in one place, a confirming publisher, a consumer runtime.
+//! RabbitMQ: which queues there are, a publisher that waits for confirms, and a consumer.
 //!
-//! Knows nothing of HubSpot. [`topology`] says which queues there are and what becomes of a message in each;
-//! [`Publisher::publish`] returns only when the broker has the message; [`consume`] hands deliveries to a
-//! [`Handler`] and carries out what it decides. Both live on a [`Connection`], which reconnects by itself.
+//! Knows nothing of HubSpot. [`Topology`] declares the queues, and a [`Route`] names one of them.
+//! [`Publisher::publish`] returns only when the broker has stored the message. [`consume`] gives deliveries to a
+//! [`Handler`] and does what its [`Disposition`] says. Both use a [`Connection`], which reconnects by itself.
 
 mod connection;
 mod consumer;
+mod delivery_worker;
+mod handler;
 mod message;
 mod parking;
 mod publisher;
-pub mod topology;
+mod retry_schedule;
+mod route;
+mod topology;
 mod trace;
 
-pub use connection::{Connection, ConnectionError, Settings};
-pub use consumer::{ConsumeMode, ConsumerSettings, Delivery, Disposition, Handler, consume};
+pub use connection::{BrokerSettings, Connection, ConnectionError};
+pub use consumer::{ConsumeMode, ConsumerSettings, consume};
+pub use handler::{Delivery, Disposition, Handler};
 pub use message::Message;
 pub use parking::{ParkedMessage, ParkingLot};
 pub use publisher::{PublishError, Publisher};
-pub use topology::{RetrySchedule, Route, Stage, Topology};
+pub use retry_schedule::{RetryDecision, RetrySchedule, RetryScheduleError};
+pub use route::{EXCHANGE, Route, Stage};
+pub use topology::{Topology, TopologyError};
 pub use trace::{current_trace_id, set_parent};

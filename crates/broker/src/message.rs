@@ -1,10 +1,9 @@
-//! A message of ours, and its form on the wire.
+//! A message and its form in AMQP.
 
 use lapin::{
     BasicProperties,
     types::{AMQPValue, FieldTable, LongString, ShortString},
 };
-
 use retry::Reason;
 
 use crate::trace::{self, TraceHeaders};
@@ -13,33 +12,33 @@ const ATTEMPTS: &str = "x-leadline-attempts";
 const REASON: &str = "x-leadline-reason";
 const DETAIL: &str = "x-leadline-detail";
 
-/// Details are for people; this much says enough, in characters.
+/// The longest detail, in characters. Details are for people; a longer one is cut.
 const MAX_DETAIL: usize = 500;
 
-/// A message with what the fleet needs to know beside its body.
+/// A message: a body, and headers that the fleet reads without parsing the body.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Message {
-    /// What it is about, for people in the management UI: an event key or a command's id.
+    /// An event key or a write command's id, so that people find the message in the management UI.
     pub id: String,
-    /// JSON, or what HubSpot sent.
+    /// JSON; in a parking lot it may be bytes of a webhook that could not be read.
     pub body: Vec<u8>,
-    /// How often it failed before.
+    /// How many attempts to process it failed.
     pub attempts: u32,
     /// Why it is in a retry queue or a parking lot, in `snake_case`.
     pub reason: Option<String>,
     /// The reason in words.
     pub detail: Option<String>,
-    /// The trace it belongs to; that of the current span, if empty.
+    /// The trace context it carries. If empty, publishing adds that of the current span.
     pub(crate) trace: TraceHeaders,
 }
 
 impl Message {
-    /// A fresh message.
+    /// A message without headers.
     pub fn new(id: impl Into<String>, body: Vec<u8>) -> Self {
         Self { id: id.into(), body, ..Self::default() }
     }
 
-    /// The same message with why it goes to a retry queue or a parking lot.
+    /// Adds why the message goes to a retry queue or a parking lot.
     #[must_use]
     pub fn with_reason(mut self, reason: Reason, detail: &str) -> Self {
         self.reason = Some(reason.as_str().to_owned());
@@ -47,7 +46,7 @@ impl Message {
         self
     }
 
-    /// The trace headers it carries.
+    /// The trace context it carries.
     pub(crate) fn trace(&self) -> &TraceHeaders {
         &self.trace
     }
@@ -63,13 +62,13 @@ impl Message {
         }
         let current = if self.trace.is_empty() { trace::current() } else { TraceHeaders::new() };
         for (name, value) in self.trace.iter().chain(&current) {
-            headers.insert(short(name), AMQPValue::LongString(LongString::from(value.as_str())));
+            headers.insert(short_string(name), AMQPValue::LongString(LongString::from(value.as_str())));
         }
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
         BasicProperties::default()
             .with_delivery_mode(PERSISTENT)
             .with_content_type("application/json".into())
-            .with_message_id(short(&self.id))
+            .with_message_id(short_string(&self.id))
             .with_timestamp(now.map_or(0, |since| since.as_secs()))
             .with_headers(headers)
     }
@@ -96,8 +95,8 @@ impl Message {
     }
 }
 
-/// AMQP's short strings hold 255 bytes; an event key with a very long property name may hold more.
-fn short(text: &str) -> ShortString {
+/// Cuts a text to the 255 bytes that an AMQP short string holds. An event key with a very long property name may be longer.
+fn short_string(text: &str) -> ShortString {
     ShortString::from(&text[..text.floor_char_boundary(255)])
 }
 
@@ -106,7 +105,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_message_survives_the_wire() {
+    fn a_message_is_the_same_after_encoding_and_decoding() {
         let mut message = Message::new("key", b"[1]".to_vec()).with_reason(Reason::ValidationError, "lead_score");
         message.attempts = 3;
         message
@@ -116,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_id_is_cut_at_a_character_and_a_stranger_is_read_leniently() {
+    fn a_long_id_is_cut_between_characters_and_missing_headers_are_accepted() {
         let message = Message::new("ü".repeat(200), vec![]);
         let cut = Message::from_parts(&message.properties(), vec![]).id;
         assert_eq!(cut.chars().count(), 127);

@@ -1,4 +1,4 @@
-//! Looking through a parking lot, and taking messages out of it.
+//! Reading a parking lot, and removing messages from it.
 
 use std::time::Duration;
 
@@ -6,41 +6,41 @@ use lapin::{
     Channel,
     options::{BasicAckOptions, BasicGetOptions},
 };
-
 use retry::Reason;
 
 use crate::{
     connection::{Connection, ConnectionError},
     message::Message,
-    topology::{Route, Stage},
+    route::{Route, Stage},
 };
 
-/// A message of a parking lot, held until the lot is closed.
+/// A parked message. No other consumer sees it until the [`ParkingLot`] is closed.
 #[derive(Debug)]
 pub struct ParkedMessage {
-    /// What lies there, with its reason.
+    /// The message, with its reason.
     pub message: Message,
-    /// When it was published, in seconds since 1970; that is when it was parked.
+    /// When it was parked, in seconds since 1970.
     pub parked_at: u64,
     tag: u64,
 }
 
-/// A stage's parking lot, opened for one look through it. Nobody else sees the messages meanwhile; those that were not
-/// taken are back when this is dropped.
+/// A stage's parking lot, opened to read it once. Other consumers do not see the messages that were read; those that were
+/// not removed return to the queue when this is dropped.
 pub struct ParkingLot {
     channel: Channel,
     queue: String,
-    _link: Connection,
+    /// Keeps the connection open, and with it the channel.
+    _connection: Connection,
 }
 
 impl ParkingLot {
     /// Opens the parking lot of a stage.
     pub async fn open(connection: &Connection, stage: Stage) -> Result<Self, ConnectionError> {
-        // A channel of its own: closing it hands back what was only looked at.
-        let channel = tokio::time::timeout(connection.settings().connect_timeout, connection.fresh_channel())
+        // A separate channel: closing it returns the messages that were not removed.
+        let channel = tokio::time::timeout(connection.settings().connect_timeout, connection.new_channel())
             .await
             .unwrap_or(Err(ConnectionError::TimedOut(connection.settings().connect_timeout)))?;
-        Ok(Self { channel, queue: Route::Parked(stage).to_string(), _link: connection.clone() })
+        Ok(Self { channel, queue: Route::Parked(stage).to_string(), _connection: connection.clone() })
     }
 
     /// The next message, oldest first; `None` at the end.
@@ -52,21 +52,22 @@ impl ParkingLot {
         let mut message = Message::from_parts(&delivery.properties, delivery.data);
         let was_dead_lettered =
             delivery.properties.headers().as_ref().is_some_and(|headers| headers.inner().contains_key("x-death"));
-        // What we publish has no such header; the reason of an earlier wait says nothing about this.
+        // RabbitMQ dead-lettered it. Parking by a service publishes the message anew, without this header; a reason that it
+        // still carries is that of an earlier retry.
         if was_dead_lettered {
-            message = message.with_reason(Reason::DeliveryLimit, "its consumers died each time they had it");
+            message = message.with_reason(Reason::DeliveryLimit, "its consumer died at each delivery");
         }
         let parked_at = delivery.properties.timestamp().unwrap_or_default();
         Ok(Some(ParkedMessage { message, parked_at, tag: delivery.delivery_tag }))
     }
 
-    /// Takes a message out for good. It must be somewhere else, or given up, before.
-    pub async fn take(&self, parked: &ParkedMessage) -> Result<(), ConnectionError> {
+    /// Removes a message for good. Before that it must be stored elsewhere, or be given up.
+    pub async fn remove(&self, parked: &ParkedMessage) -> Result<(), ConnectionError> {
         Ok(self.channel.basic_ack(parked.tag, BasicAckOptions::default()).await?)
     }
 
-    /// Puts everything back that was not taken.
+    /// Returns all messages that were not removed to the queue.
     pub async fn close(self) {
-        let _ = tokio::time::timeout(Duration::from_secs(2), self.channel.close(200, "looked".into())).await;
+        let _ = tokio::time::timeout(Duration::from_secs(2), self.channel.close(200, "done".into())).await;
     }
 }

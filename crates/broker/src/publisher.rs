@@ -1,4 +1,4 @@
-//! Publishing with confirms.
+//! Publishing with publisher confirms.
 
 use std::{
     sync::{
@@ -12,12 +12,12 @@ use lapin::{Confirmation, options::BasicPublishOptions};
 use retry::{Failure, Reason, RetryAction};
 
 use crate::{
-    connection::{Connection, ConnectionError, Settings},
+    connection::{BrokerSettings, Connection, ConnectionError},
     message::Message,
-    topology::{EXCHANGE, Route},
+    route::{EXCHANGE, Route},
 };
 
-/// Publishes messages and waits until the broker has them. Cheap to clone; clones share one connection.
+/// Publishes messages and waits until the broker has stored them. Cheap to clone; clones share one connection.
 #[derive(Debug, Clone)]
 pub struct Publisher {
     connection: Connection,
@@ -25,15 +25,15 @@ pub struct Publisher {
     stall: Arc<Stall>,
 }
 
-/// While confirms do not come, one message at a time finds out whether they do again; the others are refused at once.
-/// Otherwise every caller would wait out the time-out, and hold what it wants to publish in memory meanwhile.
+/// Whether confirms arrive. While they do not, one message at a time is published as a probe and the others are rejected at
+/// once. Otherwise every caller would wait for the whole timeout and keep its message in memory.
 #[derive(Debug, Default)]
 struct Stall {
     is_stalled: AtomicBool,
     is_probed: AtomicBool,
 }
 
-/// The message that finds out. Another one may when this is over.
+/// The right to publish the probe. Dropping it gives the right back.
 struct Probe<'a>(&'a Stall);
 
 impl Stall {
@@ -52,22 +52,23 @@ impl Drop for Probe<'_> {
     }
 }
 
-/// Why a message may not be where it should be. In doubt it is there: publish it again, the next step is idempotent.
+/// Why a message is not known to be in its queue. It may be there all the same: publish it again, the next step is
+/// idempotent.
 #[derive(Debug, thiserror::Error)]
 pub enum PublishError {
-    /// No connection, or the broker blocks publishers.
-    #[error("RabbitMQ is away or blocks publishers")]
+    /// There is no connection, or the broker blocks publishers.
+    #[error("RabbitMQ is unreachable or blocks publishers")]
     Unavailable,
-    /// The connection broke while the message was under way.
+    /// The connection broke before the confirm arrived.
     #[error("the connection to RabbitMQ broke: {0}")]
     Broken(lapin::Error),
-    /// No confirm in time.
+    /// No confirm arrived in time.
     #[error("RabbitMQ did not confirm within {0:?}")]
     Unconfirmed(Duration),
-    /// The queue is full, or its leader is changing.
-    #[error("the queue {0} refused the message: it is full or has no quorum")]
-    Refused(String),
-    /// No queue is bound to the route: somebody deleted it.
+    /// The queue is full, or it has no leader at the moment.
+    #[error("the queue {0} rejected the message: it is full or has no quorum")]
+    Rejected(String),
+    /// No queue is bound to the route: it was deleted.
     #[error("no queue takes messages for {0}")]
     Unroutable(String),
 }
@@ -82,22 +83,22 @@ impl Failure for PublishError {
             Self::Unavailable => Reason::BrokerUnavailable,
             Self::Broken(_) => Reason::BrokerConnectionBroken,
             Self::Unconfirmed(_) => Reason::BrokerUnconfirmed,
-            Self::Refused(_) => Reason::QueueRefused,
+            Self::Rejected(_) => Reason::QueueRefused,
             Self::Unroutable(_) => Reason::Unroutable,
         }
     }
 }
 
 impl Publisher {
-    /// A publisher with a connection of its own: RabbitMQ blocks whole connections of publishers when it runs out of
-    /// memory or disk, and consumers should go on then.
-    pub async fn open(settings: Settings) -> Result<Self, ConnectionError> {
+    /// A publisher with its own connection: RabbitMQ blocks whole connections of publishers when it runs out of memory or
+    /// disk, and consumers should continue then.
+    pub async fn open(settings: BrokerSettings) -> Result<Self, ConnectionError> {
         let confirm_timeout = settings.confirm_timeout;
         Ok(Self { connection: Connection::open(settings).await?, confirm_timeout, stall: Arc::default() })
     }
 
-    /// Publishes one message and waits for its confirm. Call it for many messages at once: confirms then come in
-    /// flights, more than ten times faster than one by one.
+    /// Publishes one message and waits for its confirm. Call it for many messages concurrently: RabbitMQ then confirms many
+    /// at once, more than ten times faster than one after the other.
     pub async fn publish(&self, route: Route, message: &Message) -> Result<(), PublishError> {
         let result = self.publish_once(route, message).await;
         let outcome = result.as_ref().map_or_else(|error| error.reason().as_str(), |()| "confirmed");
@@ -106,17 +107,18 @@ impl Publisher {
         result
     }
 
-    /// How many messages wait in each queue, by the queue's name.
-    pub async fn depths(&self) -> Result<Vec<(String, u32)>, ConnectionError> {
-        self.connection.depths().await
+    /// How many messages are in each queue.
+    pub async fn queue_depths(&self) -> Result<Vec<(Route, u32)>, ConnectionError> {
+        self.connection.queue_depths().await
     }
 
-    /// Whether a message could be published right now.
+    /// Whether messages can be published now: connected, not blocked, and confirms arrive.
     pub fn is_ready(&self) -> bool {
         self.connection.is_ready() && !self.stall.stalled()
     }
 
-    /// Whether it makes sense to try: a message that is refused at once costs nothing.
+    /// Whether an attempt to publish may succeed: as [`Publisher::is_ready`], or confirms do not arrive and the next message
+    /// would be the probe.
     pub fn is_worth_trying(&self) -> bool {
         self.connection.is_ready() && !(self.stall.stalled() && self.stall.is_probed.load(Ordering::Relaxed))
     }
@@ -134,17 +136,17 @@ impl Publisher {
             confirm.await
         };
         let confirmed = tokio::time::timeout(self.confirm_timeout, confirmed).await;
-        // Whatever the broker says, it speaks.
+        // Any answer, also a rejection, shows that the broker answers again.
         self.stall.is_stalled.store(confirmed.is_err(), Ordering::Relaxed);
         match confirmed {
             Ok(Ok(Confirmation::Ack(None))) => Ok(()),
-            // The mandatory flag: a message that no queue takes comes back, and is then acknowledged.
+            // Because of the mandatory flag, a message that no queue takes is returned, and then confirmed.
             Ok(Ok(Confirmation::Ack(Some(_)))) => {
-                // Somebody deleted the queue; a fresh connection declares it again.
+                // The queue was deleted; connecting again declares it.
                 self.connection.report_broken();
                 Err(PublishError::Unroutable(key))
             }
-            Ok(Ok(Confirmation::Nack(_) | Confirmation::NotRequested)) => Err(PublishError::Refused(key)),
+            Ok(Ok(Confirmation::Nack(_) | Confirmation::NotRequested)) => Err(PublishError::Rejected(key)),
             Ok(Err(error)) => {
                 self.connection.report_broken();
                 Err(PublishError::Broken(error))

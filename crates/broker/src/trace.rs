@@ -15,9 +15,9 @@ pub(crate) const HEADERS: [&str; 2] = ["traceparent", "tracestate"];
 
 pub(crate) type TraceHeaders = BTreeMap<String, String>;
 
-struct Carrier<'a>(&'a mut TraceHeaders);
+struct HeaderInjector<'a>(&'a mut TraceHeaders);
 
-impl Injector for Carrier<'_> {
+impl Injector for HeaderInjector<'_> {
     fn set(&mut self, key: &str, value: String) {
         if !value.is_empty() {
             self.0.insert(key.to_owned(), value);
@@ -25,9 +25,9 @@ impl Injector for Carrier<'_> {
     }
 }
 
-struct Reader<'a>(&'a TraceHeaders);
+struct HeaderExtractor<'a>(&'a TraceHeaders);
 
-impl Extractor for Reader<'_> {
+impl Extractor for HeaderExtractor<'_> {
     fn get(&self, key: &str) -> Option<&str> {
         self.0.get(key).map(String::as_str)
     }
@@ -41,19 +41,20 @@ impl Extractor for Reader<'_> {
 pub(crate) fn current() -> TraceHeaders {
     let mut headers = TraceHeaders::new();
     let context = Span::current().context();
-    global::get_text_map_propagator(|propagator| propagator.inject_context(&context, &mut Carrier(&mut headers)));
+    global::get_text_map_propagator(|propagator| {
+        propagator.inject_context(&context, &mut HeaderInjector(&mut headers));
+    });
     headers
 }
 
-/// Makes `span` a child of the context in `headers` (`traceparent`, `tracestate`), as a message or an HTTP request
-/// brings them.
+/// Makes `span` a child of the trace context in `headers` (`traceparent`, `tracestate`) of a message or an HTTP request.
 pub fn set_parent(span: &Span, headers: &BTreeMap<String, String>) {
-    let context = global::get_text_map_propagator(|propagator| propagator.extract(&Reader(headers)));
-    // Without a tracing layer there is nothing to set.
+    let context = global::get_text_map_propagator(|propagator| propagator.extract(&HeaderExtractor(headers)));
+    // Fails only without an OpenTelemetry layer, and then there is no trace.
     let _ = span.set_parent(context);
 }
 
-/// The current trace's id in hex; `None` without tracing.
+/// The current trace's id in hex; `None` without an OpenTelemetry layer.
 pub fn current_trace_id() -> Option<String> {
     let context = Span::current().context();
     let span = context.span();

@@ -74,7 +74,7 @@ pub async fn run(file: Option<&Path>, options: &BackfillOptions) -> anyhow::Resu
     anyhow::ensure!(since < until, "--since is not before --until");
     println!("changes for {} from {} until {} UTC", playbook.name, times::utc(since), times::utc(until));
     let mut queued = 0;
-    for trigger in &playbook.triggers {
+    for trigger in &playbook.selection.triggers {
         let changes = changes(&hubspot, trigger, since, until).await?;
         let happened: Vec<_> = changes.iter().map(|change| change.happened.clone()).collect();
         let unseen = operator.ledger.unseen(portal, &trigger.object_type, &happened, TOLERANCE).await?;
@@ -99,7 +99,7 @@ pub async fn run(file: Option<&Path>, options: &BackfillOptions) -> anyhow::Resu
     } else {
         println!("{queued} events queued in {}", Stage::Backfill.queue());
     }
-    if playbook.triggers.iter().any(|trigger| trigger.kind == EventKind::PropertyChange) {
+    if playbook.selection.triggers.iter().any(|trigger| trigger.kind == EventKind::PropertyChange) {
         println!("of several changes of one property only the last is counted: the playbook reads the current record");
     }
     Ok(ExitCode::SUCCESS)
@@ -111,9 +111,9 @@ fn hubspot_client(operator: &Operator) -> anyhow::Result<HubSpotClient> {
     let mut settings = operator.settings.clone();
     settings.hubspot.attempts = ATTEMPTS;
     settings.rate_limit.max_wait_seconds = MAX_WAIT_SECONDS;
-    let rate_limiters = RateLimiters::new(&settings, &operator.ledger).map_err(anyhow::Error::msg)?;
-    let hooks = CallHooks { rate_limiter: rate_limiters.hubspot(Lane::Backfill), ..CallHooks::default() };
-    bootstrap::hubspot(&settings, hooks).map_err(anyhow::Error::msg)
+    let rate_limiters = RateLimiters::new(&settings, &operator.ledger)?;
+    let hooks = CallHooks { rate_limiter: Some(rate_limiters.hubspot(Lane::Backfill)), ..CallHooks::default() };
+    Ok(bootstrap::hubspot_client(&settings, hooks)?)
 }
 
 /// Searches HubSpot for the changes that the trigger is about.

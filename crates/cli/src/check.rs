@@ -70,7 +70,7 @@ async fn check_all(settings: &Settings, report: &mut Report) {
             Vec::new()
         }
     };
-    match bootstrap::hubspot(settings, bootstrap::CallHooks::default()) {
+    match bootstrap::hubspot_client(settings, bootstrap::CallHooks::default()) {
         Ok(client) => check_hubspot(settings, &client, &playbooks, report).await,
         Err(error) => report.problem("HubSpot", error),
     }
@@ -176,7 +176,7 @@ fn check_channels(settings: &Settings, playbooks: &[Playbook], report: &mut Repo
 }
 
 async fn check_openai(settings: &Settings, playbooks: &[Playbook], report: &mut Report) {
-    let client = match bootstrap::openai(settings, bootstrap::CallHooks::default()) {
+    let client = match bootstrap::openai_client(settings, bootstrap::CallHooks::default()) {
         Ok(client) => client,
         Err(error) => return report.problem("OpenAI", error),
     };
@@ -189,7 +189,7 @@ async fn check_openai(settings: &Settings, playbooks: &[Playbook], report: &mut 
 }
 
 async fn check_broker(settings: &Settings, report: &mut Report) {
-    let broker = match bootstrap::broker(settings, "check") {
+    let broker = match bootstrap::broker_settings(settings, "check") {
         Ok(broker) => broker,
         Err(error) => return report.problem("RabbitMQ", error),
     };
@@ -203,7 +203,7 @@ async fn check_broker(settings: &Settings, report: &mut Report) {
 }
 
 async fn check_ledger(settings: &Settings, report: &mut Report) {
-    let ledger = match bootstrap::ledger(settings, "leadline check") {
+    let ledger = match bootstrap::connect_ledger(settings, "leadline check") {
         Ok(ledger) => ledger,
         Err(error) => return report.problem("ledger", error),
     };

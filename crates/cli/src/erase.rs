@@ -44,7 +44,7 @@ async fn remove_parked_messages(operator: &Operator, record: &RecordRef) -> anyh
             let of_event = serde_json::from_slice::<Event>(body).ok().and_then(|event| event.record());
             let of_command = serde_json::from_slice::<WriteCommand>(body).ok().map(|command| command.record);
             if of_event.or(of_command).as_ref() == Some(record) {
-                parking_lot.take(&parked).await?;
+                parking_lot.remove(&parked).await?;
                 removed += 1;
             }
         }

@@ -85,8 +85,8 @@ enum EventCommand {
 #[tokio::main]
 async fn main() -> anyhow::Result<ExitCode> {
     let Arguments { config, command } = Arguments::parse();
-    service::install_tls_provider();
-    let file = service::Options { config, check_config: false }.file();
+    http_client::install_tls_provider();
+    let file = settings::file_or_default(config);
     match command {
         Command::Migrate => {
             operator::ledger_only(file.as_deref())?.migrate().await.context("the ledger was not migrated")?;

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use domain::ObjectType;
 use hubspot::client::PropertyOption;
-use playbook::{ActionTemplate, FieldKind, Playbook, Stamp, Write, WriteValue};
+use playbook::{ActionTemplate, FieldKind, InferenceMetadata, Playbook, PropertyWrite, WriteValue};
 
 /// A property that a playbook writes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,7 +29,7 @@ pub struct NeededProperty {
 pub fn properties(playbooks: &[Playbook]) -> Vec<NeededProperty> {
     let mut needed: Vec<NeededProperty> = Vec::new();
     for playbook in playbooks {
-        for write in &playbook.writes {
+        for write in &playbook.effects.writes {
             let kinds: BTreeSet<_> = write.to.iter().map(|path| path.end().clone()).collect();
             for object_type in kinds {
                 let property = needed_property(playbook, write, object_type);
@@ -45,18 +45,18 @@ pub fn properties(playbooks: &[Playbook]) -> Vec<NeededProperty> {
     needed
 }
 
-fn needed_property(playbook: &Playbook, write: &Write, object_type: ObjectType) -> NeededProperty {
+fn needed_property(playbook: &Playbook, write: &PropertyWrite, object_type: ObjectType) -> NeededProperty {
     let field = match &write.value {
-        WriteValue::Field(name) => playbook.fields.get(name),
-        WriteValue::Text(_) | WriteValue::Stamp(_) => None,
+        WriteValue::Field(name) => playbook.answer.fields.get(name),
+        WriteValue::Text(_) | WriteValue::Metadata(_) => None,
     };
     let (kind, field_type) = match (&write.value, field.map(|field| &field.kind)) {
         (_, Some(FieldKind::Integer { .. } | FieldKind::Number { .. })) => ("number", "number"),
         (_, Some(FieldKind::Date)) => ("date", "date"),
         (_, Some(FieldKind::Boolean)) => ("bool", "booleancheckbox"),
         (_, Some(FieldKind::Choice { .. })) => ("enumeration", "select"),
-        (WriteValue::Stamp(Stamp::ProcessedAt), _) => ("datetime", "date"),
-        (WriteValue::Stamp(Stamp::Model | Stamp::Playbook), _) => ("string", "text"),
+        (WriteValue::Metadata(InferenceMetadata::ProcessedAt), _) => ("datetime", "date"),
+        (WriteValue::Metadata(InferenceMetadata::Model | InferenceMetadata::Playbook), _) => ("string", "text"),
         _ => ("string", "textarea"),
     };
     let options = match field.map(|field| &field.kind) {
@@ -120,7 +120,7 @@ fn schema_scope(kind: &ObjectType, access: &str) -> String {
 
 /// The stages that deals are moved to.
 pub fn stages(playbooks: &[Playbook]) -> BTreeSet<&str> {
-    let actions = playbooks.iter().flat_map(|playbook| &playbook.actions).map(|action| &action.spec);
+    let actions = playbooks.iter().flat_map(|playbook| &playbook.effects.actions).map(|action| &action.spec);
     actions
         .filter_map(|spec| if let ActionTemplate::MoveDeal { stage } = spec { Some(stage.as_str()) } else { None })
         .collect()
@@ -128,7 +128,7 @@ pub fn stages(playbooks: &[Playbook]) -> BTreeSet<&str> {
 
 /// The notification channels that actions name.
 pub fn channels(playbooks: &[Playbook]) -> BTreeSet<&str> {
-    let actions = playbooks.iter().flat_map(|playbook| &playbook.actions).map(|action| &action.spec);
+    let actions = playbooks.iter().flat_map(|playbook| &playbook.effects.actions).map(|action| &action.spec);
     actions
         .filter_map(
             |spec| if let ActionTemplate::Notify { channel, .. } = spec { Some(channel.as_str()) } else { None },

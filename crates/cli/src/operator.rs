@@ -24,7 +24,7 @@ impl Operator {
     pub async fn connect(file: Option<&Path>) -> anyhow::Result<Self> {
         let settings = Settings::load(file, ConfigScope::LedgerAndBroker)?;
         let ledger = ledger(&settings)?;
-        let broker = bootstrap::broker(&settings, "leadline").map_err(anyhow::Error::msg)?;
+        let broker = bootstrap::broker_settings(&settings, "leadline")?;
         let connection = Connection::open(broker.clone()).await?;
         anyhow::ensure!(connection.is_ready(), "RabbitMQ (broker.url) cannot be reached or blocks publishers");
         let publisher = Publisher::open(broker).await?;
@@ -34,7 +34,7 @@ impl Operator {
 
 /// The ledger of these settings.
 pub fn ledger(settings: &Settings) -> anyhow::Result<Ledger> {
-    bootstrap::ledger(settings, "leadline").map_err(anyhow::Error::msg)
+    Ok(bootstrap::connect_ledger(settings, "leadline")?)
 }
 
 /// The ledger, for a command that needs nothing else.

@@ -36,10 +36,10 @@ pub async fn run(file: Option<&Path>) -> anyhow::Result<ExitCode> {
 }
 
 async fn print_queues(operator: &Operator) -> anyhow::Result<()> {
-    let depths = operator.connection.depths().await?;
+    let depths = operator.connection.queue_depths().await?;
     let mut queues = table(&["queue", "messages"]);
-    for (name, depth) in depths.iter().filter(|(_, depth)| *depth > 0) {
-        queues.add_row([name.clone(), depth.to_string()]);
+    for (route, depth) in depths.iter().filter(|(_, depth)| *depth > 0) {
+        queues.add_row([route.to_string(), depth.to_string()]);
     }
     section("queues that hold messages (without those in progress)", &queues);
     Ok(())

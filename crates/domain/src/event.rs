@@ -5,41 +5,45 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
-use crate::ids::{AppId, ObjectId, ObjectType, PortalId};
+use crate::{
+    ids::{AppId, ObjectId, ObjectType, PortalId},
+    names::named_values,
+};
 
-/// One element of a HubSpot webhook's array, understood and checked.
+/// One element of a HubSpot webhook's array, parsed and checked.
 ///
-/// This is also the body of a message in `leadline.events`.
+/// This is also the body of a message in `leadline.events`. It has one field for each part of the element that the
+/// fleet uses, and the element itself.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Event {
-    /// What makes it the same event when HubSpot delivers it again.
+    /// Identifies the event in every delivery.
     pub key: EventKey,
-    /// The portal it happened in.
+    /// The portal in which it happened.
     pub portal_id: PortalId,
     /// What happened.
     pub kind: EventKind,
-    /// What it happened to.
+    /// The record or association to which it happened.
     pub subject: Subject,
-    /// The changed property, for `propertyChange`.
+    /// The property that changed; set for `propertyChange`.
     pub property_name: Option<String>,
-    /// When it happened, by HubSpot's clock; millisecond precision.
+    /// When it happened, by HubSpot's clock, in milliseconds.
     #[serde(with = "time::serde::timestamp::milliseconds")]
     pub occurred_at: OffsetDateTime,
-    /// Who changed it (`CRM_UI`, `INTEGRATION`, …).
+    /// What kind of client made the change (`CRM_UI`, `INTEGRATION`, …).
     pub change_source: Option<String>,
-    /// The changer's id; for `INTEGRATION` the app id, as text.
+    /// The id of that client; for `INTEGRATION` the app id, as text.
     pub source_id: Option<String>,
     /// The element as HubSpot sent it.
     pub payload: serde_json::Value,
 }
 
 impl Event {
-    /// The type as HubSpot writes it, for example `contact.propertyChange`.
+    /// The subscription type in HubSpot's notation, for example `contact.propertyChange`.
     pub fn subscription_type(&self) -> String {
         format!("{}.{}", self.subject.object_type().name(), self.kind)
     }
 
-    /// The record that the event is about, unless it is about an association.
+    /// The record of the event; `None` for an event about an association.
     pub fn record(&self) -> Option<RecordRef> {
         match &self.subject {
             Subject::Record { object_type, object_id } => {
@@ -64,10 +68,12 @@ impl AppId {
     }
 }
 
-/// What makes an event the same event when HubSpot delivers it again; never its `attemptNumber`.
+
+/// Identifies an event in every delivery of it: equal for a repeated delivery, different for any other event.
 ///
-/// `portal:type:objectTypeId:object:property:occurredAt:eventId`, readable on purpose: operators meet it in the
-/// management UI and in the ledger. HubSpot's `eventId` alone is not unique.
+/// Its form is `portal:type:objectTypeId:object:property:occurredAt:eventId`. It is readable because operators see it
+/// in RabbitMQ's management UI and in the ledger. HubSpot's `eventId` alone is not unique, and its `attemptNumber`
+/// differs between deliveries, so it is not part of the key.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct EventKey(String);
@@ -95,7 +101,7 @@ impl EventKey {
         ))
     }
 
-    /// A key that was built before, for example as read from the ledger.
+    /// Takes a key that [`EventKey::new`] has built before, for example one read from the ledger.
     pub fn from_text(text: impl Into<String>) -> Self {
         Self(text.into())
     }
@@ -124,70 +130,65 @@ pub enum EventKind {
     PrivacyDeletion,
     /// A property changed.
     PropertyChange,
-    /// Two records became one.
+    /// Two records were merged into one.
     Merge,
-    /// A deleted record came back.
+    /// A deleted record was restored.
     Restore,
-    /// Two records were associated together or parted.
+    /// An association between two records was added or removed.
     AssociationChange,
-    /// A conversation got a message.
+    /// A conversation received a message.
     NewMessage,
-    /// No change: an operator wants a playbook run. HubSpot never says this.
+    /// Nothing changed: an operator runs a playbook. HubSpot never sends this kind.
     Manual,
 }
 
+named_values!(EventKind {
+    Creation => "creation",
+    Deletion => "deletion",
+    PrivacyDeletion => "privacyDeletion",
+    PropertyChange => "propertyChange",
+    Merge => "merge",
+    Restore => "restore",
+    AssociationChange => "associationChange",
+    NewMessage => "newMessage",
+    Manual => "manual",
+});
+
 impl EventKind {
-    const ALL: [(Self, &str); 9] = [
-        (Self::Creation, "creation"),
-        (Self::Deletion, "deletion"),
-        (Self::PrivacyDeletion, "privacyDeletion"),
-        (Self::PropertyChange, "propertyChange"),
-        (Self::Merge, "merge"),
-        (Self::Restore, "restore"),
-        (Self::AssociationChange, "associationChange"),
-        (Self::NewMessage, "newMessage"),
-        (Self::Manual, "manual"),
-    ];
-
-    /// The kind with HubSpot's name, the part of a subscription type after the dot.
-    pub fn parse(name: &str) -> Option<Self> {
-        let known = Self::ALL.iter().find(|(_, known)| *known == name).map(|(kind, _)| *kind);
-        known.filter(|kind| *kind != Self::Manual)
+    /// The kind with HubSpot's name: the part of a subscription type after the dot. `None` for
+    /// [`EventKind::Manual`], which no webhook may claim.
+    pub fn from_subscription(name: &str) -> Option<Self> {
+        Self::parse(name).filter(|kind| *kind != Self::Manual)
     }
 }
 
-impl fmt::Display for EventKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(Self::ALL.iter().find(|(kind, _)| kind == self).map_or("", |(_, name)| name))
-    }
-}
-
-/// What an event is about.
+/// The record or association to which an event happened.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Subject {
     /// One record.
     Record {
-        /// Its kind.
+        /// The record's type.
         object_type: ObjectType,
-        /// Its id.
+        /// The record's id.
         object_id: ObjectId,
     },
-    /// A associate between two records.
+    /// An association between two records.
     Association {
-        /// The kind of the record that the subscription is for.
+        /// The type of record for which the app subscribed.
         object_type: ObjectType,
-        /// The associate's one end.
+        /// The record at one end.
         from: ObjectId,
-        /// The associate's other end.
+        /// The record at the other end.
         to: ObjectId,
-        /// HubSpot's name of the associate with what became of it, for example `CONTACT_TO_COMPANY+`.
+        /// HubSpot's name of the association, then `+` if it was added or `-` if it was removed, for example
+        /// `CONTACT_TO_COMPANY+`.
         association: String,
     },
 }
 
 impl Subject {
-    /// The kind of record that the subscription is for.
+    /// The type of record for which the app subscribed.
     pub fn object_type(&self) -> &ObjectType {
         match self {
             Self::Record { object_type, .. } | Self::Association { object_type, .. } => object_type,
@@ -198,11 +199,11 @@ impl Subject {
 /// One record of one portal.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct RecordRef {
-    /// The portal it lives in.
+    /// The portal that holds the record.
     pub portal_id: PortalId,
-    /// Its kind.
+    /// The record's type.
     pub object_type: ObjectType,
-    /// Its id.
+    /// The record's id, unique among the records of its type.
     pub object_id: ObjectId,
 }
 

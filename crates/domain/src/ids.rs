@@ -1,4 +1,4 @@
-//! Ids as types of their own, so that a portal is never taken for a contact.
+//! Ids as separate types, so that the compiler rejects a portal's id where a record's id is expected.
 
 use std::fmt;
 
@@ -21,15 +21,15 @@ macro_rules! hubspot_id {
 }
 
 hubspot_id!(
-    /// A HubSpot account ("hub id").
+    /// The id of a HubSpot account, which HubSpot also calls the hub id.
     PortalId
 );
 hubspot_id!(
-    /// A CRM object's id; HubSpot uses 64-bit integers.
+    /// The id of a CRM object, unique among the objects of its type. HubSpot uses 64-bit integers.
     ObjectId
 );
 hubspot_id!(
-    /// A HubSpot app.
+    /// The id of a HubSpot app.
     AppId
 );
 
@@ -41,7 +41,7 @@ macro_rules! own_id {
         pub struct $name(pub Uuid);
 
         impl $name {
-            /// A new id; UUIDv7, so that ids sort by the time they were made.
+            /// A new id: a UUIDv7, so that ids sort by the time at which they were created.
             pub fn new() -> Self {
                 Self(Uuid::now_v7())
             }
@@ -74,11 +74,11 @@ own_id!(
     WriteCommandId
 );
 own_id!(
-    /// The ledger's id of an action, and its marker in HubSpot.
+    /// The ledger's id of an action. The marker in the task or note that the action creates contains it.
     ActionId
 );
 
-/// The kind of a CRM object.
+/// The type of a CRM object.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(from = "String", into = "String")]
 pub enum ObjectType {
@@ -100,11 +100,13 @@ pub enum ObjectType {
     Call,
     /// `0-49`
     Email,
-    /// Any other object, by its type id (`2-…` for custom objects) or its name.
+    /// Any other object, by its type id (`2-…` for custom objects) or by its name.
     Other(String),
 }
 
-/// Type, HubSpot's object type id, singular name (subscription types), plural name (paths).
+/// The type, HubSpot's object type id, the singular name (in subscription types) and the plural name (in paths).
+///
+/// Source: HubSpot's list of object type ids, <https://developers.hubspot.com/docs/guides/crm/understanding-the-crm>.
 const OBJECT_TYPES: [(ObjectType, &str, &str, &str); 9] = [
     (ObjectType::Contact, "0-1", "contact", "contacts"),
     (ObjectType::Company, "0-2", "company", "companies"),
@@ -117,12 +119,29 @@ const OBJECT_TYPES: [(ObjectType, &str, &str, &str); 9] = [
     (ObjectType::Email, "0-49", "email", "emails"),
 ];
 
+/// A text that names no object type which a playbook may use.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("unknown object type `{0}`")]
+pub struct UnknownObjectType(pub String);
+
 impl ObjectType {
+    /// The object type with this name, plural name or type id.
+    ///
+    /// # Errors
+    /// When it is neither in the list above nor the type id of a custom object (`2-…`). Webhooks may contain other
+    /// names, so [`ObjectType::from`] accepts them; a playbook that contains one is most likely misspelt.
+    pub fn parse_supported(text: &str) -> Result<Self, UnknownObjectType> {
+        match Self::from(text) {
+            Self::Other(name) if !name.starts_with("2-") => Err(UnknownObjectType(name)),
+            supported => Ok(supported),
+        }
+    }
+
     fn row(&self) -> Option<&'static (Self, &'static str, &'static str, &'static str)> {
         OBJECT_TYPES.iter().find(|row| row.0 == *self)
     }
 
-    /// HubSpot's object type id (`0-1` for contacts); the given name for what is not known here.
+    /// HubSpot's object type id (`0-1` for contacts); for [`ObjectType::Other`] its text.
     pub fn type_id(&self) -> &str {
         match self {
             Self::Other(name) => name,
@@ -138,7 +157,7 @@ impl ObjectType {
         }
     }
 
-    /// Whether it is something that happened to records (a note, a call …) rather than a record itself.
+    /// Whether it is an engagement (a note, call, email, meeting or task) rather than a record.
     pub fn is_engagement(&self) -> bool {
         matches!(self, Self::Note | Self::Call | Self::Email | Self::Meeting | Self::Task)
     }
@@ -153,7 +172,7 @@ impl ObjectType {
 }
 
 impl From<&str> for ObjectType {
-    /// Understands type ids, singular and plural names.
+    /// Accepts a type id, a singular name or a plural name; any other text becomes [`ObjectType::Other`].
     fn from(text: &str) -> Self {
         OBJECT_TYPES
             .iter()

@@ -1,94 +1,93 @@
-//! An inference: one answered question, as the ledger keeps it.
+//! An inference: one answered question to the model, as the ledger stores it.
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{event::RecordRef, ids::InferenceId};
+use crate::{event::RecordRef, ids::InferenceId, names::named_values};
 
-/// One question to the model and what came back, whatever it was worth.
+/// One question to the model and its answer, whether the answer could be used or not.
+///
+/// The struct has one field for each column of the ledger's table `inference`. It is written once and never changed,
+/// so groups of fields would serve no caller.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Inference {
-    /// Its id in the ledger.
+    /// The id in the ledger.
     pub id: InferenceId,
     /// The playbook's name.
     pub playbook: String,
-    /// The playbook's version: a hash of its content.
+    /// The playbook's version: a hash of its file.
     pub playbook_version: String,
-    /// The record it is about.
+    /// The record that the question is about.
     pub record: RecordRef,
-    /// For a part of a context that was too long for one question: the SHA-256 of that part's prompt, in hex.
+    /// Set when the question condensed one part of a context that was too long for a single question: the SHA-256 of
+    /// that part's prompt, in hex.
     pub part: Option<String>,
-    /// The hash of the context and the playbook's version; none for parts.
+    /// The hash of the context and of the playbook's version; `None` for parts.
     pub context_hash: Option<String>,
-    /// The model that was asked for.
+    /// The model name in the request.
     pub model_requested: String,
-    /// The dated snapshot that answered.
+    /// The dated model snapshot that answered.
     pub model: String,
     /// The messages as sent.
     pub prompt: serde_json::Value,
     /// The answer's content as received, before any validation.
     pub answer: String,
-    /// What the answer was worth.
+    /// Whether the answer could be used, and if not, why.
     pub outcome: InferenceOutcome,
-    /// The answer's fields that passed the playbook's schema; null when none did.
+    /// The answer's fields if they fit the playbook's schema, else null.
     pub fields: serde_json::Value,
-    /// Fields whose quotation was not found in what the model had read.
+    /// The names of the fields whose quotation was not found in the context.
     pub unverified: Vec<String>,
-    /// Tokens paid for.
-    pub usage: Usage,
-    /// What they cost, in micro-dollars (10⁻⁶ $); unknown for a model without a price.
+    /// The tokens that were billed.
+    pub usage: TokenUsage,
+    /// The price of these tokens in micro-dollars (10⁻⁶ $); `None` for a model whose price is not configured.
     pub cost_micro_dollars: Option<i64>,
-    /// From the first byte sent to the last byte read, of the try that answered.
+    /// The time from the first byte sent to the last byte read, of the request that was answered.
     pub latency: Duration,
-    /// OpenAI's `x-request-id`, which its support asks for.
+    /// OpenAI's `x-request-id` header, which OpenAI's support asks for.
     pub request_id: Option<String>,
 }
 
-/// What an answer was worth.
+/// Whether an answer could be used, and if not, why.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum InferenceOutcome {
-    /// It passed the playbook's schema.
+    /// The answer fits the playbook's schema.
     Valid,
-    /// It did not, not even after one repair.
+    /// The answer does not fit the schema, not even after one repair.
     Invalid,
-    /// It did, but its quotations were not found, and the playbook wants a person to look.
+    /// The answer fits, but quotations were not found, and the playbook parks such answers.
     Unverified,
-    /// The model declined.
+    /// The model declined to answer.
     Refused,
-    /// It was cut at the output limit, even with more room.
-    Cut,
-    /// OpenAI's content filter held it back.
+    /// The answer reached the output limit, also with the doubled limit.
+    Truncated,
+    /// OpenAI's content filter withheld the answer.
     Filtered,
 }
 
-impl InferenceOutcome {
-    /// The name in the ledger.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Valid => "valid",
-            Self::Invalid => "invalid",
-            Self::Unverified => "unverified",
-            Self::Refused => "refused",
-            Self::Cut => "truncated",
-            Self::Filtered => "filtered",
-        }
-    }
-}
+named_values!(InferenceOutcome {
+    Valid => "valid",
+    Invalid => "invalid",
+    Unverified => "unverified",
+    Refused => "refused",
+    Truncated => "truncated",
+    Filtered => "filtered",
+});
 
-/// Tokens of one inference, repairs included.
+/// The tokens of one inference, summed over its requests (a truncated or invalid answer is asked for again).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Usage {
+pub struct TokenUsage {
     /// Tokens of the prompt, cached ones included.
     pub prompt_tokens: i64,
-    /// The part of the prompt that was billed at the cached price.
+    /// The part of the prompt that was billed at the lower price of cached tokens.
     pub cached_tokens: i64,
     /// Tokens of the answer.
     pub completion_tokens: i64,
 }
 
-impl std::ops::AddAssign for Usage {
+impl std::ops::AddAssign for TokenUsage {
     fn add_assign(&mut self, other: Self) {
         self.prompt_tokens += other.prompt_tokens;
         self.cached_tokens += other.cached_tokens;

@@ -1,17 +1,19 @@
-//! The vocabulary of Leadline as types: no I/O, no async.
+//! The vocabulary of Leadline as types: no I/O, no async, no text processing.
 //!
 //! [`event`] is what HubSpot reports, [`inference`] what the model answered, [`write_command`] what is to be written,
 //! [`state`] how far each of them has come, and [`reason`] why. Every other crate may import this one; it imports none.
 
-mod closed_set;
+mod dependency;
 pub mod event;
 pub mod hash;
 pub mod ids;
 pub mod inference;
+mod names;
 pub mod reason;
 pub mod state;
 pub mod write_command;
 
+pub use dependency::Dependency;
 pub use event::{Event, EventKey, RecordRef};
 pub use ids::{ActionId, AppId, EventId, InferenceId, ObjectId, ObjectType, PortalId, WriteCommandId};
 pub use inference::Inference;

@@ -1,6 +1,6 @@
 //! Why something failed, waits, was skipped or was parked: one closed list, because operators filter, alert and replay by it.
 
-use crate::closed_set::closed_set;
+use crate::names::closed_set;
 
 closed_set! {
     /// Why an event, a write command, a property or an action failed, waits, was skipped or was parked. The name in

@@ -1,6 +1,6 @@
 //! The states of everything that the ledger records: closed sets, with the legal transitions of an event.
 
-use crate::closed_set::closed_set;
+use crate::names::closed_set;
 
 closed_set! {
     /// The state of an event. The database enforces the same transitions by a trigger (`migrations/`); a test compares
@@ -59,7 +59,7 @@ impl EventState {
 
     /// Whether `next` may follow. Only an operator leads out of [`EventState::Parked`]: by a replay of the event or of one
     /// of its write commands, or by discarding it.
-    pub fn may_become(self, next: Self) -> bool {
+    pub fn can_become(self, next: Self) -> bool {
         use EventState::{Claimed, Decided, Dropped, Parked, Skipped, Superseded, Waiting, Written};
         match self {
             Claimed => next != Written,

@@ -1,4 +1,4 @@
-//! A write command: the property changes and actions that an inference asks for.
+//! A write command: the property changes and actions that an inference requests.
 
 use std::fmt;
 
@@ -9,84 +9,96 @@ use uuid::Uuid;
 use crate::{
     event::{EventKey, RecordRef},
     ids::{ActionId, EventId, InferenceId, WriteCommandId},
+    names::named_values,
 };
 
-/// The property changes and actions that an inference asks for; the body of a message in `leadline.writes`.
+/// The property changes and actions that an inference requests for one record; the body of a message in
+/// `leadline.writes`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WriteCommand {
-    /// Its id in the ledger.
+    /// The id in the ledger.
     pub id: WriteCommandId,
-    /// The event it follows from.
+    /// The event that led to it.
     pub event_id: EventId,
     /// That event's key.
     pub event_key: EventKey,
-    /// The inference it follows from.
+    /// The inference that led to it.
     pub inference_id: InferenceId,
-    /// When the event happened; with the key, the order of writes to one record.
+    /// When the event happened, in milliseconds. With the key it orders the writes to one record.
     #[serde(with = "time::serde::timestamp::milliseconds")]
     pub occurred_at: OffsetDateTime,
     /// The record to change.
     pub record: RecordRef,
-    /// What to set. A value is text, as HubSpot takes it.
+    /// The values to set.
     pub properties: Vec<PropertyChange>,
-    /// What to do beyond properties, once these are written.
+    /// The actions to perform after the values are set.
     #[serde(default)]
     pub actions: Vec<Action>,
 }
 
 impl WriteCommand {
-    /// When it was decided, by the clock of whoever did: the time is in the id.
+    /// When the command was created, by the clock of the worker that created it. The time is part of the UUIDv7 id.
     pub fn recorded_at(&self) -> OffsetDateTime {
         let (seconds, nanoseconds) = self.id.0.get_timestamp().map_or((0, 0), |time| time.to_unix());
         let at = OffsetDateTime::UNIX_EPOCH + std::time::Duration::new(seconds, nanoseconds);
         at.to_offset(time::UtcOffset::UTC)
     }
 
-    /// Later events win; the key breaks associations, the same way on every replica.
+    /// The key by which commands for one record are ordered: the later event wins. For events of the same millisecond
+    /// the event key decides, so that every replica orders them the same way.
     pub fn order(&self) -> (OffsetDateTime, &EventKey) {
         (self.occurred_at, &self.event_key)
     }
 }
 
-/// One property and the value it is to have.
+/// A property and its new value.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PropertyChange {
     /// The property's internal name.
     pub property: String,
-    /// The new value as HubSpot takes it: numbers as decimal text, times as ISO 8601 UTC.
+    /// The new value in HubSpot's form: numbers as decimal text, times as ISO 8601 UTC.
     pub value: String,
-    /// When it may replace what is there.
+    /// When the new value may replace the current one.
     #[serde(default)]
     pub policy: WritePolicy,
 }
 
-/// When a value may replace what a property holds.
+/// When a new value may replace the current value of a property.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum WritePolicy {
-    /// Whatever is there.
+    /// Always.
     Always,
-    /// Only where nothing is.
+    /// Only if the property is empty.
     IfEmpty,
-    /// Unless a person set or changed it since the fleet's last write.
+    /// Unless a person has set or changed the property since the fleet's last write.
     #[default]
     UnlessHuman,
-    /// Only a larger number.
+    /// Only if the new value is a larger number.
     IfHigher,
-    /// Only if the event happened after the property was last set, by whomever.
+    /// Only if the event happened after the last change of the property, whether a person or a program made it.
     IfNewer,
 }
 
-/// A side effect beyond properties. Its id is the marker by which it is found again when in doubt.
+named_values!(WritePolicy {
+    Always => "always",
+    IfEmpty => "if_empty",
+    UnlessHuman => "unless_human",
+    IfHigher => "if_higher",
+    IfNewer => "if_newer",
+});
+
+/// A side effect beyond properties.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Action {
-    /// Its id in the ledger, and its marker in HubSpot.
+    /// The id in the ledger. The created task or note contains it as a marker, by which the writer finds the task or
+    /// note again when it does not know whether the request succeeded.
     pub id: ActionId,
-    /// Its name in the playbook.
+    /// The action's name in the playbook.
     pub name: String,
-    /// Within this many hours, the same action of the playbook is not done again for the same record; 0 for always.
+    /// For so many hours the same action of the playbook is not performed again for the same record; 0 for no limit.
     pub cooldown_hours: u32,
-    /// What is to be done.
+    /// What to do.
     pub spec: ActionSpec,
 }
 
@@ -94,13 +106,13 @@ pub struct Action {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum ActionSpec {
-    /// A task for a person.
+    /// Creates a task for a person.
     CreateTask(Task),
-    /// A note on a record.
+    /// Creates a note.
     CreateNote {
-        /// What it says.
+        /// The note's text.
         body: String,
-        /// The records it is associated to.
+        /// The records with which the note is associated.
         associations: Vec<RecordRef>,
     },
     /// Moves the command's record, a deal, to another stage of its pipeline.
@@ -108,48 +120,68 @@ pub enum ActionSpec {
         /// The stage's label or id.
         stage: String,
     },
-    /// A message to a webhook URL that the settings name.
+    /// Sends a message to a webhook URL from the settings.
     Notify {
-        /// The setting `notify.CHANNEL`.
+        /// The name of the setting `notify.CHANNEL`.
         channel: String,
-        /// What it says.
+        /// The message's text.
         text: String,
     },
 }
 
 impl ActionSpec {
-    /// Its name in the ledger and in playbooks.
-    pub fn kind(&self) -> &'static str {
+    /// The kind of the action.
+    pub fn kind(&self) -> ActionKind {
         match self {
-            Self::CreateTask(_) => "create_task",
-            Self::CreateNote { .. } => "create_note",
-            Self::MoveDeal { .. } => "move_deal",
-            Self::Notify { .. } => "notify",
+            Self::CreateTask(_) => ActionKind::CreateTask,
+            Self::CreateNote { .. } => ActionKind::CreateNote,
+            Self::MoveDeal { .. } => ActionKind::MoveDeal,
+            Self::Notify { .. } => ActionKind::Notify,
         }
     }
 }
 
+/// The kinds of actions. The name of a kind is the same in playbook files, in the ledger and in metrics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ActionKind {
+    /// See [`ActionSpec::CreateTask`].
+    CreateTask,
+    /// See [`ActionSpec::CreateNote`].
+    CreateNote,
+    /// See [`ActionSpec::MoveDeal`].
+    MoveDeal,
+    /// See [`ActionSpec::Notify`].
+    Notify,
+}
+
+named_values!(ActionKind {
+    CreateTask => "create_task",
+    CreateNote => "create_note",
+    MoveDeal => "move_deal",
+    Notify => "notify",
+});
+
 /// A task in HubSpot.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Task {
-    /// Its title.
+    /// The title.
     pub subject: String,
-    /// Its text.
+    /// The text.
     pub body: String,
-    /// How urgent it is.
+    /// The priority.
     pub priority: TaskPriority,
-    /// `TODO`, `CALL` or `EMAIL`.
+    /// The type.
     pub task_type: TaskType,
-    /// The owner's id; nobody's without.
+    /// The id of the HubSpot owner to whom the task is assigned; `None` leaves it unassigned.
     pub owner: Option<String>,
-    /// When it is due.
+    /// When the task is due.
     #[serde(with = "time::serde::rfc3339")]
     pub due: OffsetDateTime,
-    /// The records it is associated to.
+    /// The records with which the task is associated.
     pub associations: Vec<RecordRef>,
 }
 
-/// `hs_task_priority`.
+/// A task's priority: the values of HubSpot's property `hs_task_priority`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
 #[expect(missing_docs, reason = "HubSpot's own words")]
@@ -160,18 +192,9 @@ pub enum TaskPriority {
     High,
 }
 
-impl TaskPriority {
-    /// HubSpot's name.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Low => "LOW",
-            Self::Medium => "MEDIUM",
-            Self::High => "HIGH",
-        }
-    }
-}
+named_values!(TaskPriority { Low => "LOW", Medium => "MEDIUM", High => "HIGH" });
 
-/// `hs_task_type`.
+/// A task's type: values of HubSpot's property `hs_task_type`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
 #[expect(missing_docs, reason = "HubSpot's own words")]
@@ -182,27 +205,18 @@ pub enum TaskType {
     Email,
 }
 
-impl TaskType {
-    /// HubSpot's name.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Todo => "TODO",
-            Self::Call => "CALL",
-            Self::Email => "EMAIL",
-        }
-    }
-}
+named_values!(TaskType { Todo => "TODO", Call => "CALL", Email => "EMAIL" });
 
-const MARK: &str = "Leadline action ";
+const MARKER_PREFIX: &str = "Leadline action ";
 
-/// The line by which a task or note of ours is known: as ours, and as which one.
+/// The line in the body of a task or note that says which action created it.
 pub fn marker(id: ActionId) -> impl fmt::Display {
-    format!("{MARK}{id}")
+    format!("{MARKER_PREFIX}{id}")
 }
 
-/// Whose marker a body holds, if any.
+/// The action whose marker `body` contains; `None` if the fleet did not create the task or note.
 pub fn marker_in(body: &str) -> Option<ActionId> {
-    let start = body.find(MARK)? + MARK.len();
+    let start = body.find(MARKER_PREFIX)? + MARKER_PREFIX.len();
     let id = body.get(start..start + uuid::fmt::Hyphenated::LENGTH)?;
     Uuid::parse_str(id).ok().map(ActionId)
 }
@@ -211,11 +225,11 @@ pub fn marker_in(body: &str) -> Option<ActionId> {
 mod tests {
     use time::OffsetDateTime;
 
-    use super::{Action, ActionSpec, Task, TaskPriority, TaskType, WriteCommand, marker, marker_in};
+    use super::{Action, ActionKind, ActionSpec, Task, TaskPriority, TaskType, WriteCommand, marker, marker_in};
     use crate::{ActionId, EventId, EventKey, InferenceId, ObjectId, ObjectType, PortalId, RecordRef, WriteCommandId};
 
     #[test]
-    fn a_command_survives_the_queue_and_old_ones_are_still_understood() {
+    fn a_command_is_unchanged_by_the_queue_and_older_commands_are_still_parsed() {
         let record = RecordRef { portal_id: PortalId(1), object_type: ObjectType::Contact, object_id: ObjectId(7) };
         let task = Task {
             subject: "Call".to_owned(),
@@ -243,18 +257,24 @@ mod tests {
             properties: vec![],
             actions: actions.into_iter().map(action).collect(),
         };
-        let text = serde_json::to_string(&command).expect("written");
-        assert_eq!(serde_json::from_str::<WriteCommand>(&text).expect("read"), command);
+        for action in &command.actions {
+            let serialized = serde_json::to_value(&action.spec).expect("serialized");
+            assert_eq!(serialized["kind"], action.spec.kind().as_str());
+        }
+        assert_eq!(command.actions.len(), ActionKind::ALL.len());
 
-        let mut old = serde_json::to_value(&command).expect("written");
+        let text = serde_json::to_string(&command).expect("serialized");
+        assert_eq!(serde_json::from_str::<WriteCommand>(&text).expect("parsed"), command);
+
+        let mut old = serde_json::to_value(&command).expect("serialized");
         old.as_object_mut().expect("an object").remove("actions");
         old["properties"] = serde_json::json!([{"property": "p", "value": "v"}]);
-        let old: WriteCommand = serde_json::from_value(old).expect("read");
+        let old: WriteCommand = serde_json::from_value(old).expect("parsed");
         assert!(old.actions.is_empty() && old.properties.len() == 1);
     }
 
     #[test]
-    fn a_marker_is_found_in_whatever_surrounds_it() {
+    fn a_marker_is_found_within_other_text() {
         let id = ActionId::new();
         assert_eq!(marker_in(&format!("<p>Call her</p><p>{}</p>", marker(id))), Some(id));
         assert_eq!(marker_in("Leadline action items for today"), None);

@@ -140,7 +140,7 @@ fn kind_and_subject(fields: &Map<String, Value>) -> Result<(EventKind, Subject),
         reason: UNKNOWN_TYPE,
     };
     let (object, kind) = name.split_once('.').ok_or_else(unknown)?;
-    let kind = EventKind::parse(kind).ok_or_else(unknown)?;
+    let kind = EventKind::from_subscription(kind).ok_or_else(unknown)?;
     let type_id = text(fields, "objectTypeId")?;
     let object_type = match (ObjectType::from(object), type_id) {
         // `object.*` is HubSpot's generic form: the type id says which object.

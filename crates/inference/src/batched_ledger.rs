@@ -7,14 +7,15 @@ use crashpoint::crash_point;
 use domain::{Event, Inference, RecordRef};
 use inference::{StepError, SummaryStore};
 use ledger::{Claim, ClaimRequest, Claimed, Decision, Ledger, LedgerError, PriorAnswers, PriorAnswersRequest, Worker};
-use retry::Policy;
+use retry::RetryPolicy;
 use settings::Settings;
 
 /// While Postgres restarts, a delivery waits here rather than going round the retry queues.
-const LEDGER_RETRY: Policy = Policy { attempts: 20, base: Duration::from_millis(50), cap: Duration::from_secs(2) };
+const LEDGER_RETRY: RetryPolicy =
+    RetryPolicy { attempts: 20, base_delay: Duration::from_millis(50), max_delay: Duration::from_secs(2) };
 
 /// A decision was paid for; more patience before it is given up.
-const COMMIT_RETRY: Policy = Policy { attempts: 60, ..LEDGER_RETRY };
+const COMMIT_RETRY: RetryPolicy = RetryPolicy { attempts: 60, ..LEDGER_RETRY };
 
 /// Batches at the ledger at once: more only wait for each other's connections.
 const PARALLEL: usize = 4;
@@ -33,9 +34,9 @@ impl BatchedLedger {
     pub fn open(settings: &Settings, ledger: &Ledger) -> Self {
         let limits = BatcherSettings {
             max: settings.ledger.batch_max,
-            window: Duration::from_millis(settings.ledger.batch_linger_ms),
+            linger: Duration::from_millis(settings.ledger.batch_linger_ms),
             extra_linger: None,
-            parallel: PARALLEL,
+            max_in_flight: PARALLEL,
         };
         let lease = Duration::from_secs(settings.inference.lease_seconds);
         let worker = Worker::named("inference");
@@ -78,7 +79,7 @@ impl BatchedLedger {
 
     /// Claims an event.
     pub async fn claim(&self, event: Arc<Event>) -> Result<Claim, BatcherError<LedgerError>> {
-        self.claims.ask((event, broker::current_trace_id())).await
+        self.claims.submit((event, broker::current_trace_id())).await
     }
 
     /// Where the playbooks stand with an event and one of its records.
@@ -94,7 +95,7 @@ impl BatchedLedger {
             event_key: event.key.clone(),
             record: record.clone(),
         };
-        self.prior_answers.ask(request).await.map_err(|error| StepError::LedgerAway(error.to_string()))
+        self.prior_answers.submit(request).await.map_err(|error| StepError::LedgerAway(error.to_string()))
     }
 
     /// The memory of one claim.
@@ -104,7 +105,7 @@ impl BatchedLedger {
 
     /// Commits a decision; `false` when the claim no longer held.
     pub async fn commit_decisions(&self, decision: Decision) -> Result<bool, BatcherError<LedgerError>> {
-        self.decisions.ask(decision).await
+        self.decisions.submit(decision).await
     }
 }
 

@@ -2,11 +2,11 @@
 
 use domain::{
     Inference, InferenceId, RecordRef,
-    inference::{InferenceOutcome, Usage},
+    inference::{InferenceOutcome, TokenUsage},
 };
 use limits::SpendLimiter;
 use openai::{ChatMessage, ChatRequest, Completion, FinishReason, OpenAiClient, ResponseFormat, Role, models::Model};
-use playbook::{AnswerMode, Playbook, Rendered};
+use playbook::{AnswerMode, Playbook, RenderedPrompt};
 use retry::Reason;
 use serde_json::{Map, Value, json};
 
@@ -46,7 +46,7 @@ pub async fn ask(
     playbook: &Playbook,
     model: &Model,
     about: &RecordRef,
-    prompt: Rendered,
+    prompt: RenderedPrompt,
 ) -> Result<Completed, StepError> {
     let mut conversation = Conversation::begin(model_client, playbook, model, format(playbook));
     conversation.say(Role::System, instructions(playbook, prompt.system));
@@ -71,7 +71,7 @@ pub async fn condense(
     playbook: &Playbook,
     model: &Model,
     about: &RecordRef,
-    prompt: Rendered,
+    prompt: RenderedPrompt,
 ) -> Result<Inference, StepError> {
     let mut conversation = Conversation::begin(model_client, playbook, model, ResponseFormat::Text);
     conversation.say(Role::System, prompt.system);
@@ -92,7 +92,7 @@ struct Conversation<'a> {
     playbook: &'a Playbook,
     model: &'a Model,
     request: ChatRequest,
-    usage: Usage,
+    usage: TokenUsage,
 }
 
 impl<'a> Conversation<'a> {
@@ -104,7 +104,7 @@ impl<'a> Conversation<'a> {
             temperature: playbook.model.temperature,
             max_completion_tokens: playbook.model.max_output_tokens.min(model.max_output),
         };
-        Self { model_client, playbook, model, request, usage: Usage::default() }
+        Self { model_client, playbook, model, request, usage: TokenUsage::default() }
     }
 
     fn say(&mut self, role: Role, content: String) {
@@ -132,9 +132,9 @@ impl<'a> Conversation<'a> {
         let aside = self.model_client.spend_limiter.reserve(name, self.cost(&most)).await.map_err(StepError::Paused)?;
         let completed = self.model_client.openai.complete(&self.request).await;
         let cost = completed.as_ref().map_or(0, |completion| self.cost(&completion.usage));
-        self.model_client.spend_limiter.settle(name, &aside, cost);
+        self.model_client.spend_limiter.refund_unused(name, &aside, cost);
         let completion = completed?;
-        self.usage += Usage {
+        self.usage += TokenUsage {
             prompt_tokens: completion.usage.prompt_tokens,
             cached_tokens: completion.usage.cached_tokens,
             completion_tokens: completion.usage.completion_tokens,
@@ -184,19 +184,21 @@ fn instructions(playbook: &Playbook, system: String) -> String {
         AnswerMode::Json => format!(
             "{}\n\nAnswer with one JSON object that follows this JSON schema:\n{}",
             system.trim_end(),
-            playbook.fields.strict_schema()
+            playbook.answer.fields.strict_schema()
         ),
     }
 }
 
 fn format(playbook: &Playbook) -> ResponseFormat {
     match playbook.model.mode {
-        AnswerMode::Schema => {
-            ResponseFormat::Schema { name: playbook.name.clone(), schema: playbook.fields.strict_schema().clone() }
-        }
-        AnswerMode::Function => {
-            ResponseFormat::Function { name: playbook.name.clone(), schema: playbook.fields.strict_schema().clone() }
-        }
+        AnswerMode::Schema => ResponseFormat::Schema {
+            name: playbook.name.clone(),
+            schema: playbook.answer.fields.strict_schema().clone(),
+        },
+        AnswerMode::Function => ResponseFormat::Function {
+            name: playbook.name.clone(),
+            schema: playbook.answer.fields.strict_schema().clone(),
+        },
         AnswerMode::Json => ResponseFormat::Json,
     }
 }
@@ -214,7 +216,7 @@ fn judge(playbook: &Playbook, completion: &Completion) -> AnswerCheck {
         FinishReason::ContentFilter => AnswerCheck::Filtered,
         FinishReason::Length => AnswerCheck::Cut,
         _ if completion.refusal.is_some() => AnswerCheck::Refused,
-        _ => match playbook.fields.check(&completion.content) {
+        _ => match playbook.answer.fields.check(&completion.content) {
             Ok(fields) => match leak(playbook, &fields) {
                 Some(name) => AnswerCheck::Mismatch(format!("`{name}` repeats instructions instead of answering")),
                 None => AnswerCheck::Valid(fields),
@@ -234,7 +236,7 @@ fn leak<'a>(playbook: &Playbook, fields: &'a Map<String, Value>) -> Option<&'a s
             _ => vec![],
         }
     }
-    let leaks = |value: &Value| texts(value).into_iter().any(|text| playbook.prompt.leaks_into(text));
+    let leaks = |value: &Value| texts(value).into_iter().any(|text| playbook.prompt.repeats_instructions(text));
     fields.iter().find(|(_, value)| leaks(value)).map(|(name, _)| name.as_str())
 }
 
@@ -245,9 +247,10 @@ impl AnswerCheck {
             Self::Valid(fields) => (InferenceOutcome::Valid, Ok(fields)),
             Self::Mismatch(why) => (InferenceOutcome::Invalid, park(Reason::SchemaInvalid, &why)),
             Self::Refused => (InferenceOutcome::Refused, park(Reason::Refused, "the model declined to answer")),
-            Self::Cut => {
-                (InferenceOutcome::Cut, park(Reason::AnswerTruncated, "the answer was cut, even with twice the room"))
-            }
+            Self::Cut => (
+                InferenceOutcome::Truncated,
+                park(Reason::AnswerTruncated, "the answer was cut, even with twice the room"),
+            ),
             Self::Filtered => (
                 InferenceOutcome::Filtered,
                 park(Reason::ContentFiltered, "OpenAI's content filter held the answer back"),
@@ -256,7 +259,7 @@ impl AnswerCheck {
     }
 }
 
-fn count(playbook: &Playbook, outcome: InferenceOutcome, usage: &Usage, cost: Option<i64>) {
+fn count(playbook: &Playbook, outcome: InferenceOutcome, usage: &TokenUsage, cost: Option<i64>) {
     let name = || playbook.name.clone();
     metrics::counter!("leadline_inferences_total", "playbook" => name(), "outcome" => outcome.as_str()).increment(1);
     for (kind, tokens) in

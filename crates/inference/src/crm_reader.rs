@@ -15,7 +15,7 @@ use hubspot::{
     HubSpotClient, HubSpotError,
     client::{Associated, CrmObject, HubSpotApiError, MAX_BATCH},
 };
-use retry::OptionalRateLimiter;
+use retry::SharedRateLimiter;
 
 use crate::StepError;
 
@@ -40,7 +40,7 @@ pub struct CrmReader {
 
 impl CrmReader {
     /// Reads with `hubspot`, and gathers as the settings say.
-    pub fn new(hubspot: HubSpotClient, settings: &settings::HubSpot) -> Self {
+    pub fn new(hubspot: HubSpotClient, settings: &settings::HubSpotSection) -> Self {
         Self {
             hubspot,
             window: Duration::from_millis(settings.batch_linger_ms),
@@ -52,7 +52,7 @@ impl CrmReader {
 
     /// A crm reader of its own that gathers alike, whose calls need another one's leave.
     #[must_use]
-    pub fn with_rate_limiter(&self, rate_limiter: OptionalRateLimiter) -> Self {
+    pub fn with_rate_limiter(&self, rate_limiter: SharedRateLimiter) -> Self {
         Self {
             hubspot: self.hubspot.with_rate_limiter(rate_limiter),
             records: Arc::default(),
@@ -84,7 +84,7 @@ impl CrmReader {
         let line = self.line(&self.records, key, MAX_BATCH, |hubspot, (kind, properties), asked| async move {
             read(&hubspot, &kind, &properties, &asked).await
         });
-        Ok(line.ask(ids).await?)
+        Ok(line.submit(ids).await?)
     }
 
     /// The `to` records that any of `ids` is associated to.
@@ -110,7 +110,7 @@ impl CrmReader {
                 Ok(asked.iter().map(of).collect())
             },
         );
-        Ok(line.ask(ids).await?)
+        Ok(line.submit(ids).await?)
     }
 
     /// The line for a key; a new one at its first use. Playbooks name a handful of them.
@@ -133,16 +133,16 @@ impl CrmReader {
         }
         let limits = BatcherSettings {
             max,
-            window: self.window,
+            linger: self.window,
             extra_linger: Some(self.hubspot.extra_linger()),
-            parallel: self.parallel,
+            max_in_flight: self.parallel,
         };
         let (hubspot, of) = (self.hubspot.clone(), key.clone());
         let one_may_be_to_blame = |error: &HubSpotError| error.api().is_some_and(HubSpotApiError::is_validation);
         // A call has room for so many ids, whoever asks for them.
         let weigh = |ids: &Vec<ObjectId>| ids.len();
         let ask = move |asked| ask(hubspot.clone(), of.clone(), asked);
-        let line = Batcher::weighing(limits, weigh, ask, one_may_be_to_blame);
+        let line = Batcher::start_weighted(limits, weigh, ask, one_may_be_to_blame);
         lines.insert(key, line.clone());
         line
     }

@@ -10,9 +10,9 @@ mod playbook_run;
 
 use std::{sync::Arc, time::Duration};
 
-use broker::{Delivery, Disposition, Handler, Publisher, Route, Stage, topology::RetryDecision};
+use broker::{Delivery, Disposition, Handler, Publisher, RetryDecision, Route, Stage};
 use crashpoint::crash_point;
-use domain::{AppId, Event, EventState, Inference, PortalId, RecordRef, WriteCommand};
+use domain::{AppId, Dependency, Event, EventState, Inference, PortalId, RecordRef, WriteCommand};
 use inference::{CrmReader, ModelClient, StepError};
 use ledger::{Claim, Claimed, Decision, Duplicate, Ledger};
 use limits::{Lane, RateLimiters};
@@ -20,13 +20,10 @@ use maintenance::{CircuitBreakers, Probe, command_message};
 use openai::models::Model;
 use playbook::Playbook;
 use retry::{CallHooks, Failure, Reason, RetryAction};
-use settings::Settings;
+use service::ServiceFailure;
+use settings::{MissingSetting, Settings};
 
-use crate::{
-    batched_ledger::BatchedLedger,
-    loop_guard::LoopGuard,
-    outages::{self, HUBSPOT, OPENAI},
-};
+use crate::{batched_ledger::BatchedLedger, loop_guard::LoopGuard, outages};
 use playbook_run::{RunFailure, more_severe};
 
 /// What is kept of a lease for committing the decision.
@@ -53,7 +50,7 @@ pub struct EventHandler {
 
 impl EventHandler {
     /// How the outages of what it depends on are probed.
-    pub fn probes(&self) -> Vec<(&'static str, Probe)> {
+    pub fn probes(&self) -> Vec<(Dependency, Probe)> {
         outages::probes(&self.hubspot, &self.model_client.openai, &self.models[0].name)
     }
 
@@ -63,25 +60,25 @@ impl EventHandler {
         ledger: &Ledger,
         publisher: Publisher,
         circuit_breakers: CircuitBreakers,
-    ) -> Result<Self, String> {
+    ) -> Result<Self, ServiceFailure> {
         let models =
             playbooks.iter().map(|playbook| inference::model_of(settings, playbook)).collect::<Vec<_>>().into();
         let lease = Duration::from_secs(settings.inference.lease_seconds);
-        let app_id = AppId(settings.hubspot.app_id.ok_or("hubspot.app_id is not set")?);
+        let app_id = AppId(settings.hubspot.app_id.ok_or(MissingSetting("hubspot.app_id"))?);
         let rate_limiters = RateLimiters::new(settings, ledger)?;
         let caps = playbooks
             .iter()
             .filter_map(|playbook| Some((playbook.name.clone(), playbook.model.max_micro_dollars_per_day?)));
         let spend_limiter = rate_limiters.spend_limiter(caps);
         let hooks = |of| CallHooks { observer: circuit_breakers.observer(of), rate_limiter: None };
-        let hubspot = bootstrap::hubspot(settings, hooks(HUBSPOT))?;
-        let openai = bootstrap::openai(settings, hooks(OPENAI))?;
+        let hubspot = bootstrap::hubspot_client(settings, hooks(Dependency::HubSpot))?;
+        let openai = bootstrap::openai_client(settings, hooks(Dependency::OpenAi))?;
         Ok(Self {
             crm_reader: CrmReader::new(hubspot.with_rate_limiter(rate_limiters.hubspot(Lane::Live)), &settings.hubspot),
             loop_guard: Arc::new(LoopGuard::new(app_id, &playbooks)),
             playbooks: playbooks.into(),
             models,
-            portal_id: PortalId(settings.hubspot.portal_id.ok_or("hubspot.portal_id is not set")?),
+            portal_id: PortalId(settings.hubspot.portal_id.ok_or(MissingSetting("hubspot.portal_id"))?),
             batched_ledger: Arc::new(BatchedLedger::open(settings, ledger)),
             hubspot,
             model_client: ModelClient {
@@ -91,7 +88,7 @@ impl EventHandler {
             rate_limiters,
             publisher,
             circuit_breakers,
-            retry_schedule: bootstrap::broker(settings, "inference")?.topology.retry_schedule,
+            retry_schedule: bootstrap::retry_schedule(settings)?,
             time_per_event: lease.mul_f64(1.0 - SETTLE_MARGIN),
             coalesce: Duration::from_millis(settings.inference.debounce_ms),
         })
@@ -138,8 +135,8 @@ struct Progress {
 impl Handler for EventHandler {
     async fn handle(&self, delivery: Delivery) -> Disposition {
         // Delivery just before the circuit opened.
-        if let Some(reason) = self.circuit_breakers.open() {
-            return Disposition::wait(reason);
+        if let Some(reason) = self.circuit_breakers.open_reason() {
+            return Disposition::defer(reason);
         }
         let event: Arc<Event> = match serde_json::from_slice(&delivery.message.body) {
             Ok(event) => Arc::new(event),
@@ -185,11 +182,11 @@ impl EventHandler {
             }
             Ok(Claim::Not(Duplicate::LeasedElsewhere)) => {
                 metrics::counter!("leadline_duplicates_total", "kind" => "leased_elsewhere").increment(1);
-                Err(Disposition::wait(HELD))
+                Err(Disposition::defer(HELD))
             }
             Err(error) => {
                 tracing::warn!(%error, "cannot claim");
-                Err(Disposition::wait(Reason::LedgerUnavailable))
+                Err(Disposition::defer(Reason::LedgerUnavailable))
             }
         }
     }
@@ -278,23 +275,13 @@ impl EventHandler {
                 let error = failure.error;
                 playbook = failure.playbook;
                 let (reason, detail) = (error.reason(), error.to_string());
-                let decision = if self.circuit_breakers.is_outage(&error) {
-                    RetryDecision::Wait(self.retry_schedule.shortest())
-                } else {
-                    self.retry_schedule.decide(error.retry_action(), delivery.message.attempts)
+                let decision = self.circuit_breakers.decide(&self.retry_schedule, &error, delivery.message.attempts);
+                let state = match decision {
+                    RetryDecision::Retry(_) | RetryDecision::Defer(_) => EventState::Waiting,
+                    RetryDecision::Exhausted | RetryDecision::Park => EventState::Parked,
+                    RetryDecision::Discard => EventState::Dropped,
                 };
-                let (state, disposition) = match decision {
-                    RetryDecision::Retry(delay) => {
-                        (EventState::Waiting, Disposition::Retry { delay, reason, detail: detail.clone() })
-                    }
-                    RetryDecision::Wait(delay) => {
-                        (EventState::Waiting, Disposition::Wait { delay: Some(delay), reason })
-                    }
-                    RetryDecision::Exhausted | RetryDecision::Park => {
-                        (EventState::Parked, Disposition::Park { reason, detail: detail.clone() })
-                    }
-                    RetryDecision::Discard => (EventState::Dropped, Disposition::Done),
-                };
+                let disposition = decision.disposition(reason, &detail);
                 tracing::warn!(%reason, %error, state = state.as_str(), "failed");
                 (state, Some(reason), Some(detail), disposition)
             }
@@ -332,12 +319,12 @@ impl EventHandler {
             }
             Ok(false) => {
                 tracing::warn!("the lease had expired; somebody else has taken the event over");
-                Disposition::wait(Reason::LeaseLost)
+                Disposition::defer(Reason::LeaseLost)
             }
             // The lease expires by itself, and the message comes back.
             Err(error) => {
                 tracing::warn!(%error, "cannot record the decision");
-                Disposition::wait(Reason::LedgerUnavailable)
+                Disposition::defer(Reason::LedgerUnavailable)
             }
         }
     }
@@ -353,7 +340,7 @@ impl EventHandler {
             };
             if let Err(error) = Box::pin(self.publisher.publish(Route::Queue(Stage::Writes), &message)).await {
                 tracing::warn!(%error, "cannot publish a write command; the event's message comes back for it");
-                return Disposition::wait(error.reason());
+                return Disposition::defer(error.reason());
             }
         }
         Disposition::Done

@@ -1,27 +1,18 @@
-//! Whose outages pause this service, and how their end is found out: by calls that cost nothing.
+//! How the end of an outage is detected: by calls that cost nothing.
 
-use maintenance::{Probe, probe};
+use domain::Dependency;
+use maintenance::{Probe, hubspot_probe, probe};
 
-/// HubSpot, in the ledger.
-pub const HUBSPOT: &str = "hubspot";
-/// OpenAI, in the ledger.
-pub const OPENAI: &str = "openai";
-
-/// A question about the token, and one about the model.
+/// Reads HubSpot's description of the token, and OpenAI's of the model.
 pub fn probes(
     hubspot: &hubspot::HubSpotClient,
     openai: &openai::OpenAiClient,
     model: &str,
-) -> Vec<(&'static str, Probe)> {
-    let hubspot = hubspot.clone();
-    let ask_hubspot = move || {
-        let hubspot = hubspot.clone();
-        async move { hubspot.token_info().await }
-    };
+) -> Vec<(Dependency, Probe)> {
     let (openai, model) = (openai.clone(), model.to_owned());
-    let ask_openai = move || {
+    let check_model = move || {
         let (openai, model) = (openai.clone(), model.clone());
         async move { openai.check(&model).await }
     };
-    vec![(HUBSPOT, probe(ask_hubspot)), (OPENAI, probe(ask_openai))]
+    vec![(Dependency::HubSpot, hubspot_probe(hubspot)), (Dependency::OpenAi, probe(check_model))]
 }

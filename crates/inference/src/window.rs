@@ -5,7 +5,7 @@ use std::{collections::HashMap, future::Future};
 use domain::{Inference, RecordRef, hash::sha256_hex_of_list, inference::InferenceOutcome};
 use futures_util::{StreamExt, stream};
 use openai::models::{self, Model};
-use playbook::{Context, Playbook, Rendered, Unverified, Window};
+use playbook::{Context, Playbook, RenderedPrompt, UnverifiedPolicy, WindowStrategy};
 use retry::{Failure, Reason};
 use serde_json::{Map, Value};
 use time::OffsetDateTime;
@@ -92,19 +92,19 @@ fn verify(
     fields: Map<String, Value>,
     inference: &mut Inference,
 ) -> Result<Map<String, Value>, StepError> {
-    let unverified = playbook.fields.unverified(&fields, &context.everything());
+    let unverified = playbook.answer.fields.unverified_fields(&fields, &context.full_text());
     inference.unverified.clone_from(&unverified);
     if unverified.is_empty() {
         return Ok(fields);
     }
     metrics::counter!("leadline_unverified_fields_total", "playbook" => playbook.name.clone())
         .increment(unverified.len() as u64);
-    if playbook.unverified == Unverified::Park {
+    if playbook.answer.unverified == UnverifiedPolicy::Park {
         inference.outcome = InferenceOutcome::Unverified;
         let detail = format!("no quotation was found for {}", unverified.join(", "));
         return Err(StepError::Answer { reason: Reason::Unverified, detail });
     }
-    Ok(playbook.fields.without_evidence(fields, &unverified, playbook.unverified))
+    Ok(playbook.answer.fields.apply_unverified_policy(fields, &unverified, playbook.answer.unverified))
 }
 
 fn today() -> String {
@@ -126,7 +126,7 @@ impl PromptFitter<'_> {
     }
 
     /// The tokens that data may have beside these instructions.
-    fn room(&self, bare: &Rendered) -> usize {
+    fn room(&self, bare: &RenderedPrompt) -> usize {
         self.room_beside(models::count_prompt(&self.model.name, [bare.system.as_str(), bare.user.as_str()]))
     }
 
@@ -135,12 +135,12 @@ impl PromptFitter<'_> {
         self.playbook.context.max_tokens.min(self.model.window.saturating_sub(reserved)) / self.shrink
     }
 
-    fn render(&self, data: &str) -> Result<Rendered, StepError> {
+    fn render(&self, data: &str) -> Result<RenderedPrompt, StepError> {
         Ok(self.playbook.prompt.render(self.about, data, &self.today)?)
     }
 
     /// The prompt, with as much of the context as fits.
-    async fn fit(&self, context: &Context, memory: &impl SummaryStore) -> Result<Rendered, StepError> {
+    async fn fit(&self, context: &Context, memory: &impl SummaryStore) -> Result<RenderedPrompt, StepError> {
         let whole = context.render(usize::MAX, str::len);
         let prompt = self.render(&whole)?;
         // A token is a byte at least: what is short enough in bytes need not be counted, and most contexts are.
@@ -155,7 +155,7 @@ impl PromptFitter<'_> {
     async fn cut(&self, whole: String, context: &Context, memory: &impl SummaryStore) -> Result<String, StepError> {
         let room = self.room(&self.render("")?);
         let count = |text: &str| self.count(text);
-        if self.playbook.context.window == Window::Newest {
+        if self.playbook.context.window == WindowStrategy::Newest {
             return Ok(context.render(room, count));
         }
         if count(&whole) <= room {
@@ -164,7 +164,7 @@ impl PromptFitter<'_> {
         let room_of_part = self.room(&self.playbook.prompt.condense(self.about, "", &self.today)?);
         let parts = context.chunks(room_of_part.max(1), count);
         let condensed = self.condense(&parts, memory).await?;
-        let mut block = context.facts();
+        let mut block = context.properties_text();
         let mut left = room.saturating_sub(count(&block));
         for (index, text) in condensed.iter().enumerate() {
             let entry = format!("\n[condensed, part {} of {}, newest first]\n{text}\n", index + 1, condensed.len());
@@ -217,6 +217,6 @@ impl PromptFitter<'_> {
     }
 }
 
-fn hash_of(version: &str, model: &str, prompt: &Rendered) -> String {
+fn hash_of(version: &str, model: &str, prompt: &RenderedPrompt) -> String {
     sha256_hex_of_list([version, model, &prompt.system, &prompt.user])
 }

@@ -26,7 +26,7 @@ enum Command {
 #[tokio::main]
 async fn main() -> ExitCode {
     let command = Command::parse();
-    service::install_tls_provider();
+    http_client::install_tls_provider();
     testbed::exit_code(async {
         match command {
             Command::Demo(options) => demo::run(&options).await,

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use domain::{CircuitBreakerState, Reason};
+use domain::{CircuitBreakerState, Dependency, Reason};
 use time::OffsetDateTime;
 
 use crate::{Ledger, LedgerError, Worker, milliseconds};
@@ -13,8 +13,8 @@ use crate::{Ledger, LedgerError, Worker, milliseconds};
 /// A dependency's circuit, as the fleet sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CircuitBreaker {
-    /// `hubspot` or `openai`.
-    pub dependency: String,
+    /// What it protects.
+    pub dependency: Dependency,
     /// Where it stands.
     pub state: CircuitBreakerState,
     /// Why it was opened, in `snake_case`.
@@ -52,7 +52,8 @@ impl Ledger {
             Ok(CircuitBreaker {
                 state: CircuitBreakerState::parse(&row.state)
                     .ok_or_else(|| LedgerError::Unreadable(format!("circuit breaker state `{}`", row.state)))?,
-                dependency: row.dependency,
+                dependency: Dependency::parse(&row.dependency)
+                    .ok_or_else(|| LedgerError::Unreadable(format!("dependency `{}`", row.dependency)))?,
                 reason: row.reason,
                 detail: row.detail,
                 opened_at: row.opened_at,
@@ -67,7 +68,7 @@ impl Ledger {
     /// comes later than the one before. Says whether this opened it.
     pub async fn open_circuit_breaker(
         &self,
-        dependency: &str,
+        dependency: Dependency,
         reason: Reason,
         detail: &str,
         worker: &Worker,
@@ -85,7 +86,7 @@ impl Ledger {
                                               * interval '1 millisecond',
                  changed_at = clock_timestamp()
              where c.state <> 'open'",
-            dependency,
+            dependency.as_str(),
             reason.as_str(),
             detail,
             worker.0,
@@ -100,7 +101,7 @@ impl Ledger {
     /// Takes the probe that is due, for one worker of the fleet. Nobody else probes until the next one is due.
     pub async fn take_probe(
         &self,
-        dependency: &str,
+        dependency: Dependency,
         worker: &Worker,
         delays: ProbeDelays,
     ) -> Result<bool, LedgerError> {
@@ -109,7 +110,7 @@ impl Ledger {
              set worker = $2, probes = probes + 1,
                  due_at = clock_timestamp() + least($4, $3 * power(2, least(probes + 1, 20))) * interval '1 millisecond'
              where dependency = $1 and state = 'open' and due_at <= clock_timestamp()",
-            dependency,
+            dependency.as_str(),
             worker.0,
             milliseconds(delays.first),
             milliseconds(delays.cap),
@@ -123,7 +124,7 @@ impl Ledger {
     /// there is nothing to do.
     pub async fn half_open_circuit_breaker(
         &self,
-        dependency: &str,
+        dependency: Dependency,
         worker: &Worker,
         calm: Duration,
     ) -> Result<bool, LedgerError> {
@@ -132,7 +133,7 @@ impl Ledger {
              set state = 'half_open', worker = $2, changed_at = clock_timestamp(),
                  due_at = clock_timestamp() + $3 * interval '1 millisecond'
              where dependency = $1 and state = 'open'",
-            dependency,
+            dependency.as_str(),
             worker.0,
             milliseconds(calm),
         )
@@ -142,11 +143,11 @@ impl Ledger {
     }
 
     /// The outage is over.
-    pub async fn close_circuit_breaker(&self, dependency: &str, worker: &Worker) -> Result<bool, LedgerError> {
+    pub async fn close_circuit_breaker(&self, dependency: Dependency, worker: &Worker) -> Result<bool, LedgerError> {
         let changed = sqlx::query!(
             "update circuit_breaker set state = 'closed', worker = $2, due_at = null, changed_at = clock_timestamp()
              where dependency = $1 and state = 'half_open'",
-            dependency,
+            dependency.as_str(),
             worker.0,
         )
         .execute(&self.pool)

@@ -220,7 +220,7 @@ async fn insert_actions(transaction: &mut sqlx::PgTransaction<'_>, decisions: &[
         &all.iter().map(|(id, _)| *id).collect::<Vec<_>>(),
         &all.iter().map(|(_, action)| action.id.0).collect::<Vec<_>>(),
         &all.iter().map(|(_, action)| action.name.clone()).collect::<Vec<_>>(),
-        &all.iter().map(|(_, action)| action.spec.kind().to_owned()).collect::<Vec<_>>(),
+        &all.iter().map(|(_, action)| action.spec.kind().as_str().to_owned()).collect::<Vec<_>>(),
         &all.iter().map(|(_, action)| serde_json::json!(action.spec)).collect::<Vec<_>>(),
         &hours.collect::<Vec<_>>(),
     )

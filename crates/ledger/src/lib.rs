@@ -51,7 +51,7 @@ static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("../../migrations");
 
 /// How the ledger is reached.
 #[derive(Debug, Clone)]
-pub struct Settings {
+pub struct LedgerSettings {
     /// `postgres://user:password@host:port/database`.
     pub url: secrecy::SecretString,
     /// Shown in `pg_stat_activity`.
@@ -85,7 +85,7 @@ impl Worker {
 
 impl Ledger {
     /// A ledger that connects when it is first asked: Postgres may be away when a service starts.
-    pub fn connect(settings: &Settings) -> Result<Self, LedgerError> {
+    pub fn connect(settings: &LedgerSettings) -> Result<Self, LedgerError> {
         use secrecy::ExposeSecret;
         let timeout = settings.statement_timeout.as_millis().to_string();
         let options: PgConnectOptions = settings.url.expose_secret().parse()?;

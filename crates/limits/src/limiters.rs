@@ -7,8 +7,8 @@ use std::{
 };
 
 use ledger::{Ledger, RateLimitTerms, Window};
-use retry::{OptionalRateLimiter, Permit, PermitFuture, QuotaReport, RateLimiter};
-use settings::{self, Settings};
+use retry::{Permit, PermitFuture, QuotaReport, RateLimiter, SharedRateLimiter};
+use settings::{MissingSetting, Settings};
 
 use crate::{quota_client::QuotaClient, spend_limiter::SpendLimiter};
 
@@ -28,7 +28,7 @@ pub enum Lane {
 #[derive(Debug, Clone)]
 pub struct RateLimiters {
     ledger: Ledger,
-    settings: settings::RateLimit,
+    settings: settings::RateLimitSection,
     micro_dollars_per_day: i64,
     portal: i64,
 }
@@ -38,12 +38,12 @@ impl RateLimiters {
     ///
     /// # Errors
     /// Without `hubspot.portal_id`: limits are a portal's.
-    pub fn new(settings: &Settings, ledger: &Ledger) -> Result<Self, String> {
+    pub fn new(settings: &Settings, ledger: &Ledger) -> Result<Self, MissingSetting> {
         Ok(Self {
             ledger: ledger.clone(),
             settings: settings.rate_limit.clone(),
             micro_dollars_per_day: settings.spend.micro_dollars_per_day,
-            portal: settings.hubspot.portal_id.ok_or("hubspot.portal_id is not set")?,
+            portal: settings.hubspot.portal_id.ok_or(MissingSetting("hubspot.portal_id"))?,
         })
     }
 
@@ -59,7 +59,7 @@ impl RateLimiters {
     }
 
     /// PermitFuture to call HubSpot: calls per ten seconds and per day, of this portal.
-    pub fn hubspot(&self, lane: Lane) -> OptionalRateLimiter {
+    pub fn hubspot(&self, lane: Lane) -> SharedRateLimiter {
         let settings = &self.settings;
         let terms = vec![
             RateLimitTerms {
@@ -77,18 +77,18 @@ impl RateLimiters {
         ];
         let quota_client = QuotaClient::open(self.ledger.clone(), terms, self.part(lane));
         let gather_at_limit = Duration::from_millis(settings.batch_linger_at_limit_ms);
-        Some(Arc::new(HubSpotCalls { quota_client, max_wait: self.max_wait(), gather_at_limit }))
+        Arc::new(HubSpotCalls { quota_client, max_wait: self.max_wait(), gather_at_limit })
     }
 
     /// PermitFuture to ask OpenAI: requests and tokens per minute, by model.
-    pub fn openai(&self, lane: Lane) -> OptionalRateLimiter {
+    pub fn openai(&self, lane: Lane) -> SharedRateLimiter {
         let part = self.part(lane);
-        Some(Arc::new(ModelRequests {
+        Arc::new(ModelRequests {
             budgets: self.clone(),
             lane: part,
             max_wait: self.max_wait(),
             purses: Mutex::default(),
-        }))
+        })
     }
 
     /// Money for questions; `playbooks` are those with a limit of their own, in micro-dollars a day.
@@ -126,12 +126,12 @@ struct HubSpotCalls {
 }
 
 impl RateLimiter for HubSpotCalls {
-    fn take<'a>(&'a self, account: &'a str, _: i64) -> PermitFuture<'a> {
+    fn acquire<'a>(&'a self, key: &'a str, _: i64) -> PermitFuture<'a> {
         Box::pin(async move {
             let began = Instant::now();
-            let booked = self.quota_client.take(vec![1, 1], self.max_wait).await;
+            let slices = self.quota_client.take(vec![1, 1], self.max_wait).await;
             waited("hubspot", began);
-            Ok(Permit { account: account.to_owned(), taken: Instant::now(), units: 1, booked: booked? })
+            Ok(Permit { key: key.to_owned(), acquired_at: Instant::now(), units: 1, slices: slices? })
         })
     }
 
@@ -140,13 +140,13 @@ impl RateLimiter for HubSpotCalls {
         if self.quota_client.was_empty_within(HUBSPOT_WINDOW) { self.gather_at_limit } else { Duration::ZERO }
     }
 
-    fn answered(&self, permit: Permit, said: [Option<QuotaReport>; 2], _: Option<i64>) {
-        self.quota_client.heard(news(said), permit.taken, None);
+    fn record_answer(&self, permit: Permit, said: [Option<QuotaReport>; 2], _: Option<i64>) {
+        self.quota_client.heard(news(said), permit.acquired_at, None);
     }
 
-    fn refused(&self, permit: Permit, said: [Option<QuotaReport>; 2], wait: Duration) {
+    fn record_rejection(&self, permit: Permit, said: [Option<QuotaReport>; 2], wait: Duration) {
         tracing::warn!(?wait, "HubSpot refused a call because of its limit; the fleet holds");
-        self.quota_client.heard(news(said), permit.taken, Some(wait));
+        self.quota_client.heard(news(said), permit.acquired_at, Some(wait));
     }
 }
 
@@ -174,12 +174,12 @@ impl ModelRequests {
 const TOKENS: usize = 1;
 
 impl RateLimiter for ModelRequests {
-    fn take<'a>(&'a self, account: &'a str, units: i64) -> PermitFuture<'a> {
+    fn acquire<'a>(&'a self, key: &'a str, units: i64) -> PermitFuture<'a> {
         Box::pin(async move {
             let began = Instant::now();
-            let booked = self.quota_client(account).take(vec![1, units], self.max_wait).await;
+            let slices = self.quota_client(key).take(vec![1, units], self.max_wait).await;
             waited("openai", began);
-            Ok(Permit { account: account.to_owned(), taken: Instant::now(), units, booked: booked? })
+            Ok(Permit { key: key.to_owned(), acquired_at: Instant::now(), units, slices: slices? })
         })
     }
 
@@ -188,22 +188,18 @@ impl RateLimiter for ModelRequests {
         Duration::ZERO
     }
 
-    fn answered(&self, permit: Permit, said: [Option<QuotaReport>; 2], used: Option<i64>) {
-        let quota_client = self.quota_client(&permit.account);
+    fn record_answer(&self, permit: Permit, said: [Option<QuotaReport>; 2], used: Option<i64>) {
+        let quota_client = self.quota_client(&permit.key);
         if let Some(used) = used {
-            quota_client.settle(TOKENS, permit.booked[TOKENS], permit.units - used);
+            quota_client.settle(TOKENS, permit.slices[TOKENS], permit.units - used);
         }
-        quota_client.heard(news(said), permit.taken, None);
+        quota_client.heard(news(said), permit.acquired_at, None);
     }
 
-    fn refused(&self, permit: Permit, said: [Option<QuotaReport>; 2], wait: Duration) {
-        tracing::warn!(
-            ?wait,
-            model = permit.account,
-            "OpenAI refused a question because of its limit; the fleet holds"
-        );
-        let quota_client = self.quota_client(&permit.account);
-        quota_client.settle(TOKENS, permit.booked[TOKENS], permit.units);
-        quota_client.heard(news(said), permit.taken, Some(wait));
+    fn record_rejection(&self, permit: Permit, said: [Option<QuotaReport>; 2], wait: Duration) {
+        tracing::warn!(?wait, model = permit.key, "OpenAI refused a question because of its limit; the fleet holds");
+        let quota_client = self.quota_client(&permit.key);
+        quota_client.settle(TOKENS, permit.slices[TOKENS], permit.units);
+        quota_client.heard(news(said), permit.acquired_at, Some(wait));
     }
 }

@@ -62,14 +62,14 @@ impl SpendLimiter {
         match take(self.all.as_ref()).await {
             Ok(all) => Ok(Reservation { micro_dollars, playbook: own, all }),
             Err(error) => {
-                self.settle(playbook, &Reservation { micro_dollars, playbook: own, all: None }, 0);
+                self.refund_unused(playbook, &Reservation { micro_dollars, playbook: own, all: None }, 0);
                 Err(error)
             }
         }
     }
 
     /// The question has cost so much.
-    pub fn settle(&self, playbook: &str, aside: &Reservation, cost: i64) {
+    pub fn refund_unused(&self, playbook: &str, aside: &Reservation, cost: i64) {
         let unused = aside.micro_dollars - cost;
         if let (Some(quota_client), Some(slice)) = (self.playbooks.get(playbook), aside.playbook) {
             quota_client.settle(0, slice, unused);

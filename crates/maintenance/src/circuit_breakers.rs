@@ -16,9 +16,10 @@ use std::{
     time::Duration,
 };
 
-use broker::ConsumeMode;
+use broker::{ConsumeMode, RetryDecision, RetrySchedule};
+use domain::Dependency;
 use ledger::{CircuitBreaker, CircuitBreakerState, Ledger, Worker};
-use retry::{CallObserver, Failure, OptionalObserver, Reason, RetryAction};
+use retry::{CallObserver, Failure, Reason, RetryAction, SharedObserver};
 use service::Readiness;
 use sync::BreakerSync;
 use tokio::sync::{Notify, watch};
@@ -39,11 +40,20 @@ where
     })
 }
 
+/// Reads HubSpot's description of the token: a call that counts against no limit.
+pub fn hubspot_probe(hubspot: &hubspot::HubSpotClient) -> Probe {
+    let hubspot = hubspot.clone();
+    probe(move || {
+        let hubspot = hubspot.clone();
+        async move { hubspot.token_info().await }
+    })
+}
+
 /// The circuits of a service's dependencies. Cheap to clone; clones share everything.
 #[derive(Debug, Clone)]
 pub struct CircuitBreakers {
     breakers: Arc<Vec<Arc<Breaker>>>,
-    settings: settings::CircuitBreaker,
+    settings: settings::CircuitBreakerSection,
     flow: Arc<watch::Sender<ConsumeMode>>,
     wake: Arc<Notify>,
 }
@@ -51,7 +61,7 @@ pub struct CircuitBreakers {
 /// What is known of one dependency.
 #[derive(Debug)]
 struct Breaker {
-    dependency: &'static str,
+    dependency: Dependency,
     /// Failures in a row that make an outage.
     limit: u32,
     failures: AtomicU32,
@@ -126,7 +136,7 @@ impl Breaker {
         }
         let state = circuit.map_or(CircuitBreakerState::Closed, |circuit| circuit.state);
         if known.state != state {
-            tracing::warn!(dependency = self.dependency, state = state.as_str(), "circuit");
+            tracing::warn!(dependency = %self.dependency, state = state.as_str(), "circuit");
             self.failures.store(0, Ordering::Relaxed);
             self.worked.store(false, Ordering::Relaxed);
         }
@@ -135,18 +145,18 @@ impl Breaker {
             let reason = circuit.reason.as_deref().unwrap_or_default();
             format!("{reason}: {}", circuit.detail.as_deref().unwrap_or_default())
         });
-        metrics::gauge!("leadline_circuit_breaker_open", "dependency" => self.dependency)
+        metrics::gauge!("leadline_circuit_breaker_open", "dependency" => self.dependency.as_str())
             .set(if state == CircuitBreakerState::Closed { 0.0 } else { 1.0 });
     }
 }
 
 impl CircuitBreakers {
     /// The circuits of `dependencies` (`hubspot`, `openai`), all closed.
-    pub fn new(settings: &settings::CircuitBreaker, dependencies: &[&'static str]) -> Self {
+    pub fn new(settings: &settings::CircuitBreakerSection, dependencies: &[Dependency]) -> Self {
         let wake = Arc::new(Notify::new());
-        let breaker = |dependency: &&'static str| {
+        let breaker = |dependency: &Dependency| {
             Arc::new(Breaker {
-                dependency,
+                dependency: *dependency,
                 limit: settings.failure_threshold,
                 failures: AtomicU32::new(0),
                 worked: AtomicBool::new(false),
@@ -157,52 +167,62 @@ impl CircuitBreakers {
         Self {
             breakers: Arc::new(dependencies.iter().map(breaker).collect()),
             settings: settings.clone(),
-            flow: Arc::new(watch::Sender::new(ConsumeMode::Free)),
+            flow: Arc::new(watch::Sender::new(ConsumeMode::Normal)),
             wake,
         }
     }
 
     /// Who watches the calls to a dependency.
-    pub fn observer(&self, dependency: &str) -> OptionalObserver {
+    pub fn observer(&self, dependency: Dependency) -> Option<SharedObserver> {
         self.breaker(dependency).map(|breaker| breaker.clone() as Arc<dyn CallObserver>)
     }
 
-    fn breaker(&self, dependency: &str) -> Option<&Arc<Breaker>> {
+    fn breaker(&self, dependency: Dependency) -> Option<&Arc<Breaker>> {
         self.breakers.iter().find(|breaker| breaker.dependency == dependency)
     }
 
     /// Whether a failure is the outage's fault, and not that of what was tried: it uses up no attempts.
-    pub fn is_outage(&self, failure: &dyn Failure) -> bool {
+    fn is_outage(&self, failure: &dyn Failure) -> bool {
         failure.outage().is_some_and(|outage| {
             outage.is_certain
-                || self.breaker(outage.of).is_some_and(|breaker| breaker.state() != CircuitBreakerState::Closed)
+                || self.breaker(outage.dependency).is_some_and(|breaker| breaker.state() != CircuitBreakerState::Closed)
         })
     }
 
+    /// What becomes of a message whose processing failed for the `attempts + 1`st time. A failure that belongs to an outage is
+    /// deferred: it comes back after the shortest delay and does not count as an attempt.
+    pub fn decide(&self, schedule: &RetrySchedule, failure: &dyn Failure, attempts: u32) -> RetryDecision {
+        if self.is_outage(failure) {
+            RetryDecision::Defer(schedule.shortest())
+        } else {
+            schedule.decide(failure.retry_action(), attempts)
+        }
+    }
+
     /// Why nothing is to be begun, if so.
-    pub fn open(&self) -> Option<Reason> {
+    pub fn open_reason(&self) -> Option<Reason> {
         let open = self.breakers.iter().find(|breaker| breaker.state() == CircuitBreakerState::Open)?;
         Some(match open.dependency {
-            "openai" => Reason::OpenAiCircuitOpen,
-            _ => Reason::HubSpotCircuitOpen,
+            Dependency::OpenAi => Reason::OpenAiCircuitOpen,
+            Dependency::HubSpot => Reason::HubSpotCircuitOpen,
         })
     }
 
     /// How much may be consumed.
-    pub fn flow(&self) -> watch::Receiver<ConsumeMode> {
+    pub fn consume_mode(&self) -> watch::Receiver<ConsumeMode> {
         self.flow.subscribe()
     }
 
     /// Not ready while a circuit is not closed.
     #[must_use]
-    pub fn ready(&self, readiness: Readiness) -> Readiness {
+    pub fn add_readiness_checks(&self, readiness: Readiness) -> Readiness {
         self.breakers.iter().fold(readiness, |readiness, breaker| {
             let hooks = breaker.clone();
-            readiness.with(breaker.dependency, move || {
+            readiness.with(breaker.dependency.as_str(), move || {
                 let known = hooks.known();
                 let result = match known.state {
                     CircuitBreakerState::Closed => Ok(()),
-                    state => Err(format!("circuit {}, {}", state.as_str(), known.why)),
+                    state => Err(format!("circuit {}, {}", state.as_str(), known.why).into()),
                 };
                 async move { result }
             })
@@ -210,7 +230,7 @@ impl CircuitBreakers {
     }
 
     /// Keeps the circuits in step with the ledger, for as long as the service runs.
-    pub fn watch(&self, ledger: Ledger, worker: Worker, probes: Vec<(&'static str, Probe)>) {
+    pub fn start_sync(&self, ledger: Ledger, worker: Worker, probes: Vec<(Dependency, Probe)>) {
         let breaker_sync = BreakerSync { circuits: self.clone(), ledger, worker, probes };
         tokio::spawn(async move {
             loop {
@@ -227,8 +247,8 @@ impl CircuitBreakers {
         let states: Vec<_> = self.breakers.iter().map(|breaker| breaker.state()).collect();
         let flow = match () {
             () if states.contains(&CircuitBreakerState::Open) => ConsumeMode::Paused,
-            () if states.contains(&CircuitBreakerState::HalfOpen) => ConsumeMode::Trickle,
-            () => ConsumeMode::Free,
+            () if states.contains(&CircuitBreakerState::HalfOpen) => ConsumeMode::OneAtATime,
+            () => ConsumeMode::Normal,
         };
         self.flow.send_if_modified(|known| std::mem::replace(known, flow) != flow);
     }
@@ -238,7 +258,7 @@ impl CircuitBreakers {
 mod tests {
     use std::fmt;
 
-    use retry::{Failure, Outage, Reason, RetryAction};
+    use retry::{Dependency, Failure, Outage, Reason, RetryAction};
 
     use super::CircuitBreakers;
 
@@ -264,7 +284,7 @@ mod tests {
             Reason::NotApplied
         }
         fn outage(&self) -> Option<Outage> {
-            self.outage.map(|is_certain| Outage { of: "hubspot", is_certain })
+            self.outage.map(|is_certain| Outage { dependency: Dependency::HubSpot, is_certain })
         }
     }
 
@@ -274,15 +294,15 @@ mod tests {
 
     fn circuits() -> CircuitBreakers {
         CircuitBreakers::new(
-            &settings::CircuitBreaker { failure_threshold: 3, ..settings::CircuitBreaker::default() },
-            &["hubspot"],
+            &settings::CircuitBreakerSection { failure_threshold: 3, ..settings::CircuitBreakerSection::default() },
+            &[Dependency::HubSpot],
         )
     }
 
     #[test]
     fn many_failures_in_a_row_are_an_outage_and_a_success_between_them_is_not() {
         let circuits = circuits();
-        let observer = circuits.observer("hubspot").expect("hooks");
+        let observer = circuits.observer(Dependency::HubSpot).expect("hooks");
         let suspicious = failed(Some(false), RetryAction::RetryNow { after: None });
         for _ in 0..2 {
             observer.record(Some(&suspicious));
@@ -291,11 +311,11 @@ mod tests {
         }
         observer.record(Some(&suspicious));
         observer.record(Some(&suspicious));
-        assert_eq!((circuits.open(), circuits.is_outage(&suspicious)), (None, false));
+        assert_eq!((circuits.open_reason(), circuits.is_outage(&suspicious)), (None, false));
         // A limit says nothing either way; a refusal says that somebody is there.
         observer.record(Some(&failed(None, RetryAction::RateLimited { after: None })));
         observer.record(Some(&suspicious));
-        assert_eq!((circuits.open(), circuits.is_outage(&suspicious)), (Some(Reason::HubSpotCircuitOpen), true));
+        assert_eq!((circuits.open_reason(), circuits.is_outage(&suspicious)), (Some(Reason::HubSpotCircuitOpen), true));
         assert!(!circuits.is_outage(&failed(None, RetryAction::Park)), "what is wrong by itself is no outage's fault");
     }
 
@@ -303,20 +323,20 @@ mod tests {
     fn one_dead_key_is_enough() {
         let circuits = circuits();
         let dead = failed(Some(true), RetryAction::RetryLater { after: None });
-        circuits.observer("hubspot").expect("hooks").record(Some(&dead));
-        assert!(circuits.open().is_some() && circuits.is_outage(&dead));
+        circuits.observer(Dependency::HubSpot).expect("hooks").record(Some(&dead));
+        assert!(circuits.open_reason().is_some() && circuits.is_outage(&dead));
     }
 
     #[test]
     fn an_answer_that_refuses_ends_a_row_of_failures() {
         let circuits = circuits();
-        let observer = circuits.observer("hubspot").expect("hooks");
+        let observer = circuits.observer(Dependency::HubSpot).expect("hooks");
         let suspicious = failed(Some(false), RetryAction::RetryNow { after: None });
         for _ in 0..5 {
             observer.record(Some(&suspicious));
             observer.record(Some(&suspicious));
             observer.record(Some(&failed(None, RetryAction::Park)));
         }
-        assert_eq!(circuits.open(), None);
+        assert_eq!(circuits.open_reason(), None);
     }
 }

@@ -10,8 +10,8 @@ mod reconciler;
 mod retention;
 mod schedule;
 
-pub use circuit_breakers::{CircuitBreakers, Probe, probe};
+pub use circuit_breakers::{CircuitBreakers, Probe, hubspot_probe, probe};
 pub use messages::{UnreadablePayload, command_message, event_message, payload_message};
-pub use reconciler::{Findings, ReconcileError, Reconciler, Repaired};
-pub use retention::{Pruned, prune};
+pub use reconciler::{ReconcileError, ReconcileFindings, Reconciler, RepairCounts};
+pub use retention::{PruneCounts, prune};
 pub use schedule::run_maintenance;

@@ -1,7 +1,7 @@
-//! Finding what was left behind: the ledger has begun it, and no message brings it on any more.
+//! Finds work in the ledger whose message is lost, and publishes it again.
 //!
-//! That cannot happen by the protocol alone (the message is acknowledged last), but queues are purged, brokers lose disks,
-//! and operators make mistakes. In a healthy fleet every pass finds nothing, so a finding is news.
+//! The protocol alone loses no message (it is acknowledged last), but queues are purged, brokers lose disks, and operators
+//! make mistakes. In a healthy fleet every pass finds nothing; whatever it finds is worth a look.
 
 use std::time::Duration;
 
@@ -11,136 +11,135 @@ use retry::Reason;
 
 use crate::messages::{command_message, payload_message};
 
-/// While the queue holds at least as many messages as are missing, they may be in it, behind others: then this much more
-/// patience.
-const BEHIND_OTHERS: u32 = 6;
+/// While the queues hold at least as many messages as are overdue, the overdue ones may be in them, behind others. Then work
+/// counts as stuck only after this many times the configured time.
+const LONG_QUEUE_FACTOR: u32 = 6;
 
-/// Why a pass did not succeed.
+/// Why a pass failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ReconcileError {
-    /// The ledger.
+    /// The ledger could not be read or changed.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
-    /// RabbitMQ, when asked how much it holds.
+    /// RabbitMQ could not be asked how many messages its queues hold.
     #[error(transparent)]
     Broker(#[from] broker::ConnectionError),
-    /// RabbitMQ, when publishing.
+    /// A message could not be published.
     #[error(transparent)]
     Publish(#[from] PublishError),
 }
 
 /// What a pass found.
 #[derive(Debug, Default, Clone)]
-pub struct Findings {
+pub struct ReconcileFindings {
     /// Events, claimed or waiting, whose message is lost.
     pub events: Vec<StuckEvent>,
     /// Write commands whose message is lost.
     pub commands: Vec<StuckCommand>,
-    /// Overdue, but their messages may well be in the queue.
+    /// How many more are overdue whose messages may still be in the queue.
     pub maybe_queued: usize,
 }
 
-/// What a pass mended.
+/// What a pass repaired.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub struct Repaired {
+pub struct RepairCounts {
     /// Events published again.
     pub events: usize,
     /// Write commands published again.
     pub commands: usize,
-    /// Events parked, because their workers died each time.
+    /// Events parked because their workers died at every attempt.
     pub parked: usize,
-    /// Events whose payload makes no event.
+    /// Events that were left as they are because no event can be read from their payload.
     pub unreadable: usize,
 }
 
-/// Compares the ledger with the queues.
+/// Compares the ledger with the queues. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Reconciler {
     ledger: Ledger,
     publisher: Publisher,
-    settings: settings::Reconcile,
+    settings: settings::ReconcileSection,
 }
 
 impl Reconciler {
     /// A reconciler with these settings.
-    pub fn new(ledger: Ledger, publisher: Publisher, settings: settings::Reconcile) -> Self {
+    pub fn new(ledger: Ledger, publisher: Publisher, settings: settings::ReconcileSection) -> Self {
         Self { ledger, publisher, settings }
     }
 
-    /// What was left behind.
-    pub async fn find(&self) -> Result<Findings, ReconcileError> {
+    /// Finds work whose message is lost. Changes nothing.
+    pub async fn find(&self) -> Result<ReconcileFindings, ReconcileError> {
         let after = Duration::from_secs(self.settings.stuck_after_seconds);
         let limit = i64::from(self.settings.batch);
         let mut events = self.ledger.stuck_events(after, limit).await?;
         let mut commands = self.ledger.stuck_commands(after, limit).await?;
         let overdue = events.len() + commands.len();
         if overdue > 0 {
-            let depths = self.publisher.depths().await?;
-            let holds = |stages: &[Stage]| -> usize {
-                let of_stage = |name: &str| stages.iter().any(|stage| name.starts_with(stage.queue()));
-                let all = depths.iter().filter(|(name, _)| of_stage(name) && !name.ends_with(".parked"));
-                all.map(|(_, depth)| *depth as usize).sum()
+            let depths = self.publisher.queue_depths().await?;
+            let queued = |stages: &[Stage]| -> usize {
+                let is_counted = |route: Route| stages.contains(&route.stage()) && !matches!(route, Route::Parked(_));
+                depths.iter().filter(|(route, _)| is_counted(*route)).map(|(_, depth)| *depth as usize).sum()
             };
-            if holds(&[Stage::Events, Stage::Backfill]) >= events.len() {
-                events.retain(|event| event.overdue > after * BEHIND_OTHERS);
+            if queued(&[Stage::Events, Stage::Backfill]) >= events.len() {
+                events.retain(|event| event.overdue > after * LONG_QUEUE_FACTOR);
             }
-            if holds(&[Stage::Writes]) >= commands.len() {
-                commands.retain(|command| command.overdue > after * BEHIND_OTHERS);
+            if queued(&[Stage::Writes]) >= commands.len() {
+                commands.retain(|command| command.overdue > after * LONG_QUEUE_FACTOR);
             }
         }
         let maybe_queued = overdue - events.len() - commands.len();
-        Ok(Findings { events, commands, maybe_queued })
+        Ok(ReconcileFindings { events, commands, maybe_queued })
     }
 
-    /// Publishes again what was found. Doing so once too often is harmless: every step is idempotent by id.
-    pub async fn repair(&self, findings: &Findings) -> Result<Repaired, ReconcileError> {
-        let mut repaired = Repaired::default();
+    /// Publishes again what was found. To publish a message that was not lost is harmless: every step is idempotent by id.
+    pub async fn repair(&self, findings: &ReconcileFindings) -> Result<RepairCounts, ReconcileError> {
+        let mut counts = RepairCounts::default();
         let (mut events, mut commands) = (Vec::new(), Vec::new());
         for event in &findings.events {
             let message = match payload_message(&event.payload) {
                 Ok(message) => message,
                 Err(error) => {
-                    tracing::error!(event = event.key, %error, "left behind, and cannot be published again");
-                    repaired.unreadable += 1;
+                    tracing::error!(event = event.key, %error, "the event's message is lost and cannot be rebuilt");
+                    counts.unreadable += 1;
                     continue;
                 }
             };
             if event.state == "claimed" && u32::try_from(event.requeues).unwrap_or(0) >= self.settings.max_requeues {
-                let detail = format!("published again {} times, and no worker survived it", event.requeues);
+                let detail =
+                    format!("published again {} times, and every worker died before it was done", event.requeues);
                 let parked = message.with_reason(Reason::AttemptsExhausted, &detail);
                 self.publisher.publish(Route::Parked(Stage::Events), &parked).await?;
-                repaired.parked +=
-                    usize::from(self.ledger.give_up(event.id, Reason::AttemptsExhausted, &detail).await?);
+                counts.parked += usize::from(self.ledger.give_up(event.id, Reason::AttemptsExhausted, &detail).await?);
                 continue;
             }
             self.publisher.publish(Route::Queue(Stage::Events), &message).await?;
             events.push(event.id.0);
         }
-        for stranded in &findings.commands {
-            let Ok(message) = command_message(&stranded.command) else { continue };
+        for stuck in &findings.commands {
+            let Ok(message) = command_message(&stuck.command) else { continue };
             self.publisher.publish(Route::Queue(Stage::Writes), &message).await?;
-            commands.push(stranded.command.id.0);
+            commands.push(stuck.command.id.0);
         }
         self.ledger.requeued(&events, &commands).await?;
-        (repaired.events, repaired.commands) = (events.len(), commands.len());
-        Ok(repaired)
+        (counts.events, counts.commands) = (events.len(), commands.len());
+        Ok(counts)
     }
 
-    /// Finds and repairs, and says so where monitoring sees it.
-    pub async fn pass(&self) -> Result<Repaired, ReconcileError> {
+    /// Finds and repairs, and reports what it did as metrics and in the log.
+    pub async fn pass(&self) -> Result<RepairCounts, ReconcileError> {
         let findings = self.find().await?;
-        let repaired = self.repair(&findings).await?;
+        let counts = self.repair(&findings).await?;
         for (kind, count) in [
-            ("event", repaired.events),
-            ("write_command", repaired.commands),
-            ("event_parked", repaired.parked),
-            ("event_unreadable", repaired.unreadable),
+            ("event", counts.events),
+            ("write_command", counts.commands),
+            ("event_parked", counts.parked),
+            ("event_unreadable", counts.unreadable),
         ] {
             metrics::counter!("leadline_reconciled_total", "kind" => kind).increment(count as u64);
         }
-        if repaired != Repaired::default() {
-            tracing::warn!(?repaired, "what was left behind is taken up again");
+        if counts != RepairCounts::default() {
+            tracing::warn!(?counts, "published work again whose messages were lost");
         }
-        Ok(repaired)
+        Ok(counts)
     }
 }

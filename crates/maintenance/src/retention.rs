@@ -9,7 +9,7 @@ const DAYS_AHEAD: i32 = 7;
 
 /// What went.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub struct Pruned {
+pub struct PruneCounts {
     /// Days of raw prompts and answers.
     pub raw_days: i64,
     /// Days of history.
@@ -19,9 +19,9 @@ pub struct Pruned {
 }
 
 /// Makes partitions for the days ahead, and lets go what is older than the settings keep.
-pub async fn prune(ledger: &Ledger, settings: &settings::Retention) -> Result<Pruned, LedgerError> {
+pub async fn prune(ledger: &Ledger, settings: &settings::RetentionSection) -> Result<PruneCounts, LedgerError> {
     let days = |days: u32| (days > 0).then(|| Duration::from_secs(86_400 * u64::from(days)));
-    let mut gone = Pruned::default();
+    let mut gone = PruneCounts::default();
     ledger.add_partitions(DAYS_AHEAD).await?;
     if let Some(keep) = days(settings.raw_days) {
         gone.raw_days = ledger.drop_raw(keep).await?;
@@ -38,7 +38,7 @@ pub async fn prune(ledger: &Ledger, settings: &settings::Retention) -> Result<Pr
             tokio::time::sleep(Duration::from_millis(settings.pause_ms)).await;
         }
     }
-    if gone != Pruned::default() {
+    if gone != PruneCounts::default() {
         tracing::info!(?gone, "old data went");
     }
     Ok(gone)

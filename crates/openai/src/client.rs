@@ -2,14 +2,12 @@
 
 use std::time::{Duration, Instant};
 
+use http_client::{BodyError, json_error_position, read_body, retry_after};
 use reqwest::{
     Body,
     header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, InvalidHeaderValue},
 };
-use retry::{
-    CallHooks, Failure, OptionalRateLimiter, Policy, QuotaReport, Reason, RetryAction,
-    http::{BodyError, json_flaw, read_at_most, retry_after},
-};
+use retry::{CallHooks, Failure, QuotaReport, Reason, RetryAction, RetryPolicy, SharedRateLimiter};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 
@@ -37,7 +35,7 @@ pub struct OpenAiSettings {
     /// For one try, from connecting to the last byte. OpenAI may take minutes.
     pub timeout: Duration,
     /// Tries within the process.
-    pub retry: Policy,
+    pub retry: RetryPolicy,
     /// A longer answer is refused.
     pub max_response_bytes: usize,
     /// How its connections are shared.
@@ -93,9 +91,9 @@ impl OpenAiClient {
 
     /// The same client, whose questions need another one's leave.
     #[must_use]
-    pub fn with_rate_limiter(&self, rate_limiter: OptionalRateLimiter) -> Self {
+    pub fn with_rate_limiter(&self, rate_limiter: SharedRateLimiter) -> Self {
         let mut client = self.clone();
-        client.settings.hooks.rate_limiter = rate_limiter;
+        client.settings.hooks.rate_limiter = Some(rate_limiter);
         client
     }
 
@@ -105,7 +103,7 @@ impl OpenAiClient {
         retry::run(&self.settings.retry, || async {
             let permit = match &self.settings.hooks.rate_limiter {
                 Some(rate_limiter) => {
-                    Some((rate_limiter, rate_limiter.take(&request.model, request.reserves()).await?))
+                    Some((rate_limiter, rate_limiter.acquire(&request.model, request.reserves()).await?))
                 }
                 None => None,
             };
@@ -116,10 +114,10 @@ impl OpenAiClient {
             if let Some((rate_limiter, permit)) = permit {
                 match result.as_ref().map_err(|error| (error.reason(), error.retry_action())) {
                     Err((Reason::OpenAiRateLimited, RetryAction::RateLimited { after })) => {
-                        rate_limiter.refused(permit, said, after.unwrap_or(RATE_LIMIT_WAIT));
+                        rate_limiter.record_rejection(permit, said, after.unwrap_or(RATE_LIMIT_WAIT));
                     }
-                    Ok(completion) => rate_limiter.answered(permit, said, Some(completion.usage.total())),
-                    Err(_) => rate_limiter.answered(permit, said, None),
+                    Ok(completion) => rate_limiter.record_answer(permit, said, Some(completion.usage.total())),
+                    Err(_) => rate_limiter.record_answer(permit, said, None),
                 }
             }
             if let Some(observer) = &self.settings.hooks.observer {
@@ -161,7 +159,7 @@ impl OpenAiClient {
         let request_id = text(response.headers(), "x-request-id");
         let bytes = self.read(response).await?;
         let wire: ChatResponse =
-            serde_json::from_slice(&bytes).map_err(|error| OpenAiError::Unreadable(json_flaw(&error)))?;
+            serde_json::from_slice(&bytes).map_err(|error| OpenAiError::Unreadable(json_error_position(&error)))?;
         wire.completion(request_id, started.elapsed()).map_err(|what| OpenAiError::Unreadable(what.to_owned()))
     }
 
@@ -191,7 +189,7 @@ impl OpenAiClient {
     }
 
     async fn read(&self, response: reqwest::Response) -> Result<Vec<u8>, OpenAiError> {
-        read_at_most(response, self.settings.max_response_bytes).await.map_err(|error| match error {
+        read_body(response, self.settings.max_response_bytes).await.map_err(|error| match error {
             BodyError::Transport(error) => self.transport_error(error),
             BodyError::TooLong(_) => OpenAiError::Unreadable(error.to_string()),
         })

@@ -59,7 +59,7 @@ impl Connections {
     }
 
     fn client(&self) -> Result<reqwest::Client, reqwest::Error> {
-        let builder = retry::http::client(self.timeout).default_headers(self.headers.clone());
+        let builder = http_client::builder(self.timeout).default_headers(self.headers.clone());
         if self.sharing.http2_prior_knowledge { builder.http2_prior_knowledge() } else { builder }.build()
     }
 }

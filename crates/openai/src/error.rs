@@ -2,7 +2,7 @@
 
 use std::{fmt, time::Duration};
 
-use retry::{Failure, Outage, RateLimited, Reason, RetryAction};
+use retry::{Dependency, Failure, Outage, RateLimited, Reason, RetryAction};
 use serde::Deserialize;
 
 /// A question without an answer.
@@ -89,7 +89,7 @@ impl Failure for OpenAiError {
     }
 
     fn outage(&self) -> Option<Outage> {
-        let outage = |is_certain| Some(Outage { of: "openai", is_certain });
+        let outage = |is_certain| Some(Outage { dependency: Dependency::OpenAi, is_certain });
         match self {
             Self::TimedOut(_) | Self::Connection(_) | Self::Unreadable(_) => outage(false),
             Self::RateLimited(_) => None,

@@ -1,59 +1,58 @@
-//! What was read from HubSpot for one inference.
-
-mod text;
+//! What was read from HubSpot for one inference, and its text for the model.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
+use domain::{ObjectId, ObjectType, RecordRef, hash::sha256_hex_of_list, write_command::marker_in};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
-use domain::{ObjectId, ObjectType, RecordRef, hash::sha256_hex_of_list, write_command::marker_in};
+use crate::{
+    path::RecordPath,
+    text::{longest_prefix, normalize, plain_text},
+};
 
-use crate::RecordPath;
-
-pub use text::{fold, plain_text, without_quotes};
-
-/// A fact longer than this is cut: what people write at length belongs among the entries. In characters.
-const MAX_FACT: usize = 1_000;
+/// The maximum length of a property's value in the text for the model, in characters. Longer texts belong to the
+/// entries: a playbook names their properties in `texts`.
+const MAX_PROPERTY_TEXT: usize = 1_000;
 
 /// What was read from HubSpot for one inference.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Context {
-    /// The record that is enriched, first, and those it is associated to.
+    /// First the record that is enriched, then those with which it is associated. Never empty.
     pub records: Vec<ContextRecord>,
-    /// What people wrote, newest first after [`Context::tidy`].
-    pub entries: Vec<Entry>,
+    /// What people wrote; newest first after [`Context::clean_entries`].
+    pub entries: Vec<ContextEntry>,
 }
 
 /// A record with the properties that were read of it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ContextRecord {
-    /// How it was reached.
+    /// The path at which it was found.
     pub path: RecordPath,
-    /// Which one it is. The first one's id may differ from the event's: reading a merged record's old id answers with
-    /// the record that survived.
+    /// The record. The id of the first record may differ from the event's: HubSpot answers a read of a merged record's
+    /// old id with the record into which it was merged.
     pub record: RecordRef,
-    /// Its properties, by internal name; `None` where it has no value.
+    /// The properties by internal name; `None` for one without a value.
     pub properties: BTreeMap<String, Option<String>>,
-    /// Whether it was asked for under an id that was merged away.
+    /// Whether the id that was read belongs to a record that was merged into this one.
     pub merged: bool,
-    /// Whether somebody has archived it.
+    /// Whether the record is archived.
     pub archived: bool,
 }
 
-/// Something that somebody wrote: an engagement's body, a ticket's text, a call's transcript.
+/// A text that a person wrote: the body of an engagement, the text of a ticket, the transcript of a call.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Entry {
-    /// The kind of what holds it.
+pub struct ContextEntry {
+    /// The type of the object that contains the text.
     pub kind: ObjectType,
-    /// The id of what holds it.
+    /// The id of that object.
     pub id: ObjectId,
-    /// When it was written.
+    /// When the text was written.
     pub at: OffsetDateTime,
-    /// Plain text.
+    /// The plain text.
     pub text: String,
 }
 
-impl Entry {
+impl ContextEntry {
     fn render(&self) -> String {
         // Fractions of a second would only cost tokens.
         let at = self.at.replace_nanosecond(0).unwrap_or(self.at).format(&Rfc3339).unwrap_or_default();
@@ -65,54 +64,53 @@ impl Context {
     /// The record that is enriched.
     ///
     /// # Panics
-    /// Never: a context is made with it.
+    /// When the context has no records. Every reader adds the enriched record first.
     pub fn record(&self) -> &RecordRef {
         &self.records[0].record
     }
 
-    /// The records that `path` leads to.
-    pub fn at<'a>(&'a self, path: &'a RecordPath) -> impl Iterator<Item = &'a ContextRecord> {
+    /// The records at `path`.
+    pub fn records_at<'a>(&'a self, path: &'a RecordPath) -> impl Iterator<Item = &'a ContextRecord> {
         self.records.iter().filter(move |record| record.path == *path)
     }
 
-    /// Orders the entries newest first and forgets those without text, repeated ones, and those that the fleet wrote
-    /// itself: it must not take its own words for a person's.
-    pub fn tidy(&mut self) {
+    /// Sorts the entries newest first and removes those without text, repeated ones, and those that the fleet wrote:
+    /// the model must not take the fleet's own text for a person's.
+    pub fn clean_entries(&mut self) {
         self.entries.retain(|entry| !entry.text.trim().is_empty() && marker_in(&entry.text).is_none());
         self.entries.sort_by_key(|entry| std::cmp::Reverse((entry.at, entry.id)));
         let mut seen = HashSet::new();
-        self.entries.retain(|entry| seen.insert(fold(&entry.text)));
+        self.entries.retain(|entry| seen.insert(normalize(&entry.text)));
     }
 
-    /// What is known about the records, one property a line.
-    pub fn facts(&self) -> String {
-        self.facts_but(&BTreeSet::new())
+    /// The properties of all records, one a line. Those without a value are omitted.
+    pub fn properties_text(&self) -> String {
+        self.properties_text_without(&BTreeSet::new())
     }
 
-    /// The same without some properties.
-    fn facts_but(&self, without: &BTreeSet<(ObjectType, String)>) -> String {
-        let left_out = |known: &ContextRecord, name: &str| {
-            without.iter().any(|(kind, property)| *kind == known.record.object_type && property == name)
+    fn properties_text_without(&self, omitted: &BTreeSet<(ObjectType, String)>) -> String {
+        let is_omitted = |record: &ContextRecord, name: &str| {
+            omitted.iter().any(|(kind, property)| *kind == record.record.object_type && property == name)
         };
-        let mut facts = String::new();
-        for (index, known) in self.records.iter().enumerate() {
-            let role = if index == 0 { "record" } else { "associated to it" };
-            facts.push_str(&format!("{role}: {}\n", known.record));
-            for (name, value) in &known.properties {
-                if let Some(value) = value.as_deref().filter(|value| !value.is_empty() && !left_out(known, name)) {
+        let mut lines = String::new();
+        for (index, record) in self.records.iter().enumerate() {
+            let role = if index == 0 { "record" } else { "associated with it" };
+            lines.push_str(&format!("{role}: {}\n", record.record));
+            for (name, value) in &record.properties {
+                if let Some(value) = value.as_deref().filter(|value| !value.is_empty() && !is_omitted(record, name)) {
                     let text = plain_text(value);
-                    let kept: String = text.chars().take(MAX_FACT).collect();
-                    facts.push_str(&format!("{name}: {kept}{}\n", if kept.len() < text.len() { " […]" } else { "" }));
+                    let kept: String = text.chars().take(MAX_PROPERTY_TEXT).collect();
+                    lines.push_str(&format!("{name}: {kept}{}\n", if kept.len() < text.len() { " […]" } else { "" }));
                 }
             }
         }
-        facts
+        lines
     }
 
-    /// Facts and entries as one block of text of at most `max_tokens` by `count`: facts, then entries newest first.
-    /// What does not fit is left out, and a line says so.
+    /// Properties and entries as one text of at most `max_tokens` tokens as `count` counts them: all properties, then
+    /// as many entries as fit, newest first. If some do not fit, a last line says how many.
     pub fn render(&self, max_tokens: usize, count: impl Fn(&str) -> usize) -> String {
-        let mut block = self.facts();
+        let mut block = self.properties_text();
         let mut left = max_tokens.saturating_sub(count(&block));
         for (index, entry) in self.entries.iter().enumerate() {
             let text = entry.render();
@@ -122,7 +120,7 @@ impl Context {
                 left -= tokens;
                 continue;
             }
-            block.push_str(text::head(&text, left, &count));
+            block.push_str(longest_prefix(&text, left, &count));
             let older = self.entries.len() - index - 1;
             block.push_str(&format!("\n[left out: the rest of this {} and {older} older entries]\n", entry.kind));
             break;
@@ -130,7 +128,8 @@ impl Context {
         block
     }
 
-    /// Every entry, none left out, in pieces of at most `max_tokens` by `count`, newest first.
+    /// All entries, newest first, in chunks of at most `max_tokens` tokens as `count` counts them. An entry is split
+    /// only if it is longer than a chunk.
     pub fn chunks(&self, max_tokens: usize, count: impl Fn(&str) -> usize) -> Vec<String> {
         let mut chunks = Vec::new();
         let (mut chunk, mut used) = (String::new(), 0);
@@ -144,15 +143,15 @@ impl Context {
                     used += tokens;
                     break;
                 }
-                // What fits into a chunk of its own is not torn; what does not is cut where this chunk ends.
-                let head = if tokens <= max_tokens { "" } else { text::head(rest, max_tokens - used, &count) };
-                chunk.push_str(head);
-                if head.is_empty() && chunk.is_empty() {
-                    // Not even one character fits: `max_tokens` is no sensible bound. Give up on tearing.
+                let prefix = if tokens <= max_tokens { "" } else { longest_prefix(rest, max_tokens - used, &count) };
+                chunk.push_str(prefix);
+                if prefix.is_empty() && chunk.is_empty() {
+                    // Not even one character fits, so `max_tokens` cannot be kept. One chunk that is too long is
+                    // better than a loop without end.
                     chunk.push_str(rest);
                     rest = "";
                 } else {
-                    rest = &rest[head.len()..];
+                    rest = &rest[prefix.len()..];
                 }
                 chunks.push(std::mem::take(&mut chunk));
                 used = 0;
@@ -164,17 +163,17 @@ impl Context {
         chunks
     }
 
-    /// What tells this context from another: the SHA-256 of what a playbook of this `version` would read in it, without
-    /// the properties in `written`: what the fleet itself writes is no news.
+    /// The SHA-256, in hex, of what a playbook of this `version` reads in this context. The properties in `written` do
+    /// not count: a value that the fleet itself has written is no reason to ask the model again.
     pub fn hash(&self, version: &str, written: &BTreeSet<(ObjectType, String)>) -> String {
         let texts = self.entries.iter().map(|entry| entry.text.as_str());
-        sha256_hex_of_list([version, &self.facts_but(written)].into_iter().chain(texts))
+        sha256_hex_of_list([version, &self.properties_text_without(written)].into_iter().chain(texts))
     }
 
-    /// Everything that a quotation may come from.
-    pub fn everything(&self) -> String {
+    /// The whole text in which a quotation may be found: properties and entries.
+    pub fn full_text(&self) -> String {
         let entries = self.entries.iter().map(|entry| entry.text.as_str());
-        std::iter::once(self.facts().as_str()).chain(entries).collect::<Vec<_>>().join("\n")
+        std::iter::once(self.properties_text().as_str()).chain(entries).collect::<Vec<_>>().join("\n")
     }
 }
 
@@ -187,7 +186,7 @@ mod tests {
         let entries = texts
             .iter()
             .zip(1..)
-            .map(|(text, id)| Entry {
+            .map(|(text, id)| ContextEntry {
                 kind: ObjectType::Note,
                 id: ObjectId(id),
                 at: OffsetDateTime::UNIX_EPOCH + time::Duration::days(id),
@@ -210,9 +209,9 @@ mod tests {
     }
 
     #[test]
-    fn the_newest_entries_come_first_and_what_does_not_fit_is_named() {
+    fn the_newest_entries_come_first_and_a_line_says_what_did_not_fit() {
         let mut context = context(&["the oldest note", "a note in the middle", "the newest note"]);
-        context.tidy();
+        context.clean_entries();
         let whole = context.render(1_000, words);
         assert!(whole.find("newest") < whole.find("middle") && whole.find("middle") < whole.find("oldest"));
         assert!(!whole.contains("left out"));
@@ -223,10 +222,10 @@ mod tests {
     }
 
     #[test]
-    fn chunks_hold_every_word_within_their_bound() {
+    fn chunks_contain_every_word_and_keep_their_limit() {
         let long = (0..200).map(|n| format!("w{n}")).collect::<Vec<_>>().join(" ");
         let mut context = context(&["a short one", &long, "the newest"]);
-        context.tidy();
+        context.clean_entries();
         let chunks = context.chunks(50, words);
         assert!(chunks.len() >= 5, "{}", chunks.len());
         assert!(chunks.iter().all(|chunk| words(chunk) <= 50));
@@ -235,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_fleet_writes_itself_is_no_news() {
+    fn values_that_the_fleet_writes_do_not_change_the_hash() {
         let written = BTreeSet::from([(ObjectType::Contact, "score".to_owned())]);
         let with = |name: &str, value: &str| {
             let mut context = context(&["a note"]);
@@ -247,10 +246,10 @@ mod tests {
     }
 
     #[test]
-    fn empty_and_repeated_entries_and_our_own_are_forgotten() {
+    fn empty_entries_repeated_entries_and_those_of_the_fleet_are_removed() {
         let ours = format!("Call her.\n{}", marker(domain::ActionId::new()));
         let mut context = context(&["same words", " \n", "Same  words", &ours]);
-        context.tidy();
+        context.clean_entries();
         assert_eq!(context.entries.len(), 1);
         assert_eq!(context.entries[0].id, ObjectId(3), "the newest of two equal ones stays");
     }

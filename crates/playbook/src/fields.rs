@@ -1,43 +1,45 @@
-//! What the model has to answer. From one list of fields follow the schema that is sent, the check of the answer, and
-//! the values that are written.
+//! The fields of an answer. One list of fields gives the schema that is sent, the check of the answer, and the values
+//! that are written.
 
 use std::sync::Arc;
 
 use jsonschema::{Validator, error::ValidationErrorKind};
 use serde_json::{Map, Value, json};
 
-use super::evidence::quote_name;
+use crate::text::MAX_HUBSPOT_TEXT;
 
-/// HubSpot's longest text value, in characters.
-const HUBSPOT_TEXT_LIMIT: usize = 65_536;
+/// The maximum number of items in a list field.
+pub(crate) const MAX_LIST_ITEMS: usize = 100;
 
-/// A day of the Gregorian calendar, as far as a pattern can tell.
+/// A pattern for days (`YYYY-MM-DD`). It cannot check the length of a month.
 const DAY: &str = "^[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])$";
 
-/// The fields of an answer, with everything that follows from them.
+/// The fields of an answer and the schemas that follow from them.
 #[derive(Debug)]
-pub struct Fields {
-    list: Vec<Field>,
+pub struct AnswerFields {
+    list: Vec<AnswerField>,
+    /// The schema with all bounds, against which answers are checked.
     validator: Validator,
+    /// The schema that is sent.
     strict_schema: Arc<Value>,
 }
 
 /// One field of an answer.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Field {
-    /// Its name in the answer.
+pub struct AnswerField {
+    /// The field's name in the answer.
     pub name: String,
-    /// What the model should put there.
+    /// What the model should answer here.
     pub description: String,
-    /// Its type and bounds.
+    /// The field's type and bounds.
     pub kind: FieldKind,
-    /// Whether the model may answer null, which leaves properties alone.
+    /// Whether the model may answer null. A null is never written.
     pub optional: bool,
-    /// Whether the model has to quote the words that the value rests on.
+    /// Whether the model has to quote the words from which the value follows.
     pub evidence: bool,
 }
 
-/// A field's type and bounds, both ends included.
+/// A field's type and bounds. Bounds are inclusive.
 #[derive(Debug, Clone, PartialEq)]
 pub enum FieldKind {
     /// A whole number.
@@ -56,62 +58,96 @@ pub enum FieldKind {
     },
     /// Text.
     Text {
-        /// In characters.
+        /// The maximum length in characters.
         max_length: usize,
     },
     /// A day, ISO 8601 (`2026-01-31`).
     Date,
     /// Yes or no.
     Boolean,
-    /// One of a list.
+    /// One of several options.
     Choice {
-        /// The list.
+        /// The options.
         options: Vec<String>,
     },
-    /// Several things of the same form.
+    /// A list of objects.
     List {
-        /// The form of each.
-        items: Vec<Field>,
-        /// How many at most.
+        /// The fields of each object.
+        items: Vec<AnswerField>,
+        /// The maximum number of objects.
         max_items: usize,
     },
 }
 
-/// Why an answer does not fit; each line names the field, none holds the answer's text (it may be personal).
+/// Why an answer does not fit the fields. Each text names a field; none contains text of the answer, which may be
+/// personal data.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{}", .0.join("; "))]
-pub struct Mismatch(pub Vec<String>);
+pub struct AnswerMismatch(pub Vec<String>);
 
-impl Fields {
-    /// Checks the bounds and compiles the schema.
-    pub(super) fn new(fields: Vec<Field>) -> Result<Self, String> {
-        let schema = object_schema(&fields, FieldKind::full_schema);
-        let validator = jsonschema::validator_for(&schema).map_err(|error| error.to_string())?;
-        let strict_schema = Arc::new(object_schema(&fields, FieldKind::strict_schema));
+/// The schema of the fields cannot be compiled.
+#[derive(Debug, thiserror::Error)]
+#[error("the JSON schema of the fields cannot be compiled: {0}")]
+pub(crate) struct SchemaError(String);
+
+/// Why the bounds of a field are not valid.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub(crate) enum BoundsError {
+    #[error("minimum {minimum} is above maximum {maximum}")]
+    Integer { minimum: i64, maximum: i64 },
+    #[error("minimum {minimum} is above maximum {maximum}")]
+    Number { minimum: f64, maximum: f64 },
+    #[error("max_length {0} is not within 1–{MAX_HUBSPOT_TEXT}, HubSpot's limit")]
+    TextLength(usize),
+    #[error("options are empty")]
+    NoOptions,
+    #[error("max_items {0} is not within 1–{MAX_LIST_ITEMS}")]
+    ListLength(usize),
+}
+
+/// The name of the field in the answer that contains the quotation for the field `name`.
+pub(crate) fn quote_name(name: &str) -> String {
+    format!("{name}{QUOTE_SUFFIX}")
+}
+
+/// The end of the name of a field with a quotation. No field of a playbook may have such a name.
+pub(crate) const QUOTE_SUFFIX: &str = "_quote";
+
+impl AnswerFields {
+    /// Compiles the schemas.
+    pub(crate) fn new(fields: Vec<AnswerField>) -> Result<Self, SchemaError> {
+        let schema = object_schema(&fields, |field| field.kind.bounded_schema());
+        let validator = jsonschema::validator_for(&schema).map_err(|error| SchemaError(error.to_string()))?;
+        let strict_schema = Arc::new(object_schema(&fields, AnswerField::strict_schema));
         Ok(Self { list: fields, validator, strict_schema })
     }
 
-    /// Every field, in the file's order.
-    pub fn iter(&self) -> impl Iterator<Item = &Field> {
+    /// The fields, in the file's order.
+    pub fn iter(&self) -> impl Iterator<Item = &AnswerField> {
         self.list.iter()
     }
 
-    /// The schema to send, within OpenAI's strict subset: all keys required, nothing else allowed, optional as a
-    /// union with null. Bounds are in the descriptions: only newer models accept them as keywords, and the answer is
-    /// checked here anyway.
+    /// The schema to send, within the subset that OpenAI accepts for strict schemas: every key is required, no other key
+    /// is allowed, and an optional field is a union with null. Bounds are only in the descriptions, because older models
+    /// reject the keywords for bounds; [`AnswerFields::check`] checks them in any case. Source: OpenAI's guide to
+    /// structured outputs, <https://platform.openai.com/docs/guides/structured-outputs>.
     pub fn strict_schema(&self) -> &Arc<Value> {
         &self.strict_schema
     }
 
-    /// Reads an answer and checks it against every type and bound.
-    pub fn check(&self, answer: &str) -> Result<Map<String, Value>, Mismatch> {
-        let value: Value = serde_json::from_str(answer)
-            .map_err(|error| Mismatch(vec![format!("not JSON: line {}, column {}", error.line(), error.column())]))?;
+    /// Parses an answer and checks it against every type and bound.
+    ///
+    /// # Errors
+    /// Everything that does not fit.
+    pub fn check(&self, answer: &str) -> Result<Map<String, Value>, AnswerMismatch> {
+        let value: Value = serde_json::from_str(answer).map_err(|error| {
+            AnswerMismatch(vec![format!("not JSON: line {}, column {}", error.line(), error.column())])
+        })?;
         let mismatches: Vec<_> = self
             .validator
             .iter_errors(&value)
             .map(|error| match error.instance_path().as_str() {
-                // The library's own words would quote the names, and those come from the model.
+                // The library's message would quote the names, which come from the model.
                 "" if matches!(error.kind(), ValidationErrorKind::AdditionalProperties { .. }) => {
                     "fields that the schema does not have".to_owned()
                 }
@@ -121,37 +157,39 @@ impl Fields {
             .collect();
         match value {
             Value::Object(fields) if mismatches.is_empty() => Ok(fields),
-            _ => Err(Mismatch(mismatches)),
+            _ => Err(AnswerMismatch(mismatches)),
         }
     }
 
     /// The field with this name.
-    pub fn get(&self, name: &str) -> Option<&Field> {
+    pub fn get(&self, name: &str) -> Option<&AnswerField> {
         self.list.iter().find(|field| field.name == name)
-    }
-
-    /// A field's value as HubSpot takes it; `None` where the model had nothing to say.
-    pub fn text(value: &Value) -> Option<String> {
-        match value {
-            Value::Null | Value::Array(_) | Value::Object(_) => None,
-            // HubSpot refuses U+0000 nowhere in its documents, Postgres and most screens do.
-            Value::String(text) => Some(text.replace('\0', "")),
-            // 1.0 is 1 to whoever reads it.
-            #[expect(clippy::cast_possible_truncation, reason = "whole and within the bounds of the check")]
-            Value::Number(number) => match number.as_f64() {
-                Some(whole) if whole.fract() == 0.0 && whole.abs() < 1e15 => Some((whole as i64).to_string()),
-                _ => Some(number.to_string()),
-            },
-            // Booleans: HubSpot takes `true` and `false`, as JSON writes them.
-            Value::Bool(yes) => Some(yes.to_string()),
-        }
     }
 }
 
-fn object_schema(fields: &[Field], of: fn(&FieldKind, &Field) -> Map<String, Value>) -> Value {
+/// The value of a field in the form in which HubSpot takes it. `None` for null, and for lists, which only a text can
+/// contain.
+pub(crate) fn property_value(value: &Value) -> Option<String> {
+    match value {
+        Value::Null | Value::Array(_) | Value::Object(_) => None,
+        // Postgres rejects U+0000, and most programs cannot show it.
+        Value::String(text) => Some(text.replace('\0', "")),
+        // A whole number has no decimal point: 1.0 becomes `1`.
+        #[expect(clippy::cast_possible_truncation, reason = "whole and within the bounds of the check")]
+        Value::Number(number) => match number.as_f64() {
+            Some(whole) if whole.fract() == 0.0 && whole.abs() < 1e15 => Some((whole as i64).to_string()),
+            _ => Some(number.to_string()),
+        },
+        // HubSpot takes `true` and `false`.
+        Value::Bool(value) => Some(value.to_string()),
+    }
+}
+
+/// The schema of an object with these fields, where `schema_of` gives the schema of each.
+fn object_schema(fields: &[AnswerField], schema_of: fn(&AnswerField) -> Map<String, Value>) -> Value {
     let mut properties = Map::new();
     for field in fields {
-        let mut schema = of(&field.kind, field);
+        let mut schema = schema_of(field);
         if field.optional {
             if let Some(kind) = schema.get_mut("type") {
                 *kind = json!([kind.take(), "null"]);
@@ -175,28 +213,54 @@ fn object_schema(fields: &[Field], of: fn(&FieldKind, &Field) -> Map<String, Val
     })
 }
 
+impl AnswerField {
+    fn strict_schema(&self) -> Map<String, Value> {
+        let bounds = match &self.kind {
+            FieldKind::Integer { minimum, maximum } => format!(" From {minimum} to {maximum}."),
+            FieldKind::Number { minimum, maximum } => format!(" From {minimum} to {maximum}."),
+            FieldKind::Text { max_length } => format!(" At most {max_length} characters."),
+            FieldKind::Date => " A day as YYYY-MM-DD.".to_owned(),
+            FieldKind::List { max_items, .. } => format!(" At most {max_items}."),
+            FieldKind::Boolean | FieldKind::Choice { .. } => String::new(),
+        };
+        let mut schema = Map::from_iter([
+            ("type".to_owned(), json!(self.kind.json_type())),
+            ("description".to_owned(), json!(format!("{}{bounds}", self.description))),
+        ]);
+        match &self.kind {
+            FieldKind::Choice { options } => drop(schema.insert("enum".to_owned(), json!(options))),
+            FieldKind::List { items, .. } => {
+                schema.insert("items".to_owned(), object_schema(items, Self::strict_schema));
+            }
+            _ => {}
+        }
+        schema
+    }
+}
+
 impl FieldKind {
-    /// What is wrong with the bounds themselves.
-    pub(super) fn flaw(&self) -> Option<String> {
-        match self {
-            Self::Integer { minimum, maximum } if minimum > maximum => {
-                Some(format!("minimum {minimum} is above maximum {maximum}"))
+    /// Checks the bounds themselves, not a value.
+    pub(crate) fn check_bounds(&self) -> Result<(), BoundsError> {
+        match *self {
+            Self::Integer { minimum, maximum } if minimum > maximum => Err(BoundsError::Integer { minimum, maximum }),
+            // NaN compares with nothing, so it is rejected, too.
+            Self::Number { minimum, maximum }
+                if minimum.partial_cmp(&maximum).is_none_or(std::cmp::Ordering::is_gt) =>
+            {
+                Err(BoundsError::Number { minimum, maximum })
             }
-            Self::Number { minimum, maximum } if minimum.partial_cmp(maximum).is_none_or(std::cmp::Ordering::is_gt) => {
-                Some(format!("minimum {minimum} is above maximum {maximum}"))
+            Self::Text { max_length } if !(1..=MAX_HUBSPOT_TEXT).contains(&max_length) => {
+                Err(BoundsError::TextLength(max_length))
             }
-            Self::Text { max_length } if !(1..=HUBSPOT_TEXT_LIMIT).contains(max_length) => {
-                Some(format!("max_length {max_length} is not within 1–{HUBSPOT_TEXT_LIMIT}, HubSpot's limit"))
+            Self::Choice { ref options } if options.is_empty() => Err(BoundsError::NoOptions),
+            Self::List { max_items, .. } if !(1..=MAX_LIST_ITEMS).contains(&max_items) => {
+                Err(BoundsError::ListLength(max_items))
             }
-            Self::Choice { options } if options.is_empty() => Some("options are empty".to_owned()),
-            Self::List { max_items, .. } if !(1..=100).contains(max_items) => {
-                Some(format!("max_items {max_items} is not within 1–100"))
-            }
-            _ => None,
+            _ => Ok(()),
         }
     }
 
-    fn type_name(&self) -> &'static str {
+    fn json_type(&self) -> &'static str {
         match self {
             Self::Integer { .. } => "integer",
             Self::Number { .. } => "number",
@@ -206,31 +270,9 @@ impl FieldKind {
         }
     }
 
-    fn strict_schema(&self, field: &Field) -> Map<String, Value> {
-        let bounds = match self {
-            Self::Integer { minimum, maximum } => format!(" From {minimum} to {maximum}."),
-            Self::Number { minimum, maximum } => format!(" From {minimum} to {maximum}."),
-            Self::Text { max_length } => format!(" At most {max_length} characters."),
-            Self::Date => " A day as YYYY-MM-DD.".to_owned(),
-            Self::List { max_items, .. } => format!(" At most {max_items}."),
-            Self::Boolean | Self::Choice { .. } => String::new(),
-        };
-        let mut schema = Map::from_iter([
-            ("type".to_owned(), json!(self.type_name())),
-            ("description".to_owned(), json!(format!("{}{bounds}", field.description))),
-        ]);
-        match self {
-            Self::Choice { options } => drop(schema.insert("enum".to_owned(), json!(options))),
-            Self::List { items, .. } => {
-                schema.insert("items".to_owned(), object_schema(items, Self::strict_schema));
-            }
-            _ => {}
-        }
-        schema
-    }
-
-    fn full_schema(&self, _field: &Field) -> Map<String, Value> {
-        let mut schema = Map::from_iter([("type".to_owned(), json!(self.type_name()))]);
+    /// The schema with all bounds as keywords.
+    fn bounded_schema(&self) -> Map<String, Value> {
+        let mut schema = Map::from_iter([("type".to_owned(), json!(self.json_type()))]);
         let mut bound = |keyword: &str, value: Value| schema.insert(keyword.to_owned(), value);
         match self {
             Self::Integer { minimum, maximum } => {
@@ -251,7 +293,7 @@ impl FieldKind {
                 bound("pattern", json!(DAY));
             }
             Self::List { items, max_items } => {
-                bound("items", object_schema(items, Self::full_schema));
+                bound("items", object_schema(items, |field| field.kind.bounded_schema()));
                 bound("maxItems", json!(max_items));
             }
             Self::Boolean => {}

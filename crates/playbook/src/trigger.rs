@@ -3,60 +3,77 @@
 use domain::{
     ObjectType,
     event::{Event, EventKind, Subject},
+    ids::UnknownObjectType,
 };
+
+use crate::templates::Condition;
 
 /// One kind of event that starts a playbook.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Trigger {
-    /// The kind of record, or of engagement.
+    /// The type of the record or engagement.
     pub object_type: ObjectType,
     /// What happens to it.
     pub kind: EventKind,
-    /// The properties, for `propertyChange`.
+    /// The properties whose change starts the playbook; empty unless `kind` is `propertyChange`.
     pub properties: Vec<String>,
-    /// A condition on the event or the record.
-    pub when: Option<super::Condition>,
+    /// A further condition on the event or the record.
+    pub when: Option<Condition>,
 }
 
-/// Reads `contact.propertyChange` and checks that properties are given exactly where they make sense. An engagement
-/// is named by its kind (`note.creation`), or as HubSpot has it by its type id (`object.creation` with
-/// `object_type = "0-46"`, and `engagement.creation`, which the guide calls it, alike).
-pub(super) fn parse(
+/// Why a trigger of a playbook file is not valid.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum TriggerError {
+    #[error("`{0}` is not OBJECT.KIND, for example `contact.propertyChange`")]
+    NoKind(String),
+    #[error("`{0}` needs `object_type`, for example \"0-48\" for calls")]
+    MissingObjectType(String),
+    #[error("`object_type` belongs to `object.…`, not to `{0}.…`")]
+    SurplusObjectType(String),
+    #[error("`{0}` is no engagement")]
+    NoEngagement(ObjectType),
+    #[error(transparent)]
+    UnknownObjectType(#[from] UnknownObjectType),
+    #[error("`{0}` starts no playbook; use `creation` or `propertyChange`")]
+    UnsupportedKind(String),
+    #[error("a propertyChange needs `properties`")]
+    MissingProperties,
+    #[error("a creation has no `properties`")]
+    SurplusProperties,
+}
+
+/// Parses an event such as `contact.propertyChange` and checks that properties are given where they are needed.
+///
+/// The event of an engagement is named by its type (`note.creation`), or in the generic form of HubSpot's subscriptions
+/// with its type id: `object.creation` with `object_type = "0-46"`. Parts of HubSpot's documentation write
+/// `engagement.creation` for the same.
+pub(crate) fn parse(
     event: &str,
     object_type: Option<&str>,
     properties: &[String],
-) -> Result<(ObjectType, EventKind), String> {
-    let (object, kind) = event
-        .split_once('.')
-        .ok_or_else(|| format!("`{event}` is not OBJECT.KIND, for example `contact.propertyChange`"))?;
+) -> Result<(ObjectType, EventKind), TriggerError> {
+    let (object, kind) = event.split_once('.').ok_or_else(|| TriggerError::NoKind(event.to_owned()))?;
     let object_type = match (object, object_type) {
-        ("object" | "engagement", Some(id)) => ObjectType::from(id),
-        ("object" | "engagement", None) => {
-            return Err(format!("`{event}` needs `object_type`, for example \"0-48\" for calls"));
-        }
-        (named, None) => ObjectType::from(named),
-        (named, Some(_)) => return Err(format!("`object_type` goes with `object.…`, not with `{named}.…`")),
+        ("object" | "engagement", Some(id)) => ObjectType::parse_supported(id)?,
+        ("object" | "engagement", None) => return Err(TriggerError::MissingObjectType(event.to_owned())),
+        (named, None) => ObjectType::parse_supported(named)?,
+        (named, Some(_)) => return Err(TriggerError::SurplusObjectType(named.to_owned())),
     };
     if object == "engagement" && !object_type.is_engagement() {
-        return Err(format!("`{object_type}` is no engagement"));
+        return Err(TriggerError::NoEngagement(object_type));
     }
-    if let ObjectType::Other(name) = &object_type
-        && !name.starts_with("2-")
-    {
-        return Err(format!("`{name}` is no object type that Leadline knows"));
-    }
-    let Some(kind @ (EventKind::Creation | EventKind::PropertyChange)) = EventKind::parse(kind) else {
-        return Err(format!("`{kind}` starts no playbook; use `creation` or `propertyChange`"));
+    let Some(kind @ (EventKind::Creation | EventKind::PropertyChange)) = EventKind::from_subscription(kind) else {
+        return Err(TriggerError::UnsupportedKind(kind.to_owned()));
     };
     match (kind, properties.is_empty()) {
-        (EventKind::PropertyChange, true) => Err("a propertyChange needs `properties`: which ones?".to_owned()),
-        (EventKind::Creation, false) => Err("a creation has no `properties`".to_owned()),
+        (EventKind::PropertyChange, true) => Err(TriggerError::MissingProperties),
+        (EventKind::Creation, false) => Err(TriggerError::SurplusProperties),
         _ => Ok((object_type, kind)),
     }
 }
 
 impl Trigger {
-    /// Whether `event` is of this kind; its condition is another matter.
+    /// Whether the event is of this kind. The condition `when` is not evaluated.
     pub fn matches(&self, event: &Event) -> bool {
         matches!(&event.subject, Subject::Record { object_type, .. } if *object_type == self.object_type)
             && event.kind == self.kind

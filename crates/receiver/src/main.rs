@@ -13,16 +13,19 @@ use settings::ConfigScope;
 #[command(name = "leadline-receiver", version, about = "Takes HubSpot's webhooks in and puts each event on the queue")]
 struct Arguments {
     #[command(flatten)]
-    options: service::Options,
+    options: service::ServiceOptions,
 }
+
+#[global_allocator]
+static ALLOCATOR: service::Jemalloc = service::Jemalloc;
 
 #[tokio::main]
 async fn main() -> ExitCode {
     let Arguments { options } = Arguments::parse();
     let result = service::run("leadline-receiver", ConfigScope::Receiver, options, |settings, stop| async move {
-        let broker = bootstrap::broker(&settings, "receiver")?;
-        let publisher = broker::Publisher::open(broker).await.map_err(|error| error.to_string())?;
-        let readiness = bootstrap::readiness(&publisher);
+        let broker = bootstrap::broker_settings(&settings, "receiver")?;
+        let publisher = broker::Publisher::open(broker).await?;
+        let readiness = bootstrap::broker_readiness(&publisher);
         let listen = settings.receiver.listen.clone();
         let limits = server::Limits::of(&settings.receiver);
         let handler = Arc::new(handler::WebhookHandler::new(&settings, publisher)?);

@@ -28,7 +28,7 @@ pub struct Limits {
 
 impl Limits {
     /// The limits in the settings.
-    pub fn of(settings: &settings::Receiver) -> Self {
+    pub fn of(settings: &settings::ReceiverSection) -> Self {
         Self { connections: settings.max_connections, header_timeout: Duration::from_millis(settings.read_timeout_ms) }
     }
 }

@@ -1,53 +1,60 @@
-//! PermitFuture to call: an rate limiter that many callers share, in this process and elsewhere.
+//! The rate limit of an API client, shared by many callers in this process and in others.
 
-use std::{fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-/// Gives calls leave, or makes them wait for it.
+/// Gives each call a permit, or makes it wait for one.
 ///
-/// An account has up to two dimensions: calls, and units of what a call uses up (tokens); an account without units takes
-/// calls only.
+/// A limit has up to two dimensions: calls, and units that a call uses up (tokens). A limit without units counts calls only.
 pub trait RateLimiter: Send + Sync + fmt::Debug {
-    /// Waits until a call of `units` may be made on `account` (a model's name; empty where there is only one).
-    fn take<'a>(&'a self, account: &'a str, units: i64) -> PermitFuture<'a>;
-    /// How much longer those who put calls together should gather: no longer, unless calls are scarce.
+    /// Waits until a call that uses `units` may be made under the limit `key`: a model's name for OpenAI, empty for HubSpot,
+    /// which has one limit.
+    fn acquire<'a>(&'a self, key: &'a str, units: i64) -> PermitFuture<'a>;
+    /// How much longer batches should wait for more items. Zero, unless calls are scarce at the moment.
     fn extra_linger(&self) -> Duration;
-    /// A call was answered: what was said about the limits, calls first, and what it has used if that is known.
-    fn answered(&self, permit: Permit, said: [Option<QuotaReport>; 2], used: Option<i64>);
-    /// A call was refused because of a limit: nobody may call for `wait`.
-    fn refused(&self, permit: Permit, said: [Option<QuotaReport>; 2], wait: Duration);
+    /// The call was answered. `reports` are what the answer says about the limits, calls first; `used` is how many units the
+    /// call has used, if that is known.
+    fn record_answer(&self, permit: Permit, reports: [Option<QuotaReport>; 2], used: Option<i64>);
+    /// The call was rejected because of a limit: no caller of the fleet may call for `wait`.
+    fn record_rejection(&self, permit: Permit, reports: [Option<QuotaReport>; 2], wait: Duration);
 }
 
-/// The answer to come.
+/// Resolves to a permit, or to an error when waiting for it would take too long.
 pub type PermitFuture<'a> = Pin<Box<dyn Future<Output = Result<Permit, RateLimited>> + Send + 'a>>;
 
-/// Who gives leave, if anybody has to.
-pub type OptionalRateLimiter = Option<Arc<dyn RateLimiter>>;
+/// A rate limiter that clients share.
+pub type SharedRateLimiter = Arc<dyn RateLimiter>;
 
-/// PermitFuture for one call.
+/// The permission to make one call.
 #[derive(Debug, Clone)]
 pub struct Permit {
-    /// The account.
-    pub account: String,
-    /// When leave was given.
-    pub taken: std::time::Instant,
-    /// The units that it was given for.
+    /// The limit that it counts against.
+    pub key: String,
+    /// When it was acquired.
+    pub acquired_at: Instant,
+    /// How many units it is for.
     pub units: i64,
-    /// Where they were booked, calls first: for whoever gave leave.
-    pub booked: Vec<i64>,
+    /// The time slices that calls and units were taken from, calls first. Only the limiter that gave the permit reads them.
+    pub slices: Vec<i64>,
 }
 
-/// What an answer said about one dimension.
+/// What an answer says about one dimension of a limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct QuotaReport {
-    /// The whole of it within its window.
+    /// The whole quota of the limit's window.
     pub quota: i64,
     /// What is left of it.
     pub remaining: i64,
 }
 
-/// It is not our turn, and will not be soon.
+/// No permit can be had soon.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the fleet's share of the limit is used up; our turn may come in {after:?}")]
+#[error("the fleet's share of the rate limit is used up; try again in {after:?}")]
 pub struct RateLimited {
     /// When to try again.
     pub after: Duration,

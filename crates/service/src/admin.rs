@@ -6,21 +6,23 @@ use axum::{Router, extract::State, http::StatusCode, response::IntoResponse, rou
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio_util::sync::CancellationToken;
 
-type Check = Box<dyn Fn() -> Pin<Box<dyn Future<Output = Result<(), String>> + Send>> + Send + Sync>;
+use crate::ServiceFailure;
 
-/// What a service needs in order to do its work, asked at every `/readyz`.
+type Check = Box<dyn Fn() -> Pin<Box<dyn Future<Output = Result<(), ServiceFailure>> + Send>> + Send + Sync>;
+
+/// The checks that `/readyz` runs, one for each dependency of the service.
 #[derive(Default)]
 pub struct Readiness {
     checks: Vec<(&'static str, Check)>,
 }
 
 impl Readiness {
-    /// Adds a dependency; `check` says what is wrong with it.
+    /// Adds the check of the dependency `name`. The error that it returns is shown by `/readyz`.
     #[must_use]
     pub fn with<F, Fut>(mut self, name: &'static str, check: F) -> Self
     where
         F: Fn() -> Fut + Send + Sync + 'static,
-        Fut: Future<Output = Result<(), String>> + Send + 'static,
+        Fut: Future<Output = Result<(), ServiceFailure>> + Send + 'static,
     {
         self.checks.push((name, Box::new(move || Box::pin(check()))));
         self
@@ -48,8 +50,8 @@ pub(crate) fn router(
         .with_state(admin)
 }
 
-/// 200 when the service can do its work, else 503 with what is missing. A stopping service is not ready, so that no
-/// new work is sent to it.
+/// 200 when every check passes, else 503; one line for each check. A stopping service is not ready, so that no new requests
+/// are routed to it.
 async fn ready(State(admin): State<Arc<Admin>>) -> impl IntoResponse {
     let mut lines = String::new();
     let mut ready = true;
@@ -59,11 +61,11 @@ async fn ready(State(admin): State<Arc<Admin>>) -> impl IntoResponse {
     }
     for (name, check) in &admin.readiness.checks {
         let result = tokio::time::timeout(admin.check_timeout, check()).await;
-        match result.unwrap_or_else(|_| Err("no answer in time".to_owned())) {
+        match result.unwrap_or_else(|_| Err("no answer in time".into())) {
             Ok(()) => lines.push_str(&format!("{name}: ok\n")),
-            Err(what) => {
+            Err(error) => {
                 ready = false;
-                lines.push_str(&format!("{name}: {what}\n"));
+                lines.push_str(&format!("{name}: {error}\n"));
             }
         }
     }

@@ -1,8 +1,8 @@
-//! The frame of a service: settings, telemetry, internal listener, SIGTERM.
+//! The steps of a service's `main`.
 
 use std::{future::Future, path::PathBuf, time::Duration};
 
-use settings::{ConfigScope, Findings, Settings};
+use settings::{ConfigScope, InvalidSettings, Settings};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -11,79 +11,73 @@ use crate::{
     telemetry,
 };
 
-/// Where a service finds its settings unless told otherwise; it may be missing.
-const DEFAULT_FILE: &str = "deploy/leadline.toml";
-
-/// What a service is started with.
+/// The command-line options of a service.
 #[derive(Debug, Clone, Default, clap::Args)]
-pub struct Options {
-    /// The settings file; the default one may be missing, a given one may not.
+pub struct ServiceOptions {
+    /// The settings file. Without it, deploy/leadline.toml is read if it exists.
     #[arg(long, env = "LEADLINE_CONFIG")]
     pub config: Option<PathBuf>,
-    /// Only say whether the settings are right.
+    /// Only say whether the settings are valid.
     #[arg(long)]
     pub check_config: bool,
 }
 
-impl Options {
-    /// The settings file to read.
-    pub fn file(&self) -> Option<PathBuf> {
-        self.config.clone().or_else(|| {
-            let default = PathBuf::from(DEFAULT_FILE);
-            default.exists().then_some(default)
-        })
-    }
-}
+/// What a service's own code reports when it cannot start or go on.
+pub type ServiceFailure = Box<dyn std::error::Error + Send + Sync>;
 
-/// Why a service did not start or did not go on.
+/// Why a service did not start, or ended before it was told to.
 #[derive(Debug, thiserror::Error)]
 pub enum ServiceError {
-    /// The settings are wrong.
+    /// The settings are invalid.
     #[error(transparent)]
-    Settings(#[from] Findings),
+    Settings(#[from] InvalidSettings),
     /// Telemetry did not start.
     #[error(transparent)]
     Telemetry(#[from] telemetry::TelemetryError),
-    /// A listener or a signal.
+    /// The internal listener or the signal handlers could not be set up.
     #[error("{what}: {error}")]
     Io {
         /// What was tried.
         what: String,
-        /// What the system says.
+        /// What the operating system reports.
         error: std::io::Error,
     },
-    /// What the service itself says.
+    /// The service's own code failed.
     #[error("{0}")]
-    Service(String),
+    Service(ServiceFailure),
 }
 
-/// What a service hands back once it is wired: its dependencies, and its work until `stop`.
+/// A service that is ready to run.
 pub struct Wired<W> {
-    /// What `/readyz` asks.
+    /// The checks behind `/readyz`.
     pub readiness: Readiness,
-    /// The work; ends soon after the token is cancelled.
+    /// The service's work. It ends soon after the token given to `wire` is cancelled.
     pub work: W,
 }
 
-/// Runs a service named `name`: reads the settings, lets `wire` build it, serves the internal listener, and ends it
-/// gracefully at SIGTERM or Ctrl-C.
+/// How often the metrics recorder drops samples of histograms that are too old to be reported.
+const RECORDER_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Runs the service `name`: reads the settings of its `scope`, calls `wire` to build it, serves the internal listener, and
+/// stops it gracefully at SIGTERM or Ctrl-C. With `--check-config` it only validates the settings.
 pub async fn run<F, Fut, W>(
     name: &'static str,
-    reader: ConfigScope,
-    options: Options,
+    scope: ConfigScope,
+    options: ServiceOptions,
     wire: F,
 ) -> Result<(), ServiceError>
 where
     F: FnOnce(Settings, CancellationToken) -> Fut,
-    Fut: Future<Output = Result<Wired<W>, String>>,
-    W: Future<Output = Result<(), String>>,
+    Fut: Future<Output = Result<Wired<W>, ServiceFailure>>,
+    W: Future<Output = Result<(), ServiceFailure>>,
 {
-    let settings = Settings::load(options.file().as_deref(), reader)?;
+    let file = settings::file_or_default(options.config);
+    let settings = Settings::load(file.as_deref(), scope)?;
     if options.check_config {
-        println!("{name}: the settings are right");
+        println!("{name}: the settings are valid");
         return Ok(());
     }
-    install_tls_provider();
+    http_client::install_tls_provider();
     let telemetry = telemetry::start(name, &settings.telemetry)?;
     let stop = CancellationToken::new();
     stop_on_signal(stop.clone())?;
@@ -96,11 +90,11 @@ where
         .map_err(|error| ServiceError::Io { what: format!("admin.listen {admin_address}"), error })?;
     let router = admin::router(readiness, telemetry.metrics.clone(), stop.clone(), check_timeout);
     tokio::spawn(async move { axum::serve(listener, router).await });
-    let maintenance = telemetry.metrics.clone();
+    let recorder = telemetry.metrics.clone();
     tokio::spawn(async move {
         loop {
-            tokio::time::sleep(Duration::from_secs(5)).await;
-            maintenance.run_upkeep();
+            tokio::time::sleep(RECORDER_INTERVAL).await;
+            recorder.run_upkeep();
         }
     });
 
@@ -108,13 +102,14 @@ where
     let result = work.await.map_err(ServiceError::Service);
     match &result {
         Ok(()) => tracing::info!("stopped"),
-        Err(error) => tracing::error!(%error, "stopped"),
+        Err(error) => tracing::error!(%error, "stopped by an error"),
     }
     telemetry.stop();
     result
 }
 
-/// How a service's process ends: an error is said in plain words, whatever the environment wants of backtraces.
+/// The exit code of a service's process. An error is printed as one line of text; a `Result` from `main` would print its
+/// debug form.
 pub fn exit(name: &str, result: Result<(), ServiceError>) -> std::process::ExitCode {
     match result {
         Ok(()) => std::process::ExitCode::SUCCESS,
@@ -125,14 +120,9 @@ pub fn exit(name: &str, result: Result<(), ServiceError>) -> std::process::ExitC
     }
 }
 
-/// Makes ring the one TLS provider of the process. Call it once, before any connection.
-pub fn install_tls_provider() {
-    // Fails only when it was installed before.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-}
-
+/// Cancels `stop` at SIGTERM or SIGINT.
 fn stop_on_signal(stop: CancellationToken) -> Result<(), ServiceError> {
-    let io = |error| ServiceError::Io { what: "signals".to_owned(), error };
+    let io = |error| ServiceError::Io { what: "signal handlers".to_owned(), error };
     let mut terminate = signal(SignalKind::terminate()).map_err(io)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(io)?;
     tokio::spawn(async move {

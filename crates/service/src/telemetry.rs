@@ -1,4 +1,4 @@
-//! Logs, traces, metrics.
+//! Logs, traces and metrics of a service.
 
 use std::io::IsTerminal;
 
@@ -8,41 +8,41 @@ use opentelemetry_otlp::{SpanExporter, WithExportConfig};
 use opentelemetry_sdk::{Resource, propagation::TraceContextPropagator, trace::SdkTracerProvider};
 use tracing_subscriber::{EnvFilter, Layer, layer::SubscriberExt, util::SubscriberInitExt};
 
-use settings::{LogFormat, Telemetry};
+use settings::{LogFormat, TelemetrySection};
 
-/// Seconds; from a claim in the ledger to a slow model.
-const BUCKETS: [f64; 16] =
+/// Histogram buckets for durations, in seconds: from a claim in the ledger to a slow model.
+const DURATION_BUCKETS: [f64; 16] =
     [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0];
 
-/// What is put into one call: HubSpot takes a hundred records, and a thousand associations.
-const INPUTS: [f64; 8] = [1.0, 2.0, 5.0, 10.0, 25.0, 50.0, 100.0, 1_000.0];
+/// Histogram buckets for batch sizes. A HubSpot call takes at most a hundred records, or a thousand associations.
+const BATCH_SIZE_BUCKETS: [f64; 8] = [1.0, 2.0, 5.0, 10.0, 25.0, 50.0, 100.0, 1_000.0];
 
-/// What telemetry needs until the service ends.
+/// Telemetry that was started. Keep it until the service ends.
 pub(crate) struct Running {
     pub(crate) metrics: PrometheusHandle,
     provider: SdkTracerProvider,
 }
 
-/// Why telemetry cannot start.
+/// Why telemetry did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum TelemetryError {
-    /// `telemetry.log_level` is no filter.
+    /// `telemetry.log_level` is not a valid filter.
     #[error("telemetry.log_level: {0}")]
     Level(#[from] tracing_subscriber::filter::ParseError),
-    /// The OTLP exporter.
+    /// The OTLP exporter could not be built.
     #[error("telemetry.otlp_endpoint: {0}")]
     Otlp(#[from] opentelemetry_otlp::ExporterBuildError),
-    /// Another subscriber is there.
+    /// The process already has a log subscriber.
     #[error("{0}")]
     Subscriber(#[from] tracing_subscriber::util::TryInitError),
-    /// The metrics recorder.
+    /// The metrics recorder could not be installed.
     #[error("{0}")]
     Metrics(#[from] metrics_exporter_prometheus::BuildError),
 }
 
-/// Starts logs, traces and metrics of `service`. Traces have ids even when nobody collects them: the ledger and the
-/// messages carry them.
-pub(crate) fn start(service: &'static str, settings: &Telemetry) -> Result<Running, TelemetryError> {
+/// Starts logs, traces and metrics of `service`. Traces have ids even when they are not exported: the ledger and the messages
+/// store them.
+pub(crate) fn start(service: &'static str, settings: &TelemetrySection) -> Result<Running, TelemetryError> {
     global::set_text_map_propagator(TraceContextPropagator::new());
     let resource = Resource::builder()
         .with_service_name(service)
@@ -64,7 +64,7 @@ pub(crate) fn start(service: &'static str, settings: &Telemetry) -> Result<Runni
             tracing_subscriber::fmt::layer().with_target(false).with_ansi(colours).compact().boxed()
         }
     };
-    // The exporter's own HTTP client must not trace itself.
+    // Spans of the exporter's own HTTP client would create new spans without end.
     let spans = EnvFilter::try_new("info,hyper=off,reqwest=off,h2=off,opentelemetry=off,sqlx=off")?;
     tracing_subscriber::registry()
         .with(tracing_opentelemetry::layer().with_tracer(provider.tracer("leadline")).with_filter(spans))
@@ -72,18 +72,18 @@ pub(crate) fn start(service: &'static str, settings: &Telemetry) -> Result<Runni
         .try_init()?;
 
     let metrics = PrometheusBuilder::new()
-        .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &BUCKETS)?
-        .set_buckets_for_metric(Matcher::Suffix("_inputs".to_owned()), &INPUTS)?
+        .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &DURATION_BUCKETS)?
+        .set_buckets_for_metric(Matcher::Full("leadline_hubspot_batch_size".to_owned()), &BATCH_SIZE_BUCKETS)?
         .add_global_label("service", service)
         .install_recorder()?;
     Ok(Running { metrics, provider })
 }
 
 impl Running {
-    /// Sends what is left.
+    /// Exports the spans that are not exported yet.
     pub(crate) fn stop(&self) {
         if let Err(error) = self.provider.shutdown() {
-            tracing::debug!(%error, "the last traces were not sent");
+            tracing::debug!(%error, "the last spans were not exported");
         }
     }
 }

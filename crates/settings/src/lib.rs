@@ -1,58 +1,64 @@
 //! Settings: defaults in the code, then a TOML file, then the environment (`LEADLINE__SECTION__KEY`, or
 //! `LEADLINE__SECTION__KEY_FILE` for a value that a file holds, as Kubernetes mounts secrets).
 //!
-//! Unknown keys are refused, everything is validated before anything starts, and all that is wrong is said at once.
+//! Unknown keys are rejected, everything is validated before anything starts, and all errors are reported together.
 
 mod sections;
 mod source;
 mod validate;
 
-use std::{collections::BTreeMap, fmt, path::Path};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    path::{Path, PathBuf},
+};
 
 use secrecy::SecretString;
 pub use sections::{
-    Admin, Broker, CircuitBreaker, HubSpot, Inference, Ledger, LogFormat, ModelFacts, OpenAi, RateLimit, Receiver,
-    Reconcile, Retention, SignatureVersion, Spend, Telemetry, Writer,
+    AdminSection, BrokerSection, CircuitBreakerSection, HubSpotSection, InferenceSection, LedgerSection, LogFormat,
+    ModelFacts, OpenAiSection, RateLimitSection, ReceiverSection, ReconcileSection, RetentionSection, SignatureVersion,
+    SpendSection, TelemetrySection, WriterSection,
 };
 use serde::Deserialize;
 
 /// Every setting. `deploy/leadline.toml` names and explains each one.
+/// It has a field for each table of that file.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
     /// RabbitMQ.
-    pub broker: Broker,
+    pub broker: BrokerSection,
     /// Postgres.
-    pub ledger: Ledger,
+    pub ledger: LedgerSection,
     /// HubSpot.
-    pub hubspot: HubSpot,
+    pub hubspot: HubSpotSection,
     /// OpenAI.
-    pub openai: OpenAi,
-    /// What the fleet takes of HubSpot's and OpenAI's limits.
-    pub rate_limit: RateLimit,
-    /// What the models may cost.
-    pub spend: Spend,
+    pub openai: OpenAiSection,
+    /// Which part of HubSpot's and OpenAI's rate limits the fleet uses.
+    pub rate_limit: RateLimitSection,
+    /// How much money the models may cost.
+    pub spend: SpendSection,
     /// The receiver.
-    pub receiver: Receiver,
+    pub receiver: ReceiverSection,
     /// The inference workers.
-    pub inference: Inference,
+    pub inference: InferenceSection,
     /// The writers.
-    pub writer: Writer,
+    pub writer: WriterSection,
     /// The webhook URLs of channels that playbooks notify, by the channel's name.
     pub notify: BTreeMap<String, SecretString>,
-    /// When an outage is recognised, and how its end is.
-    pub circuit_breaker: CircuitBreaker,
-    /// When work whose message is lost is taken up again.
-    pub reconcile: Reconcile,
-    /// How long what is kept.
-    pub retention: Retention,
+    /// When an outage of HubSpot or OpenAI is recognised, and when it is probed for its end.
+    pub circuit_breaker: CircuitBreakerSection,
+    /// When work whose message was lost is published again.
+    pub reconcile: ReconcileSection,
+    /// How long data is kept.
+    pub retention: RetentionSection,
     /// The internal listener of every service.
-    pub admin: Admin,
+    pub admin: AdminSection,
     /// Logs and traces.
-    pub telemetry: Telemetry,
+    pub telemetry: TelemetrySection,
 }
 
-/// Who reads the settings: each needs others of them.
+/// Which program reads the settings: each needs only some of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ConfigScope {
     /// `leadline-receiver`
@@ -63,7 +69,7 @@ pub enum ConfigScope {
     Writer,
     /// `leadline migrate`, `leadline event`: the ledger alone.
     LedgerOnly,
-    /// `leadline backlog`, `leadline parked`, …: the ledger and the broker.
+    /// `leadline status`, `leadline parked`, …: the ledger and the broker.
     LedgerAndBroker,
     /// `leadline playbook eval`: the model alone.
     OpenAiOnly,
@@ -71,18 +77,18 @@ pub enum ConfigScope {
     Everything,
 }
 
-/// One thing that is wrong with the settings.
+/// One invalid setting.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Finding {
+pub struct SettingsFinding {
     /// The setting, as in the TOML file.
     pub key: String,
-    /// The file or environment variable it came from, if it was given.
+    /// The file or the environment variable that it came from, if it was given.
     pub origin: Option<String>,
     /// What is wrong. Never quotes a secret.
     pub message: String,
 }
 
-impl fmt::Display for Finding {
+impl fmt::Display for SettingsFinding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.key, self.message)?;
         match &self.origin {
@@ -95,33 +101,55 @@ impl fmt::Display for Finding {
 /// Everything that is wrong with the settings.
 #[derive(Debug, thiserror::Error)]
 #[error("settings:\n{}", .0.iter().map(|finding| format!("  {finding}")).collect::<Vec<_>>().join("\n"))]
-pub struct Findings(pub Vec<Finding>);
+pub struct InvalidSettings(pub Vec<SettingsFinding>);
+
+/// A setting that has no default is not given. Holds its key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{0} is not set")]
+pub struct MissingSetting(pub &'static str);
+
+/// Where programs look for the settings file if no other is named.
+const DEFAULT_FILE: &str = "deploy/leadline.toml";
+
+/// The settings file to read: `given`, else the default file if it exists. A given file that is missing is an error of
+/// [`Settings::load`].
+pub fn file_or_default(given: Option<PathBuf>) -> Option<PathBuf> {
+    given.or_else(|| {
+        let default = PathBuf::from(DEFAULT_FILE);
+        default.exists().then_some(default)
+    })
+}
 
 impl Settings {
-    /// Reads and validates the settings for `reader` from `file` (if given) and the process's environment.
-    pub fn load(file: Option<&Path>, reader: ConfigScope) -> Result<Self, Findings> {
-        Self::load_from(file, std::env::vars().collect(), reader)
+    /// Reads and validates the settings for `scope` from `file` (if given) and the process's environment.
+    pub fn load(file: Option<&Path>, scope: ConfigScope) -> Result<Self, InvalidSettings> {
+        Self::load_from(file, std::env::vars().collect(), scope)
     }
 
     /// The same with a given environment.
     pub fn load_from(
         file: Option<&Path>,
         environment: Vec<(String, String)>,
-        reader: ConfigScope,
-    ) -> Result<Self, Findings> {
-        let settings: Self = source::read(file, environment).map_err(Findings)?;
-        let findings = validate::findings(&settings, reader);
-        if findings.is_empty() { Ok(settings) } else { Err(Findings(findings)) }
+        scope: ConfigScope,
+    ) -> Result<Self, InvalidSettings> {
+        let settings: Self = source::read(file, environment).map_err(InvalidSettings)?;
+        let findings = validate::findings(&settings, scope);
+        if findings.is_empty() { Ok(settings) } else { Err(InvalidSettings(findings)) }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{ConfigScope, Settings};
+    use super::{ConfigScope, InvalidSettings, Settings};
 
-    fn load(environment: &[(&str, &str)], reader: ConfigScope) -> Result<Settings, String> {
+    fn load(environment: &[(&str, &str)], scope: ConfigScope) -> Result<Settings, InvalidSettings> {
         let environment = environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        Settings::load_from(None, environment, reader).map_err(|findings| findings.to_string())
+        Settings::load_from(None, environment, scope)
+    }
+
+    /// The text of the error that loading must end in.
+    fn rejected(environment: &[(&str, &str)], scope: ConfigScope) -> String {
+        load(environment, scope).expect_err("invalid").to_string()
     }
 
     fn documented() -> std::path::PathBuf {
@@ -129,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn the_documented_file_is_right_and_says_the_defaults() {
+    fn the_documented_file_is_valid_and_shows_the_defaults() {
         let secrets = [
             ("LEADLINE__HUBSPOT__TOKEN", "t"),
             ("LEADLINE__HUBSPOT__CLIENT_SECRET", "s"),
@@ -140,8 +168,8 @@ mod tests {
         ];
         let environment = || secrets.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         let from_file =
-            Settings::load_from(Some(&documented()), environment(), ConfigScope::Everything).expect("right");
-        let defaults = Settings::load_from(None, environment(), ConfigScope::Everything).expect("right");
+            Settings::load_from(Some(&documented()), environment(), ConfigScope::Everything).expect("valid");
+        let defaults = Settings::load_from(None, environment(), ConfigScope::Everything).expect("valid");
         assert_eq!(format!("{from_file:?}"), format!("{defaults:?}"), "the file documents the defaults");
     }
 
@@ -164,8 +192,8 @@ mod tests {
     }
 
     #[test]
-    fn all_that_is_wrong_is_said_at_once_with_its_origin_and_without_secrets() {
-        let message = load(
+    fn all_errors_are_reported_together_with_their_origin_and_without_secrets() {
+        let message = rejected(
             &[
                 ("LEADLINE__BROKER__URL", "http://u:geheim@x"),
                 ("LEADLINE__INFERENCE__CONCURRENCY", "many"),
@@ -174,8 +202,7 @@ mod tests {
                 ("LEADLINE__NOWHERE__KEY", "1"),
             ],
             ConfigScope::Inference,
-        )
-        .expect_err("wrong");
+        );
         for part in [
             "inference.concurrency: ",
             "LEADLINE__INFERENCE__CONCURRENCY",
@@ -186,8 +213,7 @@ mod tests {
             assert!(message.contains(part), "{part} in\n{message}");
         }
         assert!(!message.contains("geheim"));
-        let message =
-            load(&[("LEADLINE__BROKER__URL", "http://u:geheim@x")], ConfigScope::Inference).expect_err("wrong");
+        let message = rejected(&[("LEADLINE__BROKER__URL", "http://u:geheim@x")], ConfigScope::Inference);
         for part in ["broker.url: ", "hubspot.token: ", "openai.api_key: ", "hubspot.app_id: "] {
             assert!(message.contains(part), "{part} in\n{message}");
         }
@@ -195,21 +221,20 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_may_come_from_a_file_but_not_from_two_places() {
+    fn a_secret_may_come_from_a_file_but_not_from_a_file_and_a_variable() {
         let file = std::env::temp_dir().join(format!("leadline-secret-{}", std::process::id()));
         std::fs::write(&file, "from-a-file\n").expect("writable");
         let path = file.to_str().expect("UTF-8");
-        let settings = load(&[("LEADLINE__HUBSPOT__TOKEN_FILE", path)], ConfigScope::LedgerOnly).expect("right");
+        let settings = load(&[("LEADLINE__HUBSPOT__TOKEN_FILE", path)], ConfigScope::LedgerOnly).expect("valid");
         assert_eq!(secrecy::ExposeSecret::expose_secret(settings.hubspot.token.as_ref().expect("set")), "from-a-file");
         let both = [("LEADLINE__HUBSPOT__TOKEN_FILE", path), ("LEADLINE__HUBSPOT__TOKEN", "x")];
-        assert!(load(&both, ConfigScope::LedgerOnly).expect_err("ambiguous").contains("given twice"));
+        assert!(rejected(&both, ConfigScope::LedgerOnly).contains("given twice"));
         std::fs::remove_file(file).expect("removable");
     }
 
     #[test]
-    fn a_lease_shorter_than_the_calls_under_it_is_refused() {
-        let message =
-            load(&[("LEADLINE__INFERENCE__LEASE_SECONDS", "30")], ConfigScope::Inference).expect_err("too short");
+    fn a_lease_shorter_than_the_calls_under_it_is_rejected() {
+        let message = rejected(&[("LEADLINE__INFERENCE__LEASE_SECONDS", "30")], ConfigScope::Inference);
         assert!(message.contains("inference.lease_seconds: "), "{message}");
     }
 }

@@ -1,4 +1,7 @@
 //! The sections. Every field has a default, named and explained in `deploy/leadline.toml`.
+//!
+//! Some sections have more than eight fields: each is one flat table of the file, and serde cannot flatten nested structs into
+//! a table and reject unknown keys at the same time.
 #![allow(missing_docs, reason = "deploy/leadline.toml documents every setting, and a test holds the two together")]
 
 use std::path::PathBuf;
@@ -8,7 +11,7 @@ use serde::Deserialize;
 
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Broker {
+pub struct BrokerSection {
     pub url: SecretString,
     pub connect_timeout_seconds: u64,
     pub reconnect_max_seconds: u64,
@@ -21,7 +24,7 @@ pub struct Broker {
     pub shutdown_grace_seconds: u64,
 }
 
-impl Default for Broker {
+impl Default for BrokerSection {
     fn default() -> Self {
         Self {
             url: "amqp://guest:guest@127.0.0.1:5672/%2f".into(),
@@ -40,7 +43,7 @@ impl Default for Broker {
 
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Ledger {
+pub struct LedgerSection {
     pub url: SecretString,
     pub max_connections: u32,
     pub acquire_timeout_ms: u64,
@@ -49,7 +52,7 @@ pub struct Ledger {
     pub batch_max: usize,
 }
 
-impl Default for Ledger {
+impl Default for LedgerSection {
     fn default() -> Self {
         Self {
             url: "postgres://leadline:leadline@127.0.0.1:5432/leadline".into(),
@@ -64,7 +67,7 @@ impl Default for Ledger {
 
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct HubSpot {
+pub struct HubSpotSection {
     pub base_url: String,
     pub api_version: String,
     pub token: Option<SecretString>,
@@ -82,7 +85,7 @@ pub struct HubSpot {
     pub parallel_reads: usize,
 }
 
-impl Default for HubSpot {
+impl Default for HubSpotSection {
     fn default() -> Self {
         Self {
             base_url: "https://api.hubapi.com".to_owned(),
@@ -118,7 +121,7 @@ pub enum SignatureVersion {
 
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct OpenAi {
+pub struct OpenAiSection {
     pub base_url: String,
     pub chat_path: String,
     pub auth_header: String,
@@ -136,7 +139,7 @@ pub struct OpenAi {
     pub models: Vec<ModelFacts>,
 }
 
-impl Default for OpenAi {
+impl Default for OpenAiSection {
     fn default() -> Self {
         Self {
             base_url: "https://api.openai.com/v1".to_owned(),
@@ -158,7 +161,7 @@ impl Default for OpenAi {
     }
 }
 
-/// Facts about a model that is not known, or whose price changed.
+/// Facts about a model that Leadline does not know, or whose price has changed. Prices are in micro-dollars per million tokens.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModelFacts {
@@ -172,7 +175,7 @@ pub struct ModelFacts {
 
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct RateLimit {
+pub struct RateLimitSection {
     pub hubspot_share: f64,
     pub hubspot_day_share: f64,
     pub hubspot_calls_per_10s: i64,
@@ -185,7 +188,7 @@ pub struct RateLimit {
     pub max_wait_seconds: u64,
 }
 
-impl Default for RateLimit {
+impl Default for RateLimitSection {
     fn default() -> Self {
         Self {
             hubspot_share: 0.8,
@@ -204,13 +207,13 @@ impl Default for RateLimit {
 
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Spend {
+pub struct SpendSection {
     pub micro_dollars_per_day: i64,
 }
 
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Receiver {
+pub struct ReceiverSection {
     pub listen: String,
     pub public_url: Option<String>,
     pub max_body_bytes: usize,
@@ -221,7 +224,7 @@ pub struct Receiver {
     pub max_bytes_in_flight: usize,
 }
 
-impl Default for Receiver {
+impl Default for ReceiverSection {
     fn default() -> Self {
         Self {
             listen: "0.0.0.0:8080".to_owned(),
@@ -238,7 +241,7 @@ impl Default for Receiver {
 
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Inference {
+pub struct InferenceSection {
     pub playbooks: PathBuf,
     pub protected_properties: Vec<String>,
     pub unchanged_context_ttl_hours: u32,
@@ -248,7 +251,7 @@ pub struct Inference {
     pub lease_seconds: u64,
 }
 
-impl Default for Inference {
+impl Default for InferenceSection {
     fn default() -> Self {
         let protected = [
             "email",
@@ -277,22 +280,22 @@ impl Default for Inference {
 
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Writer {
+pub struct WriterSection {
     pub concurrency: usize,
     pub batch_linger_ms: u64,
-    pub batch: usize,
+    pub batch_max: usize,
     pub parallel_batches: usize,
     pub pipeline_cache_ttl_seconds: u64,
     pub notify_timeout_seconds: u64,
     pub lease_seconds: u64,
 }
 
-impl Default for Writer {
+impl Default for WriterSection {
     fn default() -> Self {
         Self {
             concurrency: 1_000,
             batch_linger_ms: 50,
-            batch: 100,
+            batch_max: 100,
             parallel_batches: 4,
             pipeline_cache_ttl_seconds: 300,
             notify_timeout_seconds: 10,
@@ -303,7 +306,7 @@ impl Default for Writer {
 
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct CircuitBreaker {
+pub struct CircuitBreakerSection {
     pub failure_threshold: u32,
     pub poll_ms: u64,
     pub probe_first_seconds: u64,
@@ -311,7 +314,7 @@ pub struct CircuitBreaker {
     pub half_open_seconds: u64,
 }
 
-impl Default for CircuitBreaker {
+impl Default for CircuitBreakerSection {
     fn default() -> Self {
         Self {
             failure_threshold: 20,
@@ -325,14 +328,14 @@ impl Default for CircuitBreaker {
 
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Reconcile {
+pub struct ReconcileSection {
     pub interval_seconds: u64,
     pub stuck_after_seconds: u64,
     pub batch: u32,
     pub max_requeues: u32,
 }
 
-impl Default for Reconcile {
+impl Default for ReconcileSection {
     fn default() -> Self {
         Self { interval_seconds: 120, stuck_after_seconds: 300, batch: 500, max_requeues: 5 }
     }
@@ -340,7 +343,7 @@ impl Default for Reconcile {
 
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Retention {
+pub struct RetentionSection {
     pub raw_days: u32,
     pub events_days: u32,
     pub interval_seconds: u64,
@@ -348,7 +351,7 @@ pub struct Retention {
     pub pause_ms: u64,
 }
 
-impl Default for Retention {
+impl Default for RetentionSection {
     fn default() -> Self {
         Self { raw_days: 90, events_days: 400, interval_seconds: 3_600, batch: 500, pause_ms: 200 }
     }
@@ -356,12 +359,12 @@ impl Default for Retention {
 
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Admin {
+pub struct AdminSection {
     pub listen: String,
     pub check_timeout_ms: u64,
 }
 
-impl Default for Admin {
+impl Default for AdminSection {
     fn default() -> Self {
         Self { listen: "127.0.0.1:9090".to_owned(), check_timeout_ms: 2_000 }
     }
@@ -369,13 +372,13 @@ impl Default for Admin {
 
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Telemetry {
+pub struct TelemetrySection {
     pub log_level: String,
     pub log_format: LogFormat,
     pub otlp_endpoint: Option<String>,
 }
 
-impl Default for Telemetry {
+impl Default for TelemetrySection {
     fn default() -> Self {
         Self { log_level: "info".to_owned(), log_format: LogFormat::Json, otlp_endpoint: None }
     }

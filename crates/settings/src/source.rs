@@ -1,19 +1,19 @@
-//! Where settings come from.
+//! Reading the settings from the file and the environment.
 
 use std::{collections::HashMap, path::Path};
 
-use config::{Config, Environment, File, FileFormat, Map, Value, ValueKind};
+use config::{Config, ConfigError, Environment, File, FileFormat, Map, Value, ValueKind};
 
-use super::{Finding, Settings};
+use super::{Settings, SettingsFinding};
 
 const PREFIX: &str = "LEADLINE__";
 const FILE_SUFFIX: &str = "_FILE";
 
-/// Reads settings, or says everything that is unknown or of a wrong type.
-pub(super) fn read(file: Option<&Path>, environment: Vec<(String, String)>) -> Result<Settings, Vec<Finding>> {
+/// Reads the settings, or reports every setting that is unknown or has a wrong type.
+pub(super) fn read(file: Option<&Path>, environment: Vec<(String, String)>) -> Result<Settings, Vec<SettingsFinding>> {
     let mut findings = Vec::new();
     let variables = with_files(environment, &mut findings);
-    // `config` says only "the environment" of a value; people look for the variable.
+    // `config` reports only "the environment" as a value's origin; people need the variable's name.
     let names: HashMap<String, String> =
         variables.keys().map(|name| (name[PREFIX.len()..].replace("__", ".").to_lowercase(), name.clone())).collect();
     let mut builder = Config::builder();
@@ -43,12 +43,11 @@ pub(super) fn read(file: Option<&Path>, environment: Vec<(String, String)>) -> R
     let root: Map<String, Value> = merged.cache.clone().into_table().unwrap_or_default();
     let mut leaves = Vec::new();
     flatten("", root, &mut leaves);
-    // serde stops at the first thing that is wrong. Each value on its own, over the defaults, shows them all.
+    // serde stops at the first error. Reading each value alone, over the defaults, finds them all.
     for (key, value) in leaves {
         let origin = names.get(&key).cloned().or_else(|| file.map(|path| path.display().to_string()));
-        if let Err(error) = alone(&key, value) {
-            let message = if error.contains("unknown field") { "unknown setting".to_owned() } else { error };
-            findings.push(Finding { key, origin, message });
+        if let Err(error) = check_alone(&key, value) {
+            findings.push(SettingsFinding { key, origin, message: error.to_string() });
         }
     }
     if !findings.is_empty() {
@@ -57,15 +56,15 @@ pub(super) fn read(file: Option<&Path>, environment: Vec<(String, String)>) -> R
     merged.try_deserialize().map_err(|error| vec![finding("settings", error.to_string())])
 }
 
-fn finding(key: &str, message: String) -> Finding {
-    Finding { key: key.to_owned(), origin: None, message }
+fn finding(key: &str, message: String) -> SettingsFinding {
+    SettingsFinding { key: key.to_owned(), origin: None, message }
 }
 
-/// Our variables, with `…_FILE` replaced by what the file holds.
-fn with_files(environment: Vec<(String, String)>, findings: &mut Vec<Finding>) -> Map<String, String> {
+/// The variables that begin with [`PREFIX`], with each `…_FILE` replaced by the content of the file that it names.
+fn with_files(environment: Vec<(String, String)>, findings: &mut Vec<SettingsFinding>) -> Map<String, String> {
     let (files, mut variables): (Vec<_>, Map<String, String>) = {
-        let ours = environment.into_iter().filter(|(name, _)| name.starts_with(PREFIX));
-        let (files, plain): (Vec<_>, Vec<_>) = ours.partition(|(name, _)| name.ends_with(FILE_SUFFIX));
+        let with_prefix = environment.into_iter().filter(|(name, _)| name.starts_with(PREFIX));
+        let (files, plain): (Vec<_>, Vec<_>) = with_prefix.partition(|(name, _)| name.ends_with(FILE_SUFFIX));
         (files, plain.into_iter().collect())
     };
     for (name, path) in files {
@@ -83,6 +82,7 @@ fn with_files(environment: Vec<(String, String)>, findings: &mut Vec<Finding>) -
     variables
 }
 
+/// Collects all values below `table` with their keys, like `broker.url`.
 fn flatten(prefix: &str, table: Map<String, Value>, leaves: &mut Vec<(String, Value)>) {
     for (name, value) in table {
         let key = if prefix.is_empty() { name } else { format!("{prefix}.{name}") };
@@ -93,19 +93,32 @@ fn flatten(prefix: &str, table: Map<String, Value>, leaves: &mut Vec<(String, Va
     }
 }
 
-/// Whether this one value fits; the error's text without the value, which may be a secret.
-fn alone(key: &str, value: Value) -> Result<(), String> {
-    let build = |value: Value| {
-        let config = Config::builder().set_override(key, value)?.build()?;
-        config.try_deserialize::<Settings>()
-    };
-    match build(value) {
-        Ok(_) => Ok(()),
-        Err(config::ConfigError::Type { expected, .. }) => Err(format!("expected {expected}")),
-        Err(config::ConfigError::At { error, .. }) => match *error {
-            config::ConfigError::Type { expected, .. } => Err(format!("expected {expected}")),
-            other => Err(other.to_string()),
-        },
-        Err(other) => Err(other.to_string()),
+/// Whether this one value is valid on its own.
+///
+/// # Errors
+/// What is wrong, without the value: it may be a secret.
+fn check_alone(key: &str, value: Value) -> Result<(), InvalidValue> {
+    let config = Config::builder().set_override(key, value)?.build()?;
+    config.try_deserialize::<Settings>()?;
+    Ok(())
+}
+
+/// Why a value is invalid, without the value.
+#[derive(Debug, thiserror::Error)]
+enum InvalidValue {
+    #[error("expected {0}")]
+    Type(&'static str),
+    /// For an unknown setting: serde's text names it and the known ones.
+    #[error("{0}")]
+    Other(ConfigError),
+}
+
+impl From<ConfigError> for InvalidValue {
+    fn from(error: ConfigError) -> Self {
+        match error {
+            ConfigError::Type { expected, .. } => Self::Type(expected),
+            ConfigError::At { error, .. } => Self::from(*error),
+            other => Self::Other(other),
+        }
     }
 }

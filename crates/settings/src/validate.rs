@@ -2,17 +2,18 @@
 
 use secrecy::{ExposeSecret, SecretString};
 
-use super::{ConfigScope, Finding, Settings};
+use super::{ConfigScope, Settings, SettingsFinding};
 
-/// HubSpot's own bound on a batch call.
+/// The most records in one batch call, by HubSpot's documentation of its CRM batch endpoints.
 const HUBSPOT_BATCH: usize = 100;
 
-struct Check(Vec<Finding>);
+/// Collects findings, so that all are reported together.
+struct Check(Vec<SettingsFinding>);
 
 impl Check {
     fn that(&mut self, holds: bool, key: &str, message: impl Into<String>) {
         if !holds {
-            self.0.push(Finding { key: key.to_owned(), origin: None, message: message.into() });
+            self.0.push(SettingsFinding { key: key.to_owned(), origin: None, message: message.into() });
         }
     }
 
@@ -41,39 +42,43 @@ impl Check {
     }
 }
 
-/// Everything that is wrong for `reader`.
-pub(super) fn findings(settings: &Settings, reader: ConfigScope) -> Vec<Finding> {
+/// Everything that is wrong with the settings that `scope` needs.
+pub(super) fn findings(settings: &Settings, scope: ConfigScope) -> Vec<SettingsFinding> {
     use ConfigScope::{Everything, Inference, LedgerOnly, OpenAiOnly, Receiver, Writer};
     let mut check = Check(Vec::new());
-    if !matches!(reader, LedgerOnly | OpenAiOnly) {
+    if !matches!(scope, LedgerOnly | OpenAiOnly) {
         broker(settings, &mut check);
         check.address(&settings.admin.listen, "admin.listen");
         check.within(settings.admin.check_timeout_ms, 1..=60_000, "admin.check_timeout_ms");
     }
-    if !matches!(reader, Receiver | OpenAiOnly) {
+    if !matches!(scope, Receiver | OpenAiOnly) {
         ledger(settings, &mut check);
     }
-    if matches!(reader, Receiver | Everything) {
+    if matches!(scope, Receiver | Everything) {
         receiver(settings, &mut check);
     }
-    if matches!(reader, Inference | Writer | Everything) {
+    if matches!(scope, Inference | Writer | Everything) {
         hubspot(settings, &mut check);
     }
-    if matches!(reader, Inference | OpenAiOnly | Everything) {
+    if matches!(scope, Inference | OpenAiOnly | Everything) {
         openai(settings, &mut check);
     }
-    if matches!(reader, Inference | Everything) {
+    if matches!(scope, Inference | Everything) {
         inference(settings, &mut check);
     }
-    if matches!(reader, Inference | Writer | Everything) {
+    if matches!(scope, Inference | Writer | Everything) {
         maintenance(settings, &mut check);
         limits(settings, &mut check);
-        // Without it our own writes could not be told from other people's changes.
+        // Without it the fleet's own writes could not be distinguished from other changes.
         check.set(settings.hubspot.app_id.as_ref(), "hubspot.app_id");
     }
-    if matches!(reader, Writer | Everything) {
+    if matches!(scope, Writer | Everything) {
         let writer = &settings.writer;
-        check.that((1..=HUBSPOT_BATCH).contains(&writer.batch), "writer.batch", "must be 1–100, HubSpot's limit");
+        check.that(
+            (1..=HUBSPOT_BATCH).contains(&writer.batch_max),
+            "writer.batch_max",
+            "must be 1–100, HubSpot's limit",
+        );
         check.within(writer.concurrency as u64, 1..=65_535, "writer.concurrency");
         check.within(writer.parallel_batches as u64, 1..=1_000, "writer.parallel_batches");
         check.within(writer.batch_linger_ms, 0..=10_000, "writer.batch_linger_ms");
@@ -82,7 +87,7 @@ pub(super) fn findings(settings: &Settings, reader: ConfigScope) -> Vec<Finding>
         for (channel, url) in &settings.notify {
             check.url(url.expose_secret(), &["https", "http"], &format!("notify.{channel}"));
         }
-        // The read before, the write, and an action.
+        // The calls under the lease: the read of current values, the write, and an action.
         let hubspot = settings.hubspot.timeout_seconds;
         let needed = 2 * hubspot + hubspot.max(writer.notify_timeout_seconds);
         lease(writer.lease_seconds, needed, "writer.lease_seconds", &mut check);
@@ -96,7 +101,7 @@ fn broker(settings: &Settings, check: &mut Check) {
     check.within(broker.connect_timeout_seconds, 1..=300, "broker.connect_timeout_seconds");
     check.within(broker.reconnect_max_seconds, 1..=300, "broker.reconnect_max_seconds");
     check.within(broker.confirm_timeout_ms, 10..=60_000, "broker.confirm_timeout_ms");
-    // The least that AMQP knows, and what RabbitMQ offers.
+    // The smallest frame of AMQP 0-9-1, and RabbitMQ's default maximum.
     check.within(broker.frame_max_bytes.into(), 4_096..=131_072, "broker.frame_max_bytes");
     check.within(broker.delivery_limit.into(), 2..=1_000_000, "broker.delivery_limit");
     check.within(broker.max_queue_length.into(), 1..=u32::MAX.into(), "broker.max_queue_length");
@@ -162,10 +167,10 @@ fn receiver(settings: &Settings, check: &mut Check) {
     check.within(receiver.max_in_flight as u64, 1..=65_535, "receiver.max_in_flight");
     check.within(receiver.max_connections as u64, 1..=65_535, "receiver.max_connections");
     check.within(receiver.retry_after_seconds, 1..=86_400, "receiver.retry_after_seconds");
-    // HubSpot gives up after 5 s; a late 200 would only bring the same events again.
-    let answer_within = receiver.read_timeout_ms + settings.broker.confirm_timeout_ms;
-    let message = format!("with broker.confirm_timeout_ms an answer may take {answer_within} ms; HubSpot waits 5,000");
-    check.that(answer_within < 5_000, "receiver.read_timeout_ms", message);
+    // HubSpot closes the request after 5 s; after a late 200 it sends the same events again.
+    let answer_ms = receiver.read_timeout_ms + settings.broker.confirm_timeout_ms;
+    let message = format!("with broker.confirm_timeout_ms an answer may take {answer_ms} ms; HubSpot waits 5,000");
+    check.that(answer_ms < 5_000, "receiver.read_timeout_ms", message);
 }
 
 fn hubspot(settings: &Settings, check: &mut Check) {
@@ -204,21 +209,21 @@ fn maintenance(settings: &Settings, check: &mut Check) {
     check.within(retention.interval_seconds, 1..=86_400, "retention.interval_seconds");
     check.within(retention.batch.into(), 1..=100_000, "retention.batch");
     check.within(retention.pause_ms, 0..=60_000, "retention.pause_ms");
-    // HubSpot delivers an event again for up to 24 hours: it has to be known that long.
+    // HubSpot repeats a delivery for up to 24 hours: the event's key must be known for as long.
     let kept = retention.events_days;
     check.that(kept == 0 || kept >= 2, "retention.events_days", format!("{kept} is less than 2 days (0: for ever)"));
 }
 
-/// RabbitMQ closes a channel whose delivery is unacknowledged for 30 minutes (its setting `consumer_timeout`); a lease and
-/// the patience with a ledger that is away have to end well before.
-const LONGEST_LEASE: u64 = 1_500;
+/// The longest lease, in seconds. RabbitMQ closes a channel whose delivery is unacknowledged for 30 minutes (its setting
+/// `consumer_timeout`); a lease, and the retries while the ledger is unreachable, must end well before.
+const MAX_LEASE: u64 = 1_500;
 
-/// One try of every outside call that is made under a lease has to fit into it; more tries end when the lease does.
+/// One attempt of every call under a lease must fit into it, `needed` seconds. Further attempts end when the lease does.
 fn lease(seconds: u64, needed: u64, key: &str, check: &mut Check) {
-    let message = format!("{seconds} s is not longer than one try of every call that is made under it: {needed} s");
+    let message = format!("{seconds} s is not longer than one attempt of every call under the lease: {needed} s");
     check.that(seconds > needed, key, message);
-    let message = format!("{seconds} s is longer than {LONGEST_LEASE} s, which RabbitMQ's consumer_timeout allows");
-    check.that(seconds <= LONGEST_LEASE, key, message);
+    let message = format!("{seconds} s is longer than {MAX_LEASE} s, which RabbitMQ's consumer_timeout allows");
+    check.that(seconds <= MAX_LEASE, key, message);
 }
 
 fn openai(settings: &Settings, check: &mut Check) {
@@ -232,17 +237,21 @@ fn openai(settings: &Settings, check: &mut Check) {
     check.within(openai.backoff_ms, 1..=60_000, "openai.backoff_ms");
     check.within(openai.max_requests_per_connection as u64, 1..=10_000, "openai.max_requests_per_connection");
     let http2 = !openai.http2_prior_knowledge || openai.base_url.starts_with("http://");
-    check.that(http2, "openai.http2_prior_knowledge", "is for a host without TLS; over TLS the host chooses");
+    check.that(
+        http2,
+        "openai.http2_prior_knowledge",
+        "is for a host without TLS; over TLS the host chooses the version",
+    );
     check.within(openai.backoff_max_ms, openai.backoff_ms..=300_000, "openai.backoff_max_ms");
 }
 
 fn inference(settings: &Settings, check: &mut Check) {
-    // Record, associations and engagements are read; the question may be repaired once.
-    let asked = 3 * settings.hubspot.timeout_seconds + 2 * settings.openai.timeout_seconds;
-    let needed = asked + settings.inference.debounce_ms.div_ceil(1_000);
+    // Three reads (record, associations, engagements); two model calls (an invalid answer may be repaired once).
+    let calls = 3 * settings.hubspot.timeout_seconds + 2 * settings.openai.timeout_seconds;
+    let needed = calls + settings.inference.debounce_ms.div_ceil(1_000);
     check.within(settings.inference.debounce_ms, 0..=60_000, "inference.debounce_ms");
     lease(settings.inference.lease_seconds, needed, "inference.lease_seconds", check);
-    // RabbitMQ takes a 16-bit prefetch.
+    // AMQP's prefetch count has 16 bits.
     check.within(settings.inference.concurrency as u64, 1..=65_535, "inference.concurrency");
     check.within(settings.inference.backfill_concurrency as u64, 0..=65_535, "inference.backfill_concurrency");
 }

@@ -47,7 +47,7 @@ struct Arguments {
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
-    service::install_tls_provider();
+    http_client::install_tls_provider();
     let mut config = Config {
         webhook_url: arguments.webhook_url,
         public_url: arguments.public_url,

@@ -122,7 +122,7 @@ impl ActionExecutor {
         action: &Action,
         scope: ActionScope<'_>,
     ) -> Result<Option<WrittenProperty>, ActionError> {
-        metrics::counter!("leadline_actions_in_doubt_total", "kind" => action.spec.kind()).increment(1);
+        metrics::counter!("leadline_actions_in_doubt_total", "kind" => action.spec.kind().as_str()).increment(1);
         if let Some(found) = self.engagements.find(action).await? {
             return self.finish(action, ActionResult::done(Some(found))).await;
         }
@@ -243,5 +243,5 @@ fn created(id: Option<ObjectId>) -> ActionResult {
 }
 
 fn count(action: &Action, state: ActionState) {
-    metrics::counter!("leadline_actions_total", "kind" => action.spec.kind(), "state" => state.as_str()).increment(1);
+    metrics::counter!("leadline_actions_total", "kind" => action.spec.kind().as_str(), "state" => state.as_str()).increment(1);
 }

@@ -6,6 +6,7 @@ use std::{
     sync::Arc,
 };
 
+use batcher::bisect;
 use domain::{ObjectType, RecordRef, WriteCommandId};
 use hubspot::{
     HubSpotClient, HubSpotError,
@@ -76,39 +77,45 @@ async fn write_batch(
     updates: &[&RecordUpdate],
     results: &mut RecordResults,
 ) {
-    let mut pending = vec![updates];
-    while let Some(updates) = pending.pop() {
-        if let [single] = updates {
-            let result = hubspot.update(object_type, &object_update(single)).await.map_err(Arc::new);
-            results.insert(single.record.clone(), result);
-            continue;
+    let mut missing = Vec::new();
+    let finish = |index: usize, result| {
+        let update: &RecordUpdate = updates[index];
+        match result {
+            Ok(true) => drop(results.insert(update.record.clone(), Ok(()))),
+            Ok(false) => missing.push(update),
+            Err(error) => drop(results.insert(update.record.clone(), Err(error))),
         }
-        let bodies: Vec<_> = updates.iter().map(|update| object_update(update)).collect();
-        match hubspot.update_many(object_type, &bodies).await {
-            Ok(answer) => {
-                // A record that is not among the results was not written, whatever the status code says. A call for
-                // this record alone returns HubSpot's reason.
-                let written: HashSet<_> = answer.written.into_iter().collect();
-                for update in updates {
-                    if written.contains(&update.record.object_id) {
-                        results.insert(update.record.clone(), Ok(()));
-                    } else {
-                        metrics::counter!("leadline_batch_missing_results_total").increment(1);
-                        pending.push(std::slice::from_ref(update));
-                    }
-                }
-            }
-            Err(error) if may_concern_one_record(&error) => {
-                metrics::counter!("leadline_batch_bisected_total").increment(1);
-                let (first, second) = updates.split_at(updates.len() / 2);
-                pending.extend([second, first]);
-            }
-            Err(error) => {
-                let error = Arc::new(error);
-                results.extend(updates.iter().map(|update| (update.record.clone(), Err(error.clone()))));
-            }
+    };
+    let may_be_one_record = |error: &HubSpotError| {
+        let may_be = may_concern_one_record(error);
+        if may_be {
+            metrics::counter!("leadline_batch_bisected_total").increment(1);
         }
+        may_be
+    };
+    bisect(updates.to_vec(), |batch| write_once(hubspot, object_type, batch), may_be_one_record, finish).await;
+    // A record that is not among the results was not written, whatever the status code says. A call for this record alone
+    // returns HubSpot's reason.
+    for update in missing {
+        metrics::counter!("leadline_batch_missing_results_total").increment(1);
+        let result = hubspot.update(object_type, &object_update(update)).await.map_err(Arc::new);
+        results.insert(update.record.clone(), result);
     }
+}
+
+/// Makes one call. Returns for each record whether it is among the results.
+async fn write_once(
+    hubspot: &HubSpotClient,
+    object_type: &ObjectType,
+    updates: Arc<Vec<&RecordUpdate>>,
+) -> Result<Vec<bool>, HubSpotError> {
+    if let [single] = updates[..] {
+        hubspot.update(object_type, &object_update(single)).await?;
+        return Ok(vec![true]);
+    }
+    let bodies: Vec<_> = updates.iter().map(|update| object_update(update)).collect();
+    let written: HashSet<_> = hubspot.update_many(object_type, &bodies).await?.written.into_iter().collect();
+    Ok(updates.iter().map(|update| written.contains(&update.record.object_id)).collect())
 }
 
 /// Whether one record of a batch may be the cause. After 413 (too large) a smaller batch may be accepted.

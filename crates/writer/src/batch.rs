@@ -83,7 +83,7 @@ impl BatchExecutor {
     pub async fn execute(&self, batch: &[QueuedCommand]) -> Vec<Disposition> {
         metrics::histogram!("leadline_write_batch_size").record(u32::try_from(batch.len()).map_or(0.0, f64::from));
         // A command without a result comes back.
-        let mut dispositions = vec![Disposition::wait(Reason::LedgerUnavailable); batch.len()];
+        let mut dispositions = vec![Disposition::defer(Reason::LedgerUnavailable); batch.len()];
         if let Err(error) = self.run_steps(batch, &self.names.next(), &mut dispositions).await {
             tracing::warn!(%error, "the ledger does not answer; the write commands of the batch are retried later");
         }
@@ -105,7 +105,7 @@ impl BatchExecutor {
         let latest = retry::run(&LEDGER_RETRY, || self.ledger.latest_writes(&records)).await?;
         let (updates, superseded) = plan::plan(locked, &latest);
         let mut outcomes = self.write_until(deadline, updates, &records).await?;
-        outcomes.extend(busy.iter().map(|taken| CommandOutcome::wait(taken, Reason::RecordBusy)));
+        outcomes.extend(busy.iter().map(|taken| CommandOutcome::defer(taken, Reason::RecordBusy)));
         let supersede = |taken| CommandOutcome::new(taken, CommandState::Superseded, Disposition::Done);
         outcomes.extend(superseded.iter().map(supersede));
         self.act(&mut outcomes, &latest, deadline).await;
@@ -131,7 +131,7 @@ impl BatchExecutor {
                     commands.push(TakenCommand { index, command, attempt, written, failures: *failures });
                 }
                 Taken::Done => dispositions[index] = Disposition::Done,
-                Taken::LeasedElsewhere => dispositions[index] = Disposition::wait(Reason::LeasedElsewhere),
+                Taken::LeasedElsewhere => dispositions[index] = Disposition::defer(Reason::LeasedElsewhere),
                 Taken::Unknown => {
                     let detail = format!("the ledger has no write command {}", command.id);
                     dispositions[index] = Disposition::Park { reason: Reason::UnknownCommand, detail };
@@ -179,7 +179,7 @@ impl BatchExecutor {
         }
         retry::run(&LEDGER_RETRY, || self.ledger.mark_for_verification(records)).await?;
         let parts = updates.iter().flat_map(|update| &update.parts);
-        Ok(parts.map(|part| CommandOutcome::wait(&part.taken, Reason::DeadlineExceeded)).collect())
+        Ok(parts.map(|part| CommandOutcome::defer(&part.taken, Reason::DeadlineExceeded)).collect())
     }
 
     /// Write: reads the current values, removes what the policies leave as it is, and writes the rest.
@@ -198,7 +198,7 @@ impl BatchExecutor {
         let outcome = |(update, part): (&RecordUpdate, &CommandPart)| match results.get(&part.taken.command.id) {
             Some(Ok(())) => written_outcome(update, part, &current),
             Some(Err(error)) => self.failures.failed(&part.taken, &**error),
-            None => CommandOutcome::wait(&part.taken, Reason::NotApplied),
+            None => CommandOutcome::defer(&part.taken, Reason::NotApplied),
         };
         parts.map(outcome).collect()
     }
@@ -219,7 +219,7 @@ impl BatchExecutor {
                     }
                 } else {
                     outcome.row.state = CommandState::Waiting;
-                    outcome.disposition = Disposition::wait(Reason::DeadlineExceeded);
+                    outcome.disposition = Disposition::defer(Reason::DeadlineExceeded);
                 }
             })
         });
@@ -259,7 +259,7 @@ impl BatchExecutor {
             } else {
                 let command = outcome.row.id;
                 tracing::warn!(%command, "the lease expired and another writer took over the write command or its record");
-                Disposition::wait(Reason::LeaseLost)
+                Disposition::defer(Reason::LeaseLost)
             };
         }
         Ok(())

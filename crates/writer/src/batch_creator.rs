@@ -37,9 +37,9 @@ impl BatchCreator {
     pub fn start(hubspot: &HubSpotClient, kind: ObjectType, body: &'static str) -> Self {
         let limits = BatcherSettings {
             max: MAX_BATCH,
-            window: LINGER,
+            linger: LINGER,
             extra_linger: Some(hubspot.extra_linger()),
-            parallel: MAX_IN_FLIGHT,
+            max_in_flight: MAX_IN_FLIGHT,
         };
         let hubspot = hubspot.clone();
         let create = move |requests: Arc<Vec<CreateRequest>>| {
@@ -59,7 +59,7 @@ impl BatchCreator {
         object: NewObject,
         not_after: Instant,
     ) -> Result<Option<ObjectId>, BatcherError<HubSpotError>> {
-        self.0.ask(CreateRequest { id, object, not_after }).await
+        self.0.submit(CreateRequest { id, object, not_after }).await
     }
 }
 

@@ -45,8 +45,8 @@ impl WriteHandler {
 impl Handler for WriteHandler {
     async fn handle(&self, delivery: Delivery) -> Disposition {
         // The message was delivered just before the circuit breaker opened.
-        if let Some(reason) = self.circuit_breakers.open() {
-            return Disposition::wait(reason);
+        if let Some(reason) = self.circuit_breakers.open_reason() {
+            return Disposition::defer(reason);
         }
         let command = match parse(&delivery.message) {
             Ok(command) => command,
@@ -57,7 +57,7 @@ impl Handler for WriteHandler {
         }
         let queued = QueuedCommand { command, failures: delivery.message.attempts };
         // The batch ends without an answer when it panics. Its leases expire, and the message comes back.
-        self.batcher.ask(queued).await.unwrap_or(Disposition::wait(Reason::BatchLost))
+        self.batcher.submit(queued).await.unwrap_or(Disposition::defer(Reason::BatchLost))
     }
 }
 

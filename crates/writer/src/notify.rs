@@ -6,7 +6,8 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use domain::ActionId;
-use retry::{Failure, Policy, Reason, RetryAction, http::retry_after};
+use http_client::retry_after;
+use retry::{Failure, Reason, RetryAction, RetryPolicy};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
 
@@ -47,7 +48,8 @@ impl Failure for NotifyError {
 }
 
 /// A channel that does not answer at once is tried again within the process, then from the retry queues.
-const CHANNEL_RETRY: Policy = Policy { attempts: 3, base: Duration::from_millis(200), cap: Duration::from_secs(5) };
+const CHANNEL_RETRY: RetryPolicy =
+    RetryPolicy { attempts: 3, base_delay: Duration::from_millis(200), max_delay: Duration::from_secs(5) };
 
 /// The notification channels.
 pub struct Channels {
@@ -62,7 +64,7 @@ impl Channels {
     ///
     /// When the HTTP client cannot be built.
     pub fn new(urls: BTreeMap<String, SecretString>, timeout: Duration) -> Result<Self, reqwest::Error> {
-        Ok(Self { http: retry::http::client(timeout).build()?, urls })
+        Ok(Self { http: http_client::builder(timeout).build()?, urls })
     }
 
     /// The channel's URL; `None` when the settings have none.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use broker::{Disposition, RetrySchedule, topology::RetryDecision};
+use broker::{Disposition, RetryDecision, RetrySchedule};
 use domain::{CommandState, Reason, RecordRef};
 use ledger::Finished;
 use maintenance::CircuitBreakers;
@@ -28,7 +28,7 @@ impl CommandOutcome {
     /// The command ends in this state, and its message as `disposition` says.
     pub fn new(taken: &TakenCommand, state: CommandState, disposition: Disposition) -> Self {
         let reason = match (&disposition, state) {
-            (Disposition::Wait { reason, .. }, _) => Some(*reason),
+            (Disposition::Defer { reason, .. }, _) => Some(*reason),
             (_, CommandState::Superseded) => Some(Reason::NewerEventWritten),
             _ => None,
         };
@@ -47,8 +47,8 @@ impl CommandOutcome {
     }
 
     /// The command comes back through the shortest retry queue, and the attempt does not count as failed.
-    pub fn wait(taken: &TakenCommand, reason: Reason) -> Self {
-        Self::new(taken, CommandState::Waiting, Disposition::wait(reason))
+    pub fn defer(taken: &TakenCommand, reason: Reason) -> Self {
+        Self::new(taken, CommandState::Waiting, Disposition::defer(reason))
     }
 }
 
@@ -76,12 +76,13 @@ impl FailurePolicy {
         let (reason, detail) = (error.reason(), error.to_string());
         let command = &taken.command;
         tracing::warn!(command = %command.id, event = %command.event_key, %reason, %error, "the write command failed");
-        let decision = if self.circuit_breakers.is_outage(error) {
-            RetryDecision::Wait(self.retry_schedule.shortest())
-        } else {
-            self.retry_schedule.decide(error.retry_action(), taken.failures)
+        let decision = self.circuit_breakers.decide(&self.retry_schedule, error, taken.failures);
+        outcome.row.state = match decision {
+            RetryDecision::Retry(_) | RetryDecision::Defer(_) => CommandState::Waiting,
+            RetryDecision::Exhausted | RetryDecision::Park => CommandState::Parked,
+            RetryDecision::Discard => CommandState::Dropped,
         };
-        (outcome.row.state, outcome.disposition) = state_and_disposition(decision, reason, &detail);
+        outcome.disposition = decision.disposition(reason, &detail);
         outcome.row.reason = Some(reason);
         outcome.row.detail = Some(detail);
     }
@@ -92,15 +93,5 @@ impl FailurePolicy {
             CommandState::Waiting => outcome.disposition.delay().or(Some(self.retry_schedule.shortest())),
             _ => None,
         }
-    }
-}
-
-fn state_and_disposition(decision: RetryDecision, reason: Reason, detail: &str) -> (CommandState, Disposition) {
-    let detail = detail.to_owned();
-    match decision {
-        RetryDecision::Retry(delay) => (CommandState::Waiting, Disposition::Retry { delay, reason, detail }),
-        RetryDecision::Wait(delay) => (CommandState::Waiting, Disposition::Wait { delay: Some(delay), reason }),
-        RetryDecision::Exhausted | RetryDecision::Park => (CommandState::Parked, Disposition::Park { reason, detail }),
-        RetryDecision::Discard => (CommandState::Dropped, Disposition::Done),
     }
 }

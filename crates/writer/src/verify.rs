@@ -53,7 +53,7 @@ impl Verifier {
         tokio::spawn(stop.clone().run_until_cancelled_owned(async move {
             loop {
                 tokio::time::sleep(interval).await;
-                if circuit_breakers.open().is_none()
+                if circuit_breakers.open_reason().is_none()
                     && let Err(error) = self.pass().await
                 {
                     tracing::warn!(%error, "records were not verified; trying again at the next pass");

@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use batcher::BatcherSettings;
-use domain::{AppId, PortalId};
+use bootstrap::BootstrapError;
+use domain::{AppId, Dependency, PortalId};
 use hubspot::HubSpotClient;
 use ledger::{Ledger, Worker};
 use limits::{Lane, RateLimiters};
-use maintenance::{CircuitBreakers, Probe, probe};
+use maintenance::{CircuitBreakers, Probe, hubspot_probe};
 use retry::CallHooks;
-use settings::Settings;
+use settings::{MissingSetting, Settings};
 
 use crate::{
     actions::ActionExecutor,
@@ -21,9 +22,6 @@ use crate::{
     verify::Verifier,
 };
 
-/// The dependency whose outages pause the writer.
-pub const HUBSPOT: &str = "hubspot";
-
 /// The longest interval between two passes of the verifier, in seconds.
 const MAX_VERIFY_INTERVAL: u64 = 30;
 
@@ -31,11 +29,11 @@ const MAX_VERIFY_INTERVAL: u64 = 30;
 #[derive(Debug, thiserror::Error)]
 pub enum WiringError {
     /// A setting that the writer needs is missing.
-    #[error("{0} is not set")]
-    MissingSetting(&'static str),
-    /// A client of HubSpot, of the rate limits or of RabbitMQ cannot be built.
-    #[error("{0}")]
-    Client(String),
+    #[error(transparent)]
+    MissingSetting(#[from] MissingSetting),
+    /// The HubSpot client cannot be built, or the retry delays are invalid.
+    #[error(transparent)]
+    Bootstrap(#[from] BootstrapError),
     /// The HTTP client of the notification channels cannot be built.
     #[error("the HTTP client for the notification channels: {0}")]
     Channels(#[from] reqwest::Error),
@@ -50,7 +48,7 @@ pub struct Writer {
     /// How often the verifier makes a pass.
     pub verify_interval: Duration,
     /// Tests whether an outage of HubSpot is over.
-    pub probes: Vec<(&'static str, Probe)>,
+    pub probes: Vec<(Dependency, Probe)>,
 }
 
 /// Builds the writer. Everything that it leases is leased to `worker` or a name derived from it.
@@ -64,31 +62,30 @@ pub fn wire(
     circuit_breakers: &CircuitBreakers,
     worker: &Worker,
 ) -> Result<Writer, WiringError> {
-    let portal_id = settings.hubspot.portal_id.ok_or(WiringError::MissingSetting("hubspot.portal_id"))?;
-    let app_id = AppId(settings.hubspot.app_id.ok_or(WiringError::MissingSetting("hubspot.app_id"))?);
+    let portal_id = settings.hubspot.portal_id.ok_or(MissingSetting("hubspot.portal_id"))?;
+    let app_id = AppId(settings.hubspot.app_id.ok_or(MissingSetting("hubspot.app_id"))?);
     let lease = Duration::from_secs(settings.writer.lease_seconds);
     let hubspot = hubspot_client(settings, ledger, circuit_breakers)?;
-    let topology = bootstrap::broker(settings, "writer").map_err(WiringError::Client)?.topology;
     let executor = BatchExecutor {
         ledger: ledger.clone(),
         hubspot: hubspot.clone(),
         actions: action_executor(settings, ledger, &hubspot)?,
-        failures: FailurePolicy::new(circuit_breakers.clone(), topology.retry_schedule),
+        failures: FailurePolicy::new(circuit_breakers.clone(), bootstrap::retry_schedule(settings)?),
         app_id,
         lease,
         names: BatchNames::of(worker.clone()),
     };
     let batching = BatcherSettings {
-        max: settings.writer.batch,
-        window: Duration::from_millis(settings.writer.batch_linger_ms),
+        max: settings.writer.batch_max,
+        linger: Duration::from_millis(settings.writer.batch_linger_ms),
         extra_linger: Some(hubspot.extra_linger()),
-        parallel: settings.writer.parallel_batches,
+        max_in_flight: settings.writer.parallel_batches,
     };
     Ok(Writer {
         handler: WriteHandler::new(PortalId(portal_id), circuit_breakers.clone(), executor, batching),
         verifier: Verifier::new(hubspot.clone(), ledger.clone(), worker, lease, app_id),
         verify_interval: Duration::from_secs(settings.reconcile.interval_seconds.min(MAX_VERIFY_INTERVAL)),
-        probes: vec![(HUBSPOT, hubspot_probe(hubspot))],
+        probes: vec![(Dependency::HubSpot, hubspot_probe(&hubspot))],
     })
 }
 
@@ -99,9 +96,9 @@ fn hubspot_client(
     ledger: &Ledger,
     circuit_breakers: &CircuitBreakers,
 ) -> Result<HubSpotClient, WiringError> {
-    let rate_limiter = RateLimiters::new(settings, ledger).map_err(WiringError::Client)?.hubspot(Lane::Live);
-    let hooks = CallHooks { observer: circuit_breakers.observer(HUBSPOT), rate_limiter };
-    bootstrap::hubspot(settings, hooks).map_err(WiringError::Client)
+    let rate_limiter = RateLimiters::new(settings, ledger)?.hubspot(Lane::Live);
+    let hooks = CallHooks { observer: circuit_breakers.observer(Dependency::HubSpot), rate_limiter: Some(rate_limiter) };
+    Ok(bootstrap::hubspot_client(settings, hooks)?)
 }
 
 fn action_executor(
@@ -113,12 +110,4 @@ fn action_executor(
     let timeout = Duration::from_secs(settings.writer.notify_timeout_seconds);
     let channels = Channels::new(settings.notify.clone(), timeout)?;
     Ok(ActionExecutor::new(ledger.clone(), hubspot.clone(), pipelines, channels))
-}
-
-/// Reads the description of the access token, which costs little and needs no scope.
-fn hubspot_probe(hubspot: HubSpotClient) -> Probe {
-    probe(move || {
-        let hubspot = hubspot.clone();
-        async move { hubspot.token_info().await }
-    })
 }

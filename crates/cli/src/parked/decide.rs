@@ -106,7 +106,7 @@ pub async fn run(
             }
         }
         if let (Some(parked), Some(parking_lot)) = (&item.message, dead_letters.parking_lot(item.stage)) {
-            parking_lot.take(parked).await?;
+            parking_lot.remove(parked).await?;
         }
     }
     dead_letters.close().await;

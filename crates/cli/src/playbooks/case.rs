@@ -9,7 +9,8 @@ use anyhow::{Context as _, bail};
 use domain::{ObjectId, ObjectType, PortalId, RecordRef};
 use playbook::{
     Context, Playbook, RecordPath,
-    context::{ContextRecord, Entry, plain_text},
+    context::{ContextEntry, ContextRecord},
+    plain_text,
 };
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -103,11 +104,11 @@ pub fn load(folder: &Path, playbook: &Playbook) -> anyhow::Result<Vec<Case>> {
 
 impl Case {
     fn new(file: CaseFile, playbook: &Playbook) -> anyhow::Result<Self> {
-        if let Some(name) = file.expect.keys().find(|name| playbook.fields.get(name).is_none()) {
+        if let Some(name) = file.expect.keys().find(|name| playbook.answer.fields.get(name).is_none()) {
             bail!("expect.{name}: the playbook has no such field");
         }
         for name in file.actions.iter().flatten() {
-            if !playbook.actions.iter().any(|action| action.name == *name) {
+            if !playbook.effects.actions.iter().any(|action| action.name == *name) {
                 bail!("actions: the playbook has no action `{name}`");
             }
         }
@@ -132,10 +133,10 @@ impl Case {
                 format!("entries: `{}` is not a time; write it like 2026-01-31T10:00:00Z", entry.at)
             })?;
             let kind = ObjectType::from(entry.kind);
-            entries.push(Entry { kind, id: ObjectId(id), at, text: plain_text(&entry.text) });
+            entries.push(ContextEntry { kind, id: ObjectId(id), at, text: plain_text(&entry.text) });
         }
         let mut context = Context { records, entries };
-        context.tidy();
+        context.clean_entries();
         Ok(Self { what: file.what, context, expect: file.expect, actions: file.actions })
     }
 

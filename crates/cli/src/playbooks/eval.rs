@@ -5,7 +5,7 @@ use std::{path::Path, process::ExitCode};
 use bootstrap::CallHooks;
 use futures_util::{StreamExt, stream};
 use inference::{ModelClient, NoStore};
-use playbook::{Playbook, manual_event};
+use playbook::{Playbook, manual_event_variable};
 use settings::Settings;
 use time::OffsetDateTime;
 
@@ -26,7 +26,7 @@ struct CaseResult {
 pub async fn run(settings: &Settings, playbook: &Playbook, folder: &Path) -> anyhow::Result<ExitCode> {
     let cases = case::load(folder, playbook)?;
     let model_client =
-        ModelClient::free(bootstrap::openai(settings, CallHooks::default()).map_err(anyhow::Error::msg)?);
+        ModelClient::free(bootstrap::openai_client(settings, CallHooks::default())?);
     let model = inference::model_of(settings, playbook);
     let ask = |case: &Case| {
         let (model_client, model, context) = (model_client.clone(), model.clone(), case.context.clone());
@@ -75,7 +75,8 @@ fn check(
         Err(error) => return Ok(CaseResult { checks: vec![failed(error.to_string())], cost_micro_dollars }),
     };
     let now = OffsetDateTime::now_utc();
-    let intended = playbook.intend(&manual_event(now), &case.context, &fields, &answered.inference.model, now)?;
+    let intended =
+        playbook.plan_writes(&manual_event_variable(now), &case.context, &fields, &answered.inference.model, now)?;
     let actions: Vec<_> =
         intended.iter().flat_map(|intended| &intended.actions).map(|action| action.name.clone()).collect();
     Ok(CaseResult { checks: case.check(&fields, &actions), cost_micro_dollars })

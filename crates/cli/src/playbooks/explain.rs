@@ -1,7 +1,7 @@
 //! `leadline playbook check`: prints what a playbook does.
 
 use domain::event::EventKind;
-use playbook::{ActionTemplate, Playbook, Window, WriteValue};
+use playbook::{ActionTemplate, Playbook, WindowStrategy, WriteValue};
 use settings::Settings;
 
 /// Prints what a playbook subscribes to, reads, asks, writes and does. `settings` name the model, if the playbook does not.
@@ -9,7 +9,7 @@ pub fn print(playbook: &Playbook, settings: &Settings) {
     println!("{}@{}  {}", playbook.name, playbook.version, playbook.description);
 
     println!("\n  subscribes to");
-    for trigger in &playbook.triggers {
+    for trigger in &playbook.selection.triggers {
         let kind = &trigger.object_type;
         // HubSpot has no subscription types for engagements, only the generic `object.*`.
         let object = if kind.is_engagement() { "object" } else { kind.name() };
@@ -20,8 +20,8 @@ pub fn print(playbook: &Playbook, settings: &Settings) {
         let when = trigger.when.as_ref().map(|when| format!("  when {}", when.source)).unwrap_or_default();
         println!("    {object}.{}  {} ({kind}){details}{when}", trigger.kind, kind.type_id());
     }
-    for guard in &playbook.guards {
-        println!("    not when {}  ({})", guard.when.source, guard.reason);
+    for guard in &playbook.selection.guards {
+        println!("    not when {}  ({})", guard.when.source, guard.name);
     }
 
     println!("\n  reads");
@@ -40,34 +40,34 @@ pub fn print(playbook: &Playbook, settings: &Settings) {
 
     let model = playbook.model.name.as_ref().unwrap_or(&settings.openai.model);
     let window = match playbook.context.window {
-        Window::Newest => "the newest first, the rest is left out",
-        Window::MapReduce => "a longer one is summarised in parts",
+        WindowStrategy::Newest => "the newest first, the rest is left out",
+        WindowStrategy::MapReduce => "a longer one is summarised in parts",
     };
     println!("\n  asks {model} with at most {} tokens of context ({window}) for", playbook.context.max_tokens);
-    let schema = serde_json::to_string_pretty(&**playbook.fields.strict_schema()).unwrap_or_default();
+    let schema = serde_json::to_string_pretty(&**playbook.answer.fields.strict_schema()).unwrap_or_default();
     schema.lines().for_each(|line| println!("    {line}"));
 
     println!("\n  writes");
-    for write in &playbook.writes {
+    for write in &playbook.effects.writes {
         let from = match &write.value {
             WriteValue::Field(name) => format!("field {name}"),
             WriteValue::Text(_) => "a text".to_owned(),
-            WriteValue::Stamp(stamp) => format!("{stamp:?}"),
+            WriteValue::Metadata(metadata) => format!("{metadata:?}"),
         };
         let to: Vec<_> = write.to.iter().map(|path| format!("{path}.{}", write.property)).collect();
         println!("    {} ← {from}  ({:?})", to.join(", "), write.policy);
     }
-    if !playbook.actions.is_empty() {
+    if !playbook.effects.actions.is_empty() {
         println!("\n  does");
     }
-    for action in &playbook.actions {
+    for action in &playbook.effects.actions {
         let on: Vec<_> = action.on.iter().map(ToString::to_string).collect();
         let what = match &action.spec {
             ActionTemplate::MoveDeal { stage } => format!(" to {stage}"),
             ActionTemplate::Notify { channel, .. } => format!(" {channel}"),
             ActionTemplate::CreateTask { .. } | ActionTemplate::CreateNote { .. } => String::new(),
         };
-        let each = action.for_each.as_ref().map(|list| format!(", for each of at most {} {list}", action.max_records));
+        let each = action.for_each.as_ref().map(|list| format!(", for each of at most {} {list}", action.max_items));
         let when = action.when.as_ref().map(|when| format!(", when {}", when.source));
         println!(
             "    {}: {}{what} on {}{}{}",

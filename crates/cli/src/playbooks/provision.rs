@@ -28,7 +28,7 @@ enum Step {
 
 /// Prints the plan and, unless it is a dry run or there is a conflict, carries it out.
 pub async fn run(settings: &Settings, playbooks: &[Playbook], dry_run: bool) -> anyhow::Result<ExitCode> {
-    let client = bootstrap::hubspot(settings, CallHooks::default()).map_err(anyhow::Error::msg)?;
+    let client = bootstrap::hubspot_client(settings, CallHooks::default())?;
     let needed = needs::properties(playbooks);
     let kinds: BTreeSet<ObjectType> = needed.iter().map(|property| property.object_type.clone()).collect();
     let mut known: HashMap<ObjectType, Vec<PropertyDefinition>> = HashMap::new();

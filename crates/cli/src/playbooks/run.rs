@@ -12,7 +12,7 @@ use domain::{
 };
 use inference::{Answered, CrmReader, ModelClient, NoStore, context};
 use ledger::{Claim, ClaimRequest, Decision, Ledger, Worker};
-use playbook::{Intended, Playbook, manual_event};
+use playbook::{PlannedWrite, Playbook, manual_event_variable};
 use serde_json::json;
 use settings::Settings;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
@@ -28,27 +28,27 @@ const MAX_WAIT: Duration = Duration::from_secs(60);
 /// Shows context, prompt, answer and what follows from it; with `write` it also writes that to HubSpot.
 pub async fn run(settings: &Settings, playbook: &Playbook, record: &str, write: bool) -> anyhow::Result<ExitCode> {
     let record = record::parse(record, settings)?;
-    if !playbook.records.contains(&record.object_type) {
-        let kinds: Vec<_> = playbook.records.iter().map(ObjectType::name).collect();
+    if !playbook.selection.records.contains(&record.object_type) {
+        let kinds: Vec<_> = playbook.selection.records.iter().map(ObjectType::name).collect();
         bail!("the playbook is about {}, not about a {}", kinds.join(" and "), record.object_type);
     }
-    let hubspot = bootstrap::hubspot(settings, CallHooks::default()).map_err(anyhow::Error::msg)?;
+    let hubspot = bootstrap::hubspot_client(settings, CallHooks::default())?;
     let reader = CrmReader::new(hubspot, &settings.hubspot);
     let model_client =
-        ModelClient::free(bootstrap::openai(settings, CallHooks::default()).map_err(anyhow::Error::msg)?);
+        ModelClient::free(bootstrap::openai_client(settings, CallHooks::default())?);
     let model = inference::model_of(settings, playbook);
     let now = OffsetDateTime::now_utc();
 
     let read =
         context::read(&reader, &record, &playbook.context).await.with_context(|| format!("{record} cannot be read"))?;
     println!("context ({} entries)\n{}", read.entries.len(), indented(&read.render(usize::MAX, str::len)));
-    let variables = playbook.variables(&manual_event(now), &read);
-    match playbook.guarded(&variables)? {
+    let variables = playbook.variables(&manual_event_variable(now), &read);
+    match playbook.first_matching_guard(&variables)? {
         Some(guard) => {
-            println!("a guard holds: {} ({}); the fleet would not ask the model", guard.when.source, guard.reason);
+            println!("a guard holds: {} ({}); the fleet would not ask the model", guard.when.source, guard.name);
             return Ok(ExitCode::SUCCESS);
         }
-        None => println!("guards: none of {} holds\n", playbook.guards.len()),
+        None => println!("guards: none of {} holds\n", playbook.selection.guards.len()),
     }
     if read.entries.is_empty() {
         println!("the records hold no text (empty_context); the fleet would not ask the model");
@@ -78,7 +78,7 @@ pub async fn run(settings: &Settings, playbook: &Playbook, record: &str, write: 
             return Ok(ExitCode::FAILURE);
         }
     };
-    let intended = playbook.intend(&manual_event(now), &read, &fields, &inference.model, now)?;
+    let intended = playbook.plan_writes(&manual_event_variable(now), &read, &fields, &inference.model, now)?;
     print_intended(&intended);
     if !write {
         println!("nothing was written; run it with --write to write it");
@@ -96,9 +96,9 @@ fn pretty(answer: &str) -> String {
     value.ok().and_then(|value| serde_json::to_string_pretty(&value).ok()).unwrap_or_else(|| answer.to_owned())
 }
 
-fn print_intended(intended: &[Intended]) {
+fn print_intended(intended: &[PlannedWrite]) {
     println!("what follows");
-    for Intended { record, properties, actions } in intended {
+    for PlannedWrite { record, properties, actions } in intended {
         for change in properties {
             println!("  {record}.{} = {:?}  ({:?})", change.property, change.value, change.policy);
         }
@@ -126,16 +126,16 @@ async fn submit(
     playbook: &Playbook,
     record: &RecordRef,
     inference: Inference,
-    intended: Vec<Intended>,
+    intended: Vec<PlannedWrite>,
     now: OffsetDateTime,
 ) -> anyhow::Result<ExitCode> {
-    let ledger = bootstrap::ledger(settings, "leadline").map_err(anyhow::Error::msg)?;
-    let publisher = Publisher::open(bootstrap::broker(settings, "leadline").map_err(anyhow::Error::msg)?).await?;
+    let ledger = bootstrap::connect_ledger(settings, "leadline")?;
+    let publisher = Publisher::open(bootstrap::broker_settings(settings, "leadline")?).await?;
     let event = manual_run_event(playbook, record, now);
     let worker = Worker::named("leadline");
     let claims = ledger.claim(&[ClaimRequest { event: &event, trace_id: None }], &worker, LEASE).await?;
     let Some(Claim::Mine(claimed)) = claims.into_iter().next() else { bail!("the ledger did not accept the event") };
-    let command = |intended: Intended| WriteCommand {
+    let command = |intended: PlannedWrite| WriteCommand {
         id: WriteCommandId::new(),
         event_id: claimed.event_id,
         event_key: event.key.clone(),

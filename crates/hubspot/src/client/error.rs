@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, fmt, time::Duration};
 
-use retry::{Failure, Outage, RateLimited, Reason, RetryAction};
+use retry::{Dependency, Failure, Outage, RateLimited, Reason, RetryAction};
 use serde::Deserialize;
 
 /// A call that did not give what was asked for.
@@ -141,7 +141,7 @@ impl Failure for HubSpotError {
     }
 
     fn outage(&self) -> Option<Outage> {
-        let outage = |is_certain| Some(Outage { of: "hubspot", is_certain });
+        let outage = |is_certain| Some(Outage { dependency: Dependency::HubSpot, is_certain });
         match self {
             Self::TimedOut(_) | Self::Connection(_) | Self::Unreadable { .. } => outage(false),
             Self::InDoubt(error) => error.outage(),

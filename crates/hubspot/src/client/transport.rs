@@ -6,11 +6,9 @@ use std::{
 };
 
 use domain::ObjectType;
+use http_client::{BodyError, json_error_position, read_body, retry_after};
 use reqwest::Method;
-use retry::{
-    CallHooks, Failure, OptionalRateLimiter, Policy, RateLimited, Reason, RetryAction,
-    http::{BodyError, json_flaw, read_at_most, retry_after},
-};
+use retry::{CallHooks, Failure, RateLimited, Reason, RetryAction, RetryPolicy, SharedRateLimiter};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -32,7 +30,7 @@ pub struct HubSpotSettings {
     /// For one try, from connecting to the last byte.
     pub timeout: Duration,
     /// Tries within the process.
-    pub retry: Policy,
+    pub retry: RetryPolicy,
     /// A longer answer is refused.
     pub max_response_bytes: usize,
     /// Who sees how every try ends, and who gives it leave.
@@ -55,15 +53,15 @@ impl HubSpotClient {
     /// # Errors
     /// When no TLS provider is installed or the system's roots cannot be read.
     pub fn new(settings: HubSpotSettings) -> Result<Self, reqwest::Error> {
-        let http = retry::http::client(settings.timeout).build()?;
+        let http = http_client::builder(settings.timeout).build()?;
         Ok(Self { http, settings })
     }
 
     /// The same client, whose calls need another one's leave.
     #[must_use]
-    pub fn with_rate_limiter(&self, rate_limiter: OptionalRateLimiter) -> Self {
+    pub fn with_rate_limiter(&self, rate_limiter: SharedRateLimiter) -> Self {
         let mut client = self.clone();
-        client.settings.hooks.rate_limiter = rate_limiter;
+        client.settings.hooks.rate_limiter = Some(rate_limiter);
         client
     }
 
@@ -121,7 +119,9 @@ impl HubSpotClient {
             return Err(HubSpotError::RateLimited(RateLimited { after: Duration::ZERO }));
         }
         let permit = match &self.settings.hooks.rate_limiter {
-            Some(rate_limiter) if !operation.starts_with(FREE) => Some((rate_limiter, rate_limiter.take("", 1).await?)),
+            Some(rate_limiter) if !operation.starts_with(FREE) => {
+                Some((rate_limiter, rate_limiter.acquire("", 1).await?))
+            }
             _ => None,
         };
         if is_late() {
@@ -135,9 +135,9 @@ impl HubSpotClient {
             match result.as_ref().map_err(|error| (error.reason(), error.retry_action(), error.outage())) {
                 // A used-up day is no reason to hold; what is left says it all.
                 Err((Reason::RateLimited, RetryAction::RateLimited { after }, None)) => {
-                    rate_limiter.refused(permit, limits.said(), after.unwrap_or_default());
+                    rate_limiter.record_rejection(permit, limits.said(), after.unwrap_or_default());
                 }
-                _ => rate_limiter.answered(permit, limits.said(), None),
+                _ => rate_limiter.record_answer(permit, limits.said(), None),
             }
         }
         if let Some(observer) = &self.settings.hooks.observer {
@@ -190,7 +190,7 @@ impl HubSpotClient {
         limits.publish();
         let status = response.status();
         let retry_after = retry_after(response.headers());
-        let bytes = match read_at_most(response, self.settings.max_response_bytes).await {
+        let bytes = match read_body(response, self.settings.max_response_bytes).await {
             Ok(bytes) => bytes,
             Err(BodyError::Transport(error)) => return Err(self.transport_error(error)),
             Err(error @ BodyError::TooLong(_)) => {
@@ -199,7 +199,7 @@ impl HubSpotClient {
         };
         if status.is_success() {
             return serde_json::from_slice(&bytes)
-                .map_err(|error| HubSpotError::Unreadable { operation, message: json_flaw(&error) });
+                .map_err(|error| HubSpotError::Unreadable { operation, message: json_error_position(&error) });
         }
         // Proxies and load balancers answer without HubSpot's body; the status says enough then.
         let mut error: HubSpotApiError = serde_json::from_slice(&bytes).unwrap_or_default();

@@ -31,15 +31,15 @@ impl EventHandler {
         let mut units = Vec::new();
         let mut carried: HashMap<(ObjectType, usize), Vec<ObjectId>> = HashMap::new();
         for (playbook, model) in playbooks {
-            if playbook.records.contains(&subject.object_type) {
+            if playbook.selection.records.contains(&subject.object_type) {
                 units.push(PlaybookRun { playbook, model, record: subject.clone() });
                 continue;
             }
-            for kind in &playbook.records {
-                let key = (kind.clone(), playbook.max_records_per_event);
+            for kind in &playbook.selection.records {
+                let key = (kind.clone(), playbook.selection.max_records_per_event);
                 if !carried.contains_key(&key) {
                     let from = [subject.object_id];
-                    let most = playbook.max_records_per_event;
+                    let most = playbook.selection.max_records_per_event;
                     let found = context::associated(&self.crm_reader, &subject.object_type, &from, kind, most).await?;
                     carried.insert(key.clone(), found);
                 }
@@ -90,7 +90,7 @@ impl EventHandler {
         progress.inferences.push(given.clone());
         tracing::debug!(playbook = playbook.name, tokens = given.usage.prompt_tokens, "answered");
         let now = OffsetDateTime::now_utc();
-        let intended = playbook.intend(&event_variable(event), &context, &answered.result?, &given.model, now)?;
+        let intended = playbook.plan_writes(&event_variable(event), &context, &answered.result?, &given.model, now)?;
         let nothing = intended.is_empty();
         progress.commands.extend(intended.into_iter().map(|intended| WriteCommand {
             id: WriteCommandId::new(),
@@ -116,8 +116,8 @@ fn guards(
     if !playbook.is_triggered_by(event, &variables)? {
         return Ok(Some((Reason::ConditionNotMet, None)));
     }
-    if let Some(guard) = playbook.guarded(&variables)? {
-        return Ok(Some((Reason::Guard, Some(guard.reason.clone()))));
+    if let Some(guard) = playbook.first_matching_guard(&variables)? {
+        return Ok(Some((Reason::Guard, Some(guard.name.clone()))));
     }
     // Nothing to say is not paid for.
     Ok(context.entries.is_empty().then(|| (Reason::EmptyContext, None)))
@@ -134,7 +134,7 @@ fn settled(playbook: &Playbook, prior_answers: &PriorAnswers, loop_guard: &LoopG
     let because = match () {
         () if prior_answers.answered_newer.contains(&playbook.name) => Reason::NewerEventAnswered,
         () if waiting(prior_answers)
-            .any(|newer| loop_guard.stops(&newer).is_none() && playbook.is_made_pointless_by(&newer)) =>
+            .any(|newer| loop_guard.stops(&newer).is_none() && playbook.is_superseded_by(&newer)) =>
         {
             Reason::NewerEventWaits
         }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use domain::{
     Event, EventState, Inference, InferenceId, RecordRef, WriteCommand, WriteCommandId,
-    inference::{InferenceOutcome, Usage},
+    inference::{InferenceOutcome, TokenUsage},
     write_command::{PropertyChange, WritePolicy},
 };
 use ledger::{
@@ -31,7 +31,7 @@ pub async fn run(services: &Services, book: &mut Book) -> Result<()> {
     let namespace = TestNamespace::new(services).await?;
     let environment = vec![(lab::fleet::variable("ledger.url"), namespace.postgres_url.clone())];
     let settings = settings::Settings::load_from(None, environment, settings::ConfigScope::LedgerOnly)?;
-    let ledger = bootstrap::ledger(&settings, "leadline-bench").map_err(anyhow::Error::msg)?;
+    let ledger = bootstrap::connect_ledger(&settings, "leadline-bench").map_err(anyhow::Error::msg)?;
     ledger.migrate().await?;
     let pool = PgPool::connect(&namespace.postgres_url).await?;
     let mut first = 100_000_000;
@@ -216,7 +216,7 @@ fn inference(record: &RecordRef) -> Inference {
         outcome: InferenceOutcome::Valid,
         fields: json!({"lead_score": 50}),
         unverified: vec![],
-        usage: Usage { prompt_tokens: 900, cached_tokens: 0, completion_tokens: 90 },
+        usage: TokenUsage { prompt_tokens: 900, cached_tokens: 0, completion_tokens: 90 },
         cost_micro_dollars: Some(3_000),
         latency: Duration::from_millis(200),
         request_id: None,

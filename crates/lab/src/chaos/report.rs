@@ -1,31 +1,32 @@
-//! What a run showed.
+//! Prints the results of a run.
 
 use std::{collections::BTreeMap, time::Duration};
 
 use comfy_table::{Table, presets::UTF8_HORIZONTAL_ONLY};
 
-use super::{Struck, invariants::InvariantReport, load::Sent};
+use super::{Injected, invariants::InvariantReport, load::Sent};
 
-/// Prints the table, the ends and the figures. Says whether nothing was lost, doubled or wrong.
-pub fn print(struck: &[Struck], invariants: &InvariantReport, sent: &Sent, receiver_memory: u64) -> bool {
-    let mut by_kind: BTreeMap<_, Vec<&Struck>> = BTreeMap::new();
-    for one in struck {
-        by_kind.entry(one.injection).or_default().push(one);
+/// Prints the faults, the invariants checked at the end, and the figures. `true`: nothing was lost, doubled or wrong.
+/// `receiver_memory` is in KiB.
+pub fn print(injected: &[Injected], invariants: &InvariantReport, sent: &Sent, receiver_memory: u64) -> bool {
+    let mut by_kind: BTreeMap<_, Vec<&Injected>> = BTreeMap::new();
+    for one in injected {
+        by_kind.entry(one.fault).or_default().push(one);
     }
     let mut table = Table::new();
     table.load_style(UTF8_HORIZONTAL_ONLY);
-    table.set_header(["fault", "times", "in flight", "lost", "doubled", "took up again after: median", "longest"]);
-    for (injection, all) in by_kind {
-        let of = |keys: &std::collections::HashSet<String>| {
+    table.set_header(["fault", "times", "in flight", "lost", "doubled", "recovered after: median", "longest"]);
+    for (fault, all) in by_kind {
+        let affected = |keys: &std::collections::HashSet<String>| {
             all.iter().map(|one| one.in_flight.intersection(keys).count()).sum::<usize>().to_string()
         };
         let recoveries: Vec<_> = all.iter().map(|one| one.recovery).collect();
         table.add_row([
-            injection.to_string(),
+            fault.to_string(),
             all.len().to_string(),
             all.iter().map(|one| one.in_flight.len()).sum::<usize>().to_string(),
-            of(&invariants.lost),
-            of(&invariants.doubled),
+            affected(&invariants.lost),
+            affected(&invariants.doubled),
             seconds(quantile(&recoveries, 0.5)),
             seconds(quantile(&recoveries, 1.0)),
         ]);
@@ -33,36 +34,36 @@ pub fn print(struck: &[Struck], invariants: &InvariantReport, sent: &Sent, recei
     println!("\n{table}");
 
     println!("\nwebhooks");
-    println!("  {} answered 200, {} of them sent again after that", sent.webhooks, sent.duplicates);
+    println!("  {} answered 200, {} of them sent again afterwards", sent.webhooks, sent.duplicates);
     let rejections: Vec<_> = sent.rejections.iter().map(|(status, count)| format!("{status}: {count}")).collect();
     println!(
         "  refused and sent again: {}",
         if rejections.is_empty() { "none".to_owned() } else { rejections.join(", ") }
     );
-    println!("  with a timestamp that is minutes off: {} refused, {} accepted", sent.skewed, sent.wrongly_accepted);
+    println!("  with a timestamp that is too old: {} refused, {} accepted", sent.skewed, sent.wrongly_accepted);
     println!("\nevents");
-    println!("  {} accepted, {} elements that make no event", sent.accepted.len(), sent.poison.len());
-    for (end, count) in &invariants.ends {
-        println!("  {count:>7} {end}");
+    println!("  {} accepted, {} elements that are no events", sent.accepted.len(), sent.poison.len());
+    for (state, count) in &invariants.ends {
+        println!("  {count:>7} {state}");
     }
     println!("\neffects");
     println!("  {} tasks in HubSpot, {} notifications", invariants.tasks, invariants.notifications.0);
-    println!("  {} notifications came again, under the same Idempotency-Key", invariants.notifications.1);
+    println!("  {} notifications were repeated under the same Idempotency-Key", invariants.notifications.1);
     println!(
-        "  {} answers were paid for twice (a worker died, or lost its lease, before it could record them; {} claims were \
+        "  {} answers were paid for twice (a worker was killed, or lost its lease, before it recorded them; {} claims were \
          taken over)",
         invariants.paid_twice, invariants.taken_over
     );
     println!(
-        "  {} of {} calls to HubSpot were answered 429, those of faults included",
+        "  {} of {} calls to HubSpot were answered 429, including those of faults",
         invariants.limited.0, invariants.limited.1
     );
-    let recoveries: Vec<_> = struck.iter().map(|one| one.recovery).collect();
-    let stops: Vec<_> = struck.iter().filter_map(|one| one.shown.stop).collect();
+    let recoveries: Vec<_> = injected.iter().map(|one| one.recovery).collect();
+    let stops: Vec<_> = injected.iter().filter_map(|one| Some(one.stop?.took)).collect();
     println!("\nfigures");
     println!(
-        "  {} faults; took up again after: median {}, 99 % {}, longest {}",
-        struck.len(),
+        "  {} faults; recovered after: median {}, 99 % {}, longest {}",
+        injected.len(),
         seconds(quantile(&recoveries, 0.5)),
         seconds(quantile(&recoveries, 0.99)),
         seconds(quantile(&recoveries, 1.0))
@@ -77,7 +78,7 @@ pub fn print(struck: &[Struck], invariants: &InvariantReport, sent: &Sent, recei
     }
     println!("  a receiver's peak memory: {} MiB", receiver_memory / 1_024);
     println!(
-        "\nlost {}, doubled {}, wrong {}",
+        "\ninvariants checked at the end: lost {}, doubled {}, wrong {}",
         invariants.lost.len(),
         invariants.doubled.len(),
         invariants.wrong.len()
@@ -97,7 +98,12 @@ pub fn print(struck: &[Struck], invariants: &InvariantReport, sent: &Sent, recei
 fn quantile(all: &[Duration], share: f64) -> Duration {
     let mut sorted = all.to_vec();
     sorted.sort();
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss, reason = "few")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        clippy::cast_precision_loss,
+        reason = "a short list"
+    )]
     let rank = ((sorted.len() as f64 * share).ceil() as usize).saturating_sub(1);
     sorted.get(rank).copied().unwrap_or_default()
 }

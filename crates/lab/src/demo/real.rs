@@ -26,7 +26,7 @@ pub fn settings() -> Result<(Settings, Vec<(String, String)>)> {
 
 pub async fn run(namespace: TestNamespace, contact: i64, keep: bool) -> Result<()> {
     let (settings, given) = settings()?;
-    let hubspot = bootstrap::hubspot(&settings, bootstrap::CallHooks::default()).map_err(anyhow::Error::msg)?;
+    let hubspot = bootstrap::hubspot_client(&settings, bootstrap::CallHooks::default()).map_err(anyhow::Error::msg)?;
     let info = step("asking HubSpot whose token this is", async { Ok(hubspot.token_info().await?) }).await?;
     println!("  portal {}, app {}, scopes {}", info.hub_id, info.app_id, info.scopes.join(" "));
 

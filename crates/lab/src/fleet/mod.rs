@@ -107,7 +107,7 @@ pub struct Fleet {
     logs: PathBuf,
     environment: Vec<(String, String)>,
     broker: Option<broker::Connection>,
-    broker_settings: Option<broker::Settings>,
+    broker_settings: Option<broker::BrokerSettings>,
     keeps_logs: bool,
 }
 
@@ -142,7 +142,7 @@ impl Fleet {
         environment.extend(plan.settings.iter().cloned());
 
         let settings = settings::Settings::load_from(None, environment.clone(), settings::ConfigScope::LedgerOnly)?;
-        let ledger = bootstrap::ledger(&settings, "leadline-dev").map_err(anyhow::Error::msg)?;
+        let ledger = bootstrap::connect_ledger(&settings, "leadline-dev").map_err(anyhow::Error::msg)?;
         ledger.migrate().await?;
 
         let mut fleet = Self {
@@ -171,9 +171,9 @@ impl Fleet {
         }
         fleet.until_ready().await?;
         // After the services: it is they who have to find queues that are not as they should be.
-        let broker = broker::Settings {
+        let broker = broker::BrokerSettings {
             url: fleet.namespace.amqp_url.as_str().into(),
-            ..bootstrap::broker(&settings, "leadline-dev").map_err(anyhow::Error::msg)?
+            ..bootstrap::broker_settings(&settings, "leadline-dev").map_err(anyhow::Error::msg)?
         };
         fleet.broker = Some(broker::Connection::open(broker.clone()).await?);
         fleet.broker_settings = Some(broker);
@@ -299,14 +299,14 @@ impl Fleet {
     }
 
     /// How the broker is reached, past any proxy.
-    pub fn broker_settings(&self) -> Result<broker::Settings> {
+    pub fn broker_settings(&self) -> Result<broker::BrokerSettings> {
         self.broker_settings.clone().context("the fleet has not started")
     }
 
     /// How many messages wait in each queue.
     async fn depths(&self) -> Result<Vec<(String, u32)>> {
         let broker = self.broker.as_ref().context("the fleet has not started")?;
-        Ok(broker.depths().await?)
+        Ok(broker.queue_depths().await?.into_iter().map(|(route, depth)| (route.to_string(), depth)).collect())
     }
 
     /// Waits until no event is unfinished in the ledger and the queues and retry queues are empty.

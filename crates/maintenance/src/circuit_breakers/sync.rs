@@ -2,6 +2,7 @@
 
 use std::{sync::atomic::Ordering, time::Duration};
 
+use domain::Dependency;
 use ledger::{CircuitBreaker, CircuitBreakerState, Ledger, LedgerError, ProbeDelays, Worker};
 
 use super::{Breaker, CircuitBreakers, Probe};
@@ -14,7 +15,7 @@ pub(super) struct BreakerSync {
     pub(super) circuits: CircuitBreakers,
     pub(super) ledger: Ledger,
     pub(super) worker: Worker,
-    pub(super) probes: Vec<(&'static str, Probe)>,
+    pub(super) probes: Vec<(Dependency, Probe)>,
 }
 
 impl BreakerSync {
@@ -46,12 +47,12 @@ impl BreakerSync {
             .await?;
         if opened {
             tracing::error!(
-                dependency = breaker.dependency,
+                dependency = %breaker.dependency,
                 reason = %trip.reason,
                 detail = trip.detail,
                 "an outage; the fleet pauses until a probe succeeds"
             );
-            metrics::counter!("leadline_outages_total", "dependency" => breaker.dependency, "reason" => trip.reason.as_str())
+            metrics::counter!("leadline_outages_total", "dependency" => breaker.dependency.as_str(), "reason" => trip.reason.as_str())
                 .increment(1);
         }
         breaker.known().trip = None;
@@ -82,10 +83,10 @@ impl BreakerSync {
         Ok(())
     }
 
-    async fn probe(&self, dependency: &str) -> bool {
+    async fn probe(&self, dependency: Dependency) -> bool {
         let Some((_, probe)) = self.probes.iter().find(|(known, _)| *known == dependency) else { return true };
         let is_back = tokio::time::timeout(PROBE_TIMEOUT, probe()).await.unwrap_or(false);
-        tracing::info!(dependency, is_back, "probed");
+        tracing::info!(%dependency, is_back, "probed");
         is_back
     }
 

@@ -1,11 +1,14 @@
-//! The tables and keys of a playbook file.
+//! The tables and keys of a playbook file. [`super::Playbook`] documents what they mean.
+//!
+//! A table has a field for each of its keys, also where these are more than eight. Values that may be wrong are kept
+//! with their place in the file (`Spanned`), so that a finding can name the line.
 
 use serde::Deserialize;
 use toml::Spanned;
 
 use domain::write_command::{TaskPriority, TaskType, WritePolicy};
 
-use crate::{AnswerMode, Stamp, Unverified, Window};
+use crate::{effects::InferenceMetadata, evidence::UnverifiedPolicy, model::AnswerMode, reads::WindowStrategy};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -24,7 +27,7 @@ pub(super) struct File {
     pub(super) model: ModelTable,
     pub(super) prompt: PromptTable,
     #[serde(default)]
-    pub(super) unverified: Unverified,
+    pub(super) unverified: UnverifiedPolicy,
     pub(super) fields: Vec<FieldTable>,
     #[serde(default)]
     pub(super) writes: Vec<WriteTable>,
@@ -45,8 +48,8 @@ pub(super) struct TriggerTable {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct GuardTable {
+    pub(super) name: Spanned<String>,
     pub(super) when: Spanned<String>,
-    pub(super) reason: Spanned<String>,
 }
 
 #[derive(Deserialize)]
@@ -54,7 +57,7 @@ pub(super) struct GuardTable {
 pub(super) struct ContextTable {
     pub(super) max_tokens: Spanned<usize>,
     #[serde(default)]
-    pub(super) window: Window,
+    pub(super) window: WindowStrategy,
     pub(super) reads: Vec<ReadTable>,
 }
 
@@ -128,7 +131,7 @@ pub(super) struct WriteTable {
     pub(super) to: Option<Vec<Spanned<String>>>,
     pub(super) field: Option<Spanned<String>>,
     pub(super) text: Option<Spanned<String>>,
-    pub(super) stamp: Option<Stamp>,
+    pub(super) metadata: Option<InferenceMetadata>,
     #[serde(default)]
     pub(super) policy: WritePolicy,
 }
@@ -138,10 +141,10 @@ pub(super) struct WriteTable {
 pub(super) struct ActionTable {
     pub(super) name: Spanned<String>,
     #[serde(rename = "do")]
-    pub(super) spec: Spanned<String>,
+    pub(super) kind: Spanned<String>,
     pub(super) when: Option<Spanned<String>>,
     pub(super) for_each: Option<Spanned<String>>,
-    pub(super) max_records: Option<Spanned<usize>>,
+    pub(super) max_items: Option<Spanned<usize>>,
     pub(super) on: Option<Vec<Spanned<String>>>,
     #[serde(default)]
     pub(super) cooldown_hours: u32,

@@ -1,0 +1,49 @@
+use std::time::Duration;
+
+use broker::{BrokerSettings, Connection, ConsumerSettings, Publisher, RetrySchedule, Stage, Topology};
+use settings::Settings;
+
+use crate::BootstrapError;
+
+/// The delays and the number of attempts of messages that failed.
+pub fn retry_schedule(settings: &Settings) -> Result<RetrySchedule, BootstrapError> {
+    let section = &settings.broker;
+    let delays = section.retry_delays_seconds.iter().copied().map(Duration::from_secs).collect();
+    Ok(RetrySchedule::new(delays, section.max_attempts)?)
+}
+
+/// How to reach RabbitMQ. `connection_name` is shown in RabbitMQ's management UI.
+pub fn broker_settings(settings: &Settings, connection_name: &str) -> Result<BrokerSettings, BootstrapError> {
+    let section = &settings.broker;
+    Ok(BrokerSettings {
+        url: section.url.clone(),
+        name: connection_name.to_owned(),
+        connect_timeout: Duration::from_secs(section.connect_timeout_seconds),
+        max_reconnect_delay: Duration::from_secs(section.reconnect_max_seconds),
+        confirm_timeout: Duration::from_millis(section.confirm_timeout_ms),
+        frame_max: section.frame_max_bytes,
+        topology: Topology {
+            retry_schedule: retry_schedule(settings)?,
+            delivery_limit: section.delivery_limit,
+            max_queue_length: section.max_queue_length,
+        },
+    })
+}
+
+/// How to consume `stage`, with at most `concurrency` messages in progress.
+pub fn consumer_settings(settings: &Settings, stage: Stage, concurrency: usize) -> ConsumerSettings {
+    let shutdown_grace = Duration::from_secs(settings.broker.shutdown_grace_seconds);
+    ConsumerSettings { stage, concurrency, shutdown_grace }
+}
+
+/// A connection to consume on, named `<service> consumer`.
+pub async fn connect_consumer(settings: &Settings, service: &str) -> Result<Connection, BootstrapError> {
+    Ok(Connection::open(broker_settings(settings, &format!("{service} consumer"))?).await?)
+}
+
+/// The two connections of a service: one to consume, one to publish. They are separate because RabbitMQ blocks whole
+/// connections of publishers when it runs out of memory or disk; consumers continue then.
+pub async fn connect_broker(settings: &Settings, service: &str) -> Result<(Connection, Publisher), BootstrapError> {
+    let publisher = Publisher::open(broker_settings(settings, &format!("{service} publisher"))?);
+    Ok((connect_consumer(settings, service).await?, publisher.await?))
+}

@@ -1,0 +1,114 @@
+//! One delivery: calls the handler and does what its disposition says.
+
+use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
+
+use crashpoint::crash_point;
+use futures_util::FutureExt;
+use lapin::{
+    Acker, Channel,
+    options::{BasicAckOptions, BasicNackOptions},
+};
+use retry::Reason;
+use tokio::time::Instant;
+use tracing::Instrument;
+
+use crate::{
+    handler::{Delivery, Disposition, Handler},
+    message::Message,
+    publisher::{PublishError, Publisher},
+    route::{Route, Stage},
+    trace,
+};
+
+/// How long a delivery is kept unacknowledged while its message cannot be published to the next queue. Well below
+/// RabbitMQ's consumer timeout (30 minutes by default), which would close the channel.
+const MAX_PUBLISH_WAIT: Duration = Duration::from_secs(1_200);
+
+/// The pause between two attempts to publish.
+const PUBLISH_PAUSE: Duration = Duration::from_millis(500);
+
+pub(crate) struct DeliveryWorker<H> {
+    pub(crate) publisher: Publisher,
+    pub(crate) stage: Stage,
+    /// The delay of the shortest retry queue.
+    pub(crate) shortest_delay: Duration,
+    pub(crate) handler: Arc<H>,
+}
+
+impl<H: Handler> DeliveryWorker<H> {
+    pub(crate) async fn process(&self, delivery: Delivery, acker: &Acker, channel: &Channel) {
+        let queue = self.stage.queue();
+        let message = delivery.message.clone();
+        let span = tracing::info_span!("message", queue, id = message.id, attempts = message.attempts);
+        trace::set_parent(&span, message.trace());
+        async {
+            let started = Instant::now();
+            let in_progress = metrics::gauge!("leadline_messages_in_progress", "queue" => queue);
+            in_progress.increment(1.0);
+            // After a panic the delivery would stay unacknowledged until the channel closes, then come back and panic again.
+            let handled = AssertUnwindSafe(self.handler.handle(delivery)).catch_unwind().await;
+            let disposition = handled.unwrap_or_else(|_| Disposition::Park {
+                reason: Reason::Panicked,
+                detail: "the handler panicked; see the service's log".to_owned(),
+            });
+            in_progress.decrement(1.0);
+            metrics::counter!("leadline_messages_total", "queue" => queue, "outcome" => disposition.as_str())
+                .increment(1);
+            metrics::histogram!("leadline_message_seconds", "queue" => queue).record(started.elapsed().as_secs_f64());
+            self.carry_out(disposition, message, acker, channel).await;
+        }
+        .instrument(span)
+        .await;
+    }
+
+    /// Publishes first and acknowledges after the confirm: a crash in between delivers the message twice and never loses it.
+    async fn carry_out(&self, disposition: Disposition, message: Arc<Message>, acker: &Acker, channel: &Channel) {
+        if let Some((route, message)) = self.next_queue(disposition, &message)
+            && let Err(error) = Box::pin(self.publish(route, &message, channel)).await
+        {
+            tracing::warn!(%error, %route, "the message could not be published to its next queue; handing it back");
+            let requeue = BasicNackOptions { requeue: true, ..BasicNackOptions::default() };
+            if let Err(error) = acker.nack(requeue).await {
+                tracing::debug!(%error, "the channel is closed; RabbitMQ requeues the message by itself");
+            }
+            return;
+        }
+        crash_point!("consumer.before_ack");
+        if let Err(error) = acker.ack(BasicAckOptions::default()).await {
+            tracing::debug!(%error, "the channel is closed; the message will be delivered again");
+        }
+    }
+
+    /// The queue that the message moves to, and the message with its new headers; `None` if it is only acknowledged.
+    fn next_queue(&self, disposition: Disposition, message: &Message) -> Option<(Route, Message)> {
+        match disposition {
+            Disposition::Done => None,
+            Disposition::Retry { delay, reason, detail } => {
+                let mut message = message.clone().with_reason(reason, &detail);
+                message.attempts += 1;
+                Some((Route::Retry(self.stage, delay), message))
+            }
+            Disposition::Defer { delay, reason } => {
+                let delay = delay.unwrap_or(self.shortest_delay);
+                Some((Route::Retry(self.stage, delay), message.clone().with_reason(reason, "")))
+            }
+            Disposition::Park { reason, detail } => {
+                Some((Route::Parked(self.stage), message.clone().with_reason(reason, &detail)))
+            }
+        }
+    }
+
+    /// Publishes, and repeats it while the broker blocks publishers. Handing the message back instead would deliver it again
+    /// at once, and each delivery counts towards the delivery limit: an alarm of an hour would park everything.
+    async fn publish(&self, route: Route, message: &Message, channel: &Channel) -> Result<(), PublishError> {
+        let started = Instant::now();
+        loop {
+            let Err(error) = self.publisher.publish(route, message).await else { return Ok(()) };
+            // Once its channel is closed, RabbitMQ requeues the delivery.
+            if !channel.status().connected() || started.elapsed() > MAX_PUBLISH_WAIT {
+                return Err(error);
+            }
+            tokio::time::sleep(PUBLISH_PAUSE).await;
+        }
+    }
+}

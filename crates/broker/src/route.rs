@@ -1,0 +1,87 @@
+//! The names of the queues.
+
+use std::{fmt, time::Duration};
+
+/// The one exchange: direct and durable. Every queue is bound to it under its own name.
+pub const EXCHANGE: &str = "leadline";
+
+/// A stage of processing, named by its queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Stage {
+    /// `leadline.events`: webhook events, for `leadline-inference`.
+    Events,
+    /// `leadline.backfill`: changes that no webhook reported, for `leadline-inference`. They have a queue of their own so
+    /// that they do not delay live events. Message priorities cannot do that: quorum queues of RabbitMQ 3 have none.
+    Backfill,
+    /// `leadline.writes`: write commands, for `leadline-writer`.
+    Writes,
+}
+
+impl Stage {
+    /// Every stage.
+    pub const ALL: [Self; 3] = [Self::Events, Self::Backfill, Self::Writes];
+
+    /// The name of the stage's queue.
+    pub fn queue(self) -> &'static str {
+        match self {
+            Self::Events => "leadline.events",
+            Self::Backfill => "leadline.backfill",
+            Self::Writes => "leadline.writes",
+        }
+    }
+}
+
+/// The queue that a message goes to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Route {
+    /// A stage's queue.
+    Queue(Stage),
+    /// A stage's retry queue with this delay. RabbitMQ moves the message back to the stage's queue when the delay is over.
+    Retry(Stage, Duration),
+    /// A stage's parking lot: its dead-letter queue.
+    Parked(Stage),
+}
+
+impl Route {
+    /// The stage that the queue belongs to.
+    pub fn stage(self) -> Stage {
+        match self {
+            Self::Queue(stage) | Self::Retry(stage, _) | Self::Parked(stage) => stage,
+        }
+    }
+}
+
+impl fmt::Display for Route {
+    /// The queue's name, which is also the routing key.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Queue(stage) => f.write_str(stage.queue()),
+            Self::Retry(stage, delay) => write!(f, "{}.retry.{}", stage.queue(), in_largest_unit(*delay)),
+            Self::Parked(stage) => write!(f, "{}.parked", stage.queue()),
+        }
+    }
+}
+
+/// `10s`, `1m`, `1h`: in the largest unit that gives a whole number.
+fn in_largest_unit(delay: Duration) -> String {
+    match delay.as_secs() {
+        seconds if seconds % 3_600 == 0 => format!("{}h", seconds / 3_600),
+        seconds if seconds % 60 == 0 => format!("{}m", seconds / 60),
+        seconds => format!("{seconds}s"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::{Route, Stage};
+
+    #[test]
+    fn a_retry_queue_is_named_by_its_delay_in_the_largest_unit() {
+        let name = |seconds| Route::Retry(Stage::Writes, Duration::from_secs(seconds)).to_string();
+        assert_eq!(name(90), "leadline.writes.retry.90s");
+        assert_eq!(name(600), "leadline.writes.retry.10m");
+        assert_eq!(name(7_200), "leadline.writes.retry.2h");
+    }
+}

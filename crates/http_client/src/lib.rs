@@ -1,0 +1,100 @@
+//! How every HTTP client of Leadline is built, and how answers are read: bounded, and without quoting what they hold.
+//!
+//! The HubSpot client, the OpenAI client and the notification channels use it.
+
+use std::time::Duration;
+
+use reqwest::{
+    ClientBuilder, Response,
+    header::{HeaderMap, RETRY_AFTER},
+};
+
+/// How often an idle or busy HTTP/2 connection is pinged. HTTP/2 puts all requests on one connection: if it breaks without
+/// a sign, every request on it would wait for its own timeout.
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(20);
+
+/// How long the other side may take to answer a ping before the connection is closed.
+const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Makes ring the TLS provider of the process. Call it once, before the first client or connection is made.
+pub fn install_tls_provider() {
+    // An error only means that it is installed already.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+}
+
+/// The builder that all clients start from. `timeout` bounds one attempt, from connecting to the last byte.
+pub fn builder(timeout: Duration) -> ClientBuilder {
+    reqwest::Client::builder()
+        .timeout(timeout)
+        .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
+        .http2_keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
+        .user_agent(concat!("leadline/", env!("CARGO_PKG_VERSION")))
+}
+
+/// Why a body was not read to its end.
+#[derive(Debug, thiserror::Error)]
+pub enum BodyError {
+    /// The connection broke, or the timeout passed.
+    #[error(transparent)]
+    Transport(#[from] reqwest::Error),
+    /// The body is longer than the caller accepts, in bytes.
+    #[error("the answer has more than {0} bytes")]
+    TooLong(usize),
+}
+
+/// Reads a body of at most `max` bytes. It counts the bytes that arrive and does not trust `Content-Length`.
+pub async fn read_body(mut response: Response, max: usize) -> Result<Vec<u8>, BodyError> {
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await? {
+        if body.len() + chunk.len() > max {
+            return Err(BodyError::TooLong(max));
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body)
+}
+
+/// Says where JSON is not as documented, by line and column. The error's own text quotes values, and those may be personal
+/// or secret.
+pub fn json_error_position(error: &serde_json::Error) -> String {
+    format!("the JSON is not as documented, at line {}, column {}", error.line(), error.column())
+}
+
+/// How long the other side asks to wait: `retry-after-ms` (OpenAI) in milliseconds, else `Retry-After` in seconds. The date
+/// form of `Retry-After` is not understood; neither HubSpot nor OpenAI sends it.
+pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let number = |name: &str| headers.get(name)?.to_str().ok()?.trim().parse::<f64>().ok();
+    let milliseconds = number("retry-after-ms").map(|milliseconds| milliseconds / 1_000.0);
+    Duration::try_from_secs_f64(milliseconds.or_else(|| number(RETRY_AFTER.as_str()))?).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use reqwest::header::{HeaderMap, HeaderValue};
+
+    use super::{json_error_position, retry_after};
+
+    #[test]
+    fn milliseconds_are_preferred_to_seconds_and_nonsense_is_ignored() {
+        let with = |headers: &[(&'static str, &'static str)]| {
+            let headers = headers
+                .iter()
+                .map(|(name, value)| (name.parse().expect("a header name"), HeaderValue::from_static(value)));
+            retry_after(&headers.collect::<HeaderMap>())
+        };
+        assert_eq!(with(&[("retry-after", "3"), ("retry-after-ms", "250")]), Some(Duration::from_millis(250)));
+        assert_eq!(with(&[("retry-after", "3")]), Some(Duration::from_secs(3)));
+        assert_eq!(with(&[("retry-after", "-1")]), None);
+        assert_eq!(with(&[("retry-after", "Wed, 21 Oct 2015 07:28:00 GMT")]), None);
+        assert_eq!(with(&[]), None);
+    }
+
+    #[test]
+    fn the_position_of_a_json_error_does_not_quote_the_value() {
+        let error = serde_json::from_str::<Vec<u32>>(r#"["a secret"]"#).expect_err("not a number");
+        let text = json_error_position(&error);
+        assert!(text.contains("line 1") && !text.contains("secret"), "{text}");
+    }
+}

@@ -1,0 +1,268 @@
+//! The faults: processes, RabbitMQ, Postgres, networks, and the APIs.
+
+use std::{
+    fmt,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result};
+use lab::{Fleet, Proxy, cases::declines, proxy::Traffic};
+use rand::{Rng, RngExt, seq::IndexedRandom};
+use rustix::process::Signal;
+use simulator::{Fault as ApiFault, FaultKind, Target};
+use testbed::{Instances, Services};
+
+use super::plan::Proxies;
+
+/// How long a frozen process stays frozen: longer than the leases of this fleet.
+pub const FROZEN: Duration = Duration::from_secs(12);
+
+/// A graceful stop that takes longer than this is reported as wrong.
+pub const GRACEFUL: Duration = Duration::from_secs(15);
+
+/// A kind of fault.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Fault {
+    KillReceiver,
+    KillInference,
+    KillWriter,
+    StopReceiver,
+    StopInference,
+    StopWriter,
+    FreezeInference,
+    FreezeWriter,
+    CrashRabbitMq,
+    CrashPostgres,
+    CutBroker,
+    CutLedger,
+    CutApis,
+    StallBroker,
+    StallLedger,
+    DiskAlarm,
+    MemoryAlarm,
+    PurgeWrites,
+    HubSpotErrors,
+    HubSpotLimit,
+    HubSpotDown,
+    HubSpotUnauthorized,
+    HubSpotHangs,
+    HubSpotHalfAnswers,
+    OpenAiErrors,
+    OpenAiLimit,
+    OpenAiHangs,
+    OpenAiHalfAnswers,
+    OpenAiNoMoney,
+}
+
+impl Fault {
+    pub const ALL: [Self; 29] = [
+        Self::KillReceiver,
+        Self::KillInference,
+        Self::KillWriter,
+        Self::StopReceiver,
+        Self::StopInference,
+        Self::StopWriter,
+        Self::FreezeInference,
+        Self::FreezeWriter,
+        Self::CrashRabbitMq,
+        Self::CrashPostgres,
+        Self::CutBroker,
+        Self::CutLedger,
+        Self::CutApis,
+        Self::StallBroker,
+        Self::StallLedger,
+        Self::DiskAlarm,
+        Self::MemoryAlarm,
+        Self::PurgeWrites,
+        Self::HubSpotErrors,
+        Self::HubSpotLimit,
+        Self::HubSpotDown,
+        Self::HubSpotUnauthorized,
+        Self::HubSpotHangs,
+        Self::HubSpotHalfAnswers,
+        Self::OpenAiErrors,
+        Self::OpenAiLimit,
+        Self::OpenAiHangs,
+        Self::OpenAiHalfAnswers,
+        Self::OpenAiNoMoney,
+    ];
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::KillReceiver => "receiver: kill -9",
+            Self::KillInference => "inference: kill -9",
+            Self::KillWriter => "writer: kill -9",
+            Self::StopReceiver => "receiver: SIGTERM",
+            Self::StopInference => "inference: SIGTERM",
+            Self::StopWriter => "writer: SIGTERM",
+            Self::FreezeInference => "inference: SIGSTOP beyond its lease",
+            Self::FreezeWriter => "writer: SIGSTOP beyond its lease",
+            Self::CrashRabbitMq => "RabbitMQ: kill -9, started again",
+            Self::CrashPostgres => "Postgres: kill -9, started again",
+            Self::CutBroker => "RabbitMQ: connections cut",
+            Self::CutLedger => "Postgres: connections cut",
+            Self::CutApis => "HubSpot and OpenAI: connections cut",
+            Self::StallBroker => "RabbitMQ: connections stalled (no bytes pass)",
+            Self::StallLedger => "Postgres: connections stalled (no bytes pass)",
+            Self::DiskAlarm => "RabbitMQ: disk alarm",
+            Self::MemoryAlarm => "RabbitMQ: memory alarm",
+            Self::PurgeWrites => "RabbitMQ: leadline.writes purged by mistake",
+            Self::HubSpotErrors => "HubSpot: 500 for a third",
+            Self::HubSpotLimit => "HubSpot: 429 for a half",
+            Self::HubSpotDown => "HubSpot: 503 for all",
+            Self::HubSpotUnauthorized => "HubSpot: 401 for all",
+            Self::HubSpotHangs => "HubSpot: no answer for a fifth",
+            Self::HubSpotHalfAnswers => "HubSpot: answers break off, after their effect",
+            Self::OpenAiErrors => "OpenAI: 503 for all",
+            Self::OpenAiLimit => "OpenAI: 429 for a half",
+            Self::OpenAiHangs => "OpenAI: no answer for a fifth",
+            Self::OpenAiHalfAnswers => "OpenAI: answers break off",
+            Self::OpenAiNoMoney => "OpenAI: insufficient_quota",
+        })
+    }
+}
+
+/// What faults are injected into.
+pub struct Targets<'a> {
+    pub services: &'a mut Services,
+    pub fleet: &'a mut Fleet,
+    pub proxies: Proxies,
+}
+
+/// How a process took SIGTERM.
+#[derive(Debug, Clone, Copy)]
+pub struct GracefulStop {
+    pub took: Duration,
+    /// It did not end within [`GRACEFUL`].
+    pub was_killed: bool,
+}
+
+impl Targets<'_> {
+    /// Injects a fault and ends it: when this returns, everything runs again. `Some` for a fault that is a graceful stop.
+    pub async fn inject(&mut self, fault: Fault, random: &mut impl Rng) -> Result<Option<GracefulStop>> {
+        let a_while = Duration::from_millis(random.random_range(1_500..4_000));
+        match fault {
+            Fault::KillReceiver => self.kill("leadline-receiver", random).await?,
+            Fault::KillInference => self.kill("leadline-inference", random).await?,
+            Fault::KillWriter => self.kill("leadline-writer", random).await?,
+            Fault::StopReceiver => return self.stop("leadline-receiver", random).await.map(Some),
+            Fault::StopInference => return self.stop("leadline-inference", random).await.map(Some),
+            Fault::StopWriter => return self.stop("leadline-writer", random).await.map(Some),
+            Fault::FreezeInference => self.freeze("leadline-inference", random).await?,
+            Fault::FreezeWriter => self.freeze("leadline-writer", random).await?,
+            Fault::CrashRabbitMq => self.instances()?.crash_rabbitmq(a_while).await?,
+            Fault::CrashPostgres => self.instances()?.crash_postgres(a_while).await?,
+            Fault::CutBroker => through(&self.proxies.broker, Traffic::Cut, a_while).await,
+            Fault::CutLedger => through(&self.proxies.ledger, Traffic::Cut, a_while).await,
+            Fault::CutApis => through(&self.proxies.apis, Traffic::Cut, a_while).await,
+            Fault::StallBroker => through(&self.proxies.broker, Traffic::Stalls, a_while).await,
+            Fault::StallLedger => through(&self.proxies.ledger, Traffic::Stalls, a_while).await,
+            Fault::DiskAlarm => {
+                let instances = self.instances()?;
+                instances.rabbitmqctl(&["set_disk_free_limit", "9000GB"]).await?;
+                tokio::time::sleep(a_while).await;
+                instances.rabbitmqctl(&["set_disk_free_limit", "50MB"]).await?;
+            }
+            Fault::MemoryAlarm => {
+                let instances = self.instances()?;
+                instances.rabbitmqctl(&["set_vm_memory_high_watermark", "0.0001"]).await?;
+                tokio::time::sleep(a_while).await;
+                instances.rabbitmqctl(&["set_vm_memory_high_watermark", "0.4"]).await?;
+            }
+            Fault::PurgeWrites => self.purge_writes(a_while).await?,
+            Fault::HubSpotErrors => self.api_fault(Target::Hubspot, status(500), 33, a_while).await?,
+            Fault::HubSpotLimit => self.api_fault(Target::Hubspot, limit(), 50, a_while).await?,
+            Fault::HubSpotDown => self.api_fault(Target::Hubspot, status(503), 100, a_while).await?,
+            Fault::HubSpotUnauthorized => self.api_fault(Target::Hubspot, status(401), 100, a_while).await?,
+            Fault::HubSpotHangs => self.api_fault(Target::Hubspot, FaultKind::Hang, 20, a_while).await?,
+            Fault::HubSpotHalfAnswers => self.api_fault(Target::Hubspot, FaultKind::LostAnswer, 25, a_while).await?,
+            Fault::OpenAiErrors => self.api_fault(Target::Openai, status(503), 100, a_while).await?,
+            Fault::OpenAiLimit => self.api_fault(Target::Openai, limit(), 50, a_while).await?,
+            Fault::OpenAiHangs => self.api_fault(Target::Openai, FaultKind::Hang, 20, a_while).await?,
+            Fault::OpenAiHalfAnswers => self.api_fault(Target::Openai, FaultKind::Cut, 25, a_while).await?,
+            Fault::OpenAiNoMoney => {
+                self.api_fault(Target::Openai, FaultKind::InsufficientQuota, 100, a_while).await?;
+            }
+        }
+        Ok(None)
+    }
+
+    fn instances(&mut self) -> Result<&mut Instances> {
+        self.services.instances().context("chaos needs private instances")
+    }
+
+    /// One of the processes that run `program`.
+    fn any_of(&self, program: &str, random: &mut impl Rng) -> Result<usize> {
+        self.fleet.indices(program).choose(random).copied().with_context(|| format!("no {program} runs"))
+    }
+
+    async fn kill(&mut self, program: &str, random: &mut impl Rng) -> Result<()> {
+        let index = self.any_of(program, random)?;
+        self.fleet.members[index].process.kill();
+        tokio::time::sleep(Duration::from_millis(random.random_range(0..1_500))).await;
+        self.fleet.restart(index)
+    }
+
+    async fn stop(&mut self, program: &str, random: &mut impl Rng) -> Result<GracefulStop> {
+        let index = self.any_of(program, random)?;
+        let process = &mut self.fleet.members[index].process;
+        let started = Instant::now();
+        process.signal(Signal::TERM);
+        while process.still_runs().is_ok() && started.elapsed() < GRACEFUL {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let took = started.elapsed();
+        let was_killed = process.still_runs().is_ok();
+        process.kill();
+        self.fleet.restart(index)?;
+        Ok(GracefulStop { took, was_killed })
+    }
+
+    async fn freeze(&mut self, program: &str, random: &mut impl Rng) -> Result<()> {
+        let index = self.any_of(program, random)?;
+        self.fleet.members[index].process.signal(Signal::STOP);
+        tokio::time::sleep(FROZEN).await;
+        self.fleet.members[index].process.signal(Signal::CONT);
+        Ok(())
+    }
+
+    /// Empties the queue of write commands. The writers are down meanwhile, so that messages are in it.
+    async fn purge_writes(&mut self, down: Duration) -> Result<()> {
+        let writers = self.fleet.indices("leadline-writer");
+        for index in &writers {
+            self.fleet.members[*index].process.kill();
+        }
+        tokio::time::sleep(down).await;
+        let path = format!("queues/{}/leadline.writes/contents", self.fleet.namespace.name);
+        self.fleet.namespace.management(reqwest::Method::DELETE, &path, None).await?;
+        for index in writers {
+            self.fleet.restart(index)?;
+        }
+        Ok(())
+    }
+
+    /// Lets the simulator answer `percent` of the calls with a fault.
+    async fn api_fault(&mut self, target: Target, kind: FaultKind, percent: u8, during: Duration) -> Result<()> {
+        let fault = ApiFault { percent: Some(percent), ..ApiFault::new(target, kind) };
+        self.fleet.simulator.fault(&fault).await?;
+        tokio::time::sleep(during).await;
+        self.fleet.simulator.clear_faults().await?;
+        self.fleet.simulator.fault(&declines()).await
+    }
+}
+
+async fn through(proxy: &Proxy, traffic: Traffic, during: Duration) {
+    proxy.set(traffic);
+    tokio::time::sleep(during).await;
+    proxy.set(Traffic::Flows);
+}
+
+fn status(code: u16) -> FaultKind {
+    FaultKind::Status { code, retry_after: None }
+}
+
+fn limit() -> FaultKind {
+    FaultKind::Status { code: 429, retry_after: Some(1) }
+}

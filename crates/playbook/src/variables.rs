@@ -1,0 +1,175 @@
+//! The variables that the conditions and texts of a playbook may use, and sample values for them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use domain::{Event, ObjectType};
+use serde_json::{Map, Value, json};
+use time::OffsetDateTime;
+
+use crate::{
+    context::{Context, ContextRecord},
+    fields::{AnswerField, FieldKind},
+    reads::ContextPlan,
+    templates::{SampleVariables, Variables},
+};
+
+/// The variable `event` for an event.
+pub fn event_variable(event: &Event) -> Value {
+    json!({
+        "type": event.subscription_type(),
+        "property": event.property_name,
+        "value": event.payload.get("propertyValue"),
+        "source": event.change_source,
+        "occurred_at": event.occurred_at.unix_timestamp(),
+    })
+}
+
+/// The variable `event` for an inference that an operator starts without an event.
+pub fn manual_event_variable(now: OffsetDateTime) -> Value {
+    json!({"type": "manual", "property": null, "value": null, "source": null, "occurred_at": now.unix_timestamp()})
+}
+
+/// Adds the variable `record`, and for every type of record that is read two more: the first record of the type
+/// (`contact`) and all of them (`contacts`).
+pub(crate) fn record_variables(plan: &ContextPlan, context: &Context, variables: Variables) -> Variables {
+    let own = &context.records[0];
+    let mut variables = variables.with("record", &record_variable(own, &plan.properties_of(own.path.end())));
+    for kind in plan.kinds() {
+        let names = plan.properties_of(&kind);
+        let mut records: Vec<Value> = Vec::new();
+        for record in context.records.iter().filter(|record| record.record.object_type == kind) {
+            let variable = record_variable(record, &names);
+            // Two paths may lead to the same record.
+            if !records.iter().any(|seen| seen["id"] == variable["id"]) {
+                records.push(variable);
+            }
+        }
+        let first = records.first().cloned().unwrap_or_else(|| empty_record(&kind, &names));
+        variables = variables.with(kind.name(), &first).with(kind.path(), &Value::Array(records));
+    }
+    variables
+}
+
+fn record_variable(record: &ContextRecord, names: &BTreeSet<String>) -> Value {
+    let reference = &record.record;
+    let mut variable = empty_record(&reference.object_type, names);
+    for (name, value) in &record.properties {
+        variable[name.as_str()] = json!(value);
+    }
+    variable["id"] = json!(reference.object_id.to_string());
+    variable["merged"] = json!(record.merged);
+    variable["archived"] = json!(record.archived);
+    // The record's page. For portals in other data centres HubSpot redirects from this host to theirs.
+    variable["url"] = json!(format!(
+        "https://app.hubspot.com/contacts/{}/record/{}/{}",
+        reference.portal_id,
+        reference.object_type.type_id(),
+        reference.object_id
+    ));
+    variable
+}
+
+/// The variable of a record that does not exist: all names are defined, and none has a value.
+fn empty_record(kind: &ObjectType, names: &BTreeSet<String>) -> Value {
+    let mut variable: Map<String, Value> = names.iter().map(|name| (name.clone(), Value::Null)).collect();
+    variable.insert("kind".to_owned(), json!(kind.name()));
+    for name in ["id", "url"] {
+        variable.insert(name.to_owned(), Value::Null);
+    }
+    for name in ["merged", "archived"] {
+        variable.insert(name.to_owned(), json!(false));
+    }
+    Value::Object(variable)
+}
+
+/// Which variables a condition or text may use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Scope<'a> {
+    /// The event and the records.
+    Records,
+    /// These and the answer.
+    Answer,
+    /// These and `item`, an item of the list field with this name.
+    Item(&'a str),
+}
+
+/// From which sample values for all variables of a playbook are made.
+pub(crate) struct Samples {
+    /// The names of the properties of each type of record that is read.
+    properties: BTreeMap<ObjectType, BTreeSet<String>>,
+    /// The types of the records that the playbook is about.
+    own: Vec<ObjectType>,
+    fields: Vec<AnswerField>,
+}
+
+impl Samples {
+    pub(crate) fn new(plan: &ContextPlan, own: &[ObjectType], fields: &[AnswerField]) -> Self {
+        let properties = plan.kinds().into_iter().map(|kind| (kind.clone(), plan.properties_of(&kind))).collect();
+        Self { properties, own: own.to_vec(), fields: fields.to_vec() }
+    }
+
+    /// The sample variables for a condition or text in `scope`.
+    pub(crate) fn variables(&self, scope: Scope) -> SampleVariables {
+        SampleVariables { filled: self.fill(scope, true), empty: self.fill(scope, false) }
+    }
+
+    fn fill(&self, scope: Scope, filled: bool) -> Variables {
+        let record = |kind: &ObjectType, names: &BTreeSet<String>| {
+            let mut record = empty_record(kind, names);
+            if filled {
+                names.iter().for_each(|name| record[name.as_str()] = json!("1"));
+                record["id"] = json!("1");
+                record["url"] = json!("https://example.com");
+            }
+            record
+        };
+        let event = json!({"type": "contact.creation", "property": filled.then_some("x"),
+            "value": filled.then_some("1"), "source": filled.then_some("CRM_UI"), "occurred_at": 0});
+        let mut variables = Variables::default().with("event", &event);
+        if let Some(kind) = self.own.first() {
+            variables = variables.with("record", &record(kind, &self.common_properties()));
+        }
+        for (kind, names) in &self.properties {
+            let one = record(kind, names);
+            let all = if filled { json!([one]) } else { json!([]) };
+            variables = variables.with(kind.name(), &one).with(kind.path(), &all);
+        }
+        if scope != Scope::Records {
+            variables = variables.with("answer", &sample_answer(&self.fields, filled));
+        }
+        if let Scope::Item(list) = scope
+            && let Some(AnswerField { kind: FieldKind::List { items, .. }, .. }) =
+                self.fields.iter().find(|field| field.name == list)
+        {
+            variables = variables.with("item", &sample_answer(items, filled));
+        }
+        variables
+    }
+
+    /// The properties that are read of every type of record that the playbook is about. `record` may be of any of these
+    /// types, so only these names are safe for it.
+    fn common_properties(&self) -> BTreeSet<String> {
+        let of = |kind: &ObjectType| self.properties.get(kind).cloned().unwrap_or_default();
+        let sets = self.own.iter().map(of);
+        sets.reduce(|common, other| common.intersection(&other).cloned().collect()).unwrap_or_default()
+    }
+}
+
+fn sample_answer(fields: &[AnswerField], filled: bool) -> Value {
+    let sample = |field: &AnswerField| {
+        let value = match &field.kind {
+            // A field whose quotation is not found becomes null, too.
+            _ if !filled && (field.optional || field.evidence) => Value::Null,
+            FieldKind::Integer { minimum, .. } => json!(minimum),
+            FieldKind::Number { minimum, .. } => json!(minimum),
+            FieldKind::Text { .. } => json!("text"),
+            FieldKind::Date => json!("2026-01-31"),
+            FieldKind::Boolean => json!(true),
+            FieldKind::Choice { options } => json!(options.first()),
+            FieldKind::List { .. } if !filled => json!([]),
+            FieldKind::List { items, .. } => json!([sample_answer(items, filled)]),
+        };
+        (field.name.clone(), value)
+    };
+    Value::Object(fields.iter().map(sample).collect())
+}
