@@ -28,7 +28,7 @@ async fn a_thousand_inferences_wait_at_once_on_a_handful_of_threads() {
     let status = format!("/proc/{}/status", worker.id());
     let (mut most, mut threads, mut open) = (0, 0, 0);
     for _ in 0..200 {
-        open = open.max(fleet.simulator.open_questions().await.expect("asked"));
+        open = open.max(fleet.simulator.open_requests().await.expect("asked"));
         let counts = fleet.ledger.event_counts().await.expect("asked");
         let claimed: i64 = counts.iter().filter(|count| count.state == "claimed").map(|count| count.events).sum();
         if claimed > most {

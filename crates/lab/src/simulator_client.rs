@@ -95,9 +95,9 @@ impl SimulatorClient {
         self.send(Method::POST, "quirks", Some(quirks)).await
     }
 
-    /// How many questions the model is thinking about.
-    pub async fn open_questions(&self) -> Result<usize> {
-        self.call(Method::GET, "open-questions", None::<&()>).await
+    /// How many requests wait for the model's answer.
+    pub async fn open_requests(&self) -> Result<usize> {
+        self.call(Method::GET, "open-requests", None::<&()>).await
     }
 
     /// The calls after the one with number `after`.

@@ -1,4 +1,4 @@
-//! What only a simulator can do: make records, switch faults on, look at the calls, send webhooks.
+//! The simulator's own routes: add and read records, switch faults on, read the recorded calls, send webhooks.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -13,94 +13,87 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::{
-    Call, Fault, Simulator, WebhookDelivery,
-    hubspot::portal::{Author, Change, Object, PropertyRule},
-    lock,
-    webhooks::DeliveryOptions,
+    calls::Call,
+    faults::Fault,
+    hubspot::portal::{Author, PortalQuirks, Record},
+    lock::lock,
+    state::Simulator,
+    webhooks::{DeliveryOptions, WebhookDelivery},
 };
 
-/// A contact to be made.
+pub use crate::{hubspot::portal::RecordedChange, messages::ChannelMessage};
+
+/// A contact to add.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct NewContact {
-    /// Its id; one that is there already is replaced.
+    /// Its id; an existing record with this id is replaced.
     pub id: i64,
     /// Its properties.
     pub properties: BTreeMap<String, String>,
-    /// Bodies of its notes, oldest first.
+    /// The bodies of its notes, oldest first.
     pub notes: Vec<String>,
-    /// Ids that were merged into it.
+    /// Ids of contacts that were merged into this one.
     pub merged_ids: Vec<i64>,
 }
 
-/// An object of any kind to be made.
+/// A record of any object type to add.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct NewRecord {
-    /// Its kind, as a type id or a name.
+    /// Its object type, as a type id (`0-1`) or a name (`contact`).
     pub kind: String,
-    /// Its id; one that is there already is replaced.
+    /// Its id; an existing record with this id is replaced.
     pub id: i64,
-    /// Its properties, as a person set them.
+    /// Its properties; their history says that a person set them.
     pub properties: BTreeMap<String, String>,
-    /// What it is associated to: kinds and ids.
+    /// The records it is associated with: object types and ids.
     pub associations: Vec<(String, i64)>,
-    /// Whether those are primary associations.
+    /// Whether these associations are primary ones.
     pub primary: bool,
 }
 
-/// A change that somebody makes.
+/// A change of a record, by an author of the caller's choice.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Edit {
     /// The new values.
     pub properties: BTreeMap<String, String>,
-    /// `CRM_UI` for a person.
+    /// The author's kind: `CRM_UI` for a person, `INTEGRATION` for an app.
     pub source: String,
-    /// The user's or app's id.
+    /// The id of the user or the app.
     pub source_id: String,
-    /// Whether subscribers are told.
+    /// Whether webhooks about the change are sent.
     pub announce: bool,
 }
 
-/// A message that a channel got.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct ChannelMessage {
-    /// The channel.
-    pub channel: String,
-    /// `Idempotency-Key`.
-    pub key: Option<String>,
-    /// The body.
-    pub body: Value,
-}
-
-/// What is to be sent as a webhook.
+/// A webhook to send.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SendWebhook {
-    /// The array's elements, as HubSpot would send them.
+    /// The elements of the body's array, in HubSpot's format.
     pub events: Vec<Value>,
-    /// Sign with another secret than the app's.
+    /// Signs with a secret that is not the app's.
     #[serde(default)]
     pub forged: bool,
-    /// Another receiver than the one that was subscribed; the signed URL stays the same.
+    /// Where to send it instead of the configured URL; the URL that is signed stays the same.
     #[serde(default)]
     pub url: Option<String>,
 }
 
-/// How HubSpot treats certain records and properties, beyond what is documented for all of them.
+/// How HubSpot treats certain records and properties, beyond the documented behaviour of all of them.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Quirks {
-    /// Batch updates leave these ids out of their results, without an error.
+    /// Batch updates leave these ids out of their results and report no error.
     pub left_out_ids: Vec<i64>,
-    /// Contact properties with a validation rule of their own: the largest value.
+    /// Contact properties with a validation rule: the largest value that it allows.
     pub maxima: BTreeMap<String, i64>,
-    /// Contact properties that do not exist after all.
+    /// Contact properties that do not exist.
     pub missing_properties: Vec<String>,
-    /// Webhooks about changes are sent twice, the second time later and among others.
+    /// Webhooks about changes are sent twice, the second time later and in a batch with others.
     pub duplicate_webhooks: bool,
-    /// Webhooks about changes do not come in the order of the changes.
+    /// Webhooks about changes are sent in an order other than that of the changes.
     pub shuffled_webhooks: bool,
 }
 
@@ -117,7 +110,7 @@ pub(crate) fn router() -> Router<Arc<Simulator>> {
         .route("/_simulator/quirks", post(set_quirks))
         .route("/_simulator/faults", get(faults).post(add_fault).delete(clear_faults))
         .route("/_simulator/calls", get(calls))
-        .route("/_simulator/open-questions", get(open_questions))
+        .route("/_simulator/open-requests", get(open_requests))
         .route("/_simulator/webhooks", post(send_webhook))
         .route("/_simulator/deliveries", get(deliveries))
 }
@@ -144,19 +137,19 @@ async fn put_object(State(simulator): Shared, Json(new): Json<NewRecord>) -> Sta
     StatusCode::CREATED
 }
 
-/// An object with the history of its properties and its associations.
+/// A record with the history of its properties.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ObjectView {
     /// Its id.
     pub id: i64,
-    /// What it holds now.
+    /// The current values.
     pub properties: BTreeMap<String, String>,
     /// Every change, oldest first.
-    pub changes: Vec<Change>,
+    pub changes: Vec<RecordedChange>,
 }
 
-fn view((id, object): (i64, &Object)) -> ObjectView {
-    ObjectView { id, properties: object.properties.clone(), changes: object.changes.clone() }
+fn view((id, record): (i64, &Record)) -> ObjectView {
+    ObjectView { id, properties: record.properties.clone(), changes: record.changes.clone() }
 }
 
 async fn object(
@@ -168,7 +161,7 @@ async fn object(
     Ok(Json(view((id, object))))
 }
 
-/// Every object of a kind.
+/// Every record of an object type.
 async fn objects(State(simulator): Shared, Path(kind): Path<String>) -> Json<Vec<ObjectView>> {
     let portal = lock(&simulator.portal);
     Json(portal.all(&ObjectType::from(kind)).map(view).collect())
@@ -190,7 +183,7 @@ async fn remove_object(State(simulator): Shared, Path((kind, id)): Path<(String,
     StatusCode::NO_CONTENT
 }
 
-/// A channel's webhook, as Slack has it: JSON with a `text`, answered `ok`.
+/// A channel's incoming webhook in Slack's format: JSON with a `text`, answered `ok`.
 async fn take_message(
     State(simulator): Shared,
     Path(channel): Path<String>,
@@ -211,13 +204,14 @@ async fn messages(State(simulator): Shared) -> Json<Vec<ChannelMessage>> {
 
 async fn set_quirks(State(simulator): Shared, Json(quirks): Json<Quirks>) -> StatusCode {
     simulator.webhooks.set_delivery_options(DeliveryOptions {
-        duplicates: quirks.duplicate_webhooks,
-        shuffles: quirks.shuffled_webhooks,
+        sends_twice: quirks.duplicate_webhooks,
+        reorders: quirks.shuffled_webhooks,
     });
-    let mut portal = lock(&simulator.portal);
-    portal.left_out_ids = quirks.left_out_ids.into_iter().collect();
-    portal.rules = quirks.maxima.into_iter().map(|(name, maximum)| (name, PropertyRule { maximum })).collect();
-    portal.missing_properties = quirks.missing_properties.into_iter().collect();
+    lock(&simulator.portal).quirks = PortalQuirks {
+        left_out_ids: quirks.left_out_ids.into_iter().collect(),
+        maxima: quirks.maxima.into_iter().collect(),
+        missing_properties: quirks.missing_properties.into_iter().collect(),
+    };
     StatusCode::NO_CONTENT
 }
 
@@ -245,23 +239,22 @@ async fn calls(State(simulator): Shared, Query(After { after }): Query<After>) -
     Json(lock(&simulator.calls).after(after))
 }
 
-/// How many questions the model is thinking about.
-async fn open_questions(State(simulator): Shared) -> Json<usize> {
-    Json(simulator.open_questions.load(std::sync::atomic::Ordering::Relaxed))
+/// How many requests wait for the model's answer.
+async fn open_requests(State(simulator): Shared) -> Json<usize> {
+    Json(simulator.openai_traffic.open_requests())
 }
 
-/// Sends one webhook, once, and says what became of it.
+/// Sends one webhook once and returns how the receiver answered.
 async fn send_webhook(
     State(simulator): Shared,
     Json(send): Json<SendWebhook>,
 ) -> Result<Json<WebhookDelivery>, (StatusCode, Json<Value>)> {
-    let refused = |message: &str| (StatusCode::CONFLICT, Json(json!({"message": message})));
-    let secret = if send.forged { "a stranger's secret" } else { &simulator.config.client_secret };
+    let secret = if send.forged { "another app's secret" } else { &simulator.config.client_secret };
     let delivery = simulator.webhooks.deliver(&send.events, secret, send.url.as_deref()).await;
-    delivery.map(Json).ok_or_else(|| refused("no webhook URL is set"))
+    delivery.map(Json).ok_or_else(|| (StatusCode::CONFLICT, Json(json!({"message": "no webhook URL is set"}))))
 }
 
-/// The webhooks that the simulator sent by itself: the echoes of writes.
+/// The webhooks that the simulator sent on its own: those about changes of records.
 async fn deliveries(State(simulator): Shared) -> Json<Vec<WebhookDelivery>> {
     Json(simulator.webhooks.deliveries())
 }

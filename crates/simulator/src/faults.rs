@@ -1,12 +1,12 @@
-//! Faults on demand: what goes wrong with HubSpot and OpenAI in practice.
+//! Faults on demand: the ways in which HubSpot and OpenAI fail in practice.
 
 use serde::{Deserialize, Serialize};
 
-/// A fault, and which calls it strikes.
+/// A fault and the calls that it applies to.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Fault {
-    /// Whose calls.
+    /// The API whose calls fail.
     pub target: Target,
     /// What happens.
     pub kind: FaultKind,
@@ -16,16 +16,16 @@ pub struct Fault {
     /// Only calls whose body contains this.
     #[serde(default)]
     pub contains: Option<String>,
-    /// Only this many calls.
+    /// Only this many calls; without a bound for `None`.
     #[serde(default)]
     pub times: Option<u32>,
-    /// Of the calls that match, this share in percent; all by default.
+    /// The share of the matching calls, in percent; all of them for `None`.
     #[serde(default)]
     pub percent: Option<u8>,
 }
 
 impl Fault {
-    /// `kind` for every call of `target`; the methods below narrow it.
+    /// A fault of every call to `target`; the methods below narrow it.
     pub fn new(target: Target, kind: FaultKind) -> Self {
         Self { target, kind, path: None, contains: None, times: None, percent: None }
     }
@@ -42,20 +42,20 @@ impl Fault {
         Self { contains: Some(part.to_owned()), ..self }
     }
 
-    /// Only this many calls; all of them for `None`.
+    /// Only this many calls; without a bound for `None`.
     #[must_use]
     pub fn times(self, times: impl Into<Option<u32>>) -> Self {
         Self { times: times.into(), ..self }
     }
 }
 
-/// Whose calls a fault strikes.
+/// The API whose calls a fault applies to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Target {
-    /// HubSpot's.
+    /// HubSpot.
     Hubspot,
-    /// OpenAI's.
+    /// OpenAI.
     Openai,
 }
 
@@ -63,9 +63,9 @@ pub enum Target {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FaultKind {
-    /// The answer comes later, by this many milliseconds.
+    /// The call is processed later, by this many milliseconds.
     Latency(u64),
-    /// The answer has this status, and `Retry-After` if given.
+    /// The call has no effect; the answer has this status, and `Retry-After` if given.
     Status {
         /// For example 429 or 503.
         code: u16,
@@ -73,32 +73,32 @@ pub enum FaultKind {
         #[serde(default)]
         retry_after: Option<u64>,
     },
-    /// The call has its effect, and then the answer comes later, by this many milliseconds.
+    /// The call takes effect, and its answer comes later, by this many milliseconds.
     LateAnswer(u64),
-    /// The call has its effect, and then the connection breaks within the answer.
+    /// The call takes effect, and the connection breaks within the answer.
     LostAnswer,
-    /// The answer does not come.
+    /// The call has no effect, and no answer comes.
     Hang,
-    /// The connection breaks within the answer.
+    /// The call has no effect, and the connection breaks within the answer.
     Cut,
-    /// The answer is no JSON.
+    /// The answer is not JSON.
     Garbage,
-    /// The model answers prose instead of JSON.
+    /// The model answers with prose instead of JSON.
     Prose,
     /// The model declines.
     Refusal,
-    /// The model's answer is cut at the output limit.
+    /// The model's answer is truncated at the output limit.
     Length,
     /// The content filter holds the answer back.
     ContentFilter,
-    /// The model does what strangers tell it: it repeats its instructions and answers extremes.
+    /// The model obeys instructions in the data: it repeats its own instructions and answers the largest values.
     Gullible,
-    /// The model quotes words that nobody wrote.
+    /// The model quotes words that are not in the data.
     Fabrication,
-    /// No money is left.
+    /// The account has no credit left (429 `insufficient_quota`).
     InsufficientQuota,
 }
 
-/// A model's misbehaviour, passed on to the handler that plays the model.
+/// A fault of the model itself, passed to the endpoint that plays the model.
 #[derive(Debug, Clone)]
 pub(crate) struct Misbehaviour(pub(crate) FaultKind);

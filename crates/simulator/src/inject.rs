@@ -1,4 +1,4 @@
-//! Striking calls with the faults that are switched on.
+//! The middleware that applies the faults that are switched on.
 
 use std::{sync::Arc, time::Duration};
 
@@ -11,25 +11,27 @@ use axum::{
 };
 
 use crate::{
-    Simulator,
-    calls::MAX_BODY,
+    calls::MAX_BODY_BYTES,
     faults::{FaultKind, Misbehaviour, Target},
-    hubspot, lock, openai,
+    hubspot,
+    lock::lock,
+    openai,
+    state::Simulator,
 };
 
-/// How long a call hangs: longer than any sane time-out.
+/// How long a call hangs: longer than any timeout that the fleet is set to.
 const HANG: Duration = Duration::from_secs(300);
 
-/// Lets a call pass, or strikes it.
+/// Lets a call pass, or answers it as the first fault that matches it says.
 pub(crate) async fn inject(State(simulator): State<Arc<Simulator>>, request: Request, next: Next) -> Response {
     let (head, body) = request.into_parts();
-    let Ok(body) = to_bytes(body, MAX_BODY).await else {
+    let Ok(body) = to_bytes(body, MAX_BODY_BYTES).await else {
         return StatusCode::PAYLOAD_TOO_LARGE.into_response();
     };
     let target = if head.uri.path().starts_with("/v1/") { Target::Openai } else { Target::Hubspot };
-    let struck = pick(&simulator, target, head.uri.path(), &body);
+    let fault = pick(&simulator, target, head.uri.path(), &body);
     let mut request = Request::from_parts(head, Body::from(body));
-    match struck {
+    match fault {
         None => next.run(request).await,
         Some(FaultKind::Latency(ms)) => {
             tokio::time::sleep(Duration::from_millis(ms)).await;
@@ -69,13 +71,14 @@ pub(crate) async fn inject(State(simulator): State<Arc<Simulator>>, request: Req
     }
 }
 
-/// An answer that breaks off.
+/// An answer whose connection breaks within the body.
 fn broken() -> Response {
     let cut = std::io::Error::other("cut on purpose");
     let parts = [Ok(bytes::Bytes::from_static(b"{\"id\":\"5")), Err(cut)];
     Response::new(Body::from_stream(futures_util::stream::iter(parts)))
 }
 
+/// The kind of the first fault that applies to this call; uses up one of its `times`.
 fn pick(simulator: &Simulator, target: Target, path: &str, body: &[u8]) -> Option<FaultKind> {
     let mut faults = lock(&simulator.faults);
     let text = String::from_utf8_lossy(body);
@@ -84,7 +87,7 @@ fn pick(simulator: &Simulator, target: Target, path: &str, body: &[u8]) -> Optio
             && fault.times != Some(0)
             && fault.path.as_deref().is_none_or(|part| path.contains(part))
             && fault.contains.as_deref().is_none_or(|part| text.contains(part))
-            && fault.percent.is_none_or(|percent| u128::from(percent) > dice())
+            && fault.percent.is_none_or(|percent| u128::from(percent) > random_percent())
     })?;
     if let Some(times) = &mut fault.times {
         *times -= 1;
@@ -92,7 +95,7 @@ fn pick(simulator: &Simulator, target: Target, path: &str, body: &[u8]) -> Optio
     Some(fault.kind.clone())
 }
 
-/// 0–99; the random part of a fresh id is random enough.
-fn dice() -> u128 {
+/// A number from 0 to 99, from the random part of a fresh UUIDv7: good enough for a share of calls.
+fn random_percent() -> u128 {
     uuid::Uuid::now_v7().as_u128() % 100
 }

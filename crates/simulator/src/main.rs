@@ -6,40 +6,41 @@ use simulator::{Config, Simulator};
 #[derive(Parser)]
 #[command(name = "leadline-simulator", version, about = "Simulated HubSpot and OpenAI, as strict as the real ones")]
 struct Arguments {
-    /// Where to listen. Keep it on loopback: the simulator has no secrets, but no delivery_options either.
+    /// Where to listen. Keep it on loopback: anybody who reaches it can change its records.
     #[arg(long, default_value = "127.0.0.1:8090")]
     listen: String,
-    /// Where webhooks go.
+    /// Where webhooks are sent.
     #[arg(long)]
     webhook_url: Option<String>,
-    /// The URL that is signed, when it is not the one webhooks go to.
+    /// The URL that is signed, where it differs from the one that webhooks are sent to.
     #[arg(long)]
     public_url: Option<String>,
-    /// How often a webhook that was not taken is sent again.
+    /// How often a webhook is repeated after an answer other than 2xx.
     #[arg(long, default_value_t = Config::default().webhook_retries)]
     webhook_retries: u32,
-    /// Calls that HubSpot allows per rolling ten seconds.
+    /// HubSpot calls per rolling ten seconds.
     #[arg(long, default_value_t = Config::default().calls_per_10s)]
     calls_per_10s: usize,
     /// OpenAI requests per minute.
     #[arg(long, default_value_t = Config::default().requests_per_minute)]
     requests_per_minute: usize,
-    /// OpenAI tokens per minute, the requested output included.
+    /// OpenAI tokens per minute: prompts and the reserved output.
     #[arg(long, default_value_t = Config::default().tokens_per_minute)]
     tokens_per_minute: usize,
-    /// Calls that are remembered; none under load.
+    /// How many calls are kept with request and answer; 0 records none, for load tests.
     #[arg(long, default_value_t = Config::default().keep_calls)]
     keep_calls: usize,
-    /// How long a model takes to answer, in milliseconds.
+    /// How long the model takes to answer, in milliseconds.
     #[arg(long, default_value_t = Config::default().model_latency_ms)]
     model_latency_ms: u64,
-    /// Contacts with notes that are there from the beginning.
+    /// How many contacts with notes exist at the start.
     #[arg(long, default_value_t = 0)]
     contacts: usize,
-    /// A scope that the token does not have; may be given several times.
+    /// A scope that the token lacks; may be given several times.
     #[arg(long)]
     without_scope: Vec<String>,
-    /// A portal without the properties that the shipped playbooks write: `leadline playbook provision` makes them.
+    /// Start with a portal without the properties that the shipped playbooks write; `leadline playbook provision`
+    /// creates them.
     #[arg(long)]
     without_ai_properties: bool,
 }

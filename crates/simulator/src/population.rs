@@ -1,13 +1,13 @@
-//! Contacts with notes, as many as a benchmark wants.
+//! Contacts with notes that exist from the start, for benchmarks.
 
 use domain::ObjectType;
 
 use crate::hubspot::portal::{Author, Portal};
 
-/// The first one's id; the others follow.
+/// The first contact's id; the others have the ids that follow it.
 pub const FIRST_CONTACT: i64 = 1_000_000;
 
-/// Notes on each contact.
+/// The notes on each contact, oldest first.
 const NOTES: [&str; 2] = [
     "<p>Had a first call about their reporting. They run three offices, keep their numbers in spreadsheets and lose two \
      days a month on them. Their head of operations, who was in the call, has looked at two other tools before; both \
@@ -17,12 +17,12 @@ const NOTES: [&str; 2] = [
      present supplier, which ends in spring.</p>",
 ];
 
-/// One in twenty is ready to buy: a score that makes a task.
+/// The last note of one contact in [`BUYER_EVERY`]: the model scores it high enough for a task.
 const BUYER: &str = "<p>Spoke to their CEO: they have $50k ready for Q1 and are very excited to start.</p>";
-const ONE_IN: usize = 20;
+const BUYER_EVERY: usize = 20;
 
-/// Puts `count` contacts there.
-pub(crate) fn settle(portal: &mut Portal, count: usize) {
+/// Adds `count` contacts with two notes each.
+pub(crate) fn add_contacts(portal: &mut Portal, count: usize) {
     for (index, id) in (FIRST_CONTACT..).take(count).enumerate() {
         let properties = [
             ("firstname", "Ada".to_owned()),
@@ -33,7 +33,7 @@ pub(crate) fn settle(portal: &mut Portal, count: usize) {
         ];
         let properties = properties.map(|(name, value)| (name.to_owned(), value)).into();
         portal.put(&(ObjectType::Contact, id), properties, &Author::person());
-        let last = if index % ONE_IN == 0 { BUYER } else { NOTES[1] };
+        let last = if index % BUYER_EVERY == 0 { BUYER } else { NOTES[1] };
         for note in [NOTES[0], last] {
             portal.add_note(id, note.to_owned());
         }

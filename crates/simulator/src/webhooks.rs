@@ -1,66 +1,72 @@
-//! Sending webhooks as HubSpot does: in batches, signed, up to ten at once, again after anything but 2xx.
+//! Sends webhooks as HubSpot does: in batches, signed, up to ten at once, repeated after an answer other than 2xx.
 
 use std::{
     sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
-use hubspot::signature;
+use hubspot::{signature, webhook::MAX_EVENTS};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 use tokio::sync::{Semaphore, mpsc};
 
 use crate::{
-    Config,
-    hubspot::portal::{Author, Key},
-    lock,
+    config::Config,
+    hubspot::portal::{Author, RecordKey},
+    lock::lock,
 };
 
 /// HubSpot waits this long for an answer.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// HubSpot spreads its retries over 24 hours; a simulator has less time.
+/// The delay before the first repetition; it doubles with each. HubSpot spreads its repetitions over 24 hours, which is too
+/// long for a test.
 const RETRY_BASE: Duration = Duration::from_millis(500);
 
-/// Changes are gathered this long before they are sent.
-const GATHER: Duration = Duration::from_millis(50);
+/// How long changes are collected before they are sent in one batch.
+const BATCH_LINGER: Duration = Duration::from_millis(50);
 
-/// A duplicate comes this much later.
-const DUPLICATES_AFTER: Duration = Duration::from_millis(300);
+/// How long after the first delivery a duplicate is sent, at the latest.
+const DUPLICATE_AFTER: Duration = Duration::from_millis(300);
 
-/// Requests at once.
-const CONCURRENT: usize = 10;
+/// Requests in flight at once (HubSpot's documentation of webhooks: ten).
+const MAX_CONCURRENT: usize = 10;
 
 /// One webhook that was sent.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct WebhookDelivery {
-    /// How many events it held.
+    /// How many events its body held.
     pub events: usize,
-    /// The answer's status; 0 when there was none.
+    /// The answer's status; 0 when there was no answer.
     pub status: u16,
-    /// The answer's body.
+    /// The answer's body, or the transport error when there was no answer.
     pub answer: String,
-    /// How long the answer took.
+    /// How long the answer took, in milliseconds.
     pub latency_ms: f64,
     /// Counts from 0.
     pub attempt: u32,
 }
 
-/// How HubSpot treats its subscribers; its documentation promises neither order nor uniqueness.
+/// How webhooks about changes are delivered; HubSpot's documentation promises neither order nor uniqueness.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct DeliveryOptions {
-    pub(crate) duplicates: bool,
-    pub(crate) shuffles: bool,
+    /// Sends every event a second time.
+    pub(crate) sends_twice: bool,
+    /// Reverses the order within each batch.
+    pub(crate) reorders: bool,
 }
 
-/// Sends what happens in the portal to whoever subscribed.
-pub(crate) struct Sender {
-    post: Arc<Post>,
+/// Sends webhooks to the configured URL.
+pub(crate) struct WebhookSender {
+    endpoint: Arc<Endpoint>,
     changes: mpsc::UnboundedSender<Value>,
+    portal_id: i64,
+    app_id: i64,
 }
 
-struct Post {
+/// Where webhooks are sent and how the receiver answered.
+struct Endpoint {
     http: reqwest::Client,
     url: Option<String>,
     signed_uri: String,
@@ -68,15 +74,14 @@ struct Post {
     deliveries: Mutex<Vec<WebhookDelivery>>,
     delivery_options: Mutex<DeliveryOptions>,
     retries: u32,
-    portal_id: i64,
-    app_id: i64,
 }
 
-impl Sender {
+impl WebhookSender {
+    /// Starts the task that sends webhooks about changes.
     pub(crate) fn start(config: &Config) -> Self {
         let url = config.webhook_url.clone();
         let public = config.public_url.clone().or_else(|| url.clone()).unwrap_or_default();
-        let post = Arc::new(Post {
+        let endpoint = Arc::new(Endpoint {
             http: reqwest::Client::builder().timeout(TIMEOUT).build().unwrap_or_default(),
             url,
             signed_uri: signature::signed_uri(&public),
@@ -84,108 +89,109 @@ impl Sender {
             deliveries: Mutex::default(),
             delivery_options: Mutex::default(),
             retries: config.webhook_retries,
-            portal_id: config.portal_id,
-            app_id: config.app_id,
         });
         let (changes, incoming) = mpsc::unbounded_channel();
-        tokio::spawn(send_changes(post.clone(), incoming));
-        Self { post, changes }
+        tokio::spawn(send_changes(endpoint.clone(), incoming));
+        Self { endpoint, changes, portal_id: config.portal_id, app_id: config.app_id }
     }
 
-    /// Tells subscribers that `author` changed a property.
-    pub(crate) fn property_changed(&self, key: &Key, property: &str, value: &str, author: &Author) {
-        let more = json!({"propertyName": property, "propertyValue": value, "isSensitive": false});
-        self.happened(key, "propertyChange", author, more);
+    /// Queues a webhook that says that `author` changed a property.
+    pub(crate) fn property_changed(&self, key: &RecordKey, property: &str, value: &str, author: &Author) {
+        let details = json!({"propertyName": property, "propertyValue": value, "isSensitive": false});
+        self.queue(key, "propertyChange", author, details);
     }
 
-    /// Tells subscribers that `author` made an object.
-    pub(crate) fn created(&self, key: &Key, author: &Author) {
-        self.happened(key, "creation", author, json!({"changeFlag": "CREATED"}));
+    /// Queues a webhook that says that `author` created a record.
+    pub(crate) fn created(&self, key: &RecordKey, author: &Author) {
+        self.queue(key, "creation", author, json!({"changeFlag": "CREATED"}));
     }
 
-    fn happened(&self, (object_type, id): &Key, kind: &str, author: &Author, more: Value) {
-        let post = &self.post;
-        if post.url.is_none() {
+    fn queue(&self, (object_type, id): &RecordKey, kind: &str, author: &Author, details: Value) {
+        if self.endpoint.url.is_none() {
             return;
         }
         let now = i64::try_from(OffsetDateTime::now_utc().unix_timestamp_nanos() / 1_000_000).unwrap_or(0);
-        // Engagements have no names of their own among the subscriptions.
+        // HubSpot has no subscription types for engagements by name; they come as `object.*`.
         let object = if object_type.is_engagement() { "object" } else { object_type.name() };
         let mut event = json!({
-            "eventId": now % 4_000_000_000, "subscriptionId": 1, "portalId": post.portal_id,
-            "appId": post.app_id, "occurredAt": now, "subscriptionType": format!("{object}.{kind}"),
+            "eventId": now % 4_000_000_000, "subscriptionId": 1, "portalId": self.portal_id,
+            "appId": self.app_id, "occurredAt": now, "subscriptionType": format!("{object}.{kind}"),
             "attemptNumber": 0, "objectId": id, "objectTypeId": object_type.type_id(),
             "changeSource": author.source, "sourceId": author.id,
         });
-        if let (Some(event), Value::Object(more)) = (event.as_object_mut(), more) {
-            event.extend(more);
+        if let (Some(event), Value::Object(details)) = (event.as_object_mut(), details) {
+            event.extend(details);
         }
-        // The receiver of the channel lives as long as the process.
+        // The task that receives runs as long as the process, so sending cannot fail.
         let _ = self.changes.send(event);
     }
 
-    /// Sends `events` once, signed with `secret`. `None` without a URL.
+    /// Sends `events` once, signed with `secret`, to `url` or else to the configured URL. `None` when there is neither.
     pub(crate) async fn deliver(&self, events: &[Value], secret: &str, url: Option<&str>) -> Option<WebhookDelivery> {
-        Some(self.post.send(url.or(self.post.url.as_deref())?, events, secret, 0).await)
+        Some(self.endpoint.send(url.or(self.endpoint.url.as_deref())?, events, secret, 0).await)
     }
 
+    /// Sets how the following webhooks about changes are delivered.
     pub(crate) fn set_delivery_options(&self, delivery_options: DeliveryOptions) {
-        *lock(&self.post.delivery_options) = delivery_options;
+        *lock(&self.endpoint.delivery_options) = delivery_options;
     }
 
+    /// The webhooks about changes that were sent, oldest first.
     pub(crate) fn deliveries(&self) -> Vec<WebhookDelivery> {
-        lock(&self.post.deliveries).clone()
+        lock(&self.endpoint.deliveries).clone()
     }
 }
 
-async fn send_changes(post: Arc<Post>, mut incoming: mpsc::UnboundedReceiver<Value>) {
-    let slots = Arc::new(Semaphore::new(CONCURRENT));
+/// Collects changes into batches and sends each in a task of its own.
+async fn send_changes(endpoint: Arc<Endpoint>, mut incoming: mpsc::UnboundedReceiver<Value>) {
+    let slots = Arc::new(Semaphore::new(MAX_CONCURRENT));
     let mut later: Vec<Value> = Vec::new();
     loop {
-        // Duplicates go with the next changes, or on their own when there are none for a while.
-        let mut fresh = match tokio::time::timeout(DUPLICATES_AFTER, incoming.recv()).await {
+        // Duplicates are sent with the next changes, or on their own when no change comes in time.
+        let mut fresh = match tokio::time::timeout(DUPLICATE_AFTER, incoming.recv()).await {
             Ok(Some(first)) => vec![first],
             Ok(None) => return,
             Err(_) if later.is_empty() => continue,
             Err(_) => Vec::new(),
         };
-        tokio::time::sleep(GATHER).await;
+        tokio::time::sleep(BATCH_LINGER).await;
         while let Ok(event) = incoming.try_recv() {
             fresh.push(event);
         }
-        let delivery_options = *lock(&post.delivery_options);
+        let delivery_options = *lock(&endpoint.delivery_options);
         let mut batch = std::mem::take(&mut later);
-        if delivery_options.duplicates {
+        if delivery_options.sends_twice {
             later.clone_from(&fresh);
         }
         batch.extend(fresh);
-        if delivery_options.shuffles {
+        if delivery_options.reorders {
             batch.reverse();
         }
-        later.extend(batch.split_off(batch.len().min(hubspot::webhook::MAX_EVENTS)));
-        tokio::spawn(send_until_taken(post.clone(), slots.clone(), batch));
+        later.extend(batch.split_off(batch.len().min(MAX_EVENTS)));
+        tokio::spawn(send_with_retries(endpoint.clone(), slots.clone(), batch));
     }
 }
 
-async fn send_until_taken(post: Arc<Post>, slots: Arc<Semaphore>, mut batch: Vec<Value>) {
-    let Some(url) = &post.url else { return };
-    for attempt in 0..=post.retries {
+/// Sends `batch` until it is answered 2xx or the retries are used up.
+async fn send_with_retries(endpoint: Arc<Endpoint>, slots: Arc<Semaphore>, mut batch: Vec<Value>) {
+    let Some(url) = &endpoint.url else { return };
+    for attempt in 0..=endpoint.retries {
         for event in &mut batch {
             event["attemptNumber"] = json!(attempt);
         }
         let slot = slots.acquire().await;
-        let delivery = post.send(url, &batch, &post.secret, attempt).await;
+        let delivery = endpoint.send(url, &batch, &endpoint.secret, attempt).await;
         drop(slot);
-        let taken = (200..300).contains(&delivery.status);
-        lock(&post.deliveries).push(delivery);
-        if taken {
+        let is_accepted = (200..300).contains(&delivery.status);
+        lock(&endpoint.deliveries).push(delivery);
+        if is_accepted {
             return;
         }
         tokio::time::sleep(RETRY_BASE * 2_u32.pow(attempt.min(6))).await;
     }
 }
 
-impl Post {
+impl Endpoint {
     async fn send(&self, url: &str, events: &[Value], secret: &str, attempt: u32) -> WebhookDelivery {
         let body = Value::from(events.to_vec()).to_string();
         let timestamp = (OffsetDateTime::now_utc().unix_timestamp_nanos() / 1_000_000).to_string();

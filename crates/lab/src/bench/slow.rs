@@ -51,7 +51,7 @@ async fn wait(services: &Services, plan: &FleetPlan, count: usize) -> Result<Slo
     let (mut most, mut in_flight) = (0.0_f64, 0);
     loop {
         most = most.max(memory(&processes));
-        in_flight = in_flight.max(bench.fleet.simulator.open_questions().await?);
+        in_flight = in_flight.max(bench.fleet.simulator.open_requests().await?);
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a count")]
         let written = bench.written().await? as usize;
         if written >= count {

@@ -1,4 +1,4 @@
-//! Associations v4: which objects belong to which.
+//! The endpoints for associations (v4 and 2026-09).
 
 use axum::{
     Json,
@@ -13,16 +13,20 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
-use super::{Shared, answer, errors, objects::parse, scope};
-use crate::lock;
+use super::{
+    admission::{Shared, answer, scope},
+    errors,
+    wire::parse,
+};
+use crate::lock::lock;
 
-/// HubSpot pages them by this many.
+/// HubSpot shows at most this many associations of one record on a page.
 const PAGE: usize = 500;
 
-/// HubSpot's bound on a batch.
+/// The most inputs of one batch read of associations.
 const MAX_BATCH: usize = 1_000;
 
-/// From, to, the ordinary type, and that of the primary one.
+/// From, to, the default type id, and the type id of a primary association (HubSpot's documentation of associations v4).
 const BETWEEN_RECORDS: [(ObjectType, ObjectType, u32, Option<u32>); 10] = [
     (ObjectType::Contact, ObjectType::Company, 279, Some(1)),
     (ObjectType::Company, ObjectType::Contact, 280, Some(2)),
@@ -36,7 +40,7 @@ const BETWEEN_RECORDS: [(ObjectType, ObjectType, u32, Option<u32>); 10] = [
     (ObjectType::Deal, ObjectType::Ticket, 27, None),
 ];
 
-/// The `HUBSPOT_DEFINED` types of a associate; none where HubSpot knows no such associate.
+/// The `HUBSPOT_DEFINED` type ids of an association; empty where HubSpot defines none between these types.
 pub(super) fn type_ids(from: &ObjectType, to: &ObjectType, primary: bool) -> Vec<u32> {
     if let Some(id) = engagement_type_id(from, to) {
         return vec![id];
@@ -48,7 +52,7 @@ pub(super) fn type_ids(from: &ObjectType, to: &ObjectType, primary: bool) -> Vec
     row.map_or_else(Vec::new, |(_, _, id, first)| first.filter(|_| primary).into_iter().chain([*id]).collect())
 }
 
-fn shown(from: &ObjectType, to: &ObjectType, id: i64, primary: bool) -> Value {
+fn association_json(from: &ObjectType, to: &ObjectType, id: i64, primary: bool) -> Value {
     let types = type_ids(from, to, primary)
         .into_iter()
         .map(|type_id| json!({"category": "HUBSPOT_DEFINED", "typeId": type_id}));
@@ -93,8 +97,10 @@ pub(super) async fn batch_read(
             }
             let start = input.after.and_then(|after| after.parse().ok()).unwrap_or(0).min(associated.len());
             let end = (start + PAGE).min(associated.len());
-            let page: Vec<_> =
-                associated[start..end].iter().map(|(id, primary)| shown(&from, &to, *id, *primary)).collect();
+            let page: Vec<_> = associated[start..end]
+                .iter()
+                .map(|(id, primary)| association_json(&from, &to, *id, *primary))
+                .collect();
             let mut result = json!({"from": {"id": input.id}, "to": page});
             if end < associated.len() {
                 result["paging"] = json!({"next": {"after": end.to_string()}});
@@ -123,7 +129,7 @@ pub(super) struct Page {
     after: Option<usize>,
 }
 
-/// One object's associations by GET; 2026-09 has it no more.
+/// Lists one record's associations by GET; the API version 2026-09 has no such endpoint.
 pub(super) async fn list(
     State(simulator): Shared,
     Path((from, id, to)): Path<(String, String, String)>,
@@ -139,7 +145,7 @@ pub(super) async fn list(
         let start = page.after.unwrap_or(0).min(associated.len());
         let end = (start + page.limit.unwrap_or(PAGE).min(PAGE)).min(associated.len());
         let results: Vec<_> =
-            associated[start..end].iter().map(|(id, primary)| shown(&from, &to, *id, *primary)).collect();
+            associated[start..end].iter().map(|(id, primary)| association_json(&from, &to, *id, *primary)).collect();
         let mut listed = json!({"results": results});
         if end < associated.len() {
             listed["paging"] = json!({"next": {"after": end.to_string()}});
@@ -148,7 +154,7 @@ pub(super) async fn list(
     })
 }
 
-/// Ties two objects with the default type.
+/// Associates two records with the default type.
 pub(super) async fn put_default(
     State(simulator): Shared,
     Path((from, from_id, to, to_id)): Path<(String, String, String, String)>,

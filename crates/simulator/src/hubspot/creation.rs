@@ -1,4 +1,4 @@
-//! CRM objects: create, batch create.
+//! The endpoints that create records, one or many at once.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -15,20 +15,20 @@ use serde_json::Value;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use super::{
-    Shared, answer,
+    admission::{Shared, answer, scope},
     associations::type_ids,
     errors,
-    objects::{Id, batch_answer, check_count, parse, shown, texts},
-    portal::{Author, Key, Portal},
-    scope, values,
+    portal::{Author, Portal, RecordKey},
+    values,
+    wire::{Id, batch_answer, check_count, parse, record_json, texts},
 };
-use crate::{Simulator, lock};
+use crate::{lock::lock, state::Simulator};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct CreateBody {
     properties: BTreeMap<String, Value>,
-    // The OpenAPI file requires it.
+    // Required by HubSpot's OpenAPI description.
     associations: Vec<Association>,
 }
 
@@ -46,10 +46,10 @@ struct AssociationType {
     association_type_id: u32,
 }
 
-/// Kinds of records that an engagement is associated to.
+/// The object types that a new record may be associated with.
 const RECORDS: [ObjectType; 4] = [ObjectType::Contact, ObjectType::Company, ObjectType::Deal, ObjectType::Ticket];
 
-/// What HubSpot calculates when something is logged on a record.
+/// HubSpot calculates this property when an engagement is logged on a record.
 const LAST_ACTIVITY: &str = "notes_last_updated";
 
 pub(super) async fn create(
@@ -62,7 +62,7 @@ pub(super) async fn create(
     answer(&simulator, &headers, &scope(&object_type, "write"), || {
         let mut portal = lock(&simulator.portal);
         let draft = check(&portal, &object_type, parse::<CreateBody>(&body)?)?;
-        Ok((StatusCode::CREATED, Json(make(&simulator, &mut portal, &object_type, draft))).into_response())
+        Ok((StatusCode::CREATED, Json(add(&simulator, &mut portal, &object_type, draft))).into_response())
     })
 }
 
@@ -83,20 +83,21 @@ pub(super) async fn batch_create(
         let BatchBody { inputs } = parse(&body)?;
         check_count(inputs.len())?;
         let mut portal = lock(&simulator.portal);
-        // One input that is not valid fails them all.
+        // One invalid input fails the whole batch.
         let drafts: Vec<_> =
             inputs.into_iter().map(|input| check(&portal, &object_type, input)).collect::<Result<_, _>>()?;
-        let made = drafts.into_iter().map(|draft| make(&simulator, &mut portal, &object_type, draft));
-        let mut results: Vec<_> = made.collect();
-        // HubSpot promises no order.
+        let created = drafts.into_iter().map(|draft| add(&simulator, &mut portal, &object_type, draft));
+        let mut results: Vec<_> = created.collect();
+        // HubSpot promises no order, so the simulator does not keep the one of the request.
         results.reverse();
         Ok((StatusCode::CREATED, batch_answer(&results, &[])).into_response())
     })
 }
 
-/// What is to be made: values and associations.
-type Draft = (BTreeMap<String, String>, Vec<Key>);
+/// A record to create: its values and the records it is associated with.
+type Draft = (BTreeMap<String, String>, Vec<RecordKey>);
 
+/// Checks an input, or answers 400 as HubSpot does.
 fn check(portal: &Portal, object_type: &ObjectType, body: CreateBody) -> Result<Draft, Response> {
     let values = texts(body.properties);
     if object_type.is_engagement() && values.get("hs_timestamp").is_none_or(String::is_empty) {
@@ -106,7 +107,7 @@ fn check(portal: &Portal, object_type: &ObjectType, body: CreateBody) -> Result<
     if !problems.is_empty() {
         return Err(errors::invalid_values(&problems));
     }
-    let mut associations: Vec<Key> = Vec::new();
+    let mut associations: Vec<RecordKey> = Vec::new();
     for Association { to, types } in body.associations {
         let id = to.id.parse::<i64>().ok();
         let fits = |kind: &&ObjectType| {
@@ -125,7 +126,8 @@ fn check(portal: &Portal, object_type: &ObjectType, body: CreateBody) -> Result<
     Ok((values, associations))
 }
 
-fn make(
+/// Adds the record, queues its webhook and returns it as HubSpot shows it.
+fn add(
     simulator: &Arc<Simulator>,
     portal: &mut Portal,
     object_type: &ObjectType,
@@ -135,17 +137,20 @@ fn make(
     let names: Vec<_> = values.keys().cloned().collect();
     portal.put(&key, values, &author);
     simulator.webhooks.created(&key, &author);
-    for associate in &associations {
-        portal.associate(&key, associate, false);
+    for associated in &associations {
+        portal.associate(&key, associated, false);
         if object_type.is_engagement() {
-            logged(simulator, portal, associate);
+            log_activity(simulator, portal, associated);
         }
     }
-    portal.get(object_type, key.1).map_or(Value::Null, |object| shown(portal, object_type, key.1, object, &names, &[]))
+    portal
+        .get(object_type, key.1)
+        .map_or(Value::Null, |record| record_json(portal, object_type, key.1, record, &names, &[]))
 }
 
-/// An activity was logged on a record: HubSpot notes when, and says so in a webhook that names no app.
-fn logged(simulator: &Arc<Simulator>, portal: &mut Portal, record: &Key) {
+/// Sets the time of the last activity on a record. HubSpot sends a webhook about this change that names no app, so that it
+/// does not look like an echo of our own write.
+fn log_activity(simulator: &Arc<Simulator>, portal: &mut Portal, record: &RecordKey) {
     if portal.definition(&record.0, LAST_ACTIVITY).is_none() {
         return;
     }

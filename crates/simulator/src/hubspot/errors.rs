@@ -25,7 +25,7 @@ pub(crate) fn validation(message: &str) -> Response {
     answer(StatusCode::BAD_REQUEST, "VALIDATION_ERROR", message, &json!({}))
 }
 
-/// 400 for values: `problems` are (property, code, what is wrong).
+/// 400 for property values: each problem is the property, HubSpot's code and the message.
 pub(crate) fn invalid_values(problems: &[(String, &'static str, String)]) -> Response {
     let listed: Vec<_> = problems
         .iter()
@@ -83,7 +83,7 @@ pub(crate) fn rate_limited(policy: &str) -> Response {
     (StatusCode::TOO_MANY_REQUESTS, Json(body)).into_response()
 }
 
-/// What HubSpot answers with this status when something goes wrong on its side.
+/// HubSpot's answer with this status when the failure is on its side.
 pub(crate) fn by_status(status: StatusCode) -> Response {
     match status {
         StatusCode::UNAUTHORIZED => invalid_authentication(),

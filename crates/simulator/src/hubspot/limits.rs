@@ -1,4 +1,4 @@
-//! HubSpot's limits: a rolling window of ten seconds, and a day.
+//! HubSpot's rate limits: calls per rolling ten seconds and per day, and searches per second.
 
 use std::{
     collections::VecDeque,
@@ -11,25 +11,37 @@ use axum::{
 };
 
 use super::errors;
-use crate::Config;
+use crate::config::Config;
 
 const WINDOW: Duration = Duration::from_secs(10);
 
-/// What was called lately.
-pub(crate) struct Limits {
+/// Searches per second for the whole account (HubSpot's usage guidelines).
+const SEARCHES_PER_SECOND: usize = 5;
+
+/// The limits of a portal.
+pub(crate) struct HubSpotLimits {
+    /// The times of the calls within the window, oldest first.
     recent: VecDeque<Instant>,
+    /// The times of the searches within the last second, oldest first.
+    searches: VecDeque<Instant>,
     today: usize,
     per_window: usize,
     per_day: usize,
 }
 
-impl Limits {
+impl HubSpotLimits {
     pub(crate) fn new(config: &Config) -> Self {
-        Self { recent: VecDeque::new(), today: 0, per_window: config.calls_per_10s, per_day: config.calls_per_day }
+        Self {
+            recent: VecDeque::new(),
+            searches: VecDeque::new(),
+            today: 0,
+            per_window: config.calls_per_10s,
+            per_day: config.calls_per_day,
+        }
     }
 
-    /// Takes one call and gives the headers of its answer, or the 429. A refused call counts for nothing.
-    pub(crate) fn take(&mut self) -> Result<HeaderMap, Box<Response>> {
+    /// Counts one call and returns the headers of its answer, or the 429. A refused call is not counted.
+    pub(crate) fn take_call(&mut self) -> Result<HeaderMap, Box<Response>> {
         let now = Instant::now();
         while self.recent.front().is_some_and(|first| now.duration_since(*first) >= WINDOW) {
             self.recent.pop_front();
@@ -65,26 +77,17 @@ impl Limits {
         };
         values.into_iter().map(header).collect()
     }
-}
 
-/// Searches per second, for the whole account.
-const SEARCHES: usize = 5;
-
-/// The limit of search.
-#[derive(Default)]
-pub(crate) struct SearchLimit(VecDeque<Instant>);
-
-impl SearchLimit {
-    /// Takes one search, if there is one left within this second.
-    pub(crate) fn take(&mut self) -> bool {
+    /// Counts one search; `false` when this second has no search left.
+    pub(crate) fn take_search(&mut self) -> bool {
         let now = Instant::now();
-        while self.0.front().is_some_and(|first| now.duration_since(*first) >= Duration::from_secs(1)) {
-            self.0.pop_front();
+        while self.searches.front().is_some_and(|first| now.duration_since(*first) >= Duration::from_secs(1)) {
+            self.searches.pop_front();
         }
-        let is_free = self.0.len() < SEARCHES;
-        if is_free {
-            self.0.push_back(now);
+        let is_allowed = self.searches.len() < SEARCHES_PER_SECOND;
+        if is_allowed {
+            self.searches.push_back(now);
         }
-        is_free
+        is_allowed
     }
 }

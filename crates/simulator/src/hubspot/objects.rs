@@ -1,31 +1,29 @@
-//! CRM objects: read, batch read, patch, batch update.
+//! The endpoints that read and update records, one or many at once.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, HashSet},
     sync::Arc,
 };
 
 use axum::{
     Json,
     extract::{Path, Query, State},
-    http::{HeaderMap, StatusCode},
+    http::HeaderMap,
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
 use domain::ObjectType;
-use serde::{Deserialize, de::DeserializeOwned};
-use serde_json::{Value, json};
-use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+use serde::Deserialize;
+use serde_json::Value;
 
 use super::{
-    Shared, answer, errors,
-    portal::{Author, Object, Portal},
-    scope, values,
+    admission::{Shared, answer, scope},
+    errors,
+    portal::{Author, Portal},
+    values,
+    wire::{Id, MAX_BATCH, batch_answer, check_count, parse, record_json, texts},
 };
-use crate::{Simulator, lock};
-
-/// HubSpot's bound on a batch.
-const MAX_BATCH: usize = 100;
+use crate::{lock::lock, state::Simulator};
 
 #[derive(Deserialize)]
 pub(super) struct ReadQuery {
@@ -47,7 +45,7 @@ pub(super) async fn read(
         let portal = lock(&simulator.portal);
         let found = id.parse().ok().and_then(|id: i64| Some((id, portal.get(&object_type, id)?)));
         let (id, object) = found.ok_or_else(|| errors::object_not_found(&id))?;
-        Ok(Json(shown(&portal, &object_type, id, object, &names, &[])).into_response())
+        Ok(Json(record_json(&portal, &object_type, id, object, &names, &[])).into_response())
     })
 }
 
@@ -78,7 +76,7 @@ pub(super) async fn update(
         write(&simulator, &mut portal, &object_type, id, &values);
         let names: Vec<_> = values.keys().cloned().collect();
         let object = portal.get(&object_type, id).ok_or_else(|| errors::object_not_found(&id.to_string()))?;
-        Ok(Json(shown(&portal, &object_type, id, object, &names, &[])).into_response())
+        Ok(Json(record_json(&portal, &object_type, id, object, &names, &[])).into_response())
     })
 }
 
@@ -87,14 +85,8 @@ pub(super) async fn update(
 struct BatchReadBody {
     inputs: Vec<Id>,
     properties: Vec<String>,
-    // The OpenAPI file requires it.
+    // Required by HubSpot's OpenAPI description.
     properties_with_history: Vec<String>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Id {
-    pub(super) id: String,
 }
 
 pub(super) async fn batch_read(
@@ -118,7 +110,7 @@ pub(super) async fn batch_read(
             match found {
                 Some((id, object)) => {
                     let history = &body.properties_with_history;
-                    results.push(shown(&portal, &object_type, id, object, &body.properties, history));
+                    results.push(record_json(&portal, &object_type, id, object, &body.properties, history));
                 }
                 None => missing.push(id),
             }
@@ -153,7 +145,7 @@ pub(super) async fn batch_update(
         check_inputs(body.inputs.iter().map(|input| &input.id))?;
         let mut portal = lock(&simulator.portal);
         let inputs: Vec<_> = body.inputs.into_iter().map(|input| (input.id, texts(input.properties))).collect();
-        // One value that is not valid fails them all.
+        // One invalid value fails the whole batch.
         let problems: Vec<_> =
             inputs.iter().flat_map(|(_, values)| values::problems(&portal, &object_type, values)).collect();
         if !problems.is_empty() {
@@ -166,20 +158,20 @@ pub(super) async fn batch_update(
                 missing.push(text);
                 continue;
             };
-            if portal.left_out_ids.contains(&id) {
+            if portal.quirks.left_out_ids.contains(&id) {
                 continue;
             }
             write(&simulator, &mut portal, &object_type, id, &values);
             let names: Vec<_> = values.keys().cloned().collect();
             if let Some(object) = portal.get(&object_type, id) {
-                results.push(shown(&portal, &object_type, id, object, &names, &[]));
+                results.push(record_json(&portal, &object_type, id, object, &names, &[]));
             }
         }
         Ok(batch_answer(&results, &missing))
     })
 }
 
-/// Writes, and tells subscribers what changed.
+/// Updates a record and queues a webhook for each property that changed.
 fn write(
     simulator: &Arc<Simulator>,
     portal: &mut Portal,
@@ -193,19 +185,6 @@ fn write(
     }
 }
 
-pub(super) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Response> {
-    serde_json::from_slice(body).map_err(|error| {
-        errors::validation(&format!("Invalid input JSON on line {}, column {}: {error}", error.line(), error.column()))
-    })
-}
-
-pub(super) fn check_count(found: usize) -> Result<(), Response> {
-    if (1..=MAX_BATCH).contains(&found) {
-        return Ok(());
-    }
-    Err(errors::validation(&format!("The inputs must hold 1 to {MAX_BATCH} entries, found {found}")))
-}
-
 fn check_inputs<'a>(ids: impl Iterator<Item = &'a String>) -> Result<(), Response> {
     let ids: Vec<_> = ids.collect();
     check_count(ids.len())?;
@@ -214,69 +193,4 @@ fn check_inputs<'a>(ids: impl Iterator<Item = &'a String>) -> Result<(), Respons
         return Err(errors::validation("Duplicate IDs found in batch input"));
     }
     Ok(())
-}
-
-/// HubSpot takes numbers and booleans too and keeps them as text; null clears.
-pub(super) fn texts(properties: BTreeMap<String, Value>) -> BTreeMap<String, String> {
-    let text = |value: Value| match value {
-        Value::String(text) => text,
-        Value::Null => String::new(),
-        other => other.to_string(),
-    };
-    properties.into_iter().map(|(name, value)| (name, text(value))).collect()
-}
-
-/// What the scope `sales-email-read` is for.
-const BODIES: [&str; 4] = ["hs_email_subject", "hs_email_text", "hs_email_html", "hs_email_headers"];
-
-pub(super) fn shown(
-    portal: &Portal,
-    object_type: &ObjectType,
-    id: i64,
-    object: &Object,
-    names: &[String],
-    history: &[String],
-) -> Value {
-    let time = |at: OffsetDateTime| at.format(&Rfc3339).unwrap_or_default();
-    // Unknown names are left out in silence; known ones without a value are null.
-    let known = |name: &&String| portal.definitions.get(object_type, name).is_some() || object.derived(name).is_some();
-    let redacts = portal.redacts_emails && *object_type == ObjectType::Email;
-    let held = |name: &String| match object.properties.get(name) {
-        Some(_) if redacts && BODIES.contains(&name.as_str()) => json!(""),
-        Some(value) => json!(value),
-        None => json!(object.derived(name)),
-    };
-    let mut properties: HashMap<&str, Value> =
-        names.iter().filter(known).map(|name| (name.as_str(), held(name))).collect();
-    let id = portal.surviving(id);
-    properties.insert("hs_object_id", json!(id.to_string()));
-    let mut shown = json!({"id": id.to_string(), "properties": properties, "createdAt": time(object.created),
-        "updatedAt": time(object.updated), "archived": false});
-    if !history.is_empty() {
-        let past = |name: &String| -> Value {
-            let changes = object.changes.iter().rev().filter(|change| change.property == *name);
-            let entry = |change: &super::portal::Change| {
-                let at = OffsetDateTime::from_unix_timestamp_nanos(i128::from(change.at_ms) * 1_000_000);
-                json!({"value": change.value, "timestamp": at.map(time).unwrap_or_default(),
-                    "sourceType": change.source, "sourceId": change.source_id})
-            };
-            changes.map(entry).collect()
-        };
-        let history: HashMap<&str, Value> =
-            history.iter().filter(known).map(|name| (name.as_str(), past(name))).collect();
-        shown["propertiesWithHistory"] = json!(history);
-    }
-    shown
-}
-
-pub(super) fn batch_answer(results: &[Value], missing: &[String]) -> Response {
-    let now = OffsetDateTime::now_utc().format(&Rfc3339).unwrap_or_default();
-    let mut body = json!({"status": "COMPLETE", "results": results, "startedAt": now, "completedAt": now});
-    if missing.is_empty() {
-        return Json(body).into_response();
-    }
-    body["numErrors"] = json!(1);
-    body["errors"] = json!([{"status": "error", "category": "OBJECT_NOT_FOUND", "message": "Could not get some objects, they may be deleted or not exist.",
-        "context": {"ids": missing}, "errors": [], "links": {}}]);
-    (StatusCode::MULTI_STATUS, Json(body)).into_response()
 }

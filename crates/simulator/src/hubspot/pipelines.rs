@@ -1,4 +1,4 @@
-//! Pipelines and owners.
+//! Pipelines and owners, and the endpoints that list them.
 
 use axum::{
     Json,
@@ -9,9 +9,12 @@ use axum::{
 use domain::ObjectType;
 use serde_json::{Value, json};
 
-use super::{Shared, answer, errors, scope};
+use super::{
+    admission::{Shared, answer, scope},
+    errors,
+};
 
-/// Id, label, whether it is closed, probability.
+/// Id, label, whether the stage is closed, probability.
 type Stage = (&'static str, &'static str, bool, &'static str);
 
 const SALES: (&str, &str, &[Stage]) = (
@@ -27,7 +30,7 @@ const SALES: (&str, &str, &[Stage]) = (
     ],
 );
 
-/// A pipeline of another team, without a place for endangered deals.
+/// A second pipeline, which has no stage for deals at risk.
 const RENEWALS: (&str, &str, &[Stage]) = (
     "renewals",
     "Renewals",
@@ -51,7 +54,7 @@ fn of(object_type: &ObjectType) -> &'static [(&'static str, &'static str, &'stat
     }
 }
 
-/// The values that a pipeline's or stage's property takes; `None` for other properties.
+/// The values that a property for a pipeline or a stage allows; `None` for other properties.
 pub(super) fn options(object_type: &ObjectType, property: &str) -> Option<Vec<&'static str>> {
     let pipelines = of(object_type);
     match property {
@@ -68,6 +71,7 @@ pub(super) fn is_owner(id: &str) -> bool {
     OWNERS.iter().any(|(owner, ..)| owner.to_string() == id)
 }
 
+/// When every pipeline and owner was created.
 const SINCE: &str = "2024-01-01T00:00:00Z";
 
 pub(super) async fn list(State(simulator): Shared, Path(object_type): Path<String>, headers: HeaderMap) -> Response {

@@ -1,4 +1,4 @@
-//! What a portal holds.
+//! The records of the portal, their associations and their history.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
@@ -6,47 +6,51 @@ use domain::ObjectType;
 use serde::{Deserialize, Serialize};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
-use super::properties::{Definition, Definitions};
-use crate::Config;
+use super::definitions::{PropertyDefinition, PropertyDefinitions};
+use crate::config::Config;
 
-/// An object of the portal.
-pub(crate) type Key = (ObjectType, i64);
+/// What names a record: its object type and its id.
+pub(crate) type RecordKey = (ObjectType, i64);
 
-/// The records of a portal and how they are associated.
+/// A portal's content.
 #[derive(Default)]
 pub(crate) struct Portal {
-    objects: HashMap<ObjectType, BTreeMap<i64, Object>>,
-    /// Both ways.
-    associations: HashMap<Key, BTreeSet<Key>>,
-    primary: HashSet<(Key, Key)>,
-    /// From an id that was merged away to the one that survived.
+    objects: HashMap<ObjectType, BTreeMap<i64, Record>>,
+    /// Each association in both directions.
+    associations: HashMap<RecordKey, BTreeSet<RecordKey>>,
+    primary: HashSet<(RecordKey, RecordKey)>,
+    /// From an id that was merged away to the id that survived.
     merged: HashMap<i64, i64>,
     next_id: i64,
-    pub(crate) definitions: Definitions,
-    /// Without the scope `sales-email-read` the bodies of emails come back empty.
+    pub(crate) definitions: PropertyDefinitions,
+    /// Whether emails are shown without their bodies: HubSpot does so without the scope `sales-email-read`.
     pub(crate) redacts_emails: bool,
-    pub(crate) left_out_ids: HashSet<i64>,
-    pub(crate) rules: HashMap<String, PropertyRule>,
-    pub(crate) missing_properties: HashSet<String>,
+    pub(crate) quirks: PortalQuirks,
 }
 
-/// A validation rule that somebody set on a property in HubSpot.
-pub(crate) struct PropertyRule {
-    pub(crate) maximum: i64,
+/// How the portal departs from the documented behaviour; see [`Quirks`](crate::admin::Quirks).
+#[derive(Default)]
+pub(crate) struct PortalQuirks {
+    /// Ids that batch updates leave out of their results.
+    pub(crate) left_out_ids: HashSet<i64>,
+    /// The largest value that a property's validation rule allows, by property.
+    pub(crate) maxima: HashMap<String, i64>,
+    /// Defined properties that calls find missing.
+    pub(crate) missing_properties: HashSet<String>,
 }
 
 /// One record.
 #[derive(Debug, Clone)]
-pub(crate) struct Object {
+pub(crate) struct Record {
     pub(crate) properties: BTreeMap<String, String>,
     pub(crate) created: OffsetDateTime,
     pub(crate) updated: OffsetDateTime,
     /// Oldest first.
-    pub(crate) changes: Vec<Change>,
+    pub(crate) changes: Vec<RecordedChange>,
 }
 
-impl Object {
-    /// What HubSpot itself knows of every object, whoever asks.
+impl Record {
+    /// The value of a property that HubSpot calculates from the record's own times; `None` for other properties.
     pub(crate) fn derived(&self, name: &str) -> Option<String> {
         let at = match name {
             "createdate" | "hs_createdate" => self.created,
@@ -57,22 +61,22 @@ impl Object {
     }
 }
 
-/// One change of a property.
+/// One change of a property, as the history shows it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Change {
-    /// Its name.
+pub struct RecordedChange {
+    /// The property's name.
     pub property: String,
-    /// What it was set to.
+    /// The new value.
     pub value: String,
-    /// In ms since 1970.
+    /// When, in milliseconds since 1970.
     pub at_ms: i64,
-    /// Who did it: `INTEGRATION` through the API.
+    /// The author's kind: `INTEGRATION` for a call of the API, `CRM_UI` for a person.
     pub source: String,
-    /// The app's id, or the user's.
+    /// The id of the app or the user.
     pub source_id: String,
 }
 
-/// Who changes something.
+/// The author of a change, as HubSpot names it.
 #[derive(Debug, Clone)]
 pub(crate) struct Author {
     pub(crate) source: String,
@@ -89,7 +93,7 @@ impl Author {
     }
 }
 
-/// Ids that the portal gives out are far from those that tests choose.
+/// The ids of created records begin here, far from the ids that tests choose.
 const FIRST_ID: i64 = 40_000_000_000;
 
 fn now_ms() -> i64 {
@@ -99,16 +103,16 @@ fn now_ms() -> i64 {
 impl Portal {
     pub(crate) fn new(config: &Config) -> Self {
         Self {
-            definitions: Definitions::of(config.ai_properties),
+            definitions: PropertyDefinitions::of(config.ai_properties),
             redacts_emails: !config.scopes.iter().any(|scope| scope == "sales-email-read"),
             ..Self::default()
         }
     }
 
-    /// Puts an object there as `author` made it; one that is there already is replaced, and its associations are cut.
-    pub(crate) fn put(&mut self, key: &Key, properties: BTreeMap<String, String>, author: &Author) {
+    /// Adds a record as `author` set it. An existing record with this key is replaced, and its associations are removed.
+    pub(crate) fn put(&mut self, key: &RecordKey, properties: BTreeMap<String, String>, author: &Author) {
         let now = OffsetDateTime::now_utc();
-        let change = |(property, value): (&String, &String)| Change {
+        let change = |(property, value): (&String, &String)| RecordedChange {
             property: property.clone(),
             value: value.clone(),
             at_ms: now_ms(),
@@ -116,8 +120,8 @@ impl Portal {
             source_id: author.id.clone(),
         };
         let changes = properties.iter().map(change).collect();
-        let object = Object { properties, created: now, updated: now, changes };
-        self.objects.entry(key.0.clone()).or_default().insert(key.1, object);
+        let record = Record { properties, created: now, updated: now, changes };
+        self.objects.entry(key.0.clone()).or_default().insert(key.1, record);
         for other in self.associations.remove(key).unwrap_or_default() {
             if let Some(back) = self.associations.get_mut(&other) {
                 back.remove(key);
@@ -125,12 +129,13 @@ impl Portal {
         }
     }
 
+    /// An id that no record has.
     pub(crate) fn fresh_id(&mut self) -> i64 {
         self.next_id += 1;
         FIRST_ID + self.next_id
     }
 
-    /// Makes a note on a contact, as a person would.
+    /// Adds a note to a contact, as a person would.
     pub(crate) fn add_note(&mut self, contact: i64, body: String) {
         let at = OffsetDateTime::now_utc().format(&Rfc3339).unwrap_or_default();
         let note = (ObjectType::Note, self.fresh_id());
@@ -139,7 +144,8 @@ impl Portal {
         self.associate(&note, &(ObjectType::Contact, contact), false);
     }
 
-    pub(crate) fn associate(&mut self, one: &Key, other: &Key, primary: bool) {
+    /// Associates two records.
+    pub(crate) fn associate(&mut self, one: &RecordKey, other: &RecordKey, primary: bool) {
         let (one, other) = (self.survivor(one), self.survivor(other));
         self.associations.entry(one.clone()).or_default().insert(other.clone());
         self.associations.entry(other.clone()).or_default().insert(one.clone());
@@ -149,47 +155,50 @@ impl Portal {
         }
     }
 
-    /// The `to` objects that `key` is associated to, each with whether it is the primary one.
-    pub(crate) fn associated(&self, key: &Key, to: &ObjectType) -> Vec<(i64, bool)> {
+    /// The ids of the `to` records that `key` is associated with, each with whether the association is the primary one.
+    pub(crate) fn associated(&self, key: &RecordKey, to: &ObjectType) -> Vec<(i64, bool)> {
         let key = self.survivor(key);
         let others = self.associations.get(&key).into_iter().flatten().filter(|(kind, _)| kind == to);
         others.map(|other| (other.1, self.primary.contains(&(key.clone(), other.clone())))).collect()
     }
 
+    /// Merges the record `old` into `survivor`: calls about `old` find `survivor`.
     pub(crate) fn merge(&mut self, old: i64, survivor: i64) {
         self.merged.insert(old, survivor);
     }
 
-    pub(crate) fn remove(&mut self, key: &Key) {
+    /// Deletes a record.
+    pub(crate) fn remove(&mut self, key: &RecordKey) {
         if let Some(objects) = self.objects.get_mut(&key.0) {
             objects.remove(&key.1);
         }
     }
 
-    /// The id that a record answers under.
+    /// The id of the record that a call about `id` finds: another one after a merge.
     pub(crate) fn surviving(&self, id: i64) -> i64 {
         self.merged.get(&id).copied().unwrap_or(id)
     }
 
-    fn survivor(&self, key: &Key) -> Key {
+    fn survivor(&self, key: &RecordKey) -> RecordKey {
         (key.0.clone(), self.surviving(key.1))
     }
 
-    pub(crate) fn get(&self, object_type: &ObjectType, id: i64) -> Option<&Object> {
+    /// The record with this id, also after a merge.
+    pub(crate) fn get(&self, object_type: &ObjectType, id: i64) -> Option<&Record> {
         self.objects.get(object_type)?.get(&self.surviving(id))
     }
 
-    /// Every object of a type.
-    pub(crate) fn all(&self, object_type: &ObjectType) -> impl Iterator<Item = (i64, &Object)> {
-        self.objects.get(object_type).into_iter().flatten().map(|(id, object)| (*id, object))
+    /// Every record of a type.
+    pub(crate) fn all(&self, object_type: &ObjectType) -> impl Iterator<Item = (i64, &Record)> {
+        self.objects.get(object_type).into_iter().flatten().map(|(id, record)| (*id, record))
     }
 
-    /// The definition of a property, unless somebody has deleted it.
-    pub(crate) fn definition(&self, object_type: &ObjectType, name: &str) -> Option<&Definition> {
-        self.definitions.get(object_type, name).filter(|_| !self.missing_properties.contains(name))
+    /// The definition of a property, unless the quirks say that it is missing.
+    pub(crate) fn definition(&self, object_type: &ObjectType, name: &str) -> Option<&PropertyDefinition> {
+        self.definitions.get(object_type, name).filter(|_| !self.quirks.missing_properties.contains(name))
     }
 
-    /// Sets properties and gives back those whose value is another one now.
+    /// Sets properties and returns those whose value changed. Every set is part of the history, also of the same value.
     pub(crate) fn update(
         &mut self,
         object_type: &ObjectType,
@@ -198,24 +207,24 @@ impl Portal {
         author: &Author,
     ) -> Vec<(String, String)> {
         let id = self.surviving(id);
-        let Some(object) = self.objects.get_mut(object_type).and_then(|objects| objects.get_mut(&id)) else {
+        let Some(record) = self.objects.get_mut(object_type).and_then(|objects| objects.get_mut(&id)) else {
             return Vec::new();
         };
         let mut changed = Vec::new();
         for (property, value) in values {
-            object.changes.push(Change {
+            record.changes.push(RecordedChange {
                 property: property.clone(),
                 value: value.clone(),
                 at_ms: now_ms(),
                 source: author.source.clone(),
                 source_id: author.id.clone(),
             });
-            if object.properties.get(property) != Some(value) {
-                object.properties.insert(property.clone(), value.clone());
+            if record.properties.get(property) != Some(value) {
+                record.properties.insert(property.clone(), value.clone());
                 changed.push((property.clone(), value.clone()));
             }
         }
-        object.updated = OffsetDateTime::now_utc();
+        record.updated = OffsetDateTime::now_utc();
         changed
     }
 }

@@ -1,4 +1,4 @@
-//! Search: filters, sorting, paging, and an index that lags behind.
+//! The search endpoint: filters, sorting, paging, and an index that is not up to date.
 
 use axum::{
     Json,
@@ -13,19 +13,19 @@ use serde_json::json;
 use time::{Duration, OffsetDateTime, format_description::well_known::Rfc3339};
 
 use super::{
-    Shared, answer_search, errors,
-    objects::{parse, shown},
-    portal::Object,
-    scope,
+    admission::{Shared, answer_search, scope},
+    errors,
+    portal::Record,
+    wire::{parse, record_json},
 };
-use crate::lock;
+use crate::lock::lock;
 
-/// HubSpot gives no more results than these, whatever the total.
+/// HubSpot returns at most this many results of one query, however many match.
 const MAX_RESULTS: usize = 10_000;
 const MAX_LIMIT: usize = 200;
 const MAX_FILTERS: usize = 18;
 
-/// A fresh write is not in the index for this long.
+/// A write is in the index only after this time.
 const LAG: Duration = Duration::seconds(2);
 
 #[derive(Deserialize)]
@@ -112,33 +112,37 @@ pub(super) async fn search(
         }
         let portal = lock(&simulator.portal);
         let indexed = OffsetDateTime::now_utc() - LAG;
-        let matches = |id: i64, object: &Object| {
+        let is_match = |id: i64, record: &Record| {
             body.filter_groups.is_empty()
-                || body.filter_groups.iter().any(|group| group.filters.iter().all(|filter| holds(filter, id, object)))
+                || body.filter_groups.iter().any(|group| group.filters.iter().all(|filter| matches(filter, id, record)))
         };
-        let mut found: Vec<_> =
-            portal.all(&object_type).filter(|(id, object)| object.updated <= indexed && matches(*id, object)).collect();
+        let mut found: Vec<_> = portal
+            .all(&object_type)
+            .filter(|(id, record)| record.updated <= indexed && is_match(*id, record))
+            .collect();
         if let Some(sort) = body.sorts.first() {
             let (name, direction) = match sort {
                 Sort::Name(name) => (name, Direction::Ascending),
                 Sort::Table { property_name, direction } => (property_name, *direction),
             };
-            // Once each: a portal has thousands.
+            // Each sort key is computed once: a portal has thousands of records.
             let mut keyed: Vec<_> = found
                 .into_iter()
-                .map(|(id, object)| (Size::of(&value(id, object, name).unwrap_or_default()), id, object))
+                .map(|(id, record)| (SortKey::of(&value(id, record, name).unwrap_or_default()), id, record))
                 .collect();
             keyed.sort_by(|(a, a_id, _), (b, b_id, _)| {
                 let order = a.compare(b).then(a_id.cmp(b_id));
                 if direction == Direction::Descending { order.reverse() } else { order }
             });
-            found = keyed.into_iter().map(|(_, id, object)| (id, object)).collect();
+            found = keyed.into_iter().map(|(_, id, record)| (id, record)).collect();
         }
         let total = found.len();
         let end = (start + body.limit).min(total);
         let page = found.get(start.min(end)..end).unwrap_or_default();
-        let results: Vec<_> =
-            page.iter().map(|(id, object)| shown(&portal, &object_type, *id, object, &body.properties, &[])).collect();
+        let results: Vec<_> = page
+            .iter()
+            .map(|(id, record)| record_json(&portal, &object_type, *id, record, &body.properties, &[]))
+            .collect();
         let mut listed = json!({"total": total, "results": results});
         if end < total {
             listed["paging"] = json!({"next": {"after": end.to_string()}});
@@ -147,18 +151,18 @@ pub(super) async fn search(
     })
 }
 
-fn value(id: i64, object: &Object, name: &str) -> Option<String> {
-    let held = || object.properties.get(name).filter(|value| !value.is_empty()).cloned();
-    if name == "hs_object_id" { Some(id.to_string()) } else { object.derived(name).or_else(held) }
+fn value(id: i64, record: &Record, name: &str) -> Option<String> {
+    let stored = || record.properties.get(name).filter(|value| !value.is_empty()).cloned();
+    if name == "hs_object_id" { Some(id.to_string()) } else { record.derived(name).or_else(stored) }
 }
 
 /// What values are compared by: numbers and times by their size, everything else as text.
-enum Size {
+enum SortKey {
     Number(f64),
     Text(String),
 }
 
-impl Size {
+impl SortKey {
     fn of(text: &str) -> Self {
         #[expect(clippy::cast_precision_loss, reason = "milliseconds of this century are below 2^53")]
         let time = |at: OffsetDateTime| (at.unix_timestamp_nanos() / 1_000_000) as f64;
@@ -178,15 +182,15 @@ impl Size {
 }
 
 fn compare(a: &str, b: &str) -> std::cmp::Ordering {
-    Size::of(a).compare(&Size::of(b))
+    SortKey::of(a).compare(&SortKey::of(b))
 }
 
-fn holds(filter: &Filter, id: i64, object: &Object) -> bool {
-    let held = value(id, object, &filter.property_name);
+fn matches(filter: &Filter, id: i64, record: &Record) -> bool {
+    let stored = value(id, record, &filter.property_name);
     let with = |test: fn(std::cmp::Ordering) -> bool| {
-        held.as_deref().zip(filter.value.as_deref()).is_some_and(|(held, value)| test(compare(held, value)))
+        stored.as_deref().zip(filter.value.as_deref()).is_some_and(|(stored, value)| test(compare(stored, value)))
     };
-    let listed = || held.as_ref().is_some_and(|held| filter.values.iter().flatten().any(|value| value == held));
+    let listed = || stored.as_ref().is_some_and(|stored| filter.values.iter().flatten().any(|value| value == stored));
     match filter.operator {
         Operator::Eq => with(std::cmp::Ordering::is_eq),
         Operator::Neq => !with(std::cmp::Ordering::is_eq),
@@ -195,16 +199,16 @@ fn holds(filter: &Filter, id: i64, object: &Object) -> bool {
         Operator::Gt => with(std::cmp::Ordering::is_gt),
         Operator::Gte => with(std::cmp::Ordering::is_ge),
         Operator::Between => {
-            let below = held.as_deref().zip(filter.high_value.as_deref());
-            with(std::cmp::Ordering::is_ge) && below.is_some_and(|(held, high)| compare(held, high).is_le())
+            let below = stored.as_deref().zip(filter.high_value.as_deref());
+            with(std::cmp::Ordering::is_ge) && below.is_some_and(|(stored, high)| compare(stored, high).is_le())
         }
         Operator::In => listed(),
         Operator::NotIn => !listed(),
-        Operator::HasProperty => held.is_some(),
-        Operator::NotHasProperty => held.is_none(),
+        Operator::HasProperty => stored.is_some(),
+        Operator::NotHasProperty => stored.is_none(),
         Operator::ContainsToken => {
             let token = filter.value.as_deref().unwrap_or_default().trim_matches('*').to_lowercase();
-            held.is_some_and(|held| held.to_lowercase().contains(&token))
+            stored.is_some_and(|stored| stored.to_lowercase().contains(&token))
         }
     }
 }

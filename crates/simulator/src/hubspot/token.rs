@@ -1,4 +1,4 @@
-//! What an access token is good for.
+//! The endpoint that describes an access token.
 
 use axum::{
     Json,
@@ -9,7 +9,7 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::{Shared, errors, objects::parse};
+use super::{admission::Shared, errors, wire::parse};
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -1,4 +1,4 @@
-//! Which values a property takes.
+//! Checks values against the definitions of their properties.
 
 use std::collections::BTreeMap;
 
@@ -7,10 +7,10 @@ use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use super::{pipelines, portal::Portal};
 
-/// HubSpot's longest text value, in characters.
+/// The longest text that HubSpot stores, in characters.
 const MAX_TEXT: usize = 65_536;
 
-/// What is wrong with `values`: property, HubSpot's code, what is wrong.
+/// What HubSpot rejects among `values`: the property, HubSpot's code and the message.
 pub(super) fn problems(
     portal: &Portal,
     object_type: &ObjectType,
@@ -35,12 +35,12 @@ pub(super) fn problems(
             return Some((name.clone(), "INVALID_OPTION", format!("{value} was not one of the allowed options.")));
         }
         let is_number = value.parse::<f64>().is_ok_and(f64::is_finite);
-        let wrong = match definition.kind.as_str() {
+        let flaw = match definition.kind.as_str() {
             "number" if !is_number => Some(("INVALID_INTEGER", format!("{value} was not a valid number."))),
             "number" => {
-                let above = |rule: &super::portal::PropertyRule| value.parse::<i64>().is_ok_and(|n| n > rule.maximum);
-                let too_large = portal.rules.get(name).is_some_and(above);
-                too_large.then(|| ("INVALID_LONG", format!("{value} is above the maximum set for this property.")))
+                let exceeds = |maximum: &i64| value.parse::<i64>().is_ok_and(|number| number > *maximum);
+                let is_too_large = portal.quirks.maxima.get(name).is_some_and(exceeds);
+                is_too_large.then(|| ("INVALID_LONG", format!("{value} is above the maximum set for this property.")))
             }
             "datetime" if OffsetDateTime::parse(value, &Rfc3339).is_err() && value.parse::<i64>().is_err() => {
                 Some(("INVALID_DATE", format!("{value} was not a valid date.")))
@@ -59,7 +59,7 @@ pub(super) fn problems(
             }
             _ => None,
         };
-        wrong.map(|(code, message)| (name.clone(), code, message))
+        flaw.map(|(code, message)| (name.clone(), code, message))
     };
     values.iter().filter_map(problem).collect()
 }

@@ -33,19 +33,19 @@ pub(crate) fn model_not_found(model: &str) -> Response {
     answer(StatusCode::NOT_FOUND, "invalid_request_error", &message, None, Some("model_not_found"))
 }
 
-/// 429 for speed
-pub(crate) fn rate_limited(what: &str) -> Response {
-    let message = format!("Rate limit reached on {what} per min. Please try again later.");
-    answer(StatusCode::TOO_MANY_REQUESTS, what, &message, None, Some("rate_limit_exceeded"))
+/// 429 for a rate limit; `dimension` is `requests` or `tokens`
+pub(crate) fn rate_limited(dimension: &str) -> Response {
+    let message = format!("Rate limit reached on {dimension} per min. Please try again later.");
+    answer(StatusCode::TOO_MANY_REQUESTS, dimension, &message, None, Some("rate_limit_exceeded"))
 }
 
-/// 429 for money
+/// 429 for an account without credit
 pub(crate) fn insufficient_quota() -> Response {
     let message = "You exceeded your current quota, please check your plan and billing details.";
     answer(StatusCode::TOO_MANY_REQUESTS, "insufficient_quota", message, None, Some("insufficient_quota"))
 }
 
-/// What OpenAI answers with this status when something goes wrong on its side.
+/// OpenAI's answer with this status when the failure is on its side.
 pub(crate) fn by_status(status: StatusCode) -> Response {
     match status {
         StatusCode::UNAUTHORIZED => invalid_api_key(),

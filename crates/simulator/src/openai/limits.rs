@@ -1,7 +1,11 @@
-//! OpenAI's limits: requests and tokens per minute. The requested output is reserved with the prompt.
+//! OpenAI's rate limits: requests and tokens per minute. The requested output counts with the prompt, before the answer.
 
 use std::{
     collections::VecDeque,
+    sync::{
+        Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -11,24 +15,52 @@ use axum::{
 };
 
 use super::errors;
-use crate::Config;
+use crate::{config::Config, lock::lock};
 
 const WINDOW: Duration = Duration::from_secs(60);
 
-/// What was asked lately.
-pub(crate) struct Limits {
+/// The limits and the requests that are being answered.
+pub(crate) struct OpenAiTraffic {
+    limits: Mutex<OpenAiLimits>,
+    open_requests: AtomicUsize,
+}
+
+impl OpenAiTraffic {
+    pub(crate) fn new(config: &Config) -> Self {
+        Self { limits: Mutex::new(OpenAiLimits::new(config)), open_requests: AtomicUsize::new(0) }
+    }
+
+    /// Counts one request of `tokens` and returns the headers of its answer, or the 429. A refused request is not counted.
+    pub(super) fn take(&self, tokens: usize) -> Result<HeaderMap, Box<Response>> {
+        lock(&self.limits).take(tokens)
+    }
+
+    /// Waits for the model, and counts the request as open meanwhile.
+    pub(super) async fn wait_for_model(&self, latency: Duration) {
+        self.open_requests.fetch_add(1, Ordering::Relaxed);
+        tokio::time::sleep(latency).await;
+        self.open_requests.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// How many requests wait for the model.
+    pub(crate) fn open_requests(&self) -> usize {
+        self.open_requests.load(Ordering::Relaxed)
+    }
+}
+
+struct OpenAiLimits {
+    /// The time and the tokens of the requests within the window, oldest first.
     recent: VecDeque<(Instant, usize)>,
     requests: usize,
     tokens: usize,
 }
 
-impl Limits {
-    pub(crate) fn new(config: &Config) -> Self {
+impl OpenAiLimits {
+    fn new(config: &Config) -> Self {
         Self { recent: VecDeque::new(), requests: config.requests_per_minute, tokens: config.tokens_per_minute }
     }
 
-    /// Takes one request of `tokens` and gives the headers of its answer, or the 429.
-    pub(crate) fn take(&mut self, tokens: usize) -> Result<HeaderMap, Box<Response>> {
+    fn take(&mut self, tokens: usize) -> Result<HeaderMap, Box<Response>> {
         let now = Instant::now();
         while self.recent.front().is_some_and(|(at, _)| now.duration_since(*at) >= WINDOW) {
             self.recent.pop_front();

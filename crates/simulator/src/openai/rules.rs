@@ -1,5 +1,5 @@
-//! The simulator's model: it answers from the prompt's content by plain rules, so that what is written visibly follows
-//! from what was read. Like a real one under structured outputs, it fills exactly the schema's fields.
+//! The simulator's model: it answers by plain rules from the content of the prompt, so that a test can tell from a record
+//! what must be written. Like a real model under structured outputs, it fills exactly the schema's fields.
 
 use serde_json::{Map, Value, json};
 
@@ -11,13 +11,13 @@ struct Reading<'a> {
     score: i64,
     sentiment: f64,
     reasons: Vec<&'static str>,
-    /// The newest entry's first sentence.
+    /// The first sentence of the newest entry.
     gist: &'a str,
-    /// Sentences that promise something.
+    /// Sentences with a promise or a request.
     steps: Vec<&'a str>,
 }
 
-/// Words (English and German), what they mean, and what they add to a score.
+/// Words (English and German), what they mean, and how much they add to the score.
 const SIGNS: [(&[&str], &str, i64); 10] = [
     (
         &["ready to sign", "sign this week", "approved budget", "purchase order", "budget is approved"],
@@ -35,7 +35,7 @@ const SIGNS: [(&[&str], &str, i64); 10] = [
     (&["just browsing", "maybe next year", "not sure"], "no hurry", -15),
 ];
 
-/// Words that tell a mood, and how much of it.
+/// Words that show a mood, and how much they add to the sentiment.
 const MOODS: [(&[&str], f64); 4] = [
     (&["furious", "unacceptable", "kündigen", "cancel our contract", "legal action"], -0.5),
     (&["angry", "refund", "cancel", "complaint", "disappointed", "still broken", "third time", "nobody answers"], -0.3),
@@ -43,11 +43,11 @@ const MOODS: [(&[&str], f64); 4] = [
     (&["love", "excited", "great", "recommend", "begeistert"], 0.4),
 ];
 
-/// Words by which a sentence is a promise or a request.
+/// Words that make a sentence a promise or a request.
 const PROMISES: [&str; 8] =
     ["will ", "next step", "follow up", "please send", "asked us to", "wir schicken", "action:", "agreed to"];
 
-/// The answer for `schema` about what `data` says. `misbehaviour` may make the model do what strangers say.
+/// The answer in the form of `schema` about `data`. `misbehaviour` may make the model obey instructions in the data.
 pub(super) fn answer(
     schema: Option<&Value>,
     data: &str,
@@ -58,11 +58,11 @@ pub(super) fn answer(
     let Some(properties) = schema.and_then(|schema| schema["properties"].as_object()) else {
         return json!({"summary": reading.gist});
     };
-    let model = Model { reading: &reading, instructions, misbehaviour };
+    let model = RuleModel { reading: &reading, instructions, misbehaviour };
     Value::Object(model.object(properties))
 }
 
-/// A shorter text that keeps what matters: every sentence with a sign, a mood, an amount or a promise.
+/// A shorter text with every sentence that has a sign, a mood, an amount or a promise, each once.
 pub(super) fn condense(data: &str) -> String {
     let data = fenced(data);
     let matters = |sentence: &&str| {
@@ -82,14 +82,14 @@ pub(super) fn condense(data: &str) -> String {
     if kept.is_empty() { "Nothing of substance.".to_owned() } else { kept.join(" ") }
 }
 
-/// Record data is between tags; what is around it is the question.
+/// The record data in a message: the text between the tags `<crm_data>` and `</crm_data>`, or the whole message.
 fn fenced(message: &str) -> &str {
     let start = message.find("<crm_data>").map_or(0, |at| at + "<crm_data>".len());
     let end = message[start..].find("</crm_data>").map_or(message.len(), |at| start + at);
     &message[start..end]
 }
 
-/// Sentences of entries, without the lines that head them.
+/// The sentences of the entries, without the lines in brackets that head them.
 fn sentences(data: &str) -> impl Iterator<Item = &str> {
     let lines = data.lines().filter(|line| !line.starts_with('['));
     let ends = |line: &'_ str| -> Vec<(usize, usize)> {
@@ -144,7 +144,7 @@ fn read(data: &str) -> Reading<'_> {
     }
 }
 
-/// The first amount of money: `$50k`, `50k €`, `€ 1,200,000`, `80.000 euro`, `usd 12000`; with the words it stands in.
+/// The first amount of money (`$50k`, `50k €`, `€ 1,200,000`, `80.000 euro`, `usd 12000`) with the word it stands in.
 fn budget(text: &str) -> Option<(i64, &str)> {
     let signs = ["$", "€", "£", "usd", "eur", "euro"];
     let words: Vec<&str> = text.split_whitespace().collect();
@@ -173,7 +173,7 @@ fn amount(word: &str) -> Option<i64> {
     digits.parse::<i64>().ok()?.checked_mul(factor)
 }
 
-/// The first day in a sentence, as ISO 8601 has it.
+/// The first date in a sentence, in ISO 8601 (`YYYY-MM-DD`).
 fn day(sentence: &str) -> Option<&str> {
     sentence.split(|c: char| !(c.is_ascii_digit() || c == '-')).find(|word| {
         let parts: Vec<_> = word.split('-').collect();
@@ -181,18 +181,18 @@ fn day(sentence: &str) -> Option<&str> {
     })
 }
 
-struct Model<'a> {
+struct RuleModel<'a> {
     reading: &'a Reading<'a>,
     instructions: &'a str,
     misbehaviour: Option<&'a FaultKind>,
 }
 
-impl Model<'_> {
+impl RuleModel<'_> {
     fn object(&self, properties: &Map<String, Value>) -> Map<String, Value> {
         properties.iter().map(|(name, schema)| (name.clone(), self.value(name, schema))).collect()
     }
 
-    /// A value for one field, by its name where that says something, else by its type.
+    /// A value for one field: by its name where the rules know it, else by its type.
     fn value(&self, name: &str, schema: &Value) -> Value {
         let reading = self.reading;
         let types: Vec<&str> = match &schema["type"] {
@@ -210,7 +210,7 @@ impl Model<'_> {
         let kind = types.first().copied().unwrap_or_default();
         let reasons = if reading.reasons.is_empty() { "no clear sign".to_owned() } else { reading.reasons.join(", ") };
         match kind {
-            // Extremes within the bounds, which are in the descriptions: "From 0 to 100."
+            // The largest value within the bounds, which the description names: "From 0 to 100."
             "integer" | "number" if gullible => json!(bounds(schema).1),
             "string" if gullible => json!(self.instructions.chars().take(400).collect::<String>()),
             "integer" if name.contains("budget") => match reading.budget {
@@ -264,7 +264,7 @@ impl Model<'_> {
 
     fn quote(&self, field: &str) -> Value {
         match (self.misbehaviour, self.reading.budget) {
-            (Some(FaultKind::Fabrication), _) => json!("words that nobody has ever written"),
+            (Some(FaultKind::Fabrication), _) => json!("words that are nowhere in the data"),
             (_, Some((_, words))) if field.contains("budget") => json!(words),
             _ if field.contains("budget") || self.reading.gist.is_empty() => Value::Null,
             _ => json!(self.reading.gist),
@@ -272,7 +272,7 @@ impl Model<'_> {
     }
 }
 
-/// "… From 0 to 100."
+/// The bounds that a description ends with: "… From 0 to 100."
 fn bounds(schema: &Value) -> (f64, f64) {
     let text = schema["description"].as_str().unwrap_or_default();
     let (low, high) = text.rsplit_once(" From ").and_then(|(_, rest)| rest.split_once(" to ")).unwrap_or(("0", "0"));
@@ -315,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn what_matters_survives_condensing() {
+    fn condensing_keeps_the_sentences_that_matter() {
         let data =
             format!("\n[email 1]\n{}We want a refund. {}\n", "Kind regards. ".repeat(50), "Small talk. ".repeat(50));
         assert_eq!(condense(&data), "We want a refund.");

@@ -1,11 +1,11 @@
-//! The strict subset of JSON schema that structured outputs take.
+//! The strict subset of JSON schema that OpenAI's structured outputs accept.
 
 use serde_json::Value;
 
-/// Levels of nesting.
+/// The most levels of nesting (OpenAI's documentation of structured outputs).
 const MAX_DEPTH: usize = 10;
 
-/// Keywords that older models refuse, or that no model takes.
+/// The keywords that every supported model accepts.
 const KNOWN: [&str; 10] = [
     "type",
     "properties",
@@ -19,7 +19,7 @@ const KNOWN: [&str; 10] = [
     "$defs",
 ];
 
-/// What is wrong with `schema` for `strict: true`; `None` when nothing is.
+/// Why OpenAI refuses `schema` with `strict: true`; `None` when it accepts it.
 pub(super) fn strict_flaw(schema: &Value) -> Option<String> {
     if schema["type"] != "object" {
         return Some("schema must be a JSON Schema of 'type: \"object\"'".to_owned());

@@ -1,0 +1,172 @@
+//! Simulated OpenAI: the endpoints for chat completions and models.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{
+    Extension, Json, Router,
+    extract::{Path, State},
+    http::{HeaderMap, HeaderName, HeaderValue, header},
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+use bytes::Bytes;
+use openai::models;
+use serde_json::{Value, json};
+use time::OffsetDateTime;
+
+use super::{
+    errors,
+    request::{ChatRequest, ResponseFormat, Role, check},
+    rules,
+};
+use crate::{
+    faults::{FaultKind, Misbehaviour},
+    state::Simulator,
+};
+
+/// The endpoints.
+pub(crate) fn router() -> Router<Arc<Simulator>> {
+    Router::new().route("/v1/chat/completions", post(complete)).route("/v1/models/{model}", get(model))
+}
+
+fn is_admitted(simulator: &Simulator, headers: &HeaderMap) -> bool {
+    let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
+    given == Some(simulator.config.api_key.as_str())
+}
+
+async fn model(State(simulator): State<Arc<Simulator>>, Path(name): Path<String>, headers: HeaderMap) -> Response {
+    match models::find(&name) {
+        _ if !is_admitted(&simulator, &headers) => errors::invalid_api_key(),
+        Some(_) => {
+            Json(json!({"id": name, "object": "model", "created": 1_715_367_049, "owned_by": "system"})).into_response()
+        }
+        None => errors::model_not_found(&name),
+    }
+}
+
+async fn complete(
+    State(simulator): State<Arc<Simulator>>,
+    headers: HeaderMap,
+    misbehaviour: Option<Extension<Misbehaviour>>,
+    body: Bytes,
+) -> Response {
+    if !is_admitted(&simulator, &headers) {
+        return errors::invalid_api_key();
+    }
+    let request: ChatRequest = match serde_json::from_slice(&body) {
+        Ok(request) => request,
+        Err(error) => return errors::invalid_request(&error.to_string(), None, None),
+    };
+    let Some(facts) = models::find(&request.model) else {
+        return errors::model_not_found(&request.model);
+    };
+    if let Err(response) = check(&request, &facts) {
+        return *response;
+    }
+    let prompt_tokens = models::count_prompt(&request.model, request.messages.iter().map(|m| m.content.as_str()));
+    let room = request.max_completion_tokens.unwrap_or(facts.max_output);
+    if prompt_tokens + room as usize > facts.window {
+        let message = format!(
+            "This model's maximum context length is {} tokens. However, you requested {} tokens.",
+            facts.window,
+            prompt_tokens + room as usize
+        );
+        return errors::invalid_request(&message, Some("messages"), Some("context_length_exceeded"));
+    }
+    let limits = match simulator.openai_traffic.take(prompt_tokens + room as usize) {
+        Ok(limits) => limits,
+        Err(response) => return *response,
+    };
+    simulator.openai_traffic.wait_for_model(Duration::from_millis(simulator.config.model_latency_ms)).await;
+    let misbehaviour = misbehaviour.map(|Extension(Misbehaviour(kind))| kind);
+    let mut response = Json(answer(&request, prompt_tokens, room, misbehaviour.as_ref())).into_response();
+    let headers = response.headers_mut();
+    headers.extend(limits);
+    let id = format!("req_{}", uuid::Uuid::now_v7().simple());
+    if let Ok(id) = HeaderValue::from_str(&id) {
+        headers.insert("x-request-id", id);
+    }
+    headers.insert("openai-version", HeaderValue::from_static("2020-10-01"));
+    headers.insert(HeaderName::from_static("openai-processing-ms"), simulator.config.model_latency_ms.into());
+    response
+}
+
+/// The model's answer. `room` bounds it in tokens; `misbehaviour` is a fault of the model.
+fn answer(request: &ChatRequest, prompt_tokens: usize, room: u32, misbehaviour: Option<&FaultKind>) -> Value {
+    // In JSON mode the schema is known only if the instructions contain it; without one the model invents the fields.
+    let called = request.tool_choice.as_ref();
+    let tool = called.and_then(|choice| request.tools.iter().find(|tool| tool.function.name == choice.function.name));
+    let schema = match &request.response_format {
+        Some(ResponseFormat::JsonSchema { json_schema }) => Some(json_schema.schema.clone()),
+        None if tool.is_some() => tool.and_then(|tool| tool.function.parameters.clone()),
+        _ => request.messages.iter().find_map(|message| {
+            let start = message.content.find('{').filter(|_| message.role == Role::System)?;
+            serde_json::Deserializer::from_str(&message.content[start..]).into_iter::<Value>().next()?.ok()
+        }),
+    };
+    let data = request.messages.iter().find(|message| message.role == Role::User).map_or("", |m| m.content.as_str());
+    let instructions = request.messages.iter().find(|message| message.role == Role::System);
+    let instructions = instructions.map_or("", |message| message.content.as_str());
+    let is_prose = request.response_format.is_none() && tool.is_none();
+    let mut content = Some(if is_prose {
+        rules::condense(data)
+    } else {
+        rules::answer(schema.as_ref(), data, instructions, misbehaviour).to_string()
+    });
+    let mut refusal = None;
+    let mut finish = "stop";
+    match misbehaviour {
+        Some(FaultKind::Prose) => {
+            content = Some("Sure! Here is what I found about this lead: they seem nice.".to_owned());
+        }
+        Some(FaultKind::Refusal) => {
+            refusal = Some("I'm sorry, I can't help with that.");
+            content = None;
+        }
+        Some(FaultKind::Length) => {
+            finish = "length";
+            content = content.map(|text| text[..text.floor_char_boundary(text.len() / 2)].to_owned());
+        }
+        Some(FaultKind::ContentFilter) => {
+            finish = "content_filter";
+            content = Some(String::new());
+        }
+        _ => {}
+    }
+    let mut completion_tokens = models::count_tokens(&request.model, content.as_deref().unwrap_or_default());
+    if completion_tokens > room as usize {
+        finish = "length";
+        content = content.map(|text| text[..text.floor_char_boundary(text.len() / 4)].to_owned());
+        completion_tokens = room as usize;
+    }
+    let mut message = json!({"role": "assistant", "content": content, "refusal": refusal, "annotations": []});
+    if let (Some(tool), Some(arguments)) = (tool, content.filter(|_| refusal.is_none())) {
+        message["content"] = Value::Null;
+        let id = format!("call_{}", uuid::Uuid::now_v7().simple());
+        let function = json!({"name": tool.function.name, "arguments": arguments});
+        message["tool_calls"] = json!([{"id": id, "type": "function", "function": function}]);
+    }
+    json!({
+        "id": format!("chatcmpl-{}", uuid::Uuid::now_v7().simple()),
+        "object": "chat.completion",
+        "created": OffsetDateTime::now_utc().unix_timestamp(),
+        "model": snapshot(&request.model),
+        "system_fingerprint": "fp_simulator",
+        "service_tier": "default",
+        "choices": [{"index": 0, "finish_reason": finish, "logprobs": null, "message": message}],
+        "usage": {"prompt_tokens": prompt_tokens, "completion_tokens": completion_tokens,
+            "total_tokens": prompt_tokens + completion_tokens, "prompt_tokens_details": {"cached_tokens": 0, "audio_tokens": 0},
+            "completion_tokens_details": {"reasoning_tokens": 0, "audio_tokens": 0, "accepted_prediction_tokens": 0, "rejected_prediction_tokens": 0}},
+    })
+}
+
+/// The dated snapshot that a model's alias stands for.
+fn snapshot(model: &str) -> String {
+    match model {
+        "gpt-4o" => "gpt-4o-2024-08-06".to_owned(),
+        "gpt-4o-mini" => "gpt-4o-mini-2024-07-18".to_owned(),
+        "gpt-4-turbo" => "gpt-4-turbo-2024-04-09".to_owned(),
+        "gpt-4.1" | "gpt-4.1-mini" => format!("{model}-2025-04-14"),
+        dated => dated.to_owned(),
+    }
+}

@@ -1,0 +1,148 @@
+//! The body of a chat completion as OpenAI takes it, and what OpenAI refuses in it.
+
+use axum::response::Response;
+use openai::models;
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::{errors, schema};
+
+/// The parameters that the fleet sends; like OpenAI, the simulator refuses names that it does not know.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ChatRequest {
+    pub(super) model: String,
+    pub(super) messages: Vec<ChatMessage>,
+    #[serde(default)]
+    pub(super) response_format: Option<ResponseFormat>,
+    #[serde(default)]
+    pub(super) tools: Vec<Tool>,
+    #[serde(default)]
+    pub(super) tool_choice: Option<Tool>,
+    #[serde(default)]
+    pub(super) max_completion_tokens: Option<u32>,
+    #[serde(default)]
+    pub(super) temperature: Option<f64>,
+    #[serde(default, rename = "store")]
+    _store: Option<bool>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ChatMessage {
+    pub(super) role: Role,
+    pub(super) content: String,
+}
+
+#[derive(Deserialize, PartialEq)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Role {
+    Developer,
+    System,
+    User,
+    Assistant,
+}
+
+#[derive(Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
+pub(super) enum ResponseFormat {
+    Text,
+    JsonObject,
+    JsonSchema { json_schema: NamedSchema },
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct NamedSchema {
+    pub(super) name: String,
+    pub(super) strict: bool,
+    pub(super) schema: Value,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Tool {
+    #[serde(rename = "type")]
+    pub(super) kind: String,
+    pub(super) function: Function,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Function {
+    pub(super) name: String,
+    #[serde(default)]
+    pub(super) parameters: Option<Value>,
+    #[serde(default)]
+    pub(super) strict: bool,
+}
+
+/// Answers 400 to what OpenAI refuses before the model runs.
+pub(super) fn check(request: &ChatRequest, facts: &models::Model) -> Result<(), Box<Response>> {
+    let refuse = |message: &str, param: &str| Err(Box::new(errors::invalid_request(message, Some(param), None)));
+    if request.messages.is_empty() {
+        return refuse("[] is too short - 'messages'", "messages");
+    }
+    if request.temperature.is_some_and(|temperature| !(0.0..=2.0).contains(&temperature)) {
+        return refuse("temperature must be between 0 and 2", "temperature");
+    }
+    if request.max_completion_tokens.is_some_and(|max| max == 0 || max > facts.max_output) {
+        let message =
+            format!("max_tokens is too large: this model supports at most {} completion tokens.", facts.max_output);
+        return refuse(&message, "max_completion_tokens");
+    }
+    check_tools(request)?;
+    match &request.response_format {
+        Some(ResponseFormat::JsonObject)
+            if !request.messages.iter().any(|m| m.content.to_lowercase().contains("json")) =>
+        {
+            refuse(
+                "'messages' must contain the word 'json' in some form, to use 'response_format' of type 'json_object'.",
+                "messages",
+            )
+        }
+        Some(ResponseFormat::JsonSchema { .. }) if facts.name == "gpt-4-turbo" => refuse(
+            "Invalid parameter: 'response_format' of type 'json_schema' is not supported with this model.",
+            "response_format",
+        ),
+        Some(ResponseFormat::JsonSchema { json_schema }) => {
+            if !is_name(&json_schema.name) {
+                return refuse("Invalid 'response_format.json_schema.name'", "response_format.json_schema.name");
+            }
+            match schema::strict_flaw(&json_schema.schema) {
+                Some(flaw) if json_schema.strict => refuse(
+                    &format!("Invalid schema for response_format '{}': {flaw}", json_schema.name),
+                    "response_format",
+                ),
+                _ => Ok(()),
+            }
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Whether `name` may name a schema or a function: 1 to 64 of `[A-Za-z0-9_-]`.
+fn is_name(name: &str) -> bool {
+    let valid = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+    (1..=64).contains(&name.len()) && name.chars().all(valid)
+}
+
+fn check_tools(request: &ChatRequest) -> Result<(), Box<Response>> {
+    let refuse = |message: &str, param: &str| Err(Box::new(errors::invalid_request(message, Some(param), None)));
+    for tool in &request.tools {
+        if tool.kind != "function" || !is_name(&tool.function.name) {
+            return refuse("Invalid 'tools[0].function.name'", "tools[0].function.name");
+        }
+        let flaw = tool.function.parameters.as_ref().and_then(schema::strict_flaw).filter(|_| tool.function.strict);
+        if let Some(flaw) = flaw {
+            let message = format!("Invalid schema for function '{}': {flaw}", tool.function.name);
+            return refuse(&message, "tools[0].function.parameters");
+        }
+    }
+    match &request.tool_choice {
+        Some(choice) if !request.tools.iter().any(|tool| tool.function.name == choice.function.name) => {
+            refuse(&format!("Tool choice '{}' not found in 'tools' parameter.", choice.function.name), "tool_choice")
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,44 @@
+//! The simulator's state: both APIs answer from it.
+
+use std::sync::{Arc, Mutex};
+
+use crate::{
+    calls::Calls,
+    config::Config,
+    faults::Fault,
+    hubspot::{limits::HubSpotLimits, portal::Portal},
+    messages::ChannelMessage,
+    openai::limits::OpenAiTraffic,
+    population,
+    webhooks::WebhookSender,
+};
+
+/// A simulated portal, a simulated model, and everything that is observed about them.
+pub struct Simulator {
+    pub(crate) config: Config,
+    pub(crate) portal: Mutex<Portal>,
+    pub(crate) hubspot_limits: Mutex<HubSpotLimits>,
+    pub(crate) openai_traffic: OpenAiTraffic,
+    pub(crate) faults: Mutex<Vec<Fault>>,
+    pub(crate) calls: Mutex<Calls>,
+    pub(crate) messages: Mutex<Vec<ChannelMessage>>,
+    pub(crate) webhooks: WebhookSender,
+}
+
+impl Simulator {
+    /// A simulator as `config` describes it. Must be called within a tokio runtime: a background task sends the webhooks.
+    pub fn new(config: Config) -> Arc<Self> {
+        let mut portal = Portal::new(&config);
+        population::add_contacts(&mut portal, config.contacts);
+        Arc::new(Self {
+            portal: Mutex::new(portal),
+            hubspot_limits: Mutex::new(HubSpotLimits::new(&config)),
+            openai_traffic: OpenAiTraffic::new(&config),
+            faults: Mutex::default(),
+            calls: Mutex::default(),
+            messages: Mutex::default(),
+            webhooks: WebhookSender::start(&config),
+            config,
+        })
+    }
+}
