@@ -104,7 +104,7 @@ async fn print_circuit_breakers(ledger: &Ledger) -> anyhow::Result<()> {
             continue;
         }
         breakers.add_row([
-            breaker.dependency,
+            breaker.dependency.to_string(),
             breaker.state.to_string(),
             breaker.opened_at.map(times::age).unwrap_or_default(),
             breaker.reason.unwrap_or_default(),

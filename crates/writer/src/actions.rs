@@ -243,5 +243,6 @@ fn created(id: Option<ObjectId>) -> ActionResult {
 }
 
 fn count(action: &Action, state: ActionState) {
-    metrics::counter!("leadline_actions_total", "kind" => action.spec.kind().as_str(), "state" => state.as_str()).increment(1);
+    metrics::counter!("leadline_actions_total", "kind" => action.spec.kind().as_str(), "state" => state.as_str())
+        .increment(1);
 }

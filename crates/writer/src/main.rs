@@ -27,7 +27,8 @@ async fn main() -> ExitCode {
         let (connection, publisher) = bootstrap::connect_broker(&settings, "writer").await?;
         let ledger = bootstrap::connect_ledger(&settings, "leadline-writer")?;
         let circuit_breakers = CircuitBreakers::new(&settings.circuit_breaker, &[Dependency::HubSpot]);
-        let readiness = circuit_breakers.add_readiness_checks(bootstrap::broker_and_ledger_readiness(&publisher, &ledger));
+        let readiness =
+            circuit_breakers.add_readiness_checks(bootstrap::broker_and_ledger_readiness(&publisher, &ledger));
         let worker = Worker::named("writer");
         let Writer { handler, verifier, verify_interval, probes } =
             wiring::wire(&settings, &ledger, &circuit_breakers, &worker)?;

@@ -97,7 +97,8 @@ fn hubspot_client(
     circuit_breakers: &CircuitBreakers,
 ) -> Result<HubSpotClient, WiringError> {
     let rate_limiter = RateLimiters::new(settings, ledger)?.hubspot(Lane::Live);
-    let hooks = CallHooks { observer: circuit_breakers.observer(Dependency::HubSpot), rate_limiter: Some(rate_limiter) };
+    let hooks =
+        CallHooks { observer: circuit_breakers.observer(Dependency::HubSpot), rate_limiter: Some(rate_limiter) };
     Ok(bootstrap::hubspot_client(settings, hooks)?)
 }
 

@@ -34,8 +34,7 @@ pub async fn run(settings: &Settings, playbook: &Playbook, record: &str, write: 
     }
     let hubspot = bootstrap::hubspot_client(settings, CallHooks::default())?;
     let reader = CrmReader::new(hubspot, &settings.hubspot);
-    let model_client =
-        ModelClient::free(bootstrap::openai_client(settings, CallHooks::default())?);
+    let model_client = ModelClient::free(bootstrap::openai_client(settings, CallHooks::default())?);
     let model = inference::model_of(settings, playbook);
     let now = OffsetDateTime::now_utc();
 
