@@ -100,7 +100,10 @@ async fn a_replay_goes_on_where_it_failed_once() {
     // A second replay finds nothing to do; an unknown type is still unknown, and stays.
     let again = fleet.leadline(&["parked", "replay", "--all", "--yes"]).await.expect("runs");
     let said = String::from_utf8_lossy(&again.stdout).into_owned();
-    assert!(said.contains("0 replayed, 0 were no longer parked, 1 stay parked") && said.contains("teleported"), "{said}");
+    assert!(
+        said.contains("0 replayed, 0 were no longer parked, 1 stay parked") && said.contains("teleported"),
+        "{said}"
+    );
     fleet.until_parked("leadline.events", 1, WITHIN).await.expect("it stays");
 }
 
@@ -122,7 +125,9 @@ async fn a_replay_of_what_has_gone_on_changes_nothing() {
     fleet.until_idle(WITHIN).await.expect("idle");
     assert_eq!(times_set(&fleet, 1, "lead_score").await, 1);
     let refused = fleet.leadline(&["event", "requeue", &key(&note_event(1, 1))]).await.expect("runs");
-    assert!(!refused.status.success() && String::from_utf8_lossy(&refused.stderr).contains("the event has ended (written)"));
+    assert!(
+        !refused.status.success() && String::from_utf8_lossy(&refused.stderr).contains("the event has ended (written)")
+    );
 }
 
 async fn ended_as_written(fleet: &Fleet) {

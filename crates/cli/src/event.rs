@@ -2,7 +2,7 @@
 
 use comfy_table::Table;
 use domain::ObjectType;
-use ledger::{EventStory, InferenceEntry};
+use ledger::{ActionEntry, EventStory, HistoryEntry, InferenceEntry, SkippedWriteEntry, WriteEntry};
 use serde_json::Value;
 
 use crate::{
@@ -14,12 +14,12 @@ use crate::{
 /// printed only with `prompts`.
 pub fn print(story: &EventStory, prompts: bool) {
     print_summary(story);
-    section("history", &history(story));
+    section("history", &history_table(&story.history));
     let sections = [
-        ("inferences", inferences(story)),
-        ("written", writes(story)),
-        ("not written (by the write policies)", skipped_writes(story)),
-        ("actions", actions(story)),
+        ("inferences", inferences_table(&story.inferences)),
+        ("written", writes_table(&story.writes)),
+        ("not written (by the write policies)", skipped_writes_table(&story.skipped_writes)),
+        ("actions", actions_table(&story.actions)),
     ];
     for (title, table) in sections.iter().filter(|(_, table)| !table.is_empty()) {
         section(title, table);
@@ -47,9 +47,9 @@ fn print_summary(story: &EventStory) {
     }
 }
 
-fn history(story: &EventStory) -> Table {
+fn history_table(entries: &[HistoryEntry]) -> Table {
     let mut history = table(&["at", "from", "to", "attempt", "reason", "worker"]);
-    for entry in &story.history {
+    for entry in entries {
         history.add_row([
             utc(entry.at),
             entry.from_state.clone().unwrap_or_default(),
@@ -62,10 +62,10 @@ fn history(story: &EventStory) -> Table {
     history
 }
 
-fn inferences(story: &EventStory) -> Table {
+fn inferences_table(entries: &[InferenceEntry]) -> Table {
     let header = ["answered", "playbook", "record", "model", "outcome", "tokens in", "tokens out", "µ$", "ms"];
     let mut inferences = table(&header);
-    for inference in &story.inferences {
+    for inference in entries {
         inferences.add_row([
             utc(inference.created_at),
             format!("{}@{}", inference.playbook, inference.playbook_version),
@@ -81,9 +81,9 @@ fn inferences(story: &EventStory) -> Table {
     inferences
 }
 
-fn writes(story: &EventStory) -> Table {
+fn writes_table(entries: &[WriteEntry]) -> Table {
     let mut writes = table(&["at", "record", "property", "before", "after"]);
-    for write in &story.writes {
+    for write in entries {
         writes.add_row([
             utc(write.written_at),
             record(&write.object_type, write.object_id),
@@ -95,9 +95,9 @@ fn writes(story: &EventStory) -> Table {
     writes
 }
 
-fn skipped_writes(story: &EventStory) -> Table {
+fn skipped_writes_table(entries: &[SkippedWriteEntry]) -> Table {
     let mut skipped_writes = table(&["record", "property", "reason", "current value", "proposed value"]);
-    for skipped in &story.skipped_writes {
+    for skipped in entries {
         skipped_writes.add_row([
             record(&skipped.object_type, skipped.object_id),
             skipped.property.clone(),
@@ -109,9 +109,9 @@ fn skipped_writes(story: &EventStory) -> Table {
     skipped_writes
 }
 
-fn actions(story: &EventStory) -> Table {
+fn actions_table(entries: &[ActionEntry]) -> Table {
     let mut actions = table(&["action", "kind", "state", "reason", "HubSpot id", "action id"]);
-    for action in &story.actions {
+    for action in entries {
         actions.add_row([
             action.name.clone(),
             action.kind.clone(),
@@ -149,4 +149,27 @@ fn outcome(inference: &InferenceEntry) -> String {
         format!(", quotation not found: {}", inference.unverified.join(", "))
     };
     format!("{}{part}{unverified}", inference.outcome)
+}
+
+#[cfg(test)]
+mod tests {
+    use ledger::SkippedWriteEntry;
+
+    use super::skipped_writes_table;
+
+    #[test]
+    fn a_value_that_was_not_written_is_shown_with_its_reason() {
+        let skipped = SkippedWriteEntry {
+            object_type: "0-1".to_owned(),
+            object_id: 1,
+            property: "lead_score".to_owned(),
+            reason: "kept_human_value".to_owned(),
+            current_value: None,
+            proposed_value: "85".to_owned(),
+        };
+        let shown = skipped_writes_table(&[skipped]).to_string();
+        for part in ["current value", "contact/1", "lead_score", "kept_human_value", "(empty)", "85"] {
+            assert!(shown.contains(part), "{part} in\n{shown}");
+        }
+    }
 }

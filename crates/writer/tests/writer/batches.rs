@@ -1,15 +1,22 @@
 //! One bad record never keeps the other records of a batch from being written.
 
+use std::time::Duration;
+
 use broker::Disposition;
 use domain::Reason;
 use futures_util::future::join_all;
 use simulator::admin::Quirks;
 
-use crate::fixtures::{TestWriter, ids_of, set};
+use crate::fixtures::{TestWriter, WriterOptions, ids_of, set};
+
+/// A writer whose batches wait long enough for all commands of a test, on a busy machine too.
+async fn slow_batches() -> TestWriter {
+    TestWriter::with(WriterOptions { linger: Duration::from_millis(500), ..WriterOptions::default() }).await
+}
 
 #[tokio::test]
 async fn a_value_that_hubspot_rejects_parks_its_own_record_and_no_other() {
-    let writer = TestWriter::start().await;
+    let writer = slow_batches().await;
     // A validation rule in the portal: no budget above ten million.
     let quirks = Quirks { maxima: [("ai_budget_estimate".to_owned(), 10_000_000)].into(), ..Quirks::default() };
     writer.quirks(&quirks).await;
@@ -43,7 +50,7 @@ async fn a_value_that_hubspot_rejects_parks_its_own_record_and_no_other() {
 
 #[tokio::test]
 async fn a_record_that_a_batch_answer_leaves_out_is_not_taken_for_written() {
-    let writer = TestWriter::start().await;
+    let writer = slow_batches().await;
     writer.quirks(&Quirks { left_out_ids: vec![5], ..Quirks::default() }).await;
     let mut commands = Vec::new();
     for id in 1..=10 {
@@ -64,7 +71,7 @@ async fn a_record_that_a_batch_answer_leaves_out_is_not_taken_for_written() {
 
 #[tokio::test]
 async fn many_writes_go_in_one_call_and_one_goes_as_a_patch() {
-    let writer = TestWriter::start().await;
+    let writer = slow_batches().await;
     let mut records = Vec::new();
     for id in 1..=100 {
         records.push(writer.contact(id).await);
@@ -87,7 +94,7 @@ async fn many_writes_go_in_one_call_and_one_goes_as_a_patch() {
 
 #[tokio::test]
 async fn a_bad_value_of_one_command_keeps_no_other_command_of_the_record_from_being_written() {
-    let writer = TestWriter::start().await;
+    let writer = slow_batches().await;
     let quirks = Quirks { maxima: [("lead_score".to_owned(), 100)].into(), ..Quirks::default() };
     writer.quirks(&quirks).await;
     let record = writer.contact(1).await;

@@ -35,9 +35,11 @@ async fn a_command_that_is_delivered_twice_is_written_once() {
     let writer = TestWriter::start().await;
     let record = writer.contact(1).await;
     let command = writer.decide(&record, 1, &[set("lead_score", "85")], Vec::new()).await;
-    let together = tokio::join!(writer.handle(&command), writer.handle(&command));
-    let defer = Disposition::Defer { delay: None, reason: Reason::LeasedElsewhere };
-    assert!(together == (Disposition::Done, defer.clone()) || together == (defer, Disposition::Done), "{together:?}");
+    let (first, second) = tokio::join!(writer.handle(&command), writer.handle(&command));
+    let deferred = Disposition::Defer { delay: None, reason: Reason::LeasedElsewhere };
+    let both = [first, second];
+    assert!(both.contains(&Disposition::Done), "{both:?}");
+    assert!(both.iter().all(|one| *one == Disposition::Done || *one == deferred), "{both:?}");
     assert_eq!(writer.handle(&command).await, Disposition::Done);
     assert_eq!(writer.contact_writes().await.len(), 1);
 }
