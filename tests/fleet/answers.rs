@@ -27,7 +27,7 @@ async fn refusals_filtered_and_cut_answers_are_parked_with_their_reason_and_neve
         send_accepted(&fleet, &[note_event(id, 1)]).await;
         let story = ended_as(&fleet, &note_event(id, 1), "parked", Some(reason)).await;
         assert_eq!(story.inferences.len(), 1, "what was paid for is in the ledger");
-        assert_eq!(story.inferences[0].outcome, outcome);
+        assert_eq!(story.inferences[0].outcome.as_str(), outcome);
         assert_eq!(property(&fleet, id, "lead_score").await, None);
         fleet.simulator.clear_faults().await.expect("cleared");
     }

@@ -112,7 +112,8 @@ async fn a_backfill_does_not_delay_live_events() {
     ended_as(&fleet, &note_event(100, 1), "written", None).await;
     let took = started.elapsed();
     let counts = fleet.ledger.event_counts().await.expect("asked");
-    let done: i64 = counts.iter().filter(|count| count.state == "written").map(|count| count.events).sum();
+    let done: i64 =
+        counts.iter().filter(|count| count.state == domain::EventState::Written).map(|count| count.events).sum();
     assert!(done < 40, "the backfill is still at it: {done} of 60");
     assert!(took < Duration::from_secs(5), "the live event took {took:?}");
     fleet.until_event(&key(&note_event(100, 1)), EventState::is_final, WITHIN).await.expect("written");

@@ -41,7 +41,12 @@ async fn a_delivery_beyond_the_consumer_timeout_closes_the_channel_and_the_consu
     tokio::time::timeout(WITHIN, closed).await.unwrap_or_else(|_| panic!("not closed\n{}", fleet.logs()));
     // The answer that was under way counts, and what comes after it is taken up.
     let story = ended_as(&fleet, &note_event(1, 1), "written", None).await;
-    assert_eq!(story.history.iter().filter(|entry| entry.state == "claimed").count(), 1, "{:?}", story.history);
+    assert_eq!(
+        story.history.iter().filter(|entry| entry.state == domain::EventState::Claimed).count(),
+        1,
+        "{:?}",
+        story.history
+    );
     assert_eq!(questions(&fleet).await, 1);
     contact(&fleet, 2, &[BUYER]).await;
     send_accepted(&fleet, &[note_event(2, 1)]).await;

@@ -30,14 +30,15 @@ async fn a_thousand_inferences_wait_at_once_on_a_handful_of_threads() {
     for _ in 0..200 {
         open = open.max(fleet.simulator.open_requests().await.expect("asked"));
         let counts = fleet.ledger.event_counts().await.expect("asked");
-        let claimed: i64 = counts.iter().filter(|count| count.state == "claimed").map(|count| count.events).sum();
+        let claimed: i64 =
+            counts.iter().filter(|count| count.state == domain::EventState::Claimed).map(|count| count.events).sum();
         if claimed > most {
             most = claimed;
             let text = std::fs::read_to_string(&status).expect("it runs");
             let line = text.lines().find_map(|line| line.strip_prefix("Threads:")).expect("there");
             threads = line.trim().parse().expect("a number");
         }
-        if counts.iter().any(|count| count.state == "written" && count.events == 1_000) {
+        if counts.iter().any(|count| count.state == domain::EventState::Written && count.events == 1_000) {
             break;
         }
         tokio::time::sleep(std::time::Duration::from_millis(100)).await;

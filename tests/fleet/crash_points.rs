@@ -1,5 +1,5 @@
 //! A process that dies exactly where it hurts most loses nothing and doubles nothing: one test for each line of the table
-//! of crash points in ARCHITECTURE.md.
+//! of crash points in docs/guarantees.md.
 
 use std::time::Duration;
 

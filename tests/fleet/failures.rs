@@ -46,7 +46,7 @@ async fn what_lasts_goes_through_the_waiting_rooms_and_is_written_when_it_is_ove
     let story = ended_as(&fleet, &note_event(1, 1), "written", None).await;
     let states: Vec<_> = story.history.iter().map(|entry| entry.state.as_str()).collect();
     assert_eq!(states, ["claimed", "waiting", "claimed", "waiting", "claimed", "decided", "written"]);
-    assert_eq!(story.history[1].reason.as_deref(), Some("hubspot_unavailable"));
+    assert_eq!(story.history[1].reason.map(domain::Reason::as_str), Some("hubspot_unavailable"));
     assert!(
         story.history[2].at - story.history[1].at >= time::Duration::milliseconds(900),
         "a retry queue of a second"
@@ -75,7 +75,7 @@ async fn what_never_ends_is_parked_after_the_last_attempt_with_its_reason() {
     fault(&fleet, Target::Openai, status(500, None), None).await;
     send_accepted(&fleet, &[note_event(1, 1)]).await;
     let story = ended_as(&fleet, &note_event(1, 1), "parked", Some("openai_unavailable")).await;
-    let claims = story.history.iter().filter(|entry| entry.state == "claimed").count();
+    let claims = story.history.iter().filter(|entry| entry.state == domain::EventState::Claimed).count();
     assert_eq!(claims, 4, "broker.max_attempts");
     fleet.until_parked("leadline.events", 1, WITHIN).await.expect("parked");
     let message = fleet.namespace.take_messages("leadline.events.parked", 1).await.expect("taken").remove(0);

@@ -125,7 +125,12 @@ pub async fn ended(fleet: &Fleet, event: &Value) -> EventStory {
 
 pub async fn ended_as(fleet: &Fleet, event: &Value, state: &str, reason: Option<&str>) -> EventStory {
     let story = ended(fleet, event).await;
-    assert_eq!((story.state.as_str(), story.reason.as_deref()), (state, reason), "{story:#?}\n{}", fleet.logs());
+    assert_eq!(
+        (story.state.as_str(), story.reason.map(domain::Reason::as_str)),
+        (state, reason),
+        "{story:#?}\n{}",
+        fleet.logs()
+    );
     story
 }
 

@@ -106,7 +106,7 @@ async fn a_playbook_may_have_a_person_look_at_what_rests_on_nothing() {
     send_accepted(&fleet, &[note_event(1, 1)]).await;
     let story = ended_as(&fleet, &note_event(1, 1), "parked", Some("unverified")).await;
     assert_eq!(story.detail.as_deref(), Some("no quotation was found for budget_estimate"));
-    assert_eq!(story.inferences[0].outcome, "unverified");
+    assert_eq!(story.inferences[0].outcome.as_str(), "unverified");
     assert_eq!(property(&fleet, 1, "lead_score").await, None);
     std::fs::remove_dir_all(folder).expect("removed");
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use domain::{Event, EventState};
-use ledger::{Claim, ClaimRequest, Decision, Duplicate, Ledger, Worker};
+use ledger::{Claim, ClaimDenied, ClaimRequest, Decision, Ledger, Worker};
 use serde_json::json;
 use sqlx::{Connection, PgConnection};
 use testbed::TestNamespace;
@@ -34,8 +34,8 @@ async fn claim(ledger: &Ledger, events: &[&Event], worker: &str, lease: Duration
 
 fn mine(claim: &Claim) -> ledger::Claimed {
     match claim {
-        Claim::Mine(claimed) => claimed.clone(),
-        Claim::Not(other) => panic!("not mine: {other:?}"),
+        Claim::Granted(claimed) => claimed.clone(),
+        Claim::Denied(other) => panic!("not mine: {other:?}"),
     }
 }
 
@@ -85,12 +85,25 @@ async fn an_illegal_transition_and_a_change_of_history_are_refused() {
     }
 }
 
+/// Every query that docs/ledger.md shows runs on the schema as it is.
+#[tokio::test]
+async fn the_queries_in_the_docs_run() {
+    let (_ledger, namespace) = ledger().await;
+    let mut connection = PgConnection::connect(&namespace.postgres_url).await.expect("Postgres");
+    let page = include_str!("../../docs/ledger.md");
+    let queries: Vec<_> = page.split("```sql\n").skip(1).filter_map(|rest| rest.split_once("```")).collect();
+    assert!(queries.len() >= 6, "{} queries found", queries.len());
+    for (query, _) in queries {
+        sqlx::raw_sql(query).execute(&mut connection).await.expect(query);
+    }
+}
+
 #[tokio::test]
 async fn a_claim_is_exclusive_until_its_lease_ends_and_the_late_one_commits_nothing() {
     let (ledger, _space) = ledger().await;
     let event = event(1);
     let first = mine(&claim(&ledger, &[&event], "a", LEASE).await[0]);
-    assert_eq!(claim(&ledger, &[&event], "b", LEASE).await, [Claim::Not(Duplicate::LeasedElsewhere)]);
+    assert_eq!(claim(&ledger, &[&event], "b", LEASE).await, [Claim::Denied(ClaimDenied::LeasedElsewhere)]);
 
     let expired = self::event(2);
     let late = mine(&claim(&ledger, &[&expired], "a", NO_LEASE).await[0]);
@@ -98,7 +111,10 @@ async fn a_claim_is_exclusive_until_its_lease_ends_and_the_late_one_commits_noth
     assert_eq!((late.attempt, taken_over.attempt), (1, 2));
     assert_eq!(ledger.commit_decisions(&[skipped(&late), skipped(&first)]).await.expect("settled"), [false, true]);
     assert_eq!(ledger.commit_decisions(&[skipped(&taken_over)]).await.expect("settled"), [true]);
-    assert_eq!(claim(&ledger, &[&expired], "c", LEASE).await, [Claim::Not(Duplicate::Done(EventState::Skipped))]);
+    assert_eq!(
+        claim(&ledger, &[&expired], "c", LEASE).await,
+        [Claim::Denied(ClaimDenied::Finished(EventState::Skipped))]
+    );
 }
 
 #[tokio::test]
@@ -106,10 +122,10 @@ async fn one_batch_that_asks_twice_gets_it_once_and_overlapping_batches_do_not_d
     let (ledger, _space) = ledger().await;
     let events: Vec<_> = (1..=50).map(event).collect();
     let twice = claim(&ledger, &[&events[0], &events[0]], "a", LEASE).await;
-    assert!(matches!(twice[..], [Claim::Mine(_), Claim::Not(Duplicate::LeasedElsewhere)]), "{twice:?}");
+    assert!(matches!(twice[..], [Claim::Granted(_), Claim::Denied(ClaimDenied::LeasedElsewhere)]), "{twice:?}");
     let forwards: Vec<_> = events.iter().collect();
     let backwards: Vec<_> = events.iter().rev().collect();
     let (a, b) = tokio::join!(claim(&ledger, &forwards, "a", LEASE), claim(&ledger, &backwards, "b", LEASE));
-    let won = a.iter().chain(&b).filter(|claim| matches!(claim, Claim::Mine(_))).count();
+    let won = a.iter().chain(&b).filter(|claim| matches!(claim, Claim::Granted(_))).count();
     assert_eq!(won, 49, "each of the others exactly once");
 }

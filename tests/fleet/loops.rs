@@ -64,7 +64,11 @@ async fn a_minute_of_echoes_starts_nothing_not_even_when_they_come_twice_and_in_
     assert_eq!(now, made, "nothing was done again");
     let counts = fleet.ledger.event_counts().await.expect("asked");
     let of = |reason: &str| {
-        counts.iter().filter(|count| count.reason.as_deref() == Some(reason)).map(|c| c.events).sum::<i64>()
+        counts
+            .iter()
+            .filter(|count| count.reason.map(domain::Reason::as_str) == Some(reason))
+            .map(|c| c.events)
+            .sum::<i64>()
     };
     assert!(of("echo") >= 20, "echoes came and were dropped: {counts:?}");
     assert!(of("unchanged_context") >= 1, "the last activity's date came and meant nothing: {counts:?}");

@@ -146,7 +146,11 @@ async fn what_is_given_up_is_dropped_as_discarded() {
     fleet.until_parked("leadline.writes", 0, WITHIN).await.expect("empty");
     for id in [1, 2, 4] {
         let story = ended(&fleet, &note_event(id, 1)).await;
-        assert_eq!((story.state.as_str(), story.reason.as_deref()), ("dropped", Some("discarded")), "{story:?}");
+        assert_eq!(
+            (story.state.as_str(), story.reason.map(domain::Reason::as_str)),
+            ("dropped", Some("discarded")),
+            "{story:?}"
+        );
     }
     let parked: i64 = ask(&fleet, "select count(*) from parked").await;
     assert_eq!(parked, 0);

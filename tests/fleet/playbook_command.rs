@@ -152,11 +152,12 @@ async fn eval_prints_hits_and_misses_of_the_shipped_cases() {
     std::fs::remove_dir_all(folder).expect("removed");
 }
 
-/// The README's example: meeting notes become MEDDIC fields, by one file.
+/// The example in docs/playbooks.md: meeting notes become MEDDIC fields, by one file.
 #[tokio::test]
 async fn a_fourth_use_case_takes_one_file() {
-    let readme = std::fs::read_to_string(workspace::root().expect("the workspace").join("README.md")).expect("there");
-    let (_, rest) = readme.split_once("```toml\n# deploy/playbooks/meddic.toml\n").expect("the README shows it");
+    let root = workspace::root().expect("the workspace");
+    let page = std::fs::read_to_string(root.join("docs/playbooks.md")).expect("there");
+    let (_, rest) = page.split_once("```toml\n# deploy/playbooks/meddic.toml\n").expect("the page shows it");
     let (text, _) = rest.split_once("```").expect("its end");
     let folder = std::env::temp_dir().join(format!("leadline-fourth-{}", std::process::id()));
     std::fs::create_dir_all(&folder).expect("a folder");

@@ -26,7 +26,15 @@ async fn borrow(
     hold: Option<Duration>,
 ) -> Grant {
     let names = [NAME.to_owned()];
-    let ask = AcquireRequest { names: &names, need: &[need], want: &[want], lane, heard: &[heard], hold, back: &[] };
+    let ask = AcquireRequest {
+        names: &names,
+        need: &[need],
+        want: &[want],
+        usable_share: lane,
+        observed: &[heard],
+        pause: hold,
+        refunds: &[],
+    };
     ledger.acquire_quota(&ask).await.expect("asked")
 }
 
@@ -97,9 +105,16 @@ async fn who_stops_early_gives_back_and_a_dead_one_only_leaves_its_lot_unused() 
     let loan = borrow(&ledger, 1, 10, 1.0, None, None).await;
     assert_eq!(loan.granted, [10]);
     let names = [NAME.to_owned()];
-    let back = [Refund { budget: 0, slice: loan.slices[0], amount: 4 }];
-    let ask =
-        AcquireRequest { names: &names, need: &[0], want: &[0], lane: 1.0, heard: &[None], hold: None, back: &back };
+    let back = [Refund { limit: 0, slice: loan.slices[0], amount: 4 }];
+    let ask = AcquireRequest {
+        names: &names,
+        need: &[0],
+        want: &[0],
+        usable_share: 1.0,
+        observed: &[None],
+        pause: None,
+        refunds: &back,
+    };
     ledger.acquire_quota(&ask).await.expect("asked");
     assert_eq!(ledger.rate_limits().await.expect("asked")[0].used, 6);
     // Nothing is ever lent beyond the rest, whoever has what was lent before.
@@ -112,14 +127,14 @@ async fn others_shrink_the_share_at_once_and_it_grows_back_slowly() {
     define(&ledger, Window::Rolling(Duration::from_secs(10)), 100, 0.8).await;
     let heard = |quota, remaining| Some(ObservedQuota { quota, remaining, age: Duration::ZERO });
     let loan = borrow(&ledger, 1, 1, 1.0, heard(190, 189), None).await;
-    assert_eq!(loan.allowances, [152], "the quota is learnt from an answer: 80 % of 190");
+    assert_eq!(loan.allowed, [152], "the quota is learnt from an answer: 80 % of 190");
     // Of 190, 120 are gone, and one of them is ours.
     let loan = borrow(&ledger, 1, 1, 1.0, heard(190, 70), None).await;
-    assert_eq!(loan.allowances, [190 - 119 - 2], "the others' 119 and a little headroom are theirs");
+    assert_eq!(loan.allowed, [190 - 119 - 2], "the others' 119 and a little headroom are theirs");
     let loan = borrow(&ledger, 1, 1, 1.0, heard(190, 187), None).await;
-    assert!(loan.allowances[0] < 74, "not at once: {:?}", loan.allowances);
+    assert!(loan.allowed[0] < 74, "not at once: {:?}", loan.allowed);
     tokio::time::sleep(Duration::from_secs(3)).await;
-    let grown = borrow(&ledger, 1, 1, 1.0, heard(190, 187), None).await.allowances[0];
+    let grown = borrow(&ledger, 1, 1, 1.0, heard(190, 187), None).await.allowed[0];
     assert!((72..88).contains(&grown), "about two a second: {grown}");
 }
 

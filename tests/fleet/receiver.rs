@@ -37,11 +37,11 @@ async fn post(fleet: &Fleet, body: impl Into<Vec<u8>>) -> (StatusCode, String) {
 async fn bad_input_gets_its_own_clear_answer() {
     let fleet = fleet(&receiver_only()).await;
     let cases: [(&[u8], u16, &str); 5] = [
-        (b"{}", 400, "no JSON array"),
-        (b"[1,", 400, "no JSON array"),
-        (b"[{\"a\":\"\xff\xfe\"}]", 400, "no JSON array"),
+        (b"{}", 400, "not a JSON array"),
+        (b"[1,", 400, "not a JSON array"),
+        (b"[{\"a\":\"\xff\xfe\"}]", 400, "not a JSON array"),
         (b"[]", 400, "0 events"),
-        (b"", 400, "no JSON array"),
+        (b"", 400, "not a JSON array"),
     ];
     for (body, status, says) in cases {
         let (got, answer) = post(&fleet, body).await;

@@ -159,6 +159,6 @@ async fn an_event_that_no_worker_survives_is_parked() {
     purge(&fleet, "leadline.events").await;
     let parked = |state| state == EventState::Parked;
     let story = fleet.until_event(&key(&note_event(1, 1)), parked, WITHIN).await.expect("parked");
-    assert_eq!(story.reason.as_deref(), Some("attempts_exhausted"));
+    assert_eq!(story.reason.map(domain::Reason::as_str), Some("attempts_exhausted"));
     fleet.until_parked("leadline.events", 1, WITHIN).await.expect("in the lot");
 }

@@ -39,7 +39,7 @@ async fn a_killed_inference_workers_events_are_taken_up_again() {
 /// The model takes 1.5 s, so what is claimed is being asked.
 async fn questions_begun(fleet: &lab::Fleet) -> i64 {
     let counts = fleet.ledger.event_counts().await.expect("asked");
-    counts.iter().filter(|count| count.state == "claimed").map(|count| count.events).sum()
+    counts.iter().filter(|count| count.state == domain::EventState::Claimed).map(|count| count.events).sum()
 }
 
 #[tokio::test]

@@ -29,16 +29,24 @@ async fn a_promising_lead_is_scored_called_and_announced_and_a_poor_one_is_not()
     let [message] = &messages[..] else { panic!("one message: {messages:?}") };
     assert_eq!(message.channel, "sales");
     assert!(message.body["text"].as_str().is_some_and(|text| text.contains("(Marsh) scores 85")), "{message:?}");
-    let notified = story.actions.iter().find(|action| action.kind == "notify").expect("in the ledger");
+    let notified = story
+        .actions
+        .iter()
+        .find(|action| action.kind == domain::write_command::ActionKind::Notify)
+        .expect("in the ledger");
     assert_eq!(message.key.as_deref(), Some(notified.id.to_string().as_str()));
-    let made = story.actions.iter().find(|action| action.kind == "create_task").expect("in the ledger");
+    let made = story
+        .actions
+        .iter()
+        .find(|action| action.kind == domain::write_command::ActionKind::CreateTask)
+        .expect("in the ledger");
     assert_eq!((made.state.as_str(), made.hubspot_id), ("done", Some(task.id)));
 
     // More is note_event: the score follows, but nobody is called twice within a week.
     note(&fleet, 501, 1, "The CTO joins the next call.").await;
     send_accepted(&fleet, &[note_event(1, 2)]).await;
     let again = ended_as(&fleet, &note_event(1, 2), "written", None).await;
-    let reasons: Vec<_> = again.actions.iter().map(|action| action.reason.as_deref()).collect();
+    let reasons: Vec<_> = again.actions.iter().map(|action| action.reason.map(domain::Reason::as_str)).collect();
     assert_eq!(reasons, [Some("done_recently"), Some("done_recently")]);
     assert_eq!(crate::fixtures::tasks(&fleet).await.len(), 1);
 }
@@ -104,9 +112,10 @@ async fn an_unhappy_tickets_account_owner_gets_a_task_and_the_deal_moves_to_risk
     // `Risk` is a label; the portal's id of it is a number. A closed deal stays where it is.
     assert_eq!(held(&fleet, "deal", 20, "dealstage").await.as_deref(), Some("991231"));
     assert_eq!(held(&fleet, "deal", 21, "dealstage").await.as_deref(), Some("closedwon"));
-    let moves: Vec<_> = story.actions.iter().filter(|action| action.kind == "move_deal").collect();
-    assert!(moves.iter().any(|action| action.state == "done"));
-    assert!(moves.iter().any(|action| action.reason.as_deref() == Some("deal_closed")), "{moves:?}");
+    let moves: Vec<_> =
+        story.actions.iter().filter(|action| action.kind == domain::write_command::ActionKind::MoveDeal).collect();
+    assert!(moves.iter().any(|action| action.state == domain::ActionState::Done));
+    assert!(moves.iter().any(|action| action.reason.map(domain::Reason::as_str) == Some("deal_closed")), "{moves:?}");
     let write =
         story.writes.iter().find(|write| write.property == "dealstage").expect("traced, so that it can be undone");
     assert_eq!((write.before.as_deref(), write.after.as_str()), (Some("contractsent"), "991231"));
@@ -240,7 +249,7 @@ async fn one_playbooks_failure_holds_back_no_other() {
     fleet.simulator.fault(&fault(FaultKind::Status { code: 500, retry_after: None }).times(3)).await.expect("set");
     send_accepted(&fleet, &[note_event(1, 1)]).await;
     let story = ended_as(&fleet, &note_event(1, 1), "written", None).await;
-    assert!(story.history.iter().any(|entry| entry.state == "waiting"), "{:?}", story.history);
+    assert!(story.history.iter().any(|entry| entry.state == domain::EventState::Waiting), "{:?}", story.history);
     assert_eq!(questions(&fleet).await, 5, "three failed, one each succeeded");
     assert_eq!(property(&fleet, 1, "lead_score").await.as_deref(), Some("75"));
     assert_eq!(property(&fleet, 1, "ai_sentiment_score").await.as_deref(), Some("75"));

@@ -44,10 +44,12 @@ pub fn openai_client(settings: &Settings, hooks: CallHooks) -> Result<openai::Op
     Ok(openai::OpenAiClient::new(openai::OpenAiSettings {
         base_url: section.base_url.clone(),
         chat_path: section.chat_path.clone(),
-        auth_header: section.auth_header.clone(),
-        api_key: section.api_key.clone().ok_or(MissingSetting("openai.api_key"))?,
-        organization: section.organization.clone(),
-        project: section.project.clone(),
+        credentials: openai::OpenAiCredentials {
+            header: section.auth_header.clone(),
+            api_key: section.api_key.clone().ok_or(MissingSetting("openai.api_key"))?,
+            organization: section.organization.clone(),
+            project: section.project.clone(),
+        },
         timeout: Duration::from_secs(section.timeout_seconds),
         retry: retry_policy(section.attempts, section.backoff_ms, section.backoff_max_ms),
         max_response_bytes: section.max_response_bytes,

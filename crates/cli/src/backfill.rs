@@ -11,7 +11,7 @@ use bootstrap::CallHooks;
 use broker::{Message, Route, Stage};
 use domain::{ObjectId, ObjectType, PortalId, event::EventKind};
 use hubspot::{HubSpotClient, client::SearchTime};
-use ledger::Happened;
+use ledger::RecordChange;
 use limits::{Lane, RateLimiters};
 use playbook::Trigger;
 use serde_json::json;
@@ -52,7 +52,7 @@ pub struct BackfillOptions {
 
 /// A change in HubSpot, as its property's history shows it.
 struct Change {
-    happened: Happened,
+    happened: RecordChange,
     value: Option<String>,
     source: String,
     source_id: Option<String>,
@@ -77,7 +77,7 @@ pub async fn run(file: Option<&Path>, options: &BackfillOptions) -> anyhow::Resu
     for trigger in &playbook.selection.triggers {
         let changes = changes(&hubspot, trigger, since, until).await?;
         let happened: Vec<_> = changes.iter().map(|change| change.happened.clone()).collect();
-        let unseen = operator.ledger.unseen(portal, &trigger.object_type, &happened, TOLERANCE).await?;
+        let unseen = operator.ledger.changes_without_event(portal, &trigger.object_type, &happened, TOLERANCE).await?;
         println!(
             "  {}.{}: {} in HubSpot, {} of them known to the ledger",
             trigger.object_type.name(),
@@ -127,7 +127,7 @@ async fn changes(
     if trigger.kind == EventKind::Creation {
         let created = hubspot.changed(kind, SearchTime::Created, since, until).await?;
         let change = |(id, at): (ObjectId, OffsetDateTime)| Change {
-            happened: Happened { object_id: id.0, property: None, at: to_milliseconds(at) },
+            happened: RecordChange { object_id: id.0, property: None, at: to_milliseconds(at) },
             value: None,
             source: "CRM".to_owned(),
             source_id: None,
@@ -142,7 +142,7 @@ async fn changes(
             let newest = trigger.properties.iter().filter_map(|name| Some((name, object.history.get(name)?.first()?)));
             for (name, set) in newest.filter(|(_, set)| (since..=until).contains(&set.timestamp)) {
                 changes.push(Change {
-                    happened: Happened {
+                    happened: RecordChange {
                         object_id: object.id.0,
                         property: Some(name.clone()),
                         at: to_milliseconds(set.timestamp),

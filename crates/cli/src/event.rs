@@ -1,5 +1,7 @@
 //! `leadline event`: the history of one event.
 
+use std::fmt::Display;
+
 use comfy_table::Table;
 use domain::ObjectType;
 use ledger::{ActionEntry, EventStory, HistoryEntry, InferenceEntry, SkippedWriteEntry, WriteEntry};
@@ -37,7 +39,7 @@ fn print_summary(story: &EventStory) {
     println!("event     {}", story.key);
     println!("id        {}", story.id);
     println!("happened  {} at {} UTC", story.subscription_type, utc(story.occurred_at));
-    let reason = story.reason.as_deref().map(|reason| format!(" ({reason})")).unwrap_or_default();
+    let reason = story.reason.map(|reason| format!(" ({reason})")).unwrap_or_default();
     println!("state     {}{reason}", story.state);
     if let Some(detail) = &story.detail {
         println!("detail    {detail}");
@@ -52,10 +54,10 @@ fn history_table(entries: &[HistoryEntry]) -> Table {
     for entry in entries {
         history.add_row([
             utc(entry.at),
-            entry.from_state.clone().unwrap_or_default(),
-            entry.state.clone(),
+            or_empty(entry.from_state),
+            entry.state.to_string(),
             entry.attempt.to_string(),
-            entry.reason.clone().unwrap_or_default(),
+            or_empty(entry.reason),
             entry.worker.clone(),
         ]);
     }
@@ -101,7 +103,7 @@ fn skipped_writes_table(entries: &[SkippedWriteEntry]) -> Table {
         skipped_writes.add_row([
             record(&skipped.object_type, skipped.object_id),
             skipped.property.clone(),
-            skipped.reason.clone(),
+            skipped.reason.to_string(),
             value(skipped.current_value.as_ref()),
             skipped.proposed_value.clone(),
         ]);
@@ -114,10 +116,10 @@ fn actions_table(entries: &[ActionEntry]) -> Table {
     for action in entries {
         actions.add_row([
             action.name.clone(),
-            action.kind.clone(),
-            action.state.clone(),
-            action.reason.clone().unwrap_or_default(),
-            action.hubspot_id.map(|id| id.to_string()).unwrap_or_default(),
+            action.kind.to_string(),
+            action.state.to_string(),
+            or_empty(action.reason),
+            or_empty(action.hubspot_id),
             action.id.to_string(),
         ]);
     }
@@ -137,6 +139,10 @@ fn record(object_type: &str, id: i64) -> String {
     format!("{}/{id}", ObjectType::from(object_type))
 }
 
+fn or_empty(value: Option<impl Display>) -> String {
+    value.map(|value| value.to_string()).unwrap_or_default()
+}
+
 fn value(value: Option<&String>) -> String {
     value.cloned().unwrap_or_else(|| "(empty)".to_owned())
 }
@@ -153,6 +159,7 @@ fn outcome(inference: &InferenceEntry) -> String {
 
 #[cfg(test)]
 mod tests {
+    use domain::Reason;
     use ledger::SkippedWriteEntry;
 
     use super::skipped_writes_table;
@@ -163,7 +170,7 @@ mod tests {
             object_type: "0-1".to_owned(),
             object_id: 1,
             property: "lead_score".to_owned(),
-            reason: "kept_human_value".to_owned(),
+            reason: Reason::KeptHumanValue,
             current_value: None,
             proposed_value: "85".to_owned(),
         };

@@ -2,7 +2,7 @@
 
 use std::{path::Path, process::ExitCode};
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use broker::{Route, Stage};
 use domain::EventState;
 
@@ -10,13 +10,12 @@ use crate::operator::Operator;
 
 pub async fn run(file: Option<&Path>, key_or_id: &str) -> anyhow::Result<ExitCode> {
     let operator = Operator::connect(file).await?;
-    let Some(event) = operator.ledger.requeueable(key_or_id).await? else {
+    let Some(event) = operator.ledger.event_to_requeue(key_or_id).await? else {
         bail!("the ledger has no event `{key_or_id}`");
     };
-    let state = EventState::parse(&event.state).with_context(|| format!("unknown state `{}`", event.state))?;
-    let publisher = &operator.publisher;
+    let (publisher, state) = (&operator.publisher, event.state);
     match state {
-        EventState::Claimed if event.is_held => {
+        EventState::Claimed if event.is_leased => {
             bail!("a worker holds the event; should the worker die, another takes over when its lease ends")
         }
         EventState::Parked | EventState::Claimed | EventState::Waiting => {
@@ -24,7 +23,7 @@ pub async fn run(file: Option<&Path>, key_or_id: &str) -> anyhow::Result<ExitCod
                 operator.ledger.replay_event(&event.key).await?;
             }
             publisher.publish(Route::Queue(Stage::Events), &maintenance::payload_message(&event.payload)?).await?;
-            operator.ledger.requeued(&[event.id], &[]).await?;
+            operator.ledger.record_requeue(&[event.id], &[]).await?;
             println!("published the event again: {} (it was {state})", event.key);
         }
         EventState::Decided => {
@@ -32,7 +31,7 @@ pub async fn run(file: Option<&Path>, key_or_id: &str) -> anyhow::Result<ExitCod
             for command in &event.commands {
                 publisher.publish(Route::Queue(Stage::Writes), &maintenance::command_message(command)?).await?;
             }
-            operator.ledger.requeued(&[], &ids).await?;
+            operator.ledger.record_requeue(&[], &ids).await?;
             println!("published {} write commands of the event again: {}", ids.len(), event.key);
         }
         EventState::Written | EventState::Skipped | EventState::Superseded | EventState::Dropped => {

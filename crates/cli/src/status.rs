@@ -2,9 +2,8 @@
 
 use std::{collections::BTreeMap, path::Path, process::ExitCode, time::Duration};
 
-use comfy_table::Table;
-use domain::CircuitBreakerState;
-use ledger::{Ledger, RateLimitEntry};
+use domain::{CircuitBreakerState, Reason};
+use ledger::{Ledger, ParkedStage};
 use time::OffsetDateTime;
 
 use crate::{
@@ -12,9 +11,6 @@ use crate::{
     print::{section, table},
     times,
 };
-
-/// How the names of spend limits begin in the table of rate limits; their amounts are in µ$.
-const SPEND_LIMITS: &str = "openai/money/";
 
 /// Prints queues, unfinished work by state and age, what is parked, limits, and circuit breakers that are not closed.
 pub async fn run(file: Option<&Path>) -> anyhow::Result<ExitCode> {
@@ -27,10 +23,8 @@ pub async fn run(file: Option<&Path>) -> anyhow::Result<ExitCode> {
     print_queues(&operator).await?;
     print_unfinished(ledger).await?;
     print_parked(ledger).await?;
-    let (spend_limits, rate_limits): (Vec<_>, Vec<_>) =
-        ledger.rate_limits().await?.into_iter().partition(|limit| limit.name.starts_with(SPEND_LIMITS));
-    print_rate_limits(&rate_limits);
-    print_spend_limits(&spend_limits);
+    print_rate_limits(ledger).await?;
+    print_spend_limits(ledger).await?;
     print_circuit_breakers(ledger).await?;
     Ok(ExitCode::SUCCESS)
 }
@@ -47,54 +41,58 @@ async fn print_queues(operator: &Operator) -> anyhow::Result<()> {
 
 async fn print_unfinished(ledger: &Ledger) -> anyhow::Result<()> {
     let mut events = table(&["state", "reason", "events", "oldest", "key of the oldest"]);
-    for row in ledger.unfinished().await? {
-        let reason = row.reason.unwrap_or_default();
-        events.add_row([row.state, reason, row.events.to_string(), times::age(row.oldest), row.oldest_key]);
+    for row in ledger.unfinished_events().await? {
+        let reason = row.reason.map_or("", Reason::as_str).to_owned();
+        events.add_row([row.state.to_string(), reason, row.events.to_string(), times::age(row.oldest), row.oldest_key]);
     }
     section("unfinished events", &events);
 
     let mut commands = table(&["state", "write commands", "oldest"]);
     for row in ledger.unfinished_commands().await? {
-        commands.add_row([row.state, row.commands.to_string(), times::age(row.oldest)]);
+        commands.add_row([row.state.to_string(), row.commands.to_string(), times::age(row.oldest)]);
     }
     section("unfinished write commands", &commands);
     Ok(())
 }
 
 async fn print_parked(ledger: &Ledger) -> anyhow::Result<()> {
-    let mut reasons: BTreeMap<(String, String), (usize, Option<OffsetDateTime>)> = BTreeMap::new();
+    let mut reasons: BTreeMap<(ParkedStage, &str), (usize, Option<OffsetDateTime>)> = BTreeMap::new();
     for entry in ledger.parked().await? {
-        let (count, newest) = reasons.entry((entry.stage, entry.reason.unwrap_or_default())).or_default();
+        let (count, newest) = reasons.entry((entry.stage, entry.reason.map_or("", Reason::as_str))).or_default();
         *count += 1;
         *newest = (*newest).max(entry.parked_at);
     }
     let mut parked = table(&["stage", "reason", "parked", "newest"]);
     for ((stage, reason), (count, newest)) in reasons {
-        parked.add_row([stage, reason, count.to_string(), newest.map(times::utc).unwrap_or_default()]);
+        let newest = newest.map(times::utc).unwrap_or_default();
+        parked.add_row([stage.as_str(), reason, &count.to_string(), &newest]);
     }
     section("parked in the ledger (`leadline parked list` adds messages that the ledger does not know)", &parked);
     Ok(())
 }
 
-fn print_rate_limits(limits: &[RateLimitEntry]) {
+async fn print_rate_limits(ledger: &Ledger) -> anyhow::Result<()> {
     let mut rate_limits = table(&["rate limit", "used", "allowed", "quota", "rejected calls", "paused until"]);
-    for limit in limits {
+    for limit in ledger.rate_limits().await? {
         let [used, allowed, quota, rejections] =
             [limit.used, limit.allowed, limit.quota, limit.rejections].map(|number| number.to_string());
         let paused_until = limit.held_until.map(times::utc).unwrap_or_default();
-        rate_limits.add_row([limit.name.clone(), used, allowed, quota, rejections, paused_until]);
+        rate_limits.add_row([limit.name, used, allowed, quota, rejections, paused_until]);
     }
     section("rate limits (used within the window; allowed for the fleet; quota of the account)", &rate_limits);
+    Ok(())
 }
 
-fn print_spend_limits(limits: &[RateLimitEntry]) {
-    let mut spend_limits: Table = table(&["spend limit", "spent today", "limit", ""]);
-    for limit in limits {
-        let is_reached = limit.used >= limit.allowed;
+async fn print_spend_limits(ledger: &Ledger) -> anyhow::Result<()> {
+    let mut spend_limits = table(&["spend limit", "spent or reserved", "a day", ""]);
+    for limit in ledger.spend_limits().await? {
+        let (spent, limit_per_day) = (limit.micro_dollars_spent, limit.micro_dollars_per_day);
+        let is_reached = spent >= limit_per_day;
         let note = if is_reached { "reached: the work waits until midnight UTC" } else { "" };
-        spend_limits.add_row([limit.name.clone(), dollars(limit.used), dollars(limit.allowed), note.to_owned()]);
+        spend_limits.add_row([limit.name, dollars(spent), dollars(limit_per_day), note.to_owned()]);
     }
-    section("spend limits", &spend_limits);
+    section("spend limits (today, in UTC)", &spend_limits);
+    Ok(())
 }
 
 async fn print_circuit_breakers(ledger: &Ledger) -> anyhow::Result<()> {
@@ -107,7 +105,7 @@ async fn print_circuit_breakers(ledger: &Ledger) -> anyhow::Result<()> {
             breaker.dependency.to_string(),
             breaker.state.to_string(),
             breaker.opened_at.map(times::age).unwrap_or_default(),
-            breaker.reason.unwrap_or_default(),
+            breaker.reason.map_or("", Reason::as_str).to_owned(),
             breaker.detail.unwrap_or_default(),
             breaker.probes.to_string(),
         ]);

@@ -1,8 +1,19 @@
 //! Enums whose values have names in SQL, in files or in an API.
 
-/// Gives an enum its values (`ALL`) and the name of each (`as_str`, `parse`, `Display`) from one table.
+/// Gives an enum its values (`ALL`) and the name of each (`as_str`, `Display`, `parse`) from one table. With
+/// `without parse` the enum has no `parse`, because not every name may be accepted everywhere.
 macro_rules! named_values {
     ($enum:ident { $($variant:ident => $name:literal),+ $(,)? }) => {
+        $crate::names::named_values!($enum { $($variant => $name),+ } without parse);
+
+        impl $enum {
+            /// The value with this name; `None` for any other text.
+            pub fn parse(name: &str) -> Option<Self> {
+                Self::ALL.iter().copied().find(|value| value.as_str() == name)
+            }
+        }
+    };
+    ($enum:ident { $($variant:ident => $name:literal),+ $(,)? } without parse) => {
         impl $enum {
             /// Every value, in the order of declaration.
             pub const ALL: &'static [Self] = &[$(Self::$variant),+];
@@ -13,16 +24,11 @@ macro_rules! named_values {
                     $(Self::$variant => $name),+
                 }
             }
-
-            /// The value with this name; `None` for any other text.
-            pub fn parse(name: &str) -> Option<Self> {
-                Self::ALL.iter().copied().find(|value| value.as_str() == name)
-            }
         }
 
         impl std::fmt::Display for $enum {
             fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str(self.as_str())
+                f.pad(self.as_str())
             }
         }
     };
@@ -88,5 +94,11 @@ mod tests {
             assert_eq!(EventState::parse(state.as_str()), Some(*state));
         }
         assert_eq!(EventState::parse("Parked"), None);
+    }
+
+    #[test]
+    fn no_webhook_can_claim_a_manual_event() {
+        assert_eq!(EventKind::from_subscription("creation"), Some(EventKind::Creation));
+        assert_eq!(EventKind::from_subscription("manual"), None);
     }
 }

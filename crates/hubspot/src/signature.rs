@@ -1,4 +1,4 @@
-//! Webhook signatures, as in HubSpot's "Validating requests" documentation.
+//! Webhook signatures (HubSpot's documentation, "Validating requests").
 
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use domain::hash::sha256_hex;
@@ -8,13 +8,13 @@ use sha2::Sha256;
 use subtle::ConstantTimeEq;
 use time::{Duration, OffsetDateTime};
 
-/// Older requests are refused (HubSpot's documentation: five minutes).
+/// The greatest age of a request: five minutes (HubSpot's documentation).
 pub const MAX_AGE: Duration = Duration::milliseconds(300_000);
 
-/// How far a timestamp may lie in the future: clocks differ a little.
+/// How far a timestamp may lie in the future: one minute, because clocks differ.
 pub const MAX_AHEAD: Duration = Duration::milliseconds(60_000);
 
-/// HubSpot decodes exactly these sequences of the URL before it signs.
+/// The sequences of a URL that HubSpot decodes before it signs; it decodes no others.
 const DECODED: [(&str, &str); 12] = [
     ("%3A", ":"),
     ("%2F", "/"),
@@ -39,7 +39,7 @@ pub struct SignatureVerifier {
     accept_v2: bool,
 }
 
-/// The headers that matter, as received.
+/// The headers of a request that the signature is about, as received.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SignatureHeaders<'a> {
     /// `X-HubSpot-Signature-v3`
@@ -50,35 +50,39 @@ pub struct SignatureHeaders<'a> {
     pub signature: Option<&'a str>,
 }
 
-/// Why a request is not taken for HubSpot's.
+/// Why a request is not accepted as HubSpot's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum SignatureError {
     /// No signature of an accepted version.
     #[error("no signature: the header X-HubSpot-Signature-v3 is missing")]
     Missing,
-    /// The timestamp is missing or no number of milliseconds.
-    #[error("the header X-HubSpot-Request-Timestamp is missing or no number of milliseconds")]
+    /// The timestamp is missing or is not a number of milliseconds.
+    #[error("the header X-HubSpot-Request-Timestamp is missing or is not a number of milliseconds")]
     BadTimestamp,
     /// The timestamp is more than five minutes old.
     #[error("the request is older than 300,000 ms")]
     TooOld,
-    /// The timestamp lies in the future.
+    /// The timestamp is more than one minute in the future.
     #[error("the request's timestamp is more than 60,000 ms in the future")]
     TooNew,
-    /// No secret yields this signature.
+    /// No secret gives this signature.
     #[error("the signature does not match; check hubspot.client_secret and receiver.public_url")]
     Mismatch,
 }
 
 impl SignatureVerifier {
-    /// A verifier for requests to `public_url`, the exact URL that is registered in HubSpot: behind a proxy the Host
-    /// header is another one. `secrets` are the app's client secrets, two of them during a rotation. v1 and v2 have no
-    /// time window and are accepted only where an operator asked for it, and never in place of a v3 that is there.
+    /// A verifier for requests to `public_url`, the exact URL that is registered in HubSpot; behind a proxy it differs from
+    /// the `Host` header. `secrets` are the app's client secrets, two of them during a rotation. The signatures v1 and v2
+    /// have no timestamp, so a request can be replayed: they are accepted only where the operator allows it, and only
+    /// when the request has no v3 signature.
     pub fn new(secrets: Vec<SecretString>, public_url: &str, accept_v1: bool, accept_v2: bool) -> Self {
         Self { secrets, uri: signed_uri(public_url), accept_v1, accept_v2 }
     }
 
-    /// Checks a request. Takes the same time wherever a wrong signature differs.
+    /// Checks a request. The comparison takes the same time at whatever byte a wrong signature differs.
+    ///
+    /// # Errors
+    /// The first check that fails.
     pub fn verify(
         &self,
         method: &str,
@@ -107,7 +111,7 @@ impl SignatureVerifier {
 
     fn any_secret(&self, given: &[u8], expected: impl Fn(&str) -> String) -> Result<(), SignatureError> {
         let matches = |secret: &SecretString| bool::from(expected(secret.expose_secret()).as_bytes().ct_eq(given));
-        // No early exit: which of two secrets matched is nobody's business either.
+        // Every secret is tried, so that the time does not tell which of two secrets matched.
         let matched = self.secrets.iter().filter(|secret| matches(secret)).count();
         if matched > 0 { Ok(()) } else { Err(SignatureError::Mismatch) }
     }
@@ -124,14 +128,14 @@ fn check_time(timestamp: &str, now: OffsetDateTime) -> Result<(), SignatureError
     }
 }
 
-/// The URL in the form that HubSpot signs.
+/// The URL in the form that HubSpot signs: with some percent-encoded characters decoded.
 pub fn signed_uri(url: &str) -> String {
     DECODED.iter().fold(url.to_owned(), |uri, (encoded, plain)| uri.replace(encoded, plain))
 }
 
 /// The v3 signature: base64 of HMAC-SHA256 over method, URI, body and timestamp.
 pub fn v3(secret: &str, method: &str, uri: &str, body: &[u8], timestamp: &str) -> String {
-    // HMAC takes keys of any length, so this cannot fail; an empty signature would match nothing anyway.
+    // HMAC accepts keys of any length, so this cannot fail. An empty signature would match no request.
     let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(secret.as_bytes()) else {
         return String::new();
     };
@@ -174,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn hubspots_own_vectors() {
+    fn the_test_vectors_of_hubspots_documentation_verify() {
         assert_eq!(v2(SECRET, "GET", URL, b""), "eee2dddcc73c94d699f5e395f4b9d454a069a6855fbfa152e91e88823087200e");
         assert_eq!(v2(SECRET, "POST", URL, BODY), "9569219f8ba981ffa6f6f16aa0f48637d35d728c7e4d93d0d52efaa512af7900");
         assert_eq!(v3(SECRET, "POST", URL, BODY, SENT), V3);
@@ -203,14 +207,14 @@ mod tests {
     }
 
     #[test]
-    fn either_secret_of_a_rotation_is_good() {
+    fn either_secret_of_a_rotation_is_accepted() {
         for secrets in [["new", SECRET], [SECRET, "old"]] {
             assert_eq!(verifier(&secrets, false, false).verify("POST", v3_headers(), BODY, at(0)), Ok(()));
         }
     }
 
     #[test]
-    fn v1_and_v2_only_where_asked_for_and_never_instead_of_a_bad_v3() {
+    fn v1_and_v2_are_accepted_only_where_allowed_and_never_instead_of_a_wrong_v3() {
         let v2_signature = v2(SECRET, "POST", URL, BODY);
         let v1_signature = v1(SECRET, BODY);
         let old = |signature| SignatureHeaders { signature: Some(signature), ..SignatureHeaders::default() };

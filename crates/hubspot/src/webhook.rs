@@ -1,4 +1,4 @@
-//! What HubSpot POSTs: an array of 1–100 events, each understood and checked on its own.
+//! Webhook bodies: an array of 1–100 events. Each event is parsed and checked on its own.
 
 use domain::{
     Event, EventKey, ObjectId, ObjectType, PortalId,
@@ -8,51 +8,51 @@ use retry::Reason;
 use serde_json::{Map, Value, value::RawValue};
 use time::OffsetDateTime;
 
-/// HubSpot puts at most this many events into one request.
+/// The most events of one request (HubSpot's documentation of webhooks).
 pub const MAX_EVENTS: usize = 100;
 
-/// HubSpot's longest property value, in characters.
+/// The longest property value that HubSpot stores, in characters.
 const MAX_PROPERTY_VALUE: usize = 65_536;
 
 /// Why a whole body is refused.
 #[derive(Debug, thiserror::Error)]
 pub enum WebhookBodyError {
-    /// Not JSON, or no array.
-    #[error("the body is no JSON array of events: {0}")]
+    /// Not JSON, or not an array.
+    #[error("the body is not a JSON array of events: {0}")]
     NotAnArray(serde_json::Error),
     /// Not 1–100 elements.
     #[error("the body holds {0} events; HubSpot sends 1 to {MAX_EVENTS}")]
     WrongCount(usize),
 }
 
-/// Why one element of a batch cannot be understood.
+/// Why one element of the array is not a valid event.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("events[{index}]{place}: {message}")]
 pub struct EventError {
-    /// Its place in the batch, from 0.
+    /// Its place in the array, from 0.
     pub index: usize,
     /// The field at fault, with a leading dot; empty for the element itself.
     pub place: String,
-    /// What is wrong, without quoting values that may be personal.
+    /// What is wrong; does not quote values, which may be personal data.
     pub message: String,
     /// `unknown_event_type` or `event_invalid`.
     pub reason: Reason,
 }
 
-/// One element of a batch: its text as received, and what it says.
+/// One element of the array: its text as received and the event it describes.
 #[derive(Debug)]
 pub struct WebhookElement<'a> {
-    /// Exactly what HubSpot sent.
+    /// The text that HubSpot sent, byte for byte.
     pub raw: &'a str,
-    /// What it says, or why that cannot be told.
+    /// The event, or why the text is not a valid one.
     pub event: Result<Event, EventError>,
 }
 
 /// Splits a webhook's body into its events.
 ///
 /// # Errors
-/// Only when there is no array of 1–100 elements; an element that cannot be understood is part of the result, so
-/// that its neighbours are not refused with it.
+/// Only when the body is not an array of 1–100 elements. An invalid element is part of the result, so that the valid ones
+/// beside it are still processed.
 pub fn parse(body: &[u8]) -> Result<Vec<WebhookElement<'_>>, WebhookBodyError> {
     let elements: Vec<&RawValue> = serde_json::from_slice(body).map_err(WebhookBodyError::NotAnArray)?;
     if elements.is_empty() || elements.len() > MAX_EVENTS {
@@ -89,10 +89,10 @@ fn flaw(place: &'static str, message: impl Into<String>) -> Flaw {
 
 fn event_from(payload: Value) -> Result<Event, Flaw> {
     let Value::Object(fields) = &payload else {
-        return Err(flaw("", "is no JSON object"));
+        return Err(flaw("", "is not a JSON object"));
     };
     if contains_nul(&payload) {
-        return Err(flaw("", "holds the character U+0000, which no text column can store"));
+        return Err(flaw("", "contains the character U+0000, which Postgres cannot store as text"));
     }
     let portal_id = PortalId(required(fields, "portalId")?);
     let (kind, subject) = kind_and_subject(fields)?;
@@ -107,8 +107,8 @@ fn event_from(payload: Value) -> Result<Event, Flaw> {
     }
     let occurred_at_ms = required(fields, "occurredAt")?;
     let occurred_at = OffsetDateTime::from_unix_timestamp_nanos(i128::from(occurred_at_ms) * 1_000_000)
-        .map_err(|_| flaw("occurredAt", format!("{occurred_at_ms} ms is no time within the years ±9999")))?;
-    // Documented as an integer, shown as a string in places; only its text matters, as part of the key.
+        .map_err(|_| flaw("occurredAt", format!("{occurred_at_ms} ms is not a time within the years ±9999")))?;
+    // Documented as an integer, but a string in some examples. Only its text counts: it is a part of the key.
     let event_id = match text(fields, "eventId") {
         Ok(Some(id)) => id,
         _ => required(fields, "eventId")?.to_string(),
@@ -131,19 +131,19 @@ fn event_from(payload: Value) -> Result<Event, Flaw> {
 }
 
 fn kind_and_subject(fields: &Map<String, Value>) -> Result<(EventKind, Subject), Flaw> {
-    // `eventType` is the same thing under another name in some of HubSpot's payloads.
+    // Some of HubSpot's payloads name this field `eventType`.
     let place = if fields.contains_key("subscriptionType") { "subscriptionType" } else { "eventType" };
     let name = text(fields, place)?.ok_or_else(|| flaw("subscriptionType", "is missing"))?;
     let unknown = || Flaw {
         place,
-        message: format!("`{}` is no event type that Leadline knows", name.escape_debug()),
+        message: format!("`{}` is not an event type that Leadline knows", name.escape_debug()),
         reason: UNKNOWN_TYPE,
     };
     let (object, kind) = name.split_once('.').ok_or_else(unknown)?;
     let kind = EventKind::from_subscription(kind).ok_or_else(unknown)?;
     let type_id = text(fields, "objectTypeId")?;
     let object_type = match (ObjectType::from(object), type_id) {
-        // `object.*` is HubSpot's generic form: the type id says which object.
+        // `object.*` is HubSpot's generic form: the type id names the object type.
         (ObjectType::Other(_), Some(type_id)) => ObjectType::from(type_id),
         (ObjectType::Other(name), None) if ["product", "line_item", "conversation"].contains(&name.as_str()) => {
             ObjectType::Other(name)
@@ -173,9 +173,9 @@ fn required(fields: &Map<String, Value>, name: &'static str) -> Result<i64, Flaw
     integer(fields, name)?.ok_or_else(|| flaw(name, "is missing"))
 }
 
-/// A 64-bit integer, also when it comes as a string of digits.
+/// A 64-bit integer, also one in the form of a string of digits.
 fn integer(fields: &Map<String, Value>, name: &'static str) -> Result<Option<i64>, Flaw> {
-    let not_an_integer = || flaw(name, "is no 64-bit integer");
+    let not_an_integer = || flaw(name, "is not a 64-bit integer");
     match fields.get(name) {
         None | Some(Value::Null) => Ok(None),
         Some(Value::Number(number)) => number.as_i64().map(Some).ok_or_else(not_an_integer),
@@ -184,7 +184,7 @@ fn integer(fields: &Map<String, Value>, name: &'static str) -> Result<Option<i64
     }
 }
 
-/// Longer names and ids than this are nobody's (HubSpot: property names up to 100 characters).
+/// The longest name or id that is accepted, in bytes. HubSpot's longest property names have 100 characters.
 const MAX_TEXT: usize = 256;
 
 fn text(fields: &Map<String, Value>, name: &'static str) -> Result<Option<String>, Flaw> {
@@ -192,9 +192,9 @@ fn text(fields: &Map<String, Value>, name: &'static str) -> Result<Option<String
         None | Some(Value::Null) => Ok(None),
         Some(Value::String(text)) if text.len() <= MAX_TEXT => Ok(Some(text.clone())),
         Some(Value::String(text)) => {
-            Err(flaw(name, format!("has {} bytes; at most {MAX_TEXT} make sense", text.len())))
+            Err(flaw(name, format!("has {} bytes; at most {MAX_TEXT} are accepted", text.len())))
         }
-        Some(_) => Err(flaw(name, "is no string")),
+        Some(_) => Err(flaw(name, "is not a string")),
     }
 }
 
@@ -221,7 +221,7 @@ mod tests {
         parse(body.as_bytes()).expect("an array").pop().expect("one element").event
     }
 
-    /// The guide's own example: a string `eventId`, no object type id.
+    /// The example of the guide: the `eventId` is a string, and there is no object type id.
     fn guide() -> Value {
         json!({"eventId": "100239485", "subscriptionId": 12345, "portalId": 9_876_543, "occurredAt": 1_672_531_200_000_i64,
             "subscriptionType": "contact.propertyChange", "propertyName": "notes_last_updated", "objectId": 54321,
@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn the_guides_payload_has_a_readable_key() {
+    fn the_event_key_of_the_guides_payload_is_readable() {
         let event = one(&guide()).expect("understood");
         let key = "9876543:contact.propertyChange:0-1:54321:notes_last_updated:1672531200000:100239485";
         assert_eq!(event.key.as_str(), key);
@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn a_redelivery_is_the_same_event_whatever_its_attempt_and_form() {
+    fn a_redelivery_has_the_same_key_whatever_its_attempt_number_and_form() {
         let key = one(&guide()).expect("understood").key;
         for (name, value) in [
             ("attemptNumber", json!(3)),
@@ -276,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_understood_is_named_and_does_not_touch_its_neighbours() {
+    fn an_invalid_element_is_described_and_does_not_affect_the_others() {
         let body = json!([guide(), with("subscriptionType", json!("contact.teleported")), guide()]).to_string();
         let elements = parse(body.as_bytes()).expect("an array");
         assert!(elements[0].event.is_ok() && elements[2].event.is_ok());
@@ -284,25 +284,25 @@ mod tests {
         assert_eq!(rejection.reason, Reason::UnknownEventType);
         assert!(rejection.to_string().starts_with("events[1].subscriptionType: `contact.teleported`"), "{rejection}");
 
-        for (name, value, said) in [
-            ("objectId", json!(9_223_372_036_854_775_808_u64), ".objectId: is no 64-bit integer"),
-            ("objectId", json!(1.5), ".objectId: is no 64-bit integer"),
+        for (name, value, expected) in [
+            ("objectId", json!(9_223_372_036_854_775_808_u64), ".objectId: is not a 64-bit integer"),
+            ("objectId", json!(1.5), ".objectId: is not a 64-bit integer"),
             ("objectId", Value::Null, ".objectId: is missing"),
-            ("portalId", json!([1]), ".portalId: is no 64-bit integer"),
-            ("occurredAt", json!(i64::MAX), ".occurredAt: 9223372036854775807 ms is no time"),
+            ("portalId", json!([1]), ".portalId: is not a 64-bit integer"),
+            ("occurredAt", json!(i64::MAX), ".occurredAt: 9223372036854775807 ms is not a time"),
             ("propertyName", Value::Null, ".propertyName: is missing"),
-            ("propertyName", json!({}), ".propertyName: is no string"),
+            ("propertyName", json!({}), ".propertyName: is not a string"),
             ("propertyValue", json!("x".repeat(100_000)), ".propertyValue: has 100000 characters"),
-            ("propertyValue", json!("a\0b"), ": holds the character U+0000"),
+            ("propertyValue", json!("a\0b"), ": contains the character U+0000"),
         ] {
-            let rejection = one(&with(name, value)).expect_err(said).to_string();
-            assert!(rejection.contains(said), "{said} in {rejection}");
+            let rejection = one(&with(name, value)).expect_err(expected).to_string();
+            assert!(rejection.contains(expected), "{expected} in {rejection}");
         }
-        assert!(one(&json!("text")).expect_err("no object").to_string().contains("no JSON object"));
+        assert!(one(&json!("text")).expect_err("not an object").to_string().contains("not a JSON object"));
     }
 
     #[test]
-    fn only_an_array_of_1_to_100_is_a_batch() {
+    fn only_an_array_of_1_to_100_elements_is_accepted() {
         let count = |n: usize| Value::Array(vec![guide(); n]).to_string();
         assert!(matches!(parse(b"{}"), Err(WebhookBodyError::NotAnArray(_))));
         assert!(matches!(parse(b"[{\"a\":\"\xff\"}]"), Err(WebhookBodyError::NotAnArray(_))));
@@ -313,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn a_deeply_nested_element_is_refused_not_a_crash() {
+    fn a_deeply_nested_element_is_rejected_and_crashes_nothing() {
         let body = format!("[{}{}]", "[".repeat(10_000), "]".repeat(10_000));
         match parse(body.as_bytes()) {
             Ok(elements) => assert!(elements[0].event.is_err()),
@@ -322,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn an_echo_is_our_own_app_writing_and_nobody_elses() {
+    fn an_echo_is_a_change_by_our_own_app_and_by_no_other() {
         let echo = |source: Value, id: Value| {
             let mut payload = with("changeSource", source);
             payload["sourceId"] = id;

@@ -1,80 +1,66 @@
-//! The ledger's batched_ledger: questions of single events, asked in batches.
+//! The ledger for single events: collects their requests into batches.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use batcher::{Batcher, BatcherError, BatcherSettings};
-use crashpoint::crash_point;
-use domain::{Event, Inference, RecordRef};
-use inference::{StepError, SummaryStore};
-use ledger::{Claim, ClaimRequest, Claimed, Decision, Ledger, LedgerError, PriorAnswers, PriorAnswersRequest, Worker};
+use domain::{Event, RecordRef};
+use ledger::{
+    COMMIT_RETRY, Claim, ClaimRequest, Claimed, Decision, LEDGER_RETRY, Ledger, LedgerError, PriorAnswers,
+    PriorAnswersRequest, Worker,
+};
 use retry::RetryPolicy;
-use settings::Settings;
 
-/// While Postgres restarts, a delivery waits here rather than going round the retry queues.
-const LEDGER_RETRY: RetryPolicy =
-    RetryPolicy { attempts: 20, base_delay: Duration::from_millis(50), max_delay: Duration::from_secs(2) };
+use crate::{SummaryStore, summary_store::LedgerSummaryStore};
 
-/// A decision was paid for; more patience before it is given up.
-const COMMIT_RETRY: RetryPolicy = RetryPolicy { attempts: 60, ..LEDGER_RETRY };
+/// Batches of one kind in flight. More would only wait for each other's connections.
+const MAX_IN_FLIGHT: usize = 4;
 
-/// Batches at the ledger at once: more only wait for each other's connections.
-const PARALLEL: usize = 4;
+/// How requests are collected, and how long what they claim or find is valid.
+#[derive(Debug, Clone, Copy)]
+pub struct BatchedLedgerSettings {
+    /// The most requests in a batch.
+    pub batch_max: usize,
+    /// How long a batch waits for more requests.
+    pub linger: Duration,
+    /// How long a claim holds.
+    pub lease: Duration,
+    /// How long an unchanged context is not asked about again.
+    pub unchanged_context_ttl: Duration,
+}
 
-type ClaimInput = (Arc<Event>, Option<String>);
+/// An event and the id of the trace in which it arrived.
+type TracedEvent = (Arc<Event>, Option<String>);
 
-/// Claims and settles events.
+/// Claims events, finds earlier answers and commits decisions, each in batches of its own.
 pub struct BatchedLedger {
-    claims: Batcher<ClaimInput, Claim, LedgerError>,
+    claims: Batcher<TracedEvent, Claim, LedgerError>,
     prior_answers: Batcher<PriorAnswersRequest, PriorAnswers, LedgerError>,
     decisions: Batcher<Decision, bool, LedgerError>,
     ledger: Ledger,
 }
 
 impl BatchedLedger {
-    pub fn open(settings: &Settings, ledger: &Ledger) -> Self {
-        let limits = BatcherSettings {
-            max: settings.ledger.batch_max,
-            linger: Duration::from_millis(settings.ledger.batch_linger_ms),
-            extra_linger: None,
-            max_in_flight: PARALLEL,
-        };
-        let lease = Duration::from_secs(settings.inference.lease_seconds);
-        let worker = Worker::named("inference");
-        let claiming = ledger.clone();
-        let claims = Batcher::start(
-            limits.clone(),
-            move |asked: Arc<Vec<ClaimInput>>| {
-                let (ledger, worker) = (claiming.clone(), worker.clone());
-                async move {
-                    let requests: Vec<_> = asked
-                        .iter()
-                        .map(|(event, trace_id)| ClaimRequest { event, trace_id: trace_id.as_deref() })
-                        .collect();
-                    retry::run(&LEDGER_RETRY, || ledger.claim(&requests, &worker, lease)).await
-                }
-            },
-            |error| !error.is_away(),
-        );
-        let asking = ledger.clone();
-        let context_age = Duration::from_secs(3_600 * u64::from(settings.inference.unchanged_context_ttl_hours));
-        let prior_answers = Batcher::start(
-            limits.clone(),
-            move |requests: Arc<Vec<PriorAnswersRequest>>| {
-                let ledger = asking.clone();
-                async move { retry::run(&LEDGER_RETRY, || ledger.prior_answers(&requests, context_age)).await }
-            },
-            |error| !error.is_away(),
-        );
-        let settling = ledger.clone();
-        let decisions = Batcher::start(
-            limits.clone(),
-            move |decisions: Arc<Vec<Decision>>| {
-                let ledger = settling.clone();
-                async move { retry::run(&COMMIT_RETRY, || ledger.commit_decisions(&decisions)).await }
-            },
-            |error| !error.is_away(),
-        );
-        Self { claims, prior_answers, decisions, ledger: ledger.clone() }
+    /// Starts the batchers. Events are claimed for `worker`.
+    pub fn start(ledger: Ledger, worker: Worker, settings: BatchedLedgerSettings) -> Self {
+        let BatchedLedgerSettings { lease, unchanged_context_ttl, .. } = settings;
+        let claims = start_batcher(&ledger, settings, LEDGER_RETRY, move |ledger, events: Arc<Vec<TracedEvent>>| {
+            let worker = worker.clone();
+            async move {
+                let requests: Vec<_> = events
+                    .iter()
+                    .map(|(event, trace_id)| ClaimRequest { event, trace_id: trace_id.as_deref() })
+                    .collect();
+                ledger.claim(&requests, &worker, lease).await
+            }
+        });
+        let prior_answers =
+            start_batcher(&ledger, settings, LEDGER_RETRY, move |ledger, requests: Arc<Vec<_>>| async move {
+                ledger.prior_answers(&requests, unchanged_context_ttl).await
+            });
+        let decisions = start_batcher(&ledger, settings, COMMIT_RETRY, |ledger, decisions: Arc<Vec<_>>| async move {
+            ledger.commit_decisions(&decisions).await
+        });
+        Self { claims, prior_answers, decisions, ledger }
     }
 
     /// Claims an event.
@@ -82,49 +68,57 @@ impl BatchedLedger {
         self.claims.submit((event, broker::current_trace_id())).await
     }
 
-    /// Where the playbooks stand with an event and one of its records.
+    /// What this event, newer events and earlier contexts of `record` have already been answered with.
     pub async fn prior_answers(
         &self,
         event: &Event,
         claimed: &Claimed,
         record: &RecordRef,
-    ) -> Result<PriorAnswers, StepError> {
+    ) -> Result<PriorAnswers, BatcherError<LedgerError>> {
         let request = PriorAnswersRequest {
             event_id: claimed.event_id,
             occurred_at: event.occurred_at,
             event_key: event.key.clone(),
             record: record.clone(),
         };
-        self.prior_answers.submit(request).await.map_err(|error| StepError::LedgerAway(error.to_string()))
+        self.prior_answers.submit(request).await
     }
 
-    /// The memory of one claim.
-    pub fn memory<'a>(&'a self, claimed: &'a Claimed, playbook: &'a str) -> impl SummaryStore + 'a {
-        ClaimSummaryStore { ledger: &self.ledger, claimed, playbook }
+    /// The summaries that are stored for a claimed event and one of its playbooks.
+    pub fn summary_store<'a>(&'a self, claimed: &Claimed, playbook: &'a str) -> impl SummaryStore + 'a {
+        LedgerSummaryStore { ledger: &self.ledger, event_id: claimed.event_id, attempt: claimed.attempt, playbook }
     }
 
-    /// Commits a decision; `false` when the claim no longer held.
-    pub async fn commit_decisions(&self, decision: Decision) -> Result<bool, BatcherError<LedgerError>> {
+    /// Commits a decision. `false`: the lease had expired and another worker has taken the event over; nothing is committed.
+    pub async fn commit_decision(&self, decision: Decision) -> Result<bool, BatcherError<LedgerError>> {
         self.decisions.submit(decision).await
     }
 }
 
-/// What was answered about parts of a context, in the ledger.
-struct ClaimSummaryStore<'a> {
-    ledger: &'a Ledger,
-    claimed: &'a Claimed,
-    playbook: &'a str,
-}
-
-impl SummaryStore for ClaimSummaryStore<'_> {
-    async fn load(&self) -> Result<HashMap<String, String>, StepError> {
-        Ok(retry::run(&LEDGER_RETRY, || self.ledger.condensed_parts(self.claimed.event_id, self.playbook)).await?)
-    }
-
-    async fn save(&self, inference: &Inference) -> Result<(), StepError> {
-        let Claimed { event_id, attempt, .. } = *self.claimed;
-        let held = retry::run(&COMMIT_RETRY, || self.ledger.store_inference(event_id, attempt, inference)).await?;
-        crash_point!("inference.after_part");
-        if held { Ok(()) } else { Err(StepError::DeadlineExceeded) }
-    }
+/// A batcher whose batches `call` carries out, with retries while Postgres is away. When Postgres rejects a batch, its halves
+/// are tried on their own, so that one bad request fails alone.
+fn start_batcher<I, O, F, Fut>(
+    ledger: &Ledger,
+    settings: BatchedLedgerSettings,
+    policy: RetryPolicy,
+    call: F,
+) -> Batcher<I, O, LedgerError>
+where
+    I: Clone + Send + Sync + 'static,
+    O: Send + 'static,
+    F: Fn(Ledger, Arc<Vec<I>>) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Result<Vec<O>, LedgerError>> + Send + 'static,
+{
+    let settings = BatcherSettings {
+        max: settings.batch_max,
+        linger: settings.linger,
+        extra_linger: None,
+        max_in_flight: MAX_IN_FLIGHT,
+    };
+    let (ledger, call) = (ledger.clone(), Arc::new(call));
+    let carry_out = move |batch: Arc<Vec<I>>| {
+        let (ledger, call) = (ledger.clone(), call.clone());
+        async move { retry::run(&policy, || call(ledger.clone(), batch.clone())).await }
+    };
+    Batcher::start(settings, carry_out, |error| !error.is_away())
 }

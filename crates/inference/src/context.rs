@@ -1,4 +1,4 @@
-//! Reading the context of a record from HubSpot: the record, what it is associated to, what people wrote.
+//! Reads the context of a record from HubSpot: the record, the records and engagements associated with it, and their texts.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -14,28 +14,27 @@ use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use crate::{CrmReader, StepError};
 
-/// Reads what `plan` names about `record`.
+/// Reads the records, properties and engagements that `plan` names, beginning at `record`.
 pub async fn read(crm_reader: &CrmReader, record: &RecordRef, plan: &ContextPlan) -> Result<Context, StepError> {
     let mut context = Context { records: Vec::new(), entries: Vec::new() };
     let mut found: HashMap<RecordPath, Vec<ObjectId>> = HashMap::new();
     for read in plan.reads_for(&record.object_type) {
-        let kind = read.path.end();
-        let names = names_of(read);
+        let object_type = read.path.end();
+        let names = property_names(read);
         let objects = match read.path.parent() {
-            None => vec![crm_reader.one(kind, record.object_id, &names).await?],
+            None => vec![crm_reader.one(object_type, record.object_id, &names).await?],
             Some(parent) => {
                 let from = found.get(&parent).map_or(&[][..], Vec::as_slice);
-                let ids = associated(crm_reader, parent.end(), from, kind, read.max_records).await?;
-                crm_reader.many(kind, ids, &names).await?
+                let ids = associated(crm_reader, parent.end(), from, object_type, read.max_records).await?;
+                crm_reader.many(object_type, ids, &names).await?
             }
         };
         let ids: Vec<_> = objects.iter().map(|object| object.id).collect();
-        let engagements =
-            read.engagements.iter().map(|kind| newest(crm_reader, read.path.end(), &ids, kind, read.newest));
+        let engagements = read.engagements.iter().map(|kind| newest(crm_reader, object_type, &ids, kind, read.newest));
         context.entries.extend(try_join_all(engagements).await?.into_iter().flatten());
         for object in objects {
-            context.entries.extend(own_words(read, &object));
-            context.records.push(known(record, read, object));
+            context.entries.extend(own_texts(read, &object));
+            context.records.push(context_record(record, read, object));
         }
         found.insert(read.path.clone(), ids);
     }
@@ -43,7 +42,8 @@ pub async fn read(crm_reader: &CrmReader, record: &RecordRef, plan: &ContextPlan
     Ok(context)
 }
 
-fn names_of(read: &ContextRead) -> Vec<String> {
+/// The properties to read, with the time of an engagement.
+fn property_names(read: &ContextRead) -> Vec<String> {
     let mut names: Vec<_> = read.properties.iter().chain(&read.texts).cloned().collect();
     if read.path.end().is_engagement() {
         names.push("hs_timestamp".to_owned());
@@ -51,22 +51,23 @@ fn names_of(read: &ContextRead) -> Vec<String> {
     names
 }
 
-/// A merged record's old id answers with the one that survived; that is the one to enrich.
-fn known(asked: &RecordRef, read: &ContextRead, object: CrmObject) -> ContextRecord {
+/// HubSpot answers a read of a merged record's old id with the record that survived. That one is enriched.
+fn context_record(requested: &RecordRef, read: &ContextRead, object: CrmObject) -> ContextRecord {
     let object_type = read.path.end().clone();
     let mut properties = object.properties;
-    // Texts are entries; HubSpot adds properties that nobody asked for.
+    // Texts become entries, and HubSpot returns some properties that were not requested.
     properties.retain(|name, _| read.properties.contains(name));
     ContextRecord {
         path: read.path.clone(),
-        merged: read.path.parent().is_none() && object.id != asked.object_id,
-        record: RecordRef { portal_id: asked.portal_id, object_type, object_id: object.id },
+        merged: read.path.parent().is_none() && object.id != requested.object_id,
+        record: RecordRef { portal_id: requested.portal_id, object_type, object_id: object.id },
         properties,
         archived: object.archived,
     }
 }
 
-/// The `kind` records that any of `from` is associated to: primary ones first, then the newest, each once.
+/// At most `max_records` ids of the `kind` records that any of `from` is associated with, each once: primary associations
+/// first, then by descending id, which is newest first.
 pub async fn associated(
     crm_reader: &CrmReader,
     from_kind: &ObjectType,
@@ -75,17 +76,17 @@ pub async fn associated(
     max_records: usize,
 ) -> Result<Vec<ObjectId>, StepError> {
     let mut all = crm_reader.associated(from_kind, from.to_vec(), kind).await?;
-    all.sort_by_key(|associate| (!associate.is_primary, std::cmp::Reverse(associate.id)));
+    all.sort_by_key(|association| (!association.is_primary, std::cmp::Reverse(association.id)));
     let mut ids: Vec<ObjectId> = Vec::new();
-    for associate in all {
-        if ids.len() < max_records && !ids.contains(&associate.id) {
-            ids.push(associate.id);
+    for association in all {
+        if ids.len() < max_records && !ids.contains(&association.id) {
+            ids.push(association.id);
         }
     }
     Ok(ids)
 }
 
-/// The newest `count` engagements of one kind that any of `from` is associated to.
+/// The newest `count` engagements of one kind that any of `from` is associated with.
 async fn newest(
     crm_reader: &CrmReader,
     from_kind: &ObjectType,
@@ -93,7 +94,7 @@ async fn newest(
     kind: &ObjectType,
     count: usize,
 ) -> Result<Vec<ContextEntry>, StepError> {
-    // Ids grow with time, dates can be set back: of the newest hundred by id, the newest by date.
+    // HubSpot's ids grow with time, but people can backdate an engagement: of the hundred highest ids, the newest by date.
     let ids = associated(crm_reader, from_kind, from, kind, MAX_BATCH).await?;
     let names: Vec<_> = engagement_properties(kind).iter().map(|name| (*name).to_owned()).collect();
     let found = crm_reader.many(kind, ids, &names).await?;
@@ -103,7 +104,7 @@ async fn newest(
     Ok(entries)
 }
 
-/// The properties that hold an engagement's text; the first is its time.
+/// The properties of an engagement to read: its time first, then its texts.
 fn engagement_properties(kind: &ObjectType) -> &'static [&'static str] {
     match kind {
         ObjectType::Note => &["hs_timestamp", "hs_note_body"],
@@ -117,7 +118,8 @@ fn engagement_properties(kind: &ObjectType) -> &'static [&'static str] {
     }
 }
 
-/// The property in which a fleet's own marker would stand.
+/// The property that contains the fleet's marker when the fleet has created the engagement; `None` for types that it never
+/// creates.
 pub fn body_property(kind: &ObjectType) -> Option<&'static str> {
     match kind {
         ObjectType::Note => Some("hs_note_body"),
@@ -135,7 +137,7 @@ fn engagement(kind: &ObjectType, object: &CrmObject) -> ContextEntry {
             _ => "sent by us",
         };
         let subject = value("hs_email_subject").unwrap_or_default();
-        // HubSpot keeps both forms; the plain one is what the sender's program made of it.
+        // HubSpot has both forms of most emails. The plain one was made by the sender's mail program and is preferred.
         let body = value("hs_email_text").or_else(|| value("hs_email_html")).unwrap_or_default();
         let body = without_quoted_history(&plain_text(&body));
         if body.is_empty() { subject } else { format!("({direction}) {subject}\n{body}") }
@@ -146,24 +148,25 @@ fn engagement(kind: &ObjectType, object: &CrmObject) -> ContextEntry {
     ContextEntry { kind: kind.clone(), id: object.id, at: time_of(object), text }
 }
 
-/// The texts that a record itself holds, as one entry.
-fn own_words(read: &ContextRead, object: &CrmObject) -> Option<ContextEntry> {
+/// The texts in a record's own properties, as one entry.
+fn own_texts(read: &ContextRead, object: &CrmObject) -> Option<ContextEntry> {
     let texts = read.texts.iter().filter_map(|name| property(&object.properties, name));
     let text = texts.map(|text| plain_text(&text)).filter(|text| !text.is_empty()).collect::<Vec<_>>().join("\n");
     (!text.is_empty()).then(|| ContextEntry { kind: read.path.end().clone(), id: object.id, at: time_of(object), text })
 }
 
+/// The value of a property that is neither missing nor blank.
 fn property(properties: &BTreeMap<String, Option<String>>, name: &str) -> Option<String> {
     properties.get(name).cloned().flatten().filter(|value| !value.trim().is_empty())
 }
 
 fn time_of(object: &CrmObject) -> OffsetDateTime {
-    let said = property(&object.properties, "hs_timestamp").and_then(|text| instant(&text));
-    said.or(object.created_at).unwrap_or(OffsetDateTime::UNIX_EPOCH)
+    let given = property(&object.properties, "hs_timestamp").and_then(|text| parse_time(&text));
+    given.or(object.created_at).unwrap_or(OffsetDateTime::UNIX_EPOCH)
 }
 
-/// HubSpot writes times as ISO 8601 and, in older data, as milliseconds.
-fn instant(text: &str) -> Option<OffsetDateTime> {
+/// HubSpot writes times as ISO 8601 and, in older data, as milliseconds since 1970.
+fn parse_time(text: &str) -> Option<OffsetDateTime> {
     OffsetDateTime::parse(text, &Rfc3339).ok().or_else(|| {
         let milliseconds: i64 = text.parse().ok()?;
         OffsetDateTime::from_unix_timestamp_nanos(i128::from(milliseconds) * 1_000_000).ok()
@@ -172,14 +175,14 @@ fn instant(text: &str) -> Option<OffsetDateTime> {
 
 #[cfg(test)]
 mod tests {
-    use super::instant;
+    use super::parse_time;
 
     #[test]
     fn both_forms_of_a_time_are_read() {
-        let iso = instant("2023-10-27T10:00:00.000Z");
+        let iso = parse_time("2023-10-27T10:00:00.000Z");
         assert!(iso.is_some());
-        assert_eq!(iso, instant("1698400800000"));
-        assert_eq!(instant("yesterday"), None);
-        assert_eq!(instant("9223372036854775807"), None);
+        assert_eq!(iso, parse_time("1698400800000"));
+        assert_eq!(parse_time("yesterday"), None);
+        assert_eq!(parse_time("9223372036854775807"), None);
     }
 }

@@ -1,5 +1,5 @@
-//! Reading from HubSpot for many events at once: what each asks for alone is asked for together, a hundred records or a
-//! thousand associations in a call.
+//! Reads from HubSpot for many events at once: single requests are collected into batch calls of up to a hundred records or a
+//! thousand associations.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -13,81 +13,89 @@ use domain::{ObjectId, ObjectType};
 use futures_util::future::try_join_all;
 use hubspot::{
     HubSpotClient, HubSpotError,
-    client::{Associated, CrmObject, HubSpotApiError, MAX_BATCH},
+    client::{Associated, CrmObject, MAX_BATCH},
 };
 use retry::SharedRateLimiter;
 
 use crate::StepError;
 
-/// No record's associations are followed beyond this many; who has more notes is no longer one lead.
-const MAX_TIES: usize = 2_000;
+/// The most associations of one record that are read. A record with more of them is not one lead but a shared mailbox or a
+/// test account.
+const MAX_ASSOCIATIONS_PER_RECORD: usize = 2_000;
 
-/// Records that associations are asked for in one go; the answer grows with it.
-const TIES_AT_ONCE: usize = 300;
+/// The most records whose associations are requested together, because the answer grows with their number.
+const MAX_RECORDS_PER_ASSOCIATION_BATCH: usize = 300;
 
-/// Records by kind and properties, and associations by both their ends: each has a line of its own.
-type Lines<K, O> = Arc<Mutex<HashMap<K, Batcher<Vec<ObjectId>, O, HubSpotError>>>>;
+/// One batcher for each kind of call. Calls of different kinds cannot share a batch.
+type Batchers<K, O> = Arc<Mutex<HashMap<K, Batcher<Vec<ObjectId>, O, HubSpotError>>>>;
 
-/// Reads records and their associations. Cheap to clone; clones share what they gather.
+/// How reads are collected into batch calls.
+#[derive(Debug, Clone, Copy)]
+pub struct CrmReaderSettings {
+    /// How long a batch call waits for more requests.
+    pub linger: Duration,
+    /// The most batch calls of one kind in flight.
+    pub max_in_flight: usize,
+}
+
+/// Reads records and their associations. Cheap to clone; clones share their batches.
 #[derive(Clone)]
 pub struct CrmReader {
     hubspot: HubSpotClient,
-    window: Duration,
-    parallel: usize,
-    records: Lines<(ObjectType, Vec<String>), Vec<CrmObject>>,
-    associations: Lines<(ObjectType, ObjectType), Vec<Associated>>,
+    settings: CrmReaderSettings,
+    /// By object type and the names of the properties.
+    records: Batchers<(ObjectType, Vec<String>), Vec<CrmObject>>,
+    /// By the object types of both ends.
+    associations: Batchers<(ObjectType, ObjectType), Vec<Associated>>,
 }
 
 impl CrmReader {
-    /// Reads with `hubspot`, and gathers as the settings say.
-    pub fn new(hubspot: HubSpotClient, settings: &settings::HubSpotSection) -> Self {
-        Self {
-            hubspot,
-            window: Duration::from_millis(settings.batch_linger_ms),
-            parallel: settings.parallel_reads,
-            records: Arc::default(),
-            associations: Arc::default(),
-        }
+    /// A reader whose calls `hubspot` makes.
+    pub fn new(hubspot: HubSpotClient, settings: CrmReaderSettings) -> Self {
+        Self { hubspot, settings, records: Arc::default(), associations: Arc::default() }
     }
 
-    /// A crm reader of its own that gathers alike, whose calls need another one's leave.
+    /// A reader with the same settings whose calls another rate limiter admits. It has batches of its own.
     #[must_use]
     pub fn with_rate_limiter(&self, rate_limiter: SharedRateLimiter) -> Self {
-        Self {
-            hubspot: self.hubspot.with_rate_limiter(rate_limiter),
-            records: Arc::default(),
-            associations: Arc::default(),
-            ..self.clone()
-        }
+        Self::new(self.hubspot.with_rate_limiter(rate_limiter), self.settings)
     }
 
-    /// Reads one record with the named properties. A record that is gone is an error with [`retry::RetryAction::Discard`].
-    pub async fn one(&self, kind: &ObjectType, id: ObjectId, properties: &[String]) -> Result<CrmObject, StepError> {
-        if let Some(object) = self.many(kind, vec![id], properties).await?.pop() {
+    /// Reads one record with the named properties.
+    ///
+    /// # Errors
+    /// With [`retry::RetryAction::Discard`] when the record no longer exists.
+    pub async fn one(
+        &self,
+        object_type: &ObjectType,
+        id: ObjectId,
+        properties: &[String],
+    ) -> Result<CrmObject, StepError> {
+        if let Some(object) = self.many(object_type, vec![id], properties).await?.pop() {
             return Ok(object);
         }
-        // Missing in a batch: asked for alone, HubSpot says why, or gives the record that it was merged into.
-        Ok(Box::pin(self.hubspot.read(kind, id, properties)).await?)
+        // A batch call leaves missing records out. A single read says why, or returns the record that this one was merged into.
+        Ok(Box::pin(self.hubspot.read(object_type, id, properties)).await?)
     }
 
     /// Reads records with the named properties, in the order of `ids`; missing ones are left out.
     pub async fn many(
         &self,
-        kind: &ObjectType,
+        object_type: &ObjectType,
         ids: Vec<ObjectId>,
         properties: &[String],
     ) -> Result<Vec<CrmObject>, StepError> {
         if ids.is_empty() {
             return Ok(Vec::new());
         }
-        let key = (kind.clone(), properties.to_vec());
-        let line = self.line(&self.records, key, MAX_BATCH, |hubspot, (kind, properties), asked| async move {
-            read(&hubspot, &kind, &properties, &asked).await
-        });
-        Ok(line.submit(ids).await?)
+        let key = (object_type.clone(), properties.to_vec());
+        let read = |hubspot, (object_type, properties): (ObjectType, Vec<String>), requests: Arc<Vec<_>>| async move {
+            read_records(&hubspot, &object_type, &properties, &requests).await
+        };
+        Ok(self.batcher(&self.records, key, MAX_BATCH, read).submit(ids).await?)
     }
 
-    /// The `to` records that any of `ids` is associated to.
+    /// The `to` records that any of `ids` is associated with.
     pub async fn associated(
         &self,
         from: &ObjectType,
@@ -98,28 +106,21 @@ impl CrmReader {
             return Ok(Vec::new());
         }
         let key = (from.clone(), to.clone());
-        let line = self.line(
-            &self.associations,
-            key,
-            TIES_AT_ONCE,
-            |hubspot, (from, to), asked: Arc<Vec<Vec<ObjectId>>>| async move {
-                let ids: Vec<_> = distinct(&asked);
-                let associated = hubspot.associated(&from, &ids, &to, MAX_TIES).await?;
-                let of =
-                    |ids: &Vec<ObjectId>| ids.iter().filter_map(|id| associated.get(id)).flatten().copied().collect();
-                Ok(asked.iter().map(of).collect())
-            },
-        );
-        Ok(line.submit(ids).await?)
+        let read = |hubspot, (from, to): (ObjectType, ObjectType), requests: Arc<Vec<_>>| async move {
+            read_associations(&hubspot, &from, &to, &requests).await
+        };
+        let batcher = self.batcher(&self.associations, key, MAX_RECORDS_PER_ASSOCIATION_BATCH, read);
+        Ok(batcher.submit(ids).await?)
     }
 
-    /// The line for a key; a new one at its first use. Playbooks name a handful of them.
-    fn line<K, O, F, Fut>(
+    /// The batcher for `key`, which is started at its first use. There are few keys: playbooks name a handful of object
+    /// types and lists of properties.
+    fn batcher<K, O, F, Fut>(
         &self,
-        lines: &Lines<K, O>,
+        batchers: &Batchers<K, O>,
         key: K,
         max: usize,
-        ask: F,
+        read: F,
     ) -> Batcher<Vec<ObjectId>, O, HubSpotError>
     where
         K: Clone + Eq + Hash + Send + Sync + 'static,
@@ -127,42 +128,55 @@ impl CrmReader {
         F: Fn(HubSpotClient, K, Arc<Vec<Vec<ObjectId>>>) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<Vec<O>, HubSpotError>> + Send + 'static,
     {
-        let mut lines = lines.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(line) = lines.get(&key) {
-            return line.clone();
+        let mut batchers = batchers.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(batcher) = batchers.get(&key) {
+            return batcher.clone();
         }
         let limits = BatcherSettings {
             max,
-            linger: self.window,
+            linger: self.settings.linger,
             extra_linger: Some(self.hubspot.extra_linger()),
-            max_in_flight: self.parallel,
+            max_in_flight: self.settings.max_in_flight,
         };
-        let (hubspot, of) = (self.hubspot.clone(), key.clone());
-        let one_may_be_to_blame = |error: &HubSpotError| error.api().is_some_and(HubSpotApiError::is_validation);
-        // A call has room for so many ids, whoever asks for them.
+        // The limit of a call is on ids, and a request can contain several.
         let weigh = |ids: &Vec<ObjectId>| ids.len();
-        let ask = move |asked| ask(hubspot.clone(), of.clone(), asked);
-        let line = Batcher::start_weighted(limits, weigh, ask, one_may_be_to_blame);
-        lines.insert(key, line.clone());
-        line
+        let (hubspot, of) = (self.hubspot.clone(), key.clone());
+        let read = move |requests| read(hubspot.clone(), of.clone(), requests);
+        let batcher = Batcher::start_weighted(limits, weigh, read, HubSpotError::may_be_one_item);
+        batchers.insert(key, batcher.clone());
+        batcher
     }
 }
 
-async fn read(
+/// The found records of each request, in the order of its ids.
+async fn read_records(
     hubspot: &HubSpotClient,
-    kind: &ObjectType,
+    object_type: &ObjectType,
     properties: &[String],
-    asked: &[Vec<ObjectId>],
+    requests: &[Vec<ObjectId>],
 ) -> Result<Vec<Vec<CrmObject>>, HubSpotError> {
-    let ids = distinct(asked);
-    let reads = try_join_all(ids.chunks(MAX_BATCH).map(|ids| hubspot.read_many(kind, ids, properties))).await?;
+    let ids = distinct(requests);
+    let reads = try_join_all(ids.chunks(MAX_BATCH).map(|ids| hubspot.read_many(object_type, ids, properties))).await?;
     let found: HashMap<_, _> =
         reads.into_iter().flat_map(|read| read.found).map(|object| (object.id, object)).collect();
     let of = |ids: &Vec<ObjectId>| ids.iter().filter_map(|id| found.get(id)).cloned().collect();
-    Ok(asked.iter().map(of).collect())
+    Ok(requests.iter().map(of).collect())
 }
 
-fn distinct(asked: &[Vec<ObjectId>]) -> Vec<ObjectId> {
-    let ids: HashSet<_> = asked.iter().flatten().copied().collect();
+/// The associations of all records of each request.
+async fn read_associations(
+    hubspot: &HubSpotClient,
+    from: &ObjectType,
+    to: &ObjectType,
+    requests: &[Vec<ObjectId>],
+) -> Result<Vec<Vec<Associated>>, HubSpotError> {
+    let ids = distinct(requests);
+    let associated = hubspot.associated(from, &ids, to, MAX_ASSOCIATIONS_PER_RECORD).await?;
+    let of = |ids: &Vec<ObjectId>| ids.iter().filter_map(|id| associated.get(id)).flatten().copied().collect();
+    Ok(requests.iter().map(of).collect())
+}
+
+fn distinct(requests: &[Vec<ObjectId>]) -> Vec<ObjectId> {
+    let ids: HashSet<_> = requests.iter().flatten().copied().collect();
     ids.into_iter().collect()
 }

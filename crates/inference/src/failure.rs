@@ -1,4 +1,4 @@
-//! What can go wrong with an event on its handler.
+//! Why a step of an event failed, and what each failure asks for.
 
 use std::sync::Arc;
 
@@ -7,51 +7,51 @@ use ledger::LedgerError;
 use playbook::{PromptError, TemplateError};
 use retry::{Failure, Outage, RateLimited, Reason, RetryAction};
 
-/// Why a step did not succeed.
+/// Why a step of an event failed.
 #[derive(Debug, thiserror::Error)]
 pub enum StepError {
-    /// HubSpot.
+    /// A call to HubSpot failed. Shared, because one call reads for many events.
     #[error(transparent)]
     HubSpot(Arc<hubspot::HubSpotError>),
-    /// What it was asked together with is gone: the worker stops.
-    #[error("nobody is there to answer")]
-    Gone,
-    /// OpenAI.
+    /// The batch of HubSpot reads ended without a result: its task panicked, or the worker is stopping.
+    #[error("the batch that contained this read ended without a result")]
+    BatchLost,
+    /// A call to OpenAI failed.
     #[error(transparent)]
     OpenAi(#[from] openai::OpenAiError),
-    /// The playbook has spent its money for the day.
-    #[error("the playbook has spent its money for the day; it goes on in {:?} at the latest", .0.after)]
-    Paused(RateLimited),
-    /// The playbook's template.
+    /// The spend limit of the playbook or of the fleet is reached.
+    #[error("the spend limit of the day is reached; the playbook continues in {:?} at the latest", .0.after)]
+    SpendLimitReached(RateLimited),
+    /// The playbook's prompt cannot be rendered.
     #[error(transparent)]
     Prompt(#[from] PromptError),
-    /// A condition or a text of the playbook.
+    /// A condition or a text of the playbook cannot be evaluated.
     #[error("the playbook: {0}")]
     Template(#[from] TemplateError),
-    /// What was answered about a part of the context could not be stored or looked up.
+    /// The summary of a part of the context could not be read or stored.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
-    /// The ledger did not say what was answered already.
+    /// The ledger could not be asked for earlier answers.
     #[error("the ledger does not answer: {0}")]
-    LedgerAway(String),
-    /// The model answered, but not what can be written.
+    PriorAnswers(#[from] BatcherError<LedgerError>),
+    /// The model answered, but the answer cannot be used.
     #[error("{detail}")]
     Answer {
-        /// `schema_invalid`, `refused`, `answer_truncated`, `content_filtered`, `unverified`.
+        /// `schema_invalid`, `refused`, `answer_truncated`, `content_filtered` or `unverified`.
         reason: Reason,
-        /// In words, without what the model said.
+        /// An explanation that quotes nothing of the answer.
         detail: String,
     },
-    /// An event of a portal that our token does not open.
+    /// The event is of a portal that our access token does not belong to.
     #[error("the event is of portal {event}, hubspot.portal_id is {ours}")]
     WrongPortal {
-        /// The event's.
+        /// The event's portal.
         event: domain::PortalId,
-        /// The token's.
+        /// The portal in the settings.
         ours: domain::PortalId,
     },
-    /// The lease was about to end.
-    #[error("not done within the lease")]
+    /// The work was not finished before the lease's end came near, or another worker took the event over.
+    #[error("not finished within the lease")]
     DeadlineExceeded,
 }
 
@@ -65,7 +65,7 @@ impl From<BatcherError<hubspot::HubSpotError>> for StepError {
     fn from(error: BatcherError<hubspot::HubSpotError>) -> Self {
         match error {
             BatcherError::Failed(error) => Self::HubSpot(error),
-            BatcherError::Closed => Self::Gone,
+            BatcherError::Closed => Self::BatchLost,
         }
     }
 }
@@ -76,9 +76,9 @@ impl Failure for StepError {
             Self::HubSpot(error) => error.retry_action(),
             Self::OpenAi(error) => error.retry_action(),
             Self::DeadlineExceeded => RetryAction::RetryLater { after: None },
-            // Nobody's fault but the ledger's: it uses up no attempts.
-            Self::LedgerAway(_) | Self::Gone => RetryAction::RateLimited { after: None },
-            Self::Paused(RateLimited { after }) => RetryAction::RateLimited { after: Some(*after) },
+            // The event itself did not fail: this uses up no attempts.
+            Self::PriorAnswers(_) | Self::BatchLost => RetryAction::RateLimited { after: None },
+            Self::SpendLimitReached(RateLimited { after }) => RetryAction::RateLimited { after: Some(*after) },
             Self::Ledger(error) => error.retry_action(),
             Self::Prompt(_) | Self::Template(_) | Self::Answer { .. } | Self::WrongPortal { .. } => RetryAction::Park,
         }
@@ -89,14 +89,14 @@ impl Failure for StepError {
             Self::HubSpot(error) => error.reason(),
             Self::OpenAi(error) => error.reason(),
             Self::Ledger(error) => error.reason(),
-            Self::Paused(_) => Reason::PlaybookPaused,
+            Self::SpendLimitReached(_) => Reason::PlaybookPaused,
             Self::Prompt(_) => Reason::PromptFailed,
             Self::Template(_) => Reason::TemplateFailed,
             Self::Answer { reason, .. } => *reason,
             Self::WrongPortal { .. } => Reason::WrongPortal,
             Self::DeadlineExceeded => Reason::DeadlineExceeded,
-            Self::Gone => Reason::BatchLost,
-            Self::LedgerAway(_) => Reason::LedgerUnavailable,
+            Self::BatchLost => Reason::BatchLost,
+            Self::PriorAnswers(_) => Reason::LedgerUnavailable,
         }
     }
 
@@ -106,5 +106,63 @@ impl Failure for StepError {
             Self::OpenAi(error) => error.outage(),
             _ => None,
         }
+    }
+}
+
+/// A failure, and the playbook whose run failed.
+pub(crate) struct RunFailure {
+    pub(crate) error: StepError,
+    /// `None` when the failure came before any playbook run.
+    pub(crate) playbook: Option<String>,
+}
+
+impl<E: Into<StepError>> From<E> for RunFailure {
+    fn from(error: E) -> Self {
+        Self { error: error.into(), playbook: None }
+    }
+}
+
+impl RunFailure {
+    /// Of two failures of one event, the one whose retry action decides about the event; `self` if they are equal. A failure
+    /// that asks for a retry comes first, because the retry repeats the other run, too. Then comes one that a person has to
+    /// look at. A record that no longer exists comes last: it concerns its own run alone.
+    pub(crate) fn more_severe(self, other: Self) -> Self {
+        if other.severity() > self.severity() { other } else { self }
+    }
+
+    fn severity(&self) -> u8 {
+        match self.error.retry_action() {
+            RetryAction::RetryNow { .. } | RetryAction::RetryLater { .. } | RetryAction::RateLimited { .. } => 2,
+            RetryAction::Park => 1,
+            RetryAction::Discard => 0,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use domain::PortalId;
+
+    use super::{Reason, RunFailure, StepError};
+
+    fn failure(error: StepError, playbook: &str) -> RunFailure {
+        RunFailure { error, playbook: Some(playbook.to_owned()) }
+    }
+
+    fn parks(playbook: &str) -> RunFailure {
+        failure(StepError::WrongPortal { event: PortalId(1), ours: PortalId(2) }, playbook)
+    }
+
+    #[test]
+    fn a_failure_that_is_retried_decides_over_one_that_parks() {
+        let retried = || failure(StepError::DeadlineExceeded, "retried");
+        assert_eq!(parks("parked").more_severe(retried()).playbook.as_deref(), Some("retried"));
+        assert_eq!(retried().more_severe(parks("parked")).playbook.as_deref(), Some("retried"));
+    }
+
+    #[test]
+    fn of_two_equal_failures_the_first_decides() {
+        let refused = failure(StepError::Answer { reason: Reason::Refused, detail: String::new() }, "second");
+        assert_eq!(parks("first").more_severe(refused).playbook.as_deref(), Some("first"));
     }
 }

@@ -1,132 +1,67 @@
-//! The way of an event:
-//! claim → loop guard → playbooks → records → context → guards → ask → intend → record → write commands → ack.
+//! Processes one event, in this order: claim → loop guard → playbooks → debounce → records → playbook runs → conclude → commit
+//! → publish → acknowledge.
 //!
-//! One event may start several playbooks, and concern several records: each playbook with each record is a unit of work
-//! of its own, and what one unit meets holds back no other.
+//! One event can start several playbooks and concern several records. Each pair of a playbook and a record is a playbook run
+//! of its own ([`playbook_run`]); a run that fails does not stop the others.
 //!
-//! Every step is a function below, in this order. Each may run twice: the ledger knows what was done already.
+//! Each step is a function below, in this order. Every step may happen twice, because RabbitMQ can deliver a message again:
+//! the ledger knows what was done.
 
 mod playbook_run;
 
 use std::{sync::Arc, time::Duration};
 
-use broker::{Delivery, Disposition, Handler, Publisher, RetryDecision, Route, Stage};
+use broker::{Delivery, Disposition, Handler, Publisher, RetryDecision, RetrySchedule, Route, Stage};
 use crashpoint::crash_point;
-use domain::{AppId, Dependency, Event, EventState, Inference, PortalId, RecordRef, WriteCommand};
-use inference::{CrmReader, ModelClient, StepError};
-use ledger::{Claim, Claimed, Decision, Duplicate, Ledger};
-use limits::{Lane, RateLimiters};
-use maintenance::{CircuitBreakers, Probe, command_message};
-use openai::models::Model;
-use playbook::Playbook;
-use retry::{CallHooks, Failure, Reason, RetryAction};
-use service::ServiceFailure;
-use settings::{MissingSetting, Settings};
+use domain::{Event, EventState, Inference, RecordRef, WriteCommand};
+use ledger::{Claim, ClaimDenied, Claimed, Decision};
+use maintenance::{CircuitBreakers, command_message};
+use retry::{Failure, Reason, RetryAction};
 
-use crate::{batched_ledger::BatchedLedger, loop_guard::LoopGuard, outages};
-use playbook_run::{RunFailure, more_severe};
+use crate::{
+    BatchedLedger, ConfiguredPlaybook, CrmReader, ModelClient, NothingToDo, PlaybookSet, StepError, failure::RunFailure,
+};
 
-/// What is kept of a lease for committing the decision.
-const SETTLE_MARGIN: f64 = 0.15;
-
-/// What an event meets on its handler. Cheap to clone.
+/// Processes events. Cheap to clone.
 #[derive(Clone)]
 pub struct EventHandler {
-    playbooks: Arc<[Playbook]>,
-    models: Arc<[Model]>,
-    loop_guard: Arc<LoopGuard>,
-    portal_id: PortalId,
-    batched_ledger: Arc<BatchedLedger>,
-    crm_reader: CrmReader,
-    hubspot: hubspot::HubSpotClient,
-    model_client: ModelClient,
-    rate_limiters: RateLimiters,
-    publisher: Publisher,
-    circuit_breakers: CircuitBreakers,
-    retry_schedule: broker::RetrySchedule,
-    time_per_event: Duration,
-    coalesce: Duration,
+    /// The playbooks that events can start.
+    pub playbooks: Arc<PlaybookSet>,
+    /// Claims events and commits decisions.
+    pub ledger: Arc<BatchedLedger>,
+    /// Reads contexts from HubSpot.
+    pub crm_reader: CrmReader,
+    /// Asks the model.
+    pub model_client: ModelClient,
+    /// Publishes write commands.
+    pub publisher: Publisher,
+    /// Says whether a dependency is away.
+    pub circuit_breakers: CircuitBreakers,
+    /// The delays of events that failed.
+    pub retry_schedule: RetrySchedule,
+    /// How long an event waits, and how long it may take.
+    pub timing: EventTiming,
 }
 
-impl EventHandler {
-    /// How the outages of what it depends on are probed.
-    pub fn probes(&self) -> Vec<(Dependency, Probe)> {
-        outages::probes(&self.hubspot, &self.model_client.openai, &self.models[0].name)
-    }
-
-    pub fn new(
-        settings: &Settings,
-        playbooks: Vec<Playbook>,
-        ledger: &Ledger,
-        publisher: Publisher,
-        circuit_breakers: CircuitBreakers,
-    ) -> Result<Self, ServiceFailure> {
-        let models =
-            playbooks.iter().map(|playbook| inference::model_of(settings, playbook)).collect::<Vec<_>>().into();
-        let lease = Duration::from_secs(settings.inference.lease_seconds);
-        let app_id = AppId(settings.hubspot.app_id.ok_or(MissingSetting("hubspot.app_id"))?);
-        let rate_limiters = RateLimiters::new(settings, ledger)?;
-        let caps = playbooks
-            .iter()
-            .filter_map(|playbook| Some((playbook.name.clone(), playbook.model.max_micro_dollars_per_day?)));
-        let spend_limiter = rate_limiters.spend_limiter(caps);
-        let hooks = |of| CallHooks { observer: circuit_breakers.observer(of), rate_limiter: None };
-        let hubspot = bootstrap::hubspot_client(settings, hooks(Dependency::HubSpot))?;
-        let openai = bootstrap::openai_client(settings, hooks(Dependency::OpenAi))?;
-        Ok(Self {
-            crm_reader: CrmReader::new(hubspot.with_rate_limiter(rate_limiters.hubspot(Lane::Live)), &settings.hubspot),
-            loop_guard: Arc::new(LoopGuard::new(app_id, &playbooks)),
-            playbooks: playbooks.into(),
-            models,
-            portal_id: PortalId(settings.hubspot.portal_id.ok_or(MissingSetting("hubspot.portal_id"))?),
-            batched_ledger: Arc::new(BatchedLedger::open(settings, ledger)),
-            hubspot,
-            model_client: ModelClient {
-                openai: openai.with_rate_limiter(rate_limiters.openai(Lane::Live)),
-                spend_limiter,
-            },
-            rate_limiters,
-            publisher,
-            circuit_breakers,
-            retry_schedule: bootstrap::retry_schedule(settings)?,
-            time_per_event: lease.mul_f64(1.0 - SETTLE_MARGIN),
-            coalesce: Duration::from_millis(settings.inference.debounce_ms),
-        })
-    }
-
-    /// The same for events that are caught up with: they leave a part of the rate_limiters to the others.
-    pub fn for_backfill(&self) -> Self {
-        let Self { crm_reader, model_client, rate_limiters, .. } = self;
-        Self {
-            crm_reader: crm_reader.with_rate_limiter(rate_limiters.hubspot(Lane::Backfill)),
-            model_client: ModelClient {
-                openai: model_client.openai.with_rate_limiter(rate_limiters.openai(Lane::Backfill)),
-                ..model_client.clone()
-            },
-            ..self.clone()
-        }
-    }
+/// How long an event waits, and how long it may take.
+#[derive(Debug, Clone, Copy)]
+pub struct EventTiming {
+    /// How long an event waits for newer events of its record, which then replace it.
+    pub debounce: Duration,
+    /// How long an event may take from its claim to its decision. Shorter than the lease, so that the decision can be
+    /// committed under it.
+    pub time_limit: Duration,
 }
 
-/// How an event's way ended.
-enum Outcome {
-    /// Nothing is to be done, for this reason.
-    Ended(EventState, Reason, Option<String>),
-    /// The commands are to be carried out.
-    Decided,
+/// How an event, or one playbook run of it, ends when it does not fail.
+enum RunResult {
+    /// There is an answer, under this claim or an earlier one.
+    Answered,
+    /// There is nothing to ask or to write.
+    Nothing(NothingToDo),
 }
 
-/// Whether a delivery is the one under which its event was parked, and not a duplicate: it came back without having been
-/// acknowledged, or waited for anything else than for its turn.
-fn was_on_its_way(delivery: &Delivery) -> bool {
-    delivery.redelivered || delivery.message.reason.as_deref().is_some_and(|reason| reason != HELD.as_str())
-}
-
-/// Why a delivery waits whose event another worker has.
-const HELD: Reason = Reason::LeasedElsewhere;
-
-/// What has been achieved under a claim. It is recorded even when a later step fails: it was paid for.
-#[derive(Default)]
+/// What was done under a claim. It is committed even when a later step fails, because it was paid for.
 struct Progress {
     inferences: Vec<Inference>,
     commands: Vec<WriteCommand>,
@@ -134,7 +69,7 @@ struct Progress {
 
 impl Handler for EventHandler {
     async fn handle(&self, delivery: Delivery) -> Disposition {
-        // Delivery just before the circuit opened.
+        // RabbitMQ may have delivered the message just before the circuit breaker opened.
         if let Some(reason) = self.circuit_breakers.open_reason() {
             return Disposition::defer(reason);
         }
@@ -150,162 +85,173 @@ impl Handler for EventHandler {
         };
         crash_point!("inference.after_claim");
         let mut progress = Progress { inferences: Vec::new(), commands: claimed.commands.clone() };
-        let decided = tokio::time::timeout(self.time_per_event, self.decide(&event, &claimed, &mut progress)).await;
-        let outcome = decided.unwrap_or_else(|_| Err(StepError::DeadlineExceeded.into()));
-        let (decision, disposition) = self.conclude(&delivery, &claimed, progress, outcome);
-        self.record(decision, disposition).await
+        let processed = self.process(&event, &claimed, &mut progress);
+        let result = tokio::time::timeout(self.timing.time_limit, processed).await;
+        let result = result.unwrap_or_else(|_| Err(StepError::DeadlineExceeded.into()));
+        let (decision, disposition) = self.conclude(&delivery, &claimed, progress, result);
+        self.commit(decision, disposition).await
     }
 }
 
 impl EventHandler {
-    /// Claim: this is the idempotency check. `Err` says what becomes of a delivery that is not to be worked on.
+    /// Claims the event in the ledger, which is the idempotency check. `Err` says what becomes of a delivery whose event is
+    /// not to be processed.
     async fn claim(&self, event: Arc<Event>, delivery: &Delivery) -> Result<Claimed, Disposition> {
-        match self.batched_ledger.claim(event).await {
-            Ok(Claim::Mine(claimed)) => Ok(claimed),
-            // Killed or refused between the ledger and the disposition queue: message and commands still have to get there.
-            Ok(Claim::Not(Duplicate::Parked(commands))) if was_on_its_way(delivery) => {
+        match self.ledger.claim(event).await {
+            Ok(Claim::Granted(claimed)) => Ok(claimed),
+            // A worker was killed, or the broker refused the message, after the ledger had parked the event: the message
+            // still has to reach the parking lot, and the write commands the next queue.
+            Ok(Claim::Denied(ClaimDenied::Parked(commands))) if was_parked_under(delivery) => {
                 Err(match self.publish(&commands).await {
                     Disposition::Done => {
-                        Disposition::Park { reason: Reason::Parked, detail: "see the ledger for the reason".to_owned() }
+                        Disposition::Park { reason: Reason::Parked, detail: "the ledger has the reason".to_owned() }
                     }
                     unpublished => unpublished,
                 })
             }
-            Ok(Claim::Not(Duplicate::Done(_) | Duplicate::Parked(_))) => {
-                metrics::counter!("leadline_duplicates_total", "kind" => "done").increment(1);
+            Ok(Claim::Denied(ClaimDenied::Finished(_) | ClaimDenied::Parked(_))) => {
+                count_duplicate("done");
                 Err(Disposition::Done)
             }
-            // Killed between the decision and its publication, or delivery twice: publishing again is harmless.
-            Ok(Claim::Not(Duplicate::Decided(commands))) => {
-                metrics::counter!("leadline_duplicates_total", "kind" => "decided").increment(1);
+            // A worker was killed between the commit and the publication, or the event was delivered twice. Publishing
+            // again is harmless: the writer recognises a command by its id.
+            Ok(Claim::Denied(ClaimDenied::Decided(commands))) => {
+                count_duplicate("decided");
                 Err(self.publish(&commands).await)
             }
-            Ok(Claim::Not(Duplicate::LeasedElsewhere)) => {
-                metrics::counter!("leadline_duplicates_total", "kind" => "leased_elsewhere").increment(1);
-                Err(Disposition::defer(HELD))
+            Ok(Claim::Denied(ClaimDenied::LeasedElsewhere)) => {
+                count_duplicate("leased_elsewhere");
+                Err(Disposition::defer(Reason::LeasedElsewhere))
             }
             Err(error) => {
-                tracing::warn!(%error, "cannot claim");
+                tracing::warn!(%error, "cannot claim the event");
                 Err(Disposition::defer(Reason::LedgerUnavailable))
             }
         }
     }
 
-    async fn decide(&self, event: &Event, claimed: &Claimed, progress: &mut Progress) -> Result<Outcome, RunFailure> {
-        if let Some((state, reason)) = self.loop_guard.stops(event) {
-            return Ok(Outcome::Ended(state, reason, None));
+    /// Everything between claim and decision: loop guard, playbooks, debounce and the playbook runs.
+    async fn process(
+        &self,
+        event: &Event,
+        claimed: &Claimed,
+        progress: &mut Progress,
+    ) -> Result<RunResult, RunFailure> {
+        if let Some(nothing) = self.playbooks.loop_guard().stops(event) {
+            return Ok(RunResult::Nothing(nothing));
         }
         let Some(subject) = event.record() else {
-            return Ok(Outcome::Ended(EventState::Skipped, Reason::NoPlaybook, None));
+            return Ok(RunResult::Nothing(NothingToDo::skipped(Reason::NoPlaybook)));
         };
-        if event.portal_id != self.portal_id {
-            return Err(StepError::WrongPortal { event: event.portal_id, ours: self.portal_id }.into());
+        let ours = self.playbooks.portal_id();
+        if event.portal_id != ours {
+            return Err(StepError::WrongPortal { event: event.portal_id, ours }.into());
         }
-        let playbooks = self.playbooks(event)?;
-        if playbooks.is_empty() {
-            return Ok(Outcome::Ended(EventState::Skipped, Reason::NoPlaybook, None));
+        let started = self.playbooks.started_by(event)?;
+        if started.is_empty() {
+            return Ok(RunResult::Nothing(NothingToDo::skipped(Reason::NoPlaybook)));
         }
-        if claimed.attempt == 1 {
-            // Somebody who fills in a form makes ten events: the newest of them answers for all.
-            tokio::time::sleep(self.coalesce).await;
-        }
-        // Boxed: what waits until here waits by the thousand, and has no need of the room that the rest takes.
-        Box::pin(self.decide_about(event, claimed, &subject, playbooks, progress)).await
+        self.debounce(claimed).await;
+        // Boxed: thousands of events wait up to here, and do not need the memory that the rest takes.
+        Box::pin(self.run_playbooks(event, claimed, &subject, started, progress)).await
     }
 
-    /// Units: what the playbooks want to know about the records that the event concerns.
-    async fn decide_about(
+    /// Waits for newer events: a person who fills in a form causes ten events within moments, and the newest of them is
+    /// enough. An event waits at its first claim only.
+    async fn debounce(&self, claimed: &Claimed) {
+        if claimed.attempt == 1 {
+            tokio::time::sleep(self.timing.debounce).await;
+        }
+    }
+
+    /// Runs each playbook for each record that the event concerns.
+    async fn run_playbooks(
         &self,
         event: &Event,
         claimed: &Claimed,
         subject: &RecordRef,
-        playbooks: Vec<(&Playbook, &Model)>,
+        started: Vec<&ConfiguredPlaybook>,
         progress: &mut Progress,
-    ) -> Result<Outcome, RunFailure> {
-        if self.loop_guard.is_our_engagement(&self.crm_reader, subject).await? {
-            return Ok(Outcome::Ended(EventState::Dropped, Reason::Echo, None));
+    ) -> Result<RunResult, RunFailure> {
+        if self.playbooks.loop_guard().is_our_engagement(&self.crm_reader, subject).await? {
+            return Ok(RunResult::Nothing(NothingToDo::dropped(Reason::Echo)));
         }
-        let units = self.records(subject, playbooks).await?;
-        let mut nothing = (EventState::Skipped, Reason::NoRecord, None);
-        let mut failed: Option<RunFailure> = None;
-        for unit in &units {
-            match self.work(event, claimed, unit, progress).await {
-                Ok(None) => {}
-                Ok(Some(because)) => nothing = because,
+        let mut nothing = NothingToDo::skipped(Reason::NoRecord);
+        let mut failure: Option<RunFailure> = None;
+        for run in &self.runs(subject, started).await? {
+            match self.run(event, claimed, run, progress).await {
+                Ok(RunResult::Answered) => {}
+                Ok(RunResult::Nothing(because)) => nothing = because,
                 Err(error) => {
-                    let playbook = Some(unit.playbook.name.clone());
-                    failed = Some(more_severe(failed, RunFailure { error, playbook }));
+                    let failed = RunFailure { error, playbook: Some(run.playbook.name.clone()) };
+                    failure = Some(match failure {
+                        Some(earlier) => earlier.more_severe(failed),
+                        None => failed,
+                    });
                 }
             }
         }
         let has_effect = claimed.was_decided || !progress.commands.is_empty();
-        match failed {
-            // One of several records is gone: the others' answers count.
-            Some(failure) if failure.error.retry_action() == RetryAction::Discard && has_effect => Ok(Outcome::Decided),
-            Some(failure) => Err(failure),
-            None if !has_effect => Ok(Outcome::Ended(nothing.0, nothing.1, nothing.2)),
-            None => Ok(Outcome::Decided),
-        }
-    }
-
-    /// Playbooks: which ones this event may start.
-    fn playbooks(&self, event: &Event) -> Result<Vec<(&Playbook, &Model)>, StepError> {
-        let mut started = Vec::new();
-        for (playbook, model) in self.playbooks.iter().zip(self.models.iter()) {
-            if playbook.may_be_triggered_by(event)? {
-                started.push((playbook, model));
+        match failure {
+            // One of several records no longer exists: the answers for the others count.
+            Some(failure) if failure.error.retry_action() == RetryAction::Discard && has_effect => {
+                Ok(RunResult::Answered)
             }
+            Some(failure) => Err(failure),
+            None if has_effect => Ok(RunResult::Answered),
+            None => Ok(RunResult::Nothing(nothing)),
         }
-        Ok(started)
     }
 
-    /// What an outcome or a failure means for the ledger and for the message.
+    /// What the result means for the event in the ledger and for its message.
     fn conclude(
         &self,
         delivery: &Delivery,
         claimed: &Claimed,
         progress: Progress,
-        outcome: Result<Outcome, RunFailure>,
+        result: Result<RunResult, RunFailure>,
     ) -> (Decision, Disposition) {
-        let mut playbook = None;
-        let (state, reason, detail, disposition) = match outcome {
-            Ok(Outcome::Ended(state, reason, detail)) => (state, Some(reason), detail, Disposition::Done),
-            Ok(Outcome::Decided) => (EventState::Decided, None, None, Disposition::Done),
-            Err(failure) => {
-                let error = failure.error;
-                playbook = failure.playbook;
-                let (reason, detail) = (error.reason(), error.to_string());
-                let decision = self.circuit_breakers.decide(&self.retry_schedule, &error, delivery.message.attempts);
-                let state = match decision {
-                    RetryDecision::Retry(_) | RetryDecision::Defer(_) => EventState::Waiting,
-                    RetryDecision::Exhausted | RetryDecision::Park => EventState::Parked,
-                    RetryDecision::Discard => EventState::Dropped,
-                };
-                let disposition = decision.disposition(reason, &detail);
-                tracing::warn!(%reason, %error, state = state.as_str(), "failed");
-                (state, Some(reason), Some(detail), disposition)
-            }
-        };
-        tracing::debug!(state = state.as_str(), reason = reason.map(Reason::as_str), "decided");
-        let decision = Decision {
+        let mut decision = Decision {
             event_id: claimed.event_id,
             attempt: claimed.attempt,
-            state,
-            reason,
-            detail,
-            playbook,
-            wait: disposition.delay(),
+            state: EventState::Decided,
+            reason: None,
+            detail: None,
+            playbook: None,
+            wait: None,
             inferences: progress.inferences,
             commands: progress.commands,
         };
+        let disposition = match result {
+            Ok(RunResult::Answered) => Disposition::Done,
+            Ok(RunResult::Nothing(nothing)) => {
+                decision.state = nothing.state;
+                decision.reason = Some(nothing.reason);
+                decision.detail = nothing.detail;
+                Disposition::Done
+            }
+            Err(RunFailure { error, playbook }) => {
+                let (reason, detail) = (error.reason(), error.to_string());
+                let retry = self.circuit_breakers.decide(&self.retry_schedule, &error, delivery.message.attempts);
+                let disposition = retry.disposition(reason, &detail);
+                decision.state = state_of(retry);
+                decision.reason = Some(reason);
+                decision.detail = Some(detail);
+                decision.playbook = playbook;
+                tracing::warn!(%reason, %error, state = decision.state.as_str(), "the event failed");
+                disposition
+            }
+        };
+        decision.wait = disposition.delay();
+        tracing::debug!(state = decision.state.as_str(), reason = decision.reason.map(Reason::as_str), "concluded");
         (decision, disposition)
     }
 
-    /// Record, and only then publish the write commands: a decision that is not in the ledger has no effect. What was
-    /// decided is carried out even when another unit of the event has to wait or is parked.
-    async fn record(&self, decision: Decision, disposition: Disposition) -> Disposition {
+    /// Commits the decision, and only then publishes the write commands: a decision that is not in the ledger must have no
+    /// effect. The commands are published even when another run of the event waits or parks it.
+    async fn commit(&self, decision: Decision, disposition: Disposition) -> Disposition {
         let commands = decision.commands.clone();
-        match self.batched_ledger.commit_decisions(decision).await {
+        match self.ledger.commit_decision(decision).await {
             Ok(true) => {
                 crash_point!("inference.after_commit");
                 match self.publish(&commands).await {
@@ -313,23 +259,24 @@ impl EventHandler {
                         crash_point!("inference.after_publish");
                         disposition
                     }
-                    // The message comes back, and with it the commands.
+                    // The message comes back, and the ledger then returns the commands.
                     unpublished => unpublished,
                 }
             }
             Ok(false) => {
-                tracing::warn!("the lease had expired; somebody else has taken the event over");
+                tracing::warn!("the lease has expired; another worker has taken the event over");
                 Disposition::defer(Reason::LeaseLost)
             }
             // The lease expires by itself, and the message comes back.
             Err(error) => {
-                tracing::warn!(%error, "cannot record the decision");
+                tracing::warn!(%error, "cannot commit the decision");
                 Disposition::defer(Reason::LedgerUnavailable)
             }
         }
     }
 
-    /// Write commands: confirmed in the disposition queue before the event's message is acknowledged.
+    /// Publishes the write commands. [`Disposition::Done`]: RabbitMQ has confirmed all of them, so that the event's message
+    /// can be acknowledged.
     async fn publish(&self, commands: &[WriteCommand]) -> Disposition {
         for command in commands {
             let message = match command_message(command) {
@@ -344,5 +291,25 @@ impl EventHandler {
             }
         }
         Disposition::Done
+    }
+}
+
+/// Whether this delivery is the one under which its event was parked, and not a duplicate: it was not acknowledged before, or
+/// it waited for another reason than a lease that another worker held.
+fn was_parked_under(delivery: &Delivery) -> bool {
+    let leased_elsewhere = Reason::LeasedElsewhere.as_str();
+    delivery.redelivered || delivery.message.reason.as_deref().is_some_and(|reason| reason != leased_elsewhere)
+}
+
+fn count_duplicate(kind: &'static str) {
+    metrics::counter!("leadline_duplicates_total", "kind" => kind).increment(1);
+}
+
+/// The state of an event that failed.
+fn state_of(retry: RetryDecision) -> EventState {
+    match retry {
+        RetryDecision::Retry(_) | RetryDecision::Defer(_) => EventState::Waiting,
+        RetryDecision::Exhausted | RetryDecision::Park => EventState::Parked,
+        RetryDecision::Discard => EventState::Dropped,
     }
 }

@@ -1,31 +1,34 @@
-//! Everything between a record and what is to be done about it: reading its context, fitting it to the model's window,
-//! asking, checking the answer.
+//! What happens between an event and its write commands: reading the context of a record, fitting it to the model's window,
+//! asking the model and checking the answer.
 //!
-//! The service `leadline-inference` does this for events, the operator's `leadline playbook run` and `eval` for a record
-//! or a case: what an operator tries is what the fleet does.
+//! The service `leadline-inference` does this for events ([`handler`]). The operator's commands `leadline playbook run` and
+//! `eval` call [`answer()`] for one record or one case, so that what an operator tries is what the fleet does.
 
+mod answer;
+mod answer_check;
+mod batched_ledger;
 mod completion;
+mod condenser;
 pub mod context;
 mod crm_reader;
 mod failure;
-mod window;
+pub mod handler;
+mod loop_guard;
+mod nothing_to_do;
+mod outages;
+mod playbook_set;
+mod prompt_fitter;
+mod summary_store;
+mod token_window;
+pub mod wiring;
 
-pub use completion::ModelClient;
-pub use crm_reader::CrmReader;
+pub use answer::answer;
+pub use batched_ledger::{BatchedLedger, BatchedLedgerSettings};
+pub use completion::{ModelAnswer, ModelClient};
+pub use crm_reader::{CrmReader, CrmReaderSettings};
 pub use failure::StepError;
-pub use window::{Answered, NoStore, SummaryStore, answer};
-
-use openai::models::Model;
-use playbook::Playbook;
-use settings::Settings;
-
-/// The facts about a playbook's model; for an unknown one only what the playbook itself says.
-pub fn model_of(settings: &Settings, playbook: &Playbook) -> Model {
-    let name = playbook.model.name.as_ref().unwrap_or(&settings.openai.model);
-    let facts = bootstrap::model_facts(settings, name);
-    let unknown = || {
-        tracing::warn!(model = name, "no facts about this model; its cost stays unknown. See openai.models");
-        Model { name: name.clone(), window: usize::MAX, max_output: u32::MAX, price: None }
-    };
-    Model { name: name.clone(), ..facts.unwrap_or_else(unknown) }
-}
+pub use loop_guard::LoopGuard;
+pub use nothing_to_do::NothingToDo;
+pub use playbook_set::{ConfiguredPlaybook, PlaybookSet};
+pub use summary_store::{NoStore, SummaryStore};
+pub use wiring::model_of;

@@ -1,16 +1,11 @@
-//! `leadline-inference`: reads the context of an event, asks the model, and asks for the write.
-
-mod batched_ledger;
-mod handler;
-mod loop_guard;
-mod outages;
+//! `leadline-inference`: reads the context of an event, asks the model, and publishes write commands.
 
 use std::{process::ExitCode, sync::Arc};
 
 use broker::Stage;
 use clap::Parser;
-use domain::Dependency;
 use futures_util::future::OptionFuture;
+use inference::wiring::{self, Wiring};
 use ledger::Worker;
 use maintenance::{CircuitBreakers, Reconciler};
 use settings::ConfigScope;
@@ -29,40 +24,31 @@ static ALLOCATOR: service::Jemalloc = service::Jemalloc;
 async fn main() -> ExitCode {
     let Arguments { options } = Arguments::parse();
     let result = service::run("leadline-inference", ConfigScope::Inference, options, |settings, stop| async move {
-        let playbooks = playbook::load(&settings.inference.playbooks, &settings.inference.protected_properties)?;
-        for playbook in &playbooks {
-            tracing::info!(name = playbook.name, version = playbook.version, "playbook");
-        }
-        let (link, publisher) = bootstrap::connect_broker(&settings, "inference").await?;
+        // Before anything connects, so that a wrong playbook is reported even when RabbitMQ is away.
+        let playbooks = wiring::load_playbooks(&settings)?;
+        let (connection, publisher) = bootstrap::connect_broker(&settings, "inference").await?;
         let ledger = bootstrap::connect_ledger(&settings, "leadline-inference")?;
-        let circuit_breakers =
-            CircuitBreakers::new(&settings.circuit_breaker, &[Dependency::HubSpot, Dependency::OpenAi]);
+        let circuit_breakers = CircuitBreakers::new(&settings.circuit_breaker, &wiring::DEPENDENCIES);
         let readiness =
             circuit_breakers.add_readiness_checks(bootstrap::broker_and_ledger_readiness(&publisher, &ledger));
-        let handler =
-            handler::EventHandler::new(&settings, playbooks, &ledger, publisher.clone(), circuit_breakers.clone())?;
         let worker = Worker::named("inference");
-        circuit_breakers.start_sync(ledger.clone(), worker.clone(), handler.probes());
+        let Wiring { live, backfill, probes } =
+            wiring::wire(&settings, playbooks, &ledger, worker.clone(), publisher.clone(), circuit_breakers.clone())?;
+        circuit_breakers.start_sync(ledger.clone(), worker.clone(), probes);
         let reconciler = Reconciler::new(ledger.clone(), publisher.clone(), settings.reconcile.clone());
         maintenance::run_maintenance(&settings, ledger, reconciler, worker, &stop);
 
-        let consume = |link, stage, concurrency, handler| {
+        let consume = |connection, stage, concurrency, handler| {
             let consumer = bootstrap::consumer_settings(&settings, stage, concurrency);
-            broker::consume(
-                link,
-                publisher.clone(),
-                consumer,
-                Arc::new(handler),
-                circuit_breakers.consume_mode(),
-                stop.clone(),
-            )
+            let mode = circuit_breakers.consume_mode();
+            broker::consume(connection, publisher.clone(), consumer, Arc::new(handler), mode, stop.clone())
         };
-        let live = consume(link, Stage::Events, settings.inference.concurrency, handler.clone());
-        let backfill = match settings.inference.backfill_concurrency {
-            0 => None,
-            concurrency => {
-                let link = bootstrap::connect_consumer(&settings, "backfill").await?;
-                Some(consume(link, Stage::Backfill, concurrency, handler.for_backfill()))
+        let live = consume(connection, Stage::Events, settings.inference.concurrency, live);
+        let backfill = match backfill {
+            None => None,
+            Some(handler) => {
+                let connection = bootstrap::connect_consumer(&settings, "backfill").await?;
+                Some(consume(connection, Stage::Backfill, settings.inference.backfill_concurrency, handler))
             }
         };
         let work = async move {

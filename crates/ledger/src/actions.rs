@@ -1,33 +1,36 @@
-//! "May I do this, or was it done?" — the writer's questions about actions.
+//! May this action be carried out, or was it done already?
 //!
-//! `intended` → `sending` (committed before the call) → `done`. Whoever finds an action in `sending` looks whether it was
-//! done before doing it.
+//! `intended` → `sending` (committed before the call) → `done`. A writer that finds an action in `sending` looks in HubSpot
+//! whether it was done before it sends the call again.
 
 use std::time::Duration;
 
 use domain::{ActionId, ActionState, Reason, WriteCommandId};
 
-use crate::{Ledger, LedgerError};
+use crate::{Ledger, LedgerError, column::Column};
 
-/// The ledger's answer to "may I do this?".
+const STATE: Column = Column::new("action", "state");
+
+/// Whether an action may be carried out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BeginOutcome {
-    /// Do it; that it is being sent is committed.
+    /// The call is to be sent; that it is being sent is committed.
     Send,
-    /// It was being sent, this long ago, and nobody knows what came of it. Look first.
+    /// A call was begun and its result was never recorded. The writer looks in HubSpot first.
     InDoubt {
-        /// Since the call began, by the database's clock.
+        /// Time since the call began, by the database's clock.
         sending_for: Duration,
     },
     /// It has ended.
     Ended,
-    /// The claim of its command no longer holds.
+    /// Another writer has claimed its command since.
     Lost,
 }
 
 impl Ledger {
-    /// Begins an action under the claim of its command. `looked` says that an action in doubt was looked for and not
-    /// found. An action that was done for the same record within its `cooldown_hours` ends as skipped.
+    /// Begins an action under the claim of its command. `looked` says that the writer has looked for an action in doubt
+    /// and HubSpot does not have it. An action that was done for the same record within its `cooldown_hours` ends as
+    /// skipped.
     pub async fn begin_action(
         &self,
         id: ActionId,
@@ -37,7 +40,7 @@ impl Ledger {
     ) -> Result<BeginOutcome, LedgerError> {
         let mut transaction = self.pool.begin().await?;
         let Some(row) = sqlx::query!(
-            r#"select a.state::text as "state!", c.attempt = $3 and c.state = 'sending' as "held!",
+            r#"select a.state::text as "state!", c.attempt = $3 and c.state = 'sending' as "holds_claim!",
                       (extract(epoch from clock_timestamp() - a.sending_since))::float8 as sending_for,
                       exists (select from action o
                               join write_command oc on oc.id = o.write_command_id
@@ -58,22 +61,22 @@ impl Ledger {
         else {
             return Ok(BeginOutcome::Lost);
         };
-        let began = match row.state.as_str() {
-            _ if !row.held => BeginOutcome::Lost,
-            "intended" if row.recent => {
+        let outcome = match STATE.read(&row.state, ActionState::parse)? {
+            _ if !row.holds_claim => BeginOutcome::Lost,
+            ActionState::Intended if row.recent => {
                 sqlx::query!(
-                    "update action set state = 'skipped', reason = 'done_recently', finished_at = clock_timestamp()
-                     where id = $1",
-                    id.0
+                    "update action set state = 'skipped', reason = $2, finished_at = clock_timestamp() where id = $1",
+                    id.0,
+                    Reason::DoneRecently.as_str()
                 )
                 .execute(&mut *transaction)
                 .await?;
                 BeginOutcome::Ended
             }
-            "sending" if !looked => BeginOutcome::InDoubt {
+            ActionState::Sending if !looked => BeginOutcome::InDoubt {
                 sending_for: Duration::from_secs_f64(row.sending_for.unwrap_or_default().max(0.0)),
             },
-            "intended" | "sending" => {
+            ActionState::Intended | ActionState::Sending => {
                 sqlx::query!(
                     "update action set state = 'sending', sending_since = clock_timestamp() where id = $1",
                     id.0
@@ -82,13 +85,14 @@ impl Ledger {
                 .await?;
                 BeginOutcome::Send
             }
-            _ => BeginOutcome::Ended,
+            ActionState::Done | ActionState::Skipped | ActionState::Parked => BeginOutcome::Ended,
         };
         transaction.commit().await?;
-        Ok(began)
+        Ok(outcome)
     }
 
-    /// Records how an action ended. What is done is done, whoever holds the claim by now.
+    /// Records how an action ended, also when another writer has claimed its command since: the call was made. Does
+    /// nothing when the action has ended already.
     pub async fn finish_action(
         &self,
         id: ActionId,
@@ -112,8 +116,8 @@ impl Ledger {
         Ok(())
     }
 
-    /// Gives an action back whose call certainly did not happen: it is intended again, not in doubt. Does nothing once
-    /// somebody else has the command: then the action is theirs.
+    /// Makes an action intended again whose call certainly did not happen, so that it is not in doubt. Does nothing when
+    /// another writer has claimed the command since, because that writer may have begun the action itself.
     pub async fn revert_action_begin(
         &self,
         id: ActionId,

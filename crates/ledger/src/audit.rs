@@ -1,125 +1,136 @@
-//! "What became of this event?" — the operator's question.
+//! What became of an event? Everything that the ledger has about it, for the operator.
 
-use domain::EventId;
+use domain::{ActionState, EventId, EventState, Reason, inference::InferenceOutcome, write_command::ActionKind};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use crate::{Ledger, LedgerError};
+use crate::{Ledger, LedgerError, column::Column};
 
-/// Everything the ledger knows about one event.
+const EVENT_STATE: Column = Column::new("event", "state");
+const EVENT_REASON: Column = Column::new("event", "reason");
+const HISTORY_FROM_STATE: Column = Column::new("event_history", "from_state");
+const HISTORY_STATE: Column = Column::new("event_history", "state");
+const HISTORY_REASON: Column = Column::new("event_history", "reason");
+const OUTCOME: Column = Column::new("inference", "outcome");
+const SKIPPED_WRITE_REASON: Column = Column::new("skipped_write", "reason");
+const ACTION_KIND: Column = Column::new("action", "kind");
+const ACTION_STATE: Column = Column::new("action", "state");
+const ACTION_REASON: Column = Column::new("action", "reason");
+
+/// Everything that the ledger has about one event.
 #[derive(Debug, Clone)]
 pub struct EventStory {
     /// Its id.
     pub id: EventId,
     /// Its key.
     pub key: String,
-    /// What happened, for example `contact.propertyChange`.
+    /// HubSpot's name of what happened, for example `contact.propertyChange`.
     pub subscription_type: String,
-    /// When, by HubSpot's clock.
+    /// When it happened, by HubSpot's clock.
     pub occurred_at: OffsetDateTime,
-    /// Where it stands.
-    pub state: String,
-    /// Why.
-    pub reason: Option<String>,
-    /// Why, in words.
+    /// Its state.
+    pub state: EventState,
+    /// The reason for the state.
+    pub reason: Option<Reason>,
+    /// The reason in words.
     pub detail: Option<String>,
-    /// The trace to look for in the tracing backend.
+    /// The id of its trace in the tracing backend.
     pub trace_id: Option<String>,
-    /// Every step, oldest first.
+    /// Every state that it had, oldest first.
     pub history: Vec<HistoryEntry>,
-    /// Every question that was asked for it.
+    /// Every answer about it.
     pub inferences: Vec<InferenceEntry>,
-    /// Every property that was written for it.
+    /// Every property that was written because of it.
     pub writes: Vec<WriteEntry>,
-    /// Every property that was left as it was.
+    /// Every property that a write policy left as it was.
     pub skipped_writes: Vec<SkippedWriteEntry>,
-    /// Everything that was done beyond properties.
+    /// Every action that follows from it.
     pub actions: Vec<ActionEntry>,
 }
 
-/// One step of an event.
+/// One change of an event's state.
 #[derive(Debug, Clone)]
 pub struct HistoryEntry {
-    /// When.
+    /// When it changed.
     pub at: OffsetDateTime,
-    /// From where; `None` for the first.
-    pub from_state: Option<String>,
-    /// To where.
-    pub state: String,
-    /// Under which claim.
+    /// The state before; `None` for the first entry.
+    pub from_state: Option<EventState>,
+    /// The state since.
+    pub state: EventState,
+    /// The number of the claim.
     pub attempt: i32,
-    /// Whose.
+    /// The worker that had the claim.
     pub worker: String,
-    /// Why.
-    pub reason: Option<String>,
+    /// The reason for the state.
+    pub reason: Option<Reason>,
 }
 
-/// One question that was asked for an event.
+/// One answer about an event.
 #[derive(Debug, Clone)]
 pub struct InferenceEntry {
     /// When the answer was stored.
     pub created_at: OffsetDateTime,
     /// The playbook.
     pub playbook: String,
-    /// Its version.
+    /// The playbook's version, a hash of its content.
     pub playbook_version: String,
     /// The record's kind, as HubSpot's type id.
     pub object_type: String,
     /// The record's id.
     pub object_id: i64,
-    /// Set for a part of a context that was too long for one question.
+    /// For a part of a context that was too long for one question: the SHA-256 of that part's prompt, in hex.
     pub part: Option<String>,
-    /// Fields whose quotation was not found.
+    /// Fields whose quotation was not found in what the model had read.
     pub unverified: Vec<String>,
-    /// The snapshot that answered.
+    /// The dated snapshot that answered.
     pub model: String,
-    /// What the answer was worth.
-    pub outcome: String,
+    /// Whether the answer could be used.
+    pub outcome: InferenceOutcome,
     /// Tokens of the prompt.
     pub prompt_tokens: i64,
     /// Tokens of the answer.
     pub completion_tokens: i64,
-    /// 10⁻⁶ $.
+    /// The cost in 10⁻⁶ $; `None` for a model without a known price.
     pub cost_micro_dollars: Option<i64>,
-    /// How long the answer took.
+    /// Milliseconds until the answer was read.
     pub latency_ms: i64,
-    /// The messages as sent; gone after `retention.raw_days`, or when somebody was erased.
+    /// The messages as sent; `None` after `retention.raw_days` or an erasure.
     pub prompt: Option<serde_json::Value>,
-    /// The answer as received; gone with the prompt.
+    /// The answer as received; `None` together with the prompt.
     pub answer: Option<String>,
 }
 
-/// One property that was written for an event.
+/// One property that was written because of an event.
 #[derive(Debug, Clone)]
 pub struct WriteEntry {
-    /// When.
+    /// When it was written.
     pub written_at: OffsetDateTime,
     /// The record's kind, as HubSpot's type id.
     pub object_type: String,
     /// The record's id.
     pub object_id: i64,
-    /// Its name.
+    /// The property's internal name.
     pub property: String,
-    /// What it held before.
+    /// The value before; `None` when it was empty.
     pub before: Option<String>,
-    /// What it holds since.
+    /// The value since.
     pub after: String,
 }
 
-/// One property that was left as it was.
+/// One property that a write policy left as it was.
 #[derive(Debug, Clone)]
 pub struct SkippedWriteEntry {
     /// The record's kind, as HubSpot's type id.
     pub object_type: String,
     /// The record's id.
     pub object_id: i64,
-    /// The property.
+    /// The property's internal name.
     pub property: String,
-    /// Why.
-    pub reason: String,
-    /// What it holds.
+    /// The policy's reason.
+    pub reason: Reason,
+    /// The value in HubSpot; `None` when it was empty.
     pub current_value: Option<String>,
-    /// What the answer would have set.
+    /// The value that the answer asked for.
     pub proposed_value: String,
 }
 
@@ -130,13 +141,13 @@ pub struct ActionEntry {
     pub id: Uuid,
     /// Its name in the playbook.
     pub name: String,
-    /// `create_task`, …
-    pub kind: String,
-    /// Where it stands.
-    pub state: String,
-    /// Why.
-    pub reason: Option<String>,
-    /// What it made in HubSpot.
+    /// What kind of action it is.
+    pub kind: ActionKind,
+    /// Its state.
+    pub state: ActionState,
+    /// The reason for the state.
+    pub reason: Option<Reason>,
+    /// The id of what it made in HubSpot.
     pub hubspot_id: Option<i64>,
 }
 
@@ -144,27 +155,33 @@ pub struct ActionEntry {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EventCount {
     /// The state.
-    pub state: String,
-    /// The reason, if there is one.
-    pub reason: Option<String>,
-    /// How many.
+    pub state: EventState,
+    /// The reason for the state.
+    pub reason: Option<Reason>,
+    /// The number of events.
     pub events: i64,
 }
 
 impl Ledger {
-    /// How many events are in which state, and why.
+    /// The number of events by state and reason.
     pub async fn event_counts(&self) -> Result<Vec<EventCount>, LedgerError> {
-        let counts = sqlx::query_as!(
-            EventCount,
+        let rows = sqlx::query!(
             r#"select state::text as "state!", reason, count(*) as "events!" from event
                group by state, reason order by state, reason"#
         )
         .fetch_all(&self.pool)
         .await?;
-        Ok(counts)
+        let counts = rows.into_iter().map(|row| {
+            Ok(EventCount {
+                state: EVENT_STATE.read(&row.state, EventState::parse)?,
+                reason: EVENT_REASON.read_reason(row.reason.as_deref())?,
+                events: row.events,
+            })
+        });
+        counts.collect()
     }
 
-    /// The story of an event by its key or id; `None` when the ledger does not know it.
+    /// The story of an event by its key or id; `None` when the ledger does not have it.
     pub async fn event_story(&self, key_or_id: &str) -> Result<Option<EventStory>, LedgerError> {
         let id = Uuid::parse_str(key_or_id).ok();
         let Some(event) = sqlx::query!(
@@ -178,67 +195,132 @@ impl Ledger {
         else {
             return Ok(None);
         };
-        let history = sqlx::query_as!(
-            HistoryEntry,
+        Ok(Some(EventStory {
+            id: EventId(event.id),
+            key: event.event_key,
+            subscription_type: event.subscription_type,
+            occurred_at: event.occurred_at,
+            state: EVENT_STATE.read(&event.state, EventState::parse)?,
+            reason: EVENT_REASON.read_reason(event.reason.as_deref())?,
+            detail: event.detail,
+            trace_id: event.trace_id,
+            history: self.history_of(event.id).await?,
+            inferences: self.inferences_of(event.id).await?,
+            writes: self.writes_of(event.id).await?,
+            skipped_writes: self.skipped_writes_of(event.id).await?,
+            actions: self.actions_of(event.id).await?,
+        }))
+    }
+
+    async fn history_of(&self, event: Uuid) -> Result<Vec<HistoryEntry>, LedgerError> {
+        let rows = sqlx::query!(
             r#"select at, from_state::text, state::text as "state!", attempt, worker, reason
                from event_history where event_id = $1 order by id"#,
-            event.id
+            event
         )
         .fetch_all(&self.pool)
         .await?;
-        let inferences = sqlx::query_as!(
-            InferenceEntry,
+        let history = rows.into_iter().map(|row| {
+            let from_state = row.from_state.map(|state| HISTORY_FROM_STATE.read(&state, EventState::parse));
+            Ok(HistoryEntry {
+                at: row.at,
+                from_state: from_state.transpose()?,
+                state: HISTORY_STATE.read(&row.state, EventState::parse)?,
+                attempt: row.attempt,
+                worker: row.worker,
+                reason: HISTORY_REASON.read_reason(row.reason.as_deref())?,
+            })
+        });
+        history.collect()
+    }
+
+    async fn inferences_of(&self, event: Uuid) -> Result<Vec<InferenceEntry>, LedgerError> {
+        let rows = sqlx::query!(
             r#"select i.created_at, i.playbook, i.playbook_version, i.object_type, i.object_id, i.part, i.unverified,
                       i.model, i.outcome, i.prompt_tokens, i.completion_tokens, i.cost_micro_dollars, i.latency_ms,
                       r.prompt as "prompt?", r.answer as "answer?"
                from inference i
                left join inference_raw r on r.inference_id = i.id and r.created_at = i.created_at
                where i.event_id = $1 order by i.created_at, i.id"#,
-            event.id
+            event
         )
         .fetch_all(&self.pool)
         .await?;
-        let writes = sqlx::query_as!(
+        let inferences = rows.into_iter().map(|row| {
+            Ok(InferenceEntry {
+                created_at: row.created_at,
+                playbook: row.playbook,
+                playbook_version: row.playbook_version,
+                object_type: row.object_type,
+                object_id: row.object_id,
+                part: row.part,
+                unverified: row.unverified,
+                model: row.model,
+                outcome: OUTCOME.read(&row.outcome, InferenceOutcome::parse)?,
+                prompt_tokens: row.prompt_tokens,
+                completion_tokens: row.completion_tokens,
+                cost_micro_dollars: row.cost_micro_dollars,
+                latency_ms: row.latency_ms,
+                prompt: row.prompt,
+                answer: row.answer,
+            })
+        });
+        inferences.collect()
+    }
+
+    async fn writes_of(&self, event: Uuid) -> Result<Vec<WriteEntry>, LedgerError> {
+        Ok(sqlx::query_as!(
             WriteEntry,
             "select w.written_at, w.object_type, w.object_id, w.property, w.before, w.after
              from write w join write_command c on c.id = w.write_command_id
              where c.event_id = $1 order by w.written_at, w.object_type, w.object_id, w.property",
-            event.id
+            event
+        )
+        .fetch_all(&self.pool)
+        .await?)
+    }
+
+    async fn skipped_writes_of(&self, event: Uuid) -> Result<Vec<SkippedWriteEntry>, LedgerError> {
+        let rows = sqlx::query!(
+            "select c.object_type, c.object_id, s.property, s.reason, s.current_value, s.proposed_value
+             from skipped_write s join write_command c on c.id = s.write_command_id
+             where c.event_id = $1 order by c.object_type, c.object_id, s.property",
+            event
         )
         .fetch_all(&self.pool)
         .await?;
-        let skipped_writes = sqlx::query_as!(
-            SkippedWriteEntry,
-            "select c.object_type, c.object_id, k.property, k.reason, k.current_value, k.proposed_value
-             from skipped_write k join write_command c on c.id = k.write_command_id
-             where c.event_id = $1 order by c.object_type, c.object_id, k.property",
-            event.id
-        )
-        .fetch_all(&self.pool)
-        .await?;
-        let actions = sqlx::query_as!(
-            ActionEntry,
+        let skipped = rows.into_iter().map(|row| {
+            Ok(SkippedWriteEntry {
+                object_type: row.object_type,
+                object_id: row.object_id,
+                property: row.property,
+                reason: SKIPPED_WRITE_REASON.read(&row.reason, Reason::parse)?,
+                current_value: row.current_value,
+                proposed_value: row.proposed_value,
+            })
+        });
+        skipped.collect()
+    }
+
+    async fn actions_of(&self, event: Uuid) -> Result<Vec<ActionEntry>, LedgerError> {
+        let rows = sqlx::query!(
             r#"select a.id, a.name, a.kind, a.state::text as "state!", a.reason, a.hubspot_id
                from action a join write_command c on c.id = a.write_command_id
                where c.event_id = $1 order by a.id"#,
-            event.id
+            event
         )
         .fetch_all(&self.pool)
         .await?;
-        Ok(Some(EventStory {
-            id: EventId(event.id),
-            key: event.event_key,
-            subscription_type: event.subscription_type,
-            occurred_at: event.occurred_at,
-            state: event.state,
-            reason: event.reason,
-            detail: event.detail,
-            trace_id: event.trace_id,
-            history,
-            inferences,
-            writes,
-            skipped_writes,
-            actions,
-        }))
+        let actions = rows.into_iter().map(|row| {
+            Ok(ActionEntry {
+                id: row.id,
+                name: row.name,
+                kind: ACTION_KIND.read(&row.kind, ActionKind::parse)?,
+                state: ACTION_STATE.read(&row.state, ActionState::parse)?,
+                reason: ACTION_REASON.read_reason(row.reason.as_deref())?,
+                hubspot_id: row.hubspot_id,
+            })
+        });
+        actions.collect()
     }
 }

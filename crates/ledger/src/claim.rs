@@ -1,88 +1,90 @@
-//! "May I work on this event?" — the idempotency check.
+//! May this worker work on this event? The idempotency check.
 
 use std::{collections::HashMap, time::Duration};
 
 use domain::{Event, EventId, EventState, WriteCommand};
 use uuid::Uuid;
 
-use crate::{Ledger, LedgerError, Worker, milliseconds};
+use crate::{Ledger, LedgerError, Worker, column::Column, milliseconds};
 
-/// A wish to work on an event.
+const STATE: Column = Column::new("event", "state");
+
+/// An event that a worker asks to work on.
 #[derive(Debug, Clone, Copy)]
 pub struct ClaimRequest<'a> {
     /// The event.
     pub event: &'a Event,
-    /// The trace it came with.
+    /// The trace that its message carries.
     pub trace_id: Option<&'a str>,
 }
 
-/// The ledger's answer.
+/// The ledger's answer to a [`ClaimRequest`].
 #[derive(Debug, Clone, PartialEq)]
 pub enum Claim {
-    /// Work on it.
-    Mine(Claimed),
-    /// Do not.
-    Not(Duplicate),
+    /// The worker holds the event until its lease expires.
+    Granted(Claimed),
+    /// The worker must not work on the event.
+    Denied(ClaimDenied),
 }
 
-/// Why an event is not to be worked on.
+/// Why an event must not be worked on.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Duplicate {
+pub enum ClaimDenied {
     /// It has ended, in this state.
-    Done(EventState),
-    /// It is parked; what was decided before that may not have been published: publish it (again).
+    Finished(EventState),
+    /// It is parked. Its unfinished write commands may not have been published: they are to be published again.
     Parked(Vec<WriteCommand>),
-    /// It is decided, but its write commands may not have been published: publish them (again).
+    /// It is decided. Its unfinished write commands may not have been published: they are to be published again.
     Decided(Vec<WriteCommand>),
-    /// Another worker has it, or this batch asked for it twice. Come back later.
+    /// Another worker holds it, or the batch has it twice. The message is to come back later.
     LeasedElsewhere,
 }
 
-/// A right with an end: until the lease expires, nobody else works on the event.
+/// A claim on an event: until its lease expires, no other worker gets one.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Claimed {
     /// The event's id.
     pub event_id: EventId,
-    /// The claim's number: what is decided under it is refused once somebody else has taken over.
+    /// The number of this claim. A decision is refused when a later claim exists.
     pub attempt: i32,
-    /// Unfinished write commands of answers under earlier claims.
+    /// Unfinished write commands that were decided under earlier claims.
     pub commands: Vec<WriteCommand>,
-    /// Whether there were any under earlier claims, finished or not: then the event has an effect already.
+    /// Whether earlier claims decided any write command, finished or not: then the event has had an effect.
     pub was_decided: bool,
 }
 
 impl Ledger {
-    /// Claims events for `worker`, each until `lease` is over. Answers in the order of `requests`.
+    /// Claims events for `worker`, each for the time of `lease`. Answers in the order of `requests`.
     ///
-    /// A new event is inserted; one that waits, or whose worker's lease expired, is taken over.
+    /// A new event is inserted. An event that waits, or whose worker's lease expired, is taken over.
     pub async fn claim(
         &self,
         requests: &[ClaimRequest<'_>],
         worker: &Worker,
         lease: Duration,
     ) -> Result<Vec<Claim>, LedgerError> {
-        // Once per key, and in the order of keys: two batches that overlap must not wait for each other.
+        // Each key once, and in the order of keys, so that two batches that overlap do not deadlock.
         let mut unique: Vec<_> = requests.to_vec();
         unique.sort_by(|a, b| a.event.key.cmp(&b.event.key));
         unique.dedup_by(|a, b| a.event.key == b.event.key);
-        let mut mine = self.take(&unique, worker, lease).await?;
-        let others: Vec<_> = unique.iter().map(|request| request.event.key.as_str()).collect();
-        let mut known = if mine.len() == others.len() {
+        let mut granted = self.take_over(&unique, worker, lease).await?;
+        let mut denied = if granted.len() == unique.len() {
             HashMap::new()
         } else {
-            self.duplicates(others.into_iter().filter(|key| !mine.contains_key(*key)).collect()).await?
+            let keys = unique.iter().map(|request| request.event.key.as_str());
+            self.denied(keys.filter(|key| !granted.contains_key(*key)).map(ToOwned::to_owned).collect()).await?
         };
         let claim = |request: &ClaimRequest<'_>| {
             let key = request.event.key.as_str();
-            match mine.remove(key) {
-                Some(claimed) => Claim::Mine(claimed),
-                None => Claim::Not(known.remove(key).unwrap_or(Duplicate::LeasedElsewhere)),
+            match granted.remove(key) {
+                Some(claimed) => Claim::Granted(claimed),
+                None => Claim::Denied(denied.remove(key).unwrap_or(ClaimDenied::LeasedElsewhere)),
             }
         };
         Ok(requests.iter().map(claim).collect())
     }
 
-    async fn take(
+    async fn take_over(
         &self,
         requests: &[ClaimRequest<'_>],
         worker: &Worker,
@@ -131,7 +133,8 @@ impl Ledger {
         .fetch_all(&self.pool)
         .await?;
         let reclaimed: Vec<_> = rows.iter().filter(|row| row.attempt > 1).map(|row| row.id).collect();
-        let mut commands = if reclaimed.is_empty() { HashMap::new() } else { self.commands_of(&reclaimed).await? };
+        let mut commands =
+            if reclaimed.is_empty() { HashMap::new() } else { self.unfinished_commands_of(&reclaimed).await? };
         let claimed = rows.into_iter().map(|row| {
             let claimed = Claimed {
                 event_id: EventId(row.id),
@@ -144,29 +147,28 @@ impl Ledger {
         Ok(claimed.collect())
     }
 
-    async fn duplicates(&self, keys: Vec<&str>) -> Result<HashMap<String, Duplicate>, LedgerError> {
-        let keys: Vec<_> = keys.into_iter().map(ToOwned::to_owned).collect();
+    async fn denied(&self, keys: Vec<String>) -> Result<HashMap<String, ClaimDenied>, LedgerError> {
         let rows = sqlx::query!(
             r#"select id, event_key, state::text as "state!" from event where event_key = any($1::text[])"#,
             &keys
         )
         .fetch_all(&self.pool)
         .await?;
-        let published = rows.iter().filter(|row| ["decided", "parked"].contains(&row.state.as_str()));
-        let published: Vec<_> = published.map(|row| row.id).collect();
-        let mut commands = if published.is_empty() { HashMap::new() } else { self.commands_of(&published).await? };
-        let mut duplicates = HashMap::new();
-        for row in rows {
-            let state = EventState::parse(&row.state)
-                .ok_or_else(|| LedgerError::Unreadable(format!("event state `{}`", row.state)))?;
-            let duplicate = match state {
-                EventState::Claimed | EventState::Waiting => Duplicate::LeasedElsewhere,
-                EventState::Decided => Duplicate::Decided(commands.remove(&row.id).unwrap_or_default()),
-                EventState::Parked => Duplicate::Parked(commands.remove(&row.id).unwrap_or_default()),
-                done => Duplicate::Done(done),
+        let rows = rows.into_iter().map(|row| Ok((row.id, row.event_key, STATE.read(&row.state, EventState::parse)?)));
+        let rows: Vec<_> = rows.collect::<Result<_, LedgerError>>()?;
+        let is_published = |state: EventState| matches!(state, EventState::Decided | EventState::Parked);
+        let published: Vec<_> = rows.iter().filter(|(_, _, state)| is_published(*state)).map(|(id, ..)| *id).collect();
+        let mut commands =
+            if published.is_empty() { HashMap::new() } else { self.unfinished_commands_of(&published).await? };
+        let denied = rows.into_iter().map(|(id, key, state)| {
+            let denied = match state {
+                EventState::Claimed | EventState::Waiting => ClaimDenied::LeasedElsewhere,
+                EventState::Decided => ClaimDenied::Decided(commands.remove(&id).unwrap_or_default()),
+                EventState::Parked => ClaimDenied::Parked(commands.remove(&id).unwrap_or_default()),
+                finished => ClaimDenied::Finished(finished),
             };
-            duplicates.insert(row.event_key, duplicate);
-        }
-        Ok(duplicates)
+            (key, denied)
+        });
+        Ok(denied.collect())
     }
 }

@@ -1,38 +1,43 @@
-//! "This is what became of the event." — state, history, inferences and write commands in one transaction.
+//! What became of the event? Its state, history, inferences, write commands and actions, in one transaction.
 
 use std::{collections::HashSet, time::Duration};
 
 use domain::{EventId, EventState, Inference, Reason, WriteCommand};
 use uuid::Uuid;
 
-use crate::{Ledger, LedgerError, commands::end_events, milliseconds};
+use crate::{
+    Ledger, LedgerError,
+    command_results::end_events,
+    inferences::{ClaimedInference, insert_inferences},
+    milliseconds,
+};
 
 /// What a worker decided about an event that it had claimed.
 #[derive(Debug, Clone)]
 pub struct Decision {
     /// The event.
     pub event_id: EventId,
-    /// The claim's number; after a take-over it no longer holds, and nothing is committed.
+    /// The number of the claim. Nothing is committed when another worker has claimed the event since.
     pub attempt: i32,
-    /// Where the event goes.
+    /// The state that the event gets.
     pub state: EventState,
-    /// Why.
+    /// The reason for the state.
     pub reason: Option<Reason>,
-    /// Why, in words.
+    /// The reason in words.
     pub detail: Option<String>,
     /// The playbook whose failure decided about it, if one did.
     pub playbook: Option<String>,
-    /// How long its message stays in a retry queue, if it waits.
+    /// If it waits: how long its message stays in a retry queue.
     pub wait: Option<Duration>,
-    /// What was asked and answered under this claim, good or bad: it was paid for.
+    /// Every answer under this claim, usable or not, because each was paid for.
     pub inferences: Vec<Inference>,
-    /// What is to be written.
+    /// The write commands that follow from the answers.
     pub commands: Vec<WriteCommand>,
 }
 
 impl Ledger {
-    /// Commits decisions. Says for each, in order, whether it counted: not, when the lease had expired and somebody
-    /// else has taken the event over.
+    /// Commits decisions, each with its inferences, write commands and actions or not at all. Returns for each, in order,
+    /// whether it was committed: `false` when another worker has claimed the event since.
     pub async fn commit_decisions(&self, decisions: &[Decision]) -> Result<Vec<bool>, LedgerError> {
         let mut transaction = self.pool.begin().await?;
         let ids: Vec<_> = decisions.iter().map(|decision| decision.event_id.0).collect();
@@ -43,8 +48,9 @@ impl Ledger {
         let details: Vec<_> = decisions.iter().map(|decision| decision.detail.clone()).collect();
         let playbooks: Vec<_> = decisions.iter().map(|decision| decision.playbook.clone()).collect();
         let waits: Vec<_> = decisions.iter().map(|decision| decision.wait.map(milliseconds)).collect();
-        // Rows are locked in the order of ids, here and wherever several events change at once.
-        let counted = sqlx::query_scalar!(
+        // Rows are locked in the order of ids, as in every statement that changes several events, so that two do not
+        // deadlock.
+        let updated = sqlx::query_scalar!(
             "with input as (
                  select * from unnest($1::uuid[], $2::int[], $3::text[], $4::text[], $5::text[], $6::text[],
                                       $7::float8[])
@@ -69,103 +75,26 @@ impl Ledger {
         )
         .fetch_all(&mut *transaction)
         .await?;
-        let counted: HashSet<Uuid> = counted.into_iter().collect();
-        let committed: Vec<_> = decisions.iter().filter(|item| counted.contains(&item.event_id.0)).collect();
-        let answered = committed.iter().flat_map(|item| {
-            item.inferences.iter().map(|inference| Answered {
+        let updated: HashSet<Uuid> = updated.into_iter().collect();
+        let committed: Vec<_> = decisions.iter().filter(|item| updated.contains(&item.event_id.0)).collect();
+        let inferences = committed.iter().flat_map(|item| {
+            item.inferences.iter().map(|inference| ClaimedInference {
                 event_id: item.event_id,
                 attempt: item.attempt,
                 inference,
             })
         });
-        insert_inferences(&mut transaction, &answered.collect::<Vec<_>>()).await?;
+        insert_inferences(&mut transaction, &inferences.collect::<Vec<_>>()).await?;
         insert_commands(&mut transaction, &committed).await?;
         insert_actions(&mut transaction, &committed).await?;
-        // What was decided under earlier claims may have been carried out by now.
+        // Commands of earlier claims may be finished by now, so the event may have no unfinished command left.
         let again: Vec<_> = committed.iter().filter(|item| item.attempt > 1).map(|item| item.event_id.0).collect();
         if !again.is_empty() {
             end_events(&mut transaction, &again).await?;
         }
         transaction.commit().await?;
-        Ok(decisions.iter().map(|decision| counted.contains(&decision.event_id.0)).collect())
+        Ok(decisions.iter().map(|decision| updated.contains(&decision.event_id.0)).collect())
     }
-}
-
-/// An inference with the claim that it was made under.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Answered<'a> {
-    pub(crate) event_id: EventId,
-    pub(crate) attempt: i32,
-    pub(crate) inference: &'a Inference,
-}
-
-pub(crate) async fn insert_inferences(
-    transaction: &mut sqlx::PgTransaction<'_>,
-    all: &[Answered<'_>],
-) -> Result<(), LedgerError> {
-    if all.is_empty() {
-        return Ok(());
-    }
-    macro_rules! column {
-        ($inference:ident => $value:expr) => {
-            all.iter().map(|Answered { inference: $inference, .. }| $value).collect::<Vec<_>>()
-        };
-    }
-    let events: Vec<_> = all.iter().map(|answered| answered.event_id.0).collect();
-    let attempts: Vec<_> = all.iter().map(|answered| answered.attempt).collect();
-    // Postgres has no ragged arrays: a list of names travels as one text.
-    let unverified = column!(inference => inference.unverified.join(" "));
-    sqlx::query!(
-        "with input as (select * from unnest($1::uuid[], $2::uuid[], $3::int[], $4::text[], $5::text[], $6::text[], $7::text[],
-                              $8::jsonb[], $9::text[], $10::text[], $11::jsonb[], $12::bigint[], $13::bigint[],
-                     $14::bigint[], $15::bigint[], $16::bigint[], $17::text[], $18::bigint[], $19::text[],
-                     $20::bigint[], $21::text[], $22::text[], $23::text[])
-              as input (id, event_id, attempt, playbook, version, requested, model, prompt, answer, outcome, fields,
-                        tokens, cached, completion, cost, latency, request_id, portal_id, object_type, object_id, part,
-                        context_hash, unverified)
-         ), inserted as (
-             insert into inference (id, event_id, attempt, playbook, playbook_version, model_requested, model, outcome,
-                                    fields, prompt_tokens, cached_tokens, completion_tokens, cost_micro_dollars,
-                                    latency_ms, request_id, portal_id, object_type, object_id, part, context_hash,
-                                    unverified)
-             select id, event_id, attempt, playbook, version, requested, model, outcome, fields, tokens, cached,
-                    completion, cost, latency, request_id, portal_id, object_type, object_id, part, context_hash,
-                    array_remove(string_to_array(unverified, ' '), '')
-             from input
-             on conflict (event_id, playbook, portal_id, object_type, object_id, coalesce(part, ''))
-                 where outcome = 'valid' do nothing
-             returning id, created_at
-         )
-         insert into inference_raw (inference_id, created_at, prompt, answer)
-         select inserted.id, inserted.created_at, input.prompt, input.answer from inserted join input using (id)",
-        &column!(inference => inference.id.0),
-        &events,
-        &attempts,
-        &column!(inference => inference.playbook.clone()),
-        &column!(inference => inference.playbook_version.clone()),
-        &column!(inference => inference.model_requested.clone()),
-        &column!(inference => inference.model.clone()),
-        &column!(inference => inference.prompt.clone()),
-        // Text columns cannot hold U+0000, and a model can answer anything.
-        &column!(inference => inference.answer.replace('\0', "\u{fffd}")),
-        &column!(inference => inference.outcome.as_str().to_owned()),
-        &column!(inference => inference.fields.clone()),
-        &column!(inference => inference.usage.prompt_tokens),
-        &column!(inference => inference.usage.cached_tokens),
-        &column!(inference => inference.usage.completion_tokens),
-        &column!(inference => inference.cost_micro_dollars) as &[Option<i64>],
-        &column!(inference => i64::try_from(inference.latency.as_millis()).unwrap_or(i64::MAX)),
-        &column!(inference => inference.request_id.clone()) as &[Option<String>],
-        &column!(inference => inference.record.portal_id.0),
-        &column!(inference => inference.record.object_type.type_id().to_owned()),
-        &column!(inference => inference.record.object_id.0),
-        &column!(inference => inference.part.clone()) as &[Option<String>],
-        &column!(inference => inference.context_hash.clone()) as &[Option<String>],
-        &unverified,
-    )
-    .execute(&mut **transaction)
-    .await?;
-    Ok(())
 }
 
 async fn insert_commands(
@@ -182,7 +111,7 @@ async fn insert_commands(
         };
     }
     let properties = column!(command => serde_json::json!(command.properties));
-    // A command from an earlier claim is there already.
+    // A command of an earlier claim is there already.
     sqlx::query!(
         "insert into write_command (id, event_id, inference_id, event_key, occurred_at, portal_id, object_type,
                                     object_id, properties)
@@ -212,7 +141,7 @@ async fn insert_actions(transaction: &mut sqlx::PgTransaction<'_>, decisions: &[
         return Ok(());
     }
     let hours = all.iter().map(|(_, action)| i32::try_from(action.cooldown_hours).unwrap_or(i32::MAX));
-    // An action from an earlier claim is there already.
+    // An action of an earlier claim is there already.
     sqlx::query!(
         "insert into action (write_command_id, id, name, kind, spec, cooldown_hours)
          select * from unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::jsonb[], $6::int[])

@@ -3,27 +3,34 @@ use retry::{Failure, Reason, RetryAction};
 /// What can go wrong with the ledger.
 #[derive(Debug, thiserror::Error)]
 pub enum LedgerError {
-    /// A statement, or the way to the database.
+    /// Postgres rejected a statement, or cannot be reached.
     #[error("ledger: {0}")]
     Database(#[from] sqlx::Error),
     /// The schema could not be brought up to date.
     #[error("ledger migration: {0}")]
     Migration(sqlx::migrate::MigrateError),
-    /// The schema lacks what this binary needs.
+    /// The schema lacks migrations that this binary needs.
     #[error("the ledger has migrations {applied:?}, this binary needs {expected:?}; run `leadline migrate`")]
     Schema {
-        /// What this binary knows.
+        /// The migrations that are compiled into this binary.
         expected: Vec<i64>,
-        /// What the database has.
+        /// The migrations that the database has.
         applied: Vec<i64>,
     },
-    /// Something is stored that this binary does not understand.
-    #[error("the ledger holds something unreadable: {0}")]
-    Unreadable(String),
+    /// A row holds a name that this binary does not know: a newer version wrote it, or a person did.
+    #[error("the ledger has an unknown name in {table}.{column}: `{value}`")]
+    Unreadable {
+        /// The table or view.
+        table: &'static str,
+        /// The column.
+        column: &'static str,
+        /// What the row holds.
+        value: String,
+    },
 }
 
 impl LedgerError {
-    /// Whether the database is away (or too busy), rather than unwilling.
+    /// Whether the database cannot be reached or is overloaded, so that the same statement may succeed later.
     pub fn is_away(&self) -> bool {
         match self {
             Self::Database(sqlx::Error::Database(error)) => {

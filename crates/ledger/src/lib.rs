@@ -1,25 +1,45 @@
 //! Postgres: every SQL statement of Leadline lives here, one module per question that the services ask.
 //!
-//! [`Ledger::claim`] is the idempotency check, [`Ledger::prior_answers`] says what was answered already, [`Ledger::commit_decisions`]
-//! commits what an inference decided; [`records`] keeps writers out of each other's way, [`commands`] remembers what
-//! was there before, [`actions`] sees to it that nothing is done twice. What happens for every event takes and returns
-//! batches. What keeps the fleet well is in [`circuit`], [`reconcile`], [`parking`], [`backlog`] and [`retention`];
-//! what it may take of others' limits in [`budget`].
+//! | module | question | asked by |
+//! |---|---|---|
+//! | `claim` | may this worker work on this event? | inference |
+//! | `prior_answers` | what was answered already? | inference |
+//! | `inferences` | which answers are stored? | inference |
+//! | `decision` | what became of the event? | inference |
+//! | `commands` | may this writer carry out this command? | writer |
+//! | `command_results` | what became of the command? | writer |
+//! | `records` | may this writer change this record, and who wrote to it last? | writer |
+//! | `verification` | which records may hold an older value than the ledger? | writer |
+//! | `actions` | may this action be carried out, or was it done already? | writer |
+//! | `rate_limits` | may the fleet make this call or spend this money? | limits |
+//! | `circuit_breakers` | is HubSpot or OpenAI away? | maintenance |
+//! | `singleton_leases` | is it this worker's turn? | maintenance |
+//! | `stuck_work` | which work has lost its message? | maintenance |
+//! | `retention` | which data may be deleted? | maintenance, operator |
+//! | `unfinished`, `parking`, `audit` | what is unfinished, what is parked, what became of an event? | operator |
+//!
+//! What happens for every event takes and returns batches.
 
 mod actions;
 mod audit;
-mod circuit_breaker;
+mod circuit_breakers;
 mod claim;
+mod column;
+mod command_results;
 mod commands;
 mod decision;
 mod error;
+mod inferences;
 mod parking;
 mod prior_answers;
-mod rate_limit;
-mod reconcile;
+mod rate_limits;
 mod records;
 mod retention;
+mod retry_policy;
+mod singleton_leases;
+mod stuck_work;
 mod unfinished;
+mod verification;
 
 use std::time::Duration;
 
@@ -32,19 +52,23 @@ use uuid::Uuid;
 
 pub use actions::BeginOutcome;
 pub use audit::{ActionEntry, EventCount, EventStory, HistoryEntry, InferenceEntry, SkippedWriteEntry, WriteEntry};
-pub use circuit_breaker::{CircuitBreaker, ProbeDelays};
-pub use claim::{Claim, ClaimRequest, Claimed, Duplicate};
-pub use commands::{Finished, SkippedWrite, Taken, WrittenProperty};
+pub use circuit_breakers::{CircuitBreaker, ProbeDelays};
+pub use claim::{Claim, ClaimDenied, ClaimRequest, Claimed};
+pub use command_results::{CommandResult, SkippedWrite, WrittenProperty};
+pub use commands::CommandClaim;
 pub use decision::Decision;
-pub use domain::{ActionState, CircuitBreakerState, CommandState};
 pub use error::LedgerError;
-pub use parking::{ParkedEntry, Requeueable};
+pub use parking::{EventToRequeue, ParkedEntry, ParkedStage};
 pub use prior_answers::{PriorAnswers, PriorAnswersRequest};
-pub use rate_limit::{AcquireRequest, Grant, ObservedQuota, RateLimitEntry, RateLimitTerms, Refund, Window};
-pub use reconcile::{LatestValue, StuckCommand, StuckEvent};
+pub use rate_limits::{
+    AcquireRequest, Grant, ObservedQuota, RateLimitEntry, RateLimitTerms, Refund, SpendLimitEntry, Window,
+};
 pub use records::LatestWrites;
 pub use retention::Erased;
-pub use unfinished::{Happened, Unfinished, UnfinishedCommands};
+pub use retry_policy::{COMMIT_RETRY, LEDGER_RETRY};
+pub use stuck_work::{StuckCommand, StuckEvent};
+pub use unfinished::{RecordChange, UnfinishedCommands, UnfinishedEvents};
+pub use verification::LatestValue;
 
 /// The migrations, compiled in.
 static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("../../migrations");
@@ -54,9 +78,9 @@ static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("../../migrations");
 pub struct LedgerSettings {
     /// `postgres://user:password@host:port/database`.
     pub url: secrecy::SecretString,
-    /// Shown in `pg_stat_activity`.
+    /// The name in `pg_stat_activity`.
     pub application_name: String,
-    /// Connections of this process at most.
+    /// The largest number of connections of this process.
     pub max_connections: u32,
     /// How long a statement waits for a connection.
     pub acquire_timeout: Duration,
@@ -70,12 +94,12 @@ pub struct Ledger {
     pool: PgPool,
 }
 
-/// Who holds a claim or a lease: unique per process, so that a restarted worker is somebody else.
+/// The holder of a claim or a lease. Unique per process, so that a restarted worker is a new holder.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Worker(pub String);
 
 impl Worker {
-    /// A name for this process: service, host and a part of a random id.
+    /// A name for this process: service, host and the end of a random id.
     pub fn named(service: &str) -> Self {
         let host = std::env::var("HOSTNAME").unwrap_or_else(|_| "local".to_owned());
         let id = Uuid::now_v7().simple().to_string();
@@ -84,7 +108,10 @@ impl Worker {
 }
 
 impl Ledger {
-    /// A ledger that connects when it is first asked: Postgres may be away when a service starts.
+    /// A ledger that connects with its first statement, because Postgres may be away when a service starts.
+    ///
+    /// # Errors
+    /// When the URL cannot be parsed.
     pub fn connect(settings: &LedgerSettings) -> Result<Self, LedgerError> {
         use secrecy::ExposeSecret;
         let timeout = settings.statement_timeout.as_millis().to_string();
@@ -104,8 +131,8 @@ impl Ledger {
         MIGRATIONS.run(&self.pool).await.map_err(LedgerError::Migration)
     }
 
-    /// Whether the ledger answers and has every migration that this binary needs. It may have newer ones: during a
-    /// rolling update the old version goes on working.
+    /// Succeeds when the ledger answers and has every migration that this binary needs. It may have newer ones: during
+    /// a rolling update the old version goes on working.
     pub async fn check(&self) -> Result<(), LedgerError> {
         let expected: Vec<i64> = MIGRATIONS.iter().map(|migration| migration.version).collect();
         let exists = sqlx::query_scalar!(r#"select to_regclass('_sqlx_migrations') is not null as "exists!""#)

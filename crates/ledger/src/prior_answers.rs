@@ -1,27 +1,23 @@
-//! "What was answered already?" — asked before money is spent.
+//! What was answered already? Asked before money is spent.
 
 use std::{
     collections::{HashMap, HashSet},
     time::Duration,
 };
 
-use domain::{EventId, EventKey, Inference, RecordRef};
+use domain::{EventId, EventKey, RecordRef};
+use sqlx::types::Json;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use crate::{
-    Ledger, LedgerError,
-    decision::{Answered, insert_inferences},
-    milliseconds,
-    records::columns,
-};
+use crate::{Ledger, LedgerError, milliseconds, records::columns};
 
 /// An event and one of the records that it concerns.
 #[derive(Debug, Clone)]
 pub struct PriorAnswersRequest {
     /// The event.
     pub event_id: EventId,
-    /// When it happened; with the key, its place in the order of events.
+    /// When it happened. With the key, this is its place in the order of events.
     pub occurred_at: OffsetDateTime,
     /// Its key.
     pub event_key: EventKey,
@@ -29,22 +25,22 @@ pub struct PriorAnswersRequest {
     pub record: RecordRef,
 }
 
-/// Where the playbooks stand with an event and a record.
+/// What the playbooks have answered about an event and a record, and about newer events of the record.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PriorAnswers {
-    /// Playbooks that answered for this event and record under an earlier claim; they are not asked (and paid) again.
+    /// Playbooks that answered for this event and record under an earlier claim. They are not run (and paid for) again.
     pub answered: HashSet<String>,
-    /// Playbooks that have answered a newer event of the record: what this one asks them is pointless.
+    /// Playbooks that have answered a newer event of the record, so that an answer for this event would be out of date.
     pub answered_newer: HashSet<String>,
-    /// Newer events of the record that are not finished, as HubSpot sent them, the newest first; a handful at most.
+    /// Unfinished newer events of the record, as HubSpot sent them, the newest first; at most five.
     pub newer_waiting: Vec<serde_json::Value>,
-    /// The hash of the context that each playbook last answered about for the record, if that is not long ago.
+    /// By playbook: the hash of the context of its last answer about the record, if that is not older than asked for.
     pub last_context: HashMap<String, String>,
 }
 
 impl Ledger {
-    /// Where the playbooks stand with events and records, in the order of `requests`.
-    /// Contexts count for `context_age`.
+    /// The prior answers about events and records, in the order of `requests`. The last context of a playbook is given
+    /// while it is at most `context_age` old.
     pub async fn prior_answers(
         &self,
         requests: &[PriorAnswersRequest],
@@ -80,7 +76,7 @@ impl Ledger {
                                             = (input.portal_id, input.object_type, input.object_id)
                                         and i.created_at > now() - $7::float8 * interval '1 millisecond'
                                       order by i.playbook, i.created_at desc) as last
-                                where last.context_hash is not null), '{}'::jsonb) as "last_context!"
+                                where last.context_hash is not null), '{}'::jsonb) as "last_context!: Json<HashMap<String, String>>"
                from unnest($1::uuid[], $2::timestamptz[], $3::text[], $4::bigint[], $5::text[], $6::bigint[])
                     with ordinality as input (event_id, occurred_at, event_key, portal_id, object_type, object_id, n)
                order by input.n"#,
@@ -94,58 +90,12 @@ impl Ledger {
         )
         .fetch_all(&self.pool)
         .await?;
-        let prior_answers = rows.into_iter().map(|row| {
-            let last_context = serde_json::from_value(row.last_context)
-                .map_err(|error| LedgerError::Unreadable(format!("context hashes: {error}")))?;
-            Ok(PriorAnswers {
-                answered: row.answered.into_iter().collect(),
-                answered_newer: row.newer.into_iter().collect(),
-                newer_waiting: row.newer_waiting,
-                last_context,
-            })
+        let prior_answers = rows.into_iter().map(|row| PriorAnswers {
+            answered: row.answered.into_iter().collect(),
+            answered_newer: row.newer.into_iter().collect(),
+            newer_waiting: row.newer_waiting,
+            last_context: row.last_context.0,
         });
-        prior_answers.collect()
-    }
-
-    /// What became of the parts of a context that was too long for one question, by the part's hash.
-    pub async fn condensed_parts(
-        &self,
-        event_id: EventId,
-        playbook: &str,
-    ) -> Result<HashMap<String, String>, LedgerError> {
-        let rows = sqlx::query!(
-            r#"select i.part as "part!", r.answer
-               from inference i join inference_raw r on r.inference_id = i.id and r.created_at = i.created_at
-               where i.event_id = $1 and i.playbook = $2 and i.outcome = 'valid' and i.part is not null"#,
-            event_id.0,
-            playbook
-        )
-        .fetch_all(&self.pool)
-        .await?;
-        Ok(rows.into_iter().map(|row| (row.part, row.answer)).collect())
-    }
-
-    /// Stores an answer under a claim, at once: a worker that dies later has not lost it. Says whether the claim still
-    /// held.
-    pub async fn store_inference(
-        &self,
-        event_id: EventId,
-        attempt: i32,
-        inference: &Inference,
-    ) -> Result<bool, LedgerError> {
-        let mut transaction = self.pool.begin().await?;
-        let held = sqlx::query_scalar!(
-            r#"select true as "held!" from event where id = $1 and attempt = $2 and state = 'claimed' for share"#,
-            event_id.0,
-            attempt
-        )
-        .fetch_optional(&mut *transaction)
-        .await?
-        .is_some();
-        if held {
-            insert_inferences(&mut transaction, &[Answered { event_id, attempt, inference }]).await?;
-        }
-        transaction.commit().await?;
-        Ok(held)
+        Ok(prior_answers.collect())
     }
 }

@@ -1,4 +1,4 @@
-//! "May I change this record, and who wrote last?" — the writer's questions about records.
+//! May this writer change this record, and which event wrote to it last?
 
 use std::{
     collections::{HashMap, HashSet},
@@ -10,20 +10,21 @@ use time::OffsetDateTime;
 
 use crate::{Ledger, LedgerError, Worker, milliseconds};
 
-/// The newest event whose value each property of some records has.
+/// The newest event that wrote each property of some records.
 #[derive(Debug, Default)]
 pub struct LatestWrites(HashMap<(RecordRef, String), (OffsetDateTime, EventKey)>);
 
 impl LatestWrites {
-    /// Whether the ledger knows a write of `property` by a newer event than `command`'s.
+    /// Whether the ledger has a write of `property` by a newer event than that of `command`.
     pub fn is_newer_than(&self, command: &WriteCommand, property: &str) -> bool {
         self.0.get(&(command.record.clone(), property.to_owned())).is_some_and(|(at, key)| (*at, key) > command.order())
     }
 }
 
 impl Ledger {
-    /// Locks records for `worker`, so that no two writers change one at the same time. Gives back those that it got.
-    /// A lease that was taken over from somebody whose time was up marks the record: a call of theirs may still land.
+    /// Leases records to `worker`, so that no two writers change one at the same time. Returns the records whose lease it
+    /// got. An expired lease is taken over, and the record is marked for verification: a call of the writer before may
+    /// still reach HubSpot.
     pub async fn lock_records(
         &self,
         records: &[RecordRef],
@@ -54,7 +55,8 @@ impl Ledger {
         Ok(rows.into_iter().map(|row| record(row.portal_id, &row.object_type, row.object_id)).collect())
     }
 
-    /// Gives records back that `worker` had locked. A record marked for verification keeps its row, free for anybody.
+    /// Ends the leases that `worker` has on records. A record that is marked for verification keeps its row, with an expired
+    /// lease.
     pub async fn unlock_records(&self, records: &[RecordRef], worker: &Worker) -> Result<(), LedgerError> {
         let (portals, types, ids) = columns(records);
         sqlx::query!(
@@ -63,7 +65,7 @@ impl Ledger {
                  where (portal_id, object_type, object_id) in
                        (select * from unnest($1::bigint[], $2::text[], $3::bigint[])) and worker = $4
                  order by portal_id, object_type, object_id for update
-             ), kept as (
+             ), marked as (
                  update record_lease l set expires_at = 'epoch' from mine
                  where (l.portal_id, l.object_type, l.object_id) = (mine.portal_id, mine.object_type, mine.object_id)
                    and mine.verify
@@ -81,27 +83,7 @@ impl Ledger {
         Ok(())
     }
 
-    /// Marks records as to be verified: what was written to them was written without a right to it.
-    pub async fn mark_for_verification(&self, records: &[RecordRef]) -> Result<(), LedgerError> {
-        let mut sorted: Vec<_> = records.to_vec();
-        sorted.sort();
-        sorted.dedup();
-        let (portals, types, ids) = columns(&sorted);
-        sqlx::query!(
-            "insert into record_lease (portal_id, object_type, object_id, worker, expires_at, verify)
-             select portal_id, object_type, object_id, 'nobody', 'epoch', true
-             from unnest($1::bigint[], $2::text[], $3::bigint[]) as input (portal_id, object_type, object_id)
-             on conflict (portal_id, object_type, object_id) do update set verify = true",
-            &portals,
-            &types,
-            &ids,
-        )
-        .execute(&self.pool)
-        .await?;
-        Ok(())
-    }
-
-    /// The newest known writes to some records.
+    /// For each property of some records, the newest event that wrote it.
     pub async fn latest_writes(&self, records: &[RecordRef]) -> Result<LatestWrites, LedgerError> {
         let (portals, types, ids) = columns(records);
         let rows = sqlx::query!(

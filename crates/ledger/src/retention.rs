@@ -1,4 +1,4 @@
-//! "What may go?" — old data, cheaply; and a person's data, when the law says so.
+//! Which data may be deleted? Old data, and the data of a person who asks for it.
 
 use std::time::Duration;
 
@@ -6,26 +6,26 @@ use domain::RecordRef;
 
 use crate::{Ledger, LedgerError, milliseconds};
 
-/// Tables with a partition a day.
+/// Tables with one partition per day.
 const BY_DAY: [&str; 2] = ["inference_raw", "event_history"];
 
-/// What was taken out about one record.
+/// How many rows about one record were emptied.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Erased {
-    /// Events whose payload, key and record are gone.
+    /// Events whose payload, key and record were erased.
     pub events: i64,
-    /// Inferences whose prompt, answer and fields are gone.
+    /// Inferences whose prompt, answer and fields were erased.
     pub inferences: i64,
-    /// Write commands whose values are gone.
+    /// Write commands whose values were erased.
     pub write_commands: i64,
-    /// Written and kept values that are gone.
+    /// Values, written or skipped, that were erased.
     pub values: i64,
-    /// Actions whose texts are gone.
+    /// Actions whose texts were erased.
     pub actions: i64,
 }
 
 impl Ledger {
-    /// Makes sure that today and the next `ahead` days have partitions. Gives how many were made.
+    /// Makes the partitions of today and the next `ahead` days that do not exist. Returns how many it made.
     pub async fn add_partitions(&self, ahead: i32) -> Result<i64, LedgerError> {
         let mut added = 0;
         for table in BY_DAY {
@@ -38,8 +38,8 @@ impl Ledger {
         Ok(added)
     }
 
-    /// Drops the days of raw prompts and answers that were over longer than `keep` ago. Gives how many.
-    pub async fn drop_raw(&self, keep: Duration) -> Result<i64, LedgerError> {
+    /// Drops the partitions of prompts and answers whose day was over longer than `keep` ago. Returns how many it dropped.
+    pub async fn drop_raw_texts(&self, keep: Duration) -> Result<i64, LedgerError> {
         let dropped = self.drop_days("inference_raw", keep).await?;
         sqlx::query!(
             "delete from inference_raw_default where created_at < now() - $1 * interval '1 millisecond'",
@@ -50,7 +50,7 @@ impl Ledger {
         Ok(dropped)
     }
 
-    /// Drops the days of history that were over longer than `keep` ago. Gives how many.
+    /// Drops the partitions of the history whose day was over longer than `keep` ago. Returns how many it dropped.
     pub async fn drop_history(&self, keep: Duration) -> Result<i64, LedgerError> {
         let dropped = self.drop_days("event_history", keep).await?;
         sqlx::query!(
@@ -73,8 +73,8 @@ impl Ledger {
         Ok(i64::from(dropped))
     }
 
-    /// Deletes up to `limit` events that ended longer than `keep` ago, with all that belongs to them. What is parked waits
-    /// for a person, however long. Gives how many events went.
+    /// Deletes at most `limit` events that ended longer than `keep` ago, with their inferences, write commands and actions.
+    /// Parked events are kept, however old, because they wait for an operator. Returns how many events it deleted.
     pub async fn delete_finished(&self, keep: Duration, limit: i64) -> Result<u64, LedgerError> {
         let mut transaction = self.pool.begin().await?;
         let events = sqlx::query_scalar!(
@@ -120,7 +120,8 @@ impl Ledger {
         Ok(deleted.rows_affected())
     }
 
-    /// How many unfinished events are about a record or have an inference about it: it cannot be erased before they end.
+    /// The number of unfinished or parked events that are about a record or have an inference about it. The record cannot
+    /// be erased before they end.
     pub async fn unfinished_about(&self, record: &RecordRef) -> Result<i64, LedgerError> {
         let count = sqlx::query_scalar!(
             r#"select count(*) as "count!" from event e
@@ -137,13 +138,13 @@ impl Ledger {
         Ok(count)
     }
 
-    /// Takes out everything that was read, asked, answered and written about a record, and the record's id; also the
-    /// prompts of other records' inferences in whose context it was read. The rows stay, so that counts, costs and times
-    /// do.
+    /// Erases everything that was read, asked, answered and written about a record, and the record's id; also the prompts
+    /// and answers of other records' inferences whose context had the record in it. The rows stay, so that counts, costs
+    /// and times stay right.
     pub async fn erase(&self, record: &RecordRef) -> Result<Erased, LedgerError> {
         let (portal, kind, id) = (record.portal_id.0, record.object_type.type_id(), record.object_id.0);
         let mut transaction = self.pool.begin().await?;
-        // Facts begin with the record that they are about, so a prompt says whose they are.
+        // In a prompt, every fact begins with the record that it is about.
         let mentioned = format!("%: {record}\\\\n%");
         let inferences = sqlx::query_scalar!(
             "select i.id from inference i
@@ -185,8 +186,9 @@ impl Ledger {
         .execute(&mut *transaction)
         .await?
         .rows_affected();
-        let kept = sqlx::query!(
-            "update skipped_write set current_value = null, proposed_value = '(erased)' where write_command_id = any($1::uuid[])",
+        let skipped = sqlx::query!(
+            "update skipped_write set current_value = null, proposed_value = '(erased)'
+             where write_command_id = any($1::uuid[])",
             &commands
         )
         .execute(&mut *transaction)
@@ -229,7 +231,7 @@ impl Ledger {
             events: count(events),
             inferences: count(inferences.len() as u64),
             write_commands: count(commands.len() as u64),
-            values: count(values + kept),
+            values: count(values + skipped),
             actions: count(actions),
         })
     }

@@ -1,19 +1,23 @@
-//! "Is all well?" — how much is unfinished, and how old the oldest is.
+//! What is unfinished, and how old is it?
 
 use std::time::Duration;
 
-use domain::{ObjectType, PortalId};
+use domain::{CommandState, EventState, ObjectType, PortalId, Reason};
 use time::OffsetDateTime;
 
-use crate::{Ledger, LedgerError, milliseconds};
+use crate::{Ledger, LedgerError, column::Column, milliseconds};
 
-/// Unfinished events in one state.
+const EVENT_STATE: Column = Column::new("event", "state");
+const EVENT_REASON: Column = Column::new("event", "reason");
+const COMMAND_STATE: Column = Column::new("write_command", "state");
+
+/// Unfinished events in one state and with one reason.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Unfinished {
+pub struct UnfinishedEvents {
     /// The state.
-    pub state: String,
-    /// Why, if there is a reason.
-    pub reason: Option<String>,
+    pub state: EventState,
+    /// The reason for the state.
+    pub reason: Option<Reason>,
     /// How many.
     pub events: i64,
     /// When the oldest of them was first claimed.
@@ -26,26 +30,26 @@ pub struct Unfinished {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnfinishedCommands {
     /// The state.
-    pub state: String,
+    pub state: CommandState,
     /// How many.
     pub commands: i64,
-    /// When the oldest of them was decided.
+    /// When the oldest of them was recorded.
     pub oldest: OffsetDateTime,
 }
 
-/// Something that happened to a record, as the ledger would have it.
+/// A change of a record that HubSpot knows of.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Happened {
+pub struct RecordChange {
     /// The record's id.
     pub object_id: i64,
-    /// The property, for a change of one.
+    /// The property that changed; `None` for the creation of the record.
     pub property: Option<String>,
     /// When, by HubSpot's clock.
     pub at: OffsetDateTime,
 }
 
 impl Ledger {
-    /// How old the oldest unfinished event is; zero when there is none. The one number that says whether all is well.
+    /// The age of the oldest unfinished event, zero when there is none. If it grows, the fleet does not keep up.
     pub async fn oldest_unfinished(&self) -> Result<Duration, LedgerError> {
         let seconds = sqlx::query_scalar!(
             r#"select extract(epoch from clock_timestamp() - min(first_claimed_at))::float8 from event
@@ -57,41 +61,56 @@ impl Ledger {
     }
 
     /// Unfinished events by state and reason.
-    pub async fn unfinished(&self) -> Result<Vec<Unfinished>, LedgerError> {
-        let rows = sqlx::query_as!(
-            Unfinished,
+    pub async fn unfinished_events(&self) -> Result<Vec<UnfinishedEvents>, LedgerError> {
+        let rows = sqlx::query!(
             r#"select state::text as "state!", reason, count(*) as "events!", min(first_claimed_at) as "oldest!",
                       (array_agg(event_key order by first_claimed_at))[1] as "oldest_key!"
                from event where finished_at is null group by state, reason order by 4"#
         )
         .fetch_all(&self.pool)
         .await?;
-        Ok(rows)
+        let events = rows.into_iter().map(|row| {
+            Ok(UnfinishedEvents {
+                state: EVENT_STATE.read(&row.state, EventState::parse)?,
+                reason: EVENT_REASON.read_reason(row.reason.as_deref())?,
+                events: row.events,
+                oldest: row.oldest,
+                oldest_key: row.oldest_key,
+            })
+        });
+        events.collect()
     }
 
     /// Unfinished write commands by state.
     pub async fn unfinished_commands(&self) -> Result<Vec<UnfinishedCommands>, LedgerError> {
-        let rows = sqlx::query_as!(
-            UnfinishedCommands,
+        let rows = sqlx::query!(
             r#"select state::text as "state!", count(*) as "commands!", min(created_at) as "oldest!"
                from write_command where finished_at is null group by state order by 3"#
         )
         .fetch_all(&self.pool)
         .await?;
-        Ok(rows)
+        let commands = rows.into_iter().map(|row| {
+            Ok(UnfinishedCommands {
+                state: COMMAND_STATE.read(&row.state, CommandState::parse)?,
+                commands: row.commands,
+                oldest: row.oldest,
+            })
+        });
+        commands.collect()
     }
 
-    /// Which of these happenings no webhook has told of: the ledger has no event of the same record and property (or of
-    /// the record's creation) from then or later. HubSpot's clocks may be `tolerance` apart from each other.
-    pub async fn unseen(
+    /// Those of `changes` of which no webhook came: the ledger has no event of the same record and property (or of the
+    /// record's creation) from that time or later. An event may be older by `tolerance`, because HubSpot's servers do not
+    /// have exactly the same time.
+    pub async fn changes_without_event(
         &self,
         portal: PortalId,
         object_type: &ObjectType,
-        happened: &[Happened],
+        changes: &[RecordChange],
         tolerance: Duration,
-    ) -> Result<Vec<Happened>, LedgerError> {
+    ) -> Result<Vec<RecordChange>, LedgerError> {
         let rows = sqlx::query_as!(
-            Happened,
+            RecordChange,
             r#"select input.object_id as "object_id!", input.property, input.at as "at!"
                from unnest($3::bigint[], $4::text[], $5::timestamptz[]) as input (object_id, property, at)
                where not exists (
@@ -102,9 +121,9 @@ impl Ledger {
                order by input.at, input.object_id"#,
             portal.0,
             object_type.type_id(),
-            &happened.iter().map(|item| item.object_id).collect::<Vec<_>>(),
-            &happened.iter().map(|item| item.property.clone()).collect::<Vec<_>>() as &[Option<String>],
-            &happened.iter().map(|item| item.at).collect::<Vec<_>>(),
+            &changes.iter().map(|item| item.object_id).collect::<Vec<_>>(),
+            &changes.iter().map(|item| item.property.clone()).collect::<Vec<_>>() as &[Option<String>],
+            &changes.iter().map(|item| item.at).collect::<Vec<_>>(),
             milliseconds(tolerance),
         )
         .fetch_all(&self.pool)

@@ -1,4 +1,4 @@
-//! What a quota client has in hand of one budget: grants, each of a slice and worth nothing after its time.
+//! The quota of one limit that this process holds: grants that each belong to a time slice and expire.
 
 use std::{collections::VecDeque, time::Instant};
 
@@ -9,54 +9,54 @@ pub struct Grants(VecDeque<SliceGrant>);
 #[derive(Debug)]
 struct SliceGrant {
     slice: i64,
-    left: i64,
-    until: Instant,
+    remaining: i64,
+    expires_at: Instant,
 }
 
 impl Grants {
-    /// Adds what was lent.
-    pub fn add(&mut self, slice: i64, amount: i64, until: Instant) {
+    /// Adds what was acquired in `slice`.
+    pub fn add(&mut self, slice: i64, amount: i64, expires_at: Instant) {
         if amount > 0 {
-            self.0.push_back(SliceGrant { slice, left: amount, until });
+            self.0.push_back(SliceGrant { slice, remaining: amount, expires_at });
         }
     }
 
-    /// What is in hand.
-    pub fn sum(&self) -> i64 {
-        self.0.iter().map(|grant| grant.left).sum()
+    /// How much can be used.
+    pub fn available(&self) -> i64 {
+        self.0.iter().map(|grant| grant.remaining).sum()
     }
 
-    /// Takes `amount`, which must be in hand, and says in which slice (the last of it) it was acquired.
+    /// Uses `amount`, which must be available, from the oldest grants. Returns the slice of the last grant that it took from.
     pub fn take(&mut self, mut amount: i64) -> i64 {
         let mut slice = 0;
         while let Some(grant) = self.0.front_mut().filter(|_| amount > 0) {
-            let part = amount.min(grant.left);
+            let part = amount.min(grant.remaining);
             amount -= part;
-            grant.left -= part;
+            grant.remaining -= part;
             slice = grant.slice;
-            if grant.left == 0 {
+            if grant.remaining == 0 {
                 self.0.pop_front();
             }
         }
         slice
     }
 
-    /// Takes out what is worth nothing any more: slices and amounts, to be given back.
-    pub fn expired(&mut self, now: Instant) -> Vec<(i64, i64)> {
+    /// Removes what has expired, and returns it as slices and amounts, to be given back to the ledger.
+    pub fn remove_expired(&mut self, now: Instant) -> Vec<(i64, i64)> {
         let mut expired = Vec::new();
         self.0.retain(|grant| {
-            let is_over = grant.until <= now;
-            if is_over {
-                expired.push((grant.slice, grant.left));
+            let is_expired = grant.expires_at <= now;
+            if is_expired {
+                expired.push((grant.slice, grant.remaining));
             }
-            !is_over
+            !is_expired
         });
         expired
     }
 
-    /// When the first of it will be worth nothing.
-    pub fn first_end(&self) -> Option<Instant> {
-        self.0.iter().map(|grant| grant.until).min()
+    /// When the next grant expires.
+    pub fn next_expiry(&self) -> Option<Instant> {
+        self.0.iter().map(|grant| grant.expires_at).min()
     }
 }
 
@@ -67,15 +67,15 @@ mod tests {
     use super::Grants;
 
     #[test]
-    fn the_oldest_is_used_first_and_what_is_over_is_given_back() {
+    fn the_oldest_grant_is_used_first_and_what_has_expired_is_returned() {
         let now = Instant::now();
         let mut grants = Grants::default();
         grants.add(7, 2, now + Duration::from_secs(1));
         grants.add(8, 5, now + Duration::from_secs(2));
-        assert_eq!((grants.take(1), grants.sum()), (7, 6));
-        assert_eq!((grants.take(2), grants.sum()), (8, 4), "one of the old grant, one of the new");
-        assert_eq!(grants.expired(now + Duration::from_secs(1)), vec![]);
-        assert_eq!(grants.expired(now + Duration::from_secs(2)), vec![(8, 4)]);
-        assert_eq!((grants.sum(), grants.first_end()), (0, None));
+        assert_eq!((grants.take(1), grants.available()), (7, 6));
+        assert_eq!((grants.take(2), grants.available()), (8, 4), "one of the old grant, one of the new");
+        assert_eq!(grants.remove_expired(now + Duration::from_secs(1)), vec![]);
+        assert_eq!(grants.remove_expired(now + Duration::from_secs(2)), vec![(8, 4)]);
+        assert_eq!((grants.available(), grants.next_expiry()), (0, None));
     }
 }

@@ -1,4 +1,4 @@
-//! The budgets that there are, and the limiters of them that clients take from.
+//! The rate limits of HubSpot and OpenAI, and the limiters that the API clients use.
 
 use std::{
     collections::HashMap,
@@ -6,25 +6,29 @@ use std::{
     time::{Duration, Instant},
 };
 
+use domain::Dependency;
 use ledger::{Ledger, RateLimitTerms, Window};
 use retry::{Permit, PermitFuture, QuotaReport, RateLimiter, SharedRateLimiter};
 use settings::{MissingSetting, Settings};
 
 use crate::{quota_client::QuotaClient, spend_limiter::SpendLimiter};
 
-/// HubSpot's limit is for ten seconds.
+/// The window of HubSpot's burst limit.
 const HUBSPOT_WINDOW: Duration = Duration::from_secs(10);
 
-/// Who calls: what a person has just done goes before what happened long ago.
+/// The window of OpenAI's limits on requests and tokens.
+const OPENAI_WINDOW: Duration = Duration::from_secs(60);
+
+/// Who makes a call. Live events have priority over a backfill.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lane {
-    /// Events as they come, and every write.
+    /// Events from webhooks, and every write. May use up the fleet's limits.
     Live,
-    /// Catching up: leaves a reserve to the others.
+    /// Events of a backfill. May use only a part of the limits; the rest is reserved for the live lane.
     Backfill,
 }
 
-/// The fleet's budgets.
+/// The fleet's limits, by the settings. Makes a limiter for each client and lane.
 #[derive(Debug, Clone)]
 pub struct RateLimiters {
     ledger: Ledger,
@@ -34,10 +38,10 @@ pub struct RateLimiters {
 }
 
 impl RateLimiters {
-    /// The budgets that `settings` name.
+    /// The limits in `settings`.
     ///
     /// # Errors
-    /// Without `hubspot.portal_id`: limits are a portal's.
+    /// `hubspot.portal_id` is missing: HubSpot's limits are those of a portal.
     pub fn new(settings: &Settings, ledger: &Ledger) -> Result<Self, MissingSetting> {
         Ok(Self {
             ledger: ledger.clone(),
@@ -47,18 +51,7 @@ impl RateLimiters {
         })
     }
 
-    fn part(&self, lane: Lane) -> f64 {
-        match lane {
-            Lane::Live => 1.0,
-            Lane::Backfill => self.settings.backfill_share,
-        }
-    }
-
-    fn max_wait(&self) -> Duration {
-        Duration::from_secs(self.settings.max_wait_seconds)
-    }
-
-    /// PermitFuture to call HubSpot: calls per ten seconds and per day, of this portal.
+    /// Limits calls to HubSpot: the portal's calls per ten seconds and per day.
     pub fn hubspot(&self, lane: Lane) -> SharedRateLimiter {
         let settings = &self.settings;
         let terms = vec![
@@ -75,131 +68,148 @@ impl RateLimiters {
                 share: settings.hubspot_day_share,
             },
         ];
-        let quota_client = QuotaClient::open(self.ledger.clone(), terms, self.part(lane));
-        let gather_at_limit = Duration::from_millis(settings.batch_linger_at_limit_ms);
-        Arc::new(HubSpotCalls { quota_client, max_wait: self.max_wait(), gather_at_limit })
-    }
-
-    /// PermitFuture to ask OpenAI: requests and tokens per minute, by model.
-    pub fn openai(&self, lane: Lane) -> SharedRateLimiter {
-        let part = self.part(lane);
-        Arc::new(ModelRequests {
-            budgets: self.clone(),
-            lane: part,
+        Arc::new(HubSpotLimiter {
+            quota_client: QuotaClient::open(self.ledger.clone(), terms, self.share_of(lane)),
             max_wait: self.max_wait(),
-            purses: Mutex::default(),
+            linger_at_limit: Duration::from_millis(settings.batch_linger_at_limit_ms),
         })
     }
 
-    /// Money for questions; `playbooks` are those with a limit of their own, in micro-dollars a day.
+    /// Limits calls to OpenAI: each model's requests and tokens per minute.
+    pub fn openai(&self, lane: Lane) -> SharedRateLimiter {
+        Arc::new(OpenAiLimiter {
+            limits: self.clone(),
+            share: self.share_of(lane),
+            max_wait: self.max_wait(),
+            quota_clients: Mutex::default(),
+        })
+    }
+
+    /// Limits what answers cost in a day. `playbooks` are the names of those with a limit of their own, in micro-dollars.
     pub fn spend_limiter(&self, playbooks: impl IntoIterator<Item = (String, i64)>) -> SpendLimiter {
         SpendLimiter::open(&self.ledger, self.micro_dollars_per_day, playbooks)
     }
 
-    fn model(&self, model: &str, lane: f64) -> QuotaClient {
-        let minute = Window::Rolling(Duration::from_secs(60));
+    fn model_quota(&self, model: &str, share: f64) -> QuotaClient {
         let settings = &self.settings;
         let terms = [("requests", settings.openai_requests_per_minute), ("tokens", settings.openai_tokens_per_minute)];
         let terms = terms.map(|(what, quota)| RateLimitTerms {
             name: format!("openai/{model}/{what}"),
-            window: minute,
+            window: Window::Rolling(OPENAI_WINDOW),
             quota,
             share: settings.openai_share,
         });
-        QuotaClient::open(self.ledger.clone(), terms.into(), lane)
+        QuotaClient::open(self.ledger.clone(), terms.into(), share)
+    }
+
+    fn share_of(&self, lane: Lane) -> f64 {
+        match lane {
+            Lane::Live => 1.0,
+            Lane::Backfill => self.settings.backfill_share,
+        }
+    }
+
+    fn max_wait(&self) -> Duration {
+        Duration::from_secs(self.settings.max_wait_seconds)
     }
 }
 
-fn news(said: [Option<QuotaReport>; 2]) -> Vec<Option<(i64, i64)>> {
-    said.into_iter().map(|said| said.map(|said| (said.quota, said.remaining))).collect()
-}
-
-fn waited(what: &'static str, began: Instant) {
-    metrics::histogram!("leadline_rate_limit_wait_seconds", "of" => what).record(began.elapsed().as_secs_f64());
+/// Acquires `costs`, and records how long that took.
+async fn acquire(
+    quota_client: &QuotaClient,
+    dependency: Dependency,
+    key: &str,
+    costs: [i64; 2],
+    max_wait: Duration,
+) -> Result<Permit, retry::RateLimited> {
+    let began = Instant::now();
+    let slices = quota_client.acquire(costs.into(), max_wait).await;
+    metrics::histogram!("leadline_rate_limit_wait_seconds", "dependency" => dependency.as_str())
+        .record(began.elapsed().as_secs_f64());
+    Ok(Permit { key: key.to_owned(), acquired_at: Instant::now(), units: costs[1], slices: slices? })
 }
 
 #[derive(Debug)]
-struct HubSpotCalls {
+struct HubSpotLimiter {
     quota_client: QuotaClient,
     max_wait: Duration,
-    gather_at_limit: Duration,
+    linger_at_limit: Duration,
 }
 
-impl RateLimiter for HubSpotCalls {
+impl RateLimiter for HubSpotLimiter {
     fn acquire<'a>(&'a self, key: &'a str, _: i64) -> PermitFuture<'a> {
-        Box::pin(async move {
-            let began = Instant::now();
-            let slices = self.quota_client.take(vec![1, 1], self.max_wait).await;
-            waited("hubspot", began);
-            Ok(Permit { key: key.to_owned(), acquired_at: Instant::now(), units: 1, slices: slices? })
-        })
+        // Each call counts once in both windows.
+        Box::pin(acquire(&self.quota_client, Dependency::HubSpot, key, [1, 1], self.max_wait))
     }
 
-    // For a window after the last time that nothing was left: a full batch is worth more than a quick one then.
+    // Until a whole window has passed since the limit was used up: a full batch is then worth more than an early one.
     fn extra_linger(&self) -> Duration {
-        if self.quota_client.was_empty_within(HUBSPOT_WINDOW) { self.gather_at_limit } else { Duration::ZERO }
+        if self.quota_client.was_exhausted_within(HUBSPOT_WINDOW) { self.linger_at_limit } else { Duration::ZERO }
     }
 
-    fn record_answer(&self, permit: Permit, said: [Option<QuotaReport>; 2], _: Option<i64>) {
-        self.quota_client.heard(news(said), permit.acquired_at, None);
+    fn record_answer(&self, permit: Permit, reports: [Option<QuotaReport>; 2], _: Option<i64>) {
+        self.quota_client.report(reports.into(), permit.acquired_at, None);
     }
 
-    fn record_rejection(&self, permit: Permit, said: [Option<QuotaReport>; 2], wait: Duration) {
-        tracing::warn!(?wait, "HubSpot refused a call because of its limit; the fleet holds");
-        self.quota_client.heard(news(said), permit.acquired_at, Some(wait));
+    fn record_rejection(&self, permit: Permit, reports: [Option<QuotaReport>; 2], wait: Duration) {
+        tracing::warn!(?wait, "HubSpot rejected a call because of its rate limit; the fleet makes no calls meanwhile");
+        self.quota_client.report(reports.into(), permit.acquired_at, Some(wait));
     }
 }
 
 #[derive(Debug)]
-struct ModelRequests {
-    budgets: RateLimiters,
-    lane: f64,
+struct OpenAiLimiter {
+    limits: RateLimiters,
+    share: f64,
     max_wait: Duration,
-    purses: Mutex<HashMap<String, QuotaClient>>,
+    /// By model; made at its first call.
+    quota_clients: Mutex<HashMap<String, QuotaClient>>,
 }
 
-impl ModelRequests {
+impl OpenAiLimiter {
     fn quota_client(&self, model: &str) -> QuotaClient {
-        let mut purses = self.purses.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(quota_client) = purses.get(model) {
+        let mut quota_clients = self.quota_clients.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(quota_client) = quota_clients.get(model) {
             return quota_client.clone();
         }
-        let quota_client = self.budgets.model(model, self.lane);
-        purses.insert(model.to_owned(), quota_client.clone());
+        let quota_client = self.limits.model_quota(model, self.share);
+        quota_clients.insert(model.to_owned(), quota_client.clone());
         quota_client
     }
 }
 
-/// The place of tokens among a model's budgets.
+/// The place of the limit on tokens among a model's limits.
 const TOKENS: usize = 1;
 
-impl RateLimiter for ModelRequests {
+impl RateLimiter for OpenAiLimiter {
     fn acquire<'a>(&'a self, key: &'a str, units: i64) -> PermitFuture<'a> {
         Box::pin(async move {
-            let began = Instant::now();
-            let slices = self.quota_client(key).take(vec![1, units], self.max_wait).await;
-            waited("openai", began);
-            Ok(Permit { key: key.to_owned(), acquired_at: Instant::now(), units, slices: slices? })
+            let quota_client = self.quota_client(key);
+            acquire(&quota_client, Dependency::OpenAi, key, [1, units], self.max_wait).await
         })
     }
 
-    // Questions are not put together.
+    // Calls to a model are not batched.
     fn extra_linger(&self) -> Duration {
         Duration::ZERO
     }
 
-    fn record_answer(&self, permit: Permit, said: [Option<QuotaReport>; 2], used: Option<i64>) {
+    fn record_answer(&self, permit: Permit, reports: [Option<QuotaReport>; 2], used: Option<i64>) {
         let quota_client = self.quota_client(&permit.key);
         if let Some(used) = used {
-            quota_client.settle(TOKENS, permit.slices[TOKENS], permit.units - used);
+            quota_client.refund(TOKENS, permit.slices[TOKENS], permit.units - used);
         }
-        quota_client.heard(news(said), permit.acquired_at, None);
+        quota_client.report(reports.into(), permit.acquired_at, None);
     }
 
-    fn record_rejection(&self, permit: Permit, said: [Option<QuotaReport>; 2], wait: Duration) {
-        tracing::warn!(?wait, model = permit.key, "OpenAI refused a question because of its limit; the fleet holds");
+    fn record_rejection(&self, permit: Permit, reports: [Option<QuotaReport>; 2], wait: Duration) {
+        tracing::warn!(
+            ?wait,
+            model = permit.key,
+            "OpenAI rejected a call because of its rate limit; the fleet makes no calls to this model meanwhile"
+        );
         let quota_client = self.quota_client(&permit.key);
-        quota_client.settle(TOKENS, permit.slices[TOKENS], permit.units);
-        quota_client.heard(news(said), permit.acquired_at, Some(wait));
+        quota_client.refund(TOKENS, permit.slices[TOKENS], permit.units);
+        quota_client.report(reports.into(), permit.acquired_at, Some(wait));
     }
 }

@@ -1,4 +1,4 @@
-//! Money: what questions may cost in a day, by playbook and in all.
+//! Spend limits: what model calls may cost in a day (UTC), for each playbook and for all together.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -7,27 +7,28 @@ use retry::RateLimited;
 
 use crate::quota_client::QuotaClient;
 
-/// Pays for questions, as long as the day's money lasts. Cheap to clone.
+/// Reserves money for model calls while the day's limits allow it. Cheap to clone. The default one has no limit.
 #[derive(Debug, Clone, Default)]
 pub struct SpendLimiter {
     all: Option<QuotaClient>,
     playbooks: HashMap<String, QuotaClient>,
 }
 
-/// Money that is set aside for a question, in micro-dollars.
+/// Money that is reserved for a call, in micro-dollars.
 #[derive(Debug)]
 pub struct Reservation {
     micro_dollars: i64,
-    playbook: Option<i64>,
-    all: Option<i64>,
+    /// The time slices that it was taken from; `None` where there is no limit.
+    playbook_slice: Option<i64>,
+    all_slice: Option<i64>,
 }
 
-/// Nobody waits for midnight in a worker.
-const PATIENCE: Duration = Duration::ZERO;
+/// A call that exceeds the day's limit does not wait: the next day may be hours away.
+const MAX_WAIT: Duration = Duration::ZERO;
 
 impl SpendLimiter {
-    /// A spend limiter with so much money a day, in micro-dollars: for all playbooks together (0: no limit) and for each of those
-    /// that have a limit of their own.
+    /// A limiter with these limits, in micro-dollars a day: `all` for all playbooks together (0: no limit), and one for each
+    /// of `playbooks`.
     pub fn open(ledger: &Ledger, all: i64, playbooks: impl IntoIterator<Item = (String, i64)>) -> Self {
         let quota_client = |name: String, quota| {
             let terms = RateLimitTerms { name, window: Window::Day, quota, share: 1.0 };
@@ -37,45 +38,45 @@ impl SpendLimiter {
             all: (all > 0).then(|| quota_client("openai/money/day".to_owned(), all)),
             playbooks: playbooks
                 .into_iter()
-                .map(|(name, cap)| {
-                    let quota_client = quota_client(format!("openai/money/{name}/day"), cap);
+                .map(|(name, limit)| {
+                    let quota_client = quota_client(format!("openai/money/{name}/day"), limit);
                     (name, quota_client)
                 })
                 .collect(),
         }
     }
 
-    /// Sets money aside for a question of `playbook`.
+    /// Reserves the estimated cost of a call of `playbook`.
+    ///
+    /// # Errors
+    /// One of the day's limits does not allow it.
     pub async fn reserve(&self, playbook: &str, micro_dollars: i64) -> Result<Reservation, RateLimited> {
-        let take = |quota_client: Option<&QuotaClient>| {
-            let quota_client = quota_client.cloned();
-            async move {
-                match quota_client {
-                    Some(quota_client) => {
-                        quota_client.take(vec![micro_dollars], PATIENCE).await.map(|slices| Some(slices[0]))
-                    }
-                    None => Ok(None),
-                }
-            }
-        };
-        let own = take(self.playbooks.get(playbook)).await?;
-        match take(self.all.as_ref()).await {
-            Ok(all) => Ok(Reservation { micro_dollars, playbook: own, all }),
+        let playbook_slice = acquire(self.playbooks.get(playbook), micro_dollars).await?;
+        match acquire(self.all.as_ref(), micro_dollars).await {
+            Ok(all_slice) => Ok(Reservation { micro_dollars, playbook_slice, all_slice }),
             Err(error) => {
-                self.refund_unused(playbook, &Reservation { micro_dollars, playbook: own, all: None }, 0);
+                self.refund_unused(playbook, &Reservation { micro_dollars, playbook_slice, all_slice: None }, 0);
                 Err(error)
             }
         }
     }
 
-    /// The question has cost so much.
-    pub fn refund_unused(&self, playbook: &str, aside: &Reservation, cost: i64) {
-        let unused = aside.micro_dollars - cost;
-        if let (Some(quota_client), Some(slice)) = (self.playbooks.get(playbook), aside.playbook) {
-            quota_client.settle(0, slice, unused);
+    /// Returns what the call has not cost. A call that has cost more than reserved takes the rest from the limits now.
+    pub fn refund_unused(&self, playbook: &str, reservation: &Reservation, cost: i64) {
+        let unused = reservation.micro_dollars - cost;
+        if let (Some(quota_client), Some(slice)) = (self.playbooks.get(playbook), reservation.playbook_slice) {
+            quota_client.refund(0, slice, unused);
         }
-        if let (Some(quota_client), Some(slice)) = (&self.all, aside.all) {
-            quota_client.settle(0, slice, unused);
+        if let (Some(quota_client), Some(slice)) = (&self.all, reservation.all_slice) {
+            quota_client.refund(0, slice, unused);
         }
+    }
+}
+
+/// The slice that `micro_dollars` were taken from; `None` where there is no limit.
+async fn acquire(quota_client: Option<&QuotaClient>, micro_dollars: i64) -> Result<Option<i64>, RateLimited> {
+    match quota_client {
+        Some(quota_client) => Ok(quota_client.acquire(vec![micro_dollars], MAX_WAIT).await?.first().copied()),
+        None => Ok(None),
     }
 }

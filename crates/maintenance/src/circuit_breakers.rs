@@ -1,8 +1,9 @@
-//! Outages: one failing call is that call's business, a dead key or twenty failures in a row are everybody's.
+//! Circuit breakers for HubSpot and OpenAI: a failing call concerns that call alone, but a rejected key or many failures in a row
+//! are an outage and concern the whole fleet.
 //!
-//! A service's clients are hooks (each try of each call). What is noticed is put into the ledger, and every service of
-//! the fleet takes it from there: while a circuit is open nothing is consumed, and what fails because of the outage waits
-//! without using up its attempts.
+//! The service's API clients report every attempt of every call to an observer. What a service notices goes into the ledger,
+//! and every service of the fleet reads it from there: while a circuit is open, nothing is consumed, and what fails because of
+//! the outage is deferred without using up its attempts.
 
 mod sync;
 
@@ -17,17 +18,17 @@ use std::{
 };
 
 use broker::{ConsumeMode, RetryDecision, RetrySchedule};
-use domain::Dependency;
-use ledger::{CircuitBreaker, CircuitBreakerState, Ledger, Worker};
-use retry::{CallObserver, Failure, Reason, RetryAction, SharedObserver};
+use domain::{CircuitBreakerState, Dependency, Reason};
+use ledger::{CircuitBreaker, Ledger, Worker};
+use retry::{CallObserver, Failure, RetryAction, SharedObserver};
 use service::Readiness;
 use sync::BreakerSync;
 use tokio::sync::{Notify, watch};
 
-/// Asks a dependency something cheap; says whether it is there again.
+/// Makes a cheap call to a dependency and says whether it is available again.
 pub type Probe = Box<dyn Fn() -> Pin<Box<dyn Future<Output = bool> + Send>> + Send + Sync>;
 
-/// A probe that makes a call: any answer but one that is a sign of an outage means that somebody is there.
+/// A probe that makes `call`. Any result that is not a sign of an outage means that the dependency is available, also an error.
 pub fn probe<F, Fut, T, E>(call: F) -> Probe
 where
     F: Fn() -> Fut + Send + Sync + 'static,
@@ -40,7 +41,7 @@ where
     })
 }
 
-/// Reads HubSpot's description of the token: a call that counts against no limit.
+/// A probe that reads HubSpot's description of the token: a call that counts against no limit.
 pub fn hubspot_probe(hubspot: &hubspot::HubSpotClient) -> Probe {
     let hubspot = hubspot.clone();
     probe(move || {
@@ -49,38 +50,40 @@ pub fn hubspot_probe(hubspot: &hubspot::HubSpotClient) -> Probe {
     })
 }
 
-/// The circuits of a service's dependencies. Cheap to clone; clones share everything.
+/// The circuit breakers of a service's dependencies. Cheap to clone; clones share everything.
 #[derive(Debug, Clone)]
 pub struct CircuitBreakers {
     breakers: Arc<Vec<Arc<Breaker>>>,
     settings: settings::CircuitBreakerSection,
-    flow: Arc<watch::Sender<ConsumeMode>>,
+    mode: Arc<watch::Sender<ConsumeMode>>,
+    /// Wakes the task that syncs with the ledger.
     wake: Arc<Notify>,
 }
 
-/// What is known of one dependency.
+/// The circuit breaker of one dependency, as this service knows it.
 #[derive(Debug)]
 struct Breaker {
     dependency: Dependency,
-    /// Failures in a row that make an outage.
-    limit: u32,
-    failures: AtomicU32,
-    worked: AtomicBool,
-    known: Mutex<Known>,
+    /// How many failures in a row make an outage.
+    failure_threshold: u32,
+    failures_in_a_row: AtomicU32,
+    /// Whether a call has succeeded since the state last changed.
+    has_succeeded: AtomicBool,
+    known: Mutex<KnownState>,
     wake: Arc<Notify>,
 }
 
 #[derive(Debug, Default)]
-struct Known {
+struct KnownState {
     state: CircuitBreakerState,
-    /// What the ledger is still to be told.
-    trip: Option<Trip>,
-    /// Why it is not closed, for people.
+    /// An outage that was noticed here and is not in the ledger yet.
+    unreported: Option<NoticedOutage>,
+    /// Why the circuit is not closed, for people.
     why: String,
 }
 
 #[derive(Debug, Clone)]
-struct Trip {
+struct NoticedOutage {
     reason: Reason,
     detail: String,
 }
@@ -89,17 +92,19 @@ impl CallObserver for Breaker {
     fn record(&self, failure: Option<&dyn Failure>) {
         match failure.map(|failure| (failure, failure.outage())) {
             Some((failure, Some(outage))) => {
-                let in_a_row = self.failures.fetch_add(1, Ordering::Relaxed) + 1;
-                if outage.is_certain || in_a_row >= self.limit || self.state() == CircuitBreakerState::HalfOpen {
-                    self.trip(failure);
+                let in_a_row = self.failures_in_a_row.fetch_add(1, Ordering::Relaxed) + 1;
+                let is_half_open = self.state() == CircuitBreakerState::HalfOpen;
+                if outage.is_certain || in_a_row >= self.failure_threshold || is_half_open {
+                    self.open(failure);
                 }
             }
-            // Not our turn: that says nothing about the other side's health.
+            // A rate limit says nothing about the dependency's health.
             Some((failure, None)) if matches!(failure.retry_action(), RetryAction::RateLimited { .. }) => {}
-            // It worked, or answered that it does not like what was asked.
+            // The call succeeded, or the dependency answered and rejected it: it is available.
             _ => {
-                self.failures.store(0, Ordering::Relaxed);
-                if !self.worked.swap(true, Ordering::Relaxed) && self.state() == CircuitBreakerState::HalfOpen {
+                self.failures_in_a_row.store(0, Ordering::Relaxed);
+                let is_first = !self.has_succeeded.swap(true, Ordering::Relaxed);
+                if is_first && self.state() == CircuitBreakerState::HalfOpen {
                     self.wake.notify_one();
                 }
             }
@@ -108,7 +113,18 @@ impl CallObserver for Breaker {
 }
 
 impl Breaker {
-    fn known(&self) -> std::sync::MutexGuard<'_, Known> {
+    fn new(dependency: Dependency, failure_threshold: u32, wake: Arc<Notify>) -> Self {
+        Self {
+            dependency,
+            failure_threshold,
+            failures_in_a_row: AtomicU32::new(0),
+            has_succeeded: AtomicBool::new(false),
+            known: Mutex::default(),
+            wake,
+        }
+    }
+
+    fn known(&self) -> std::sync::MutexGuard<'_, KnownState> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -116,34 +132,35 @@ impl Breaker {
         self.known().state
     }
 
-    fn trip(&self, failure: &dyn Failure) {
+    /// Opens the circuit here at once; the ledger follows.
+    fn open(&self, failure: &dyn Failure) {
         let mut known = self.known();
         if known.state == CircuitBreakerState::Open {
             return;
         }
         known.state = CircuitBreakerState::Open;
         known.why = format!("{}: {failure}", failure.reason());
-        known.trip = Some(Trip { reason: failure.reason(), detail: failure.to_string() });
+        known.unreported = Some(NoticedOutage { reason: failure.reason(), detail: failure.to_string() });
         drop(known);
         self.wake.notify_one();
     }
 
-    /// Takes over what the ledger says, unless there is something newer that it does not know yet.
-    fn adopt(&self, circuit: Option<&CircuitBreaker>) {
+    /// Takes over the ledger's state, unless an outage was noticed here that the ledger does not have yet.
+    fn adopt(&self, row: Option<&CircuitBreaker>) {
         let mut known = self.known();
-        if known.trip.is_some() {
+        if known.unreported.is_some() {
             return;
         }
-        let state = circuit.map_or(CircuitBreakerState::Closed, |circuit| circuit.state);
+        let state = row.map_or(CircuitBreakerState::Closed, |row| row.state);
         if known.state != state {
-            tracing::warn!(dependency = %self.dependency, state = state.as_str(), "circuit");
-            self.failures.store(0, Ordering::Relaxed);
-            self.worked.store(false, Ordering::Relaxed);
+            tracing::warn!(dependency = %self.dependency, state = state.as_str(), "the circuit breaker has a new state");
+            self.failures_in_a_row.store(0, Ordering::Relaxed);
+            self.has_succeeded.store(false, Ordering::Relaxed);
         }
         known.state = state;
-        known.why = circuit.map_or_else(String::new, |circuit| {
-            let reason = circuit.reason.as_deref().unwrap_or_default();
-            format!("{reason}: {}", circuit.detail.as_deref().unwrap_or_default())
+        known.why = row.map_or_else(String::new, |row| {
+            let reason = row.reason.map_or("", Reason::as_str);
+            format!("{reason}: {}", row.detail.as_deref().unwrap_or_default())
         });
         metrics::gauge!("leadline_circuit_breaker_open", "dependency" => self.dependency.as_str())
             .set(if state == CircuitBreakerState::Closed { 0.0 } else { 1.0 });
@@ -151,46 +168,30 @@ impl Breaker {
 }
 
 impl CircuitBreakers {
-    /// The circuits of `dependencies` (`hubspot`, `openai`), all closed.
+    /// The circuit breakers of `dependencies`, all closed.
     pub fn new(settings: &settings::CircuitBreakerSection, dependencies: &[Dependency]) -> Self {
         let wake = Arc::new(Notify::new());
-        let breaker = |dependency: &Dependency| {
-            Arc::new(Breaker {
-                dependency: *dependency,
-                limit: settings.failure_threshold,
-                failures: AtomicU32::new(0),
-                worked: AtomicBool::new(false),
-                known: Mutex::default(),
-                wake: wake.clone(),
-            })
-        };
+        let breaker =
+            |dependency: &Dependency| Arc::new(Breaker::new(*dependency, settings.failure_threshold, wake.clone()));
         Self {
             breakers: Arc::new(dependencies.iter().map(breaker).collect()),
             settings: settings.clone(),
-            flow: Arc::new(watch::Sender::new(ConsumeMode::Normal)),
+            mode: Arc::new(watch::Sender::new(ConsumeMode::Normal)),
             wake,
         }
     }
 
-    /// Who watches the calls to a dependency.
+    /// The observer for the client of a dependency; `None` if the dependency has no circuit breaker here.
     pub fn observer(&self, dependency: Dependency) -> Option<SharedObserver> {
-        self.breaker(dependency).map(|breaker| breaker.clone() as Arc<dyn CallObserver>)
+        self.breaker(dependency).map(|breaker| breaker.clone() as SharedObserver)
     }
 
     fn breaker(&self, dependency: Dependency) -> Option<&Arc<Breaker>> {
         self.breakers.iter().find(|breaker| breaker.dependency == dependency)
     }
 
-    /// Whether a failure is the outage's fault, and not that of what was tried: it uses up no attempts.
-    fn is_outage(&self, failure: &dyn Failure) -> bool {
-        failure.outage().is_some_and(|outage| {
-            outage.is_certain
-                || self.breaker(outage.dependency).is_some_and(|breaker| breaker.state() != CircuitBreakerState::Closed)
-        })
-    }
-
-    /// What becomes of a message whose processing failed for the `attempts + 1`st time. A failure that belongs to an outage is
-    /// deferred: it comes back after the shortest delay and does not count as an attempt.
+    /// What becomes of a message whose processing failed, after `attempts` failures before this one. A failure that belongs to
+    /// an outage is deferred: the message comes back after the shortest delay, and the failure does not count.
     pub fn decide(&self, schedule: &RetrySchedule, failure: &dyn Failure, attempts: u32) -> RetryDecision {
         if self.is_outage(failure) {
             RetryDecision::Defer(schedule.shortest())
@@ -199,7 +200,15 @@ impl CircuitBreakers {
         }
     }
 
-    /// Why nothing is to be begun, if so.
+    /// Whether a failure belongs to an outage, and not to the call alone.
+    fn is_outage(&self, failure: &dyn Failure) -> bool {
+        failure.outage().is_some_and(|outage| {
+            let breaker = self.breaker(outage.dependency);
+            outage.is_certain || breaker.is_some_and(|breaker| breaker.state() != CircuitBreakerState::Closed)
+        })
+    }
+
+    /// The reason not to begin anything, while a circuit is open.
     pub fn open_reason(&self) -> Option<Reason> {
         let open = self.breakers.iter().find(|breaker| breaker.state() == CircuitBreakerState::Open)?;
         Some(match open.dependency {
@@ -208,18 +217,18 @@ impl CircuitBreakers {
         })
     }
 
-    /// How much may be consumed.
+    /// How many messages may be consumed, now and after every change.
     pub fn consume_mode(&self) -> watch::Receiver<ConsumeMode> {
-        self.flow.subscribe()
+        self.mode.subscribe()
     }
 
-    /// Not ready while a circuit is not closed.
+    /// Adds a check for each dependency: it fails while the circuit is not closed.
     #[must_use]
     pub fn add_readiness_checks(&self, readiness: Readiness) -> Readiness {
         self.breakers.iter().fold(readiness, |readiness, breaker| {
-            let hooks = breaker.clone();
+            let checked = breaker.clone();
             readiness.with(breaker.dependency.as_str(), move || {
-                let known = hooks.known();
+                let known = checked.known();
                 let result = match known.state {
                     CircuitBreakerState::Closed => Ok(()),
                     state => Err(format!("circuit {}, {}", state.as_str(), known.why).into()),
@@ -229,28 +238,29 @@ impl CircuitBreakers {
         })
     }
 
-    /// Keeps the circuits in step with the ledger, for as long as the service runs.
+    /// Starts a task that keeps the circuit breakers in step with the ledger for as long as the process runs.
     pub fn start_sync(&self, ledger: Ledger, worker: Worker, probes: Vec<(Dependency, Probe)>) {
-        let breaker_sync = BreakerSync { circuits: self.clone(), ledger, worker, probes };
+        let sync = BreakerSync { circuit_breakers: self.clone(), ledger, worker, probes };
         tokio::spawn(async move {
             loop {
-                if let Err(error) = breaker_sync.step().await {
-                    tracing::debug!(%error, "the circuits stay as they are");
+                if let Err(error) = sync.step().await {
+                    tracing::debug!(%error, "the circuit breakers could not be read; they keep their state");
                 }
-                let poll = Duration::from_millis(breaker_sync.circuits.settings.poll_ms);
-                let _ = tokio::time::timeout(poll, breaker_sync.circuits.wake.notified()).await;
+                let poll = Duration::from_millis(sync.circuit_breakers.settings.poll_ms);
+                let _ = tokio::time::timeout(poll, sync.circuit_breakers.wake.notified()).await;
             }
         });
     }
 
-    fn publish(&self) {
+    /// Sets the consume mode by the states of all circuit breakers.
+    fn update_mode(&self) {
         let states: Vec<_> = self.breakers.iter().map(|breaker| breaker.state()).collect();
-        let flow = match () {
+        let mode = match () {
             () if states.contains(&CircuitBreakerState::Open) => ConsumeMode::Paused,
             () if states.contains(&CircuitBreakerState::HalfOpen) => ConsumeMode::OneAtATime,
             () => ConsumeMode::Normal,
         };
-        self.flow.send_if_modified(|known| std::mem::replace(known, flow) != flow);
+        self.mode.send_if_modified(|known| std::mem::replace(known, mode) != mode);
     }
 }
 
@@ -258,7 +268,8 @@ impl CircuitBreakers {
 mod tests {
     use std::fmt;
 
-    use retry::{Dependency, Failure, Outage, Reason, RetryAction};
+    use domain::Dependency;
+    use retry::{Failure, Outage, Reason, RetryAction};
 
     use super::CircuitBreakers;
 
@@ -292,7 +303,7 @@ mod tests {
         Failed { outage, retry_action }
     }
 
-    fn circuits() -> CircuitBreakers {
+    fn circuit_breakers() -> CircuitBreakers {
         CircuitBreakers::new(
             &settings::CircuitBreakerSection { failure_threshold: 3, ..settings::CircuitBreakerSection::default() },
             &[Dependency::HubSpot],
@@ -301,42 +312,48 @@ mod tests {
 
     #[test]
     fn many_failures_in_a_row_are_an_outage_and_a_success_between_them_is_not() {
-        let circuits = circuits();
-        let observer = circuits.observer(Dependency::HubSpot).expect("hooks");
-        let suspicious = failed(Some(false), RetryAction::RetryNow { after: None });
+        let circuit_breakers = circuit_breakers();
+        let observer = circuit_breakers.observer(Dependency::HubSpot).expect("an observer");
+        let unavailable = failed(Some(false), RetryAction::RetryNow { after: None });
         for _ in 0..2 {
-            observer.record(Some(&suspicious));
-            observer.record(Some(&suspicious));
+            observer.record(Some(&unavailable));
+            observer.record(Some(&unavailable));
             observer.record(None);
         }
-        observer.record(Some(&suspicious));
-        observer.record(Some(&suspicious));
-        assert_eq!((circuits.open_reason(), circuits.is_outage(&suspicious)), (None, false));
-        // A limit says nothing either way; a refusal says that somebody is there.
+        observer.record(Some(&unavailable));
+        observer.record(Some(&unavailable));
+        assert_eq!((circuit_breakers.open_reason(), circuit_breakers.is_outage(&unavailable)), (None, false));
+        // A rate limit says nothing about the dependency's health.
         observer.record(Some(&failed(None, RetryAction::RateLimited { after: None })));
-        observer.record(Some(&suspicious));
-        assert_eq!((circuits.open_reason(), circuits.is_outage(&suspicious)), (Some(Reason::HubSpotCircuitOpen), true));
-        assert!(!circuits.is_outage(&failed(None, RetryAction::Park)), "what is wrong by itself is no outage's fault");
+        observer.record(Some(&unavailable));
+        assert_eq!(
+            (circuit_breakers.open_reason(), circuit_breakers.is_outage(&unavailable)),
+            (Some(Reason::HubSpotCircuitOpen), true)
+        );
+        assert!(
+            !circuit_breakers.is_outage(&failed(None, RetryAction::Park)),
+            "an error of the call itself does not belong to an outage"
+        );
     }
 
     #[test]
-    fn one_dead_key_is_enough() {
-        let circuits = circuits();
-        let dead = failed(Some(true), RetryAction::RetryLater { after: None });
-        circuits.observer(Dependency::HubSpot).expect("hooks").record(Some(&dead));
-        assert!(circuits.open_reason().is_some() && circuits.is_outage(&dead));
+    fn one_rejected_key_is_enough() {
+        let circuit_breakers = circuit_breakers();
+        let rejected = failed(Some(true), RetryAction::RetryLater { after: None });
+        circuit_breakers.observer(Dependency::HubSpot).expect("an observer").record(Some(&rejected));
+        assert!(circuit_breakers.open_reason().is_some() && circuit_breakers.is_outage(&rejected));
     }
 
     #[test]
-    fn an_answer_that_refuses_ends_a_row_of_failures() {
-        let circuits = circuits();
-        let observer = circuits.observer(Dependency::HubSpot).expect("hooks");
-        let suspicious = failed(Some(false), RetryAction::RetryNow { after: None });
+    fn an_answer_that_rejects_the_call_ends_a_row_of_failures() {
+        let circuit_breakers = circuit_breakers();
+        let observer = circuit_breakers.observer(Dependency::HubSpot).expect("an observer");
+        let unavailable = failed(Some(false), RetryAction::RetryNow { after: None });
         for _ in 0..5 {
-            observer.record(Some(&suspicious));
-            observer.record(Some(&suspicious));
+            observer.record(Some(&unavailable));
+            observer.record(Some(&unavailable));
             observer.record(Some(&failed(None, RetryAction::Park)));
         }
-        assert_eq!(circuits.open_reason(), None);
+        assert_eq!(circuit_breakers.open_reason(), None);
     }
 }

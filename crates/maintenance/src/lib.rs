@@ -1,8 +1,8 @@
-//! What the fleet does about itself, besides its work.
+//! What the fleet does besides its work: outages, lost messages, old data.
 //!
-//! [`CircuitBreakers`] recognise an outage of HubSpot or OpenAI, pause the whole fleet, and find out by themselves when it is
-//! over. The [`Reconciler`] publishes again what the ledger has begun and whose message is lost. [`run_maintenance`] does that
-//! every few minutes, on one worker of the fleet at a time, and lets old data go.
+//! [`CircuitBreakers`] recognise an outage of HubSpot or OpenAI, pause the whole fleet, and detect the end of the outage by
+//! probes. The [`Reconciler`] publishes work again whose message is lost. [`run_maintenance`] does that every few minutes, on
+//! one worker of the fleet at a time, and deletes old data.
 
 mod circuit_breakers;
 mod messages;

@@ -1,13 +1,25 @@
-//! Messages of what the ledger holds.
+//! The messages of events and write commands.
 
 use broker::Message;
 use domain::{Event, WriteCommand};
 use hubspot::webhook;
 
-/// Why an event of the ledger cannot be published.
+/// Why no event can be read from a webhook's payload.
 #[derive(Debug, thiserror::Error)]
-#[error("its payload makes no event: {0}")]
-pub struct UnreadablePayload(String);
+pub enum UnreadablePayload {
+    /// It is not an element of a webhook.
+    #[error("the payload is no webhook: {0}")]
+    Webhook(#[from] webhook::WebhookBodyError),
+    /// It is a webhook without an event.
+    #[error("the payload is empty")]
+    Empty,
+    /// The event was rejected.
+    #[error("the payload makes no event: {0}")]
+    Event(#[from] webhook::EventError),
+    /// It could not be encoded as JSON.
+    #[error("the payload cannot be encoded: {0}")]
+    Json(#[from] serde_json::Error),
+}
 
 /// The message of an event.
 pub fn event_message(event: &Event) -> Result<Message, serde_json::Error> {
@@ -19,13 +31,10 @@ pub fn command_message(command: &WriteCommand) -> Result<Message, serde_json::Er
     Ok(Message::new(command.id.to_string(), serde_json::to_vec(command)?))
 }
 
-/// The message of an event that HubSpot sent as `payload`: the ledger keeps it, and so does the parking lot for what the
-/// receiver did not understand.
+/// The message of an event, rebuilt from what HubSpot sent: the ledger keeps that, and so does the parking lot where the
+/// receiver could not read it.
 pub fn payload_message(payload: &serde_json::Value) -> Result<Message, UnreadablePayload> {
-    let unreadable = |what: String| UnreadablePayload(what);
-    let body = serde_json::to_vec(&[payload]).map_err(|error| unreadable(error.to_string()))?;
-    let mut elements = webhook::parse(&body).map_err(|error| unreadable(error.to_string()))?;
-    let element = elements.pop().ok_or_else(|| unreadable("it is empty".to_owned()))?;
-    let event = element.event.map_err(|rejection| unreadable(rejection.to_string()))?;
-    event_message(&event).map_err(|error| unreadable(error.to_string()))
+    let body = serde_json::to_vec(&[payload])?;
+    let element = webhook::parse(&body)?.pop().ok_or(UnreadablePayload::Empty)?;
+    Ok(event_message(&element.event?)?)
 }

@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use broker::{PublishError, Publisher, Route, Stage};
+use domain::EventState;
 use ledger::{Ledger, LedgerError, StuckCommand, StuckEvent};
 use retry::Reason;
 
@@ -104,12 +105,15 @@ impl Reconciler {
                     continue;
                 }
             };
-            if event.state == "claimed" && u32::try_from(event.requeues).unwrap_or(0) >= self.settings.max_requeues {
+            if event.state == EventState::Claimed
+                && u32::try_from(event.requeues).unwrap_or(0) >= self.settings.max_requeues
+            {
                 let detail =
                     format!("published again {} times, and every worker died before it was done", event.requeues);
                 let parked = message.with_reason(Reason::AttemptsExhausted, &detail);
                 self.publisher.publish(Route::Parked(Stage::Events), &parked).await?;
-                counts.parked += usize::from(self.ledger.give_up(event.id, Reason::AttemptsExhausted, &detail).await?);
+                counts.parked +=
+                    usize::from(self.ledger.park_event(event.id, Reason::AttemptsExhausted, &detail).await?);
                 continue;
             }
             self.publisher.publish(Route::Queue(Stage::Events), &message).await?;
@@ -120,7 +124,7 @@ impl Reconciler {
             self.publisher.publish(Route::Queue(Stage::Writes), &message).await?;
             commands.push(stuck.command.id.0);
         }
-        self.ledger.requeued(&events, &commands).await?;
+        self.ledger.record_requeue(&events, &commands).await?;
         (counts.events, counts.commands) = (events.len(), commands.len());
         Ok(counts)
     }

@@ -1,6 +1,6 @@
-//! What is done every few minutes, by any service that knows the ledger, on one worker of the fleet at a time.
+//! Tasks that run every few minutes, on one worker of the fleet at a time. Any service that has the ledger may run them.
 
-use std::{future::Future, time::Duration};
+use std::{error::Error, future::Future, time::Duration};
 
 use ledger::{Ledger, Worker};
 use settings::Settings;
@@ -8,10 +8,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{reconciler::Reconciler, retention::prune};
 
-/// How often the age of the oldest unfinished event is looked at.
-const LOOK_EVERY: Duration = Duration::from_secs(15);
+/// How often the age of the oldest unfinished event is measured.
+const AGE_INTERVAL: Duration = Duration::from_secs(15);
 
-/// Reconciles, lets old data go, and measures the backlog's age, until `stop`.
+/// How often a worker tries to get the lease of a task, if the task is not due more often.
+const LEASE_INTERVAL: Duration = Duration::from_secs(30);
+
+/// Starts the tasks, which run until `stop`: reconcile, delete old data, and measure the age of the oldest unfinished event.
 pub fn run_maintenance(
     settings: &Settings,
     ledger: Ledger,
@@ -19,20 +22,20 @@ pub fn run_maintenance(
     worker: Worker,
     stop: &CancellationToken,
 ) {
-    let every = Duration::from_secs(settings.reconcile.interval_seconds);
-    let singleton_lease = SingletonTask { name: "reconcile", every, ledger: ledger.clone(), worker: worker.clone() };
-    tokio::spawn(stop.clone().run_until_cancelled_owned(singleton_lease.keep(move || {
+    let interval = Duration::from_secs(settings.reconcile.interval_seconds);
+    let task = SingletonTask { name: "reconcile", interval, ledger: ledger.clone(), worker: worker.clone() };
+    tokio::spawn(stop.clone().run_until_cancelled_owned(task.repeat(move || {
         let reconciler = reconciler.clone();
-        async move { reconciler.pass().await.map(drop).map_err(|error| error.to_string()) }
+        async move { reconciler.pass().await.map(drop) }
     })));
 
     let retention = settings.retention.clone();
-    let every = Duration::from_secs(retention.interval_seconds);
-    let singleton_lease = SingletonTask { name: "retention", every, ledger: ledger.clone(), worker };
-    let breaker_sync = ledger.clone();
-    tokio::spawn(stop.clone().run_until_cancelled_owned(singleton_lease.keep(move || {
-        let (ledger, retention) = (breaker_sync.clone(), retention.clone());
-        async move { prune(&ledger, &retention).await.map(drop).map_err(|error| error.to_string()) }
+    let interval = Duration::from_secs(retention.interval_seconds);
+    let task = SingletonTask { name: "retention", interval, ledger: ledger.clone(), worker };
+    let pruned = ledger.clone();
+    tokio::spawn(stop.clone().run_until_cancelled_owned(task.repeat(move || {
+        let (ledger, retention) = (pruned.clone(), retention.clone());
+        async move { prune(&ledger, &retention).await.map(drop) }
     })));
 
     tokio::spawn(stop.clone().run_until_cancelled_owned(async move {
@@ -40,34 +43,37 @@ pub fn run_maintenance(
             if let Ok(age) = ledger.oldest_unfinished().await {
                 metrics::gauge!("leadline_oldest_unfinished_seconds").set(age.as_secs_f64());
             }
-            tokio::time::sleep(LOOK_EVERY).await;
+            tokio::time::sleep(AGE_INTERVAL).await;
         }
     }));
 }
 
-/// Something that one worker of the fleet does every so often. The ledger says whose turn it is.
+/// A task that one worker of the fleet does once in each interval. A lease in the ledger decides which one.
 struct SingletonTask {
     name: &'static str,
-    every: Duration,
+    interval: Duration,
     ledger: Ledger,
     worker: Worker,
 }
 
 impl SingletonTask {
-    async fn keep<F, Fut>(self, work: F)
+    /// Does `work` whenever this worker gets the lease. Errors are logged; the next interval is a new attempt.
+    async fn repeat<F, Fut, E>(self, work: F)
     where
         F: Fn() -> Fut,
-        Fut: Future<Output = Result<(), String>>,
+        Fut: Future<Output = Result<(), E>>,
+        E: Error,
     {
         loop {
-            tokio::time::sleep(self.every.min(Duration::from_secs(30))).await;
-            let done = match self.ledger.acquire_singleton_lease(self.name, &self.worker, self.every).await {
-                Ok(true) => work().await,
-                Ok(false) => Ok(()),
-                Err(error) => Err(error.to_string()),
-            };
-            if let Err(error) = done {
-                tracing::warn!(singleton_lease = self.name, error, "not done; it comes round again");
+            tokio::time::sleep(self.interval.min(LEASE_INTERVAL)).await;
+            match self.ledger.acquire_singleton_lease(self.name, &self.worker, self.interval).await {
+                Ok(true) => {
+                    if let Err(error) = work().await {
+                        tracing::warn!(task = self.name, %error, "the task failed; it runs again after its interval");
+                    }
+                }
+                Ok(false) => {}
+                Err(error) => tracing::warn!(task = self.name, %error, "the task's lease could not be acquired"),
             }
         }
     }

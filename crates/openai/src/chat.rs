@@ -1,79 +1,79 @@
-//! Chat completions: what is asked and what comes back.
+//! Chat completions: requests and answers.
 
 use std::{sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-/// One question.
+/// The request of a chat completion.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ChatRequest {
     /// The model's name.
     pub model: String,
-    /// Instructions first, data last: the same beginning is cached by OpenAI and billed lower.
+    /// The conversation: instructions first, data last. OpenAI caches a prefix that requests share and bills it at a lower price.
     pub messages: Vec<ChatMessage>,
-    /// How the answer's shape is asked for.
+    /// The format of the answer.
     pub format: ResponseFormat,
-    /// Left out when `None`: reasoning models refuse it.
+    /// Not sent when `None`: reasoning models refuse the parameter.
     pub temperature: Option<f64>,
-    /// Room for the answer; OpenAI reserves it against the token limit.
+    /// The longest answer, in tokens. OpenAI counts all of it against the token limit, before the answer.
     pub max_completion_tokens: u32,
 }
 
-/// A turn of the conversation.
+/// A message of the conversation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ChatMessage {
-    /// Who speaks.
+    /// The author.
     pub role: Role,
-    /// What is said.
+    /// The text.
     pub content: String,
 }
 
-/// Who speaks.
+/// The author of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
-    /// Instructions.
+    /// The instructions.
     System,
-    /// Data and questions.
+    /// The data and the task.
     User,
-    /// What the model said before.
+    /// An earlier answer of the model.
     Assistant,
 }
 
-/// How the answer's shape is asked for.
+/// The format of the answer.
 #[derive(Debug, Clone, PartialEq)]
 pub enum ResponseFormat {
-    /// Structured outputs (gpt-4o-2024-08-06 and later): the answer follows the schema.
+    /// Structured outputs (gpt-4o-2024-08-06 and later): the answer follows a schema.
     Schema {
-        /// 1–64 of `[A-Za-z0-9_-]`.
+        /// The name: 1–64 of `[A-Za-z0-9_-]`.
         name: String,
-        /// Within OpenAI's strict subset.
+        /// The schema, within OpenAI's strict subset.
         schema: Arc<Value>,
     },
-    /// JSON mode: some JSON object. The word JSON must be in the messages, or OpenAI answers 400.
+    /// JSON mode: any JSON object. The word JSON must be in the messages, or OpenAI answers 400.
     Json,
-    /// A call of the one function, whose strict parameters are the schema.
+    /// A call of one function whose strict parameters are a schema; for models without structured outputs.
     Function {
-        /// 1–64 of `[A-Za-z0-9_-]`.
+        /// The name: 1–64 of `[A-Za-z0-9_-]`.
         name: String,
-        /// Within OpenAI's strict subset.
+        /// The schema, within OpenAI's strict subset.
         schema: Arc<Value>,
     },
-    /// Prose.
+    /// Plain text.
     Text,
 }
 
 impl ChatRequest {
-    /// The tokens that OpenAI reserves for it, about: four bytes a token, a little for each message, and all the room that
-    /// the answer is given.
-    pub fn reserves(&self) -> i64 {
+    /// About how many tokens OpenAI counts against the token limit when the request arrives: four bytes a token, four tokens
+    /// for each message, and the longest answer.
+    pub fn reserved_tokens(&self) -> i64 {
         let prompt: usize = self.messages.iter().map(|message| message.content.len() / 4 + 4).sum();
         i64::try_from(prompt).unwrap_or(i64::MAX).saturating_add(self.max_completion_tokens.into())
     }
 
     /// The request's body, as JSON.
-    #[expect(clippy::expect_used, reason = "every key is a string, and nothing else makes JSON fail")]
+    #[expect(clippy::expect_used, reason = "every key is a string, and nothing else can make it fail")]
     pub(crate) fn body(&self) -> String {
         let body = Body {
             model: &self.model,
@@ -93,17 +93,17 @@ impl ChatRequest {
             },
             temperature: self.temperature,
         };
-        serde_json::to_string(&body).expect("a question is JSON")
+        serde_json::to_string(&body).expect("the request can be written as JSON")
     }
 }
 
-/// The body on the wire; everything is acquired, because thousands of questions wait at once.
+/// The body of the request. It borrows everything, because thousands of requests wait at once.
 #[derive(Serialize)]
 struct Body<'a> {
     model: &'a str,
     messages: &'a [ChatMessage],
     max_completion_tokens: u32,
-    /// CRM data is nobody's to keep.
+    /// `false`: OpenAI must not store CRM data.
     store: bool,
     #[serde(flatten)]
     shape: Shape<'a>,
@@ -137,7 +137,7 @@ struct Named<'a> {
     name: &'a str,
 }
 
-/// A schema that OpenAI holds the answer, or the call of a function, to.
+/// A schema that the answer, or the call of a function, must follow.
 #[derive(Serialize)]
 struct NamedSchema<'a> {
     name: &'a str,
@@ -158,22 +158,22 @@ impl<'a> NamedSchema<'a> {
     }
 }
 
-/// One answer.
+/// The answer of a chat completion.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Completion {
-    /// The dated snapshot that answered.
+    /// The dated snapshot of the model that answered.
     pub model: String,
     /// Why it ended.
     pub finish: FinishReason,
-    /// What it says, or the arguments of the function that it calls; empty for a refusal.
+    /// The text, or the arguments of the function call; empty for a refusal.
     pub content: String,
-    /// Why the model declined, if it did.
+    /// The model's reason, if it refused to answer.
     pub refusal: Option<String>,
-    /// Tokens paid for.
+    /// The tokens that are billed.
     pub usage: TokenUsage,
-    /// What OpenAI's support asks for.
+    /// The id that OpenAI's support asks for.
     pub request_id: Option<String>,
-    /// Of the try that answered.
+    /// The duration of the attempt that was answered.
     pub latency: Duration,
 }
 
@@ -181,92 +181,92 @@ pub struct Completion {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FinishReason {
-    /// It is whole.
+    /// The answer is complete.
     Stop,
-    /// It was cut at the output limit: never read it as whole.
+    /// The answer was truncated at the output limit and must not be used as a complete one.
     Length,
-    /// The content filter held it back.
+    /// The content filter withheld the answer.
     ContentFilter,
     /// The model called a function.
     ToolCalls,
-    /// Something that compatible servers invented.
+    /// A value of a compatible server that OpenAI does not document.
     #[serde(other)]
     Other,
 }
 
-/// Tokens of one answer.
+/// The tokens of one request and its answer.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct TokenUsage {
-    /// Of the prompt, cached ones included.
+    /// The prompt, its cached part included.
     pub prompt_tokens: i64,
     /// The cached part of the prompt.
     pub cached_tokens: i64,
-    /// Of the answer, reasoning included.
+    /// The answer, reasoning included.
     pub completion_tokens: i64,
 }
 
 impl TokenUsage {
-    /// Prompt and answer.
+    /// The prompt and the answer.
     pub fn total(&self) -> i64 {
         self.prompt_tokens + self.completion_tokens
     }
 }
 
-/// The answer on the wire; lenient, because compatible servers leave things out.
+/// The body of the answer. Most fields are optional, because compatible servers leave them out.
 #[derive(Deserialize)]
 pub(crate) struct ChatResponse {
     #[serde(default)]
     model: String,
-    choices: Vec<WireChoice>,
+    choices: Vec<ResponseChoice>,
     #[serde(default)]
-    usage: WireUsage,
+    usage: ResponseUsage,
 }
 
 #[derive(Deserialize)]
-struct WireChoice {
+struct ResponseChoice {
     finish_reason: Option<FinishReason>,
-    message: WireMessage,
+    message: ResponseMessage,
 }
 
 #[derive(Deserialize)]
-struct WireMessage {
+struct ResponseMessage {
     content: Option<String>,
     refusal: Option<String>,
     #[serde(default)]
-    tool_calls: Option<Vec<WireToolCall>>,
+    tool_calls: Option<Vec<ResponseToolCall>>,
 }
 
 #[derive(Deserialize)]
-struct WireToolCall {
-    function: WireFunction,
+struct ResponseToolCall {
+    function: ResponseFunction,
 }
 
 #[derive(Deserialize)]
-struct WireFunction {
+struct ResponseFunction {
     arguments: String,
 }
 
 #[derive(Deserialize, Default)]
 #[serde(default)]
-struct WireUsage {
+struct ResponseUsage {
     prompt_tokens: i64,
     completion_tokens: i64,
-    prompt_tokens_details: Option<WireDetails>,
+    prompt_tokens_details: Option<PromptTokensDetails>,
 }
 
 #[derive(Deserialize, Default)]
 #[serde(default)]
-struct WireDetails {
+struct PromptTokensDetails {
     cached_tokens: i64,
 }
 
 impl ChatResponse {
-    /// The first choice (only one is asked for).
-    pub(crate) fn completion(self, request_id: Option<String>, latency: Duration) -> Result<Completion, &'static str> {
-        let choice = self.choices.into_iter().next().ok_or("no choices")?;
+    /// The first choice; only one is requested. `None` when the answer has no choice.
+    pub(crate) fn completion(self, request_id: Option<String>, latency: Duration) -> Option<Completion> {
+        let choice = self.choices.into_iter().next()?;
         let call = choice.message.tool_calls.and_then(|calls| calls.into_iter().next());
         let content = call.map(|call| call.function.arguments).or(choice.message.content);
-        Ok(Completion {
+        Some(Completion {
             model: self.model,
             finish: choice.finish_reason.unwrap_or(FinishReason::Other),
             content: content.unwrap_or_default(),

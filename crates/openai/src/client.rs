@@ -1,4 +1,4 @@
-//! One call: authenticated, timed out, retried, measured, classified.
+//! The path of every call: permit, connection, authentication, timeout, metrics, classification, retries.
 
 use std::time::{Duration, Instant};
 
@@ -17,40 +17,48 @@ use crate::{
     error::{OpenAiApiError, OpenAiError},
 };
 
-/// How OpenAI, or a gateway to it, is called.
+/// How the client calls OpenAI or a gateway to it.
 #[derive(Debug, Clone)]
 pub struct OpenAiSettings {
     /// `https://api.openai.com/v1`, a gateway, or the simulator.
     pub base_url: String,
-    /// Appended to the base URL for a chat completion.
+    /// The path of chat completions, appended to the base URL.
     pub chat_path: String,
-    /// `authorization` (the key is sent as a bearer token) or another header (the key is sent as it is).
-    pub auth_header: String,
-    /// The key.
-    pub api_key: SecretString,
-    /// `OpenAI-Organization`, if set.
-    pub organization: Option<String>,
-    /// `OpenAI-Project`, if set.
-    pub project: Option<String>,
-    /// For one try, from connecting to the last byte. OpenAI may take minutes.
+    /// How the client authenticates.
+    pub credentials: OpenAiCredentials,
+    /// The timeout of one attempt, from connecting to the last byte. An answer may take minutes.
     pub timeout: Duration,
-    /// Tries within the process.
+    /// How often failed attempts are repeated within the process.
     pub retry: RetryPolicy,
-    /// A longer answer is refused.
+    /// Longer answers are an error.
     pub max_response_bytes: usize,
-    /// How its connections are shared.
+    /// How requests share connections.
     pub connections: ConnectionSharing,
-    /// Who sees how every try of a question ends, and who gives it leave.
+    /// The observer and the rate limiter of every attempt of a chat completion.
     pub hooks: CallHooks,
 }
 
-/// Why a client cannot be made.
+/// How the client authenticates.
+#[derive(Debug, Clone)]
+pub struct OpenAiCredentials {
+    /// The header with the key: `authorization`, where the key is sent as a bearer token, or another one, where it is sent
+    /// alone.
+    pub header: String,
+    /// The API key.
+    pub api_key: SecretString,
+    /// The value of the header `OpenAI-Organization`, if it is sent.
+    pub organization: Option<String>,
+    /// The value of the header `OpenAI-Project`, if it is sent.
+    pub project: Option<String>,
+}
+
+/// Why a client cannot be created.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenAiSetupError {
-    /// A setting is no header.
+    /// A setting is not a valid header name or value.
     #[error("openai.auth_header or openai.api_key cannot be sent as an HTTP header")]
     Header,
-    /// TLS.
+    /// No TLS provider is installed, or the system's root certificates cannot be read.
     #[error(transparent)]
     Http(#[from] reqwest::Error),
 }
@@ -61,7 +69,7 @@ impl From<InvalidHeaderValue> for OpenAiSetupError {
     }
 }
 
-/// How long a 429 without `Retry-After` is waited out.
+/// The wait after a 429 without `Retry-After`.
 const RATE_LIMIT_WAIT: Duration = Duration::from_secs(1);
 
 /// A client of one OpenAI project. Cheap to clone; all clones share connections.
@@ -72,15 +80,21 @@ pub struct OpenAiClient {
 }
 
 impl OpenAiClient {
-    /// A client for `settings`.
+    /// A client with these settings.
+    ///
+    /// # Errors
+    /// A credential cannot be sent as a header, or TLS cannot be set up.
     pub fn new(settings: OpenAiSettings) -> Result<Self, OpenAiSetupError> {
-        let name: HeaderName = settings.auth_header.parse().map_err(|_| OpenAiSetupError::Header)?;
-        let key = settings.api_key.expose_secret();
+        let credentials = &settings.credentials;
+        let name: HeaderName = credentials.header.parse().map_err(|_| OpenAiSetupError::Header)?;
+        let key = credentials.api_key.expose_secret();
         let value = if name == reqwest::header::AUTHORIZATION { format!("Bearer {key}") } else { key.to_owned() };
         let mut value = HeaderValue::from_str(&value)?;
         value.set_sensitive(true);
         let mut headers = HeaderMap::from_iter([(name, value)]);
-        for (name, value) in [("openai-organization", &settings.organization), ("openai-project", &settings.project)] {
+        for (name, value) in
+            [("openai-organization", &credentials.organization), ("openai-project", &credentials.project)]
+        {
             if let Some(value) = value {
                 headers.insert(HeaderName::from_static(name), HeaderValue::from_str(value)?);
             }
@@ -89,7 +103,7 @@ impl OpenAiClient {
         Ok(Self { connections, settings })
     }
 
-    /// The same client, whose questions need another one's leave.
+    /// The same client with another rate limiter.
     #[must_use]
     pub fn with_rate_limiter(&self, rate_limiter: SharedRateLimiter) -> Self {
         let mut client = self.clone();
@@ -97,27 +111,30 @@ impl OpenAiClient {
         client
     }
 
-    /// Asks until there is an answer or the policy is used up. OpenAI does not deduplicate: an answer that was not
-    /// stored is paid for again.
+    /// Requests a completion: until there is an answer or the retries are used up. OpenAI has no idempotency key, so a request
+    /// whose answer was lost is billed again.
+    ///
+    /// # Errors
+    /// The error of the last attempt.
     pub async fn complete(&self, request: &ChatRequest) -> Result<Completion, OpenAiError> {
         retry::run(&self.settings.retry, || async {
             let permit = match &self.settings.hooks.rate_limiter {
                 Some(rate_limiter) => {
-                    Some((rate_limiter, rate_limiter.acquire(&request.model, request.reserves()).await?))
+                    Some((rate_limiter, rate_limiter.acquire(&request.model, request.reserved_tokens()).await?))
                 }
                 None => None,
             };
             let started = Instant::now();
-            let mut said = [None; 2];
-            let result = self.complete_once(request, &mut said).await;
+            let mut reports = [None; 2];
+            let result = self.complete_once(request, &mut reports).await;
             let outcome = result.as_ref().map_or_else(|error| error.reason().as_str(), |_| "ok");
             if let Some((rate_limiter, permit)) = permit {
                 match result.as_ref().map_err(|error| (error.reason(), error.retry_action())) {
                     Err((Reason::OpenAiRateLimited, RetryAction::RateLimited { after })) => {
-                        rate_limiter.record_rejection(permit, said, after.unwrap_or(RATE_LIMIT_WAIT));
+                        rate_limiter.record_rejection(permit, reports, after.unwrap_or(RATE_LIMIT_WAIT));
                     }
-                    Ok(completion) => rate_limiter.record_answer(permit, said, Some(completion.usage.total())),
-                    Err(_) => rate_limiter.record_answer(permit, said, None),
+                    Ok(completion) => rate_limiter.record_answer(permit, reports, Some(completion.usage.total())),
+                    Err(_) => rate_limiter.record_answer(permit, reports, None),
                 }
             }
             if let Some(observer) = &self.settings.hooks.observer {
@@ -132,7 +149,10 @@ impl OpenAiClient {
         .await
     }
 
-    /// Whether the key is taken, without paying for an answer: asks for the model's description.
+    /// Checks the key and the model without a billed request: reads the description of the model.
+    ///
+    /// # Errors
+    /// The key is invalid (401), the model is unknown (404), or the call fails.
     pub async fn check(&self, model: &str) -> Result<(), OpenAiError> {
         let url = format!("{}/models/{model}", self.settings.base_url.trim_end_matches('/'));
         let connection = self.connection()?;
@@ -143,24 +163,25 @@ impl OpenAiClient {
     async fn complete_once(
         &self,
         request: &ChatRequest,
-        said: &mut [Option<QuotaReport>; 2],
+        reports: &mut [Option<QuotaReport>; 2],
     ) -> Result<Completion, OpenAiError> {
         let url = format!("{}{}", self.settings.base_url.trim_end_matches('/'), self.settings.chat_path);
         let started = Instant::now();
         let connection = self.connection()?;
-        // As a stream, so that reqwest keeps no copy for redirects and tries of its own while thousands wait for answers.
+        // Sent as a stream, so that reqwest keeps no copy for redirects and retries while thousands of requests wait.
         let body = Body::wrap(request.body());
-        let asked = connection.http().post(url).header(CONTENT_TYPE, "application/json").body(body);
-        let response = asked.send().await.map_err(|error| self.transport_error(error))?;
-        *said = ["requests", "tokens"].map(|dimension| limit(response.headers(), dimension));
+        let post = connection.http().post(url).header(CONTENT_TYPE, "application/json").body(body);
+        let response = post.send().await.map_err(|error| self.transport_error(error))?;
+        *reports = ["requests", "tokens"].map(|dimension| quota_report(response.headers(), dimension));
         if !response.status().is_success() {
             return Err(self.api_error(response).await);
         }
         let request_id = text(response.headers(), "x-request-id");
         let bytes = self.read(response).await?;
-        let wire: ChatResponse =
+        let body: ChatResponse =
             serde_json::from_slice(&bytes).map_err(|error| OpenAiError::Unreadable(json_error_position(&error)))?;
-        wire.completion(request_id, started.elapsed()).map_err(|what| OpenAiError::Unreadable(what.to_owned()))
+        body.completion(request_id, started.elapsed())
+            .ok_or_else(|| OpenAiError::Unreadable("it has no choices".to_owned()))
     }
 
     fn connection(&self) -> Result<SharedConnection, OpenAiError> {
@@ -176,7 +197,7 @@ impl OpenAiClient {
         let retry_after = retry_after(response.headers());
         let should_retry = text(response.headers(), "x-should-retry").and_then(|text| text.parse().ok());
         let request_id = text(response.headers(), "x-request-id");
-        // Gateways answer with bodies of their own, or with none; the status says enough then.
+        // Gateways answer with bodies in other formats or with none; the status is enough then.
         let body = self.read(response).await.unwrap_or_default();
         let error = serde_json::from_slice::<Body>(&body).map_or_else(|_| OpenAiApiError::default(), |body| body.error);
         OpenAiError::Api(Box::new(OpenAiApiError {
@@ -204,8 +225,8 @@ impl OpenAiClient {
     }
 }
 
-/// What was said about `requests` or `tokens`; gateways say nothing.
-fn limit(headers: &HeaderMap, dimension: &str) -> Option<QuotaReport> {
+/// The rate-limit headers about `requests` or `tokens`; `None` when they are missing, as they are behind many gateways.
+fn quota_report(headers: &HeaderMap, dimension: &str) -> Option<QuotaReport> {
     let number = |side: &str| text(headers, &format!("x-ratelimit-{side}-{dimension}"))?.parse().ok();
     Some(QuotaReport { quota: number("limit")?, remaining: number("remaining")? })
 }

@@ -1,8 +1,8 @@
-//! Connections that carry many questions at once.
+//! Connections that many requests share.
 //!
-//! Over TLS, OpenAI speaks HTTP/2: a client keeps one connection, and the host bounds how many questions it has open on it
-//! (RFC 9113 recommends to allow 100 at least). What is asked beyond that would wait within the client, unseen. So there are
-//! as many clients as it takes, and the first that has room is asked.
+//! Over TLS, OpenAI speaks HTTP/2: an HTTP client keeps one connection, and the host bounds how many requests are open on it
+//! (RFC 9113, section 5.1.2, recommends at least 100). Further requests would wait inside the HTTP client, where no metric
+//! shows them. So there are as many HTTP clients as needed, and a request takes the first one that has room.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -11,16 +11,16 @@ use std::{
 
 use reqwest::header::HeaderMap;
 
-/// How connections are shared.
+/// How requests share connections.
 #[derive(Debug, Clone, Copy)]
 pub struct ConnectionSharing {
-    /// So many questions share a connection where the host speaks HTTP/2.
+    /// The most open requests of one connection, where the host speaks HTTP/2.
     pub per_connection: usize,
-    /// Speak HTTP/2 without asking: for a host without TLS that is known to understand it. Over TLS the host chooses.
+    /// Speak HTTP/2 without negotiation, to a host without TLS that is known to support it. Over TLS the host chooses.
     pub http2_prior_knowledge: bool,
 }
 
-/// Clients, each with a connection of its own (or as many as it needs, with HTTP/1.1): one more whenever the others are full.
+/// HTTP clients, each with its own connection (with HTTP/1.1 as many as it needs). One is added when all others are full.
 #[derive(Debug, Clone)]
 pub struct Connections {
     all: Arc<Mutex<Vec<SharedConnection>>>,
@@ -29,7 +29,7 @@ pub struct Connections {
     headers: HeaderMap,
 }
 
-/// A client, and the questions that are open on it: as many as there are clones of `open`, but one.
+/// An HTTP client and a count of its open requests: the number of clones of `open` less one, which is the pool's own.
 #[derive(Debug, Clone)]
 pub struct SharedConnection {
     http: reqwest::Client,
@@ -37,15 +37,15 @@ pub struct SharedConnection {
 }
 
 impl Connections {
-    /// Makes the first client, so that what keeps clients from being made shows at the start. `timeout` bounds a try, and
-    /// `headers` are sent with each.
+    /// Creates the first HTTP client, so that an error of its setup shows at the start. `timeout` bounds an attempt; `headers`
+    /// are sent with each request.
     pub fn new(sharing: ConnectionSharing, timeout: Duration, headers: HeaderMap) -> Result<Self, reqwest::Error> {
         let connections = Self { all: Arc::default(), sharing, timeout, headers };
         connections.pick()?;
         Ok(connections)
     }
 
-    /// The first connection that has room. What is given back counts as a question on it until it is dropped.
+    /// The first connection that has room. The returned clone counts as an open request until it is dropped.
     pub fn pick(&self) -> Result<SharedConnection, reqwest::Error> {
         let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
         let has_room =
@@ -79,8 +79,8 @@ mod tests {
     use super::{ConnectionSharing, Connections};
 
     #[test]
-    fn a_connection_is_added_when_the_others_are_full_and_used_again_when_they_are_not() {
-        // As every service does at its start; another test may have done it.
+    fn a_connection_is_added_when_the_others_are_full_and_reused_when_it_has_room() {
+        // Every service installs a TLS provider at its start. An error means that another test has already done it.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let sharing = ConnectionSharing { per_connection: 2, http2_prior_knowledge: true };
         let connections = Connections::new(sharing, Duration::from_secs(1), HeaderMap::new()).expect("a client");

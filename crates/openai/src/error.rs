@@ -1,14 +1,14 @@
-//! What can go wrong with a question, and what to do about it: the one place where OpenAI's errors are classified.
+//! The errors of requests and what to do about them: the one place where OpenAI's errors are classified.
 
 use std::{fmt, time::Duration};
 
 use retry::{Dependency, Failure, Outage, RateLimited, Reason, RetryAction};
 use serde::Deserialize;
 
-/// A question without an answer.
+/// A request that failed.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenAiError {
-    /// No answer within the time-out. It may have cost money; it has no other effect.
+    /// No answer within the timeout. The request may be billed; it has no other effect.
     #[error("OpenAI did not answer within {0:?}")]
     TimedOut(Duration),
     /// The connection failed or broke.
@@ -17,7 +17,7 @@ pub enum OpenAiError {
     /// An answer other than 2xx.
     #[error(transparent)]
     Api(Box<OpenAiApiError>),
-    /// It was not sent.
+    /// The request was not sent, because no permit of the rate limiter can be had soon.
     #[error(transparent)]
     RateLimited(#[from] RateLimited),
     /// An answer that does not have the documented form.
@@ -25,23 +25,23 @@ pub enum OpenAiError {
     Unreadable(String),
 }
 
-/// OpenAI's error answer.
+/// An error answer (OpenAI's documentation, "Error codes").
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct OpenAiApiError {
     /// The HTTP status.
     #[serde(skip)]
     pub http_status: u16,
-    /// `retry-after-ms` or `retry-after`.
+    /// The header `retry-after-ms` or `retry-after`.
     #[serde(skip)]
     pub retry_after: Option<Duration>,
-    /// `x-should-retry`, which is to be obeyed.
+    /// The header `x-should-retry`, which clients have to obey.
     #[serde(skip)]
     pub should_retry: Option<bool>,
-    /// What OpenAI's support asks for.
+    /// The id that OpenAI's support asks for.
     #[serde(skip)]
     pub request_id: Option<String>,
-    /// What OpenAI says. May quote the request, so it is not part of the text of this error.
+    /// The message. It may quote the request, so it is not part of the error's text.
     pub message: String,
     /// `invalid_request_error`, …
     #[serde(rename = "type")]
@@ -66,7 +66,7 @@ impl fmt::Display for OpenAiApiError {
 
 impl std::error::Error for OpenAiApiError {}
 
-/// An empty purse is not filled within seconds.
+/// The wait when the account has no credit left: a person has to add some, which takes longer than seconds.
 const QUOTA_WAIT: Duration = Duration::from_secs(600);
 
 impl Failure for OpenAiError {
@@ -93,7 +93,7 @@ impl Failure for OpenAiError {
         match self {
             Self::TimedOut(_) | Self::Connection(_) | Self::Unreadable(_) => outage(false),
             Self::RateLimited(_) => None,
-            Self::Api(error) if error.is_out_of_money() => outage(true),
+            Self::Api(error) if error.is_out_of_credit() => outage(true),
             Self::Api(error) => match error.http_status {
                 401 => outage(true),
                 500..=599 => outage(false),
@@ -109,17 +109,17 @@ impl OpenAiApiError {
         is_one(&self.code) || is_one(&self.kind)
     }
 
-    /// 429 with one of these codes is not about speed: waiting does not help, paying does.
-    fn is_out_of_money(&self) -> bool {
+    /// Whether the account has no credit left. OpenAI answers 429 with one of these codes; waiting does not help.
+    fn is_out_of_credit(&self) -> bool {
         self.has_code(&["insufficient_quota", "billing_hard_limit_reached"])
     }
 
     fn retry_action(&self) -> RetryAction {
         let transient = matches!(self.http_status, 408 | 409 | 429 | 500..=599);
         match self.should_retry {
-            _ if self.is_out_of_money() => RetryAction::RetryLater { after: Some(QUOTA_WAIT) },
+            _ if self.is_out_of_credit() => RetryAction::RetryLater { after: Some(QUOTA_WAIT) },
             Some(true) | None if self.http_status == 429 => RetryAction::RateLimited { after: self.retry_after },
-            // The key is dead: every call would fail the same way. Retry queues give a person time.
+            // The key is invalid and every call fails; the retry queues give an operator time to replace it.
             _ if self.http_status == 401 => RetryAction::RetryLater { after: self.retry_after },
             Some(true) => RetryAction::RetryNow { after: self.retry_after },
             Some(false) if transient => RetryAction::RetryLater { after: self.retry_after },
@@ -130,7 +130,7 @@ impl OpenAiApiError {
 
     fn reason(&self) -> Reason {
         match self.http_status {
-            _ if self.is_out_of_money() => Reason::InsufficientQuota,
+            _ if self.is_out_of_credit() => Reason::InsufficientQuota,
             _ if self.has_code(&["context_length_exceeded"]) => Reason::ContextTooLong,
             400 => Reason::OpenAiInvalidRequest,
             401 => Reason::OpenAiUnauthorized,

@@ -1,7 +1,7 @@
-//! OpenAI for Rust: chat completions, structured outputs, errors, tokens, price.
+//! OpenAI for Rust: chat completions, structured outputs, errors, token counts, prices.
 //!
-//! Knows nothing of playbooks, queues or tables. The base URL, the path and the authentication header are settings,
-//! because gateways and compatible servers are common.
+//! The crate does not depend on playbooks, queues or tables. The base URL, the path and the authentication header are
+//! settings, because many installations use gateways or compatible servers.
 
 mod chat;
 mod client;
@@ -10,6 +10,6 @@ mod error;
 pub mod models;
 
 pub use chat::{ChatMessage, ChatRequest, Completion, FinishReason, ResponseFormat, Role, TokenUsage};
-pub use client::{OpenAiClient, OpenAiSettings, OpenAiSetupError};
+pub use client::{OpenAiClient, OpenAiCredentials, OpenAiSettings, OpenAiSetupError};
 pub use connections::ConnectionSharing;
 pub use error::{OpenAiApiError, OpenAiError};

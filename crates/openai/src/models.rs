@@ -1,38 +1,38 @@
-//! What is known about models: windows, encodings, prices. Check before relying on them: OpenAI changes prices, and
-//! settings may replace what is here.
+//! Facts about models: context windows, encodings, prices (OpenAI's pages of models and prices). OpenAI changes its prices, so
+//! check them; settings can replace the facts of this file.
 
 use crate::chat::TokenUsage;
 
-/// Tokens that every message costs beside its text, and that the answer's beginning costs.
+/// The tokens that every message has beside its text, and that the beginning of the answer has.
 const MESSAGE_OVERHEAD: usize = 3;
 
-/// A model's facts.
+/// The facts about a model.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Model {
-    /// The name, without a snapshot's date.
+    /// The name, without the date of a snapshot.
     pub name: String,
-    /// Prompt and answer together, in tokens.
+    /// The context window: the most tokens of prompt and answer together.
     pub window: usize,
     /// The longest answer, in tokens.
     pub max_output: u32,
-    /// What a million tokens cost, in micro-dollars.
+    /// The price, if it is known.
     pub price: Option<Price>,
 }
 
-/// Micro-dollars (10⁻⁶ $) per million tokens.
+/// A price in micro-dollars (10⁻⁶ $) per million tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Price {
-    /// Of the prompt.
+    /// The prompt.
     pub input: i64,
-    /// Of the cached part of the prompt.
+    /// The cached part of the prompt.
     pub cached_input: i64,
-    /// Of the answer.
+    /// The answer.
     pub output: i64,
 }
 
 const DOLLAR: i64 = 1_000_000;
 
-/// Name, window, longest answer, price per million tokens in cents of a dollar: in, cached in, out.
+/// Name, context window, longest answer, and the prices per million tokens in micro-dollars: prompt, cached prompt, answer.
 const KNOWN: [(&str, usize, u32, [i64; 3]); 5] = [
     ("gpt-4o", 128_000, 16_384, [250 * DOLLAR / 100, 125 * DOLLAR / 100, 1_000 * DOLLAR / 100]),
     ("gpt-4o-mini", 128_000, 16_384, [15 * DOLLAR / 100, 75 * DOLLAR / 1_000, 60 * DOLLAR / 100]),
@@ -41,7 +41,7 @@ const KNOWN: [(&str, usize, u32, [i64; 3]); 5] = [
     ("gpt-4.1-mini", 1_047_576, 32_768, [40 * DOLLAR / 100, 10 * DOLLAR / 100, 160 * DOLLAR / 100]),
 ];
 
-/// The facts about `name`, which may be a dated snapshot; `None` for a model that is not known here.
+/// The facts about `name`, which may be a dated snapshot; `None` for a model that this file does not list.
 pub fn find(name: &str) -> Option<Model> {
     let is_snapshot_of = |known: &str| {
         name.strip_prefix(known).is_some_and(|rest| {
@@ -54,7 +54,7 @@ pub fn find(name: &str) -> Option<Model> {
 }
 
 impl Price {
-    /// What `usage` costs in micro-dollars, rounded up.
+    /// The cost of `usage` in micro-dollars, rounded up.
     pub fn of(&self, usage: &TokenUsage) -> i64 {
         let fresh = usage.prompt_tokens - usage.cached_tokens;
         let sum = fresh * self.input + usage.cached_tokens * self.cached_input + usage.completion_tokens * self.output;
@@ -62,14 +62,15 @@ impl Price {
     }
 }
 
-/// Counts the tokens of `text` as `model` does: `cl100k_base` for gpt-4-turbo, gpt-4 and gpt-3.5, `o200k_base` since.
+/// The tokens of `text` in the encoding of `model`: `cl100k_base` for gpt-4-turbo, gpt-4 and gpt-3.5, `o200k_base` for later
+/// models.
 pub fn count_tokens(model: &str, text: &str) -> usize {
     let old = model.starts_with("gpt-3.5") || model.starts_with("gpt-4-") || model == "gpt-4";
     let tokenizer = if old { bpe_openai::cl100k_base() } else { bpe_openai::o200k_base() };
     tokenizer.count(text)
 }
 
-/// Counts the tokens of a whole prompt.
+/// The tokens of a prompt that consists of these messages.
 pub fn count_prompt<'a>(model: &str, messages: impl IntoIterator<Item = &'a str>) -> usize {
     messages.into_iter().map(|text| count_tokens(model, text) + MESSAGE_OVERHEAD).sum::<usize>() + MESSAGE_OVERHEAD
 }
@@ -79,7 +80,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn snapshots_have_their_models_facts_and_siblings_do_not() {
+    fn a_snapshot_has_the_facts_of_its_model_and_a_similar_name_does_not() {
         assert_eq!(find("gpt-4o-2024-08-06").map(|model| model.name).as_deref(), Some("gpt-4o"));
         assert_eq!(find("gpt-4o-mini").map(|model| model.name).as_deref(), Some("gpt-4o-mini"));
         assert_eq!(find("gpt-4o-audio-preview"), None);

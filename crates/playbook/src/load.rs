@@ -90,3 +90,50 @@ fn ignored_triggers(playbooks: &[(String, Playbook)]) -> Vec<PlaybookFinding> {
     }
     findings
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::{Path, PathBuf};
+
+    use super::{LoadError, load, load_files};
+
+    fn shipped(name: &str) -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/playbooks").join(name)
+    }
+
+    /// Loads two playbooks: the shipped `churn-risk`, and `text` from a file of its own.
+    fn load_beside_churn_risk(name: &str, text: &str) -> Result<usize, LoadError> {
+        let file = std::env::temp_dir().join(format!("leadline-{name}-{}.toml", std::process::id()));
+        std::fs::write(&file, text).expect("written");
+        let loaded = load_files(&[shipped("churn-risk.toml"), file.clone()], &[]);
+        std::fs::remove_file(file).expect("removed");
+        loaded.map(|playbooks| playbooks.len())
+    }
+
+    #[test]
+    fn the_shipped_folder_loads_sorted_by_file_name() {
+        let playbooks = load(&shipped(""), &["dealstage".to_owned()]).expect("valid");
+        let names: Vec<_> = playbooks.iter().map(|playbook| playbook.name.as_str()).collect();
+        assert_eq!(names, ["call-summary", "churn-risk", "lead-qualification"]);
+    }
+
+    #[test]
+    fn a_folder_without_playbooks_is_an_error() {
+        assert!(matches!(load(&shipped("cases"), &[]), Err(LoadError::NoPlaybooks(_))));
+        assert!(matches!(load(&shipped("absent"), &[]), Err(LoadError::Unreadable(..))));
+    }
+
+    #[test]
+    fn two_playbooks_of_one_name_and_triggers_that_never_match_are_rejected() {
+        let text = std::fs::read_to_string(shipped("lead-qualification.toml")).expect("read");
+        assert_eq!(load_beside_churn_risk("valid", &text).expect("valid"), 2);
+
+        let same_name = text.replace("name = \"lead-qualification\"", "name = \"churn-risk\"");
+        let error = load_beside_churn_risk("same-name", &same_name).expect_err("one name twice").to_string();
+        assert!(error.contains("another file has a playbook named `churn-risk`"), "{error}");
+
+        let ignored = text.replace("[\"notes_last_updated\"]", "[\"ai_sentiment_score\"]");
+        let error = load_beside_churn_risk("ignored", &ignored).expect_err("it would never start").to_string();
+        assert!(error.contains("contact.ai_sentiment_score starts nothing"), "{error}");
+    }
+}

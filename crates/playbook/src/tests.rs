@@ -304,7 +304,7 @@ fn a_quotation_may_come_from_properties_and_from_entries() {
 
 fn event(kind: &str, property: Option<&str>, value: &str) -> Event {
     let subject = Subject::Record { object_type: ObjectType::Contact, object_id: ObjectId(1) };
-    let kind = EventKind::parse(kind).expect("a kind");
+    let kind = EventKind::from_subscription(kind).expect("a kind");
     Event {
         key: EventKey::from_text("k"),
         portal_id: PortalId(1),

@@ -32,8 +32,9 @@ pub fn manual_event_variable(now: OffsetDateTime) -> Value {
 /// Adds the variable `record`, and for every type of record that is read two more: the first record of the type
 /// (`contact`) and all of them (`contacts`).
 pub(crate) fn record_variables(plan: &ContextPlan, context: &Context, variables: Variables) -> Variables {
-    let own = &context.records[0];
-    let mut variables = variables.with("record", &record_variable(own, &plan.properties_of(own.path.end())));
+    let enriched = &context.records[0];
+    let names = plan.properties_of(enriched.path.end());
+    let mut variables = variables.with("record", &record_variable(enriched, &names));
     for kind in plan.kinds() {
         let names = plan.properties_of(&kind);
         let mut records: Vec<Value> = Vec::new();
@@ -93,19 +94,19 @@ pub(crate) enum Scope<'a> {
     Item(&'a str),
 }
 
-/// From which sample values for all variables of a playbook are made.
+/// The parts of a playbook from which its sample variables are made.
 pub(crate) struct Samples {
     /// The names of the properties of each type of record that is read.
     properties: BTreeMap<ObjectType, BTreeSet<String>>,
     /// The types of the records that the playbook is about.
-    own: Vec<ObjectType>,
+    records: Vec<ObjectType>,
     fields: Vec<AnswerField>,
 }
 
 impl Samples {
-    pub(crate) fn new(plan: &ContextPlan, own: &[ObjectType], fields: &[AnswerField]) -> Self {
+    pub(crate) fn new(plan: &ContextPlan, records: &[ObjectType], fields: &[AnswerField]) -> Self {
         let properties = plan.kinds().into_iter().map(|kind| (kind.clone(), plan.properties_of(&kind))).collect();
-        Self { properties, own: own.to_vec(), fields: fields.to_vec() }
+        Self { properties, records: records.to_vec(), fields: fields.to_vec() }
     }
 
     /// The sample variables for a condition or text in `scope`.
@@ -126,7 +127,7 @@ impl Samples {
         let event = json!({"type": "contact.creation", "property": filled.then_some("x"),
             "value": filled.then_some("1"), "source": filled.then_some("CRM_UI"), "occurred_at": 0});
         let mut variables = Variables::default().with("event", &event);
-        if let Some(kind) = self.own.first() {
+        if let Some(kind) = self.records.first() {
             variables = variables.with("record", &record(kind, &self.common_properties()));
         }
         for (kind, names) in &self.properties {
@@ -150,7 +151,7 @@ impl Samples {
     /// types, so only these names are safe for it.
     fn common_properties(&self) -> BTreeSet<String> {
         let of = |kind: &ObjectType| self.properties.get(kind).cloned().unwrap_or_default();
-        let sets = self.own.iter().map(of);
+        let sets = self.records.iter().map(of);
         sets.reduce(|common, other| common.intersection(&other).cloned().collect()).unwrap_or_default()
     }
 }

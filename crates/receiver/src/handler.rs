@@ -1,4 +1,4 @@
-//! The handler of a webhook: read → verify → split → publish → confirm → 200.
+//! Processes one webhook, in this order: admit → read → verify → split → publish → confirm → 200.
 
 use std::{sync::Arc, time::Duration};
 
@@ -6,20 +6,19 @@ use axum::{
     Json, Router,
     body::Body,
     extract::{Request, State},
-    http::{HeaderMap, StatusCode, header},
+    http::{HeaderMap, header},
     response::{IntoResponse, Response},
     routing::post,
 };
 use broker::{Message, PublishError, Publisher, Route, Stage};
 use bytes::Bytes;
 use crashpoint::crash_point;
-use futures_util::{StreamExt, future::join_all};
+use futures_util::future::join_all;
 use hubspot::{
-    signature::{SignatureError, SignatureHeaders, SignatureVerifier},
-    webhook::{self, WebhookBodyError, WebhookElement},
+    signature::{SignatureHeaders, SignatureVerifier},
+    webhook::{self, WebhookElement},
 };
 use serde_json::json;
-use settings::{Settings, SignatureVersion};
 use time::OffsetDateTime;
 use tokio::{
     sync::{Semaphore, SemaphorePermit},
@@ -27,130 +26,115 @@ use tokio::{
 };
 use tracing::{Instrument, Span};
 
-/// What a webhook meets on its handler.
+use crate::{
+    body::{BodyError, BodyLimits},
+    rejection::WebhookRejection,
+};
+
+/// How much the receiver takes.
+#[derive(Debug, Clone, Copy)]
+pub struct WebhookLimits {
+    /// The most requests that are processed at the same time.
+    pub max_in_flight: usize,
+    /// The most bytes of bodies in memory.
+    pub max_bytes_in_flight: usize,
+    /// The most bytes of one body.
+    pub max_body_bytes: usize,
+    /// How long a body may take to arrive.
+    pub read_timeout: Duration,
+    /// After how many seconds HubSpot shall send a webhook again that was answered 503.
+    pub retry_after_seconds: u64,
+}
+
+/// Processes webhooks.
 pub struct WebhookHandler {
     verifier: SignatureVerifier,
     publisher: Publisher,
-    slots: Semaphore,
-    /// Bytes of bodies that may be in memory together.
+    requests: Semaphore,
     bytes: Semaphore,
-    max_body_bytes: usize,
-    read_timeout: Duration,
-    retry_after: String,
+    body_limits: BodyLimits,
+    retry_after_seconds: u64,
 }
 
-/// Why a webhook is not taken.
-enum WebhookRejection {
-    /// Too many requests at once, or the broker does not have every event: HubSpot sends the batch again.
-    Unavailable(String),
-    /// Not HubSpot's, or not for us.
-    Unsigned(SignatureError),
-    /// No array of events.
-    Unreadable(WebhookBodyError),
-    /// A longer body than we take.
-    TooLarge(usize),
-    /// The body did not come in time, or not whole.
-    Incomplete,
-}
-
+/// The routes of the public listener: `POST /webhooks/hubspot`.
 pub fn router(handler: Arc<WebhookHandler>) -> Router {
     Router::new().route("/webhooks/hubspot", post(receive)).with_state(handler)
 }
 
-/// Takes one webhook. 200 says that RabbitMQ has every event of it; anything else makes HubSpot send it again.
+/// Answers one webhook. 200 says that RabbitMQ has every event of it; after any other answer HubSpot sends it again.
 async fn receive(State(handler): State<Arc<WebhookHandler>>, request: Request) -> Response {
     let started = Instant::now();
-    let result = handler.take(request).await;
+    let result = handler.process(request).await;
     let outcome = result.as_ref().map_or_else(WebhookRejection::outcome, |_| "accepted");
     metrics::counter!("leadline_webhooks_total", "outcome" => outcome).increment(1);
     metrics::histogram!("leadline_webhook_seconds", "outcome" => outcome).record(started.elapsed().as_secs_f64());
     match result {
-        Ok(taken) => Json(json!({"accepted": taken.accepted, "parked": taken.parked})).into_response(),
-        Err(rejection) => rejection.into_response(&handler.retry_after),
+        Ok(Published { accepted, parked }) => Json(json!({"accepted": accepted, "parked": parked})).into_response(),
+        Err(rejection) => rejection.into_response(handler.retry_after_seconds),
     }
 }
 
-struct Taken {
+/// How many elements of a webhook are where.
+struct Published {
+    /// In the queue of events.
     accepted: usize,
+    /// In the parking lot, because they are no events that Leadline knows.
     parked: usize,
 }
 
 impl WebhookHandler {
-    pub fn new(settings: &Settings, publisher: Publisher) -> Result<Self, String> {
-        let (hubspot, receiver) = (&settings.hubspot, &settings.receiver);
-        let secrets = [&hubspot.client_secret, &hubspot.client_secret_previous];
-        let public_url = receiver.public_url.as_deref().ok_or("receiver.public_url is not set")?;
-        let accepts = |version| hubspot.signature_versions.contains(&version);
-        Ok(Self {
-            verifier: SignatureVerifier::new(
-                secrets.into_iter().flatten().cloned().collect(),
-                public_url,
-                accepts(SignatureVersion::V1),
-                accepts(SignatureVersion::V2),
-            ),
+    /// A handler that accepts what `verifier` accepts and publishes with `publisher`.
+    pub fn new(verifier: SignatureVerifier, publisher: Publisher, limits: WebhookLimits) -> Self {
+        Self {
+            verifier,
             publisher,
-            slots: Semaphore::new(receiver.max_in_flight),
-            bytes: Semaphore::new(receiver.max_bytes_in_flight),
-            max_body_bytes: receiver.max_body_bytes,
-            read_timeout: Duration::from_millis(receiver.read_timeout_ms),
-            retry_after: receiver.retry_after_seconds.to_string(),
-        })
+            requests: Semaphore::new(limits.max_in_flight),
+            bytes: Semaphore::new(limits.max_bytes_in_flight),
+            body_limits: BodyLimits { max_bytes: limits.max_body_bytes, read_timeout: limits.read_timeout },
+            retry_after_seconds: limits.retry_after_seconds,
+        }
     }
 
-    async fn take(&self, request: Request) -> Result<Taken, WebhookRejection> {
-        // Refusing at once is better than queueing: memory stays bounded, and HubSpot comes back.
+    async fn process(&self, request: Request) -> Result<Published, WebhookRejection> {
         let (head, body) = request.into_parts();
         let _admitted = match self.admit(&head.headers) {
             Ok(admitted) => admitted,
             Err(rejection) => {
-                self.discard(body).await;
+                self.body_limits.discard(body).await;
                 return Err(rejection);
             }
         };
         let body = self.read(body).await?;
         self.verify(head.method.as_str(), &head.headers, &body)?;
-        let elements = webhook::parse(&body).map_err(WebhookRejection::Unreadable)?;
-        let messages = elements.into_iter().map(OutgoingMessage::of).collect();
-        // While confirms are waited for, the messages alone are in memory.
+        let messages = split(&body)?;
+        // While RabbitMQ confirms, only the messages are in memory.
         drop(body);
         crash_point!("receiver.before_publish");
-        let taken = self.publish(messages).await?;
+        let published = self.publish(messages).await?;
         crash_point!("receiver.after_confirm");
-        Ok(taken)
+        Ok(published)
     }
 
-    /// Whether there is room for a request, and any hope for it.
+    /// Reserves a place and the memory for a request. Requests beyond the limits are rejected at once instead of queued:
+    /// memory stays bounded, and HubSpot sends them again.
     fn admit(&self, headers: &HeaderMap) -> Result<(SemaphorePermit<'_>, SemaphorePermit<'_>), WebhookRejection> {
-        let slot = self
-            .slots
+        let request = self
+            .requests
             .try_acquire()
             .map_err(|_| WebhookRejection::Unavailable("too many requests at once".to_owned()))?;
         if !self.publisher.is_worth_trying() {
             return Err(WebhookRejection::Unavailable(PublishError::Unavailable.to_string()));
         }
-        Ok((slot, self.room(headers)?))
+        Ok((request, self.reserve_bytes(headers)?))
     }
 
-    /// Reads a body without keeping it: a client that is still sending sees a broken connection instead of an answer.
-    async fn discard(&self, body: Body) {
-        let mut chunks = body.into_data_stream();
-        let mut left = self.max_body_bytes;
-        let reading = async {
-            while let Some(Ok(chunk)) = chunks.next().await {
-                let Some(less) = left.checked_sub(chunk.len()) else { return };
-                left = less;
-            }
-        };
-        // Whoever dawdles is cut off, here too.
-        let _ = tokio::time::timeout(self.read_timeout, reading).await;
-    }
-
-    /// Room in memory for a body: as much as it announces, or as much as it may have at most.
-    fn room(&self, headers: &HeaderMap) -> Result<SemaphorePermit<'_>, WebhookRejection> {
+    /// Reserves memory for a body: as much as the request announces, or else the maximum.
+    fn reserve_bytes(&self, headers: &HeaderMap) -> Result<SemaphorePermit<'_>, WebhookRejection> {
         let announced = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
-        let length: usize = announced.unwrap_or(self.max_body_bytes);
-        if length > self.max_body_bytes {
-            return Err(WebhookRejection::TooLarge(self.max_body_bytes));
+        let max_bytes = self.body_limits.max_bytes;
+        let length: usize = announced.unwrap_or(max_bytes);
+        if length > max_bytes {
+            return Err(WebhookRejection::TooLarge(max_bytes));
         }
         let bytes = u32::try_from(length).unwrap_or(u32::MAX);
         self.bytes
@@ -159,14 +143,10 @@ impl WebhookHandler {
     }
 
     async fn read(&self, body: Body) -> Result<Bytes, WebhookRejection> {
-        match tokio::time::timeout(self.read_timeout, axum::body::to_bytes(body, self.max_body_bytes)).await {
-            Ok(Ok(body)) => Ok(body),
-            // `to_bytes` has one error for a body that is too long and one that broke off.
-            Ok(Err(error)) if error.to_string().contains("length limit") => {
-                Err(WebhookRejection::TooLarge(self.max_body_bytes))
-            }
-            Ok(Err(_)) | Err(_) => Err(WebhookRejection::Incomplete),
-        }
+        self.body_limits.read(body).await.map_err(|error| match error {
+            BodyError::TooLarge => WebhookRejection::TooLarge(self.body_limits.max_bytes),
+            BodyError::Incomplete => WebhookRejection::Incomplete,
+        })
     }
 
     fn verify(&self, method: &str, headers: &HeaderMap, body: &[u8]) -> Result<(), WebhookRejection> {
@@ -176,37 +156,43 @@ impl WebhookHandler {
             timestamp: text("X-HubSpot-Request-Timestamp"),
             signature: text("X-HubSpot-Signature"),
         };
-        self.verifier.verify(method, headers, body, OffsetDateTime::now_utc()).map_err(WebhookRejection::Unsigned)
+        Ok(self.verifier.verify(method, headers, body, OffsetDateTime::now_utc())?)
     }
 
-    /// Publishes every event, and what cannot be understood to the parking lot, and waits for all confirms together.
-    async fn publish(&self, messages: Vec<OutgoingMessage>) -> Result<Taken, WebhookRejection> {
+    /// Publishes every message and waits for all confirms together.
+    async fn publish(&self, messages: Vec<OutgoingMessage>) -> Result<Published, WebhookRejection> {
         let confirms = messages.into_iter().map(|OutgoingMessage { route, message, span }| {
             let is_event = route == Route::Queue(Stage::Events);
             async move { self.publisher.publish(route, &message).await.map(|()| is_event) }.instrument(span)
         });
-        let mut taken = Taken { accepted: 0, parked: 0 };
+        let mut published = Published { accepted: 0, parked: 0 };
         let mut failure = None;
         for confirmed in join_all(confirms).await {
             match confirmed {
-                Ok(true) => taken.accepted += 1,
-                Ok(false) => taken.parked += 1,
+                Ok(true) => published.accepted += 1,
+                Ok(false) => published.parked += 1,
                 Err(error) => failure = Some(error),
             }
         }
-        metrics::counter!("leadline_events_received_total", "outcome" => "accepted").increment(taken.accepted as u64);
-        metrics::counter!("leadline_events_received_total", "outcome" => "parked").increment(taken.parked as u64);
-        // What is on the queue already will come twice; the ledger knows it by its key.
-        failure.map_or(Ok(taken), |error| Err(WebhookRejection::Unavailable(error.to_string())))
+        let Published { accepted, parked } = published;
+        metrics::counter!("leadline_events_received_total", "outcome" => "accepted").increment(accepted as u64);
+        metrics::counter!("leadline_events_received_total", "outcome" => "parked").increment(parked as u64);
+        // HubSpot sends the events that were published again, too. The ledger recognises them by their keys.
+        failure.map_or(Ok(published), |error| Err(WebhookRejection::Unavailable(error.to_string())))
     }
 }
 
-/// One element of a webhook, on its handler to a queue.
+/// One element of a webhook, and where it goes.
 struct OutgoingMessage {
     route: Route,
     message: Message,
-    /// One trace per event, not per request: it begins here and ends with the write.
+    /// The root of the element's trace. Each event has a trace of its own, from here to the write.
     span: Span,
+}
+
+/// Splits a body into one message for each element: an event for the queue, anything else for the parking lot.
+fn split(body: &[u8]) -> Result<Vec<OutgoingMessage>, WebhookRejection> {
+    Ok(webhook::parse(body)?.into_iter().map(OutgoingMessage::of).collect())
 }
 
 impl OutgoingMessage {
@@ -219,41 +205,11 @@ impl OutgoingMessage {
             }
             Err(rejection) => {
                 let span = tracing::info_span!(parent: None, "rejected event");
-                tracing::warn!(%rejection, "an event cannot be understood; parked");
+                tracing::warn!(%rejection, "cannot read an element of a webhook; it goes to the parking lot");
                 let message = Message::new(format!("rejected:{}", rejection.index), element.raw.as_bytes().to_vec())
                     .with_reason(rejection.reason, &rejection.to_string());
                 Self { route: Route::Parked(Stage::Events), message, span }
             }
         }
-    }
-}
-
-impl WebhookRejection {
-    fn outcome(&self) -> &'static str {
-        match self {
-            Self::Unavailable(_) => "unavailable",
-            Self::Unsigned(_) => "bad_signature",
-            Self::Unreadable(_) => "unreadable",
-            Self::TooLarge(_) => "too_large",
-            Self::Incomplete => "incomplete",
-        }
-    }
-
-    fn into_response(self, retry_after: &str) -> Response {
-        let (status, message) = match &self {
-            Self::Unavailable(why) => (StatusCode::SERVICE_UNAVAILABLE, why.clone()),
-            Self::Unsigned(error) => (StatusCode::UNAUTHORIZED, error.to_string()),
-            Self::Unreadable(error) => (StatusCode::BAD_REQUEST, error.to_string()),
-            Self::TooLarge(max) => (StatusCode::PAYLOAD_TOO_LARGE, format!("the body is longer than {max} bytes")),
-            Self::Incomplete => (StatusCode::REQUEST_TIMEOUT, "the body did not come whole and in time".to_owned()),
-        };
-        tracing::warn!(status = status.as_u16(), why = message, "refused a webhook");
-        let mut response = (status, Json(json!({"error": self.outcome(), "message": message}))).into_response();
-        if status == StatusCode::SERVICE_UNAVAILABLE
-            && let Ok(value) = retry_after.parse()
-        {
-            response.headers_mut().insert(header::RETRY_AFTER, value);
-        }
-        response
     }
 }

@@ -1,16 +1,17 @@
-//! `leadline-receiver`: takes HubSpot's webhooks in and puts each event on the queue. Knows RabbitMQ and nothing
-//! else: no Postgres, no HubSpot call, no OpenAI.
-
-mod handler;
-mod server;
+//! `leadline-receiver`: accepts HubSpot's webhooks and publishes each event to RabbitMQ.
 
 use std::{process::ExitCode, sync::Arc};
 
 use clap::Parser;
+use receiver::{handler, server, wiring};
 use settings::ConfigScope;
 
 #[derive(Parser)]
-#[command(name = "leadline-receiver", version, about = "Takes HubSpot's webhooks in and puts each event on the queue")]
+#[command(
+    name = "leadline-receiver",
+    version,
+    about = "Accepts HubSpot's webhooks and publishes each event to RabbitMQ"
+)]
 struct Arguments {
     #[command(flatten)]
     options: service::ServiceOptions,
@@ -26,12 +27,12 @@ async fn main() -> ExitCode {
         let broker = bootstrap::broker_settings(&settings, "receiver")?;
         let publisher = broker::Publisher::open(broker).await?;
         let readiness = bootstrap::broker_readiness(&publisher);
-        let listen = settings.receiver.listen.clone();
-        let limits = server::Limits::of(&settings.receiver);
-        let handler = Arc::new(handler::WebhookHandler::new(&settings, publisher)?);
-        let listener = server::bind(&listen).await.map_err(|error| format!("receiver.listen {listen}: {error}"))?;
+        let handler = wiring::webhook_handler(&settings, publisher)?;
+        let listen = &settings.receiver.listen;
+        let listener = server::bind(listen).await.map_err(|error| format!("receiver.listen {listen}: {error}"))?;
+        let limits = wiring::server_limits(&settings);
         let work = async move {
-            server::serve(listener, handler::router(handler), limits, stop).await;
+            server::serve(listener, handler::router(Arc::new(handler)), limits, stop).await;
             Ok(())
         };
         Ok(service::Wired { readiness, work })

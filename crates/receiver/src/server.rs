@@ -1,4 +1,4 @@
-//! The public listener: HTTP/1.1 with bounded connections, and clients that dawdle are cut off.
+//! The public listener: HTTP/1.1 with a bounded number of connections and a timeout for request heads.
 
 use std::{sync::Arc, time::Duration};
 
@@ -12,25 +12,21 @@ use hyper_util::{
 use tokio::{net::TcpListener, sync::Semaphore};
 use tokio_util::sync::CancellationToken;
 
-/// Requests under handler get this long when the service stops; HubSpot waits no longer for an answer.
-const FINISH_WITHIN: Duration = Duration::from_secs(5);
+/// How long requests in progress may take when the service stops. HubSpot waits five seconds for an answer to a webhook (its
+/// webhooks guide, "Retries"), so a longer grace period would serve no request.
+const SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
 
-/// What hyper may buffer of a connection, beside the body: headers, and what comes faster than it is read. Its default is
-/// a dozen times as much, and there may be a thousand connections.
-const BUFFER: usize = 32 * 1_024;
+/// The most bytes that hyper buffers for a connection: the request head, and the part of the body that is not read yet. Hyper's
+/// default is a dozen times as much, and there can be a thousand connections.
+const MAX_BUFFER_BYTES: usize = 32 * 1_024;
 
-/// What a client may take.
+/// The limits of the listener.
 #[derive(Debug, Clone, Copy)]
-pub struct Limits {
-    connections: usize,
-    header_timeout: Duration,
-}
-
-impl Limits {
-    /// The limits in the settings.
-    pub fn of(settings: &settings::ReceiverSection) -> Self {
-        Self { connections: settings.max_connections, header_timeout: Duration::from_millis(settings.read_timeout_ms) }
-    }
+pub struct ServerLimits {
+    /// The most connections; further ones wait to be accepted.
+    pub max_connections: usize,
+    /// How long a client may take to send the head of a request.
+    pub header_timeout: Duration,
 }
 
 /// Listens on `address`.
@@ -40,10 +36,10 @@ pub async fn bind(address: &str) -> std::io::Result<TcpListener> {
     Ok(listener)
 }
 
-/// Serves `router` until `stop`, then lets requests that are under handler finish.
-pub async fn serve(listener: TcpListener, router: Router, limits: Limits, stop: CancellationToken) {
+/// Serves `router` until `stop` is cancelled, then lets the requests in progress finish within a grace period.
+pub async fn serve(listener: TcpListener, router: Router, limits: ServerLimits, stop: CancellationToken) {
     let graceful = GracefulShutdown::new();
-    let connections = Arc::new(Semaphore::new(limits.connections));
+    let connections = Arc::new(Semaphore::new(limits.max_connections));
     loop {
         let accepted = tokio::select! {
             () = stop.cancelled() => break,
@@ -53,19 +49,19 @@ pub async fn serve(listener: TcpListener, router: Router, limits: Limits, stop: 
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(limits.header_timeout)
-            .max_buf_size(BUFFER)
+            .max_buf_size(MAX_BUFFER_BYTES)
             .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router.clone()));
         let connection = graceful.watch(connection);
         tokio::spawn(async move {
             if let Err(error) = connection.await {
-                tracing::debug!(%error, "a connection ended early");
+                tracing::debug!(%error, "a connection ended with an error");
             }
             drop(slot);
         });
     }
     drop(listener);
-    if tokio::time::timeout(FINISH_WITHIN, graceful.shutdown()).await.is_err() {
-        tracing::warn!("some requests did not finish in time; HubSpot will send them again");
+    if tokio::time::timeout(SHUTDOWN_GRACE, graceful.shutdown()).await.is_err() {
+        tracing::warn!("some requests did not finish within the grace period; HubSpot will send them again");
     }
 }
 
@@ -76,13 +72,13 @@ async fn accept(
     let slot = connections.clone().acquire_owned().await.ok()?;
     match listener.accept().await {
         Ok((stream, _)) => {
-            // Answers are small; waiting to fill a packet would only delay them.
+            // Answers are small: waiting to fill a packet would only delay them.
             let _ = stream.set_nodelay(true);
             Some((stream, slot))
         }
         Err(error) => {
-            // Out of file descriptors, most likely: give others time to close theirs.
-            tracing::warn!(%error, "accepting a connection");
+            // Most likely the process is out of file descriptors: connections need time to close.
+            tracing::warn!(%error, "cannot accept a connection");
             tokio::time::sleep(Duration::from_millis(50)).await;
             None
         }

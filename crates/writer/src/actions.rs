@@ -7,7 +7,7 @@ use domain::{
     write_command::{Action, ActionSpec},
 };
 use hubspot::HubSpotClient;
-use ledger::{BeginOutcome, LatestWrites, Ledger, LedgerError, WrittenProperty};
+use ledger::{BeginOutcome, LEDGER_RETRY, LatestWrites, Ledger, LedgerError, WrittenProperty};
 use retry::{Failure, RetryAction};
 use tokio::time::Instant;
 
@@ -15,7 +15,6 @@ use crate::{
     deals::{DealMove, Pipelines, STAGE},
     engagements::Engagements,
     failure::ActionError,
-    ledger_retry::LEDGER_RETRY,
     notify::Channels,
     plan::TakenCommand,
 };

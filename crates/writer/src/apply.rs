@@ -30,7 +30,7 @@ pub async fn apply(hubspot: &HubSpotClient, updates: &[RecordUpdate]) -> Command
     let mut results = CommandResults::new();
     for update in updates {
         let Some(result) = written.remove(&update.record) else { continue };
-        let is_rejected = result.as_ref().is_err_and(|error| may_concern_one_record(error));
+        let is_rejected = result.as_ref().is_err_and(|error| error.may_be_one_item());
         for part in &update.parts {
             let result = if is_rejected && update.parts.len() > 1 {
                 write_part(hubspot, update, part).await
@@ -86,14 +86,8 @@ async fn write_batch(
             Err(error) => drop(results.insert(update.record.clone(), Err(error))),
         }
     };
-    let may_be_one_record = |error: &HubSpotError| {
-        let may_be = may_concern_one_record(error);
-        if may_be {
-            metrics::counter!("leadline_batch_bisected_total").increment(1);
-        }
-        may_be
-    };
-    bisect(updates.to_vec(), |batch| write_once(hubspot, object_type, batch), may_be_one_record, finish).await;
+    bisect(updates.to_vec(), |batch| write_once(hubspot, object_type, batch), HubSpotError::may_be_one_item, finish)
+        .await;
     // A record that is not among the results was not written, whatever the status code says. A call for this record alone
     // returns HubSpot's reason.
     for update in missing {
@@ -114,13 +108,13 @@ async fn write_once(
         return Ok(vec![true]);
     }
     let bodies: Vec<_> = updates.iter().map(|update| object_update(update)).collect();
-    let written: HashSet<_> = hubspot.update_many(object_type, &bodies).await?.written.into_iter().collect();
+    let answer = hubspot.update_many(object_type, &bodies).await.inspect_err(|error| {
+        if error.may_be_one_item() {
+            metrics::counter!("leadline_batch_bisected_total").increment(1);
+        }
+    })?;
+    let written: HashSet<_> = answer.written.into_iter().collect();
     Ok(updates.iter().map(|update| written.contains(&update.record.object_id)).collect())
-}
-
-/// Whether one record of a batch may be the cause. After 413 (too large) a smaller batch may be accepted.
-fn may_concern_one_record(error: &HubSpotError) -> bool {
-    matches!(error, HubSpotError::Api(error) if error.is_validation() || error.http_status == 413)
 }
 
 fn object_update(update: &RecordUpdate) -> ObjectUpdate<'_> {

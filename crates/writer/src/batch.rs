@@ -13,14 +13,13 @@ use broker::Disposition;
 use crashpoint::crash_point;
 use domain::{AppId, CommandState, Reason, RecordRef, WriteCommand, write_command::PropertyChange};
 use hubspot::HubSpotClient;
-use ledger::{Finished, LatestWrites, Ledger, LedgerError, Taken, Worker, WrittenProperty};
+use ledger::{CommandClaim, CommandResult, LEDGER_RETRY, LatestWrites, Ledger, LedgerError, Worker, WrittenProperty};
 use tokio::time::Instant;
 
 use crate::{
     actions::{ActionExecutor, ActionScope},
     apply,
     current_values::{self, CurrentValues},
-    ledger_retry::LEDGER_RETRY,
     outcome::{CommandOutcome, FailurePolicy},
     plan::{self, CommandPart, RecordUpdate, TakenCommand},
     policy,
@@ -122,17 +121,17 @@ impl BatchExecutor {
         dispositions: &mut [Disposition],
     ) -> Result<Vec<TakenCommand>, LedgerError> {
         let ids: Vec<_> = batch.iter().map(|queued| queued.command.id).collect();
-        let answers = retry::run(&LEDGER_RETRY, || self.ledger.take_commands(&ids, worker, self.lease)).await?;
+        let claims = retry::run(&LEDGER_RETRY, || self.ledger.claim_commands(&ids, worker, self.lease)).await?;
         let mut commands = Vec::new();
-        for (index, (QueuedCommand { command, failures }, taken)) in batch.iter().zip(answers).enumerate() {
-            match taken {
-                Taken::Mine { attempt, written } => {
+        for (index, (QueuedCommand { command, failures }, claim)) in batch.iter().zip(claims).enumerate() {
+            match claim {
+                CommandClaim::Granted { attempt, written } => {
                     let command = command.clone();
                     commands.push(TakenCommand { index, command, attempt, written, failures: *failures });
                 }
-                Taken::Done => dispositions[index] = Disposition::Done,
-                Taken::LeasedElsewhere => dispositions[index] = Disposition::defer(Reason::LeasedElsewhere),
-                Taken::Unknown => {
+                CommandClaim::Finished => dispositions[index] = Disposition::Done,
+                CommandClaim::LeasedElsewhere => dispositions[index] = Disposition::defer(Reason::LeasedElsewhere),
+                CommandClaim::Unknown => {
                     let detail = format!("the ledger has no write command {}", command.id);
                     dispositions[index] = Disposition::Park { reason: Reason::UnknownCommand, detail };
                 }
@@ -239,7 +238,8 @@ impl BatchExecutor {
         if outcomes.is_empty() {
             return Ok(());
         }
-        let row = |outcome: &CommandOutcome| Finished { wait: self.failures.delay(outcome), ..outcome.row.clone() };
+        let row =
+            |outcome: &CommandOutcome| CommandResult { wait: self.failures.delay(outcome), ..outcome.row.clone() };
         let rows: Vec<_> = outcomes.iter().map(row).collect();
         let counted = retry::run(&LEDGER_RETRY, || self.ledger.finish_commands(&rows, worker)).await?;
         let lost: Vec<_> = outcomes

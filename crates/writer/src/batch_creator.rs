@@ -46,9 +46,7 @@ impl BatchCreator {
             let (hubspot, kind) = (hubspot.clone(), kind.clone());
             async move { create_many(&hubspot, &kind, body, &requests).await }
         };
-        let may_concern_one_object =
-            |error: &HubSpotError| error.api().is_some_and(hubspot::client::HubSpotApiError::is_validation);
-        Self(Batcher::start(limits, create, may_concern_one_object))
+        Self(Batcher::start(limits, create, HubSpotError::may_be_one_item))
     }
 
     /// Creates one object and returns its id. It is not sent after `not_after`. Returns `None` when HubSpot's answer does not

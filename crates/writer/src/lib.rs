@@ -12,7 +12,6 @@ mod deals;
 mod engagements;
 mod failure;
 mod handler;
-mod ledger_retry;
 mod notify;
 mod outcome;
 mod plan;

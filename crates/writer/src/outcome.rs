@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use broker::{Disposition, RetryDecision, RetrySchedule};
 use domain::{CommandState, Reason, RecordRef};
-use ledger::Finished;
+use ledger::CommandResult;
 use maintenance::CircuitBreakers;
 use retry::Failure;
 
@@ -19,7 +19,7 @@ pub struct CommandOutcome {
     /// The record that the command is about.
     pub record: RecordRef,
     /// What the ledger records.
-    pub row: Finished,
+    pub row: CommandResult,
     /// The command, as long as its actions are not carried out; `None` when it has no actions.
     pub with_actions: Option<TakenCommand>,
 }
@@ -32,7 +32,7 @@ impl CommandOutcome {
             (_, CommandState::Superseded) => Some(Reason::NewerEventWritten),
             _ => None,
         };
-        let row = Finished {
+        let row = CommandResult {
             id: taken.command.id,
             attempt: taken.attempt,
             state,

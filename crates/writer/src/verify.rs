@@ -82,14 +82,14 @@ impl Verifier {
             };
             let outcome = if repaired? > 0 { "repaired" } else { "consistent" };
             metrics::counter!("leadline_verified_records_total", "outcome" => outcome).increment(1);
-            self.ledger.verified(record, &self.worker).await?;
+            self.ledger.finish_verification(record, &self.worker).await?;
         }
         Ok(())
     }
 
     /// Compares a record with the ledger and returns how many properties were written again.
     async fn verify(&self, record: &RecordRef) -> Result<usize, VerifyError> {
-        let newest = self.ledger.newest_values(record).await?;
+        let newest = self.ledger.latest_values(record).await?;
         if newest.is_empty() {
             return Ok(0);
         }

@@ -129,9 +129,8 @@ async fn replay_event(operator: &Operator, item: &ParkedItem) -> anyhow::Result<
     if !operator.ledger.replay_event(&message.id).await? {
         // Not parked in the ledger. Either the event has continued since, or the ledger never got as far as parking it: its
         // workers died each time, or its message could not be read.
-        let known = operator.ledger.requeueable(&message.id).await?;
-        let state = known.map(|event| EventState::parse(&event.state));
-        if state.is_some_and(|state| !matches!(state, Some(EventState::Claimed | EventState::Waiting))) {
+        let known = operator.ledger.event_to_requeue(&message.id).await?;
+        if known.is_some_and(|event| !matches!(event.state, EventState::Claimed | EventState::Waiting)) {
             return Ok(ItemResult::NotParked);
         }
     }
@@ -152,7 +151,7 @@ async fn event_message(operator: &Operator, item: &ParkedItem) -> anyhow::Result
                 Err(error) => return Ok(Err(MessageError::NotJson(error))),
             }
         }
-        (None, Some(entry)) => match operator.ledger.requeueable(&entry.event_key).await? {
+        (None, Some(entry)) => match operator.ledger.event_to_requeue(&entry.event_key).await? {
             Some(event) => event.payload,
             None => return Ok(Err(MessageError::NotInLedger)),
         },
@@ -175,7 +174,7 @@ async fn replay_command(operator: &Operator, item: &ParkedItem) -> anyhow::Resul
         return Ok(ItemResult::StaysParked("the ledger has no such write command".to_owned()));
     };
     if !operator.ledger.replay_command(id).await? {
-        let event = operator.ledger.requeueable(&command.event_id.to_string()).await?;
+        let event = operator.ledger.event_to_requeue(&command.event_id.to_string()).await?;
         let is_unfinished = event.is_some_and(|event| event.commands.iter().any(|other| other.id == command.id));
         if !is_unfinished {
             return Ok(ItemResult::NotParked);

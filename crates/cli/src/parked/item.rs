@@ -31,7 +31,7 @@ impl ParkedItem {
     pub fn new(stage: Stage, message: Option<ParkedMessage>, entry: Option<ParkedEntry>) -> Self {
         let of_message = message.as_ref().map(|parked| &parked.message);
         let id = entry.as_ref().map(entry_id).or_else(|| of_message.map(|message| message.id.clone()));
-        let reason = entry.as_ref().and_then(|entry| entry.reason.clone());
+        let reason = entry.as_ref().and_then(|entry| entry.reason).map(|reason| reason.to_string());
         let reason = reason.or_else(|| of_message?.reason.clone()).unwrap_or_else(|| "unknown".to_owned());
         let detail = entry.as_ref().and_then(|entry| entry.detail.clone()).or_else(|| of_message?.detail.clone());
         let published = message.as_ref().and_then(|parked| i64::try_from(parked.parked_at).ok());

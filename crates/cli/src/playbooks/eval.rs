@@ -25,7 +25,7 @@ struct CaseResult {
 /// Asks the model about every case and prints which expectations are met. Fails when one is not.
 pub async fn run(settings: &Settings, playbook: &Playbook, folder: &Path) -> anyhow::Result<ExitCode> {
     let cases = case::load(folder, playbook)?;
-    let model_client = ModelClient::free(bootstrap::openai_client(settings, CallHooks::default())?);
+    let model_client = ModelClient::unlimited(bootstrap::openai_client(settings, CallHooks::default())?);
     let model = inference::model_of(settings, playbook);
     let ask = |case: &Case| {
         let (model_client, model, context) = (model_client.clone(), model.clone(), case.context.clone());
@@ -56,7 +56,7 @@ pub async fn run(settings: &Settings, playbook: &Playbook, folder: &Path) -> any
 fn check(
     playbook: &Playbook,
     case: &Case,
-    answer: Result<inference::Answered, inference::StepError>,
+    answer: Result<inference::ModelAnswer, inference::StepError>,
 ) -> anyhow::Result<CaseResult> {
     let failed = |why: String| ExpectationCheck {
         field: "answer".to_owned(),

@@ -10,7 +10,7 @@ use domain::{
     event::{EventKind, Subject},
     write_command::ActionSpec,
 };
-use inference::{Answered, CrmReader, ModelClient, NoStore, context};
+use inference::{ModelAnswer, ModelClient, NoStore, context};
 use ledger::{Claim, ClaimRequest, Decision, Ledger, Worker};
 use playbook::{PlannedWrite, Playbook, manual_event_variable};
 use serde_json::json;
@@ -33,8 +33,8 @@ pub async fn run(settings: &Settings, playbook: &Playbook, record: &str, write: 
         bail!("the playbook is about {}, not about a {}", kinds.join(" and "), record.object_type);
     }
     let hubspot = bootstrap::hubspot_client(settings, CallHooks::default())?;
-    let reader = CrmReader::new(hubspot, &settings.hubspot);
-    let model_client = ModelClient::free(bootstrap::openai_client(settings, CallHooks::default())?);
+    let reader = inference::wiring::crm_reader(hubspot, settings);
+    let model_client = ModelClient::unlimited(bootstrap::openai_client(settings, CallHooks::default())?);
     let model = inference::model_of(settings, playbook);
     let now = OffsetDateTime::now_utc();
 
@@ -54,7 +54,7 @@ pub async fn run(settings: &Settings, playbook: &Playbook, record: &str, write: 
         return Ok(ExitCode::SUCCESS);
     }
 
-    let Answered { inference, result } =
+    let ModelAnswer { inference, result } =
         inference::answer(&model_client, playbook, &model, &record, &read, &NoStore).await?;
     println!("prompt\n{}", indented(&event::messages(&inference.prompt)));
     println!(
@@ -133,7 +133,7 @@ async fn submit(
     let event = manual_run_event(playbook, record, now);
     let worker = Worker::named("leadline");
     let claims = ledger.claim(&[ClaimRequest { event: &event, trace_id: None }], &worker, LEASE).await?;
-    let Some(Claim::Mine(claimed)) = claims.into_iter().next() else { bail!("the ledger did not accept the event") };
+    let Some(Claim::Granted(claimed)) = claims.into_iter().next() else { bail!("the ledger did not accept the event") };
     let command = |intended: PlannedWrite| WriteCommand {
         id: WriteCommandId::new(),
         event_id: claimed.event_id,
@@ -185,9 +185,9 @@ async fn until_written(ledger: &Ledger, key: &EventKey) -> anyhow::Result<ExitCo
     let started = std::time::Instant::now();
     loop {
         let story = ledger.event_story(key.as_str()).await?.context("the event is not in the ledger")?;
-        if let Some(state) = EventState::parse(&story.state).filter(|state| state.is_final()) {
+        if story.state.is_final() {
             event::print(&story, false);
-            return Ok(if state == EventState::Parked { ExitCode::FAILURE } else { ExitCode::SUCCESS });
+            return Ok(if story.state == EventState::Parked { ExitCode::FAILURE } else { ExitCode::SUCCESS });
         }
         if started.elapsed() > MAX_WAIT {
             bail!("no writer has finished it within {MAX_WAIT:?}; `leadline event {key}` shows its state");

@@ -1,4 +1,4 @@
-//! Associations: which records belong to which.
+//! Associations between records.
 
 use std::collections::HashMap;
 
@@ -6,30 +6,30 @@ use domain::{ObjectId, ObjectType};
 use reqwest::Method;
 use serde::{Deserialize, Serialize};
 
-use super::{error::HubSpotError, objects::object_id, transport::HubSpotClient};
+use super::{error::HubSpotError, objects::object_id, operation::Operation, transport::HubSpotClient};
 
-/// HubSpot takes at most this many inputs in one batch read of associations.
+/// The most inputs of one batch read of associations (HubSpot's documentation of associations v4).
 const MAX_INPUTS: usize = 1_000;
 
-/// One end of an association, seen from the other.
+/// A record that another one is associated with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Associated {
-    /// The other end.
+    /// The record's id.
     pub id: ObjectId,
-    /// Whether people called it the primary one.
+    /// Whether it is marked as the primary one.
     pub is_primary: bool,
 }
 
-/// What a new object is associated to.
+/// The association of a new object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AssociationTarget {
-    /// The other end.
+    /// The record that it is associated with.
     pub to: ObjectId,
-    /// HubSpot's number of the kind of associate; see [`engagement_type_id`].
+    /// HubSpot's id of the association type; see [`engagement_type_id`].
     pub type_id: u32,
 }
 
-/// The `HUBSPOT_DEFINED` type id of the associate from an engagement to a record.
+/// The `HUBSPOT_DEFINED` type id of the association from an engagement to a record; `None` where HubSpot defines none.
 pub fn engagement_type_id(engagement: &ObjectType, record: &ObjectType) -> Option<u32> {
     let column = [ObjectType::Contact, ObjectType::Company, ObjectType::Deal, ObjectType::Ticket]
         .iter()
@@ -45,11 +45,15 @@ pub fn engagement_type_id(engagement: &ObjectType, record: &ObjectType) -> Optio
     Some(ids[column])
 }
 
-/// Contact→company, deal→company: HubSpot's own "primary" types.
-const PRIMARY: [u32; 2] = [1, 5];
+/// The type ids of primary associations: contact to company, deal to company.
+const PRIMARY_TYPE_IDS: [u32; 2] = [1, 5];
 
 impl HubSpotClient {
-    /// The `to` records that each of `from` is associated to, at most `limit` for each (HubSpot pages them by 500).
+    /// The `to` records that each of the records `ids` is associated with, at most `limit` for each. HubSpot returns them in
+    /// pages of 500.
+    ///
+    /// # Errors
+    /// The first call that fails.
     pub async fn associated(
         &self,
         from: &ObjectType,
@@ -60,22 +64,23 @@ impl HubSpotClient {
         let path = self.version().associations_batch_read(from, to);
         let mut associated: HashMap<ObjectId, Vec<Associated>> = HashMap::new();
         let first = ids.iter().map(|id| Input { id: id.to_string(), after: None });
-        let mut asked: Vec<Input> = first.collect();
-        while !asked.is_empty() {
-            let rest = asked.split_off(asked.len().min(MAX_INPUTS));
-            Self::count_inputs("associations.batch_read", from, asked.len());
-            let body = Body { inputs: asked };
-            // A record without associations is a 207 with no result; that is an answer, not a failure.
-            let answer: Answer = self.call("associations.batch_read", Method::POST, &path, &[], Some(&body)).await?;
-            asked = rest;
+        let mut inputs: Vec<Input> = first.collect();
+        while !inputs.is_empty() {
+            let rest = inputs.split_off(inputs.len().min(MAX_INPUTS));
+            Self::count_inputs(Operation::BatchReadAssociations, from, inputs.len());
+            let body = Body { inputs };
+            // A record without associations makes the answer a 207 without a result for it; this is not a failure.
+            let answer: Answer =
+                self.call(Operation::BatchReadAssociations, Method::POST, &path, &[], Some(&body)).await?;
+            inputs = rest;
             for result in answer.results {
-                let known = associated.entry(result.from.id).or_default();
-                known.extend(result.to.iter().map(To::associated));
+                let found = associated.entry(result.from.id).or_default();
+                found.extend(result.to.iter().map(To::associated));
                 let next = result.paging.and_then(|paging| paging.next);
-                if let Some(next) = next.filter(|_| known.len() < limit) {
-                    asked.push(Input { id: result.from.id.to_string(), after: Some(next.after) });
+                if let Some(next) = next.filter(|_| found.len() < limit) {
+                    inputs.push(Input { id: result.from.id.to_string(), after: Some(next.after) });
                 }
-                known.truncate(limit);
+                found.truncate(limit);
             }
         }
         Ok(associated)
@@ -130,7 +135,8 @@ struct AssociationType {
 
 impl To {
     fn associated(&self) -> Associated {
-        let is_primary = |kind: &AssociationType| kind.category == "HUBSPOT_DEFINED" && PRIMARY.contains(&kind.type_id);
+        let is_primary =
+            |kind: &AssociationType| kind.category == "HUBSPOT_DEFINED" && PRIMARY_TYPE_IDS.contains(&kind.type_id);
         Associated { id: self.to_object_id, is_primary: self.association_types.iter().any(is_primary) }
     }
 }
@@ -145,7 +151,7 @@ struct Next {
     after: String,
 }
 
-/// The OpenAPI file says string, v4 answers in the field hold numbers.
+/// The OpenAPI description says that ids are strings; answers of v4 contain numbers.
 fn object_id_or_number<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<ObjectId, D::Error> {
     #[derive(Deserialize)]
     #[serde(untagged)]

@@ -1,4 +1,4 @@
-//! Creating objects, many at a time.
+//! Creating objects in batches.
 
 use std::{collections::HashMap, time::Instant};
 
@@ -9,15 +9,16 @@ use super::{
     associations::AssociationTarget,
     error::HubSpotError,
     objects::{BatchAnswer, CrmObject, Id, MAX_BATCH},
+    operation::Operation,
     transport::HubSpotClient,
 };
 
-/// An object to be made.
+/// An object to create.
 #[derive(Debug, Clone)]
 pub struct NewObject {
     /// Its properties.
     pub properties: Vec<(&'static str, String)>,
-    /// What it is associated to.
+    /// The records it is associated with.
     pub associations: Vec<AssociationTarget>,
 }
 
@@ -46,12 +47,13 @@ struct AssociationType {
 }
 
 impl HubSpotClient {
-    /// Creates up to [`MAX_BATCH`] objects and gives those that were made, with the properties that were set, in an order
-    /// of HubSpot's own. HubSpot has no idempotency key: when the answer is lost, the error is [`HubSpotError::InDoubt`], and the
-    /// objects have to be looked for before they are created again. Nothing is sent after `not_after`.
+    /// Creates up to [`MAX_BATCH`] objects and returns those that were created, with the properties that were set; their
+    /// order is not that of `objects`. No attempt is sent after `not_after`.
     ///
     /// # Errors
-    /// One value that HubSpot does not take fails the whole batch with a 400, and nothing is made.
+    /// HubSpot has no idempotency key: when the answer is lost, the error is [`HubSpotError::InDoubt`], and the caller has to
+    /// search for the objects before it creates them again. One invalid value fails the whole batch with a 400, and no
+    /// object is created.
     pub async fn create_many(
         &self,
         object_type: &ObjectType,
@@ -59,12 +61,9 @@ impl HubSpotClient {
         not_after: Instant,
     ) -> Result<Vec<CrmObject>, HubSpotError> {
         debug_assert!(objects.len() <= MAX_BATCH);
-        let association = |associate: &AssociationTarget| Association {
-            to: Id { id: associate.to.to_string() },
-            types: [AssociationType {
-                association_category: "HUBSPOT_DEFINED",
-                association_type_id: associate.type_id,
-            }],
+        let association = |target: &AssociationTarget| Association {
+            to: Id { id: target.to.to_string() },
+            types: [AssociationType { association_category: "HUBSPOT_DEFINED", association_type_id: target.type_id }],
         };
         let inputs = objects.iter().map(|object| Input {
             properties: object.properties.iter().map(|(name, value)| (*name, value.as_str())).collect(),
@@ -72,9 +71,9 @@ impl HubSpotClient {
         });
         let inputs = inputs.collect();
         let path = self.version().objects(object_type, "/batch/create");
-        Self::count_inputs("object.batch_create", object_type, objects.len());
+        Self::count_inputs(Operation::BatchCreateObjects, object_type, objects.len());
         let answer: BatchAnswer =
-            self.create_call("object.batch_create", &path, &Body { inputs }, Some(not_after)).await?;
+            self.create_call(Operation::BatchCreateObjects, &path, &Body { inputs }, Some(not_after)).await?;
         Ok(answer.results)
     }
 }

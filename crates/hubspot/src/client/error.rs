@@ -1,14 +1,16 @@
-//! What can go wrong with a call, and what to do about it: the one place where HubSpot's errors are classified.
+//! The errors of calls and what to do about them: the one place where HubSpot's errors are classified.
 
 use std::{collections::HashMap, fmt, time::Duration};
 
 use retry::{Dependency, Failure, Outage, RateLimited, Reason, RetryAction};
 use serde::Deserialize;
 
-/// A call that did not give what was asked for.
+use super::operation::Operation;
+
+/// A call that failed.
 #[derive(Debug, thiserror::Error)]
 pub enum HubSpotError {
-    /// No answer within the time-out. A PATCH may have happened.
+    /// No answer within the timeout. A PATCH may have taken effect.
     #[error("HubSpot did not answer within {0:?}")]
     TimedOut(Duration),
     /// The connection failed or broke.
@@ -17,47 +19,51 @@ pub enum HubSpotError {
     /// An answer other than 2xx.
     #[error(transparent)]
     Api(Box<HubSpotApiError>),
-    /// A call that creates something, and that may have done so although there is no good answer. Look before sending it
-    /// again.
-    #[error("whether HubSpot did it is unknown: {0}")]
+    /// A call that creates an object, and that may have taken effect although it failed. Search for the object before sending
+    /// the call again.
+    #[error("whether the call took effect is unknown: {0}")]
     InDoubt(Box<HubSpotError>),
-    /// It was not sent.
+    /// The call was not sent, because no permit of the rate limiter can be had soon.
     #[error(transparent)]
     RateLimited(#[from] RateLimited),
     /// An answer that does not have the documented form.
     #[error("HubSpot's answer to {operation} cannot be read: {message}")]
     Unreadable {
         /// The call.
-        operation: &'static str,
+        operation: Operation,
         /// What is wrong with the answer.
         message: String,
     },
 }
 
-/// HubSpot's error answer.
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
+/// An error answer.
+#[derive(Debug)]
 pub struct HubSpotApiError {
     /// The HTTP status.
-    #[serde(skip)]
     pub http_status: u16,
     /// The call.
-    #[serde(skip)]
-    pub operation: &'static str,
-    /// `Retry-After`, if given.
-    #[serde(skip)]
+    pub operation: Operation,
+    /// The header `Retry-After`, if given.
     pub retry_after: Option<Duration>,
-    /// What HubSpot says.
+    /// The body; empty when the answer comes from a proxy and is not in HubSpot's format.
+    pub body: ErrorBody,
+}
+
+/// The body of an error answer (HubSpot's documentation, "Handling errors").
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ErrorBody {
+    /// The message. It may quote personal data, so it is not part of the error's text.
     pub message: String,
     /// `VALIDATION_ERROR`, `MISSING_SCOPES`, …
     pub category: String,
-    /// What HubSpot's support asks for.
+    /// The id that HubSpot's support asks for.
     pub correlation_id: String,
     /// `TEN_SECONDLY_ROLLING` or `DAILY`, on 429.
     pub policy_name: Option<String>,
     /// Details.
     pub errors: Vec<ErrorDetail>,
-    /// Ids and names the error is about.
+    /// The ids and names that the error is about.
     pub context: HashMap<String, Vec<String>>,
 }
 
@@ -70,23 +76,24 @@ pub struct ErrorDetail {
     /// The field at fault.
     #[serde(rename = "in")]
     pub location: Option<String>,
-    /// What HubSpot says.
+    /// The message.
     pub message: String,
     /// For example `requiredGranularScopes`.
     pub context: HashMap<String, Vec<String>>,
 }
 
 impl fmt::Display for HubSpotApiError {
-    /// Names codes, fields, scopes and the correlation id. HubSpot's message is left out: it quotes the values that
-    /// were sent, and those may be personal.
+    /// Writes codes, fields, scopes and the correlation id. HubSpot's message is left out: it quotes the values that were
+    /// sent, which may be personal data.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let body = &self.body;
         write!(f, "HubSpot answered {} to {}", self.http_status, self.operation)?;
-        for (label, value) in [("", self.category.as_str()), ("policy ", self.policy_name.as_deref().unwrap_or(""))] {
+        for (label, value) in [("", body.category.as_str()), ("policy ", body.policy_name.as_deref().unwrap_or(""))] {
             if !value.is_empty() {
                 write!(f, ", {label}{value}")?;
             }
         }
-        for detail in &self.errors {
+        for detail in &body.errors {
             if let Some(code) = &detail.code {
                 write!(f, ", {code}")?;
             }
@@ -94,8 +101,8 @@ impl fmt::Display for HubSpotApiError {
                 write!(f, ", {name} {}", values.join(" "))?;
             }
         }
-        if !self.correlation_id.is_empty() {
-            write!(f, ", correlation id {}", self.correlation_id)?;
+        if !body.correlation_id.is_empty() {
+            write!(f, ", correlation id {}", body.correlation_id)?;
         }
         Ok(())
     }
@@ -103,25 +110,26 @@ impl fmt::Display for HubSpotApiError {
 
 impl std::error::Error for HubSpotApiError {}
 
-/// Contexts that hold names, never values of records.
+/// Whether a context holds names, and never values of records.
 fn is_name_list(context: &str) -> bool {
     ["requiredGranularScopes", "requiredScopes", "missingScopes", "propertyName"].contains(&context)
 }
 
-/// HubSpot asks for at least two seconds when a record is locked (423).
+/// The shortest wait when a record is locked (423): HubSpot's documentation asks for at least two seconds.
 const LOCKED_WAIT: Duration = Duration::from_secs(2);
 
-/// How long a 429 without `Retry-After` is waited out: a tenth of the ten-second window and the next try's backoff.
+/// The wait after a 429 without `Retry-After`: a tenth of the ten-second window. The backoff of the next attempt is added.
 const RATE_LIMIT_WAIT: Duration = Duration::from_secs(1);
 
-/// The daily limit resets at midnight of the portal's time zone, which the answer does not tell.
+/// The wait when the daily limit is used up: one hour. The limit resets at midnight in the portal's time zone, which the answer
+/// does not name.
 const DAILY_WAIT: Duration = Duration::from_secs(3_600);
 
 impl Failure for HubSpotError {
     fn retry_action(&self) -> RetryAction {
         match self {
-            // A property's PATCH may be sent twice, so in doubt means again. An unreadable answer comes from something
-            // between us and HubSpot, and passes.
+            // A PATCH has the same effect when it is sent twice, so it is repeated. An unreadable answer comes from a proxy
+            // between us and HubSpot and is temporary.
             Self::TimedOut(_) | Self::Connection(_) | Self::Unreadable { .. } => RetryAction::RetryNow { after: None },
             Self::InDoubt(_) => RetryAction::RetryLater { after: None },
             Self::RateLimited(RateLimited { after }) => RetryAction::RateLimited { after: Some(*after) },
@@ -157,7 +165,7 @@ impl Failure for HubSpotError {
 }
 
 impl HubSpotError {
-    /// Whether the call may have had its effect.
+    /// Whether the call may have taken effect although it failed.
     pub fn leaves_doubt(&self) -> bool {
         match self {
             Self::TimedOut(_) | Self::Connection(_) | Self::Unreadable { .. } | Self::InDoubt(_) => true,
@@ -166,7 +174,13 @@ impl HubSpotError {
         }
     }
 
-    /// HubSpot's answer, if there was one.
+    /// Whether a single item of a failed batch call can be the cause: HubSpot rejects the whole batch for one invalid value
+    /// (400), and for a body that is too long (413).
+    pub fn may_be_one_item(&self) -> bool {
+        self.api().is_some_and(|error| error.is_validation() || error.http_status == 413)
+    }
+
+    /// The error answer, if there was one.
     pub fn api(&self) -> Option<&HubSpotApiError> {
         match self {
             Self::Api(error) => Some(error),
@@ -178,8 +192,8 @@ impl HubSpotError {
 impl HubSpotApiError {
     fn retry_action(&self) -> RetryAction {
         match self.http_status {
-            // 401: the token is dead, every call would fail the same way; retry queues give a person time.
-            // 477 (HubSpot's own code): the portal is being moved, Retry-After up to 24 h.
+            // 401: the token is invalid and every call fails; the retry queues give an operator time to replace it.
+            // 477 (HubSpot's own code): the portal is being migrated, with a `Retry-After` of up to 24 hours.
             401 | 477 => RetryAction::RetryLater { after: self.retry_after },
             404 => RetryAction::Discard,
             423 => RetryAction::RetryNow { after: Some(self.retry_after.unwrap_or_default().max(LOCKED_WAIT)) },
@@ -206,20 +220,21 @@ impl HubSpotApiError {
         }
     }
 
-    /// Whether the account has no calls left today.
+    /// Whether the daily limit of the account is used up.
     fn is_daily(&self) -> bool {
-        self.http_status == 429 && self.policy_name.as_deref() == Some("DAILY")
+        self.http_status == 429 && self.body.policy_name.as_deref() == Some("DAILY")
     }
 
-    /// Whether HubSpot did not like this property's value.
+    /// Whether HubSpot rejects the value of this property.
     pub fn is_about(&self, property: &str) -> bool {
         let names = |context: &HashMap<String, Vec<String>>| {
             context.get("propertyName").is_some_and(|names| names.iter().any(|name| name == property))
         };
-        self.is_validation() && (names(&self.context) || self.errors.iter().any(|detail| names(&detail.context)))
+        self.is_validation()
+            && (names(&self.body.context) || self.body.errors.iter().any(|detail| names(&detail.context)))
     }
 
-    /// Whether HubSpot did not like what the call said, rather than who said it or when.
+    /// Whether HubSpot rejects the content of the call (400), and not its sender or its time.
     pub fn is_validation(&self) -> bool {
         self.http_status == 400
     }

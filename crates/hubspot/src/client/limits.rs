@@ -3,7 +3,7 @@
 use reqwest::header::HeaderMap;
 use retry::QuotaReport;
 
-/// What an answer said about the limits. Absent headers mean nothing (search answers carry none).
+/// The rate-limit headers of one answer. A missing header tells nothing; answers to searches have none.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct LimitHeaders {
     /// Calls allowed per interval.
@@ -16,9 +16,9 @@ pub(super) struct LimitHeaders {
     pub daily: Option<u64>,
     /// Calls left today.
     pub daily_remaining: Option<u64>,
-    /// Deprecated by HubSpot; the guide asks to watch it.
+    /// Calls allowed per second. Deprecated by HubSpot; the guide asks to monitor it.
     pub secondly: Option<u64>,
-    /// Deprecated by HubSpot; the guide asks to watch it.
+    /// Calls left in this second. Deprecated by HubSpot; the guide asks to monitor it.
     pub secondly_remaining: Option<u64>,
 }
 
@@ -37,15 +37,15 @@ impl LimitHeaders {
         }
     }
 
-    /// What was said about the interval and the day.
-    pub(super) fn said(self) -> [Option<QuotaReport>; 2] {
-        let said = |quota: Option<u64>, remaining: Option<u64>| {
+    /// The reports about the interval and the day, in this order.
+    pub(super) fn reports(self) -> [Option<QuotaReport>; 2] {
+        let report = |quota: Option<u64>, remaining: Option<u64>| {
             Some(QuotaReport { quota: quota?.try_into().ok()?, remaining: remaining?.try_into().ok()? })
         };
-        [said(self.max, self.remaining), said(self.daily, self.daily_remaining)]
+        [report(self.max, self.remaining), report(self.daily, self.daily_remaining)]
     }
 
-    /// Puts what was said where monitoring sees it.
+    /// Publishes the values as metrics.
     pub(super) fn publish(self) {
         #[expect(clippy::cast_precision_loss, reason = "limits are far below 2^53")]
         let gauge = |window: &'static str, side: &'static str, value: Option<u64>| {

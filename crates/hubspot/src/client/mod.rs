@@ -1,10 +1,12 @@
-//! The HTTP client: one place that authenticates, times out, retries, measures and classifies.
+//! The HTTP client. [`HubSpotClient`] is the one place where calls are authenticated, timed, retried, measured and classified;
+//! the other files add the calls of one kind of resource each.
 
 mod associations;
 mod creation;
 mod error;
 mod limits;
 mod objects;
+mod operation;
 mod pipelines;
 mod properties;
 mod search;
@@ -14,8 +16,9 @@ mod version;
 
 pub use associations::{Associated, AssociationTarget, engagement_type_id};
 pub use creation::NewObject;
-pub use error::{ErrorDetail, HubSpotApiError, HubSpotError};
+pub use error::{ErrorBody, ErrorDetail, HubSpotApiError, HubSpotError};
 pub use objects::{BatchItemError, BatchRead, BatchUpdate, CrmObject, MAX_BATCH, ObjectUpdate, PastValue};
+pub use operation::Operation;
 pub use pipelines::{Pipeline, PipelineStage};
 pub use properties::{NewProperty, PropertyDefinition, PropertyGroup, PropertyOption};
 pub use search::SearchTime;

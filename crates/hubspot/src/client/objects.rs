@@ -1,4 +1,4 @@
-//! CRM objects: read one, read many, write one, write many.
+//! CRM objects: reading and updating, one or many at once.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -10,28 +10,29 @@ use time::OffsetDateTime;
 
 use super::{
     error::{ErrorDetail, HubSpotError},
+    operation::Operation,
     transport::HubSpotClient,
 };
 
 /// The most inputs of one batch call on objects (HubSpot, "CRM API | Batch"): 100.
 pub const MAX_BATCH: usize = 100;
 
-/// With histories HubSpot takes half as many inputs.
+/// The most inputs of a batch read with property histories (HubSpot's documentation: 50).
 const MAX_HISTORY_BATCH: usize = MAX_BATCH / 2;
 
-/// A record as HubSpot shows it.
+/// A record as HubSpot returns it.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 pub struct CrmObject {
-    /// Its id; of the record that survived, when the id asked for was merged away.
+    /// Its id. When the requested id was merged into another record, the id of that record.
     #[serde(deserialize_with = "object_id")]
     pub id: ObjectId,
-    /// The properties asked for; values are text or null. Unknown names are left out by HubSpot.
+    /// The requested properties; values are text or null. HubSpot leaves out names that it does not know.
     #[serde(default)]
     pub properties: BTreeMap<String, Option<String>>,
-    /// Earlier values of the properties whose history was asked for, newest first.
+    /// The values of the properties whose history was requested, newest first, the current value included.
     #[serde(default, rename = "propertiesWithHistory")]
     pub history: BTreeMap<String, Vec<PastValue>>,
-    /// Whether somebody has archived it.
+    /// Whether it is archived.
     #[serde(default)]
     pub archived: bool,
     /// When it was created.
@@ -43,22 +44,22 @@ pub struct CrmObject {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PastValue {
-    /// The value; empty after it was cleared.
+    /// The value; empty when the property was cleared.
     #[serde(default, deserialize_with = "null_as_empty")]
     pub value: String,
     /// When it was set.
     #[serde(with = "time::serde::rfc3339")]
     pub timestamp: OffsetDateTime,
-    /// Who set it: `CRM_UI`, `INTEGRATION`, …
+    /// The kind of its author: `CRM_UI`, `INTEGRATION`, …
     pub source_type: String,
-    /// The changer's id; for `INTEGRATION` the app id.
+    /// The author's id; for `INTEGRATION` the app id.
     #[serde(default)]
     pub source_id: Option<String>,
 }
 
-/// Sources that are machines. HubSpot does not publish the whole list; whatever is not here counts as a person, whose
-/// value is better kept once too often.
-const MACHINES: [&str; 12] = [
+/// The sources that are not people. HubSpot publishes no complete list. A source that is not listed counts as a person,
+/// because to keep a machine's value does less harm than to overwrite a person's.
+const MACHINE_SOURCES: [&str; 12] = [
     "INTEGRATION",
     "API",
     "AUTOMATION_PLATFORM",
@@ -74,9 +75,9 @@ const MACHINES: [&str; 12] = [
 ];
 
 impl PastValue {
-    /// Whether a person set it, rather than an integration or HubSpot itself.
+    /// Whether a person set it, and not an integration or HubSpot itself.
     pub fn is_by_person(&self) -> bool {
-        !MACHINES.contains(&self.source_type.as_str())
+        !MACHINE_SOURCES.contains(&self.source_type.as_str())
     }
 
     /// Whether `app` set it with its own token.
@@ -85,22 +86,22 @@ impl PastValue {
     }
 }
 
-/// A batch read's answer.
+/// The answer of a batch read.
 #[derive(Debug, Default)]
 pub struct BatchRead {
     /// The records that were found.
     pub found: Vec<CrmObject>,
-    /// What HubSpot says about the others.
+    /// The errors about the others.
     pub errors: Vec<BatchItemError>,
 }
 
-/// A batch update's answer. A record that is not in `written` was not written, whatever the status code was and
-/// even when no error names it.
+/// The answer of a batch update. A record that is not in `written` was not written, whatever the status code, and also when
+/// no error names it.
 #[derive(Debug, Default)]
 pub struct BatchUpdate {
     /// The records that were written.
     pub written: Vec<ObjectId>,
-    /// What HubSpot says about the others.
+    /// The errors about the others.
     pub errors: Vec<BatchItemError>,
 }
 
@@ -109,21 +110,24 @@ pub struct BatchUpdate {
 pub struct BatchItemError {
     /// `OBJECT_NOT_FOUND`, `VALIDATION_ERROR`, …
     pub category: String,
-    /// The records it is about, as far as HubSpot tells.
+    /// The records it is about, as far as HubSpot names them.
     pub ids: Vec<ObjectId>,
 }
 
-/// One record's changes in a batch update.
+/// The changes of one record.
 #[derive(Debug, Clone)]
 pub struct ObjectUpdate<'a> {
     /// The record.
     pub id: ObjectId,
-    /// What to set.
+    /// The properties to set.
     pub changes: &'a [PropertyChange],
 }
 
 impl HubSpotClient {
-    /// Reads one record with the named properties. A record that is gone is an error with [`retry::RetryAction::Discard`].
+    /// Reads one record with the named properties.
+    ///
+    /// # Errors
+    /// A record that does not exist (404) is an error with [`retry::RetryAction::Discard`].
     pub async fn read(
         &self,
         object_type: &ObjectType,
@@ -133,10 +137,13 @@ impl HubSpotClient {
         let path = self.version().objects(object_type, &format!("/{id}"));
         let names = properties.join(",");
         let query = if names.is_empty() { vec![] } else { vec![("properties", names.as_str())] };
-        self.call("object.read", Method::GET, &path, &query, None::<&()>).await
+        self.call(Operation::ReadObject, Method::GET, &path, &query, None::<&()>).await
     }
 
-    /// Reads up to [`MAX_BATCH`] records; missing ones are no error.
+    /// Reads up to [`MAX_BATCH`] records. Records that do not exist are listed in [`BatchRead::errors`].
+    ///
+    /// # Errors
+    /// The call fails as a whole.
     pub async fn read_many(
         &self,
         object_type: &ObjectType,
@@ -146,7 +153,10 @@ impl HubSpotClient {
         self.batch_read(object_type, ids, properties, &[]).await
     }
 
-    /// Reads records with the named properties and their history, at most [`MAX_HISTORY_BATCH`] in a call.
+    /// Reads records with the named properties and their histories, in calls of at most 50 records.
+    ///
+    /// # Errors
+    /// The first call that fails.
     pub async fn read_history(
         &self,
         object_type: &ObjectType,
@@ -180,12 +190,15 @@ impl HubSpotClient {
         let inputs = ids.iter().map(|id| Id { id: id.to_string() }).collect();
         let body = Body { inputs, properties, properties_with_history };
         let path = self.version().objects(object_type, "/batch/read");
-        Self::count_inputs("object.batch_read", object_type, ids.len());
-        let answer: BatchAnswer = self.call("object.batch_read", Method::POST, &path, &[], Some(&body)).await?;
+        Self::count_inputs(Operation::BatchReadObjects, object_type, ids.len());
+        let answer: BatchAnswer = self.call(Operation::BatchReadObjects, Method::POST, &path, &[], Some(&body)).await?;
         Ok(BatchRead { found: answer.results, errors: answer.errors.into_iter().map(Into::into).collect() })
     }
 
-    /// Changes one record.
+    /// Updates one record.
+    ///
+    /// # Errors
+    /// A record that does not exist is a 404, an invalid value a 400.
     pub async fn update(&self, object_type: &ObjectType, update: &ObjectUpdate<'_>) -> Result<(), HubSpotError> {
         #[derive(Serialize)]
         struct Body<'a> {
@@ -193,14 +206,14 @@ impl HubSpotClient {
         }
         let path = self.version().objects(object_type, &format!("/{}", update.id));
         let body = Body { properties: values(update.changes) };
-        let _: CrmObject = self.call("object.update", Method::PATCH, &path, &[], Some(&body)).await?;
+        let _: CrmObject = self.call(Operation::UpdateObject, Method::PATCH, &path, &[], Some(&body)).await?;
         Ok(())
     }
 
-    /// Changes up to [`MAX_BATCH`] records, no id twice. One call of HubSpot's limit, whatever the number.
+    /// Updates up to [`MAX_BATCH`] records; no id may occur twice. The rate limit counts one call, however many records.
     ///
     /// # Errors
-    /// One value that HubSpot does not take fails the whole batch with a 400; the caller splits it to find the one.
+    /// One invalid value fails the whole batch with a 400; the caller splits the batch to find it.
     pub async fn update_many(
         &self,
         object_type: &ObjectType,
@@ -220,8 +233,9 @@ impl HubSpotClient {
             updates.iter().map(|update| Input { id: update.id.to_string(), properties: values(update.changes) });
         let body = Body { inputs: inputs.collect() };
         let path = self.version().objects(object_type, "/batch/update");
-        Self::count_inputs("object.batch_update", object_type, updates.len());
-        let answer: BatchAnswer = self.call("object.batch_update", Method::POST, &path, &[], Some(&body)).await?;
+        Self::count_inputs(Operation::BatchUpdateObjects, object_type, updates.len());
+        let answer: BatchAnswer =
+            self.call(Operation::BatchUpdateObjects, Method::POST, &path, &[], Some(&body)).await?;
         Ok(BatchUpdate {
             written: answer.results.into_iter().map(|object| object.id).collect(),
             errors: answer.errors.into_iter().map(Into::into).collect(),
@@ -270,5 +284,5 @@ impl From<WireError> for BatchItemError {
 
 pub(super) fn object_id<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<ObjectId, D::Error> {
     let text = String::deserialize(deserializer)?;
-    text.parse().map(ObjectId).map_err(|_| serde::de::Error::custom(format!("`{text}` is no object id")))
+    text.parse().map(ObjectId).map_err(|_| serde::de::Error::custom(format!("`{text}` is not an object id")))
 }

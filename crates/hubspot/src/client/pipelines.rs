@@ -1,4 +1,4 @@
-//! Pipelines and their stages. Stage ids are internal names that differ from portal to portal.
+//! Pipelines and their stages. The ids of stages are internal names, which differ from portal to portal.
 
 use std::collections::HashMap;
 
@@ -6,32 +6,32 @@ use domain::ObjectType;
 use reqwest::Method;
 use serde::Deserialize;
 
-use super::{error::HubSpotError, transport::HubSpotClient};
+use super::{error::HubSpotError, operation::Operation, transport::HubSpotClient};
 
-/// A pipeline, as people arranged it.
+/// A pipeline of the portal.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Pipeline {
-    /// What records hold in `pipeline`.
+    /// Its id, the value of a record's property `pipeline`.
     pub id: String,
-    /// What people see.
+    /// The label in HubSpot's pages.
     pub label: String,
-    /// In the order of the board.
+    /// Its stages, in the order of the board.
     pub stages: Vec<PipelineStage>,
 }
 
 /// A stage of a pipeline.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct PipelineStage {
-    /// What records hold in `dealstage` or `hs_pipeline_stage`.
+    /// Its id, the value of a record's property `dealstage` or `hs_pipeline_stage`.
     pub id: String,
-    /// What people see.
+    /// The label in HubSpot's pages.
     pub label: String,
     #[serde(default)]
     metadata: HashMap<String, String>,
 }
 
 impl Pipeline {
-    /// The stage with this id or, in any case, label.
+    /// The stage with this id or, ignoring case, this label.
     pub fn stage(&self, label_or_id: &str) -> Option<&PipelineStage> {
         let by_id = self.stages.iter().find(|stage| stage.id == label_or_id);
         by_id.or_else(|| self.stages.iter().find(|stage| stage.label.eq_ignore_ascii_case(label_or_id)))
@@ -39,7 +39,8 @@ impl Pipeline {
 }
 
 impl PipelineStage {
-    /// Whether a deal in it is won or lost. Deals have `isClosed` or, in older portals, only a probability of 0 or 1.
+    /// Whether a deal in this stage is won or lost. The metadata has `isClosed` or, in older portals, only a probability, which
+    /// is 0 or 1 for closed stages.
     pub fn is_closed(&self) -> bool {
         match self.metadata.get("isClosed") {
             Some(closed) => closed == "true",
@@ -53,14 +54,17 @@ impl PipelineStage {
 }
 
 impl HubSpotClient {
-    /// The pipelines of a type.
+    /// The pipelines of an object type.
+    ///
+    /// # Errors
+    /// The call fails.
     pub async fn pipelines(&self, object_type: &ObjectType) -> Result<Vec<Pipeline>, HubSpotError> {
         #[derive(Deserialize)]
         struct Answer {
             results: Vec<Pipeline>,
         }
         let path = self.version().pipelines(object_type);
-        let answer: Answer = self.call("pipelines.list", Method::GET, &path, &[], None::<&()>).await?;
+        let answer: Answer = self.call(Operation::ListPipelines, Method::GET, &path, &[], None::<&()>).await?;
         Ok(answer.results)
     }
 }

@@ -4,9 +4,9 @@ use domain::ObjectType;
 use reqwest::Method;
 use serde::{Deserialize, Serialize};
 
-use super::{error::HubSpotError, transport::HubSpotClient};
+use super::{error::HubSpotError, operation::Operation, transport::HubSpotClient};
 
-/// A property as the portal defines it.
+/// The definition of a property in the portal.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PropertyDefinition {
@@ -20,20 +20,20 @@ pub struct PropertyDefinition {
     pub options: Vec<PropertyOption>,
 }
 
-/// A property to be created.
+/// A property to create.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct NewProperty {
-    /// Its internal name; never free again, even after it was deleted.
+    /// Its internal name. HubSpot never frees a name, also not after the property was deleted.
     pub name: String,
-    /// What people see.
+    /// The label in HubSpot's pages.
     pub label: String,
-    /// What people see beside it.
+    /// The description in HubSpot's pages.
     pub description: String,
     /// `string`, `number`, …
     #[serde(rename = "type")]
     pub kind: String,
-    /// How it is edited: `textarea`, `number`, `date`, `select`, `booleancheckbox`.
+    /// The form element that edits it: `textarea`, `number`, `date`, `select`, `booleancheckbox`.
     pub field_type: String,
     /// The internal name of its group.
     pub group_name: String,
@@ -46,14 +46,14 @@ pub struct NewProperty {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PropertyOption {
-    /// What people see.
+    /// The label in HubSpot's pages.
     pub label: String,
-    /// What is stored.
+    /// The stored value.
     pub value: String,
     /// Its place in the list.
     #[serde(default)]
     pub display_order: i32,
-    /// Whether people are not offered it.
+    /// Whether forms leave it out.
     #[serde(default)]
     pub hidden: bool,
 }
@@ -63,7 +63,7 @@ pub struct PropertyOption {
 pub struct PropertyGroup {
     /// Its internal name.
     pub name: String,
-    /// What people see.
+    /// The label in HubSpot's pages.
     pub label: String,
 }
 
@@ -73,35 +73,47 @@ struct Answer<T> {
 }
 
 impl HubSpotClient {
-    /// Every property of a type.
+    /// The property definitions of an object type.
+    ///
+    /// # Errors
+    /// The call fails.
     pub async fn properties(&self, object_type: &ObjectType) -> Result<Vec<PropertyDefinition>, HubSpotError> {
         let path = self.version().properties(object_type);
-        let answer: Answer<_> = self.call("properties.list", Method::GET, &path, &[], None::<&()>).await?;
+        let answer: Answer<_> = self.call(Operation::ListProperties, Method::GET, &path, &[], None::<&()>).await?;
         Ok(answer.results)
     }
 
-    /// Every group of a type's properties.
+    /// The property groups of an object type.
+    ///
+    /// # Errors
+    /// The call fails.
     pub async fn property_groups(&self, object_type: &ObjectType) -> Result<Vec<PropertyGroup>, HubSpotError> {
         let path = self.version().property_groups(object_type);
-        let answer: Answer<_> = self.call("property_groups.list", Method::GET, &path, &[], None::<&()>).await?;
+        let answer: Answer<_> = self.call(Operation::ListPropertyGroups, Method::GET, &path, &[], None::<&()>).await?;
         Ok(answer.results)
     }
 
-    /// Creates a property. One of that name that exists already is a 409.
+    /// Creates a property.
+    ///
+    /// # Errors
+    /// A property of this name exists (409), or the call fails.
     pub async fn create_property(&self, object_type: &ObjectType, property: &NewProperty) -> Result<(), HubSpotError> {
         let path = self.version().properties(object_type);
-        let _: PropertyDefinition = self.create_call("property.create", &path, property, None).await?;
+        let _: PropertyDefinition = self.create_call(Operation::CreateProperty, &path, property, None).await?;
         Ok(())
     }
 
-    /// Creates a group of properties.
+    /// Creates a property group.
+    ///
+    /// # Errors
+    /// A group of this name exists (409), or the call fails.
     pub async fn create_property_group(
         &self,
         object_type: &ObjectType,
         group: &PropertyGroup,
     ) -> Result<(), HubSpotError> {
         let path = self.version().property_groups(object_type);
-        let _: PropertyGroup = self.create_call("property_group.create", &path, group, None).await?;
+        let _: PropertyGroup = self.create_call(Operation::CreatePropertyGroup, &path, group, None).await?;
         Ok(())
     }
 }

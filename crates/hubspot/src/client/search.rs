@@ -1,5 +1,5 @@
-//! Search: which records changed. Its index lags by seconds, it gives at most 10,000 results to one question, and takes
-//! about five questions a second from the whole account.
+//! Search for records that changed. HubSpot's documentation of search: the index lags behind writes by seconds, a query returns
+//! at most 10,000 results, and the account may send about five queries per second.
 
 use std::time::Duration;
 
@@ -8,16 +8,18 @@ use reqwest::Method;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
-use super::{error::HubSpotError, objects::CrmObject, transport::HubSpotClient};
+use super::{error::HubSpotError, objects::CrmObject, operation::Operation, transport::HubSpotClient};
 
-/// Results of one question, on one page and on all of them.
+/// The results on one page.
 const PAGE: usize = 200;
+
+/// The results of one query on all its pages.
 const MAX_RESULTS: usize = 10_000;
 
-/// Between two questions; HubSpot allows about five a second, and others search too.
-const PACE: Duration = Duration::from_millis(250);
+/// The pause between two queries. HubSpot allows about five per second, shared with the account's other apps.
+const PAUSE: Duration = Duration::from_millis(250);
 
-/// By what time records are looked for.
+/// The time that a search compares.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SearchTime {
     /// When they were created.
@@ -27,7 +29,7 @@ pub enum SearchTime {
 }
 
 impl SearchTime {
-    /// HubSpot's property: contacts, companies, deals and tickets have older names than everything else.
+    /// HubSpot's property for it: contacts, companies, deals and tickets have other names than the newer object types.
     fn property(self, object_type: &ObjectType) -> &'static str {
         use ObjectType::{Company, Contact, Deal, Ticket};
         match (self, object_type) {
@@ -51,7 +53,7 @@ struct Body<'a> {
 
 #[derive(Serialize)]
 struct Group<'a> {
-    filters: Vec<Filter<'a>>,
+    filters: [Filter<'a>; 2],
 }
 
 #[derive(Serialize)]
@@ -76,9 +78,34 @@ struct Answer {
 
 const ID: &str = "hs_object_id";
 
+/// A condition of a query: on the compared time in milliseconds, or on the id.
+#[derive(Clone, Copy)]
+enum Condition {
+    TimeFrom(i64),
+    TimeUntil(i64),
+    TimeIs(i64),
+    IdAbove(i64),
+}
+
+impl Condition {
+    fn filter(self, time_property: &str) -> Filter<'_> {
+        let (property_name, operator, value) = match self {
+            Self::TimeFrom(at) => (time_property, "GTE", at),
+            Self::TimeUntil(at) => (time_property, "LTE", at),
+            Self::TimeIs(at) => (time_property, "EQ", at),
+            Self::IdAbove(id) => (ID, "GT", id),
+        };
+        Filter { property_name, operator, value: value.to_string() }
+    }
+}
+
 impl HubSpotClient {
-    /// Every record of a type that was created or changed from `since` until `until`, each once, however many there are:
-    /// the time is walked through in windows of at most 10,000 results. Gives ids with the time asked for.
+    /// Every record of a type that was created or changed from `since` until `until`, each once, however many there are: one
+    /// query after the other, each with the next 10,000 results. Returns ids with the time that was compared, oldest
+    /// first.
+    ///
+    /// # Errors
+    /// The first call that fails.
     pub async fn changed(
         &self,
         object_type: &ObjectType,
@@ -91,24 +118,25 @@ impl HubSpotClient {
         let mut start = milliseconds(since);
         let mut all: Vec<(ObjectId, OffsetDateTime)> = Vec::new();
         while start <= end {
-            let found =
-                self.window(object_type, property, &[("GTE", start), ("LTE", end)], (property, MAX_RESULTS)).await?;
+            let conditions = [Condition::TimeFrom(start), Condition::TimeUntil(end)];
+            let found = self.query(object_type, property, conditions, property).await?;
             let is_all = found.len() < MAX_RESULTS;
             let last = found.last().map_or(end, |(_, at)| milliseconds(*at));
             all.extend(found);
             if is_all {
                 break;
             }
-            // The next window begins where this one ends: at the same moment, some of whose records it has already.
+            // The next query begins at the last time of this one, because more records may have the same time. Records that
+            // are found twice are removed at the end.
             if last > start {
                 start = last;
                 continue;
             }
-            // More than 10,000 records of the same moment (an import): on by their ids.
+            // More than 10,000 records have the same time (an import): continue by their ids.
             let mut after = 0;
             loop {
-                let filters = [("EQ", start), ("id", after)];
-                let found = self.window(object_type, property, &filters, (ID, MAX_RESULTS)).await?;
+                let conditions = [Condition::TimeIs(start), Condition::IdAbove(after)];
+                let found = self.query(object_type, property, conditions, ID).await?;
                 after = found.last().map_or(after, |(id, _)| id.0);
                 let is_all = found.len() < MAX_RESULTS;
                 all.extend(found);
@@ -124,29 +152,25 @@ impl HubSpotClient {
         Ok(all)
     }
 
-    /// One question, page by page, up to HubSpot's limit. The pseudo-operator `id` asks for ids above a number.
-    async fn window(
+    /// One query, page by page, up to HubSpot's limit.
+    async fn query(
         &self,
         object_type: &ObjectType,
         property: &str,
-        filters: &[(&'static str, i64)],
-        (sort, most): (&str, usize),
+        conditions: [Condition; 2],
+        sort: &str,
     ) -> Result<Vec<(ObjectId, OffsetDateTime)>, HubSpotError> {
         let path = self.version().objects(object_type, "/search");
         let mut found = Vec::new();
-        while found.len() < most {
-            let filter = |(operator, value): &(&'static str, i64)| match *operator {
-                "id" => Filter { property_name: ID, operator: "GT", value: value.to_string() },
-                operator => Filter { property_name: property, operator, value: value.to_string() },
-            };
+        while found.len() < MAX_RESULTS {
             let body = Body {
-                filter_groups: [Group { filters: filters.iter().map(filter).collect() }],
+                filter_groups: [Group { filters: conditions.map(|condition| condition.filter(property)) }],
                 sorts: [Sort { property_name: sort, direction: "ASCENDING" }],
                 properties: [property],
                 limit: PAGE,
                 after: if found.is_empty() { String::new() } else { found.len().to_string() },
             };
-            let answer: Answer = self.call("object.search", Method::POST, &path, &[], Some(&body)).await?;
+            let answer: Answer = self.call(Operation::SearchObjects, Method::POST, &path, &[], Some(&body)).await?;
             let count = answer.results.len();
             for object in answer.results {
                 let at = object.properties.get(property).and_then(Option::as_deref).and_then(parse_time);
@@ -156,7 +180,7 @@ impl HubSpotClient {
             if count < PAGE {
                 break;
             }
-            tokio::time::sleep(PACE).await;
+            tokio::time::sleep(PAUSE).await;
         }
         Ok(found)
     }

@@ -1,26 +1,29 @@
-//! What the access token is good for.
+//! The description of the access token.
 
 use domain::{AppId, PortalId};
 use reqwest::Method;
 use secrecy::ExposeSecret;
 use serde::{Deserialize, Serialize};
 
-use super::{error::HubSpotError, transport::HubSpotClient};
+use super::{error::HubSpotError, operation::Operation, transport::HubSpotClient};
 
-/// Whose token it is, and what it may do.
+/// The portal and the app of an access token, and its scopes.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct TokenInfo {
-    /// The portal it opens.
+    /// The portal it gives access to.
     pub hub_id: PortalId,
-    /// The app it belongs to: changes made with it carry this as their source.
+    /// The app it belongs to. HubSpot names this app as the source of changes that are made with the token.
     pub app_id: AppId,
-    /// What it may do.
+    /// Its scopes.
     pub scopes: Vec<String>,
 }
 
 impl HubSpotClient {
-    /// Asks HubSpot about the token in use. Only private apps' tokens are known there.
+    /// Asks HubSpot about the token in use. The endpoint knows only the tokens of private apps.
+    ///
+    /// # Errors
+    /// The token is invalid (401), or the call fails.
     pub async fn token_info(&self) -> Result<TokenInfo, HubSpotError> {
         #[derive(Serialize)]
         #[serde(rename_all = "camelCase")]
@@ -29,6 +32,6 @@ impl HubSpotClient {
         }
         let body = Body { token_key: self.token().expose_secret() };
         let path = "/oauth/v2/private-apps/get/access-token-info";
-        self.call("token.info", Method::POST, path, &[], Some(&body)).await
+        self.call(Operation::DescribeToken, Method::POST, path, &[], Some(&body)).await
     }
 }

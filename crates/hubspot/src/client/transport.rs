@@ -1,4 +1,4 @@
-//! One call: authenticated, timed out, retried, measured, classified.
+//! The path of every call: permit, authentication, timeout, metrics, classification, retries.
 
 use std::{
     sync::Arc,
@@ -15,30 +15,28 @@ use serde::{Serialize, de::DeserializeOwned};
 use super::{
     error::{HubSpotApiError, HubSpotError},
     limits::LimitHeaders,
+    operation::Operation,
     version::ApiVersion,
 };
 
-/// How HubSpot is called.
+/// How the client calls HubSpot.
 #[derive(Debug, Clone)]
 pub struct HubSpotSettings {
     /// `https://api.hubapi.com`, or the simulator.
     pub base_url: String,
     /// The app's access token.
     pub token: SecretString,
-    /// Which form of the API.
+    /// The version of the API.
     pub api_version: ApiVersion,
-    /// For one try, from connecting to the last byte.
+    /// The timeout of one attempt, from connecting to the last byte.
     pub timeout: Duration,
-    /// Tries within the process.
+    /// How often failed attempts are repeated within the process.
     pub retry: RetryPolicy,
-    /// A longer answer is refused.
+    /// Longer answers are an error.
     pub max_response_bytes: usize,
-    /// Who sees how every try ends, and who gives it leave.
+    /// The observer and the rate limiter of every attempt.
     pub hooks: CallHooks,
 }
-
-/// What the token is good for is asked of no limit that is known, and has to be answered when the day is used up.
-const FREE: &str = "token.";
 
 /// A client of one portal's API. Cheap to clone; all clones share connections.
 #[derive(Debug, Clone)]
@@ -48,7 +46,7 @@ pub struct HubSpotClient {
 }
 
 impl HubSpotClient {
-    /// A client for `settings`.
+    /// A client with these settings.
     ///
     /// # Errors
     /// When no TLS provider is installed or the system's roots cannot be read.
@@ -57,7 +55,7 @@ impl HubSpotClient {
         Ok(Self { http, settings })
     }
 
-    /// The same client, whose calls need another one's leave.
+    /// The same client with another rate limiter.
     #[must_use]
     pub fn with_rate_limiter(&self, rate_limiter: SharedRateLimiter) -> Self {
         let mut client = self.clone();
@@ -65,26 +63,26 @@ impl HubSpotClient {
         client
     }
 
-    /// How much longer more should be put into a call, at present: no longer, unless calls are scarce.
+    /// How much longer a batch should wait for more items at the moment. Zero, unless calls are scarce.
     pub fn extra_linger(&self) -> Arc<dyn Fn() -> Duration + Send + Sync> {
         let rate_limiter = self.settings.hooks.rate_limiter.clone();
         Arc::new(move || rate_limiter.as_ref().map_or(Duration::ZERO, |rate_limiter| rate_limiter.extra_linger()))
     }
 
-    /// How long one try of a call may take: what was sent longer ago has happened or never will.
+    /// The timeout of one attempt: a call that was sent longer ago has taken effect or never will.
     pub fn timeout(&self) -> Duration {
         self.settings.timeout
     }
 
-    /// The API's version in use.
+    /// The version of the API.
     pub(super) fn version(&self) -> ApiVersion {
         self.settings.api_version
     }
 
-    /// Counts what is put into one call: how full calls are decides how far a limit of calls goes.
-    pub(super) fn count_inputs(operation: &'static str, objects: &ObjectType, inputs: usize) {
+    /// Records how many inputs one call has. The rate limit counts calls, so fuller batches make it go further.
+    pub(super) fn count_inputs(operation: Operation, objects: &ObjectType, inputs: usize) {
         #[expect(clippy::cast_precision_loss, reason = "a thousand at most")]
-        metrics::histogram!("leadline_hubspot_batch_size", "operation" => operation, "objects" => objects.to_string())
+        metrics::histogram!("leadline_hubspot_batch_size", "operation" => operation.as_str(), "objects" => objects.to_string())
             .record(inputs as f64);
     }
 
@@ -93,21 +91,22 @@ impl HubSpotClient {
         &self.settings.token
     }
 
-    /// Calls until it succeeds or the policy is used up. `operation` is the call's name in errors and metrics.
+    /// Makes a call that may be repeated: until it succeeds or the retries are used up.
     pub(super) async fn call<B: Serialize + Sync, T: DeserializeOwned>(
         &self,
-        operation: &'static str,
+        operation: Operation,
         method: Method,
         path: &str,
         query: &[(&str, &str)],
         body: Option<&B>,
     ) -> Result<T, HubSpotError> {
-        retry::run(&self.settings.retry, || self.measured(operation, method.clone(), path, query, body, None)).await
+        retry::run(&self.settings.retry, || self.attempt(operation, method.clone(), path, query, body, None)).await
     }
 
-    async fn measured<B: Serialize + Sync, T: DeserializeOwned>(
+    /// One attempt: permit, call, metrics. Nothing is sent after `not_after`.
+    async fn attempt<B: Serialize + Sync, T: DeserializeOwned>(
         &self,
-        operation: &'static str,
+        operation: Operation,
         method: Method,
         path: &str,
         query: &[(&str, &str)],
@@ -119,9 +118,7 @@ impl HubSpotClient {
             return Err(HubSpotError::RateLimited(RateLimited { after: Duration::ZERO }));
         }
         let permit = match &self.settings.hooks.rate_limiter {
-            Some(rate_limiter) if !operation.starts_with(FREE) => {
-                Some((rate_limiter, rate_limiter.acquire("", 1).await?))
-            }
+            Some(rate_limiter) if operation.needs_permit() => Some((rate_limiter, rate_limiter.acquire("", 1).await?)),
             _ => None,
         };
         if is_late() {
@@ -133,34 +130,35 @@ impl HubSpotClient {
         let outcome = result.as_ref().map_or_else(|error| error.reason().as_str(), |_| "ok");
         if let Some((rate_limiter, permit)) = permit {
             match result.as_ref().map_err(|error| (error.reason(), error.retry_action(), error.outage())) {
-                // A used-up day is no reason to hold; what is left says it all.
+                // A 429 of the daily limit is an outage: the report about the day, which has nothing left, is enough.
                 Err((Reason::RateLimited, RetryAction::RateLimited { after }, None)) => {
-                    rate_limiter.record_rejection(permit, limits.said(), after.unwrap_or_default());
+                    rate_limiter.record_rejection(permit, limits.reports(), after.unwrap_or_default());
                 }
-                _ => rate_limiter.record_answer(permit, limits.said(), None),
+                _ => rate_limiter.record_answer(permit, limits.reports(), None),
             }
         }
         if let Some(observer) = &self.settings.hooks.observer {
             observer.record(result.as_ref().err().map(|error| error as &dyn Failure));
         }
-        metrics::counter!("leadline_hubspot_calls_total", "operation" => operation, "outcome" => outcome).increment(1);
-        metrics::histogram!("leadline_hubspot_call_seconds", "operation" => operation)
+        metrics::counter!("leadline_hubspot_calls_total", "operation" => operation.as_str(), "outcome" => outcome)
+            .increment(1);
+        metrics::histogram!("leadline_hubspot_call_seconds", "operation" => operation.as_str())
             .record(started.elapsed().as_secs_f64());
         result
     }
 
-    /// Like [`HubSpotClient::call`] for a call that creates something: it is repeated only after an answer that says that it did
-    /// not happen. Otherwise the error is [`HubSpotError::InDoubt`]. Nothing is sent after `not_after`: the right to do so has an
-    /// end, and our turn may have come late.
+    /// Makes a call that creates an object. It is repeated only when it certainly did not take effect; otherwise the error is
+    /// [`HubSpotError::InDoubt`]. Nothing is sent after `not_after`: the caller's lease ends then, and the wait for a permit
+    /// may have been long.
     pub(super) async fn create_call<B: Serialize + Sync, T: DeserializeOwned>(
         &self,
-        operation: &'static str,
+        operation: Operation,
         path: &str,
         body: &B,
         not_after: Option<Instant>,
     ) -> Result<T, HubSpotError> {
         retry::run(&self.settings.retry, || async {
-            let result = self.measured(operation, Method::POST, path, &[], Some(body), not_after).await;
+            let result = self.attempt(operation, Method::POST, path, &[], Some(body), not_after).await;
             result.map_err(|error| if error.leaves_doubt() { HubSpotError::InDoubt(Box::new(error)) } else { error })
         })
         .await
@@ -168,7 +166,7 @@ impl HubSpotClient {
 
     async fn call_once<B: Serialize + Sync, T: DeserializeOwned>(
         &self,
-        operation: &'static str,
+        operation: Operation,
         method: Method,
         path: &str,
         query: &[(&str, &str)],
@@ -201,19 +199,17 @@ impl HubSpotClient {
             return serde_json::from_slice(&bytes)
                 .map_err(|error| HubSpotError::Unreadable { operation, message: json_error_position(&error) });
         }
-        // Proxies and load balancers answer without HubSpot's body; the status says enough then.
-        let mut error: HubSpotApiError = serde_json::from_slice(&bytes).unwrap_or_default();
-        error.http_status = status.as_u16();
-        error.operation = operation;
-        error.retry_after = retry_after;
-        Err(HubSpotError::Api(Box::new(error)))
+        // Proxies and load balancers answer without HubSpot's body; the status is enough then.
+        let body = serde_json::from_slice(&bytes).unwrap_or_default();
+        let http_status = status.as_u16();
+        Err(HubSpotError::Api(Box::new(HubSpotApiError { http_status, operation, retry_after, body })))
     }
 
     fn transport_error(&self, error: reqwest::Error) -> HubSpotError {
         if error.is_timeout() {
             HubSpotError::TimedOut(self.settings.timeout)
         } else {
-            // The URL may carry an e-mail address as id.
+            // The URL is left out, because it may contain an e-mail address as an id.
             HubSpotError::Connection(error.without_url())
         }
     }

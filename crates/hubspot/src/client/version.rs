@@ -1,4 +1,4 @@
-//! The API's versions: one place that builds paths.
+//! The versions of the API: the one place that builds paths.
 
 use std::fmt;
 
@@ -12,13 +12,13 @@ pub enum ApiVersion {
     #[default]
     #[serde(rename = "v3")]
     V3,
-    /// The date-based form.
+    /// The date-based version, `/crm/…/2026-09/…`.
     #[serde(rename = "2026-09")]
     Dated202609,
 }
 
 impl ApiVersion {
-    /// `…/objects/{type}` with `rest`, which begins with a slash or is empty.
+    /// The path of an object type's records, followed by `rest`, which is empty or begins with a slash.
     pub(super) fn objects(self, object_type: &ObjectType, rest: &str) -> String {
         match self {
             Self::V3 => format!("/crm/v3/objects/{}{rest}", object_type.path()),
@@ -26,7 +26,7 @@ impl ApiVersion {
         }
     }
 
-    /// The properties of a type.
+    /// The path of an object type's properties.
     pub(super) fn properties(self, object_type: &ObjectType) -> String {
         match self {
             Self::V3 => format!("/crm/v3/properties/{}", object_type.path()),
@@ -34,12 +34,12 @@ impl ApiVersion {
         }
     }
 
-    /// The groups of a type's properties.
+    /// The path of an object type's property groups.
     pub(super) fn property_groups(self, object_type: &ObjectType) -> String {
         format!("{}/groups", self.properties(object_type))
     }
 
-    /// The pipelines of a type.
+    /// The path of an object type's pipelines.
     pub(super) fn pipelines(self, object_type: &ObjectType) -> String {
         match self {
             Self::V3 => format!("/crm/v3/pipelines/{}", object_type.path()),
@@ -47,7 +47,7 @@ impl ApiVersion {
         }
     }
 
-    /// Reading many records' associations; the one way that both versions have.
+    /// The path of the batch read of associations, the only read of associations that both versions have.
     pub(super) fn associations_batch_read(self, from: &ObjectType, to: &ObjectType) -> String {
         match self {
             Self::V3 => format!("/crm/v4/associations/{}/{}/batch/read", from.path(), to.path()),

@@ -1,18 +1,19 @@
-//! The unit of work: one playbook and one record, from the context to what is intended.
+//! One playbook run: one playbook and one record, from the context to the write commands.
+//!
+//! prior answers → context → guards → unchanged context → answer → write commands.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, hash_map::Entry};
 
 use crashpoint::crash_point;
-use domain::{Event, EventState, Inference, ObjectId, ObjectType, RecordRef, WriteCommand, WriteCommandId};
-use inference::{StepError, context};
+use domain::{Event, Inference, ObjectId, ObjectType, RecordRef, WriteCommand, WriteCommandId};
 use ledger::{Claimed, PriorAnswers};
 use openai::models::Model;
 use playbook::{Context, Playbook, event_variable};
-use retry::{Failure, Reason, RetryAction};
+use retry::Reason;
 use time::OffsetDateTime;
 
-use super::{EventHandler, Progress};
-use crate::loop_guard::LoopGuard;
+use super::{EventHandler, Progress, RunResult};
+use crate::{ConfiguredPlaybook, LoopGuard, NothingToDo, StepError, answer, context};
 
 /// One playbook and one record.
 pub(super) struct PlaybookRun<'a> {
@@ -22,157 +23,130 @@ pub(super) struct PlaybookRun<'a> {
 }
 
 impl EventHandler {
-    /// Records: what the event is about, or what the engagement that it is about is associated to.
-    pub(super) async fn records<'a>(
+    /// The runs that an event about `subject` leads to. If `subject` is not of an object type that the playbook enriches (a
+    /// note, for example), the playbook runs for the records that it is associated with.
+    pub(super) async fn runs<'a>(
         &self,
         subject: &RecordRef,
-        playbooks: Vec<(&'a Playbook, &'a Model)>,
+        started: Vec<&'a ConfiguredPlaybook>,
     ) -> Result<Vec<PlaybookRun<'a>>, StepError> {
-        let mut units = Vec::new();
-        let mut carried: HashMap<(ObjectType, usize), Vec<ObjectId>> = HashMap::new();
-        for (playbook, model) in playbooks {
+        let mut runs = Vec::new();
+        // Two playbooks often ask for the same associations.
+        let mut known: HashMap<(&ObjectType, usize), Vec<ObjectId>> = HashMap::new();
+        for ConfiguredPlaybook { playbook, model } in started {
             if playbook.selection.records.contains(&subject.object_type) {
-                units.push(PlaybookRun { playbook, model, record: subject.clone() });
+                runs.push(PlaybookRun { playbook, model, record: subject.clone() });
                 continue;
             }
-            for kind in &playbook.selection.records {
-                let key = (kind.clone(), playbook.selection.max_records_per_event);
-                if !carried.contains_key(&key) {
-                    let from = [subject.object_id];
-                    let most = playbook.selection.max_records_per_event;
-                    let found = context::associated(&self.crm_reader, &subject.object_type, &from, kind, most).await?;
-                    carried.insert(key.clone(), found);
-                }
-                let records = carried.get(&key).into_iter().flatten().map(|id| RecordRef {
+            for object_type in &playbook.selection.records {
+                let max_records = playbook.selection.max_records_per_event;
+                let ids = match known.entry((object_type, max_records)) {
+                    Entry::Occupied(known) => known.into_mut(),
+                    Entry::Vacant(unknown) => {
+                        let (from_type, from) = (&subject.object_type, [subject.object_id]);
+                        let ids = context::associated(&self.crm_reader, from_type, &from, object_type, max_records);
+                        unknown.insert(ids.await?)
+                    }
+                };
+                let records = ids.iter().map(|id| RecordRef {
                     portal_id: subject.portal_id,
-                    object_type: kind.clone(),
+                    object_type: object_type.clone(),
                     object_id: *id,
                 });
-                units.extend(records.map(|record| PlaybookRun { playbook, model, record }));
+                runs.extend(records.map(|record| PlaybookRun { playbook, model, record }));
             }
         }
-        Ok(units)
+        Ok(runs)
     }
 
-    /// One playbook and one record, from the context to what is intended. Gives why nothing is to be done, if so.
-    pub(super) async fn work(
+    /// Runs one playbook for one record and adds the inference and the write commands to `progress`.
+    pub(super) async fn run(
         &self,
         event: &Event,
         claimed: &Claimed,
-        unit: &PlaybookRun<'_>,
+        run: &PlaybookRun<'_>,
         progress: &mut Progress,
-    ) -> Result<Settled, StepError> {
-        let PlaybookRun { playbook, model, record } = unit;
-        let mut prior_answers = self.batched_ledger.prior_answers(event, claimed, record).await?;
-        if let Some(settled) = settled(playbook, &prior_answers, &self.loop_guard) {
-            return Ok(settled);
+    ) -> Result<RunResult, StepError> {
+        let PlaybookRun { playbook, model, record } = run;
+        let loop_guard = self.playbooks.loop_guard();
+        let mut prior_answers = self.ledger.prior_answers(event, claimed, record).await?;
+        if let Some(result) = earlier_result(playbook, &prior_answers, loop_guard) {
+            return Ok(result);
         }
         let context = context::read(&self.crm_reader, record, &playbook.context).await?;
-        // Completed for under an id that was merged away: what counts is what was said about the survivor.
+        // The record may have been merged into another one. What counts is what was answered about that one.
         let record = context.record();
-        if *record != unit.record {
-            prior_answers = self.batched_ledger.prior_answers(event, claimed, record).await?;
-            if let Some(settled) = settled(playbook, &prior_answers, &self.loop_guard) {
-                return Ok(settled);
+        if *record != run.record {
+            prior_answers = self.ledger.prior_answers(event, claimed, record).await?;
+            if let Some(result) = earlier_result(playbook, &prior_answers, loop_guard) {
+                return Ok(result);
             }
         }
-        if let Some(reason) = guards(event, playbook, &context)? {
-            return Ok(Some((EventState::Skipped, reason.0, reason.1)));
+        if let Some(nothing) = check_guards(event, playbook, &context)? {
+            return Ok(RunResult::Nothing(nothing));
         }
-        let hash = context.hash(&playbook.version, self.loop_guard.written());
+        let hash = context.hash(&playbook.version, loop_guard.written_properties());
         if prior_answers.last_context.get(&playbook.name) == Some(&hash) {
-            return Ok(Some((EventState::Skipped, Reason::UnchangedContext, None)));
+            return Ok(RunResult::Nothing(NothingToDo::skipped(Reason::UnchangedContext)));
         }
-        let memory = self.batched_ledger.memory(claimed, &playbook.name);
-        let answered = inference::answer(&self.model_client, playbook, model, record, &context, &memory).await?;
+        let summaries = self.ledger.summary_store(claimed, &playbook.name);
+        let answer = answer(&self.model_client, playbook, model, record, &context, &summaries).await?;
         crash_point!("inference.after_answer");
-        let given = Inference { context_hash: Some(hash), ..answered.inference };
-        progress.inferences.push(given.clone());
-        tracing::debug!(playbook = playbook.name, tokens = given.usage.prompt_tokens, "answered");
+        let inference = Inference { context_hash: Some(hash), ..answer.inference };
+        progress.inferences.push(inference.clone());
+        tracing::debug!(playbook = playbook.name, tokens = inference.usage.prompt_tokens, "the model has answered");
         let now = OffsetDateTime::now_utc();
-        let intended = playbook.plan_writes(&event_variable(event), &context, &answered.result?, &given.model, now)?;
-        let nothing = intended.is_empty();
+        let intended =
+            playbook.plan_writes(&event_variable(event), &context, &answer.result?, &inference.model, now)?;
+        if intended.is_empty() {
+            return Ok(RunResult::Nothing(NothingToDo::skipped(Reason::NothingIntended)));
+        }
         progress.commands.extend(intended.into_iter().map(|intended| WriteCommand {
             id: WriteCommandId::new(),
             event_id: claimed.event_id,
             event_key: event.key.clone(),
-            inference_id: given.id,
+            inference_id: inference.id,
             occurred_at: event.occurred_at,
             record: intended.record,
             properties: intended.properties,
             actions: intended.actions,
         }));
-        Ok(nothing.then(|| (EventState::Skipped, Reason::NothingIntended, None)))
+        Ok(RunResult::Answered)
     }
 }
 
-/// Guards: why nothing is to be asked about these records, if so.
-fn guards(
-    event: &Event,
-    playbook: &Playbook,
-    context: &Context,
-) -> Result<Option<(Reason, Option<String>)>, StepError> {
-    let variables = playbook.variables(&event_variable(event), context);
-    if !playbook.is_triggered_by(event, &variables)? {
-        return Ok(Some((Reason::ConditionNotMet, None)));
-    }
-    if let Some(guard) = playbook.first_matching_guard(&variables)? {
-        return Ok(Some((Reason::Guard, Some(guard.name.clone()))));
-    }
-    // Nothing to say is not paid for.
-    Ok(context.entries.is_empty().then(|| (Reason::EmptyContext, None)))
-}
-
-/// Why a unit needs nothing more; `None` when it has (or had) an answer.
-pub(super) type Settled = Option<(EventState, Reason, Option<String>)>;
-
-/// Whether a unit has been answered already, by this event or a newer one, or is about to be by a newer one.
-fn settled(playbook: &Playbook, prior_answers: &PriorAnswers, loop_guard: &LoopGuard) -> Option<Settled> {
+/// The result of a run that needs no question: this event has an answer, or a newer one of the record has or will have one.
+fn earlier_result(playbook: &Playbook, prior_answers: &PriorAnswers, loop_guard: &LoopGuard) -> Option<RunResult> {
     if prior_answers.answered.contains(&playbook.name) {
-        return Some(None);
+        return Some(RunResult::Answered);
     }
-    let because = match () {
-        () if prior_answers.answered_newer.contains(&playbook.name) => Reason::NewerEventAnswered,
-        () if waiting(prior_answers)
-            .any(|newer| loop_guard.stops(&newer).is_none() && playbook.is_superseded_by(&newer)) =>
-        {
-            Reason::NewerEventWaits
-        }
-        () => return None,
-    };
-    Some(Some((EventState::Superseded, because, None)))
+    if prior_answers.answered_newer.contains(&playbook.name) {
+        return Some(RunResult::Nothing(NothingToDo::superseded(Reason::NewerEventAnswered)));
+    }
+    let supersedes = |newer: &Event| loop_guard.stops(newer).is_none() && playbook.is_superseded_by(newer);
+    newer_events_in_progress(prior_answers)
+        .any(|newer| supersedes(&newer))
+        .then(|| RunResult::Nothing(NothingToDo::superseded(Reason::NewerEventWaits)))
 }
 
-/// The newer events of the record that somebody has begun with.
-fn waiting(prior_answers: &PriorAnswers) -> impl Iterator<Item = Event> {
+/// The newer events of the record that workers have claimed and not finished.
+fn newer_events_in_progress(prior_answers: &PriorAnswers) -> impl Iterator<Item = Event> {
     prior_answers.newer_waiting.iter().filter_map(|payload| {
         let body = serde_json::to_vec(&[payload]).ok()?;
         hubspot::webhook::parse(&body).ok()?.pop()?.event.ok()
     })
 }
 
-/// A failure, and the playbook whose it is.
-pub(super) struct RunFailure {
-    pub(super) error: StepError,
-    pub(super) playbook: Option<String>,
-}
-
-impl<E: Into<StepError>> From<E> for RunFailure {
-    fn from(error: E) -> Self {
-        Self { error: error.into(), playbook: None }
+/// Why the playbook asks nothing about this context, if so: the trigger's condition does not hold, a guard holds, or there is
+/// no text to read.
+fn check_guards(event: &Event, playbook: &Playbook, context: &Context) -> Result<Option<NothingToDo>, StepError> {
+    let variables = playbook.variables(&event_variable(event), context);
+    if !playbook.is_triggered_by(event, &variables)? {
+        return Ok(Some(NothingToDo::skipped(Reason::ConditionNotMet)));
     }
-}
-
-/// Of two failures the one whose retry action decides about the event: what can still succeed comes back, and with it the
-/// rest; then what a person has to see; a record that is gone concerns nobody else.
-pub(super) fn more_severe(one: Option<RunFailure>, other: RunFailure) -> RunFailure {
-    let rank = |failure: &RunFailure| match failure.error.retry_action() {
-        RetryAction::RetryNow { .. } | RetryAction::RetryLater { .. } | RetryAction::RateLimited { .. } => 2,
-        RetryAction::Park => 1,
-        RetryAction::Discard => 0,
-    };
-    match one {
-        Some(one) if rank(&one) >= rank(&other) => one,
-        _ => other,
+    if let Some(guard) = playbook.first_matching_guard(&variables)? {
+        let nothing = NothingToDo::skipped(Reason::Guard);
+        return Ok(Some(NothingToDo { detail: Some(guard.name.clone()), ..nothing }));
     }
+    Ok(context.entries.is_empty().then(|| NothingToDo::skipped(Reason::EmptyContext)))
 }

@@ -3,13 +3,14 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use domain::CommandState;
 use domain::{
     Event, EventState, Inference, InferenceId, RecordRef, WriteCommand, WriteCommandId,
     inference::{InferenceOutcome, TokenUsage},
     write_command::{PropertyChange, WritePolicy},
 };
 use ledger::{
-    Claim, ClaimRequest, CommandState, Decision, Finished, Ledger, PriorAnswersRequest, Taken, Worker, WrittenProperty,
+    Claim, ClaimRequest, CommandClaim, CommandResult, Decision, Ledger, PriorAnswersRequest, Worker, WrittenProperty,
 };
 use serde_json::json;
 use sqlx::PgPool;
@@ -135,7 +136,7 @@ async fn pass(ledger: &Ledger, first: i64) -> Result<()> {
     let mut commands = Vec::new();
     let mut standings = Vec::new();
     for (claim, event) in ledger.claim(&requests, &worker, LEASE).await?.into_iter().zip(&events) {
-        let Claim::Mine(claimed) = claim else { anyhow::bail!("not mine: {claim:?}") };
+        let Claim::Granted(claimed) = claim else { anyhow::bail!("not mine: {claim:?}") };
         let record = event.record().context("a record")?;
         standings.push(PriorAnswersRequest {
             event_id: claimed.event_id,
@@ -172,12 +173,12 @@ async fn pass(ledger: &Ledger, first: i64) -> Result<()> {
     ensure!(settled.into_iter().all(|held| held), "a decision did not count");
     let ids: Vec<_> = commands.iter().map(|command| command.id).collect();
     let records: Vec<_> = commands.iter().map(|command| command.record.clone()).collect();
-    let taken = ledger.take_commands(&ids, &worker, LEASE).await?;
+    let taken = ledger.claim_commands(&ids, &worker, LEASE).await?;
     ledger.lock_records(&records, &worker, LEASE).await?;
     ledger.latest_writes(&records).await?;
     let finished = commands.iter().zip(taken).map(|(command, taken)| {
-        let Taken::Mine { attempt, .. } = taken else { anyhow::bail!("not taken: {taken:?}") };
-        Ok(Finished {
+        let CommandClaim::Granted { attempt, .. } = taken else { anyhow::bail!("not taken: {taken:?}") };
+        Ok(CommandResult {
             id: command.id,
             attempt,
             state: CommandState::Written,

@@ -172,10 +172,14 @@ async fn rejections(fleet: &Fleet, score: &mut Score) -> Result<()> {
 }
 
 fn ends_as(story: &ledger::EventStory, state: &str, reason: &str) -> Result<(), String> {
-    if story.state == state && story.reason.as_deref() == Some(reason) {
+    if story.state.as_str() == state && story.reason.is_some_and(|known| known.as_str() == reason) {
         Ok(())
     } else {
-        Err(format!("ended {} ({}), not {state} ({reason})", story.state, story.reason.as_deref().unwrap_or("-")))
+        Err(format!(
+            "ended {} ({}), not {state} ({reason})",
+            story.state,
+            story.reason.map_or("-", domain::Reason::as_str)
+        ))
     }
 }
 
@@ -218,7 +222,7 @@ fn judge(case: &Case, story: &ledger::EventStory) -> Result<(), String> {
         let Expected::Ends(state, reason) = case.expected else { return Ok(()) };
         return ends_as(story, state, reason);
     };
-    if story.state != "written" {
+    if story.state != domain::EventState::Written {
         return Err(format!("ended {} ({})", story.state, story.detail.as_deref().unwrap_or("-")));
     }
     let after =
@@ -253,7 +257,7 @@ async fn once(fleet: &Fleet, guide_key: &str, score: &mut Score) -> Result<()> {
     score.note("the duplicate", if is_once { Ok(()) } else { Err("had an effect".to_owned()) });
 
     let counts = fleet.ledger.event_counts().await?;
-    let echoes = counts.iter().find(|count| count.reason.as_deref() == Some("echo")).map_or(0, |count| count.events);
+    let echoes = counts.iter().find(|count| count.reason == Some(domain::Reason::Echo)).map_or(0, |count| count.events);
     let calls = fleet.simulator.calls(0).await?;
     let questions = calls.iter().filter(|call| call.path == "/v1/chat/completions").count();
     let asked =

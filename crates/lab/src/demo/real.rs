@@ -66,7 +66,7 @@ pub async fn run(namespace: TestNamespace, contact: i64, keep: bool) -> Result<(
     let (namespace, state) = (fleet.namespace.clone(), story.state);
     drop(fleet);
     namespace.remove().await?;
-    if state != "written" {
+    if state != EventState::Written {
         bail!("the event ended {state}");
     }
     Ok(())

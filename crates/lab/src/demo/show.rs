@@ -41,7 +41,7 @@ pub fn outcome(case: &Case, story: Option<&EventStory>, result: &Result<(), Stri
         Some(score) => {
             format!("score {score:>3}  budget {:>7}", after("ai_budget_estimate").unwrap_or_else(|| "-".to_owned()))
         }
-        None => story.reason.clone().unwrap_or_default(),
+        None => story.reason.map(|reason| reason.to_string()).unwrap_or_default(),
     };
     println!("  {sign} {:<38} {:<9} {took:>6.2} s  {what}", case.what, story.state);
 }
@@ -67,7 +67,7 @@ pub fn story(playbook: &str, story: &EventStory) {
         );
     }
     for action in &story.actions {
-        println!("    {:<5} {} {}", action.state, action.name, action.reason.as_deref().unwrap_or_default());
+        println!("    {:<5} {} {}", action.state, action.name, action.reason.map_or("", domain::Reason::as_str));
     }
 }
 

@@ -25,7 +25,7 @@ pub async fn run(fleet: &Fleet, score: &mut Score) -> Result<()> {
     for (what, event) in ["churn-risk", "call-summary"].into_iter().zip(&events) {
         let story = ended(fleet, event).await?;
         show::story(what, &story);
-        let result = if story.state == "written" { Ok(()) } else { Err(format!("ended {}", story.state)) };
+        let result = if story.state == EventState::Written { Ok(()) } else { Err(format!("ended {}", story.state)) };
         score.note(what, result);
     }
     let held = |kind: &'static str, id, property: &'static str| async move {
@@ -90,8 +90,8 @@ pub async fn human_value(fleet: &Fleet, score: &mut Score) -> Result<()> {
     let view = fleet.simulator.contact(GUIDE_CONTACT).await?.context("the guide's contact")?;
     let stays = view.properties.get("lead_score").map(String::as_str) == Some("7");
     score.note("a person's value", if stays { Ok(()) } else { Err("was overwritten".to_owned()) });
-    let reason = story.skipped_writes.iter().find(|kept| kept.property == "lead_score").map(|kept| kept.reason.clone());
-    let is_seen = reason.as_deref() == Some("kept_human_value");
+    let reason = story.skipped_writes.iter().find(|kept| kept.property == "lead_score").map(|kept| kept.reason);
+    let is_seen = reason == Some(domain::Reason::KeptHumanValue);
     score.note("kept_human_value", if is_seen { Ok(()) } else { Err(format!("{reason:?} in the ledger")) });
     Ok(())
 }

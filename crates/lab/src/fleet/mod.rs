@@ -281,12 +281,12 @@ impl Fleet {
         loop {
             let story = self.ledger.event_story(key).await?;
             if let Some(story) = &story
-                && EventState::parse(&story.state).is_some_and(&until)
+                && until(story.state)
             {
                 return Ok(story.clone());
             }
             if started.elapsed() > within {
-                let state = story.map_or_else(|| "unknown to the ledger".to_owned(), |story| story.state);
+                let state = story.map_or_else(|| "unknown to the ledger".to_owned(), |story| story.state.to_string());
                 bail!("after {within:?} the event {key} is {state}");
             }
             tokio::time::sleep(Duration::from_millis(30)).await;
@@ -318,8 +318,7 @@ impl Fleet {
             let mut busy = self.depths().await?;
             busy.retain(|(name, depth)| !name.ends_with(".parked") && *depth > 0);
             let counts = self.ledger.event_counts().await?;
-            let open: Vec<_> =
-                counts.iter().filter(|count| EventState::parse(&count.state).is_none_or(|s| !s.is_final())).collect();
+            let open: Vec<_> = counts.iter().filter(|count| !count.state.is_final()).collect();
             quiet = if busy.is_empty() && open.is_empty() { quiet + 1 } else { 0 };
             if started.elapsed() > within {
                 bail!("after {within:?} there is still work: {busy:?} {open:?}");

@@ -1,100 +1,103 @@
-//! The circuits and the ledger: what was noticed here is told, what others noticed is taken over, and one worker probes.
+//! The circuit breakers in the ledger: what was noticed here is written, what others noticed is read, and one worker of the
+//! fleet probes.
 
 use std::{sync::atomic::Ordering, time::Duration};
 
-use domain::Dependency;
-use ledger::{CircuitBreaker, CircuitBreakerState, Ledger, LedgerError, ProbeDelays, Worker};
+use domain::{CircuitBreakerState, Dependency};
+use ledger::{CircuitBreaker, Ledger, LedgerError, ProbeDelays, Worker};
 
 use super::{Breaker, CircuitBreakers, Probe};
 
-/// A probe may take this long.
+/// A probe that takes longer has failed.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Keeps the circuits of a service in step with the ledger.
+/// Keeps the circuit breakers of a service in step with the ledger.
 pub(super) struct BreakerSync {
-    pub(super) circuits: CircuitBreakers,
+    pub(super) circuit_breakers: CircuitBreakers,
     pub(super) ledger: Ledger,
     pub(super) worker: Worker,
     pub(super) probes: Vec<(Dependency, Probe)>,
 }
 
 impl BreakerSync {
-    /// Tells, takes over, probes.
+    /// Reports, reads and probes once.
     pub(super) async fn step(&self) -> Result<(), LedgerError> {
-        // At once, whether or not the ledger is there.
-        self.circuits.publish();
-        for breaker in self.circuits.breakers.iter() {
+        // First of all, because the ledger may be unreachable.
+        self.circuit_breakers.update_mode();
+        for breaker in self.circuit_breakers.breakers.iter() {
             self.report(breaker).await?;
         }
-        let circuits = self.ledger.circuit_breakers().await?;
-        for breaker in self.circuits.breakers.iter() {
-            let circuit = circuits.iter().find(|circuit| circuit.dependency == breaker.dependency);
-            breaker.adopt(circuit);
-            if let Some(circuit) = circuit {
-                self.advance(breaker, circuit).await?;
+        let rows = self.ledger.circuit_breakers().await?;
+        for breaker in self.circuit_breakers.breakers.iter() {
+            let row = rows.iter().find(|row| row.dependency == breaker.dependency);
+            breaker.adopt(row);
+            if let Some(row) = row {
+                self.advance(breaker, row).await?;
             }
         }
-        self.circuits.publish();
+        self.circuit_breakers.update_mode();
         Ok(())
     }
 
-    /// Tells the ledger of an outage that was noticed here.
+    /// Opens the circuit in the ledger, if an outage was noticed here.
     async fn report(&self, breaker: &Breaker) -> Result<(), LedgerError> {
-        let Some(trip) = breaker.known().trip.clone() else { return Ok(()) };
-        let opened = self
+        let Some(outage) = breaker.known().unreported.clone() else { return Ok(()) };
+        let dependency = breaker.dependency;
+        let is_new = self
             .ledger
-            .open_circuit_breaker(breaker.dependency, trip.reason, &trip.detail, &self.worker, self.delays())
+            .open_circuit_breaker(dependency, outage.reason, &outage.detail, &self.worker, self.delays())
             .await?;
-        if opened {
+        if is_new {
             tracing::error!(
-                dependency = %breaker.dependency,
-                reason = %trip.reason,
-                detail = trip.detail,
+                %dependency,
+                reason = %outage.reason,
+                detail = outage.detail,
                 "an outage; the fleet pauses until a probe succeeds"
             );
-            metrics::counter!("leadline_outages_total", "dependency" => breaker.dependency.as_str(), "reason" => trip.reason.as_str())
+            let reason = outage.reason.as_str();
+            metrics::counter!("leadline_outages_total", "dependency" => dependency.as_str(), "reason" => reason)
                 .increment(1);
         }
-        breaker.known().trip = None;
+        breaker.known().unreported = None;
         Ok(())
     }
 
-    /// Open: probe, when it is due and nobody else does. Half open: close, when a call has worked or nothing failed for
-    /// a while.
-    async fn advance(&self, breaker: &Breaker, circuit: &CircuitBreaker) -> Result<(), LedgerError> {
+    /// An open circuit: probe, when a probe is due and no other worker makes it. A half-open circuit: close it, when a call
+    /// has succeeded here or no call has failed for the configured time.
+    async fn advance(&self, breaker: &Breaker, row: &CircuitBreaker) -> Result<(), LedgerError> {
         let dependency = breaker.dependency;
-        let changed = match circuit.state {
-            CircuitBreakerState::Open if circuit.is_due => {
+        let has_changed = match row.state {
+            CircuitBreakerState::Open if row.is_due => {
                 let is_ours = self.ledger.take_probe(dependency, &self.worker, self.delays()).await?;
                 if !(is_ours && self.probe(dependency).await) {
                     return Ok(());
                 }
-                let calm = Duration::from_secs(self.circuits.settings.half_open_seconds);
-                self.ledger.half_open_circuit_breaker(dependency, &self.worker, calm).await?
+                let half_open = Duration::from_secs(self.circuit_breakers.settings.half_open_seconds);
+                self.ledger.half_open_circuit_breaker(dependency, &self.worker, half_open).await?
             }
-            CircuitBreakerState::HalfOpen if circuit.is_due || breaker.worked.load(Ordering::Relaxed) => {
+            CircuitBreakerState::HalfOpen if row.is_due || breaker.has_succeeded.load(Ordering::Relaxed) => {
                 self.ledger.close_circuit_breaker(dependency, &self.worker).await?
             }
             _ => false,
         };
-        if changed {
-            self.circuits.wake.notify_one();
+        if has_changed {
+            self.circuit_breakers.wake.notify_one();
         }
         Ok(())
     }
 
     async fn probe(&self, dependency: Dependency) -> bool {
         let Some((_, probe)) = self.probes.iter().find(|(known, _)| *known == dependency) else { return true };
-        let is_back = tokio::time::timeout(PROBE_TIMEOUT, probe()).await.unwrap_or(false);
-        tracing::info!(%dependency, is_back, "probed");
-        is_back
+        let is_available = tokio::time::timeout(PROBE_TIMEOUT, probe()).await.unwrap_or(false);
+        tracing::info!(%dependency, is_available, "probed");
+        is_available
     }
 
     fn delays(&self) -> ProbeDelays {
-        let settings = &self.circuits.settings;
+        let settings = &self.circuit_breakers.settings;
         ProbeDelays {
             first: Duration::from_secs(settings.probe_first_seconds),
-            cap: Duration::from_secs(settings.probe_max_seconds),
+            max: Duration::from_secs(settings.probe_max_seconds),
         }
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use broker::Disposition;
 use domain::{
-    Reason, RecordRef,
+    ActionState, EventState, Reason, RecordRef,
     write_command::{ActionSpec, Task, TaskPriority, TaskType},
 };
 use simulator::{Fault, FaultKind, Target};
@@ -44,8 +44,8 @@ async fn a_task_whose_answer_was_lost_is_looked_for_before_it_is_made_again() {
         let fault = Fault::new(Target::Hubspot, kind).on_path("/objects/tasks").containing("hs_task_subject").times(1);
         writer.fault(&fault).await;
         writer.until_done(&command).await;
-        let story = writer.ended_as(&command, "written", None).await;
-        assert!(matches!(&story.actions[..], [action] if action.state == "done"), "{:?}", story.actions);
+        let story = writer.ended_as(&command, EventState::Written, None).await;
+        assert!(matches!(&story.actions[..], [action] if action.state == ActionState::Done), "{:?}", story.actions);
         assert!(story.actions[0].hubspot_id.is_some());
         assert_eq!(writer.tasks().await.len(), usize::try_from(id).expect("small"), "after round {id}");
     }
@@ -82,10 +82,15 @@ async fn a_channel_that_does_not_answer_parks_its_command_and_holds_nothing_else
         panic!("it is parked")
     };
     assert!(!detail.contains("secret"), "the URL is a secret: {detail}");
-    let story = writer.ended_as(&command, "parked", Some("channel_unreachable")).await;
+    let story = writer.ended_as(&command, EventState::Parked, Some(Reason::ChannelUnreachable)).await;
     assert_eq!(writer.property(1, "lead_score").await.as_deref(), Some("85"), "the properties are written");
     assert_eq!(writer.tasks().await.len(), 1, "the task is created");
-    assert_eq!(story.actions.iter().filter(|action| action.state == "done").count(), 1, "{:?}", story.actions);
+    assert_eq!(
+        story.actions.iter().filter(|action| action.state == ActionState::Done).count(),
+        1,
+        "{:?}",
+        story.actions
+    );
 }
 
 #[tokio::test]
@@ -96,8 +101,8 @@ async fn a_channel_without_a_url_is_skipped_with_its_reason() {
     let command = writer.decide(&record, 1, &[], vec![notify]).await;
     assert_eq!(writer.handle(&command).await, Disposition::Done);
     let story = writer.story(&command).await;
-    let states: Vec<_> = story.actions.iter().map(|action| (action.state.as_str(), action.reason.as_deref())).collect();
-    assert_eq!(states, [("skipped", Some("channel_not_configured"))]);
+    let states: Vec<_> = story.actions.iter().map(|action| (action.state, action.reason)).collect();
+    assert_eq!(states, [(ActionState::Skipped, Some(Reason::ChannelNotConfigured))]);
 }
 
 #[tokio::test]
@@ -108,7 +113,7 @@ async fn no_action_is_begun_for_a_superseded_command() {
     assert_eq!(writer.handle(&newer).await, Disposition::Done);
     let older = writer.decide(&record, 1, &[set("lead_score", "25")], vec![task(&record, None)]).await;
     assert_eq!(writer.handle(&older).await, Disposition::Done);
-    let story = writer.ended_as(&older, "superseded", Some("newer_event_written")).await;
-    assert!(matches!(&story.actions[..], [action] if action.state == "skipped"), "{:?}", story.actions);
+    let story = writer.ended_as(&older, EventState::Superseded, Some(Reason::NewerEventWritten)).await;
+    assert!(matches!(&story.actions[..], [action] if action.state == ActionState::Skipped), "{:?}", story.actions);
     assert!(writer.tasks().await.is_empty());
 }

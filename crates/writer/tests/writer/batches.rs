@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use broker::Disposition;
-use domain::Reason;
+use domain::{EventState, Reason};
 use futures_util::future::join_all;
 use simulator::admin::Quirks;
 
@@ -35,11 +35,11 @@ async fn a_value_that_hubspot_rejects_parks_its_own_record_and_no_other() {
                 panic!("{disposition:?}")
             };
             assert!(detail.contains("ai_budget_estimate"), "{detail}");
-            let story = writer.ended_as(command, "parked", Some("validation_error")).await;
+            let story = writer.ended_as(command, EventState::Parked, Some(Reason::ValidationError)).await;
             assert_eq!(story.detail.as_ref(), Some(&detail));
         } else {
             assert_eq!(disposition, Disposition::Done, "contact {id}");
-            writer.ended_as(command, "written", None).await;
+            writer.ended_as(command, EventState::Written, None).await;
             assert_eq!(writer.property(id, "ai_budget_estimate").await.as_deref(), Some("50000"));
         }
     }
@@ -60,7 +60,7 @@ async fn a_record_that_a_batch_answer_leaves_out_is_not_taken_for_written() {
     let dispositions = join_all(commands.iter().map(|command| writer.handle(command))).await;
     for (command, disposition) in commands.iter().zip(dispositions) {
         assert_eq!(disposition, Disposition::Done);
-        writer.ended_as(command, "written", None).await;
+        writer.ended_as(command, EventState::Written, None).await;
         let id = command.record.object_id.0;
         assert_eq!(writer.property(id, "ai_budget_estimate").await.as_deref(), Some("50000"), "contact {id}");
     }

@@ -155,7 +155,7 @@ impl TestWriter {
         let request = ClaimRequest { event: &event, trace_id: None };
         let worker = Worker::named("inference");
         let claims = self.ledger.claim(&[request], &worker, Duration::from_secs(60)).await.expect("claimed");
-        let Some(Claim::Mine(claimed)) = claims.into_iter().next() else { panic!("the event is not new") };
+        let Some(Claim::Granted(claimed)) = claims.into_iter().next() else { panic!("the event is not new") };
         let inference = inference(record);
         let action =
             |(index, spec)| Action { id: ActionId::new(), name: format!("action-{index}"), cooldown_hours: 0, spec };
@@ -214,9 +214,9 @@ impl TestWriter {
     }
 
     /// The state of the command's event and its reason.
-    pub async fn ended_as(&self, command: &WriteCommand, state: &str, reason: Option<&str>) -> EventStory {
+    pub async fn ended_as(&self, command: &WriteCommand, state: EventState, reason: Option<Reason>) -> EventStory {
         let story = self.story(command).await;
-        assert_eq!((story.state.as_str(), story.reason.as_deref()), (state, reason), "{story:#?}");
+        assert_eq!((story.state, story.reason), (state, reason), "{story:#?}");
         story
     }
 

@@ -1,6 +1,7 @@
 //! An older event never overwrites what a newer one wrote.
 
 use broker::Disposition;
+use domain::{EventState, Reason};
 use futures_util::future::join_all;
 use simulator::{Fault, FaultKind, Target};
 
@@ -24,7 +25,7 @@ async fn an_older_write_that_is_held_up_does_not_land_on_a_newer_one() {
     assert_eq!(writer.handle(&newer).await, Disposition::Done);
     assert_eq!(writer.handle_after(&older, 1).await, Disposition::Done);
     assert_eq!(writer.property(1, "lead_score").await.as_deref(), Some("85"));
-    writer.ended_as(&older, "superseded", Some("newer_event_written")).await;
+    writer.ended_as(&older, EventState::Superseded, Some(Reason::NewerEventWritten)).await;
 }
 
 #[tokio::test]
@@ -36,7 +37,7 @@ async fn of_an_older_command_only_the_properties_without_a_newer_value_are_writt
     let changes = [set("lead_score", "25"), set("ai_budget_estimate", "50000")];
     let older = writer.decide(&record, 1, &changes, Vec::new()).await;
     assert_eq!(writer.handle(&older).await, Disposition::Done);
-    let story = writer.ended_as(&older, "written", None).await;
+    let story = writer.ended_as(&older, EventState::Written, None).await;
     assert!(matches!(&story.writes[..], [write] if write.property == "ai_budget_estimate"), "{:?}", story.writes);
     assert_eq!(writer.property(1, "lead_score").await.as_deref(), Some("85"));
     assert_eq!(writer.property(1, "ai_budget_estimate").await.as_deref(), Some("50000"));
@@ -58,7 +59,7 @@ async fn shuffled_and_repeated_commands_leave_the_newest_value() {
     join_all(commands.iter().chain(commands.iter().rev()).map(|command| writer.until_done(command))).await;
     for command in &commands {
         let story = writer.story(command).await;
-        assert!(["written", "superseded"].contains(&story.state.as_str()), "{story:#?}");
+        assert!([EventState::Written, EventState::Superseded].contains(&story.state), "{story:#?}");
     }
     assert_eq!(writer.property(1, "lead_score").await.as_deref(), Some("23"));
 }

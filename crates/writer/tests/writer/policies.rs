@@ -1,6 +1,7 @@
 //! What a person set stays, and the ledger says so.
 
 use broker::Disposition;
+use domain::{EventState, Reason};
 
 use crate::fixtures::{TestWriter, set};
 
@@ -17,12 +18,12 @@ async fn a_value_that_a_person_changed_is_left_alone_and_is_no_failure() {
     let second = writer.decide(&record, 2, &changes, Vec::new()).await;
     assert_eq!(writer.handle(&second).await, Disposition::Done);
     assert_eq!(writer.property(1, "lead_score").await.as_deref(), Some("12"), "the person's value stays");
-    let story = writer.ended_as(&second, "written", None).await;
+    let story = writer.ended_as(&second, EventState::Written, None).await;
     let skipped = &story.skipped_writes[..];
     assert!(matches!(skipped, [skipped] if skipped.property == "lead_score"), "{skipped:?}");
     assert_eq!(
-        (skipped[0].reason.as_str(), skipped[0].current_value.as_deref(), skipped[0].proposed_value.as_str()),
-        ("kept_human_value", Some("12"), "100")
+        (skipped[0].reason, skipped[0].current_value.as_deref(), skipped[0].proposed_value.as_str()),
+        (Reason::KeptHumanValue, Some("12"), "100")
     );
     let written: Vec<_> = story.writes.iter().map(|write| write.property.as_str()).collect();
     assert_eq!(written, ["ai_qualification_summary"], "the rest is written");
@@ -31,7 +32,7 @@ async fn a_value_that_a_person_changed_is_left_alone_and_is_no_failure() {
     writer.edit(1, "lead_score", "13", "AUTOMATION_PLATFORM").await;
     let third = writer.decide(&record, 3, &[set("lead_score", "100")], Vec::new()).await;
     assert_eq!(writer.handle(&third).await, Disposition::Done);
-    writer.ended_as(&third, "written", None).await;
+    writer.ended_as(&third, EventState::Written, None).await;
     assert_eq!(writer.property(1, "lead_score").await.as_deref(), Some("100"));
 }
 
@@ -42,7 +43,7 @@ async fn an_event_whose_every_value_was_kept_ends_as_kept_human_value() {
     writer.edit(1, "lead_score", "12", "CRM_UI").await;
     let command = writer.decide(&record, 1, &[set("lead_score", "85")], Vec::new()).await;
     assert_eq!(writer.handle(&command).await, Disposition::Done);
-    writer.ended_as(&command, "skipped", Some("kept_human_value")).await;
+    writer.ended_as(&command, EventState::Skipped, Some(Reason::KeptHumanValue)).await;
     assert_eq!(writer.property(1, "lead_score").await.as_deref(), Some("12"));
     assert_eq!(writer.query::<i64>("select count(*) from failures_by_reason").await, 0);
 }
@@ -55,11 +56,11 @@ async fn a_value_that_hubspot_has_already_is_not_sent_but_counts_as_written() {
     let command = writer.decide(&record, 2, &[set("lead_score", "85")], Vec::new()).await;
     assert_eq!(writer.handle(&command).await, Disposition::Done);
     assert!(writer.contact_writes().await.is_empty(), "nothing is sent");
-    let story = writer.ended_as(&command, "written", None).await;
+    let story = writer.ended_as(&command, EventState::Written, None).await;
     assert!(matches!(&story.writes[..], [write] if write.after == "85"), "{:?}", story.writes);
 
     let older = writer.decide(&record, 1, &[set("lead_score", "20")], Vec::new()).await;
     assert_eq!(writer.handle(&older).await, Disposition::Done);
-    writer.ended_as(&older, "superseded", Some("newer_event_written")).await;
+    writer.ended_as(&older, EventState::Superseded, Some(Reason::NewerEventWritten)).await;
     assert_eq!(writer.property(1, "lead_score").await.as_deref(), Some("85"));
 }

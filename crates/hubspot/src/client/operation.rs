@@ -1,0 +1,67 @@
+//! The calls that the client makes.
+
+use std::fmt;
+
+/// A call of HubSpot's API, as errors and the label `operation` of metrics name it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Operation {
+    /// Reads one record.
+    ReadObject,
+    /// Reads many records.
+    BatchReadObjects,
+    /// Updates one record.
+    UpdateObject,
+    /// Updates many records.
+    BatchUpdateObjects,
+    /// Creates many records.
+    BatchCreateObjects,
+    /// Searches records.
+    SearchObjects,
+    /// Reads the associations of many records.
+    BatchReadAssociations,
+    /// Lists the property definitions of an object type.
+    ListProperties,
+    /// Creates a property definition.
+    CreateProperty,
+    /// Lists the property groups of an object type.
+    ListPropertyGroups,
+    /// Creates a property group.
+    CreatePropertyGroup,
+    /// Lists the pipelines of an object type.
+    ListPipelines,
+    /// Describes the access token.
+    DescribeToken,
+}
+
+impl Operation {
+    /// The name in errors and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::ReadObject => "object.read",
+            Self::BatchReadObjects => "object.batch_read",
+            Self::UpdateObject => "object.update",
+            Self::BatchUpdateObjects => "object.batch_update",
+            Self::BatchCreateObjects => "object.batch_create",
+            Self::SearchObjects => "object.search",
+            Self::BatchReadAssociations => "associations.batch_read",
+            Self::ListProperties => "properties.list",
+            Self::CreateProperty => "property.create",
+            Self::ListPropertyGroups => "property_groups.list",
+            Self::CreatePropertyGroup => "property_group.create",
+            Self::ListPipelines => "pipelines.list",
+            Self::DescribeToken => "token.info",
+        }
+    }
+
+    /// Whether the call waits for a permit of the rate limiter. The description of the token does not: HubSpot documents no
+    /// limit for it, and `leadline check` must work when the daily limit is used up.
+    pub(super) fn needs_permit(self) -> bool {
+        self != Self::DescribeToken
+    }
+}
+
+impl fmt::Display for Operation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}

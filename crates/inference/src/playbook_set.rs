@@ -1,0 +1,55 @@
+//! The playbooks that the fleet runs, and which of them an event can start.
+
+use domain::{AppId, Event, PortalId};
+use openai::models::Model;
+use playbook::{Playbook, TemplateError};
+
+use crate::loop_guard::LoopGuard;
+
+/// A playbook with the facts about its model.
+pub struct ConfiguredPlaybook {
+    /// The playbook.
+    pub playbook: Playbook,
+    /// Context window, longest answer and price of the model that the playbook asks.
+    pub model: Model,
+}
+
+/// Every playbook of a fleet, with the loop guard over all properties and engagements that they write.
+pub struct PlaybookSet {
+    playbooks: Vec<ConfiguredPlaybook>,
+    loop_guard: LoopGuard,
+    portal_id: PortalId,
+}
+
+impl PlaybookSet {
+    /// The playbooks for one portal. `app_id` is the HubSpot app that the fleet writes as.
+    pub fn new(playbooks: Vec<ConfiguredPlaybook>, portal_id: PortalId, app_id: AppId) -> Self {
+        let loop_guard = LoopGuard::new(app_id, playbooks.iter().map(|configured| &configured.playbook));
+        Self { playbooks, loop_guard, portal_id }
+    }
+
+    /// The loop guard over what these playbooks write.
+    pub fn loop_guard(&self) -> &LoopGuard {
+        &self.loop_guard
+    }
+
+    /// The portal whose records the playbooks read and write.
+    pub fn portal_id(&self) -> PortalId {
+        self.portal_id
+    }
+
+    /// The playbooks that `event` can start: a trigger fits as far as the event alone shows. Conditions on the record are
+    /// evaluated later, when the context is read.
+    ///
+    /// # Errors
+    /// A condition of a trigger cannot be evaluated.
+    pub fn started_by(&self, event: &Event) -> Result<Vec<&ConfiguredPlaybook>, TemplateError> {
+        let mut started = Vec::new();
+        for configured in &self.playbooks {
+            if configured.playbook.may_be_triggered_by(event)? {
+                started.push(configured);
+            }
+        }
+        Ok(started)
+    }
+}

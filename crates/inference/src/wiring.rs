@@ -1,0 +1,147 @@
+//! Builds the service's parts from the settings.
+
+use std::{sync::Arc, time::Duration};
+
+use bootstrap::{BootstrapError, CallHooks};
+use domain::{AppId, Dependency, PortalId};
+use ledger::{Ledger, Worker};
+use limits::{Lane, RateLimiters};
+use maintenance::{CircuitBreakers, Probe};
+use openai::models::Model;
+use playbook::{LoadError, Playbook};
+use settings::{MissingSetting, Settings};
+
+use crate::{
+    BatchedLedger, BatchedLedgerSettings, ConfiguredPlaybook, CrmReader, CrmReaderSettings, ModelClient, PlaybookSet,
+    handler::{EventHandler, EventTiming},
+    outages,
+};
+
+/// The share of a lease that is kept for committing the decision.
+const COMMIT_SHARE: f64 = 0.15;
+
+/// Why the settings cannot be turned into a handler.
+#[derive(Debug, thiserror::Error)]
+pub enum WiringError {
+    /// A setting without a default is missing.
+    #[error(transparent)]
+    Missing(#[from] MissingSetting),
+    /// A client cannot be made.
+    #[error(transparent)]
+    Bootstrap(#[from] BootstrapError),
+}
+
+/// The playbooks of `inference.playbooks`, each with the facts about its model.
+///
+/// # Errors
+/// Everything that is wrong with any of the files.
+pub fn load_playbooks(settings: &Settings) -> Result<Vec<ConfiguredPlaybook>, LoadError> {
+    let playbooks = playbook::load(&settings.inference.playbooks, &settings.inference.protected_properties)?;
+    let configure = |playbook: Playbook| {
+        tracing::info!(name = playbook.name, version = playbook.version, "playbook");
+        ConfiguredPlaybook { model: model_of(settings, &playbook), playbook }
+    };
+    Ok(playbooks.into_iter().map(configure).collect())
+}
+
+/// The facts about a playbook's model. An unknown model has no price, and the playbook's own limits are its only ones.
+pub fn model_of(settings: &Settings, playbook: &Playbook) -> Model {
+    let name = playbook.model.name.as_ref().unwrap_or(&settings.openai.model);
+    let unknown = || {
+        tracing::warn!(model = name, "no facts about this model in openai.models; its cost is not recorded");
+        Model { name: name.clone(), window: usize::MAX, max_output: u32::MAX, price: None }
+    };
+    let facts = bootstrap::model_facts(settings, name).unwrap_or_else(unknown);
+    Model { name: name.clone(), ..facts }
+}
+
+/// The dependencies whose outages pause this service.
+pub const DEPENDENCIES: [Dependency; 2] = [Dependency::HubSpot, Dependency::OpenAi];
+
+/// What the service consists of.
+pub struct Wiring {
+    /// Processes events as they come.
+    pub live: EventHandler,
+    /// Processes events of the backfill lane, whose calls leave a reserve of the rate limits to live events. `None` when
+    /// `inference.backfill_concurrency` is 0.
+    pub backfill: Option<EventHandler>,
+    /// Detects the end of an outage, for each of [`DEPENDENCIES`].
+    pub probes: Vec<(Dependency, Probe)>,
+}
+
+/// Builds the handlers for `playbooks`. `worker` names this process in claims.
+///
+/// # Errors
+/// A setting is missing or wrong.
+pub fn wire(
+    settings: &Settings,
+    playbooks: Vec<ConfiguredPlaybook>,
+    ledger: &Ledger,
+    worker: Worker,
+    publisher: broker::Publisher,
+    circuit_breakers: CircuitBreakers,
+) -> Result<Wiring, WiringError> {
+    let portal_id = PortalId(settings.hubspot.portal_id.ok_or(MissingSetting("hubspot.portal_id"))?);
+    let app_id = AppId(settings.hubspot.app_id.ok_or(MissingSetting("hubspot.app_id"))?);
+    let rate_limiters = RateLimiters::new(settings, ledger)?;
+    let hooks = |of| CallHooks { observer: circuit_breakers.observer(of), rate_limiter: None };
+    let hubspot = bootstrap::hubspot_client(settings, hooks(Dependency::HubSpot))?;
+    let openai = bootstrap::openai_client(settings, hooks(Dependency::OpenAi))?;
+    let openai = openai.with_rate_limiter(rate_limiters.openai(Lane::Live));
+    // Any of the models will do: a probe asks whether OpenAI answers.
+    let probed_model = playbooks.first().map_or(&settings.openai.model, |configured| &configured.model.name);
+    let probes = outages::probes(&hubspot, &openai, probed_model);
+    let spend_limits = playbooks.iter().filter_map(|ConfiguredPlaybook { playbook, .. }| {
+        Some((playbook.name.clone(), playbook.model.max_micro_dollars_per_day?))
+    });
+    let spend_limiter = rate_limiters.spend_limiter(spend_limits);
+    let crm_reader = crm_reader(hubspot, settings).with_rate_limiter(rate_limiters.hubspot(Lane::Live));
+    let live = EventHandler {
+        playbooks: Arc::new(PlaybookSet::new(playbooks, portal_id, app_id)),
+        ledger: Arc::new(BatchedLedger::start(ledger.clone(), worker, batched_ledger_settings(settings))),
+        crm_reader,
+        model_client: ModelClient { openai, spend_limiter },
+        publisher,
+        circuit_breakers,
+        retry_schedule: bootstrap::retry_schedule(settings)?,
+        timing: EventTiming {
+            debounce: Duration::from_millis(settings.inference.debounce_ms),
+            time_limit: lease(settings).mul_f64(1.0 - COMMIT_SHARE),
+        },
+    };
+    let has_backfill = settings.inference.backfill_concurrency > 0;
+    let backfill = has_backfill.then(|| with_lane(&live, &rate_limiters, Lane::Backfill));
+    Ok(Wiring { live, backfill, probes })
+}
+
+/// The same handler with the rate limits of another lane.
+fn with_lane(handler: &EventHandler, rate_limiters: &RateLimiters, lane: Lane) -> EventHandler {
+    let ModelClient { openai, spend_limiter } = handler.model_client.clone();
+    EventHandler {
+        crm_reader: handler.crm_reader.with_rate_limiter(rate_limiters.hubspot(lane)),
+        model_client: ModelClient { openai: openai.with_rate_limiter(rate_limiters.openai(lane)), spend_limiter },
+        ..handler.clone()
+    }
+}
+
+/// A reader of contexts whose calls `hubspot` makes.
+pub fn crm_reader(hubspot: hubspot::HubSpotClient, settings: &Settings) -> CrmReader {
+    let reads = CrmReaderSettings {
+        linger: Duration::from_millis(settings.hubspot.batch_linger_ms),
+        max_in_flight: settings.hubspot.parallel_reads,
+    };
+    CrmReader::new(hubspot, reads)
+}
+
+fn batched_ledger_settings(settings: &Settings) -> BatchedLedgerSettings {
+    BatchedLedgerSettings {
+        batch_max: settings.ledger.batch_max,
+        linger: Duration::from_millis(settings.ledger.batch_linger_ms),
+        lease: lease(settings),
+        unchanged_context_ttl: Duration::from_secs(3_600 * u64::from(settings.inference.unchanged_context_ttl_hours)),
+    }
+}
+
+fn lease(settings: &Settings) -> Duration {
+    Duration::from_secs(settings.inference.lease_seconds)
+}

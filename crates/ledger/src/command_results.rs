@@ -1,0 +1,216 @@
+//! What became of the write commands: results, written and skipped values, and the end of their events.
+
+use std::{collections::HashSet, time::Duration};
+
+use domain::{CommandState, Reason, WriteCommandId};
+use uuid::Uuid;
+
+use crate::{Ledger, LedgerError, Worker, milliseconds};
+
+/// What became of a command under one claim.
+#[derive(Debug, Clone)]
+pub struct CommandResult {
+    /// The command.
+    pub id: WriteCommandId,
+    /// The number of the claim.
+    pub attempt: i32,
+    /// The state that the command gets.
+    pub state: CommandState,
+    /// The reason for the state.
+    pub reason: Option<Reason>,
+    /// The reason in words.
+    pub detail: Option<String>,
+    /// If it waits: how long its message stays in a retry queue.
+    pub wait: Option<Duration>,
+    /// The properties that HubSpot has now because of it.
+    pub written: Vec<WrittenProperty>,
+    /// The properties that the write policies left as they were.
+    pub skipped_writes: Vec<SkippedWrite>,
+}
+
+/// One property that was written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WrittenProperty {
+    /// Its internal name.
+    pub property: String,
+    /// The value before, as read just before the write; `None` when it was empty.
+    pub before: Option<String>,
+    /// The value since.
+    pub after: String,
+}
+
+/// One property that a write policy left as it was.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SkippedWrite {
+    /// Its internal name.
+    pub property: String,
+    /// The policy's reason.
+    pub reason: Reason,
+    /// The value in HubSpot; `None` when it is empty.
+    pub current_value: Option<String>,
+    /// The value that the answer asked for.
+    pub proposed_value: String,
+}
+
+impl Ledger {
+    /// Commits results of commands: their states, what was written with what was there before, and the states of events
+    /// whose last command this was.
+    ///
+    /// Returns for each result, in order, whether it was committed. A result is refused when another writer has claimed
+    /// the command since, or, if it says that properties were written, when `worker` no longer holds the record's lease:
+    /// then another writer may have written a newer value meanwhile.
+    pub async fn finish_commands(&self, results: &[CommandResult], worker: &Worker) -> Result<Vec<bool>, LedgerError> {
+        let mut transaction = self.pool.begin().await?;
+        let ids: Vec<_> = results.iter().map(|item| item.id.0).collect();
+        let attempts: Vec<_> = results.iter().map(|item| item.attempt).collect();
+        let states: Vec<_> = results.iter().map(|item| item.state.as_str().to_owned()).collect();
+        let reasons: Vec<_> = results.iter().map(|item| item.reason.map(|reason| reason.as_str().to_owned())).collect();
+        let details: Vec<_> = results.iter().map(|item| item.detail.clone()).collect();
+        let waits: Vec<_> = results.iter().map(|item| item.wait.map(milliseconds)).collect();
+        // In any state: a command may wait for an action after its properties were written.
+        let writes: Vec<_> = results.iter().map(|item| !item.written.is_empty()).collect();
+        // The events are locked first, in the order of ids. Of two writers that finish two commands of one event, the
+        // second must see the result of the first, or neither would end the event.
+        sqlx::query!(
+            "select id from event where id in (select event_id from write_command where id = any($1::uuid[]))
+             order by id for update",
+            &ids
+        )
+        .fetch_all(&mut *transaction)
+        .await?;
+        // The records are locked too: a writer that takes a lease over waits until this is committed, and then sees it.
+        sqlx::query!(
+            "select l.object_id from record_lease l
+             where l.worker = $2 and (l.portal_id, l.object_type, l.object_id) in
+                   (select portal_id, object_type, object_id from write_command where id = any($1::uuid[]))
+             order by l.portal_id, l.object_type, l.object_id for update",
+            &ids,
+            worker.0
+        )
+        .fetch_all(&mut *transaction)
+        .await?;
+        let committed = sqlx::query_scalar!(
+            "update write_command c
+             set state = input.state::write_command_state, reason = input.reason, detail = input.detail,
+                 lease_expires_at = null, due_at = now() + input.wait * interval '1 millisecond',
+                 finished_at = case when input.state = 'waiting' then null else clock_timestamp() end
+             from unnest($1::uuid[], $2::int[], $3::text[], $4::text[], $5::text[], $6::float8[], $8::bool[])
+                  as input (id, attempt, state, reason, detail, wait, writes)
+             where c.id = input.id and c.attempt = input.attempt and c.state = 'sending'
+               and (not input.writes
+                    or exists (select from record_lease l
+                               where (l.portal_id, l.object_type, l.object_id)
+                                     = (c.portal_id, c.object_type, c.object_id) and l.worker = $7))
+             returning c.id",
+            &ids,
+            &attempts,
+            &states,
+            &reasons as &[Option<String>],
+            &details as &[Option<String>],
+            &waits as &[Option<f64>],
+            worker.0,
+            &writes,
+        )
+        .fetch_all(&mut *transaction)
+        .await?;
+        let committed: HashSet<Uuid> = committed.into_iter().collect();
+        let written = || {
+            let committed = results.iter().filter(|item| committed.contains(&item.id.0));
+            committed.flat_map(|item| item.written.iter().map(|property| (item.id.0, property)))
+        };
+        let commands: Vec<_> = written().map(|(id, _)| id).collect();
+        let properties: Vec<_> = written().map(|(_, written)| written.property.clone()).collect();
+        let before: Vec<_> = written().map(|(_, written)| written.before.clone()).collect();
+        let after: Vec<_> = written().map(|(_, written)| written.after.clone()).collect();
+        sqlx::query!(
+            "insert into write (write_command_id, property, before, after, portal_id, object_type, object_id,
+                                occurred_at, event_key)
+             select input.id, input.property, input.before, input.after, c.portal_id, c.object_type, c.object_id,
+                    c.occurred_at, c.event_key
+             from unnest($1::uuid[], $2::text[], $3::text[], $4::text[]) as input (id, property, before, after)
+             join write_command c on c.id = input.id
+             on conflict do nothing",
+            &commands,
+            &properties,
+            &before as &[Option<String>],
+            &after,
+        )
+        .execute(&mut *transaction)
+        .await?;
+        // HubSpot has no such record (any more): its actions cannot be carried out.
+        sqlx::query!(
+            "update action a
+             set state = 'skipped', reason = c.reason, finished_at = clock_timestamp()
+             from write_command c
+             where c.id = a.write_command_id and c.id = any($1::uuid[]) and c.state = 'dropped'
+               and a.state = 'intended'",
+            &ids
+        )
+        .execute(&mut *transaction)
+        .await?;
+        insert_skipped_writes(&mut transaction, results.iter().filter(|item| committed.contains(&item.id.0))).await?;
+        let events =
+            sqlx::query_scalar!("select distinct event_id from write_command where id = any($1::uuid[])", &ids)
+                .fetch_all(&mut *transaction)
+                .await?;
+        end_events(&mut transaction, &events).await?;
+        transaction.commit().await?;
+        Ok(results.iter().map(|item| committed.contains(&item.id.0)).collect())
+    }
+}
+
+/// Ends the decided events among `events` that have no unfinished command left. The event takes the gravest state of its
+/// commands: parked, else written, else dropped, else skipped, else superseded.
+pub(crate) async fn end_events(transaction: &mut sqlx::PgTransaction<'_>, events: &[Uuid]) -> Result<(), LedgerError> {
+    sqlx::query!(
+        "with ended as (
+             select c.event_id,
+                    bool_or(c.state = 'parked') as parked, bool_or(c.state = 'written') as written,
+                    bool_or(c.state = 'dropped') as dropped, bool_or(c.state = 'skipped') as skipped,
+                    min(c.reason) filter (where c.state in ('parked', 'dropped')) as reason,
+                    min(c.reason) filter (where c.state = 'skipped') as skipped_reason,
+                    min(c.reason) filter (where c.state = 'superseded') as superseded_reason,
+                    min(c.detail) filter (where c.state in ('parked', 'dropped')) as detail
+             from write_command c
+             where c.event_id = any($1::uuid[])
+             group by c.event_id having bool_and(c.finished_at is not null)
+         )
+         update event e
+         set state = case when ended.parked then 'parked' when ended.written then 'written'
+                          when ended.dropped then 'dropped' when ended.skipped then 'skipped'
+                          else 'superseded' end::event_state,
+             reason = case when ended.parked or ended.dropped and not ended.written then ended.reason
+                           when ended.written then null
+                           when ended.skipped then ended.skipped_reason else ended.superseded_reason end,
+             detail = case when ended.written and not ended.parked then null else ended.detail end
+         from ended where e.id = ended.event_id and e.state = 'decided'",
+        events
+    )
+    .execute(&mut **transaction)
+    .await?;
+    Ok(())
+}
+
+async fn insert_skipped_writes(
+    transaction: &mut sqlx::PgTransaction<'_>,
+    results: impl Iterator<Item = &CommandResult>,
+) -> Result<(), LedgerError> {
+    let skipped: Vec<_> =
+        results.flat_map(|result| result.skipped_writes.iter().map(move |skipped| (result.id.0, skipped))).collect();
+    if skipped.is_empty() {
+        return Ok(());
+    }
+    sqlx::query!(
+        "insert into skipped_write (write_command_id, property, reason, current_value, proposed_value)
+         select * from unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[])
+         on conflict do nothing",
+        &skipped.iter().map(|(id, _)| *id).collect::<Vec<_>>(),
+        &skipped.iter().map(|(_, skipped)| skipped.property.clone()).collect::<Vec<_>>(),
+        &skipped.iter().map(|(_, skipped)| skipped.reason.as_str().to_owned()).collect::<Vec<_>>(),
+        &skipped.iter().map(|(_, skipped)| skipped.current_value.clone()).collect::<Vec<_>>() as &[Option<String>],
+        &skipped.iter().map(|(_, skipped)| skipped.proposed_value.clone()).collect::<Vec<_>>(),
+    )
+    .execute(&mut **transaction)
+    .await?;
+    Ok(())
+}

@@ -1,0 +1,128 @@
+//! Which answers are stored? Inferences with their prompts and answers.
+
+use std::collections::HashMap;
+
+use domain::{EventId, Inference};
+
+use crate::{Ledger, LedgerError};
+
+impl Ledger {
+    /// The answers about parts of a context that was too long for one question, by the part's hash.
+    pub async fn condensed_parts(
+        &self,
+        event_id: EventId,
+        playbook: &str,
+    ) -> Result<HashMap<String, String>, LedgerError> {
+        let rows = sqlx::query!(
+            r#"select i.part as "part!", r.answer
+               from inference i join inference_raw r on r.inference_id = i.id and r.created_at = i.created_at
+               where i.event_id = $1 and i.playbook = $2 and i.outcome = 'valid' and i.part is not null"#,
+            event_id.0,
+            playbook
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        Ok(rows.into_iter().map(|row| (row.part, row.answer)).collect())
+    }
+
+    /// Stores an answer before the decision, so that it is not lost when the worker dies. Returns `false`, and stores
+    /// nothing, when another worker has claimed the event since.
+    pub async fn store_inference(
+        &self,
+        event_id: EventId,
+        attempt: i32,
+        inference: &Inference,
+    ) -> Result<bool, LedgerError> {
+        let mut transaction = self.pool.begin().await?;
+        let holds_claim = sqlx::query_scalar!(
+            r#"select true as "holds_claim!" from event where id = $1 and attempt = $2 and state = 'claimed' for share"#,
+            event_id.0,
+            attempt
+        )
+        .fetch_optional(&mut *transaction)
+        .await?
+        .is_some();
+        if holds_claim {
+            insert_inferences(&mut transaction, &[ClaimedInference { event_id, attempt, inference }]).await?;
+        }
+        transaction.commit().await?;
+        Ok(holds_claim)
+    }
+}
+
+/// An inference with the claim under which it was made.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ClaimedInference<'a> {
+    pub(crate) event_id: EventId,
+    pub(crate) attempt: i32,
+    pub(crate) inference: &'a Inference,
+}
+
+pub(crate) async fn insert_inferences(
+    transaction: &mut sqlx::PgTransaction<'_>,
+    all: &[ClaimedInference<'_>],
+) -> Result<(), LedgerError> {
+    if all.is_empty() {
+        return Ok(());
+    }
+    macro_rules! column {
+        ($inference:ident => $value:expr) => {
+            all.iter().map(|ClaimedInference { inference: $inference, .. }| $value).collect::<Vec<_>>()
+        };
+    }
+    let events: Vec<_> = all.iter().map(|item| item.event_id.0).collect();
+    let attempts: Vec<_> = all.iter().map(|item| item.attempt).collect();
+    // The arrays of an array must have one length in Postgres, so a list of names travels as one text.
+    let unverified = column!(inference => inference.unverified.join(" "));
+    sqlx::query!(
+        "with input as (select * from unnest($1::uuid[], $2::uuid[], $3::int[], $4::text[], $5::text[], $6::text[], $7::text[],
+                              $8::jsonb[], $9::text[], $10::text[], $11::jsonb[], $12::bigint[], $13::bigint[],
+                     $14::bigint[], $15::bigint[], $16::bigint[], $17::text[], $18::bigint[], $19::text[],
+                     $20::bigint[], $21::text[], $22::text[], $23::text[])
+              as input (id, event_id, attempt, playbook, version, requested, model, prompt, answer, outcome, fields,
+                        tokens, cached, completion, cost, latency, request_id, portal_id, object_type, object_id, part,
+                        context_hash, unverified)
+         ), inserted as (
+             insert into inference (id, event_id, attempt, playbook, playbook_version, model_requested, model, outcome,
+                                    fields, prompt_tokens, cached_tokens, completion_tokens, cost_micro_dollars,
+                                    latency_ms, request_id, portal_id, object_type, object_id, part, context_hash,
+                                    unverified)
+             select id, event_id, attempt, playbook, version, requested, model, outcome, fields, tokens, cached,
+                    completion, cost, latency, request_id, portal_id, object_type, object_id, part, context_hash,
+                    array_remove(string_to_array(unverified, ' '), '')
+             from input
+             on conflict (event_id, playbook, portal_id, object_type, object_id, coalesce(part, ''))
+                 where outcome = 'valid' do nothing
+             returning id, created_at
+         )
+         insert into inference_raw (inference_id, created_at, prompt, answer)
+         select inserted.id, inserted.created_at, input.prompt, input.answer from inserted join input using (id)",
+        &column!(inference => inference.id.0),
+        &events,
+        &attempts,
+        &column!(inference => inference.playbook.clone()),
+        &column!(inference => inference.playbook_version.clone()),
+        &column!(inference => inference.model_requested.clone()),
+        &column!(inference => inference.model.clone()),
+        &column!(inference => inference.prompt.clone()),
+        // A text column cannot hold U+0000, and an answer can contain it.
+        &column!(inference => inference.answer.replace('\0', "\u{fffd}")),
+        &column!(inference => inference.outcome.as_str().to_owned()),
+        &column!(inference => inference.fields.clone()),
+        &column!(inference => inference.usage.prompt_tokens),
+        &column!(inference => inference.usage.cached_tokens),
+        &column!(inference => inference.usage.completion_tokens),
+        &column!(inference => inference.cost_micro_dollars) as &[Option<i64>],
+        &column!(inference => i64::try_from(inference.latency.as_millis()).unwrap_or(i64::MAX)),
+        &column!(inference => inference.request_id.clone()) as &[Option<String>],
+        &column!(inference => inference.record.portal_id.0),
+        &column!(inference => inference.record.object_type.type_id().to_owned()),
+        &column!(inference => inference.record.object_id.0),
+        &column!(inference => inference.part.clone()) as &[Option<String>],
+        &column!(inference => inference.context_hash.clone()) as &[Option<String>],
+        &unverified,
+    )
+    .execute(&mut **transaction)
+    .await?;
+    Ok(())
+}

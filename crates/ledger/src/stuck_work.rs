@@ -1,0 +1,125 @@
+//! Which work has lost its message? Unfinished events and write commands that no message brings on.
+//!
+//! What is pending, and from when on it counts as stuck, is in the view `pending_work` and the function `stuck_work`
+//! (migrations).
+
+use std::time::Duration;
+
+use domain::{EventId, EventState, Reason, WriteCommand};
+use serde_json::Value;
+use uuid::Uuid;
+
+use crate::{Ledger, LedgerError, column::Column, milliseconds};
+
+const STATE: Column = Column::new("event", "state");
+
+/// An event that is claimed or waits, although its lease or its wait ended long ago.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StuckEvent {
+    /// Its id.
+    pub id: EventId,
+    /// Its key.
+    pub key: String,
+    /// Claimed or waiting.
+    pub state: EventState,
+    /// The event as HubSpot sent it.
+    pub payload: Value,
+    /// For how long it has been overdue.
+    pub overdue: Duration,
+    /// How often it was published again before.
+    pub requeues: i32,
+}
+
+/// A write command that no writer holds, although its message should have come long ago.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StuckCommand {
+    /// The command.
+    pub command: WriteCommand,
+    /// For how long it has been overdue.
+    pub overdue: Duration,
+    /// How often it was published again before.
+    pub requeues: i32,
+}
+
+impl Ledger {
+    /// At most `max` claimed or waiting events that are overdue by more than `after`, the longest overdue first. An event
+    /// that was published again is left out for twice as long each time: its message may only be behind many others.
+    pub async fn stuck_events(&self, after: Duration, max: i64) -> Result<Vec<StuckEvent>, LedgerError> {
+        let rows = sqlx::query!(
+            r#"select e.id, e.event_key, e.state::text as "state!", e.payload, s.requeues as "requeues!",
+                      s.overdue_seconds as "overdue_seconds!"
+               from stuck_work('event', $1 * interval '1 millisecond', $2) s join event e on e.id = s.id
+               order by s.overdue_seconds desc"#,
+            milliseconds(after),
+            max,
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        let events = rows.into_iter().map(|row| {
+            Ok(StuckEvent {
+                id: EventId(row.id),
+                key: row.event_key,
+                state: STATE.read(&row.state, EventState::parse)?,
+                payload: row.payload,
+                overdue: Duration::try_from_secs_f64(row.overdue_seconds).unwrap_or_default(),
+                requeues: row.requeues,
+            })
+        });
+        events.collect()
+    }
+
+    /// At most `max` unfinished write commands that are overdue by more than `after`, as in [`Ledger::stuck_events`].
+    pub async fn stuck_commands(&self, after: Duration, max: i64) -> Result<Vec<StuckCommand>, LedgerError> {
+        let rows = sqlx::query!(
+            r#"select id as "id!", requeues as "requeues!", overdue_seconds as "overdue_seconds!"
+               from stuck_work('write_command', $1 * interval '1 millisecond', $2)"#,
+            milliseconds(after),
+            max,
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        let ids: Vec<_> = rows.iter().map(|row| row.id).collect();
+        let mut commands = self.commands(&ids).await?;
+        let stuck = rows.into_iter().filter_map(|row| {
+            let index = commands.iter().position(|command| command.id.0 == row.id)?;
+            Some(StuckCommand {
+                command: commands.swap_remove(index),
+                overdue: Duration::try_from_secs_f64(row.overdue_seconds).unwrap_or_default(),
+                requeues: row.requeues,
+            })
+        });
+        Ok(stuck.collect())
+    }
+
+    /// Records that events and write commands were published again.
+    pub async fn record_requeue(&self, events: &[Uuid], commands: &[Uuid]) -> Result<(), LedgerError> {
+        sqlx::query!(
+            "update event set requeued_at = now(), requeues = requeues + 1 where id = any($1::uuid[])",
+            events
+        )
+        .execute(&self.pool)
+        .await?;
+        sqlx::query!(
+            "update write_command set requeued_at = now(), requeues = requeues + 1 where id = any($1::uuid[])",
+            commands
+        )
+        .execute(&self.pool)
+        .await?;
+        Ok(())
+    }
+
+    /// Parks a claimed event whose lease has expired. Returns `false`, and changes nothing, when a worker has claimed it
+    /// since, or it has gone on.
+    pub async fn park_event(&self, id: EventId, reason: Reason, detail: &str) -> Result<bool, LedgerError> {
+        let parked = sqlx::query!(
+            "update event set state = 'parked', reason = $2, detail = $3, lease_expires_at = null
+             where id = $1 and state = 'claimed' and lease_expires_at < now()",
+            id.0,
+            reason.as_str(),
+            detail
+        )
+        .execute(&self.pool)
+        .await?;
+        Ok(parked.rows_affected() == 1)
+    }
+}

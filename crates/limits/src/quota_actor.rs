@@ -1,0 +1,336 @@
+//! The task behind a [`crate::quota_client::QuotaClient`]: it alone holds the quota, so that nothing is locked.
+
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
+
+use ledger::{AcquireRequest, Grant, Ledger, LedgerError, ObservedQuota, RateLimitTerms, Refund};
+use retry::{QuotaReport, RateLimited};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::{grants::Grants, recent_demand::RecentDemand};
+
+/// Refunds are sent with the next request to the ledger, and at the latest after this time.
+const REFUND_WITHIN: Duration = Duration::from_millis(500);
+
+/// The pause after the ledger did not answer.
+const PAUSE_AFTER_ERROR: Duration = Duration::from_millis(500);
+
+/// The pause after a grant that was not enough, so that other replicas can acquire their part.
+const PAUSE_AFTER_GRANT: Duration = Duration::from_millis(15);
+
+/// When less than one part in so many of a quota remains, the ledger is told at once.
+const SCARCE: i64 = 10;
+
+/// What callers send to the actor.
+#[derive(Debug)]
+pub enum QuotaMessage {
+    /// A caller waits for quota.
+    Acquire(Waiter),
+    /// Less (or, if negative, more) of a limit was used than acquired.
+    Refund {
+        /// The limit's place in the terms.
+        limit: usize,
+        /// The slice that it was taken from.
+        slice: i64,
+        /// How much.
+        unused: i64,
+    },
+    /// What an answer says about the limits.
+    Report {
+        /// By limit.
+        reports: Vec<Option<QuotaReport>>,
+        /// When the call was sent.
+        sent: Instant,
+        /// After a rejection: for how long no caller may acquire quota.
+        hold: Option<Duration>,
+    },
+}
+
+/// A caller that waits.
+#[derive(Debug)]
+pub struct Waiter {
+    /// What it needs of each limit.
+    pub costs: Vec<i64>,
+    /// When it stops waiting.
+    pub wait_until: Instant,
+    /// Gets the slices, or when to try again.
+    pub reply: oneshot::Sender<Result<Vec<i64>, RateLimited>>,
+}
+
+pub struct QuotaActor {
+    limits: Limits,
+    inbox: mpsc::UnboundedReceiver<QuotaMessage>,
+    waiting: VecDeque<Waiter>,
+    grants: Vec<Grants>,
+    recent_demand: RecentDemand,
+    outgoing: Outgoing,
+    /// Callers that wait are not a reason to ask the ledger before this time.
+    next_request_at: Instant,
+    exhausted_at: watch::Sender<Option<Instant>>,
+}
+
+/// The limits in the ledger.
+struct Limits {
+    ledger: Ledger,
+    terms: Vec<RateLimitTerms>,
+    names: Vec<String>,
+    /// The part of each limit that callers here may use up.
+    share: f64,
+    is_defined: bool,
+}
+
+/// What the next request tells the ledger, besides what it asks for.
+struct Outgoing {
+    /// What answers said about each limit.
+    observed: Vec<Option<ObservedQuota>>,
+    /// When the call was sent whose answer is the newest of `observed`.
+    observed_sent: Instant,
+    hold: Option<Duration>,
+    refunds: Vec<Refund>,
+    /// When the first of `refunds` was added.
+    refunds_since: Option<Instant>,
+    /// Whether this cannot wait until quota is needed.
+    is_urgent: bool,
+}
+
+impl Outgoing {
+    fn new(limits: usize) -> Self {
+        Self {
+            observed: vec![None; limits],
+            observed_sent: Instant::now(),
+            hold: None,
+            refunds: Vec::new(),
+            refunds_since: None,
+            is_urgent: false,
+        }
+    }
+
+    fn add_refund(&mut self, limit: usize, slice: i64, amount: i64) {
+        self.refunds_since.get_or_insert_with(Instant::now);
+        match self.refunds.iter_mut().find(|refund| (refund.limit, refund.slice) == (limit, slice)) {
+            Some(refund) => refund.amount += amount,
+            None => self.refunds.push(Refund { limit, slice, amount }),
+        }
+    }
+
+    fn add_reports(&mut self, reports: Vec<Option<QuotaReport>>, sent: Instant) {
+        self.observed_sent = sent;
+        for (observed, report) in self.observed.iter_mut().zip(reports) {
+            let Some(QuotaReport { quota, remaining }) = report else { continue };
+            // One request carries the newest report. It can wait for the next request, unless little remains.
+            self.is_urgent |= remaining * SCARCE < quota && observed.is_none();
+            *observed = Some(ObservedQuota { quota, remaining, age: Duration::ZERO });
+        }
+    }
+
+    fn add_hold(&mut self, hold: Duration) {
+        self.hold = Some(self.hold.unwrap_or_default().max(hold));
+        self.is_urgent = true;
+    }
+
+    /// The reports with their present age.
+    fn observed(&self) -> Vec<Option<ObservedQuota>> {
+        let age = self.observed_sent.elapsed();
+        self.observed.iter().map(|observed| observed.map(|observed| ObservedQuota { age, ..observed })).collect()
+    }
+
+    fn is_late(&self) -> bool {
+        self.refunds_since.is_some_and(|since| since.elapsed() >= REFUND_WITHIN)
+    }
+
+    /// The ledger has got it.
+    fn clear(&mut self) {
+        self.observed.iter_mut().for_each(|observed| *observed = None);
+        self.hold = None;
+        self.refunds.clear();
+        self.refunds_since = None;
+    }
+}
+
+impl QuotaActor {
+    pub fn new(
+        ledger: Ledger,
+        terms: Vec<RateLimitTerms>,
+        share: f64,
+        inbox: mpsc::UnboundedReceiver<QuotaMessage>,
+        exhausted_at: watch::Sender<Option<Instant>>,
+    ) -> Self {
+        let names = terms.iter().map(|terms| terms.name.clone()).collect();
+        Self {
+            grants: terms.iter().map(|_| Grants::default()).collect(),
+            recent_demand: RecentDemand::new(terms.len()),
+            outgoing: Outgoing::new(terms.len()),
+            limits: Limits { ledger, terms, names, share, is_defined: false },
+            inbox,
+            waiting: VecDeque::new(),
+            next_request_at: Instant::now(),
+            exhausted_at,
+        }
+    }
+
+    pub async fn run(mut self) {
+        loop {
+            let message = match self.wake_at() {
+                Some(at) => tokio::time::timeout_at(at.into(), self.inbox.recv()).await.ok(),
+                None => Some(self.inbox.recv().await),
+            };
+            match message {
+                Some(Some(message)) => self.receive(message),
+                Some(None) => return,
+                None => {}
+            }
+            while let Ok(message) = self.inbox.try_recv() {
+                self.receive(message);
+            }
+            self.expire();
+            self.serve();
+            let is_due = !self.waiting.is_empty() && self.next_request_at <= Instant::now();
+            if is_due || self.outgoing.is_late() || self.outgoing.is_urgent {
+                self.request().await;
+                self.serve();
+            }
+        }
+    }
+
+    /// When there is something to do even if no message arrives.
+    fn wake_at(&self) -> Option<Instant> {
+        let request = (!self.waiting.is_empty()).then_some(self.next_request_at);
+        let refund = self.outgoing.refunds_since.map(|since| since + REFUND_WITHIN);
+        let expiry = self.grants.iter().filter_map(Grants::next_expiry).min();
+        let wait_end = self.waiting.iter().map(|waiter| waiter.wait_until).min();
+        [request, refund, expiry, wait_end].into_iter().flatten().min()
+    }
+
+    fn receive(&mut self, message: QuotaMessage) {
+        match message {
+            QuotaMessage::Acquire(waiter) => self.waiting.push_back(waiter),
+            QuotaMessage::Refund { limit, slice, unused } => self.outgoing.add_refund(limit, slice, unused),
+            QuotaMessage::Report { reports, sent, hold } => {
+                if let Some(hold) = hold {
+                    self.outgoing.add_hold(hold);
+                    let name = self.limits.names[0].clone();
+                    metrics::counter!("leadline_rate_limit_rejections_total", "limit" => name).increment(1);
+                }
+                self.outgoing.add_reports(reports, sent);
+            }
+        }
+    }
+
+    /// Returns grants that were not used in time, and answers callers that have waited long enough.
+    fn expire(&mut self) {
+        let now = Instant::now();
+        for (limit, grants) in self.grants.iter_mut().enumerate() {
+            for (slice, amount) in grants.remove_expired(now) {
+                self.outgoing.add_refund(limit, slice, amount);
+            }
+        }
+        let after = self.next_request_at.saturating_duration_since(now);
+        for waiter in std::mem::take(&mut self.waiting) {
+            if waiter.reply.is_closed() {
+                continue;
+            }
+            if waiter.wait_until <= now && self.next_request_at > now {
+                let _ = waiter.reply.send(Err(RateLimited { after }));
+            } else {
+                self.waiting.push_back(waiter);
+            }
+        }
+    }
+
+    /// Gives quota to the callers that wait, in their order, while there is enough for the first of them.
+    fn serve(&mut self) {
+        while let Some(first) = self.waiting.front() {
+            if first.costs.iter().zip(&self.grants).any(|(cost, grants)| grants.available() < *cost) {
+                return;
+            }
+            let Some(waiter) = self.waiting.pop_front() else { return };
+            let slices = waiter.costs.iter().zip(&mut self.grants).map(|(cost, grants)| grants.take(*cost)).collect();
+            self.recent_demand.add(&waiter.costs);
+            if let Err(Ok(slices)) = waiter.reply.send(Ok(slices)) {
+                // The caller no longer waits.
+                let unused = waiter.costs.iter().zip(slices).enumerate();
+                unused.for_each(|(limit, (cost, slice))| self.outgoing.add_refund(limit, slice, *cost));
+            }
+        }
+    }
+
+    /// Asks the ledger for what the callers need, and tells it what is outgoing.
+    async fn request(&mut self) {
+        self.outgoing.is_urgent = false;
+        if !self.limits.is_defined {
+            self.limits.is_defined = match self.limits.ledger.define_rate_limits(&self.limits.terms).await {
+                Ok(()) => true,
+                Err(error) => return self.pause(&error),
+            };
+        }
+        let (mut need, mut want) = (Vec::new(), Vec::new());
+        for (limit, grants) in self.grants.iter().enumerate() {
+            let available = grants.available();
+            let first = self.waiting.front().map_or(0, |waiter| waiter.costs[limit]);
+            let all: i64 = self.waiting.iter().map(|waiter| waiter.costs[limit]).sum();
+            // While no caller waits, the request only tells the ledger something.
+            let ahead = if all > 0 { self.recent_demand.previous(limit) } else { 0 };
+            need.push((first - available).max(0));
+            want.push((all + ahead - available).max(0));
+        }
+        let observed = self.outgoing.observed();
+        let requested_at = Instant::now();
+        let request = AcquireRequest {
+            names: &self.limits.names,
+            need: &need,
+            want: &want,
+            usable_share: self.limits.share,
+            observed: &observed,
+            pause: self.outgoing.hold,
+            refunds: &self.outgoing.refunds,
+        };
+        match self.limits.ledger.acquire_quota(&request).await {
+            Ok(grant) => {
+                self.outgoing.clear();
+                self.add_grant(&grant, requested_at, &need);
+            }
+            Err(error) => self.pause(&error),
+        }
+    }
+
+    fn add_grant(&mut self, grant: &Grant, requested_at: Instant, need: &[i64]) {
+        for (limit, name) in self.limits.names.iter().enumerate() {
+            // Counted from before the request, so that a grant ends here no later than in the ledger.
+            let expires_at = requested_at + grant.valid[limit];
+            self.grants[limit].add(grant.slices[limit], grant.granted[limit], expires_at);
+            #[expect(clippy::cast_precision_loss, reason = "for monitoring")]
+            metrics::gauge!("leadline_rate_limit_allowed", "limit" => name.clone()).set(grant.allowed[limit] as f64);
+            metrics::counter!("leadline_rate_limit_granted_total", "limit" => name.clone())
+                .increment(grant.granted[limit].try_into().unwrap_or(0));
+        }
+        // A request larger than the limit gets the whole limit.
+        let is_larger = need.iter().zip(&grant.granted).any(|(need, granted)| need > granted && *granted > 0);
+        if let Some(first) = self.waiting.front_mut().filter(|_| is_larger) {
+            first.costs.iter_mut().zip(&self.grants).for_each(|(cost, grants)| *cost = (*cost).min(grants.available()));
+        }
+        if !grant.wait.is_zero() && !self.waiting.is_empty() {
+            self.exhausted_at.send_replace(Some(requested_at));
+        }
+        // With jitter, so that replicas do not all ask at the same moment. Never at once, so that other replicas can ask
+        // before this one does again.
+        let wait = if grant.wait.is_zero() { PAUSE_AFTER_GRANT } else { grant.wait };
+        self.next_request_at = Instant::now() + wait.mul_f64(1.0 + random_fraction() * 0.5);
+    }
+
+    fn pause(&mut self, error: &LedgerError) {
+        tracing::debug!(%error, limit = self.limits.names[0], "no quota can be acquired");
+        self.next_request_at = Instant::now() + PAUSE_AFTER_ERROR;
+        self.outgoing.refunds_since = self.outgoing.refunds_since.map(|_| Instant::now());
+    }
+}
+
+/// A random number from 0 to 1.
+fn random_fraction() -> f64 {
+    use std::hash::{BuildHasher, RandomState};
+    let number = RandomState::new().hash_one(std::thread::current().id()) >> 40;
+    #[expect(clippy::cast_precision_loss, reason = "24 bits")]
+    let fraction = number as f64 / f64::from(1_u32 << 24);
+    fraction
+}

@@ -1,0 +1,63 @@
+//! Why a webhook is rejected, and the answer that HubSpot gets.
+
+use axum::{
+    Json,
+    http::{HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use hubspot::{signature::SignatureError, webhook::WebhookBodyError};
+use serde_json::json;
+
+/// Why a webhook is rejected. HubSpot sends the webhook again after every status but 2xx.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum WebhookRejection {
+    /// The limits of concurrent work are reached, or RabbitMQ does not have every event.
+    #[error("{0}")]
+    Unavailable(String),
+    /// HubSpot has not signed it, or not for this URL.
+    #[error(transparent)]
+    Unsigned(#[from] SignatureError),
+    /// The body is no array of events.
+    #[error(transparent)]
+    Unreadable(#[from] WebhookBodyError),
+    /// The body is longer than allowed; the limit in bytes.
+    #[error("the body is longer than {0} bytes")]
+    TooLarge(usize),
+    /// The body did not arrive in time, or the connection broke.
+    #[error("the body did not arrive completely and in time")]
+    Incomplete,
+}
+
+impl WebhookRejection {
+    /// The name in the metrics and in the answer.
+    pub(crate) fn outcome(&self) -> &'static str {
+        match self {
+            Self::Unavailable(_) => "unavailable",
+            Self::Unsigned(_) => "bad_signature",
+            Self::Unreadable(_) => "unreadable",
+            Self::TooLarge(_) => "too_large",
+            Self::Incomplete => "incomplete",
+        }
+    }
+
+    fn status(&self) -> StatusCode {
+        match self {
+            Self::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Unsigned(_) => StatusCode::UNAUTHORIZED,
+            Self::Unreadable(_) => StatusCode::BAD_REQUEST,
+            Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::Incomplete => StatusCode::REQUEST_TIMEOUT,
+        }
+    }
+
+    /// The answer; a 503 tells HubSpot to come back after `retry_after_seconds`.
+    pub(crate) fn into_response(self, retry_after_seconds: u64) -> Response {
+        let (status, message) = (self.status(), self.to_string());
+        tracing::warn!(status = status.as_u16(), why = message, "rejected a webhook");
+        let mut response = (status, Json(json!({"error": self.outcome(), "message": message}))).into_response();
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(retry_after_seconds));
+        }
+        response
+    }
+}

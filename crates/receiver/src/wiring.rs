@@ -1,0 +1,47 @@
+//! Builds the receiver's parts from the settings.
+
+use std::time::Duration;
+
+use broker::Publisher;
+use hubspot::signature::SignatureVerifier;
+use settings::{MissingSetting, Settings, SignatureVersion};
+
+use crate::{
+    handler::{WebhookHandler, WebhookLimits},
+    server::ServerLimits,
+};
+
+/// The handler of webhooks, which publishes with `publisher`.
+///
+/// # Errors
+/// `receiver.public_url` is missing: HubSpot signs it, so no signature can be verified without it.
+pub fn webhook_handler(settings: &Settings, publisher: Publisher) -> Result<WebhookHandler, MissingSetting> {
+    let (hubspot, receiver) = (&settings.hubspot, &settings.receiver);
+    let public_url = receiver.public_url.as_deref().ok_or(MissingSetting("receiver.public_url"))?;
+    // HubSpot may sign with either secret while the client secret is rotated.
+    let secrets = [&hubspot.client_secret, &hubspot.client_secret_previous];
+    let accepts = |version| hubspot.signature_versions.contains(&version);
+    let verifier = SignatureVerifier::new(
+        secrets.into_iter().flatten().cloned().collect(),
+        public_url,
+        accepts(SignatureVersion::V1),
+        accepts(SignatureVersion::V2),
+    );
+    let limits = WebhookLimits {
+        max_in_flight: receiver.max_in_flight,
+        max_bytes_in_flight: receiver.max_bytes_in_flight,
+        max_body_bytes: receiver.max_body_bytes,
+        read_timeout: read_timeout(settings),
+        retry_after_seconds: receiver.retry_after_seconds,
+    };
+    Ok(WebhookHandler::new(verifier, publisher, limits))
+}
+
+/// The limits of the public listener.
+pub fn server_limits(settings: &Settings) -> ServerLimits {
+    ServerLimits { max_connections: settings.receiver.max_connections, header_timeout: read_timeout(settings) }
+}
+
+fn read_timeout(settings: &Settings) -> Duration {
+    Duration::from_millis(settings.receiver.read_timeout_ms)
+}
