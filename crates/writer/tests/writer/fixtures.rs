@@ -6,7 +6,7 @@ use batcher::BatcherSettings;
 use broker::{Delivery, Disposition, Handler, Message, RetrySchedule};
 use domain::{
     ActionId, AppId, Dependency, Event, EventId, EventKey, EventState, Inference, InferenceId, ObjectId, ObjectType,
-    PortalId, RecordRef, WriteCommand, WriteCommandId,
+    PortalId, Reason, RecordRef, WriteCommand, WriteCommandId,
     event::{EventKind, Subject},
     inference::{InferenceOutcome, TokenUsage},
     write_command::{Action, ActionSpec, PropertyChange, WritePolicy},
