@@ -29,7 +29,7 @@ async fn check_explains_what_a_playbook_would_do_and_what_is_wrong_with_it() {
         "not when record.lifecyclestage == 'customer'  (customer)",
         "ticket > contact > deal  (at most 3)",
         "\"budget_estimate_quote\"",
-        "contact.lead_score ← field lead_score  (UnlessHuman)",
+        "contact.lead_score ← field lead_score  (unless_human)",
         "call-high-value-prospect: create_task on contact, when answer.lead_score >= 85",
         "deal-at-risk: move_deal to Risk",
     ] {

@@ -1,7 +1,7 @@
 //! `leadline playbook check`: prints what a playbook does.
 
 use domain::event::EventKind;
-use playbook::{ActionTemplate, Playbook, WindowStrategy, WriteValue};
+use playbook::{ActionTemplate, InferenceMetadata, Playbook, WindowStrategy, WriteValue};
 use settings::Settings;
 
 /// Prints what a playbook subscribes to, reads, asks, writes and does. `settings` name the model, if the playbook does not.
@@ -52,10 +52,12 @@ pub fn print(playbook: &Playbook, settings: &Settings) {
         let from = match &write.value {
             WriteValue::Field(name) => format!("field {name}"),
             WriteValue::Text(_) => "a text".to_owned(),
-            WriteValue::Metadata(metadata) => format!("{metadata:?}"),
+            WriteValue::Metadata(InferenceMetadata::ProcessedAt) => "the time of processing".to_owned(),
+            WriteValue::Metadata(InferenceMetadata::Model) => "the model's name".to_owned(),
+            WriteValue::Metadata(InferenceMetadata::Playbook) => "the playbook's name and version".to_owned(),
         };
         let to: Vec<_> = write.to.iter().map(|path| format!("{path}.{}", write.property)).collect();
-        println!("    {} ← {from}  ({:?})", to.join(", "), write.policy);
+        println!("    {} ← {from}  ({})", to.join(", "), write.policy.as_str());
     }
     if !playbook.effects.actions.is_empty() {
         println!("\n  does");

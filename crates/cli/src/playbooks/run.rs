@@ -99,7 +99,7 @@ fn print_intended(intended: &[PlannedWrite]) {
     println!("what follows");
     for PlannedWrite { record, properties, actions } in intended {
         for change in properties {
-            println!("  {record}.{} = {:?}  ({:?})", change.property, change.value, change.policy);
+            println!("  {record}.{} = {:?}  ({})", change.property, change.value, change.policy.as_str());
         }
         for action in actions {
             let what = match &action.spec {
