@@ -60,6 +60,7 @@ create table event (
     detail            text,
     playbook          text,
     trace_id          text,
+    message_copy_id   uuid not null,
     due_at            timestamptz,
     requeued_at       timestamptz,
     requeues          integer not null default 0,
@@ -74,6 +75,8 @@ comment on table event is 'one row per webhook event, with its state';
 comment on column event.event_key is 'what makes it the same event when HubSpot delivers it again';
 comment on column event.subscription_type is 'HubSpot''s name, for example contact.propertyChange';
 comment on column event.object_type is 'HubSpot''s object type id, for example 0-1 for contacts';
+comment on column event.message_copy_id is
+    'the copy of its message under which it was claimed last: only that copy belongs into the parking lot with it';
 comment on column event.object_id is 'null for association events';
 comment on column event.occurred_at is 'by HubSpot''s clock';
 comment on column event.payload is 'as HubSpot sent it';

@@ -28,7 +28,8 @@ fn event(contact: i64) -> Event {
 }
 
 async fn claim(ledger: &Ledger, events: &[&Event], worker: &str, lease: Duration) -> Vec<Claim> {
-    let requests: Vec<_> = events.iter().map(|event| ClaimRequest { event, trace_id: None }).collect();
+    let requests: Vec<_> =
+        events.iter().map(|event| ClaimRequest { event, message_copy_id: uuid::Uuid::nil(), trace_id: None }).collect();
     ledger.claim(&requests, &Worker(worker.to_owned()), lease).await.expect("claimed")
 }
 

@@ -5,10 +5,12 @@ use lapin::{
     types::{AMQPValue, FieldTable, LongString, ShortString},
 };
 use retry::Reason;
+use uuid::Uuid;
 
 use crate::trace::{self, TraceHeaders};
 
 const ATTEMPTS: &str = "x-leadline-attempts";
+const COPY_ID: &str = "x-leadline-copy-id";
 const REASON: &str = "x-leadline-reason";
 const DETAIL: &str = "x-leadline-detail";
 
@@ -16,10 +18,13 @@ const DETAIL: &str = "x-leadline-detail";
 const MAX_DETAIL: usize = 500;
 
 /// A message: a body, and headers that the fleet reads without parsing the body.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Message {
     /// An event key or a write command's id, so that people find the message in the management UI.
     pub id: String,
+    /// Tells copies of the same message apart: a retry and a redelivery keep it; an event that HubSpot delivers again makes a
+    /// message with another one. Nil for a message that another program published.
+    pub copy_id: Uuid,
     /// JSON; in a parking lot it may be bytes of a webhook that could not be read.
     pub body: Vec<u8>,
     /// How many attempts to process it failed.
@@ -33,9 +38,17 @@ pub struct Message {
 }
 
 impl Message {
-    /// A message without headers.
+    /// A new copy of a message, without headers.
     pub fn new(id: impl Into<String>, body: Vec<u8>) -> Self {
-        Self { id: id.into(), body, ..Self::default() }
+        Self {
+            id: id.into(),
+            copy_id: Uuid::now_v7(),
+            body,
+            attempts: 0,
+            reason: None,
+            detail: None,
+            trace: TraceHeaders::new(),
+        }
     }
 
     /// Adds why the message goes to a retry queue or a parking lot.
@@ -55,6 +68,7 @@ impl Message {
         const PERSISTENT: u8 = 2;
         let mut headers = FieldTable::default();
         headers.insert(ATTEMPTS.into(), AMQPValue::LongLongInt(self.attempts.into()));
+        headers.insert(COPY_ID.into(), AMQPValue::LongString(LongString::from(self.copy_id.to_string())));
         for (name, value) in [(REASON, &self.reason), (DETAIL, &self.detail)] {
             if let Some(value) = value {
                 headers.insert(name.into(), AMQPValue::LongString(LongString::from(value.as_str())));
@@ -86,6 +100,7 @@ impl Message {
         let trace = trace::HEADERS.iter().filter_map(|name| Some(((*name).to_owned(), text(name)?))).collect();
         Self {
             id: properties.message_id().as_ref().map(ToString::to_string).unwrap_or_default(),
+            copy_id: text(COPY_ID).and_then(|id| id.parse().ok()).unwrap_or_default(),
             body,
             attempts,
             reason: text(REASON),
@@ -119,6 +134,7 @@ mod tests {
         let message = Message::new("ü".repeat(200), vec![]);
         let cut = Message::from_parts(&message.properties(), vec![]).id;
         assert_eq!(cut.chars().count(), 127);
-        assert_eq!(Message::from_parts(&BasicProperties::default(), vec![]), Message::default());
+        let bare = Message::from_parts(&BasicProperties::default(), vec![]);
+        assert_eq!(bare, Message { copy_id: Uuid::nil(), ..Message::new("", vec![]) });
     }
 }

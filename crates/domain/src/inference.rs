@@ -87,6 +87,13 @@ pub struct TokenUsage {
     pub completion_tokens: i64,
 }
 
+impl TokenUsage {
+    /// The tokens of the prompt and of the answer.
+    pub fn total(&self) -> i64 {
+        self.prompt_tokens + self.completion_tokens
+    }
+}
+
 impl std::ops::AddAssign for TokenUsage {
     fn add_assign(&mut self, other: Self) {
         self.prompt_tokens += other.prompt_tokens;

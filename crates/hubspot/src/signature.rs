@@ -71,10 +71,10 @@ pub enum SignatureError {
 }
 
 impl SignatureVerifier {
-    /// A verifier for requests to `public_url`, the exact URL that is registered in HubSpot; behind a proxy it differs from
-    /// the `Host` header. `secrets` are the app's client secrets, two of them during a rotation. The signatures v1 and v2
-    /// have no timestamp, so a request can be replayed: they are accepted only where the operator allows it, and only
-    /// when the request has no v3 signature.
+    /// A verifier for requests to `public_url`, the exact URL that is registered in HubSpot; behind a proxy it differs
+    /// from the `Host` header. `secrets` are the app's client secrets, two of them during a rotation. The signatures v1
+    /// and v2 have no timestamp, so a request can be replayed: they are accepted only where the operator allows it, and
+    /// only when the request has no v3 signature.
     pub fn new(secrets: Vec<SecretString>, public_url: &str, accept_v1: bool, accept_v2: bool) -> Self {
         Self { secrets, uri: signed_uri(public_url), accept_v1, accept_v2 }
     }

@@ -51,8 +51,8 @@ pub struct WebhookElement<'a> {
 /// Splits a webhook's body into its events.
 ///
 /// # Errors
-/// Only when the body is not an array of 1–100 elements. An invalid element is part of the result, so that the valid ones
-/// beside it are still processed.
+/// Only when the body is not an array of 1–100 elements. An invalid element is part of the result, so that the valid
+/// ones beside it are still processed.
 pub fn parse(body: &[u8]) -> Result<Vec<WebhookElement<'_>>, WebhookBodyError> {
     let elements: Vec<&RawValue> = serde_json::from_slice(body).map_err(WebhookBodyError::NotAnArray)?;
     if elements.is_empty() || elements.len() > MAX_EVENTS {

@@ -9,6 +9,7 @@ use ledger::{
     PriorAnswersRequest, Worker,
 };
 use retry::RetryPolicy;
+use uuid::Uuid;
 
 use crate::{SummaryStore, summary_store::LedgerSummaryStore};
 
@@ -28,12 +29,18 @@ pub struct BatchedLedgerSettings {
     pub unchanged_context_ttl: Duration,
 }
 
-/// An event and the id of the trace in which it arrived.
-type TracedEvent = (Arc<Event>, Option<String>);
+/// An event as its message was delivered.
+#[derive(Clone)]
+struct DeliveredEvent {
+    event: Arc<Event>,
+    message_copy_id: Uuid,
+    /// The trace in which it arrived.
+    trace_id: Option<String>,
+}
 
 /// Claims events, finds earlier answers and commits decisions, each in batches of its own.
 pub struct BatchedLedger {
-    claims: Batcher<TracedEvent, Claim, LedgerError>,
+    claims: Batcher<DeliveredEvent, Claim, LedgerError>,
     prior_answers: Batcher<PriorAnswersRequest, PriorAnswers, LedgerError>,
     decisions: Batcher<Decision, bool, LedgerError>,
     ledger: Ledger,
@@ -43,12 +50,16 @@ impl BatchedLedger {
     /// Starts the batchers. Events are claimed for `worker`.
     pub fn start(ledger: Ledger, worker: Worker, settings: BatchedLedgerSettings) -> Self {
         let BatchedLedgerSettings { lease, unchanged_context_ttl, .. } = settings;
-        let claims = start_batcher(&ledger, settings, LEDGER_RETRY, move |ledger, events: Arc<Vec<TracedEvent>>| {
+        let claims = start_batcher(&ledger, settings, LEDGER_RETRY, move |ledger, events: Arc<Vec<DeliveredEvent>>| {
             let worker = worker.clone();
             async move {
                 let requests: Vec<_> = events
                     .iter()
-                    .map(|(event, trace_id)| ClaimRequest { event, trace_id: trace_id.as_deref() })
+                    .map(|DeliveredEvent { event, message_copy_id, trace_id }| ClaimRequest {
+                        event,
+                        message_copy_id: *message_copy_id,
+                        trace_id: trace_id.as_deref(),
+                    })
                     .collect();
                 ledger.claim(&requests, &worker, lease).await
             }
@@ -63,9 +74,9 @@ impl BatchedLedger {
         Self { claims, prior_answers, decisions, ledger }
     }
 
-    /// Claims an event.
-    pub async fn claim(&self, event: Arc<Event>) -> Result<Claim, BatcherError<LedgerError>> {
-        self.claims.submit((event, broker::current_trace_id())).await
+    /// Claims an event under the copy of its message that was delivered.
+    pub async fn claim(&self, event: Arc<Event>, message_copy_id: Uuid) -> Result<Claim, BatcherError<LedgerError>> {
+        self.claims.submit(DeliveredEvent { event, message_copy_id, trace_id: broker::current_trace_id() }).await
     }
 
     /// What this event, newer events and earlier contexts of `record` have already been answered with.

@@ -97,11 +97,11 @@ impl EventHandler {
     /// Claims the event in the ledger, which is the idempotency check. `Err` says what becomes of a delivery whose event is
     /// not to be processed.
     async fn claim(&self, event: Arc<Event>, delivery: &Delivery) -> Result<Claimed, Disposition> {
-        match self.ledger.claim(event).await {
+        match self.ledger.claim(event, delivery.message.copy_id).await {
             Ok(Claim::Granted(claimed)) => Ok(claimed),
             // A worker was killed, or the broker refused the message, after the ledger had parked the event: the message
             // still has to reach the parking lot, and the write commands the next queue.
-            Ok(Claim::Denied(ClaimDenied::Parked(commands))) if was_parked_under(delivery) => {
+            Ok(Claim::Denied(ClaimDenied::Parked { under_this_copy: true, commands })) => {
                 Err(match self.publish(&commands).await {
                     Disposition::Done => {
                         Disposition::Park { reason: Reason::Parked, detail: "the ledger has the reason".to_owned() }
@@ -109,7 +109,7 @@ impl EventHandler {
                     unpublished => unpublished,
                 })
             }
-            Ok(Claim::Denied(ClaimDenied::Finished(_) | ClaimDenied::Parked(_))) => {
+            Ok(Claim::Denied(ClaimDenied::Finished(_) | ClaimDenied::Parked { .. })) => {
                 count_duplicate("done");
                 Err(Disposition::Done)
             }
@@ -292,13 +292,6 @@ impl EventHandler {
         }
         Disposition::Done
     }
-}
-
-/// Whether this delivery is the one under which its event was parked, and not a duplicate: it was not acknowledged before, or
-/// it waited for another reason than a lease that another worker held.
-fn was_parked_under(delivery: &Delivery) -> bool {
-    let leased_elsewhere = Reason::LeasedElsewhere.as_str();
-    delivery.redelivered || delivery.message.reason.as_deref().is_some_and(|reason| reason != leased_elsewhere)
 }
 
 fn count_duplicate(kind: &'static str) {

@@ -14,6 +14,8 @@ const STATE: Column = Column::new("event", "state");
 pub struct ClaimRequest<'a> {
     /// The event.
     pub event: &'a Event,
+    /// The copy of the event's message that was delivered.
+    pub message_copy_id: Uuid,
     /// The trace that its message carries.
     pub trace_id: Option<&'a str>,
 }
@@ -32,8 +34,14 @@ pub enum Claim {
 pub enum ClaimDenied {
     /// It has ended, in this state.
     Finished(EventState),
-    /// It is parked. Its unfinished write commands may not have been published: they are to be published again.
-    Parked(Vec<WriteCommand>),
+    /// It is parked.
+    Parked {
+        /// Whether it was parked under this copy of its message. Then the copy may not have reached the parking lot, nor the
+        /// write commands their queue: a worker was killed in between. Any other copy is a duplicate.
+        under_this_copy: bool,
+        /// Its unfinished write commands.
+        commands: Vec<WriteCommand>,
+    },
     /// It is decided. Its unfinished write commands may not have been published: they are to be published again.
     Decided(Vec<WriteCommand>),
     /// Another worker holds it, or the batch has it twice. The message is to come back later.
@@ -71,8 +79,8 @@ impl Ledger {
         let mut denied = if granted.len() == unique.len() {
             HashMap::new()
         } else {
-            let keys = unique.iter().map(|request| request.event.key.as_str());
-            self.denied(keys.filter(|key| !granted.contains_key(*key)).map(ToOwned::to_owned).collect()).await?
+            let others = unique.iter().filter(|request| !granted.contains_key(request.event.key.as_str()));
+            self.denied(&others.copied().collect::<Vec<_>>()).await?
         };
         let claim = |request: &ClaimRequest<'_>| {
             let key = request.event.key.as_str();
@@ -100,19 +108,20 @@ impl Ledger {
         let properties: Vec<_> = events().map(|event| event.property_name.clone()).collect();
         let occurred: Vec<_> = events().map(|event| event.occurred_at).collect();
         let payloads: Vec<_> = events().map(|event| event.payload.clone()).collect();
+        let copies: Vec<_> = requests.iter().map(|request| request.message_copy_id).collect();
         let traces: Vec<_> = requests.iter().map(|request| request.trace_id.map(ToOwned::to_owned)).collect();
         let rows = sqlx::query!(
             r#"
             insert into event as e (id, event_key, portal_id, subscription_type, object_type, object_id,
-                                    property_name, occurred_at, payload, trace_id,
+                                    property_name, occurred_at, payload, trace_id, message_copy_id,
                                     state, worker, lease_expires_at)
-            select input.*, 'claimed'::event_state, $11::text, now() + $12::float8 * interval '1 millisecond'
+            select input.*, 'claimed'::event_state, $12::text, now() + $13::float8 * interval '1 millisecond'
             from unnest($1::uuid[], $2::text[], $3::bigint[], $4::text[], $5::text[], $6::bigint[], $7::text[],
-                        $8::timestamptz[], $9::jsonb[], $10::text[]) as input
+                        $8::timestamptz[], $9::jsonb[], $10::text[], $11::uuid[]) as input
             on conflict (event_key) do update
             set state = 'claimed', attempt = e.attempt + 1, worker = excluded.worker,
                 lease_expires_at = excluded.lease_expires_at, reason = null, detail = null, due_at = null,
-                playbook = null
+                playbook = null, message_copy_id = excluded.message_copy_id
             where e.state = 'waiting' or (e.state = 'claimed' and e.lease_expires_at < now())
             returning e.id, e.event_key, e.attempt,
                       exists (select from write_command c where c.event_id = e.id) as "was_decided!"
@@ -127,6 +136,7 @@ impl Ledger {
             &occurred,
             &payloads,
             &traces as &[Option<String>],
+            &copies,
             worker.0,
             milliseconds(lease),
         )
@@ -147,24 +157,32 @@ impl Ledger {
         Ok(claimed.collect())
     }
 
-    async fn denied(&self, keys: Vec<String>) -> Result<HashMap<String, ClaimDenied>, LedgerError> {
+    async fn denied(&self, requests: &[ClaimRequest<'_>]) -> Result<HashMap<String, ClaimDenied>, LedgerError> {
+        let keys: Vec<_> = requests.iter().map(|request| request.event.key.to_string()).collect();
+        let copies: Vec<_> = requests.iter().map(|request| request.message_copy_id).collect();
         let rows = sqlx::query!(
-            r#"select id, event_key, state::text as "state!" from event where event_key = any($1::text[])"#,
-            &keys
+            r#"select e.id, e.event_key, e.state::text as "state!", e.message_copy_id = input.copy as "under_this_copy!"
+               from unnest($1::text[], $2::uuid[]) as input (key, copy) join event e on e.event_key = input.key"#,
+            &keys,
+            &copies
         )
         .fetch_all(&self.pool)
         .await?;
-        let rows = rows.into_iter().map(|row| Ok((row.id, row.event_key, STATE.read(&row.state, EventState::parse)?)));
+        let rows = rows
+            .into_iter()
+            .map(|row| Ok((row.id, row.event_key, STATE.read(&row.state, EventState::parse)?, row.under_this_copy)));
         let rows: Vec<_> = rows.collect::<Result<_, LedgerError>>()?;
         let is_published = |state: EventState| matches!(state, EventState::Decided | EventState::Parked);
-        let published: Vec<_> = rows.iter().filter(|(_, _, state)| is_published(*state)).map(|(id, ..)| *id).collect();
+        let published: Vec<_> = rows.iter().filter(|row| is_published(row.2)).map(|row| row.0).collect();
         let mut commands =
             if published.is_empty() { HashMap::new() } else { self.unfinished_commands_of(&published).await? };
-        let denied = rows.into_iter().map(|(id, key, state)| {
+        let denied = rows.into_iter().map(|(id, key, state, under_this_copy)| {
             let denied = match state {
                 EventState::Claimed | EventState::Waiting => ClaimDenied::LeasedElsewhere,
                 EventState::Decided => ClaimDenied::Decided(commands.remove(&id).unwrap_or_default()),
-                EventState::Parked => ClaimDenied::Parked(commands.remove(&id).unwrap_or_default()),
+                EventState::Parked => {
+                    ClaimDenied::Parked { under_this_copy, commands: commands.remove(&id).unwrap_or_default() }
+                }
                 finished => ClaimDenied::Finished(finished),
             };
             (key, denied)

@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use domain::inference::TokenUsage;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -10,7 +11,8 @@ use serde_json::Value;
 pub struct ChatRequest {
     /// The model's name.
     pub model: String,
-    /// The conversation: instructions first, data last. OpenAI caches a prefix that requests share and bills it at a lower price.
+    /// The conversation: instructions first, data last. OpenAI caches a prefix that requests share and bills it at a
+    /// lower price.
     pub messages: Vec<ChatMessage>,
     /// The format of the answer.
     pub format: ResponseFormat,
@@ -65,8 +67,8 @@ pub enum ResponseFormat {
 }
 
 impl ChatRequest {
-    /// About how many tokens OpenAI counts against the token limit when the request arrives: four bytes a token, four tokens
-    /// for each message, and the longest answer.
+    /// About how many tokens OpenAI counts against the token limit when the request arrives: four bytes a token, four
+    /// tokens for each message, and the longest answer.
     pub fn reserved_tokens(&self) -> i64 {
         let prompt: usize = self.messages.iter().map(|message| message.content.len() / 4 + 4).sum();
         i64::try_from(prompt).unwrap_or(i64::MAX).saturating_add(self.max_completion_tokens.into())
@@ -192,24 +194,6 @@ pub enum FinishReason {
     /// A value of a compatible server that OpenAI does not document.
     #[serde(other)]
     Other,
-}
-
-/// The tokens of one request and its answer.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct TokenUsage {
-    /// The prompt, its cached part included.
-    pub prompt_tokens: i64,
-    /// The cached part of the prompt.
-    pub cached_tokens: i64,
-    /// The answer, reasoning included.
-    pub completion_tokens: i64,
-}
-
-impl TokenUsage {
-    /// The prompt and the answer.
-    pub fn total(&self) -> i64 {
-        self.prompt_tokens + self.completion_tokens
-    }
 }
 
 /// The body of the answer. Most fields are optional, because compatible servers leave them out.

@@ -41,8 +41,8 @@ pub struct OpenAiSettings {
 /// How the client authenticates.
 #[derive(Debug, Clone)]
 pub struct OpenAiCredentials {
-    /// The header with the key: `authorization`, where the key is sent as a bearer token, or another one, where it is sent
-    /// alone.
+    /// The header with the key: `authorization`, where the key is sent as a bearer token, or another one, where it is
+    /// sent alone.
     pub header: String,
     /// The API key.
     pub api_key: SecretString,
@@ -111,8 +111,8 @@ impl OpenAiClient {
         client
     }
 
-    /// Requests a completion: until there is an answer or the retries are used up. OpenAI has no idempotency key, so a request
-    /// whose answer was lost is billed again.
+    /// Requests a completion: until there is an answer or the retries are used up. OpenAI has no idempotency key, so a
+    /// request whose answer was lost is billed again.
     ///
     /// # Errors
     /// The error of the last attempt.

@@ -1,8 +1,8 @@
 //! Connections that many requests share.
 //!
-//! Over TLS, OpenAI speaks HTTP/2: an HTTP client keeps one connection, and the host bounds how many requests are open on it
-//! (RFC 9113, section 5.1.2, recommends at least 100). Further requests would wait inside the HTTP client, where no metric
-//! shows them. So there are as many HTTP clients as needed, and a request takes the first one that has room.
+//! Over TLS, OpenAI speaks HTTP/2: an HTTP client keeps one connection, and the host bounds how many requests are open
+//! on it (RFC 9113, section 6.5.2, recommends at least 100). Further requests would wait inside the HTTP client, where
+//! no metric shows them. So there are as many HTTP clients as needed, and a request takes the first one that has room.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -20,7 +20,8 @@ pub struct ConnectionSharing {
     pub http2_prior_knowledge: bool,
 }
 
-/// HTTP clients, each with its own connection (with HTTP/1.1 as many as it needs). One is added when all others are full.
+/// HTTP clients, each with its own connection (with HTTP/1.1 as many as it needs). One is added when all others are
+/// full.
 #[derive(Debug, Clone)]
 pub struct Connections {
     all: Arc<Mutex<Vec<SharedConnection>>>,
@@ -37,8 +38,8 @@ pub struct SharedConnection {
 }
 
 impl Connections {
-    /// Creates the first HTTP client, so that an error of its setup shows at the start. `timeout` bounds an attempt; `headers`
-    /// are sent with each request.
+    /// Creates the first HTTP client, so that an error of its setup shows at the start. `timeout` bounds an attempt;
+    /// `headers` are sent with each request.
     pub fn new(sharing: ConnectionSharing, timeout: Duration, headers: HeaderMap) -> Result<Self, reqwest::Error> {
         let connections = Self { all: Arc::default(), sharing, timeout, headers };
         connections.pick()?;

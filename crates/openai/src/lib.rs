@@ -9,7 +9,8 @@ mod connections;
 mod error;
 pub mod models;
 
-pub use chat::{ChatMessage, ChatRequest, Completion, FinishReason, ResponseFormat, Role, TokenUsage};
+pub use chat::{ChatMessage, ChatRequest, Completion, FinishReason, ResponseFormat, Role};
 pub use client::{OpenAiClient, OpenAiCredentials, OpenAiSettings, OpenAiSetupError};
 pub use connections::ConnectionSharing;
+pub use domain::inference::TokenUsage;
 pub use error::{OpenAiApiError, OpenAiError};

@@ -1,7 +1,7 @@
-//! Facts about models: context windows, encodings, prices (OpenAI's pages of models and prices). OpenAI changes its prices, so
-//! check them; settings can replace the facts of this file.
+//! Facts about models: context windows, encodings, prices (OpenAI's pages of models and prices). OpenAI changes its
+//! prices, so check them; settings can replace the facts of this file.
 
-use crate::chat::TokenUsage;
+use domain::inference::TokenUsage;
 
 /// The tokens that every message has beside its text, and that the beginning of the answer has.
 const MESSAGE_OVERHEAD: usize = 3;
@@ -32,7 +32,8 @@ pub struct Price {
 
 const DOLLAR: i64 = 1_000_000;
 
-/// Name, context window, longest answer, and the prices per million tokens in micro-dollars: prompt, cached prompt, answer.
+/// Name, context window, longest answer, and the prices per million tokens in micro-dollars: prompt, cached prompt,
+/// answer.
 const KNOWN: [(&str, usize, u32, [i64; 3]); 5] = [
     ("gpt-4o", 128_000, 16_384, [250 * DOLLAR / 100, 125 * DOLLAR / 100, 1_000 * DOLLAR / 100]),
     ("gpt-4o-mini", 128_000, 16_384, [15 * DOLLAR / 100, 75 * DOLLAR / 1_000, 60 * DOLLAR / 100]),
@@ -62,8 +63,8 @@ impl Price {
     }
 }
 
-/// The tokens of `text` in the encoding of `model`: `cl100k_base` for gpt-4-turbo, gpt-4 and gpt-3.5, `o200k_base` for later
-/// models.
+/// The tokens of `text` in the encoding of `model`: `cl100k_base` for gpt-4-turbo, gpt-4 and gpt-3.5, `o200k_base` for
+/// later models.
 pub fn count_tokens(model: &str, text: &str) -> usize {
     let old = model.starts_with("gpt-3.5") || model.starts_with("gpt-4-") || model == "gpt-4";
     let tokenizer = if old { bpe_openai::cl100k_base() } else { bpe_openai::o200k_base() };

@@ -1,7 +1,7 @@
 //! The simulator: simulated HubSpot and OpenAI, as strict as their documentation says the real ones are.
 //!
-//! One listener serves both APIs: HubSpot's under its own paths, OpenAI's under `/v1`, and the simulator's own routes under
-//! `/_simulator` ([`admin`]). All state is in memory and is lost when the process ends.
+//! One listener serves both APIs: HubSpot's under its own paths, OpenAI's under `/v1`, and the simulator's own routes
+//! under `/_simulator` ([`admin`]). All state is in memory and is lost when the process ends.
 #![allow(clippy::result_large_err, reason = "an error answer is an ordinary answer, and no path here is hot")]
 
 pub mod admin;

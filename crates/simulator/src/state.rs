@@ -26,7 +26,8 @@ pub struct Simulator {
 }
 
 impl Simulator {
-    /// A simulator as `config` describes it. Must be called within a tokio runtime: a background task sends the webhooks.
+    /// A simulator as `config` describes it. Must be called within a tokio runtime: a background task sends the
+    /// webhooks.
     pub fn new(config: Config) -> Arc<Self> {
         let mut portal = Portal::new(&config);
         population::add_contacts(&mut portal, config.contacts);

@@ -20,8 +20,8 @@ use crate::{
 /// HubSpot waits this long for an answer.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The delay before the first repetition; it doubles with each. HubSpot spreads its repetitions over 24 hours, which is too
-/// long for a test.
+/// The delay before the first repetition; it doubles with each. HubSpot spreads its repetitions over 24 hours, which is
+/// too long for a test.
 const RETRY_BASE: Duration = Duration::from_millis(500);
 
 /// How long changes are collected before they are sent in one batch.

@@ -132,7 +132,9 @@ async fn submit(
     let publisher = Publisher::open(bootstrap::broker_settings(settings, "leadline")?).await?;
     let event = manual_run_event(playbook, record, now);
     let worker = Worker::named("leadline");
-    let claims = ledger.claim(&[ClaimRequest { event: &event, trace_id: None }], &worker, LEASE).await?;
+    let claims = ledger
+        .claim(&[ClaimRequest { event: &event, message_copy_id: uuid::Uuid::nil(), trace_id: None }], &worker, LEASE)
+        .await?;
     let Some(Claim::Granted(claimed)) = claims.into_iter().next() else { bail!("the ledger did not accept the event") };
     let command = |intended: PlannedWrite| WriteCommand {
         id: WriteCommandId::new(),

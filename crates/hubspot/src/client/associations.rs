@@ -49,8 +49,8 @@ pub fn engagement_type_id(engagement: &ObjectType, record: &ObjectType) -> Optio
 const PRIMARY_TYPE_IDS: [u32; 2] = [1, 5];
 
 impl HubSpotClient {
-    /// The `to` records that each of the records `ids` is associated with, at most `limit` for each. HubSpot returns them in
-    /// pages of 500.
+    /// The `to` records that each of the records `ids` is associated with, at most `limit` for each. HubSpot returns
+    /// them in pages of 500.
     ///
     /// # Errors
     /// The first call that fails.

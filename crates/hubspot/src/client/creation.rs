@@ -47,13 +47,13 @@ struct AssociationType {
 }
 
 impl HubSpotClient {
-    /// Creates up to [`MAX_BATCH`] objects and returns those that were created, with the properties that were set; their
-    /// order is not that of `objects`. No attempt is sent after `not_after`.
+    /// Creates up to [`MAX_BATCH`] objects and returns those that were created, with the properties that were set;
+    /// their order is not that of `objects`. No attempt is sent after `not_after`.
     ///
     /// # Errors
-    /// HubSpot has no idempotency key: when the answer is lost, the error is [`HubSpotError::InDoubt`], and the caller has to
-    /// search for the objects before it creates them again. One invalid value fails the whole batch with a 400, and no
-    /// object is created.
+    /// HubSpot has no idempotency key: when the answer is lost, the error is [`HubSpotError::InDoubt`], and the caller
+    /// has to search for the objects before it creates them again. One invalid value fails the whole batch with a 400,
+    /// and no object is created.
     pub async fn create_many(
         &self,
         object_type: &ObjectType,

@@ -19,8 +19,8 @@ pub enum HubSpotError {
     /// An answer other than 2xx.
     #[error(transparent)]
     Api(Box<HubSpotApiError>),
-    /// A call that creates an object, and that may have taken effect although it failed. Search for the object before sending
-    /// the call again.
+    /// A call that creates an object, and that may have taken effect although it failed. Search for the object before
+    /// sending the call again.
     #[error("whether the call took effect is unknown: {0}")]
     InDoubt(Box<HubSpotError>),
     /// The call was not sent, because no permit of the rate limiter can be had soon.
@@ -83,8 +83,8 @@ pub struct ErrorDetail {
 }
 
 impl fmt::Display for HubSpotApiError {
-    /// Writes codes, fields, scopes and the correlation id. HubSpot's message is left out: it quotes the values that were
-    /// sent, which may be personal data.
+    /// Writes codes, fields, scopes and the correlation id. HubSpot's message is left out: it quotes the values that
+    /// were sent, which may be personal data.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let body = &self.body;
         write!(f, "HubSpot answered {} to {}", self.http_status, self.operation)?;
@@ -118,18 +118,19 @@ fn is_name_list(context: &str) -> bool {
 /// The shortest wait when a record is locked (423): HubSpot's documentation asks for at least two seconds.
 const LOCKED_WAIT: Duration = Duration::from_secs(2);
 
-/// The wait after a 429 without `Retry-After`: a tenth of the ten-second window. The backoff of the next attempt is added.
+/// The wait after a 429 without `Retry-After`: a tenth of the ten-second window. The backoff of the next attempt is
+/// added.
 const RATE_LIMIT_WAIT: Duration = Duration::from_secs(1);
 
-/// The wait when the daily limit is used up: one hour. The limit resets at midnight in the portal's time zone, which the answer
-/// does not name.
+/// The wait when the daily limit is used up: one hour. The limit resets at midnight in the portal's time zone, which
+/// the answer does not name.
 const DAILY_WAIT: Duration = Duration::from_secs(3_600);
 
 impl Failure for HubSpotError {
     fn retry_action(&self) -> RetryAction {
         match self {
-            // A PATCH has the same effect when it is sent twice, so it is repeated. An unreadable answer comes from a proxy
-            // between us and HubSpot and is temporary.
+            // A PATCH has the same effect when it is sent twice, so it is repeated. An unreadable answer comes from a
+            // proxy between us and HubSpot and is temporary.
             Self::TimedOut(_) | Self::Connection(_) | Self::Unreadable { .. } => RetryAction::RetryNow { after: None },
             Self::InDoubt(_) => RetryAction::RetryLater { after: None },
             Self::RateLimited(RateLimited { after }) => RetryAction::RateLimited { after: Some(*after) },
@@ -174,8 +175,8 @@ impl HubSpotError {
         }
     }
 
-    /// Whether a single item of a failed batch call can be the cause: HubSpot rejects the whole batch for one invalid value
-    /// (400), and for a body that is too long (413).
+    /// Whether a single item of a failed batch call can be the cause: HubSpot rejects the whole batch for one invalid
+    /// value (400), and for a body that is too long (413).
     pub fn may_be_one_item(&self) -> bool {
         self.api().is_some_and(|error| error.is_validation() || error.http_status == 413)
     }

@@ -1,5 +1,5 @@
-//! The HTTP client. [`HubSpotClient`] is the one place where calls are authenticated, timed, retried, measured and classified;
-//! the other files add the calls of one kind of resource each.
+//! The HTTP client. [`HubSpotClient`] is the one place where calls are authenticated, timed, retried, measured and
+//! classified; the other files add the calls of one kind of resource each.
 
 mod associations;
 mod creation;
@@ -17,7 +17,7 @@ mod version;
 pub use associations::{Associated, AssociationTarget, engagement_type_id};
 pub use creation::NewObject;
 pub use error::{ErrorBody, ErrorDetail, HubSpotApiError, HubSpotError};
-pub use objects::{BatchItemError, BatchRead, BatchUpdate, CrmObject, MAX_BATCH, ObjectUpdate, PastValue};
+pub use objects::{BatchRead, BatchUpdate, CrmObject, MAX_BATCH, ObjectUpdate, PastValue};
 pub use operation::Operation;
 pub use pipelines::{Pipeline, PipelineStage};
 pub use properties::{NewProperty, PropertyDefinition, PropertyGroup, PropertyOption};

@@ -5,16 +5,11 @@ use std::collections::{BTreeMap, HashMap};
 use domain::{AppId, ObjectId, ObjectType, write_command::PropertyChange};
 use reqwest::Method;
 use serde::{Deserialize, Serialize};
-
 use time::OffsetDateTime;
 
-use super::{
-    error::{ErrorDetail, HubSpotError},
-    operation::Operation,
-    transport::HubSpotClient,
-};
+use super::{error::HubSpotError, operation::Operation, transport::HubSpotClient};
 
-/// The most inputs of one batch call on objects (HubSpot, "CRM API | Batch"): 100.
+/// The most inputs of one batch call on objects (HubSpot's documentation of batch endpoints).
 pub const MAX_BATCH: usize = 100;
 
 /// The most inputs of a batch read with property histories (HubSpot's documentation: 50).
@@ -91,27 +86,14 @@ impl PastValue {
 pub struct BatchRead {
     /// The records that were found.
     pub found: Vec<CrmObject>,
-    /// The errors about the others.
-    pub errors: Vec<BatchItemError>,
 }
 
-/// The answer of a batch update. A record that is not in `written` was not written, whatever the status code, and also when
-/// no error names it.
+/// The answer of a batch update. A record that is not in `written` was not written, whatever the status code, and also
+/// when no error names it.
 #[derive(Debug, Default)]
 pub struct BatchUpdate {
     /// The records that were written.
     pub written: Vec<ObjectId>,
-    /// The errors about the others.
-    pub errors: Vec<BatchItemError>,
-}
-
-/// An error within a 207 answer.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct BatchItemError {
-    /// `OBJECT_NOT_FOUND`, `VALIDATION_ERROR`, …
-    pub category: String,
-    /// The records it is about, as far as HubSpot names them.
-    pub ids: Vec<ObjectId>,
 }
 
 /// The changes of one record.
@@ -140,7 +122,7 @@ impl HubSpotClient {
         self.call(Operation::ReadObject, Method::GET, &path, &query, None::<&()>).await
     }
 
-    /// Reads up to [`MAX_BATCH`] records. Records that do not exist are listed in [`BatchRead::errors`].
+    /// Reads up to [`MAX_BATCH`] records. Records that do not exist are not part of the answer.
     ///
     /// # Errors
     /// The call fails as a whole.
@@ -165,9 +147,7 @@ impl HubSpotClient {
     ) -> Result<BatchRead, HubSpotError> {
         let mut all = BatchRead::default();
         for ids in ids.chunks(MAX_HISTORY_BATCH) {
-            let read = self.batch_read(object_type, ids, properties, properties).await?;
-            all.found.extend(read.found);
-            all.errors.extend(read.errors);
+            all.found.extend(self.batch_read(object_type, ids, properties, properties).await?.found);
         }
         Ok(all)
     }
@@ -192,7 +172,7 @@ impl HubSpotClient {
         let path = self.version().objects(object_type, "/batch/read");
         Self::count_inputs(Operation::BatchReadObjects, object_type, ids.len());
         let answer: BatchAnswer = self.call(Operation::BatchReadObjects, Method::POST, &path, &[], Some(&body)).await?;
-        Ok(BatchRead { found: answer.results, errors: answer.errors.into_iter().map(Into::into).collect() })
+        Ok(BatchRead { found: answer.results })
     }
 
     /// Updates one record.
@@ -210,7 +190,8 @@ impl HubSpotClient {
         Ok(())
     }
 
-    /// Updates up to [`MAX_BATCH`] records; no id may occur twice. The rate limit counts one call, however many records.
+    /// Updates up to [`MAX_BATCH`] records; no id may occur twice. The rate limit counts one call, however many
+    /// records.
     ///
     /// # Errors
     /// One invalid value fails the whole batch with a 400; the caller splits the batch to find it.
@@ -236,10 +217,7 @@ impl HubSpotClient {
         Self::count_inputs(Operation::BatchUpdateObjects, object_type, updates.len());
         let answer: BatchAnswer =
             self.call(Operation::BatchUpdateObjects, Method::POST, &path, &[], Some(&body)).await?;
-        Ok(BatchUpdate {
-            written: answer.results.into_iter().map(|object| object.id).collect(),
-            errors: answer.errors.into_iter().map(Into::into).collect(),
-        })
+        Ok(BatchUpdate { written: answer.results.into_iter().map(|object| object.id).collect() })
     }
 }
 
@@ -259,27 +237,6 @@ pub(super) struct Id {
 #[derive(Deserialize)]
 pub(super) struct BatchAnswer {
     pub(super) results: Vec<CrmObject>,
-    #[serde(default)]
-    errors: Vec<WireError>,
-}
-
-#[derive(Deserialize)]
-struct WireError {
-    #[serde(default)]
-    category: String,
-    #[serde(default)]
-    context: HashMap<String, Vec<String>>,
-    #[serde(default)]
-    errors: Vec<ErrorDetail>,
-}
-
-impl From<WireError> for BatchItemError {
-    fn from(error: WireError) -> Self {
-        let details = error.errors.iter().map(|detail| &detail.context);
-        let ids = std::iter::once(&error.context).chain(details).filter_map(|context| context.get("ids"));
-        let ids = ids.flatten().filter_map(|id| id.parse().ok()).map(ObjectId).collect();
-        Self { category: error.category, ids }
-    }
 }
 
 pub(super) fn object_id<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<ObjectId, D::Error> {

@@ -53,8 +53,8 @@ impl Operation {
         }
     }
 
-    /// Whether the call waits for a permit of the rate limiter. The description of the token does not: HubSpot documents no
-    /// limit for it, and `leadline check` must work when the daily limit is used up.
+    /// Whether the call waits for a permit of the rate limiter. The description of the token does not: HubSpot
+    /// documents no limit for it, and `leadline check` must work when the daily limit is used up.
     pub(super) fn needs_permit(self) -> bool {
         self != Self::DescribeToken
     }

@@ -39,8 +39,8 @@ impl Pipeline {
 }
 
 impl PipelineStage {
-    /// Whether a deal in this stage is won or lost. The metadata has `isClosed` or, in older portals, only a probability, which
-    /// is 0 or 1 for closed stages.
+    /// Whether a deal in this stage is won or lost. The metadata has `isClosed` or, in older portals, only a
+    /// probability, which is 0 or 1 for closed stages.
     pub fn is_closed(&self) -> bool {
         match self.metadata.get("isClosed") {
             Some(closed) => closed == "true",

@@ -1,5 +1,5 @@
-//! Search for records that changed. HubSpot's documentation of search: the index lags behind writes by seconds, a query returns
-//! at most 10,000 results, and the account may send about five queries per second.
+//! Search for records that changed. HubSpot's documentation of search: the index lags behind writes by seconds, a query
+//! returns at most 10,000 results, and the account may send about five queries per second.
 
 use std::time::Duration;
 
@@ -100,9 +100,9 @@ impl Condition {
 }
 
 impl HubSpotClient {
-    /// Every record of a type that was created or changed from `since` until `until`, each once, however many there are: one
-    /// query after the other, each with the next 10,000 results. Returns ids with the time that was compared, oldest
-    /// first.
+    /// Every record of a type that was created or changed from `since` until `until`, each once, however many there
+    /// are: one query after the other, each with the next 10,000 results. Returns ids with the time that was compared,
+    /// oldest first.
     ///
     /// # Errors
     /// The first call that fails.
@@ -126,8 +126,8 @@ impl HubSpotClient {
             if is_all {
                 break;
             }
-            // The next query begins at the last time of this one, because more records may have the same time. Records that
-            // are found twice are removed at the end.
+            // The next query begins at the last time of this one, because more records may have the same time. Records
+            // that are found twice are removed at the end.
             if last > start {
                 start = last;
                 continue;

@@ -147,9 +147,9 @@ impl HubSpotClient {
         result
     }
 
-    /// Makes a call that creates an object. It is repeated only when it certainly did not take effect; otherwise the error is
-    /// [`HubSpotError::InDoubt`]. Nothing is sent after `not_after`: the caller's lease ends then, and the wait for a permit
-    /// may have been long.
+    /// Makes a call that creates an object. It is repeated only when it certainly did not take effect; otherwise the
+    /// error is [`HubSpotError::InDoubt`]. Nothing is sent after `not_after`: the caller's lease ends then, and the
+    /// wait for a permit may have been long.
     pub(super) async fn create_call<B: Serialize + Sync, T: DeserializeOwned>(
         &self,
         operation: Operation,

@@ -130,7 +130,8 @@ async fn pass(ledger: &Ledger, first: i64) -> Result<()> {
     let body = serde_json::to_vec(&elements)?;
     let parsed = hubspot::webhook::parse(&body)?;
     let events: Vec<Event> = parsed.into_iter().filter_map(|element| element.event.ok()).collect();
-    let requests: Vec<_> = events.iter().map(|event| ClaimRequest { event, trace_id: None }).collect();
+    let requests: Vec<_> =
+        events.iter().map(|event| ClaimRequest { event, message_copy_id: uuid::Uuid::nil(), trace_id: None }).collect();
     let worker = Worker::named("bench");
     let mut decisions = Vec::new();
     let mut commands = Vec::new();

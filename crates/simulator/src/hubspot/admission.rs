@@ -28,7 +28,8 @@ fn admit(simulator: &Simulator, headers: &HeaderMap, scope: &str) -> Result<Head
     Ok(headers)
 }
 
-/// Answers one call: checks it, then does `work`. The answer, also an error of `work`, carries the headers of the limits.
+/// Answers one call: checks it, then does `work`. The answer, also an error of `work`, carries the headers of the
+/// limits.
 pub(super) fn answer(
     simulator: &Simulator,
     headers: &HeaderMap,

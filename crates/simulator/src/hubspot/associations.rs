@@ -26,7 +26,8 @@ const PAGE: usize = 500;
 /// The most inputs of one batch read of associations.
 const MAX_BATCH: usize = 1_000;
 
-/// From, to, the default type id, and the type id of a primary association (HubSpot's documentation of associations v4).
+/// From, to, the default type id, and the type id of a primary association (HubSpot's documentation of associations
+/// v4).
 const BETWEEN_RECORDS: [(ObjectType, ObjectType, u32, Option<u32>); 10] = [
     (ObjectType::Contact, ObjectType::Company, 279, Some(1)),
     (ObjectType::Company, ObjectType::Contact, 280, Some(2)),

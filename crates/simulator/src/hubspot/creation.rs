@@ -148,8 +148,8 @@ fn add(
         .map_or(Value::Null, |record| record_json(portal, object_type, key.1, record, &names, &[]))
 }
 
-/// Sets the time of the last activity on a record. HubSpot sends a webhook about this change that names no app, so that it
-/// does not look like an echo of our own write.
+/// Sets the time of the last activity on a record. HubSpot sends a webhook about this change that names no app, so that
+/// it does not look like an echo of our own write.
 fn log_activity(simulator: &Arc<Simulator>, portal: &mut Portal, record: &RecordKey) {
     if portal.definition(&record.0, LAST_ACTIVITY).is_none() {
         return;

@@ -1,5 +1,5 @@
-//! Property definitions of the portal: HubSpot's own, those that the guide has people create, and those that are created
-//! by calls.
+//! Property definitions of the portal: HubSpot's own, those that the guide has people create, and those that are
+//! created by calls.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -26,8 +26,8 @@ pub(crate) struct PropertyDefinitions {
     pub(super) groups: HashMap<ObjectType, BTreeSet<String>>,
 }
 
-/// HubSpot's own properties by object type. A line reads `TYPE FIELD_TYPE: NAMES`, with ` = OPTIONS` for an enumeration and
-/// `!` after the field type for read-only properties.
+/// HubSpot's own properties by object type. A line reads `TYPE FIELD_TYPE: NAMES`, with ` = OPTIONS` for an enumeration
+/// and `!` after the field type for read-only properties.
 const OWN: &[(ObjectType, &[&str])] = &[
     (
         ObjectType::Contact,

@@ -1,7 +1,7 @@
 //! Simulated HubSpot: the CRM API in its forms v3/v4 and 2026-09.
 //!
-//! [`routes`] stands on the endpoints, these on [`admission`] (token, limits, scopes) and [`wire`] (bodies and answers),
-//! and those on [`portal`], which holds the records.
+//! [`routes`] stands on the endpoints, these on [`admission`] (token, limits, scopes) and [`wire`] (bodies and
+//! answers), and those on [`portal`], which holds the records.
 
 mod admission;
 mod associations;

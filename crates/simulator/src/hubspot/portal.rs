@@ -109,7 +109,8 @@ impl Portal {
         }
     }
 
-    /// Adds a record as `author` set it. An existing record with this key is replaced, and its associations are removed.
+    /// Adds a record as `author` set it. An existing record with this key is replaced, and its associations are
+    /// removed.
     pub(crate) fn put(&mut self, key: &RecordKey, properties: BTreeMap<String, String>, author: &Author) {
         let now = OffsetDateTime::now_utc();
         let change = |(property, value): (&String, &String)| RecordedChange {

@@ -1,4 +1,5 @@
-//! OpenAI's rate limits: requests and tokens per minute. The requested output counts with the prompt, before the answer.
+//! OpenAI's rate limits: requests and tokens per minute. The requested output counts with the prompt, before the
+//! answer.
 
 use std::{
     collections::VecDeque,
@@ -30,7 +31,8 @@ impl OpenAiTraffic {
         Self { limits: Mutex::new(OpenAiLimits::new(config)), open_requests: AtomicUsize::new(0) }
     }
 
-    /// Counts one request of `tokens` and returns the headers of its answer, or the 429. A refused request is not counted.
+    /// Counts one request of `tokens` and returns the headers of its answer, or the 429. A refused request is not
+    /// counted.
     pub(super) fn take(&self, tokens: usize) -> Result<HeaderMap, Box<Response>> {
         lock(&self.limits).take(tokens)
     }

@@ -1,5 +1,5 @@
-//! The simulator's model: it answers by plain rules from the content of the prompt, so that a test can tell from a record
-//! what must be written. Like a real model under structured outputs, it fills exactly the schema's fields.
+//! The simulator's model: it answers by plain rules from the content of the prompt, so that a test can tell from a
+//! record what must be written. Like a real model under structured outputs, it fills exactly the schema's fields.
 
 use serde_json::{Map, Value, json};
 
@@ -38,7 +38,7 @@ const SIGNS: [(&[&str], &str, i64); 10] = [
 /// Words that show a mood, and how much they add to the sentiment.
 const MOODS: [(&[&str], f64); 4] = [
     (&["furious", "unacceptable", "kündigen", "cancel our contract", "legal action"], -0.5),
-    (&["angry", "refund", "cancel", "complaint", "disappointed", "still broken", "third time", "nobody answers"], -0.3),
+    (&["angry", "refund", "cancel", "complaint", "disappointed", "still broken", "third time", "no one answers"], -0.3),
     (&["thank", "helpful", "solved", "danke"], 0.3),
     (&["love", "excited", "great", "recommend", "begeistert"], 0.4),
 ];

@@ -152,7 +152,7 @@ impl TestWriter {
         let occurred_at =
             OffsetDateTime::from_unix_timestamp(BASE_SECONDS + second).expect("a time after 1970 and before 9999");
         let event = event(record, occurred_at);
-        let request = ClaimRequest { event: &event, trace_id: None };
+        let request = ClaimRequest { event: &event, message_copy_id: uuid::Uuid::nil(), trace_id: None };
         let worker = Worker::named("inference");
         let claims = self.ledger.claim(&[request], &worker, Duration::from_secs(60)).await.expect("claimed");
         let Some(Claim::Granted(claimed)) = claims.into_iter().next() else { panic!("the event is not new") };
