@@ -5,9 +5,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 use simulator::{Fault, FaultKind, Target};
 
-use crate::fixtures::{
-    BUYER, WITHIN, ask, contact, ended_as, fleet, note_event, property, quick, send_accepted, tasks,
-};
+use crate::fixtures::{BUYER, WITHIN, contact, ended_as, fleet, note_event, property, quick, send_accepted, tasks};
 
 /// Killed exactly between HubSpot's having the task and the ledger's knowing it, ten times over.
 #[tokio::test]
@@ -49,56 +47,4 @@ async fn a_writer_killed_between_sending_a_task_and_recording_it_makes_no_second
     keys.sort();
     keys.dedup();
     assert_eq!(keys.len(), 10);
-}
-
-/// The same without a death: the answer to the creation is lost, or says nothing.
-#[tokio::test]
-async fn a_task_whose_answer_was_lost_is_looked_for_before_it_is_made_again() {
-    let fleet = fleet(&quick()).await;
-    for (id, kind) in [
-        (1, FaultKind::LostAnswer),
-        (2, FaultKind::LateAnswer(3_000)),
-        (3, FaultKind::Status { code: 503, retry_after: None }),
-        (4, FaultKind::Status { code: 429, retry_after: Some(1) }),
-    ] {
-        contact(&fleet, id, &[BUYER]).await;
-        let fault = Fault::new(Target::Hubspot, kind).on_path("/objects/tasks").containing("hs_task_subject").times(1);
-        fleet.simulator.fault(&fault).await.expect("set");
-        send_accepted(&fleet, &[note_event(id, 1)]).await;
-        let story = ended_as(&fleet, &note_event(id, 1), "written", None).await;
-        assert!(
-            story.actions.iter().all(|action| action.state == domain::ActionState::Done),
-            "{id}: {:?}",
-            story.actions
-        );
-        assert_eq!(tasks(&fleet).await.len(), usize::try_from(id).expect("small"), "after round {id}");
-    }
-    let doubts: i64 = ask(&fleet, "select count(*) from action where state <> 'done'").await;
-    assert_eq!(doubts, 0);
-}
-
-#[tokio::test]
-async fn a_task_is_made_without_an_owner_who_is_gone_and_a_channel_that_refuses_is_parked() {
-    let plan = quick().with("notify.sales", "http://127.0.0.1:9/nobody/listens");
-    let fleet = fleet(&plan).await;
-    let properties = [("firstname", "Ada"), ("hubspot_owner_id", "4711")];
-    crate::fixtures::object(&fleet, "contact", 1, &properties, &[]).await;
-    crate::fixtures::note(&fleet, 501, 1, BUYER).await;
-    send_accepted(&fleet, &[note_event(1, 1)]).await;
-    let story = ended_as(&fleet, &note_event(1, 1), "parked", Some("channel_unreachable")).await;
-    assert_eq!(
-        property(&fleet, 1, "lead_score").await.as_deref(),
-        Some("85"),
-        "the properties are written all the same"
-    );
-    let tasks = tasks(&fleet).await;
-    assert_eq!(tasks.len(), 1);
-    assert!(!tasks[0].properties.contains_key("hubspot_owner_id"));
-    let task = story
-        .actions
-        .iter()
-        .find(|action| action.kind == domain::write_command::ActionKind::CreateTask)
-        .expect("in the ledger");
-    assert_eq!(task.state, domain::ActionState::Done);
-    assert!(story.detail.as_deref().is_some_and(|detail| !detail.contains("nobody/listens")), "the URL is a secret");
 }

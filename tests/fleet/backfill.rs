@@ -71,7 +71,7 @@ async fn what_happened_while_no_receiver_was_there_is_queued_and_answered_once()
     let events = "select count(*) from event";
     let before: i64 = ask(&fleet, events).await;
     let dry = backfill(&fleet, &["--dry-run"]).await;
-    assert!(dry.contains("contact.propertyChange: 25 happened, 1 of them were told"), "{dry}");
+    assert!(dry.contains("contact.propertyChange: 25 in HubSpot, 1 of them known to the ledger"), "{dry}");
     assert!(dry.contains("would be queued"), "{dry}");
     fleet.until_idle(WITHIN).await.expect("idle");
     assert_eq!(ask::<i64>(&fleet, events).await, before, "a dry run queues nothing");
@@ -90,7 +90,7 @@ async fn what_happened_while_no_receiver_was_there_is_queued_and_answered_once()
     // What was written just now is not in the index yet.
     tokio::time::sleep(Duration::from_secs(3)).await;
     let again = backfill(&fleet, &[]).await;
-    assert!(again.contains("contact.propertyChange: 25 happened, 25 of them were told"), "{again}");
+    assert!(again.contains("contact.propertyChange: 25 in HubSpot, 25 of them known to the ledger"), "{again}");
     fleet.until_idle(WITHIN).await.expect("idle");
     assert_eq!(questions(&fleet).await, 25);
 }
@@ -137,5 +137,5 @@ async fn a_search_goes_on_past_ten_thousand_results() {
     }
     tokio::time::sleep(Duration::from_secs(3)).await;
     let said = backfill(&fleet, &["--dry-run"]).await;
-    assert!(said.contains("contact.creation: 10250 happened, 0 of them were told"), "{said}");
+    assert!(said.contains("contact.creation: 10250 in HubSpot, 0 of them known to the ledger"), "{said}");
 }

@@ -49,10 +49,10 @@ async fn check_finds_everything_that_is_wrong_at_once() {
     assert!(!output.status.success());
     let said = text(&output);
     for finding in [
-        "hubspot.portal_id: is 42, the token's is 9876543",
+        "hubspot.portal_id: is 42, but the token's is 9876543",
         "`contact.ai_lead_summary` does not exist; `leadline playbook provision` creates it",
         "OpenAI: OpenAI answered 401",
-        "3 wrong",
+        "3 problems found",
     ] {
         let found = said.split_whitespace().collect::<Vec<_>>().join(" ");
         assert!(found.contains(finding), "{finding} in\n{said}");

@@ -26,32 +26,6 @@ async fn contact_note(fleet: &lab::Fleet, note: &str) {
     fleet.simulator.put_contact(&contact).await.expect("a contact");
 }
 
-/// The older event is answered first but its write is held up, so that the newer one's overtakes it.
-#[tokio::test]
-async fn an_older_write_that_is_held_up_does_not_land_on_a_newer_one() {
-    let fleet = fleet(&quick().with("broker.retry_delays_seconds", "1,10")).await;
-    contact(&fleet, 1, &["Just browsing, maybe next year."]).await;
-    // The first write of all is sent away for longer than anything else here takes.
-    let held = Fault::new(Target::Hubspot, FaultKind::Status { code: 503, retry_after: Some(8) })
-        .on_path("/crm/v3/objects/contacts/1")
-        .containing("lead_score")
-        .times(1);
-    fleet.simulator.fault(&held).await.expect("set");
-    send_accepted(&fleet, &[note_event(1, 1)]).await;
-    let waits = |state| state == domain::EventState::Decided;
-    fleet.until_event(&crate::fixtures::key(&note_event(1, 1)), waits, WITHIN).await.expect("decided");
-    tokio::time::sleep(std::time::Duration::from_millis(300)).await;
-    contact(&fleet, 1, &[BUYER]).await;
-    send_accepted(&fleet, &[note_event(1, 2)]).await;
-    ended_as(&fleet, &note_event(1, 2), "written", None).await;
-    let newer = property(&fleet, 1, "lead_score").await;
-    let older = ended(&fleet, &note_event(1, 1)).await;
-    assert_ne!(property(&fleet, 1, "lead_score").await.as_deref(), Some("25"), "25 is what the older note is worth");
-    assert_eq!(property(&fleet, 1, "lead_score").await, newer);
-    // The older note states no budget and no property of its own, so nothing of it is left to write.
-    assert_eq!(older.state, domain::EventState::Superseded, "{older:#?}");
-}
-
 /// Many events of one record, delivered shuffled, twice, and to two replicas of everything, while writes are held up: in
 /// the end the record holds what the newest of those that were written decided.
 #[tokio::test]

@@ -162,9 +162,14 @@ async fn the_whole_fleet_pauses_for_what_one_of_it_noticed() {
         answers.iter().all(|(status, text)| *status == 503 && text.contains("hubspot: circuit"))
     })
     .await;
-    let listed = fleet.leadline(&["backlog"]).await.expect("runs");
+    let listed = fleet.leadline(&["status"]).await.expect("runs");
     let said = String::from_utf8_lossy(&listed.stdout).into_owned();
-    assert!(said.contains("circuit of hubspot") && said.contains("unauthorized"), "{said}");
+    assert!(
+        said.contains("circuit breakers that are not closed\n")
+            && said.contains("hubspot")
+            && said.contains("unauthorized"),
+        "{said}"
+    );
     fleet.simulator.clear_faults().await.expect("cleared");
     ended_as(&fleet, &note_event(1, 1), "written", None).await;
 }

@@ -53,7 +53,7 @@ async fn it_is_listed_with_its_reasons_and_narrowed_down() {
         (["--stage", "writes"], "1 parked"),
         (["--playbook", "lead-qualification"], "3 parked"),
         (["--since", "1h"], "4 parked"),
-        (["--until", "1h"], "nothing is parked that this asks for"),
+        (["--until", "1h"], "nothing is parked that matches the filter"),
         (["--id", &key(&note_event(1, 1))], "1 parked"),
     ] {
         let said = leadline(&fleet, &[&["parked", "list"], &filter[..]].concat()).await;
@@ -63,8 +63,8 @@ async fn it_is_listed_with_its_reasons_and_narrowed_down() {
     assert!(shown.contains("refused") && shown.contains("\"objectId\":1") && shown.contains("history"), "{shown}");
     // Looking takes nothing away.
     fleet.until_parked("leadline.events", 3, WITHIN).await.expect("all there");
-    let backlog = leadline(&fleet, &["backlog"]).await;
-    assert!(backlog.contains("leadline.events.parked") && backlog.contains("validation_error"), "{backlog}");
+    let status = leadline(&fleet, &["status"]).await;
+    assert!(status.contains("leadline.events.parked") && status.contains("validation_error"), "{status}");
 }
 
 #[tokio::test]
@@ -77,7 +77,7 @@ async fn a_replay_goes_on_where_it_failed_once() {
     fleet.until_parked("leadline.events", 3, WITHIN).await.expect("a dry run changes nothing");
 
     let done = leadline(&fleet, &["parked", "replay", "--reason", "refused", "--yes", "--per-second", "100"]).await;
-    assert!(done.contains("2 replayed, 0 had gone on already, 0 stay"), "{done}");
+    assert!(done.contains("2 replayed, 0 were no longer parked, 0 stay parked"), "{done}");
     fleet.simulator.quirks(&Quirks::default()).await.expect("mended");
     let until_written = |id| {
         let fleet = &fleet;
@@ -100,7 +100,10 @@ async fn a_replay_goes_on_where_it_failed_once() {
     // A second replay finds nothing to do; an unknown type is still unknown, and stays.
     let again = fleet.leadline(&["parked", "replay", "--all", "--yes"]).await.expect("runs");
     let said = String::from_utf8_lossy(&again.stdout).into_owned();
-    assert!(said.contains("0 replayed, 0 had gone on already, 1 stay") && said.contains("teleported"), "{said}");
+    assert!(
+        said.contains("0 replayed, 0 were no longer parked, 1 stay parked") && said.contains("teleported"),
+        "{said}"
+    );
     fleet.until_parked("leadline.events", 1, WITHIN).await.expect("it stays");
 }
 
@@ -117,12 +120,14 @@ async fn a_replay_of_what_has_gone_on_changes_nothing() {
     leadline(&fleet, &["event", "requeue", &key(&note_event(1, 1))]).await;
     ended_as_written(&fleet).await;
     let said = leadline(&fleet, &["parked", "replay", "--all", "--yes"]).await;
-    assert!(said.contains("0 replayed, 1 had gone on already"), "{said}");
+    assert!(said.contains("0 replayed, 1 were no longer parked"), "{said}");
     fleet.until_parked("leadline.events", 0, WITHIN).await.expect("cleared away");
     fleet.until_idle(WITHIN).await.expect("idle");
     assert_eq!(times_set(&fleet, 1, "lead_score").await, 1);
     let refused = fleet.leadline(&["event", "requeue", &key(&note_event(1, 1))]).await.expect("runs");
-    assert!(!refused.status.success() && String::from_utf8_lossy(&refused.stderr).contains("it has ended (written)"));
+    assert!(
+        !refused.status.success() && String::from_utf8_lossy(&refused.stderr).contains("the event has ended (written)")
+    );
 }
 
 async fn ended_as_written(fleet: &Fleet) {

@@ -29,7 +29,7 @@ async fn check_explains_what_a_playbook_would_do_and_what_is_wrong_with_it() {
         "not when record.lifecyclestage == 'customer'  (customer)",
         "ticket > contact > deal  (at most 3)",
         "\"budget_estimate_quote\"",
-        "contact.lead_score ← field lead_score  (UnlessHuman)",
+        "contact.lead_score ← field lead_score  (unless_human)",
         "call-high-value-prospect: create_task on contact, when answer.lead_score >= 85",
         "deal-at-risk: move_deal to Risk",
     ] {
@@ -137,7 +137,7 @@ async fn eval_prints_hits_and_misses_of_the_shipped_cases() {
         let cases = format!("deploy/playbooks/cases/{name}");
         let (good, said) = playbook(&fleet, &["eval", &file, &cases]).await;
         assert!(good, "{said}");
-        assert!(said.contains("expectations hit") && !said.contains('✗'), "{said}");
+        assert!(said.contains("expectations met") && !said.contains('✗'), "{said}");
     }
     let folder = std::env::temp_dir().join(format!("leadline-eval-{}", std::process::id()));
     std::fs::create_dir_all(&folder).expect("a folder");
@@ -145,7 +145,7 @@ async fn eval_prints_hits_and_misses_of_the_shipped_cases() {
         at = 2026-01-10T10:00:00Z, text = \"A student.\" }]\n[expect]\nlead_score = { at_least = 90 }\n";
     std::fs::write(folder.join("miss.toml"), case).expect("written");
     let (good, said) = playbook(&fleet, &["eval", LEADS, folder.to_str().expect("UTF-8")]).await;
-    assert!(!good && said.contains('✗') && said.contains("0 of 1 expectations hit"), "{said}");
+    assert!(!good && said.contains('✗') && said.contains("0 of 1 expectations met"), "{said}");
     std::fs::write(folder.join("miss.toml"), case.replace("lead_score =", "leadscore =")).expect("written");
     let (good, said) = playbook(&fleet, &["eval", LEADS, folder.to_str().expect("UTF-8")]).await;
     assert!(!good && said.contains("the playbook has no such field"), "{said}");

@@ -33,7 +33,7 @@ async fn a_fleet_at_the_limit_is_never_refused() {
     assert!((12..=20).contains(&most), "80 % of 25 at most: {most} of {} calls", calls.len());
     // 63 when no batch waits to fill up, 36 to 39 when they do.
     assert!(calls.len() <= 50, "calls fill up at the limit: {} for 15 events", calls.len());
-    let said = String::from_utf8(fleet.leadline(&["backlog"]).await.expect("runs").stdout).expect("UTF-8");
+    let said = String::from_utf8(fleet.leadline(&["status"]).await.expect("runs").stdout).expect("UTF-8");
     assert!(said.contains("hubspot/9876543/10s"), "{said}");
 }
 
@@ -64,7 +64,7 @@ async fn a_playbook_that_has_spent_its_money_pauses_and_says_so() {
     let spent: i64 = ask(&fleet, "select sum(cost_micro_dollars)::bigint from inference").await;
     assert!(written >= 2 && waiting >= 2 && written + waiting == 12, "{written} written, {waiting} wait");
     assert!(spent <= 12_000, "{spent} µ$ of 12000");
-    let said = String::from_utf8(fleet.leadline(&["backlog"]).await.expect("runs").stdout).expect("UTF-8");
+    let said = String::from_utf8(fleet.leadline(&["status"]).await.expect("runs").stdout).expect("UTF-8");
     assert!(said.contains("playbook_paused") && said.contains("openai/money/lead-qualification/day"), "{said}");
     std::fs::remove_dir_all(folder).expect("removed");
 }

@@ -73,12 +73,12 @@ async fn an_operator_sees_what_was_left_behind_and_takes_it_up_again() {
     tokio::time::sleep(Duration::from_millis(500)).await;
     purge(&fleet, "leadline.events").await;
     let nothing = fleet.leadline(&["reconcile"]).await.expect("runs");
-    assert!(String::from_utf8_lossy(&nothing.stdout).contains("nothing was left behind"), "its lease is not over");
+    assert!(String::from_utf8_lossy(&nothing.stdout).contains("no message is lost"), "its lease is not over");
     let started = std::time::Instant::now();
     let said = loop {
         let found = fleet.leadline(&["reconcile", "--after", "1"]).await.expect("runs");
         let said = String::from_utf8_lossy(&found.stdout).into_owned();
-        if !said.contains("nothing was left behind") {
+        if !said.contains("no message is lost") {
             break said;
         }
         assert!(started.elapsed() < WITHIN, "its lease has been over for long");

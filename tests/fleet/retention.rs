@@ -114,7 +114,7 @@ async fn a_persons_data_is_erased_and_the_counts_stay() {
     let cost: i64 = ask(&fleet, "select sum(cost_micro_dollars)::bigint from cost_by_playbook_and_day").await;
 
     let dry = fleet.leadline(&["erase", "contact/1"]).await.expect("runs");
-    assert!(String::from_utf8_lossy(&dry.stdout).contains("would take out"));
+    assert!(String::from_utf8_lossy(&dry.stdout).contains("would erase"));
     assert!(ask::<String>(&fleet, everything).await.contains("Zebulon"));
     let done = fleet.leadline(&["erase", "contact/1", "--yes"]).await.expect("runs");
     let said = String::from_utf8_lossy(&done.stdout).into_owned();

@@ -1,7 +1,8 @@
-//! `leadline backfill`: what changed in HubSpot and no webhook told of, because nobody took it for a day.
+//! `leadline backfill`: queues the changes in HubSpot for which no webhook arrived.
 //!
-//! HubSpot gives up on a webhook after 24 hours. Records that changed since are searched, and what the ledger has not seen
-//! is queued as if it had been delivered, on a lane of its own.
+//! HubSpot stops delivering a webhook after 24 hours. The command searches HubSpot for records that changed since a given
+//! time, and queues every change that the ledger does not know as an event, in a queue of its own so that live events are
+//! not delayed.
 
 use std::{path::Path, process::ExitCode, time::Duration};
 
@@ -12,44 +13,44 @@ use domain::{ObjectId, ObjectType, PortalId, event::EventKind};
 use hubspot::{HubSpotClient, client::SearchTime};
 use ledger::RecordChange;
 use limits::{Lane, RateLimiters};
-use playbook::{Playbook, Trigger};
+use playbook::Trigger;
 use serde_json::json;
-use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+use time::OffsetDateTime;
 
-use crate::{operator::Operator, when};
+use crate::{operator::Operator, times};
 
-/// A webhook's time and the property's history may differ by so much.
+/// The most by which the times of a webhook and of the property's history differ for the same change.
 const TOLERANCE: Duration = Duration::from_secs(1);
 
-/// How long a call waits for its turn, in seconds.
+/// How long a call waits for its share of the rate limit, in seconds.
 const MAX_WAIT_SECONDS: u64 = 600;
 
-/// Records asked for in one go.
-const AT_ONCE: usize = 50;
+/// Records whose history is read in one call.
+const MAX_RECORDS: usize = 50;
 
-/// Tries of each call to HubSpot.
+/// Attempts of each call to HubSpot.
 const ATTEMPTS: usize = 20;
 
-/// Events published at once: confirms come in flights.
-const FLIGHT: usize = 100;
+/// Events that are published before their confirms are waited for.
+const MAX_UNCONFIRMED: usize = 100;
 
 #[derive(clap::Args)]
-pub struct Options {
-    /// The playbook whose triggers are looked for.
+pub struct BackfillOptions {
+    /// The playbook for whose triggers changes are searched.
     #[arg(long)]
     playbook: String,
-    /// Since when: 2026-11-24T10:00:00Z, 2026-11-24, or how long ago, like 36h.
-    #[arg(long)]
-    since: String,
-    /// Until when; now by default.
-    #[arg(long)]
-    until: Option<String>,
-    /// Only say what would be queued.
+    /// The time of the earliest change: 2026-11-24T10:00:00Z, 2026-11-24, or how long ago, like 36h.
+    #[arg(long, value_parser = times::parse, value_name = "TIME")]
+    since: OffsetDateTime,
+    /// The time of the latest change; now by default.
+    #[arg(long, value_parser = times::parse, value_name = "TIME")]
+    until: Option<OffsetDateTime>,
+    /// Only print what would be queued.
     #[arg(long)]
     dry_run: bool,
 }
 
-/// Something that happened and may not have been told.
+/// A change in HubSpot, as its property's history shows it.
 struct Change {
     happened: RecordChange,
     value: Option<String>,
@@ -57,47 +58,36 @@ struct Change {
     source_id: Option<String>,
 }
 
-pub async fn run(file: Option<&Path>, options: &Options) -> anyhow::Result<ExitCode> {
+pub async fn run(file: Option<&Path>, options: &BackfillOptions) -> anyhow::Result<ExitCode> {
     let operator = Operator::connect(file).await?;
     let settings = &operator.settings;
     let portal = PortalId(settings.hubspot.portal_id.context("hubspot.portal_id is not set")?);
-    // The fleet works beside it: it waits out HubSpot's limit rather than giving up for it.
-    let mut patient = settings.clone();
-    patient.hubspot.attempts = ATTEMPTS;
-    patient.rate_limit.max_wait_seconds = MAX_WAIT_SECONDS;
-    let rate_limiter = RateLimiters::new(&patient, &operator.ledger)?.hubspot(Lane::Backfill);
-    let hooks = CallHooks { rate_limiter: Some(rate_limiter), ..CallHooks::default() };
-    let hubspot = bootstrap::hubspot_client(&patient, hooks)?;
+    let hubspot = hubspot_client(&operator)?;
     let playbook = playbook::load(&settings.inference.playbooks, &settings.inference.protected_properties)?
         .into_iter()
         .find(|playbook| playbook.name == options.playbook)
         .with_context(|| {
             format!("{} has no playbook `{}`", settings.inference.playbooks.display(), options.playbook)
         })?;
-    let since = when::parse(&options.since)?;
-    let until = options.until.as_deref().map_or_else(|| Ok(OffsetDateTime::now_utc()), when::parse)?;
+    let since = options.since;
+    let until = options.until.unwrap_or_else(OffsetDateTime::now_utc);
     anyhow::ensure!(since < until, "--since is not before --until");
-    println!(
-        "{} from {} until {}",
-        playbook.name,
-        since.format(&Rfc3339).unwrap_or_default(),
-        until.format(&Rfc3339).unwrap_or_default()
-    );
+    println!("changes for {} from {} until {} UTC", playbook.name, times::utc(since), times::utc(until));
     let mut queued = 0;
     for trigger in &playbook.selection.triggers {
         let changes = changes(&hubspot, trigger, since, until).await?;
         let happened: Vec<_> = changes.iter().map(|change| change.happened.clone()).collect();
         let unseen = operator.ledger.changes_without_event(portal, &trigger.object_type, &happened, TOLERANCE).await?;
         println!(
-            "  {}.{}: {} happened, {} of them were told",
+            "  {}.{}: {} in HubSpot, {} of them known to the ledger",
             trigger.object_type.name(),
             trigger.kind,
             changes.len(),
             changes.len() - unseen.len()
         );
         if !options.dry_run {
-            let missed = changes.iter().filter(|change| unseen.contains(&change.happened));
-            let messages: Vec<_> = missed
+            let missing = changes.iter().filter(|change| unseen.contains(&change.happened));
+            let messages: Vec<_> = missing
                 .map(|change| maintenance::payload_message(&payload(portal, trigger, change)))
                 .collect::<Result<_, _>>()?;
             publish(&operator, &messages).await?;
@@ -109,17 +99,24 @@ pub async fn run(file: Option<&Path>, options: &Options) -> anyhow::Result<ExitC
     } else {
         println!("{queued} events queued in {}", Stage::Backfill.queue());
     }
-    explain(&playbook);
+    if playbook.selection.triggers.iter().any(|trigger| trigger.kind == EventKind::PropertyChange) {
+        println!("of several changes of one property only the last is counted: the playbook reads the current record");
+    }
     Ok(ExitCode::SUCCESS)
 }
 
-fn explain(playbook: &Playbook) {
-    if playbook.selection.triggers.iter().any(|trigger| trigger.kind == EventKind::PropertyChange) {
-        println!("of several changes of one property the last one counts: the playbook reads the record as it is now");
-    }
+/// A client that uses the backfill share of the rate limit. The fleet makes calls at the same time, so it waits for its
+/// share longer than a service does, and tries more often.
+fn hubspot_client(operator: &Operator) -> anyhow::Result<HubSpotClient> {
+    let mut settings = operator.settings.clone();
+    settings.hubspot.attempts = ATTEMPTS;
+    settings.rate_limit.max_wait_seconds = MAX_WAIT_SECONDS;
+    let rate_limiters = RateLimiters::new(&settings, &operator.ledger)?;
+    let hooks = CallHooks { rate_limiter: Some(rate_limiters.hubspot(Lane::Backfill)), ..CallHooks::default() };
+    Ok(bootstrap::hubspot_client(&settings, hooks)?)
 }
 
-/// What happened since, by HubSpot itself.
+/// Searches HubSpot for the changes that the trigger is about.
 async fn changes(
     hubspot: &HubSpotClient,
     trigger: &Trigger,
@@ -130,7 +127,7 @@ async fn changes(
     if trigger.kind == EventKind::Creation {
         let created = hubspot.changed(kind, SearchTime::Created, since, until).await?;
         let change = |(id, at): (ObjectId, OffsetDateTime)| Change {
-            happened: RecordChange { object_id: id.0, property: None, at: whole(at) },
+            happened: RecordChange { object_id: id.0, property: None, at: to_milliseconds(at) },
             value: None,
             source: "CRM".to_owned(),
             source_id: None,
@@ -140,7 +137,7 @@ async fn changes(
     let modified = hubspot.changed(kind, SearchTime::Modified, since, until).await?;
     let ids: Vec<_> = modified.into_iter().map(|(id, _)| id).collect();
     let mut changes = Vec::new();
-    for ids in ids.chunks(AT_ONCE) {
+    for ids in ids.chunks(MAX_RECORDS) {
         for object in hubspot.read_history(kind, ids, &trigger.properties).await?.found {
             let newest = trigger.properties.iter().filter_map(|name| Some((name, object.history.get(name)?.first()?)));
             for (name, set) in newest.filter(|(_, set)| (since..=until).contains(&set.timestamp)) {
@@ -148,7 +145,7 @@ async fn changes(
                     happened: RecordChange {
                         object_id: object.id.0,
                         property: Some(name.clone()),
-                        at: whole(set.timestamp),
+                        at: to_milliseconds(set.timestamp),
                     },
                     value: Some(set.value.clone()),
                     source: set.source_type.clone(),
@@ -160,12 +157,13 @@ async fn changes(
     Ok(changes)
 }
 
-/// Webhooks have milliseconds.
-fn whole(at: OffsetDateTime) -> OffsetDateTime {
+/// Cuts a time to milliseconds, the precision of webhooks.
+fn to_milliseconds(at: OffsetDateTime) -> OffsetDateTime {
     at.replace_millisecond(at.millisecond()).unwrap_or(at)
 }
 
-/// The webhook that HubSpot would have sent. Its event id is 0: a second backfill makes the same event.
+/// The webhook that HubSpot would have sent. Its event id is always 0, so that a second backfill makes an event with the same
+/// key.
 fn payload(portal: PortalId, trigger: &Trigger, change: &Change) -> serde_json::Value {
     let kind = &trigger.object_type;
     let object = if kind.is_engagement() || matches!(kind, ObjectType::Other(_)) { "object" } else { kind.name() };
@@ -188,9 +186,9 @@ fn payload(portal: PortalId, trigger: &Trigger, change: &Change) -> serde_json::
 }
 
 async fn publish(operator: &Operator, messages: &[Message]) -> anyhow::Result<()> {
-    for flight in messages.chunks(FLIGHT) {
+    for batch in messages.chunks(MAX_UNCONFIRMED) {
         let route = Route::Queue(Stage::Backfill);
-        let confirms = flight.iter().map(|message| operator.publisher.publish(route, message));
+        let confirms = batch.iter().map(|message| operator.publisher.publish(route, message));
         futures_util::future::try_join_all(confirms).await?;
     }
     Ok(())

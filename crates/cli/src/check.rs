@@ -1,168 +1,211 @@
-//! `leadline check`: everything that is wrong, at once.
+//! `leadline check`: lists every problem at once.
 
-use std::{collections::BTreeSet, path::Path, process::ExitCode};
+use std::{collections::BTreeSet, fmt::Display, path::Path, process::ExitCode};
 
 use domain::ObjectType;
+use hubspot::{HubSpotClient, client::TokenInfo};
 use playbook::Playbook;
 use settings::{ConfigScope, Settings};
 
 use crate::{needs, playbooks::conflict};
 
+/// Prints one line for each check and counts the problems.
+#[derive(Default)]
 struct Report {
-    wrong: usize,
+    checks: usize,
+    problems: usize,
 }
 
 impl Report {
-    fn say(&mut self, what: &str, result: Result<String, String>) {
+    fn ok(&mut self, what: &str, detail: impl Display) {
+        self.checks += 1;
+        println!("ok       {what}: {detail}");
+    }
+
+    /// Prints a problem; further lines of its text are indented.
+    fn problem(&mut self, what: &str, problem: impl Display) {
+        self.checks += 1;
+        self.problems += 1;
+        println!("PROBLEM  {what}: {}", problem.to_string().trim().replace('\n', "\n           "));
+    }
+
+    fn check(&mut self, what: &str, result: Result<impl Display, impl Display>) {
         match result {
-            Ok(detail) => println!("ok     {what}: {detail}"),
-            Err(problem) => {
-                self.wrong += 1;
-                for (index, line) in problem.lines().enumerate() {
-                    println!(
-                        "{}  {}",
-                        if index == 0 { format!("WRONG  {what}:") } else { "      ".to_owned() },
-                        line.trim()
-                    );
-                }
-            }
+            Ok(detail) => self.ok(what, detail),
+            Err(problem) => self.problem(what, problem),
         }
     }
 }
 
-/// Checks settings, playbooks, HubSpot, OpenAI, broker and ledger. Fails when anything is wrong.
+/// Checks settings, playbooks, HubSpot, OpenAI, RabbitMQ and the ledger. Fails when there is a problem.
 pub async fn run(file: Option<&Path>) -> ExitCode {
-    let mut report = Report { wrong: 0 };
-    let from =
+    let mut report = Report::default();
+    let source =
         file.map_or_else(|| "the environment".to_owned(), |file| format!("{} and the environment", file.display()));
     match Settings::load(file, ConfigScope::Everything) {
         Ok(settings) => {
-            report.say("settings", Ok(from));
-            everything(&settings, &mut report).await;
+            report.ok("settings", format!("valid, from {source}"));
+            check_all(&settings, &mut report).await;
         }
-        Err(findings) => report.say("settings", Err(findings.to_string())),
+        Err(findings) => report.problem("settings", findings),
     }
-    if report.wrong == 0 {
-        println!("everything is right");
+    if report.problems == 0 {
+        println!("no problems found in {} checks", report.checks);
         ExitCode::SUCCESS
     } else {
-        println!("{} wrong", report.wrong);
+        println!("{} problems found in {} checks", report.problems, report.checks);
         ExitCode::FAILURE
     }
 }
 
-async fn everything(settings: &Settings, report: &mut Report) {
-    let playbooks = playbook::load(&settings.inference.playbooks, &settings.inference.protected_properties);
-    let names = |playbooks: &Vec<Playbook>| {
-        let name = |playbook: &Playbook| format!("{}@{}", playbook.name, playbook.version);
-        playbooks.iter().map(name).collect::<Vec<_>>().join(", ")
+async fn check_all(settings: &Settings, report: &mut Report) {
+    let playbooks = match playbook::load(&settings.inference.playbooks, &settings.inference.protected_properties) {
+        Ok(playbooks) => {
+            let name = |playbook: &Playbook| format!("{}@{}", playbook.name, playbook.version);
+            report.ok("playbooks", playbooks.iter().map(name).collect::<Vec<_>>().join(", "));
+            playbooks
+        }
+        Err(error) => {
+            report.problem("playbooks", error);
+            Vec::new()
+        }
     };
-    report.say("playbooks", playbooks.as_ref().map(names).map_err(ToString::to_string));
-    let playbooks = playbooks.unwrap_or_default();
-
     match bootstrap::hubspot_client(settings, bootstrap::CallHooks::default()) {
-        Ok(client) => hubspot(settings, &client, &playbooks, report).await,
-        Err(error) => report.say("HubSpot", Err(error.to_string())),
+        Ok(client) => check_hubspot(settings, &client, &playbooks, report).await,
+        Err(error) => report.problem("HubSpot", error),
     }
-    let mut models: Vec<_> =
-        playbooks.iter().map(|playbook| playbook.model.name.clone().unwrap_or(settings.openai.model.clone())).collect();
-    models.sort();
-    models.dedup();
-    match bootstrap::openai_client(settings, bootstrap::CallHooks::default()) {
-        Ok(client) => {
-            for model in models {
-                let result = client.check(&model).await.map_err(|error| error.to_string());
-                report.say("OpenAI", result.map(|()| format!("the key may use {model}")));
-            }
-        }
-        Err(error) => report.say("OpenAI", Err(error.to_string())),
-    }
-
-    let broker = async {
-        let broker = bootstrap::broker_settings(settings, "check").map_err(|error| error.to_string())?;
-        let link = broker::Connection::open(broker).await.map_err(|error| error.to_string())?;
-        if link.is_ready() {
-            Ok("reached, every queue is as it should be".to_owned())
-        } else {
-            Err("not reached".to_owned())
-        }
-    };
-    report.say("broker", broker.await);
-    let ledger = async {
-        let ledger = bootstrap::connect_ledger(settings, "leadline check").map_err(|error| error.to_string())?;
-        ledger.check().await.map_err(|error| error.to_string())?;
-        Ok("reached, the schema is up to date".to_owned())
-    };
-    report.say("ledger", ledger.await);
+    check_channels(settings, &playbooks, report);
+    check_openai(settings, &playbooks, report).await;
+    check_broker(settings, report).await;
+    check_ledger(settings, report).await;
 }
 
-async fn hubspot(settings: &Settings, client: &hubspot::HubSpotClient, playbooks: &[Playbook], report: &mut Report) {
+async fn check_hubspot(settings: &Settings, client: &HubSpotClient, playbooks: &[Playbook], report: &mut Report) {
     match client.token_info().await {
-        Ok(info) => {
-            let ids = [
-                ("hubspot.portal_id", settings.hubspot.portal_id, info.hub_id.0),
-                ("hubspot.app_id", settings.hubspot.app_id, info.app_id.0),
-            ];
-            for (key, ours, theirs) in ids {
-                let matches = ours == Some(theirs);
-                let wrong = || format!("is {}, the token's is {theirs}", ours.unwrap_or_default());
-                report.say(key, if matches { Ok(theirs.to_string()) } else { Err(wrong()) });
-            }
-            let needed = needs::scopes(playbooks);
-            let missing: Vec<_> = needed.into_iter().filter(|scope| !info.scopes.contains(scope)).collect();
-            let scopes = if missing.is_empty() {
-                Ok("all there".to_owned())
-            } else {
-                Err(format!("missing: {}", missing.join(", ")))
-            };
-            report.say("HubSpot scopes", scopes);
-        }
-        Err(error) => report.say("HubSpot token", Err(error.to_string())),
+        Ok(token) => check_token(settings, &token, playbooks, report),
+        Err(error) => report.problem("HubSpot token", error),
     }
-    properties(client, playbooks, report).await;
-    let stages = needs::stages(playbooks);
-    if !stages.is_empty() {
-        match client.pipelines(&ObjectType::Deal).await {
-            Ok(pipelines) => {
-                for stage in stages {
-                    let having: Vec<_> = pipelines.iter().filter(|pipeline| pipeline.stage(stage).is_some()).collect();
-                    let names: Vec<_> = having.iter().map(|pipeline| pipeline.label.as_str()).collect();
-                    let missing = || format!("no deal pipeline has a stage `{stage}`; a deal would be parked there");
-                    let found = (!names.is_empty()).then(|| format!("`{stage}` is in {}", names.join(", ")));
-                    report.say("HubSpot stage", found.ok_or_else(missing));
-                }
-            }
-            Err(error) => report.say("HubSpot pipelines", Err(error.to_string())),
+    check_properties(client, playbooks, report).await;
+    check_stages(client, playbooks, report).await;
+}
+
+fn check_token(settings: &Settings, token: &TokenInfo, playbooks: &[Playbook], report: &mut Report) {
+    let ids = [
+        ("hubspot.portal_id", settings.hubspot.portal_id, token.hub_id.0),
+        ("hubspot.app_id", settings.hubspot.app_id, token.app_id.0),
+    ];
+    for (key, setting, of_token) in ids {
+        if setting == Some(of_token) {
+            report.ok(key, of_token);
+        } else {
+            report.problem(key, format!("is {}, but the token's is {of_token}", setting.unwrap_or_default()));
         }
     }
-    for channel in needs::channels(playbooks) {
-        let is_set = settings.notify.contains_key(channel);
-        let missing = || format!("notify.{channel} is not set; nobody would be told");
-        report.say("channel", is_set.then(|| format!("`{channel}` has a URL")).ok_or_else(missing));
+    let needed = needs::scopes(playbooks);
+    let missing: Vec<_> = needed.into_iter().filter(|scope| !token.scopes.contains(scope)).collect();
+    if missing.is_empty() {
+        report.ok("HubSpot scopes", "the token has every scope that the playbooks need");
+    } else {
+        report.problem("HubSpot scopes", format!("the token lacks {}", missing.join(", ")));
     }
 }
 
-async fn properties(client: &hubspot::HubSpotClient, playbooks: &[Playbook], report: &mut Report) {
+async fn check_properties(client: &HubSpotClient, playbooks: &[Playbook], report: &mut Report) {
     let needed = needs::properties(playbooks);
     let kinds: BTreeSet<_> = needed.iter().map(|property| property.object_type.clone()).collect();
     for kind in kinds {
-        let known = match client.properties(&kind).await {
-            Ok(known) => known,
+        let existing = match client.properties(&kind).await {
+            Ok(existing) => existing,
             Err(error) => {
-                report.say("HubSpot properties", Err(format!("{kind}: {error}")));
+                report.problem("HubSpot properties", format!("{kind}: {error}"));
                 continue;
             }
         };
         for property in needed.iter().filter(|property| property.object_type == kind) {
             let name = format!("{kind}.{}", property.name);
-            let result = match known.iter().find(|known| known.name == property.name) {
-                None => Err(format!("`{name}` does not exist; `leadline playbook provision` creates it")),
-                Some(existing) => match conflict(property, existing) {
-                    Some(why) => Err(format!("`{name}` {why}")),
-                    None => Ok(format!("`{name}` is a {}", property.kind)),
-                },
-            };
-            report.say("HubSpot property", result);
+            let found = existing.iter().find(|existing| existing.name == property.name);
+            match found.map(|existing| conflict(property, existing)) {
+                None => report.problem(
+                    "HubSpot property",
+                    format!("`{name}` does not exist; `leadline playbook provision` creates it"),
+                ),
+                Some(Some(why)) => report.problem("HubSpot property", format!("`{name}` {why}")),
+                Some(None) => report.ok("HubSpot property", format!("`{name}` has type {}", property.kind)),
+            }
         }
     }
+}
+
+async fn check_stages(client: &HubSpotClient, playbooks: &[Playbook], report: &mut Report) {
+    let stages = needs::stages(playbooks);
+    if stages.is_empty() {
+        return;
+    }
+    let pipelines = match client.pipelines(&ObjectType::Deal).await {
+        Ok(pipelines) => pipelines,
+        Err(error) => return report.problem("HubSpot pipelines", error),
+    };
+    for stage in stages {
+        let with_stage: Vec<_> = pipelines
+            .iter()
+            .filter(|pipeline| pipeline.stage(stage).is_some())
+            .map(|pipeline| pipeline.label.as_str())
+            .collect();
+        if with_stage.is_empty() {
+            report.problem(
+                "HubSpot stage",
+                format!("no deal pipeline has a stage `{stage}`; an action that moves a deal there would be parked"),
+            );
+        } else {
+            report.ok("HubSpot stage", format!("`{stage}` is in {}", with_stage.join(", ")));
+        }
+    }
+}
+
+fn check_channels(settings: &Settings, playbooks: &[Playbook], report: &mut Report) {
+    for channel in needs::channels(playbooks) {
+        if settings.notify.contains_key(channel) {
+            report.ok("notification channel", format!("`{channel}` has a URL"));
+        } else {
+            report.problem(
+                "notification channel",
+                format!("notify.{channel} is not set; its notifications would be skipped"),
+            );
+        }
+    }
+}
+
+async fn check_openai(settings: &Settings, playbooks: &[Playbook], report: &mut Report) {
+    let client = match bootstrap::openai_client(settings, bootstrap::CallHooks::default()) {
+        Ok(client) => client,
+        Err(error) => return report.problem("OpenAI", error),
+    };
+    let models: BTreeSet<_> =
+        playbooks.iter().map(|playbook| playbook.model.name.as_ref().unwrap_or(&settings.openai.model)).collect();
+    for model in models {
+        let result = client.check(model).await;
+        report.check("OpenAI", result.map(|()| format!("the API key may use {model}")));
+    }
+}
+
+async fn check_broker(settings: &Settings, report: &mut Report) {
+    let broker = match bootstrap::broker_settings(settings, "check") {
+        Ok(broker) => broker,
+        Err(error) => return report.problem("RabbitMQ", error),
+    };
+    match broker::Connection::open(broker).await {
+        Ok(connection) if connection.is_ready() => {
+            report.ok("RabbitMQ", "connected; every queue is declared as needed");
+        }
+        Ok(_) => report.problem("RabbitMQ", "cannot be reached (broker.url), or blocks publishers"),
+        Err(error) => report.problem("RabbitMQ", error),
+    }
+}
+
+async fn check_ledger(settings: &Settings, report: &mut Report) {
+    let ledger = match bootstrap::connect_ledger(settings, "leadline check") {
+        Ok(ledger) => ledger,
+        Err(error) => return report.problem("ledger", error),
+    };
+    report.check("ledger", ledger.check().await.map(|()| "connected; the schema is up to date"));
 }

@@ -1,4 +1,4 @@
-//! `leadline erase`: takes a person's data out of the ledger and the parking lots; counts, costs and times stay.
+//! `leadline erase`: removes a record's data from the ledger and the parking lots. Counts, costs and times remain.
 
 use std::{path::Path, process::ExitCode};
 
@@ -14,18 +14,18 @@ pub async fn run(file: Option<&Path>, record: &str, yes: bool) -> anyhow::Result
     let unfinished = operator.ledger.unfinished_about(&record).await?;
     if unfinished > 0 {
         bail!(
-            "{unfinished} events about {record} are unfinished or parked: wait for them, or `leadline parked discard` \
-             them, or they would write it down again"
+            "{unfinished} events about {record} are unfinished or parked and would store its data again: wait until they \
+             end, or discard them with `leadline parked discard`"
         );
     }
     if !yes {
         println!(
-            "would take out what was read, asked, answered and written about {record}; --yes does it, for good. HubSpot \
-             keeps what was written there"
+            "would erase from the ledger what was read, prompted, answered and written about {record}. This cannot be \
+             undone; run it with --yes to do it. What was written to HubSpot stays there"
         );
         return Ok(ExitCode::SUCCESS);
     }
-    let messages = parked_about(&operator, &record).await?;
+    let messages = remove_parked_messages(&operator, &record).await?;
     let erased = operator.ledger.erase(&record).await?;
     println!(
         "erased {record}: {} events, {} inferences, {} write commands, {} values, {} actions, {messages} parked messages",
@@ -34,21 +34,21 @@ pub async fn run(file: Option<&Path>, record: &str, yes: bool) -> anyhow::Result
     Ok(ExitCode::SUCCESS)
 }
 
-/// Takes messages about the record out of the parking lots, which keep their bodies.
-async fn parked_about(operator: &Operator, record: &RecordRef) -> anyhow::Result<usize> {
-    let mut taken = 0;
+/// Removes the messages about the record from the parking lots and returns how many there were.
+async fn remove_parked_messages(operator: &Operator, record: &RecordRef) -> anyhow::Result<usize> {
+    let mut removed = 0;
     for stage in Stage::ALL {
-        let lot = ParkingLot::open(&operator.link, stage).await?;
-        while let Some(parked) = lot.next().await? {
+        let parking_lot = ParkingLot::open(&operator.connection, stage).await?;
+        while let Some(parked) = parking_lot.next().await? {
             let body = &parked.message.body;
             let of_event = serde_json::from_slice::<Event>(body).ok().and_then(|event| event.record());
             let of_command = serde_json::from_slice::<WriteCommand>(body).ok().map(|command| command.record);
             if of_event.or(of_command).as_ref() == Some(record) {
-                lot.remove(&parked).await?;
-                taken += 1;
+                parking_lot.remove(&parked).await?;
+                removed += 1;
             }
         }
-        lot.close().await;
+        parking_lot.close().await;
     }
-    Ok(taken)
+    Ok(removed)
 }

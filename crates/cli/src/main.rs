@@ -8,11 +8,12 @@ mod needs;
 mod operator;
 mod parked;
 mod playbooks;
+mod print;
 mod reconcile;
 mod record;
 mod requeue;
 mod status;
-mod when;
+mod times;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -20,7 +21,7 @@ use anyhow::Context;
 use clap::{Parser, Subcommand};
 
 #[derive(Parser)]
-#[command(name = "leadline", version, about = "Operates a fleet of Leadline")]
+#[command(name = "leadline", version, about = "Operates a fleet of Leadline services")]
 struct Arguments {
     /// The settings file.
     #[arg(long, env = "LEADLINE_CONFIG", global = true)]
@@ -31,42 +32,42 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Brings the ledger's schema up to date.
+    /// Migrates the ledger to the schema that this version needs.
     Migrate,
-    /// Says everything that is wrong with settings, playbooks, credentials, scopes, properties, broker and ledger.
+    /// Checks settings, playbooks, credentials, scopes, properties, RabbitMQ and the ledger, and lists every problem.
     Check,
-    /// Checks, provisions and tries playbooks.
+    /// Checks, provisions, runs and evaluates playbooks.
     Playbook {
         #[command(subcommand)]
         command: playbooks::Command,
     },
-    /// Shows the history of one event; `event requeue` publishes it again.
+    /// Shows the history of one event. `event requeue` publishes its message again.
     #[command(args_conflicts_with_subcommands = true, arg_required_else_help = true)]
     Event {
         /// The event's key or id.
         key_or_id: Option<String>,
-        /// Also show the prompt and the raw answer; they hold what people wrote.
+        /// Also show prompts and raw answers. They contain what people wrote.
         #[arg(long)]
         prompts: bool,
         #[command(subcommand)]
         command: Option<EventCommand>,
     },
-    /// Shows queues, unfinished work by state and age, what is parked, and outages.
-    Backlog,
-    /// Lists, shows, replays and discards what is parked.
+    /// Shows queues, unfinished work by state and age, what is parked, rate limits, spend limits and circuit breakers.
+    Status,
+    /// Lists, shows, replays and discards parked messages.
     Parked {
         #[command(subcommand)]
         command: parked::Command,
     },
-    /// Finds events and write commands whose message is lost; `--yes` takes them up again.
-    Reconcile(reconcile::Options),
-    /// Queues what changed in HubSpot since a time and no webhook told of.
-    Backfill(backfill::Options),
-    /// Takes a person's data out of the ledger, keeping counts.
+    /// Finds events and write commands whose message is lost. With `--yes` it publishes them again.
+    Reconcile(reconcile::ReconcileOptions),
+    /// Queues the changes in HubSpot since a given time for which no webhook arrived.
+    Backfill(backfill::BackfillOptions),
+    /// Erases a record's data from the ledger and the parking lots. Counts, costs and times remain.
     Erase {
         /// The record, like contact/123.
         record: String,
-        /// Do it.
+        /// Erase it. Without it, the command only says what it would do.
         #[arg(long)]
         yes: bool,
     },
@@ -74,7 +75,7 @@ enum Command {
 
 #[derive(Subcommand)]
 enum EventCommand {
-    /// Publishes an event again, whatever became of its message.
+    /// Publishes the message of an unfinished or parked event again, for example when it was lost.
     Requeue {
         /// The event's key or id.
         key_or_id: String,
@@ -88,8 +89,7 @@ async fn main() -> anyhow::Result<ExitCode> {
     let file = settings::file_or_default(config);
     match command {
         Command::Migrate => {
-            let (_, ledger) = operator::with_ledger(file.as_deref())?;
-            ledger.migrate().await.context("the ledger was not migrated")?;
+            operator::ledger_only(file.as_deref())?.migrate().await.context("the ledger was not migrated")?;
             println!("the ledger's schema is up to date");
             Ok(ExitCode::SUCCESS)
         }
@@ -99,17 +99,16 @@ async fn main() -> anyhow::Result<ExitCode> {
             requeue::run(file.as_deref(), &key_or_id).await
         }
         Command::Event { key_or_id, prompts, command: None } => {
-            let key_or_id = key_or_id.context("which event? Give its key or id")?;
-            let (_, ledger) = operator::with_ledger(file.as_deref())?;
-            let Some(story) = ledger.event_story(&key_or_id).await? else {
+            let key_or_id = key_or_id.context("the event's key or id is missing")?;
+            let Some(story) = operator::ledger_only(file.as_deref())?.event_story(&key_or_id).await? else {
                 eprintln!("the ledger has no event `{key_or_id}`");
                 return Ok(ExitCode::FAILURE);
             };
             event::print(&story, prompts);
             Ok(ExitCode::SUCCESS)
         }
-        Command::Backlog => status::run(file.as_deref()).await,
-        Command::Parked { command } => parked::run(&command, file.as_deref()).await,
+        Command::Status => status::run(file.as_deref()).await,
+        Command::Parked { command } => parked::run(command, file.as_deref()).await,
         Command::Reconcile(options) => reconcile::run(file.as_deref(), &options).await,
         Command::Backfill(options) => backfill::run(file.as_deref(), &options).await,
         Command::Erase { record, yes } => erase::run(file.as_deref(), &record, yes).await,

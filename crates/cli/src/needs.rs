@@ -1,4 +1,4 @@
-//! What playbooks need in a portal: properties and scopes.
+//! What playbooks need in a portal: properties, scopes, deal stages and notification channels.
 
 use std::collections::BTreeSet;
 
@@ -9,19 +9,19 @@ use playbook::{ActionTemplate, FieldKind, InferenceMetadata, Playbook, PropertyW
 /// A property that a playbook writes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NeededProperty {
-    /// Whose.
+    /// The type of the records that have it.
     pub object_type: ObjectType,
     /// Its internal name.
     pub name: String,
-    /// HubSpot's type.
+    /// HubSpot's `type`.
     pub kind: &'static str,
-    /// HubSpot's way to edit it.
+    /// HubSpot's form element for it (`fieldType`).
     pub field_type: &'static str,
-    /// The values of an enumeration.
+    /// The options of an enumeration; empty for other types.
     pub options: Vec<PropertyOption>,
-    /// What the playbook says about the field.
+    /// The playbook's description of the field.
     pub description: String,
-    /// Who writes it.
+    /// The first playbook that writes it.
     pub playbook: String,
 }
 
@@ -32,7 +32,7 @@ pub fn properties(playbooks: &[Playbook]) -> Vec<NeededProperty> {
         for write in &playbook.effects.writes {
             let kinds: BTreeSet<_> = write.to.iter().map(|path| path.end().clone()).collect();
             for object_type in kinds {
-                let property = of(playbook, write, object_type);
+                let property = needed_property(playbook, write, object_type);
                 let is_new = !needed
                     .iter()
                     .any(|other| (&other.object_type, &other.name) == (&property.object_type, &property.name));
@@ -45,7 +45,7 @@ pub fn properties(playbooks: &[Playbook]) -> Vec<NeededProperty> {
     needed
 }
 
-fn of(playbook: &Playbook, write: &PropertyWrite, object_type: ObjectType) -> NeededProperty {
+fn needed_property(playbook: &Playbook, write: &PropertyWrite, object_type: ObjectType) -> NeededProperty {
     let field = match &write.value {
         WriteValue::Field(name) => playbook.answer.fields.get(name),
         WriteValue::Text(_) | WriteValue::Metadata(_) => None,
@@ -80,7 +80,7 @@ fn of(playbook: &Playbook, write: &PropertyWrite, object_type: ObjectType) -> Ne
     }
 }
 
-/// The scopes that reading, writing and apply_options take.
+/// The scopes that a token needs for reads, writes and actions.
 pub fn scopes(playbooks: &[Playbook]) -> BTreeSet<String> {
     let mut scopes = BTreeSet::new();
     for playbook in playbooks {
@@ -104,13 +104,13 @@ fn object_scope(kind: &ObjectType, access: &str) -> String {
     match kind {
         ObjectType::Ticket => "tickets".to_owned(),
         ObjectType::Company | ObjectType::Deal => format!("crm.objects.{}.{access}", kind.path()),
-        // Engagements go with the contacts' scopes.
+        // HubSpot has no scopes for engagements: those of contacts apply.
         _ => format!("crm.objects.contacts.{access}"),
     }
 }
 
 /// The scope for the definitions of a type's properties.
-pub fn schema_scope(kind: &ObjectType, access: &str) -> String {
+fn schema_scope(kind: &ObjectType, access: &str) -> String {
     match kind {
         ObjectType::Ticket => "tickets".to_owned(),
         ObjectType::Company | ObjectType::Deal => format!("crm.schemas.{}.{access}", kind.path()),
@@ -126,7 +126,7 @@ pub fn stages(playbooks: &[Playbook]) -> BTreeSet<&str> {
         .collect()
 }
 
-/// The channels that are notified.
+/// The notification channels that actions name.
 pub fn channels(playbooks: &[Playbook]) -> BTreeSet<&str> {
     let actions = playbooks.iter().flat_map(|playbook| &playbook.effects.actions).map(|action| &action.spec);
     actions

@@ -1,56 +1,43 @@
-//! What every operator's command on the running fleet needs: the ledger, RabbitMQ, and how tables scan.
+//! The connections of an operator's command.
 
 use std::path::Path;
 
 use anyhow::Context;
 use broker::{Connection, Publisher};
-use comfy_table::{Table, presets::UTF8_HORIZONTAL_ONLY};
 use ledger::Ledger;
 use settings::{ConfigScope, Settings};
-use time::{OffsetDateTime, macros::format_description};
 
-/// Connections of one command.
+/// The settings and connections of a command that works on the running fleet.
 pub struct Operator {
     pub settings: Settings,
     pub ledger: Ledger,
-    pub link: Connection,
+    pub connection: Connection,
     pub publisher: Publisher,
 }
 
 impl Operator {
-    /// Connects, and says so when RabbitMQ is not there: an operator should not wait for it.
+    /// Connects to RabbitMQ and prepares the connection to the ledger.
+    ///
+    /// # Errors
+    ///
+    /// When the settings are wrong or RabbitMQ does not answer at once: a command should fail rather than wait.
     pub async fn connect(file: Option<&Path>) -> anyhow::Result<Self> {
         let settings = Settings::load(file, ConfigScope::LedgerAndBroker)?;
         let ledger = ledger(&settings)?;
-        let broker = bootstrap::broker_settings(&settings, "leadline").map_err(anyhow::Error::msg)?;
-        let link = Connection::open(broker.clone()).await?;
-        anyhow::ensure!(link.is_ready(), "RabbitMQ is not reached (broker.url), or blocks publishers");
+        let broker = bootstrap::broker_settings(&settings, "leadline")?;
+        let connection = Connection::open(broker.clone()).await?;
+        anyhow::ensure!(connection.is_ready(), "RabbitMQ (broker.url) cannot be reached or blocks publishers");
         let publisher = Publisher::open(broker).await?;
-        Ok(Self { settings, ledger, link, publisher })
+        Ok(Self { settings, ledger, connection, publisher })
     }
 }
 
-/// The ledger alone.
+/// The ledger of these settings.
 pub fn ledger(settings: &Settings) -> anyhow::Result<Ledger> {
-    bootstrap::connect_ledger(settings, "leadline").map_err(anyhow::Error::msg)
+    Ok(bootstrap::connect_ledger(settings, "leadline")?)
 }
 
-/// The settings of a command that needs only the ledger, and the ledger.
-pub fn with_ledger(file: Option<&Path>) -> anyhow::Result<(Settings, Ledger)> {
-    let settings = Settings::load(file, ConfigScope::LedgerOnly).context("settings")?;
-    let ledger = ledger(&settings)?;
-    Ok((settings, ledger))
-}
-
-/// A table with this header.
-pub fn table(header: &[&str]) -> Table {
-    let mut table = Table::new();
-    table.load_style(UTF8_HORIZONTAL_ONLY).set_header(header.iter().copied());
-    table
-}
-
-/// A moment, in UTC, to the millisecond.
-pub fn clock(at: OffsetDateTime) -> String {
-    at.format(format_description!("[year]-[month]-[day] [hour]:[minute]:[second].[subsecond digits:3]"))
-        .unwrap_or_default()
+/// The ledger, for a command that needs nothing else.
+pub fn ledger_only(file: Option<&Path>) -> anyhow::Result<Ledger> {
+    ledger(&Settings::load(file, ConfigScope::LedgerOnly).context("settings")?)
 }

@@ -1,64 +1,60 @@
-//! `leadline reconcile`: what was left behind, and taking it up again.
+//! `leadline reconcile`: finds events and write commands whose message is lost, and publishes them again.
 
 use std::{path::Path, process::ExitCode};
 
 use domain::ObjectType;
 use maintenance::Reconciler;
 
-use crate::{
-    operator::{Operator, table},
-    when,
-};
+use crate::{operator::Operator, print::table, times};
 
-/// What it can be told.
 #[derive(clap::Args)]
-pub struct Options {
-    /// Take up again what was found; without it, it is only shown.
+pub struct ReconcileOptions {
+    /// Publish again what was found. Without it, the command only lists it.
     #[arg(long)]
     yes: bool,
-    /// Overdue for so many seconds counts as lost; the setting reconcile.stuck_after_seconds by default.
+    /// Treat a message as lost when it is overdue for so many seconds; by default the setting
+    /// reconcile.stuck_after_seconds.
     #[arg(long, value_name = "SECONDS")]
     after: Option<u64>,
 }
 
-/// Finds, shows, and with `--yes` repairs.
-pub async fn run(file: Option<&Path>, options: &Options) -> anyhow::Result<ExitCode> {
+pub async fn run(file: Option<&Path>, options: &ReconcileOptions) -> anyhow::Result<ExitCode> {
     let operator = Operator::connect(file).await?;
     let mut settings = operator.settings.reconcile.clone();
     settings.stuck_after_seconds = options.after.unwrap_or(settings.stuck_after_seconds);
     let reconciler = Reconciler::new(operator.ledger.clone(), operator.publisher.clone(), settings);
     let findings = reconciler.find().await?;
 
-    let mut found = table(&["what", "overdue", "published again before"]);
+    let mut found = table(&["lost message of", "overdue for", "published again before"]);
     for event in &findings.events {
         let what = format!("event {} ({})", event.key, event.state);
-        found.add_row([what, when::long(event.overdue), event.requeues.to_string()]);
+        found.add_row([what, times::duration(event.overdue), event.requeues.to_string()]);
     }
-    for stranded in &findings.commands {
-        let command = &stranded.command;
-        let kind = ObjectType::name(&command.record.object_type);
-        let what = format!("write command {} of {kind}/{}", command.id, command.record.object_id);
-        found.add_row([what, when::long(stranded.overdue), stranded.requeues.to_string()]);
+    for stuck in &findings.commands {
+        let record = &stuck.command.record;
+        let kind = ObjectType::name(&record.object_type);
+        let what = format!("write command {} for {kind}/{}", stuck.command.id, record.object_id);
+        found.add_row([what, times::duration(stuck.overdue), stuck.requeues.to_string()]);
     }
-    if findings.events.is_empty() && findings.commands.is_empty() {
-        println!("nothing was left behind");
+    if found.is_empty() {
+        println!("no message is lost");
     } else {
         println!("{found}");
     }
     if findings.maybe_queued > 0 {
         println!(
-            "{} more are overdue, but the queues hold as many messages: they may be among them",
+            "{} more are overdue, but the queues hold at least as many messages: theirs may be among them",
             findings.maybe_queued
         );
     }
     if options.yes {
         let repaired = reconciler.repair(&findings).await?;
         println!(
-            "published again: {} events, {} write commands; parked: {}; without a readable payload: {}",
+            "published again: {} events, {} write commands; parked: {}; payload not readable: {}",
             repaired.events, repaired.commands, repaired.parked, repaired.unreadable
         );
-    } else if !(findings.events.is_empty() && findings.commands.is_empty()) {
-        println!("nothing was changed; --yes publishes them again");
+    } else if !found.is_empty() {
+        println!("nothing was changed; run it with --yes to publish them again");
     }
     Ok(ExitCode::SUCCESS)
 }

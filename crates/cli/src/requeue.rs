@@ -1,4 +1,4 @@
-//! `leadline event requeue`: publishes an event again, whatever became of its message.
+//! `leadline event requeue`: publishes the message of an event, or of its write commands, again.
 
 use std::{path::Path, process::ExitCode};
 
@@ -13,18 +13,18 @@ pub async fn run(file: Option<&Path>, key_or_id: &str) -> anyhow::Result<ExitCod
     let Some(event) = operator.ledger.event_to_requeue(key_or_id).await? else {
         bail!("the ledger has no event `{key_or_id}`");
     };
-    let publisher = &operator.publisher;
-    match event.state {
+    let (publisher, state) = (&operator.publisher, event.state);
+    match state {
         EventState::Claimed if event.is_leased => {
-            bail!("a worker has it; when that one dies, its lease ends by itself")
+            bail!("a worker holds the event; should the worker die, another takes over when its lease ends")
         }
         EventState::Parked | EventState::Claimed | EventState::Waiting => {
-            if event.state == EventState::Parked {
+            if state == EventState::Parked {
                 operator.ledger.replay_event(&event.key).await?;
             }
             publisher.publish(Route::Queue(Stage::Events), &maintenance::payload_message(&event.payload)?).await?;
             operator.ledger.record_requeue(&[event.id], &[]).await?;
-            println!("published again: {} (it was {})", event.key, event.state);
+            println!("published the event again: {} (it was {state})", event.key);
         }
         EventState::Decided => {
             let ids: Vec<_> = event.commands.iter().map(|command| command.id.0).collect();
@@ -32,9 +32,11 @@ pub async fn run(file: Option<&Path>, key_or_id: &str) -> anyhow::Result<ExitCod
                 publisher.publish(Route::Queue(Stage::Writes), &maintenance::command_message(command)?).await?;
             }
             operator.ledger.record_requeue(&[], &ids).await?;
-            println!("published again: {} write commands of {}", ids.len(), event.key);
+            println!("published {} write commands of the event again: {}", ids.len(), event.key);
         }
-        ended => bail!("it has ended ({ended}); `leadline playbook run` asks a playbook about its record again"),
+        EventState::Written | EventState::Skipped | EventState::Superseded | EventState::Dropped => {
+            bail!("the event has ended ({state}); `leadline playbook run` runs a playbook for its record again")
+        }
     }
     Ok(ExitCode::SUCCESS)
 }

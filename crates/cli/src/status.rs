@@ -1,124 +1,133 @@
-//! `leadline backlog`: is all well?
+//! `leadline status`: what the fleet has to do, what it uses of its limits, and what is wrong.
 
 use std::{collections::BTreeMap, path::Path, process::ExitCode, time::Duration};
 
-use comfy_table::Table;
 use domain::{CircuitBreakerState, Reason};
-use ledger::ParkedStage;
+use ledger::{Ledger, ParkedStage};
 use time::OffsetDateTime;
 
 use crate::{
-    operator::{Operator, clock, table},
-    when,
+    operator::Operator,
+    print::{section, table},
+    times,
 };
 
-/// Prints queues, unfinished work by state and age, what is parked and why, and the circuits.
+/// Prints queues, unfinished work by state and age, what is parked, limits, and circuit breakers that are not closed.
 pub async fn run(file: Option<&Path>) -> anyhow::Result<ExitCode> {
     let operator = Operator::connect(file).await?;
     let ledger = &operator.ledger;
-
-    let mut queues = table(&["queue", "messages"]);
-    let depths = operator.link.queue_depths().await?;
-    let filled: Vec<_> = depths.iter().filter(|(_, depth)| *depth > 0).collect();
-    for (route, depth) in &filled {
-        queues.add_row([route.to_string(), depth.to_string()]);
-    }
-    println!("queues (what is being worked on is not counted)");
-    section(&queues, filled.is_empty());
-    println!("{} of {} queues are empty", depths.len() - filled.len(), depths.len());
-
-    let unfinished = ledger.unfinished_events().await?;
-    let mut events = table(&["state", "reason", "events", "oldest", "its key"]);
-    for row in &unfinished {
-        events.add_row([
-            row.state.to_string(),
-            row.reason.map(|reason| reason.to_string()).unwrap_or_default(),
-            row.events.to_string(),
-            age(row.oldest),
-            row.oldest_key.clone(),
-        ]);
-    }
-    println!("\nunfinished events");
-    section(&events, unfinished.is_empty());
-
-    let unfinished = ledger.unfinished_commands().await?;
-    let mut commands = table(&["state", "write commands", "oldest"]);
-    for row in &unfinished {
-        commands.add_row([row.state.to_string(), row.commands.to_string(), age(row.oldest)]);
-    }
-    println!("\nunfinished write commands");
-    section(&commands, unfinished.is_empty());
-
-    let mut reasons: BTreeMap<(ParkedStage, &str), (usize, Option<OffsetDateTime>)> = BTreeMap::new();
-    for entry in ledger.parked().await? {
-        let count = reasons.entry((entry.stage, entry.reason.map_or("", Reason::as_str))).or_default();
-        count.0 += 1;
-        count.1 = count.1.max(entry.parked_at);
-    }
-    let nothing_parked = reasons.is_empty();
-    let mut parked = table(&["stage", "reason", "parked", "newest"]);
-    for ((stage, reason), (count, newest)) in reasons {
-        parked.add_row([
-            stage.as_str().to_owned(),
-            reason.to_owned(),
-            count.to_string(),
-            newest.map(clock).unwrap_or_default(),
-        ]);
-    }
-    println!("\nparked, as the ledger knows it (`leadline parked list` shows each, and what never got so far)");
-    section(&parked, nothing_parked);
-
-    let known = ledger.rate_limits().await?;
-    let mut rate_limits = table(&["budget", "used", "allowed", "quota", "refused", "held until"]);
-    for entry in &known {
-        let held = entry.held_until.map(clock).unwrap_or_default();
-        let [used, allowed, quota, rejections] =
-            [entry.used, entry.allowed, entry.quota, entry.rejections].map(|number| number.to_string());
-        rate_limits.add_row([entry.name.clone(), used, allowed, quota, rejections, held]);
-    }
-    println!("\nbudgets (what the fleet has taken within the window, what it takes at most, what there is in all)");
-    section(&rate_limits, known.is_empty());
-
-    let known = ledger.spend_limits().await?;
-    let mut spend_limits = table(&["spend limit", "spent µ$", "µ$ a day"]);
-    for entry in &known {
-        let amounts = [entry.micro_dollars_spent, entry.micro_dollars_per_day].map(|amount| amount.to_string());
-        spend_limits.add_row([entry.name.clone()].into_iter().chain(amounts));
-    }
-    println!("\nspend limits (what is spent or set aside today, in UTC)");
-    section(&spend_limits, known.is_empty());
-    for entry in known.iter().filter(|entry| entry.micro_dollars_spent >= entry.micro_dollars_per_day) {
-        println!("{} is spent: what it pays for waits until midnight UTC", entry.name);
-    }
-
-    for breaker in
-        ledger.circuit_breakers().await?.iter().filter(|breaker| breaker.state != CircuitBreakerState::Closed)
-    {
-        println!(
-            "\ncircuit of {} {} for {}: {} ({}), {} probes failed",
-            breaker.dependency,
-            breaker.state.as_str(),
-            breaker.opened_at.map(age).unwrap_or_default(),
-            breaker.reason.map_or("", Reason::as_str),
-            breaker.detail.as_deref().unwrap_or_default(),
-            breaker.probes
-        );
-    }
     match ledger.oldest_unfinished().await? {
-        Duration::ZERO => println!("\nnothing is unfinished"),
-        oldest => println!("\nthe oldest unfinished event is {} old", when::long(oldest)),
+        Duration::ZERO => println!("no event is unfinished"),
+        age => println!("the oldest unfinished event is {} old", times::duration(age)),
     }
+    print_queues(&operator).await?;
+    print_unfinished(ledger).await?;
+    print_parked(ledger).await?;
+    print_rate_limits(ledger).await?;
+    print_spend_limits(ledger).await?;
+    print_circuit_breakers(ledger).await?;
     Ok(ExitCode::SUCCESS)
 }
 
-fn section(table: &Table, is_empty: bool) {
-    if is_empty {
-        println!("none");
-    } else {
-        println!("{table}");
+async fn print_queues(operator: &Operator) -> anyhow::Result<()> {
+    let depths = operator.connection.queue_depths().await?;
+    let mut queues = table(&["queue", "messages"]);
+    for (route, depth) in depths.iter().filter(|(_, depth)| *depth > 0) {
+        queues.add_row([route.to_string(), depth.to_string()]);
     }
+    section("queues that hold messages (without those in progress)", &queues);
+    Ok(())
 }
 
-fn age(since: OffsetDateTime) -> String {
-    when::long(Duration::try_from(OffsetDateTime::now_utc() - since).unwrap_or_default())
+async fn print_unfinished(ledger: &Ledger) -> anyhow::Result<()> {
+    let mut events = table(&["state", "reason", "events", "oldest", "key of the oldest"]);
+    for row in ledger.unfinished_events().await? {
+        let reason = row.reason.map_or("", Reason::as_str).to_owned();
+        events.add_row([row.state.to_string(), reason, row.events.to_string(), times::age(row.oldest), row.oldest_key]);
+    }
+    section("unfinished events", &events);
+
+    let mut commands = table(&["state", "write commands", "oldest"]);
+    for row in ledger.unfinished_commands().await? {
+        commands.add_row([row.state.to_string(), row.commands.to_string(), times::age(row.oldest)]);
+    }
+    section("unfinished write commands", &commands);
+    Ok(())
+}
+
+async fn print_parked(ledger: &Ledger) -> anyhow::Result<()> {
+    let mut reasons: BTreeMap<(ParkedStage, &str), (usize, Option<OffsetDateTime>)> = BTreeMap::new();
+    for entry in ledger.parked().await? {
+        let (count, newest) = reasons.entry((entry.stage, entry.reason.map_or("", Reason::as_str))).or_default();
+        *count += 1;
+        *newest = (*newest).max(entry.parked_at);
+    }
+    let mut parked = table(&["stage", "reason", "parked", "newest"]);
+    for ((stage, reason), (count, newest)) in reasons {
+        let newest = newest.map(times::utc).unwrap_or_default();
+        parked.add_row([stage.as_str(), reason, &count.to_string(), &newest]);
+    }
+    section("parked in the ledger (`leadline parked list` adds messages that the ledger does not know)", &parked);
+    Ok(())
+}
+
+async fn print_rate_limits(ledger: &Ledger) -> anyhow::Result<()> {
+    let mut rate_limits = table(&["rate limit", "used", "allowed", "quota", "rejected calls", "paused until"]);
+    for limit in ledger.rate_limits().await? {
+        let [used, allowed, quota, rejections] =
+            [limit.used, limit.allowed, limit.quota, limit.rejections].map(|number| number.to_string());
+        let paused_until = limit.held_until.map(times::utc).unwrap_or_default();
+        rate_limits.add_row([limit.name, used, allowed, quota, rejections, paused_until]);
+    }
+    section("rate limits (used within the window; allowed for the fleet; quota of the account)", &rate_limits);
+    Ok(())
+}
+
+async fn print_spend_limits(ledger: &Ledger) -> anyhow::Result<()> {
+    let mut spend_limits = table(&["spend limit", "spent or reserved", "a day", ""]);
+    for limit in ledger.spend_limits().await? {
+        let (spent, limit_per_day) = (limit.micro_dollars_spent, limit.micro_dollars_per_day);
+        let is_reached = spent >= limit_per_day;
+        let note = if is_reached { "reached: the work waits until midnight UTC" } else { "" };
+        spend_limits.add_row([limit.name, dollars(spent), dollars(limit_per_day), note.to_owned()]);
+    }
+    section("spend limits (today, in UTC)", &spend_limits);
+    Ok(())
+}
+
+async fn print_circuit_breakers(ledger: &Ledger) -> anyhow::Result<()> {
+    let mut breakers = table(&["circuit breaker", "state", "for", "reason", "detail", "failed probes"]);
+    for breaker in ledger.circuit_breakers().await? {
+        if breaker.state == CircuitBreakerState::Closed {
+            continue;
+        }
+        breakers.add_row([
+            breaker.dependency.to_string(),
+            breaker.state.to_string(),
+            breaker.opened_at.map(times::age).unwrap_or_default(),
+            breaker.reason.map_or("", Reason::as_str).to_owned(),
+            breaker.detail.unwrap_or_default(),
+            breaker.probes.to_string(),
+        ]);
+    }
+    section("circuit breakers that are not closed", &breakers);
+    Ok(())
+}
+
+/// An amount of 10⁻⁶ $ in dollars, to a hundredth of a cent.
+fn dollars(micro_dollars: i64) -> String {
+    let hundredths_of_a_cent = micro_dollars / 100;
+    format!("${}.{:04}", hundredths_of_a_cent / 10_000, hundredths_of_a_cent % 10_000)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::dollars;
+
+    #[test]
+    fn an_amount_is_printed_in_dollars() {
+        assert_eq!(dollars(0), "$0.0000");
+        assert_eq!(dollars(1_234_567), "$1.2345");
+        assert_eq!(dollars(25_000_000), "$25.0000");
+    }
 }

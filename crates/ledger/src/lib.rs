@@ -116,14 +116,12 @@ impl Ledger {
         use secrecy::ExposeSecret;
         let timeout = settings.statement_timeout.as_millis().to_string();
         let options: PgConnectOptions = settings.url.expose_secret().parse()?;
-        let options = options
-            .application_name(&settings.application_name)
-            .options([
-                ("statement_timeout", timeout.as_str()),
-                // A worker that is frozen within a transaction would hold its locks for as long.
-                ("idle_in_transaction_session_timeout", timeout.as_str()),
-                ("timezone", "UTC"),
-            ]);
+        let options = options.application_name(&settings.application_name).options([
+            ("statement_timeout", timeout.as_str()),
+            // A worker that is frozen within a transaction would hold its locks for as long.
+            ("idle_in_transaction_session_timeout", timeout.as_str()),
+            ("timezone", "UTC"),
+        ]);
         let pool = PgPoolOptions::new()
             .max_connections(settings.max_connections)
             .acquire_timeout(settings.acquire_timeout)

@@ -1,5 +1,5 @@
-//! Putting updates into HubSpot: PATCH for one, batch update for many, and one bad record never costs its neighbours
-//! their write.
+//! Writes updates to HubSpot: a PATCH for one record, a batch update for several. A bad value of one record never keeps the
+//! other records of a batch from being written.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -7,178 +7,108 @@ use std::{
 };
 
 use batcher::bisect;
-use domain::{ObjectId, ObjectType, RecordRef, WriteCommand, WriteCommandId};
+use domain::{ObjectType, RecordRef, WriteCommandId};
 use hubspot::{
     HubSpotClient, HubSpotError,
-    client::{MAX_BATCH, ObjectUpdate, PastValue},
+    client::{MAX_BATCH, ObjectUpdate},
 };
 
-use crate::{
-    plan::{CommandPart, RecordUpdate},
-    policy,
-};
+use crate::plan::{self, CommandPart, RecordUpdate};
 
-/// What became of each command's part of the updates.
-pub type Applied = HashMap<WriteCommandId, Result<(), Arc<HubSpotError>>>;
+/// The result of each command's part of the updates.
+pub type CommandResults = HashMap<WriteCommandId, Result<(), Arc<HubSpotError>>>;
 
-/// What became of each record's update.
-type Updated = HashMap<RecordRef, Result<(), Arc<HubSpotError>>>;
+/// The result of each record's update.
+type RecordResults = HashMap<RecordRef, Result<(), Arc<HubSpotError>>>;
 
-/// What records hold, by property. A record that is missing was not found.
-pub type CurrentValues = HashMap<RecordRef, HashMap<String, CurrentValue>>;
-
-/// What a property holds, and who set it.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct CurrentValue {
-    /// `None` when it is empty.
-    pub value: Option<String>,
-    /// Its history, newest first; empty where nothing asks for it.
-    pub history: Vec<PastValue>,
-}
-
-impl CurrentValue {
-    /// The newest entry of its history.
-    pub fn last_set(&self) -> Option<&PastValue> {
-        self.history.first()
-    }
-
-    /// What the property held before `command` touched it. A writer that died between its call and its record left the
-    /// value of this very command behind, as often as it died, and that is not what an undo should bring back.
-    pub fn before(&self, command: &WriteCommand, attempt: i32, wanted: &str) -> Option<String> {
-        if attempt == 1 {
-            return self.value.clone();
-        }
-
-        let is_own = |set: &PastValue| {
-            !set.is_by_person() && set.value == wanted && set.timestamp >= command.recorded_at() - CLOCKS_DIFFER
-        };
-        if !self.last_set().is_some_and(is_own) {
-            return self.value.clone();
-        }
-        let earlier = self.history.iter().find(|set| !is_own(set));
-        earlier.map(|set| set.value.clone()).filter(|value| !value.is_empty())
-    }
-}
-
-/// HubSpot's clock and ours are no further apart than this.
-const CLOCKS_DIFFER: time::Duration = time::Duration::seconds(2);
-
-/// Reads what the updates are about to overwrite.
-pub async fn read_before(hubspot: &HubSpotClient, updates: &[RecordUpdate]) -> Result<CurrentValues, HubSpotError> {
-    let mut before = CurrentValues::new();
-    for (object_type, updates) in by_type(updates) {
-        let changes = || updates.iter().flat_map(|update| &update.changes);
-        let ids: Vec<_> = updates.iter().map(|update| update.record.object_id).collect();
-        let names: HashSet<_> = changes().map(|change| change.property.clone()).collect();
-        let names: Vec<_> = names.into_iter().collect();
-        if names.is_empty() {
-            continue;
-        }
-        // A command that is carried out again may meet what it wrote itself.
-        let is_again = updates.iter().flat_map(|update| &update.parts).any(|part| part.job.attempt > 1);
-        let read = if is_again || changes().any(|change| policy::needs_history(change.policy)) {
-            hubspot.read_history(object_type, &ids, &names).await?
-        } else {
-            hubspot.read_many(object_type, &ids, &names).await?
-        };
-        let mut found: HashMap<ObjectId, _> = read.found.into_iter().map(|object| (object.id, object)).collect();
-        for update in updates {
-            let Some(mut object) = found.remove(&update.record.object_id) else { continue };
-            let held = |name: &String| {
-                let value = object.properties.remove(name).flatten().filter(|value| !value.is_empty());
-                let history = object.history.remove(name).unwrap_or_default();
-                (name.clone(), CurrentValue { value, history })
-            };
-            before.insert(update.record.clone(), names.iter().map(held).collect());
-        }
-    }
-    Ok(before)
-}
-
-/// Applies the updates and says for each command what became of it. Where several commands make one record's update and
-/// HubSpot does not take a value of it, each is tried on its own: one playbook's bad value costs no other its write.
-pub async fn apply(hubspot: &HubSpotClient, updates: &[RecordUpdate]) -> Applied {
-    let mut updated = update_all(hubspot, updates).await;
-    let mut applied = Applied::new();
+/// Writes the updates and returns the result for each command.
+///
+/// When several commands make one record's update and HubSpot rejects a value in it, each command is written on its own:
+/// the bad value of one playbook keeps no other from being written.
+pub async fn apply(hubspot: &HubSpotClient, updates: &[RecordUpdate]) -> CommandResults {
+    let mut written = write_records(hubspot, updates).await;
+    let mut results = CommandResults::new();
     for update in updates {
-        let Some(result) = updated.remove(&update.record) else { continue };
-        let is_refused = result.as_ref().is_err_and(|error| error.may_be_one_item());
+        let Some(result) = written.remove(&update.record) else { continue };
+        let is_rejected = result.as_ref().is_err_and(|error| error.may_be_one_item());
         for part in &update.parts {
-            let result =
-                if is_refused && update.parts.len() > 1 { alone(hubspot, update, part).await } else { result.clone() };
-            applied.insert(part.job.command.id, result);
+            let result = if is_rejected && update.parts.len() > 1 {
+                write_part(hubspot, update, part).await
+            } else {
+                result.clone()
+            };
+            results.insert(part.taken.command.id, result);
         }
     }
-    applied
+    results
 }
 
-async fn alone(hubspot: &HubSpotClient, update: &RecordUpdate, part: &CommandPart) -> Result<(), Arc<HubSpotError>> {
+/// Writes one command's part of a record's update.
+async fn write_part(
+    hubspot: &HubSpotClient,
+    update: &RecordUpdate,
+    part: &CommandPart,
+) -> Result<(), Arc<HubSpotError>> {
     if part.changes.is_empty() {
         return Ok(());
     }
-    let wire = ObjectUpdate { id: update.record.object_id, changes: &part.changes };
-    hubspot.update(&update.record.object_type, &wire).await.map_err(Arc::new)
+    let body = ObjectUpdate { id: update.record.object_id, changes: &part.changes };
+    hubspot.update(&update.record.object_type, &body).await.map_err(Arc::new)
 }
 
-async fn update_all(hubspot: &HubSpotClient, updates: &[RecordUpdate]) -> Updated {
-    let mut applied = Updated::new();
-    // Nothing to set (a command of nothing but actions, or everything is kept): that is done at once.
-    let (idle, busy): (Vec<_>, Vec<_>) = updates.iter().partition(|update| update.changes.is_empty());
-    applied.extend(idle.into_iter().map(|update| (update.record.clone(), Ok(()))));
-    for (object_type, updates) in by_type(busy) {
-        for part in updates.chunks(MAX_BATCH) {
-            apply_some(hubspot, object_type, part, &mut applied).await;
+async fn write_records(hubspot: &HubSpotClient, updates: &[RecordUpdate]) -> RecordResults {
+    let mut results = RecordResults::new();
+    // Nothing to set: the commands hold only actions, or every value is there already or is left by its policy.
+    let (unchanged, changed): (Vec<_>, Vec<_>) = updates.iter().partition(|update| update.changes.is_empty());
+    results.extend(unchanged.into_iter().map(|update| (update.record.clone(), Ok(()))));
+    for (object_type, updates) in plan::by_object_type(changed) {
+        for batch in updates.chunks(MAX_BATCH) {
+            write_batch(hubspot, object_type, batch, &mut results).await;
         }
     }
-    applied
+    results
 }
 
-fn by_type<'a>(updates: impl IntoIterator<Item = &'a RecordUpdate>) -> HashMap<&'a ObjectType, Vec<&'a RecordUpdate>> {
-    let mut groups: HashMap<&ObjectType, Vec<&RecordUpdate>> = HashMap::new();
-    for update in updates {
-        groups.entry(&update.record.object_type).or_default().push(update);
-    }
-    groups
-}
-
-async fn apply_some(
+/// Writes up to [`MAX_BATCH`] records of one type. HubSpot rejects a whole batch because of one bad value, so a rejected
+/// batch is halved until the bad record is alone.
+async fn write_batch(
     hubspot: &HubSpotClient,
     object_type: &ObjectType,
     updates: &[&RecordUpdate],
-    applied: &mut Updated,
+    results: &mut RecordResults,
 ) {
     let mut missing = Vec::new();
-    let send = |batch: Arc<Vec<_>>| async move { update_batch(hubspot, object_type, &batch).await };
-    // HubSpot rejects the whole batch for one invalid value.
     let finish = |index: usize, result| {
         let update: &RecordUpdate = updates[index];
         match result {
-            Ok(true) => drop(applied.insert(update.record.clone(), Ok(()))),
+            Ok(true) => drop(results.insert(update.record.clone(), Ok(()))),
             Ok(false) => missing.push(update),
-            Err(error) => drop(applied.insert(update.record.clone(), Err(error))),
+            Err(error) => drop(results.insert(update.record.clone(), Err(error))),
         }
     };
-    bisect(updates.to_vec(), send, HubSpotError::may_be_one_item, finish).await;
-    // Whatever the status code says: a record that is not among the results was not written. Updated alone, HubSpot
-    // reports the reason.
+    bisect(updates.to_vec(), |batch| write_once(hubspot, object_type, batch), HubSpotError::may_be_one_item, finish)
+        .await;
+    // A record that is not among the results was not written, whatever the status code says. A call for this record alone
+    // returns HubSpot's reason.
     for update in missing {
         metrics::counter!("leadline_batch_missing_results_total").increment(1);
-        let result = hubspot.update(object_type, &wire(update)).await.map_err(Arc::new);
-        applied.insert(update.record.clone(), result);
+        let result = hubspot.update(object_type, &object_update(update)).await.map_err(Arc::new);
+        results.insert(update.record.clone(), result);
     }
 }
 
-/// Says for each update whether HubSpot's answer names it as written.
-async fn update_batch(
+/// Makes one call. Returns for each record whether it is among the results.
+async fn write_once(
     hubspot: &HubSpotClient,
     object_type: &ObjectType,
-    updates: &[&RecordUpdate],
+    updates: Arc<Vec<&RecordUpdate>>,
 ) -> Result<Vec<bool>, HubSpotError> {
-    if let [single] = updates {
-        return hubspot.update(object_type, &wire(single)).await.map(|()| vec![true]);
+    if let [single] = updates[..] {
+        hubspot.update(object_type, &object_update(single)).await?;
+        return Ok(vec![true]);
     }
-    let wires: Vec<_> = updates.iter().map(|update| wire(update)).collect();
-    let answer = hubspot.update_many(object_type, &wires).await.inspect_err(|error| {
+    let bodies: Vec<_> = updates.iter().map(|update| object_update(update)).collect();
+    let answer = hubspot.update_many(object_type, &bodies).await.inspect_err(|error| {
         if error.may_be_one_item() {
             metrics::counter!("leadline_batch_bisected_total").increment(1);
         }
@@ -187,49 +117,6 @@ async fn update_batch(
     Ok(updates.iter().map(|update| written.contains(&update.record.object_id)).collect())
 }
 
-fn wire(update: &RecordUpdate) -> ObjectUpdate<'_> {
+fn object_update(update: &RecordUpdate) -> ObjectUpdate<'_> {
     ObjectUpdate { id: update.record.object_id, changes: &update.changes }
-}
-
-#[cfg(test)]
-mod tests {
-    use domain::{
-        EventId, EventKey, InferenceId, ObjectId, ObjectType, PortalId, RecordRef, WriteCommand, WriteCommandId,
-    };
-    use hubspot::client::PastValue;
-    use time::{Duration, OffsetDateTime};
-
-    use super::CurrentValue;
-
-    #[test]
-    fn what_was_there_before_is_found_behind_every_try_of_the_same_command() {
-        let now = OffsetDateTime::now_utc();
-        let command = WriteCommand {
-            id: WriteCommandId::new(),
-            event_id: EventId::new(),
-            event_key: EventKey::from_text("k"),
-            inference_id: InferenceId::new(),
-            occurred_at: now,
-            record: RecordRef { portal_id: PortalId(1), object_type: ObjectType::Contact, object_id: ObjectId(1) },
-            properties: Vec::new(),
-            actions: Vec::new(),
-        };
-        let set = |value: &str, source: &str, seconds| PastValue {
-            value: value.to_owned(),
-            timestamp: now + Duration::seconds(seconds),
-            source_type: source.to_owned(),
-            source_id: None,
-        };
-        let held = |history: Vec<PastValue>| CurrentValue { value: Some("85".to_owned()), history };
-        let before = |history| held(history).before(&command, 2, "85");
-        let tries = || vec![set("85", "INTEGRATION", 9), set("85", "INTEGRATION", 5)];
-        assert_eq!(before(tries()), None);
-        let with = |earlier| before(tries().into_iter().chain([earlier]).collect());
-        assert_eq!(with(set("7", "CRM_UI", -60)).as_deref(), Some("7"));
-        assert_eq!(with(set("", "CRM_UI", -60)), None, "cleared before");
-        assert_eq!(with(set("85", "INTEGRATION", -60)).as_deref(), Some("85"), "an earlier event wrote the same");
-        assert_eq!(before(vec![set("85", "CRM_UI", 5)]).as_deref(), Some("85"), "a person set it");
-        let at_first = held(tries()).before(&command, 1, "85");
-        assert_eq!(at_first.as_deref(), Some("85"), "nobody has tried this command before: another one wrote the same");
-    }
 }

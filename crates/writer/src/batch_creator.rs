@@ -1,4 +1,4 @@
-//! Tasks and notes, made many at a time: one call of HubSpot's limit for up to a hundred.
+//! Creates tasks and notes in batches: one call, up to 100 objects, counts once against HubSpot's rate limit.
 
 use std::{
     collections::HashMap,
@@ -13,67 +13,68 @@ use hubspot::{
     client::{MAX_BATCH, NewObject},
 };
 
-/// Actions of one batch of write commands begin within moments of each other.
-const WINDOW: Duration = Duration::from_millis(10);
+/// How long a batch waits for more objects. The actions of one batch of write commands begin within milliseconds of each
+/// other.
+const LINGER: Duration = Duration::from_millis(10);
 
-/// Calls at once, of each kind.
-const PARALLEL: usize = 2;
+/// Calls under way at once, for each object type.
+const MAX_IN_FLIGHT: usize = 2;
 
-/// One object to be made.
+/// One object to create.
 #[derive(Debug, Clone)]
-struct Creation {
+struct CreateRequest {
     id: ActionId,
     object: NewObject,
     not_after: Instant,
 }
 
-/// Makes objects of one kind.
+/// Creates objects of one type.
 #[derive(Clone)]
-pub struct BatchCreator(Batcher<Creation, Option<ObjectId>, HubSpotError>);
+pub struct BatchCreator(Batcher<CreateRequest, Option<ObjectId>, HubSpotError>);
 
 impl BatchCreator {
-    /// Makes objects of `kind`, whose marker stands in the property `body`.
-    pub fn of(hubspot: &HubSpotClient, kind: ObjectType, body: &'static str) -> Self {
+    /// Creates objects of `kind`, whose property `body` contains the action's marker.
+    pub fn start(hubspot: &HubSpotClient, kind: ObjectType, body: &'static str) -> Self {
         let limits = BatcherSettings {
             max: MAX_BATCH,
-            linger: WINDOW,
+            linger: LINGER,
             extra_linger: Some(hubspot.extra_linger()),
-            max_in_flight: PARALLEL,
+            max_in_flight: MAX_IN_FLIGHT,
         };
         let hubspot = hubspot.clone();
-        let make = move |creations: Arc<Vec<Creation>>| {
+        let create = move |requests: Arc<Vec<CreateRequest>>| {
             let (hubspot, kind) = (hubspot.clone(), kind.clone());
-            async move { make(&hubspot, &kind, body, &creations).await }
+            async move { create_many(&hubspot, &kind, body, &requests).await }
         };
-        Self(Batcher::start(limits, make, HubSpotError::may_be_one_item))
+        Self(Batcher::start(limits, create, HubSpotError::may_be_one_item))
     }
 
-    /// Makes one, unless `not_after` has passed by the time it could be sent. `None`: HubSpot does not say that it was
-    /// made.
-    pub async fn make(
+    /// Creates one object and returns its id. It is not sent after `not_after`. Returns `None` when HubSpot's answer does not
+    /// contain the object: it may or may not exist.
+    pub async fn create(
         &self,
         id: ActionId,
         object: NewObject,
         not_after: Instant,
     ) -> Result<Option<ObjectId>, BatcherError<HubSpotError>> {
-        self.0.submit(Creation { id, object, not_after }).await
+        self.0.submit(CreateRequest { id, object, not_after }).await
     }
 }
 
-async fn make(
+async fn create_many(
     hubspot: &HubSpotClient,
     kind: &ObjectType,
     body: &str,
-    creations: &[Creation],
+    requests: &[CreateRequest],
 ) -> Result<Vec<Option<ObjectId>>, HubSpotError> {
-    let objects: Vec<_> = creations.iter().map(|creation| &creation.object).collect();
-    let not_after = creations.iter().map(|creation| creation.not_after).min().unwrap_or_else(Instant::now);
-    let made = hubspot.create_many(kind, &objects, not_after).await?;
-    // By their markers: HubSpot answers in an order of its own.
-    let marked = made.into_iter().filter_map(|object| {
+    let objects: Vec<_> = requests.iter().map(|request| &request.object).collect();
+    let not_after = requests.iter().map(|request| request.not_after).min().unwrap_or_else(Instant::now);
+    let created = hubspot.create_many(kind, &objects, not_after).await?;
+    // HubSpot's answer is in no particular order, so the markers say which object belongs to which request.
+    let marked = created.into_iter().filter_map(|object| {
         let text = object.properties.get(body).and_then(Option::as_deref)?;
         Some((marker_in(text)?, object.id))
     });
-    let marked: HashMap<_, _> = marked.collect();
-    Ok(creations.iter().map(|creation| marked.get(&creation.id).copied()).collect())
+    let ids: HashMap<_, _> = marked.collect();
+    Ok(requests.iter().map(|request| ids.get(&request.id).copied()).collect())
 }

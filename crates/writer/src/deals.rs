@@ -1,4 +1,4 @@
-//! Moving a deal to another stage of its pipeline, never back from a closed one.
+//! Moves a deal to another stage of its pipeline, but never out of a closed stage.
 
 use std::{
     sync::Arc,
@@ -11,7 +11,7 @@ use domain::{
 };
 use hubspot::{
     HubSpotClient, HubSpotError,
-    client::{ObjectUpdate, Pipeline},
+    client::{ObjectUpdate, Pipeline, PipelineStage},
 };
 use ledger::WrittenProperty;
 use tokio::sync::Mutex;
@@ -19,78 +19,83 @@ use tokio::sync::Mutex;
 /// The property that holds a deal's stage.
 pub const STAGE: &str = "dealstage";
 
-/// What became of a move.
-pub enum Moved {
-    /// The deal is where it should be, by this write.
-    Done(WrittenProperty),
-    /// It stays, for this reason.
-    Stays(Reason),
-    /// Its pipeline has no such stage.
+/// The property that holds a deal's pipeline.
+const PIPELINE: &str = "pipeline";
+
+/// The result of a move.
+pub enum DealMove {
+    /// The deal is in the stage, by this write or by an earlier attempt of the same action.
+    Moved(WrittenProperty),
+    /// The deal was not moved, for this reason.
+    NotMoved(Reason),
+    /// The deal's pipeline has no such stage.
     NoSuchStage {
-        /// The pipeline's label.
+        /// The pipeline's label; its id when the portal has no such pipeline.
         pipeline: String,
     },
 }
 
-/// The portal's deal pipelines, asked for now and then.
+/// The portal's deal pipelines, cached.
 pub struct Pipelines {
-    known: Mutex<Option<(Instant, Arc<Vec<Pipeline>>)>>,
-    fresh_for: Duration,
+    cache: Mutex<Option<(Instant, Arc<Vec<Pipeline>>)>>,
+    ttl: Duration,
 }
 
 impl Pipelines {
-    pub fn new(fresh_for: Duration) -> Self {
-        Self { known: Mutex::new(None), fresh_for }
+    /// Reads the pipelines again when they are older than `ttl`.
+    pub fn new(ttl: Duration) -> Self {
+        Self { cache: Mutex::new(None), ttl }
     }
 
     async fn get(&self, hubspot: &HubSpotClient) -> Result<Arc<Vec<Pipeline>>, HubSpotError> {
-        let mut known = self.known.lock().await;
-        if let Some((at, pipelines)) = known.as_ref()
-            && at.elapsed() < self.fresh_for
+        let mut cache = self.cache.lock().await;
+        if let Some((read_at, pipelines)) = cache.as_ref()
+            && read_at.elapsed() < self.ttl
         {
             return Ok(pipelines.clone());
         }
         let pipelines = Arc::new(hubspot.pipelines(&ObjectType::Deal).await?);
-        *known = Some((Instant::now(), pipelines.clone()));
+        *cache = Some((Instant::now(), pipelines.clone()));
         Ok(pipelines)
     }
 
-    /// Moves `deal` to the stage with this label or id. `in_doubt` says that it may have been moved already.
+    /// Moves `deal` to the stage with this label or id. `in_doubt` says that an earlier attempt may have moved it; the
+    /// value before then comes from the history.
     pub async fn move_deal(
         &self,
         hubspot: &HubSpotClient,
         deal: &RecordRef,
         stage: &str,
         in_doubt: bool,
-    ) -> Result<Moved, HubSpotError> {
-        let names = [STAGE.to_owned(), "pipeline".to_owned()];
+    ) -> Result<DealMove, HubSpotError> {
+        let names = [STAGE.to_owned(), PIPELINE.to_owned()];
         let read = hubspot.read_history(&ObjectType::Deal, &[deal.object_id], &names).await?;
-        let Some(mut object) = read.found.into_iter().next() else { return Ok(Moved::Stays(Reason::RecordGone)) };
+        let Some(mut object) = read.found.into_iter().next() else { return Ok(DealMove::NotMoved(Reason::RecordGone)) };
         let current = object.properties.remove(STAGE).flatten();
         let pipelines = self.get(hubspot).await?;
-        let own = object.properties.remove("pipeline").flatten();
-        let Some(pipeline) = pipelines.iter().find(|pipeline| Some(&pipeline.id) == own.as_ref()) else {
-            return Ok(Moved::NoSuchStage { pipeline: own.unwrap_or_default() });
+        let pipeline_id = object.properties.remove(PIPELINE).flatten();
+        let Some(pipeline) = pipelines.iter().find(|pipeline| Some(&pipeline.id) == pipeline_id.as_ref()) else {
+            return Ok(DealMove::NoSuchStage { pipeline: pipeline_id.unwrap_or_default() });
         };
         let Some(target) = pipeline.stage(stage) else {
-            return Ok(Moved::NoSuchStage { pipeline: pipeline.label.clone() });
+            return Ok(DealMove::NoSuchStage { pipeline: pipeline.label.clone() });
         };
         if current.as_ref() == Some(&target.id) {
             let before = object.history.get(STAGE).and_then(|history| history.get(1)).map(|past| past.value.clone());
             return Ok(if in_doubt {
-                Moved::Done(written(before, &target.id))
+                DealMove::Moved(written(before, &target.id))
             } else {
-                Moved::Stays(Reason::AlreadyThere)
+                DealMove::NotMoved(Reason::AlreadyThere)
             });
         }
-        if current.as_deref().and_then(|id| pipeline.stage(id)).is_some_and(hubspot::client::PipelineStage::is_closed) {
-            return Ok(Moved::Stays(Reason::DealClosed));
+        if current.as_deref().and_then(|id| pipeline.stage(id)).is_some_and(PipelineStage::is_closed) {
+            return Ok(DealMove::NotMoved(Reason::DealClosed));
         }
         let change =
             PropertyChange { property: STAGE.to_owned(), value: target.id.clone(), policy: WritePolicy::Always };
         let update = ObjectUpdate { id: deal.object_id, changes: std::slice::from_ref(&change) };
         hubspot.update(&ObjectType::Deal, &update).await?;
-        Ok(Moved::Done(written(current, &target.id)))
+        Ok(DealMove::Moved(written(current, &target.id)))
     }
 }
 

@@ -1,4 +1,4 @@
-//! Why an action is not done, and what its command does then.
+//! Why an action was not carried out, and whether its command is tried again.
 
 use std::{sync::Arc, time::Duration};
 
@@ -8,36 +8,36 @@ use retry::{Failure, Outage, Reason, RetryAction};
 
 use crate::notify::NotifyError;
 
-/// Why an action is not done yet, or never.
+/// Why an action was not carried out.
 #[derive(Debug, thiserror::Error)]
 pub enum ActionError {
-    /// HubSpot.
+    /// HubSpot rejected the call or did not answer.
     #[error(transparent)]
     HubSpot(Arc<hubspot::HubSpotError>),
-    /// It was sent in a batch of which nobody knows what came.
-    #[error("whether HubSpot did it is unknown")]
-    Unknown,
-    /// A channel.
+    /// The call was sent in a batch, and the batch's result does not say whether this action was carried out.
+    #[error("HubSpot's answer does not say whether the action was carried out")]
+    ResultUnknown,
+    /// A notification channel did not accept the message.
     #[error(transparent)]
     Notify(#[from] NotifyError),
-    /// The ledger.
+    /// The ledger does not answer.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
-    /// It is in doubt, and a call that was sent may still have its effect.
-    #[error("an earlier call may still have its effect; looking again after {0:?}")]
-    TooEarly(Duration),
-    /// The lease might end before the call does.
-    #[error("not done within the lease")]
+    /// An earlier call may still be under way. Its effect can be looked for after this time.
+    #[error("an earlier call for this action may still be under way; looking for its effect in {0:?}")]
+    CallUnderWay(Duration),
+    /// The call could outlast the lease.
+    #[error("the remaining lease is shorter than the timeout of a call")]
     DeadlineExceeded,
-    /// Somebody else has the command.
-    #[error("the claim of the command no longer holds")]
-    Lost,
-    /// A deal's pipeline has no such stage.
+    /// Another writer has taken the command.
+    #[error("the lease on the write command expired and another writer took it over")]
+    LeaseLost,
+    /// The deal's pipeline has no such stage.
     #[error("the deal's pipeline `{pipeline}` has no stage `{stage}`")]
     NoSuchStage {
         /// The pipeline's label.
         pipeline: String,
-        /// The stage in the playbook.
+        /// The stage that the playbook names.
         stage: String,
     },
 }
@@ -52,18 +52,18 @@ impl From<BatcherError<hubspot::HubSpotError>> for ActionError {
     fn from(error: BatcherError<hubspot::HubSpotError>) -> Self {
         match error {
             BatcherError::Failed(error) => Self::HubSpot(error),
-            BatcherError::Closed => Self::Unknown,
+            BatcherError::Closed => Self::ResultUnknown,
         }
     }
 }
 
 impl ActionError {
-    /// Whether the action may have happened all the same.
+    /// Whether the action may have been carried out despite the error.
     pub fn leaves_doubt(&self) -> bool {
         match self {
             Self::HubSpot(error) => error.leaves_doubt(),
             Self::Notify(error) => !matches!(error, NotifyError::Refused { status: 429, .. }),
-            Self::Ledger(_) | Self::TooEarly(_) | Self::Lost | Self::Unknown => true,
+            Self::Ledger(_) | Self::CallUnderWay(_) | Self::LeaseLost | Self::ResultUnknown => true,
             Self::NoSuchStage { .. } | Self::DeadlineExceeded => false,
         }
     }
@@ -75,9 +75,9 @@ impl Failure for ActionError {
             Self::HubSpot(error) => error.retry_action(),
             Self::Notify(error) => error.retry_action(),
             Self::Ledger(error) => error.retry_action(),
-            Self::Unknown => RetryAction::RetryLater { after: None },
-            Self::TooEarly(after) => RetryAction::RateLimited { after: Some(*after) },
-            Self::Lost | Self::DeadlineExceeded => RetryAction::RateLimited { after: None },
+            Self::ResultUnknown => RetryAction::RetryLater { after: None },
+            Self::CallUnderWay(after) => RetryAction::RateLimited { after: Some(*after) },
+            Self::LeaseLost | Self::DeadlineExceeded => RetryAction::RateLimited { after: None },
             Self::NoSuchStage { .. } => RetryAction::Park,
         }
     }
@@ -87,8 +87,8 @@ impl Failure for ActionError {
             Self::HubSpot(error) => error.reason(),
             Self::Notify(error) => error.reason(),
             Self::Ledger(error) => error.reason(),
-            Self::TooEarly(_) | Self::Unknown => Reason::InDoubt,
-            Self::Lost => Reason::LeaseLost,
+            Self::CallUnderWay(_) | Self::ResultUnknown => Reason::InDoubt,
+            Self::LeaseLost => Reason::LeaseLost,
             Self::DeadlineExceeded => Reason::DeadlineExceeded,
             Self::NoSuchStage { .. } => Reason::NoSuchStage,
         }

@@ -1,7 +1,7 @@
-//! Messages to the channels that the settings name: Slack-compatible webhooks.
+//! Sends messages to notification channels: Slack-compatible webhooks, whose URLs are in the settings.
 //!
-//! Every message carries its action's id as `Idempotency-Key`. A receiver that does not look at it may see a message
-//! twice, when its answer was lost: HTTP knows no better.
+//! Every message carries its action's id as `Idempotency-Key`. A receiver that ignores this header may get a message twice,
+//! when its first answer was lost.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -11,10 +11,10 @@ use retry::{Failure, Reason, RetryAction, RetryPolicy};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
 
-/// Why a message was not taken.
+/// Why a channel did not accept a message.
 #[derive(Debug, thiserror::Error)]
 pub enum NotifyError {
-    /// No answer. The URL is a secret and not part of the text.
+    /// No answer. The text does not contain the URL, which is a secret.
     #[error("the channel did not answer: {0}")]
     Transport(reqwest::Error),
     /// An answer other than 2xx.
@@ -22,7 +22,7 @@ pub enum NotifyError {
     Refused {
         /// The HTTP status.
         status: u16,
-        /// `Retry-After`, if given.
+        /// The header `Retry-After`, if the answer has one.
         retry_after: Option<Duration>,
     },
 }
@@ -47,29 +47,35 @@ impl Failure for NotifyError {
     }
 }
 
-/// The channels.
+/// A channel that does not answer at once is tried again within the process, then from the retry queues.
+const CHANNEL_RETRY: RetryPolicy =
+    RetryPolicy { attempts: 3, base_delay: Duration::from_millis(200), max_delay: Duration::from_secs(5) };
+
+/// The notification channels.
 pub struct Channels {
     http: reqwest::Client,
     urls: BTreeMap<String, SecretString>,
-    retry: RetryPolicy,
 }
 
 impl Channels {
-    pub fn new(urls: BTreeMap<String, SecretString>, timeout: Duration, retry: RetryPolicy) -> Result<Self, String> {
-        let http =
-            http_client::builder(timeout).build().map_err(|error| format!("the channels' HTTP client: {error}"))?;
-        Ok(Self { http, urls, retry })
+    /// Channels by name. `timeout` is for one call.
+    ///
+    /// # Errors
+    ///
+    /// When the HTTP client cannot be built.
+    pub fn new(urls: BTreeMap<String, SecretString>, timeout: Duration) -> Result<Self, reqwest::Error> {
+        Ok(Self { http: http_client::builder(timeout).build()?, urls })
     }
 
-    /// The channel's URL, if the settings have one.
+    /// The channel's URL; `None` when the settings have none.
     pub fn url(&self, channel: &str) -> Option<&SecretString> {
         self.urls.get(channel)
     }
 
-    /// Sends a message.
+    /// Sends a message to a channel. Channels with `Idempotency-Key` support deliver it once for each `id`.
     pub async fn send(&self, url: &SecretString, id: ActionId, text: &str) -> Result<(), NotifyError> {
-        let body = json!({"text": harmless(text)});
-        retry::run(&self.retry, || async {
+        let body = json!({"text": without_mentions(text)});
+        retry::run(&CHANNEL_RETRY, || async {
             let request = self.http.post(url.expose_secret()).header("Idempotency-Key", id.to_string()).json(&body);
             let response = request.send().await.map_err(|error| NotifyError::Transport(error.without_url()))?;
             if response.status().is_success() {
@@ -82,19 +88,20 @@ impl Channels {
     }
 }
 
-/// Slack reads `<!channel>` and `<@someone>` as calls to people. What a stranger wrote into a note calls nobody.
-fn harmless(text: &str) -> String {
+/// Slack notifies people for `<!channel>`, `<@user>` and `<#channel>`. The text may come from a note that a stranger wrote,
+/// so these marks are escaped.
+fn without_mentions(text: &str) -> String {
     ["<!", "<@", "<#"].iter().fold(text.to_owned(), |text, mark| text.replace(mark, &mark.replace('<', "&lt;")))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::harmless;
+    use super::without_mentions;
 
     #[test]
-    fn nobody_is_called_by_a_message() {
+    fn a_message_mentions_no_person_and_no_channel() {
         assert_eq!(
-            harmless("<!channel> <@U1> <https://example.com|a link>"),
+            without_mentions("<!channel> <@U1> <https://example.com|a link>"),
             "&lt;!channel> &lt;@U1> <https://example.com|a link>"
         );
     }

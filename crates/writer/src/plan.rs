@@ -1,21 +1,21 @@
-//! What a batch writes: at most one update per record, of each property the newest value, and nothing older than what
-//! the ledger knows.
+//! What a batch writes: at most one update per record, in it the newest value of each property, and no value older than
+//! what the ledger has recorded.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
-use domain::{RecordRef, WriteCommand, write_command::PropertyChange};
+use domain::{ObjectType, RecordRef, WriteCommand, write_command::PropertyChange};
 use ledger::{LatestWrites, SkippedWrite};
 
-/// A command that this writer has taken.
+/// A write command that this writer has taken: the ledger leases it to this writer.
 #[derive(Debug, Clone)]
-pub struct Job {
-    /// Its place in the batch as it was gathered.
+pub struct TakenCommand {
+    /// The position of its message in the batch.
     pub index: usize,
-    /// What is to be done.
+    /// The write command.
     pub command: WriteCommand,
-    /// The claim's number in the ledger.
+    /// Counts how often the command was taken; the ledger accepts a result only under the newest number.
     pub attempt: i32,
-    /// Properties that were written under an earlier claim.
+    /// Properties that were written in an earlier attempt.
     pub written: Vec<String>,
     /// How often its message failed before.
     pub failures: u32,
@@ -26,9 +26,9 @@ pub struct Job {
 pub struct RecordUpdate {
     /// The record.
     pub record: RecordRef,
-    /// What to set, each property once.
+    /// What to set; each property occurs once.
     pub changes: Vec<PropertyChange>,
-    /// The commands, each with the properties of `changes` that are its own.
+    /// The commands, each with its share of `changes`.
     pub parts: Vec<CommandPart>,
 }
 
@@ -36,36 +36,37 @@ pub struct RecordUpdate {
 #[derive(Debug)]
 pub struct CommandPart {
     /// The command.
-    pub job: Job,
-    /// Its properties that are written; the others have newer values, or are written already.
+    pub taken: TakenCommand,
+    /// Its properties that are written. The others have newer values, or were written in an earlier attempt.
     pub changes: Vec<PropertyChange>,
-    /// Its properties that are left as they are, by their write policy.
+    /// Its properties that the write policies leave as they are.
     pub skipped_writes: Vec<SkippedWrite>,
 }
 
-/// Sorts jobs into updates, and gives back beside them the jobs of which nothing is left to write.
-pub fn plan(jobs: Vec<Job>, newest: &LatestWrites) -> (Vec<RecordUpdate>, Vec<Job>) {
-    let mut by_record: BTreeMap<RecordRef, Vec<Job>> = BTreeMap::new();
-    for job in jobs {
-        by_record.entry(job.command.record.clone()).or_default().push(job);
+/// Sorts commands into updates. Returns beside them the commands whose every property has a newer value.
+pub fn plan(taken: Vec<TakenCommand>, latest: &LatestWrites) -> (Vec<RecordUpdate>, Vec<TakenCommand>) {
+    let mut by_record: BTreeMap<RecordRef, Vec<TakenCommand>> = BTreeMap::new();
+    for taken in taken {
+        by_record.entry(taken.command.record.clone()).or_default().push(taken);
     }
     let (mut updates, mut superseded) = (Vec::new(), Vec::new());
-    for (record, mut jobs) in by_record {
-        // LatestWrites first: whoever comes first for a property has it.
-        jobs.sort_by(|a, b| b.command.order().cmp(&a.command.order()));
+    for (record, mut commands) in by_record {
+        // Newest first: the first command that sets a property wins it.
+        commands.sort_by(|a, b| b.command.order().cmp(&a.command.order()));
         let mut update = RecordUpdate { record, changes: Vec::new(), parts: Vec::new() };
-        for job in jobs {
-            let is_free = |change: &&PropertyChange| {
-                !newest.is_newer_than(&job.command, &change.property)
-                    && !update.changes.iter().any(|taken| taken.property == change.property)
+        for taken in commands {
+            let is_newest = |change: &&PropertyChange| {
+                !latest.is_newer_than(&taken.command, &change.property)
+                    && !update.changes.iter().any(|newer| newer.property == change.property)
             };
-            let left = || job.command.properties.iter().filter(|change| !job.written.contains(&change.property));
-            let changes: Vec<_> = left().filter(is_free).cloned().collect();
-            if changes.is_empty() && left().next().is_some() {
-                superseded.push(job);
+            let unwritten =
+                || taken.command.properties.iter().filter(|change| !taken.written.contains(&change.property));
+            let changes: Vec<_> = unwritten().filter(is_newest).cloned().collect();
+            if changes.is_empty() && unwritten().next().is_some() {
+                superseded.push(taken);
             } else {
                 update.changes.extend(changes.iter().cloned());
-                update.parts.push(CommandPart { job, changes, skipped_writes: Vec::new() });
+                update.parts.push(CommandPart { taken, changes, skipped_writes: Vec::new() });
             }
         }
         if !update.parts.is_empty() {
@@ -73,6 +74,17 @@ pub fn plan(jobs: Vec<Job>, newest: &LatestWrites) -> (Vec<RecordUpdate>, Vec<Jo
         }
     }
     (updates, superseded)
+}
+
+/// Groups updates by object type: one call to HubSpot is about one type.
+pub fn by_object_type<'a>(
+    updates: impl IntoIterator<Item = &'a RecordUpdate>,
+) -> HashMap<&'a ObjectType, Vec<&'a RecordUpdate>> {
+    let mut groups: HashMap<&ObjectType, Vec<&RecordUpdate>> = HashMap::new();
+    for update in updates {
+        groups.entry(&update.record.object_type).or_default().push(update);
+    }
+    groups
 }
 
 #[cfg(test)]
@@ -84,7 +96,7 @@ mod tests {
 
     use super::*;
 
-    fn job(index: usize, record: i64, second: i64, properties: &[(&str, &str)]) -> Job {
+    fn taken(index: usize, record: i64, second: i64, properties: &[(&str, &str)]) -> TakenCommand {
         let change = |(property, value): &(&str, &str)| PropertyChange {
             property: (*property).to_owned(),
             value: (*value).to_owned(),
@@ -100,41 +112,41 @@ mod tests {
             properties: properties.iter().map(change).collect(),
             actions: Vec::new(),
         };
-        Job { index, command, attempt: 1, written: Vec::new(), failures: 0 }
+        TakenCommand { index, command, attempt: 1, written: Vec::new(), failures: 0 }
     }
 
     #[test]
     fn two_commands_of_one_record_become_one_update_of_the_newest_values() {
-        let jobs = vec![
-            job(0, 1, 10, &[("score", "1"), ("only_in_old", "x")]),
-            job(1, 1, 20, &[("score", "2")]),
-            job(2, 2, 5, &[("score", "3")]),
-            job(3, 1, 5, &[("score", "0")]),
+        let commands = vec![
+            taken(0, 1, 10, &[("score", "1"), ("only_in_old", "x")]),
+            taken(1, 1, 20, &[("score", "2")]),
+            taken(2, 2, 5, &[("score", "3")]),
+            taken(3, 1, 5, &[("score", "0")]),
         ];
-        let (updates, superseded) = plan(jobs, &LatestWrites::default());
+        let (updates, superseded) = plan(commands, &LatestWrites::default());
         assert_eq!(updates.len(), 2);
         let changes: Vec<_> = updates[0].changes.iter().map(|c| (c.property.as_str(), c.value.as_str())).collect();
         assert_eq!(changes, [("score", "2"), ("only_in_old", "x")]);
-        assert_eq!(updates[0].parts.iter().map(|part| part.job.index).collect::<Vec<_>>(), [1, 0]);
-        assert_eq!(superseded.iter().map(|job| job.index).collect::<Vec<_>>(), [3]);
+        assert_eq!(updates[0].parts.iter().map(|part| part.taken.index).collect::<Vec<_>>(), [1, 0]);
+        assert_eq!(superseded.iter().map(|taken| taken.index).collect::<Vec<_>>(), [3]);
     }
 
     #[test]
-    fn the_same_moment_is_decided_by_the_key_on_every_replica() {
+    fn at_the_same_moment_every_replica_decides_by_the_event_key() {
         let (updates, _) =
-            plan(vec![job(1, 1, 5, &[("a", "1")]), job(2, 1, 5, &[("a", "2")])], &LatestWrites::default());
+            plan(vec![taken(1, 1, 5, &[("a", "1")]), taken(2, 1, 5, &[("a", "2")])], &LatestWrites::default());
         assert_eq!(updates[0].changes[0].value, "2");
         let (updates, _) =
-            plan(vec![job(2, 1, 5, &[("a", "2")]), job(1, 1, 5, &[("a", "1")])], &LatestWrites::default());
+            plan(vec![taken(2, 1, 5, &[("a", "2")]), taken(1, 1, 5, &[("a", "1")])], &LatestWrites::default());
         assert_eq!(updates[0].changes[0].value, "2");
     }
 
     #[test]
-    fn what_was_written_before_is_not_superseded_by_being_written() {
-        let mut again = job(0, 1, 10, &[("score", "1")]);
+    fn a_command_is_not_superseded_by_what_it_wrote_in_an_earlier_attempt() {
+        let mut again = taken(0, 1, 10, &[("score", "1")]);
         again.written = vec!["score".to_owned()];
-        let (updates, superseded) = plan(vec![again, job(1, 1, 20, &[])], &LatestWrites::default());
-        assert!(superseded.is_empty(), "their actions are still to be done");
+        let (updates, superseded) = plan(vec![again, taken(1, 1, 20, &[])], &LatestWrites::default());
+        assert!(superseded.is_empty(), "its actions are still to be carried out");
         assert!(updates[0].changes.is_empty() && updates[0].parts.len() == 2);
     }
 }

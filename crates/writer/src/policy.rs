@@ -1,4 +1,4 @@
-//! Whether a value may replace what a property holds.
+//! Decides by its write policy whether a value may replace the current one.
 
 use domain::{
     AppId, Reason, WriteCommand,
@@ -8,70 +8,72 @@ use hubspot::client::PastValue;
 use ledger::SkippedWrite;
 
 use crate::{
-    apply::{CurrentValue, CurrentValues},
+    current_values::{CurrentValue, CurrentValues},
     plan::RecordUpdate,
 };
 
-/// Whether a policy asks who set the value and when.
-pub fn needs_history(policy: WritePolicy) -> bool {
-    matches!(policy, WritePolicy::UnlessHuman | WritePolicy::IfNewer)
-}
-
-/// Takes out of the updates what their policies leave as it is, and what is there already. The latter is not sent, but it
-/// counts as written: an older event must not put its value over it.
-pub fn apply(updates: &mut [RecordUpdate], before: &CurrentValues, ours: AppId) {
+/// Removes from the updates the values that may not be written and those that HubSpot holds already.
+///
+/// A value that HubSpot holds already is not sent, but it stays in its command's part and is recorded as written: otherwise
+/// an older event could put its value over it.
+pub fn apply_policies(updates: &mut [RecordUpdate], current: &CurrentValues, app_id: AppId) {
     for update in updates {
-        let Some(held) = before.get(&update.record) else { continue };
+        let Some(current) = current.get(&update.record) else { continue };
         for part in &mut update.parts {
-            let command = &part.job.command;
+            let command = &part.taken.command;
             part.changes.retain(|change| {
-                let held = held.get(&change.property).cloned().unwrap_or_default();
-                let Some(reason) = keeps(change, &held, command, ours) else { return true };
+                let current = current.get(&change.property).cloned().unwrap_or_default();
+                let Some(reason) = reason_to_skip(change, &current, command, app_id) else { return true };
                 metrics::counter!("leadline_skipped_writes_total", "reason" => reason.as_str()).increment(1);
                 part.skipped_writes.push(SkippedWrite {
                     property: change.property.clone(),
                     reason,
-                    current_value: held.value,
+                    current_value: current.value,
                     proposed_value: change.value.clone(),
                 });
                 false
             });
         }
         let parts = &update.parts;
-        let is_there = |change: &PropertyChange| {
-            held.get(&change.property).is_some_and(|held| held.value.as_deref().unwrap_or_default() == change.value)
-        };
         update.changes.retain(|change| {
-            let is_wanted = parts.iter().any(|part| part.changes.contains(change));
-            if is_wanted && is_there(change) {
+            let is_allowed = parts.iter().any(|part| part.changes.contains(change));
+            let is_unchanged = current.get(&change.property).is_some_and(|current| current.equals(&change.value));
+            if is_allowed && is_unchanged {
                 metrics::counter!("leadline_unchanged_values_total").increment(1);
             }
-            is_wanted && !is_there(change)
+            is_allowed && !is_unchanged
         });
     }
 }
 
-/// Why the property keeps what it holds, if it does.
-fn keeps(change: &PropertyChange, held: &CurrentValue, command: &WriteCommand, ours: AppId) -> Option<Reason> {
+/// Why the change may not be written; `None` when it may.
+fn reason_to_skip(
+    change: &PropertyChange,
+    current: &CurrentValue,
+    command: &WriteCommand,
+    app_id: AppId,
+) -> Option<Reason> {
     match change.policy {
         WritePolicy::Always => None,
-        WritePolicy::IfEmpty => held.value.is_some().then_some(Reason::KeptFilled),
+        WritePolicy::IfEmpty => current.value.is_some().then_some(Reason::KeptFilled),
         WritePolicy::UnlessHuman => {
-            // A person who cleared a value has set it, too.
-            held.last_set().is_some_and(PastValue::is_by_person).then_some(Reason::KeptHumanValue)
+            // A value that a person cleared counts as set by this person.
+            current.last_set().is_some_and(PastValue::is_by_person).then_some(Reason::KeptHumanValue)
         }
         WritePolicy::IfHigher => {
             let number = |text: &str| text.trim().parse::<f64>().ok();
-            let higher = match held.value.as_deref().map(number) {
+            let is_higher = match current.value.as_deref().map(number) {
                 None => true,
-                Some(held) => number(&change.value).zip(held).is_some_and(|(wanted, held)| wanted > held),
+                Some(current) => {
+                    number(&change.value).zip(current).is_some_and(|(proposed, current)| proposed > current)
+                }
             };
-            (!higher).then_some(Reason::KeptHigher)
+            (!is_higher).then_some(Reason::KeptHigher)
         }
         WritePolicy::IfNewer => {
-            // Of our own values the ledger knows which event they follow from, and it has been asked.
-            let set_later = |set: &&PastValue| !set.is_by_app(ours) && set.timestamp >= command.occurred_at;
-            held.last_set().filter(set_later).map(|_| Reason::KeptNewer)
+            // The time of our own values is the time of the write, not of the event. The plan has compared events already.
+            let set_later = |set: &&PastValue| !set.is_by_app(app_id) && set.timestamp >= command.occurred_at;
+            current.last_set().filter(set_later).map(|_| Reason::KeptNewer)
         }
     }
 }
@@ -83,7 +85,7 @@ mod tests {
 
     use super::*;
 
-    const OURS: AppId = AppId(7);
+    const APP: AppId = AppId(7);
 
     fn command() -> WriteCommand {
         WriteCommand {
@@ -98,42 +100,47 @@ mod tests {
         }
     }
 
-    fn kept(policy: WritePolicy, wanted: &str, held: Option<&str>, set: Option<(&str, &str, i64)>) -> Option<Reason> {
-        let change = PropertyChange { property: "p".to_owned(), value: wanted.to_owned(), policy };
+    fn skipped(
+        policy: WritePolicy,
+        proposed: &str,
+        current: Option<&str>,
+        set: Option<(&str, &str, i64)>,
+    ) -> Option<Reason> {
+        let change = PropertyChange { property: "p".to_owned(), value: proposed.to_owned(), policy };
         let last_set = set.map(|(source_type, source_id, minutes)| PastValue {
-            value: held.unwrap_or_default().to_owned(),
+            value: current.unwrap_or_default().to_owned(),
             timestamp: OffsetDateTime::UNIX_EPOCH + Duration::minutes(minutes),
             source_type: source_type.to_owned(),
             source_id: Some(source_id.to_owned()),
         });
-        keeps(
+        reason_to_skip(
             &change,
-            &CurrentValue { value: held.map(ToOwned::to_owned), history: last_set.into_iter().collect() },
+            &CurrentValue { value: current.map(ToOwned::to_owned), history: last_set.into_iter().collect() },
             &command(),
-            OURS,
+            APP,
         )
     }
 
     #[test]
-    fn each_policy_keeps_what_it_says() {
+    fn each_policy_skips_the_writes_that_it_names() {
         use WritePolicy::{Always, IfEmpty, IfHigher, IfNewer, UnlessHuman};
         let person = Some(("CRM_UI", "userId:1", 30));
         let app = Some(("INTEGRATION", "7", 90));
         let other = Some(("INTEGRATION", "8", 90));
-        assert_eq!(kept(Always, "2", Some("1"), person), None);
-        assert_eq!(kept(IfEmpty, "2", Some("1"), app), Some(Reason::KeptFilled));
-        assert_eq!(kept(IfEmpty, "2", None, None), None);
-        assert_eq!(kept(UnlessHuman, "2", Some("1"), person), Some(Reason::KeptHumanValue));
-        assert_eq!(kept(UnlessHuman, "2", None, person), Some(Reason::KeptHumanValue), "cleared on purpose");
-        assert_eq!(kept(UnlessHuman, "2", Some("1"), Some(("SOMETHING_NEW", "", 1))), Some(Reason::KeptHumanValue));
-        assert_eq!(kept(UnlessHuman, "2", Some("1"), app), None);
-        assert_eq!(kept(UnlessHuman, "2", Some("1"), other), None);
-        assert_eq!(kept(UnlessHuman, "2", None, None), None);
-        assert_eq!(kept(IfHigher, "2", Some("1.5"), None), None);
-        assert_eq!(kept(IfHigher, "1.5", Some("2"), None), Some(Reason::KeptHigher));
-        assert_eq!(kept(IfHigher, "2", Some("many"), None), Some(Reason::KeptHigher));
-        assert_eq!(kept(IfNewer, "2", Some("1"), person), None, "set half an hour before the event");
-        assert_eq!(kept(IfNewer, "2", Some("1"), other), Some(Reason::KeptNewer));
-        assert_eq!(kept(IfNewer, "2", Some("1"), app), None, "ours");
+        assert_eq!(skipped(Always, "2", Some("1"), person), None);
+        assert_eq!(skipped(IfEmpty, "2", Some("1"), app), Some(Reason::KeptFilled));
+        assert_eq!(skipped(IfEmpty, "2", None, None), None);
+        assert_eq!(skipped(UnlessHuman, "2", Some("1"), person), Some(Reason::KeptHumanValue));
+        assert_eq!(skipped(UnlessHuman, "2", None, person), Some(Reason::KeptHumanValue), "a person cleared it");
+        assert_eq!(skipped(UnlessHuman, "2", Some("1"), Some(("SOMETHING_NEW", "", 1))), Some(Reason::KeptHumanValue));
+        assert_eq!(skipped(UnlessHuman, "2", Some("1"), app), None);
+        assert_eq!(skipped(UnlessHuman, "2", Some("1"), other), None);
+        assert_eq!(skipped(UnlessHuman, "2", None, None), None);
+        assert_eq!(skipped(IfHigher, "2", Some("1.5"), None), None);
+        assert_eq!(skipped(IfHigher, "1.5", Some("2"), None), Some(Reason::KeptHigher));
+        assert_eq!(skipped(IfHigher, "2", Some("many"), None), Some(Reason::KeptHigher));
+        assert_eq!(skipped(IfNewer, "2", Some("1"), person), None, "it was set half an hour before the event");
+        assert_eq!(skipped(IfNewer, "2", Some("1"), other), Some(Reason::KeptNewer));
+        assert_eq!(skipped(IfNewer, "2", Some("1"), app), None, "our own value");
     }
 }

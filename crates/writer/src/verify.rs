@@ -1,6 +1,8 @@
-//! Records that a writer lost while a call was out: that call may have landed after somebody else's, and HubSpot has no
-//! compare-and-set. They are read again, and the ledger's newest value is written again where HubSpot holds another one
-//! that no person set.
+//! Verifies records whose lease a writer lost during a call.
+//!
+//! HubSpot has no compare-and-set: such a call may take effect after that of the writer which took the record over. Such
+//! a record is read again, and the ledger's newest value is written again where HubSpot has another value that our own
+//! app set.
 
 use std::time::Duration;
 
@@ -8,88 +10,84 @@ use domain::{
     AppId, RecordRef,
     write_command::{PropertyChange, WritePolicy},
 };
-use hubspot::{HubSpotClient, client::ObjectUpdate};
-use ledger::{Ledger, LedgerError, Worker};
+use hubspot::{HubSpotClient, HubSpotError, client::ObjectUpdate};
+use ledger::{LatestValue, Ledger, LedgerError, Worker};
 use maintenance::CircuitBreakers;
-use settings::{MissingSetting, Settings};
 use tokio_util::sync::CancellationToken;
 
-/// Records looked at in one pass.
-const BATCH: i64 = 50;
+/// The most records in one pass.
+const MAX_RECORDS: i64 = 50;
 
-/// Why a record was not verified yet.
+/// The share of a lease within which a record is verified. The rest is a margin for a call that is slow to end.
+const SHARE_FOR_CALLS: f64 = 0.8;
+
+/// Why a record was not verified.
 #[derive(Debug, thiserror::Error)]
-enum VerifyError {
+pub enum VerifyError {
+    /// HubSpot rejected a call or did not answer.
     #[error(transparent)]
-    HubSpot(#[from] hubspot::HubSpotError),
+    HubSpot(#[from] HubSpotError),
+    /// The ledger does not answer.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
 }
 
-/// Verifies what is to be verified, every few minutes, until `stop`.
-pub fn keep(
-    settings: &Settings,
-    hubspot: HubSpotClient,
-    ledger: Ledger,
-    circuit_breakers: CircuitBreakers,
-    worker: &Worker,
-    stop: &CancellationToken,
-) -> Result<(), MissingSetting> {
-    let every = Duration::from_secs(settings.reconcile.interval_seconds.min(30));
-    let verifier = Verifier {
-        hubspot,
-        ledger,
-        // Not a writer's name: its batches must not give back what this holds.
-        worker: Worker(format!("{}/verify", worker.0)),
-        lease: Duration::from_secs(settings.writer.lease_seconds),
-        ours: AppId(settings.hubspot.app_id.ok_or(MissingSetting("hubspot.app_id"))?),
-    };
-    tokio::spawn(stop.clone().run_until_cancelled_owned(async move {
-        loop {
-            tokio::time::sleep(every).await;
-            if circuit_breakers.open_reason().is_none()
-                && let Err(error) = verifier.pass().await
-            {
-                tracing::warn!(%error, "records are still to be verified");
-            }
-        }
-    }));
-    Ok(())
-}
-
-struct Verifier {
+/// Verifies records and repairs their values.
+pub struct Verifier {
     hubspot: HubSpotClient,
     ledger: Ledger,
     worker: Worker,
     lease: Duration,
-    ours: AppId,
+    app_id: AppId,
 }
 
 impl Verifier {
-    async fn pass(&self) -> Result<(), VerifyError> {
-        let records = self.ledger.records_to_verify(BATCH).await?;
+    /// Verifies under leases of `lease`. `worker` is the name of the process; the verifier adds to it, so that no batch
+    /// returns the verifier's leases.
+    pub fn new(hubspot: HubSpotClient, ledger: Ledger, worker: &Worker, lease: Duration, app_id: AppId) -> Self {
+        Self { hubspot, ledger, worker: Worker(format!("{}/verify", worker.0)), lease, app_id }
+    }
+
+    /// Makes a pass every `interval` until `stop`, except while a circuit breaker is open.
+    pub fn start(self, interval: Duration, circuit_breakers: CircuitBreakers, stop: &CancellationToken) {
+        tokio::spawn(stop.clone().run_until_cancelled_owned(async move {
+            loop {
+                tokio::time::sleep(interval).await;
+                if circuit_breakers.open_reason().is_none()
+                    && let Err(error) = self.pass().await
+                {
+                    tracing::warn!(%error, "records were not verified; trying again at the next pass");
+                }
+            }
+        }));
+    }
+
+    /// Verifies the records that are due now, up to 50.
+    ///
+    /// # Errors
+    ///
+    /// When HubSpot or the ledger does not answer. The remaining records stay marked.
+    pub async fn pass(&self) -> Result<(), VerifyError> {
+        let records = self.ledger.records_to_verify(MAX_RECORDS).await?;
         if records.is_empty() {
             return Ok(());
         }
-        // The calls of whoever lost the record are over: they end before their lease does.
+        // A lease can be taken once the previous one has expired, and every call under that one has ended by then.
         let locked = self.ledger.lock_records(&records, &self.worker, self.lease).await?;
         for record in records.iter().filter(|record| locked.contains(record)) {
-            let repaired = tokio::time::timeout(self.lease.mul_f64(0.8), self.verify(record)).await;
-            match repaired {
-                Ok(Ok(repaired)) => {
-                    let outcome = if repaired > 0 { "repaired" } else { "consistent" };
-                    metrics::counter!("leadline_verified_records_total", "outcome" => outcome).increment(1);
-                    self.ledger.finish_verification(record, &self.worker).await?;
-                }
-                // The lease ends by itself, and the record is still marked.
-                Ok(Err(error)) => return Err(error),
-                Err(_) => return Ok(()),
-            }
+            let Ok(repaired) = tokio::time::timeout(self.lease.mul_f64(SHARE_FOR_CALLS), self.verify(record)).await
+            else {
+                // The lease expires, and the record is still marked.
+                return Ok(());
+            };
+            let outcome = if repaired? > 0 { "repaired" } else { "consistent" };
+            metrics::counter!("leadline_verified_records_total", "outcome" => outcome).increment(1);
+            self.ledger.finish_verification(record, &self.worker).await?;
         }
         Ok(())
     }
 
-    /// Gives how many properties held something else than they should.
+    /// Compares a record with the ledger and returns how many properties were written again.
     async fn verify(&self, record: &RecordRef) -> Result<usize, VerifyError> {
         let newest = self.ledger.latest_values(record).await?;
         if newest.is_empty() {
@@ -97,26 +95,25 @@ impl Verifier {
         }
         let names: Vec<_> = newest.iter().map(|write| write.property.clone()).collect();
         let read = self.hubspot.read_history(&record.object_type, &[record.object_id], &names).await?;
-        // Gone, or merged away: there is nothing to mend.
-        let Some(object) = read.found.into_iter().find(|object| object.id == record.object_id) else { return Ok(0) };
-        let is_wrong = |write: &&ledger::LatestValue| {
-            let held = object.properties.get(&write.property).and_then(Option::as_deref).unwrap_or_default();
-            let last_set = object.history.get(&write.property).and_then(|history| history.first());
-            let is_ours = last_set.is_some_and(|set| set.is_by_app(self.ours));
-            held != write.value && is_ours
-        };
-        let wrong: Vec<_> = newest.iter().filter(is_wrong).collect();
-        if wrong.is_empty() {
+        let Some(object) = read.found.into_iter().find(|object| object.id == record.object_id) else {
+            // The record was deleted or merged into another one.
             return Ok(0);
-        }
-        tracing::warn!(%record, properties = wrong.len(), "an older value had landed on a newer one; writing it again");
-        let change = |write: &&ledger::LatestValue| PropertyChange {
+        };
+        let is_outdated = |write: &&LatestValue| {
+            let current = object.properties.get(&write.property).and_then(Option::as_deref).unwrap_or_default();
+            let last_set = object.history.get(&write.property).and_then(|history| history.first());
+            current != write.value && last_set.is_some_and(|set| set.is_by_app(self.app_id))
+        };
+        let change = |write: &LatestValue| PropertyChange {
             property: write.property.clone(),
             value: write.value.clone(),
             policy: WritePolicy::Always,
         };
-        let changes: Vec<_> = wrong.iter().map(change).collect();
-        self.hubspot.update(&record.object_type, &ObjectUpdate { id: record.object_id, changes: &changes }).await?;
+        let changes: Vec<_> = newest.iter().filter(is_outdated).map(change).collect();
+        if !changes.is_empty() {
+            tracing::warn!(%record, properties = changes.len(), "HubSpot has older values than the ledger; writing the newest");
+            self.hubspot.update(&record.object_type, &ObjectUpdate { id: record.object_id, changes: &changes }).await?;
+        }
         Ok(changes.len())
     }
 }

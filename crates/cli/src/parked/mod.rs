@@ -1,132 +1,103 @@
-//! `leadline parked`: what lies in the parking lots, and what becomes of it.
+//! `leadline parked`: lists, shows, replays and discards what is in the parking lots.
 
 mod dead_letters;
+mod decide;
 mod filter;
-mod parked_action;
+mod item;
 
 use std::{path::Path, process::ExitCode};
 
-use crate::operator::{Operator, clock, table};
-use filter::Filter;
-use retry::Reason;
+use domain::Reason;
 
-/// What an operator does with it.
+use crate::{event, operator::Operator, times::utc};
+use decide::{ApplyOptions, ParkedAction};
+use filter::ParkedFilter;
+use item::{ParkedItem, print_items, stage_name};
+
 #[derive(clap::Subcommand)]
 pub enum Command {
-    /// Lists it.
-    List(Filter),
-    /// Shows one: the message with its headers, and what the ledger knows.
+    /// Lists parked events and write commands.
+    List(ParkedFilter),
+    /// Shows one item: its message with the headers, and what the ledger knows about it.
     Show {
-        /// The event's key, or the write command's id.
+        /// The event's key or the write command's id.
         id: String,
     },
-    /// Lets it go on. Shows first what would; `--yes` does it. What went on already is not done again.
+    /// Lets items continue at the stage in which they failed. It lists them first; with `--yes` it replays them. Nothing
+    /// is done twice: an item that has continued already is only removed from the parking lot.
     Replay {
         #[command(flatten)]
-        filter: Filter,
+        filter: ParkedFilter,
         #[command(flatten)]
-        apply_options: ApplyOptions,
+        options: ApplyOptions,
     },
-    /// Gives it up: it is dropped as `discarded`. Shows first what would be; `--yes` does it.
+    /// Drops items for good, with the reason `discarded`. It lists them first; with `--yes` it discards them.
     Discard {
         #[command(flatten)]
-        filter: Filter,
+        filter: ParkedFilter,
         #[command(flatten)]
-        apply_options: ApplyOptions,
+        options: ApplyOptions,
     },
 }
 
-/// How much is done, and how fast.
-#[derive(clap::Args, Clone, Copy)]
-pub struct ApplyOptions {
-    /// Do it.
-    #[arg(long)]
-    yes: bool,
-    /// All of it, without any filter.
-    #[arg(long)]
-    all: bool,
-    /// At most so many in a second: what failed once should not flood the fleet, or HubSpot.
-    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=10_000))]
-    per_second: u32,
-}
-
-pub async fn run(command: &Command, file: Option<&Path>) -> anyhow::Result<ExitCode> {
+pub async fn run(command: Command, file: Option<&Path>) -> anyhow::Result<ExitCode> {
     let operator = Operator::connect(file).await?;
     match command {
-        Command::List(filter) => list(&operator, filter).await,
-        Command::Show { id } => show(&operator, id).await,
-        Command::Replay { filter, apply_options } => {
-            parked_action::decide(&operator, filter, *apply_options, parked_action::ParkedAction::Replay).await
-        }
-        Command::Discard { filter, apply_options } => {
-            parked_action::decide(&operator, filter, *apply_options, parked_action::ParkedAction::Discard).await
-        }
+        Command::List(filter) => list(&operator, &filter).await,
+        Command::Show { id } => show(&operator, &id).await,
+        Command::Replay { filter, options } => decide::run(&operator, &filter, options, ParkedAction::Replay).await,
+        Command::Discard { filter, options } => decide::run(&operator, &filter, options, ParkedAction::Discard).await,
     }
 }
 
-async fn list(operator: &Operator, filter: &Filter) -> anyhow::Result<ExitCode> {
-    let filter = filter.parse()?;
-    let dead_letters = dead_letters::scan(operator, &filter).await?;
-    print(&dead_letters.items);
+async fn list(operator: &Operator, filter: &ParkedFilter) -> anyhow::Result<ExitCode> {
+    let dead_letters = dead_letters::scan(operator, filter).await?;
+    print_items(&dead_letters.items);
     dead_letters.close().await;
     Ok(ExitCode::SUCCESS)
-}
-
-/// A line for each, and how many for each reason.
-fn print(items: &[dead_letters::Item]) {
-    let mut listed = table(&["parked", "stage", "reason", "playbook", "id", "detail"]);
-    for item in items {
-        listed.add_row([
-            item.parked_at.map(clock).unwrap_or_default(),
-            item.stage_name().to_owned(),
-            item.reason.clone(),
-            item.playbook.clone().unwrap_or_default(),
-            item.id.clone(),
-            item.detail.clone().unwrap_or_default(),
-        ]);
-    }
-    if items.is_empty() {
-        println!("nothing is parked that this asks for");
-    } else {
-        println!("{listed}\n{} parked", items.len());
-    }
 }
 
 async fn show(operator: &Operator, id: &str) -> anyhow::Result<ExitCode> {
-    let dead_letters = dead_letters::scan(operator, &filter::Wanted::one(id)).await?;
+    let dead_letters = dead_letters::scan(operator, &ParkedFilter::by_id(id)).await?;
     for item in &dead_letters.items {
-        println!("id        {}\nstage     {}", item.id, item.stage_name());
-        let explanation = Reason::parse(&item.reason).map_or("", Reason::explanation);
-        println!("reason    {} {explanation}", item.reason);
-        if let Some(detail) = &item.detail {
-            println!("detail    {detail}");
-        }
-        if let Some(at) = item.parked_at {
-            println!("parked    {}", clock(at));
-        }
-        match &item.message {
-            Some(parked) => println!(
-                "attempts  {}\nmessage   {}",
-                parked.message.attempts,
-                String::from_utf8_lossy(&parked.message.body)
-            ),
-            None => println!("message   none: the parking lot does not hold it; a replay makes it anew"),
-        }
-        match &item.entry {
-            Some(entry) => {
-                if let Some(story) = operator.ledger.event_story(&entry.event_key).await? {
-                    println!();
-                    crate::event::print(&story, false);
-                }
-            }
-            None => println!("ledger    knows nothing parked under this id"),
+        print_item(item);
+        if let Some(entry) = &item.entry
+            && let Some(story) = operator.ledger.event_story(&entry.event_key).await?
+        {
+            println!();
+            event::print(&story, false);
         }
     }
-    let found = !dead_letters.items.is_empty();
+    let is_found = !dead_letters.items.is_empty();
     dead_letters.close().await;
-    if !found {
-        eprintln!("nothing is parked as `{id}`");
+    if !is_found {
+        eprintln!("nothing is parked under the id `{id}`");
         return Ok(ExitCode::FAILURE);
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn print_item(item: &ParkedItem) {
+    println!("id        {}", item.id);
+    println!("stage     {}", stage_name(item.stage));
+    match Reason::parse(&item.reason) {
+        Some(reason) => println!("reason    {reason}: {}", reason.explanation()),
+        None => println!("reason    {}", item.reason),
+    }
+    if let Some(detail) = &item.detail {
+        println!("detail    {detail}");
+    }
+    if let Some(at) = item.parked_at {
+        println!("parked    {} UTC", utc(at));
+    }
+    match &item.message {
+        Some(parked) => {
+            println!("attempts  {}", parked.message.attempts);
+            println!("message   {}", String::from_utf8_lossy(&parked.message.body));
+        }
+        None => println!("message   not in the parking lot; a replay makes a new one from the ledger"),
+    }
+    if item.entry.is_none() {
+        println!("ledger    has nothing parked under this id");
+    }
 }

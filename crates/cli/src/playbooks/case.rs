@@ -1,4 +1,4 @@
-//! A case: what a playbook would read, and what a good answer to it is.
+//! A case: what a playbook reads, and what a good answer is.
 
 use std::{
     collections::BTreeMap,
@@ -18,31 +18,31 @@ use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 /// One case.
 pub struct Case {
-    /// What it is, in a few words.
+    /// A short description.
     pub what: String,
     /// What the model reads.
     pub context: Context,
-    /// What its fields have to be.
-    expect: BTreeMap<String, Expected>,
-    /// The actions that have to follow, by name; not looked at if absent.
+    /// The expected values of the answer's fields.
+    expect: BTreeMap<String, Expectation>,
+    /// The expected actions, by name; `None` to accept any.
     actions: Option<Vec<String>>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct File {
+struct CaseFile {
     what: String,
-    records: Vec<Record>,
+    records: Vec<RecordTable>,
     #[serde(default)]
-    entries: Vec<Written>,
+    entries: Vec<EntryTable>,
     #[serde(default)]
-    expect: BTreeMap<String, Expected>,
+    expect: BTreeMap<String, Expectation>,
     actions: Option<Vec<String>>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Record {
+struct RecordTable {
     path: String,
     #[serde(default)]
     properties: BTreeMap<String, String>,
@@ -50,16 +50,16 @@ struct Record {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Written {
+struct EntryTable {
     kind: String,
     at: toml::value::Datetime,
     text: String,
 }
 
-/// What a field has to be; every bound that is given has to hold.
+/// What a field has to be: every given bound has to hold.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-struct Expected {
+struct Expectation {
     equals: Option<Value>,
     at_least: Option<f64>,
     at_most: Option<f64>,
@@ -70,22 +70,22 @@ struct Expected {
     items_at_most: Option<usize>,
 }
 
-/// How one expectation turned out.
-pub struct Hit {
+/// Whether one expectation is met.
+pub struct ExpectationCheck {
     /// The field, or `actions`.
     pub field: String,
     /// What was expected.
     pub expected: String,
-    /// What the model said.
-    pub got: String,
-    /// Whether it fits.
-    pub fits: bool,
+    /// What the answer has.
+    pub actual: String,
+    /// Whether the expectation is met.
+    pub is_met: bool,
 }
 
-/// The portal that cases live in.
-const NOWHERE: PortalId = PortalId(0);
+/// The portal of the records in cases; no portal has this id.
+const CASE_PORTAL: PortalId = PortalId(0);
 
-/// Every case of a folder, by file name.
+/// Reads the cases in a folder, in the order of their file names.
 pub fn load(folder: &Path, playbook: &Playbook) -> anyhow::Result<Vec<Case>> {
     let entries = std::fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))?;
     let mut files: Vec<PathBuf> = entries.map(|entry| entry.map(|entry| entry.path())).collect::<Result<_, _>>()?;
@@ -96,14 +96,14 @@ pub fn load(folder: &Path, playbook: &Playbook) -> anyhow::Result<Vec<Case>> {
     }
     let read = |path: &PathBuf| {
         let text = std::fs::read_to_string(path)?;
-        let file: File = toml::from_str(&text)?;
+        let file: CaseFile = toml::from_str(&text)?;
         Case::new(file, playbook)
     };
     files.iter().map(|path| read(path).with_context(|| path.display().to_string())).collect()
 }
 
 impl Case {
-    fn new(file: File, playbook: &Playbook) -> anyhow::Result<Self> {
+    fn new(file: CaseFile, playbook: &Playbook) -> anyhow::Result<Self> {
         if let Some(name) = file.expect.keys().find(|name| playbook.answer.fields.get(name).is_none()) {
             bail!("expect.{name}: the playbook has no such field");
         }
@@ -120,40 +120,51 @@ impl Case {
             }
             let properties = record.properties.into_iter().map(|(name, value)| (name, Some(value))).collect();
             let object_type = path.end().clone();
-            let record = RecordRef { portal_id: NOWHERE, object_type, object_id: ObjectId(id) };
+            let record = RecordRef { portal_id: CASE_PORTAL, object_type, object_id: ObjectId(id) };
             records.push(ContextRecord { path, record, properties, merged: false, archived: false });
         }
         match records.first() {
             Some(first) if first.path.parent().is_none() => {}
-            _ => bail!("records: the first one has to be the record itself"),
+            _ => bail!("records: the first record has to be the one that the playbook is about"),
         }
         let mut entries = Vec::new();
-        for (written, id) in file.entries.into_iter().zip(1..) {
-            let at = OffsetDateTime::parse(&written.at.to_string(), &Rfc3339)
-                .with_context(|| format!("entries: `{}` is no time like 2026-01-31T10:00:00Z", written.at))?;
-            let kind = ObjectType::from(written.kind);
-            entries.push(ContextEntry { kind, id: ObjectId(id), at, text: plain_text(&written.text) });
+        for (entry, id) in file.entries.into_iter().zip(1..) {
+            let at = OffsetDateTime::parse(&entry.at.to_string(), &Rfc3339).with_context(|| {
+                format!("entries: `{}` is not a time; write it like 2026-01-31T10:00:00Z", entry.at)
+            })?;
+            let kind = ObjectType::from(entry.kind);
+            entries.push(ContextEntry { kind, id: ObjectId(id), at, text: plain_text(&entry.text) });
         }
         let mut context = Context { records, entries };
         context.clean_entries();
         Ok(Self { what: file.what, context, expect: file.expect, actions: file.actions })
     }
 
-    /// Holds an answer and the actions that follow from it against what was expected.
-    pub fn judge(&self, answer: &Map<String, Value>, actions: &[String]) -> Vec<Hit> {
+    /// Compares an answer, and the actions that follow from it, with the expectations.
+    pub fn check(&self, answer: &Map<String, Value>, actions: &[String]) -> Vec<ExpectationCheck> {
         let fields = self.expect.iter().map(|(field, expected)| {
             let value = answer.get(field).unwrap_or(&Value::Null);
-            Hit { field: field.clone(), expected: expected.to_string(), got: short(value), fits: expected.fits(value) }
+            ExpectationCheck {
+                field: field.clone(),
+                expected: expected.to_string(),
+                actual: short(value),
+                is_met: expected.is_met_by(value),
+            }
         });
-        let acted = self.actions.iter().map(|wanted| {
-            let (mut wanted, mut done) = (wanted.clone(), actions.to_vec());
-            wanted.sort();
-            done.sort();
-            done.dedup();
+        let actions = self.actions.iter().map(|expected| {
+            let (mut expected, mut actual) = (expected.clone(), actions.to_vec());
+            expected.sort();
+            actual.sort();
+            actual.dedup();
             let list = |names: &[String]| if names.is_empty() { "none".to_owned() } else { names.join(", ") };
-            Hit { field: "actions".to_owned(), expected: list(&wanted), got: list(&done), fits: wanted == done }
+            ExpectationCheck {
+                field: "actions".to_owned(),
+                expected: list(&expected),
+                actual: list(&actual),
+                is_met: expected == actual,
+            }
         });
-        fields.chain(acted).collect()
+        fields.chain(actions).collect()
     }
 }
 
@@ -162,40 +173,40 @@ fn short(value: &Value) -> String {
     if text.chars().count() > 60 { text.chars().take(57).chain("...".chars()).collect() } else { text }
 }
 
-impl Expected {
-    fn fits(&self, value: &Value) -> bool {
+impl Expectation {
+    fn is_met_by(&self, value: &Value) -> bool {
         let number = value.as_f64();
         let items = value.as_array().map(Vec::len);
         let text = value.as_str().unwrap_or_default();
-        self.equals.as_ref().is_none_or(|wanted| same(wanted, value))
+        self.equals.as_ref().is_none_or(|expected| same(expected, value))
             && self.at_least.is_none_or(|bound| number.is_some_and(|number| number >= bound))
             && self.at_most.is_none_or(|bound| number.is_some_and(|number| number <= bound))
             && self.contains.as_ref().is_none_or(|part| value.to_string().to_lowercase().contains(&part.to_lowercase()))
             && self.one_of.as_ref().is_none_or(|options| options.iter().any(|option| option == text))
-            && self.is_null.is_none_or(|wanted| wanted == value.is_null())
+            && self.is_null.is_none_or(|expected| expected == value.is_null())
             && self.items_at_least.is_none_or(|bound| items.is_some_and(|items| items >= bound))
             && self.items_at_most.is_none_or(|bound| items.is_some_and(|items| items <= bound))
     }
 }
 
-/// 5 and 5.0 are the same to whoever writes a case.
-fn same(wanted: &Value, value: &Value) -> bool {
-    match (wanted.as_f64(), value.as_f64()) {
-        (Some(wanted), Some(value)) => (wanted - value).abs() < f64::EPSILON,
-        _ => wanted == value,
+/// Whether two values are equal; 5 equals 5.0.
+fn same(expected: &Value, value: &Value) -> bool {
+    match (expected.as_f64(), value.as_f64()) {
+        (Some(expected), Some(value)) => (expected - value).abs() < f64::EPSILON,
+        _ => expected == value,
     }
 }
 
-impl std::fmt::Display for Expected {
+impl std::fmt::Display for Expectation {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let mut parts = Vec::new();
         let mut add = |sign: &str, bound: Option<String>| parts.extend(bound.map(|bound| format!("{sign} {bound}")));
         add("=", self.equals.as_ref().map(ToString::to_string));
         add("≥", self.at_least.map(|bound| bound.to_string()));
         add("≤", self.at_most.map(|bound| bound.to_string()));
-        add("holds", self.contains.clone());
+        add("contains", self.contains.clone());
         add("one of", self.one_of.as_ref().map(|options| options.join(", ")));
-        add("null:", self.is_null.map(|wanted| wanted.to_string()));
+        add("null:", self.is_null.map(|expected| expected.to_string()));
         add("items ≥", self.items_at_least.map(|bound| bound.to_string()));
         add("items ≤", self.items_at_most.map(|bound| bound.to_string()));
         f.write_str(&parts.join(", "))

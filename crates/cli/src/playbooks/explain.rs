@@ -1,17 +1,17 @@
-//! `leadline playbook check`: what a playbook would do.
+//! `leadline playbook check`: prints what a playbook does.
 
 use domain::event::EventKind;
-use playbook::{ActionTemplate, Playbook, WindowStrategy, WriteValue};
+use playbook::{ActionTemplate, InferenceMetadata, Playbook, WindowStrategy, WriteValue};
 use settings::Settings;
 
-/// Prints what a playbook subscribes to, reads, asks, writes and does.
+/// Prints what a playbook subscribes to, reads, asks, writes and does. `settings` name the model, if the playbook does not.
 pub fn print(playbook: &Playbook, settings: &Settings) {
     println!("{}@{}  {}", playbook.name, playbook.version, playbook.description);
 
     println!("\n  subscribes to");
     for trigger in &playbook.selection.triggers {
         let kind = &trigger.object_type;
-        // Engagements have no subscriptions of their own names.
+        // HubSpot has no subscription types for engagements, only the generic `object.*`.
         let object = if kind.is_engagement() { "object" } else { kind.name() };
         let details = match trigger.kind {
             EventKind::PropertyChange => format!("  {}", trigger.properties.join(", ")),
@@ -40,10 +40,10 @@ pub fn print(playbook: &Playbook, settings: &Settings) {
 
     let model = playbook.model.name.as_ref().unwrap_or(&settings.openai.model);
     let window = match playbook.context.window {
-        WindowStrategy::Newest => "newest first, the rest left out",
-        WindowStrategy::MapReduce => "condensed in parts if longer",
+        WindowStrategy::Newest => "the newest first, the rest is left out",
+        WindowStrategy::MapReduce => "a longer one is summarised in parts",
     };
-    println!("\n  asks {model}, at most {} tokens of context ({window}), for", playbook.context.max_tokens);
+    println!("\n  asks {model} with at most {} tokens of context ({window}) for", playbook.context.max_tokens);
     let schema = serde_json::to_string_pretty(&**playbook.answer.fields.strict_schema()).unwrap_or_default();
     schema.lines().for_each(|line| println!("    {line}"));
 
@@ -52,10 +52,12 @@ pub fn print(playbook: &Playbook, settings: &Settings) {
         let from = match &write.value {
             WriteValue::Field(name) => format!("field {name}"),
             WriteValue::Text(_) => "a text".to_owned(),
-            WriteValue::Metadata(metadata) => format!("{metadata:?}"),
+            WriteValue::Metadata(InferenceMetadata::ProcessedAt) => "the time of processing".to_owned(),
+            WriteValue::Metadata(InferenceMetadata::Model) => "the model's name".to_owned(),
+            WriteValue::Metadata(InferenceMetadata::Playbook) => "the playbook's name and version".to_owned(),
         };
         let to: Vec<_> = write.to.iter().map(|path| format!("{path}.{}", write.property)).collect();
-        println!("    {} ← {from}  ({:?})", to.join(", "), write.policy);
+        println!("    {} ← {from}  ({})", to.join(", "), write.policy.as_str());
     }
     if !playbook.effects.actions.is_empty() {
         println!("\n  does");

@@ -1,4 +1,4 @@
-//! `leadline playbook`: writing, provisioning and trying playbooks.
+//! `leadline playbook`: checks, provisions, runs and evaluates playbooks.
 
 mod case;
 mod eval;
@@ -16,40 +16,40 @@ use playbook::Playbook;
 pub use provision::conflict;
 use settings::{ConfigScope, Settings};
 
-/// What can be done with playbooks.
 #[derive(Subcommand)]
 pub enum Command {
-    /// Says what is wrong with playbooks, with file and line, and what each would subscribe to, read, ask and write.
+    /// Checks playbook files. Prints every error with file and line, or what each playbook subscribes to, reads, asks,
+    /// writes and does.
     Check {
-        /// The files.
+        /// The playbook files.
         #[arg(required = true)]
         files: Vec<PathBuf>,
     },
-    /// Creates the properties, groups and options that the playbooks write and the portal lacks. Never changes one that
-    /// exists.
+    /// Creates the properties that the playbooks write and the portal lacks, in a property group of their own. Never changes
+    /// an existing property.
     Provision {
-        /// The files; without any, the folder in the settings.
+        /// The playbook files; by default those in the folder of the settings.
         files: Vec<PathBuf>,
         /// Only print the plan.
         #[arg(long)]
         dry_run: bool,
     },
-    /// Tries a playbook on one record: shows context, prompt, answer, checks and what it would write.
+    /// Runs a playbook for one record and shows context, prompt, answer, checks and what it would write.
     Run {
-        /// The playbook.
+        /// The playbook file.
         file: PathBuf,
-        /// For example `contact/123`.
+        /// The record, like contact/123.
         #[arg(long)]
         record: String,
-        /// Write it, by the way of every other write: ledger, queue, writer.
+        /// Also write it, like every other write: through the ledger, the queue and the writer.
         #[arg(long)]
         write: bool,
     },
-    /// Asks about a folder of cases with expected bounds, and prints a table of hits.
+    /// Runs a playbook for a folder of cases and compares the answers with what the cases expect.
     Eval {
-        /// The playbook.
+        /// The playbook file.
         file: PathBuf,
-        /// A folder of *.toml.
+        /// The folder with the cases (*.toml).
         cases: PathBuf,
     },
 }
@@ -58,7 +58,7 @@ pub enum Command {
 pub async fn run(command: Command, config: Option<&Path>) -> anyhow::Result<ExitCode> {
     match command {
         Command::Check { files } => {
-            // Needs nothing that runs: whoever writes a playbook has no credentials at hand.
+            // The check needs no credentials and no running service, so that everyone who writes a playbook can run it.
             let settings = Settings::load(config, ConfigScope::LedgerOnly)?;
             match playbook::load_files(&files, &settings.inference.protected_properties) {
                 Ok(playbooks) => {
@@ -96,5 +96,5 @@ pub async fn run(command: Command, config: Option<&Path>) -> anyhow::Result<Exit
 fn one(file: &Path, settings: &Settings) -> anyhow::Result<Playbook> {
     let files = [file.to_owned()];
     let mut playbooks = playbook::load_files(&files, &settings.inference.protected_properties)?;
-    playbooks.pop().ok_or_else(|| anyhow::anyhow!("no playbook"))
+    playbooks.pop().ok_or_else(|| anyhow::anyhow!("{} holds no playbook", file.display()))
 }

@@ -1,4 +1,4 @@
-//! `leadline playbook provision`: making the properties that playbooks write.
+//! `leadline playbook provision`: creates the properties that playbooks write.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -14,37 +14,37 @@ use settings::Settings;
 
 use crate::needs::{self, NeededProperty};
 
-/// The group that holds what Leadline writes.
+/// The property group of the properties that Leadline creates.
 const GROUP: &str = "leadline";
 const GROUP_LABEL: &str = "Leadline";
 
-/// What is to be done about one property.
+/// What the plan says about one property.
 #[derive(Debug, PartialEq, Eq)]
 enum Step {
     Create,
-    Fine,
+    Exists,
     Conflict(String),
 }
 
 /// Prints the plan and, unless it is a dry run or there is a conflict, carries it out.
 pub async fn run(settings: &Settings, playbooks: &[Playbook], dry_run: bool) -> anyhow::Result<ExitCode> {
-    let client = bootstrap::hubspot_client(settings, CallHooks::default()).map_err(anyhow::Error::msg)?;
+    let client = bootstrap::hubspot_client(settings, CallHooks::default())?;
     let needed = needs::properties(playbooks);
     let kinds: BTreeSet<ObjectType> = needed.iter().map(|property| property.object_type.clone()).collect();
     let mut known: HashMap<ObjectType, Vec<PropertyDefinition>> = HashMap::new();
-    let mut groups_to_make = Vec::new();
+    let mut new_groups = Vec::new();
     for kind in kinds {
         known.insert(kind.clone(), client.properties(&kind).await.with_context(|| format!("properties of {kind}"))?);
         let groups = client.property_groups(&kind).await.with_context(|| format!("property groups of {kind}"))?;
         if !groups.iter().any(|group| group.name == GROUP) {
-            groups_to_make.push(kind);
+            new_groups.push(kind);
         }
     }
     let plan: Vec<_> = needed.iter().map(|property| (property, step(property, &known))).collect();
-    groups_to_make.retain(|kind| plan.iter().any(|(p, step)| p.object_type == *kind && *step == Step::Create));
+    new_groups.retain(|kind| plan.iter().any(|(p, step)| p.object_type == *kind && *step == Step::Create));
 
-    println!("the plan");
-    for kind in &groups_to_make {
+    println!("plan");
+    for kind in &new_groups {
         println!("  create   group {GROUP} of {kind}");
     }
     for (property, step) in &plan {
@@ -55,26 +55,26 @@ pub async fn run(settings: &Settings, playbooks: &[Playbook], dry_run: bool) -> 
                 let options = if options.is_empty() { String::new() } else { format!(" of {}", options.join(", ")) };
                 println!("  create   {name}: {} ({}){options}", property.kind, property.field_type);
             }
-            Step::Fine => println!("  is there {name}"),
+            Step::Exists => println!("  exists   {name}"),
             Step::Conflict(why) => println!("  CONFLICT {name}: {why}"),
         }
     }
     if plan.iter().any(|(_, step)| matches!(step, Step::Conflict(_))) {
-        println!("nothing was created: existing properties are never changed");
+        println!("nothing was created, because of the conflicts: existing properties are never changed");
         return Ok(ExitCode::FAILURE);
     }
     if dry_run {
-        println!("a dry run: nothing was created");
+        println!("nothing was created: this was a dry run");
         return Ok(ExitCode::SUCCESS);
     }
-    for kind in &groups_to_make {
+    for kind in &new_groups {
         let group = PropertyGroup { name: GROUP.to_owned(), label: GROUP_LABEL.to_owned() };
         client.create_property_group(kind, &group).await.with_context(|| format!("group {GROUP} of {kind}"))?;
     }
     let mut created = 0;
     for (property, _) in plan.iter().filter(|(_, step)| *step == Step::Create) {
         let name = format!("{}.{}", property.object_type, property.name);
-        client.create_property(&property.object_type, &new(property)).await.with_context(|| name.clone())?;
+        client.create_property(&property.object_type, &new_property(property)).await.with_context(|| name.clone())?;
         created += 1;
     }
     println!("created {created} properties");
@@ -83,10 +83,10 @@ pub async fn run(settings: &Settings, playbooks: &[Playbook], dry_run: bool) -> 
 
 fn step(property: &NeededProperty, known: &HashMap<ObjectType, Vec<PropertyDefinition>>) -> Step {
     let existing = known.get(&property.object_type).into_iter().flatten().find(|known| known.name == property.name);
-    existing.map_or(Step::Create, |existing| conflict(property, existing).map_or(Step::Fine, Step::Conflict))
+    existing.map_or(Step::Create, |existing| conflict(property, existing).map_or(Step::Exists, Step::Conflict))
 }
 
-/// Why a property that exists cannot take what the playbook writes, and what to do about it.
+/// Why an existing property does not accept what the playbook writes, and what to do about it; `None` when it does.
 pub fn conflict(property: &NeededProperty, existing: &PropertyDefinition) -> Option<String> {
     if existing.kind != property.kind {
         return Some(format!(
@@ -105,7 +105,7 @@ pub fn conflict(property: &NeededProperty, existing: &PropertyDefinition) -> Opt
     })
 }
 
-fn new(property: &NeededProperty) -> NewProperty {
+fn new_property(property: &NeededProperty) -> NewProperty {
     let words = property.name.replace('_', " ");
     let label = words.strip_prefix("ai ").map_or_else(|| words.clone(), |rest| format!("AI {rest}"));
     NewProperty {

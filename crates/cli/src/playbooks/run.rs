@@ -1,10 +1,10 @@
-//! `leadline playbook run`: a playbook on one record, step by step.
+//! `leadline playbook run`: runs a playbook for one record, step by step.
 
 use std::{process::ExitCode, time::Duration};
 
 use anyhow::{Context as _, bail};
 use bootstrap::CallHooks;
-use broker::{Message, Publisher, Route, Stage};
+use broker::{Publisher, Route, Stage};
 use domain::{
     Event, EventKey, EventState, Inference, ObjectType, Reason, RecordRef, WriteCommand, WriteCommandId,
     event::{EventKind, Subject},
@@ -19,23 +19,22 @@ use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use crate::{event, record};
 
-/// The claim of the event that `--write` makes: it is settled at once.
+/// The lease on the event that `--write` creates. Its decision is committed right after the claim.
 const LEASE: Duration = Duration::from_secs(60);
 
 /// How long `--write` waits for a writer.
-const WRITTEN_WITHIN: Duration = Duration::from_secs(60);
+const MAX_WAIT: Duration = Duration::from_secs(60);
 
-/// Shows what the playbook makes of a record, and writes it if asked to.
+/// Shows context, prompt, answer and what follows from it; with `write` it also writes that to HubSpot.
 pub async fn run(settings: &Settings, playbook: &Playbook, record: &str, write: bool) -> anyhow::Result<ExitCode> {
     let record = record::parse(record, settings)?;
     if !playbook.selection.records.contains(&record.object_type) {
         let kinds: Vec<_> = playbook.selection.records.iter().map(ObjectType::name).collect();
         bail!("the playbook is about {}, not about a {}", kinds.join(" and "), record.object_type);
     }
-    let hubspot = bootstrap::hubspot_client(settings, CallHooks::default()).map_err(anyhow::Error::msg)?;
+    let hubspot = bootstrap::hubspot_client(settings, CallHooks::default())?;
     let reader = inference::wiring::crm_reader(hubspot, settings);
-    let model_client =
-        ModelClient::unlimited(bootstrap::openai_client(settings, CallHooks::default()).map_err(anyhow::Error::msg)?);
+    let model_client = ModelClient::unlimited(bootstrap::openai_client(settings, CallHooks::default())?);
     let model = inference::model_of(settings, playbook);
     let now = OffsetDateTime::now_utc();
 
@@ -45,13 +44,13 @@ pub async fn run(settings: &Settings, playbook: &Playbook, record: &str, write: 
     let variables = playbook.variables(&manual_event_variable(now), &read);
     match playbook.first_matching_guard(&variables)? {
         Some(guard) => {
-            println!("a guard holds: {} ({}); the fleet would ask nothing", guard.when.source, guard.name);
+            println!("a guard holds: {} ({}); the fleet would not ask the model", guard.when.source, guard.name);
             return Ok(ExitCode::SUCCESS);
         }
         None => println!("guards: none of {} holds\n", playbook.selection.guards.len()),
     }
     if read.entries.is_empty() {
-        println!("nobody has written anything (empty_context); the fleet would ask nothing");
+        println!("the records hold no text (empty_context); the fleet would not ask the model");
         return Ok(ExitCode::SUCCESS);
     }
 
@@ -59,17 +58,17 @@ pub async fn run(settings: &Settings, playbook: &Playbook, record: &str, write: 
         inference::answer(&model_client, playbook, &model, &record, &read, &NoStore).await?;
     println!("prompt\n{}", indented(&event::messages(&inference.prompt)));
     println!(
-        "answer of {}, {} tokens in, {} out, {} µ$, {} ms\n{}",
+        "answer of {}: {} tokens in, {} tokens out, {} µ$, {} ms\n{}",
         inference.model,
         inference.usage.prompt_tokens,
         inference.usage.completion_tokens,
-        inference.cost_micro_dollars.map_or_else(|| "?".to_owned(), |cost| cost.to_string()),
+        inference.cost_micro_dollars.map_or_else(|| "unknown".to_owned(), |cost| cost.to_string()),
         inference.latency.as_millis(),
         indented(&pretty(&inference.answer))
     );
     let unverified = &inference.unverified;
     let quotes =
-        if unverified.is_empty() { "all found".to_owned() } else { format!("NOT found for {}", unverified.join(", ")) };
+        if unverified.is_empty() { "all found".to_owned() } else { format!("NOT FOUND for {}", unverified.join(", ")) };
     println!("checks\n  schema and bounds: {}\n  quotations: {quotes}\n", inference.outcome.as_str());
     let fields = match result {
         Ok(fields) => fields,
@@ -81,10 +80,10 @@ pub async fn run(settings: &Settings, playbook: &Playbook, record: &str, write: 
     let intended = playbook.plan_writes(&manual_event_variable(now), &read, &fields, &inference.model, now)?;
     print_intended(&intended);
     if !write {
-        println!("nothing was written; --write does");
+        println!("nothing was written; run it with --write to write it");
         return Ok(ExitCode::SUCCESS);
     }
-    carry_out(settings, playbook, &record, inference, intended, now).await
+    submit(settings, playbook, &record, inference, intended, now).await
 }
 
 fn indented(text: &str) -> String {
@@ -97,15 +96,15 @@ fn pretty(answer: &str) -> String {
 }
 
 fn print_intended(intended: &[PlannedWrite]) {
-    println!("intended");
+    println!("what follows");
     for PlannedWrite { record, properties, actions } in intended {
         for change in properties {
-            println!("  {record}.{} = {:?}  ({:?})", change.property, change.value, change.policy);
+            println!("  {record}.{} = {:?}  ({})", change.property, change.value, change.policy.as_str());
         }
         for action in actions {
             let what = match &action.spec {
                 ActionSpec::CreateTask(task) => {
-                    let owner = task.owner.as_deref().unwrap_or("nobody");
+                    let owner = task.owner.as_deref().unwrap_or("none");
                     let due = task.due.replace_nanosecond(0).unwrap_or(task.due).format(&Rfc3339).unwrap_or_default();
                     format!("{:?}, {} priority, owner {owner}, due {due}", task.subject, task.priority.as_str())
                 }
@@ -119,8 +118,9 @@ fn print_intended(intended: &[PlannedWrite]) {
     println!();
 }
 
-/// By the way of every other write, so that it is in the ledger and can be traced and undone.
-async fn carry_out(
+/// Writes like the fleet does: commits an event with its decision to the ledger and publishes the write commands. So the
+/// write can be traced and undone.
+async fn submit(
     settings: &Settings,
     playbook: &Playbook,
     record: &RecordRef,
@@ -128,15 +128,14 @@ async fn carry_out(
     intended: Vec<PlannedWrite>,
     now: OffsetDateTime,
 ) -> anyhow::Result<ExitCode> {
-    let ledger = bootstrap::connect_ledger(settings, "leadline").map_err(anyhow::Error::msg)?;
-    let publisher =
-        Publisher::open(bootstrap::broker_settings(settings, "leadline").map_err(anyhow::Error::msg)?).await?;
-    let event = manual(playbook, record, now);
+    let ledger = bootstrap::connect_ledger(settings, "leadline")?;
+    let publisher = Publisher::open(bootstrap::broker_settings(settings, "leadline")?).await?;
+    let event = manual_run_event(playbook, record, now);
     let worker = Worker::named("leadline");
     let claims = ledger
         .claim(&[ClaimRequest { event: &event, message_copy_id: uuid::Uuid::nil(), trace_id: None }], &worker, LEASE)
         .await?;
-    let Some(Claim::Granted(claimed)) = claims.into_iter().next() else { bail!("the ledger did not take the event") };
+    let Some(Claim::Granted(claimed)) = claims.into_iter().next() else { bail!("the ledger did not accept the event") };
     let command = |intended: PlannedWrite| WriteCommand {
         id: WriteCommandId::new(),
         event_id: claimed.event_id,
@@ -154,20 +153,20 @@ async fn carry_out(
         event_id: claimed.event_id,
         attempt: claimed.attempt,
         state: if commands.is_empty() { EventState::Skipped } else { EventState::Decided },
-        reason: commands.is_empty().then(|| Reason::NothingIntended),
+        reason: commands.is_empty().then_some(Reason::NothingIntended),
         detail: None,
         inferences: vec![inference],
         commands: commands.clone(),
     };
     ledger.commit_decisions(&[decision]).await?;
     for command in &commands {
-        let message = Message::new(command.id.to_string(), serde_json::to_vec(command)?);
-        publisher.publish(Route::Queue(Stage::Writes), &message).await?;
+        publisher.publish(Route::Queue(Stage::Writes), &maintenance::command_message(command)?).await?;
     }
     until_written(&ledger, &event.key).await
 }
 
-fn manual(playbook: &Playbook, record: &RecordRef, now: OffsetDateTime) -> Event {
+/// The event that stands for this run in the ledger.
+fn manual_run_event(playbook: &Playbook, record: &RecordRef, now: OffsetDateTime) -> Event {
     let subject = Subject::Record { object_type: record.object_type.clone(), object_id: record.object_id };
     let at = i64::try_from(now.unix_timestamp_nanos() / 1_000_000).unwrap_or(i64::MAX);
     let id = format!("{}@{}", playbook.name, playbook.version);
@@ -192,8 +191,8 @@ async fn until_written(ledger: &Ledger, key: &EventKey) -> anyhow::Result<ExitCo
             event::print(&story, false);
             return Ok(if story.state == EventState::Parked { ExitCode::FAILURE } else { ExitCode::SUCCESS });
         }
-        if started.elapsed() > WRITTEN_WITHIN {
-            bail!("no writer has carried it out within {WRITTEN_WITHIN:?}; see `leadline event {key}` later");
+        if started.elapsed() > MAX_WAIT {
+            bail!("no writer has finished it within {MAX_WAIT:?}; `leadline event {key}` shows its state");
         }
         tokio::time::sleep(Duration::from_millis(200)).await;
     }

@@ -196,5 +196,5 @@ async fn operator(fleet: &Fleet, cases: &[Case], score: &mut Score) -> Result<()
         let written = fleet.until_event(&key, |state| state == EventState::Written, WITHIN).await;
         score.note("the replay", &written.map(drop));
     }
-    show::command(fleet, &["backlog"]).await
+    show::command(fleet, &["status"]).await
 }

@@ -1,0 +1,297 @@
+//! Carries out a batch of write commands:
+//! take → lock → plan → write (read current values → apply policies → write) → act → record → unlock.
+//!
+//! Each step is a function below, in this order. A PATCH or a batch update may be sent twice, and the ledger decides whose
+//! values count. An action may not be carried out twice, which [`crate::actions`] ensures.
+
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
+
+use broker::Disposition;
+use crashpoint::crash_point;
+use domain::{AppId, CommandState, Reason, RecordRef, WriteCommand, write_command::PropertyChange};
+use hubspot::HubSpotClient;
+use ledger::{CommandClaim, CommandResult, LEDGER_RETRY, LatestWrites, Ledger, LedgerError, Worker, WrittenProperty};
+use tokio::time::Instant;
+
+use crate::{
+    actions::{ActionExecutor, ActionScope},
+    apply,
+    current_values::{self, CurrentValues},
+    outcome::{CommandOutcome, FailurePolicy},
+    plan::{self, CommandPart, RecordUpdate, TakenCommand},
+    policy,
+};
+
+/// How often and at what interval a record is locked that another writer holds. As a rule it holds it for a fraction of a
+/// second.
+const LOCK_ATTEMPTS: u32 = 10;
+const LOCK_PAUSE: Duration = Duration::from_millis(50);
+
+/// The share of a lease that remains, after the last call to HubSpot, for recording what was written.
+const SHARE_FOR_RECORDING: f64 = 0.15;
+
+/// A write command from the queue, and how often its message failed before.
+#[derive(Debug, Clone)]
+pub struct QueuedCommand {
+    /// The write command.
+    pub command: WriteCommand,
+    /// Failed attempts of its message.
+    pub failures: u32,
+}
+
+/// Names batches: each batch is a worker of its own to the ledger, so that one batch cannot return the leases of another.
+pub struct BatchNames {
+    worker: Worker,
+    next: AtomicU64,
+}
+
+impl BatchNames {
+    /// Names of the batches of `worker`.
+    pub fn of(worker: Worker) -> Self {
+        Self { worker, next: AtomicU64::new(0) }
+    }
+
+    fn next(&self) -> Worker {
+        Worker(format!("{}/{}", self.worker.0, self.next.fetch_add(1, Ordering::Relaxed)))
+    }
+}
+
+/// Carries out batches of write commands.
+pub struct BatchExecutor {
+    /// Claims, leases, and what was written.
+    pub ledger: Ledger,
+    /// Reads and writes records.
+    pub hubspot: HubSpotClient,
+    /// Carries out actions.
+    pub actions: ActionExecutor,
+    /// Decides what a failure means.
+    pub failures: FailurePolicy,
+    /// Our HubSpot app: values that it set are our own.
+    pub app_id: AppId,
+    /// How long a batch holds its commands and records.
+    pub lease: Duration,
+    /// The names of the batches.
+    pub names: BatchNames,
+}
+
+impl BatchExecutor {
+    /// Carries out a batch and decides what becomes of each message, in order.
+    pub async fn execute(&self, batch: &[QueuedCommand]) -> Vec<Disposition> {
+        metrics::histogram!("leadline_write_batch_size").record(u32::try_from(batch.len()).map_or(0.0, f64::from));
+        // A command without a result comes back.
+        let mut dispositions = vec![Disposition::defer(Reason::LedgerUnavailable); batch.len()];
+        if let Err(error) = self.run_steps(batch, &self.names.next(), &mut dispositions).await {
+            tracing::warn!(%error, "the ledger does not answer; the write commands of the batch are retried later");
+        }
+        dispositions
+    }
+
+    async fn run_steps(
+        &self,
+        batch: &[QueuedCommand],
+        worker: &Worker,
+        dispositions: &mut [Disposition],
+    ) -> Result<(), LedgerError> {
+        // The leases start after this moment, so every call to HubSpot ends before they do.
+        let deadline = Instant::now() + self.lease.mul_f64(1.0 - SHARE_FOR_RECORDING);
+        let taken = self.take(batch, worker, dispositions).await?;
+        crash_point!("writer.after_take");
+        let (locked, busy) = self.lock(taken, worker).await?;
+        let records: Vec<_> = locked.iter().map(|taken| taken.command.record.clone()).collect();
+        let latest = retry::run(&LEDGER_RETRY, || self.ledger.latest_writes(&records)).await?;
+        let (updates, superseded) = plan::plan(locked, &latest);
+        let mut outcomes = self.write_until(deadline, updates, &records).await?;
+        outcomes.extend(busy.iter().map(|taken| CommandOutcome::defer(taken, Reason::RecordBusy)));
+        let supersede = |taken| CommandOutcome::new(taken, CommandState::Superseded, Disposition::Done);
+        outcomes.extend(superseded.iter().map(supersede));
+        self.act(&mut outcomes, &latest, deadline).await;
+        self.record(outcomes, worker, dispositions).await?;
+        crash_point!("writer.after_commit");
+        self.unlock(&records, worker).await
+    }
+
+    /// Take: leases the commands that are due to this batch, and decides about the messages of the others.
+    async fn take(
+        &self,
+        batch: &[QueuedCommand],
+        worker: &Worker,
+        dispositions: &mut [Disposition],
+    ) -> Result<Vec<TakenCommand>, LedgerError> {
+        let ids: Vec<_> = batch.iter().map(|queued| queued.command.id).collect();
+        let claims = retry::run(&LEDGER_RETRY, || self.ledger.claim_commands(&ids, worker, self.lease)).await?;
+        let mut commands = Vec::new();
+        for (index, (QueuedCommand { command, failures }, claim)) in batch.iter().zip(claims).enumerate() {
+            match claim {
+                CommandClaim::Granted { attempt, written } => {
+                    let command = command.clone();
+                    commands.push(TakenCommand { index, command, attempt, written, failures: *failures });
+                }
+                CommandClaim::Finished => dispositions[index] = Disposition::Done,
+                CommandClaim::LeasedElsewhere => dispositions[index] = Disposition::defer(Reason::LeasedElsewhere),
+                CommandClaim::Unknown => {
+                    let detail = format!("the ledger has no write command {}", command.id);
+                    dispositions[index] = Disposition::Park { reason: Reason::UnknownCommand, detail };
+                }
+            }
+        }
+        Ok(commands)
+    }
+
+    /// Lock: leases the records, so that no two writers change one record at the same time. Returns the commands whose
+    /// record is locked and those whose record stayed busy.
+    async fn lock(
+        &self,
+        mut waiting: Vec<TakenCommand>,
+        worker: &Worker,
+    ) -> Result<(Vec<TakenCommand>, Vec<TakenCommand>), LedgerError> {
+        let mut locked = Vec::new();
+        for attempt in 0..LOCK_ATTEMPTS {
+            if waiting.is_empty() {
+                break;
+            }
+            if attempt > 0 {
+                tokio::time::sleep(LOCK_PAUSE).await;
+            }
+            let records: Vec<_> = waiting.iter().map(|taken| taken.command.record.clone()).collect();
+            let got = retry::run(&LEDGER_RETRY, || self.ledger.lock_records(&records, worker, self.lease)).await?;
+            let (ours, busy): (Vec<_>, Vec<_>) =
+                waiting.into_iter().partition(|taken| got.contains(&taken.command.record));
+            locked.extend(ours);
+            waiting = busy;
+        }
+        Ok((locked, waiting))
+    }
+
+    /// Write, until the deadline. A call that is cancelled then may still take effect and replace a value that another
+    /// writer has written meanwhile, so the records are marked for verification.
+    async fn write_until(
+        &self,
+        deadline: Instant,
+        mut updates: Vec<RecordUpdate>,
+        records: &[RecordRef],
+    ) -> Result<Vec<CommandOutcome>, LedgerError> {
+        if let Ok(outcomes) = tokio::time::timeout_at(deadline, self.write(&mut updates)).await {
+            return Ok(outcomes);
+        }
+        retry::run(&LEDGER_RETRY, || self.ledger.mark_for_verification(records)).await?;
+        let parts = updates.iter().flat_map(|update| &update.parts);
+        Ok(parts.map(|part| CommandOutcome::defer(&part.taken, Reason::DeadlineExceeded)).collect())
+    }
+
+    /// Write: reads the current values, removes what the policies leave as it is, and writes the rest.
+    async fn write(&self, updates: &mut [RecordUpdate]) -> Vec<CommandOutcome> {
+        let current = match current_values::read(&self.hubspot, updates).await {
+            Ok(current) => current,
+            Err(error) => {
+                let parts = updates.iter().flat_map(|update| &update.parts);
+                return parts.map(|part| self.failures.failed(&part.taken, &error)).collect();
+            }
+        };
+        policy::apply_policies(updates, &current, self.app_id);
+        let results = apply::apply(&self.hubspot, updates).await;
+        crash_point!("writer.after_write");
+        let parts = updates.iter().flat_map(|update| update.parts.iter().map(move |part| (update, part)));
+        let outcome = |(update, part): (&RecordUpdate, &CommandPart)| match results.get(&part.taken.command.id) {
+            Some(Ok(())) => written_outcome(update, part, &current),
+            Some(Err(error)) => self.failures.failed(&part.taken, &**error),
+            None => CommandOutcome::defer(&part.taken, Reason::NotApplied),
+        };
+        parts.map(outcome).collect()
+    }
+
+    /// Act: carries out the actions of the commands whose properties are settled. What was written is recorded even when
+    /// an action fails.
+    async fn act(&self, outcomes: &mut [CommandOutcome], latest: &LatestWrites, deadline: Instant) {
+        let settled = outcomes.iter_mut().filter(|outcome| outcome.row.state.settles_properties());
+        let acting = settled.filter_map(|outcome| {
+            let taken = outcome.with_actions.take()?;
+            let superseded = outcome.row.state == CommandState::Superseded;
+            Some(async move {
+                let actions = self.actions.execute(&taken, ActionScope { latest, superseded, deadline });
+                if let Ok((stages, failure)) = tokio::time::timeout_at(deadline, actions).await {
+                    outcome.row.written.extend(stages);
+                    if let Some(error) = failure {
+                        self.failures.fail(outcome, &taken, &error);
+                    }
+                } else {
+                    outcome.row.state = CommandState::Waiting;
+                    outcome.disposition = Disposition::defer(Reason::DeadlineExceeded);
+                }
+            })
+        });
+        futures_util::future::join_all(acting).await;
+    }
+
+    /// Record: commits the outcomes with the values before, and then decides about the messages.
+    ///
+    /// An outcome does not count when another writer has taken the command or the record over. If it wrote something, an
+    /// older value may have replaced a newer one, so the record is marked for verification.
+    async fn record(
+        &self,
+        outcomes: Vec<CommandOutcome>,
+        worker: &Worker,
+        dispositions: &mut [Disposition],
+    ) -> Result<(), LedgerError> {
+        if outcomes.is_empty() {
+            return Ok(());
+        }
+        let row =
+            |outcome: &CommandOutcome| CommandResult { wait: self.failures.delay(outcome), ..outcome.row.clone() };
+        let rows: Vec<_> = outcomes.iter().map(row).collect();
+        let counted = retry::run(&LEDGER_RETRY, || self.ledger.finish_commands(&rows, worker)).await?;
+        let lost: Vec<_> = outcomes
+            .iter()
+            .zip(&counted)
+            .filter(|(outcome, counted)| !**counted && !outcome.row.written.is_empty())
+            .map(|(outcome, _)| outcome.record.clone())
+            .collect();
+        if !lost.is_empty() {
+            retry::run(&LEDGER_RETRY, || self.ledger.mark_for_verification(&lost)).await?;
+        }
+        for (outcome, counted) in outcomes.into_iter().zip(counted) {
+            dispositions[outcome.index] = if counted {
+                let state = outcome.row.state.as_str();
+                metrics::counter!("leadline_write_commands_total", "state" => state).increment(1);
+                outcome.disposition
+            } else {
+                let command = outcome.row.id;
+                tracing::warn!(%command, "the lease expired and another writer took over the write command or its record");
+                Disposition::defer(Reason::LeaseLost)
+            };
+        }
+        Ok(())
+    }
+
+    /// Unlock: ends the leases on the records.
+    async fn unlock(&self, records: &[RecordRef], worker: &Worker) -> Result<(), LedgerError> {
+        retry::run(&LEDGER_RETRY, || self.ledger.unlock_records(records, worker)).await
+    }
+}
+
+/// The outcome of a command whose part of an update was written. It is `skipped` when the policies left every property as
+/// it was, now and in earlier attempts.
+fn written_outcome(update: &RecordUpdate, part: &CommandPart, current: &CurrentValues) -> CommandOutcome {
+    let all_skipped = part.changes.is_empty() && !part.skipped_writes.is_empty() && part.taken.written.is_empty();
+    let state = if all_skipped { CommandState::Skipped } else { CommandState::Written };
+    let mut outcome = CommandOutcome::new(&part.taken, state, Disposition::Done);
+    outcome.row.reason = part.skipped_writes.first().filter(|_| all_skipped).map(|skipped| skipped.reason);
+    outcome.row.written = written_properties(update, part, current);
+    outcome.row.skipped_writes.clone_from(&part.skipped_writes);
+    outcome
+}
+
+fn written_properties(update: &RecordUpdate, part: &CommandPart, current: &CurrentValues) -> Vec<WrittenProperty> {
+    let current = current.get(&update.record);
+    let TakenCommand { command, attempt, .. } = &part.taken;
+    let written = |change: &PropertyChange| WrittenProperty {
+        property: change.property.clone(),
+        before: current
+            .and_then(|current| current.get(&change.property))
+            .and_then(|current| current.before(command, *attempt, &change.value)),
+        after: change.value.clone(),
+    };
+    part.changes.iter().map(written).collect()
+}

@@ -1,0 +1,28 @@
+//! The writer: applies write commands to HubSpot and records the values before and after.
+//!
+//! A [`WriteHandler`] leads a message into a batch, a [`BatchExecutor`] carries the batch out, and a [`Verifier`] repairs
+//! records afterwards. [`wiring`] builds them from the settings; a test builds them from parts.
+
+mod actions;
+mod apply;
+mod batch;
+mod batch_creator;
+mod current_values;
+mod deals;
+mod engagements;
+mod failure;
+mod handler;
+mod notify;
+mod outcome;
+mod plan;
+mod policy;
+mod verify;
+pub mod wiring;
+
+pub use actions::ActionExecutor;
+pub use batch::{BatchExecutor, BatchNames};
+pub use deals::Pipelines;
+pub use handler::WriteHandler;
+pub use notify::Channels;
+pub use outcome::FailurePolicy;
+pub use verify::{Verifier, VerifyError};

@@ -1,0 +1,119 @@
+//! Actions are carried out once.
+
+use std::time::Duration;
+
+use broker::Disposition;
+use domain::{
+    ActionState, EventState, Reason, RecordRef,
+    write_command::{ActionSpec, Task, TaskPriority, TaskType},
+};
+use simulator::{Fault, FaultKind, Target};
+use time::OffsetDateTime;
+
+use crate::fixtures::{MAX_ATTEMPTS, TestWriter, WriterOptions, set};
+
+fn task(record: &RecordRef, owner: Option<&str>) -> ActionSpec {
+    ActionSpec::CreateTask(Task {
+        subject: "Call Ada".to_owned(),
+        body: "She has a budget.".to_owned(),
+        priority: TaskPriority::High,
+        task_type: TaskType::Call,
+        owner: owner.map(ToOwned::to_owned),
+        due: OffsetDateTime::now_utc(),
+        associations: vec![record.clone()],
+    })
+}
+
+/// The answer to the creation is lost, late, or says nothing.
+#[tokio::test]
+async fn a_task_whose_answer_was_lost_is_looked_for_before_it_is_made_again() {
+    let writer = TestWriter::with(WriterOptions {
+        call_timeout: Duration::from_millis(300),
+        linger: Duration::from_millis(5),
+        ..WriterOptions::default()
+    })
+    .await;
+    for (id, kind) in [
+        (1, FaultKind::LostAnswer),
+        (2, FaultKind::LateAnswer(1_000)),
+        (3, FaultKind::Status { code: 503, retry_after: None }),
+        (4, FaultKind::Status { code: 429, retry_after: Some(1) }),
+    ] {
+        let record = writer.contact(id).await;
+        let command = writer.decide(&record, 1, &[], vec![task(&record, None)]).await;
+        let fault = Fault::new(Target::Hubspot, kind).on_path("/objects/tasks").containing("hs_task_subject").times(1);
+        writer.fault(&fault).await;
+        writer.until_done(&command).await;
+        let story = writer.ended_as(&command, EventState::Written, None).await;
+        assert!(matches!(&story.actions[..], [action] if action.state == ActionState::Done), "{:?}", story.actions);
+        assert!(story.actions[0].hubspot_id.is_some());
+        assert_eq!(writer.tasks().await.len(), usize::try_from(id).expect("small"), "after round {id}");
+    }
+    assert_eq!(writer.query::<i64>("select count(*) from action where state <> 'done'").await, 0);
+}
+
+#[tokio::test]
+async fn a_task_is_created_without_an_owner_that_hubspot_does_not_know() {
+    let writer = TestWriter::start().await;
+    let record = writer.contact(1).await;
+    let command = writer.decide(&record, 1, &[], vec![task(&record, Some("4711"))]).await;
+    assert_eq!(writer.handle(&command).await, Disposition::Done);
+    let tasks = writer.tasks().await;
+    assert!(matches!(&tasks[..], [task] if !task.properties.contains_key("hubspot_owner_id")), "{tasks:?}");
+}
+
+#[tokio::test]
+async fn a_channel_that_does_not_answer_parks_its_command_and_holds_nothing_else_up() {
+    let channels = [("sales".to_owned(), "http://127.0.0.1:9/secret".to_owned())].into();
+    let writer = TestWriter::with(WriterOptions { channels, ..WriterOptions::default() }).await;
+    let record = writer.contact(1).await;
+    let notify = ActionSpec::Notify { channel: "sales".to_owned(), text: "A budget!".to_owned() };
+    let changes = [set("lead_score", "85")];
+    let command = writer.decide(&record, 1, &changes, vec![notify, task(&record, None)]).await;
+    let first = writer.handle(&command).await;
+    assert!(matches!(first, Disposition::Retry { reason: Reason::ChannelUnreachable, .. }), "{first:?}");
+    // The channel is tried again when its earlier call must be over. The last attempt parks the command.
+    writer
+        .execute("update action set sending_since = sending_since - interval '1 minute' where state = 'sending'")
+        .await;
+    let Disposition::Park { reason: Reason::ChannelUnreachable, detail } =
+        writer.handle_after(&command, MAX_ATTEMPTS).await
+    else {
+        panic!("it is parked")
+    };
+    assert!(!detail.contains("secret"), "the URL is a secret: {detail}");
+    let story = writer.ended_as(&command, EventState::Parked, Some(Reason::ChannelUnreachable)).await;
+    assert_eq!(writer.property(1, "lead_score").await.as_deref(), Some("85"), "the properties are written");
+    assert_eq!(writer.tasks().await.len(), 1, "the task is created");
+    assert_eq!(
+        story.actions.iter().filter(|action| action.state == ActionState::Done).count(),
+        1,
+        "{:?}",
+        story.actions
+    );
+}
+
+#[tokio::test]
+async fn a_channel_without_a_url_is_skipped_with_its_reason() {
+    let writer = TestWriter::start().await;
+    let record = writer.contact(1).await;
+    let notify = ActionSpec::Notify { channel: "sales".to_owned(), text: "A budget!".to_owned() };
+    let command = writer.decide(&record, 1, &[], vec![notify]).await;
+    assert_eq!(writer.handle(&command).await, Disposition::Done);
+    let story = writer.story(&command).await;
+    let states: Vec<_> = story.actions.iter().map(|action| (action.state, action.reason)).collect();
+    assert_eq!(states, [(ActionState::Skipped, Some(Reason::ChannelNotConfigured))]);
+}
+
+#[tokio::test]
+async fn no_action_is_begun_for_a_superseded_command() {
+    let writer = TestWriter::start().await;
+    let record = writer.contact(1).await;
+    let newer = writer.decide(&record, 2, &[set("lead_score", "85")], Vec::new()).await;
+    assert_eq!(writer.handle(&newer).await, Disposition::Done);
+    let older = writer.decide(&record, 1, &[set("lead_score", "25")], vec![task(&record, None)]).await;
+    assert_eq!(writer.handle(&older).await, Disposition::Done);
+    let story = writer.ended_as(&older, EventState::Superseded, Some(Reason::NewerEventWritten)).await;
+    assert!(matches!(&story.actions[..], [action] if action.state == ActionState::Skipped), "{:?}", story.actions);
+    assert!(writer.tasks().await.is_empty());
+}

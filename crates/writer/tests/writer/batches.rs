@@ -1,0 +1,108 @@
+//! One bad record never keeps the other records of a batch from being written.
+
+use std::time::Duration;
+
+use broker::Disposition;
+use domain::{EventState, Reason};
+use futures_util::future::join_all;
+use simulator::admin::Quirks;
+
+use crate::fixtures::{TestWriter, WriterOptions, ids_of, set};
+
+/// A writer whose batches wait long enough for all commands of a test, on a busy machine too.
+async fn slow_batches() -> TestWriter {
+    TestWriter::with(WriterOptions { linger: Duration::from_millis(500), ..WriterOptions::default() }).await
+}
+
+#[tokio::test]
+async fn a_value_that_hubspot_rejects_parks_its_own_record_and_no_other() {
+    let writer = slow_batches().await;
+    // A validation rule in the portal: no budget above ten million.
+    let quirks = Quirks { maxima: [("ai_budget_estimate".to_owned(), 10_000_000)].into(), ..Quirks::default() };
+    writer.quirks(&quirks).await;
+    let mut commands = Vec::new();
+    for id in 1..=40 {
+        let budget = if id == 23 { "900000000" } else { "50000" };
+        let record = writer.contact(id).await;
+        let changes = [set("ai_budget_estimate", budget), set("lead_score", "85")];
+        commands.push(writer.decide(&record, 1, &changes, Vec::new()).await);
+    }
+    let dispositions = join_all(commands.iter().map(|command| writer.handle(command))).await;
+    for (command, disposition) in commands.iter().zip(dispositions) {
+        let id = command.record.object_id.0;
+        if id == 23 {
+            let Disposition::Park { reason: Reason::ValidationError, detail } = disposition else {
+                panic!("{disposition:?}")
+            };
+            assert!(detail.contains("ai_budget_estimate"), "{detail}");
+            let story = writer.ended_as(command, EventState::Parked, Some(Reason::ValidationError)).await;
+            assert_eq!(story.detail.as_ref(), Some(&detail));
+        } else {
+            assert_eq!(disposition, Disposition::Done, "contact {id}");
+            writer.ended_as(command, EventState::Written, None).await;
+            assert_eq!(writer.property(id, "ai_budget_estimate").await.as_deref(), Some("50000"));
+        }
+    }
+    assert_eq!(writer.property(23, "lead_score").await, None, "nothing of the bad record is written");
+    let calls = writer.contact_writes().await;
+    assert_eq!(ids_of(&calls[0]).len(), 40, "it was one batch that had to be halved");
+}
+
+#[tokio::test]
+async fn a_record_that_a_batch_answer_leaves_out_is_not_taken_for_written() {
+    let writer = slow_batches().await;
+    writer.quirks(&Quirks { left_out_ids: vec![5], ..Quirks::default() }).await;
+    let mut commands = Vec::new();
+    for id in 1..=10 {
+        let record = writer.contact(id).await;
+        commands.push(writer.decide(&record, 1, &[set("ai_budget_estimate", "50000")], Vec::new()).await);
+    }
+    let dispositions = join_all(commands.iter().map(|command| writer.handle(command))).await;
+    for (command, disposition) in commands.iter().zip(dispositions) {
+        assert_eq!(disposition, Disposition::Done);
+        writer.ended_as(command, EventState::Written, None).await;
+        let id = command.record.object_id.0;
+        assert_eq!(writer.property(id, "ai_budget_estimate").await.as_deref(), Some("50000"), "contact {id}");
+    }
+    let calls = writer.contact_writes().await;
+    let alone: Vec<_> = calls.iter().filter(|call| call.method == "PATCH").map(|call| call.path.as_str()).collect();
+    assert!(matches!(alone[..], [path] if path.ends_with("/contacts/5")), "only this one was written alone: {alone:?}");
+}
+
+#[tokio::test]
+async fn many_writes_go_in_one_call_and_one_goes_as_a_patch() {
+    let writer = slow_batches().await;
+    let mut records = Vec::new();
+    for id in 1..=100 {
+        records.push(writer.contact(id).await);
+    }
+    let single = writer.decide(&records[0], 1, &[set("lead_score", "85")], Vec::new()).await;
+    assert_eq!(writer.handle(&single).await, Disposition::Done);
+    let calls = writer.contact_writes().await;
+    assert!(matches!(&calls[..], [call] if call.method == "PATCH"), "{calls:?}");
+
+    let mut commands = Vec::new();
+    for record in &records {
+        commands.push(writer.decide(record, 2, &[set("lead_score", "90")], Vec::new()).await);
+    }
+    let dispositions = join_all(commands.iter().map(|command| writer.handle(command))).await;
+    assert!(dispositions.iter().all(|disposition| *disposition == Disposition::Done), "{dispositions:?}");
+    let calls = writer.contact_writes().await;
+    assert_eq!(calls.len(), 2, "the 100 records were written in one call");
+    assert_eq!(ids_of(&calls[1]).len(), 100);
+}
+
+#[tokio::test]
+async fn a_bad_value_of_one_command_keeps_no_other_command_of_the_record_from_being_written() {
+    let writer = slow_batches().await;
+    let quirks = Quirks { maxima: [("lead_score".to_owned(), 100)].into(), ..Quirks::default() };
+    writer.quirks(&quirks).await;
+    let record = writer.contact(1).await;
+    let bad = writer.decide(&record, 1, &[set("lead_score", "900")], Vec::new()).await;
+    let good = writer.decide(&record, 2, &[set("ai_budget_estimate", "50000")], Vec::new()).await;
+    let (of_bad, of_good) = tokio::join!(writer.handle(&bad), writer.handle(&good));
+    assert!(matches!(of_bad, Disposition::Park { reason: Reason::ValidationError, .. }), "{of_bad:?}");
+    assert_eq!(of_good, Disposition::Done);
+    assert_eq!(writer.property(1, "ai_budget_estimate").await.as_deref(), Some("50000"));
+    assert_eq!(writer.property(1, "lead_score").await, None);
+}

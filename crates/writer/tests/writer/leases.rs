@@ -1,0 +1,51 @@
+//! What is not finished within a lease comes back, and a record whose lease was lost is verified.
+
+use std::time::Duration;
+
+use broker::Disposition;
+use domain::Reason;
+use simulator::{Fault, FaultKind, Target};
+
+use crate::fixtures::{TestWriter, WriterOptions, set};
+
+#[tokio::test]
+async fn a_write_that_is_not_finished_within_its_lease_comes_back() {
+    let writer = TestWriter::with(WriterOptions {
+        lease: Duration::from_secs(1),
+        linger: Duration::from_millis(5),
+        call_timeout: Duration::from_secs(10),
+        ..WriterOptions::default()
+    })
+    .await;
+    let record = writer.contact(1).await;
+    let command = writer.decide(&record, 1, &[set("lead_score", "85")], Vec::new()).await;
+    writer.fault(&Fault::new(Target::Hubspot, FaultKind::Hang).containing("lead_score").times(1)).await;
+    let expected = Disposition::Defer { delay: None, reason: Reason::DeadlineExceeded };
+    assert_eq!(writer.handle(&command).await, expected);
+    assert_eq!(writer.query::<i64>("select count(*) from record_lease where verify").await, 1);
+
+    writer.until_done(&command).await;
+    assert_eq!(writer.property(1, "lead_score").await.as_deref(), Some("85"));
+    writer.verifier.pass().await.expect("verified");
+    assert_eq!(writer.query::<i64>("select count(*) from record_lease").await, 0);
+}
+
+/// The call of a writer that lost its lease took effect late and put an older value over a newer one.
+#[tokio::test]
+async fn the_verifier_writes_the_newest_value_again_but_never_over_a_persons() {
+    let writer = TestWriter::start().await;
+    for id in [1, 2] {
+        let record = writer.contact(id).await;
+        let older = writer.decide(&record, 1, &[set("lead_score", "25")], Vec::new()).await;
+        assert_eq!(writer.handle(&older).await, Disposition::Done);
+        let newer = writer.decide(&record, 2, &[set("lead_score", "85")], Vec::new()).await;
+        assert_eq!(writer.handle(&newer).await, Disposition::Done);
+        writer.ledger.mark_for_verification(&[record]).await.expect("marked");
+    }
+    writer.edit_as_app(1, "lead_score", "25").await;
+    writer.edit(2, "lead_score", "12", "CRM_UI").await;
+    writer.verifier.pass().await.expect("verified");
+    assert_eq!(writer.property(1, "lead_score").await.as_deref(), Some("85"), "our own older value is replaced");
+    assert_eq!(writer.property(2, "lead_score").await.as_deref(), Some("12"), "the person's value stays");
+    assert_eq!(writer.query::<i64>("select count(*) from record_lease").await, 0);
+}

@@ -1,0 +1,11 @@
+//! The writer in one process, with a real Postgres and the simulator as HubSpot. Run them with `cargo xtask test`. Each
+//! module is named after what it shows.
+#![allow(clippy::expect_used, reason = "these are tests")]
+
+mod actions;
+mod batches;
+mod fixtures;
+mod leases;
+mod messages;
+mod order;
+mod policies;

@@ -1,0 +1,66 @@
+//! What a person set stays, and the ledger says so.
+
+use broker::Disposition;
+use domain::{EventState, Reason};
+
+use crate::fixtures::{TestWriter, set};
+
+#[tokio::test]
+async fn a_value_that_a_person_changed_is_left_alone_and_is_no_failure() {
+    let writer = TestWriter::start().await;
+    let record = writer.contact(1).await;
+    let first = writer.decide(&record, 1, &[set("lead_score", "85")], Vec::new()).await;
+    assert_eq!(writer.handle(&first).await, Disposition::Done);
+    assert_eq!(writer.property(1, "lead_score").await.as_deref(), Some("85"));
+
+    writer.edit(1, "lead_score", "12", "CRM_UI").await;
+    let changes = [set("lead_score", "100"), set("ai_qualification_summary", "The CTO joins the next call.")];
+    let second = writer.decide(&record, 2, &changes, Vec::new()).await;
+    assert_eq!(writer.handle(&second).await, Disposition::Done);
+    assert_eq!(writer.property(1, "lead_score").await.as_deref(), Some("12"), "the person's value stays");
+    let story = writer.ended_as(&second, EventState::Written, None).await;
+    let skipped = &story.skipped_writes[..];
+    assert!(matches!(skipped, [skipped] if skipped.property == "lead_score"), "{skipped:?}");
+    assert_eq!(
+        (skipped[0].reason, skipped[0].current_value.as_deref(), skipped[0].proposed_value.as_str()),
+        (Reason::KeptHumanValue, Some("12"), "100")
+    );
+    let written: Vec<_> = story.writes.iter().map(|write| write.property.as_str()).collect();
+    assert_eq!(written, ["ai_qualification_summary"], "the rest is written");
+
+    // A change by a workflow is not a person's.
+    writer.edit(1, "lead_score", "13", "AUTOMATION_PLATFORM").await;
+    let third = writer.decide(&record, 3, &[set("lead_score", "100")], Vec::new()).await;
+    assert_eq!(writer.handle(&third).await, Disposition::Done);
+    writer.ended_as(&third, EventState::Written, None).await;
+    assert_eq!(writer.property(1, "lead_score").await.as_deref(), Some("100"));
+}
+
+#[tokio::test]
+async fn an_event_whose_every_value_was_kept_ends_as_kept_human_value() {
+    let writer = TestWriter::start().await;
+    let record = writer.contact(1).await;
+    writer.edit(1, "lead_score", "12", "CRM_UI").await;
+    let command = writer.decide(&record, 1, &[set("lead_score", "85")], Vec::new()).await;
+    assert_eq!(writer.handle(&command).await, Disposition::Done);
+    writer.ended_as(&command, EventState::Skipped, Some(Reason::KeptHumanValue)).await;
+    assert_eq!(writer.property(1, "lead_score").await.as_deref(), Some("12"));
+    assert_eq!(writer.query::<i64>("select count(*) from failures_by_reason").await, 0);
+}
+
+#[tokio::test]
+async fn a_value_that_hubspot_has_already_is_not_sent_but_counts_as_written() {
+    let writer = TestWriter::start().await;
+    let record = writer.contact(1).await;
+    writer.edit(1, "lead_score", "85", "AUTOMATION_PLATFORM").await;
+    let command = writer.decide(&record, 2, &[set("lead_score", "85")], Vec::new()).await;
+    assert_eq!(writer.handle(&command).await, Disposition::Done);
+    assert!(writer.contact_writes().await.is_empty(), "nothing is sent");
+    let story = writer.ended_as(&command, EventState::Written, None).await;
+    assert!(matches!(&story.writes[..], [write] if write.after == "85"), "{:?}", story.writes);
+
+    let older = writer.decide(&record, 1, &[set("lead_score", "20")], Vec::new()).await;
+    assert_eq!(writer.handle(&older).await, Disposition::Done);
+    writer.ended_as(&older, EventState::Superseded, Some(Reason::NewerEventWritten)).await;
+    assert_eq!(writer.property(1, "lead_score").await.as_deref(), Some("85"));
+}
