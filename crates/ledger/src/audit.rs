@@ -17,7 +17,7 @@ const ACTION_KIND: Column = Column::new("action", "kind");
 const ACTION_STATE: Column = Column::new("action", "state");
 const ACTION_REASON: Column = Column::new("action", "reason");
 
-/// Everything that the ledger has about one event.
+/// Everything that the ledger has about one event: the columns that an operator sees, and one list for each table.
 #[derive(Debug, Clone)]
 pub struct EventStory {
     /// Its id.
@@ -65,7 +65,7 @@ pub struct HistoryEntry {
     pub reason: Option<Reason>,
 }
 
-/// One answer about an event.
+/// One answer about an event, with one field for each column that an operator sees.
 #[derive(Debug, Clone)]
 pub struct InferenceEntry {
     /// When the answer was stored.

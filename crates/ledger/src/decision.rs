@@ -12,7 +12,8 @@ use crate::{
     milliseconds,
 };
 
-/// What a worker decided about an event that it had claimed.
+/// What a worker decided about an event that it had claimed: the columns that one update sets, and the rows that are
+/// inserted with it.
 #[derive(Debug, Clone)]
 pub struct Decision {
     /// The event.

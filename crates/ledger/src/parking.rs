@@ -35,7 +35,7 @@ impl ParkedStage {
     }
 }
 
-/// Something that is parked.
+/// Something that is parked, with one field for each column of the view `parked`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ParkedEntry {
     /// The event.

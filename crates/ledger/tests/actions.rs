@@ -25,7 +25,7 @@ async fn what_was_begun_and_not_finished_is_in_doubt_until_it_was_looked_for() {
     let BeginOutcome::InDoubt { sending_for } = begin(&test, &command, attempt, false).await else {
         panic!("it may have been done");
     };
-    assert!((90..100).contains(&sending_for.as_secs()), "{sending_for:?}");
+    assert!(sending_for.as_secs() >= 90, "{sending_for:?}");
     assert_eq!(begin(&test, &command, attempt, true).await, BeginOutcome::Send, "HubSpot does not have it");
     finish(&test, &command, ActionState::Done, None).await;
     assert_eq!(begin(&test, &command, attempt, true).await, BeginOutcome::Ended);

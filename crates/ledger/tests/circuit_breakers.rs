@@ -8,7 +8,7 @@ use ledger::{CircuitBreaker, ProbeDelays};
 use crate::fixtures::{TestLedger, worker};
 
 const HUBSPOT: Dependency = Dependency::HubSpot;
-const DELAYS: ProbeDelays = ProbeDelays { first: Duration::from_secs(10), max: Duration::from_secs(50) };
+const DELAYS: ProbeDelays = ProbeDelays { first: Duration::from_secs(1_000), max: Duration::from_secs(5_000) };
 
 async fn open(test: &TestLedger, worker: &str) -> bool {
     let worker = self::worker(worker);
@@ -21,7 +21,7 @@ async fn take_probe(test: &TestLedger, worker: &str) -> bool {
 }
 
 async fn half_open(test: &TestLedger) -> bool {
-    let calm = Duration::from_secs(30);
+    let calm = Duration::from_secs(3_000);
     test.ledger.half_open_circuit_breaker(HUBSPOT, &worker("a"), calm).await.expect("asked")
 }
 
@@ -65,11 +65,11 @@ async fn an_outage_is_opened_once_and_probed_by_one_worker_at_a_time() {
 async fn the_wait_between_probes_doubles_up_to_its_maximum() {
     let test = TestLedger::new().await;
     assert!(open(&test, "a").await);
-    for expected in [20.0, 40.0, 50.0, 50.0] {
+    for expected in [2_000.0, 4_000.0, 5_000.0, 5_000.0] {
         make_due(&test).await;
         assert!(take_probe(&test, "a").await);
         let wait = due_in(&test).await;
-        assert!(wait > expected - 5.0 && wait <= expected, "{wait} of {expected}");
+        assert!(wait > expected - 500.0 && wait <= expected, "{wait} of {expected}");
     }
 }
 
@@ -103,5 +103,5 @@ async fn a_failure_while_half_open_opens_again_and_waits_longer() {
     assert_eq!((breaker.state, breaker.probes), (CircuitBreakerState::Open, 1));
     assert_eq!(breaker.opened_at, opened_at, "it is the same outage");
     let wait = due_in(&test).await;
-    assert!(wait > 15.0 && wait <= 20.0, "{wait}");
+    assert!(wait > 1_500.0 && wait <= 2_000.0, "{wait}");
 }

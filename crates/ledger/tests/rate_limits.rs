@@ -153,7 +153,7 @@ async fn a_rejection_pauses_every_caller() {
     assert_eq!(grant.granted, [0]);
     assert!(grant.wait > SECOND && grant.wait <= 2 * SECOND, "{:?}", grant.wait);
     assert_eq!(test.value::<i64>("select rejections from rate_limit").await, 1);
-    assert!(test.value::<bool>("select held_until is not null from rate_limits").await);
+    assert!(test.value::<bool>("select held_until is not null from rate_limit").await);
     clock.set(2 * SECOND + SECOND / 10).await;
     assert_eq!(acquire(&test, ONE).await.granted, [1]);
 }
