@@ -5,7 +5,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 use simulator::{Fault, FaultKind, Target};
 
-use crate::fixtures::{BUYER, WITHIN, contact, ended_as, fleet, note_event, property, quick, send_accepted, tasks};
+use fixtures::{BUYER, WITHIN, contact, ended_as, fleet, note_event, property, quick, send_accepted, tasks};
 
 /// Killed exactly between HubSpot's having the task and the ledger's knowing it, ten times over.
 #[tokio::test]

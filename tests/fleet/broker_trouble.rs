@@ -7,7 +7,7 @@ use reqwest::StatusCode;
 use serde_json::{Value, json};
 use testbed::{Services, TestNamespace};
 
-use crate::fixtures::{
+use fixtures::{
     BUYER, WITHIN, ask, contact, ended_as, note_event, questions, quick, send, send_accepted, signed, times_set,
 };
 
@@ -98,7 +98,7 @@ async fn a_memory_alarm_is_answered_503_at_once_and_parks_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_flood_without_a_broker_is_refused_at_once_and_memory_stays_flat() {
     const LIMIT_KIB: u64 = 64 * 1_024;
-    let services = crate::fixtures::services();
+    let services = fixtures::services();
     let (_, broker) = services.amqp_url.rsplit_once('@').expect("a user");
     let proxy = Proxy::to(broker.to_owned()).await.expect("a proxy");
     let namespace = TestNamespace::new(&services).await.expect("a namespace");

@@ -6,7 +6,7 @@ use std::time::Duration;
 use domain::EventState;
 use lab::{Fleet, FleetPlan};
 
-use crate::fixtures::{
+use fixtures::{
     BUYER, WITHIN, ask, contact, ended_as, fleet, held, key, note_event, object, questions, quick, send, tasks,
     times_set,
 };
@@ -155,8 +155,8 @@ async fn inference_after_a_part_of_a_context() {
     object(&fleet, "contact", 1, &[("firstname", "Ada")], &[]).await;
     let call = [("hs_call_body", text.as_str()), ("hs_timestamp", "2026-11-20T10:00:00Z")];
     object(&fleet, "call", 7, &call, &[("contact", 1)]).await;
-    let event = crate::fixtures::happened("call", 7, "creation", None, 1);
-    crate::fixtures::send_accepted(&fleet, std::slice::from_ref(&event)).await;
+    let event = fixtures::happened("call", 7, "creation", None, 1);
+    fixtures::send_accepted(&fleet, std::slice::from_ref(&event)).await;
     until_somebody_died(&mut fleet).await;
     ended_as(&fleet, &event, "written", None).await;
     assert!(held(&fleet, "contact", 1, "ai_call_summary").await.is_some());
@@ -173,7 +173,7 @@ async fn inference_between_parking_in_the_ledger_and_in_the_queue() {
     let declines = simulator::Fault::new(simulator::Target::Openai, simulator::FaultKind::Refusal);
     fleet.simulator.fault(&declines).await.expect("set");
     let event = note_event(1, 1);
-    crate::fixtures::send_accepted(&fleet, std::slice::from_ref(&event)).await;
+    fixtures::send_accepted(&fleet, std::slice::from_ref(&event)).await;
     until_somebody_died(&mut fleet).await;
     fleet.until_event(&key(&event), |state| state == EventState::Parked, WITHIN).await.expect("parked");
     fleet.until_parked("leadline.events", 1, WITHIN).await.expect("in the lot");

@@ -3,8 +3,8 @@
 use serde_json::json;
 use simulator::admin::Quirks;
 
-use crate::fixtures::{
-    BUYER, WITHIN, contact, ended_as, fleet, happened, note_event, object, questions, quick, send_accepted, tasks,
+use fixtures::{
+    BUYER, WITHIN, contact, ended_as, fleet, happened, note_event, object, pipeline, questions, send_accepted, tasks,
 };
 
 /// For a minute the simulator sends back everything that the fleet does: properties, the task, the note, the deal's move, and
@@ -12,7 +12,7 @@ use crate::fixtures::{
 #[tokio::test]
 async fn a_minute_of_echoes_starts_nothing_not_even_when_they_come_twice_and_in_disorder() {
     let folder = noting_playbooks();
-    let fleet = fleet(&quick().with("inference.playbooks", folder.to_str().expect("UTF-8"))).await;
+    let fleet = fleet(&pipeline().with("inference.playbooks", folder.to_str().expect("UTF-8"))).await;
     let manners = Quirks { duplicate_webhooks: true, shuffled_webhooks: true, ..Quirks::default() };
     fleet.simulator.quirks(&manners).await.expect("set");
     contact(&fleet, 1, &[BUYER]).await;
@@ -114,7 +114,7 @@ body = "{{ answer.summary }}"
 
 #[tokio::test]
 async fn another_integrations_change_is_real_input_but_a_property_of_ours_is_not() {
-    let fleet = fleet(&quick()).await;
+    let fleet = fleet(&pipeline()).await;
     contact(&fleet, 1, &[BUYER]).await;
     let mut other = note_event(1, 1);
     other["changeSource"] = json!("INTEGRATION");

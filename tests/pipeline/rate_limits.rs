@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use lab::FleetPlan;
 
-use crate::fixtures::{BUYER, WITHIN, ask, contact, ended_as, fleet, key, note_event, quick, send_accepted};
+use fixtures::{BUYER, WITHIN, ask, contact, ended_as, fleet, key, note_event, pipeline, send_accepted};
 
 /// Two workers and a writer at a portal that allows few calls: slower, and not a single 429.
 #[tokio::test]
 async fn a_fleet_at_the_limit_is_never_refused() {
     let arguments = ["--calls-per-10s", "25"].map(ToOwned::to_owned).to_vec();
-    let plan = FleetPlan { inferences: 2, simulator_arguments: arguments, ..quick() }
+    let plan = FleetPlan { inferences: 2, simulator_arguments: arguments, ..pipeline() }
         .with("inference.lease_seconds", "60")
         .with("writer.lease_seconds", "60");
     let fleet = fleet(&plan).await;
@@ -48,7 +48,7 @@ async fn a_playbook_that_has_spent_its_money_pauses_and_says_so() {
         shipped.replace("max_output_tokens = 600", "max_output_tokens = 600\nmax_micro_dollars_per_day = 12_000");
     assert_ne!(capped, shipped);
     std::fs::write(folder.join("lead-qualification.toml"), capped).expect("written");
-    let fleet = fleet(&quick().with("inference.playbooks", folder.to_str().expect("UTF-8"))).await;
+    let fleet = fleet(&pipeline().with("inference.playbooks", folder.to_str().expect("UTF-8"))).await;
     let ids: Vec<i64> = (1..=12).collect();
     for id in &ids {
         contact(&fleet, *id, &[BUYER]).await;
