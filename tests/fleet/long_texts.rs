@@ -3,9 +3,8 @@
 use std::time::Duration;
 
 use lab::FleetPlan;
-use rustix::process::Signal;
 
-use fixtures::{WITHIN, contact, ended_as, fleet, happened, object, questions, quick, send_accepted};
+use fixtures::{WITHIN, contact, end_event_leases, ended_as, fleet, happened, object, questions, quick, send_accepted};
 
 #[tokio::test]
 async fn a_worker_killed_while_condensing_is_not_paid_for_twice() {
@@ -32,7 +31,8 @@ async fn a_worker_killed_while_condensing_is_not_paid_for_twice() {
     };
     tokio::time::timeout(WITHIN, begun).await.expect("some are answered");
     let worker = fleet.indices("leadline-inference")[0];
-    fleet.members[worker].process.signal(Signal::KILL);
+    fleet.members[worker].process.kill();
+    end_event_leases(&fleet).await;
     fleet.restart(worker).expect("restarted");
     let story = ended_as(&fleet, &event, "written", None).await;
     let parts = story.inferences.iter().filter(|inference| inference.part.is_some()).count();

@@ -1,4 +1,4 @@
-//! A webhook answered 200 is never lost, whoever is killed afterwards.
+//! A webhook answered 200 is never lost, whatever is killed afterwards.
 
 use std::time::Duration;
 
@@ -6,7 +6,8 @@ use lab::{FleetPlan, Proxy, proxy::Traffic};
 use rustix::process::Signal;
 
 use fixtures::{
-    BUYER, WITHIN, contact, ended_as, fleet, note_event, questions, quick, send, send_accepted, services, times_set,
+    BUYER, WITHIN, contact, end_event_leases, end_write_leases, ended_as, fleet, note_event, questions, quick, send,
+    send_accepted, services, times_set,
 };
 
 #[tokio::test]
@@ -26,6 +27,7 @@ async fn a_killed_inference_workers_events_are_taken_up_again() {
     tokio::time::timeout(WITHIN, asked).await.expect("the model is asked");
     let worker = fleet.indices("leadline-inference")[0];
     fleet.members[worker].process.kill();
+    end_event_leases(&fleet).await;
     fleet.restart(worker).expect("restarted");
     let mut taken_over = 0;
     for id in ids {
@@ -33,7 +35,7 @@ async fn a_killed_inference_workers_events_are_taken_up_again() {
         taken_over += usize::from(story.history.iter().any(|entry| entry.attempt > 1));
         assert_eq!(times_set(&fleet, id, "lead_score").await, 1);
     }
-    assert!(taken_over > 0, "somebody died in the middle of it");
+    assert!(taken_over > 0, "the worker died while it had events");
 }
 
 /// The model takes 1.5 s, so what is claimed is being asked.
@@ -56,6 +58,7 @@ async fn a_killed_writers_commands_are_taken_up_again() {
     tokio::time::sleep(Duration::from_millis(300)).await;
     let writer = fleet.indices("leadline-writer")[0];
     fleet.members[writer].process.kill();
+    end_write_leases(&fleet).await;
     fleet.restart(writer).expect("restarted");
     ended_as(&fleet, &note_event(1, 1), "written", None).await;
     assert_eq!(questions(&fleet).await, 1, "the answer was stored and is not paid for again");
@@ -135,7 +138,7 @@ async fn a_broker_that_goes_away_and_comes_back_is_met_with_503_and_then_with_20
     proxy.set(Traffic::Stalls);
     let unconfirmed = send(&fleet, &[note_event(2, 1)]).await;
     assert_eq!(unconfirmed.status, 503, "{}", unconfirmed.answer);
-    assert!(unconfirmed.latency_ms < 2_000.0, "within HubSpot's patience: {} ms", unconfirmed.latency_ms);
+    assert!(unconfirmed.latency_ms < 2_000.0, "within HubSpot's timeout: {} ms", unconfirmed.latency_ms);
     proxy.set(Traffic::Cut);
     tokio::time::sleep(Duration::from_millis(600)).await;
     let away = send(&fleet, &[note_event(2, 1)]).await;
