@@ -45,7 +45,7 @@ async fn what_happened_while_no_receiver_was_there_is_queued_and_answered_once()
             let tried: usize =
                 deliveries.iter().filter(|delivery| delivery.attempt == 2).map(|delivery| delivery.events).sum();
             if tried >= 25 {
-                assert!(deliveries.iter().all(|delivery| delivery.status == 0), "nobody was there");
+                assert!(deliveries.iter().all(|delivery| delivery.status == 0), "no receiver was there");
                 return;
             }
             tokio::time::sleep(Duration::from_millis(100)).await;

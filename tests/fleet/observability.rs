@@ -1,4 +1,4 @@
-//! What operators see, and what nobody may see.
+//! What operators see, and what no log may hold.
 
 use std::sync::{Arc, Mutex};
 

@@ -1,4 +1,4 @@
-//! An outage pauses the fleet, costs nobody an attempt, parks nothing, and ends by itself.
+//! An outage pauses the fleet, costs no event an attempt, parks nothing, and ends by itself.
 
 use std::time::Duration;
 

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use domain::EventState;
 use lab::{Fleet, FleetPlan};
-use simulator::admin::NewContact;
 
 use fixtures::{BUYER, WITHIN, contact, ended_as, fleet, key, note_event, pipeline, send_accepted};
 
@@ -43,19 +42,14 @@ async fn a_backfill_does_not_delay_live_events() {
 /// More than HubSpot gives to one question.
 #[tokio::test]
 async fn a_search_goes_on_past_ten_thousand_results() {
-    let plan = pipeline().with("hubspot.timeout_seconds", "10");
-    let fleet = fleet(&FleetPlan { receivers: 0, inferences: 0, writers: 0, ..plan }).await;
-    for first in (0..10_250).step_by(50) {
-        let made = (first + 1..=first + 50).map(|id| {
-            let simulator = fleet.simulator.clone();
-            async move {
-                simulator.put_contact(&NewContact { id, ..NewContact::default() }).await.expect("a contact");
-            }
-        });
-        for made in made.map(tokio::spawn).collect::<Vec<_>>() {
-            made.await.expect("made");
-        }
-    }
+    let plan = FleetPlan {
+        receivers: 0,
+        inferences: 0,
+        writers: 0,
+        simulator_arguments: ["--contacts", "10250"].map(ToOwned::to_owned).to_vec(),
+        ..pipeline().with("hubspot.timeout_seconds", "10")
+    };
+    let fleet = fleet(&plan).await;
     tokio::time::sleep(Duration::from_secs(3)).await;
     let said = backfill(&fleet, &["--dry-run"]).await;
     assert!(said.contains("contact.creation: 10250 in HubSpot, 0 of them known to the ledger"), "{said}");

@@ -66,7 +66,7 @@ async fn not_even_a_model_that_obeys_the_attack_gets_its_instructions_into_a_pro
     assert!(tasks(&fleet).await.is_empty());
 }
 
-/// What is done with a stranger's words is text to HubSpot and calls nobody in a channel.
+/// What is done with a stranger's words is text to HubSpot and mentions no one in a channel.
 #[tokio::test]
 async fn a_strangers_words_are_text_wherever_they_are_shown() {
     let fleet = fleet(&pipeline()).await;

@@ -68,6 +68,6 @@ async fn an_events_history_is_told_by_key_and_by_id() {
     }
     let prompts = text(&fleet.leadline(&["event", &key(&note_event(1, 1)), "--prompts"]).await.expect("runs"));
     assert!(prompts.contains("<crm_data>"), "{prompts}");
-    let unknown = fleet.leadline(&["event", "nobody"]).await.expect("runs");
+    let unknown = fleet.leadline(&["event", "unknown"]).await.expect("runs");
     assert!(!unknown.status.success());
 }

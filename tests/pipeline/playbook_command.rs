@@ -6,7 +6,7 @@ use testbed::workspace;
 
 use fixtures::{BUYER, contact, fleet, happened, held, object, pipeline, property, questions, tasks, times_set};
 
-fn nobody() -> FleetPlan {
+fn no_services() -> FleetPlan {
     FleetPlan { receivers: 0, inferences: 0, writers: 0, ..pipeline() }
 }
 
@@ -20,7 +20,7 @@ const LEADS: &str = "deploy/playbooks/lead-qualification.toml";
 
 #[tokio::test]
 async fn check_explains_what_a_playbook_would_do_and_what_is_wrong_with_it() {
-    let fleet = fleet(&nobody()).await;
+    let fleet = fleet(&no_services()).await;
     let (good, said) = playbook(&fleet, &["check", LEADS, "deploy/playbooks/churn-risk.toml"]).await;
     assert!(good, "{said}");
     for part in [
@@ -58,7 +58,7 @@ async fn check_explains_what_a_playbook_would_do_and_what_is_wrong_with_it() {
 
 #[tokio::test]
 async fn provision_prints_its_plan_creates_what_is_missing_and_changes_nothing() {
-    let plan = FleetPlan { simulator_arguments: vec!["--without-ai-properties".to_owned()], ..nobody() };
+    let plan = FleetPlan { simulator_arguments: vec!["--without-ai-properties".to_owned()], ..no_services() };
     let fleet = fleet(&plan).await;
     let (good, said) = playbook(&fleet, &["provision", "--dry-run"]).await;
     assert!(good && said.contains("create   contact.lead_score: number (number)"), "{said}");
@@ -75,7 +75,7 @@ async fn provision_prints_its_plan_creates_what_is_missing_and_changes_nothing()
 
 #[tokio::test]
 async fn provision_refuses_a_property_of_another_type_and_says_what_to_do() {
-    let fleet = fleet(&nobody()).await;
+    let fleet = fleet(&no_services()).await;
     let folder = std::env::temp_dir().join(format!("leadline-conflict-{}", std::process::id()));
     std::fs::create_dir_all(&folder).expect("a folder");
     let text = std::fs::read_to_string(workspace::root().expect("the workspace").join(LEADS)).expect("there");
@@ -131,7 +131,7 @@ async fn run_shows_everything_and_writes_only_when_told_to() {
 
 #[tokio::test]
 async fn eval_prints_hits_and_misses_of_the_shipped_cases() {
-    let fleet = fleet(&nobody()).await;
+    let fleet = fleet(&no_services()).await;
     for name in ["lead-qualification", "churn-risk", "call-summary"] {
         let file = format!("deploy/playbooks/{name}.toml");
         let cases = format!("deploy/playbooks/cases/{name}");

@@ -27,7 +27,7 @@ async fn a_fleet_at_the_limit_is_never_refused() {
     }
     let calls = fleet.simulator.calls(0).await.expect("asked");
     let calls: Vec<_> = calls.iter().filter(|call| call.path.starts_with("/crm/")).collect();
-    assert!(calls.iter().all(|call| call.status != 429), "nobody was refused");
+    assert!(calls.iter().all(|call| call.status != 429), "no call was refused");
     let within = |from: i64| calls.iter().filter(|call| (from..from + 10_000).contains(&call.at_ms)).count();
     let most = calls.iter().map(|call| within(call.at_ms)).max().expect("some");
     assert!((12..=20).contains(&most), "80 % of 25 at most: {most} of {} calls", calls.len());

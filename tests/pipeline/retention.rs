@@ -116,7 +116,7 @@ async fn a_persons_data_is_erased_and_the_counts_stay() {
     for trace in ["Zebulon", "contact/1\\n", "0-1:1:"] {
         assert!(!left.contains(trace), "{trace} in {left}");
     }
-    assert!(left.contains("contact/2"), "nobody else's is touched");
+    assert!(left.contains("contact/2"), "no other record is touched");
     let ids: i64 = ask(
         &fleet,
         "select count(*) from (select object_type, object_id from event union all select object_type, object_id from

@@ -7,7 +7,7 @@ use fixtures::{
     send_accepted, tasks,
 };
 
-/// A score of 75: nobody has to be called.
+/// A score of 75: no one has to be called.
 const HOPEFUL: &str = "They have $50k ready for Q1.";
 
 const ANGRY: &str = "<p>This is <b>unacceptable</b>. It is still broken and we want a refund.</p>";
@@ -42,7 +42,7 @@ async fn a_promising_lead_is_scored_called_and_announced_and_a_poor_one_is_not()
         .expect("in the ledger");
     assert_eq!((made.state.as_str(), made.hubspot_id), ("done", Some(task.id)));
 
-    // More is note_event: the score follows, but nobody is called twice within a week.
+    // There is more to know: the score follows, but no one is called twice within a week.
     note(&fleet, 501, 1, "The CTO joins the next call.").await;
     send_accepted(&fleet, &[note_event(1, 2)]).await;
     let again = ended_as(&fleet, &note_event(1, 2), "written", None).await;
@@ -131,7 +131,7 @@ async fn a_deals_mood_is_read_from_what_its_contacts_wrote() {
     let story = ended_as(&fleet, &event, "written", None).await;
     let sentiment: f64 = held(&fleet, "deal", 20, "ai_sentiment_score").await.expect("set").parse().expect("a number");
     assert!(sentiment > 0.5, "{sentiment}");
-    assert!(story.actions.is_empty(), "nobody has to be told");
+    assert!(story.actions.is_empty(), "no one has to be told");
     assert_eq!(held(&fleet, "deal", 20, "dealstage").await.as_deref(), Some("contractsent"));
 }
 
@@ -169,7 +169,8 @@ async fn a_call_becomes_a_summary_next_steps_and_tasks_with_due_dates() {
     let events = [happened("call", 40, "creation", None, 1), happened("call", 41, "creation", None, 2)];
     send_accepted(&fleet, &events).await;
     let story = ended_as(&fleet, &events[0], "written", None).await;
-    ended_as(&fleet, &events[1], "skipped", Some("call_not_connected")).await;
+    let unanswered = ended_as(&fleet, &events[1], "skipped", Some("guard")).await;
+    assert_eq!(unanswered.detail.as_deref(), Some("call_not_connected"));
     for (kind, id) in [("contact", 1), ("deal", 20)] {
         let summary = held(&fleet, kind, id, "ai_call_summary").await.expect("a summary");
         assert!(summary.contains("liked the demo"), "{summary}");
@@ -198,8 +199,10 @@ async fn guards_and_conditions_ask_nothing_and_say_why() {
         note(&fleet, 500 + id, id, BUYER).await;
     }
     send_accepted(&fleet, &[note_event(1, 1), note_event(2, 1)]).await;
-    ended_as(&fleet, &note_event(1, 1), "skipped", Some("customer")).await;
-    ended_as(&fleet, &note_event(2, 1), "skipped", Some("unsubscribed")).await;
+    for (id, guard) in [(1, "customer"), (2, "unsubscribed")] {
+        let story = ended_as(&fleet, &note_event(id, 1), "skipped", Some("guard")).await;
+        assert_eq!(story.detail.as_deref(), Some(guard));
+    }
     assert_eq!(questions(&fleet).await, 0);
 }
 
@@ -282,10 +285,10 @@ async fn redacted_emails_are_nothing_to_say_and_check_names_the_scope() {
     send_accepted(&fleet, std::slice::from_ref(&event)).await;
     ended_as(&fleet, &event, "skipped", Some("empty_context")).await;
     let check = fleet.leadline(&["check"]).await.expect("runs");
-    assert!(String::from_utf8_lossy(&check.stdout).contains("missing: sales-email-read"));
+    assert!(String::from_utf8_lossy(&check.stdout).contains("the token lacks sales-email-read"));
 }
 
-/// An engagement is associated to a record that is gone and to one that is there.
+/// An engagement is associated with a record that does not exist and with one that does.
 #[tokio::test]
 async fn a_record_that_does_not_exist_takes_no_other_with_it() {
     let fleet = fleet(&pipeline()).await;

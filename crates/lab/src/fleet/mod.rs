@@ -123,7 +123,7 @@ impl Fleet {
                 let log = self.logs.next_file(program);
                 self.members.push(Member::start(program, environment, &log)?);
             }
-            Members::Tasks => self.tasks.push(Task::service(program, environment).await?),
+            Members::Tasks => self.tasks.push(Box::pin(Task::service(program, environment)).await?),
         }
         Ok(())
     }
