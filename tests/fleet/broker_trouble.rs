@@ -9,6 +9,7 @@ use testbed::{Services, TestNamespace};
 
 use fixtures::{
     BUYER, WITHIN, ask, contact, ended_as, note_event, questions, quick, send, send_accepted, signed, times_set,
+    with_long_leases,
 };
 
 /// What a member's metrics say about `name`.
@@ -61,12 +62,9 @@ async fn a_memory_alarm_is_answered_503_at_once_and_parks_nothing() {
     let namespace = TestNamespace::new(&services).await.expect("a namespace");
     let plan = FleetPlan { simulator_arguments: vec!["--model-latency-ms".to_owned(), "1500".to_owned()], ..quick() }
         .with("broker.delivery_limit", "3")
-        .with("broker.confirm_timeout_ms", "2000")
-        // On a slow machine an answer takes longer than the simulator's 1.5 s; it must not be asked for again.
-        .with("hubspot.timeout_seconds", "10")
-        .with("openai.timeout_seconds", "20")
-        .with("inference.lease_seconds", "120")
-        .with("writer.lease_seconds", "60");
+        .with("broker.confirm_timeout_ms", "2000");
+    // On a slow machine an answer takes longer than the simulator's 1.5 s; it must not be asked for again.
+    let plan = with_long_leases(plan);
     let fleet = Fleet::start(namespace, &plan).await.expect("a fleet");
     for id in 1..=10 {
         contact(&fleet, id, &[BUYER]).await;
