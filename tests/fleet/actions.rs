@@ -5,7 +5,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 use simulator::{Fault, FaultKind, Target};
 
-use crate::fixtures::{BUYER, WITHIN, contact, ended_as, fleet, note_event, property, quick, send_accepted, tasks};
+use fixtures::{BUYER, WITHIN, contact, ended_as, fleet, note_event, property, quick, send_accepted, tasks};
 
 /// Killed exactly between HubSpot's having the task and the ledger's knowing it, ten times over.
 #[tokio::test]
@@ -15,7 +15,7 @@ async fn a_writer_killed_between_sending_a_task_and_recording_it_makes_no_second
     let writer = fleet.indices("leadline-writer")[0];
     for id in 1..=ROUNDS {
         contact(&fleet, id, &[BUYER]).await;
-        // The task is made; its answer comes when nobody is there any more.
+        // The task is made; its answer comes when the writer is dead.
         let late = Fault::new(Target::Hubspot, FaultKind::LateAnswer(700))
             .on_path("/objects/tasks")
             .containing("hs_task_subject")

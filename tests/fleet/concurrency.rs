@@ -2,7 +2,7 @@
 
 use lab::FleetPlan;
 
-use crate::fixtures::{BUYER, contact, ended_as, fleet, note_event, quick, send_accepted};
+use fixtures::{BUYER, contact, ended_as, fleet, note_event, quick, send_accepted};
 
 #[tokio::test]
 async fn a_thousand_inferences_wait_at_once_on_a_handful_of_threads() {

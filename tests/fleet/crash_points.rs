@@ -6,12 +6,12 @@ use std::time::Duration;
 use domain::EventState;
 use lab::{Fleet, FleetPlan};
 
-use crate::fixtures::{
-    BUYER, WITHIN, ask, contact, ended_as, fleet, held, key, note_event, object, questions, quick, send, tasks,
-    times_set,
+use fixtures::{
+    BUYER, WITHIN, ask, contact, end_event_leases, end_write_leases, ended_as, fleet, held, key, note_event, object,
+    questions, quick, send, tasks, times_set,
 };
 
-/// What may differ from a run in which nobody dies.
+/// What may differ from a run in which no member dies.
 struct Effect {
     /// How often the model was asked.
     questions: usize,
@@ -23,28 +23,28 @@ struct Effect {
 
 const AS_EVER: Effect = Effect { questions: 1, writes: 1, told: 1 };
 
-// `writes`: whoever takes the command over finds the values there, and does not send them again.
+// `writes`: the writer that takes the command over finds the values there, and does not send them again.
 
 /// One event, from webhook to write, task and notification, in which the process that comes to `point` dies there.
 async fn die_at(point: &str, expected: Effect) {
     let mut fleet = fleet(&quick().crashing_at(point)).await;
     contact(&fleet, 1, &[BUYER]).await;
     let event = note_event(1, 1);
-    // As HubSpot does: again until somebody says 200.
+    // As HubSpot does: again until the answer is 200.
     while send(&fleet, std::slice::from_ref(&event)).await.status != 200 {
-        revive(&mut fleet);
+        revive(&mut fleet).await;
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     // The receiver has died before, while the webhook was sent.
     if !point.starts_with("receiver") {
-        until_somebody_died(&mut fleet).await;
+        until_one_died(&mut fleet).await;
     }
     ended_as(&fleet, &event, "written", None).await;
     // Of a point that several stages pass, the next one dies now.
     let started = std::time::Instant::now();
     while fleet.until_idle(Duration::from_secs(2)).await.is_err() {
         assert!(started.elapsed() < WITHIN, "still work after the death at {point}\n{}", fleet.logs());
-        revive(&mut fleet);
+        revive(&mut fleet).await;
     }
     assert_eq!(questions(&fleet).await, expected.questions, "answers paid for, at {point}");
     assert_eq!(times_set(&fleet, 1, "lead_score").await, expected.writes, "writes, at {point}");
@@ -58,21 +58,27 @@ async fn die_at(point: &str, expected: Effect) {
     assert_eq!(before, 0, "what was there before the first try is what an undo brings back, at {point}");
 }
 
-/// Starts again whoever has died. Says whether anybody had.
-fn revive(fleet: &mut Fleet) -> bool {
+/// Starts every member again that has died, after ending its leases. Returns whether any had died.
+async fn revive(fleet: &mut Fleet) -> bool {
     let dead: Vec<_> =
         (0..fleet.members.len()).filter(|index| fleet.members[*index].process.still_runs().is_err()).collect();
     for index in &dead {
+        // There is one of each kind, so no other's lease ends.
+        if fleet.indices("leadline-inference").contains(index) {
+            end_event_leases(fleet).await;
+        } else if fleet.indices("leadline-writer").contains(index) {
+            end_write_leases(fleet).await;
+        }
         fleet.restart(*index).expect("restarted");
     }
     !dead.is_empty()
 }
 
-/// Waits until somebody has died, and starts them again.
-async fn until_somebody_died(fleet: &mut Fleet) {
+/// Waits until a member has died, and starts it again.
+async fn until_one_died(fleet: &mut Fleet) {
     let started = std::time::Instant::now();
-    while !revive(fleet) {
-        assert!(started.elapsed() < WITHIN, "nobody died\n{}", fleet.logs());
+    while !revive(fleet).await {
+        assert!(started.elapsed() < WITHIN, "no member died\n{}", fleet.logs());
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
@@ -155,9 +161,9 @@ async fn inference_after_a_part_of_a_context() {
     object(&fleet, "contact", 1, &[("firstname", "Ada")], &[]).await;
     let call = [("hs_call_body", text.as_str()), ("hs_timestamp", "2026-11-20T10:00:00Z")];
     object(&fleet, "call", 7, &call, &[("contact", 1)]).await;
-    let event = crate::fixtures::happened("call", 7, "creation", None, 1);
-    crate::fixtures::send_accepted(&fleet, std::slice::from_ref(&event)).await;
-    until_somebody_died(&mut fleet).await;
+    let event = fixtures::happened("call", 7, "creation", None, 1);
+    fixtures::send_accepted(&fleet, std::slice::from_ref(&event)).await;
+    until_one_died(&mut fleet).await;
     ended_as(&fleet, &event, "written", None).await;
     assert!(held(&fleet, "contact", 1, "ai_call_summary").await.is_some());
     let recorded: i64 = ask(&fleet, "select count(*) from inference where part is not null").await;
@@ -173,10 +179,10 @@ async fn inference_between_parking_in_the_ledger_and_in_the_queue() {
     let declines = simulator::Fault::new(simulator::Target::Openai, simulator::FaultKind::Refusal);
     fleet.simulator.fault(&declines).await.expect("set");
     let event = note_event(1, 1);
-    crate::fixtures::send_accepted(&fleet, std::slice::from_ref(&event)).await;
-    until_somebody_died(&mut fleet).await;
+    fixtures::send_accepted(&fleet, std::slice::from_ref(&event)).await;
+    until_one_died(&mut fleet).await;
     fleet.until_event(&key(&event), |state| state == EventState::Parked, WITHIN).await.expect("parked");
-    fleet.until_parked("leadline.events", 1, WITHIN).await.expect("in the lot");
+    fleet.until_parked("leadline.events", 1, WITHIN).await.expect("in the parking lot");
     fleet.until_idle(WITHIN).await.expect("idle");
     fleet.until_parked("leadline.events", 1, WITHIN).await.expect("once");
 }

@@ -1,10 +1,10 @@
-//! What operators see, and what nobody may see.
+//! What operators see, and what no log may hold.
 
 use std::sync::{Arc, Mutex};
 
 use axum::{Router, body::Bytes, extract::State, routing::post};
 
-use crate::fixtures::{ask, contact, ended_as, fleet, note_event, quick, send_accepted};
+use fixtures::{ask, contact, ended_as, fleet, note_event, quick, send_accepted};
 
 /// A note that no log line may hold.
 const PRIVATE: &str = "Her daughter Persephone is ill; they have $50k ready for Q1 and are excited.";

@@ -6,7 +6,7 @@ use lab::{
 };
 use simulator::admin::SendWebhook;
 
-use crate::fixtures::{BUYER, contact, ended_as, fleet, key, note_event, questions, quick, times_set};
+use fixtures::{ended_as, fleet, questions, quick, times_set};
 
 #[tokio::test]
 async fn every_demo_event_twice_and_shuffled_to_two_replicas_of_each_service_writes_each_record_once() {
@@ -44,27 +44,11 @@ async fn every_demo_event_twice_and_shuffled_to_two_replicas_of_each_service_wri
         ended_as(&fleet, &event, state, Some(reason)).await;
         answered += usize::from(state == "parked");
     }
-    fleet.until_idle(crate::fixtures::WITHIN).await.expect("idle");
+    fleet.until_idle(fixtures::WITHIN).await.expect("idle");
     assert_eq!(questions(&fleet).await, answered, "one question for each contact that is worth one");
     for case in cases.iter().filter(|case| matches!(case.expected, Expected::Written { .. })) {
         let contact = case.contact.as_ref().expect("a contact");
         assert_eq!(times_set(&fleet, contact.id, "lead_score").await, 1, "{}", case.what);
     }
-    fleet.until_parked("leadline.events", 1, crate::fixtures::WITHIN).await.expect("the declined one, once");
-}
-
-#[tokio::test]
-async fn a_late_duplicate_of_a_written_event_has_no_effect() {
-    let fleet = fleet(&quick()).await;
-    contact(&fleet, 1, &[BUYER]).await;
-    let mut event = note_event(1, 1);
-    crate::fixtures::send_accepted(&fleet, std::slice::from_ref(&event)).await;
-    ended_as(&fleet, &event, "written", None).await;
-    event["attemptNumber"] = serde_json::json!(4);
-    crate::fixtures::send_accepted(&fleet, &[event.clone(), event.clone()]).await;
-    fleet.until_idle(crate::fixtures::WITHIN).await.expect("idle");
-    assert_eq!(questions(&fleet).await, 1);
-    assert_eq!(times_set(&fleet, 1, "lead_score").await, 1);
-    let story = fleet.ledger.event_story(&key(&event)).await.expect("asked").expect("known");
-    assert_eq!(story.history.len(), 3, "claimed, decided, written: {:?}", story.history);
+    fleet.until_parked("leadline.events", 1, fixtures::WITHIN).await.expect("the declined one, once");
 }

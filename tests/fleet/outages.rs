@@ -1,11 +1,11 @@
-//! An outage pauses the fleet, costs nobody an attempt, parks nothing, and ends by itself.
+//! An outage pauses the fleet, costs no event an attempt, parks nothing, and ends by itself.
 
 use std::time::Duration;
 
 use lab::{Fleet, FleetPlan};
 use simulator::{Fault, FaultKind, Target};
 
-use crate::fixtures::{BUYER, WITHIN, ask, contact, ended_as, fleet, note_event, questions, quick, send_accepted};
+use fixtures::{BUYER, WITHIN, ask, contact, ended_as, fleet, note_event, questions, quick, send_accepted};
 
 /// An outage is recognised after a few failures, and probed every second or two.
 fn watchful() -> FleetPlan {
@@ -116,7 +116,7 @@ async fn a_dead_token_pauses_the_fleet_until_it_is_good_again() {
 }
 
 #[tokio::test]
-async fn an_empty_purse_pauses_the_fleet_until_it_is_filled() {
+async fn an_exhausted_quota_pauses_the_fleet_until_it_is_raised() {
     outage(Target::Openai, FaultKind::InsufficientQuota, "openai", "insufficient_quota").await;
 }
 

@@ -1,12 +1,13 @@
-//! A webhook answered 200 is never lost, whoever is killed afterwards.
+//! A webhook answered 200 is never lost, whatever is killed afterwards.
 
 use std::time::Duration;
 
 use lab::{FleetPlan, Proxy, proxy::Traffic};
 use rustix::process::Signal;
 
-use crate::fixtures::{
-    BUYER, WITHIN, contact, ended_as, fleet, note_event, questions, quick, send, send_accepted, services, times_set,
+use fixtures::{
+    BUYER, WITHIN, contact, end_event_leases, end_write_leases, ended_as, fleet, note_event, questions, quick, send,
+    send_accepted, services, times_set,
 };
 
 #[tokio::test]
@@ -26,6 +27,7 @@ async fn a_killed_inference_workers_events_are_taken_up_again() {
     tokio::time::timeout(WITHIN, asked).await.expect("the model is asked");
     let worker = fleet.indices("leadline-inference")[0];
     fleet.members[worker].process.kill();
+    end_event_leases(&fleet).await;
     fleet.restart(worker).expect("restarted");
     let mut taken_over = 0;
     for id in ids {
@@ -33,7 +35,7 @@ async fn a_killed_inference_workers_events_are_taken_up_again() {
         taken_over += usize::from(story.history.iter().any(|entry| entry.attempt > 1));
         assert_eq!(times_set(&fleet, id, "lead_score").await, 1);
     }
-    assert!(taken_over > 0, "somebody died in the middle of it");
+    assert!(taken_over > 0, "the worker died while it had events");
 }
 
 /// The model takes 1.5 s, so what is claimed is being asked.
@@ -52,10 +54,11 @@ async fn a_killed_writers_commands_are_taken_up_again() {
     fleet.simulator.fault(&slow).await.expect("set");
     send_accepted(&fleet, &[note_event(1, 1)]).await;
     let decided = |state| state == domain::EventState::Decided;
-    fleet.until_event(&crate::fixtures::key(&note_event(1, 1)), decided, WITHIN).await.expect("decided");
+    fleet.until_event(&fixtures::key(&note_event(1, 1)), decided, WITHIN).await.expect("decided");
     tokio::time::sleep(Duration::from_millis(300)).await;
     let writer = fleet.indices("leadline-writer")[0];
     fleet.members[writer].process.kill();
+    end_write_leases(&fleet).await;
     fleet.restart(writer).expect("restarted");
     ended_as(&fleet, &note_event(1, 1), "written", None).await;
     assert_eq!(questions(&fleet).await, 1, "the answer was stored and is not paid for again");
@@ -103,8 +106,7 @@ async fn a_frozen_worker_that_wakes_after_its_lease_writes_nothing() {
         }
     };
     tokio::time::timeout(WITHIN, claimed).await.expect("claimed");
-    let story =
-        fleet.ledger.event_story(&crate::fixtures::key(&note_event(1, 1))).await.expect("asked").expect("known");
+    let story = fleet.ledger.event_story(&fixtures::key(&note_event(1, 1))).await.expect("asked").expect("known");
     let workers = fleet.indices("leadline-inference");
     let frozen = workers[0];
     // Which of the two has it cannot be seen from outside: freeze one, and see that the event ends either way, once.
@@ -136,7 +138,7 @@ async fn a_broker_that_goes_away_and_comes_back_is_met_with_503_and_then_with_20
     proxy.set(Traffic::Stalls);
     let unconfirmed = send(&fleet, &[note_event(2, 1)]).await;
     assert_eq!(unconfirmed.status, 503, "{}", unconfirmed.answer);
-    assert!(unconfirmed.latency_ms < 2_000.0, "within HubSpot's patience: {} ms", unconfirmed.latency_ms);
+    assert!(unconfirmed.latency_ms < 2_000.0, "within HubSpot's timeout: {} ms", unconfirmed.latency_ms);
     proxy.set(Traffic::Cut);
     tokio::time::sleep(Duration::from_millis(600)).await;
     let away = send(&fleet, &[note_event(2, 1)]).await;
@@ -172,8 +174,7 @@ async fn a_frozen_writer_that_wakes_after_its_lease_changes_nothing_that_stays()
     fleet.simulator.fault(&slow).await.expect("set");
     send_accepted(&fleet, &[note_event(1, 1)]).await;
     let reading = async {
-        while !crate::fixtures::ask::<bool>(&fleet, "select exists (select from write_command where state = 'sending')")
-            .await
+        while !fixtures::ask::<bool>(&fleet, "select exists (select from write_command where state = 'sending')").await
         {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
@@ -181,9 +182,9 @@ async fn a_frozen_writer_that_wakes_after_its_lease_changes_nothing_that_stays()
     tokio::time::timeout(WITHIN, reading).await.expect("taken");
     let frozen = fleet.indices("leadline-writer")[0];
     fleet.members[frozen].process.signal(Signal::STOP);
-    fleet.add("leadline-writer").expect("another writer");
+    fleet.add("leadline-writer").await.expect("another writer");
     ended_as(&fleet, &note_event(1, 1), "written", None).await;
-    crate::fixtures::note(&fleet, 77, 1, "They are not interested any more: no budget.").await;
+    fixtures::note(&fleet, 77, 1, "They are not interested any more: no budget.").await;
     send_accepted(&fleet, &[note_event(1, 2)]).await;
     let story = ended_as(&fleet, &note_event(1, 2), "written", None).await;
     let newest = story.writes.iter().find(|write| write.property == "lead_score").expect("written").after.clone();
@@ -197,8 +198,8 @@ async fn a_frozen_writer_that_wakes_after_its_lease_changes_nothing_that_stays()
     };
     tokio::time::timeout(WITHIN, settled).await.expect("verified");
     fleet.until_idle(WITHIN).await.expect("idle");
-    assert_eq!(crate::fixtures::property(&fleet, 1, "lead_score").await, Some(newest));
-    assert_eq!(crate::fixtures::tasks(&fleet).await.len(), 1, "the frozen writer's task was not made again");
-    let writes: i64 = crate::fixtures::ask(&fleet, "select count(*) from write where property = 'lead_score'").await;
+    assert_eq!(fixtures::property(&fleet, 1, "lead_score").await, Some(newest));
+    assert_eq!(fixtures::tasks(&fleet).await.len(), 1, "the frozen writer's task was not made again");
+    let writes: i64 = fixtures::ask(&fleet, "select count(*) from write where property = 'lead_score'").await;
     assert_eq!(writes, 2, "one for each event");
 }

@@ -5,4 +5,7 @@ mod body;
 pub mod handler;
 mod rejection;
 pub mod server;
+mod start;
 pub mod wiring;
+
+pub use start::start;

@@ -13,6 +13,7 @@ mod inject;
 mod lock;
 mod messages;
 mod openai;
+mod options;
 pub mod population;
 mod recorder;
 mod state;
@@ -25,6 +26,7 @@ use axum::{Router, extract::DefaultBodyLimit, middleware};
 pub use calls::Call;
 pub use config::Config;
 pub use faults::{Fault, FaultKind, Target};
+pub use options::SimulatorOptions;
 pub use state::Simulator;
 pub use webhooks::WebhookDelivery;
 

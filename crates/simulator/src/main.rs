@@ -1,70 +1,14 @@
 //! `leadline-simulator`: simulated HubSpot and OpenAI on one address.
 
 use clap::Parser;
-use simulator::{Config, Simulator};
-
-#[derive(Parser)]
-#[command(name = "leadline-simulator", version, about = "Simulated HubSpot and OpenAI, as strict as the real ones")]
-struct Arguments {
-    /// Where to listen. Keep it on loopback: anybody who reaches it can change its records.
-    #[arg(long, default_value = "127.0.0.1:8090")]
-    listen: String,
-    /// Where webhooks are sent.
-    #[arg(long)]
-    webhook_url: Option<String>,
-    /// The URL that is signed, where it differs from the one that webhooks are sent to.
-    #[arg(long)]
-    public_url: Option<String>,
-    /// How often a webhook is repeated after an answer other than 2xx.
-    #[arg(long, default_value_t = Config::default().webhook_retries)]
-    webhook_retries: u32,
-    /// HubSpot calls per rolling ten seconds.
-    #[arg(long, default_value_t = Config::default().calls_per_10s)]
-    calls_per_10s: usize,
-    /// OpenAI requests per minute.
-    #[arg(long, default_value_t = Config::default().requests_per_minute)]
-    requests_per_minute: usize,
-    /// OpenAI tokens per minute: prompts and the reserved output.
-    #[arg(long, default_value_t = Config::default().tokens_per_minute)]
-    tokens_per_minute: usize,
-    /// How many calls are kept with request and answer; 0 records none, for load tests.
-    #[arg(long, default_value_t = Config::default().keep_calls)]
-    keep_calls: usize,
-    /// How long the model takes to answer, in milliseconds.
-    #[arg(long, default_value_t = Config::default().model_latency_ms)]
-    model_latency_ms: u64,
-    /// How many contacts with notes exist at the start.
-    #[arg(long, default_value_t = 0)]
-    contacts: usize,
-    /// A scope that the token lacks; may be given several times.
-    #[arg(long)]
-    without_scope: Vec<String>,
-    /// Start with a portal without the properties that the shipped playbooks write; `leadline playbook provision`
-    /// creates them.
-    #[arg(long)]
-    without_ai_properties: bool,
-}
+use simulator::{Simulator, SimulatorOptions};
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    let arguments = Arguments::parse();
+    let options = SimulatorOptions::parse();
     http_client::install_tls_provider();
-    let mut config = Config {
-        webhook_url: arguments.webhook_url,
-        public_url: arguments.public_url,
-        webhook_retries: arguments.webhook_retries,
-        calls_per_10s: arguments.calls_per_10s,
-        requests_per_minute: arguments.requests_per_minute,
-        tokens_per_minute: arguments.tokens_per_minute,
-        keep_calls: arguments.keep_calls,
-        model_latency_ms: arguments.model_latency_ms,
-        contacts: arguments.contacts,
-        ai_properties: !arguments.without_ai_properties,
-        ..Config::default()
-    };
-    config.scopes.retain(|scope| !arguments.without_scope.contains(scope));
-    let listener = tokio::net::TcpListener::bind(&arguments.listen).await?;
+    let listener = tokio::net::TcpListener::bind(&options.listen).await?;
     println!("the simulator listens on {}", listener.local_addr()?);
-    axum::serve(listener, Simulator::new(config).router()).await?;
+    axum::serve(listener, Simulator::new(options.into()).router()).await?;
     Ok(())
 }

@@ -16,6 +16,7 @@ mod notify;
 mod outcome;
 mod plan;
 mod policy;
+mod start;
 mod verify;
 pub mod wiring;
 
@@ -25,4 +26,5 @@ pub use deals::Pipelines;
 pub use handler::WriteHandler;
 pub use notify::Channels;
 pub use outcome::FailurePolicy;
+pub use start::start;
 pub use verify::{Verifier, VerifyError};

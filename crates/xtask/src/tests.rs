@@ -11,13 +11,23 @@ use crate::{
 /// The chaos run that is part of every test run: always the same faults.
 const CHAOS: [&str; 4] = ["--minutes", "3", "--seed", "20261124"];
 
+/// How many tests of a program run at once, unless the environment says otherwise.
+const THREADS_VARIABLE: &str = "RUST_TEST_THREADS";
+
+/// More than there are cores: most tests wait for RabbitMQ, Postgres and timers, not for a core.
+const THREADS: &str = "6";
+
 pub async fn run(arguments: &[String]) -> Result<()> {
     eprintln!("set-up");
     build(&[]).await?;
     let services = Services::up().await?;
     eprintln!("tests");
-    let status = cargo()?.args(["test", "--workspace"]).args(arguments).envs(services.environment()).status().await?;
-    if !status.success() {
+    let mut tests = cargo()?;
+    tests.args(["test", "--workspace"]).args(arguments).envs(services.environment());
+    if std::env::var_os(THREADS_VARIABLE).is_none() {
+        tests.env(THREADS_VARIABLE, THREADS);
+    }
+    if !tests.status().await?.success() {
         bail!("some tests failed");
     }
     if arguments.is_empty() {

@@ -1,4 +1,4 @@
-//! One service of a fleet.
+//! One service of a fleet that is a process.
 
 use std::path::Path;
 
@@ -14,20 +14,13 @@ pub struct Member {
     pub process: Process,
     /// The URL of its internal listener (`/livez`, `/readyz`, `/metrics`).
     pub admin_url: String,
-    /// A receiver's URL for webhooks.
-    pub public_url: Option<String>,
     pub(super) program: String,
     environment: Vec<(String, String)>,
 }
 
 impl Member {
     /// Starts `program` with these settings, by the name of the environment variable.
-    pub(super) fn start(
-        program: &str,
-        mut environment: Vec<(String, String)>,
-        public_url: Option<String>,
-        log: &Path,
-    ) -> Result<Self> {
+    pub(super) fn start(program: &str, mut environment: Vec<(String, String)>, log: &Path) -> Result<Self> {
         let admin = format!("127.0.0.1:{}", free_port()?);
         environment.push((variable("admin.listen"), admin.clone()));
         let path = workspace::binaries()?.join(program);
@@ -40,14 +33,14 @@ impl Member {
             command.envs(environment.iter().cloned()).current_dir(root);
         })?;
         let program = program.to_owned();
-        Ok(Self { process, admin_url: format!("http://{admin}"), public_url, program, environment })
+        Ok(Self { process, admin_url: format!("http://{admin}"), program, environment })
     }
 
     /// Starts the same service again after its process has ended, without its crash point.
     pub(super) fn start_again(&self, log: &Path) -> Result<Self> {
         let mut environment = self.environment.clone();
         environment.retain(|(name, _)| name != crashpoint::VARIABLE);
-        Self::start(&self.program, environment, self.public_url.clone(), log)
+        Self::start(&self.program, environment, log)
     }
 
     /// The most memory that the process ever had, in KiB; `None` when it does not run.

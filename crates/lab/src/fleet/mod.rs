@@ -1,8 +1,9 @@
-//! A fleet of real processes: simulator, receivers, inference workers, writers.
+//! A fleet: simulator, receivers, inference workers and writers, as processes or as tasks of this process.
 
 mod logs;
 mod member;
 mod plan;
+mod task;
 mod wait;
 
 use anyhow::{Context, Result};
@@ -12,13 +13,17 @@ use testbed::{Process, TestNamespace, free_port, workspace};
 use crate::SimulatorClient;
 use logs::Logs;
 pub use member::Member;
-pub use plan::{FleetPlan, PUBLIC_URL, variable};
+pub use plan::{FleetPlan, Members, PUBLIC_URL, variable};
+use task::Task;
 
 /// A running fleet. On drop the services end, then the simulator.
 #[derive(Debug)]
 pub struct Fleet {
-    /// Every service; the simulator is none.
+    /// Every service that is a process; the simulator is none.
     pub members: Vec<Member>,
+    /// Every service that is a task, and the simulator if it is one.
+    tasks: Vec<Task>,
+    kind: Members,
     /// The simulator.
     pub simulator: SimulatorClient,
     /// The fleet's ledger.
@@ -28,6 +33,7 @@ pub struct Fleet {
     simulator_process: Option<Process>,
     logs: Logs,
     environment: Vec<(String, String)>,
+    receiver_urls: Vec<String>,
     /// A connection past any proxy, and its settings; `None` until the services have started.
     broker: Option<(broker::Connection, broker::BrokerSettings)>,
 }
@@ -45,6 +51,9 @@ impl Fleet {
 
         let mut fleet = Self {
             members: Vec::new(),
+            tasks: Vec::new(),
+            kind: plan.members,
+            receiver_urls: Vec::new(),
             simulator: SimulatorClient::new(simulator_url),
             ledger,
             logs: Logs::create(&namespace.name)?,
@@ -54,16 +63,16 @@ impl Fleet {
             broker: None,
         };
         if plan.with_simulator {
-            fleet.start_simulator(simulator_port, receiver_ports.first().copied(), plan)?;
+            fleet.start_simulator(simulator_port, receiver_ports.first().copied(), plan).await?;
         }
         for port in receiver_ports {
-            fleet.add_receiver(port)?;
+            fleet.add_receiver(port).await?;
         }
         for _ in 0..plan.inferences {
-            fleet.add("leadline-inference")?;
+            fleet.add("leadline-inference").await?;
         }
         for _ in 0..plan.writers {
-            fleet.add("leadline-writer")?;
+            fleet.add("leadline-writer").await?;
         }
         fleet.until_ready().await?;
         // After the services: opening declares the queues, and a service has to be the first to meet a queue that is wrong.
@@ -75,33 +84,55 @@ impl Fleet {
         Ok(fleet)
     }
 
-    fn start_simulator(&mut self, port: u16, receiver: Option<u16>, plan: &FleetPlan) -> Result<()> {
-        let program = workspace::binaries()?.join("leadline-simulator");
-        let process = Process::start("simulator", &program, &self.logs.next_file("simulator"), |command| {
-            command.args(["--listen", &format!("127.0.0.1:{port}"), "--public-url", PUBLIC_URL]);
-            if let Some(receiver) = receiver.filter(|_| plan.with_echoes) {
-                command.args(["--webhook-url", &format!("http://127.0.0.1:{receiver}/webhooks/hubspot")]);
+    async fn start_simulator(&mut self, port: u16, receiver: Option<u16>, plan: &FleetPlan) -> Result<()> {
+        let mut arguments =
+            vec!["--listen".to_owned(), format!("127.0.0.1:{port}"), "--public-url".to_owned(), PUBLIC_URL.to_owned()];
+        if let Some(receiver) = receiver.filter(|_| plan.with_echoes) {
+            arguments.extend(["--webhook-url".to_owned(), receiver_url(receiver)]);
+        }
+        arguments.extend(plan.simulator_arguments.iter().cloned());
+        match self.kind {
+            Members::Processes => {
+                let program = workspace::binaries()?.join("leadline-simulator");
+                let log = self.logs.next_file("simulator");
+                let process = Process::start("simulator", &program, &log, |command| {
+                    command.args(arguments);
+                })?;
+                self.simulator_process = Some(process);
             }
-            command.args(&plan.simulator_arguments);
-        })?;
-        self.simulator_process = Some(process);
+            Members::Tasks => self.tasks.push(Task::simulator(arguments).await?),
+        }
         Ok(())
     }
 
-    fn add_receiver(&mut self, port: u16) -> Result<()> {
-        let listen = format!("127.0.0.1:{port}");
+    async fn add_receiver(&mut self, port: u16) -> Result<()> {
         let mut environment = self.environment.clone();
-        environment.push((variable("receiver.listen"), listen.clone()));
-        let public_url = format!("http://{listen}/webhooks/hubspot");
-        let log = self.logs.next_file("leadline-receiver");
-        self.members.push(Member::start("leadline-receiver", environment, Some(public_url), &log)?);
-        Ok(())
+        environment.push((variable("receiver.listen"), format!("127.0.0.1:{port}")));
+        self.receiver_urls.push(receiver_url(port));
+        self.add_with("leadline-receiver", environment).await
     }
 
     /// Starts one more inference worker (`leadline-inference`) or writer (`leadline-writer`).
-    pub fn add(&mut self, program: &str) -> Result<()> {
-        let log = self.logs.next_file(program);
-        self.members.push(Member::start(program, self.environment.clone(), None, &log)?);
+    pub async fn add(&mut self, program: &str) -> Result<()> {
+        self.add_with(program, self.environment.clone()).await
+    }
+
+    async fn add_with(&mut self, program: &str, environment: Vec<(String, String)>) -> Result<()> {
+        match self.kind {
+            Members::Processes => {
+                let log = self.logs.next_file(program);
+                self.members.push(Member::start(program, environment, &log)?);
+            }
+            Members::Tasks => self.tasks.push(Box::pin(Task::service(program, environment)).await?),
+        }
+        Ok(())
+    }
+
+    /// Asks every task that runs `program` to stop, and waits until all have ended.
+    pub async fn stop(&mut self, program: &str) -> Result<()> {
+        for task in self.tasks.extract_if(.., |task| task.program() == program) {
+            task.stop().await?;
+        }
         Ok(())
     }
 
@@ -130,7 +161,7 @@ impl Fleet {
 
     /// The receivers' URLs for webhooks.
     pub fn receivers(&self) -> Vec<String> {
-        self.members.iter().filter_map(|member| member.public_url.clone()).collect()
+        self.receiver_urls.clone()
     }
 
     /// The last lines of every service's output, for a failing test.
@@ -176,6 +207,10 @@ impl Drop for Fleet {
         }
         self.members.clear();
     }
+}
+
+fn receiver_url(port: u16) -> String {
+    format!("http://127.0.0.1:{port}/webhooks/hubspot")
 }
 
 /// The settings of every service, by the name of the environment variable.

@@ -3,9 +3,20 @@
 /// The URL that webhooks are signed for; in production a reverse proxy listens there.
 pub const PUBLIC_URL: &str = "https://hooks.example.com/webhooks/hubspot";
 
+/// What the simulator and the services run as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Members {
+    /// Each is a process of its own.
+    Processes,
+    /// All are tasks of this process: quick to start, but without internal listeners, and none can be killed alone.
+    Tasks,
+}
+
 /// How many of each service, and their settings.
 #[derive(Debug, Clone)]
 pub struct FleetPlan {
+    /// What they run as.
+    pub members: Members,
     /// Number of receivers.
     pub receivers: usize,
     /// Number of inference workers.
@@ -30,6 +41,7 @@ pub struct FleetPlan {
 impl Default for FleetPlan {
     fn default() -> Self {
         Self {
+            members: Members::Processes,
             receivers: 1,
             inferences: 1,
             writers: 1,

@@ -4,10 +4,10 @@ use lab::{Fleet, FleetPlan};
 use simulator::admin::Quirks;
 use testbed::workspace;
 
-use crate::fixtures::{BUYER, contact, fleet, happened, held, object, property, questions, quick, tasks, times_set};
+use fixtures::{BUYER, contact, fleet, happened, held, object, pipeline, property, questions, tasks, times_set};
 
-fn nobody() -> FleetPlan {
-    FleetPlan { receivers: 0, inferences: 0, writers: 0, ..quick() }
+fn no_services() -> FleetPlan {
+    FleetPlan { receivers: 0, inferences: 0, writers: 0, ..pipeline() }
 }
 
 /// Runs it and gives whether it succeeded and what it said.
@@ -20,7 +20,7 @@ const LEADS: &str = "deploy/playbooks/lead-qualification.toml";
 
 #[tokio::test]
 async fn check_explains_what_a_playbook_would_do_and_what_is_wrong_with_it() {
-    let fleet = fleet(&nobody()).await;
+    let fleet = fleet(&no_services()).await;
     let (good, said) = playbook(&fleet, &["check", LEADS, "deploy/playbooks/churn-risk.toml"]).await;
     assert!(good, "{said}");
     for part in [
@@ -58,7 +58,7 @@ async fn check_explains_what_a_playbook_would_do_and_what_is_wrong_with_it() {
 
 #[tokio::test]
 async fn provision_prints_its_plan_creates_what_is_missing_and_changes_nothing() {
-    let plan = FleetPlan { simulator_arguments: vec!["--without-ai-properties".to_owned()], ..nobody() };
+    let plan = FleetPlan { simulator_arguments: vec!["--without-ai-properties".to_owned()], ..no_services() };
     let fleet = fleet(&plan).await;
     let (good, said) = playbook(&fleet, &["provision", "--dry-run"]).await;
     assert!(good && said.contains("create   contact.lead_score: number (number)"), "{said}");
@@ -75,7 +75,7 @@ async fn provision_prints_its_plan_creates_what_is_missing_and_changes_nothing()
 
 #[tokio::test]
 async fn provision_refuses_a_property_of_another_type_and_says_what_to_do() {
-    let fleet = fleet(&nobody()).await;
+    let fleet = fleet(&no_services()).await;
     let folder = std::env::temp_dir().join(format!("leadline-conflict-{}", std::process::id()));
     std::fs::create_dir_all(&folder).expect("a folder");
     let text = std::fs::read_to_string(workspace::root().expect("the workspace").join(LEADS)).expect("there");
@@ -100,7 +100,7 @@ async fn provision_refuses_a_property_of_another_type_and_says_what_to_do() {
 
 #[tokio::test]
 async fn run_shows_everything_and_writes_only_when_told_to() {
-    let fleet = fleet(&FleetPlan { receivers: 0, inferences: 0, ..quick() }).await;
+    let fleet = fleet(&FleetPlan { receivers: 0, inferences: 0, ..pipeline() }).await;
     contact(&fleet, 1, &[BUYER]).await;
     let (good, said) = playbook(&fleet, &["run", LEADS, "--record", "contact/1"]).await;
     assert!(good, "{said}");
@@ -131,7 +131,7 @@ async fn run_shows_everything_and_writes_only_when_told_to() {
 
 #[tokio::test]
 async fn eval_prints_hits_and_misses_of_the_shipped_cases() {
-    let fleet = fleet(&nobody()).await;
+    let fleet = fleet(&no_services()).await;
     for name in ["lead-qualification", "churn-risk", "call-summary"] {
         let file = format!("deploy/playbooks/{name}.toml");
         let cases = format!("deploy/playbooks/cases/{name}");
@@ -162,7 +162,7 @@ async fn a_fourth_use_case_takes_one_file() {
     let folder = std::env::temp_dir().join(format!("leadline-fourth-{}", std::process::id()));
     std::fs::create_dir_all(&folder).expect("a folder");
     std::fs::write(folder.join("meddic.toml"), text).expect("written");
-    let fleet = fleet(&quick().with("inference.playbooks", folder.to_str().expect("UTF-8"))).await;
+    let fleet = fleet(&pipeline().with("inference.playbooks", folder.to_str().expect("UTF-8"))).await;
     let (good, said) = playbook(&fleet, &["provision"]).await;
     assert!(good, "{said}");
     contact(&fleet, 1, &[]).await;
@@ -171,8 +171,8 @@ async fn a_fourth_use_case_takes_one_file() {
     let meeting = [("hs_meeting_body", body), ("hs_timestamp", "2026-11-20T10:00:00Z")];
     object(&fleet, "meeting", 70, &meeting, &[("deal", 20)]).await;
     let event = happened("meeting", 70, "creation", None, 1);
-    crate::fixtures::send_accepted(&fleet, std::slice::from_ref(&event)).await;
-    crate::fixtures::ended_as(&fleet, &event, "written", None).await;
+    fixtures::send_accepted(&fleet, std::slice::from_ref(&event)).await;
+    fixtures::ended_as(&fleet, &event, "written", None).await;
     assert!(held(&fleet, "deal", 20, "meddic_economic_buyer").await.is_some_and(|text| text.contains("CTO")));
     std::fs::remove_dir_all(folder).expect("removed");
 }

@@ -4,7 +4,7 @@ use lab::Fleet;
 use serde_json::json;
 use simulator::{Fault, FaultKind, Target};
 
-use crate::fixtures::{BUYER, WITHIN, ask, contact, ended_as, fleet, note_event, quick, send_accepted};
+use fixtures::{BUYER, WITHIN, ask, contact, ended_as, fleet, note_event, pipeline, send_accepted};
 
 async fn fault(fleet: &Fleet, target: Target, kind: FaultKind, times: Option<u32>) {
     let fault = Fault::new(target, kind).times(times);
@@ -16,8 +16,8 @@ fn status(code: u16, retry_after: Option<u64>) -> FaultKind {
 }
 
 #[tokio::test]
-async fn what_passes_is_retried_in_the_process_and_never_seen_by_anybody() {
-    let fleet = fleet(&quick().with("hubspot.attempts", "6")).await;
+async fn what_passes_is_retried_in_the_process_and_needs_no_retry_queue() {
+    let fleet = fleet(&pipeline().with("hubspot.attempts", "6")).await;
     contact(&fleet, 1, &[BUYER]).await;
     for (target, kind) in [
         (Target::Hubspot, status(503, None)),
@@ -37,8 +37,8 @@ async fn what_passes_is_retried_in_the_process_and_never_seen_by_anybody() {
 }
 
 #[tokio::test]
-async fn what_lasts_goes_through_the_waiting_rooms_and_is_written_when_it_is_over() {
-    let fleet = fleet(&quick()).await;
+async fn what_lasts_goes_through_the_retry_queues_and_is_written_when_it_is_over() {
+    let fleet = fleet(&pipeline()).await;
     contact(&fleet, 1, &[BUYER]).await;
     // Four tries in the process, then the first retry queue, four more, then the second.
     fault(&fleet, Target::Hubspot, status(503, None), Some(8)).await;
@@ -55,7 +55,8 @@ async fn what_lasts_goes_through_the_waiting_rooms_and_is_written_when_it_is_ove
 
 #[tokio::test]
 async fn a_burst_beyond_hubspots_limit_is_written_in_the_end_and_parks_nothing() {
-    let plan = lab::FleetPlan { simulator_arguments: vec!["--calls-per-10s".to_owned(), "60".to_owned()], ..quick() };
+    let plan =
+        lab::FleetPlan { simulator_arguments: vec!["--calls-per-10s".to_owned(), "60".to_owned()], ..pipeline() };
     let fleet = fleet(&plan).await;
     let ids: Vec<i64> = (1..=40).collect();
     for id in &ids {
@@ -70,7 +71,7 @@ async fn a_burst_beyond_hubspots_limit_is_written_in_the_end_and_parks_nothing()
 
 #[tokio::test]
 async fn what_never_ends_is_parked_after_the_last_attempt_with_its_reason() {
-    let fleet = fleet(&quick()).await;
+    let fleet = fleet(&pipeline()).await;
     contact(&fleet, 1, &[BUYER]).await;
     fault(&fleet, Target::Openai, status(500, None), None).await;
     send_accepted(&fleet, &[note_event(1, 1)]).await;
@@ -91,7 +92,7 @@ async fn what_never_ends_is_parked_after_the_last_attempt_with_its_reason() {
 
 #[tokio::test]
 async fn a_missing_scope_is_parked_at_once_and_named() {
-    let fleet = fleet(&quick()).await;
+    let fleet = fleet(&pipeline()).await;
     contact(&fleet, 1, &[BUYER]).await;
     fault(&fleet, Target::Hubspot, status(403, None), None).await;
     send_accepted(&fleet, &[note_event(1, 1)]).await;
@@ -101,15 +102,15 @@ async fn a_missing_scope_is_parked_at_once_and_named() {
 }
 
 #[tokio::test]
-async fn a_record_that_is_gone_is_dropped() {
-    let fleet = fleet(&quick()).await;
+async fn an_event_of_a_record_that_does_not_exist_is_dropped() {
+    let fleet = fleet(&pipeline()).await;
     send_accepted(&fleet, &[note_event(404, 1)]).await;
     ended_as(&fleet, &note_event(404, 1), "dropped", Some("record_gone")).await;
 }
 
 #[tokio::test]
 async fn one_event_that_hangs_does_not_hold_up_the_others() {
-    let fleet = fleet(&quick()).await;
+    let fleet = fleet(&pipeline()).await;
     contact(&fleet, 1, &["This one hangs."]).await;
     let hang = Fault::new(Target::Openai, FaultKind::Hang).containing("This one hangs").times(1);
     fleet.simulator.fault(&hang).await.expect("set");
@@ -128,7 +129,7 @@ async fn one_event_that_hangs_does_not_hold_up_the_others() {
 
 #[tokio::test]
 async fn an_event_of_a_portal_that_is_not_ours_is_parked() {
-    let fleet = fleet(&quick()).await;
+    let fleet = fleet(&pipeline()).await;
     let mut event = note_event(1, 1);
     event["portalId"] = json!(42);
     send_accepted(&fleet, std::slice::from_ref(&event)).await;
@@ -137,8 +138,8 @@ async fn an_event_of_a_portal_that_is_not_ours_is_parked() {
 }
 
 #[tokio::test]
-async fn a_message_that_is_no_event_is_parked_and_blocks_nobody() {
-    let fleet = fleet(&quick()).await;
+async fn a_message_that_is_no_event_is_parked_and_blocks_no_other() {
+    let fleet = fleet(&pipeline()).await;
     contact(&fleet, 1, &[BUYER]).await;
     for queue in ["leadline.events", "leadline.writes"] {
         let body =
@@ -154,7 +155,7 @@ async fn a_message_that_is_no_event_is_parked_and_blocks_nobody() {
 
 #[tokio::test]
 async fn counts_in_the_views_are_what_happened() {
-    let fleet = fleet(&quick()).await;
+    let fleet = fleet(&pipeline()).await;
     contact(&fleet, 1, &[BUYER]).await;
     send_accepted(&fleet, &[note_event(1, 1), note_event(404, 1)]).await;
     ended_as(&fleet, &note_event(1, 1), "written", None).await;

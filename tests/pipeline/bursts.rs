@@ -3,14 +3,14 @@
 use lab::FleetPlan;
 use serde_json::json;
 
-use crate::fixtures::{
-    BUYER, ask, contact, ended_as, fleet, note_event, property, questions, quick, send_accepted, times_set,
+use fixtures::{
+    BUYER, ask, contact, ended_as, fleet, note_event, pipeline, property, questions, send_accepted, times_set,
 };
 
 /// Twenty changes of one contact within moments, over two workers: one inference, and nineteen that say why there is none.
 #[tokio::test]
 async fn a_burst_of_changes_to_one_record_is_one_inference_of_the_newest_state() {
-    let plan = FleetPlan { inferences: 2, ..quick() }
+    let plan = FleetPlan { inferences: 2, ..pipeline() }
         .with("inference.debounce_ms", "1000")
         .with("inference.lease_seconds", "12");
     let fleet = fleet(&plan).await;
@@ -32,7 +32,7 @@ async fn a_burst_of_changes_to_one_record_is_one_inference_of_the_newest_state()
 /// What is newer but starts nothing (our own echo, another property) makes nothing pointless.
 #[tokio::test]
 async fn only_an_event_that_will_be_answered_makes_an_older_one_pointless() {
-    let fleet = fleet(&quick().with("inference.debounce_ms", "500").with("inference.lease_seconds", "12")).await;
+    let fleet = fleet(&pipeline().with("inference.debounce_ms", "500").with("inference.lease_seconds", "12")).await;
     contact(&fleet, 1, &[BUYER]).await;
     let mut echo = note_event(1, 2);
     echo["changeSource"] = json!("INTEGRATION");
@@ -46,7 +46,7 @@ async fn only_an_event_that_will_be_answered_makes_an_older_one_pointless() {
 /// The same answer once more: HubSpot is not told what it knows, and the ledger still knows who was newest.
 #[tokio::test]
 async fn values_that_are_there_already_are_not_written() {
-    let fleet = fleet(&quick().with("inference.unchanged_context_ttl_hours", "0")).await;
+    let fleet = fleet(&pipeline().with("inference.unchanged_context_ttl_hours", "0")).await;
     contact(&fleet, 1, &[BUYER]).await;
     send_accepted(&fleet, &[note_event(1, 1)]).await;
     ended_as(&fleet, &note_event(1, 1), "written", None).await;

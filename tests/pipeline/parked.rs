@@ -6,8 +6,8 @@ use lab::Fleet;
 use serde_json::json;
 use simulator::{Fault, FaultKind, Target, admin::Quirks};
 
-use crate::fixtures::{
-    BUYER, WITHIN, ask, contact, ended, ended_as, fleet, key, note_event, property, questions, quick, send,
+use fixtures::{
+    BUYER, WITHIN, ask, contact, ended, ended_as, fleet, key, note_event, pipeline, property, questions, send,
     send_accepted, times_set,
 };
 
@@ -18,9 +18,9 @@ async fn leadline(fleet: &Fleet, arguments: &[&str]) -> String {
     said
 }
 
-/// Three reasons in one lot: the model declined twice, an element is no event, HubSpot does not take a value.
+/// Three reasons for parking: the model declined twice, an element is no event, HubSpot does not take a value.
 async fn parked_fleet() -> Fleet {
-    let fleet = fleet(&quick()).await;
+    let fleet = fleet(&pipeline()).await;
     for id in 1..=4 {
         contact(&fleet, id, &[BUYER]).await;
     }
@@ -87,7 +87,7 @@ async fn a_replay_goes_on_where_it_failed_once() {
     };
     until_written(1).await.expect("written");
     until_written(2).await.expect("written");
-    fleet.until_parked("leadline.events", 1, WITHIN).await.expect("gone from the lot");
+    fleet.until_parked("leadline.events", 1, WITHIN).await.expect("no longer in the parking lot");
 
     let asked = questions(&fleet).await;
     leadline(&fleet, &["parked", "replay", "--stage", "writes", "--yes"]).await;
@@ -95,7 +95,7 @@ async fn a_replay_goes_on_where_it_failed_once() {
     assert_eq!(questions(&fleet).await, asked, "a write command is replayed without asking again");
     assert_eq!(property(&fleet, 4, "lead_score").await.as_deref(), Some("85"));
     assert_eq!(times_set(&fleet, 4, "lead_score").await, 1);
-    fleet.until_parked("leadline.writes", 0, WITHIN).await.expect("gone from the lot");
+    fleet.until_parked("leadline.writes", 0, WITHIN).await.expect("no longer in the parking lot");
 
     // A second replay finds nothing to do; an unknown type is still unknown, and stays.
     let again = fleet.leadline(&["parked", "replay", "--all", "--yes"]).await.expect("runs");
@@ -109,8 +109,8 @@ async fn a_replay_goes_on_where_it_failed_once() {
 
 /// An operator whose command dies half-way, or who has two windows open.
 #[tokio::test]
-async fn a_replay_of_what_has_gone_on_changes_nothing() {
-    let fleet = fleet(&quick()).await;
+async fn a_replay_of_an_event_that_was_resumed_changes_nothing() {
+    let fleet = fleet(&pipeline()).await;
     contact(&fleet, 1, &[BUYER]).await;
     fleet.simulator.fault(&Fault::new(Target::Openai, FaultKind::Refusal).times(1)).await.expect("set");
     send_accepted(&fleet, &[note_event(1, 1)]).await;
@@ -156,9 +156,9 @@ async fn what_is_given_up_is_dropped_as_discarded() {
     assert_eq!(parked, 0);
 }
 
-/// Somebody purged the parking lot: the ledger still knows what was in it.
+/// The parking lot was purged: the ledger still knows what was in it.
 #[tokio::test]
-async fn what_was_purged_from_the_lot_is_replayed_from_the_ledger() {
+async fn what_was_purged_from_the_parking_lot_is_replayed_from_the_ledger() {
     let fleet = parked_fleet().await;
     for queue in ["leadline.events.parked", "leadline.writes.parked"] {
         let path = format!("queues/{}/{queue}/contents", fleet.namespace.name);

@@ -2,19 +2,19 @@
 
 use simulator::{Fault, FaultKind, Target, admin::Quirks};
 
-use crate::fixtures::{
-    BUYER, WITHIN, contact, ended_as, fleet, happened, held, note, note_event, object, property, questions, quick,
+use fixtures::{
+    BUYER, WITHIN, contact, ended_as, fleet, happened, held, note, note_event, object, pipeline, property, questions,
     send_accepted, tasks,
 };
 
-/// A score of 75: nobody has to be called.
+/// A score of 75: no one has to be called.
 const HOPEFUL: &str = "They have $50k ready for Q1.";
 
 const ANGRY: &str = "<p>This is <b>unacceptable</b>. It is still broken and we want a refund.</p>";
 
 #[tokio::test]
 async fn a_promising_lead_is_scored_called_and_announced_and_a_poor_one_is_not() {
-    let fleet = fleet(&quick()).await;
+    let fleet = fleet(&pipeline()).await;
     contact(&fleet, 1, &[BUYER]).await;
     contact(&fleet, 2, &["A student writing her thesis."]).await;
     send_accepted(&fleet, &[note_event(1, 1), note_event(2, 1)]).await;
@@ -42,18 +42,18 @@ async fn a_promising_lead_is_scored_called_and_announced_and_a_poor_one_is_not()
         .expect("in the ledger");
     assert_eq!((made.state.as_str(), made.hubspot_id), ("done", Some(task.id)));
 
-    // More is note_event: the score follows, but nobody is called twice within a week.
+    // There is more to know: the score follows, but no one is called twice within a week.
     note(&fleet, 501, 1, "The CTO joins the next call.").await;
     send_accepted(&fleet, &[note_event(1, 2)]).await;
     let again = ended_as(&fleet, &note_event(1, 2), "written", None).await;
     let reasons: Vec<_> = again.actions.iter().map(|action| action.reason.map(domain::Reason::as_str)).collect();
     assert_eq!(reasons, [Some("done_recently"), Some("done_recently")]);
-    assert_eq!(crate::fixtures::tasks(&fleet).await.len(), 1);
+    assert_eq!(fixtures::tasks(&fleet).await.len(), 1);
 }
 
 #[tokio::test]
-async fn an_event_on_a_note_is_carried_to_every_contact_that_it_is_tied_to() {
-    let fleet = fleet(&quick()).await;
+async fn an_event_on_a_note_is_carried_to_every_contact_that_it_is_associated_with() {
+    let fleet = fleet(&pipeline()).await;
     contact(&fleet, 1, &[]).await;
     contact(&fleet, 2, &[]).await;
     let body = [("hs_note_body", BUYER), ("hs_timestamp", "2026-11-20T10:00:00Z")];
@@ -74,7 +74,7 @@ async fn an_event_on_a_note_is_carried_to_every_contact_that_it_is_tied_to() {
 
 #[tokio::test]
 async fn an_unhappy_tickets_account_owner_gets_a_task_and_the_deal_moves_to_risk() {
-    let fleet = fleet(&quick()).await;
+    let fleet = fleet(&pipeline()).await;
     contact(&fleet, 1, &[]).await;
     let stage =
         |stage| [("dealname", "Renewal"), ("dealstage", stage), ("pipeline", "default"), ("hubspot_owner_id", "71")];
@@ -123,7 +123,7 @@ async fn an_unhappy_tickets_account_owner_gets_a_task_and_the_deal_moves_to_risk
 
 #[tokio::test]
 async fn a_deals_mood_is_read_from_what_its_contacts_wrote() {
-    let fleet = fleet(&quick()).await;
+    let fleet = fleet(&pipeline()).await;
     contact(&fleet, 1, &["Danke, very helpful. They love it."]).await;
     object(&fleet, "deal", 20, &[("dealstage", "contractsent"), ("pipeline", "default")], &[("contact", 1)]).await;
     let event = happened("deal", 20, "propertyChange", Some("notes_last_updated"), 1);
@@ -131,13 +131,13 @@ async fn a_deals_mood_is_read_from_what_its_contacts_wrote() {
     let story = ended_as(&fleet, &event, "written", None).await;
     let sentiment: f64 = held(&fleet, "deal", 20, "ai_sentiment_score").await.expect("set").parse().expect("a number");
     assert!(sentiment > 0.5, "{sentiment}");
-    assert!(story.actions.is_empty(), "nobody has to be told");
+    assert!(story.actions.is_empty(), "no one has to be told");
     assert_eq!(held(&fleet, "deal", 20, "dealstage").await.as_deref(), Some("contractsent"));
 }
 
 #[tokio::test]
 async fn a_deal_whose_pipeline_knows_no_such_stage_is_parked_and_everything_else_is_done() {
-    let fleet = fleet(&quick()).await;
+    let fleet = fleet(&pipeline()).await;
     contact(&fleet, 1, &[]).await;
     object(&fleet, "deal", 20, &[("dealstage", "880001"), ("pipeline", "renewals")], &[("contact", 1)]).await;
     object(&fleet, "ticket", 30, &[("content", ANGRY)], &[("contact", 1)]).await;
@@ -152,7 +152,7 @@ async fn a_deal_whose_pipeline_knows_no_such_stage_is_parked_and_everything_else
 
 #[tokio::test]
 async fn a_call_becomes_a_summary_next_steps_and_tasks_with_due_dates() {
-    let fleet = fleet(&quick()).await;
+    let fleet = fleet(&pipeline()).await;
     contact(&fleet, 1, &[]).await;
     object(&fleet, "deal", 20, &[("dealname", "Pilot")], &[("contact", 1)]).await;
     let transcript = "<p>They liked the demo. We will send the offer by 2026-12-01. Ada will ask her board. \
@@ -169,7 +169,8 @@ async fn a_call_becomes_a_summary_next_steps_and_tasks_with_due_dates() {
     let events = [happened("call", 40, "creation", None, 1), happened("call", 41, "creation", None, 2)];
     send_accepted(&fleet, &events).await;
     let story = ended_as(&fleet, &events[0], "written", None).await;
-    ended_as(&fleet, &events[1], "skipped", Some("call_not_connected")).await;
+    let unanswered = ended_as(&fleet, &events[1], "skipped", Some("guard")).await;
+    assert_eq!(unanswered.detail.as_deref(), Some("call_not_connected"));
     for (kind, id) in [("contact", 1), ("deal", 20)] {
         let summary = held(&fleet, kind, id, "ai_call_summary").await.expect("a summary");
         assert!(summary.contains("liked the demo"), "{summary}");
@@ -192,14 +193,16 @@ async fn a_call_becomes_a_summary_next_steps_and_tasks_with_due_dates() {
 
 #[tokio::test]
 async fn guards_and_conditions_ask_nothing_and_say_why() {
-    let fleet = fleet(&quick()).await;
+    let fleet = fleet(&pipeline()).await;
     for (id, property, value) in [(1, "lifecyclestage", "customer"), (2, "hs_email_optout", "true")] {
         object(&fleet, "contact", id, &[(property, value)], &[]).await;
         note(&fleet, 500 + id, id, BUYER).await;
     }
     send_accepted(&fleet, &[note_event(1, 1), note_event(2, 1)]).await;
-    ended_as(&fleet, &note_event(1, 1), "skipped", Some("customer")).await;
-    ended_as(&fleet, &note_event(2, 1), "skipped", Some("unsubscribed")).await;
+    for (id, guard) in [(1, "customer"), (2, "unsubscribed")] {
+        let story = ended_as(&fleet, &note_event(id, 1), "skipped", Some("guard")).await;
+        assert_eq!(story.detail.as_deref(), Some(guard));
+    }
     assert_eq!(questions(&fleet).await, 0);
 }
 
@@ -222,7 +225,7 @@ fn two_playbooks(name: &str) -> std::path::PathBuf {
 #[tokio::test]
 async fn one_playbooks_bad_value_costs_no_other_its_write() {
     let folder = two_playbooks("bad-value");
-    let plan = quick().with("writer.batch_linger_ms", "200");
+    let plan = pipeline().with("writer.batch_linger_ms", "200");
     let fleet = fleet(&plan.with("inference.playbooks", folder.to_str().expect("UTF-8"))).await;
     let quirks = Quirks { maxima: [("ai_sentiment_score".to_owned(), 50)].into(), ..Quirks::default() };
     fleet.simulator.quirks(&quirks).await.expect("set");
@@ -242,7 +245,7 @@ async fn one_playbooks_bad_value_costs_no_other_its_write() {
 #[tokio::test]
 async fn one_playbooks_failure_holds_back_no_other() {
     let folder = two_playbooks("failure");
-    let fleet = fleet(&quick().with("inference.playbooks", folder.to_str().expect("UTF-8"))).await;
+    let fleet = fleet(&pipeline().with("inference.playbooks", folder.to_str().expect("UTF-8"))).await;
     let fault = |kind| Fault::new(Target::Openai, kind).containing("The second opinion");
     contact(&fleet, 1, &[HOPEFUL]).await;
     // Three tries in the process, then one round through a retry queue.
@@ -273,7 +276,7 @@ async fn one_playbooks_failure_holds_back_no_other() {
 #[tokio::test]
 async fn redacted_emails_are_nothing_to_say_and_check_names_the_scope() {
     let arguments = vec!["--without-scope".to_owned(), "sales-email-read".to_owned()];
-    let fleet = fleet(&lab::FleetPlan { simulator_arguments: arguments, ..quick() }).await;
+    let fleet = fleet(&lab::FleetPlan { simulator_arguments: arguments, ..pipeline() }).await;
     object(&fleet, "ticket", 30, &[], &[]).await;
     let mail =
         [("hs_timestamp", "2026-11-20T10:00:00Z"), ("hs_email_subject", "Outage"), ("hs_email_text", "Furious.")];
@@ -282,13 +285,13 @@ async fn redacted_emails_are_nothing_to_say_and_check_names_the_scope() {
     send_accepted(&fleet, std::slice::from_ref(&event)).await;
     ended_as(&fleet, &event, "skipped", Some("empty_context")).await;
     let check = fleet.leadline(&["check"]).await.expect("runs");
-    assert!(String::from_utf8_lossy(&check.stdout).contains("missing: sales-email-read"));
+    assert!(String::from_utf8_lossy(&check.stdout).contains("the token lacks sales-email-read"));
 }
 
-/// An engagement is associated to a record that is gone and to one that is there.
+/// An engagement is associated with a record that does not exist and with one that does.
 #[tokio::test]
-async fn a_record_that_is_gone_takes_no_other_with_it() {
-    let fleet = fleet(&quick()).await;
+async fn a_record_that_does_not_exist_takes_no_other_with_it() {
+    let fleet = fleet(&pipeline()).await;
     contact(&fleet, 1, &[]).await;
     let body = [("hs_note_body", BUYER), ("hs_timestamp", "2026-11-20T10:00:00Z")];
     object(&fleet, "note", 50, &body, &[("contact", 1), ("contact", 404)]).await;

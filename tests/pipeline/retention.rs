@@ -1,14 +1,8 @@
 //! Old data goes, a day at a time and in small batches; a person's data goes when asked for, and counts stay.
 
-use lab::{Fleet, FleetPlan};
-use sqlx::Connection;
+use lab::FleetPlan;
 
-use crate::fixtures::{BUYER, WITHIN, ask, contact, ended_as, fleet, key, note_event, object, quick, send_accepted};
-
-async fn sql(fleet: &Fleet, statement: &'static str) {
-    let mut connection = sqlx::PgConnection::connect(&fleet.namespace.postgres_url).await.expect("Postgres");
-    sqlx::raw_sql(statement).execute(&mut connection).await.expect(statement);
-}
+use fixtures::{BUYER, WITHIN, ask, contact, ended_as, fleet, key, note_event, object, pipeline, send_accepted, sql};
 
 /// Three events of forty days ago, one of five, one of now; the old days have partitions of their own.
 const AGED: &str = "
@@ -30,13 +24,13 @@ const AGED: &str = "
 
 #[tokio::test]
 async fn what_is_older_than_the_settings_keep_goes_and_what_is_parked_stays() {
-    let plan = quick()
+    let plan = pipeline()
         .with("retention.raw_days", "30")
         .with("retention.events_days", "60")
         .with("retention.interval_seconds", "1")
         .with("retention.batch", "1");
     // Aged before anybody looks.
-    let mut fleet = fleet(&FleetPlan { ..plan.with("reconcile.interval_seconds", "3600") }).await;
+    let mut fleet = fleet(&plan.with("reconcile.interval_seconds", "3600")).await;
     for id in 1..=5 {
         contact(&fleet, id, &[BUYER]).await;
     }
@@ -52,12 +46,10 @@ async fn what_is_older_than_the_settings_keep_goes_and_what_is_parked_stays() {
         ask(&fleet, "select count(*) from pg_inherits where inhparent = 'inference_raw'::regclass").await;
     assert!(partitions >= 9, "today, seven days ahead, and the default: {partitions}");
     for program in ["leadline-inference", "leadline-writer"] {
-        let index = fleet.indices(program)[0];
-        fleet.members[index].process.stop(std::time::Duration::from_secs(10));
+        fleet.stop(program).await.expect("stopped");
     }
     sql(&fleet, AGED).await;
-    let writer = fleet.indices("leadline-writer")[0];
-    fleet.restart(writer).expect("restarted");
+    fleet.add("leadline-writer").await.expect("started");
     let gone = async {
         while ask::<i64>(&fleet, "select count(*) from event where object_id in (1, 2)").await > 0 {
             tokio::time::sleep(std::time::Duration::from_millis(100)).await;
@@ -91,13 +83,13 @@ async fn what_is_older_than_the_settings_keep_goes_and_what_is_parked_stays() {
 
 #[tokio::test]
 async fn a_persons_data_is_erased_and_the_counts_stay() {
-    let fleet = fleet(&quick()).await;
+    let fleet = fleet(&pipeline()).await;
     contact(&fleet, 1, &["<p>Zebulon has $50k ready for Q1 and is very excited to start.</p>"]).await;
     contact(&fleet, 2, &[BUYER]).await;
     // A ticket whose context has the contact in it, without being about it.
     let ticket = [("subject", "Outage"), ("content", "We are furious, this is the third outage.")];
     object(&fleet, "ticket", 7, &ticket, &[("contact", 1)]).await;
-    let events = [note_event(1, 1), note_event(2, 1), crate::fixtures::happened("ticket", 7, "creation", None, 2)];
+    let events = [note_event(1, 1), note_event(2, 1), fixtures::happened("ticket", 7, "creation", None, 2)];
     send_accepted(&fleet, &events).await;
     for event in &events {
         ended_as(&fleet, event, "written", None).await;
@@ -124,7 +116,7 @@ async fn a_persons_data_is_erased_and_the_counts_stay() {
     for trace in ["Zebulon", "contact/1\\n", "0-1:1:"] {
         assert!(!left.contains(trace), "{trace} in {left}");
     }
-    assert!(left.contains("contact/2"), "nobody else's is touched");
+    assert!(left.contains("contact/2"), "no other record is touched");
     let ids: i64 = ask(
         &fleet,
         "select count(*) from (select object_type, object_id from event union all select object_type, object_id from
@@ -142,7 +134,7 @@ async fn a_persons_data_is_erased_and_the_counts_stay() {
 
 #[tokio::test]
 async fn what_is_unfinished_cannot_be_erased() {
-    let fleet = fleet(&FleetPlan { writers: 0, ..quick() }).await;
+    let fleet = fleet(&FleetPlan { writers: 0, ..pipeline() }).await;
     contact(&fleet, 1, &[BUYER]).await;
     send_accepted(&fleet, &[note_event(1, 1)]).await;
     let decided = |state| state == domain::EventState::Decided;

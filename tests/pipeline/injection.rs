@@ -2,7 +2,7 @@
 
 use simulator::{Fault, FaultKind, Target};
 
-use crate::fixtures::{BUYER, contact, ended_as, fleet, note_event, property, quick, send_accepted, tasks};
+use fixtures::{BUYER, contact, ended_as, fleet, note_event, pipeline, property, send_accepted, tasks};
 
 /// Known forms of attack.
 const ATTACKS: [&str; 14] = [
@@ -24,7 +24,7 @@ const ATTACKS: [&str; 14] = [
 
 #[tokio::test]
 async fn an_attack_starts_no_action_and_leaks_nothing() {
-    let fleet = fleet(&quick()).await;
+    let fleet = fleet(&pipeline()).await;
     for (attack, id) in ATTACKS.iter().zip(1..) {
         contact(&fleet, id, &[attack]).await;
     }
@@ -52,7 +52,7 @@ async fn an_attack_starts_no_action_and_leaks_nothing() {
 /// A model that believes everything: it answers extremes and repeats its instructions.
 #[tokio::test]
 async fn not_even_a_model_that_obeys_the_attack_gets_its_instructions_into_a_property() {
-    let fleet = fleet(&quick()).await;
+    let fleet = fleet(&pipeline()).await;
     fleet.simulator.fault(&Fault::new(Target::Openai, FaultKind::Gullible)).await.expect("set");
     contact(&fleet, 1, &[ATTACKS[3]]).await;
     send_accepted(&fleet, &[note_event(1, 1)]).await;
@@ -66,10 +66,10 @@ async fn not_even_a_model_that_obeys_the_attack_gets_its_instructions_into_a_pro
     assert!(tasks(&fleet).await.is_empty());
 }
 
-/// What is done with a stranger's words is text to HubSpot and calls nobody in a channel.
+/// What is done with a stranger's words is text to HubSpot and mentions no one in a channel.
 #[tokio::test]
 async fn a_strangers_words_are_text_wherever_they_are_shown() {
-    let fleet = fleet(&quick()).await;
+    let fleet = fleet(&pipeline()).await;
     let note = format!("<!channel> &lt;img src=x onerror=alert(1)&gt; {BUYER}");
     contact(&fleet, 1, &[note.as_str()]).await;
     send_accepted(&fleet, &[note_event(1, 1)]).await;
@@ -83,8 +83,8 @@ async fn a_strangers_words_are_text_wherever_they_are_shown() {
 }
 
 #[tokio::test]
-async fn a_figure_whose_quotation_nobody_wrote_is_not_written() {
-    let fleet = fleet(&quick()).await;
+async fn a_figure_whose_quotation_is_not_in_the_context_is_not_written() {
+    let fleet = fleet(&pipeline()).await;
     fleet.simulator.fault(&Fault::new(Target::Openai, FaultKind::Fabrication)).await.expect("set");
     contact(&fleet, 1, &[BUYER]).await;
     send_accepted(&fleet, &[note_event(1, 1)]).await;
@@ -100,7 +100,7 @@ async fn a_playbook_may_have_a_person_look_at_what_rests_on_nothing() {
     std::fs::create_dir_all(&folder).expect("a folder");
     let shipped = include_str!("../../deploy/playbooks/lead-qualification.toml");
     std::fs::write(folder.join("a.toml"), format!("unverified = \"park\"\n{shipped}")).expect("written");
-    let fleet = fleet(&quick().with("inference.playbooks", folder.to_str().expect("UTF-8"))).await;
+    let fleet = fleet(&pipeline().with("inference.playbooks", folder.to_str().expect("UTF-8"))).await;
     fleet.simulator.fault(&Fault::new(Target::Openai, FaultKind::Fabrication)).await.expect("set");
     contact(&fleet, 1, &[BUYER]).await;
     send_accepted(&fleet, &[note_event(1, 1)]).await;

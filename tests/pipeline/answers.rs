@@ -3,8 +3,8 @@
 use lab::Fleet;
 use simulator::{Fault, FaultKind, Target};
 
-use crate::fixtures::{
-    BUYER, WITHIN, ask, contact, ended_as, fleet, note, note_event, property, questions, quick, send_accepted,
+use fixtures::{
+    BUYER, WITHIN, ask, contact, ended_as, fleet, note, note_event, pipeline, property, questions, send_accepted,
 };
 
 async fn model_does(fleet: &Fleet, kind: FaultKind, times: Option<u32>) {
@@ -14,7 +14,7 @@ async fn model_does(fleet: &Fleet, kind: FaultKind, times: Option<u32>) {
 
 #[tokio::test]
 async fn refusals_filtered_and_cut_answers_are_parked_with_their_reason_and_never_written() {
-    let fleet = fleet(&quick()).await;
+    let fleet = fleet(&pipeline()).await;
     let cases = [
         (1, FaultKind::Refusal, 1, "refused", "refused"),
         (2, FaultKind::ContentFilter, 1, "content_filtered", "filtered"),
@@ -39,7 +39,7 @@ async fn refusals_filtered_and_cut_answers_are_parked_with_their_reason_and_neve
 
 #[tokio::test]
 async fn one_bad_answer_is_repaired_and_one_cut_answer_gets_more_room() {
-    let fleet = fleet(&quick()).await;
+    let fleet = fleet(&pipeline()).await;
     for (id, kind) in [(1, FaultKind::Prose), (2, FaultKind::Length)] {
         contact(&fleet, id, &[BUYER]).await;
         model_does(&fleet, kind, Some(1)).await;
@@ -62,7 +62,7 @@ async fn json_mode_says_the_schema_in_words_and_works_with_models_that_know_no_s
         .replace("# name = \"gpt-4o\"", "name = \"gpt-4-turbo\"");
     assert_ne!(json_mode, shipped);
     std::fs::write(folder.join("lead-qualification.toml"), json_mode).expect("written");
-    let plan = quick().with("inference.playbooks", folder.to_str().expect("UTF-8"));
+    let plan = pipeline().with("inference.playbooks", folder.to_str().expect("UTF-8"));
     let fleet = fleet(&plan).await;
     contact(&fleet, 1, &[BUYER]).await;
     send_accepted(&fleet, &[note_event(1, 1)]).await;
@@ -74,7 +74,7 @@ async fn json_mode_says_the_schema_in_words_and_works_with_models_that_know_no_s
 
 #[tokio::test]
 async fn every_write_is_traced_to_event_prompt_raw_answer_model_and_playbook_version() {
-    let fleet = fleet(&quick()).await;
+    let fleet = fleet(&pipeline()).await;
     contact(&fleet, 1, &[BUYER]).await;
     send_accepted(&fleet, &[note_event(1, 1)]).await;
     let story = ended_as(&fleet, &note_event(1, 1), "written", None).await;
@@ -104,7 +104,7 @@ async fn every_write_is_traced_to_event_prompt_raw_answer_model_and_playbook_ver
 
 #[tokio::test]
 async fn nothing_to_say_is_not_paid_for() {
-    let fleet = fleet(&quick()).await;
+    let fleet = fleet(&pipeline()).await;
     contact(&fleet, 1, &["<p>&nbsp;</p>"]).await;
     contact(&fleet, 2, &[]).await;
     send_accepted(&fleet, &[note_event(1, 1), note_event(2, 1)]).await;

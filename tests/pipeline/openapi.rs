@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use simulator::{Call, Fault, FaultKind, Target};
 use testbed::workspace;
 
-use crate::fixtures::{BUYER, contact, ended, ended_as, fleet, happened, note_event, object, quick, send_accepted};
+use fixtures::{BUYER, contact, ended, ended_as, fleet, happened, note_event, object, pipeline, send_accepted};
 
 fn specs() -> Option<PathBuf> {
     let folder = std::env::var("LEADLINE_SPECS")
@@ -58,7 +58,7 @@ async fn requests_and_answers_have_the_documented_form() {
 /// A fleet that meets most of what HubSpot and OpenAI answer.
 async fn calls_of_a_day(version: &str) -> Vec<Call> {
     let arguments = vec!["--without-ai-properties".to_owned(), "--calls-per-10s".to_owned(), "1000".to_owned()];
-    let plan = FleetPlan { simulator_arguments: arguments, ..quick() };
+    let plan = FleetPlan { simulator_arguments: arguments, ..pipeline() };
     let fleet = fleet(&FleetPlan::with(plan, "hubspot.api_version", version)).await;
     let provision = fleet.leadline(&["playbook", "provision"]).await.expect("runs");
     assert!(provision.status.success(), "{}", String::from_utf8_lossy(&provision.stderr));

@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use lab::FleetPlan;
 
-use crate::fixtures::{BUYER, WITHIN, ask, contact, ended_as, fleet, key, note_event, quick, send_accepted};
+use fixtures::{BUYER, WITHIN, ask, contact, ended_as, fleet, key, note_event, pipeline, send_accepted, until};
 
 /// Two workers and a writer at a portal that allows few calls: slower, and not a single 429.
 #[tokio::test]
 async fn a_fleet_at_the_limit_is_never_refused() {
     let arguments = ["--calls-per-10s", "25"].map(ToOwned::to_owned).to_vec();
-    let plan = FleetPlan { inferences: 2, simulator_arguments: arguments, ..quick() }
+    let plan = FleetPlan { inferences: 2, simulator_arguments: arguments, ..pipeline() }
         .with("inference.lease_seconds", "60")
         .with("writer.lease_seconds", "60");
     let fleet = fleet(&plan).await;
@@ -27,7 +27,7 @@ async fn a_fleet_at_the_limit_is_never_refused() {
     }
     let calls = fleet.simulator.calls(0).await.expect("asked");
     let calls: Vec<_> = calls.iter().filter(|call| call.path.starts_with("/crm/")).collect();
-    assert!(calls.iter().all(|call| call.status != 429), "nobody was refused");
+    assert!(calls.iter().all(|call| call.status != 429), "no call was refused");
     let within = |from: i64| calls.iter().filter(|call| (from..from + 10_000).contains(&call.at_ms)).count();
     let most = calls.iter().map(|call| within(call.at_ms)).max().expect("some");
     assert!((12..=20).contains(&most), "80 % of 25 at most: {most} of {} calls", calls.len());
@@ -48,21 +48,22 @@ async fn a_playbook_that_has_spent_its_money_pauses_and_says_so() {
         shipped.replace("max_output_tokens = 600", "max_output_tokens = 600\nmax_micro_dollars_per_day = 12_000");
     assert_ne!(capped, shipped);
     std::fs::write(folder.join("lead-qualification.toml"), capped).expect("written");
-    let fleet = fleet(&quick().with("inference.playbooks", folder.to_str().expect("UTF-8"))).await;
+    let fleet = fleet(&pipeline().with("inference.playbooks", folder.to_str().expect("UTF-8"))).await;
     let ids: Vec<i64> = (1..=12).collect();
     for id in &ids {
         contact(&fleet, *id, &[BUYER]).await;
     }
     for id in &ids {
         send_accepted(&fleet, &[note_event(*id, 1)]).await;
-        let until = |state: domain::EventState| state.is_final() || state == domain::EventState::Waiting;
-        fleet.until_event(&key(&note_event(*id, 1)), until, WITHIN).await.expect("looked at");
+        let decided = |state: domain::EventState| state.is_final() || state == domain::EventState::Waiting;
+        fleet.until_event(&key(&note_event(*id, 1)), decided, WITHIN).await.expect("looked at");
     }
-    let written: i64 = ask(&fleet, "select count(*) from event where state = 'written'").await;
-    let waiting: i64 =
-        ask(&fleet, "select count(*) from event where state = 'waiting' and reason = 'playbook_paused'").await;
+    // One statement, because an event that waits is claimed again now and then, and then it is in neither state for a moment.
+    let settled = "select count(*) = 12 and count(*) filter (where state = 'written') >= 2
+                        and count(*) filter (where state = 'waiting' and reason = 'playbook_paused') >= 2
+                   from event where state = 'written' or (state = 'waiting' and reason = 'playbook_paused')";
+    until("all are written or wait, at least two of each", async || ask(&fleet, settled).await).await;
     let spent: i64 = ask(&fleet, "select sum(cost_micro_dollars)::bigint from inference").await;
-    assert!(written >= 2 && waiting >= 2 && written + waiting == 12, "{written} written, {waiting} wait");
     assert!(spent <= 12_000, "{spent} µ$ of 12000");
     let said = String::from_utf8(fleet.leadline(&["status"]).await.expect("runs").stdout).expect("UTF-8");
     assert!(said.contains("playbook_paused") && said.contains("openai/money/lead-qualification/day"), "{said}");

@@ -1,0 +1,42 @@
+//! Connects and wires the service, for its `main` and for tests that run it as a task.
+
+use std::sync::Arc;
+
+use broker::Stage;
+use domain::Dependency;
+use ledger::Worker;
+use maintenance::{CircuitBreakers, Reconciler};
+use service::{ServiceFailure, Wired};
+use settings::Settings;
+use tokio_util::sync::CancellationToken;
+
+use crate::wiring::{self, Writer};
+
+/// Connects to RabbitMQ and the ledger and starts the service's background tasks. The returned work consumes write commands
+/// until `stop` is cancelled and what is in progress has ended.
+///
+/// # Errors
+/// A setting is wrong, or RabbitMQ has queues with other arguments.
+pub async fn start(
+    settings: Settings,
+    stop: CancellationToken,
+) -> Result<Wired<impl Future<Output = Result<(), ServiceFailure>> + Send + 'static>, ServiceFailure> {
+    let (connection, publisher) = bootstrap::connect_broker(&settings, "writer").await?;
+    let ledger = bootstrap::connect_ledger(&settings, "leadline-writer")?;
+    let circuit_breakers = CircuitBreakers::new(&settings.circuit_breaker, &[Dependency::HubSpot]);
+    let readiness = circuit_breakers.add_readiness_checks(bootstrap::broker_and_ledger_readiness(&publisher, &ledger));
+    let worker = Worker::named("writer");
+    let Writer { handler, verifier, verify_interval, probes } =
+        wiring::wire(&settings, &ledger, &circuit_breakers, &worker)?;
+    circuit_breakers.start_sync(ledger.clone(), worker.clone(), probes);
+    verifier.start(verify_interval, circuit_breakers.clone(), &stop);
+    let reconciler = Reconciler::new(ledger.clone(), publisher.clone(), settings.reconcile.clone());
+    maintenance::run_maintenance(&settings, ledger, reconciler, worker, &stop);
+    let consumer = bootstrap::consumer_settings(&settings, Stage::Writes, settings.writer.concurrency);
+    let mode = circuit_breakers.consume_mode();
+    let work = async move {
+        broker::consume(connection, publisher, consumer, Arc::new(handler), mode, stop).await;
+        Ok(())
+    };
+    Ok(Wired { readiness, work })
+}

@@ -1,0 +1,56 @@
+//! What no webhook told of is found in HubSpot, and does not delay what happens now.
+
+use std::time::Duration;
+
+use domain::EventState;
+use lab::{Fleet, FleetPlan};
+
+use fixtures::{BUYER, WITHIN, contact, ended_as, fleet, key, note_event, pipeline, send_accepted};
+
+async fn backfill(fleet: &Fleet, more: &[&str]) -> String {
+    let arguments = [&["backfill", "--playbook", "lead-qualification", "--since", "1h"], more].concat();
+    let output = fleet.leadline(&arguments).await.expect("runs");
+    let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{said}");
+    said
+}
+
+/// A hundred events wait on the lane of the backfill, one at a time; what happens now is answered at once.
+#[tokio::test]
+async fn a_backfill_does_not_delay_live_events() {
+    let plan = FleetPlan { simulator_arguments: vec!["--model-latency-ms".to_owned(), "400".to_owned()], ..pipeline() }
+        .with("inference.backfill_concurrency", "1");
+    let fleet = fleet(&plan).await;
+    for id in 1..=60 {
+        contact(&fleet, id, &[&format!("{BUYER} {id}")]).await;
+    }
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    backfill(&fleet, &[]).await;
+    contact(&fleet, 100, &[BUYER]).await;
+    let started = std::time::Instant::now();
+    send_accepted(&fleet, &[note_event(100, 1)]).await;
+    ended_as(&fleet, &note_event(100, 1), "written", None).await;
+    let took = started.elapsed();
+    let counts = fleet.ledger.event_counts().await.expect("asked");
+    let done: i64 =
+        counts.iter().filter(|count| count.state == domain::EventState::Written).map(|count| count.events).sum();
+    assert!(done < 40, "the backfill is still at it: {done} of 60");
+    assert!(took < Duration::from_secs(5), "the live event took {took:?}");
+    fleet.until_event(&key(&note_event(100, 1)), EventState::is_final, WITHIN).await.expect("written");
+}
+
+/// More than HubSpot gives to one question.
+#[tokio::test]
+async fn a_search_goes_on_past_ten_thousand_results() {
+    let plan = FleetPlan {
+        receivers: 0,
+        inferences: 0,
+        writers: 0,
+        simulator_arguments: ["--contacts", "10250"].map(ToOwned::to_owned).to_vec(),
+        ..pipeline().with("hubspot.timeout_seconds", "10")
+    };
+    let fleet = fleet(&plan).await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let said = backfill(&fleet, &["--dry-run"]).await;
+    assert!(said.contains("contact.creation: 10250 in HubSpot, 0 of them known to the ledger"), "{said}");
+}

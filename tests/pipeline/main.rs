@@ -1,0 +1,21 @@
+//! The way from a webhook to HubSpot, with everything in one process: receivers, inference workers, writers and the simulator
+//! are tasks of the test, RabbitMQ and Postgres are real. Each module is named after what it shows.
+#![allow(clippy::expect_used, reason = "these are tests; their helpers too")]
+
+mod answers;
+mod backfill;
+mod bursts;
+mod failures;
+mod injection;
+mod long_texts;
+mod loops;
+mod once;
+mod openapi;
+mod operator;
+mod order;
+mod parked;
+mod playbook_command;
+mod rate_limits;
+mod reconcile;
+mod retention;
+mod use_cases;

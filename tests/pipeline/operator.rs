@@ -1,0 +1,73 @@
+//! What is wrong is said before anything starts, all of it at once.
+
+use std::process::Output;
+
+use lab::FleetPlan;
+use simulator::admin::Quirks;
+use testbed::workspace;
+
+use fixtures::{BUYER, contact, ended_as, fleet, key, note_event, pipeline, send_accepted};
+
+fn text(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+#[tokio::test]
+async fn check_finds_everything_that_is_wrong_at_once() {
+    let fleet = fleet(&FleetPlan { receivers: 0, inferences: 0, writers: 0, ..pipeline() }).await;
+    let good = fleet.leadline(&["check"]).await.expect("runs");
+    assert!(good.status.success(), "{}", text(&good));
+
+    let quirks = Quirks { missing_properties: vec!["ai_lead_summary".to_owned()], ..Quirks::default() };
+    fleet.simulator.quirks(&quirks).await.expect("set");
+    let portal = lab::fleet::variable("hubspot.portal_id");
+    let mut environment: Vec<_> = fleet.environment().to_vec();
+    for (name, value) in &mut environment {
+        if *name == portal {
+            *value = "42".to_owned();
+        } else if *name == lab::fleet::variable("openai.api_key") {
+            *value = "sk-wrong".to_owned();
+        }
+    }
+    let path = workspace::binaries().expect("built").join("leadline");
+    let output = tokio::process::Command::new(path)
+        .arg("check")
+        .envs(environment)
+        .current_dir(workspace::root().expect("the workspace"))
+        .output()
+        .await
+        .expect("runs");
+    assert!(!output.status.success());
+    let said = text(&output);
+    for finding in [
+        "hubspot.portal_id: is 42, but the token's is 9876543",
+        "`contact.ai_lead_summary` does not exist; `leadline playbook provision` creates it",
+        "OpenAI: OpenAI answered 401",
+        "3 problems found",
+    ] {
+        let found = said.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(found.contains(finding), "{finding} in\n{said}");
+    }
+}
+
+#[tokio::test]
+async fn an_events_history_is_told_by_key_and_by_id() {
+    let fleet = fleet(&pipeline()).await;
+    contact(&fleet, 1, &[BUYER]).await;
+    send_accepted(&fleet, &[note_event(1, 1)]).await;
+    let story = ended_as(&fleet, &note_event(1, 1), "written", None).await;
+    for name in [key(&note_event(1, 1)), story.id.to_string()] {
+        let output = text(&fleet.leadline(&["event", &name]).await.expect("runs"));
+        for part in ["written", "decided", "lead-qualification@", "gpt-4o-2024-08-06", "ai_budget_estimate", "50000"] {
+            assert!(output.contains(part), "{part} in\n{output}");
+        }
+        assert!(
+            !output.contains("ready for Q1 and are very excited to start.\n</crm_data>"),
+            "prompts only when asked for"
+        );
+    }
+    let prompts = text(&fleet.leadline(&["event", &key(&note_event(1, 1)), "--prompts"]).await.expect("runs"));
+    assert!(prompts.contains("<crm_data>"), "{prompts}");
+    let unknown = fleet.leadline(&["event", "unknown"]).await.expect("runs");
+    assert!(!unknown.status.success());
+}

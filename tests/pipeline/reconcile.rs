@@ -1,0 +1,96 @@
+//! What the ledger has begun and whose message is lost is taken up again, by the fleet itself or by an operator.
+
+use std::time::Duration;
+
+use domain::EventState;
+use lab::FleetPlan;
+
+use fixtures::{
+    BUYER, WITHIN, ask, contact, ended_as, fleet, key, note_event, pipeline, property, purge, questions, send_accepted,
+    sql, times_set, until,
+};
+
+fn reconciling() -> FleetPlan {
+    pipeline().with("reconcile.interval_seconds", "1").with("reconcile.stuck_after_seconds", "3")
+}
+
+#[tokio::test]
+async fn a_write_command_whose_message_was_lost_is_published_again_by_the_fleet() {
+    let mut fleet = fleet(&FleetPlan { writers: 0, ..reconciling() }).await;
+    for id in 1..=5 {
+        contact(&fleet, id, &[BUYER]).await;
+    }
+    send_accepted(&fleet, &(1..=5).map(|id| note_event(id, 1)).collect::<Vec<_>>()).await;
+    for id in 1..=5 {
+        let decided = |state| state == EventState::Decided;
+        fleet.until_event(&key(&note_event(id, 1)), decided, WITHIN).await.expect("decided");
+    }
+    fleet.until_holds("leadline.writes", 5, WITHIN).await.expect("published");
+    purge(&fleet, "leadline.writes").await;
+    fleet.add("leadline-writer").await.expect("a writer");
+    for id in 1..=5 {
+        ended_as(&fleet, &note_event(id, 1), "written", None).await;
+        assert_eq!(times_set(&fleet, id, "lead_score").await, 1);
+    }
+    assert_eq!(questions(&fleet).await, 5);
+}
+
+#[tokio::test]
+async fn an_event_whose_message_was_lost_in_a_retry_queue_is_published_again() {
+    // It does not end by itself before the test has purged it.
+    let fleet = fleet(&reconciling().with("broker.retry_delays_seconds", "60,600")).await;
+    contact(&fleet, 1, &[BUYER]).await;
+    let fault = simulator::Fault::new(
+        simulator::Target::Hubspot,
+        simulator::FaultKind::Status { code: 503, retry_after: None },
+    )
+    .times(4);
+    fleet.simulator.fault(&fault).await.expect("set");
+    send_accepted(&fleet, &[note_event(1, 1)]).await;
+    fleet.until_event(&key(&note_event(1, 1)), |state| state == EventState::Waiting, WITHIN).await.expect("waiting");
+    fleet.until_holds("leadline.events.retry.60s", 1, WITHIN).await.expect("in the retry queue");
+    purge(&fleet, "leadline.events.retry.60s").await;
+    // As if its time in the retry queue had ended a minute ago.
+    sql(&fleet, "update event set due_at = now() - interval '1 minute'").await;
+    ended_as(&fleet, &note_event(1, 1), "written", None).await;
+    // The reconciler publishes first and records it afterwards, so the event may be written before the record.
+    until("the requeue is recorded", async || ask::<i32>(&fleet, "select requeues from event").await > 0).await;
+    assert_eq!(ask::<i32>(&fleet, "select requeues from event").await, 1);
+}
+
+/// A writer was frozen with its call at the socket, and wakes when a newer value is there: HubSpot has no compare-and-set.
+#[tokio::test]
+async fn an_older_value_that_landed_on_a_newer_one_is_mended_and_a_persons_is_not() {
+    let fleet = fleet(&reconciling()).await;
+    for id in [1, 2] {
+        contact(&fleet, id, &[BUYER]).await;
+        send_accepted(&fleet, &[note_event(id, 1)]).await;
+        ended_as(&fleet, &note_event(id, 1), "written", None).await;
+    }
+    let edit = |source: &str, source_id: &str| simulator::admin::Edit {
+        properties: [("lead_score".to_owned(), "3".to_owned())].into(),
+        source: source.to_owned(),
+        source_id: source_id.to_owned(),
+        announce: false,
+    };
+    fleet.simulator.edit("contact", 1, &edit("INTEGRATION", "1234567")).await.expect("our own late call");
+    fleet.simulator.edit("contact", 2, &edit("CRM_UI", "userId:42")).await.expect("a person");
+    let records: Vec<_> = [1, 2]
+        .map(|id| domain::RecordRef {
+            portal_id: domain::PortalId(9_876_543),
+            object_type: domain::ObjectType::Contact,
+            object_id: domain::ObjectId(id),
+        })
+        .to_vec();
+    fleet.ledger.mark_for_verification(&records).await.expect("marked");
+    let mended = async {
+        while property(&fleet, 1, "lead_score").await.as_deref() != Some("85") {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        while !fleet.ledger.records_to_verify(10).await.expect("asked").is_empty() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(WITHIN, mended).await.expect("mended");
+    assert_eq!(property(&fleet, 2, "lead_score").await.as_deref(), Some("3"), "what a person set stays");
+}
