@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use lab::FleetPlan;
 
-use fixtures::{BUYER, WITHIN, ask, contact, ended_as, fleet, key, note_event, pipeline, send_accepted, until};
+use fixtures::{
+    BUYER, WITHIN, ask, contact, ended_as, fleet, key, note_event, pipeline, send_accepted, until, with_long_leases,
+};
 
 /// Two workers and a writer at a portal that allows few calls: slower, and not a single 429.
 #[tokio::test]
@@ -48,7 +50,9 @@ async fn a_playbook_that_has_spent_its_money_pauses_and_says_so() {
         shipped.replace("max_output_tokens = 600", "max_output_tokens = 600\nmax_micro_dollars_per_day = 12_000");
     assert_ne!(capped, shipped);
     std::fs::write(folder.join("lead-qualification.toml"), capped).expect("written");
-    let fleet = fleet(&pipeline().with("inference.playbooks", folder.to_str().expect("UTF-8"))).await;
+    // A question that times out is charged at its most, and would leave no money for a second one.
+    let plan = with_long_leases(pipeline()).with("inference.playbooks", folder.to_str().expect("UTF-8"));
+    let fleet = fleet(&plan).await;
     let ids: Vec<i64> = (1..=12).collect();
     for id in &ids {
         contact(&fleet, *id, &[BUYER]).await;

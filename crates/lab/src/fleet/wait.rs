@@ -9,7 +9,7 @@ use ledger::EventStory;
 use super::Fleet;
 
 /// A service that is not ready after this time has failed to start.
-const READY_WITHIN: Duration = Duration::from_secs(30);
+const READY_WITHIN: Duration = Duration::from_secs(120);
 
 impl Fleet {
     /// Waits until every service reports that it is ready.
