@@ -3,27 +3,19 @@
 use std::{process::ExitCode, sync::Arc};
 
 use broker::Stage;
-use clap::Parser;
 use futures_util::future::OptionFuture;
 use inference::wiring::{self, Wiring};
 use ledger::Worker;
 use maintenance::{CircuitBreakers, Reconciler};
 use settings::ConfigScope;
 
-#[derive(Parser)]
-#[command(name = "leadline-inference", version, about = "Reads the context of an event and asks the model about it")]
-struct Arguments {
-    #[command(flatten)]
-    options: service::ServiceOptions,
-}
-
 #[global_allocator]
 static ALLOCATOR: service::Jemalloc = service::Jemalloc;
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let Arguments { options } = Arguments::parse();
-    let result = service::run("leadline-inference", ConfigScope::Inference, options, |settings, stop| async move {
+    const ABOUT: &str = "Reads the context of an event and asks the model about it";
+    service::main("leadline-inference", ABOUT, ConfigScope::Inference, |settings, stop| async move {
         // Before anything connects, so that a wrong playbook is reported even when RabbitMQ is away.
         let playbooks = wiring::load_playbooks(&settings)?;
         let (connection, publisher) = bootstrap::connect_broker(&settings, "inference").await?;
@@ -57,6 +49,5 @@ async fn main() -> ExitCode {
         };
         Ok(service::Wired { readiness, work })
     })
-    .await;
-    service::exit("leadline-inference", result)
+    .await
 }

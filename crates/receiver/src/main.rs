@@ -2,28 +2,16 @@
 
 use std::{process::ExitCode, sync::Arc};
 
-use clap::Parser;
 use receiver::{handler, server, wiring};
 use settings::ConfigScope;
-
-#[derive(Parser)]
-#[command(
-    name = "leadline-receiver",
-    version,
-    about = "Accepts HubSpot's webhooks and publishes each event to RabbitMQ"
-)]
-struct Arguments {
-    #[command(flatten)]
-    options: service::ServiceOptions,
-}
 
 #[global_allocator]
 static ALLOCATOR: service::Jemalloc = service::Jemalloc;
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let Arguments { options } = Arguments::parse();
-    let result = service::run("leadline-receiver", ConfigScope::Receiver, options, |settings, stop| async move {
+    const ABOUT: &str = "Accepts HubSpot's webhooks and publishes each event to RabbitMQ";
+    service::main("leadline-receiver", ABOUT, ConfigScope::Receiver, |settings, stop| async move {
         let broker = bootstrap::broker_settings(&settings, "receiver")?;
         let publisher = broker::Publisher::open(broker).await?;
         let readiness = bootstrap::broker_readiness(&publisher);
@@ -37,6 +25,5 @@ async fn main() -> ExitCode {
         };
         Ok(service::Wired { readiness, work })
     })
-    .await;
-    service::exit("leadline-receiver", result)
+    .await
 }

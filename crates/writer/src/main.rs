@@ -3,27 +3,19 @@
 use std::{process::ExitCode, sync::Arc};
 
 use broker::Stage;
-use clap::Parser;
 use domain::Dependency;
 use ledger::Worker;
 use maintenance::{CircuitBreakers, Reconciler};
 use settings::ConfigScope;
 use writer::wiring::{self, Writer};
 
-#[derive(Parser)]
-#[command(name = "leadline-writer", version, about = "Applies write commands to HubSpot")]
-struct Arguments {
-    #[command(flatten)]
-    options: service::ServiceOptions,
-}
-
 #[global_allocator]
 static ALLOCATOR: service::Jemalloc = service::Jemalloc;
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let Arguments { options } = Arguments::parse();
-    let result = service::run("leadline-writer", ConfigScope::Writer, options, |settings, stop| async move {
+    const ABOUT: &str = "Applies write commands to HubSpot";
+    service::main("leadline-writer", ABOUT, ConfigScope::Writer, |settings, stop| async move {
         let (connection, publisher) = bootstrap::connect_broker(&settings, "writer").await?;
         let ledger = bootstrap::connect_ledger(&settings, "leadline-writer")?;
         let circuit_breakers = CircuitBreakers::new(&settings.circuit_breaker, &[Dependency::HubSpot]);
@@ -44,6 +36,5 @@ async fn main() -> ExitCode {
         };
         Ok(service::Wired { readiness, work })
     })
-    .await;
-    service::exit("leadline-writer", result)
+    .await
 }

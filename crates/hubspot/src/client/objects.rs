@@ -81,21 +81,6 @@ impl PastValue {
     }
 }
 
-/// The answer of a batch read.
-#[derive(Debug, Default)]
-pub struct BatchRead {
-    /// The records that were found.
-    pub found: Vec<CrmObject>,
-}
-
-/// The answer of a batch update. A record that is not in `written` was not written, whatever the status code, and also
-/// when no error names it.
-#[derive(Debug, Default)]
-pub struct BatchUpdate {
-    /// The records that were written.
-    pub written: Vec<ObjectId>,
-}
-
 /// The changes of one record.
 #[derive(Debug, Clone)]
 pub struct ObjectUpdate<'a> {
@@ -122,7 +107,7 @@ impl HubSpotClient {
         self.call(Operation::ReadObject, Method::GET, &path, &query, None::<&()>).await
     }
 
-    /// Reads up to [`MAX_BATCH`] records. Records that do not exist are not part of the answer.
+    /// Reads up to [`MAX_BATCH`] records and returns those that exist.
     ///
     /// # Errors
     /// The call fails as a whole.
@@ -131,11 +116,12 @@ impl HubSpotClient {
         object_type: &ObjectType,
         ids: &[ObjectId],
         properties: &[String],
-    ) -> Result<BatchRead, HubSpotError> {
+    ) -> Result<Vec<CrmObject>, HubSpotError> {
         self.batch_read(object_type, ids, properties, &[]).await
     }
 
-    /// Reads records with the named properties and their histories, in calls of at most 50 records.
+    /// Reads records with the named properties and their histories, in calls of at most 50 records, and returns those
+    /// that exist.
     ///
     /// # Errors
     /// The first call that fails.
@@ -144,10 +130,10 @@ impl HubSpotClient {
         object_type: &ObjectType,
         ids: &[ObjectId],
         properties: &[String],
-    ) -> Result<BatchRead, HubSpotError> {
-        let mut all = BatchRead::default();
+    ) -> Result<Vec<CrmObject>, HubSpotError> {
+        let mut all = Vec::new();
         for ids in ids.chunks(MAX_HISTORY_BATCH) {
-            all.found.extend(self.batch_read(object_type, ids, properties, properties).await?.found);
+            all.extend(self.batch_read(object_type, ids, properties, properties).await?);
         }
         Ok(all)
     }
@@ -158,7 +144,7 @@ impl HubSpotClient {
         ids: &[ObjectId],
         properties: &[String],
         properties_with_history: &[String],
-    ) -> Result<BatchRead, HubSpotError> {
+    ) -> Result<Vec<CrmObject>, HubSpotError> {
         debug_assert!(ids.len() <= MAX_BATCH);
         #[derive(Serialize)]
         #[serde(rename_all = "camelCase")]
@@ -172,7 +158,7 @@ impl HubSpotClient {
         let path = self.version().objects(object_type, "/batch/read");
         Self::count_inputs(Operation::BatchReadObjects, object_type, ids.len());
         let answer: BatchAnswer = self.call(Operation::BatchReadObjects, Method::POST, &path, &[], Some(&body)).await?;
-        Ok(BatchRead { found: answer.results })
+        Ok(answer.results)
     }
 
     /// Updates one record.
@@ -191,7 +177,8 @@ impl HubSpotClient {
     }
 
     /// Updates up to [`MAX_BATCH`] records; no id may occur twice. The rate limit counts one call, however many
-    /// records.
+    /// records. Returns the ids of the records that were written: one that is missing was not written, whatever the
+    /// status code, and also when no error names it.
     ///
     /// # Errors
     /// One invalid value fails the whole batch with a 400; the caller splits the batch to find it.
@@ -199,7 +186,7 @@ impl HubSpotClient {
         &self,
         object_type: &ObjectType,
         updates: &[ObjectUpdate<'_>],
-    ) -> Result<BatchUpdate, HubSpotError> {
+    ) -> Result<Vec<ObjectId>, HubSpotError> {
         debug_assert!(updates.len() <= MAX_BATCH);
         #[derive(Serialize)]
         struct Body<'a> {
@@ -217,7 +204,7 @@ impl HubSpotClient {
         Self::count_inputs(Operation::BatchUpdateObjects, object_type, updates.len());
         let answer: BatchAnswer =
             self.call(Operation::BatchUpdateObjects, Method::POST, &path, &[], Some(&body)).await?;
-        Ok(BatchUpdate { written: answer.results.into_iter().map(|object| object.id).collect() })
+        Ok(answer.results.into_iter().map(|object| object.id).collect())
     }
 }
 
