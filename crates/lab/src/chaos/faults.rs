@@ -190,7 +190,7 @@ impl Targets<'_> {
             ChaosFault::HubSpotUnauthorized => self.api_fault(Target::Hubspot, status(401), 100, a_while).await?,
             ChaosFault::HubSpotHangs => self.api_fault(Target::Hubspot, FaultKind::Hang, 20, a_while).await?,
             ChaosFault::HubSpotHalfAnswers => {
-                self.api_fault(Target::Hubspot, FaultKind::LostAnswer, 25, a_while).await?
+                self.api_fault(Target::Hubspot, FaultKind::LostAnswer, 25, a_while).await?;
             }
             ChaosFault::OpenAiErrors => self.api_fault(Target::Openai, status(503), 100, a_while).await?,
             ChaosFault::OpenAiLimit => self.api_fault(Target::Openai, limit(), 50, a_while).await?,
