@@ -3,11 +3,14 @@
 use std::collections::{BTreeMap, HashMap};
 
 use domain::{AppId, ObjectId, ObjectType, write_command::PropertyChange};
-use reqwest::Method;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
-use super::{error::HubSpotError, operation::Operation, transport::HubSpotClient};
+use super::{
+    error::HubSpotError,
+    operation::Operation,
+    transport::{Call, HubSpotClient},
+};
 
 /// The most inputs of one batch call on objects (HubSpot's documentation of batch endpoints).
 pub const MAX_BATCH: usize = 100;
@@ -104,7 +107,7 @@ impl HubSpotClient {
         let path = self.version().objects(object_type, &format!("/{id}"));
         let names = properties.join(",");
         let query = if names.is_empty() { vec![] } else { vec![("properties", names.as_str())] };
-        self.call(Operation::ReadObject, Method::GET, &path, &query, None::<&()>).await
+        self.call(&Call::get(Operation::ReadObject, &path, &query)).await
     }
 
     /// Reads up to [`MAX_BATCH`] records and returns those that exist.
@@ -157,7 +160,7 @@ impl HubSpotClient {
         let body = Body { inputs, properties, properties_with_history };
         let path = self.version().objects(object_type, "/batch/read");
         Self::count_inputs(Operation::BatchReadObjects, object_type, ids.len());
-        let answer: BatchAnswer = self.call(Operation::BatchReadObjects, Method::POST, &path, &[], Some(&body)).await?;
+        let answer: BatchAnswer = self.call(&Call::post(Operation::BatchReadObjects, &path, &body)).await?;
         Ok(answer.results)
     }
 
@@ -172,7 +175,7 @@ impl HubSpotClient {
         }
         let path = self.version().objects(object_type, &format!("/{}", update.id));
         let body = Body { properties: values(update.changes) };
-        let _: CrmObject = self.call(Operation::UpdateObject, Method::PATCH, &path, &[], Some(&body)).await?;
+        let _: CrmObject = self.call(&Call::patch(Operation::UpdateObject, &path, &body)).await?;
         Ok(())
     }
 
@@ -202,8 +205,7 @@ impl HubSpotClient {
         let body = Body { inputs: inputs.collect() };
         let path = self.version().objects(object_type, "/batch/update");
         Self::count_inputs(Operation::BatchUpdateObjects, object_type, updates.len());
-        let answer: BatchAnswer =
-            self.call(Operation::BatchUpdateObjects, Method::POST, &path, &[], Some(&body)).await?;
+        let answer: BatchAnswer = self.call(&Call::post(Operation::BatchUpdateObjects, &path, &body)).await?;
         Ok(answer.results.into_iter().map(|object| object.id).collect())
     }
 }
