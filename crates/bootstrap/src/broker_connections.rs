@@ -1,3 +1,5 @@
+//! Connections to RabbitMQ, from the settings.
+
 use std::time::Duration;
 
 use broker::{BrokerSettings, Connection, ConsumerSettings, Publisher, RetrySchedule, Stage, Topology};

@@ -1,3 +1,5 @@
+//! The ledger and the API clients, from the settings.
+
 use std::time::Duration;
 
 use hubspot::client::ApiVersion;

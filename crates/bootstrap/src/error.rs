@@ -1,3 +1,5 @@
+//! The one error of this crate.
+
 use settings::MissingSetting;
 
 /// Why a client or a connection cannot be made from the settings.

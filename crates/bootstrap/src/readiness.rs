@@ -1,3 +1,5 @@
+//! The checks behind `/readyz`.
+
 use broker::Publisher;
 use service::Readiness;
 

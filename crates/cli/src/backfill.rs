@@ -138,7 +138,7 @@ async fn changes(
     let ids: Vec<_> = modified.into_iter().map(|(id, _)| id).collect();
     let mut changes = Vec::new();
     for ids in ids.chunks(MAX_RECORDS) {
-        for object in hubspot.read_history(kind, ids, &trigger.properties).await?.found {
+        for object in hubspot.read_history(kind, ids, &trigger.properties).await? {
             let newest = trigger.properties.iter().filter_map(|name| Some((name, object.history.get(name)?.first()?)));
             for (name, set) in newest.filter(|(_, set)| (since..=until).contains(&set.timestamp)) {
                 changes.push(Change {

@@ -39,7 +39,7 @@ enum Command {
     /// Checks, provisions, runs and evaluates playbooks.
     Playbook {
         #[command(subcommand)]
-        command: playbooks::Command,
+        command: playbooks::PlaybookCommand,
     },
     /// Shows the history of one event. `event requeue` publishes its message again.
     #[command(args_conflicts_with_subcommands = true, arg_required_else_help = true)]
@@ -57,7 +57,7 @@ enum Command {
     /// Lists, shows, replays and discards parked messages.
     Parked {
         #[command(subcommand)]
-        command: parked::Command,
+        command: parked::ParkedCommand,
     },
     /// Finds events and write commands whose message is lost. With `--yes` it publishes them again.
     Reconcile(reconcile::ReconcileOptions),

@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn why_the_answer_ended_goes_before_what_it_says() {
+    fn the_finish_reason_takes_precedence_over_the_content() {
         let truncated = (InferenceOutcome::Truncated, Some(Reason::AnswerTruncated));
         assert_eq!(check(FinishReason::Length, "{}", None), truncated);
         let filtered = (InferenceOutcome::Filtered, Some(Reason::ContentFiltered));

@@ -126,7 +126,7 @@ impl<'a> Conversation<'a> {
     /// Sends the request. The most that it can cost is reserved before, and what it did not cost is given back.
     async fn complete(&mut self) -> Result<Completion, StepError> {
         let ModelClient { openai, spend_limiter } = self.question.model_client;
-        let max_usage = openai::TokenUsage {
+        let max_usage = TokenUsage {
             prompt_tokens: self.request.reserved_tokens() - i64::from(self.request.max_completion_tokens),
             completion_tokens: self.request.max_completion_tokens.into(),
             cached_tokens: 0,
@@ -138,27 +138,18 @@ impl<'a> Conversation<'a> {
         let cost = completed.as_ref().map_or(0, |completion| self.cost(&completion.usage));
         spend_limiter.refund_unused(playbook, &reservation, cost);
         let completion = completed?;
-        self.usage += TokenUsage {
-            prompt_tokens: completion.usage.prompt_tokens,
-            cached_tokens: completion.usage.cached_tokens,
-            completion_tokens: completion.usage.completion_tokens,
-        };
+        self.usage += completion.usage;
         Ok(completion)
     }
 
     /// In micro-dollars; 0 for a model without a price.
-    fn cost(&self, usage: &openai::TokenUsage) -> i64 {
+    fn cost(&self, usage: &TokenUsage) -> i64 {
         self.question.model.price.map_or(0, |price| price.of(usage))
     }
 
     fn into_inference(self, completion: Completion, outcome: InferenceOutcome, fields: Value) -> Inference {
         let Question { playbook, model, record, .. } = self.question;
-        let billed = openai::TokenUsage {
-            prompt_tokens: self.usage.prompt_tokens,
-            cached_tokens: self.usage.cached_tokens,
-            completion_tokens: self.usage.completion_tokens,
-        };
-        let cost = model.price.map(|price| price.of(&billed));
+        let cost = model.price.map(|price| price.of(&self.usage));
         count_inference(playbook, outcome, &self.usage, cost);
         Inference {
             id: InferenceId::new(),

@@ -157,8 +157,7 @@ async fn read_records(
 ) -> Result<Vec<Vec<CrmObject>>, HubSpotError> {
     let ids = distinct(requests);
     let reads = try_join_all(ids.chunks(MAX_BATCH).map(|ids| hubspot.read_many(object_type, ids, properties))).await?;
-    let found: HashMap<_, _> =
-        reads.into_iter().flat_map(|read| read.found).map(|object| (object.id, object)).collect();
+    let found: HashMap<_, _> = reads.into_iter().flatten().map(|object| (object.id, object)).collect();
     let of = |ids: &Vec<ObjectId>| ids.iter().filter_map(|id| found.get(id)).cloned().collect();
     Ok(requests.iter().map(of).collect())
 }

@@ -2,22 +2,13 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
 use settings::ConfigScope;
-
-#[derive(Parser)]
-#[command(name = "leadline-inference", version, about = "Reads the context of an event and asks the model about it")]
-struct Arguments {
-    #[command(flatten)]
-    options: service::ServiceOptions,
-}
 
 #[global_allocator]
 static ALLOCATOR: service::Jemalloc = service::Jemalloc;
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let Arguments { options } = Arguments::parse();
-    let result = service::run("leadline-inference", ConfigScope::Inference, options, inference::start).await;
-    service::exit("leadline-inference", result)
+    const ABOUT: &str = "Reads the context of an event and asks the model about it";
+    service::main("leadline-inference", ABOUT, ConfigScope::Inference, inference::start).await
 }

@@ -1,3 +1,5 @@
+//! How an event ends that leads to no question or no write.
+
 use domain::{EventState, Reason};
 
 /// Why an event, or one playbook run of it, ends without a question to the model or without a write.

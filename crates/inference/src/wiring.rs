@@ -21,7 +21,7 @@ const COMMIT_SHARE: f64 = 0.15;
 
 /// Why the settings cannot be turned into a handler.
 #[derive(Debug, thiserror::Error)]
-pub enum WiringError {
+pub enum InferenceWiringError {
     /// A setting without a default is missing.
     #[error(transparent)]
     Missing(#[from] MissingSetting),
@@ -79,7 +79,7 @@ pub fn wire(
     worker: Worker,
     publisher: broker::Publisher,
     circuit_breakers: CircuitBreakers,
-) -> Result<Wiring, WiringError> {
+) -> Result<Wiring, InferenceWiringError> {
     let portal_id = PortalId(settings.hubspot.portal_id.ok_or(MissingSetting("hubspot.portal_id"))?);
     let app_id = AppId(settings.hubspot.app_id.ok_or(MissingSetting("hubspot.app_id"))?);
     let rate_limiters = RateLimiters::new(settings, ledger)?;

@@ -16,11 +16,11 @@ use clap::Parser;
 )]
 enum Command {
     /// Shows the main job at work: real RabbitMQ and Postgres, real services, simulated HubSpot and OpenAI.
-    Demo(demo::Options),
+    Demo(demo::DemoOptions),
     /// Runs the real fleet under load, injects faults, and checks the invariants: nothing lost, nothing twice.
-    Chaos(chaos::Options),
+    Chaos(chaos::ChaosOptions),
     /// Measures the fleet on this machine, in release mode, beside the baselines that RabbitMQ and Postgres set.
-    Bench(bench::Options),
+    Bench(bench::BenchOptions),
 }
 
 #[tokio::main]

@@ -7,9 +7,7 @@ use std::time::Duration;
 
 use domain::{ActionId, ActionState, Reason, WriteCommandId};
 
-use crate::{Ledger, LedgerError, column::Column};
-
-const STATE: Column = Column::new("action", "state");
+use crate::{Ledger, LedgerError, column::ACTION_STATE};
 
 /// Whether an action may be carried out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,7 +59,7 @@ impl Ledger {
         else {
             return Ok(BeginOutcome::Lost);
         };
-        let outcome = match STATE.read(&row.state, ActionState::parse)? {
+        let outcome = match ACTION_STATE.read(&row.state, ActionState::parse)? {
             _ if !row.holds_claim => BeginOutcome::Lost,
             ActionState::Intended if row.recent => {
                 sqlx::query!(

@@ -4,17 +4,17 @@ use domain::{ActionState, EventId, EventState, Reason, inference::InferenceOutco
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use crate::{Ledger, LedgerError, column::Column};
+use crate::{
+    Ledger, LedgerError,
+    column::{ACTION_STATE, Column, EVENT_REASON, EVENT_STATE},
+};
 
-const EVENT_STATE: Column = Column::new("event", "state");
-const EVENT_REASON: Column = Column::new("event", "reason");
 const HISTORY_FROM_STATE: Column = Column::new("event_history", "from_state");
 const HISTORY_STATE: Column = Column::new("event_history", "state");
 const HISTORY_REASON: Column = Column::new("event_history", "reason");
 const OUTCOME: Column = Column::new("inference", "outcome");
 const SKIPPED_WRITE_REASON: Column = Column::new("skipped_write", "reason");
 const ACTION_KIND: Column = Column::new("action", "kind");
-const ACTION_STATE: Column = Column::new("action", "state");
 const ACTION_REASON: Column = Column::new("action", "reason");
 
 /// Everything that the ledger has about one event: the columns that an operator sees, and one list for each table.

@@ -123,12 +123,12 @@ impl Ledger {
     }
 
     /// Makes an open circuit breaker half open, after a probe succeeded: one message at a time from now on. It is due to
-    /// close after `calm`, even if no message comes. Returns whether this call changed it.
+    /// close after `close_after`, even if no message comes. Returns whether this call changed it.
     pub async fn half_open_circuit_breaker(
         &self,
         dependency: Dependency,
         worker: &Worker,
-        calm: Duration,
+        close_after: Duration,
     ) -> Result<bool, LedgerError> {
         let changed = sqlx::query!(
             "update circuit_breaker
@@ -137,7 +137,7 @@ impl Ledger {
              where dependency = $1 and state = 'open'",
             dependency.as_str(),
             worker.0,
-            milliseconds(calm),
+            milliseconds(close_after),
         )
         .execute(&self.pool)
         .await?;

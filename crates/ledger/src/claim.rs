@@ -5,9 +5,7 @@ use std::{collections::HashMap, time::Duration};
 use domain::{Event, EventId, EventState, WriteCommand};
 use uuid::Uuid;
 
-use crate::{Ledger, LedgerError, Worker, column::Column, milliseconds};
-
-const STATE: Column = Column::new("event", "state");
+use crate::{Ledger, LedgerError, Worker, column::EVENT_STATE, milliseconds};
 
 /// An event that a worker asks to work on.
 #[derive(Debug, Clone, Copy)]
@@ -168,9 +166,9 @@ impl Ledger {
         )
         .fetch_all(&self.pool)
         .await?;
-        let rows = rows
-            .into_iter()
-            .map(|row| Ok((row.id, row.event_key, STATE.read(&row.state, EventState::parse)?, row.under_this_copy)));
+        let rows = rows.into_iter().map(|row| {
+            Ok((row.id, row.event_key, EVENT_STATE.read(&row.state, EventState::parse)?, row.under_this_copy))
+        });
         let rows: Vec<_> = rows.collect::<Result<_, LedgerError>>()?;
         let is_published = |state: EventState| matches!(state, EventState::Decided | EventState::Parked);
         let published: Vec<_> = rows.iter().filter(|row| is_published(row.2)).map(|row| row.0).collect();

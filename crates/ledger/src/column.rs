@@ -11,6 +11,10 @@ pub(crate) struct Column {
     name: &'static str,
 }
 
+pub(crate) const EVENT_STATE: Column = Column::new("event", "state");
+pub(crate) const EVENT_REASON: Column = Column::new("event", "reason");
+pub(crate) const ACTION_STATE: Column = Column::new("action", "state");
+
 impl Column {
     /// The column `name` of `table`.
     pub(crate) const fn new(table: &'static str, name: &'static str) -> Self {

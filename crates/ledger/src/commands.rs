@@ -121,7 +121,7 @@ impl Ledger {
     }
 }
 
-/// The row of a write command.
+/// The row of a write command: one field for each column of the query.
 struct CommandRow {
     id: Uuid,
     event_id: Uuid,

@@ -1,3 +1,5 @@
+//! The errors of the ledger, and what each asks for.
+
 use retry::{Failure, Reason, RetryAction};
 
 /// What can go wrong with the ledger.

@@ -5,9 +5,11 @@ use serde_json::Value;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use crate::{Ledger, LedgerError, column::Column};
+use crate::{
+    Ledger, LedgerError,
+    column::{Column, EVENT_STATE},
+};
 
-const EVENT_STATE: Column = Column::new("event", "state");
 const PARKED_STAGE: Column = Column::new("parked", "stage");
 const PARKED_REASON: Column = Column::new("parked", "reason");
 

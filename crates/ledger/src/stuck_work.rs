@@ -9,9 +9,7 @@ use domain::{EventId, EventState, Reason, WriteCommand};
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::{Ledger, LedgerError, column::Column, milliseconds};
-
-const STATE: Column = Column::new("event", "state");
+use crate::{Ledger, LedgerError, column::EVENT_STATE, milliseconds};
 
 /// An event that is claimed or waits, although its lease or its wait ended long ago.
 #[derive(Debug, Clone, PartialEq)]
@@ -59,7 +57,7 @@ impl Ledger {
             Ok(StuckEvent {
                 id: EventId(row.id),
                 key: row.event_key,
-                state: STATE.read(&row.state, EventState::parse)?,
+                state: EVENT_STATE.read(&row.state, EventState::parse)?,
                 payload: row.payload,
                 overdue: Duration::try_from_secs_f64(row.overdue_seconds).unwrap_or_default(),
                 requeues: row.requeues,

@@ -5,10 +5,12 @@ use std::time::Duration;
 use domain::{CommandState, EventState, ObjectType, PortalId, Reason};
 use time::OffsetDateTime;
 
-use crate::{Ledger, LedgerError, column::Column, milliseconds};
+use crate::{
+    Ledger, LedgerError,
+    column::{Column, EVENT_REASON, EVENT_STATE},
+    milliseconds,
+};
 
-const EVENT_STATE: Column = Column::new("event", "state");
-const EVENT_REASON: Column = Column::new("event", "reason");
 const COMMAND_STATE: Column = Column::new("write_command", "state");
 
 /// Unfinished events in one state and with one reason.

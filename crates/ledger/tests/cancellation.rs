@@ -19,7 +19,7 @@ async fn a_call_that_is_cancelled_leaves_no_transaction_open() {
     let command = test.decided(&event(1, 1)).await;
     let action = command.actions[0].id;
     let attempt = test.claimed_command(&command, "writer").await;
-    // Cancelled at every moment of its way: while it waits for a connection, after `begin` was sent, within the transaction, …
+    // Cancelled at every moment of the call: while it waits for a connection, after `begin` was sent, within the transaction, …
     for microseconds in (0..3_000).step_by(15) {
         let (ledger, command) = (test.ledger.clone(), command.id);
         let call = tokio::spawn(async move { ledger.begin_action(action, command, attempt, false).await });

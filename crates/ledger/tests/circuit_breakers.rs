@@ -21,8 +21,8 @@ async fn take_probe(test: &TestLedger, worker: &str) -> bool {
 }
 
 async fn half_open(test: &TestLedger) -> bool {
-    let calm = Duration::from_secs(3_000);
-    test.ledger.half_open_circuit_breaker(HUBSPOT, &worker("a"), calm).await.expect("asked")
+    let close_after = Duration::from_secs(3_000);
+    test.ledger.half_open_circuit_breaker(HUBSPOT, &worker("a"), close_after).await.expect("asked")
 }
 
 async fn close(test: &TestLedger) -> bool {

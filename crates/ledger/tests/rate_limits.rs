@@ -16,7 +16,7 @@ async fn define(test: &TestLedger, window: Window, quota: i64, share: f64) {
 }
 
 /// What one call asks for, beside the limit's name.
-struct Ask {
+struct Needs {
     need: i64,
     want: i64,
     usable_share: f64,
@@ -26,17 +26,17 @@ struct Ask {
 }
 
 /// One unit is needed.
-const ONE: Ask = Ask { need: 1, want: 1, usable_share: 1.0, observed: None, pause: None, refunds: vec![] };
+const ONE: Needs = Needs { need: 1, want: 1, usable_share: 1.0, observed: None, pause: None, refunds: vec![] };
 
-async fn acquire(test: &TestLedger, ask: Ask) -> Grant {
+async fn acquire(test: &TestLedger, needs: Needs) -> Grant {
     let request = AcquireRequest {
         names: &[NAME.to_owned()],
-        need: &[ask.need],
-        want: &[ask.want],
-        usable_share: ask.usable_share,
-        observed: &[ask.observed],
-        pause: ask.pause,
-        refunds: &ask.refunds,
+        need: &[needs.need],
+        want: &[needs.want],
+        usable_share: needs.usable_share,
+        observed: &[needs.observed],
+        pause: needs.pause,
+        refunds: &needs.refunds,
     };
     test.ledger.acquire_quota(&request).await.expect("asked")
 }
@@ -50,7 +50,7 @@ async fn acquire_all(test: &TestLedger, clock: &TestClock<'_>, usable_share: f64
     let (mut sum, mut at) = (0, Duration::ZERO);
     while at < span {
         clock.set(at).await;
-        let grant = acquire(test, Ask { want: 1_000, usable_share, ..ONE }).await;
+        let grant = acquire(test, Needs { want: 1_000, usable_share, ..ONE }).await;
         sum += grant.granted[0];
         at += grant.wait.max(Duration::from_millis(15));
     }
@@ -78,7 +78,7 @@ async fn eight_greedy_replicas_never_take_more_than_the_quota_in_any_window_and_
             break;
         }
         clock.set(at).await;
-        let grant = acquire(&test, Ask { want: 5, ..ONE }).await;
+        let grant = acquire(&test, Needs { want: 5, ..ONE }).await;
         // Half of the replicas use a grant at once, the others at the last moment at which it is valid: the worst for a
         // window.
         let use_at = if number.is_multiple_of(2) { at + grant.valid[0] } else { at };
@@ -102,10 +102,10 @@ async fn what_is_refunded_is_free_again_and_what_is_lost_is_not() {
     let test = TestLedger::new().await;
     let clock = TestClock::new(&test).await;
     define(&test, Window::Rolling(60 * SECOND), 100, 1.0).await;
-    let grant = acquire(&test, Ask { want: 10, ..ONE }).await;
+    let grant = acquire(&test, Needs { want: 10, ..ONE }).await;
     assert_eq!(grant.granted, [10]);
     let refund = Refund { limit: 0, slice: grant.slices[0], amount: 4 };
-    let nothing = acquire(&test, Ask { need: 0, want: 0, refunds: vec![refund], ..ONE }).await;
+    let nothing = acquire(&test, Needs { need: 0, want: 0, refunds: vec![refund], ..ONE }).await;
     assert_eq!(nothing.granted, [0]);
     assert_eq!(test.value::<i64>("select sum(amount)::bigint from rate_limit, unnest(used) as amount").await, 6);
     // Six of the grant were lost with their process: they count until the window is over.
@@ -118,18 +118,18 @@ async fn other_clients_shrink_the_share_at_once_and_it_grows_back_slowly() {
     let test = TestLedger::new().await;
     let clock = TestClock::new(&test).await;
     define(&test, Window::Rolling(10 * SECOND), 100, 0.8).await;
-    let grant = acquire(&test, Ask { observed: Some(observed(190, 189)), ..ONE }).await;
+    let grant = acquire(&test, Needs { observed: Some(observed(190, 189)), ..ONE }).await;
     assert_eq!(grant.allowed, [152], "the quota is learnt from an answer: 80 % of 190");
     // Of 190, 120 are used up, and one of them was acquired here.
-    let grant = acquire(&test, Ask { observed: Some(observed(190, 70)), ..ONE }).await;
+    let grant = acquire(&test, Needs { observed: Some(observed(190, 70)), ..ONE }).await;
     assert_eq!(grant.allowed, [190 - 119 - 2], "the others' 119 and a hundredth and one of headroom are left to them");
-    let grant = acquire(&test, Ask { observed: Some(observed(190, 187)), ..ONE }).await;
+    let grant = acquire(&test, Needs { observed: Some(observed(190, 187)), ..ONE }).await;
     assert_eq!(grant.allowed, [69], "not at once");
     clock.set(3 * SECOND).await;
-    let grant = acquire(&test, Ask { observed: Some(observed(190, 187)), ..ONE }).await;
+    let grant = acquire(&test, Needs { observed: Some(observed(190, 187)), ..ONE }).await;
     assert_eq!(grant.allowed, [69 + 5], "a hundredth of the quota a second: 1.9 · 3");
     clock.set(90 * SECOND).await;
-    let grant = acquire(&test, Ask { observed: Some(observed(190, 190)), ..ONE }).await;
+    let grant = acquire(&test, Needs { observed: Some(observed(190, 190)), ..ONE }).await;
     assert_eq!(grant.allowed, [152], "and no further than its share");
 }
 
@@ -139,7 +139,7 @@ async fn an_answer_to_a_call_of_the_window_before_says_nothing() {
     let _clock = TestClock::new(&test).await;
     define(&test, Window::Rolling(10 * SECOND), 100, 0.8).await;
     let late = Some(ObservedQuota { quota: 100, remaining: 0, age: 9 * SECOND + SECOND / 2 });
-    assert_eq!(acquire(&test, Ask { observed: late, ..ONE }).await.allowed, [80]);
+    assert_eq!(acquire(&test, Needs { observed: late, ..ONE }).await.allowed, [80]);
 }
 
 #[tokio::test]
@@ -147,7 +147,7 @@ async fn a_rejection_pauses_every_caller() {
     let test = TestLedger::new().await;
     let clock = TestClock::new(&test).await;
     define(&test, Window::Rolling(10 * SECOND), 100, 0.8).await;
-    let grant = acquire(&test, Ask { need: 0, want: 0, pause: Some(2 * SECOND), ..ONE }).await;
+    let grant = acquire(&test, Needs { need: 0, want: 0, pause: Some(2 * SECOND), ..ONE }).await;
     assert_eq!(grant.granted, [0]);
     let grant = acquire(&test, ONE).await;
     assert_eq!(grant.granted, [0]);
@@ -173,7 +173,7 @@ async fn a_request_for_more_than_the_whole_limit_gets_the_whole_limit() {
     let test = TestLedger::new().await;
     let _clock = TestClock::new(&test).await;
     define(&test, Window::Rolling(60 * SECOND), 100, 0.8).await;
-    assert_eq!(acquire(&test, Ask { need: 500, want: 500, ..ONE }).await.granted, [80]);
+    assert_eq!(acquire(&test, Needs { need: 500, want: 500, ..ONE }).await.granted, [80]);
 }
 
 #[tokio::test]
@@ -189,7 +189,7 @@ async fn a_limit_that_was_used_up_is_granted_evenly_for_a_window() {
     let mut granted = 0;
     for step in 0..20 {
         clock.set(25 * SECOND + SECOND * step / 25).await;
-        granted += acquire(&test, Ask { want: 1_000, ..ONE }).await.granted[0];
+        granted += acquire(&test, Needs { want: 1_000, ..ONE }).await.granted[0];
     }
     assert!((100..=120).contains(&granted), "within most of a tenth of the window: {granted}");
 }
@@ -234,16 +234,16 @@ async fn a_used_up_day_lets_one_call_through_now_and_then_and_goes_on_when_the_d
     let noon = Duration::from_secs(noon.rem_euclid(86_400).unsigned_abs());
     clock.set(noon).await;
     define(&test, Window::Day, 1_000, 0.9).await;
-    assert_eq!(acquire(&test, Ask { want: 5, observed: Some(observed(1_000, 500)), ..ONE }).await.granted, [5]);
+    assert_eq!(acquire(&test, Needs { want: 5, observed: Some(observed(1_000, 500)), ..ONE }).await.granted, [5]);
     // A tenth of the day's calls is left to other clients.
-    let grant = acquire(&test, Ask { observed: Some(observed(1_000, 100)), ..ONE }).await;
+    let grant = acquire(&test, Needs { observed: Some(observed(1_000, 100)), ..ONE }).await;
     assert_eq!(grant.granted, [0]);
     assert!(grant.wait > 60 * SECOND, "{:?}", grant.wait);
     clock.set(noon + 301 * SECOND).await;
     assert_eq!(acquire(&test, ONE).await.granted, [1], "one call finds out whether the other side's day is new");
     assert_eq!(acquire(&test, ONE).await.granted, [0]);
     // It is.
-    assert_eq!(acquire(&test, Ask { observed: Some(observed(1_000, 1_000)), ..ONE }).await.granted, [1]);
+    assert_eq!(acquire(&test, Needs { observed: Some(observed(1_000, 1_000)), ..ONE }).await.granted, [1]);
 }
 
 #[tokio::test]
@@ -254,7 +254,7 @@ async fn a_quota_that_was_learnt_outweighs_the_configured_one_and_a_new_share_co
     define(&test, window, 100, 0.8).await;
     define(&test, window, 110, 0.8).await;
     assert_eq!(acquire(&test, ONE).await.allowed, [88], "no answer has named another quota yet");
-    acquire(&test, Ask { observed: Some(observed(190, 189)), ..ONE }).await;
+    acquire(&test, Needs { observed: Some(observed(190, 189)), ..ONE }).await;
     define(&test, window, 110, 0.5).await;
     let entry = test.ledger.rate_limits().await.expect("asked").remove(0);
     assert_eq!((entry.quota, entry.allowed), (190, 95));

@@ -59,6 +59,7 @@ pub struct Waiter {
     pub reply: oneshot::Sender<Result<Vec<i64>, RateLimited>>,
 }
 
+/// Answers the callers of a quota client in their order, and asks the ledger for what they need.
 pub struct QuotaActor {
     limits: Limits,
     inbox: mpsc::UnboundedReceiver<QuotaMessage>,

@@ -5,87 +5,54 @@
 //! and every service of the fleet reads it from there: while a circuit is open, nothing is consumed, and what fails because of
 //! the outage is deferred without using up its attempts.
 
-mod sync;
-
-use std::{
-    future::Future,
-    pin::Pin,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicU32, Ordering},
-    },
-    time::Duration,
+use std::sync::{
+    Arc, Mutex, PoisonError,
+    atomic::{AtomicBool, AtomicU32, Ordering},
 };
 
 use broker::{ConsumeMode, RetryDecision, RetrySchedule};
 use domain::{CircuitBreakerState, Dependency, Reason};
-use ledger::{CircuitBreaker, Ledger, Worker};
+use ledger::CircuitBreaker;
 use retry::{CallObserver, Failure, RetryAction, SharedObserver};
 use service::Readiness;
-use sync::BreakerSync;
 use tokio::sync::{Notify, watch};
-
-/// Makes a cheap call to a dependency and says whether it is available again.
-pub type Probe = Box<dyn Fn() -> Pin<Box<dyn Future<Output = bool> + Send>> + Send + Sync>;
-
-/// A probe that makes `call`. Any result that is not a sign of an outage means that the dependency is available, also an error.
-pub fn probe<F, Fut, T, E>(call: F) -> Probe
-where
-    F: Fn() -> Fut + Send + Sync + 'static,
-    Fut: Future<Output = Result<T, E>> + Send + 'static,
-    E: Failure,
-{
-    Box::new(move || {
-        let call = call();
-        Box::pin(async move { call.await.err().is_none_or(|error| error.outage().is_none()) })
-    })
-}
-
-/// A probe that reads HubSpot's description of the token: a call that counts against no limit.
-pub fn hubspot_probe(hubspot: &hubspot::HubSpotClient) -> Probe {
-    let hubspot = hubspot.clone();
-    probe(move || {
-        let hubspot = hubspot.clone();
-        async move { hubspot.token_info().await }
-    })
-}
 
 /// The circuit breakers of a service's dependencies. Cheap to clone; clones share everything.
 #[derive(Debug, Clone)]
 pub struct CircuitBreakers {
-    breakers: Arc<Vec<Arc<Breaker>>>,
-    settings: settings::CircuitBreakerSection,
+    pub(crate) breakers: Arc<Vec<Arc<Breaker>>>,
+    pub(crate) settings: settings::CircuitBreakerSection,
     mode: Arc<watch::Sender<ConsumeMode>>,
     /// Wakes the task that syncs with the ledger.
-    wake: Arc<Notify>,
+    pub(crate) wake: Arc<Notify>,
 }
 
 /// The circuit breaker of one dependency, as this service knows it.
 #[derive(Debug)]
-struct Breaker {
-    dependency: Dependency,
+pub(crate) struct Breaker {
+    pub(crate) dependency: Dependency,
     /// How many failures in a row make an outage.
     failure_threshold: u32,
     failures_in_a_row: AtomicU32,
     /// Whether a call has succeeded since the state last changed.
-    has_succeeded: AtomicBool,
+    pub(crate) has_succeeded: AtomicBool,
     known: Mutex<KnownState>,
     wake: Arc<Notify>,
 }
 
 #[derive(Debug, Default)]
-struct KnownState {
+pub(crate) struct KnownState {
     state: CircuitBreakerState,
     /// An outage that was noticed here and is not in the ledger yet.
-    unreported: Option<NoticedOutage>,
+    pub(crate) unreported: Option<NoticedOutage>,
     /// Why the circuit is not closed, for people.
     why: String,
 }
 
 #[derive(Debug, Clone)]
-struct NoticedOutage {
-    reason: Reason,
-    detail: String,
+pub(crate) struct NoticedOutage {
+    pub(crate) reason: Reason,
+    pub(crate) detail: String,
 }
 
 impl CallObserver for Breaker {
@@ -124,7 +91,7 @@ impl Breaker {
         }
     }
 
-    fn known(&self) -> std::sync::MutexGuard<'_, KnownState> {
+    pub(crate) fn known(&self) -> std::sync::MutexGuard<'_, KnownState> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -146,7 +113,7 @@ impl Breaker {
     }
 
     /// Takes over the ledger's state, unless an outage was noticed here that the ledger does not have yet.
-    fn adopt(&self, row: Option<&CircuitBreaker>) {
+    pub(crate) fn adopt(&self, row: Option<&CircuitBreaker>) {
         let mut known = self.known();
         if known.unreported.is_some() {
             return;
@@ -238,22 +205,8 @@ impl CircuitBreakers {
         })
     }
 
-    /// Starts a task that keeps the circuit breakers in step with the ledger for as long as the process runs.
-    pub fn start_sync(&self, ledger: Ledger, worker: Worker, probes: Vec<(Dependency, Probe)>) {
-        let sync = BreakerSync { circuit_breakers: self.clone(), ledger, worker, probes };
-        tokio::spawn(async move {
-            loop {
-                if let Err(error) = sync.step().await {
-                    tracing::debug!(%error, "the circuit breakers could not be read; they keep their state");
-                }
-                let poll = Duration::from_millis(sync.circuit_breakers.settings.poll_ms);
-                let _ = tokio::time::timeout(poll, sync.circuit_breakers.wake.notified()).await;
-            }
-        });
-    }
-
     /// Sets the consume mode by the states of all circuit breakers.
-    fn update_mode(&self) {
+    pub(crate) fn update_mode(&self) {
         let states: Vec<_> = self.breakers.iter().map(|breaker| breaker.state()).collect();
         let mode = match () {
             () if states.contains(&CircuitBreakerState::Open) => ConsumeMode::Paused,

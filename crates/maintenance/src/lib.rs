@@ -4,14 +4,17 @@
 //! probes. The [`Reconciler`] publishes work again whose message is lost. [`run_maintenance`] does that every few minutes, on
 //! one worker of the fleet at a time, and deletes old data.
 
+mod breaker_sync;
 mod circuit_breakers;
 mod messages;
+mod probe;
 mod reconciler;
 mod retention;
 mod schedule;
 
-pub use circuit_breakers::{CircuitBreakers, Probe, hubspot_probe, probe};
+pub use circuit_breakers::CircuitBreakers;
 pub use messages::{UnreadablePayload, command_message, event_message, payload_message};
+pub use probe::{Probe, hubspot_probe, probe};
 pub use reconciler::{ReconcileError, ReconcileFindings, Reconciler, RepairCounts};
 pub use retention::{PruneCounts, prune};
 pub use schedule::run_maintenance;

@@ -1,7 +1,7 @@
 //! From an answer to the properties and actions of each record.
 
 use domain::{
-    ActionId, RecordRef,
+    ActionId, Event, EventId, InferenceId, RecordRef, WriteCommand, WriteCommandId,
     write_command::{Action, ActionSpec, PropertyChange, Task},
 };
 use serde_json::{Map, Value};
@@ -30,6 +30,22 @@ pub struct PlannedWrite {
     pub properties: Vec<PropertyChange>,
     /// The actions to perform after the values are set.
     pub actions: Vec<Action>,
+}
+
+impl PlannedWrite {
+    /// The write command, under a new id, for what `inference` says about an event.
+    pub fn into_command(self, event: &Event, event_id: EventId, inference_id: InferenceId) -> WriteCommand {
+        WriteCommand {
+            id: WriteCommandId::new(),
+            event_id,
+            event_key: event.key.clone(),
+            inference_id,
+            occurred_at: event.occurred_at,
+            record: self.record,
+            properties: self.properties,
+            actions: self.actions,
+        }
+    }
 }
 
 /// The planned writes, one for each record, in the order in which the records were first named.

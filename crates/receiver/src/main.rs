@@ -2,26 +2,13 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
 use settings::ConfigScope;
-
-#[derive(Parser)]
-#[command(
-    name = "leadline-receiver",
-    version,
-    about = "Accepts HubSpot's webhooks and publishes each event to RabbitMQ"
-)]
-struct Arguments {
-    #[command(flatten)]
-    options: service::ServiceOptions,
-}
 
 #[global_allocator]
 static ALLOCATOR: service::Jemalloc = service::Jemalloc;
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let Arguments { options } = Arguments::parse();
-    let result = service::run("leadline-receiver", ConfigScope::Receiver, options, receiver::start).await;
-    service::exit("leadline-receiver", result)
+    const ABOUT: &str = "Accepts HubSpot's webhooks and publishes each event to RabbitMQ";
+    service::main("leadline-receiver", ABOUT, ConfigScope::Receiver, receiver::start).await
 }

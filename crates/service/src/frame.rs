@@ -1,50 +1,36 @@
 //! The steps of a service's `main`.
 
-use std::{future::Future, path::PathBuf, time::Duration};
+use std::{future::Future, path::PathBuf, process::ExitCode, time::Duration};
 
-use settings::{ConfigScope, InvalidSettings, Settings};
+use clap::{Args, FromArgMatches};
+use settings::{ConfigScope, Settings};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     admin::{self, Readiness},
+    error::{ServiceError, ServiceFailure},
     telemetry,
 };
 
 /// The command-line options of a service.
-#[derive(Debug, Clone, Default, clap::Args)]
-pub struct ServiceOptions {
+#[derive(Debug, Clone, Default, Args)]
+struct ServiceOptions {
     /// The settings file. Without it, deploy/leadline.toml is read if it exists.
     #[arg(long, env = "LEADLINE_CONFIG")]
-    pub config: Option<PathBuf>,
+    config: Option<PathBuf>,
     /// Only say whether the settings are valid.
     #[arg(long)]
-    pub check_config: bool,
+    check_config: bool,
 }
 
-/// What a service's own code reports when it cannot start or go on.
-pub type ServiceFailure = Box<dyn std::error::Error + Send + Sync>;
-
-/// Why a service did not start, or ended before it was told to.
-#[derive(Debug, thiserror::Error)]
-pub enum ServiceError {
-    /// The settings are invalid.
-    #[error(transparent)]
-    Settings(#[from] InvalidSettings),
-    /// Telemetry did not start.
-    #[error(transparent)]
-    Telemetry(#[from] telemetry::TelemetryError),
-    /// The internal listener or the signal handlers could not be set up.
-    #[error("{what}: {error}")]
-    Io {
-        /// What was tried.
-        what: String,
-        /// What the operating system reports.
-        error: std::io::Error,
-    },
-    /// The service's own code failed.
-    #[error("{0}")]
-    Service(ServiceFailure),
+impl ServiceOptions {
+    /// The options of the command line. Wrong ones, `--help` and `--version` end the process.
+    fn parse(name: &'static str, about: &'static str) -> Self {
+        let command = clap::Command::new(name).version(env!("CARGO_PKG_VERSION")).about(about);
+        let matches = Self::augment_args(command).get_matches();
+        Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+    }
 }
 
 /// A service that is ready to run.
@@ -58,9 +44,25 @@ pub struct Wired<W> {
 /// How often the metrics recorder drops samples of histograms that are too old to be reported.
 const RECORDER_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Runs the service `name`: reads the settings of its `scope`, calls `wire` to build it, serves the internal listener, and
-/// stops it gracefully at SIGTERM or Ctrl-C. With `--check-config` it only validates the settings.
-pub async fn run<F, Fut, W>(
+/// Runs the service `name`, which `--help` describes with `about`: reads the settings of its `scope`, calls `wire` to build
+/// it, serves the internal listener, and stops it gracefully at SIGTERM or Ctrl-C. With `--check-config` it only validates
+/// the settings. An error is printed as one line of text; a `Result` from `main` would print its debug form.
+pub async fn main<F, Fut, W>(name: &'static str, about: &'static str, scope: ConfigScope, wire: F) -> ExitCode
+where
+    F: FnOnce(Settings, CancellationToken) -> Fut,
+    Fut: Future<Output = Result<Wired<W>, ServiceFailure>>,
+    W: Future<Output = Result<(), ServiceFailure>>,
+{
+    match run(name, scope, ServiceOptions::parse(name, about), wire).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{name}: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run<F, Fut, W>(
     name: &'static str,
     scope: ConfigScope,
     options: ServiceOptions,
@@ -106,18 +108,6 @@ where
     }
     telemetry.stop();
     result
-}
-
-/// The exit code of a service's process. An error is printed as one line of text; a `Result` from `main` would print its
-/// debug form.
-pub fn exit(name: &str, result: Result<(), ServiceError>) -> std::process::ExitCode {
-    match result {
-        Ok(()) => std::process::ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("{name}: {error}");
-            std::process::ExitCode::FAILURE
-        }
-    }
 }
 
 /// Cancels `stop` at SIGTERM or SIGINT.

@@ -1,5 +1,5 @@
 //! What every service's `main` consists of: settings are read, telemetry and the internal listener start, the service runs
-//! until SIGTERM, and the exit code says how it ended. [`run`] does all of it.
+//! until SIGTERM, and the exit code says how it ended. [`main()`] does all of it.
 //!
 //! A service's `main.rs` also chooses the memory allocator, because a library that did so would choose it for every program
 //! that links it:
@@ -10,12 +10,13 @@
 //! ```
 
 mod admin;
+mod error;
 mod frame;
 mod telemetry;
 
 pub use admin::Readiness;
-pub use frame::{ServiceError, ServiceFailure, ServiceOptions, Wired, exit, run};
-pub use telemetry::TelemetryError;
+pub use error::ServiceFailure;
+pub use frame::{Wired, main};
 /// The memory allocator of the services. They allocate and free by the thousand events: glibc's allocator holds a quarter
 /// more memory than is in use and takes a sixth more CPU time (docs/performance.md). It is tuned when it is built, in
 /// `.cargo/config.toml`; `_RJEM_MALLOC_CONF` in the environment overrides that.

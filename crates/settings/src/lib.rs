@@ -3,110 +3,21 @@
 //!
 //! Unknown keys are rejected, everything is validated before anything starts, and all errors are reported together.
 
+mod error;
 mod sections;
 mod source;
+mod tables;
 mod validate;
 
-use std::{
-    collections::BTreeMap,
-    fmt,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
-use secrecy::SecretString;
+pub use error::{InvalidSettings, MissingSetting, SettingsFinding};
 pub use sections::{
     AdminSection, BrokerSection, CircuitBreakerSection, HubSpotSection, InferenceSection, LedgerSection, LogFormat,
     ModelFacts, OpenAiSection, RateLimitSection, ReceiverSection, ReconcileSection, RetentionSection, SignatureVersion,
     SpendSection, TelemetrySection, WriterSection,
 };
-use serde::Deserialize;
-
-/// Every setting. `deploy/leadline.toml` names and explains each one.
-/// It has a field for each table of that file.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Settings {
-    /// RabbitMQ.
-    pub broker: BrokerSection,
-    /// Postgres.
-    pub ledger: LedgerSection,
-    /// HubSpot.
-    pub hubspot: HubSpotSection,
-    /// OpenAI.
-    pub openai: OpenAiSection,
-    /// Which part of HubSpot's and OpenAI's rate limits the fleet uses.
-    pub rate_limit: RateLimitSection,
-    /// How much money the models may cost.
-    pub spend: SpendSection,
-    /// The receiver.
-    pub receiver: ReceiverSection,
-    /// The inference workers.
-    pub inference: InferenceSection,
-    /// The writers.
-    pub writer: WriterSection,
-    /// The webhook URLs of channels that playbooks notify, by the channel's name.
-    pub notify: BTreeMap<String, SecretString>,
-    /// When an outage of HubSpot or OpenAI is recognised, and when it is probed for its end.
-    pub circuit_breaker: CircuitBreakerSection,
-    /// When work whose message was lost is published again.
-    pub reconcile: ReconcileSection,
-    /// How long data is kept.
-    pub retention: RetentionSection,
-    /// The internal listener of every service.
-    pub admin: AdminSection,
-    /// Logs and traces.
-    pub telemetry: TelemetrySection,
-}
-
-/// Which program reads the settings: each needs only some of them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ConfigScope {
-    /// `leadline-receiver`
-    Receiver,
-    /// `leadline-inference`
-    Inference,
-    /// `leadline-writer`
-    Writer,
-    /// `leadline migrate`, `leadline event`: the ledger alone.
-    LedgerOnly,
-    /// `leadline status`, `leadline parked`, …: the ledger and the broker.
-    LedgerAndBroker,
-    /// `leadline playbook eval`: the model alone.
-    OpenAiOnly,
-    /// `leadline check`: everything that any service needs.
-    Everything,
-}
-
-/// One invalid setting.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SettingsFinding {
-    /// The setting, as in the TOML file.
-    pub key: String,
-    /// The file or the environment variable that it came from, if it was given.
-    pub origin: Option<String>,
-    /// What is wrong. Never quotes a secret.
-    pub message: String,
-}
-
-impl fmt::Display for SettingsFinding {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.key, self.message)?;
-        match &self.origin {
-            Some(origin) => write!(f, " (from {origin})"),
-            None => Ok(()),
-        }
-    }
-}
-
-/// Everything that is wrong with the settings.
-#[derive(Debug, thiserror::Error)]
-#[error("settings:\n{}", .0.iter().map(|finding| format!("  {finding}")).collect::<Vec<_>>().join("\n"))]
-pub struct InvalidSettings(pub Vec<SettingsFinding>);
-
-/// A setting that has no default is not given. Holds its key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("{0} is not set")]
-pub struct MissingSetting(pub &'static str);
+pub use tables::{ConfigScope, Settings};
 
 /// Where programs look for the settings file if no other is named.
 const DEFAULT_FILE: &str = "deploy/leadline.toml";

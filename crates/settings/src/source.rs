@@ -4,7 +4,7 @@ use std::{collections::HashMap, path::Path};
 
 use config::{Config, ConfigError, Environment, File, FileFormat, Map, Value, ValueKind};
 
-use super::{Settings, SettingsFinding};
+use crate::{error::SettingsFinding, tables::Settings};
 
 const PREFIX: &str = "LEADLINE__";
 const FILE_SUFFIX: &str = "_FILE";

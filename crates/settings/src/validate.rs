@@ -2,7 +2,10 @@
 
 use secrecy::{ExposeSecret, SecretString};
 
-use super::{ConfigScope, Settings, SettingsFinding};
+use crate::{
+    error::SettingsFinding,
+    tables::{ConfigScope, Settings},
+};
 
 /// The most records in one batch call, by HubSpot's documentation of its CRM batch endpoints.
 const HUBSPOT_BATCH: usize = 100;

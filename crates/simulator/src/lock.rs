@@ -1,4 +1,4 @@
-//! One way to lock.
+//! Locks a mutex whatever happened to its last holder.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

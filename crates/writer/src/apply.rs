@@ -108,12 +108,12 @@ async fn write_once(
         return Ok(vec![true]);
     }
     let bodies: Vec<_> = updates.iter().map(|update| object_update(update)).collect();
-    let answer = hubspot.update_many(object_type, &bodies).await.inspect_err(|error| {
+    let written = hubspot.update_many(object_type, &bodies).await.inspect_err(|error| {
         if error.may_be_one_item() {
             metrics::counter!("leadline_batch_bisected_total").increment(1);
         }
     })?;
-    let written: HashSet<_> = answer.written.into_iter().collect();
+    let written: HashSet<_> = written.into_iter().collect();
     Ok(updates.iter().map(|update| written.contains(&update.record.object_id)).collect())
 }
 

@@ -76,7 +76,7 @@ pub async fn read(hubspot: &HubSpotClient, updates: &[RecordUpdate]) -> Result<C
         } else {
             hubspot.read_many(object_type, &ids, &names).await?
         };
-        let mut found: HashMap<ObjectId, _> = read.found.into_iter().map(|object| (object.id, object)).collect();
+        let mut found: HashMap<ObjectId, _> = read.into_iter().map(|object| (object.id, object)).collect();
         for update in updates {
             let Some(mut object) = found.remove(&update.record.object_id) else { continue };
             let value_of = |name: &String| {

@@ -70,7 +70,7 @@ impl Pipelines {
     ) -> Result<DealMove, HubSpotError> {
         let names = [STAGE.to_owned(), PIPELINE.to_owned()];
         let read = hubspot.read_history(&ObjectType::Deal, &[deal.object_id], &names).await?;
-        let Some(mut object) = read.found.into_iter().next() else { return Ok(DealMove::NotMoved(Reason::RecordGone)) };
+        let Some(mut object) = read.into_iter().next() else { return Ok(DealMove::NotMoved(Reason::RecordGone)) };
         let current = object.properties.remove(STAGE).flatten();
         let pipelines = self.get(hubspot).await?;
         let pipeline_id = object.properties.remove(PIPELINE).flatten();

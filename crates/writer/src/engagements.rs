@@ -134,7 +134,7 @@ impl Engagements {
                     let text = object.properties.get(body).and_then(Option::as_deref).unwrap_or_default();
                     marker_in(text) == Some(action.id)
                 };
-                if let Some(found) = read.found.iter().find(has_marker) {
+                if let Some(found) = read.iter().find(has_marker) {
                     return Ok(Some(found.id));
                 }
             }

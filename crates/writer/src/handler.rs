@@ -1,4 +1,4 @@
-//! The way of a message with a write command into a batch.
+//! Handles one message: parses its write command, checks the portal, and puts the command into a batch.
 
 use std::{convert::Infallible, sync::Arc};
 

@@ -95,7 +95,7 @@ impl Verifier {
         }
         let names: Vec<_> = newest.iter().map(|write| write.property.clone()).collect();
         let read = self.hubspot.read_history(&record.object_type, &[record.object_id], &names).await?;
-        let Some(object) = read.found.into_iter().find(|object| object.id == record.object_id) else {
+        let Some(object) = read.into_iter().find(|object| object.id == record.object_id) else {
             // The record was deleted or merged into another one.
             return Ok(0);
         };

@@ -27,7 +27,7 @@ const MAX_VERIFY_INTERVAL: u64 = 30;
 
 /// Why the writer cannot be built.
 #[derive(Debug, thiserror::Error)]
-pub enum WiringError {
+pub enum WriterWiringError {
     /// A setting that the writer needs is missing.
     #[error(transparent)]
     MissingSetting(#[from] MissingSetting),
@@ -61,7 +61,7 @@ pub fn wire(
     ledger: &Ledger,
     circuit_breakers: &CircuitBreakers,
     worker: &Worker,
-) -> Result<Writer, WiringError> {
+) -> Result<Writer, WriterWiringError> {
     let portal_id = settings.hubspot.portal_id.ok_or(MissingSetting("hubspot.portal_id"))?;
     let app_id = AppId(settings.hubspot.app_id.ok_or(MissingSetting("hubspot.app_id"))?);
     let lease = Duration::from_secs(settings.writer.lease_seconds);
@@ -95,7 +95,7 @@ fn hubspot_client(
     settings: &Settings,
     ledger: &Ledger,
     circuit_breakers: &CircuitBreakers,
-) -> Result<HubSpotClient, WiringError> {
+) -> Result<HubSpotClient, WriterWiringError> {
     let rate_limiter = RateLimiters::new(settings, ledger)?.hubspot(Lane::Live);
     let hooks =
         CallHooks { observer: circuit_breakers.observer(Dependency::HubSpot), rate_limiter: Some(rate_limiter) };
@@ -106,7 +106,7 @@ fn action_executor(
     settings: &Settings,
     ledger: &Ledger,
     hubspot: &HubSpotClient,
-) -> Result<ActionExecutor, WiringError> {
+) -> Result<ActionExecutor, WriterWiringError> {
     let pipelines = Pipelines::new(Duration::from_secs(settings.writer.pipeline_cache_ttl_seconds));
     let timeout = Duration::from_secs(settings.writer.notify_timeout_seconds);
     let channels = Channels::new(settings.notify.clone(), timeout)?;

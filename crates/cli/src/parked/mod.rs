@@ -15,7 +15,7 @@ use filter::ParkedFilter;
 use item::{ParkedItem, print_items, stage_name};
 
 #[derive(clap::Subcommand)]
-pub enum Command {
+pub enum ParkedCommand {
     /// Lists parked events and write commands.
     List(ParkedFilter),
     /// Shows one item: its message with the headers, and what the ledger knows about it.
@@ -40,13 +40,17 @@ pub enum Command {
     },
 }
 
-pub async fn run(command: Command, file: Option<&Path>) -> anyhow::Result<ExitCode> {
+pub async fn run(command: ParkedCommand, file: Option<&Path>) -> anyhow::Result<ExitCode> {
     let operator = Operator::connect(file).await?;
     match command {
-        Command::List(filter) => list(&operator, &filter).await,
-        Command::Show { id } => show(&operator, &id).await,
-        Command::Replay { filter, options } => decide::run(&operator, &filter, options, ParkedAction::Replay).await,
-        Command::Discard { filter, options } => decide::run(&operator, &filter, options, ParkedAction::Discard).await,
+        ParkedCommand::List(filter) => list(&operator, &filter).await,
+        ParkedCommand::Show { id } => show(&operator, &id).await,
+        ParkedCommand::Replay { filter, options } => {
+            decide::run(&operator, &filter, options, ParkedAction::Replay).await
+        }
+        ParkedCommand::Discard { filter, options } => {
+            decide::run(&operator, &filter, options, ParkedAction::Discard).await
+        }
     }
 }
 

@@ -16,8 +16,8 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
-/// One case.
-pub struct Case {
+/// A case of `leadline playbook eval`.
+pub struct EvalCase {
     /// A short description.
     pub what: String,
     /// What the model reads.
@@ -86,7 +86,7 @@ pub struct ExpectationCheck {
 const CASE_PORTAL: PortalId = PortalId(0);
 
 /// Reads the cases in a folder, in the order of their file names.
-pub fn load(folder: &Path, playbook: &Playbook) -> anyhow::Result<Vec<Case>> {
+pub fn load(folder: &Path, playbook: &Playbook) -> anyhow::Result<Vec<EvalCase>> {
     let entries = std::fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))?;
     let mut files: Vec<PathBuf> = entries.map(|entry| entry.map(|entry| entry.path())).collect::<Result<_, _>>()?;
     files.retain(|path| path.extension().is_some_and(|extension| extension == "toml"));
@@ -97,12 +97,12 @@ pub fn load(folder: &Path, playbook: &Playbook) -> anyhow::Result<Vec<Case>> {
     let read = |path: &PathBuf| {
         let text = std::fs::read_to_string(path)?;
         let file: CaseFile = toml::from_str(&text)?;
-        Case::new(file, playbook)
+        EvalCase::new(file, playbook)
     };
     files.iter().map(|path| read(path).with_context(|| path.display().to_string())).collect()
 }
 
-impl Case {
+impl EvalCase {
     fn new(file: CaseFile, playbook: &Playbook) -> anyhow::Result<Self> {
         if let Some(name) = file.expect.keys().find(|name| playbook.answer.fields.get(name).is_none()) {
             bail!("expect.{name}: the playbook has no such field");

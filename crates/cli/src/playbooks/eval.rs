@@ -11,7 +11,7 @@ use time::OffsetDateTime;
 
 use crate::print::table;
 
-use super::case::{self, Case, ExpectationCheck};
+use super::case::{self, EvalCase, ExpectationCheck};
 
 /// Requests to the model at once.
 const MAX_IN_FLIGHT: usize = 4;
@@ -27,7 +27,7 @@ pub async fn run(settings: &Settings, playbook: &Playbook, folder: &Path) -> any
     let cases = case::load(folder, playbook)?;
     let model_client = ModelClient::unlimited(bootstrap::openai_client(settings, CallHooks::default())?);
     let model = inference::model_of(settings, playbook);
-    let ask = |case: &Case| {
+    let ask = |case: &EvalCase| {
         let (model_client, model, context) = (model_client.clone(), model.clone(), case.context.clone());
         async move { inference::answer(&model_client, playbook, &model, context.record(), &context, &NoStore).await }
     };
@@ -55,7 +55,7 @@ pub async fn run(settings: &Settings, playbook: &Playbook, folder: &Path) -> any
 
 fn check(
     playbook: &Playbook,
-    case: &Case,
+    case: &EvalCase,
     answer: Result<inference::ModelAnswer, inference::StepError>,
 ) -> anyhow::Result<CaseResult> {
     let failed = |why: String| ExpectationCheck {

@@ -17,7 +17,7 @@ pub use provision::conflict;
 use settings::{ConfigScope, Settings};
 
 #[derive(Subcommand)]
-pub enum Command {
+pub enum PlaybookCommand {
     /// Checks playbook files. Prints every error with file and line, or what each playbook subscribes to, reads, asks,
     /// writes and does.
     Check {
@@ -55,9 +55,9 @@ pub enum Command {
 }
 
 /// Runs the command with the settings in `config` and the environment.
-pub async fn run(command: Command, config: Option<&Path>) -> anyhow::Result<ExitCode> {
+pub async fn run(command: PlaybookCommand, config: Option<&Path>) -> anyhow::Result<ExitCode> {
     match command {
-        Command::Check { files } => {
+        PlaybookCommand::Check { files } => {
             // The check needs no credentials and no running service, so that everyone who writes a playbook can run it.
             let settings = Settings::load(config, ConfigScope::LedgerOnly)?;
             match playbook::load_files(&files, &settings.inference.protected_properties) {
@@ -71,7 +71,7 @@ pub async fn run(command: Command, config: Option<&Path>) -> anyhow::Result<Exit
                 }
             }
         }
-        Command::Provision { files, dry_run } => {
+        PlaybookCommand::Provision { files, dry_run } => {
             let settings = Settings::load(config, ConfigScope::Writer)?;
             let playbooks = if files.is_empty() {
                 playbook::load(&settings.inference.playbooks, &settings.inference.protected_properties)?
@@ -80,12 +80,12 @@ pub async fn run(command: Command, config: Option<&Path>) -> anyhow::Result<Exit
             };
             provision::run(&settings, &playbooks, dry_run).await
         }
-        Command::Run { file, record, write } => {
+        PlaybookCommand::Run { file, record, write } => {
             let settings = Settings::load(config, ConfigScope::Inference)?;
             let playbook = one(&file, &settings)?;
             run::run(&settings, &playbook, &record, write).await
         }
-        Command::Eval { file, cases } => {
+        PlaybookCommand::Eval { file, cases } => {
             let settings = Settings::load(config, ConfigScope::OpenAiOnly)?;
             let playbook = one(&file, &settings)?;
             eval::run(&settings, &playbook, &cases).await

@@ -6,7 +6,7 @@ use anyhow::{Context as _, bail};
 use bootstrap::CallHooks;
 use broker::{Publisher, Route, Stage};
 use domain::{
-    Event, EventKey, EventState, Inference, ObjectType, Reason, RecordRef, WriteCommand, WriteCommandId,
+    Event, EventKey, EventState, Inference, ObjectType, Reason, RecordRef,
     event::{EventKind, Subject},
     write_command::ActionSpec,
 };
@@ -136,16 +136,7 @@ async fn submit(
         .claim(&[ClaimRequest { event: &event, message_copy_id: uuid::Uuid::nil(), trace_id: None }], &worker, LEASE)
         .await?;
     let Some(Claim::Granted(claimed)) = claims.into_iter().next() else { bail!("the ledger did not accept the event") };
-    let command = |intended: PlannedWrite| WriteCommand {
-        id: WriteCommandId::new(),
-        event_id: claimed.event_id,
-        event_key: event.key.clone(),
-        inference_id: inference.id,
-        occurred_at: event.occurred_at,
-        record: intended.record,
-        properties: intended.properties,
-        actions: intended.actions,
-    };
+    let command = |planned: PlannedWrite| planned.into_command(&event, claimed.event_id, inference.id);
     let commands: Vec<_> = intended.into_iter().map(command).collect();
     let decision = Decision {
         playbook: None,

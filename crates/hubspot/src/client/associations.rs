@@ -3,10 +3,14 @@
 use std::collections::HashMap;
 
 use domain::{ObjectId, ObjectType};
-use reqwest::Method;
 use serde::{Deserialize, Serialize};
 
-use super::{error::HubSpotError, objects::object_id, operation::Operation, transport::HubSpotClient};
+use super::{
+    error::HubSpotError,
+    objects::object_id,
+    operation::Operation,
+    transport::{Call, HubSpotClient},
+};
 
 /// The most inputs of one batch read of associations (HubSpot's documentation of associations v4).
 const MAX_INPUTS: usize = 1_000;
@@ -70,8 +74,7 @@ impl HubSpotClient {
             Self::count_inputs(Operation::BatchReadAssociations, from, inputs.len());
             let body = Body { inputs };
             // A record without associations makes the answer a 207 without a result for it; this is not a failure.
-            let answer: Answer =
-                self.call(Operation::BatchReadAssociations, Method::POST, &path, &[], Some(&body)).await?;
+            let answer: Answer = self.call(&Call::post(Operation::BatchReadAssociations, &path, &body)).await?;
             inputs = rest;
             for result in answer.results {
                 let found = associated.entry(result.from.id).or_default();

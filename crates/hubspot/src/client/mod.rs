@@ -17,7 +17,7 @@ mod version;
 pub use associations::{Associated, AssociationTarget, engagement_type_id};
 pub use creation::NewObject;
 pub use error::{ErrorBody, ErrorDetail, HubSpotApiError, HubSpotError};
-pub use objects::{BatchRead, BatchUpdate, CrmObject, MAX_BATCH, ObjectUpdate, PastValue};
+pub use objects::{CrmObject, MAX_BATCH, ObjectUpdate, PastValue};
 pub use operation::Operation;
 pub use pipelines::{Pipeline, PipelineStage};
 pub use properties::{NewProperty, PropertyDefinition, PropertyGroup, PropertyOption};

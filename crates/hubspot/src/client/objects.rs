@@ -3,11 +3,14 @@
 use std::collections::{BTreeMap, HashMap};
 
 use domain::{AppId, ObjectId, ObjectType, write_command::PropertyChange};
-use reqwest::Method;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
-use super::{error::HubSpotError, operation::Operation, transport::HubSpotClient};
+use super::{
+    error::HubSpotError,
+    operation::Operation,
+    transport::{Call, HubSpotClient},
+};
 
 /// The most inputs of one batch call on objects (HubSpot's documentation of batch endpoints).
 pub const MAX_BATCH: usize = 100;
@@ -81,21 +84,6 @@ impl PastValue {
     }
 }
 
-/// The answer of a batch read.
-#[derive(Debug, Default)]
-pub struct BatchRead {
-    /// The records that were found.
-    pub found: Vec<CrmObject>,
-}
-
-/// The answer of a batch update. A record that is not in `written` was not written, whatever the status code, and also
-/// when no error names it.
-#[derive(Debug, Default)]
-pub struct BatchUpdate {
-    /// The records that were written.
-    pub written: Vec<ObjectId>,
-}
-
 /// The changes of one record.
 #[derive(Debug, Clone)]
 pub struct ObjectUpdate<'a> {
@@ -119,10 +107,10 @@ impl HubSpotClient {
         let path = self.version().objects(object_type, &format!("/{id}"));
         let names = properties.join(",");
         let query = if names.is_empty() { vec![] } else { vec![("properties", names.as_str())] };
-        self.call(Operation::ReadObject, Method::GET, &path, &query, None::<&()>).await
+        self.call(&Call::get(Operation::ReadObject, &path, &query)).await
     }
 
-    /// Reads up to [`MAX_BATCH`] records. Records that do not exist are not part of the answer.
+    /// Reads up to [`MAX_BATCH`] records and returns those that exist.
     ///
     /// # Errors
     /// The call fails as a whole.
@@ -131,11 +119,12 @@ impl HubSpotClient {
         object_type: &ObjectType,
         ids: &[ObjectId],
         properties: &[String],
-    ) -> Result<BatchRead, HubSpotError> {
+    ) -> Result<Vec<CrmObject>, HubSpotError> {
         self.batch_read(object_type, ids, properties, &[]).await
     }
 
-    /// Reads records with the named properties and their histories, in calls of at most 50 records.
+    /// Reads records with the named properties and their histories, in calls of at most 50 records, and returns those
+    /// that exist.
     ///
     /// # Errors
     /// The first call that fails.
@@ -144,10 +133,10 @@ impl HubSpotClient {
         object_type: &ObjectType,
         ids: &[ObjectId],
         properties: &[String],
-    ) -> Result<BatchRead, HubSpotError> {
-        let mut all = BatchRead::default();
+    ) -> Result<Vec<CrmObject>, HubSpotError> {
+        let mut all = Vec::new();
         for ids in ids.chunks(MAX_HISTORY_BATCH) {
-            all.found.extend(self.batch_read(object_type, ids, properties, properties).await?.found);
+            all.extend(self.batch_read(object_type, ids, properties, properties).await?);
         }
         Ok(all)
     }
@@ -158,7 +147,7 @@ impl HubSpotClient {
         ids: &[ObjectId],
         properties: &[String],
         properties_with_history: &[String],
-    ) -> Result<BatchRead, HubSpotError> {
+    ) -> Result<Vec<CrmObject>, HubSpotError> {
         debug_assert!(ids.len() <= MAX_BATCH);
         #[derive(Serialize)]
         #[serde(rename_all = "camelCase")]
@@ -171,8 +160,8 @@ impl HubSpotClient {
         let body = Body { inputs, properties, properties_with_history };
         let path = self.version().objects(object_type, "/batch/read");
         Self::count_inputs(Operation::BatchReadObjects, object_type, ids.len());
-        let answer: BatchAnswer = self.call(Operation::BatchReadObjects, Method::POST, &path, &[], Some(&body)).await?;
-        Ok(BatchRead { found: answer.results })
+        let answer: BatchAnswer = self.call(&Call::post(Operation::BatchReadObjects, &path, &body)).await?;
+        Ok(answer.results)
     }
 
     /// Updates one record.
@@ -186,12 +175,13 @@ impl HubSpotClient {
         }
         let path = self.version().objects(object_type, &format!("/{}", update.id));
         let body = Body { properties: values(update.changes) };
-        let _: CrmObject = self.call(Operation::UpdateObject, Method::PATCH, &path, &[], Some(&body)).await?;
+        let _: CrmObject = self.call(&Call::patch(Operation::UpdateObject, &path, &body)).await?;
         Ok(())
     }
 
     /// Updates up to [`MAX_BATCH`] records; no id may occur twice. The rate limit counts one call, however many
-    /// records.
+    /// records. Returns the ids of the records that were written: one that is missing was not written, whatever the
+    /// status code, and also when no error names it.
     ///
     /// # Errors
     /// One invalid value fails the whole batch with a 400; the caller splits the batch to find it.
@@ -199,7 +189,7 @@ impl HubSpotClient {
         &self,
         object_type: &ObjectType,
         updates: &[ObjectUpdate<'_>],
-    ) -> Result<BatchUpdate, HubSpotError> {
+    ) -> Result<Vec<ObjectId>, HubSpotError> {
         debug_assert!(updates.len() <= MAX_BATCH);
         #[derive(Serialize)]
         struct Body<'a> {
@@ -215,9 +205,8 @@ impl HubSpotClient {
         let body = Body { inputs: inputs.collect() };
         let path = self.version().objects(object_type, "/batch/update");
         Self::count_inputs(Operation::BatchUpdateObjects, object_type, updates.len());
-        let answer: BatchAnswer =
-            self.call(Operation::BatchUpdateObjects, Method::POST, &path, &[], Some(&body)).await?;
-        Ok(BatchUpdate { written: answer.results.into_iter().map(|object| object.id).collect() })
+        let answer: BatchAnswer = self.call(&Call::post(Operation::BatchUpdateObjects, &path, &body)).await?;
+        Ok(answer.results.into_iter().map(|object| object.id).collect())
     }
 }
 

@@ -3,10 +3,13 @@
 use std::collections::HashMap;
 
 use domain::ObjectType;
-use reqwest::Method;
 use serde::Deserialize;
 
-use super::{error::HubSpotError, operation::Operation, transport::HubSpotClient};
+use super::{
+    error::HubSpotError,
+    operation::Operation,
+    transport::{Call, HubSpotClient},
+};
 
 /// A pipeline of the portal.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -64,7 +67,7 @@ impl HubSpotClient {
             results: Vec<Pipeline>,
         }
         let path = self.version().pipelines(object_type);
-        let answer: Answer = self.call(Operation::ListPipelines, Method::GET, &path, &[], None::<&()>).await?;
+        let answer: Answer = self.call(&Call::get(Operation::ListPipelines, &path, &[])).await?;
         Ok(answer.results)
     }
 }

@@ -1,10 +1,13 @@
 //! Property definitions.
 
 use domain::ObjectType;
-use reqwest::Method;
 use serde::{Deserialize, Serialize};
 
-use super::{error::HubSpotError, operation::Operation, transport::HubSpotClient};
+use super::{
+    error::HubSpotError,
+    operation::Operation,
+    transport::{Call, HubSpotClient},
+};
 
 /// The definition of a property in the portal.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -79,7 +82,7 @@ impl HubSpotClient {
     /// The call fails.
     pub async fn properties(&self, object_type: &ObjectType) -> Result<Vec<PropertyDefinition>, HubSpotError> {
         let path = self.version().properties(object_type);
-        let answer: Answer<_> = self.call(Operation::ListProperties, Method::GET, &path, &[], None::<&()>).await?;
+        let answer: Answer<_> = self.call(&Call::get(Operation::ListProperties, &path, &[])).await?;
         Ok(answer.results)
     }
 
@@ -89,7 +92,7 @@ impl HubSpotClient {
     /// The call fails.
     pub async fn property_groups(&self, object_type: &ObjectType) -> Result<Vec<PropertyGroup>, HubSpotError> {
         let path = self.version().property_groups(object_type);
-        let answer: Answer<_> = self.call(Operation::ListPropertyGroups, Method::GET, &path, &[], None::<&()>).await?;
+        let answer: Answer<_> = self.call(&Call::get(Operation::ListPropertyGroups, &path, &[])).await?;
         Ok(answer.results)
     }
 

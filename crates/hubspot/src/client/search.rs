@@ -4,11 +4,15 @@
 use std::time::Duration;
 
 use domain::{ObjectId, ObjectType};
-use reqwest::Method;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
-use super::{error::HubSpotError, objects::CrmObject, operation::Operation, transport::HubSpotClient};
+use super::{
+    error::HubSpotError,
+    objects::CrmObject,
+    operation::Operation,
+    transport::{Call, HubSpotClient},
+};
 
 /// The results on one page.
 const PAGE: usize = 200;
@@ -170,7 +174,7 @@ impl HubSpotClient {
                 limit: PAGE,
                 after: if found.is_empty() { String::new() } else { found.len().to_string() },
             };
-            let answer: Answer = self.call(Operation::SearchObjects, Method::POST, &path, &[], Some(&body)).await?;
+            let answer: Answer = self.call(&Call::post(Operation::SearchObjects, &path, &body)).await?;
             let count = answer.results.len();
             for object in answer.results {
                 let at = object.properties.get(property).and_then(Option::as_deref).and_then(parse_time);

@@ -1,11 +1,14 @@
 //! The description of the access token.
 
 use domain::{AppId, PortalId};
-use reqwest::Method;
 use secrecy::ExposeSecret;
 use serde::{Deserialize, Serialize};
 
-use super::{error::HubSpotError, operation::Operation, transport::HubSpotClient};
+use super::{
+    error::HubSpotError,
+    operation::Operation,
+    transport::{Call, HubSpotClient},
+};
 
 /// The portal and the app of an access token, and its scopes.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -32,6 +35,6 @@ impl HubSpotClient {
         }
         let body = Body { token_key: self.token().expose_secret() };
         let path = "/oauth/v2/private-apps/get/access-token-info";
-        self.call(Operation::DescribeToken, Method::POST, path, &[], Some(&body)).await
+        self.call(&Call::post(Operation::DescribeToken, path, &body)).await
     }
 }

@@ -38,6 +38,34 @@ pub struct HubSpotSettings {
     pub hooks: CallHooks,
 }
 
+/// One call: what is asked of HubSpot.
+pub(super) struct Call<'a, B> {
+    operation: Operation,
+    method: Method,
+    path: &'a str,
+    query: &'a [(&'a str, &'a str)],
+    body: Option<&'a B>,
+}
+
+impl<'a> Call<'a, ()> {
+    /// A GET without a body.
+    pub(super) fn get(operation: Operation, path: &'a str, query: &'a [(&'a str, &'a str)]) -> Self {
+        Self { operation, method: Method::GET, path, query, body: None }
+    }
+}
+
+impl<'a, B> Call<'a, B> {
+    /// A POST of `body` as JSON.
+    pub(super) fn post(operation: Operation, path: &'a str, body: &'a B) -> Self {
+        Self { operation, method: Method::POST, path, query: &[], body: Some(body) }
+    }
+
+    /// A PATCH of `body` as JSON.
+    pub(super) fn patch(operation: Operation, path: &'a str, body: &'a B) -> Self {
+        Self { operation, method: Method::PATCH, path, query: &[], body: Some(body) }
+    }
+}
+
 /// A client of one portal's API. Cheap to clone; all clones share connections.
 #[derive(Debug, Clone)]
 pub struct HubSpotClient {
@@ -94,23 +122,15 @@ impl HubSpotClient {
     /// Makes a call that may be repeated: until it succeeds or the retries are used up.
     pub(super) async fn call<B: Serialize + Sync, T: DeserializeOwned>(
         &self,
-        operation: Operation,
-        method: Method,
-        path: &str,
-        query: &[(&str, &str)],
-        body: Option<&B>,
+        call: &Call<'_, B>,
     ) -> Result<T, HubSpotError> {
-        retry::run(&self.settings.retry, || self.attempt(operation, method.clone(), path, query, body, None)).await
+        retry::run(&self.settings.retry, || self.attempt(call, None)).await
     }
 
     /// One attempt: permit, call, metrics. Nothing is sent after `not_after`.
     async fn attempt<B: Serialize + Sync, T: DeserializeOwned>(
         &self,
-        operation: Operation,
-        method: Method,
-        path: &str,
-        query: &[(&str, &str)],
-        body: Option<&B>,
+        call: &Call<'_, B>,
         not_after: Option<Instant>,
     ) -> Result<T, HubSpotError> {
         let is_late = || not_after.is_some_and(|not_after| Instant::now() > not_after);
@@ -118,7 +138,9 @@ impl HubSpotClient {
             return Err(HubSpotError::RateLimited(RateLimited { after: Duration::ZERO }));
         }
         let permit = match &self.settings.hooks.rate_limiter {
-            Some(rate_limiter) if operation.needs_permit() => Some((rate_limiter, rate_limiter.acquire("", 1).await?)),
+            Some(rate_limiter) if call.operation.needs_permit() => {
+                Some((rate_limiter, rate_limiter.acquire("", 1).await?))
+            }
             _ => None,
         };
         if is_late() {
@@ -126,7 +148,7 @@ impl HubSpotClient {
         }
         let started = Instant::now();
         let mut limits = LimitHeaders::default();
-        let result = self.call_once(operation, method, path, query, body, &mut limits).await;
+        let result = self.call_once(call, &mut limits).await;
         let outcome = result.as_ref().map_or_else(|error| error.reason().as_str(), |_| "ok");
         if let Some((rate_limiter, permit)) = permit {
             match result.as_ref().map_err(|error| (error.reason(), error.retry_action(), error.outage())) {
@@ -140,9 +162,9 @@ impl HubSpotClient {
         if let Some(observer) = &self.settings.hooks.observer {
             observer.record(result.as_ref().err().map(|error| error as &dyn Failure));
         }
-        metrics::counter!("leadline_hubspot_calls_total", "operation" => operation.as_str(), "outcome" => outcome)
+        metrics::counter!("leadline_hubspot_calls_total", "operation" => call.operation.as_str(), "outcome" => outcome)
             .increment(1);
-        metrics::histogram!("leadline_hubspot_call_seconds", "operation" => operation.as_str())
+        metrics::histogram!("leadline_hubspot_call_seconds", "operation" => call.operation.as_str())
             .record(started.elapsed().as_secs_f64());
         result
     }
@@ -157,8 +179,9 @@ impl HubSpotClient {
         body: &B,
         not_after: Option<Instant>,
     ) -> Result<T, HubSpotError> {
+        let call = Call::post(operation, path, body);
         retry::run(&self.settings.retry, || async {
-            let result = self.attempt(operation, Method::POST, path, &[], Some(body), not_after).await;
+            let result = self.attempt(&call, not_after).await;
             result.map_err(|error| if error.leaves_doubt() { HubSpotError::InDoubt(Box::new(error)) } else { error })
         })
         .await
@@ -166,16 +189,14 @@ impl HubSpotClient {
 
     async fn call_once<B: Serialize + Sync, T: DeserializeOwned>(
         &self,
-        operation: Operation,
-        method: Method,
-        path: &str,
-        query: &[(&str, &str)],
-        body: Option<&B>,
+        call: &Call<'_, B>,
         limits: &mut LimitHeaders,
     ) -> Result<T, HubSpotError> {
+        let Call { operation, method, path, query, body } = call;
+        let operation = *operation;
         let mut request = self
             .http
-            .request(method, format!("{}{path}", self.settings.base_url.trim_end_matches('/')))
+            .request(method.clone(), format!("{}{path}", self.settings.base_url.trim_end_matches('/')))
             .bearer_auth(self.settings.token.expose_secret());
         if !query.is_empty() {
             request = request.query(query);

@@ -5,10 +5,10 @@
 use std::collections::{HashMap, hash_map::Entry};
 
 use crashpoint::crash_point;
-use domain::{Event, Inference, ObjectId, ObjectType, RecordRef, WriteCommand, WriteCommandId};
+use domain::{Event, Inference, ObjectId, ObjectType, RecordRef};
 use ledger::{Claimed, PriorAnswers};
 use openai::models::Model;
-use playbook::{Context, Playbook, event_variable};
+use playbook::{Context, PlannedWrite, Playbook, event_variable};
 use retry::Reason;
 use time::OffsetDateTime;
 
@@ -101,16 +101,8 @@ impl EventHandler {
         if intended.is_empty() {
             return Ok(RunResult::Nothing(NothingToDo::skipped(Reason::NothingIntended)));
         }
-        progress.commands.extend(intended.into_iter().map(|intended| WriteCommand {
-            id: WriteCommandId::new(),
-            event_id: claimed.event_id,
-            event_key: event.key.clone(),
-            inference_id: inference.id,
-            occurred_at: event.occurred_at,
-            record: intended.record,
-            properties: intended.properties,
-            actions: intended.actions,
-        }));
+        let command = |planned: PlannedWrite| planned.into_command(event, claimed.event_id, inference.id);
+        progress.commands.extend(intended.into_iter().map(command));
         Ok(RunResult::Answered)
     }
 }

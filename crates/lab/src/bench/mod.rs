@@ -22,9 +22,9 @@ use testbed::{Services, TestNamespace, step, workspace};
 use fleet::Bench;
 use report::Results;
 
-/// Options of `cargo xtask bench`.
+/// The options of `cargo xtask bench`.
 #[derive(clap::Args, Clone)]
-pub struct Options {
+pub struct BenchOptions {
     /// The part to measure; all parts without it.
     #[arg(value_enum)]
     only: Option<Part>,
@@ -56,7 +56,7 @@ enum Part {
     Limits,
 }
 
-pub async fn run(options: &Options) -> Result<()> {
+pub async fn run(options: &BenchOptions) -> Result<()> {
     if cfg!(debug_assertions) {
         bail!("this is a debug build; measure with `cargo xtask bench`");
     }
@@ -107,7 +107,7 @@ pub async fn run(options: &Options) -> Result<()> {
 }
 
 /// One of each service, with the settings of `--with`.
-fn plan(options: &Options) -> Result<FleetPlan> {
+fn plan(options: &BenchOptions) -> Result<FleetPlan> {
     options.with.iter().try_fold(FleetPlan::default(), |plan, setting| {
         let (key, value) = setting.split_once('=').with_context(|| format!("`{setting}` is not KEY=VALUE"))?;
         Ok(plan.with(key, value))

@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 use lab::{Fleet, Proxy, cases::declines, proxy::Traffic};
 use rand::{Rng, RngExt, seq::IndexedRandom};
 use rustix::process::Signal;
-use simulator::{Fault as ApiFault, FaultKind, Target};
+use simulator::{Fault, FaultKind, Target};
 use testbed::{Instances, Services};
 
 use super::plan::Proxies;
@@ -23,7 +23,7 @@ pub const GRACEFUL: Duration = Duration::from_secs(15);
 
 /// A kind of fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Fault {
+pub enum ChaosFault {
     KillReceiver,
     KillInference,
     KillWriter,
@@ -55,7 +55,7 @@ pub enum Fault {
     OpenAiNoMoney,
 }
 
-impl Fault {
+impl ChaosFault {
     pub const ALL: [Self; 29] = [
         Self::KillReceiver,
         Self::KillInference,
@@ -89,7 +89,7 @@ impl Fault {
     ];
 }
 
-impl fmt::Display for Fault {
+impl fmt::Display for ChaosFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::KillReceiver => "receiver: kill -9",
@@ -142,7 +142,7 @@ pub struct GracefulStop {
 
 /// A fault that was injected, and its effect.
 pub struct Injected {
-    pub fault: Fault,
+    pub fault: ChaosFault,
     /// The keys of events that had been accepted and were not finished.
     pub in_flight: HashSet<String>,
     /// From the fault's end until the next event was written.
@@ -153,48 +153,50 @@ pub struct Injected {
 
 impl Targets<'_> {
     /// Injects a fault and ends it: when this returns, everything runs again. `Some` for a fault that is a graceful stop.
-    pub async fn inject(&mut self, fault: Fault, random: &mut impl Rng) -> Result<Option<GracefulStop>> {
+    pub async fn inject(&mut self, fault: ChaosFault, random: &mut impl Rng) -> Result<Option<GracefulStop>> {
         let a_while = Duration::from_millis(random.random_range(1_500..4_000));
         match fault {
-            Fault::KillReceiver => self.kill("leadline-receiver", random).await?,
-            Fault::KillInference => self.kill("leadline-inference", random).await?,
-            Fault::KillWriter => self.kill("leadline-writer", random).await?,
-            Fault::StopReceiver => return self.stop("leadline-receiver", random).await.map(Some),
-            Fault::StopInference => return self.stop("leadline-inference", random).await.map(Some),
-            Fault::StopWriter => return self.stop("leadline-writer", random).await.map(Some),
-            Fault::FreezeInference => self.freeze("leadline-inference", random).await?,
-            Fault::FreezeWriter => self.freeze("leadline-writer", random).await?,
-            Fault::CrashRabbitMq => self.instances()?.crash_rabbitmq(a_while).await?,
-            Fault::CrashPostgres => self.instances()?.crash_postgres(a_while).await?,
-            Fault::CutBroker => through(&self.proxies.broker, Traffic::Cut, a_while).await,
-            Fault::CutLedger => through(&self.proxies.ledger, Traffic::Cut, a_while).await,
-            Fault::CutApis => through(&self.proxies.apis, Traffic::Cut, a_while).await,
-            Fault::StallBroker => through(&self.proxies.broker, Traffic::Stalls, a_while).await,
-            Fault::StallLedger => through(&self.proxies.ledger, Traffic::Stalls, a_while).await,
-            Fault::DiskAlarm => {
+            ChaosFault::KillReceiver => self.kill("leadline-receiver", random).await?,
+            ChaosFault::KillInference => self.kill("leadline-inference", random).await?,
+            ChaosFault::KillWriter => self.kill("leadline-writer", random).await?,
+            ChaosFault::StopReceiver => return self.stop("leadline-receiver", random).await.map(Some),
+            ChaosFault::StopInference => return self.stop("leadline-inference", random).await.map(Some),
+            ChaosFault::StopWriter => return self.stop("leadline-writer", random).await.map(Some),
+            ChaosFault::FreezeInference => self.freeze("leadline-inference", random).await?,
+            ChaosFault::FreezeWriter => self.freeze("leadline-writer", random).await?,
+            ChaosFault::CrashRabbitMq => self.instances()?.crash_rabbitmq(a_while).await?,
+            ChaosFault::CrashPostgres => self.instances()?.crash_postgres(a_while).await?,
+            ChaosFault::CutBroker => through(&self.proxies.broker, Traffic::Cut, a_while).await,
+            ChaosFault::CutLedger => through(&self.proxies.ledger, Traffic::Cut, a_while).await,
+            ChaosFault::CutApis => through(&self.proxies.apis, Traffic::Cut, a_while).await,
+            ChaosFault::StallBroker => through(&self.proxies.broker, Traffic::Stalls, a_while).await,
+            ChaosFault::StallLedger => through(&self.proxies.ledger, Traffic::Stalls, a_while).await,
+            ChaosFault::DiskAlarm => {
                 let instances = self.instances()?;
                 instances.rabbitmqctl(&["set_disk_free_limit", "9000GB"]).await?;
                 tokio::time::sleep(a_while).await;
                 instances.rabbitmqctl(&["set_disk_free_limit", "50MB"]).await?;
             }
-            Fault::MemoryAlarm => {
+            ChaosFault::MemoryAlarm => {
                 let instances = self.instances()?;
                 instances.rabbitmqctl(&["set_vm_memory_high_watermark", "0.0001"]).await?;
                 tokio::time::sleep(a_while).await;
                 instances.rabbitmqctl(&["set_vm_memory_high_watermark", "0.4"]).await?;
             }
-            Fault::PurgeWrites => self.purge_writes(a_while).await?,
-            Fault::HubSpotErrors => self.api_fault(Target::Hubspot, status(500), 33, a_while).await?,
-            Fault::HubSpotLimit => self.api_fault(Target::Hubspot, limit(), 50, a_while).await?,
-            Fault::HubSpotDown => self.api_fault(Target::Hubspot, status(503), 100, a_while).await?,
-            Fault::HubSpotUnauthorized => self.api_fault(Target::Hubspot, status(401), 100, a_while).await?,
-            Fault::HubSpotHangs => self.api_fault(Target::Hubspot, FaultKind::Hang, 20, a_while).await?,
-            Fault::HubSpotHalfAnswers => self.api_fault(Target::Hubspot, FaultKind::LostAnswer, 25, a_while).await?,
-            Fault::OpenAiErrors => self.api_fault(Target::Openai, status(503), 100, a_while).await?,
-            Fault::OpenAiLimit => self.api_fault(Target::Openai, limit(), 50, a_while).await?,
-            Fault::OpenAiHangs => self.api_fault(Target::Openai, FaultKind::Hang, 20, a_while).await?,
-            Fault::OpenAiHalfAnswers => self.api_fault(Target::Openai, FaultKind::Cut, 25, a_while).await?,
-            Fault::OpenAiNoMoney => {
+            ChaosFault::PurgeWrites => self.purge_writes(a_while).await?,
+            ChaosFault::HubSpotErrors => self.api_fault(Target::Hubspot, status(500), 33, a_while).await?,
+            ChaosFault::HubSpotLimit => self.api_fault(Target::Hubspot, limit(), 50, a_while).await?,
+            ChaosFault::HubSpotDown => self.api_fault(Target::Hubspot, status(503), 100, a_while).await?,
+            ChaosFault::HubSpotUnauthorized => self.api_fault(Target::Hubspot, status(401), 100, a_while).await?,
+            ChaosFault::HubSpotHangs => self.api_fault(Target::Hubspot, FaultKind::Hang, 20, a_while).await?,
+            ChaosFault::HubSpotHalfAnswers => {
+                self.api_fault(Target::Hubspot, FaultKind::LostAnswer, 25, a_while).await?;
+            }
+            ChaosFault::OpenAiErrors => self.api_fault(Target::Openai, status(503), 100, a_while).await?,
+            ChaosFault::OpenAiLimit => self.api_fault(Target::Openai, limit(), 50, a_while).await?,
+            ChaosFault::OpenAiHangs => self.api_fault(Target::Openai, FaultKind::Hang, 20, a_while).await?,
+            ChaosFault::OpenAiHalfAnswers => self.api_fault(Target::Openai, FaultKind::Cut, 25, a_while).await?,
+            ChaosFault::OpenAiNoMoney => {
                 self.api_fault(Target::Openai, FaultKind::InsufficientQuota, 100, a_while).await?;
             }
         }
@@ -257,7 +259,7 @@ impl Targets<'_> {
 
     /// Lets the simulator answer `percent` of the calls with a fault.
     async fn api_fault(&mut self, target: Target, kind: FaultKind, percent: u8, during: Duration) -> Result<()> {
-        let fault = ApiFault { percent: Some(percent), ..ApiFault::new(target, kind) };
+        let fault = Fault { percent: Some(percent), ..Fault::new(target, kind) };
         self.fleet.simulator.fault(&fault).await?;
         tokio::time::sleep(during).await;
         self.fleet.simulator.clear_faults().await?;

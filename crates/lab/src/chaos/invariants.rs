@@ -13,7 +13,7 @@ use super::load::Sent;
 /// The reasons for which the load makes an event park. No fault may park one.
 const EXPECTED: [&str; 1] = ["refused"];
 
-/// What the check found.
+/// What the check found: one field for each line of the report.
 #[derive(Debug, Default)]
 pub struct InvariantReport {
     /// How many events ended in each state, with its reason.

@@ -26,9 +26,9 @@ use load::Load;
 use plan::Proxies;
 use schedule::Schedule;
 
-/// Options of `cargo xtask chaos`.
+/// The options of `cargo xtask chaos`.
 #[derive(clap::Args, Clone)]
-pub struct Options {
+pub struct ChaosOptions {
     /// How long faults are injected.
     #[arg(long, default_value_t = 10.0)]
     minutes: f64,
@@ -49,7 +49,7 @@ const RECOVERED_WITHIN: Duration = Duration::from_secs(60);
 /// What is unfinished after the last fault is finished within this time, or the run fails.
 const SETTLED_WITHIN: Duration = Duration::from_secs(180);
 
-pub async fn run(options: &Options) -> Result<()> {
+pub async fn run(options: &ChaosOptions) -> Result<()> {
     let seed = options.seed.unwrap_or_else(|| OffsetDateTime::now_utc().unix_timestamp().unsigned_abs());
     println!("chaos for {} minutes, seed {seed}", options.minutes);
     let result = run_with_seed(options, seed).await;
@@ -59,7 +59,7 @@ pub async fn run(options: &Options) -> Result<()> {
     result
 }
 
-async fn run_with_seed(options: &Options, seed: u64) -> Result<()> {
+async fn run_with_seed(options: &ChaosOptions, seed: u64) -> Result<()> {
     let schedule = Schedule::new(options.only.as_deref()).context("no fault has such a name")?;
     let mut services = Services::private("", "").await?;
     let namespace = TestNamespace::new(&services).await?;

@@ -2,23 +2,23 @@
 
 use rand::{Rng, seq::SliceRandom};
 
-use super::faults::Fault;
+use super::faults::ChaosFault;
 
 /// Gives every kind of fault once, in random order, before any comes again, so that a short run meets most of them.
 pub struct Schedule {
-    kinds: Vec<Fault>,
-    left: Vec<Fault>,
+    kinds: Vec<ChaosFault>,
+    left: Vec<ChaosFault>,
 }
 
 impl Schedule {
     /// The faults whose name contains `only`; all without it. `None` when there is no such fault.
     pub fn new(only: Option<&str>) -> Option<Self> {
-        let is_wanted = |fault: &Fault| only.is_none_or(|only| fault.to_string().contains(only));
-        let kinds: Vec<_> = Fault::ALL.into_iter().filter(is_wanted).collect();
+        let is_wanted = |fault: &ChaosFault| only.is_none_or(|only| fault.to_string().contains(only));
+        let kinds: Vec<_> = ChaosFault::ALL.into_iter().filter(is_wanted).collect();
         (!kinds.is_empty()).then_some(Self { kinds, left: Vec::new() })
     }
 
-    pub fn next(&mut self, random: &mut impl Rng) -> Fault {
+    pub fn next(&mut self, random: &mut impl Rng) -> ChaosFault {
         if self.left.is_empty() {
             self.left.clone_from(&self.kinds);
             self.left.shuffle(random);
@@ -36,7 +36,7 @@ mod tests {
 
     use super::*;
 
-    fn sequence(seed: u64, count: usize) -> Vec<Fault> {
+    fn sequence(seed: u64, count: usize) -> Vec<ChaosFault> {
         let mut random = Xoshiro256PlusPlus::seed_from_u64(seed);
         let mut schedule = Schedule::new(None).expect("faults");
         (0..count).map(|_| schedule.next(&mut random)).collect()
@@ -50,8 +50,8 @@ mod tests {
 
     #[test]
     fn every_kind_of_fault_comes_once_before_any_comes_again() {
-        let faults = sequence(7, Fault::ALL.len());
-        assert_eq!(faults.into_iter().collect::<BTreeSet<_>>().len(), Fault::ALL.len());
+        let faults = sequence(7, ChaosFault::ALL.len());
+        assert_eq!(faults.into_iter().collect::<BTreeSet<_>>().len(), ChaosFault::ALL.len());
     }
 
     #[test]

@@ -20,9 +20,9 @@ use testbed::{Services, TestNamespace, step};
 
 use score::{Score, WITHIN, ended_as, ended_as_expected, key_of};
 
-/// Options of `cargo xtask demo`.
+/// The options of `cargo xtask demo`.
 #[derive(clap::Args)]
-pub struct Options {
+pub struct DemoOptions {
     /// Leave everything running and print the addresses, until Ctrl-C.
     #[arg(long)]
     keep: bool,
@@ -31,7 +31,7 @@ pub struct Options {
     real: Option<i64>,
 }
 
-pub async fn run(options: &Options) -> Result<()> {
+pub async fn run(options: &DemoOptions) -> Result<()> {
     if options.real.is_some() {
         real::settings()?;
     }

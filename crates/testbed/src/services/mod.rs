@@ -93,8 +93,8 @@ impl Services {
     }
 
     /// Private instances of the installed programs, even when others are running: tests that kill RabbitMQ or Postgres must
-    /// not share them. Postgres calls fsync, as in production. RabbitMQ gets the lines `config` in `rabbitmq.conf`, and the terms `advanced` in its application's
-    /// environment.
+    /// not share them. Postgres calls fsync, as in production. RabbitMQ gets the lines `config` in `rabbitmq.conf`, and the
+    /// terms `advanced` in its application's environment.
     pub async fn private(config: &str, advanced: &str) -> Result<Self> {
         Self::start_private(config, advanced, Durability::Fsync).await
     }

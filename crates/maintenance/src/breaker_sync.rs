@@ -6,22 +6,41 @@ use std::{sync::atomic::Ordering, time::Duration};
 use domain::{CircuitBreakerState, Dependency};
 use ledger::{CircuitBreaker, Ledger, LedgerError, ProbeDelays, Worker};
 
-use super::{Breaker, CircuitBreakers, Probe};
+use crate::{
+    circuit_breakers::{Breaker, CircuitBreakers},
+    probe::Probe,
+};
 
 /// A probe that takes longer has failed.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(20);
 
+impl CircuitBreakers {
+    /// Starts a task that keeps the circuit breakers in step with the ledger for as long as the process runs.
+    pub fn start_sync(&self, ledger: Ledger, worker: Worker, probes: Vec<(Dependency, Probe)>) {
+        let sync = BreakerSync { circuit_breakers: self.clone(), ledger, worker, probes };
+        tokio::spawn(async move {
+            loop {
+                if let Err(error) = sync.step().await {
+                    tracing::debug!(%error, "the circuit breakers could not be read; they keep their state");
+                }
+                let poll = Duration::from_millis(sync.circuit_breakers.settings.poll_ms);
+                let _ = tokio::time::timeout(poll, sync.circuit_breakers.wake.notified()).await;
+            }
+        });
+    }
+}
+
 /// Keeps the circuit breakers of a service in step with the ledger.
-pub(super) struct BreakerSync {
-    pub(super) circuit_breakers: CircuitBreakers,
-    pub(super) ledger: Ledger,
-    pub(super) worker: Worker,
-    pub(super) probes: Vec<(Dependency, Probe)>,
+struct BreakerSync {
+    circuit_breakers: CircuitBreakers,
+    ledger: Ledger,
+    worker: Worker,
+    probes: Vec<(Dependency, Probe)>,
 }
 
 impl BreakerSync {
     /// Reports, reads and probes once.
-    pub(super) async fn step(&self) -> Result<(), LedgerError> {
+    async fn step(&self) -> Result<(), LedgerError> {
         // First of all, because the ledger may be unreachable.
         self.circuit_breakers.update_mode();
         for breaker in self.circuit_breakers.breakers.iter() {

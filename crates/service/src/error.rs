@@ -1,0 +1,30 @@
+//! Why a service does not start or ends early.
+
+use settings::InvalidSettings;
+
+use crate::telemetry::TelemetryError;
+
+/// What a service's own code reports when it cannot start or go on.
+pub type ServiceFailure = Box<dyn std::error::Error + Send + Sync>;
+
+/// Why a service did not start, or ended before it was told to.
+#[derive(Debug, thiserror::Error)]
+pub enum ServiceError {
+    /// The settings are invalid.
+    #[error(transparent)]
+    Settings(#[from] InvalidSettings),
+    /// Telemetry did not start.
+    #[error(transparent)]
+    Telemetry(#[from] TelemetryError),
+    /// The internal listener or the signal handlers could not be set up.
+    #[error("{what}: {error}")]
+    Io {
+        /// What was tried.
+        what: String,
+        /// What the operating system reports.
+        error: std::io::Error,
+    },
+    /// The service's own code failed.
+    #[error("{0}")]
+    Service(ServiceFailure),
+}
