@@ -7,7 +7,7 @@ use lab::FleetPlan;
 
 use fixtures::{
     BUYER, WITHIN, ask, contact, ended_as, fleet, key, note_event, pipeline, property, purge, questions, send_accepted,
-    sql, times_set, until,
+    times_set, until,
 };
 
 fn reconciling() -> FleetPlan {
@@ -38,7 +38,7 @@ async fn a_write_command_whose_message_was_lost_is_published_again_by_the_fleet(
 #[tokio::test]
 async fn an_event_whose_message_was_lost_in_a_retry_queue_is_published_again() {
     // It does not end by itself before the test has purged it.
-    let fleet = fleet(&reconciling().with("broker.retry_delays_seconds", "60,600")).await;
+    let fleet = fleet(&reconciling().with("broker.retry_delays_seconds", "15,600")).await;
     contact(&fleet, 1, &[BUYER]).await;
     let fault = simulator::Fault::new(
         simulator::Target::Hubspot,
@@ -48,10 +48,8 @@ async fn an_event_whose_message_was_lost_in_a_retry_queue_is_published_again() {
     fleet.simulator.fault(&fault).await.expect("set");
     send_accepted(&fleet, &[note_event(1, 1)]).await;
     fleet.until_event(&key(&note_event(1, 1)), |state| state == EventState::Waiting, WITHIN).await.expect("waiting");
-    fleet.until_holds("leadline.events.retry.60s", 1, WITHIN).await.expect("in the retry queue");
-    purge(&fleet, "leadline.events.retry.60s").await;
-    // As if its time in the retry queue had ended a minute ago.
-    sql(&fleet, "update event set due_at = now() - interval '1 minute'").await;
+    fleet.until_holds("leadline.events.retry.15s", 1, WITHIN).await.expect("in the retry queue");
+    purge(&fleet, "leadline.events.retry.15s").await;
     ended_as(&fleet, &note_event(1, 1), "written", None).await;
     // The reconciler publishes first and records it afterwards, so the event may be written before the record.
     until("the requeue is recorded", async || ask::<i32>(&fleet, "select requeues from event").await > 0).await;
