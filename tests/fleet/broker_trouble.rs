@@ -108,9 +108,11 @@ async fn a_flood_without_a_broker_is_refused_at_once_and_memory_stays_flat() {
     let proxy = Proxy::to(broker.to_owned()).await.expect("a proxy");
     let namespace = TestNamespace::new(&services).await.expect("a namespace");
     let through = namespace.amqp_url.replace(broker, &proxy.address.to_string());
-    // The confirm's share of HubSpot's five seconds is small: the rest is for a busy machine to take in 100 MB.
+    // The confirm's share of HubSpot's five seconds is small: the rest is for a busy machine to take in 100 MB. A body that
+    // does not come within the read timeout is cut off.
     let plan = FleetPlan { broker_url: Some(through), inferences: 0, writers: 0, ..quick() }
         .with("broker.confirm_timeout_ms", "1000")
+        .with("receiver.read_timeout_ms", "3500")
         .with("broker.reconnect_max_seconds", "1");
     let fleet = Fleet::start(namespace, &plan).await.expect("a fleet");
     let batch: Vec<Value> = (0..100)
