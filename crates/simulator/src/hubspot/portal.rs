@@ -91,6 +91,17 @@ impl Author {
     pub(crate) fn app(id: i64) -> Self {
         Self { source: "INTEGRATION".to_owned(), id: id.to_string() }
     }
+
+    /// A change that this author makes now.
+    fn change(&self, property: &str, value: &str) -> RecordedChange {
+        RecordedChange {
+            property: property.to_owned(),
+            value: value.to_owned(),
+            at_ms: now_ms(),
+            source: self.source.clone(),
+            source_id: self.id.clone(),
+        }
+    }
 }
 
 /// The ids of created records begin here, far from the ids that tests choose.
@@ -113,14 +124,7 @@ impl Portal {
     /// removed.
     pub(crate) fn put(&mut self, key: &RecordKey, properties: BTreeMap<String, String>, author: &Author) {
         let now = OffsetDateTime::now_utc();
-        let change = |(property, value): (&String, &String)| RecordedChange {
-            property: property.clone(),
-            value: value.clone(),
-            at_ms: now_ms(),
-            source: author.source.clone(),
-            source_id: author.id.clone(),
-        };
-        let changes = properties.iter().map(change).collect();
+        let changes = properties.iter().map(|(property, value)| author.change(property, value)).collect();
         let record = Record { properties, created: now, updated: now, changes };
         self.objects.entry(key.0.clone()).or_default().insert(key.1, record);
         for other in self.associations.remove(key).unwrap_or_default() {
@@ -213,13 +217,7 @@ impl Portal {
         };
         let mut changed = Vec::new();
         for (property, value) in values {
-            record.changes.push(RecordedChange {
-                property: property.clone(),
-                value: value.clone(),
-                at_ms: now_ms(),
-                source: author.source.clone(),
-                source_id: author.id.clone(),
-            });
+            record.changes.push(author.change(property, value));
             if record.properties.get(property) != Some(value) {
                 record.properties.insert(property.clone(), value.clone());
                 changed.push((property.clone(), value.clone()));
