@@ -121,7 +121,7 @@ impl TestLedger {
     }
 
     pub async fn claim_command(&self, command: &WriteCommand, worker: &str) -> CommandClaim {
-        self.ledger.claim_commands(&[command.id], &self::worker(worker), LEASE).await.expect("claimed").remove(0)
+        self.ledger.claim_commands(&[command.id], PORTAL, &self::worker(worker), LEASE).await.expect("claimed").remove(0)
     }
 
     /// Leases a record, which must be free.
@@ -227,6 +227,12 @@ pub fn command(event: &Event, claimed: &Claimed, inference: &Inference) -> Write
             spec: ActionSpec::CreateNote { body: "Call them.".to_owned(), associations: vec![] },
         }],
     }
+}
+
+/// The answer to the `attempt`th claim of a command, of which these properties are written.
+pub fn granted(command: &WriteCommand, attempt: i32, written: &[&str]) -> CommandClaim {
+    let written = written.iter().map(|property| (*property).to_owned()).collect();
+    CommandClaim::Granted { command: Box::new(command.clone()), attempt, written }
 }
 
 /// A decision without any answer.
