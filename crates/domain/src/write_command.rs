@@ -232,8 +232,8 @@ mod tests {
     use time::OffsetDateTime;
 
     use super::{
-        Action, ActionKind, ActionSpec, CommandMessage, PropertyChange, Task, TaskPriority, TaskType, WritePolicy, marker,
-        marker_in,
+        Action, ActionKind, ActionSpec, CommandMessage, PropertyChange, Task, TaskPriority, TaskType, WritePolicy,
+        marker, marker_in,
     };
     use crate::{ActionId, ObjectId, ObjectType, PortalId, RecordRef, WriteCommandId};
 

@@ -121,7 +121,11 @@ impl TestLedger {
     }
 
     pub async fn claim_command(&self, command: &WriteCommand, worker: &str) -> CommandClaim {
-        self.ledger.claim_commands(&[command.id], PORTAL, &self::worker(worker), LEASE).await.expect("claimed").remove(0)
+        self.ledger
+            .claim_commands(&[command.id], PORTAL, &self::worker(worker), LEASE)
+            .await
+            .expect("claimed")
+            .remove(0)
     }
 
     /// Leases a record, which must be free.

@@ -117,8 +117,7 @@ impl TestWriter {
         let channels = Channels::new(urls, Duration::from_secs(1)).expect("channels");
         let worker = Worker::named("writer");
         let protected_properties = settings::InferenceSection::default().protected_properties;
-        let rules =
-            WriteRules { portal_id, app_id, protected_properties: protected_properties.into_iter().collect() };
+        let rules = WriteRules { portal_id, app_id, protected_properties: protected_properties.into_iter().collect() };
         let executor = BatchExecutor {
             ledger: ledger.clone(),
             hubspot: hubspot.clone(),
