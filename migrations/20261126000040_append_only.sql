@@ -93,17 +93,19 @@ end $$;
 -- Drops the partitions whose days were over before `before`, deletes older rows from the default partition, and returns
 -- how many partitions it dropped.
 create or replace function drop_day_partitions(parent text, before timestamptz) returns integer
-language plpgsql security definer set search_path = public, pg_temp set leadline.retention = 'on' as $$
+language plpgsql security definer set search_path = public, pg_temp as $$
 declare
     child   text;
     dropped integer := 0;
 begin
     perform require_old(parent, before);
     perform set_config('lock_timeout', '2s', true);
+    perform set_config('leadline.retention', 'on', true);
     case parent
         when 'inference_raw' then delete from inference_raw_default r where r.created_at < before;
         when 'event_history' then delete from event_history_default h where h.at < before;
     end case;
+    perform set_config('leadline.retention', 'off', true);
     for child in
         select c.relname from pg_inherits i join pg_class c on c.oid = i.inhrelid
         where i.inhparent = to_regclass(parent) and c.relname ~ ('^' || parent || '_[0-9]{8}$')

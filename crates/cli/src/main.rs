@@ -4,6 +4,7 @@ mod backfill;
 mod check;
 mod erase;
 mod event;
+mod migrate;
 mod needs;
 mod operator;
 mod parked;
@@ -32,7 +33,7 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Migrates the ledger to the schema that this version needs.
+    /// Migrates the ledger to the schema that this version needs, gives its roles their rights, and declares the queues.
     Migrate,
     /// Checks settings, playbooks, credentials, scopes, properties, RabbitMQ and the ledger, and lists every problem.
     Check,
@@ -88,11 +89,7 @@ async fn main() -> anyhow::Result<ExitCode> {
     http_client::install_tls_provider();
     let file = settings::file_or_default(config);
     match command {
-        Command::Migrate => {
-            operator::ledger_only(file.as_deref())?.migrate().await.context("the ledger was not migrated")?;
-            println!("the ledger's schema is up to date");
-            Ok(ExitCode::SUCCESS)
-        }
+        Command::Migrate => migrate::run(file.as_deref()).await,
         Command::Playbook { command } => playbooks::run(command, file.as_deref()).await,
         Command::Check => Ok(check::run(file.as_deref()).await),
         Command::Event { command: Some(EventCommand::Requeue { key_or_id }), .. } => {

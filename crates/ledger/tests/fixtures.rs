@@ -27,9 +27,12 @@ pub const PORTAL: PortalId = PortalId(9_876_543);
 /// The playbook of every answer, unless a test says otherwise.
 pub const PLAYBOOK: &str = "lead-qualification";
 
-/// A ledger on a fresh, migrated database.
+/// A ledger on a fresh, migrated database, with the rights to do everything.
+#[derive(Clone)]
 pub struct TestLedger {
     pub ledger: Ledger,
+    /// How to connect to the database.
+    pub url: String,
     /// Another way to the same database: what operators see, and how a test ends a lease.
     pub database: PgPool,
 }
@@ -48,6 +51,7 @@ impl TestLedger {
         Self {
             ledger: Ledger::connect(&settings).expect("a URL"),
             database: pool.connect_lazy(&database.url).expect("a URL"),
+            url: database.url,
         }
     }
 

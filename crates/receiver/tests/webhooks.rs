@@ -13,7 +13,7 @@ use receiver::{
 };
 use reqwest::{Client, RequestBuilder, Response};
 use serde_json::{Value, json};
-use testbed::TestNamespace;
+use testbed::{Role, TestNamespace};
 use time::OffsetDateTime;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -58,8 +58,11 @@ impl TestReceiver {
     async fn start(options: Options) -> Self {
         http_client::install_tls_provider();
         let namespace = testbed::namespace().await.expect("a namespace");
-        let publisher =
-            Publisher::open(broker_settings(&namespace, options.max_queue_length)).await.expect("a publisher");
+        let settings = broker_settings(&namespace, options.max_queue_length);
+        broker::declare_topology(&settings).await.expect("declared");
+        // With the rights that a receiver has.
+        let url = namespace.amqp_url_of(Role::Receiver).expect("a URL").into();
+        let publisher = Publisher::open(BrokerSettings { url, ..settings }).await.expect("a publisher");
         let secrets = options.secrets.into_iter().map(Into::into).collect();
         let verifier = SignatureVerifier::new(secrets, PUBLIC_URL, false, options.accept_v2);
         let handler = WebhookHandler::new(verifier, publisher.clone(), options.limits);
