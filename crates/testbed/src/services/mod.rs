@@ -17,7 +17,7 @@ pub use private::Instances;
 pub const AMQP_URL: &str = "LEADLINE_DEV_AMQP_URL";
 /// Variable: RabbitMQ's management API, `http://user:password@host:port`.
 pub const MANAGEMENT_URL: &str = "LEADLINE_DEV_MANAGEMENT_URL";
-/// Variable: a Postgres URL with a database; the user may create databases.
+/// Variable: a Postgres URL with a database; the user is a superuser, because tests make roles and databases.
 pub const POSTGRES_URL: &str = "LEADLINE_DEV_POSTGRES_URL";
 
 /// RabbitMQ and Postgres. What was started for this ends when it is dropped.
