@@ -248,6 +248,7 @@ pub struct InferenceSection {
     pub debounce_ms: u64,
     pub concurrency: usize,
     pub backfill_concurrency: usize,
+    pub text_threads: usize,
     pub lease_seconds: u64,
 }
 
@@ -273,6 +274,7 @@ impl Default for InferenceSection {
             debounce_ms: 500,
             concurrency: 1_200,
             backfill_concurrency: 4,
+            text_threads: 2,
             lease_seconds: 240,
         }
     }
