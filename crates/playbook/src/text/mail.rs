@@ -269,6 +269,7 @@ fn is_mobile_signature(line: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::{is_forwarded, without_quoted_history};
+    use crate::text::{TextFormat, plain_text};
 
     #[test]
     fn quoted_history_and_signatures_are_cut() {
@@ -385,6 +386,22 @@ mod tests {
         assert_eq!(without_quoted_history(quoted), "Thanks.", "what a quoted mail forwarded is history");
         assert!(is_forwarded("Fwd: Outage") && is_forwarded("WG: Ausfall") && is_forwarded("TR : Panne"));
         assert!(!is_forwarded("Re: Outage") && !is_forwarded("Invoice: May"));
+    }
+
+    /// As Gmail and Outlook send their HTML.
+    #[test]
+    fn quotations_in_html_are_cut_like_those_in_text() {
+        let gmail = "<div dir=\"ltr\">Thank you,<div>that helped.</div></div><br><div class=\"gmail_quote\">\
+            <div dir=\"ltr\" class=\"gmail_attr\">On Mon, Nov 3, 2025 at 10:00 AM Mia Stone &lt;<a href=\"mailto:m@x\">mia@example.com</a>\
+            &gt; wrote:<br></div><blockquote style=\"margin:0 0 0 .8ex\"><div>This is unacceptable.<br></div></blockquote></div>";
+        let outlook = "<html><head><style><!-- p.MsoNormal {margin:0cm} --></style></head><body><div class=WordSection1>\
+            <p class=MsoNormal>Thank you,<br>that helped.<o:p></o:p></p><p class=MsoNormal><o:p>&nbsp;</o:p></p>\
+            <div style='border:none;border-top:solid #E1E1E1 1.0pt'><p class=MsoNormal><b>Von:</b> Mia Stone \
+            &lt;mia@example.com&gt; <br><b>Gesendet:</b> Montag, 3. November 2025 10:00<br><b>An:</b> Support<br>\
+            <b>Betreff:</b> Ausfall<o:p></o:p></p></div><p class=MsoNormal>This is unacceptable.</p></div></body></html>";
+        for html in [gmail, outlook] {
+            assert_eq!(without_quoted_history(&plain_text(html, TextFormat::Html)), "Thank you,\nthat helped.");
+        }
     }
 
     #[test]
