@@ -8,6 +8,7 @@ mod elements;
 mod hidden;
 mod html;
 mod mail;
+mod signatures;
 mod split;
 
 pub use mail::{is_forwarded, without_quoted_history};
