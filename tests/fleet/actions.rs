@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use rustix::process::Signal;
 use simulator::{Fault, FaultKind, Target};
 
 use fixtures::{BUYER, WITHIN, contact, ended_as, fleet, note_event, property, quick, send_accepted, tasks};
@@ -28,8 +27,7 @@ async fn a_writer_killed_between_sending_a_task_and_recording_it_makes_no_second
             }
         };
         tokio::time::timeout(WITHIN, made).await.expect("the task is made");
-        fleet.members[writer].process.signal(Signal::KILL);
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        fleet.members[writer].process.kill();
         fleet.restart(writer).expect("restarted");
     }
     for id in 1..=ROUNDS {

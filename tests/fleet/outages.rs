@@ -34,6 +34,12 @@ async fn state(fleet: &Fleet, dependency: &str) -> String {
     circuit.map_or("closed", |circuit| circuit.state.as_str()).to_owned()
 }
 
+/// How often the dependency was probed since the outage began.
+async fn probes(fleet: &Fleet, dependency: &str) -> i32 {
+    let circuits = fleet.ledger.circuit_breakers().await.expect("asked");
+    circuits.iter().find(|circuit| circuit.dependency.as_str() == dependency).map_or(0, |circuit| circuit.probes)
+}
+
 /// The status of a member's `/readyz`, and what it says.
 async fn ready(fleet: &Fleet, program: &str) -> Vec<(u16, String)> {
     let mut answers = Vec::new();
@@ -73,12 +79,15 @@ async fn outage(target: Target, kind: FaultKind, dependency: &str, reason: &str)
     let is_shown = |line: &str| line.starts_with("leadline_circuit_breaker_open") && line.ends_with(&label);
     assert!(metrics.lines().any(is_shown), "{metrics}");
 
-    // A pause is a pause: a handful of probes, and nothing else.
-    tokio::time::sleep(Duration::from_secs(2)).await;
+    // A pause is a pause: a handful of probes, and nothing else. What was under way ends before the second probe.
+    let paused_probes = probes(&fleet, dependency).await;
+    let probed =
+        async |times| until("probes", WITHIN, async || probes(&fleet, dependency).await >= paused_probes + times).await;
+    probed(2).await;
     let before = calls(&fleet).await;
-    tokio::time::sleep(Duration::from_secs(6)).await;
-    let probes = calls(&fleet).await - before;
-    assert!((1..=40).contains(&probes), "{probes} calls within six seconds of an outage");
+    probed(5).await;
+    let calls = calls(&fleet).await - before;
+    assert!((1..=40).contains(&calls), "{calls} calls within three probes of an outage");
 
     fleet.simulator.clear_faults().await.expect("cleared");
     let over = std::time::Instant::now();
@@ -141,12 +150,9 @@ async fn one_record_that_always_fails_is_no_outage() {
     for id in 2..=40 {
         contact(&fleet, id, &[BUYER]).await;
         send_accepted(&fleet, &[note_event(id, 1)]).await;
-        tokio::time::sleep(Duration::from_millis(150)).await;
-    }
-    ended_as(&fleet, &note_event(1, 1), "parked", Some("openai_unavailable")).await;
-    for id in 2..=40 {
         ended_as(&fleet, &note_event(id, 1), "written", None).await;
     }
+    ended_as(&fleet, &note_event(1, 1), "parked", Some("openai_unavailable")).await;
     assert!(questions(&fleet).await >= 39);
 }
 

@@ -50,7 +50,7 @@ async fn a_playbook_that_has_spent_its_money_pauses_and_says_so() {
         shipped.replace("max_output_tokens = 600", "max_output_tokens = 600\nmax_micro_dollars_per_day = 12_000");
     assert_ne!(capped, shipped);
     std::fs::write(folder.join("lead-qualification.toml"), capped).expect("written");
-    // A question that times out is charged at its most, and would leave no money for a second one.
+    // No time-out ends a question on a busy machine.
     let plan = with_long_leases(pipeline()).with("inference.playbooks", folder.to_str().expect("UTF-8"));
     let fleet = fleet(&plan).await;
     let ids: Vec<i64> = (1..=12).collect();

@@ -95,7 +95,7 @@ closed_set! {
         NewerEventWaits = "newer_event_waits", "A newer event of the same record is in progress.";
         NewerEventWritten = "newer_event_written", "A newer event has written the same properties.";
         // Values that a write policy left as they are
-        KeptHumanValue = "kept_human_value", "A person set or cleared the property (`unless_human`).";
+        KeptHumanValue = "kept_human_value", "A person set or cleared the property, or may have (`unless_human`).";
         KeptFilled = "kept_filled", "The property has a value (`if_empty`).";
         KeptHigher = "kept_higher", "The current value is not lower (`if_higher`).";
         KeptNewer = "kept_newer", "The property was set after the event happened (`if_newer`).";

@@ -108,6 +108,7 @@ pub(crate) fn router() -> Router<Arc<Simulator>> {
         .route("/_simulator/channels/{channel}", post(take_message))
         .route("/_simulator/messages", get(messages))
         .route("/_simulator/quirks", post(set_quirks))
+        .route("/_simulator/search-index", post(complete_search_index))
         .route("/_simulator/faults", get(faults).post(add_fault).delete(clear_faults))
         .route("/_simulator/calls", get(calls))
         .route("/_simulator/open-requests", get(open_requests))
@@ -215,6 +216,12 @@ async fn set_quirks(State(simulator): Shared, Json(quirks): Json<Quirks>) -> Sta
     StatusCode::NO_CONTENT
 }
 
+/// Puts everything that was written so far into the index that searches read.
+async fn complete_search_index(State(simulator): Shared) -> StatusCode {
+    lock(&simulator.portal).indexed_until = Some(time::OffsetDateTime::now_utc());
+    StatusCode::NO_CONTENT
+}
+
 async fn faults(State(simulator): Shared) -> Json<Vec<Fault>> {
     Json(lock(&simulator.faults).clone())
 }
@@ -226,6 +233,7 @@ async fn add_fault(State(simulator): Shared, Json(fault): Json<Fault>) -> Status
 
 async fn clear_faults(State(simulator): Shared) -> StatusCode {
     lock(&simulator.faults).clear();
+    simulator.faults_cleared.send_replace(());
     StatusCode::NO_CONTENT
 }
 

@@ -1,10 +1,15 @@
 //! Decides by its write policy whether a value may replace the current one.
 
+use std::{
+    collections::BTreeSet,
+    sync::{Mutex, PoisonError},
+};
+
 use domain::{
     AppId, Reason, WriteCommand,
     write_command::{PropertyChange, WritePolicy},
 };
-use hubspot::client::PastValue;
+use hubspot::client::{ChangeAuthor, PastValue};
 use ledger::SkippedWrite;
 
 use crate::{
@@ -55,10 +60,12 @@ fn reason_to_skip(
 ) -> Option<Reason> {
     match change.policy {
         WritePolicy::Always => None,
-        WritePolicy::IfEmpty => current.value.is_some().then_some(Reason::KeptFilled),
+        WritePolicy::IfEmpty => (current.value.is_some() && !current.is_default()).then_some(Reason::KeptFilled),
         WritePolicy::UnlessHuman => {
             // A value that a person cleared counts as set by this person.
-            current.last_set().is_some_and(PastValue::is_by_person).then_some(Reason::KeptHumanValue)
+            let origin = current.origin()?;
+            count_unclear(origin);
+            origin.author().may_be_person().then_some(Reason::KeptHumanValue)
         }
         WritePolicy::IfHigher => {
             let number = |text: &str| text.trim().parse::<f64>().ok();
@@ -77,6 +84,36 @@ fn reason_to_skip(
         }
     }
 }
+
+/// Counts a value that is kept because its source does not tell a person from a machine, so that the list of sources can grow.
+fn count_unclear(origin: &PastValue) {
+    let source = match origin.author() {
+        ChangeAuthor::CarriedOver | ChangeAuthor::Unclear => origin.source_type.clone(),
+        ChangeAuthor::Unlisted => unlisted_label(&origin.source_type),
+        ChangeAuthor::Person | ChangeAuthor::Machine | ChangeAuthor::Default => return,
+    };
+    metrics::counter!("leadline_unclear_sources_total", "source" => source).increment(1);
+}
+
+/// The label of a source that is not on HubSpot's list. HubSpot's names are short and in capitals; anything else has one label,
+/// and so have all beyond [`MAX_UNLISTED`], so that the metric stays small whatever HubSpot sends.
+fn unlisted_label(source: &str) -> String {
+    static SEEN: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+    let is_name = (1..=MAX_SOURCE_LENGTH).contains(&source.len())
+        && source.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_');
+    let mut seen = SEEN.lock().unwrap_or_else(PoisonError::into_inner);
+    if is_name && (seen.contains(source) || seen.len() < MAX_UNLISTED) {
+        seen.insert(source.to_owned());
+        return source.to_owned();
+    }
+    "other".to_owned()
+}
+
+/// How many unlisted sources have a label of their own in one process.
+const MAX_UNLISTED: usize = 32;
+
+/// In bytes. HubSpot's longest name, `WORKFLOW_CONTACT_DELETE_ACTION`, has 30.
+const MAX_SOURCE_LENGTH: usize = 40;
 
 #[cfg(test)]
 mod tests {
@@ -136,6 +173,11 @@ mod tests {
         assert_eq!(skipped(UnlessHuman, "2", Some("1"), app), None);
         assert_eq!(skipped(UnlessHuman, "2", Some("1"), other), None);
         assert_eq!(skipped(UnlessHuman, "2", None, None), None);
+        for machine in ["AI_GROUP", "BREEZE_AGENT", "SMART_DATA_CAPTURE", "DEFAULT", "SEQUENCES", "PIPELINE_SETTINGS"] {
+            assert_eq!(skipped(UnlessHuman, "2", Some("1"), Some((machine, "", 1))), None, "{machine}");
+        }
+        let default = Some(("PROPERTY_DEFAULT_VALUE", "", 1));
+        assert_eq!(skipped(IfEmpty, "2", Some("1"), default), None, "nobody chose a default");
         assert_eq!(skipped(IfHigher, "2", Some("1.5"), None), None);
         assert_eq!(skipped(IfHigher, "1.5", Some("2"), None), Some(Reason::KeptHigher));
         assert_eq!(skipped(IfHigher, "2", Some("many"), None), Some(Reason::KeptHigher));

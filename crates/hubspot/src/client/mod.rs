@@ -2,6 +2,7 @@
 //! classified; the other files add the calls of one kind of resource each.
 
 mod associations;
+mod change_source;
 mod creation;
 mod error;
 mod limits;
@@ -15,6 +16,7 @@ mod transport;
 mod version;
 
 pub use associations::{Associated, AssociationTarget, engagement_type_id};
+pub use change_source::{ChangeAuthor, origin};
 pub use creation::NewObject;
 pub use error::{ErrorBody, ErrorDetail, HubSpotApiError, HubSpotError};
 pub use objects::{CrmObject, MAX_BATCH, ObjectUpdate, PastValue};

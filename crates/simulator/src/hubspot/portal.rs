@@ -26,6 +26,8 @@ pub(crate) struct Portal {
     /// Whether emails are shown without their bodies: HubSpot does so without the scope `sales-email-read`.
     pub(crate) redacts_emails: bool,
     pub(crate) quirks: PortalQuirks,
+    /// Searches find what was written until then, however short ago that is.
+    pub(crate) indexed_until: Option<OffsetDateTime>,
 }
 
 /// How the portal departs from the documented behaviour; see [`Quirks`](crate::admin::Quirks).
@@ -52,12 +54,16 @@ pub(crate) struct Record {
 impl Record {
     /// The value of a property that HubSpot calculates from the record's own times; `None` for other properties.
     pub(crate) fn derived(&self, name: &str) -> Option<String> {
-        let at = match name {
-            "createdate" | "hs_createdate" => self.created,
-            "lastmodifieddate" | "hs_lastmodifieddate" => self.updated,
-            _ => return None,
-        };
-        at.format(&Rfc3339).ok()
+        self.derived_time(name)?.format(&Rfc3339).ok()
+    }
+
+    /// The same as a time.
+    pub(crate) fn derived_time(&self, name: &str) -> Option<OffsetDateTime> {
+        match name {
+            "createdate" | "hs_createdate" => Some(self.created),
+            "lastmodifieddate" | "hs_lastmodifieddate" => Some(self.updated),
+            _ => None,
+        }
     }
 }
 
