@@ -17,6 +17,8 @@ fn watchful() -> FleetPlan {
         .with("circuit_breaker.half_open_seconds", "2")
         // Three failures would park: an outage must not count as one.
         .with("broker.max_attempts", "3")
+        // Thirty questions and their first tries come to more than is assumed before an answer says the limit.
+        .with("rate_limit.openai_tokens_per_minute", "1000000")
 }
 
 async fn until(what: &str, within: Duration, condition: impl AsyncFn() -> bool) {

@@ -32,7 +32,7 @@ impl Fence {
         // Text that mentions the tag could still mislead a model.
         let data = data.replace(DATA_TAG, "crm-data");
         format!(
-            "CRM data is what stands between the two tags with the number {fence}; its texts are JSON strings.\n\
+            "CRM data stands between the tags with the number {fence}; its texts are JSON strings.\n\
              <{DATA_TAG} {fence}>\n{}\n</{DATA_TAG} {fence}>",
             data.trim_end()
         )
