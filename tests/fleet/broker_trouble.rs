@@ -10,7 +10,6 @@ use testbed::{Services, TestNamespace};
 
 use fixtures::{
     BUYER, WITHIN, ask, contact, ended_as, note_event, questions, quick, send, send_accepted, signed, times_set, until,
-    with_long_leases,
 };
 
 /// The sum of a member's metric `name` over the series for which `is_counted` holds.
@@ -61,9 +60,8 @@ async fn a_memory_alarm_is_answered_503_at_once_and_parks_nothing() {
     http_client::install_tls_provider();
     let mut services = Services::private("", "").await.expect("services");
     let namespace = TestNamespace::new(&services).await.expect("a namespace");
-    let plan = with_long_leases(quick())
-        .with("broker.delivery_limit", &DELIVERY_LIMIT.to_string())
-        .with("broker.confirm_timeout_ms", "2000");
+    let plan =
+        quick().with("broker.delivery_limit", &DELIVERY_LIMIT.to_string()).with("broker.confirm_timeout_ms", "2000");
     let fleet = Fleet::start(namespace, &plan).await.expect("a fleet");
     for id in 1..=10 {
         contact(&fleet, id, &[BUYER]).await;

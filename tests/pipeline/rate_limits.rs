@@ -4,9 +4,7 @@ use std::time::Duration;
 
 use lab::FleetPlan;
 
-use fixtures::{
-    BUYER, WITHIN, ask, contact, ended_as, fleet, key, note_event, pipeline, send_accepted, until, with_long_leases,
-};
+use fixtures::{BUYER, WITHIN, ask, contact, ended_as, fleet, key, note_event, pipeline, send_accepted, until};
 
 /// Two workers and a writer at a portal that allows few calls: slower, and not a single 429.
 #[tokio::test]
@@ -51,7 +49,7 @@ async fn a_playbook_that_has_spent_its_money_pauses_and_says_so() {
     assert_ne!(capped, shipped);
     std::fs::write(folder.join("lead-qualification.toml"), capped).expect("written");
     // No time-out ends a question on a busy machine.
-    let plan = with_long_leases(pipeline()).with("inference.playbooks", folder.to_str().expect("UTF-8"));
+    let plan = pipeline().with("inference.playbooks", folder.to_str().expect("UTF-8"));
     let fleet = fleet(&plan).await;
     let ids: Vec<i64> = (1..=12).collect();
     for id in &ids {

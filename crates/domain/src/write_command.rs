@@ -116,10 +116,7 @@ pub enum ActionSpec {
         associations: Vec<RecordRef>,
     },
     /// Moves the command's record, a deal, to another stage of its pipeline.
-    MoveDeal {
-        /// The stage's label or id.
-        stage: String,
-    },
+    MoveDeal(DealStage),
     /// Sends a message to a webhook URL from the settings.
     Notify {
         /// The name of the setting `notify.CHANNEL`.
@@ -135,10 +132,20 @@ impl ActionSpec {
         match self {
             Self::CreateTask(_) => ActionKind::CreateTask,
             Self::CreateNote { .. } => ActionKind::CreateNote,
-            Self::MoveDeal { .. } => ActionKind::MoveDeal,
+            Self::MoveDeal(_) => ActionKind::MoveDeal,
             Self::Notify { .. } => ActionKind::Notify,
         }
     }
+}
+
+/// Where a deal is moved to.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct DealStage {
+    /// The stage's label or id.
+    pub stage: String,
+    /// The label or id of the only pipeline whose deals are moved; `None`: each deal within its own pipeline.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pipeline: Option<String>,
 }
 
 /// The kinds of actions. The name of a kind is the same in playbook files, in the ledger and in metrics.
@@ -225,7 +232,9 @@ pub fn marker_in(body: &str) -> Option<ActionId> {
 mod tests {
     use time::OffsetDateTime;
 
-    use super::{Action, ActionKind, ActionSpec, Task, TaskPriority, TaskType, WriteCommand, marker, marker_in};
+    use super::{
+        Action, ActionKind, ActionSpec, DealStage, Task, TaskPriority, TaskType, WriteCommand, marker, marker_in,
+    };
     use crate::{ActionId, EventId, EventKey, InferenceId, ObjectId, ObjectType, PortalId, RecordRef, WriteCommandId};
 
     #[test]
@@ -243,7 +252,7 @@ mod tests {
         let actions = [
             ActionSpec::CreateTask(task),
             ActionSpec::CreateNote { body: "b".to_owned(), associations: vec![record.clone()] },
-            ActionSpec::MoveDeal { stage: "Risk".to_owned() },
+            ActionSpec::MoveDeal(DealStage { stage: "Risk".to_owned(), pipeline: None }),
             ActionSpec::Notify { channel: "sales".to_owned(), text: "t".to_owned() },
         ];
         let action = |spec| Action { id: ActionId::new(), name: "a".to_owned(), cooldown_hours: 1, spec };

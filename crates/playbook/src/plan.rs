@@ -135,8 +135,8 @@ impl Playbook {
                 cooldown_hours: plan.cooldown_hours,
                 spec,
             };
-            if let ActionTemplate::MoveDeal { stage } = &plan.spec {
-                let deals = on.iter().map(|deal| (deal.clone(), action(ActionSpec::MoveDeal { stage: stage.clone() })));
+            if let ActionTemplate::MoveDeal(stage) = &plan.spec {
+                let deals = on.iter().map(|deal| (deal.clone(), action(ActionSpec::MoveDeal(stage.clone()))));
                 actions.extend(deals);
             } else if let Some(spec) = self.action_spec(&plan.spec, &on, variables, now)? {
                 actions.push((context.record().clone(), action(spec)));
@@ -176,7 +176,7 @@ impl Playbook {
                     associations: associations.to_vec(),
                 }))
             }
-            ActionTemplate::MoveDeal { .. } => None,
+            ActionTemplate::MoveDeal(_) => None,
         })
     }
 

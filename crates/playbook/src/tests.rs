@@ -7,7 +7,7 @@ use super::{Playbook, PlaybookFindings, RecordPath, UnverifiedPolicy, event_vari
 use domain::{
     Event, EventKey, ObjectId, ObjectType, PortalId, RecordRef,
     event::{EventKind, Subject},
-    write_command::{ActionSpec, TaskPriority},
+    write_command::{ActionSpec, DealStage, TaskPriority},
 };
 
 use crate::context::{Context, ContextEntry, ContextRecord};
@@ -251,7 +251,7 @@ fn an_answer_becomes_properties_and_actions_of_the_right_records() {
     assert_eq!((task.owner.as_deref(), task.priority, task.associations.len()), (Some("71"), TaskPriority::High, 2));
     assert!(task.subject.contains("Stone Retail") && task.body.contains("/record/0-5/1"), "{task:?}");
     assert_eq!(angry[2].record, record(ObjectType::Deal, 3));
-    assert_eq!(angry[2].actions[0].spec, ActionSpec::MoveDeal { stage: "Risk".to_owned() });
+    assert_eq!(angry[2].actions[0].spec, ActionSpec::MoveDeal(DealStage { stage: "Risk".to_owned(), pipeline: None }));
 }
 
 #[test]

@@ -286,6 +286,8 @@ pub struct WriterSection {
     pub batch_max: usize,
     pub parallel_batches: usize,
     pub pipeline_cache_ttl_seconds: u64,
+    /// For how long a property that HubSpot takes no value for is not sent, in seconds.
+    pub refused_properties_seconds: u64,
     pub notify_timeout_seconds: u64,
     pub lease_seconds: u64,
 }
@@ -298,6 +300,7 @@ impl Default for WriterSection {
             batch_max: 100,
             parallel_batches: 4,
             pipeline_cache_ttl_seconds: 300,
+            refused_properties_seconds: 3_600,
             notify_timeout_seconds: 10,
             lease_seconds: 90,
         }

@@ -86,6 +86,7 @@ pub(super) fn findings(settings: &Settings, scope: ConfigScope) -> Vec<SettingsF
         check.within(writer.parallel_batches as u64, 1..=1_000, "writer.parallel_batches");
         check.within(writer.batch_linger_ms, 0..=10_000, "writer.batch_linger_ms");
         check.within(writer.pipeline_cache_ttl_seconds, 1..=86_400, "writer.pipeline_cache_ttl_seconds");
+        check.within(writer.refused_properties_seconds, 1..=86_400, "writer.refused_properties_seconds");
         check.within(writer.notify_timeout_seconds, 1..=300, "writer.notify_timeout_seconds");
         for (channel, url) in &settings.notify {
             check.url(url.expose_secret(), &["https", "http"], &format!("notify.{channel}"));

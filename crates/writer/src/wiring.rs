@@ -19,6 +19,7 @@ use crate::{
     handler::WriteHandler,
     notify::Channels,
     outcome::FailurePolicy,
+    refused::RefusedProperties,
     verify::Verifier,
 };
 
@@ -71,6 +72,7 @@ pub fn wire(
         hubspot: hubspot.clone(),
         actions: action_executor(settings, ledger, &hubspot)?,
         failures: FailurePolicy::new(circuit_breakers.clone(), bootstrap::retry_schedule(settings)?),
+        refused_properties: RefusedProperties::new(Duration::from_secs(settings.writer.refused_properties_seconds)),
         app_id,
         lease,
         names: BatchNames::of(worker.clone()),

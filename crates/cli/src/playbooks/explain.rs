@@ -1,6 +1,6 @@
 //! `leadline playbook check`: prints what a playbook does.
 
-use domain::event::EventKind;
+use domain::{event::EventKind, write_command::DealStage};
 use playbook::{ActionTemplate, InferenceMetadata, Playbook, WindowStrategy, WriteValue};
 use settings::Settings;
 
@@ -65,7 +65,7 @@ pub fn print(playbook: &Playbook, settings: &Settings) {
     for action in &playbook.effects.actions {
         let on: Vec<_> = action.on.iter().map(ToString::to_string).collect();
         let what = match &action.spec {
-            ActionTemplate::MoveDeal { stage } => format!(" to {stage}"),
+            ActionTemplate::MoveDeal(DealStage { stage, .. }) => format!(" to {stage}"),
             ActionTemplate::Notify { channel, .. } => format!(" {channel}"),
             ActionTemplate::CreateTask { .. } | ActionTemplate::CreateNote { .. } => String::new(),
         };

@@ -8,7 +8,7 @@ use broker::{Publisher, Route, Stage};
 use domain::{
     Event, EventKey, EventState, Inference, ObjectType, Reason, RecordRef,
     event::{EventKind, Subject},
-    write_command::ActionSpec,
+    write_command::{ActionSpec, DealStage},
 };
 use inference::{ModelAnswer, ModelClient, NoStore, context};
 use ledger::{Claim, ClaimRequest, Decision, Ledger, Worker};
@@ -109,7 +109,7 @@ fn print_intended(intended: &[PlannedWrite]) {
                     format!("{:?}, {} priority, owner {owner}, due {due}", task.subject, task.priority.as_str())
                 }
                 ActionSpec::CreateNote { body, .. } => format!("{body:?}"),
-                ActionSpec::MoveDeal { stage } => format!("to {stage}"),
+                ActionSpec::MoveDeal(DealStage { stage, .. }) => format!("to {stage}"),
                 ActionSpec::Notify { channel, text } => format!("{channel}: {text:?}"),
             };
             println!("  {record}: {} ({}) {what}", action.spec.kind(), action.name);

@@ -2,7 +2,10 @@
 
 use std::collections::HashSet;
 
-use domain::{ObjectType, write_command::ActionKind};
+use domain::{
+    ObjectType,
+    write_command::{ActionKind, DealStage},
+};
 use toml::Spanned;
 
 use super::{
@@ -164,7 +167,9 @@ fn template(
             if on.is_empty() {
                 checker.add(table.kind.span(), "move_deal needs `on`, the path to the deals");
             }
-            Some(ActionTemplate::MoveDeal { stage: required(checker, "stage", &table.stage)?.into_inner() })
+            let stage = required(checker, "stage", &table.stage)?.into_inner();
+            let pipeline = table.pipeline.clone().map(Spanned::into_inner);
+            Some(ActionTemplate::MoveDeal(DealStage { stage, pipeline }))
         }
         ActionKind::Notify => {
             let channel = required(checker, "channel", &table.channel)?.into_inner();
@@ -179,7 +184,7 @@ fn check_keys(checker: &mut Checker, table: &ActionTable, kind: ActionKind) {
     let allowed: &[&str] = match kind {
         ActionKind::CreateTask => &["subject", "body", "owner", "due", "due_in_hours", "priority", "task_type"],
         ActionKind::CreateNote => &["body"],
-        ActionKind::MoveDeal => &["stage"],
+        ActionKind::MoveDeal => &["stage", "pipeline"],
         ActionKind::Notify => &["channel", "text"],
     };
     let keys = [
@@ -191,6 +196,7 @@ fn check_keys(checker: &mut Checker, table: &ActionTable, kind: ActionKind) {
         ("priority", table.priority.is_some()),
         ("task_type", table.task_type.is_some()),
         ("stage", table.stage.is_some()),
+        ("pipeline", table.pipeline.is_some()),
         ("channel", table.channel.is_some()),
         ("text", table.text.is_some()),
     ];
