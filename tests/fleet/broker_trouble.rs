@@ -27,9 +27,7 @@ async fn a_delivery_beyond_the_consumer_timeout_closes_the_channel_and_the_consu
     let services =
         Services::private("consumer_timeout = 4000\n", ", {channel_tick_interval, 500}").await.expect("services");
     let namespace = TestNamespace::new(&services).await.expect("a namespace");
-    let plan = FleetPlan { simulator_arguments: vec!["--model-latency-ms".to_owned(), "9000".to_owned()], ..quick() }
-        .with("openai.timeout_seconds", "20")
-        .with("inference.lease_seconds", "45");
+    let plan = FleetPlan { simulator_arguments: vec!["--model-latency-ms".to_owned(), "9000".to_owned()], ..quick() };
     let fleet = Fleet::start(namespace, &plan).await.expect("a fleet");
     contact(&fleet, 1, &[BUYER]).await;
     send_accepted(&fleet, &[note_event(1, 1)]).await;

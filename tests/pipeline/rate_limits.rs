@@ -10,9 +10,7 @@ use fixtures::{BUYER, WITHIN, ask, contact, ended_as, fleet, key, note_event, pi
 #[tokio::test]
 async fn a_fleet_at_the_limit_is_never_refused() {
     let arguments = ["--calls-per-10s", "25"].map(ToOwned::to_owned).to_vec();
-    let plan = FleetPlan { inferences: 2, simulator_arguments: arguments, ..pipeline() }
-        .with("inference.lease_seconds", "60")
-        .with("writer.lease_seconds", "60");
+    let plan = FleetPlan { inferences: 2, simulator_arguments: arguments, ..pipeline() };
     let fleet = fleet(&plan).await;
     let ids: Vec<i64> = (1..=15).collect();
     for id in &ids {
