@@ -118,8 +118,7 @@ impl WebhookBody {
         self.kept.extend_from_slice(&bytes[..end.min(room)]);
         if end > 0 && bytes[end - 1] == b'"' {
             let start = self.kept.len();
-            self.place =
-                Place::Inside(OpenString { start, after_backslash: false, has_escape: false, is_cut: false });
+            self.place = Place::Inside(OpenString { start, after_backslash: false, has_escape: false, is_cut: false });
         }
         &bytes[end..]
     }

@@ -96,7 +96,10 @@ fn element(index: usize, raw: &str) -> WebhookElement {
 fn within_bounds(raw: &str) -> Result<&str, Flaw> {
     let length = raw.len();
     if length > MAX_ELEMENT_BYTES {
-        return Err(flaw("", format!("has {length} bytes beside its long texts; at most {MAX_ELEMENT_BYTES} are read")));
+        return Err(flaw(
+            "",
+            format!("has {length} bytes beside its long texts; at most {MAX_ELEMENT_BYTES} are read"),
+        ));
     }
     Ok(raw)
 }
