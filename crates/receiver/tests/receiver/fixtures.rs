@@ -6,18 +6,22 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::http::StatusCode;
 use broker::{BrokerSettings, Publisher, RetrySchedule, Topology};
-use hubspot::signature::{self, SignatureVerifier};
-use receiver::{
-    handler::{self, WebhookHandler, WebhookLimits},
-    server::{self, ServerLimits},
+use hubspot::{
+    signature::{self, SignatureVerifier},
+    webhook::BodyBounds,
 };
+use receiver::handler::{self, WebhookHandler, WebhookLimits};
 use reqwest::{Client, RequestBuilder, Response};
 use serde_json::{Value, json};
-use testbed::TestNamespace;
+use service::{
+    LogLimit,
+    listener::{self, ListenerLimits},
+};
+use testbed::{TestNamespace, proxy::Proxy};
 use time::OffsetDateTime;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
+    net::{TcpListener, TcpStream},
 };
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -29,20 +33,30 @@ pub struct Options {
     pub secrets: Vec<&'static str>,
     pub accept_v2: bool,
     pub limits: WebhookLimits,
-    pub max_connections: usize,
+    pub max_connections_per_peer: usize,
     pub max_queue_length: u32,
+    /// Whether a proxy is between the receiver and RabbitMQ.
+    pub through_proxy: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
         let limits = WebhookLimits {
             max_in_flight: 256,
-            max_bytes_in_flight: 4_194_304,
-            max_body_bytes: 1_048_576,
+            max_bytes_in_flight: 8_388_608,
+            max_bytes_per_peer: 4_194_304,
+            body: BodyBounds::default(),
             read_timeout: Duration::from_secs(5),
             retry_after_seconds: 1,
         };
-        Self { secrets: vec![SECRET], accept_v2: false, limits, max_connections: 64, max_queue_length: 100_000 }
+        Self {
+            secrets: vec![SECRET],
+            accept_v2: false,
+            limits,
+            max_connections_per_peer: 512,
+            max_queue_length: 100_000,
+            through_proxy: false,
+        }
     }
 }
 
@@ -50,6 +64,8 @@ impl Default for Options {
 pub struct TestReceiver {
     pub namespace: TestNamespace,
     publisher: Publisher,
+    /// Between the receiver and RabbitMQ, if there is one.
+    pub proxy: Option<Proxy>,
     pub address: SocketAddr,
     pub url: String,
     _stop: DropGuard,
@@ -59,19 +75,30 @@ impl TestReceiver {
     pub async fn start(options: Options) -> Self {
         http_client::install_tls_provider();
         let namespace = testbed::namespace().await.expect("a namespace");
-        let publisher =
-            Publisher::open(broker_settings(&namespace, options.max_queue_length)).await.expect("a publisher");
+        let mut broker = broker_settings(&namespace, options.max_queue_length);
+        let mut proxy = None;
+        if options.through_proxy {
+            let between = Proxy::to(namespace.amqp_address().to_owned()).await.expect("a proxy");
+            broker.url = namespace.amqp_url.replace(namespace.amqp_address(), &between.address.to_string()).into();
+            proxy = Some(between);
+        }
+        let publisher = Publisher::open(broker).await.expect("a publisher");
         let secrets = options.secrets.into_iter().map(Into::into).collect();
         let verifier = SignatureVerifier::new(secrets, PUBLIC_URL, false, options.accept_v2);
-        let handler = WebhookHandler::new(verifier, publisher.clone(), options.limits);
-        let listener = server::bind("127.0.0.1:0").await.expect("a free port");
-        let address = listener.local_addr().expect("an address");
-        let limits =
-            ServerLimits { max_connections: options.max_connections, header_timeout: options.limits.read_timeout };
+        let log = Arc::new(LogLimit::new(1));
+        let handler = WebhookHandler::new(verifier, publisher.clone(), log.clone(), options.limits);
+        let public = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = public.local_addr().expect("an address");
+        let limits = ListenerLimits {
+            max_connections: 1_024,
+            max_connections_per_peer: options.max_connections_per_peer,
+            header_timeout: options.limits.read_timeout,
+            max_age: Duration::from_secs(600),
+        };
         let stop = CancellationToken::new();
-        tokio::spawn(server::serve(listener, handler::router(Arc::new(handler)), limits, stop.clone()));
+        tokio::spawn(listener::serve(public, handler::router(Arc::new(handler)), limits, log, stop.clone()));
         let url = format!("http://{address}/webhooks/hubspot");
-        let receiver = Self { namespace, publisher, address, url, _stop: stop.drop_guard() };
+        let receiver = Self { namespace, publisher, proxy, address, url, _stop: stop.drop_guard() };
         receiver.until_connected().await;
         receiver
     }
@@ -179,4 +206,11 @@ pub async fn refused(receiver: &TestReceiver) -> Response {
     let response = tokio::time::timeout(Duration::from_secs(4), refused).await.expect("the limit is reached");
     assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
     response
+}
+
+/// What a stranger who knows HubSpot's documentation, but no secret, sends.
+pub fn forged_headers() -> String {
+    let timestamp = OffsetDateTime::now_utc().unix_timestamp() * 1_000;
+    let signature = "oaA3M5dEtt6kFsseJD/Hv/x+JNl1vsoxFj4oxmwP6Go=";
+    format!("X-HubSpot-Signature-v3: {signature}\r\nX-HubSpot-Request-Timestamp: {timestamp}\r\n")
 }

@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use axum::http::{HeaderValue, StatusCode};
-use hubspot::signature;
+use hubspot::{signature, webhook::BodyBounds};
 use receiver::handler::WebhookLimits;
 use reqwest::Client;
 use serde_json::{Value, json};
+use testbed::proxy::Traffic;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::fixtures::{Options, PUBLIC_URL, SECRET, TestReceiver, answer, begin, event, raw, refused};
+use crate::fixtures::{Options, PUBLIC_URL, SECRET, TestReceiver, answer, begin, event, forged_headers, raw, refused};
 
 #[tokio::test]
 async fn bad_input_gets_its_own_clear_answer() {
@@ -36,15 +37,17 @@ async fn bad_input_gets_its_own_clear_answer() {
 
 #[tokio::test]
 async fn a_body_that_is_too_long_is_rejected_whether_or_not_its_length_is_announced() {
-    let limits = WebhookLimits { max_body_bytes: 1_000, ..Options::default().limits };
+    let body = BodyBounds { max_bytes: 1_000, ..BodyBounds::default() };
+    let limits = WebhookLimits { body, ..Options::default().limits };
     let receiver = TestReceiver::start(Options { limits, ..Options::default() }).await;
     let (status, answer) = receiver.post(vec![b' '; 1_001]).await;
     assert_eq!(status, StatusCode::PAYLOAD_TOO_LARGE);
     assert!(answer.contains("1000 bytes"), "it says how long a body may be: {answer}");
     let chunk = "x".repeat(600);
     let chunked = format!(
-        "POST /webhooks/hubspot HTTP/1.1\r\nHost: x\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n\
-         258\r\n{chunk}\r\n258\r\n{chunk}\r\n0\r\n\r\n"
+        "POST /webhooks/hubspot HTTP/1.1\r\nHost: x\r\n{}Connection: close\r\nTransfer-Encoding: chunked\r\n\r\n\
+         258\r\n{chunk}\r\n258\r\n{chunk}\r\n0\r\n\r\n",
+        forged_headers()
     );
     let answer = raw(&receiver, &chunked).await;
     assert!(answer.starts_with("HTTP/1.1 413"), "{answer}");
@@ -89,11 +92,11 @@ async fn an_event_that_cannot_be_understood_is_parked_and_its_neighbours_are_not
     let receiver = TestReceiver::start(Options::default()).await;
     let mut too_big = event(2, 1);
     too_big["objectId"] = json!(9_223_372_036_854_775_808_u64);
-    let mut too_long = event(3, 1);
-    too_long["propertyValue"] = json!("x".repeat(100_000));
+    let mut unnamed = event(3, 1);
+    unnamed["propertyName"] = json!("x".repeat(100_000));
     let mut unknown = event(4, 1);
     unknown["subscriptionType"] = json!("contact.teleported");
-    let (status, answer) = receiver.post(json!([too_big, event(1, 1), too_long, "text", unknown]).to_string()).await;
+    let (status, answer) = receiver.post(json!([too_big, event(1, 1), unnamed, "text", unknown]).to_string()).await;
     assert_eq!(status, StatusCode::OK);
     assert_eq!(serde_json::from_str::<Value>(&answer).expect("JSON"), json!({"accepted": 1, "parked": 4}));
     let events = receiver.take_payloads("leadline.events").await;
@@ -107,7 +110,7 @@ async fn an_event_that_cannot_be_understood_is_parked_and_its_neighbours_are_not
     details.sort();
     assert_eq!(details.len(), 4, "{details:?}");
     assert!(details[0].starts_with("events[0].objectId: is not a 64-bit integer"), "{details:?}");
-    assert!(details[1].starts_with("events[2].propertyValue: has 100000 characters"), "{details:?}");
+    assert!(details[1].starts_with("events[2].propertyName: has 4099 bytes"), "{details:?}");
     assert!(details[2].starts_with("events[3]: is not a JSON object"), "{details:?}");
     assert!(details[3].starts_with("events[4].subscriptionType: `contact.teleported`"), "{details:?}");
     let payloads: String = parked.iter().map(|message| message["payload"].as_str().expect("text")).collect();
@@ -165,17 +168,17 @@ async fn a_webhook_is_answered_503_unless_rabbitmq_confirms_every_event_of_it() 
 #[tokio::test]
 async fn more_requests_at_once_than_allowed_are_answered_503_at_once() {
     let limits = WebhookLimits { max_in_flight: 1, ..Options::default().limits };
-    let receiver = TestReceiver::start(Options { limits, ..Options::default() }).await;
-    // The first request takes the only place until its body is there.
-    let body = json!([event(1, 1)]).to_string();
-    let mut first = begin(&receiver, &body).await;
+    let receiver = TestReceiver::start(Options { limits, through_proxy: true, ..Options::default() }).await;
+    let proxy = receiver.proxy.as_ref().expect("a proxy");
+    // The first request takes the only place until RabbitMQ has confirmed.
+    proxy.set(Traffic::Stalls);
+    let first = receiver.signed(SECRET, json!([event(1, 1)]).to_string());
+    let first = tokio::spawn(async move { answer(first).await.status() });
     let refused = refused(&receiver).await;
     assert_eq!(refused.headers()["retry-after"], "1");
     assert!(refused.text().await.expect("a body").contains("too many requests at once"));
-    first.write_all(body.as_bytes()).await.expect("the body is sent");
-    let mut answer = String::new();
-    first.read_to_string(&mut answer).await.expect("an answer");
-    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    proxy.set(Traffic::Flows);
+    assert_eq!(first.await.expect("an answer"), StatusCode::OK);
     assert_eq!(receiver.post(json!([event(2, 1)]).to_string()).await.0, StatusCode::OK, "the place is free again");
 }
 
@@ -183,17 +186,26 @@ async fn more_requests_at_once_than_allowed_are_answered_503_at_once() {
 async fn more_bytes_at_once_than_allowed_are_answered_503_at_once() {
     let body = json!([event(1, 1)]).to_string();
     // Room for this body and a part of another one.
-    let limits = WebhookLimits { max_bytes_in_flight: body.len() + 10, ..Options::default().limits };
+    let room = body.len() + 10;
+    let limits = WebhookLimits { max_bytes_in_flight: room, max_bytes_per_peer: room, ..Options::default().limits };
     let receiver = TestReceiver::start(Options { limits, ..Options::default() }).await;
-    let _first = begin(&receiver, &body).await;
+    // All but its last byte has arrived.
+    let mut first = begin(&receiver, &body).await;
+    first.write_all(&body.as_bytes()[..body.len() - 1]).await.expect("written");
     assert!(refused(&receiver).await.text().await.expect("a body").contains("too many bytes at once"));
+    first.write_all(b"]").await.expect("the body is sent");
+    let mut answer = String::new();
+    first.read_to_string(&mut answer).await.expect("an answer");
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    assert_eq!(receiver.post(body).await.0, StatusCode::OK, "the room is free again");
 }
 
 #[tokio::test]
 async fn a_client_that_sends_too_slowly_is_cut_off() {
     let limits = WebhookLimits { read_timeout: Duration::from_millis(300), ..Options::default().limits };
     let receiver = TestReceiver::start(Options { limits, ..Options::default() }).await;
-    let slow_body = raw(&receiver, "POST /webhooks/hubspot HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n[").await;
+    let head = format!("POST /webhooks/hubspot HTTP/1.1\r\nHost: x\r\n{}Content-Length: 10\r\n\r\n[", forged_headers());
+    let slow_body = raw(&receiver, &head).await;
     assert!(slow_body.starts_with("HTTP/1.1 408"), "{slow_body}");
     let slow_head = raw(&receiver, "POST /webhooks/hub").await;
     assert!(slow_head.is_empty() || slow_head.starts_with("HTTP/1.1 408"), "{slow_head}");
