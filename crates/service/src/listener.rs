@@ -134,14 +134,13 @@ async fn converse(accepted: Accepted, router: Router, limits: ListenerLimits, st
         () = stop.cancelled() => None,
         () = tokio::time::sleep(limits.max_age) => None,
     };
-    let ended = match ended {
-        Some(ended) => ended,
-        None => {
-            connection.as_mut().graceful_shutdown();
-            // Dropping the connection closes it.
-            let Ok(ended) = tokio::time::timeout(GRACE, connection).await else { return };
-            ended
-        }
+    let ended = if let Some(ended) = ended {
+        ended
+    } else {
+        connection.as_mut().graceful_shutdown();
+        // Dropping the connection closes it.
+        let Ok(ended) = tokio::time::timeout(GRACE, connection).await else { return };
+        ended
     };
     if let Err(error) = ended {
         tracing::debug!(%error, "a connection ended with an error");

@@ -16,6 +16,8 @@ use playbook::Playbook;
 pub use provision::conflict;
 use settings::{ConfigScope, Settings};
 
+use crate::print;
+
 #[derive(Subcommand)]
 pub enum PlaybookCommand {
     /// Checks playbook files. Prints every error with file and line, or what each playbook subscribes to, reads, asks,
@@ -66,7 +68,7 @@ pub async fn run(command: PlaybookCommand, config: Option<&Path>) -> anyhow::Res
                     Ok(ExitCode::SUCCESS)
                 }
                 Err(error) => {
-                    eprintln!("{error}");
+                    print::error(error);
                     Ok(ExitCode::FAILURE)
                 }
             }

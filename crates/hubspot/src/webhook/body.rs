@@ -179,10 +179,9 @@ fn push_storable(target: &mut Vec<u8>, text: &[u8], is_cut: bool) {
     while let Some(first) = rest.first() {
         let length = match first {
             b'\\' if rest.get(1) == Some(&b'u') => 6,
-            b'\\' => 2,
             0xf0.. => 4,
             0xe0.. => 3,
-            0xc0.. => 2,
+            b'\\' | 0xc0.. => 2,
             _ => 1,
         };
         let (unit, after) = rest.split_at(length.min(rest.len()));

@@ -1,7 +1,5 @@
 //! A receiver in this process, with a real RabbitMQ.
 
-#![allow(clippy::expect_used, reason = "Clippy allows it in test functions only, not in what they share")]
-
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::http::StatusCode;
