@@ -254,6 +254,7 @@ impl Default for ReceiverSection {
 pub struct InferenceSection {
     pub playbooks: PathBuf,
     pub protected_properties: Vec<String>,
+    pub escape_formulas: bool,
     pub unchanged_context_ttl_hours: u32,
     pub debounce_ms: u64,
     pub concurrency: usize,
@@ -279,6 +280,7 @@ impl Default for InferenceSection {
         Self {
             playbooks: PathBuf::from("deploy/playbooks"),
             protected_properties: protected.map(ToOwned::to_owned).to_vec(),
+            escape_formulas: true,
             unchanged_context_ttl_hours: 24,
             debounce_ms: 500,
             concurrency: 1_200,
