@@ -31,7 +31,7 @@ pub fn print(story: &EventStory, prompts: bool) {
             say!("prompt of {}", inference.playbook);
             print::text(&inference.prompt.as_ref().map(messages).unwrap_or_default());
             say!("--- answer");
-            print::text(inference.answer.as_deref().unwrap_or("(deleted)"));
+            print::text(&print::indented(inference.answer.as_deref().unwrap_or("(deleted)")));
         }
     }
 }
@@ -127,11 +127,11 @@ fn actions_table(entries: &[ActionEntry]) -> Table {
     actions
 }
 
-/// The messages of a prompt, each under its role.
+/// The messages of a prompt, each under its role, and indented: no line of them looks like one of ours.
 pub fn messages(prompt: &Value) -> String {
     let message = |message: &Value| {
         let text = |name: &str| message[name].as_str().unwrap_or_default();
-        format!("--- {}\n{}\n", text("role"), text("content"))
+        format!("--- {}\n{}", text("role"), print::indented(text("content")))
     };
     prompt.as_array().into_iter().flatten().map(message).collect()
 }

@@ -59,6 +59,11 @@ pub fn text(text: &str) {
     text.lines().for_each(line);
 }
 
+/// The text with two spaces before each line.
+pub fn indented(text: &str) -> String {
+    text.lines().map(|line| format!("  {line}\n")).collect()
+}
+
 /// Prints an empty line.
 pub fn blank() {
     println!();

@@ -96,7 +96,7 @@ pub async fn run(settings: &Settings, playbook: &Playbook, record: &str, write: 
 
 /// Prints a text that is not ours, so that none of its lines looks like one of ours, and an empty line.
 fn print_indented(text: &str) {
-    text.lines().for_each(|line| say!("  {line}"));
+    print::text(&print::indented(text));
     print::blank();
 }
 
