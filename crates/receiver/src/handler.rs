@@ -17,7 +17,7 @@ use hubspot::{
     webhook::{BodyBounds, WebhookBody, WebhookBodyError, WebhookElement},
 };
 use serde_json::json;
-use service::{LogLimit, Peer, PeerLimit, Share};
+use service::{Holding, LogLimit, Peer, PeerLimit};
 use time::OffsetDateTime;
 use tokio::{sync::Semaphore, time::Instant};
 use tracing::{Instrument, Span};
@@ -89,7 +89,7 @@ struct Published {
 /// A webhook that HubSpot has signed, and the memory that it takes.
 struct Verified {
     body: WebhookBody,
-    memory: Share,
+    memory: Holding,
 }
 
 impl WebhookHandler {
@@ -159,7 +159,7 @@ impl WebhookHandler {
         incoming: &mut IncomingBody,
         peer: Peer,
     ) -> Result<Verified, WebhookRejection> {
-        let (mut body, mut memory) = (WebhookBody::new(self.limits.body), self.bytes.share(peer));
+        let (mut body, mut memory) = (WebhookBody::new(self.limits.body), self.bytes.holding(peer));
         while let Some(chunk) = incoming.next().await? {
             let kept = body.kept_bytes();
             verification.update(&chunk);

@@ -23,7 +23,7 @@ pub use error::ServiceFailure;
 pub use frame::{Wired, main};
 pub use log_limit::LogLimit;
 pub use open_files::{TooFewFiles, make_room};
-pub use peers::{LimitReached, Peer, PeerLimit, Share};
+pub use peers::{Holding, LimitReached, Peer, PeerLimit};
 pub use readiness::Readiness;
 /// The memory allocator of the services. They allocate and free by the thousand events: glibc's allocator holds a quarter
 /// more memory than is in use and takes a sixth more CPU time (docs/performance.md). It is tuned when it is built, in

@@ -16,7 +16,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     log_limit::LogLimit,
-    peers::{Peer, PeerLimit, Share},
+    peers::{Holding, Peer, PeerLimit},
 };
 
 /// How long requests in progress may take when the service stops, or when their connection has become too old. HubSpot waits
@@ -45,7 +45,7 @@ struct Accepted {
     stream: TcpStream,
     peer: Peer,
     _slot: OwnedSemaphorePermit,
-    _share: Share,
+    _holding: Holding,
 }
 
 /// Serves `router` until `stop` is cancelled, then lets the requests in progress finish within a grace period. Each request
@@ -59,7 +59,7 @@ pub async fn serve(
 ) {
     let places = Places {
         slots: Arc::new(Semaphore::new(limits.max_connections)),
-        shares: PeerLimit::new(limits.max_connections, limits.max_connections_per_peer),
+        per_peer: PeerLimit::new(limits.max_connections, limits.max_connections_per_peer),
         log,
     };
     let connections = TaskTracker::new();
@@ -82,7 +82,7 @@ pub async fn serve(
 /// Who may have another connection.
 struct Places {
     slots: Arc<Semaphore>,
-    shares: Arc<PeerLimit>,
+    per_peer: Arc<PeerLimit>,
     log: Arc<LogLimit>,
 }
 
@@ -101,8 +101,8 @@ impl Places {
             }
         };
         let peer = Peer::from(address.ip());
-        let mut share = self.shares.share(peer);
-        if let Err(error) = share.take(1) {
+        let mut holding = self.per_peer.holding(peer);
+        if let Err(error) = holding.take(1) {
             metrics::counter!("leadline_connections_refused_total").increment(1);
             if let Some(left_out) = self.log.admit("connection") {
                 tracing::warn!(peer = %address.ip(), %error, left_out, "closed a connection at once");
@@ -111,13 +111,13 @@ impl Places {
         }
         // Answers are small: waiting to fill a packet would only delay them.
         let _ = stream.set_nodelay(true);
-        Some(Accepted { stream, peer, _slot: slot, _share: share })
+        Some(Accepted { stream, peer, _slot: slot, _holding: holding })
     }
 }
 
 /// Answers the requests of a connection until the client closes it, it is too old, or the service stops.
 async fn converse(accepted: Accepted, router: Router, limits: ListenerLimits, stop: CancellationToken) {
-    let Accepted { stream, peer, _slot, _share } = accepted;
+    let Accepted { stream, peer, _slot, _holding } = accepted;
     let router = TowerToHyperService::new(router);
     let service = service_fn(move |mut request: hyper::Request<Incoming>| {
         request.extensions_mut().insert(peer);

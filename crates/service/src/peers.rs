@@ -1,4 +1,4 @@
-//! What each peer may hold of something that all share: connections, or memory.
+//! What each peer may hold of something that there is a limit of: connections, or memory.
 
 use std::{
     collections::HashMap,
@@ -40,7 +40,7 @@ struct Held {
 
 /// What one request or connection of a peer holds. Dropping it gives everything back.
 #[derive(Debug)]
-pub struct Share {
+pub struct Holding {
     limit: Arc<PeerLimit>,
     peer: Peer,
     units: usize,
@@ -53,7 +53,7 @@ pub enum LimitReached {
     #[error("the limit of all peers together is reached")]
     InAll,
     /// By this peer.
-    #[error("this peer's share of the limit is used up")]
+    #[error("this peer holds as much as one peer may")]
     OfPeer,
 }
 
@@ -63,9 +63,9 @@ impl PeerLimit {
         Arc::new(Self { in_all, per_peer, held: Mutex::default() })
     }
 
-    /// An empty share for `peer`.
-    pub fn share(self: &Arc<Self>, peer: Peer) -> Share {
-        Share { limit: self.clone(), peer, units: 0 }
+    /// An empty holding of `peer`.
+    pub fn holding(self: &Arc<Self>, peer: Peer) -> Holding {
+        Holding { limit: self.clone(), peer, units: 0 }
     }
 
     fn held(&self) -> MutexGuard<'_, Held> {
@@ -74,7 +74,7 @@ impl PeerLimit {
     }
 }
 
-impl Share {
+impl Holding {
     /// Takes more units, or none when not all of them are left.
     pub fn take(&mut self, units: usize) -> Result<(), LimitReached> {
         if units == 0 {
@@ -96,7 +96,7 @@ impl Share {
     }
 }
 
-impl Drop for Share {
+impl Drop for Holding {
     fn drop(&mut self) {
         let mut held = self.limit.held();
         held.in_all -= self.units;
@@ -118,12 +118,12 @@ mod tests {
     }
 
     #[test]
-    fn no_peer_holds_more_than_its_share_and_all_of_them_no_more_than_there_is() {
+    fn no_peer_holds_more_than_one_may_and_all_of_them_no_more_than_there_is() {
         let limit = PeerLimit::new(10, 6);
-        let (mut a, mut b) = (limit.share(peer("192.0.2.1")), limit.share(peer("192.0.2.2")));
+        let (mut a, mut b) = (limit.holding(peer("192.0.2.1")), limit.holding(peer("192.0.2.2")));
         assert_eq!(a.take(6), Ok(()));
         assert_eq!(a.take(1), Err(LimitReached::OfPeer));
-        assert_eq!(limit.share(peer("192.0.2.1")).take(1), Err(LimitReached::OfPeer), "another of its requests");
+        assert_eq!(limit.holding(peer("192.0.2.1")).take(1), Err(LimitReached::OfPeer), "another of its requests");
         assert_eq!(b.take(4), Ok(()));
         assert_eq!(b.take(1), Err(LimitReached::InAll));
         drop(a);
