@@ -180,7 +180,7 @@ async fn a_call_becomes_a_summary_next_steps_and_tasks_with_due_dates() {
         assert!(summary.contains("liked the demo"), "{summary}");
         let steps = held(&fleet, kind, id, "ai_next_steps").await.expect("steps");
         assert_eq!(steps.lines().count(), 5, "{steps}");
-        assert!(steps.starts_with("- We will send the offer by 2026-12-01. (by 2026-12-01)"), "{steps}");
+        assert!(steps.starts_with("• We will send the offer by 2026-12-01. (by 2026-12-01)"), "{steps}");
     }
     let mut tasks = tasks(&fleet).await;
     tasks.sort_by_key(|task| task.id);

@@ -10,7 +10,7 @@ use hubspot::{
 use playbook::Playbook;
 use settings::{ConfigScope, Settings};
 
-use crate::{needs, playbooks::conflict};
+use crate::{needs, playbooks::conflict, print::say};
 
 /// Prints one line for each check and counts the problems.
 #[derive(Default)]
@@ -22,14 +22,17 @@ struct Report {
 impl Report {
     fn ok(&mut self, what: &str, detail: impl Display) {
         self.checks += 1;
-        println!("ok       {what}: {detail}");
+        say!("ok       {what}: {detail}");
     }
 
     /// Prints a problem; further lines of its text are indented.
     fn problem(&mut self, what: &str, problem: impl Display) {
         self.checks += 1;
         self.problems += 1;
-        println!("PROBLEM  {what}: {}", problem.to_string().trim().replace('\n', "\n           "));
+        let problem = problem.to_string();
+        let mut lines = problem.trim().lines();
+        say!("PROBLEM  {what}: {}", lines.next().unwrap_or_default());
+        lines.for_each(|line| say!("           {line}"));
     }
 
     fn check(&mut self, what: &str, result: Result<impl Display, impl Display>) {
@@ -53,10 +56,10 @@ pub async fn run(file: Option<&Path>) -> ExitCode {
         Err(findings) => report.problem("settings", findings),
     }
     if report.problems == 0 {
-        println!("no problems found in {} checks", report.checks);
+        say!("no problems found in {} checks", report.checks);
         ExitCode::SUCCESS
     } else {
-        println!("{} problems found in {} checks", report.problems, report.checks);
+        say!("{} problems found in {} checks", report.problems, report.checks);
         ExitCode::FAILURE
     }
 }

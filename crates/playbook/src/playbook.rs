@@ -83,6 +83,9 @@ pub struct Effects {
     pub writes: Vec<PropertyWrite>,
     /// What is done beyond properties.
     pub actions: Vec<ActionPlan>,
+    /// Whether a text that a spreadsheet would run is written in a form that it shows; true unless an operator decides
+    /// otherwise.
+    pub escapes_formulas: bool,
 }
 
 impl Playbook {

@@ -280,7 +280,7 @@ fn next_steps_become_tasks_with_due_dates_up_to_the_maximum_of_the_file() {
     assert_eq!(due[1].1, NOW + time::Duration::hours(48), "there is no such day");
     let on_contact = planned.iter().find(|write| write.record.object_type == ObjectType::Contact).expect("the contact");
     let steps = on_contact.properties.iter().find(|change| change.property == "ai_next_steps").expect("steps");
-    assert!(steps.value.starts_with("- Send {{ it }} (by 2026-12-01)\n"), "{}", steps.value);
+    assert!(steps.value.starts_with("• Send {{ it }} (by 2026-12-01)\n"), "{}", steps.value);
 }
 
 #[test]

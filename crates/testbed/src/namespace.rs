@@ -72,6 +72,12 @@ impl TestNamespace {
         Ok(namespace)
     }
 
+    /// The broker's address, `host:port`.
+    pub fn amqp_address(&self) -> &str {
+        let after_user = self.amqp_url.rsplit_once('@').map_or(self.amqp_url.as_str(), |(_, rest)| rest);
+        after_user.split('/').next().unwrap_or(after_user)
+    }
+
     /// Removes both, even while clients are connected.
     pub async fn remove(&self) -> Result<()> {
         self.management(Method::DELETE, &format!("vhosts/{}", self.name), None).await?;

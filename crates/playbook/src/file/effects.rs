@@ -109,7 +109,11 @@ pub(super) fn actions(
             on.retain(|path| *path.end() == ObjectType::Deal);
         }
         let spec = template(checker, table, kind, &on, &mut |checker, key, text| {
-            declared.text(checker, templates, (&format!("{name}.{key}"), key), text, scope)
+            let names = (&*format!("{name}.{key}"), key);
+            match kind {
+                ActionKind::Notify => declared.channel_text(checker, templates, names, text, scope),
+                _ => declared.text(checker, templates, names, text, scope),
+            }
         });
         if let Some(spec) = spec {
             actions.push(ActionPlan {
