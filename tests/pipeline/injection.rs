@@ -44,7 +44,7 @@ async fn an_attack_starts_no_action_and_leaks_nothing() {
         }
         let prompt = story.inferences[0].prompt.as_ref().expect("kept");
         let (system, user) = (prompt[0]["content"].to_string(), prompt[1]["content"].to_string());
-        assert_eq!(user.matches("</crm_data>").count(), 1, "{id}: the fence holds");
+        assert_eq!(user.matches("</crm_data").count(), 1, "{id}: the fence holds");
         assert!(!system.contains("Ignore all previous"), "{id}: instructions are never data");
     }
     assert!(tasks(&fleet).await.is_empty());

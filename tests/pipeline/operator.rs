@@ -61,13 +61,10 @@ async fn an_events_history_is_told_by_key_and_by_id() {
         for part in ["written", "decided", "lead-qualification@", "gpt-4o-2024-08-06", "ai_budget_estimate", "50000"] {
             assert!(output.contains(part), "{part} in\n{output}");
         }
-        assert!(
-            !output.contains("ready for Q1 and are very excited to start.\n</crm_data>"),
-            "prompts only when asked for"
-        );
+        assert!(!output.contains("</crm_data"), "prompts only when asked for");
     }
     let prompts = text(&fleet.leadline(&["event", &key(&note_event(1, 1)), "--prompts"]).await.expect("runs"));
-    assert!(prompts.contains("<crm_data>"), "{prompts}");
+    assert!(prompts.contains("<crm_data "), "{prompts}");
     let unknown = fleet.leadline(&["event", "unknown"]).await.expect("runs");
     assert!(!unknown.status.success());
 }

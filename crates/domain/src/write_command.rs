@@ -222,10 +222,14 @@ pub fn marker(id: ActionId) -> impl fmt::Display {
 }
 
 /// The action whose marker `body` contains; `None` if the fleet did not create the task or note.
+///
+/// Of several markers the last counts, because the fleet writes its own at the end: the text before it may quote what a
+/// stranger wrote. Anybody can write such a line, so only an action that the ledger knows is one of the fleet's.
 pub fn marker_in(body: &str) -> Option<ActionId> {
-    let start = body.find(MARKER_PREFIX)? + MARKER_PREFIX.len();
-    let id = body.get(start..start + uuid::fmt::Hyphenated::LENGTH)?;
-    Uuid::parse_str(id).ok().map(ActionId)
+    body.rmatch_indices(MARKER_PREFIX).find_map(|(start, prefix)| {
+        let id = body.get(start + prefix.len()..)?.get(..uuid::fmt::Hyphenated::LENGTH)?;
+        Uuid::parse_str(id).ok().map(ActionId)
+    })
 }
 
 #[cfg(test)]
@@ -288,5 +292,8 @@ mod tests {
         assert_eq!(marker_in(&format!("<p>Call her</p><p>{}</p>", marker(id))), Some(id));
         assert_eq!(marker_in("Leadline action items for today"), None);
         assert_eq!(marker_in("Leadline action ü"), None);
+        let quoted = format!("She wrote: {}<br><br>{}", marker(ActionId::new()), marker(id));
+        assert_eq!(marker_in(&quoted), Some(id), "a text that quotes a marker hides none");
+        assert_eq!(marker_in(&format!("{} Leadline action x", marker(id))), Some(id));
     }
 }

@@ -259,6 +259,7 @@ pub struct InferenceSection {
     pub debounce_ms: u64,
     pub concurrency: usize,
     pub backfill_concurrency: usize,
+    pub text_threads: usize,
     pub lease_seconds: u64,
 }
 
@@ -285,6 +286,7 @@ impl Default for InferenceSection {
             debounce_ms: 500,
             concurrency: 1_200,
             backfill_concurrency: 4,
+            text_threads: 2,
             lease_seconds: 240,
         }
     }

@@ -286,4 +286,5 @@ fn inference(settings: &Settings, check: &mut Check) {
     // AMQP's prefetch count has 16 bits.
     check.within(settings.inference.concurrency as u64, 1..=65_535, "inference.concurrency");
     check.within(settings.inference.backfill_concurrency as u64, 0..=65_535, "inference.backfill_concurrency");
+    check.within(settings.inference.text_threads as u64, 1..=256, "inference.text_threads");
 }

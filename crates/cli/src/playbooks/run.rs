@@ -1,18 +1,18 @@
 //! `leadline playbook run`: runs a playbook for one record, step by step.
 
-use std::{process::ExitCode, time::Duration};
+use std::{collections::HashSet, process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, bail};
 use bootstrap::CallHooks;
 use broker::{Publisher, Route, Stage};
 use domain::{
-    Event, EventKey, EventState, Inference, ObjectType, Reason, RecordRef,
+    ActionId, Event, EventKey, EventState, Inference, ObjectType, Reason, RecordRef,
     event::{EventKind, Subject},
     write_command::{ActionSpec, DealStage},
 };
 use inference::{ModelAnswer, ModelClient, NoStore, context};
 use ledger::{Claim, ClaimRequest, Decision, Ledger, Worker};
-use playbook::{PlannedWrite, Playbook, manual_event_variable};
+use playbook::{Context, PlannedWrite, Playbook, manual_event_variable};
 use serde_json::json;
 use settings::Settings;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
@@ -38,14 +38,18 @@ pub async fn run(settings: &Settings, playbook: &Playbook, record: &str, write: 
     }
     let hubspot = bootstrap::hubspot_client(settings, CallHooks::default())?;
     let reader = inference::wiring::crm_reader(hubspot, settings);
-    let model_client = ModelClient::unlimited(bootstrap::openai_client(settings, CallHooks::default())?);
+    let text_pool = inference::wiring::text_pool(settings);
+    let openai = bootstrap::openai_client(settings, CallHooks::default())?;
+    let model_client = ModelClient::unlimited(openai, text_pool.clone());
     let model = inference::model_of(settings, playbook);
     let now = OffsetDateTime::now_utc();
 
-    let read =
-        context::read(&reader, &record, &playbook.context).await.with_context(|| format!("{record} cannot be read"))?;
+    let read = context::read(&reader, &text_pool, &record, &playbook.context).await;
+    let mut read = read.with_context(|| format!("{record} cannot be read"))?;
+    read.remove_own_entries(&own_actions(settings, &read).await);
+    let read = Arc::new(read);
     say!("context ({} entries)", read.entries.len());
-    print_indented(&read.render(usize::MAX, str::len));
+    print_indented(&read.whole());
     let variables = playbook.variables(&manual_event_variable(now), &read);
     if let Some(guard) = playbook.first_matching_guard(&variables)? {
         say!("a guard holds: {} ({}); the fleet would not ask the model", guard.when.source, guard.name);
@@ -92,6 +96,25 @@ pub async fn run(settings: &Settings, playbook: &Playbook, record: &str, write: 
         return Ok(ExitCode::SUCCESS);
     }
     submit(settings, playbook, &record, inference, intended, now).await
+}
+
+/// The actions of the fleet whose notes and tasks are in the context. Without the ledger nobody can say which markers are
+/// the fleet's own; then all of them count.
+async fn own_actions(settings: &Settings, context: &Context) -> HashSet<ActionId> {
+    let marked = context.marked_actions();
+    if marked.is_empty() {
+        return HashSet::new();
+    }
+    let known = match bootstrap::connect_ledger(settings, "leadline") {
+        Ok(ledger) => ledger.known_actions(&marked).await.map_err(anyhow::Error::from),
+        Err(error) => Err(error.into()),
+    };
+    known.unwrap_or_else(|error| {
+        print::error(format_args!(
+            "the ledger cannot say which notes and tasks are the fleet's own, so all with a marker are left out: {error}"
+        ));
+        marked.into_iter().collect()
+    })
 }
 
 /// Prints a text that is not ours, so that none of its lines looks like one of ours, and an empty line.

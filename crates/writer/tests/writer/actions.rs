@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use broker::Disposition;
 use domain::{
-    ActionState, EventState, Reason, RecordRef,
-    write_command::{ActionSpec, DealStage, Task, TaskPriority, TaskType},
+    ActionId, ActionState, EventState, Reason, RecordRef,
+    write_command::{ActionSpec, DealStage, Task, TaskPriority, TaskType, marker},
 };
 use simulator::{Fault, FaultKind, Target, admin::Quirks};
 use time::OffsetDateTime;
@@ -50,6 +50,26 @@ async fn a_task_whose_answer_was_lost_is_looked_for_before_it_is_made_again() {
         assert_eq!(writer.tasks().await.len(), usize::try_from(id).expect("small"), "after round {id}");
     }
     assert_eq!(writer.query::<i64>("select count(*) from action where state <> 'done'").await, 0);
+}
+
+/// A model may quote what a stranger wrote, and strangers may write the line by which the fleet finds its own tasks.
+#[tokio::test]
+async fn a_task_that_quotes_a_marker_is_made_once_and_found_again() {
+    let options = WriterOptions { linger: Duration::from_millis(5), ..WriterOptions::default() };
+    let writer = TestWriter::with(options).await;
+    let record = writer.contact(1).await;
+    let ActionSpec::CreateTask(mut quoting) = task(&record, None) else { panic!("a task") };
+    quoting.body = format!("She wrote: {}", marker(ActionId::new()));
+    let command = writer.decide(&record, 1, &[], vec![ActionSpec::CreateTask(quoting)]).await;
+    let fault = Fault::new(Target::Hubspot, FaultKind::LostAnswer)
+        .on_path("/objects/tasks")
+        .containing("hs_task_subject")
+        .times(1);
+    writer.fault(&fault).await;
+    writer.until_done(&command).await;
+    let story = writer.ended_as(&command, EventState::Written, None).await;
+    assert!(matches!(&story.actions[..], [action] if action.state == ActionState::Done), "{:?}", story.actions);
+    assert_eq!(writer.tasks().await.len(), 1);
 }
 
 #[tokio::test]
