@@ -144,7 +144,7 @@ async fn a_message_that_is_no_event_is_parked_and_blocks_no_other() {
     for queue in ["leadline.events", "leadline.writes"] {
         let body =
             json!({"properties": {}, "routing_key": queue, "payload": "{\"what\": [", "payload_encoding": "string"});
-        let path = format!("exchanges/{}/leadline/publish", fleet.namespace.name);
+        let path = format!("exchanges/{}/{queue}.exchange/publish", fleet.namespace.name);
         fleet.namespace.management(reqwest::Method::POST, &path, Some(body)).await.expect("published");
     }
     send_accepted(&fleet, &[note_event(1, 1)]).await;

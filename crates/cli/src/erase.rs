@@ -3,8 +3,8 @@
 use std::{path::Path, process::ExitCode};
 
 use anyhow::bail;
-use broker::{ParkingLot, Stage};
-use domain::{Event, RecordRef, WriteCommand};
+use broker::{ParkedMessage, ParkingLot, Stage};
+use domain::{Event, RecordRef, WriteCommandId, write_command::CommandMessage};
 
 use crate::{operator::Operator, print::say, record};
 
@@ -43,16 +43,30 @@ async fn remove_parked_messages(operator: &Operator, record: &RecordRef) -> anyh
     let mut removed = 0;
     for stage in Stage::ALL {
         let parking_lot = ParkingLot::open(&operator.connection, stage).await?;
-        while let Some(parked) = parking_lot.next().await? {
-            let body = &parked.message.body;
-            let of_event = serde_json::from_slice::<Event>(body).ok().and_then(|event| event.record());
-            let of_command = serde_json::from_slice::<WriteCommand>(body).ok().map(|command| command.record);
-            if of_event.or(of_command).as_ref() == Some(record) {
-                parking_lot.remove(&parked).await?;
+        let mut parked = Vec::new();
+        while let Some(message) = parking_lot.next().await? {
+            parked.push(message);
+        }
+        // Of a write command, the message says only the id.
+        let ids: Vec<_> = parked.iter().filter_map(command_of).collect();
+        let commands = operator.ledger.commands_about(&ids, record).await?;
+        for message in &parked {
+            let is_about = command_of(message).is_some_and(|id| commands.contains(&id))
+                || event_of(message).and_then(|event| event.record()).as_ref() == Some(record);
+            if is_about {
+                parking_lot.remove(message).await?;
                 removed += 1;
             }
         }
         parking_lot.close().await;
     }
     Ok(removed)
+}
+
+fn event_of(parked: &ParkedMessage) -> Option<Event> {
+    serde_json::from_slice(&parked.message.body).ok()
+}
+
+fn command_of(parked: &ParkedMessage) -> Option<WriteCommandId> {
+    Some(serde_json::from_slice::<CommandMessage>(&parked.message.body).ok()?.id)
 }

@@ -5,6 +5,7 @@ mod backfill;
 mod check;
 mod erase;
 mod event;
+mod migrate;
 mod needs;
 mod operator;
 mod parked;
@@ -21,8 +22,6 @@ use std::{path::PathBuf, process::ExitCode};
 use anyhow::Context;
 use clap::{Parser, Subcommand};
 
-use print::say;
-
 #[derive(Parser)]
 #[command(name = "leadline", version, about = "Operates a fleet of Leadline services")]
 struct Arguments {
@@ -35,7 +34,7 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Migrates the ledger to the schema that this version needs.
+    /// Migrates the ledger to the schema that this version needs, gives its roles their rights, and declares the queues.
     Migrate,
     /// Checks settings, playbooks, credentials, scopes, properties, RabbitMQ and the ledger, and lists every problem.
     Check,
@@ -99,11 +98,7 @@ async fn run() -> anyhow::Result<ExitCode> {
     http_client::install_tls_provider();
     let file = settings::file_or_default(config);
     match command {
-        Command::Migrate => {
-            operator::ledger_only(file.as_deref())?.migrate().await.context("the ledger was not migrated")?;
-            say!("the ledger's schema is up to date");
-            Ok(ExitCode::SUCCESS)
-        }
+        Command::Migrate => migrate::run(file.as_deref()).await,
         Command::Playbook { command } => playbooks::run(command, file.as_deref()).await,
         Command::Check => Ok(check::run(file.as_deref()).await),
         Command::Event { command: Some(EventCommand::Requeue { key_or_id }), .. } => {

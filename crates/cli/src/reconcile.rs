@@ -2,7 +2,6 @@
 
 use std::{path::Path, process::ExitCode};
 
-use domain::ObjectType;
 use maintenance::Reconciler;
 
 use crate::{
@@ -35,9 +34,7 @@ pub async fn run(file: Option<&Path>, options: &ReconcileOptions) -> anyhow::Res
         found.add_row([what, times::duration(event.overdue), event.requeues.to_string()]);
     }
     for stuck in &findings.commands {
-        let record = &stuck.command.record;
-        let kind = ObjectType::name(&record.object_type);
-        let what = format!("write command {} for {kind}/{}", stuck.command.id, record.object_id);
+        let what = format!("write command {} for {}", stuck.id, stuck.record);
         found.add_row([what, times::duration(stuck.overdue), stuck.requeues.to_string()]);
     }
     if found.is_empty() {

@@ -27,9 +27,9 @@ pub async fn run(file: Option<&Path>, key_or_id: &str) -> anyhow::Result<ExitCod
             say!("published the event again: {} (it was {state})", event.key);
         }
         EventState::Decided => {
-            let ids: Vec<_> = event.commands.iter().map(|command| command.id.0).collect();
+            let ids: Vec<_> = event.commands.iter().map(|command| command.0).collect();
             for command in &event.commands {
-                publisher.publish(Route::Queue(Stage::Writes), &maintenance::command_message(command)?).await?;
+                publisher.publish(Route::Queue(Stage::Writes), &maintenance::command_message(*command)).await?;
             }
             operator.ledger.record_requeue(&[], &ids).await?;
             say!("published {} write commands of the event again: {}", ids.len(), event.key);

@@ -5,7 +5,7 @@
 //!
 //! ```ignore
 //! let database = testbed::database().await?; // a migrated database
-//! let namespace = testbed::namespace().await?; // a migrated database and an empty virtual host
+//! let namespace = testbed::namespace().await?; // a migrated database and an empty virtual host, both with users
 //! ```
 //!
 //! Both use the services that the environment names, which `cargo xtask test` starts once for all test binaries.
@@ -18,6 +18,7 @@ mod port;
 mod process;
 mod progress;
 pub mod proxy;
+mod role;
 mod services;
 pub mod workspace;
 
@@ -28,4 +29,5 @@ pub use namespace::{QueueDepth, TestNamespace, namespace};
 pub use port::free_port;
 pub use process::Process;
 pub use progress::step;
+pub use role::Role;
 pub use services::{AMQP_URL, Instances, MANAGEMENT_URL, POSTGRES_URL, Services};

@@ -27,6 +27,7 @@ pub use deals::Pipelines;
 pub use handler::WriteHandler;
 pub use notify::Channels;
 pub use outcome::FailurePolicy;
+pub use policy::WriteRules;
 pub use refused::RefusedProperties;
 pub use start::start;
 pub use verify::{Verifier, VerifyError};

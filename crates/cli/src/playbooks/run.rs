@@ -184,7 +184,7 @@ async fn submit(
     };
     ledger.commit_decisions(&[decision]).await?;
     for command in &commands {
-        publisher.publish(Route::Queue(Stage::Writes), &maintenance::command_message(command)?).await?;
+        publisher.publish(Route::Queue(Stage::Writes), &maintenance::command_message(command.id)).await?;
     }
     until_written(&ledger, &event.key).await
 }

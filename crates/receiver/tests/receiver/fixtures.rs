@@ -15,7 +15,7 @@ use service::{
     LogLimit,
     listener::{self, ListenerLimits},
 };
-use testbed::{TestNamespace, proxy::Proxy};
+use testbed::{Role, TestNamespace, proxy::Proxy};
 use time::OffsetDateTime;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -73,14 +73,17 @@ impl TestReceiver {
     pub async fn start(options: Options) -> Self {
         http_client::install_tls_provider();
         let namespace = testbed::namespace().await.expect("a namespace");
-        let mut broker = broker_settings(&namespace, options.max_queue_length);
+        let settings = broker_settings(&namespace, options.max_queue_length);
+        broker::declare_topology(&settings).await.expect("declared");
+        // With the rights that a receiver has.
+        let mut url = namespace.amqp_url_of(Role::Receiver).expect("a URL");
         let mut proxy = None;
         if options.through_proxy {
             let between = Proxy::to(namespace.amqp_address().to_owned()).await.expect("a proxy");
-            broker.url = namespace.amqp_url.replace(namespace.amqp_address(), &between.address.to_string()).into();
+            url = url.replace(namespace.amqp_address(), &between.address.to_string());
             proxy = Some(between);
         }
-        let publisher = Publisher::open(broker).await.expect("a publisher");
+        let publisher = Publisher::open(BrokerSettings { url: url.into(), ..settings }).await.expect("a publisher");
         let secrets = options.secrets.into_iter().map(Into::into).collect();
         let verifier = SignatureVerifier::new(secrets, PUBLIC_URL, false, options.accept_v2);
         let log = Arc::new(LogLimit::new(1));

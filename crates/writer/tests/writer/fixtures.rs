@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use batcher::BatcherSettings;
-use broker::{Delivery, Disposition, Handler, Message, RetrySchedule};
+use broker::{Delivery, Disposition, Handler, RetrySchedule};
 use domain::{
     ActionId, AppId, Dependency, Event, EventId, EventKey, EventState, Inference, InferenceId, ObjectId, ObjectType,
     PortalId, Reason, RecordRef, WriteCommand, WriteCommandId,
@@ -28,7 +28,7 @@ use time::OffsetDateTime;
 use tokio::net::TcpListener;
 use writer::{
     ActionExecutor, BatchExecutor, BatchNames, Channels, FailurePolicy, Pipelines, RefusedProperties, Verifier,
-    WriteHandler,
+    WriteHandler, WriteRules,
 };
 
 /// The attempts after which a message is parked.
@@ -117,6 +117,8 @@ impl TestWriter {
         let urls = options.channels.into_iter().map(|(name, url)| (name, url.into())).collect();
         let channels = Channels::new(urls, Duration::from_secs(1)).expect("channels");
         let worker = Worker::named("writer");
+        let protected_properties = settings::InferenceSection::default().protected_properties;
+        let rules = WriteRules { portal_id, app_id, protected_properties: protected_properties.into_iter().collect() };
         let executor = BatchExecutor {
             refused_properties: RefusedProperties::new(Duration::from_secs(3_600)),
             ledger: ledger.clone(),
@@ -128,14 +130,14 @@ impl TestWriter {
                 channels,
             ),
             failures: FailurePolicy::new(circuit_breakers.clone(), retry_schedule),
-            app_id,
+            rules: rules.clone(),
             lease: options.lease,
             names: BatchNames::of(worker.clone()),
         };
         let batching = BatcherSettings { max: MAX_BATCH, linger: options.linger, extra_linger: None, max_in_flight: 4 };
         Self {
-            handler: WriteHandler::new(portal_id, circuit_breakers, executor, batching),
-            verifier: Verifier::new(hubspot, ledger.clone(), &worker, options.lease, app_id),
+            handler: WriteHandler::new(circuit_breakers, executor, batching),
+            verifier: Verifier::new(hubspot, ledger.clone(), &worker, options.lease, rules),
             ledger,
             postgres_url: database.url,
             simulator_url,
@@ -190,8 +192,7 @@ impl TestWriter {
 
     /// Handles a message with the command, whose earlier attempts failed `failures` times.
     pub async fn handle_after(&self, command: &WriteCommand, failures: u32) -> Disposition {
-        let body = serde_json::to_vec(command).expect("JSON");
-        let mut message = Message::new(command.id.to_string(), body);
+        let mut message = maintenance::command_message(command.id);
         message.attempts = failures;
         self.handler.handle(Delivery { message: Arc::new(message), redelivered: failures > 0 }).await
     }
@@ -297,6 +298,11 @@ impl TestWriter {
     /// Every task in HubSpot.
     pub async fn tasks(&self) -> Vec<ObjectView> {
         self.get("objects/task").await
+    }
+
+    /// Every note in HubSpot.
+    pub async fn notes(&self) -> Vec<ObjectView> {
+        self.get("objects/note").await
     }
 
     /// The calls that write contacts, oldest first.
