@@ -13,7 +13,7 @@ use std::{sync::Arc, time::Duration};
 
 use broker::{Delivery, Disposition, Handler, Publisher, RetryDecision, RetrySchedule, Route, Stage};
 use crashpoint::crash_point;
-use domain::{Event, EventState, Inference, RecordRef, WriteCommand};
+use domain::{Event, EventState, Inference, RecordRef, WriteCommand, WriteCommandId};
 use ledger::{Claim, ClaimDenied, Claimed, Decision};
 use maintenance::{CircuitBreakers, command_message};
 use retry::{Failure, Reason, RetryAction};
@@ -84,12 +84,12 @@ impl Handler for EventHandler {
             Err(disposition) => return disposition,
         };
         crash_point!("inference.after_claim");
-        let mut progress = Progress { inferences: Vec::new(), commands: claimed.commands.clone() };
+        let mut progress = Progress { inferences: Vec::new(), commands: Vec::new() };
         let processed = self.process(&event, &claimed, &mut progress);
         let result = tokio::time::timeout(self.timing.time_limit, processed).await;
         let result = result.unwrap_or_else(|_| Err(StepError::DeadlineExceeded.into()));
         let (decision, disposition) = self.conclude(&delivery, &claimed, progress, result);
-        self.commit(decision, disposition).await
+        self.commit(claimed, decision, disposition).await
     }
 }
 
@@ -249,8 +249,9 @@ impl EventHandler {
 
     /// Commits the decision, and only then publishes the write commands: a decision that is not in the ledger must have no
     /// effect. The commands are published even when another run of the event waits or parks it.
-    async fn commit(&self, decision: Decision, disposition: Disposition) -> Disposition {
-        let commands = decision.commands.clone();
+    async fn commit(&self, claimed: Claimed, decision: Decision, disposition: Disposition) -> Disposition {
+        let mut commands = claimed.commands;
+        commands.extend(decision.commands.iter().map(|command| command.id));
         match self.ledger.commit_decision(decision).await {
             Ok(true) => {
                 crash_point!("inference.after_commit");
@@ -277,14 +278,9 @@ impl EventHandler {
 
     /// Publishes the write commands. [`Disposition::Done`]: RabbitMQ has confirmed all of them, so that the event's message
     /// can be acknowledged.
-    async fn publish(&self, commands: &[WriteCommand]) -> Disposition {
+    async fn publish(&self, commands: &[WriteCommandId]) -> Disposition {
         for command in commands {
-            let message = match command_message(command) {
-                Ok(message) => message,
-                Err(error) => {
-                    return Disposition::Park { reason: Reason::CommandUnwritable, detail: error.to_string() };
-                }
-            };
+            let message = command_message(*command);
             if let Err(error) = Box::pin(self.publisher.publish(Route::Queue(Stage::Writes), &message)).await {
                 tracing::warn!(%error, "cannot publish a write command; the event's message comes back for it");
                 return Disposition::defer(error.reason());

@@ -37,7 +37,8 @@ pub enum InferenceWiringError {
 /// Everything that is wrong with any of the files.
 pub fn load_playbooks(settings: &Settings) -> Result<Vec<ConfiguredPlaybook>, LoadError> {
     let playbooks = playbook::load(&settings.inference.playbooks, &settings.inference.protected_properties)?;
-    let configure = |playbook: Playbook| {
+    let configure = |mut playbook: Playbook| {
+        playbook.effects.escapes_formulas = settings.inference.escape_formulas;
         tracing::info!(name = playbook.name, version = playbook.version, "playbook");
         ConfiguredPlaybook { model: model_of(settings, &playbook), playbook }
     };

@@ -16,6 +16,7 @@ mod prior_answers;
 mod rate_limits;
 mod records;
 mod retention;
+mod roles;
 mod schema;
 mod singleton_leases;
 mod stuck_work;

@@ -120,9 +120,8 @@ impl Reconciler {
             events.push(event.id.0);
         }
         for stuck in &findings.commands {
-            let Ok(message) = command_message(&stuck.command) else { continue };
-            self.publisher.publish(Route::Queue(Stage::Writes), &message).await?;
-            commands.push(stuck.command.id.0);
+            self.publisher.publish(Route::Queue(Stage::Writes), &command_message(stuck.id)).await?;
+            commands.push(stuck.id.0);
         }
         self.ledger.record_requeue(&events, &commands).await?;
         (counts.events, counts.commands) = (events.len(), commands.len());

@@ -9,7 +9,7 @@ use super::{
 use domain::{
     Event, EventKey, ObjectId, ObjectType, PortalId, RecordRef,
     event::{EventKind, Subject},
-    write_command::{ActionSpec, TaskPriority},
+    write_command::{ActionSpec, DealStage, TaskPriority},
 };
 
 use crate::context::{Context, ContextEntry, ContextRecord};
@@ -259,7 +259,7 @@ fn an_answer_becomes_properties_and_actions_of_the_right_records() {
     assert_eq!((task.owner.as_deref(), task.priority, task.associations.len()), (Some("71"), TaskPriority::High, 2));
     assert!(task.subject.contains("Stone Retail") && task.body.contains("/record/0-5/1"), "{task:?}");
     assert_eq!(angry[2].record, record(ObjectType::Deal, 3));
-    assert_eq!(angry[2].actions[0].spec, ActionSpec::MoveDeal { stage: "Risk".to_owned() });
+    assert_eq!(angry[2].actions[0].spec, ActionSpec::MoveDeal(DealStage { stage: "Risk".to_owned(), pipeline: None }));
 }
 
 #[test]
@@ -288,7 +288,7 @@ fn next_steps_become_tasks_with_due_dates_up_to_the_maximum_of_the_file() {
     assert_eq!(due[1].1, NOW + time::Duration::hours(48), "there is no such day");
     let on_contact = planned.iter().find(|write| write.record.object_type == ObjectType::Contact).expect("the contact");
     let steps = on_contact.properties.iter().find(|change| change.property == "ai_next_steps").expect("steps");
-    assert!(steps.value.starts_with("- Send {{ it }} (by 2026-12-01)\n"), "{}", steps.value);
+    assert!(steps.value.starts_with("• Send {{ it }} (by 2026-12-01)\n"), "{}", steps.value);
 }
 
 #[test]

@@ -1,44 +1,29 @@
-//! Handles one message: parses its write command, checks the portal, and puts the command into a batch.
+//! Handles one message: reads which write command it is about, and puts the command into a batch.
 
 use std::{convert::Infallible, sync::Arc};
 
 use batcher::{Batcher, BatcherSettings};
 use broker::{Delivery, Disposition, Handler, Message};
-use domain::{PortalId, Reason, WriteCommand};
+use domain::{Reason, WriteCommandId, write_command::CommandMessage};
 use maintenance::CircuitBreakers;
 
 use crate::batch::{BatchExecutor, QueuedCommand};
 
-/// Handles messages with write commands: parse → check the portal → batch.
+/// Handles messages about write commands: parse → batch.
 pub struct WriteHandler {
-    portal_id: PortalId,
     circuit_breakers: CircuitBreakers,
     batcher: Batcher<QueuedCommand, Disposition, Infallible>,
 }
 
 impl WriteHandler {
-    /// Collects commands of the portal `portal_id` into batches for `executor`, of the size and at the pace of `batching`.
-    pub fn new(
-        portal_id: PortalId,
-        circuit_breakers: CircuitBreakers,
-        executor: BatchExecutor,
-        batching: BatcherSettings,
-    ) -> Self {
+    /// Collects commands into batches for `executor`, of the size and at the pace of `batching`.
+    pub fn new(circuit_breakers: CircuitBreakers, executor: BatchExecutor, batching: BatcherSettings) -> Self {
         let executor = Arc::new(executor);
         let execute = move |batch: Arc<Vec<QueuedCommand>>| {
             let executor = executor.clone();
             async move { Ok(executor.execute(&batch).await) }
         };
-        Self { portal_id, circuit_breakers, batcher: Batcher::start(batching, execute, |_| false) }
-    }
-
-    fn check_portal(&self, command: &WriteCommand) -> Result<(), Disposition> {
-        let (of_command, ours) = (command.record.portal_id, self.portal_id);
-        if of_command == ours {
-            return Ok(());
-        }
-        let detail = format!("the write command is for portal {of_command}, hubspot.portal_id is {ours}");
-        Err(Disposition::Park { reason: Reason::WrongPortal, detail })
+        Self { circuit_breakers, batcher: Batcher::start(batching, execute, |_| false) }
     }
 }
 
@@ -48,23 +33,21 @@ impl Handler for WriteHandler {
         if let Some(reason) = self.circuit_breakers.open_reason() {
             return Disposition::defer(reason);
         }
-        let command = match parse(&delivery.message) {
-            Ok(command) => command,
+        let id = match parse(&delivery.message) {
+            Ok(id) => id,
             Err(disposition) => return disposition,
         };
-        if let Err(disposition) = self.check_portal(&command) {
-            return disposition;
-        }
-        let queued = QueuedCommand { command, failures: delivery.message.attempts };
+        let queued = QueuedCommand { id, failures: delivery.message.attempts };
         // The batch ends without an answer when it panics. Its leases expire, and the message comes back.
         self.batcher.submit(queued).await.unwrap_or(Disposition::defer(Reason::BatchLost))
     }
 }
 
-fn parse(message: &Message) -> Result<WriteCommand, Disposition> {
-    serde_json::from_slice(&message.body).map_err(|error| {
-        tracing::warn!(id = message.id, %error, "the message is not a valid write command and is parked");
-        let detail = format!("the message is not a valid write command: {error}");
+fn parse(message: &Message) -> Result<WriteCommandId, Disposition> {
+    let parsed = serde_json::from_slice::<CommandMessage>(&message.body);
+    parsed.map(|message| message.id).map_err(|error| {
+        tracing::warn!(id = message.id, %error, "the message names no write command and is parked");
+        let detail = format!("the message names no write command: {error}");
         Disposition::Park { reason: Reason::CommandInvalid, detail }
     })
 }

@@ -1,4 +1,6 @@
-//! Decides by its write policy whether a value may replace the current one.
+//! Decides by the settings and by its write policy whether a value may replace the current one.
+
+use std::collections::HashSet;
 
 use std::{
     collections::BTreeSet,
@@ -6,7 +8,7 @@ use std::{
 };
 
 use domain::{
-    AppId, Reason, WriteCommand,
+    AppId, PortalId, Reason, WriteCommand,
     write_command::{PropertyChange, WritePolicy},
 };
 use hubspot::client::{ChangeAuthor, PastValue};
@@ -17,23 +19,43 @@ use crate::{
     plan::RecordUpdate,
 };
 
+/// What holds for every write, whatever a write command asks for.
+#[derive(Debug, Clone)]
+pub struct WriteRules {
+    /// The portal that the access token opens: commands about another one are not carried out.
+    pub portal_id: PortalId,
+    /// Our HubSpot app: values that it set are our own.
+    pub app_id: AppId,
+    /// Properties that no write command may set. Playbooks that name one are refused before; the writer does not rely on
+    /// it, because a command may come from a worker with other settings, or from a row that somebody changed.
+    pub protected_properties: HashSet<String>,
+}
+
 /// Removes from the updates the values that may not be written and those that HubSpot holds already.
 ///
 /// A value that HubSpot holds already is not sent, but it stays in its command's part and is recorded as written: otherwise
 /// an older event could put its value over it.
-pub fn apply_policies(updates: &mut [RecordUpdate], current: &CurrentValues, app_id: AppId) {
+pub fn apply_policies(updates: &mut [RecordUpdate], current: &CurrentValues, rules: &WriteRules) {
     for update in updates {
-        let Some(current) = current.get(&update.record) else { continue };
+        // Absent when HubSpot's answer did not have the record: it does not exist, or nothing was read.
+        let current = current.get(&update.record);
         for part in &mut update.parts {
             let command = &part.taken.command;
             part.changes.retain(|change| {
-                let current = current.get(&change.property).cloned().unwrap_or_default();
-                let Some(reason) = reason_to_skip(change, &current, command, app_id) else { return true };
+                let current = current.map(|current| current.get(&change.property).cloned().unwrap_or_default());
+                let is_protected = rules.protected_properties.contains(&change.property);
+                let by_policy = || reason_to_skip(change, current.as_ref()?, command, rules.app_id);
+                let reason = if is_protected { Some(Reason::ProtectedProperty) } else { by_policy() };
+                let Some(reason) = reason else { return true };
+                if is_protected {
+                    let (command, property) = (command.id, &change.property);
+                    tracing::error!(%command, property, "a write command asks for a protected property; it is not set");
+                }
                 metrics::counter!("leadline_skipped_writes_total", "reason" => reason.as_str()).increment(1);
                 part.skipped_writes.push(SkippedWrite {
                     property: change.property.clone(),
                     reason,
-                    current_value: current.value,
+                    current_value: current.and_then(|current| current.value),
                     proposed_value: change.value.clone(),
                 });
                 false
@@ -42,7 +64,9 @@ pub fn apply_policies(updates: &mut [RecordUpdate], current: &CurrentValues, app
         let parts = &update.parts;
         update.changes.retain(|change| {
             let is_allowed = parts.iter().any(|part| part.changes.contains(change));
-            let is_unchanged = current.get(&change.property).is_some_and(|current| current.equals(&change.value));
+            let is_unchanged = current
+                .and_then(|current| current.get(&change.property))
+                .is_some_and(|current| current.equals(&change.value));
             if is_allowed && is_unchanged {
                 metrics::counter!("leadline_unchanged_values_total").increment(1);
             }

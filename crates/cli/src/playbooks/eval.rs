@@ -9,7 +9,7 @@ use playbook::{Playbook, manual_event_variable};
 use settings::Settings;
 use time::OffsetDateTime;
 
-use crate::print::table;
+use crate::print::{say, table};
 
 use super::case::{self, EvalCase, ExpectationCheck};
 
@@ -50,9 +50,9 @@ pub async fn run(settings: &Settings, playbook: &Playbook, folder: &Path) -> any
             table.add_row([sign, what, &check.field, &check.expected, &check.actual]);
         }
     }
-    println!("{}@{} with {}, {} cases", playbook.name, playbook.version, model.name, cases.len());
-    println!("{table}");
-    println!("{met} of {all} expectations met; cost: {cost} µ$");
+    say!("{}@{} with {}, {} cases", playbook.name, playbook.version, model.name, cases.len());
+    table.print();
+    say!("{met} of {all} expectations met; cost: {cost} µ$");
     Ok(if met == all { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 

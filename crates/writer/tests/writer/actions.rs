@@ -5,9 +5,9 @@ use std::time::Duration;
 use broker::Disposition;
 use domain::{
     ActionId, ActionState, EventState, Reason, RecordRef,
-    write_command::{ActionSpec, Task, TaskPriority, TaskType, marker},
+    write_command::{ActionSpec, DealStage, Task, TaskPriority, TaskType, marker},
 };
-use simulator::{Fault, FaultKind, Target};
+use simulator::{Fault, FaultKind, Target, admin::Quirks};
 use time::OffsetDateTime;
 
 use crate::fixtures::{MAX_ATTEMPTS, TestWriter, WriterOptions, set};
@@ -74,12 +74,41 @@ async fn a_task_that_quotes_a_marker_is_made_once_and_found_again() {
 
 #[tokio::test]
 async fn a_task_is_created_without_an_owner_that_hubspot_does_not_know() {
+    for names_in_message_only in [false, true] {
+        let writer = TestWriter::start().await;
+        writer.quirks(&Quirks { names_in_message_only, ..Quirks::default() }).await;
+        let record = writer.contact(1).await;
+        let command = writer.decide(&record, 1, &[], vec![task(&record, Some("4711"))]).await;
+        assert_eq!(writer.handle(&command).await, Disposition::Done);
+        let tasks = writer.tasks().await;
+        assert!(matches!(&tasks[..], [task] if !task.properties.contains_key("hubspot_owner_id")), "{tasks:?}");
+    }
+}
+
+/// A deal in another pipeline, which has no stage `Risk`: it stays, and so does a closed one in any pipeline.
+#[tokio::test]
+async fn a_deal_is_moved_within_its_pipeline_only_and_never_when_it_is_closed() {
     let writer = TestWriter::start().await;
-    let record = writer.contact(1).await;
-    let command = writer.decide(&record, 1, &[], vec![task(&record, Some("4711"))]).await;
-    assert_eq!(writer.handle(&command).await, Disposition::Done);
-    let tasks = writer.tasks().await;
-    assert!(matches!(&tasks[..], [task] if !task.properties.contains_key("hubspot_owner_id")), "{tasks:?}");
+    let move_to = |stage: &str, pipeline: Option<&str>| {
+        let (stage, pipeline) = (stage.to_owned(), pipeline.map(ToOwned::to_owned));
+        vec![ActionSpec::MoveDeal(DealStage { stage, pipeline })]
+    };
+    let cases = [
+        (20, ("default", "contractsent"), move_to("risk", None), None, "991231"),
+        (21, ("default", "closedwon"), move_to("Risk", None), Some(Reason::DealClosed), "closedwon"),
+        (22, ("renewals", "880003"), move_to("Risk", None), Some(Reason::DealClosed), "880003"),
+        (23, ("renewals", "880001"), move_to("Risk", None), Some(Reason::NoSuchStage), "880001"),
+        (24, ("default", "contractsent"), move_to("Risk", Some("Sales pipeline")), None, "991231"),
+        (25, ("default", "contractsent"), move_to("Risk", Some("Renewals")), Some(Reason::NoSuchStage), "contractsent"),
+    ];
+    for (id, (pipeline, stage), actions, reason, after) in cases {
+        let deal = writer.object("deal", id, &[("pipeline", pipeline), ("dealstage", stage)]).await;
+        let command = writer.decide(&deal, 1, &[], actions).await;
+        assert_eq!(writer.handle(&command).await, Disposition::Done, "deal {id}");
+        let story = writer.ended_as(&command, EventState::Written, None).await;
+        assert_eq!(story.actions[0].reason, reason, "deal {id}");
+        assert_eq!(writer.value("deal", id, "dealstage").await.as_deref(), Some(after), "deal {id}");
+    }
 }
 
 #[tokio::test]

@@ -68,6 +68,23 @@ async fn a_value_that_hubspot_has_already_is_not_sent_but_counts_as_written() {
     assert_eq!(writer.property(1, "lead_score").await.as_deref(), Some("85"));
 }
 
+/// A playbook cannot ask for it; a row of the ledger that somebody changed, or an inference worker with other settings, can.
+#[tokio::test]
+async fn a_protected_property_is_left_as_it_is_whatever_the_ledger_asks_for() {
+    let writer = TestWriter::start().await;
+    let record = writer.contact(1).await;
+    let mut owner = set("hubspot_owner_id", "666");
+    owner.policy = WritePolicy::Always;
+    let command = writer.decide(&record, 1, &[owner, set("lead_score", "85")], Vec::new()).await;
+    assert_eq!(writer.handle(&command).await, Disposition::Done);
+    assert_eq!(writer.property(1, "hubspot_owner_id").await, None);
+    assert_eq!(writer.property(1, "lead_score").await.as_deref(), Some("85"), "the rest is written");
+    let story = writer.ended_as(&command, EventState::Written, None).await;
+    let skipped: Vec<_> =
+        story.skipped_writes.iter().map(|skipped| (skipped.property.as_str(), skipped.reason.as_str())).collect();
+    assert_eq!(skipped, [("hubspot_owner_id", "protected_property")]);
+}
+
 /// A merge, a restore or an undo carries an older value over: it belongs to whoever set it before.
 #[tokio::test]
 async fn a_value_that_a_merge_carried_over_belongs_to_its_last_real_author() {

@@ -1,138 +1,16 @@
-//! The receiver in this process, with a real RabbitMQ: which webhooks it accepts, and what it does with their events.
+//! Which webhooks are accepted, and what becomes of their events.
 
-#![allow(clippy::expect_used)] // Clippy allows it in test functions only, not in what they share.
-
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use axum::http::{HeaderValue, StatusCode};
-use broker::{BrokerSettings, Publisher, RetrySchedule, Topology};
-use hubspot::signature::{self, SignatureVerifier};
-use receiver::{
-    handler::{self, WebhookHandler, WebhookLimits},
-    server::{self, ServerLimits},
-};
-use reqwest::{Client, RequestBuilder, Response};
+use hubspot::{signature, webhook::BodyBounds};
+use receiver::handler::WebhookLimits;
+use reqwest::Client;
 use serde_json::{Value, json};
-use testbed::TestNamespace;
-use time::OffsetDateTime;
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
-};
-use tokio_util::sync::{CancellationToken, DropGuard};
+use testbed::proxy::Traffic;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-const PUBLIC_URL: &str = "https://hooks.example.com/webhooks/hubspot";
-const SECRET: &str = "the-client-secret";
-
-/// What differs between the receivers of the tests.
-struct Options {
-    secrets: Vec<&'static str>,
-    accept_v2: bool,
-    limits: WebhookLimits,
-    max_queue_length: u32,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        let limits = WebhookLimits {
-            max_in_flight: 256,
-            max_bytes_in_flight: 4_194_304,
-            max_body_bytes: 1_048_576,
-            read_timeout: Duration::from_secs(5),
-            retry_after_seconds: 1,
-        };
-        Self { secrets: vec![SECRET], accept_v2: false, limits, max_queue_length: 100_000 }
-    }
-}
-
-/// A receiver on a free port. It stops when it is dropped.
-struct TestReceiver {
-    namespace: TestNamespace,
-    publisher: Publisher,
-    address: String,
-    url: String,
-    _stop: DropGuard,
-}
-
-impl TestReceiver {
-    async fn start(options: Options) -> Self {
-        http_client::install_tls_provider();
-        let namespace = testbed::namespace().await.expect("a namespace");
-        let publisher =
-            Publisher::open(broker_settings(&namespace, options.max_queue_length)).await.expect("a publisher");
-        let secrets = options.secrets.into_iter().map(Into::into).collect();
-        let verifier = SignatureVerifier::new(secrets, PUBLIC_URL, false, options.accept_v2);
-        let handler = WebhookHandler::new(verifier, publisher.clone(), options.limits);
-        let listener = server::bind("127.0.0.1:0").await.expect("a free port");
-        let address = listener.local_addr().expect("an address").to_string();
-        let limits = ServerLimits { max_connections: 64, header_timeout: options.limits.read_timeout };
-        let stop = CancellationToken::new();
-        tokio::spawn(server::serve(listener, handler::router(Arc::new(handler)), limits, stop.clone()));
-        let url = format!("http://{address}/webhooks/hubspot");
-        let receiver = Self { namespace, publisher, address, url, _stop: stop.drop_guard() };
-        receiver.until_connected().await;
-        receiver
-    }
-
-    /// The publisher connects in the background.
-    async fn until_connected(&self) {
-        let connected = async {
-            while !self.publisher.is_ready() {
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
-        };
-        tokio::time::timeout(Duration::from_secs(30), connected).await.expect("connected to RabbitMQ");
-    }
-
-    /// A request that HubSpot would sign like this with `secret`.
-    fn signed(&self, secret: &str, body: impl Into<Vec<u8>>) -> RequestBuilder {
-        let body = body.into();
-        let timestamp = (OffsetDateTime::now_utc().unix_timestamp() * 1_000).to_string();
-        let signature = signature::v3(secret, "POST", &signature::signed_uri(PUBLIC_URL), &body, &timestamp);
-        Client::new()
-            .post(&self.url)
-            .header("X-HubSpot-Signature-v3", signature)
-            .header("X-HubSpot-Request-Timestamp", timestamp)
-            .body(body)
-    }
-
-    async fn post(&self, body: impl Into<Vec<u8>>) -> (StatusCode, String) {
-        let response = answer(self.signed(SECRET, body)).await;
-        (response.status(), response.text().await.expect("a body"))
-    }
-
-    /// The payloads of the messages in a queue, which are taken out of it.
-    async fn take_payloads(&self, queue: &str) -> Vec<Value> {
-        let messages = self.namespace.take_messages(queue, 1_000).await.expect("the messages");
-        let payload = |message: &Value| serde_json::from_str(message["payload"].as_str().expect("text")).expect("JSON");
-        messages.iter().map(payload).collect()
-    }
-}
-
-fn broker_settings(namespace: &TestNamespace, max_queue_length: u32) -> BrokerSettings {
-    let retry_schedule = RetrySchedule::new(vec![Duration::from_secs(10)], 3).expect("a schedule");
-    BrokerSettings {
-        url: namespace.amqp_url.clone().into(),
-        name: "receiver test".to_owned(),
-        connect_timeout: Duration::from_secs(30),
-        max_reconnect_delay: Duration::from_secs(1),
-        confirm_timeout: Duration::from_secs(30),
-        frame_max: 16_384,
-        topology: Topology { retry_schedule, delivery_limit: 20, max_queue_length },
-    }
-}
-
-async fn answer(request: RequestBuilder) -> Response {
-    request.send().await.expect("an answer")
-}
-
-/// HubSpot's event for a change of a contact; `n` makes it another event.
-fn event(contact: i64, n: i64) -> Value {
-    json!({"eventId": 1_000 + n, "subscriptionId": 1, "portalId": 9_876_543, "appId": 1_234_567,
-        "occurredAt": 1_764_000_000_000_i64 + n * 1_000, "attemptNumber": 0, "objectId": contact, "objectTypeId": "0-1",
-        "subscriptionType": "contact.propertyChange", "propertyName": "notes_last_updated",
-        "propertyValue": "1764000000000", "changeSource": "CRM_UI", "sourceId": "userId:42"})
-}
+use crate::fixtures::{Options, PUBLIC_URL, SECRET, TestReceiver, answer, begin, event, forged_headers, raw, refused};
 
 #[tokio::test]
 async fn bad_input_gets_its_own_clear_answer() {
@@ -159,15 +37,17 @@ async fn bad_input_gets_its_own_clear_answer() {
 
 #[tokio::test]
 async fn a_body_that_is_too_long_is_rejected_whether_or_not_its_length_is_announced() {
-    let limits = WebhookLimits { max_body_bytes: 1_000, ..Options::default().limits };
+    let body = BodyBounds { max_bytes: 1_000, ..BodyBounds::default() };
+    let limits = WebhookLimits { body, ..Options::default().limits };
     let receiver = TestReceiver::start(Options { limits, ..Options::default() }).await;
     let (status, answer) = receiver.post(vec![b' '; 1_001]).await;
     assert_eq!(status, StatusCode::PAYLOAD_TOO_LARGE);
     assert!(answer.contains("1000 bytes"), "it says how long a body may be: {answer}");
     let chunk = "x".repeat(600);
     let chunked = format!(
-        "POST /webhooks/hubspot HTTP/1.1\r\nHost: x\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n\
-         258\r\n{chunk}\r\n258\r\n{chunk}\r\n0\r\n\r\n"
+        "POST /webhooks/hubspot HTTP/1.1\r\nHost: x\r\n{}Connection: close\r\nTransfer-Encoding: chunked\r\n\r\n\
+         258\r\n{chunk}\r\n258\r\n{chunk}\r\n0\r\n\r\n",
+        forged_headers()
     );
     let answer = raw(&receiver, &chunked).await;
     assert!(answer.starts_with("HTTP/1.1 413"), "{answer}");
@@ -212,11 +92,11 @@ async fn an_event_that_cannot_be_understood_is_parked_and_its_neighbours_are_not
     let receiver = TestReceiver::start(Options::default()).await;
     let mut too_big = event(2, 1);
     too_big["objectId"] = json!(9_223_372_036_854_775_808_u64);
-    let mut too_long = event(3, 1);
-    too_long["propertyValue"] = json!("x".repeat(100_000));
+    let mut unnamed = event(3, 1);
+    unnamed["propertyName"] = json!("x".repeat(100_000));
     let mut unknown = event(4, 1);
     unknown["subscriptionType"] = json!("contact.teleported");
-    let (status, answer) = receiver.post(json!([too_big, event(1, 1), too_long, "text", unknown]).to_string()).await;
+    let (status, answer) = receiver.post(json!([too_big, event(1, 1), unnamed, "text", unknown]).to_string()).await;
     assert_eq!(status, StatusCode::OK);
     assert_eq!(serde_json::from_str::<Value>(&answer).expect("JSON"), json!({"accepted": 1, "parked": 4}));
     let events = receiver.take_payloads("leadline.events").await;
@@ -230,7 +110,7 @@ async fn an_event_that_cannot_be_understood_is_parked_and_its_neighbours_are_not
     details.sort();
     assert_eq!(details.len(), 4, "{details:?}");
     assert!(details[0].starts_with("events[0].objectId: is not a 64-bit integer"), "{details:?}");
-    assert!(details[1].starts_with("events[2].propertyValue: has 100000 characters"), "{details:?}");
+    assert!(details[1].starts_with("events[2].propertyName: has 4099 bytes"), "{details:?}");
     assert!(details[2].starts_with("events[3]: is not a JSON object"), "{details:?}");
     assert!(details[3].starts_with("events[4].subscriptionType: `contact.teleported`"), "{details:?}");
     let payloads: String = parked.iter().map(|message| message["payload"].as_str().expect("text")).collect();
@@ -288,17 +168,17 @@ async fn a_webhook_is_answered_503_unless_rabbitmq_confirms_every_event_of_it() 
 #[tokio::test]
 async fn more_requests_at_once_than_allowed_are_answered_503_at_once() {
     let limits = WebhookLimits { max_in_flight: 1, ..Options::default().limits };
-    let receiver = TestReceiver::start(Options { limits, ..Options::default() }).await;
-    // The first request takes the only place until its body is there.
-    let body = json!([event(1, 1)]).to_string();
-    let mut first = begin(&receiver, &body).await;
+    let receiver = TestReceiver::start(Options { limits, through_proxy: true, ..Options::default() }).await;
+    let proxy = receiver.proxy.as_ref().expect("a proxy");
+    // The first request takes the only place until RabbitMQ has confirmed.
+    proxy.set(Traffic::Stalls);
+    let first = receiver.signed(SECRET, json!([event(1, 1)]).to_string());
+    let first = tokio::spawn(async move { answer(first).await.status() });
     let refused = refused(&receiver).await;
     assert_eq!(refused.headers()["retry-after"], "1");
     assert!(refused.text().await.expect("a body").contains("too many requests at once"));
-    first.write_all(body.as_bytes()).await.expect("the body is sent");
-    let mut answer = String::new();
-    first.read_to_string(&mut answer).await.expect("an answer");
-    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    proxy.set(Traffic::Flows);
+    assert_eq!(first.await.expect("an answer"), StatusCode::OK);
     assert_eq!(receiver.post(json!([event(2, 1)]).to_string()).await.0, StatusCode::OK, "the place is free again");
 }
 
@@ -306,58 +186,27 @@ async fn more_requests_at_once_than_allowed_are_answered_503_at_once() {
 async fn more_bytes_at_once_than_allowed_are_answered_503_at_once() {
     let body = json!([event(1, 1)]).to_string();
     // Room for this body and a part of another one.
-    let limits = WebhookLimits { max_bytes_in_flight: body.len() + 10, ..Options::default().limits };
+    let room = body.len() + 10;
+    let limits = WebhookLimits { max_bytes_in_flight: room, max_bytes_per_peer: room, ..Options::default().limits };
     let receiver = TestReceiver::start(Options { limits, ..Options::default() }).await;
-    let _first = begin(&receiver, &body).await;
+    // All but its last byte has arrived.
+    let mut first = begin(&receiver, &body).await;
+    first.write_all(&body.as_bytes()[..body.len() - 1]).await.expect("written");
     assert!(refused(&receiver).await.text().await.expect("a body").contains("too many bytes at once"));
+    first.write_all(b"]").await.expect("the body is sent");
+    let mut answer = String::new();
+    first.read_to_string(&mut answer).await.expect("an answer");
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    assert_eq!(receiver.post(body).await.0, StatusCode::OK, "the room is free again");
 }
 
 #[tokio::test]
 async fn a_client_that_sends_too_slowly_is_cut_off() {
     let limits = WebhookLimits { read_timeout: Duration::from_millis(300), ..Options::default().limits };
     let receiver = TestReceiver::start(Options { limits, ..Options::default() }).await;
-    let slow_body = raw(&receiver, "POST /webhooks/hubspot HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n[").await;
+    let head = format!("POST /webhooks/hubspot HTTP/1.1\r\nHost: x\r\n{}Content-Length: 10\r\n\r\n[", forged_headers());
+    let slow_body = raw(&receiver, &head).await;
     assert!(slow_body.starts_with("HTTP/1.1 408"), "{slow_body}");
     let slow_head = raw(&receiver, "POST /webhooks/hub").await;
     assert!(slow_head.is_empty() || slow_head.starts_with("HTTP/1.1 408"), "{slow_head}");
-}
-
-/// What the receiver answers to these bytes until it closes the connection.
-async fn raw(receiver: &TestReceiver, bytes: &str) -> String {
-    let mut stream = TcpStream::connect(&receiver.address).await.expect("connected");
-    stream.write_all(bytes.as_bytes()).await.expect("written");
-    let mut answer = String::new();
-    let read = tokio::time::timeout(Duration::from_secs(30), stream.read_to_string(&mut answer));
-    read.await.expect("the receiver closes the connection in time").expect("closed");
-    answer
-}
-
-/// Sends the head of a good request and keeps its body back.
-async fn begin(receiver: &TestReceiver, body: &str) -> TcpStream {
-    let request = receiver.signed(SECRET, body).build().expect("a request");
-    let mut head = format!(
-        "POST /webhooks/hubspot HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {}\r\n",
-        body.len()
-    );
-    for (name, value) in request.headers() {
-        head.push_str(&format!("{name}: {}\r\n", value.to_str().expect("text")));
-    }
-    let mut stream = TcpStream::connect(&receiver.address).await.expect("connected");
-    stream.write_all(format!("{head}\r\n").as_bytes()).await.expect("written");
-    stream
-}
-
-/// The first answer other than 200: the head of the request before may still be on its way when the next one comes.
-async fn refused(receiver: &TestReceiver) -> Response {
-    let refused = async {
-        loop {
-            let response = answer(receiver.signed(SECRET, json!([event(3, 1)]).to_string())).await;
-            if response.status() != StatusCode::OK {
-                return response;
-            }
-        }
-    };
-    let response = tokio::time::timeout(Duration::from_secs(4), refused).await.expect("the limit is reached");
-    assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
-    response
 }
