@@ -14,7 +14,7 @@ use crate::BootstrapError;
 pub fn connect_ledger(settings: &Settings, application_name: &str) -> Result<Ledger, BootstrapError> {
     let section = &settings.ledger;
     Ok(Ledger::connect(&LedgerSettings {
-        url: section.url.clone(),
+        url: section.url(),
         application_name: application_name.to_owned(),
         max_connections: section.max_connections,
         acquire_timeout: Duration::from_millis(section.acquire_timeout_ms),

@@ -7,6 +7,7 @@ use std::time::Duration;
 use reqwest::{
     ClientBuilder, Response,
     header::{HeaderMap, RETRY_AFTER},
+    redirect::Policy,
 };
 
 /// How often an idle or busy HTTP/2 connection is pinged. HTTP/2 puts all requests on one connection: if it breaks without
@@ -16,6 +17,8 @@ const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(20);
 /// How long the other side may take to answer a ping before the connection is closed.
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 
+const USER_AGENT: &str = concat!("leadline/", env!("CARGO_PKG_VERSION"));
+
 /// Makes ring the TLS provider of the process. Call it once, before the first client or connection is made.
 pub fn install_tls_provider() {
     // An error only means that it is installed already.
@@ -23,12 +26,29 @@ pub fn install_tls_provider() {
 }
 
 /// The builder that all clients start from. `timeout` bounds one attempt, from connecting to the last byte.
+///
+/// No client follows a redirect or says where it comes from: headers such as `api-key`, bodies with a token and URLs that
+/// are secrets themselves would go wherever the other side points to. A redirect is an answer that is no success.
 pub fn builder(timeout: Duration) -> ClientBuilder {
     reqwest::Client::builder()
         .timeout(timeout)
+        .redirect(Policy::none())
+        .referer(false)
         .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
         .http2_keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
-        .user_agent(concat!("leadline/", env!("CARGO_PKG_VERSION")))
+        .user_agent(USER_AGENT)
+}
+
+/// A client that blocks its thread, with the same rules: what exports traces uses one, and may send secret headers.
+///
+/// # Errors
+/// When no TLS provider is installed or the system's roots cannot be read.
+#[cfg(feature = "blocking")]
+pub fn blocking_client(timeout: Duration) -> Result<reqwest::blocking::Client, reqwest::Error> {
+    let builder = move || reqwest::blocking::Client::builder().timeout(timeout).redirect(Policy::none()).referer(false);
+    // reqwest refuses to build it on a thread of a runtime.
+    let built = std::thread::spawn(move || builder().user_agent(USER_AGENT).build());
+    built.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
 /// Why a body was not read to its end.

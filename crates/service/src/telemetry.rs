@@ -1,10 +1,10 @@
 //! Logs, traces and metrics of a service.
 
-use std::io::IsTerminal;
+use std::{io::IsTerminal, time::Duration};
 
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use opentelemetry::{KeyValue, global, trace::TracerProvider};
-use opentelemetry_otlp::{SpanExporter, WithExportConfig};
+use opentelemetry_otlp::{SpanExporter, WithExportConfig, WithHttpConfig};
 use opentelemetry_sdk::{Resource, propagation::TraceContextPropagator, trace::SdkTracerProvider};
 use tracing_subscriber::{EnvFilter, Layer, layer::SubscriberExt, util::SubscriberInitExt};
 
@@ -16,6 +16,9 @@ const DURATION_BUCKETS: [f64; 16] =
 
 /// Histogram buckets for batch sizes. A HubSpot call takes at most a hundred records, or a thousand associations.
 const BATCH_SIZE_BUCKETS: [f64; 8] = [1.0, 2.0, 5.0, 10.0, 25.0, 50.0, 100.0, 1_000.0];
+
+/// How long the collector may take for one export.
+const EXPORT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Telemetry that was started. Keep it until the service ends.
 pub(crate) struct Running {
@@ -32,6 +35,9 @@ pub enum TelemetryError {
     /// The OTLP exporter could not be built.
     #[error("telemetry.otlp_endpoint: {0}")]
     Otlp(#[from] opentelemetry_otlp::ExporterBuildError),
+    /// The exporter's HTTP client could not be built.
+    #[error("the HTTP client for telemetry.otlp_endpoint: {0}")]
+    Client(#[from] reqwest::Error),
     /// The process already has a log subscriber.
     #[error("{0}")]
     Subscriber(#[from] tracing_subscriber::util::TryInitError),
@@ -51,7 +57,9 @@ pub(crate) fn start(service: &'static str, settings: &TelemetrySection) -> Resul
     let mut provider = SdkTracerProvider::builder().with_resource(resource);
     if let Some(endpoint) = &settings.otlp_endpoint {
         let traces = format!("{}/v1/traces", endpoint.trim_end_matches('/'));
-        provider = provider.with_batch_exporter(SpanExporter::builder().with_http().with_endpoint(traces).build()?);
+        let client = http_client::blocking_client(EXPORT_TIMEOUT)?;
+        let exporter = SpanExporter::builder().with_http().with_http_client(client).with_endpoint(traces);
+        provider = provider.with_batch_exporter(exporter.build()?);
     }
     let provider = provider.build();
     global::set_tracer_provider(provider.clone());

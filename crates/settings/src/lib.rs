@@ -7,6 +7,7 @@ mod error;
 mod sections;
 mod source;
 mod tables;
+mod transport;
 mod validate;
 
 use std::path::{Path, PathBuf};

@@ -13,6 +13,7 @@ use serde::Deserialize;
 #[serde(deny_unknown_fields, default)]
 pub struct BrokerSection {
     pub url: SecretString,
+    pub allow_plaintext: bool,
     pub connect_timeout_seconds: u64,
     pub reconnect_max_seconds: u64,
     pub confirm_timeout_ms: u64,
@@ -28,6 +29,7 @@ impl Default for BrokerSection {
     fn default() -> Self {
         Self {
             url: "amqp://guest:guest@127.0.0.1:5672/%2f".into(),
+            allow_plaintext: false,
             connect_timeout_seconds: 10,
             reconnect_max_seconds: 2,
             confirm_timeout_ms: 3_000,
@@ -45,6 +47,7 @@ impl Default for BrokerSection {
 #[serde(deny_unknown_fields, default)]
 pub struct LedgerSection {
     pub url: SecretString,
+    pub allow_plaintext: bool,
     pub max_connections: u32,
     pub acquire_timeout_ms: u64,
     pub statement_timeout_ms: u64,
@@ -56,6 +59,7 @@ impl Default for LedgerSection {
     fn default() -> Self {
         Self {
             url: "postgres://leadline:leadline@127.0.0.1:5432/leadline".into(),
+            allow_plaintext: false,
             max_connections: 8,
             acquire_timeout_ms: 5_000,
             statement_timeout_ms: 10_000,
@@ -69,6 +73,7 @@ impl Default for LedgerSection {
 #[serde(deny_unknown_fields, default)]
 pub struct HubSpotSection {
     pub base_url: String,
+    pub allow_plaintext: bool,
     pub api_version: String,
     pub token: Option<SecretString>,
     pub client_secret: Option<SecretString>,
@@ -89,6 +94,7 @@ impl Default for HubSpotSection {
     fn default() -> Self {
         Self {
             base_url: "https://api.hubapi.com".to_owned(),
+            allow_plaintext: false,
             api_version: "v3".to_owned(),
             token: None,
             client_secret: None,
@@ -123,6 +129,7 @@ pub enum SignatureVersion {
 #[serde(deny_unknown_fields, default)]
 pub struct OpenAiSection {
     pub base_url: String,
+    pub allow_plaintext: bool,
     pub chat_path: String,
     pub auth_header: String,
     pub api_key: Option<SecretString>,
@@ -143,6 +150,7 @@ impl Default for OpenAiSection {
     fn default() -> Self {
         Self {
             base_url: "https://api.openai.com/v1".to_owned(),
+            allow_plaintext: false,
             chat_path: "/chat/completions".to_owned(),
             auth_header: "authorization".to_owned(),
             api_key: None,
@@ -303,6 +311,7 @@ pub struct WriterSection {
     /// For how long a property that HubSpot takes no value for is not sent, in seconds.
     pub refused_properties_seconds: u64,
     pub notify_timeout_seconds: u64,
+    pub allow_plaintext: bool,
     pub lease_seconds: u64,
 }
 
@@ -316,6 +325,7 @@ impl Default for WriterSection {
             pipeline_cache_ttl_seconds: 300,
             refused_properties_seconds: 3_600,
             notify_timeout_seconds: 10,
+            allow_plaintext: false,
             lease_seconds: 90,
         }
     }
@@ -407,11 +417,18 @@ pub struct TelemetrySection {
     pub log_format: LogFormat,
     pub refusals_per_minute: u32,
     pub otlp_endpoint: Option<String>,
+    pub allow_plaintext: bool,
 }
 
 impl Default for TelemetrySection {
     fn default() -> Self {
-        Self { log_level: "info".to_owned(), log_format: LogFormat::Json, refusals_per_minute: 60, otlp_endpoint: None }
+        Self {
+            log_level: "info".to_owned(),
+            log_format: LogFormat::Json,
+            refusals_per_minute: 60,
+            otlp_endpoint: None,
+            allow_plaintext: false,
+        }
     }
 }
 

@@ -9,36 +9,46 @@ use crate::{error::SettingsFinding, tables::Settings};
 const PREFIX: &str = "LEADLINE__";
 const FILE_SUFFIX: &str = "_FILE";
 
+/// Settings that are lists; in the environment their values are separated by commas.
+const LISTS: [&str; 3] =
+    ["broker.retry_delays_seconds", "hubspot.signature_versions", "inference.protected_properties"];
+
+/// Settings whose text is a secret, beside those of the table `notify`.
+const SECRETS: [&str; 6] = [
+    "broker.url",
+    "ledger.url",
+    "hubspot.token",
+    "hubspot.client_secret",
+    "hubspot.client_secret_previous",
+    "openai.api_key",
+];
+
 /// Reads the settings, or reports every setting that is unknown or has a wrong type.
 pub(super) fn read(file: Option<&Path>, environment: Vec<(String, String)>) -> Result<Settings, Vec<SettingsFinding>> {
     let mut findings = Vec::new();
     let variables = with_files(environment, &mut findings);
     // `config` reports only "the environment" as a value's origin; people need the variable's name.
-    let names: HashMap<String, String> =
-        variables.keys().map(|name| (name[PREFIX.len()..].replace("__", ".").to_lowercase(), name.clone())).collect();
+    let names: HashMap<String, String> = variables.keys().map(|name| (key_of(name), name.clone())).collect();
     let mut builder = Config::builder();
     if let Some(path) = file {
         match std::fs::read_to_string(path) {
-            Ok(text) => builder = builder.add_source(File::from_str(&text, FileFormat::Toml)),
+            Ok(text) => match toml_error_place(&text) {
+                None => builder = builder.add_source(File::from_str(&text, FileFormat::Toml)),
+                Some(place) => {
+                    findings.push(finding(&path.display().to_string(), format!("is not valid TOML at {place}")));
+                    return Err(findings);
+                }
+            },
             Err(error) => findings.push(finding("settings file", format!("cannot read {}: {error}", path.display()))),
         }
     }
-    let source = Environment::with_prefix("LEADLINE")
-        .prefix_separator("__")
-        .separator("__")
-        .try_parsing(true)
-        .list_separator(",")
-        .with_list_parse_key("broker.retry_delays_seconds")
-        .with_list_parse_key("hubspot.signature_versions")
-        .with_list_parse_key("inference.protected_properties")
-        .source(Some(variables));
-    let merged = match builder.add_source(source).build() {
-        Ok(merged) => merged,
-        Err(error) => {
-            let place = file.map_or_else(|| "environment".to_owned(), |path| path.display().to_string());
-            findings.push(finding(&place, error.to_string()));
-            return Err(findings);
-        }
+    for source in environment_sources(variables) {
+        builder = builder.add_source(source);
+    }
+    let Ok(merged) = builder.build() else {
+        // What is wrong is not told: the error's text may quote a value.
+        findings.push(finding("settings", "the file and the environment cannot be merged".to_owned()));
+        return Err(findings);
     };
     let root: Map<String, Value> = merged.cache.clone().into_table().unwrap_or_default();
     let mut leaves = Vec::new();
@@ -46,14 +56,43 @@ pub(super) fn read(file: Option<&Path>, environment: Vec<(String, String)>) -> R
     // serde stops at the first error. Reading each value alone, over the defaults, finds them all.
     for (key, value) in leaves {
         let origin = names.get(&key).cloned().or_else(|| file.map(|path| path.display().to_string()));
-        if let Err(error) = check_alone(&key, value) {
+        let is_secret = SECRETS.contains(&key.as_str()) || key.starts_with("notify.");
+        if is_secret && !matches!(value.kind, ValueKind::String(_)) {
+            // TOML's numbers lose their form: a secret 1e3 would become `1000`.
+            findings.push(SettingsFinding { key, origin, message: "is no text: put it in quotes".to_owned() });
+        } else if let Err(error) = check_alone(&key, value) {
             findings.push(SettingsFinding { key, origin, message: error.to_string() });
         }
     }
     if !findings.is_empty() {
         return Err(findings);
     }
-    merged.try_deserialize().map_err(|error| vec![finding("settings", error.to_string())])
+    merged.try_deserialize().map_err(|error| vec![finding("settings", InvalidValue::from(error).to_string())])
+}
+
+/// The setting that a variable is for, like `broker.url`.
+fn key_of(variable: &str) -> String {
+    variable[PREFIX.len()..].replace("__", ".").to_lowercase()
+}
+
+/// The variables as sources. Every value stays text, so that a secret such as `00012345` or `TRUE` is read as it is; where a
+/// setting is a number or a boolean, its text is read as one. Lists alone are taken apart.
+fn environment_sources(variables: Map<String, String>) -> [Environment; 2] {
+    let (lists, texts): (Map<_, _>, Map<_, _>) =
+        variables.into_iter().partition(|(name, _)| LISTS.contains(&key_of(name).as_str()));
+    let source = || Environment::with_prefix("LEADLINE").prefix_separator("__").separator("__");
+    let of_lists = source().try_parsing(true).list_separator(",").source(Some(lists));
+    let of_lists = LISTS.iter().fold(of_lists, |source, list| source.with_list_parse_key(list));
+    [source().source(Some(texts)), of_lists]
+}
+
+/// Where the text is no TOML, by line and column. The parser's own message quotes the line, which may hold a secret.
+fn toml_error_place(text: &str) -> Option<String> {
+    let error = toml::from_str::<toml::Table>(text).err()?;
+    let before = &text[..text.floor_char_boundary(error.span().map_or(0, |span| span.start))];
+    let line = before.matches('\n').count() + 1;
+    let column = before.rsplit('\n').next().map_or(0, |start| start.chars().count()) + 1;
+    Some(format!("line {line}, column {column}"))
 }
 
 fn finding(key: &str, message: String) -> SettingsFinding {
@@ -68,7 +107,7 @@ fn with_files(environment: Vec<(String, String)>, findings: &mut Vec<SettingsFin
         (files, plain.into_iter().collect())
     };
     for (name, path) in files {
-        let key = name[PREFIX.len()..].replace("__", ".").to_lowercase();
+        let key = key_of(&name);
         let target = name.trim_end_matches(FILE_SUFFIX).to_owned();
         if variables.contains_key(&target) {
             findings.push(finding(&key, format!("given twice, as {target} and as {name}")));

@@ -5,6 +5,7 @@ use secrecy::{ExposeSecret, SecretString};
 use crate::{
     error::SettingsFinding,
     tables::{ConfigScope, Settings},
+    transport::{PostgresTransport, is_plain_text_elsewhere},
 };
 
 /// The most records in one batch call, by HubSpot's documentation of its CRM batch endpoints.
@@ -38,6 +39,16 @@ impl Check {
         self.that(known, key, format!("must begin with {}", schemes.join(":// or ") + "://"));
     }
 
+    /// A URL whose scheme `plain` is without TLS may lead to another machine only where `permission` says so.
+    fn encrypted(&mut self, value: &str, plain: &str, key: &str, permission: (&str, bool)) {
+        let is_fine = permission.1 || !is_plain_text_elsewhere(value, plain);
+        self.that(
+            is_fine,
+            key,
+            format!("{plain}:// to another machine can be read on the way; {}", allow(permission.0)),
+        );
+    }
+
     fn address(&mut self, value: &str, key: &str) {
         self.that(value.parse::<std::net::SocketAddr>().is_ok(), key, "must be ADDRESS:PORT, for example 0.0.0.0:8080");
     }
@@ -48,12 +59,21 @@ impl Check {
     }
 }
 
+/// How plain text is allowed all the same.
+fn allow(key: &str) -> String {
+    format!("where that is meant, say {key} = true")
+}
+
 /// Everything that is wrong with the settings that `scope` needs.
 pub(super) fn findings(settings: &Settings, scope: ConfigScope) -> Vec<SettingsFinding> {
     use ConfigScope::{Everything, Inference, LedgerOnly, OpenAiOnly, Receiver, Writer};
     let mut check = Check(Vec::new());
     if !matches!(scope, LedgerOnly | OpenAiOnly) {
         broker(settings, &mut check);
+        if let Some(endpoint) = &settings.telemetry.otlp_endpoint {
+            let permission = ("telemetry.allow_plaintext", settings.telemetry.allow_plaintext);
+            check.encrypted(endpoint, "http", "telemetry.otlp_endpoint", permission);
+        }
         admin(settings, &mut check);
     }
     if !matches!(scope, Receiver | OpenAiOnly) {
@@ -91,7 +111,9 @@ pub(super) fn findings(settings: &Settings, scope: ConfigScope) -> Vec<SettingsF
         check.within(writer.refused_properties_seconds, 1..=86_400, "writer.refused_properties_seconds");
         check.within(writer.notify_timeout_seconds, 1..=300, "writer.notify_timeout_seconds");
         for (channel, url) in &settings.notify {
-            check.url(url.expose_secret(), &["https", "http"], &format!("notify.{channel}"));
+            let (url, key) = (url.expose_secret(), format!("notify.{channel}"));
+            check.url(url, &["https", "http"], &key);
+            check.encrypted(url, "http", &key, ("writer.allow_plaintext", writer.allow_plaintext));
         }
         // The calls under the lease: the read of current values, the write, and an action.
         let hubspot = settings.hubspot.timeout_seconds;
@@ -116,7 +138,9 @@ fn admin(settings: &Settings, check: &mut Check) {
 
 fn broker(settings: &Settings, check: &mut Check) {
     let broker = &settings.broker;
-    check.url(broker.url.expose_secret(), &["amqp", "amqps"], "broker.url");
+    let url = broker.url.expose_secret();
+    check.url(url, &["amqp", "amqps"], "broker.url");
+    check.encrypted(url, "amqp", "broker.url", ("broker.allow_plaintext", broker.allow_plaintext));
     check.within(broker.connect_timeout_seconds, 1..=300, "broker.connect_timeout_seconds");
     check.within(broker.reconnect_max_seconds, 1..=300, "broker.reconnect_max_seconds");
     check.within(broker.confirm_timeout_ms, 10..=60_000, "broker.confirm_timeout_ms");
@@ -134,6 +158,13 @@ fn broker(settings: &Settings, check: &mut Check) {
 fn ledger(settings: &Settings, check: &mut Check) {
     let ledger = &settings.ledger;
     check.url(ledger.url.expose_secret(), &["postgres", "postgresql"], "ledger.url");
+    let is_safe = PostgresTransport::of(&ledger.url).is_none_or(|transport| transport.is_safe());
+    let message = format!(
+        "leads to another machine whose certificate is not verified: it needs sslmode=verify-full (the default) or \
+         verify-ca; {}",
+        allow("ledger.allow_plaintext")
+    );
+    check.that(is_safe || ledger.allow_plaintext, "ledger.url", message);
     check.within(ledger.max_connections.into(), 1..=1_000, "ledger.max_connections");
     check.within(ledger.acquire_timeout_ms, 10..=600_000, "ledger.acquire_timeout_ms");
     check.within(ledger.statement_timeout_ms, 10..=600_000, "ledger.statement_timeout_ms");
@@ -209,6 +240,8 @@ fn hubspot(settings: &Settings, check: &mut Check) {
     let hubspot = &settings.hubspot;
     check.secret(hubspot.token.as_ref(), "hubspot.token");
     check.url(&hubspot.base_url, &["https", "http"], "hubspot.base_url");
+    let permission = ("hubspot.allow_plaintext", hubspot.allow_plaintext);
+    check.encrypted(&hubspot.base_url, "http", "hubspot.base_url", permission);
     check.that(
         ["v3", "2026-09"].contains(&hubspot.api_version.as_str()),
         "hubspot.api_version",
@@ -262,6 +295,8 @@ fn openai(settings: &Settings, check: &mut Check) {
     let openai = &settings.openai;
     check.secret(openai.api_key.as_ref(), "openai.api_key");
     check.url(&openai.base_url, &["https", "http"], "openai.base_url");
+    let permission = ("openai.allow_plaintext", openai.allow_plaintext);
+    check.encrypted(&openai.base_url, "http", "openai.base_url", permission);
     check.that(openai.chat_path.starts_with('/'), "openai.chat_path", "must begin with /");
     check.that(!openai.model.is_empty(), "openai.model", "is empty");
     check.within(openai.timeout_seconds, 1..=3_600, "openai.timeout_seconds");

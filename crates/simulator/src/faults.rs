@@ -85,6 +85,8 @@ pub enum FaultKind {
     Cut,
     /// The answer is not JSON.
     Garbage,
+    /// The call has no effect; the answer is JSON, but one of its records does not have the documented form.
+    Malformed,
     /// The model answers with prose instead of JSON.
     Prose,
     /// The model declines.

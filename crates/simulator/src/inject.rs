@@ -62,6 +62,11 @@ pub(crate) async fn inject(State(simulator): State<Arc<Simulator>>, request: Req
         }
         Some(FaultKind::Cut) => broken(),
         Some(FaultKind::Garbage) => "<html>Bad gateway, says a proxy</html>".into_response(),
+        Some(FaultKind::Malformed) => {
+            let record = r#"{"id": "7", "createdAt": "some day", "properties": {}}"#;
+            let body = format!(r#"{{"status": "COMPLETE", "results": [{record}], "createdAt": "some day"}}"#);
+            ([(header::CONTENT_TYPE, "application/json")], body).into_response()
+        }
         Some(FaultKind::Status { code, retry_after }) => {
             let status = StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
             let mut response = match target {

@@ -200,21 +200,24 @@ impl BatchExecutor {
 
     /// Write: reads the current values, removes what the policies leave as it is, and writes the rest.
     async fn write(&self, updates: &mut [RecordUpdate]) -> Vec<CommandOutcome> {
-        let current = match current_values::read(&self.hubspot, updates).await {
-            Ok(current) => current,
-            Err(error) => {
-                let parts = updates.iter().flat_map(|update| &update.parts);
-                return parts.map(|part| self.failures.failed(&part.taken, &error)).collect();
-            }
-        };
+        let (current, unread) = current_values::read(&self.hubspot, updates).await;
+        // What was there before would be lost.
+        for update in updates.iter_mut().filter(|update| unread.contains_key(&update.record)) {
+            update.changes.clear();
+        }
         policy::apply_policies(updates, &current, &self.rules);
         let results = apply::apply(&self.hubspot, updates, &self.refused_properties).await;
         crash_point!("writer.after_write");
         let parts = updates.iter().flat_map(|update| update.parts.iter().map(move |part| (update, part)));
-        let outcome = |(update, part): (&RecordUpdate, &CommandPart)| match results.get(&part.taken.command.id) {
-            Some(Ok(())) => written_outcome(update, part, &current),
-            Some(Err(error)) => self.failures.failed(&part.taken, &**error),
-            None => CommandOutcome::defer(&part.taken, Reason::NotApplied),
+        let outcome = |(update, part): (&RecordUpdate, &CommandPart)| {
+            if let Some(error) = unread.get(&update.record) {
+                return self.failures.failed(&part.taken, &**error);
+            }
+            match results.get(&part.taken.command.id) {
+                Some(Ok(())) => written_outcome(update, part, &current),
+                Some(Err(error)) => self.failures.failed(&part.taken, &**error),
+                None => CommandOutcome::defer(&part.taken, Reason::NotApplied),
+            }
         };
         parts.map(outcome).collect()
     }

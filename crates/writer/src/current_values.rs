@@ -1,15 +1,19 @@
 //! What HubSpot holds now in the properties that a batch is about to write: one batch read per object type, with the
 //! history where it is needed.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
+use batcher::bisect;
 use domain::{
-    ObjectId, RecordRef, WriteCommand,
+    ObjectId, ObjectType, RecordRef, WriteCommand,
     write_command::{PropertyChange, WritePolicy},
 };
 use hubspot::{
     HubSpotClient, HubSpotError,
-    client::{ChangeAuthor, PastValue, origin},
+    client::{ChangeAuthor, CrmObject, PastValue, origin},
 };
 
 use crate::plan::{self, RecordUpdate};
@@ -19,6 +23,9 @@ const CLOCK_SKEW: time::Duration = time::Duration::seconds(2);
 
 /// The current values of records, by record and property. A record that HubSpot does not have is absent.
 pub type CurrentValues = HashMap<RecordRef, HashMap<String, CurrentValue>>;
+
+/// Why the values of some records could not be read.
+pub type ReadFailures = HashMap<RecordRef, Arc<HubSpotError>>;
 
 /// The current value of one property.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -72,39 +79,28 @@ impl CurrentValue {
     }
 }
 
-/// Reads the current values of the properties that `updates` change.
-///
-/// # Errors
-///
-/// When HubSpot does not answer one of the reads.
-pub async fn read(hubspot: &HubSpotClient, updates: &[RecordUpdate]) -> Result<CurrentValues, HubSpotError> {
-    let mut current = CurrentValues::new();
+/// Reads the current values of the properties that `updates` change: a call for each type of record, and one more for values
+/// that may be defaults.
+pub async fn read(hubspot: &HubSpotClient, updates: &[RecordUpdate]) -> (CurrentValues, ReadFailures) {
+    let (mut current, mut failed) = (CurrentValues::new(), ReadFailures::new());
     for (object_type, updates) in plan::by_object_type(updates) {
-        let changes = || updates.iter().flat_map(|update| &update.changes);
-        let ids: Vec<_> = updates.iter().map(|update| update.record.object_id).collect();
-        let names: HashSet<_> = changes().map(|change| change.property.clone()).collect();
-        let names: Vec<_> = names.into_iter().collect();
-        if names.is_empty() {
-            continue;
-        }
-        let read = if updates.iter().any(|update| needs_history(update)) {
-            hubspot.read_history(object_type, &ids, &names).await?
-        } else {
-            hubspot.read_many(object_type, &ids, &names).await?
+        let records: Vec<_> = updates.iter().map(|update| &update.record).collect();
+        let changes = updates.iter().flat_map(|update| &update.changes);
+        let names: HashSet<_> = changes.map(|change| change.property.clone()).collect();
+        let read = Read {
+            object_type,
+            names: &names.into_iter().collect::<Vec<_>>(),
+            with_history: updates.iter().any(|update| needs_history(update)),
         };
-        let mut found: HashMap<ObjectId, _> = read.into_iter().map(|object| (object.id, object)).collect();
-        for update in updates {
-            let Some(mut object) = found.remove(&update.record.object_id) else { continue };
-            let value_of = |name: &String| {
-                let value = object.properties.remove(name).flatten().filter(|value| !value.is_empty());
-                let history = object.history.remove(name).unwrap_or_default();
-                (name.clone(), CurrentValue { value, history })
-            };
-            current.insert(update.record.clone(), names.iter().map(value_of).collect());
-        }
+        read.each(hubspot, records, |record, result| match result {
+            Ok(Some(object)) => drop(current.insert(record.clone(), values_of(object, read.names))),
+            Ok(None) => {}
+            Err(error) => drop(failed.insert(record.clone(), error)),
+        })
+        .await;
     }
-    read_defaults(hubspot, updates, &mut current).await?;
-    Ok(current)
+    read_defaults(hubspot, updates, &mut current, &mut failed).await;
+    (current, failed)
 }
 
 /// Reads the histories of the properties that `if_empty` would leave alone because they have a value: it may be a default. Few
@@ -113,10 +109,11 @@ async fn read_defaults(
     hubspot: &HubSpotClient,
     updates: &[RecordUpdate],
     current: &mut CurrentValues,
-) -> Result<(), HubSpotError> {
+    failed: &mut ReadFailures,
+) {
     for (object_type, updates) in plan::by_object_type(updates) {
         let mut names = HashSet::new();
-        let mut ids = Vec::new();
+        let mut records = Vec::new();
         for update in updates {
             let Some(values) = current.get(&update.record) else { continue };
             let is_filled = |change: &&PropertyChange| {
@@ -127,26 +124,71 @@ async fn read_defaults(
             let filled: Vec<_> =
                 update.changes.iter().filter(is_filled).map(|change| change.property.clone()).collect();
             if !filled.is_empty() {
-                ids.push((update.record.object_id, &update.record));
+                records.push(&update.record);
                 names.extend(filled);
             }
         }
-        if ids.is_empty() {
-            continue;
-        }
         let names: Vec<_> = names.into_iter().collect();
-        let asked: Vec<_> = ids.iter().map(|(id, _)| *id).collect();
-        for mut object in hubspot.read_history(object_type, &asked, &names).await? {
-            let record = ids.iter().find(|(id, _)| *id == object.id).map(|(_, record)| *record);
-            let Some(values) = record.and_then(|record| current.get_mut(record)) else { continue };
-            for name in &names {
-                let Some(value) = values.get_mut(name) else { continue };
-                value.value = object.properties.remove(name).flatten().filter(|value| !value.is_empty());
-                value.history = object.history.remove(name).unwrap_or_default();
-            }
-        }
+        let read = Read { object_type, names: &names, with_history: true };
+        read.each(hubspot, records, |record, result| match (result, current.get_mut(record)) {
+            // The others were not read again.
+            (Ok(Some(object)), Some(values)) => values.extend(values_of(object, &names)),
+            (Err(error), _) => drop(failed.insert(record.clone(), error)),
+            _ => {}
+        })
+        .await;
     }
-    Ok(())
+}
+
+/// What is read of records of one type.
+#[derive(Clone, Copy)]
+struct Read<'a> {
+    object_type: &'a ObjectType,
+    names: &'a [String],
+    with_history: bool,
+}
+
+impl Read<'_> {
+    /// Reads records in one call, and tells the result of each: `None` when HubSpot does not have it. A call that one record
+    /// may have spoilt is halved until that record is alone.
+    async fn each(
+        self,
+        hubspot: &HubSpotClient,
+        records: Vec<&RecordRef>,
+        mut tell: impl FnMut(&RecordRef, Result<Option<CrmObject>, Arc<HubSpotError>>),
+    ) {
+        if records.is_empty() || self.names.is_empty() {
+            return;
+        }
+        let finish = |index: usize, result| tell(records[index], result);
+        bisect(records.clone(), |records| self.once(hubspot, records), HubSpotError::may_be_one_item, finish).await;
+    }
+
+    async fn once(
+        self,
+        hubspot: &HubSpotClient,
+        records: Arc<Vec<&RecordRef>>,
+    ) -> Result<Vec<Option<CrmObject>>, HubSpotError> {
+        let ids: Vec<_> = records.iter().map(|record| record.object_id).collect();
+        drop(records);
+        let read = if self.with_history {
+            hubspot.read_history(self.object_type, &ids, self.names).await?
+        } else {
+            hubspot.read_many(self.object_type, &ids, self.names).await?
+        };
+        let mut found: HashMap<ObjectId, _> = read.into_iter().map(|object| (object.id, object)).collect();
+        Ok(ids.iter().map(|id| found.remove(id)).collect())
+    }
+}
+
+/// The values of the properties `names`, which were asked for.
+fn values_of(mut object: CrmObject, names: &[String]) -> HashMap<String, CurrentValue> {
+    let value_of = |name: &String| {
+        let value = object.properties.remove(name).flatten().filter(|value| !value.is_empty());
+        let history = object.history.remove(name).unwrap_or_default();
+        (name.clone(), CurrentValue { value, history })
+    };
+    names.iter().map(value_of).collect()
 }
 
 /// Only the history tells who set a value and when, which some policies depend on, and whether the command wrote it in an

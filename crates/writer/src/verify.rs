@@ -13,6 +13,7 @@ use domain::{
 use hubspot::{HubSpotClient, HubSpotError, client::ObjectUpdate};
 use ledger::{LatestValue, Ledger, LedgerError, Worker};
 use maintenance::CircuitBreakers;
+use retry::Failure;
 use tokio_util::sync::CancellationToken;
 
 use crate::{deals::STAGE, policy::WriteRules};
@@ -68,7 +69,7 @@ impl Verifier {
     ///
     /// # Errors
     ///
-    /// When HubSpot or the ledger does not answer. The remaining records stay marked.
+    /// When HubSpot or the ledger is away. The remaining records stay marked.
     pub async fn pass(&self) -> Result<(), VerifyError> {
         let records = self.ledger.records_to_verify(MAX_RECORDS).await?;
         if records.is_empty() {
@@ -82,7 +83,16 @@ impl Verifier {
                 // The lease expires, and the record is still marked.
                 return Ok(());
             };
-            let outcome = if repaired? > 0 { "repaired" } else { "consistent" };
+            let outcome = match repaired {
+                Ok(0) => "consistent",
+                Ok(_) => "repaired",
+                // It says nothing of the other records. This one stays marked.
+                Err(VerifyError::HubSpot(error)) if error.outage().is_none() => {
+                    tracing::warn!(%record, %error, "the record was not verified");
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
             metrics::counter!("leadline_verified_records_total", "outcome" => outcome).increment(1);
             self.ledger.finish_verification(record, &self.worker).await?;
         }

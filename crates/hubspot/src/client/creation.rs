@@ -72,7 +72,7 @@ impl HubSpotClient {
         let inputs = inputs.collect();
         let path = self.version().objects(object_type, "/batch/create");
         Self::count_inputs(Operation::BatchCreateObjects, object_type, objects.len());
-        let answer: BatchAnswer =
+        let answer: BatchAnswer<CrmObject> =
             self.create_call(Operation::BatchCreateObjects, &path, &Body { inputs }, Some(not_after)).await?;
         Ok(answer.results)
     }

@@ -28,7 +28,14 @@ pub enum HubSpotError {
     /// The call was not sent, because no permit of the rate limiter can be had soon.
     #[error(transparent)]
     RateLimited(#[from] RateLimited),
-    /// An answer that does not have the documented form.
+    /// An answer that is no JSON at all. It comes from something between us and HubSpot, or was cut off there.
+    #[error("the answer to {operation} is not JSON: it does not come from HubSpot")]
+    NotJson {
+        /// The call.
+        operation: Operation,
+    },
+    /// An answer of HubSpot's that does not have the documented form, or is too long. Something in a record may be the
+    /// cause, and the same call will be answered the same.
     #[error("HubSpot's answer to {operation} cannot be read: {message}")]
     Unreadable {
         /// The call.
@@ -110,10 +117,9 @@ const DAILY_WAIT: Duration = Duration::from_secs(3_600);
 impl Failure for HubSpotError {
     fn retry_action(&self) -> RetryAction {
         match self {
-            // A PATCH has the same effect when it is sent twice, so it is repeated. An unreadable answer comes from a
-            // proxy between us and HubSpot and is temporary.
-            Self::TimedOut(_) | Self::Connection(_) | Self::Unreadable { .. } => RetryAction::RetryNow { after: None },
-            Self::InDoubt(_) => RetryAction::RetryLater { after: None },
+            // A PATCH has the same effect when it is sent twice, so it is repeated. What is not HubSpot's is temporary.
+            Self::TimedOut(_) | Self::Connection(_) | Self::NotJson { .. } => RetryAction::RetryNow { after: None },
+            Self::InDoubt(_) | Self::Unreadable { .. } => RetryAction::RetryLater { after: None },
             Self::RateLimited(RateLimited { after }) => RetryAction::RateLimited { after: Some(*after) },
             Self::Api(error) => error.retry_action(),
         }
@@ -123,7 +129,7 @@ impl Failure for HubSpotError {
         match self {
             Self::TimedOut(_) => Reason::HubSpotTimeout,
             Self::Connection(_) => Reason::HubSpotUnreachable,
-            Self::Unreadable { .. } => Reason::HubSpotUnreadable,
+            Self::NotJson { .. } | Self::Unreadable { .. } => Reason::HubSpotUnreadable,
             Self::InDoubt(_) => Reason::InDoubt,
             Self::RateLimited(_) => Reason::RateLimitShareExhausted,
             Self::Api(error) => error.reason(),
@@ -133,9 +139,9 @@ impl Failure for HubSpotError {
     fn outage(&self) -> Option<Outage> {
         let outage = |is_certain| Some(Outage { dependency: Dependency::HubSpot, is_certain });
         match self {
-            Self::TimedOut(_) | Self::Connection(_) | Self::Unreadable { .. } => outage(false),
+            Self::TimedOut(_) | Self::Connection(_) | Self::NotJson { .. } => outage(false),
             Self::InDoubt(error) => error.outage(),
-            Self::RateLimited(_) => None,
+            Self::RateLimited(_) | Self::Unreadable { .. } => None,
             Self::Api(error) => match error.http_status {
                 401 | 477 | 488 => outage(true),
                 429 if error.is_daily() => outage(true),
@@ -151,16 +157,24 @@ impl HubSpotError {
     /// Whether the call may have taken effect although it failed.
     pub fn leaves_doubt(&self) -> bool {
         match self {
-            Self::TimedOut(_) | Self::Connection(_) | Self::Unreadable { .. } | Self::InDoubt(_) => true,
+            Self::TimedOut(_)
+            | Self::Connection(_)
+            | Self::NotJson { .. }
+            | Self::Unreadable { .. }
+            | Self::InDoubt(_) => true,
             Self::RateLimited(_) => false,
             Self::Api(error) => matches!(error.http_status, 408 | 500..=599),
         }
     }
 
     /// Whether a single item of a failed batch call can be the cause: HubSpot rejects the whole batch for one invalid
-    /// value (400), and for a body that is too long (413).
+    /// value (400), and for a body that is too long (413); and one record can make the answer unreadable, or too long.
     pub fn may_be_one_item(&self) -> bool {
-        self.api().is_some_and(|error| error.is_validation() || error.http_status == 413)
+        match self {
+            Self::Api(error) => error.is_validation() || error.http_status == 413,
+            Self::Unreadable { .. } => true,
+            _ => false,
+        }
     }
 
     /// The error answer, if there was one.

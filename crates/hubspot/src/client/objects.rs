@@ -144,7 +144,7 @@ impl HubSpotClient {
         let body = Body { inputs, properties, properties_with_history };
         let path = self.version().objects(object_type, "/batch/read");
         Self::count_inputs(Operation::BatchReadObjects, object_type, ids.len());
-        let answer: BatchAnswer = self.call(&Call::post(Operation::BatchReadObjects, &path, &body)).await?;
+        let answer: BatchAnswer<CrmObject> = self.call(&Call::post(Operation::BatchReadObjects, &path, &body)).await?;
         Ok(answer.results)
     }
 
@@ -159,7 +159,7 @@ impl HubSpotClient {
         }
         let path = self.version().objects(object_type, &format!("/{}", update.id));
         let body = Body { properties: values(update.changes) };
-        let _: CrmObject = self.call(&Call::patch(Operation::UpdateObject, &path, &body)).await?;
+        let _: Written = self.call(&Call::patch(Operation::UpdateObject, &path, &body)).await?;
         Ok(())
     }
 
@@ -189,7 +189,7 @@ impl HubSpotClient {
         let body = Body { inputs: inputs.collect() };
         let path = self.version().objects(object_type, "/batch/update");
         Self::count_inputs(Operation::BatchUpdateObjects, object_type, updates.len());
-        let answer: BatchAnswer = self.call(&Call::post(Operation::BatchUpdateObjects, &path, &body)).await?;
+        let answer: BatchAnswer<Written> = self.call(&Call::post(Operation::BatchUpdateObjects, &path, &body)).await?;
         Ok(answer.results.into_iter().map(|object| object.id).collect())
     }
 }
@@ -208,8 +208,15 @@ pub(super) struct Id {
 }
 
 #[derive(Deserialize)]
-pub(super) struct BatchAnswer {
-    pub(super) results: Vec<CrmObject>,
+pub(super) struct BatchAnswer<T> {
+    pub(super) results: Vec<T>,
+}
+
+/// What an update needs of the record that it is answered with. Nothing else in it can make the answer unreadable.
+#[derive(Deserialize)]
+struct Written {
+    #[serde(deserialize_with = "object_id")]
+    id: ObjectId,
 }
 
 pub(super) fn object_id<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<ObjectId, D::Error> {

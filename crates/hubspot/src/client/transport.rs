@@ -218,8 +218,10 @@ impl HubSpotClient {
             }
         };
         if status.is_success() {
-            return serde_json::from_slice(&bytes)
-                .map_err(|error| HubSpotError::Unreadable { operation, message: json_error_position(&error) });
+            return serde_json::from_slice(&bytes).map_err(|error| match bytes.trim_ascii_start().first() {
+                Some(b'{' | b'[') => HubSpotError::Unreadable { operation, message: json_error_position(&error) },
+                _ => HubSpotError::NotJson { operation },
+            });
         }
         let body = ErrorBody::read(&bytes);
         let http_status = status.as_u16();

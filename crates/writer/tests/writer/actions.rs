@@ -8,6 +8,7 @@ use domain::{
     write_command::{ActionSpec, DealStage, Task, TaskPriority, TaskType, marker},
 };
 use simulator::{Fault, FaultKind, Target, admin::Quirks};
+use testbed::Redirection;
 use time::OffsetDateTime;
 
 use crate::fixtures::{MAX_ATTEMPTS, TestWriter, WriterOptions, set};
@@ -165,4 +166,18 @@ async fn no_action_is_begun_for_a_superseded_command() {
     let story = writer.ended_as(&older, EventState::Superseded, Some(Reason::NewerEventWritten)).await;
     assert!(matches!(&story.actions[..], [action] if action.state == ActionState::Skipped), "{:?}", story.actions);
     assert!(writer.tasks().await.is_empty());
+}
+
+/// Its URL is a secret, and so may be the text.
+#[tokio::test]
+async fn a_channel_that_redirects_is_refused_and_nobody_else_hears_of_it() {
+    let servers = Redirection::start(307).await.expect("servers");
+    let channels = [("sales".to_owned(), format!("{}/services/secret", servers.url))].into();
+    let writer = TestWriter::with(WriterOptions { channels, ..WriterOptions::default() }).await;
+    let record = writer.contact(1).await;
+    let notify = ActionSpec::Notify { channel: "sales".to_owned(), text: "A budget!".to_owned() };
+    let command = writer.decide(&record, 1, &[], vec![notify]).await;
+    let disposition = writer.handle(&command).await;
+    assert!(matches!(disposition, Disposition::Park { reason: Reason::ChannelRefused, .. }), "{disposition:?}");
+    assert_eq!((servers.asked(), servers.heard()), (1, 0));
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use broker::Disposition;
 use domain::{EventState, Reason};
 use futures_util::future::join_all;
-use simulator::admin::Quirks;
+use simulator::{Fault, FaultKind, Target, admin::Quirks};
 
 use crate::fixtures::{TestWriter, WriterOptions, ids_of, set};
 
@@ -148,4 +148,31 @@ async fn a_bad_value_of_one_command_keeps_no_other_command_of_the_record_from_be
     assert_eq!(of_good, Disposition::Done);
     assert_eq!(writer.property(1, "ai_budget_estimate").await.as_deref(), Some("50000"));
     assert_eq!(writer.property(1, "lead_score").await, None);
+}
+
+/// Something in one record that HubSpot itself writes as no document says: a value, a time, an answer that is too long.
+#[tokio::test]
+async fn a_record_that_cannot_be_read_holds_up_no_other_and_is_no_outage() {
+    let writer = slow_batches().await;
+    let unreadable = Fault::new(Target::Hubspot, FaultKind::Malformed).on_path("/batch/read").containing("\"23\"");
+    writer.fault(&unreadable).await;
+    let mut commands = Vec::new();
+    for id in 1..=40 {
+        let record = writer.contact(id).await;
+        commands.push(writer.decide(&record, 1, &[set("lead_score", "85")], Vec::new()).await);
+    }
+    let dispositions = join_all(commands.iter().map(|command| writer.handle(command))).await;
+    for (command, disposition) in commands.iter().zip(dispositions) {
+        let id = command.record.object_id.0;
+        if id == 23 {
+            assert!(
+                matches!(disposition, Disposition::Retry { reason: Reason::HubSpotUnreadable, .. }),
+                "its attempts are counted, so that it is parked in the end: {disposition:?}"
+            );
+        } else {
+            assert_eq!(disposition, Disposition::Done, "contact {id}");
+            assert_eq!(writer.property(id, "lead_score").await.as_deref(), Some("85"));
+        }
+    }
+    assert_eq!(writer.property(23, "lead_score").await, None, "what was there before is unknown");
 }

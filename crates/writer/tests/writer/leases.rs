@@ -49,3 +49,25 @@ async fn the_verifier_writes_the_newest_value_again_but_never_over_a_persons() {
     assert_eq!(writer.property(2, "lead_score").await.as_deref(), Some("12"), "the person's value stays");
     assert_eq!(writer.query::<i64>("select count(*) from record_lease").await, 0);
 }
+
+/// A protected property was never ours to write, whoever put it into the ledger; a deal's stage is ours, by an action.
+#[tokio::test]
+async fn the_verifier_leaves_protected_properties_and_unreadable_records_alone() {
+    let writer = TestWriter::start().await;
+    for id in [1, 2] {
+        let record = writer.contact(id).await;
+        let changes = [set("lead_score", "85"), set("ai_budget_estimate", "50000")];
+        let command = writer.decide(&record, 1, &changes, Vec::new()).await;
+        assert_eq!(writer.handle(&command).await, Disposition::Done);
+        writer.edit_as_app(id, "lead_score", "25").await;
+        writer.ledger.mark_for_verification(&[record]).await.expect("marked");
+    }
+    writer.execute("update write set property = 'hubspot_owner_id' where property = 'ai_budget_estimate'").await;
+    writer.edit_as_app(2, "hubspot_owner_id", "7").await;
+    writer.fault(&Fault::new(Target::Hubspot, FaultKind::Malformed).on_path("/batch/read").containing("\"1\"")).await;
+    writer.verifier.pass().await.expect("the other one is verified");
+    assert_eq!(writer.property(1, "lead_score").await.as_deref(), Some("25"), "it stays marked");
+    assert_eq!(writer.property(2, "lead_score").await.as_deref(), Some("85"));
+    assert_eq!(writer.property(2, "hubspot_owner_id").await.as_deref(), Some("7"));
+    assert_eq!(writer.query::<i64>("select count(*) from record_lease where verify").await, 1);
+}

@@ -1,0 +1,91 @@
+//! Reads of many events share a call; a record that cannot be read takes no other along.
+#![allow(clippy::expect_used, reason = "these are tests")]
+
+use std::time::Duration;
+
+use domain::{ObjectId, ObjectType};
+use futures_util::future::join_all;
+use hubspot::{
+    HubSpotClient,
+    client::{ApiVersion, HubSpotSettings},
+};
+use inference::{CrmReader, CrmReaderSettings};
+use retry::{CallHooks, Failure, Reason, RetryPolicy};
+use simulator::{Call, Config, Fault, FaultKind, Simulator, Target, admin::NewRecord};
+use tokio::net::TcpListener;
+
+/// A reader, and the URL of the simulator that it reads from.
+async fn reader() -> (CrmReader, String) {
+    http_client::install_tls_provider();
+    let config = Config { calls_per_10s: 100_000, ..Config::default() };
+    let token = config.token.clone().into();
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let url = format!("http://{}", listener.local_addr().expect("an address"));
+    let router = Simulator::new(config).router();
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    let hubspot = HubSpotClient::new(HubSpotSettings {
+        base_url: url.clone(),
+        token,
+        api_version: ApiVersion::V3,
+        timeout: Duration::from_secs(30),
+        retry: RetryPolicy { attempts: 3, base_delay: Duration::from_millis(1), max_delay: Duration::from_millis(2) },
+        max_response_bytes: 10_000_000,
+        hooks: CallHooks::default(),
+    })
+    .expect("a client");
+    // Long enough for all reads of a test, on a busy machine too.
+    let settings = CrmReaderSettings { linger: Duration::from_millis(500), max_in_flight: 2 };
+    (CrmReader::new(hubspot, settings), url)
+}
+
+async fn post(url: &str, path: &str, body: &impl serde::Serialize) {
+    let request = reqwest::Client::new().post(format!("{url}/_simulator/{path}")).json(body);
+    request.send().await.expect("sent").error_for_status().expect("accepted");
+}
+
+#[tokio::test]
+async fn a_record_that_cannot_be_read_fails_alone_and_is_no_outage() {
+    let (reader, url) = reader().await;
+    for id in 1..=40 {
+        let new = NewRecord { kind: "contact".to_owned(), id, ..NewRecord::default() };
+        post(&url, "objects", &new).await;
+    }
+    post(&url, "faults", &Fault::new(Target::Hubspot, FaultKind::Malformed).containing("\"23\"")).await;
+    let properties = ["firstname".to_owned()];
+    let reads = (1..=40).map(|id| reader.one(&ObjectType::Contact, ObjectId(id), &properties));
+    for (id, read) in (1..=40).zip(join_all(reads).await) {
+        match read {
+            Ok(object) => assert_eq!(object.id, ObjectId(id)),
+            Err(error) => {
+                assert_eq!((id, error.reason(), error.outage()), (23, Reason::HubSpotUnreadable, None), "{error}");
+            }
+        }
+    }
+    let associated = (1..=40).map(|id| reader.associated(&ObjectType::Contact, vec![ObjectId(id)], &ObjectType::Note));
+    let failed: Vec<_> = (1..=40).zip(join_all(associated).await).filter(|(_, read)| read.is_err()).collect();
+    assert!(matches!(&failed[..], [(23, _)]), "{failed:?}");
+
+    let calls = reqwest::get(format!("{url}/_simulator/calls")).await.expect("asked");
+    let calls: Vec<Call> = calls.json().await.expect("calls");
+    let reads = calls.iter().filter(|call| call.path.ends_with("/contacts/batch/read")).count();
+    assert!(reads <= 15, "halved, and none tried again: {reads} calls");
+}
+
+/// What is not even JSON comes from a proxy: it says nothing of any record, and everything of the way to HubSpot.
+#[tokio::test]
+async fn an_answer_that_is_not_json_is_tried_again_and_an_outage() {
+    let (reader, url) = reader().await;
+    for id in 1..=4 {
+        post(&url, "objects", &NewRecord { kind: "contact".to_owned(), id, ..NewRecord::default() }).await;
+    }
+    post(&url, "faults", &Fault::new(Target::Hubspot, FaultKind::Garbage)).await;
+    let reads = (1..=4).map(|id| reader.one(&ObjectType::Contact, ObjectId(id), &[]));
+    for read in join_all(reads).await {
+        let error = read.expect_err("not JSON");
+        assert_eq!(error.reason(), Reason::HubSpotUnreadable, "{error}");
+        assert!(error.outage().is_some(), "{error}");
+    }
+    let calls: Vec<Call> =
+        reqwest::get(format!("{url}/_simulator/calls")).await.expect("asked").json().await.expect("calls");
+    assert_eq!(calls.len(), 3, "one batch, as often as the settings say: {calls:?}");
+}

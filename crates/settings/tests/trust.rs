@@ -1,0 +1,181 @@
+//! Secrets are read as they are, go to no wrong host in plain text, and are in no error.
+#![allow(clippy::expect_used, reason = "these are tests")]
+
+use std::path::PathBuf;
+
+use secrecy::ExposeSecret;
+use settings::{ConfigScope, InvalidSettings, Settings};
+
+/// What every service needs, over TLS.
+const COMPLETE: [(&str, &str); 8] = [
+    ("BROKER__URL", "amqps://leadline:geheim@rabbitmq.example.com:5671/leadline"),
+    ("LEDGER__URL", "postgres://leadline:geheim@postgres.example.com/leadline"),
+    ("HUBSPOT__TOKEN", "pat-na1-geheim"),
+    ("HUBSPOT__CLIENT_SECRET", "geheim"),
+    ("HUBSPOT__APP_ID", "1"),
+    ("HUBSPOT__PORTAL_ID", "2"),
+    ("OPENAI__API_KEY", "sk-geheim"),
+    ("RECEIVER__PUBLIC_URL", "https://hooks.example.com/webhooks/hubspot"),
+];
+
+fn load(file: Option<&PathBuf>, environment: &[(&str, &str)]) -> Result<Settings, InvalidSettings> {
+    let all = COMPLETE.iter().chain(environment);
+    let environment = all.map(|(name, value)| (format!("LEADLINE__{name}"), (*value).to_owned()));
+    Settings::load_from(file.map(PathBuf::as_path), environment.collect(), ConfigScope::Everything)
+}
+
+/// The text of the error that loading must end in.
+fn refused(environment: &[(&str, &str)]) -> String {
+    let error = load(None, environment).expect_err("refused").to_string();
+    assert!(!error.contains("geheim"), "{error}");
+    error
+}
+
+/// A settings file that is removed at the end.
+struct File(PathBuf);
+
+impl File {
+    fn with(name: &str, text: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("leadline-trust-{name}-{}.toml", std::process::id()));
+        std::fs::write(&path, text).expect("written");
+        Self(path)
+    }
+}
+
+impl Drop for File {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+#[test]
+fn everything_over_tls_needs_no_permission() {
+    load(None, &[]).expect("valid");
+}
+
+#[test]
+fn plain_text_to_another_host_is_refused_unless_it_is_allowed_there() {
+    for (setting, value, permission) in [
+        ("BROKER__URL", "amqp://leadline:geheim@rabbitmq:5672/%2f", "BROKER__ALLOW_PLAINTEXT"),
+        ("LEDGER__URL", "postgres://leadline:geheim@postgres/leadline?sslmode=require", "LEDGER__ALLOW_PLAINTEXT"),
+        ("LEDGER__URL", "postgres://leadline:geheim@postgres/leadline?sslmode=prefer", "LEDGER__ALLOW_PLAINTEXT"),
+        ("LEDGER__URL", "postgres://leadline:geheim@postgres/leadline?ssl-mode=disable", "LEDGER__ALLOW_PLAINTEXT"),
+        ("HUBSPOT__BASE_URL", "http://api.hubapi.com", "HUBSPOT__ALLOW_PLAINTEXT"),
+        ("OPENAI__BASE_URL", "http://gateway.example.com/v1", "OPENAI__ALLOW_PLAINTEXT"),
+        ("NOTIFY__SALES", "http://hooks.example.com/services/geheim", "WRITER__ALLOW_PLAINTEXT"),
+        ("TELEMETRY__OTLP_ENDPOINT", "http://collector:4318", "TELEMETRY__ALLOW_PLAINTEXT"),
+    ] {
+        let error = refused(&[(setting, value)]);
+        let key = setting.to_lowercase().replace("__", ".");
+        let allow = permission.to_lowercase().replace("__", ".");
+        assert!(error.contains(&format!("{key}: ")) && error.contains(&format!("{allow} = true")), "{error}");
+        load(None, &[(setting, value), (permission, "true")]).expect("allowed");
+        let others = ["BROKER", "LEDGER", "HUBSPOT", "OPENAI", "WRITER", "TELEMETRY"];
+        let others = others.map(|section| format!("{section}__ALLOW_PLAINTEXT"));
+        let mut environment = vec![(setting, value)];
+        environment.extend(others.iter().filter(|other| *other != permission).map(|other| (other.as_str(), "true")));
+        assert!(load(None, &environment).is_err(), "{setting} needs its own permission");
+    }
+}
+
+#[test]
+fn plain_text_to_this_machine_is_allowed_and_a_host_that_only_looks_like_it_is_not() {
+    for (setting, value) in [
+        ("BROKER__URL", "amqp://guest:guest@127.0.0.1:5672/%2f"),
+        ("BROKER__URL", "amqp://guest:guest@localhost/%2f"),
+        ("LEDGER__URL", "postgres://leadline@127.8.9.1:5432/leadline"),
+        ("LEDGER__URL", "postgres://leadline@[::1]/leadline?sslmode=disable"),
+        ("LEDGER__URL", "postgres://leadline@db/leadline?host=/var/run/postgresql"),
+        ("LEDGER__URL", "postgres://leadline@%2Fvar%2Frun%2Fpostgresql/leadline"),
+        ("HUBSPOT__BASE_URL", "http://localhost:8090"),
+        ("OPENAI__BASE_URL", "http://[::1]:8090/v1"),
+    ] {
+        load(None, &[(setting, value)]).unwrap_or_else(|error| panic!("{value}: {error}"));
+    }
+    for (setting, value) in [
+        ("BROKER__URL", "amqp://127.0.0.1:geheim@rabbitmq.example.com/%2f"),
+        ("HUBSPOT__BASE_URL", "http://localhost.example.com"),
+        ("HUBSPOT__BASE_URL", "http://localhost@example.com"),
+        ("HUBSPOT__BASE_URL", "http://0.0.0.0:8090"),
+        ("LEDGER__URL", "postgres://leadline@localhost/leadline?host=db.example.com&sslmode=disable"),
+        ("LEDGER__URL", "postgres://leadline@localhost/leadline?hostaddr=10.0.0.1&sslmode=allow"),
+        ("LEDGER__URL", "postgres:///leadline?sslmode=disable"),
+    ] {
+        refused(&[(setting, value)]);
+    }
+}
+
+#[test]
+fn postgres_elsewhere_is_verified_unless_the_url_says_otherwise() {
+    let url = |url: &str| {
+        let settings = load(None, &[("LEDGER__URL", url), ("LEDGER__ALLOW_PLAINTEXT", "true")]).expect("valid");
+        settings.ledger.url().expose_secret().to_owned()
+    };
+    assert_eq!(url("postgres://u:p@db.example.com/l"), "postgres://u:p@db.example.com/l?sslmode=verify-full");
+    assert_eq!(url("postgres://u:p@db/l?a=b"), "postgres://u:p@db/l?a=b&sslmode=verify-full");
+    for as_it_is in [
+        "postgres://u:p@127.0.0.1/l",
+        "postgres://u:p@db/l?sslmode=require",
+        "postgres://u:p@db/l?sslrootcert=ca.pem&sslmode=verify-ca",
+    ] {
+        assert_eq!(url(as_it_is), as_it_is);
+    }
+}
+
+#[test]
+fn an_error_in_the_file_is_told_by_line_and_column_and_never_by_its_text() {
+    for (name, text, place) in [
+        ("quote", "[hubspot]\ntoken = \"pat-na1-geheim\n", "line 2, column 24"),
+        ("equals", "[broker]\n\n  pat-na1-geheim\n", "line 3, column 17"),
+        ("twice", "[openai]\napi_key = \"sk-geheim\"\napi_key = \"sk-geheim\"\n", "line 3, column 1"),
+        ("zeros", "[hubspot]\nclient_secret = 00geheim\n", "line 2, column 17"),
+    ] {
+        let file = File::with(name, text);
+        let error = load(Some(&file.0), &[]).expect_err("no TOML").to_string();
+        assert!(error.contains(&format!("not valid TOML at {place}")), "{name}: {error}");
+        assert!(error.contains(file.0.to_str().expect("UTF-8")) && !error.contains("geheim"), "{error}");
+    }
+}
+
+#[test]
+fn a_secret_that_looks_like_a_number_or_a_boolean_stays_text() {
+    for secret in ["00012345", "1e400", "TRUE", "false", "0x10", "-0", "1_000", "12345678901234567890123", ".5", "on"] {
+        let secrets = [
+            ("HUBSPOT__TOKEN", secret),
+            ("HUBSPOT__CLIENT_SECRET", secret),
+            ("OPENAI__API_KEY", secret),
+            ("OPENAI__PROJECT", secret),
+        ];
+        let settings = load(None, &secrets).expect("valid");
+        for read in [&settings.hubspot.token, &settings.hubspot.client_secret, &settings.openai.api_key] {
+            assert_eq!(read.as_ref().expect("given").expose_secret(), secret);
+        }
+        assert_eq!(settings.openai.project.as_deref(), Some(secret));
+    }
+    // What is a number or a boolean is still read as one.
+    let settings = load(
+        None,
+        &[
+            ("WRITER__BATCH_MAX", "7"),
+            ("RATE_LIMIT__HUBSPOT_SHARE", "0.5"),
+            ("OPENAI__HTTP2_PRIOR_KNOWLEDGE", "false"),
+            ("BROKER__RETRY_DELAYS_SECONDS", "1,2,30"),
+            ("HUBSPOT__SIGNATURE_VERSIONS", "v3,v1"),
+            ("INFERENCE__PROTECTED_PROPERTIES", "email,amount"),
+        ],
+    )
+    .expect("valid");
+    assert_eq!((settings.writer.batch_max, settings.broker.retry_delays_seconds), (7, vec![1, 2, 30]));
+    assert_eq!(settings.inference.protected_properties, ["email", "amount"]);
+}
+
+/// TOML has numbers of its own: the secret `1e3` would become `1000`.
+#[test]
+fn a_secret_in_the_file_that_is_no_text_is_refused_without_being_quoted() {
+    for value in ["12345", "1e3", "true", "[\"geheim\"]"] {
+        let file = File::with("number", &format!("[openai]\nproject = \"p\"\n[notify]\nsales = {value}\n"));
+        let error = load(Some(&file.0), &[]).expect_err("no text").to_string();
+        assert!(error.contains("notify.sales: is no text: put it in quotes"), "{error}");
+        assert!(!error.contains(value), "{error}");
+    }
+}
