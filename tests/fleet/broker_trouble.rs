@@ -10,7 +10,6 @@ use testbed::{Services, TestNamespace};
 
 use fixtures::{
     BUYER, WITHIN, ask, contact, ended_as, note_event, questions, quick, send, send_accepted, signed, times_set, until,
-    with_long_leases,
 };
 
 /// The sum of a member's metric `name` over the series for which `is_counted` holds.
@@ -28,9 +27,7 @@ async fn a_delivery_beyond_the_consumer_timeout_closes_the_channel_and_the_consu
     let services =
         Services::private("consumer_timeout = 4000\n", ", {channel_tick_interval, 500}").await.expect("services");
     let namespace = TestNamespace::new(&services).await.expect("a namespace");
-    let plan = FleetPlan { simulator_arguments: vec!["--model-latency-ms".to_owned(), "9000".to_owned()], ..quick() }
-        .with("openai.timeout_seconds", "20")
-        .with("inference.lease_seconds", "45");
+    let plan = FleetPlan { simulator_arguments: vec!["--model-latency-ms".to_owned(), "9000".to_owned()], ..quick() };
     let fleet = Fleet::start(namespace, &plan).await.expect("a fleet");
     contact(&fleet, 1, &[BUYER]).await;
     send_accepted(&fleet, &[note_event(1, 1)]).await;
@@ -61,9 +58,8 @@ async fn a_memory_alarm_is_answered_503_at_once_and_parks_nothing() {
     http_client::install_tls_provider();
     let mut services = Services::private("", "").await.expect("services");
     let namespace = TestNamespace::new(&services).await.expect("a namespace");
-    let plan = with_long_leases(quick())
-        .with("broker.delivery_limit", &DELIVERY_LIMIT.to_string())
-        .with("broker.confirm_timeout_ms", "2000");
+    let plan =
+        quick().with("broker.delivery_limit", &DELIVERY_LIMIT.to_string()).with("broker.confirm_timeout_ms", "2000");
     let fleet = Fleet::start(namespace, &plan).await.expect("a fleet");
     for id in 1..=10 {
         contact(&fleet, id, &[BUYER]).await;

@@ -167,6 +167,7 @@ async fn a_frozen_writer_that_wakes_after_its_lease_changes_nothing_that_stays()
     until("the writer has the command", async || ask(&fleet, BEING_WRITTEN).await).await;
     let frozen = fleet.indices("leadline-writer")[0];
     fleet.members[frozen].process.signal(Signal::STOP);
+    end_write_leases(&fleet).await;
     fleet.add("leadline-writer").await.expect("another writer");
     ended_as(&fleet, &note_event(1, 1), "written", None).await;
     fixtures::note(&fleet, 77, 1, "They are not interested any more: no budget.").await;

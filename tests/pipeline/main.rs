@@ -18,4 +18,5 @@ mod playbook_command;
 mod rate_limits;
 mod reconcile;
 mod retention;
+mod strangers;
 mod use_cases;

@@ -6,7 +6,7 @@ use anyhow::bail;
 use broker::{ParkedMessage, ParkingLot, Stage};
 use domain::{Event, RecordRef, WriteCommandId, write_command::CommandMessage};
 
-use crate::{operator::Operator, record};
+use crate::{operator::Operator, print::say, record};
 
 pub async fn run(file: Option<&Path>, record: &str, yes: bool) -> anyhow::Result<ExitCode> {
     let operator = Operator::connect(file).await?;
@@ -19,7 +19,7 @@ pub async fn run(file: Option<&Path>, record: &str, yes: bool) -> anyhow::Result
         );
     }
     if !yes {
-        println!(
+        say!(
             "would erase from the ledger what was read, prompted, answered and written about {record}. This cannot be \
              undone; run it with --yes to do it. What was written to HubSpot stays there"
         );
@@ -27,9 +27,13 @@ pub async fn run(file: Option<&Path>, record: &str, yes: bool) -> anyhow::Result
     }
     let messages = remove_parked_messages(&operator, &record).await?;
     let erased = operator.ledger.erase(&record).await?;
-    println!(
+    say!(
         "erased {record}: {} events, {} inferences, {} write commands, {} values, {} actions, {messages} parked messages",
-        erased.events, erased.inferences, erased.write_commands, erased.values, erased.actions
+        erased.events,
+        erased.inferences,
+        erased.write_commands,
+        erased.values,
+        erased.actions
     );
     Ok(ExitCode::SUCCESS)
 }

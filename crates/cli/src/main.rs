@@ -1,4 +1,5 @@
 //! `leadline`: the operator's command.
+#![deny(clippy::print_stdout, clippy::print_stderr)] // Only `print` prints: it escapes what a terminal would act on.
 
 mod backfill;
 mod check;
@@ -84,7 +85,15 @@ enum EventCommand {
 }
 
 #[tokio::main]
-async fn main() -> anyhow::Result<ExitCode> {
+async fn main() -> ExitCode {
+    // An error may contain what HubSpot, OpenAI or a file says.
+    run().await.unwrap_or_else(|error| {
+        print::error(format_args!("Error: {error:?}"));
+        ExitCode::FAILURE
+    })
+}
+
+async fn run() -> anyhow::Result<ExitCode> {
     let Arguments { config, command } = Arguments::parse();
     http_client::install_tls_provider();
     let file = settings::file_or_default(config);
@@ -98,7 +107,7 @@ async fn main() -> anyhow::Result<ExitCode> {
         Command::Event { key_or_id, prompts, command: None } => {
             let key_or_id = key_or_id.context("the event's key or id is missing")?;
             let Some(story) = operator::ledger_only(file.as_deref())?.event_story(&key_or_id).await? else {
-                eprintln!("the ledger has no event `{key_or_id}`");
+                print::error(format_args!("the ledger has no event `{key_or_id}`"));
                 return Ok(ExitCode::FAILURE);
             };
             event::print(&story, prompts);

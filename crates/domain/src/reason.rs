@@ -23,6 +23,7 @@ closed_set! {
         RecordLocked = "record_locked", "HubSpot has locked the record because of too many changes at once.";
         RateLimited = "rate_limited", "HubSpot's rate limit is reached.";
         PortalMigrating = "portal_migrating", "HubSpot is migrating the portal to another data centre.";
+        WrongDataCentre = "wrong_data_centre", "The portal is in another data centre than the one that was called.";
         NoSuchStage = "no_such_stage", "The deal's pipeline has no such stage.";
         // OpenAI
         OpenAiTimeout = "openai_timeout", "OpenAI did not answer in time.";
@@ -95,6 +96,7 @@ closed_set! {
         NewerEventWritten = "newer_event_written", "A newer event has written the same properties.";
         // Values that a write policy or the settings left as they are
         KeptHumanValue = "kept_human_value", "A person set or cleared the property, or may have (`unless_human`).";
+        ValueRefused = "value_refused", "HubSpot does not take this value; the other values of the record are written.";
         KeptFilled = "kept_filled", "The property has a value (`if_empty`).";
         KeptHigher = "kept_higher", "The current value is not lower (`if_higher`).";
         KeptNewer = "kept_newer", "The property was set after the event happened (`if_newer`).";

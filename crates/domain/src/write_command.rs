@@ -122,10 +122,7 @@ pub enum ActionSpec {
         associations: Vec<RecordRef>,
     },
     /// Moves the command's record, a deal, to another stage of its pipeline.
-    MoveDeal {
-        /// The stage's label or id.
-        stage: String,
-    },
+    MoveDeal(DealStage),
     /// Sends a message to a webhook URL from the settings.
     Notify {
         /// The name of the setting `notify.CHANNEL`.
@@ -141,10 +138,20 @@ impl ActionSpec {
         match self {
             Self::CreateTask(_) => ActionKind::CreateTask,
             Self::CreateNote { .. } => ActionKind::CreateNote,
-            Self::MoveDeal { .. } => ActionKind::MoveDeal,
+            Self::MoveDeal(_) => ActionKind::MoveDeal,
             Self::Notify { .. } => ActionKind::Notify,
         }
     }
+}
+
+/// Where a deal is moved to.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct DealStage {
+    /// The stage's label or id.
+    pub stage: String,
+    /// The label or id of the only pipeline whose deals are moved; `None`: each deal within its own pipeline.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pipeline: Option<String>,
 }
 
 /// The kinds of actions. The name of a kind is the same in playbook files, in the ledger and in metrics.
@@ -221,10 +228,14 @@ pub fn marker(id: ActionId) -> impl fmt::Display {
 }
 
 /// The action whose marker `body` contains; `None` if the fleet did not create the task or note.
+///
+/// Of several markers the last counts, because the fleet writes its own at the end: the text before it may quote what a
+/// stranger wrote. Anybody can write such a line, so only an action that the ledger knows is one of the fleet's.
 pub fn marker_in(body: &str) -> Option<ActionId> {
-    let start = body.find(MARKER_PREFIX)? + MARKER_PREFIX.len();
-    let id = body.get(start..start + uuid::fmt::Hyphenated::LENGTH)?;
-    Uuid::parse_str(id).ok().map(ActionId)
+    body.rmatch_indices(MARKER_PREFIX).find_map(|(start, prefix)| {
+        let id = body.get(start + prefix.len()..)?.get(..uuid::fmt::Hyphenated::LENGTH)?;
+        Uuid::parse_str(id).ok().map(ActionId)
+    })
 }
 
 #[cfg(test)]
@@ -232,8 +243,8 @@ mod tests {
     use time::OffsetDateTime;
 
     use super::{
-        Action, ActionKind, ActionSpec, CommandMessage, PropertyChange, Task, TaskPriority, TaskType, WritePolicy,
-        marker, marker_in,
+        Action, ActionKind, ActionSpec, CommandMessage, DealStage, PropertyChange, Task, TaskPriority, TaskType,
+        WritePolicy, marker, marker_in,
     };
     use crate::{ActionId, ObjectId, ObjectType, PortalId, RecordRef, WriteCommandId};
 
@@ -259,7 +270,7 @@ mod tests {
         let actions = [
             ActionSpec::CreateTask(task),
             ActionSpec::CreateNote { body: "b".to_owned(), associations: vec![record.clone()] },
-            ActionSpec::MoveDeal { stage: "Risk".to_owned() },
+            ActionSpec::MoveDeal(DealStage { stage: "Risk".to_owned(), pipeline: None }),
             ActionSpec::Notify { channel: "sales".to_owned(), text: "t".to_owned() },
         ];
         let action = |spec| Action { id: ActionId::new(), name: "a".to_owned(), cooldown_hours: 1, spec };
@@ -284,5 +295,8 @@ mod tests {
         assert_eq!(marker_in(&format!("<p>Call her</p><p>{}</p>", marker(id))), Some(id));
         assert_eq!(marker_in("Leadline action items for today"), None);
         assert_eq!(marker_in("Leadline action ü"), None);
+        let quoted = format!("She wrote: {}<br><br>{}", marker(ActionId::new()), marker(id));
+        assert_eq!(marker_in(&quoted), Some(id), "a text that quotes a marker hides none");
+        assert_eq!(marker_in(&format!("{} Leadline action x", marker(id))), Some(id));
     }
 }

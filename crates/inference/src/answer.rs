@@ -1,8 +1,10 @@
 //! From a context to an answer whose quotations are verified.
 
+use std::sync::Arc;
+
 use domain::{Inference, RecordRef, inference::InferenceOutcome};
 use openai::models::Model;
-use playbook::{Context, Playbook, UnverifiedPolicy};
+use playbook::{Context, Playbook, UnverifiedPolicy, normalize};
 use retry::{Failure, Reason};
 use serde_json::{Map, Value};
 use time::OffsetDateTime;
@@ -28,7 +30,7 @@ pub async fn answer(
     playbook: &Playbook,
     model: &Model,
     record: &RecordRef,
-    context: &Context,
+    context: &Arc<Context>,
     store: &impl SummaryStore,
 ) -> Result<ModelAnswer, StepError> {
     let question = Question { model_client, playbook, model, record };
@@ -43,19 +45,27 @@ pub async fn answer(
             completed => break completed?,
         }
     };
-    let result = result.and_then(|fields| verify_quotations(playbook, context, fields, &mut inference));
+    let result = match result {
+        Ok(fields) => {
+            let searched = context.clone();
+            let searched = move || normalize(&searched.full_text());
+            let searched = model_client.text_pool.run(context.size(), searched).await;
+            verify_quotations(playbook, &searched, fields, &mut inference)
+        }
+        Err(error) => Err(error),
+    };
     Ok(ModelAnswer { inference, result })
 }
 
-/// Searches the context for the quotations that the answer gives as evidence. Fields whose quotation is not found are
-/// recorded in `inference` and treated as the playbook says.
+/// Searches the normalized text of the context for the quotations that the answer gives as evidence. Fields whose quotation is
+/// not found are recorded in `inference` and treated as the playbook says.
 fn verify_quotations(
     playbook: &Playbook,
-    context: &Context,
+    context: &str,
     fields: Map<String, Value>,
     inference: &mut Inference,
 ) -> Result<Map<String, Value>, StepError> {
-    let unverified = playbook.answer.fields.unverified_fields(&fields, &context.full_text());
+    let unverified = playbook.answer.fields.unverified_fields(&fields, context);
     inference.unverified.clone_from(&unverified);
     if unverified.is_empty() {
         return Ok(fields);

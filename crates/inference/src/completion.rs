@@ -10,21 +10,23 @@ use openai::{ChatMessage, ChatRequest, Completion, FinishReason, OpenAiClient, R
 use playbook::{AnswerMode, Playbook, RenderedPrompt};
 use serde_json::{Map, Value, json};
 
-use crate::{answer_check::AnswerCheck, failure::StepError};
+use crate::{TextPool, answer_check::AnswerCheck, failure::StepError};
 
-/// The model client and the daily spend limit.
+/// The model client, the daily spend limit, and the threads on which prompts are made.
 #[derive(Debug, Clone)]
 pub struct ModelClient {
     /// The client of the model's host.
     pub openai: OpenAiClient,
     /// Reserves the money for each request.
     pub spend_limiter: SpendLimiter,
+    /// Counts and splits what does not fit a prompt.
+    pub text_pool: TextPool,
 }
 
 impl ModelClient {
     /// A client without a spend limit.
-    pub fn unlimited(openai: OpenAiClient) -> Self {
-        Self { openai, spend_limiter: SpendLimiter::default() }
+    pub fn unlimited(openai: OpenAiClient, text_pool: TextPool) -> Self {
+        Self { openai, spend_limiter: SpendLimiter::default(), text_pool }
     }
 }
 
@@ -125,7 +127,7 @@ impl<'a> Conversation<'a> {
 
     /// Sends the request. The most that it can cost is reserved before, and what it did not cost is given back.
     async fn complete(&mut self) -> Result<Completion, StepError> {
-        let ModelClient { openai, spend_limiter } = self.question.model_client;
+        let ModelClient { openai, spend_limiter, .. } = self.question.model_client;
         let max_usage = TokenUsage {
             prompt_tokens: self.request.reserved_tokens() - i64::from(self.request.max_completion_tokens),
             completion_tokens: self.request.max_completion_tokens.into(),

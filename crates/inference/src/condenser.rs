@@ -2,7 +2,7 @@
 
 use domain::{hash::sha256_hex_of_list, inference::InferenceOutcome};
 use futures_util::{StreamExt, stream};
-use playbook::RenderedPrompt;
+use playbook::{Fence, RenderedPrompt};
 use retry::Reason;
 
 use crate::{
@@ -27,8 +27,8 @@ pub(crate) async fn condense_parts(
     let condense = |part: String| {
         let stored = &stored;
         async move {
-            let prompt = question.playbook.prompt.condense(question.record, &part, today)?;
-            let hash = hash_of(&question.playbook.version, &question.model.name, &prompt);
+            let prompt = question.playbook.prompt.condense(question.record, &part, today, &Fence::random())?;
+            let hash = hash_of(question, &prompt.system, &part);
             match stored.get(&hash) {
                 Some(summary) => Ok(summary.clone()),
                 None => condense_part(question, prompt, hash, store).await,
@@ -66,6 +66,7 @@ async fn condense_part(
     Err(StepError::Answer { reason, detail })
 }
 
-fn hash_of(version: &str, model: &str, prompt: &RenderedPrompt) -> String {
-    sha256_hex_of_list([version, model, &prompt.system, &prompt.user])
+/// What makes the question about a part the same question. The fence around the part does not: it is another each time.
+fn hash_of(question: Question<'_>, instructions: &str, part: &str) -> String {
+    sha256_hex_of_list([question.playbook.version.as_str(), question.model.name.as_str(), instructions, part])
 }

@@ -173,7 +173,7 @@ impl EventHandler {
         started: Vec<&ConfiguredPlaybook>,
         progress: &mut Progress,
     ) -> Result<RunResult, RunFailure> {
-        if self.playbooks.loop_guard().is_our_engagement(&self.crm_reader, subject).await? {
+        if self.playbooks.loop_guard().is_our_engagement(&self.crm_reader, &self.ledger, subject).await? {
             return Ok(RunResult::Nothing(NothingToDo::dropped(Reason::Echo)));
         }
         let mut nothing = NothingToDo::skipped(Reason::NoRecord);

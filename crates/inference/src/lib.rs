@@ -19,6 +19,7 @@ mod playbook_set;
 mod prompt_fitter;
 mod start;
 mod summary_store;
+mod text_pool;
 mod token_window;
 pub mod wiring;
 
@@ -32,4 +33,5 @@ pub use nothing_to_do::NothingToDo;
 pub use playbook_set::{ConfiguredPlaybook, PlaybookSet};
 pub use start::start;
 pub use summary_store::{NoStore, SummaryStore};
+pub use text_pool::TextPool;
 pub use wiring::model_of;

@@ -13,6 +13,7 @@ use settings::{MissingSetting, Settings};
 
 use crate::{
     BatchedLedger, BatchedLedgerSettings, ConfiguredPlaybook, CrmReader, CrmReaderSettings, ModelClient, PlaybookSet,
+    TextPool,
     handler::{EventHandler, EventTiming},
 };
 
@@ -36,7 +37,8 @@ pub enum InferenceWiringError {
 /// Everything that is wrong with any of the files.
 pub fn load_playbooks(settings: &Settings) -> Result<Vec<ConfiguredPlaybook>, LoadError> {
     let playbooks = playbook::load(&settings.inference.playbooks, &settings.inference.protected_properties)?;
-    let configure = |playbook: Playbook| {
+    let configure = |mut playbook: Playbook| {
+        playbook.effects.escapes_formulas = settings.inference.escape_formulas;
         tracing::info!(name = playbook.name, version = playbook.version, "playbook");
         ConfiguredPlaybook { model: model_of(settings, &playbook), playbook }
     };
@@ -100,7 +102,7 @@ pub fn wire(
         playbooks: Arc::new(PlaybookSet::new(playbooks, portal_id, app_id)),
         ledger: Arc::new(BatchedLedger::start(ledger.clone(), worker, batched_ledger_settings(settings))),
         crm_reader,
-        model_client: ModelClient { openai, spend_limiter },
+        model_client: ModelClient { openai, spend_limiter, text_pool: text_pool(settings) },
         publisher,
         circuit_breakers,
         retry_schedule: bootstrap::retry_schedule(settings)?,
@@ -125,10 +127,11 @@ fn openai_probe(openai: &OpenAiClient, model: &str) -> Probe {
 
 /// The same handler with the rate limits of another lane.
 fn with_lane(handler: &EventHandler, rate_limiters: &RateLimiters, lane: Lane) -> EventHandler {
-    let ModelClient { openai, spend_limiter } = handler.model_client.clone();
+    let model_client = handler.model_client.clone();
+    let openai = model_client.openai.with_rate_limiter(rate_limiters.openai(lane));
     EventHandler {
         crm_reader: handler.crm_reader.with_rate_limiter(rate_limiters.hubspot(lane)),
-        model_client: ModelClient { openai: openai.with_rate_limiter(rate_limiters.openai(lane)), spend_limiter },
+        model_client: ModelClient { openai, ..model_client },
         ..handler.clone()
     }
 }
@@ -140,6 +143,11 @@ pub fn crm_reader(hubspot: hubspot::HubSpotClient, settings: &Settings) -> CrmRe
         max_in_flight: settings.hubspot.parallel_reads,
     };
     CrmReader::new(hubspot, reads)
+}
+
+/// The threads for long texts.
+pub fn text_pool(settings: &Settings) -> TextPool {
+    TextPool::new(settings.inference.text_threads)
 }
 
 fn batched_ledger_settings(settings: &Settings) -> BatchedLedgerSettings {

@@ -10,7 +10,7 @@
 //! | `command_results` | what became of the command? | writer |
 //! | `records` | may this writer change this record, and who wrote to it last? | writer |
 //! | `verification` | which records may hold an older value than the ledger? | writer |
-//! | `actions` | may this action be carried out, or was it done already? | writer |
+//! | `actions` | may this action be carried out, or was it done already? Is there such an action? | writer, inference |
 //! | `rate_limits` | may the fleet make this call or spend this money? | limits |
 //! | `circuit_breakers` | is HubSpot or OpenAI away? | maintenance |
 //! | `singleton_leases` | is it this worker's turn? | maintenance |

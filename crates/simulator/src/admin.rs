@@ -91,6 +91,8 @@ pub struct Quirks {
     pub maxima: BTreeMap<String, i64>,
     /// Contact properties that do not exist.
     pub missing_properties: Vec<String>,
+    /// Answers about refused values name the properties in the message only.
+    pub names_in_message_only: bool,
     /// Webhooks about changes are sent twice, the second time later and in a batch with others.
     pub duplicate_webhooks: bool,
     /// Webhooks about changes are sent in an order other than that of the changes.
@@ -212,6 +214,7 @@ async fn set_quirks(State(simulator): Shared, Json(quirks): Json<Quirks>) -> Sta
         left_out_ids: quirks.left_out_ids.into_iter().collect(),
         maxima: quirks.maxima.into_iter().collect(),
         missing_properties: quirks.missing_properties.into_iter().collect(),
+        names_in_message_only: quirks.names_in_message_only,
     };
     StatusCode::NO_CONTENT
 }

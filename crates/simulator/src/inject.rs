@@ -40,7 +40,11 @@ pub(crate) async fn inject(State(simulator): State<Arc<Simulator>>, request: Req
             next.run(request).await
         }
         Some(FaultKind::Held) => {
-            let _ = tokio::time::timeout(HANG, cleared.changed()).await;
+            let held = async { drop(tokio::time::timeout(HANG, cleared.changed()).await) };
+            match target {
+                Target::Openai => simulator.openai_traffic.wait_for_model(held).await,
+                Target::Hubspot => held.await,
+            }
             next.run(request).await
         }
         Some(FaultKind::LateAnswer(ms)) => {

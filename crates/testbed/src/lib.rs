@@ -1,5 +1,5 @@
-//! What tests, demo, chaos and benchmark run on: a real RabbitMQ and a real Postgres, child processes, free ports, and
-//! the workspace's folders.
+//! What tests, demo, chaos and benchmark run on: a real RabbitMQ and a real Postgres, a proxy to them, child processes, free
+//! ports, and the workspace's folders.
 //!
 //! A test of a crate needs one line. Each call makes something fresh, so tests may run side by side:
 //!
@@ -17,6 +17,7 @@ mod namespace;
 mod port;
 mod process;
 mod progress;
+pub mod proxy;
 mod redirect;
 mod role;
 mod services;

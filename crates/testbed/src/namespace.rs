@@ -90,6 +90,12 @@ impl TestNamespace {
         Ok(namespace)
     }
 
+    /// The broker's address, `host:port`.
+    pub fn amqp_address(&self) -> &str {
+        let after_user = self.amqp_url.rsplit_once('@').map_or(self.amqp_url.as_str(), |(_, rest)| rest);
+        after_user.split('/').next().unwrap_or(after_user)
+    }
+
     /// Makes a user for each role, with its name as password, and gives it its permissions.
     async fn add_users(&self) -> Result<()> {
         let path = workspace::root()?.join("deploy/rabbitmq/permissions.json");

@@ -23,6 +23,7 @@ use crate::{
     outcome::{CommandOutcome, FailurePolicy},
     plan::{self, CommandPart, RecordUpdate, TakenCommand},
     policy::{self, WriteRules},
+    refused::RefusedProperties,
 };
 
 /// How often and at what interval a record is locked that another writer holds. As a rule it holds it for a fraction of a
@@ -67,6 +68,8 @@ pub struct BatchExecutor {
     pub hubspot: HubSpotClient,
     /// Carries out actions.
     pub actions: ActionExecutor,
+    /// Properties that HubSpot takes no value for.
+    pub refused_properties: RefusedProperties,
     /// Decides what a failure means.
     pub failures: FailurePolicy,
     /// What holds for every write.
@@ -203,7 +206,7 @@ impl BatchExecutor {
             update.changes.clear();
         }
         policy::apply_policies(updates, &current, &self.rules);
-        let results = apply::apply(&self.hubspot, updates).await;
+        let results = apply::apply(&self.hubspot, updates, &self.refused_properties).await;
         crash_point!("writer.after_write");
         let parts = updates.iter().flat_map(|update| update.parts.iter().map(move |part| (update, part)));
         let outcome = |(update, part): (&RecordUpdate, &CommandPart)| {

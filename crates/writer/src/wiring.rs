@@ -20,6 +20,7 @@ use crate::{
     notify::Channels,
     outcome::FailurePolicy,
     policy::WriteRules,
+    refused::RefusedProperties,
     verify::Verifier,
 };
 
@@ -77,6 +78,7 @@ pub fn wire(
         hubspot: hubspot.clone(),
         actions: action_executor(settings, ledger, &hubspot)?,
         failures: FailurePolicy::new(circuit_breakers.clone(), bootstrap::retry_schedule(settings)?),
+        refused_properties: RefusedProperties::new(Duration::from_secs(settings.writer.refused_properties_seconds)),
         rules: rules.clone(),
         lease,
         names: BatchNames::of(worker.clone()),

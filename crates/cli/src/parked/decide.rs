@@ -19,7 +19,7 @@ use super::{
     filter::ParkedFilter,
     item::{ParkedItem, print_items},
 };
-use crate::operator::Operator;
+use crate::{operator::Operator, print::say};
 
 /// What an operator decides about parked items.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,7 +83,7 @@ pub async fn run(
     };
     if !options.yes {
         let hint = if dead_letters.items.is_empty() { "" } else { "; run it with --yes to do it" };
-        println!("nothing was {verb}{hint}");
+        say!("nothing was {verb}{hint}");
         dead_letters.close().await;
         return Ok(ExitCode::SUCCESS);
     }
@@ -100,7 +100,7 @@ pub async fn run(
             ItemResult::Applied => applied += 1,
             ItemResult::NotParked => not_parked += 1,
             ItemResult::StaysParked(why) => {
-                println!("stays parked: {}: {why}", item.id);
+                say!("stays parked: {}: {why}", item.id);
                 staying += 1;
                 continue;
             }
@@ -110,7 +110,7 @@ pub async fn run(
         }
     }
     dead_letters.close().await;
-    println!("{applied} {verb}, {not_parked} were no longer parked, {staying} stay parked");
+    say!("{applied} {verb}, {not_parked} were no longer parked, {staying} stay parked");
     Ok(if staying == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 

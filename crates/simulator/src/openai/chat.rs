@@ -77,7 +77,8 @@ async fn complete(
         Ok(limits) => limits,
         Err(response) => return *response,
     };
-    simulator.openai_traffic.wait_for_model(Duration::from_millis(simulator.config.model_latency_ms)).await;
+    let latency = Duration::from_millis(simulator.config.model_latency_ms);
+    simulator.openai_traffic.wait_for_model(tokio::time::sleep(latency)).await;
     let misbehaviour = misbehaviour.map(|Extension(Misbehaviour(kind))| kind);
     let mut response = Json(answer(&request, prompt_tokens, room, misbehaviour.as_ref())).into_response();
     let headers = response.headers_mut();

@@ -27,7 +27,8 @@ use simulator::{
 use time::OffsetDateTime;
 use tokio::net::TcpListener;
 use writer::{
-    ActionExecutor, BatchExecutor, BatchNames, Channels, FailurePolicy, Pipelines, Verifier, WriteHandler, WriteRules,
+    ActionExecutor, BatchExecutor, BatchNames, Channels, FailurePolicy, Pipelines, RefusedProperties, Verifier,
+    WriteHandler, WriteRules,
 };
 
 /// The attempts after which a message is parked.
@@ -119,6 +120,7 @@ impl TestWriter {
         let protected_properties = settings::InferenceSection::default().protected_properties;
         let rules = WriteRules { portal_id, app_id, protected_properties: protected_properties.into_iter().collect() };
         let executor = BatchExecutor {
+            refused_properties: RefusedProperties::new(Duration::from_secs(3_600)),
             ledger: ledger.clone(),
             hubspot: hubspot.clone(),
             actions: ActionExecutor::new(
@@ -242,10 +244,15 @@ impl TestWriter {
 
     /// Creates a contact in HubSpot and returns it as a record.
     pub async fn contact(&self, id: i64) -> RecordRef {
-        let properties = [("firstname".to_owned(), "Ada".to_owned())].into();
-        let new = NewRecord { kind: "contact".to_owned(), id, properties, ..NewRecord::default() };
+        self.object("contact", id, &[("firstname", "Ada")]).await
+    }
+
+    /// Creates a record of any kind in HubSpot.
+    pub async fn object(&self, kind: &str, id: i64, properties: &[(&str, &str)]) -> RecordRef {
+        let properties = properties.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let new = NewRecord { kind: kind.to_owned(), id, properties, ..NewRecord::default() };
         self.post("objects", &new).await;
-        RecordRef { portal_id: self.portal_id, object_type: ObjectType::Contact, object_id: ObjectId(id) }
+        RecordRef { portal_id: self.portal_id, object_type: ObjectType::from(kind), object_id: ObjectId(id) }
     }
 
     /// Changes a property in HubSpot as a person (`CRM_UI`) or another `source` does.
@@ -279,7 +286,12 @@ impl TestWriter {
 
     /// The value of a contact's property in HubSpot.
     pub async fn property(&self, contact: i64, property: &str) -> Option<String> {
-        let view: ObjectView = self.get(&format!("objects/contact/{contact}")).await;
+        self.value("contact", contact, property).await
+    }
+
+    /// The value of a record's property in HubSpot.
+    pub async fn value(&self, kind: &str, id: i64, property: &str) -> Option<String> {
+        let view: ObjectView = self.get(&format!("objects/{kind}/{id}")).await;
         view.properties.get(property).cloned()
     }
 

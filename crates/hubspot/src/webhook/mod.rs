@@ -1,5 +1,9 @@
 //! Webhook bodies: an array of 1–100 events. Each event is parsed and checked on its own.
 
+mod body;
+
+pub use body::{BodyBounds, CUT, WebhookBody};
+
 use domain::{
     Event, EventKey, ObjectId, ObjectType, PortalId,
     event::{EventKind, Subject},
@@ -11,8 +15,9 @@ use time::OffsetDateTime;
 /// The most events of one request (HubSpot's documentation of webhooks).
 pub const MAX_EVENTS: usize = 100;
 
-/// The longest property value that HubSpot stores, in characters.
-const MAX_PROPERTY_VALUE: usize = 65_536;
+/// The longest element that is accepted, in bytes, after its long strings were cut. HubSpot's have a few hundred beside the
+/// property's value.
+const MAX_ELEMENT_BYTES: usize = 65_536;
 
 /// Why a whole body is refused.
 #[derive(Debug, thiserror::Error)]
@@ -23,6 +28,12 @@ pub enum WebhookBodyError {
     /// Not 1–100 elements.
     #[error("the body holds {0} events; HubSpot sends 1 to {MAX_EVENTS}")]
     WrongCount(usize),
+    /// More bytes arrived than allowed; how many are.
+    #[error("the body is longer than {0} bytes")]
+    TooLong(usize),
+    /// More bytes would be kept than allowed; how many are.
+    #[error("the body has more than {0} bytes beside its long texts")]
+    TooMuchKept(usize),
 }
 
 /// Why one element of the array is not a valid event.
@@ -39,21 +50,29 @@ pub struct EventError {
     pub reason: Reason,
 }
 
-/// One element of the array: its text as received and the event it describes.
+/// One element of the array: its text and the event it describes.
 #[derive(Debug)]
-pub struct WebhookElement<'a> {
-    /// The text that HubSpot sent, byte for byte.
-    pub raw: &'a str,
+pub struct WebhookElement {
+    /// The text that HubSpot sent, with its long strings cut.
+    pub raw: String,
     /// The event, or why the text is not a valid one.
     pub event: Result<Event, EventError>,
 }
 
-/// Splits a webhook's body into its events.
+/// Splits a webhook's body into its events, within the default bounds: a long string is cut, and what no text can hold is
+/// replaced. See [`WebhookBody`] for a body that has yet to arrive.
 ///
 /// # Errors
-/// Only when the body is not an array of 1–100 elements. An invalid element is part of the result, so that the valid
-/// ones beside it are still processed.
-pub fn parse(body: &[u8]) -> Result<Vec<WebhookElement<'_>>, WebhookBodyError> {
+/// Only when the body is too long, or not an array of 1–100 elements. An invalid element is part of the result, so that the
+/// valid ones beside it are still processed.
+pub fn parse(body: &[u8]) -> Result<Vec<WebhookElement>, WebhookBodyError> {
+    let mut whole = WebhookBody::new(BodyBounds::default());
+    whole.push(body)?;
+    whole.elements()
+}
+
+/// Splits an array whose strings are cut.
+fn elements(body: &[u8]) -> Result<Vec<WebhookElement>, WebhookBodyError> {
     let elements: Vec<&RawValue> = serde_json::from_slice(body).map_err(WebhookBodyError::NotAnArray)?;
     if elements.is_empty() || elements.len() > MAX_EVENTS {
         return Err(WebhookBodyError::WrongCount(elements.len()));
@@ -61,9 +80,9 @@ pub fn parse(body: &[u8]) -> Result<Vec<WebhookElement<'_>>, WebhookBodyError> {
     Ok(elements.into_iter().enumerate().map(|(index, raw)| element(index, raw.get())).collect())
 }
 
-fn element(index: usize, raw: &str) -> WebhookElement<'_> {
-    let event = serde_json::from_str(raw)
-        .map_err(|error| Flaw { place: "", message: error.to_string(), reason: INVALID })
+fn element(index: usize, raw: &str) -> WebhookElement {
+    let event = within_bounds(raw)
+        .and_then(|raw| serde_json::from_str(raw).map_err(|error| flaw("", error.to_string())))
         .and_then(event_from)
         .map_err(|flaw| EventError {
             index,
@@ -71,7 +90,18 @@ fn element(index: usize, raw: &str) -> WebhookElement<'_> {
             message: flaw.message,
             reason: flaw.reason,
         });
-    WebhookElement { raw, event }
+    WebhookElement { raw: raw[..raw.floor_char_boundary(MAX_ELEMENT_BYTES)].to_owned(), event }
+}
+
+fn within_bounds(raw: &str) -> Result<&str, Flaw> {
+    let length = raw.len();
+    if length > MAX_ELEMENT_BYTES {
+        return Err(flaw(
+            "",
+            format!("has {length} bytes beside its long texts; at most {MAX_ELEMENT_BYTES} are read"),
+        ));
+    }
+    Ok(raw)
 }
 
 const INVALID: Reason = Reason::EventInvalid;
@@ -91,19 +121,11 @@ fn event_from(payload: Value) -> Result<Event, Flaw> {
     let Value::Object(fields) = &payload else {
         return Err(flaw("", "is not a JSON object"));
     };
-    if contains_nul(&payload) {
-        return Err(flaw("", "contains the character U+0000, which Postgres cannot store as text"));
-    }
     let portal_id = PortalId(required(fields, "portalId")?);
     let (kind, subject) = kind_and_subject(fields)?;
     let property_name = text(fields, "propertyName")?;
     if kind == EventKind::PropertyChange && property_name.is_none() {
         return Err(flaw("propertyName", "is missing, and a propertyChange needs it"));
-    }
-    let value_length = fields.get("propertyValue").and_then(Value::as_str).map_or(0, |value| value.chars().count());
-    if value_length > MAX_PROPERTY_VALUE {
-        let message = format!("has {value_length} characters; HubSpot stores at most {MAX_PROPERTY_VALUE}");
-        return Err(flaw("propertyValue", message));
     }
     let occurred_at_ms = required(fields, "occurredAt")?;
     let occurred_at = OffsetDateTime::from_unix_timestamp_nanos(i128::from(occurred_at_ms) * 1_000_000)
@@ -198,22 +220,13 @@ fn text(fields: &Map<String, Value>, name: &'static str) -> Result<Option<String
     }
 }
 
-fn contains_nul(value: &Value) -> bool {
-    match value {
-        Value::String(text) => text.contains('\0'),
-        Value::Array(items) => items.iter().any(contains_nul),
-        Value::Object(fields) => fields.iter().any(|(name, value)| name.contains('\0') || contains_nul(value)),
-        _ => false,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use domain::AppId;
     use retry::Reason;
     use serde_json::{Value, json};
 
-    use super::{EventError, WebhookBodyError, parse};
+    use super::{BodyBounds, CUT, EventError, WebhookBodyError, parse};
     use domain::Event;
 
     fn one(payload: &Value) -> Result<Event, EventError> {
@@ -292,13 +305,26 @@ mod tests {
             ("occurredAt", json!(i64::MAX), ".occurredAt: 9223372036854775807 ms is not a time"),
             ("propertyName", Value::Null, ".propertyName: is missing"),
             ("propertyName", json!({}), ".propertyName: is not a string"),
-            ("propertyValue", json!("x".repeat(100_000)), ".propertyValue: has 100000 characters"),
-            ("propertyValue", json!("a\0b"), ": contains the character U+0000"),
+            ("propertyValue", json!(vec![1_234_567; 10_000]), ": has 80"),
         ] {
             let rejection = one(&with(name, value)).expect_err(expected).to_string();
             assert!(rejection.contains(expected), "{expected} in {rejection}");
         }
         assert!(one(&json!("text")).expect_err("not an object").to_string().contains("not a JSON object"));
+    }
+
+    #[test]
+    fn a_value_that_is_too_long_or_cannot_be_stored_does_not_cost_the_event() {
+        let key = one(&guide()).expect("understood").key;
+        let value = |value: &str| {
+            let event = one(&with("propertyValue", json!(value))).expect("understood");
+            assert_eq!(event.key, key);
+            event.payload["propertyValue"].as_str().expect("text").to_owned()
+        };
+        assert_eq!(value("a\0b"), "a\u{fffd}b");
+        assert_eq!(value(&"x".repeat(66_000)), format!("{}{CUT}", "x".repeat(BodyBounds::default().max_string_bytes)));
+        let again = value(&value(&"x".repeat(66_000)));
+        assert!(again.starts_with("xxx") && again.ends_with(CUT), "read once more, from the ledger");
     }
 
     #[test]
