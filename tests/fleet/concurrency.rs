@@ -20,6 +20,10 @@ async fn a_thousand_inferences_wait_at_once_on_a_handful_of_threads() {
     for id in &ids {
         contact(&fleet, *id, &[BUYER]).await;
     }
+    // The first answer tells how much OpenAI allows.
+    contact(&fleet, 0, &[BUYER]).await;
+    send_accepted(&fleet, &[note_event(0, 1)]).await;
+    ended_as(&fleet, &note_event(0, 1), "written", None).await;
     // The model answers when all have asked.
     fleet.simulator.fault(&Fault::new(Target::Openai, FaultKind::Held)).await.expect("set");
     for batch in ids.chunks(100) {

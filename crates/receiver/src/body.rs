@@ -10,26 +10,35 @@ use tokio::time::{Instant, timeout_at};
 /// A body that arrives in time.
 pub(crate) struct IncomingBody {
     chunks: BodyDataStream,
+    timeout: Duration,
     not_after: Instant,
+    last_arrival: Instant,
     is_at_end: bool,
 }
 
 /// The body did not arrive in time, or the connection broke.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Incomplete;
+pub(crate) struct Incomplete {
+    /// Whether bytes still arrived shortly before the time was over: then it may be this machine that is slow.
+    pub(crate) was_arriving: bool,
+}
 
 impl IncomingBody {
     /// A body that has this time to arrive.
     pub(crate) fn new(body: Body, timeout: Duration) -> Self {
         let is_at_end = body.is_end_stream();
-        Self { chunks: body.into_data_stream(), not_after: Instant::now() + timeout, is_at_end }
+        let now = Instant::now();
+        Self { chunks: body.into_data_stream(), timeout, not_after: now + timeout, last_arrival: now, is_at_end }
     }
 
     /// The next bytes; `None` at the end.
     pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, Incomplete> {
-        let next = timeout_at(self.not_after, self.chunks.next()).await.map_err(|_| Incomplete)?;
+        let Ok(next) = timeout_at(self.not_after, self.chunks.next()).await else {
+            return Err(Incomplete { was_arriving: self.last_arrival.elapsed() < self.timeout / 2 });
+        };
         self.is_at_end = next.is_none();
-        next.transpose().map_err(|_| Incomplete)
+        self.last_arrival = Instant::now();
+        next.transpose().map_err(|_| Incomplete { was_arriving: false })
     }
 
     /// Reads what remains, at most `max_bytes`, and keeps nothing of it, while the answer is already on its way. A client that
@@ -80,14 +89,15 @@ mod tests {
     #[tokio::test]
     async fn a_body_that_breaks_off_or_takes_too_long_is_incomplete() {
         let broken = stream::iter([Ok(Bytes::from_static(b"0")), Err(std::io::Error::other("reset by the client"))]);
-        assert_eq!(read(Body::from_stream(broken)).await, Err(Incomplete));
+        assert_eq!(read(Body::from_stream(broken)).await, Err(Incomplete { was_arriving: false }));
         let endless = Body::from_stream(stream::pending::<Result<Bytes, std::io::Error>>());
-        assert_eq!(read(endless).await, Err(Incomplete));
+        assert_eq!(read(endless).await, Err(Incomplete { was_arriving: false }));
         let trickling = stream::unfold((), async |()| {
             tokio::time::sleep(TIMEOUT / 4).await;
             Some((Ok::<_, std::io::Error>(Bytes::from_static(b"0")), ()))
         });
-        assert_eq!(read(Body::from_stream(trickling)).await, Err(Incomplete), "the time is for the whole body");
+        let cut_off = read(Body::from_stream(trickling)).await;
+        assert_eq!(cut_off, Err(Incomplete { was_arriving: true }), "the time is for the whole body");
     }
 
     #[tokio::test]

@@ -161,6 +161,10 @@ impl WebhookHandler {
     ) -> Result<Verified, WebhookRejection> {
         let (mut body, mut memory) = (WebhookBody::new(self.limits.body), self.bytes.holding(peer));
         while let Some(chunk) = incoming.next().await? {
+            // It may have been found out meanwhile that there is no broker to publish to.
+            if !self.publisher.is_worth_trying() {
+                return Err(WebhookRejection::unavailable(PublishError::Unavailable));
+            }
             let kept = body.kept_bytes();
             verification.update(&chunk);
             body.push(&chunk)?;

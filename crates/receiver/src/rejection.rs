@@ -49,8 +49,9 @@ impl From<LimitReached> for WebhookRejection {
 }
 
 impl From<Incomplete> for WebhookRejection {
-    fn from(Incomplete: Incomplete) -> Self {
-        Self::Incomplete
+    fn from(Incomplete { was_arriving }: Incomplete) -> Self {
+        // It may be this machine that is slow: HubSpot shall come back later.
+        if was_arriving { Self::unavailable("the body arrived too slowly") } else { Self::Incomplete }
     }
 }
 
