@@ -9,6 +9,7 @@ mod failures;
 mod injection;
 mod long_texts;
 mod loops;
+mod money;
 mod once;
 mod openapi;
 mod operator;

@@ -12,19 +12,21 @@ use serde_json::{Map, Value, json};
 
 use crate::{answer_check::AnswerCheck, failure::StepError};
 
-/// The model client and the daily spend limit.
+/// The model client, and what a question may cost.
 #[derive(Debug, Clone)]
 pub struct ModelClient {
     /// The client of the model's host.
     pub openai: OpenAiClient,
     /// Reserves the money for each request.
     pub spend_limiter: SpendLimiter,
+    /// The most parts in which one context is condensed; the newest ones.
+    pub max_parts: usize,
 }
 
 impl ModelClient {
     /// A client without a spend limit.
-    pub fn unlimited(openai: OpenAiClient) -> Self {
-        Self { openai, spend_limiter: SpendLimiter::default() }
+    pub fn unlimited(openai: OpenAiClient, max_parts: usize) -> Self {
+        Self { openai, spend_limiter: SpendLimiter::default(), max_parts }
     }
 }
 
@@ -125,7 +127,7 @@ impl<'a> Conversation<'a> {
 
     /// Sends the request. The most that it can cost is reserved before, and what it did not cost is given back.
     async fn complete(&mut self) -> Result<Completion, StepError> {
-        let ModelClient { openai, spend_limiter } = self.question.model_client;
+        let ModelClient { openai, spend_limiter, .. } = self.question.model_client;
         let max_usage = TokenUsage {
             prompt_tokens: self.request.reserved_tokens() - i64::from(self.request.max_completion_tokens),
             completion_tokens: self.request.max_completion_tokens.into(),

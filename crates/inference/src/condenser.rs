@@ -13,7 +13,8 @@ use crate::{
 /// The parts of one context that are condensed at the same time.
 const MAX_CONCURRENT_PARTS: usize = 8;
 
-/// Condenses every part, in the order of `parts`. A part that `store` has a summary for is not asked about again.
+/// Condenses every part, in the order of `parts`. A part that `store` has a summary for, of this event or of an earlier one,
+/// is not asked about again.
 ///
 /// # Errors
 /// The last failure. The other parts are condensed and stored all the same, so that the next attempt has less to do.
@@ -23,20 +24,22 @@ pub(crate) async fn condense_parts(
     parts: Vec<String>,
     store: &impl SummaryStore,
 ) -> Result<Vec<String>, StepError> {
-    let stored = store.load().await?;
-    let condense = |part: String| {
+    let hashes: Vec<_> = parts.iter().map(|part| hash_of(question, part)).collect();
+    let stored = store.load(question.record, &hashes).await?;
+    let condense = |(part, hash): (String, String)| {
         let stored = &stored;
         async move {
-            let prompt = question.playbook.prompt.condense(question.record, &part, today)?;
-            let hash = hash_of(&question.playbook.version, &question.model.name, &prompt);
             match stored.get(&hash) {
                 Some(summary) => Ok(summary.clone()),
-                None => condense_part(question, prompt, hash, store).await,
+                None => {
+                    let prompt = question.playbook.prompt.condense(question.record, &part, today)?;
+                    condense_part(question, prompt, hash, store).await
+                }
             }
         }
     };
     let count = parts.len();
-    let mut results = stream::iter(parts).map(condense).buffered(MAX_CONCURRENT_PARTS);
+    let mut results = stream::iter(parts.into_iter().zip(hashes)).map(condense).buffered(MAX_CONCURRENT_PARTS);
     let mut summaries = Vec::with_capacity(count);
     let mut failure = None;
     while let Some(result) = results.next().await {
@@ -66,6 +69,8 @@ async fn condense_part(
     Err(StepError::Answer { reason, detail })
 }
 
-fn hash_of(version: &str, model: &str, prompt: &RenderedPrompt) -> String {
-    sha256_hex_of_list([version, model, &prompt.system, &prompt.user])
+/// By which a part's summary is found again. Not of the prompt, which differs from day to day.
+fn hash_of(question: Question<'_>, part: &str) -> String {
+    let Question { playbook, model, record, .. } = question;
+    sha256_hex_of_list([&playbook.version, &model.name, &record.to_string(), part])
 }

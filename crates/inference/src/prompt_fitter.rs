@@ -50,25 +50,38 @@ impl<'a> PromptFitter<'a> {
         }
         let empty = self.question.playbook.prompt.condense(self.question.record, "", &self.today)?;
         let room_of_part = self.window.room_in(&empty).max(1);
-        let parts = context.chunks(room_of_part, |text| self.window.count(text));
+        let mut parts = context.parts(room_of_part, |text| self.window.count(text));
+        let too_many = parts.split_off(parts.len().min(self.question.model_client.max_parts)).len();
         let summaries = condense_parts(self.question, &self.today, parts, store).await?;
-        Ok(join_summaries(context.properties_text(), &summaries, room, |text| self.window.count(text)))
+        Ok(join_summaries(context.properties_text(), &summaries, too_many, room, |text| self.window.count(text)))
     }
 }
 
-/// The facts and the newest summaries, of at most `room` tokens by `count`. A line says how many older ones are left out.
-fn join_summaries(facts: String, summaries: &[String], room: usize, count: impl Fn(&str) -> usize) -> String {
+/// The facts and the newest summaries, of at most `room` tokens by `count`. A line says how many older ones are left out,
+/// with the `too_many` that were not condensed.
+fn join_summaries(
+    facts: String,
+    summaries: &[String],
+    too_many: usize,
+    room: usize,
+    count: impl Fn(&str) -> usize,
+) -> String {
     let mut left = room.saturating_sub(count(&facts));
     let mut block = facts;
-    for (index, summary) in summaries.iter().enumerate() {
-        let entry = format!("\n[condensed, part {} of {}, newest first]\n{summary}\n", index + 1, summaries.len());
+    let all = summaries.len() + too_many;
+    let mut joined = 0;
+    for summary in summaries {
+        let entry = format!("\n[condensed, part {} of {all}, newest first]\n{summary}\n", joined + 1);
         let tokens = count(&entry);
         if tokens > left {
-            block.push_str(&format!("\n[left out: {} older parts]\n", summaries.len() - index));
             break;
         }
         left -= tokens;
+        joined += 1;
         block.push_str(&entry);
+    }
+    if joined < all {
+        block.push_str(&format!("\n[left out: {} older parts]\n", all - joined));
     }
     block
 }
@@ -84,7 +97,7 @@ mod tests {
     #[test]
     fn summaries_that_fit_are_joined_newest_first() {
         let summaries = ["wants a quote".to_owned(), "asked for a demo".to_owned()];
-        let block = join_summaries("name: Ada\n".to_owned(), &summaries, 100, words);
+        let block = join_summaries("name: Ada\n".to_owned(), &summaries, 0, 100, words);
         assert_eq!(
             block,
             "name: Ada\n\n[condensed, part 1 of 2, newest first]\nwants a quote\n\
@@ -96,9 +109,16 @@ mod tests {
     fn older_summaries_that_do_not_fit_are_left_out_and_counted() {
         let summaries = ["one two".to_owned(), "three four".to_owned(), "five".to_owned()];
         // Two words of facts, and nine for each part: seven of its heading, two of its summary.
-        let block = join_summaries("name: Ada".to_owned(), &summaries, 12, words);
+        let block = join_summaries("name: Ada".to_owned(), &summaries, 0, 12, words);
         assert!(block.contains("one two"), "{block}");
         assert!(!block.contains("three four") && !block.contains("five"), "{block}");
         assert!(block.ends_with("\n[left out: 2 older parts]\n"), "{block}");
+    }
+
+    #[test]
+    fn parts_that_were_not_condensed_are_counted_as_left_out() {
+        let block = join_summaries("name: Ada".to_owned(), &["one".to_owned()], 3, 100, words);
+        assert!(block.contains("[condensed, part 1 of 4, newest first]"), "{block}");
+        assert!(block.ends_with("\n[left out: 3 older parts]\n"), "{block}");
     }
 }

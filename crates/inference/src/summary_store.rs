@@ -3,15 +3,20 @@
 use std::{collections::HashMap, future::Future};
 
 use crashpoint::crash_point;
-use domain::{EventId, Inference};
+use domain::{EventId, Inference, RecordRef};
 use ledger::{COMMIT_RETRY, LEDGER_RETRY, Ledger};
 
 use crate::StepError;
 
-/// Stores the summaries of a context's parts, so that a worker that takes an event over does not pay for them again.
+/// Stores the summaries of a context's parts, so that neither a worker that takes an event over nor a later event of the
+/// record pays for them again.
 pub trait SummaryStore: Sync {
-    /// The stored summaries by the hash of their part's prompt.
-    fn load(&self) -> impl Future<Output = Result<HashMap<String, String>, StepError>> + Send;
+    /// The stored summaries of parts of a context of `record`, by the hash of the part.
+    fn load(
+        &self,
+        record: &RecordRef,
+        hashes: &[String],
+    ) -> impl Future<Output = Result<HashMap<String, String>, StepError>> + Send;
     /// Stores one summary.
     fn save(&self, inference: &Inference) -> impl Future<Output = Result<(), StepError>> + Send;
 }
@@ -21,7 +26,7 @@ pub trait SummaryStore: Sync {
 pub struct NoStore;
 
 impl SummaryStore for NoStore {
-    async fn load(&self) -> Result<HashMap<String, String>, StepError> {
+    async fn load(&self, _: &RecordRef, _: &[String]) -> Result<HashMap<String, String>, StepError> {
         Ok(HashMap::new())
     }
 
@@ -30,7 +35,7 @@ impl SummaryStore for NoStore {
     }
 }
 
-/// The summaries of one event and one playbook, in the ledger.
+/// The summaries in the ledger, for a claimed event and one playbook.
 pub(crate) struct LedgerSummaryStore<'a> {
     pub(crate) ledger: &'a Ledger,
     pub(crate) event_id: EventId,
@@ -40,8 +45,8 @@ pub(crate) struct LedgerSummaryStore<'a> {
 }
 
 impl SummaryStore for LedgerSummaryStore<'_> {
-    async fn load(&self) -> Result<HashMap<String, String>, StepError> {
-        Ok(retry::run(&LEDGER_RETRY, || self.ledger.condensed_parts(self.event_id, self.playbook)).await?)
+    async fn load(&self, record: &RecordRef, hashes: &[String]) -> Result<HashMap<String, String>, StepError> {
+        Ok(retry::run(&LEDGER_RETRY, || self.ledger.condensed_parts(record, self.playbook, hashes)).await?)
     }
 
     async fn save(&self, inference: &Inference) -> Result<(), StepError> {

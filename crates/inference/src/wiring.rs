@@ -100,7 +100,7 @@ pub fn wire(
         playbooks: Arc::new(PlaybookSet::new(playbooks, portal_id, app_id)),
         ledger: Arc::new(BatchedLedger::start(ledger.clone(), worker, batched_ledger_settings(settings))),
         crm_reader,
-        model_client: ModelClient { openai, spend_limiter },
+        model_client: ModelClient { openai, spend_limiter, max_parts: settings.inference.max_parts },
         publisher,
         circuit_breakers,
         retry_schedule: bootstrap::retry_schedule(settings)?,
@@ -125,10 +125,11 @@ fn openai_probe(openai: &OpenAiClient, model: &str) -> Probe {
 
 /// The same handler with the rate limits of another lane.
 fn with_lane(handler: &EventHandler, rate_limiters: &RateLimiters, lane: Lane) -> EventHandler {
-    let ModelClient { openai, spend_limiter } = handler.model_client.clone();
+    let model_client = handler.model_client.clone();
+    let openai = model_client.openai.with_rate_limiter(rate_limiters.openai(lane));
     EventHandler {
         crm_reader: handler.crm_reader.with_rate_limiter(rate_limiters.hubspot(lane)),
-        model_client: ModelClient { openai: openai.with_rate_limiter(rate_limiters.openai(lane)), spend_limiter },
+        model_client: ModelClient { openai, ..model_client },
         ..handler.clone()
     }
 }

@@ -53,6 +53,12 @@ pub struct ContextEntry {
 }
 
 impl ContextEntry {
+    /// Where a context that is too long is divided: of several entries, before the one with the highest rank. Any order
+    /// does that is the same at every reading and has nothing to do with the order of the entries.
+    fn border_rank(&self) -> String {
+        sha256_hex_of_list([self.kind.type_id(), &self.id.to_string()])
+    }
+
     fn render(&self) -> String {
         // Fractions of a second would only cost tokens.
         let at = self.at.replace_nanosecond(0).unwrap_or(self.at).format(&Rfc3339).unwrap_or_default();
@@ -128,39 +134,30 @@ impl Context {
         block
     }
 
-    /// All entries, newest first, in chunks of at most `max_tokens` tokens as `count` counts them. An entry is split
-    /// only if it is longer than a chunk.
-    pub fn chunks(&self, max_tokens: usize, count: impl Fn(&str) -> usize) -> Vec<String> {
-        let mut chunks = Vec::new();
-        let (mut chunk, mut used) = (String::new(), 0);
-        for entry in &self.entries {
-            let text = entry.render();
-            let mut rest = text.as_str();
-            while !rest.is_empty() {
-                let tokens = count(rest);
-                if used + tokens <= max_tokens {
-                    chunk.push_str(rest);
-                    used += tokens;
-                    break;
-                }
-                let prefix = if tokens <= max_tokens { "" } else { longest_prefix(rest, max_tokens - used, &count) };
-                chunk.push_str(prefix);
-                if prefix.is_empty() && chunk.is_empty() {
-                    // Not even one character fits, so `max_tokens` cannot be kept. One chunk that is too long is
-                    // better than a loop without end.
-                    chunk.push_str(rest);
-                    rest = "";
-                } else {
-                    rest = &rest[prefix.len()..];
-                }
-                chunks.push(std::mem::take(&mut chunk));
-                used = 0;
+    /// All entries, newest first, in parts of at most `max_tokens` tokens as `count` counts them. An entry is split only if
+    /// it is longer than a part.
+    ///
+    /// The borders follow from the entries themselves and not from what stands before them: a new entry changes the part
+    /// that it belongs to and no other, and neither does one that is no longer read. So the stored summaries of all other
+    /// parts can be used again. A part's text therefore holds nothing that differs from one reading to the next.
+    pub fn parts(&self, max_tokens: usize, count: impl Fn(&str) -> usize) -> Vec<String> {
+        let texts: Vec<_> = self.entries.iter().map(ContextEntry::render).collect();
+        let tokens: Vec<_> = texts.iter().map(|text| count(text)).collect();
+        let ranks: Vec<_> = self.entries.iter().map(ContextEntry::border_rank).collect();
+        let mut parts = Vec::new();
+        let mut pending = vec![0..texts.len()];
+        while let Some(range) = pending.pop() {
+            if tokens[range.clone()].iter().sum::<usize>() <= max_tokens {
+                parts.extend((!range.is_empty()).then(|| texts[range].concat()));
+                continue;
+            }
+            // The entry with the highest rank is the oldest of its part. The oldest of all is it in any case.
+            match range.clone().take(range.len() - 1).max_by_key(|index| &ranks[*index]) {
+                Some(oldest) => pending.extend([oldest + 1..range.end, range.start..oldest + 1]),
+                None => parts.extend(pieces(&texts[range.start], max_tokens, &count).into_iter().rev()),
             }
         }
-        if !chunk.is_empty() {
-            chunks.push(chunk);
-        }
-        chunks
+        parts
     }
 
     /// The SHA-256, in hex, of what a playbook of this `version` reads in this context. The properties in `written` do
@@ -175,6 +172,22 @@ impl Context {
         let entries = self.entries.iter().map(|entry| entry.text.as_str());
         std::iter::once(self.properties_text().as_str()).chain(entries).collect::<Vec<_>>().join("\n")
     }
+}
+
+/// A text in pieces of at most `max_tokens` tokens, from its beginning. Where not even a character fits, the last piece is
+/// longer: better than a loop without end.
+fn pieces(text: &str, max_tokens: usize, count: impl Fn(&str) -> usize) -> Vec<String> {
+    let mut pieces = Vec::new();
+    let mut rest = text;
+    while !rest.is_empty() {
+        let piece = match longest_prefix(rest, max_tokens, &count) {
+            "" => rest,
+            prefix => prefix,
+        };
+        pieces.push(piece.to_owned());
+        rest = &rest[piece.len()..];
+    }
+    pieces
 }
 
 #[cfg(test)]
@@ -222,15 +235,38 @@ mod tests {
     }
 
     #[test]
-    fn chunks_contain_every_word_and_keep_their_limit() {
+    fn parts_contain_every_word_and_keep_their_limit() {
         let long = (0..200).map(|n| format!("w{n}")).collect::<Vec<_>>().join(" ");
         let mut context = context(&["a short one", &long, "the newest"]);
         context.clean_entries();
-        let chunks = context.chunks(50, words);
-        assert!(chunks.len() >= 5, "{}", chunks.len());
-        assert!(chunks.iter().all(|chunk| words(chunk) <= 50));
-        let all = chunks.concat();
+        let parts = context.parts(50, words);
+        assert!(parts.len() >= 5, "{}", parts.len());
+        assert!(parts.iter().all(|part| words(part) <= 50));
+        let all = parts.concat();
         assert!((0..200).all(|n| all.contains(&format!("w{n}"))) && all.contains("a short one"));
+        assert!(parts[0].contains("the newest"), "newest first: {parts:?}");
+        assert!(parts[parts.len() - 1].contains("a short one"), "{parts:?}");
+    }
+
+    /// A ticket with `mails` of thirty words each, of which the newest forty are read.
+    fn thread(mails: i64) -> Vec<String> {
+        let texts: Vec<_> = (1..=mails).map(|n| format!("mail{n} {}", "word ".repeat(25))).collect();
+        let mut context = context(&texts.iter().map(String::as_str).collect::<Vec<_>>());
+        context.clean_entries();
+        context.entries.truncate(40);
+        context.parts(200, words)
+    }
+
+    #[test]
+    fn a_new_entry_and_one_that_is_no_longer_read_change_no_other_part() {
+        for mails in [20, 40, 100, 1_000] {
+            let (before, after) = (thread(mails), thread(mails + 1));
+            let new = after.iter().filter(|part| !before.contains(part)).count();
+            assert!(before.len() >= 5, "{} parts", before.len());
+            // The newest part, and the oldest when the fortieth mail is no longer read. A part that is full is divided, and
+            // the rest of one may join its neighbour.
+            assert!(new <= 3, "{new} of {} parts are new after mail {}", after.len(), mails + 1);
+        }
     }
 
     #[test]

@@ -253,6 +253,7 @@ fn inference(settings: &Settings, check: &mut Check) {
     let calls = 3 * settings.hubspot.timeout_seconds + 2 * settings.openai.timeout_seconds;
     let needed = calls + settings.inference.debounce_ms.div_ceil(1_000);
     check.within(settings.inference.debounce_ms, 0..=60_000, "inference.debounce_ms");
+    check.within(settings.inference.max_parts as u64, 1..=1_000, "inference.max_parts");
     lease(settings.inference.lease_seconds, needed, "inference.lease_seconds", check);
     // AMQP's prefetch count has 16 bits.
     check.within(settings.inference.concurrency as u64, 1..=65_535, "inference.concurrency");

@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use crate::{
     calls::Calls,
+    charges::Charges,
     config::Config,
     faults::Fault,
     hubspot::{limits::HubSpotLimits, portal::Portal},
@@ -21,6 +22,7 @@ pub struct Simulator {
     pub(crate) openai_traffic: OpenAiTraffic,
     pub(crate) faults: Mutex<Vec<Fault>>,
     pub(crate) calls: Mutex<Calls>,
+    pub(crate) charges: Mutex<Charges>,
     pub(crate) messages: Mutex<Vec<ChannelMessage>>,
     pub(crate) webhooks: WebhookSender,
 }
@@ -37,6 +39,7 @@ impl Simulator {
             openai_traffic: OpenAiTraffic::new(&config),
             faults: Mutex::default(),
             calls: Mutex::default(),
+            charges: Mutex::default(),
             messages: Mutex::default(),
             webhooks: WebhookSender::start(&config),
             config,

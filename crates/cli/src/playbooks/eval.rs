@@ -25,7 +25,8 @@ struct CaseResult {
 /// Asks the model about every case and prints which expectations are met. Fails when one is not.
 pub async fn run(settings: &Settings, playbook: &Playbook, folder: &Path) -> anyhow::Result<ExitCode> {
     let cases = case::load(folder, playbook)?;
-    let model_client = ModelClient::unlimited(bootstrap::openai_client(settings, CallHooks::default())?);
+    let openai = bootstrap::openai_client(settings, CallHooks::default())?;
+    let model_client = ModelClient::unlimited(openai, settings.inference.max_parts);
     let model = inference::model_of(settings, playbook);
     let ask = |case: &EvalCase| {
         let (model_client, model, context) = (model_client.clone(), model.clone(), case.context.clone());

@@ -34,7 +34,8 @@ pub async fn run(settings: &Settings, playbook: &Playbook, record: &str, write: 
     }
     let hubspot = bootstrap::hubspot_client(settings, CallHooks::default())?;
     let reader = inference::wiring::crm_reader(hubspot, settings);
-    let model_client = ModelClient::unlimited(bootstrap::openai_client(settings, CallHooks::default())?);
+    let openai = bootstrap::openai_client(settings, CallHooks::default())?;
+    let model_client = ModelClient::unlimited(openai, settings.inference.max_parts);
     let model = inference::model_of(settings, playbook);
     let now = OffsetDateTime::now_utc();
 
