@@ -111,8 +111,7 @@ pub(crate) async fn insert_inferences(
         &column!(inference => inference.model_requested.clone()),
         &column!(inference => inference.model.clone()),
         &column!(inference => inference.prompt.clone()),
-        // A text column cannot hold U+0000, and an answer can contain it.
-        &column!(inference => inference.answer.replace('\0', "\u{fffd}")),
+        &column!(inference => inference.answer.clone()),
         &column!(inference => inference.outcome.as_str().to_owned()),
         &column!(inference => inference.fields.clone()),
         &column!(inference => inference.usage.prompt_tokens),

@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use domain::inference::TokenUsage;
+use http_client::without_unstorable_escapes;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -246,10 +247,20 @@ struct PromptTokensDetails {
 
 impl ChatResponse {
     /// The first choice; only one is requested. `None` when the answer has no choice.
-    pub(crate) fn completion(self, request_id: Option<String>, latency: Duration) -> Option<Completion> {
+    pub(crate) fn completion(
+        self,
+        format: &ResponseFormat,
+        request_id: Option<String>,
+        latency: Duration,
+    ) -> Option<Completion> {
         let choice = self.choices.into_iter().next()?;
         let call = choice.message.tool_calls.and_then(|calls| calls.into_iter().next());
         let content = call.map(|call| call.function.arguments).or(choice.message.content);
+        // JSON within JSON: its escapes are still there.
+        let content = match format {
+            ResponseFormat::Text => content,
+            _ => content.map(without_unstorable_escapes),
+        };
         Some(Completion {
             model: self.model,
             finish: choice.finish_reason.unwrap_or(FinishReason::Other),

@@ -180,7 +180,7 @@ impl OpenAiClient {
         let bytes = self.read(response).await?;
         let body: ChatResponse =
             serde_json::from_slice(&bytes).map_err(|error| OpenAiError::Unreadable(json_error_position(&error)))?;
-        body.completion(request_id, started.elapsed())
+        body.completion(&request.format, request_id, started.elapsed())
             .ok_or_else(|| OpenAiError::Unreadable("it has no choices".to_owned()))
     }
 
