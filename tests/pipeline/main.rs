@@ -20,3 +20,4 @@ mod rate_limits;
 mod reconcile;
 mod retention;
 mod use_cases;
+mod waiting;

@@ -5,13 +5,11 @@ use std::{sync::Arc, time::Duration};
 use batcher::{Batcher, BatcherError, BatcherSettings};
 use domain::{Event, RecordRef};
 use ledger::{
-    COMMIT_RETRY, Claim, ClaimRequest, Claimed, Decision, LEDGER_RETRY, Ledger, LedgerError, PriorAnswers,
-    PriorAnswersRequest, Worker,
+    COMMIT_RETRY, ChargeRequest, Claim, ClaimRequest, Claimed, Decision, LEDGER_RETRY, Ledger, LedgerError,
+    PriorAnswers, PriorAnswersRequest, Worker,
 };
 use retry::RetryPolicy;
 use uuid::Uuid;
-
-use crate::{SummaryStore, summary_store::LedgerSummaryStore};
 
 /// Batches of one kind in flight. More would only wait for each other's connections.
 const MAX_IN_FLIGHT: usize = 4;
@@ -30,7 +28,7 @@ pub struct BatchedLedgerSettings {
 }
 
 /// An event as its message was delivered.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 struct DeliveredEvent {
     event: Arc<Event>,
     message_copy_id: Uuid,
@@ -38,10 +36,12 @@ struct DeliveredEvent {
     trace_id: Option<String>,
 }
 
-/// Claims events, finds earlier answers and commits decisions, each in batches of its own.
+/// Claims events, finds earlier answers, reserves money and commits decisions, each in batches of its own.
+#[derive(Debug)]
 pub struct BatchedLedger {
     claims: Batcher<DeliveredEvent, Claim, LedgerError>,
     prior_answers: Batcher<PriorAnswersRequest, PriorAnswers, LedgerError>,
+    charges: Batcher<ChargeRequest, bool, LedgerError>,
     decisions: Batcher<Decision, bool, LedgerError>,
     ledger: Ledger,
 }
@@ -71,7 +71,10 @@ impl BatchedLedger {
         let decisions = start_batcher(&ledger, settings, COMMIT_RETRY, |ledger, decisions: Arc<Vec<_>>| async move {
             ledger.commit_decisions(&decisions).await
         });
-        Self { claims, prior_answers, decisions, ledger }
+        let charges = start_batcher(&ledger, settings, LEDGER_RETRY, |ledger, requests: Arc<Vec<_>>| async move {
+            ledger.begin_charges(&requests).await
+        });
+        Self { claims, prior_answers, charges, decisions, ledger }
     }
 
     /// Claims an event under the copy of its message that was delivered.
@@ -95,9 +98,14 @@ impl BatchedLedger {
         self.prior_answers.submit(request).await
     }
 
-    /// The summaries that are stored for a claimed event and one of its playbooks.
-    pub fn summary_store<'a>(&'a self, claimed: &Claimed, playbook: &'a str) -> impl SummaryStore + 'a {
-        LedgerSummaryStore { ledger: &self.ledger, event_id: claimed.event_id, attempt: claimed.attempt, playbook }
+    /// Reserves the money for a request to the model. `false`: the limits of its record do not allow it.
+    pub async fn begin_charge(&self, request: ChargeRequest) -> Result<bool, BatcherError<LedgerError>> {
+        self.charges.submit(request).await
+    }
+
+    /// The ledger, for what happens too seldom to be batched.
+    pub(crate) fn unbatched(&self) -> &Ledger {
+        &self.ledger
     }
 
     /// Commits a decision. `false`: the lease had expired and another worker has taken the event over; nothing is committed.

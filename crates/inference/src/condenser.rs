@@ -6,14 +6,14 @@ use playbook::RenderedPrompt;
 use retry::Reason;
 
 use crate::{
-    StepError, SummaryStore,
+    QuestionLog, StepError,
     completion::{self, Question},
 };
 
 /// The parts of one context that are condensed at the same time.
 const MAX_CONCURRENT_PARTS: usize = 8;
 
-/// Condenses every part, in the order of `parts`. A part that `store` has a summary for, of this event or of an earlier one,
+/// Condenses every part, in the order of `parts`. A part that the ledger has a summary of, for this event or an earlier one,
 /// is not asked about again.
 ///
 /// # Errors
@@ -22,10 +22,10 @@ pub(crate) async fn condense_parts(
     question: Question<'_>,
     today: &str,
     parts: Vec<String>,
-    store: &impl SummaryStore,
+    log: &QuestionLog<'_>,
 ) -> Result<Vec<String>, StepError> {
     let hashes: Vec<_> = parts.iter().map(|part| hash_of(question, part)).collect();
-    let stored = store.load(question.record, &hashes).await?;
+    let stored = log.summaries(question.record, &question.playbook.name, &hashes).await?;
     let condense = |(part, hash): (String, String)| {
         let stored = &stored;
         async move {
@@ -33,7 +33,7 @@ pub(crate) async fn condense_parts(
                 Some(summary) => Ok(summary.clone()),
                 None => {
                     let prompt = question.playbook.prompt.condense(question.record, &part, today)?;
-                    condense_part(question, prompt, hash, store).await
+                    condense_part(question, prompt, hash, log).await
                 }
             }
         }
@@ -55,11 +55,11 @@ async fn condense_part(
     question: Question<'_>,
     prompt: RenderedPrompt,
     hash: String,
-    store: &impl SummaryStore,
+    log: &QuestionLog<'_>,
 ) -> Result<String, StepError> {
-    let mut inference = completion::condense(question, prompt).await?;
+    let mut inference = completion::condense(question, prompt, log).await?;
     inference.part = Some(hash);
-    store.save(&inference).await?;
+    log.save_part(&inference).await?;
     let reason = match inference.outcome {
         InferenceOutcome::Valid => return Ok(inference.answer),
         InferenceOutcome::Filtered => Reason::ContentFiltered,

@@ -3,7 +3,7 @@
 use playbook::{Context, RenderedPrompt, WindowStrategy};
 
 use crate::{
-    StepError, SummaryStore,
+    QuestionLog, StepError,
     completion::Question,
     condenser::condense_parts,
     token_window::{PROMPT_OVERHEAD, TokenWindow},
@@ -24,7 +24,7 @@ impl<'a> PromptFitter<'a> {
     }
 
     /// The prompt with as much of `context` as fits.
-    pub(crate) async fn fit(&self, context: &Context, store: &impl SummaryStore) -> Result<RenderedPrompt, StepError> {
+    pub(crate) async fn fit(&self, context: &Context, log: &QuestionLog<'_>) -> Result<RenderedPrompt, StepError> {
         let whole = context.render(usize::MAX, str::len);
         let prompt = self.render(&whole)?;
         // A token is at least one byte: a context whose bytes fit needs no counting, and most contexts are that short.
@@ -32,7 +32,7 @@ impl<'a> PromptFitter<'a> {
         if whole.len() <= self.window.room_beside(instructions + PROMPT_OVERHEAD) {
             return Ok(prompt);
         }
-        self.render(&self.fit_data(whole, context, store).await?)
+        self.render(&self.fit_data(whole, context, log).await?)
     }
 
     fn render(&self, data: &str) -> Result<RenderedPrompt, StepError> {
@@ -40,7 +40,7 @@ impl<'a> PromptFitter<'a> {
     }
 
     /// The context as text that fits by the count of its tokens.
-    async fn fit_data(&self, whole: String, context: &Context, store: &impl SummaryStore) -> Result<String, StepError> {
+    async fn fit_data(&self, whole: String, context: &Context, log: &QuestionLog<'_>) -> Result<String, StepError> {
         let room = self.window.room_in(&self.render("")?);
         if self.question.playbook.context.window == WindowStrategy::Newest {
             return Ok(context.render(room, |text| self.window.count(text)));
@@ -52,7 +52,7 @@ impl<'a> PromptFitter<'a> {
         let room_of_part = self.window.room_in(&empty).max(1);
         let mut parts = context.parts(room_of_part, |text| self.window.count(text));
         let too_many = parts.split_off(parts.len().min(self.question.model_client.max_parts)).len();
-        let summaries = condense_parts(self.question, &self.today, parts, store).await?;
+        let summaries = condense_parts(self.question, &self.today, parts, log).await?;
         Ok(join_summaries(context.properties_text(), &summaries, too_many, room, |text| self.window.count(text)))
     }
 }

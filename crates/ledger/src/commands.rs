@@ -13,7 +13,7 @@ use sqlx::types::Json;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use crate::{Ledger, LedgerError, Worker, milliseconds, records::record};
+use crate::{Ledger, LedgerError, Worker, milliseconds, records::record, seconds};
 
 /// The ledger's answer to a writer that asks for a write command.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,6 +24,8 @@ pub enum CommandClaim {
         attempt: i32,
         /// Properties that were written under an earlier claim.
         written: Vec<String>,
+        /// For how long its event has been on its way, without the time in which the whole fleet paused.
+        age: Duration,
     },
     /// It has ended.
     Finished,
@@ -59,7 +61,9 @@ impl Ledger {
                 returning c.id, c.attempt
             )
             select c.id, claimed.attempt as "attempt?", c.finished_at is not null as "finished!",
-                   array(select w.property from write w where w.write_command_id = c.id) as "written!"
+                   array(select w.property from write w where w.write_command_id = c.id) as "written!",
+                   case when claimed.attempt > 1 then (select age_seconds(e.age_since) from event e where e.id = c.event_id)
+                        else 0 end as "age_seconds!"
             from write_command c left join claimed using (id) where c.id = any($1::uuid[])
             "#,
             &all,
@@ -69,14 +73,14 @@ impl Ledger {
         .fetch_all(&self.pool)
         .await?;
         let known: HashMap<_, _> =
-            rows.into_iter().map(|row| (row.id, (row.attempt, row.finished, row.written))).collect();
+            rows.into_iter().map(|row| (row.id, (row.attempt, row.finished, row.written, row.age_seconds))).collect();
         // Of a command that is twice in the batch, the second message waits for the result of the first.
         let mut given = HashSet::new();
         let claim = |id: &WriteCommandId| match known.get(&id.0) {
-            Some((Some(attempt), _, written)) if given.insert(id.0) => {
-                CommandClaim::Granted { attempt: *attempt, written: written.clone() }
+            Some((Some(attempt), _, written, age)) if given.insert(id.0) => {
+                CommandClaim::Granted { attempt: *attempt, written: written.clone(), age: seconds(*age) }
             }
-            Some((None, true, _)) => CommandClaim::Finished,
+            Some((None, true, ..)) => CommandClaim::Finished,
             Some(_) => CommandClaim::LeasedElsewhere,
             None => CommandClaim::Unknown,
         };

@@ -4,7 +4,10 @@ use std::collections::HashMap;
 
 use domain::{EventId, Inference, RecordRef};
 
-use crate::{Ledger, LedgerError};
+use crate::{
+    Ledger, LedgerError,
+    charges::{SettledCharge, settle_charges},
+};
 
 impl Ledger {
     /// The answers of a playbook about those parts of a record's context that it was asked about before, for whichever event,
@@ -31,15 +34,17 @@ impl Ledger {
         Ok(rows.into_iter().map(|row| (row.part, row.answer)).collect())
     }
 
-    /// Stores an answer before the decision, so that it is not lost when the worker dies. Returns `false`, and stores
-    /// nothing, when another worker has claimed the event since.
+    /// Stores an answer before the decision, so that it is not lost when the worker dies, and settles the `charges` of its
+    /// requests. Returns `false`, and stores no answer, when another worker has claimed the event since.
     pub async fn store_inference(
         &self,
         event_id: EventId,
         attempt: i32,
         inference: &Inference,
+        charges: &[SettledCharge],
     ) -> Result<bool, LedgerError> {
         let mut transaction = self.begin().await?;
+        settle_charges(&mut transaction, charges).await?;
         let holds_claim = sqlx::query_scalar!(
             r#"select true as "holds_claim!" from event where id = $1 and attempt = $2 and state = 'claimed' for share"#,
             event_id.0,
@@ -111,7 +116,8 @@ pub(crate) async fn insert_inferences(
         &column!(inference => inference.model_requested.clone()),
         &column!(inference => inference.model.clone()),
         &column!(inference => inference.prompt.clone()),
-        &column!(inference => inference.answer.clone()),
+        // A text column cannot hold U+0000, and an answer can contain it.
+        &column!(inference => inference.answer.replace('\0', "\u{fffd}")),
         &column!(inference => inference.outcome.as_str().to_owned()),
         &column!(inference => inference.fields.clone()),
         &column!(inference => inference.usage.prompt_tokens),

@@ -50,7 +50,8 @@ impl Ledger {
         Ok(dropped)
     }
 
-    /// Drops the partitions of the history whose day was over longer than `keep` ago. Returns how many it dropped.
+    /// Drops the partitions of the history whose day was over longer than `keep` ago, and deletes outages that were over by
+    /// then. Returns how many partitions it dropped.
     pub async fn drop_history(&self, keep: Duration) -> Result<i64, LedgerError> {
         let dropped = self.drop_days("event_history", keep).await?;
         sqlx::query!(
@@ -59,6 +60,9 @@ impl Ledger {
         )
         .execute(&self.pool)
         .await?;
+        sqlx::query!("delete from outage where closed_at < now() - $1 * interval '1 millisecond'", milliseconds(keep))
+            .execute(&self.pool)
+            .await?;
         Ok(dropped)
     }
 
@@ -73,8 +77,8 @@ impl Ledger {
         Ok(i64::from(dropped))
     }
 
-    /// Deletes at most `limit` events that ended longer than `keep` ago, with their inferences, write commands and actions.
-    /// Parked events are kept, however old, because they wait for an operator. Returns how many events it deleted.
+    /// Deletes at most `limit` events that ended longer than `keep` ago, with their inferences, charges, write commands and
+    /// actions. Parked events are kept, however old, because they wait for an operator. Returns how many events it deleted.
     pub async fn delete_finished(&self, keep: Duration, limit: i64) -> Result<u64, LedgerError> {
         let mut transaction = self.begin().await?;
         let events = sqlx::query_scalar!(
@@ -111,6 +115,7 @@ impl Ledger {
         )
         .execute(&mut *transaction)
         .await?;
+        sqlx::query!("delete from charge where event_id = any($1::uuid[])", &events).execute(&mut *transaction).await?;
         sqlx::query!("delete from inference where event_id = any($1::uuid[])", &events)
             .execute(&mut *transaction)
             .await?;
@@ -222,6 +227,14 @@ impl Ledger {
             kind,
             id,
             &inferences
+        )
+        .execute(&mut *transaction)
+        .await?;
+        sqlx::query!(
+            "update charge set object_id = 0 where portal_id = $1 and object_type = $2 and object_id = $3",
+            portal,
+            kind,
+            id
         )
         .execute(&mut *transaction)
         .await?;

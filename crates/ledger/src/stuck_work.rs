@@ -5,11 +5,11 @@
 
 use std::time::Duration;
 
-use domain::{EventId, EventState, Reason, WriteCommand};
+use domain::{EventId, EventState, Reason, WriteCommand, WriteCommandId};
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::{Ledger, LedgerError, column::EVENT_STATE, milliseconds};
+use crate::{Ledger, LedgerError, column::EVENT_STATE, command_results::end_events, milliseconds};
 
 /// An event that is claimed or waits, although its lease or its wait ended long ago.
 #[derive(Debug, Clone, PartialEq)]
@@ -33,6 +33,8 @@ pub struct StuckEvent {
 pub struct StuckCommand {
     /// The command.
     pub command: WriteCommand,
+    /// Whether a writer had it when its lease ended: the writer died, or the command killed it.
+    pub was_taken: bool,
     /// For how long it has been overdue.
     pub overdue: Duration,
     /// How often it was published again before.
@@ -69,8 +71,10 @@ impl Ledger {
     /// At most `max` unfinished write commands that are overdue by more than `after`, as in [`Ledger::stuck_events`].
     pub async fn stuck_commands(&self, after: Duration, max: i64) -> Result<Vec<StuckCommand>, LedgerError> {
         let rows = sqlx::query!(
-            r#"select id as "id!", requeues as "requeues!", overdue_seconds as "overdue_seconds!"
-               from stuck_work('write_command', $1 * interval '1 millisecond', $2)"#,
+            r#"select c.id, c.state = 'sending' as "was_taken!", s.requeues as "requeues!",
+                      s.overdue_seconds as "overdue_seconds!"
+               from stuck_work('write_command', $1 * interval '1 millisecond', $2) s join write_command c on c.id = s.id
+               order by s.overdue_seconds desc"#,
             milliseconds(after),
             max,
         )
@@ -82,6 +86,7 @@ impl Ledger {
             let index = commands.iter().position(|command| command.id.0 == row.id)?;
             Some(StuckCommand {
                 command: commands.swap_remove(index),
+                was_taken: row.was_taken,
                 overdue: Duration::try_from_secs_f64(row.overdue_seconds).unwrap_or_default(),
                 requeues: row.requeues,
             })
@@ -119,5 +124,34 @@ impl Ledger {
         .execute(&self.pool)
         .await?;
         Ok(parked.rows_affected() == 1)
+    }
+
+    /// Parks a write command whose writer's lease has expired, and ends its event if that was its last one. Returns `false`,
+    /// and changes nothing, when a writer has taken it since, or it has ended.
+    pub async fn park_command(&self, id: WriteCommandId, reason: Reason, detail: &str) -> Result<bool, LedgerError> {
+        let mut transaction = self.begin().await?;
+        // The event is locked first, as in every statement that changes both, so that two do not deadlock.
+        sqlx::query!(
+            "select id from event where id = (select event_id from write_command where id = $1) for update",
+            id.0
+        )
+        .fetch_optional(&mut *transaction)
+        .await?;
+        let event = sqlx::query_scalar!(
+            "update write_command
+             set state = 'parked', reason = $2, detail = $3, lease_expires_at = null, finished_at = clock_timestamp()
+             where id = $1 and state = 'sending' and lease_expires_at < now()
+             returning event_id",
+            id.0,
+            reason.as_str(),
+            detail
+        )
+        .fetch_optional(&mut *transaction)
+        .await?;
+        if let Some(event) = event {
+            end_events(&mut transaction, &[event]).await?;
+        }
+        transaction.commit().await?;
+        Ok(event.is_some())
     }
 }

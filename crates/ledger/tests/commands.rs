@@ -1,5 +1,7 @@
 //! A write command is claimed as an event is: by one writer at a time, until it has ended.
 
+use std::time::Duration;
+
 use domain::{CommandState, Reason, WriteCommandId};
 use ledger::CommandClaim;
 
@@ -9,10 +11,16 @@ use crate::fixtures::{LEASE, TestLedger, event, result, worker, written};
 async fn a_command_is_granted_to_one_writer_until_its_lease_ends() {
     let test = TestLedger::new().await;
     let command = test.decided(&event(1, 1)).await;
-    assert_eq!(test.claim_command(&command, "a").await, CommandClaim::Granted { attempt: 1, written: vec![] });
+    assert_eq!(
+        test.claim_command(&command, "a").await,
+        CommandClaim::Granted { attempt: 1, written: vec![], age: Duration::ZERO }
+    );
     assert_eq!(test.claim_command(&command, "b").await, CommandClaim::LeasedElsewhere);
     test.end_command_leases().await;
-    assert_eq!(test.claim_command(&command, "b").await, CommandClaim::Granted { attempt: 2, written: vec![] });
+    assert_eq!(
+        test.claim_command(&command, "b").await,
+        CommandClaim::Granted { attempt: 2, written: vec![], age: Duration::ZERO }
+    );
     assert!(
         !test.finish(&result(&command, 1, CommandState::Superseded, None), "a").await,
         "the late one counts no more"
@@ -31,7 +39,10 @@ async fn a_waiting_command_is_granted_with_what_it_has_written() {
     (waits.state, waits.reason, waits.wait) = (CommandState::Waiting, Some(Reason::ChannelUnavailable), Some(LEASE));
     assert!(test.finish(&waits, "a").await, "its properties are written, its action waits");
     let claim = test.claim_command(&command, "b").await;
-    assert_eq!(claim, CommandClaim::Granted { attempt: 2, written: vec!["lead_score".to_owned()] });
+    assert_eq!(
+        claim,
+        CommandClaim::Granted { attempt: 2, written: vec!["lead_score".to_owned()], age: Duration::ZERO }
+    );
 }
 
 #[tokio::test]
@@ -41,7 +52,7 @@ async fn a_batch_is_answered_in_its_order_and_each_command_once() {
     let second = test.decided(&event(2, 1)).await;
     let ids = [second.id, WriteCommandId::new(), first.id, second.id];
     let claims = test.ledger.claim_commands(&ids, &worker("a"), LEASE).await.expect("claimed");
-    let granted = || CommandClaim::Granted { attempt: 1, written: vec![] };
+    let granted = || CommandClaim::Granted { attempt: 1, written: vec![], age: Duration::ZERO };
     assert_eq!(claims, [granted(), CommandClaim::Unknown, granted(), CommandClaim::LeasedElsewhere]);
 }
 

@@ -120,7 +120,16 @@ impl TestLedger {
         }
     }
 
+    /// A claim of a command, without its age.
     pub async fn claim_command(&self, command: &WriteCommand, worker: &str) -> CommandClaim {
+        let mut claim = self.claim_command_with_age(command, worker).await;
+        if let CommandClaim::Granted { age, .. } = &mut claim {
+            *age = Duration::ZERO;
+        }
+        claim
+    }
+
+    pub async fn claim_command_with_age(&self, command: &WriteCommand, worker: &str) -> CommandClaim {
         self.ledger.claim_commands(&[command.id], &self::worker(worker), LEASE).await.expect("claimed").remove(0)
     }
 
@@ -241,6 +250,7 @@ pub fn decision(claimed: &Claimed, state: EventState, reason: Option<Reason>) ->
         wait: None,
         inferences: vec![],
         commands: vec![],
+        charges: vec![],
     }
 }
 

@@ -48,7 +48,7 @@ pub struct RepairCounts {
     pub events: usize,
     /// Write commands published again.
     pub commands: usize,
-    /// Events parked because their workers died at every attempt.
+    /// Events and write commands parked because their workers died at every attempt.
     pub parked: usize,
     /// Events that were left as they are because no event can be read from their payload.
     pub unreadable: usize,
@@ -121,6 +121,15 @@ impl Reconciler {
         }
         for stuck in &findings.commands {
             let Ok(message) = command_message(&stuck.command) else { continue };
+            if stuck.was_taken && u32::try_from(stuck.requeues).unwrap_or(0) >= self.settings.max_requeues {
+                let detail =
+                    format!("published again {} times, and every writer died before it was done", stuck.requeues);
+                let parked = message.with_reason(Reason::AttemptsExhausted, &detail);
+                self.publisher.publish(Route::Parked(Stage::Writes), &parked).await?;
+                let is_parked = self.ledger.park_command(stuck.command.id, Reason::AttemptsExhausted, &detail).await?;
+                counts.parked += usize::from(is_parked);
+                continue;
+            }
             self.publisher.publish(Route::Queue(Stage::Writes), &message).await?;
             commands.push(stuck.command.id.0);
         }
@@ -136,7 +145,7 @@ impl Reconciler {
         for (kind, count) in [
             ("event", counts.events),
             ("write_command", counts.commands),
-            ("event_parked", counts.parked),
+            ("parked", counts.parked),
             ("event_unreadable", counts.unreadable),
         ] {
             metrics::counter!("leadline_reconciled_total", "kind" => kind).increment(count as u64);

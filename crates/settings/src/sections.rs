@@ -21,6 +21,7 @@ pub struct BrokerSection {
     pub max_queue_length: u32,
     pub retry_delays_seconds: Vec<u64>,
     pub max_attempts: u32,
+    pub max_age_seconds: u64,
     pub shutdown_grace_seconds: u64,
 }
 
@@ -36,6 +37,7 @@ impl Default for BrokerSection {
             max_queue_length: 10_000_000,
             retry_delays_seconds: vec![10, 60, 600, 3_600],
             max_attempts: 10,
+            max_age_seconds: 86_400,
             shutdown_grace_seconds: 25,
         }
     }
@@ -205,10 +207,17 @@ impl Default for RateLimitSection {
     }
 }
 
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct SpendSection {
     pub micro_dollars_per_day: i64,
+    pub micro_dollars_per_record_and_day: i64,
+}
+
+impl Default for SpendSection {
+    fn default() -> Self {
+        Self { micro_dollars_per_day: 50_000_000, micro_dollars_per_record_and_day: 2_000_000 }
+    }
 }
 
 #[derive(Debug, Clone, Deserialize)]

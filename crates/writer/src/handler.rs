@@ -7,12 +7,16 @@ use broker::{Delivery, Disposition, Handler, Message};
 use domain::{PortalId, Reason, WriteCommand};
 use maintenance::CircuitBreakers;
 
-use crate::batch::{BatchExecutor, QueuedCommand};
+use crate::{
+    batch::{BatchExecutor, QueuedCommand},
+    failure::BatchLost,
+};
 
 /// Handles messages with write commands: parse → check the portal → batch.
 pub struct WriteHandler {
     portal_id: PortalId,
     circuit_breakers: CircuitBreakers,
+    executor: Arc<BatchExecutor>,
     batcher: Batcher<QueuedCommand, Disposition, Infallible>,
 }
 
@@ -25,11 +29,12 @@ impl WriteHandler {
         batching: BatcherSettings,
     ) -> Self {
         let executor = Arc::new(executor);
+        let of_batcher = executor.clone();
         let execute = move |batch: Arc<Vec<QueuedCommand>>| {
-            let executor = executor.clone();
+            let executor = of_batcher.clone();
             async move { Ok(executor.execute(&batch).await) }
         };
-        Self { portal_id, circuit_breakers, batcher: Batcher::start(batching, execute, |_| false) }
+        Self { portal_id, circuit_breakers, executor, batcher: Batcher::start(batching, execute, |_| false) }
     }
 
     fn check_portal(&self, command: &WriteCommand) -> Result<(), Disposition> {
@@ -45,7 +50,8 @@ impl WriteHandler {
 impl Handler for WriteHandler {
     async fn handle(&self, delivery: Delivery) -> Disposition {
         // The message was delivered just before the circuit breaker opened.
-        if let Some(reason) = self.circuit_breakers.open_reason() {
+        let tries = delivery.tries();
+        if let Some(reason) = self.circuit_breakers.wait_reason(&tries) {
             return Disposition::defer(reason);
         }
         let command = match parse(&delivery.message) {
@@ -55,9 +61,10 @@ impl Handler for WriteHandler {
         if let Err(disposition) = self.check_portal(&command) {
             return disposition;
         }
-        let queued = QueuedCommand { command, failures: delivery.message.attempts };
-        // The batch ends without an answer when it panics. Its leases expire, and the message comes back.
-        self.batcher.submit(queued).await.unwrap_or(Disposition::defer(Reason::BatchLost))
+        // The batch ends without an answer when it panics. Its leases expire, and the message comes back. Nobody knows which of
+        // its commands was the cause, so it counts for all of them.
+        let lost = || self.executor.failures.decide(&BatchLost, &tries);
+        self.batcher.submit(QueuedCommand { command, tries }).await.unwrap_or_else(|_| lost())
     }
 }
 

@@ -10,7 +10,7 @@ use domain::{
     event::{EventKind, Subject},
     write_command::ActionSpec,
 };
-use inference::{ModelAnswer, ModelClient, NoStore, context};
+use inference::{ModelAnswer, ModelClient, QuestionLog, context};
 use ledger::{Claim, ClaimRequest, Decision, Ledger, Worker};
 use playbook::{PlannedWrite, Playbook, manual_event_variable};
 use serde_json::json;
@@ -55,8 +55,12 @@ pub async fn run(settings: &Settings, playbook: &Playbook, record: &str, write: 
         return Ok(ExitCode::SUCCESS);
     }
 
-    let ModelAnswer { inference, result } =
-        inference::answer(&model_client, playbook, &model, &record, &read, &NoStore).await?;
+    let ModelAnswer { mut inferences, result } =
+        inference::answer(&model_client, playbook, &model, &record, &read, &QuestionLog::none()).await;
+    let Some(inference) = inferences.pop() else {
+        result?;
+        bail!("the model gave no answer");
+    };
     println!("prompt\n{}", indented(&event::messages(&inference.prompt)));
     println!(
         "answer of {}: {} tokens in, {} tokens out, {} µ$, {} ms\n{}",
@@ -72,7 +76,7 @@ pub async fn run(settings: &Settings, playbook: &Playbook, record: &str, write: 
         if unverified.is_empty() { "all found".to_owned() } else { format!("NOT FOUND for {}", unverified.join(", ")) };
     println!("checks\n  schema and bounds: {}\n  quotations: {quotes}\n", inference.outcome.as_str());
     let fields = match result {
-        Ok(fields) => fields,
+        Ok(answer) => answer.fields,
         Err(error) => {
             println!("nothing would be written: {error}");
             return Ok(ExitCode::FAILURE);
@@ -149,6 +153,7 @@ async fn submit(
         detail: None,
         inferences: vec![inference],
         commands: commands.clone(),
+        charges: vec![],
     };
     ledger.commit_decisions(&[decision]).await?;
     for command in &commands {
