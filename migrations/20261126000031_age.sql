@@ -14,9 +14,13 @@ comment on column outage.closed_at is 'when it was half open; null while it is o
 
 create index outage_closed_at on outage (closed_at);
 
-create function circuit_breaker_record_outage() returns trigger language plpgsql as $$
+-- With the owner's rights, as the history of events: a service needs no right on the table. What is older than any event
+-- can be is of no use.
+create function circuit_breaker_record_outage() returns trigger
+language plpgsql security definer set search_path = public, pg_temp as $$
 begin
     if new.state = 'open' and (tg_op = 'INSERT' or old.state <> 'open') then
+        delete from outage where closed_at < clock_timestamp() - interval '400 days';
         insert into outage (dependency, opened_at, reason) values (new.dependency, clock_timestamp(), new.reason);
     elsif tg_op = 'UPDATE' and old.state = 'open' and new.state <> 'open' then
         update outage set closed_at = clock_timestamp() where dependency = new.dependency and closed_at is null;

@@ -83,14 +83,14 @@ select day,
        playbook,
        model,
        sum(inferences) as inferences,
-       sum(without_use) as without_use,
+       sum(not_valid) as not_valid,
        sum(prompt_tokens) as prompt_tokens,
        sum(cached_tokens) as cached_tokens,
        sum(completion_tokens) as completion_tokens,
        sum(micro_dollars)::bigint as cost_micro_dollars,
        sum(estimated)::bigint as estimated_micro_dollars
 from (select (i.created_at at time zone 'UTC')::date as day, i.playbook, i.model, 1 as inferences,
-             (i.outcome <> 'valid')::integer as without_use, i.prompt_tokens, i.cached_tokens, i.completion_tokens,
+             (i.outcome <> 'valid')::integer as not_valid, i.prompt_tokens, i.cached_tokens, i.completion_tokens,
              case when c.inference_id is null then i.cost_micro_dollars end as micro_dollars, null::bigint as estimated
       from inference i left join (select distinct inference_id from charge) c on c.inference_id = i.id
       union all

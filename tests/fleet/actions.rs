@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use rustix::process::Signal;
 use simulator::{Fault, FaultKind, Target};
 
-use fixtures::{BUYER, WITHIN, contact, ended_as, fleet, note_event, property, quick, send_accepted, tasks};
+use fixtures::{
+    BUYER, WITHIN, contact, end_write_leases, ended_as, fleet, note_event, property, quick, send_accepted, tasks,
+};
 
 /// Killed exactly between HubSpot's having the task and the ledger's knowing it, ten times over.
 #[tokio::test]
@@ -28,8 +29,8 @@ async fn a_writer_killed_between_sending_a_task_and_recording_it_makes_no_second
             }
         };
         tokio::time::timeout(WITHIN, made).await.expect("the task is made");
-        fleet.members[writer].process.signal(Signal::KILL);
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        fleet.members[writer].process.kill();
+        end_write_leases(&fleet).await;
         fleet.restart(writer).expect("restarted");
     }
     for id in 1..=ROUNDS {

@@ -62,8 +62,8 @@ async fn what_happened_while_no_receiver_was_there_is_queued_and_answered_once()
         }
     };
     tokio::time::timeout(WITHIN, written).await.expect("written");
-    // The search index lags.
-    tokio::time::sleep(Duration::from_secs(3)).await;
+    fleet.until_idle(WITHIN).await.expect("idle");
+    fleet.simulator.complete_search_index().await.expect("indexed");
 
     let events = "select count(*) from event";
     let before: i64 = ask(&fleet, events).await;
@@ -84,8 +84,7 @@ async fn what_happened_while_no_receiver_was_there_is_queued_and_answered_once()
     }
     fleet.until_idle(WITHIN).await.expect("idle");
     assert_eq!(questions(&fleet).await, 25, "each contact once, though its creation was missed, too");
-    // What was written just now is not in the index yet.
-    tokio::time::sleep(Duration::from_secs(3)).await;
+    fleet.simulator.complete_search_index().await.expect("indexed");
     let again = backfill(&fleet, &[]).await;
     assert!(again.contains("contact.propertyChange: 25 in HubSpot, 25 of them known to the ledger"), "{again}");
     fleet.until_idle(WITHIN).await.expect("idle");

@@ -5,19 +5,19 @@ use std::time::{Duration, Instant};
 use lab::{Fleet, FleetPlan, Proxy, proxy::Traffic};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
+use simulator::{Fault, FaultKind, Target};
 use testbed::{Services, TestNamespace};
 
 use fixtures::{
-    BUYER, WITHIN, ask, contact, ended_as, note_event, questions, quick, send, send_accepted, signed, times_set,
-    with_long_leases,
+    BUYER, WITHIN, ask, contact, ended_as, note_event, questions, quick, send, send_accepted, signed, times_set, until,
 };
 
-/// What a member's metrics say about `name`.
-async fn metric(fleet: &Fleet, program: &str, name: &str) -> f64 {
+/// The sum of a member's metric `name` over the series for which `is_counted` holds.
+async fn metric(fleet: &Fleet, program: &str, name: &str, is_counted: fn(&str) -> bool) -> f64 {
     let url = format!("{}/metrics", fleet.members[fleet.indices(program)[0]].admin_url);
     let text = reqwest::get(url).await.expect("answers").text().await.expect("text");
-    let values = text.lines().filter(|line| line.starts_with(name)).filter_map(|line| line.rsplit(' ').next());
-    values.filter_map(|value| value.parse::<f64>().ok()).sum()
+    let counted = text.lines().filter(|line| line.starts_with(name) && is_counted(line));
+    counted.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
 }
 
 /// The time-out is four seconds here, and thirty minutes by default.
@@ -27,18 +27,14 @@ async fn a_delivery_beyond_the_consumer_timeout_closes_the_channel_and_the_consu
     let services =
         Services::private("consumer_timeout = 4000\n", ", {channel_tick_interval, 500}").await.expect("services");
     let namespace = TestNamespace::new(&services).await.expect("a namespace");
-    let plan = FleetPlan { simulator_arguments: vec!["--model-latency-ms".to_owned(), "9000".to_owned()], ..quick() }
-        .with("openai.timeout_seconds", "20")
-        .with("inference.lease_seconds", "45");
+    let plan = FleetPlan { simulator_arguments: vec!["--model-latency-ms".to_owned(), "9000".to_owned()], ..quick() };
     let fleet = Fleet::start(namespace, &plan).await.expect("a fleet");
     contact(&fleet, 1, &[BUYER]).await;
     send_accepted(&fleet, &[note_event(1, 1)]).await;
-    let closed = async {
-        while metric(&fleet, "leadline-inference", "leadline_consumer_restarts_total").await < 1.0 {
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
-    };
-    tokio::time::timeout(WITHIN, closed).await.unwrap_or_else(|_| panic!("not closed\n{}", fleet.logs()));
+    until("the channel is closed", async || {
+        metric(&fleet, "leadline-inference", "leadline_consumer_restarts_total", |_| true).await >= 1.0
+    })
+    .await;
     // The answer that was under way counts, and what comes after it is taken up.
     let story = ended_as(&fleet, &note_event(1, 1), "written", None).await;
     assert_eq!(
@@ -54,31 +50,39 @@ async fn a_delivery_beyond_the_consumer_timeout_closes_the_channel_and_the_consu
     assert_eq!(times_set(&fleet, 1, "lead_score").await, 1);
 }
 
+const DELIVERY_LIMIT: u32 = 3;
+
 /// Publishers are blocked for longer than it takes a message to reach its delivery limit by being handed back.
 #[tokio::test]
 async fn a_memory_alarm_is_answered_503_at_once_and_parks_nothing() {
     http_client::install_tls_provider();
     let mut services = Services::private("", "").await.expect("services");
     let namespace = TestNamespace::new(&services).await.expect("a namespace");
-    let plan = FleetPlan { simulator_arguments: vec!["--model-latency-ms".to_owned(), "1500".to_owned()], ..quick() }
-        .with("broker.delivery_limit", "3")
-        .with("broker.confirm_timeout_ms", "2000");
-    // On a slow machine an answer takes longer than the simulator's 1.5 s; it must not be asked for again.
-    let plan = with_long_leases(plan);
+    let plan =
+        quick().with("broker.delivery_limit", &DELIVERY_LIMIT.to_string()).with("broker.confirm_timeout_ms", "2000");
     let fleet = Fleet::start(namespace, &plan).await.expect("a fleet");
     for id in 1..=10 {
         contact(&fleet, id, &[BUYER]).await;
     }
+    // The model answers when the alarm is on.
+    fleet.simulator.fault(&Fault::new(Target::Openai, FaultKind::Held)).await.expect("set");
     send_accepted(&fleet, &(1..=9).map(|id| note_event(id, 1)).collect::<Vec<_>>()).await;
+    let claimed = "select count(*) = 9 from event where state = 'claimed'";
+    until("all are being worked on", async || ask(&fleet, claimed).await).await;
     let instances = services.instances().expect("private");
     instances.rabbitmqctl(&["set_vm_memory_high_watermark", "0.0001"]).await.expect("an alarm");
-    // The broker tells a publisher that it is blocked when it publishes.
-    let mut refused = send(&fleet, &[note_event(10, 1)]).await;
     let blocked = Instant::now();
-    while blocked.elapsed() < Duration::from_secs(12) {
+    fleet.simulator.clear_faults().await.expect("cleared");
+    // The broker tells a publisher that it is blocked when it publishes. Were the nine messages handed back each time that
+    // they cannot be published, they would all have reached the delivery limit.
+    let is_failure = |series: &str| !series.contains("outcome=\"confirmed\"");
+    let mut refused = send(&fleet, &[note_event(10, 1)]).await;
+    let beyond_the_limit = f64::from(9 * (DELIVERY_LIMIT + 2));
+    while metric(&fleet, "leadline-inference", "leadline_messages_published_total", is_failure).await < beyond_the_limit
+    {
         refused = send(&fleet, &[note_event(10, 1)]).await;
         assert_eq!(refused.status, 503, "{}", refused.answer);
-        tokio::time::sleep(Duration::from_millis(300)).await;
+        assert!(blocked.elapsed() < WITHIN, "the worker does not try to publish");
     }
     // The receiver knows that it is blocked: it does not wait for a confirm, which would take two seconds.
     assert!(refused.answer.contains("unreachable or blocks publishers"), "{}", refused.answer);

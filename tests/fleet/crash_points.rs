@@ -8,7 +8,7 @@ use lab::{Fleet, FleetPlan};
 
 use fixtures::{
     BUYER, WITHIN, ask, contact, end_event_leases, end_write_leases, ended_as, fleet, held, key, note_event, object,
-    questions, quick, send, tasks, times_set, with_long_leases,
+    questions, quick, send, tasks, times_set,
 };
 
 /// What may differ from a run in which no member dies.
@@ -27,7 +27,7 @@ const AS_EVER: Effect = Effect { questions: 1, writes: 1, told: 1 };
 
 /// One event, from webhook to write, task and notification, in which the process that comes to `point` dies there.
 async fn die_at(point: &str, expected: Effect) {
-    let mut fleet = fleet(&with_long_leases(quick()).crashing_at(point)).await;
+    let mut fleet = fleet(&quick().crashing_at(point)).await;
     contact(&fleet, 1, &[BUYER]).await;
     let event = note_event(1, 1);
     // As HubSpot does: again until the answer is 200.
@@ -156,7 +156,7 @@ async fn writer_between_the_commit_and_the_ack() {
 /// A context that is condensed in parts: those that were answered are not asked again.
 #[tokio::test]
 async fn inference_after_a_part_of_a_context() {
-    let mut fleet = fleet(&with_long_leases(quick()).crashing_at("inference.after_part:3")).await;
+    let mut fleet = fleet(&quick().crashing_at("inference.after_part:3")).await;
     let text: String = (0..9_000).map(|n| format!("Line {n} of the call says nothing much. ")).collect();
     object(&fleet, "contact", 1, &[("firstname", "Ada")], &[]).await;
     let call = [("hs_call_body", text.as_str()), ("hs_timestamp", "2026-11-20T10:00:00Z")];
@@ -174,8 +174,7 @@ async fn inference_after_a_part_of_a_context() {
 /// Between the ledger's parking and the parking lot's: the message still gets there, once.
 #[tokio::test]
 async fn inference_between_parking_in_the_ledger_and_in_the_queue() {
-    let mut fleet =
-        fleet(&FleetPlan { writers: 0, ..with_long_leases(quick()) }.crashing_at("inference.after_commit")).await;
+    let mut fleet = fleet(&FleetPlan { writers: 0, ..quick() }.crashing_at("inference.after_commit")).await;
     contact(&fleet, 1, &[BUYER]).await;
     let declines = simulator::Fault::new(simulator::Target::Openai, simulator::FaultKind::Refusal);
     fleet.simulator.fault(&declines).await.expect("set");

@@ -4,15 +4,12 @@ use std::time::Duration;
 
 use lab::FleetPlan;
 
-use fixtures::{
-    WITHIN, contact, end_event_leases, ended_as, fleet, happened, object, questions, quick, send_accepted,
-    with_long_leases,
-};
+use fixtures::{WITHIN, contact, end_event_leases, ended_as, fleet, happened, object, questions, quick, send_accepted};
 
 #[tokio::test]
 async fn a_worker_killed_while_condensing_is_not_paid_for_twice() {
     let plan = FleetPlan { simulator_arguments: vec!["--model-latency-ms".to_owned(), "400".to_owned()], ..quick() };
-    let mut fleet = fleet(&with_long_leases(plan)).await;
+    let mut fleet = fleet(&plan).await;
     contact(&fleet, 1, &[]).await;
     object(&fleet, "ticket", 30, &[("content", "It began on Monday.")], &[("contact", 1)]).await;
     // More parts than are condensed at once, so that the worker dies with some of them done.

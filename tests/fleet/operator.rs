@@ -3,7 +3,7 @@
 use std::process::Output;
 
 use lab::{Fleet, FleetPlan};
-use testbed::{TestNamespace, workspace};
+use testbed::{Role, TestNamespace, workspace};
 
 use fixtures::{quick, services};
 
@@ -12,9 +12,12 @@ fn text(output: &Output) -> String {
 }
 
 async fn run(program: &str, arguments: &[&str], environment: &[(&str, &str)]) -> Output {
+    let environment = environment.iter().map(|(key, value)| (lab::fleet::variable(key), (*value).to_owned()));
+    run_with(program, arguments, environment.collect()).await
+}
+
+async fn run_with(program: &str, arguments: &[&str], environment: Vec<(String, String)>) -> Output {
     let path = workspace::binaries().expect("built").join(program);
-    let environment: Vec<_> =
-        environment.iter().map(|(key, value)| (lab::fleet::variable(key), (*value).to_owned())).collect();
     let mut command = tokio::process::Command::new(path);
     command.args(arguments).envs(environment).current_dir(workspace::root().expect("the workspace"));
     tokio::time::timeout(std::time::Duration::from_secs(20), command.output()).await.expect("ends").expect("runs")
@@ -61,17 +64,43 @@ async fn wrong_settings_are_refused_all_at_once() {
     }
 }
 
+/// The settings of a receiver of this fleet, with one of its own.
+fn receiver_with(fleet: &Fleet, key: &str, value: &str) -> Vec<(String, String)> {
+    let mut environment = fleet.environment_of(Role::Receiver).expect("settings");
+    for (key, value) in [("receiver.listen", "127.0.0.1:0"), ("admin.listen", "127.0.0.1:0"), (key, value)] {
+        environment.push((lab::fleet::variable(key), value.to_owned()));
+    }
+    environment
+}
+
 #[tokio::test]
-async fn a_queue_with_other_arguments_is_named_and_the_service_does_not_start() {
+async fn a_queue_with_other_arguments_is_named_and_neither_migrated_nor_used() {
     let namespace = TestNamespace::new(&services()).await.expect("a namespace");
-    let fleet =
-        Fleet::start(namespace.clone(), &FleetPlan { inferences: 0, writers: 0, ..quick() }).await.expect("a fleet");
-    let changed = FleetPlan { inferences: 0, writers: 0, ..quick() }.with("broker.delivery_limit", "7");
-    let refused =
-        Fleet::start(namespace, &changed).await.expect_err("the queue has another delivery limit").to_string();
+    let fleet = Fleet::start(namespace, &FleetPlan { inferences: 0, writers: 0, ..quick() }).await.expect("a fleet");
+    let mut changed = fleet.environment_of(Role::Owner).expect("settings");
+    changed.push((lab::fleet::variable("broker.delivery_limit"), "7".to_owned()));
+    let refused = run_with("leadline", &["migrate"], changed).await;
+    assert!(!refused.status.success());
+    let said = text(&refused);
     assert!(
-        refused.contains("`leadline.events` exists with other arguments") && refused.contains("x-delivery-limit"),
-        "{refused}"
+        said.contains("`leadline.events` exists with other arguments") && said.contains("x-delivery-limit"),
+        "{said}"
     );
-    drop(fleet);
+
+    let refused = run_with("leadline-receiver", &[], receiver_with(&fleet, "broker.delivery_limit", "7")).await;
+    assert!(!refused.status.success());
+    let said = text(&refused);
+    let expected = "the queue `leadline.events` was not declared with broker.delivery_limit = 7";
+    assert!(said.contains(expected) && said.contains("leadline migrate"), "{said}");
+}
+
+#[tokio::test]
+async fn a_missing_queue_is_named_and_the_service_does_not_start() {
+    let namespace = TestNamespace::new(&services()).await.expect("a namespace");
+    let fleet = Fleet::start(namespace, &FleetPlan { inferences: 0, writers: 0, ..quick() }).await.expect("a fleet");
+    let later = receiver_with(&fleet, "broker.retry_delays_seconds", "1,2,77");
+    let refused = run_with("leadline-receiver", &[], later).await;
+    assert!(!refused.status.success());
+    let said = text(&refused);
+    assert!(said.contains("RabbitMQ has no `leadline.events.retry.77s`: run `leadline migrate`"), "{said}");
 }

@@ -6,9 +6,12 @@ use lab::{FleetPlan, Proxy, proxy::Traffic};
 use rustix::process::Signal;
 
 use fixtures::{
-    BUYER, WITHIN, contact, end_event_leases, end_write_leases, ended_as, fleet, note_event, questions, quick, send,
-    send_accepted, services, times_set,
+    BUYER, WITHIN, ask, contact, end_event_leases, end_write_leases, ended_as, fleet, note_event, questions, quick,
+    send, send_accepted, services, times_set, until,
 };
+
+/// Whether a writer has taken a write command.
+const BEING_WRITTEN: &str = "select exists (select from write_command where state = 'sending')";
 
 #[tokio::test]
 async fn a_killed_inference_workers_events_are_taken_up_again() {
@@ -19,12 +22,7 @@ async fn a_killed_inference_workers_events_are_taken_up_again() {
         contact(&fleet, *id, &[BUYER]).await;
     }
     send_accepted(&fleet, &ids.iter().map(|id| note_event(*id, 1)).collect::<Vec<_>>()).await;
-    let asked = async {
-        while questions_begun(&fleet).await == 0 {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    tokio::time::timeout(WITHIN, asked).await.expect("the model is asked");
+    until("the model is asked", async || questions_begun(&fleet).await > 0).await;
     let worker = fleet.indices("leadline-inference")[0];
     fleet.members[worker].process.kill();
     end_event_leases(&fleet).await;
@@ -55,7 +53,7 @@ async fn a_killed_writers_commands_are_taken_up_again() {
     send_accepted(&fleet, &[note_event(1, 1)]).await;
     let decided = |state| state == domain::EventState::Decided;
     fleet.until_event(&fixtures::key(&note_event(1, 1)), decided, WITHIN).await.expect("decided");
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    until("the writer has the command", async || ask(&fleet, BEING_WRITTEN).await).await;
     let writer = fleet.indices("leadline-writer")[0];
     fleet.members[writer].process.kill();
     end_write_leases(&fleet).await;
@@ -73,12 +71,7 @@ async fn sigterm_finishes_what_is_being_worked_on_and_loses_nothing() {
         contact(&fleet, *id, &[BUYER]).await;
     }
     send_accepted(&fleet, &ids.iter().map(|id| note_event(*id, 1)).collect::<Vec<_>>()).await;
-    let claimed = async {
-        while questions_begun(&fleet).await < 10 {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    tokio::time::timeout(WITHIN, claimed).await.expect("all are being worked on");
+    until("all are being worked on", async || questions_begun(&fleet).await == 10).await;
     let worker = fleet.indices("leadline-inference")[0];
     let by_itself = fleet.members[worker].process.stop(Duration::from_secs(10));
     assert!(by_itself, "it ended by itself");
@@ -92,27 +85,24 @@ async fn sigterm_finishes_what_is_being_worked_on_and_loses_nothing() {
 
 #[tokio::test]
 async fn a_frozen_worker_that_wakes_after_its_lease_writes_nothing() {
-    let plan = FleetPlan {
-        inferences: 2,
-        simulator_arguments: vec!["--model-latency-ms".to_owned(), "1000".to_owned()],
-        ..quick()
-    };
-    let fleet = fleet(&plan).await;
+    let plan = FleetPlan { simulator_arguments: vec!["--model-latency-ms".to_owned(), "1000".to_owned()], ..quick() };
+    let mut fleet = fleet(&plan).await;
     contact(&fleet, 1, &[BUYER]).await;
     send_accepted(&fleet, &[note_event(1, 1)]).await;
-    let claimed = async {
-        while questions_begun(&fleet).await == 0 {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    tokio::time::timeout(WITHIN, claimed).await.expect("claimed");
-    let story = fleet.ledger.event_story(&fixtures::key(&note_event(1, 1))).await.expect("asked").expect("known");
-    let workers = fleet.indices("leadline-inference");
-    let frozen = workers[0];
-    // Which of the two has it cannot be seen from outside: freeze one, and see that the event ends either way, once.
+    until("claimed", async || questions_begun(&fleet).await > 0).await;
+    let key = fixtures::key(&note_event(1, 1));
+    let story = fleet.ledger.event_story(&key).await.expect("asked").expect("known");
+    let frozen = fleet.indices("leadline-inference")[0];
     fleet.members[frozen].process.signal(Signal::STOP);
-    send_accepted(&fleet, &[note_event(1, 1)]).await;
-    tokio::time::sleep(Duration::from_secs(9)).await;
+    fleet.add("leadline-inference").await.expect("another worker");
+    end_event_leases(&fleet).await;
+    // A duplicate is what makes another worker look; RabbitMQ may hand the first to the frozen one.
+    until("the other worker takes it over", async || {
+        send_accepted(&fleet, &[note_event(1, 1)]).await;
+        let story = fleet.ledger.event_story(&key).await.expect("asked").expect("known");
+        story.history.iter().any(|entry| entry.attempt > 1)
+    })
+    .await;
     fleet.members[frozen].process.signal(Signal::CONT);
     ended_as(&fleet, &note_event(1, 1), "written", None).await;
     fleet.until_idle(WITHIN).await.expect("idle");
@@ -140,7 +130,8 @@ async fn a_broker_that_goes_away_and_comes_back_is_met_with_503_and_then_with_20
     assert_eq!(unconfirmed.status, 503, "{}", unconfirmed.answer);
     assert!(unconfirmed.latency_ms < 2_000.0, "within HubSpot's timeout: {} ms", unconfirmed.latency_ms);
     proxy.set(Traffic::Cut);
-    tokio::time::sleep(Duration::from_millis(600)).await;
+    let ready = format!("{}/readyz", fleet.members[fleet.indices("leadline-receiver")[0]].admin_url);
+    until("the receiver knows", async || reqwest::get(&ready).await.expect("answers").status() == 503).await;
     let away = send(&fleet, &[note_event(2, 1)]).await;
     assert_eq!(away.status, 503, "{}", away.answer);
     assert!(away.latency_ms < 200.0, "refused at once: {} ms", away.latency_ms);
@@ -173,15 +164,10 @@ async fn a_frozen_writer_that_wakes_after_its_lease_changes_nothing_that_stays()
         .times(1);
     fleet.simulator.fault(&slow).await.expect("set");
     send_accepted(&fleet, &[note_event(1, 1)]).await;
-    let reading = async {
-        while !fixtures::ask::<bool>(&fleet, "select exists (select from write_command where state = 'sending')").await
-        {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    tokio::time::timeout(WITHIN, reading).await.expect("taken");
+    until("the writer has the command", async || ask(&fleet, BEING_WRITTEN).await).await;
     let frozen = fleet.indices("leadline-writer")[0];
     fleet.members[frozen].process.signal(Signal::STOP);
+    end_write_leases(&fleet).await;
     fleet.add("leadline-writer").await.expect("another writer");
     ended_as(&fleet, &note_event(1, 1), "written", None).await;
     fixtures::note(&fleet, 77, 1, "They are not interested any more: no budget.").await;
@@ -190,13 +176,10 @@ async fn a_frozen_writer_that_wakes_after_its_lease_changes_nothing_that_stays()
     let newest = story.writes.iter().find(|write| write.property == "lead_score").expect("written").after.clone();
     assert_ne!(newest, "85", "the newer note changes the score");
     fleet.members[frozen].process.signal(Signal::CONT);
-    tokio::time::sleep(Duration::from_secs(2)).await;
-    let settled = async {
-        while !fleet.ledger.records_to_verify(10).await.expect("asked").is_empty() {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    };
-    tokio::time::timeout(WITHIN, settled).await.expect("verified");
+    // It finishes what it has in hand before it ends.
+    assert!(fleet.members[frozen].process.stop(Duration::from_secs(30)), "it ended by itself");
+    until("what it lost is verified", async || fleet.ledger.records_to_verify(10).await.expect("asked").is_empty())
+        .await;
     fleet.until_idle(WITHIN).await.expect("idle");
     assert_eq!(fixtures::property(&fleet, 1, "lead_score").await, Some(newest));
     assert_eq!(fixtures::tasks(&fleet).await.len(), 1, "the frozen writer's task was not made again");

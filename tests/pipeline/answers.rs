@@ -80,7 +80,7 @@ async fn every_write_is_traced_to_event_prompt_raw_answer_model_and_playbook_ver
     let story = ended_as(&fleet, &note_event(1, 1), "written", None).await;
     let inference = &story.inferences[0];
     let prompt = inference.prompt.as_ref().expect("kept").to_string();
-    assert!(prompt.contains("$50k ready for Q1") && prompt.contains("<crm_data>"), "{prompt}");
+    assert!(prompt.contains("$50k ready for Q1") && prompt.contains("<crm_data "), "{prompt}");
     assert!(
         inference.answer.as_deref().expect("kept").contains("\"lead_score\":"),
         "{}",

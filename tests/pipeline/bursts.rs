@@ -10,9 +10,7 @@ use fixtures::{
 /// Twenty changes of one contact within moments, over two workers: one inference, and nineteen that say why there is none.
 #[tokio::test]
 async fn a_burst_of_changes_to_one_record_is_one_inference_of_the_newest_state() {
-    let plan = FleetPlan { inferences: 2, ..pipeline() }
-        .with("inference.debounce_ms", "1000")
-        .with("inference.lease_seconds", "12");
+    let plan = FleetPlan { inferences: 2, ..pipeline() }.with("inference.debounce_ms", "1000");
     let fleet = fleet(&plan).await;
     contact(&fleet, 1, &[BUYER]).await;
     contact(&fleet, 2, &[BUYER]).await;
@@ -32,7 +30,7 @@ async fn a_burst_of_changes_to_one_record_is_one_inference_of_the_newest_state()
 /// What is newer but starts nothing (our own echo, another property) makes nothing pointless.
 #[tokio::test]
 async fn only_an_event_that_will_be_answered_makes_an_older_one_pointless() {
-    let fleet = fleet(&pipeline().with("inference.debounce_ms", "500").with("inference.lease_seconds", "12")).await;
+    let fleet = fleet(&pipeline().with("inference.debounce_ms", "500")).await;
     contact(&fleet, 1, &[BUYER]).await;
     let mut echo = note_event(1, 2);
     echo["changeSource"] = json!("INTEGRATION");

@@ -110,7 +110,7 @@ async fn an_event_of_a_record_that_does_not_exist_is_dropped() {
 
 #[tokio::test]
 async fn one_event_that_hangs_does_not_hold_up_the_others() {
-    let fleet = fleet(&pipeline()).await;
+    let fleet = fleet(&pipeline().with("openai.timeout_seconds", "5")).await;
     contact(&fleet, 1, &["This one hangs."]).await;
     let hang = Fault::new(Target::Openai, FaultKind::Hang).containing("This one hangs").times(1);
     fleet.simulator.fault(&hang).await.expect("set");
@@ -144,7 +144,7 @@ async fn a_message_that_is_no_event_is_parked_and_blocks_no_other() {
     for queue in ["leadline.events", "leadline.writes"] {
         let body =
             json!({"properties": {}, "routing_key": queue, "payload": "{\"what\": [", "payload_encoding": "string"});
-        let path = format!("exchanges/{}/leadline/publish", fleet.namespace.name);
+        let path = format!("exchanges/{}/{queue}.exchange/publish", fleet.namespace.name);
         fleet.namespace.management(reqwest::Method::POST, &path, Some(body)).await.expect("published");
     }
     send_accepted(&fleet, &[note_event(1, 1)]).await;

@@ -2,7 +2,9 @@
 
 use simulator::{Fault, FaultKind, Target};
 
-use fixtures::{BUYER, contact, ended_as, fleet, note_event, pipeline, property, send_accepted, tasks};
+use fixtures::{
+    BUYER, contact, ended_as, fleet, happened, held, note, note_event, object, pipeline, property, send_accepted, tasks,
+};
 
 /// Known forms of attack.
 const ATTACKS: [&str; 14] = [
@@ -42,7 +44,7 @@ async fn an_attack_starts_no_action_and_leaks_nothing() {
         }
         let prompt = story.inferences[0].prompt.as_ref().expect("kept");
         let (system, user) = (prompt[0]["content"].to_string(), prompt[1]["content"].to_string());
-        assert_eq!(user.matches("</crm_data>").count(), 1, "{id}: the fence holds");
+        assert_eq!(user.matches("</crm_data").count(), 1, "{id}: the fence holds");
         assert!(!system.contains("Ignore all previous"), "{id}: instructions are never data");
     }
     assert!(tasks(&fleet).await.is_empty());
@@ -80,6 +82,61 @@ async fn a_strangers_words_are_text_wherever_they_are_shown() {
     let messages = fleet.simulator.messages().await.expect("asked");
     let text = messages.first().expect("a message").body["text"].as_str().expect("text");
     assert!(!text.contains("<!"), "{text}");
+}
+
+/// The shipped playbook tells the channel who it is about, and links to the contact's page.
+#[tokio::test]
+async fn a_name_is_no_link_and_calls_nobody_in_a_channel() {
+    let fleet = fleet(&pipeline()).await;
+    let names = [
+        ("firstname", "<https://evil.example|Sign in again>"),
+        ("lastname", "@channel & @here"),
+        ("company", "<!everyone> https://evil.example"),
+    ];
+    object(&fleet, "contact", 1, &names, &[]).await;
+    note(&fleet, 500, 1, BUYER).await;
+    send_accepted(&fleet, &[note_event(1, 1)]).await;
+    ended_as(&fleet, &note_event(1, 1), "written", None).await;
+    let messages = fleet.simulator.messages().await.expect("asked");
+    let text = messages.first().expect("a message").body["text"].as_str().expect("text");
+    assert!(text.contains("&lt;https:") && text.contains("Sign in again&gt;") && text.contains(" &amp; "), "{text}");
+    for alive in ["<", ">", "@channel", "@here", "@everyone", "https://evil"] {
+        assert!(!text.contains(alive), "{alive} in {text}");
+    }
+    assert!(
+        text.contains("https://app.hubspot.com/contacts/9876543/record/0-1/1"),
+        "the playbook's link works: {text}"
+    );
+}
+
+#[tokio::test]
+async fn a_spreadsheet_runs_nothing_of_what_is_written_unless_an_operator_allows_it() {
+    const FORMULA: &str = "=HYPERLINK('//evil','open') is what they said";
+    let written = async |setting: &str| {
+        let fleet = fleet(&pipeline().with("inference.escape_formulas", setting)).await;
+        contact(&fleet, 1, &[&format!("{FORMULA}. They have $50k ready for Q1.")]).await;
+        send_accepted(&fleet, &[note_event(1, 1)]).await;
+        let story = ended_as(&fleet, &note_event(1, 1), "written", None).await;
+        let held = property(&fleet, 1, "ai_lead_summary").await.expect("a summary");
+        let in_ledger = story.writes.iter().find(|write| write.property == "ai_lead_summary").expect("in the ledger");
+        assert_eq!(in_ledger.after, held, "the ledger knows what was written");
+        held
+    };
+    assert_eq!(written("true").await, format!("'{FORMULA}."));
+    assert_eq!(written("false").await, format!("{FORMULA}."));
+}
+
+#[tokio::test]
+async fn a_negative_number_stays_a_number() {
+    let fleet = fleet(&pipeline()).await;
+    contact(&fleet, 1, &[]).await;
+    let angry = [("subject", "Outage"), ("content", "This is unacceptable. It is still broken and we want a refund.")];
+    object(&fleet, "ticket", 30, &angry, &[("contact", 1)]).await;
+    let event = happened("ticket", 30, "creation", None, 1);
+    send_accepted(&fleet, std::slice::from_ref(&event)).await;
+    ended_as(&fleet, &event, "written", None).await;
+    let sentiment = held(&fleet, "ticket", 30, "ai_sentiment_score").await.expect("set");
+    assert!(sentiment.parse::<f64>().expect("a number") < 0.0, "{sentiment}");
 }
 
 #[tokio::test]

@@ -12,7 +12,7 @@ use fixtures::{
 /// date of the last activity, which HubSpot sets by itself and which names no app.
 #[tokio::test]
 async fn echoes_start_nothing_not_even_when_they_come_twice_and_in_disorder() {
-    let folder = noting_playbooks();
+    let folder = noting_playbooks("loops");
     let fleet = fleet(&pipeline().with("inference.playbooks", folder.to_str().expect("UTF-8"))).await;
     let manners = Quirks { duplicate_webhooks: true, shuffled_webhooks: true, ..Quirks::default() };
     fleet.simulator.quirks(&manners).await.expect("set");
@@ -82,9 +82,9 @@ async fn count_of(fleet: &lab::Fleet, reason: &str) -> i64 {
     with_reason.map(|count| count.events).sum()
 }
 
-/// The shipped playbooks, of which the first also leaves a note and is started by notes and tasks of any kind.
-fn noting_playbooks() -> std::path::PathBuf {
-    let folder = std::env::temp_dir().join(format!("leadline-loops-{}", std::process::id()));
+/// A folder with the shipped playbooks, of which the first also leaves a note and is started by notes and tasks of any kind.
+pub fn noting_playbooks(test: &str) -> std::path::PathBuf {
+    let folder = std::env::temp_dir().join(format!("leadline-{test}-{}", std::process::id()));
     std::fs::create_dir_all(&folder).expect("a folder");
     let leads = include_str!("../../deploy/playbooks/lead-qualification.toml").to_owned()
         + r#"

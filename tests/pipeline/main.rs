@@ -19,5 +19,6 @@ mod playbook_command;
 mod rate_limits;
 mod reconcile;
 mod retention;
+mod strangers;
 mod use_cases;
 mod waiting;

@@ -6,7 +6,7 @@ use simulator::{Fault, FaultKind, Target};
 use domain::EventState;
 use fixtures::{
     BUYER, WITHIN, ask, contact, ended_as, fleet, happened, key, note_event, object, pipeline, property, questions,
-    send_accepted, sql, until, with_long_leases,
+    send_accepted, sql, until,
 };
 
 async fn model_does(fleet: &Fleet, kind: FaultKind, times: impl Into<Option<u32>>) {
@@ -84,7 +84,7 @@ async fn an_answer_is_recorded_when_the_next_question_of_its_conversation_fails(
 
 #[tokio::test]
 async fn an_answer_that_does_not_say_what_it_cost_is_used_and_counts_as_its_estimate() {
-    let fleet = fleet(&with_long_leases(pipeline())).await;
+    let fleet = fleet(&pipeline()).await;
     contact(&fleet, 1, &[BUYER]).await;
     model_does(&fleet, FaultKind::NoUsage, 1).await;
     send_accepted(&fleet, &[note_event(1, 1)]).await;
@@ -96,7 +96,7 @@ async fn an_answer_that_does_not_say_what_it_cost_is_used_and_counts_as_its_esti
 
 #[tokio::test]
 async fn answers_that_are_unreadable_or_lost_count_as_their_estimate() {
-    let fleet = fleet(&pipeline()).await;
+    let fleet = fleet(&pipeline().with("openai.timeout_seconds", "2")).await;
     contact(&fleet, 1, &[BUYER]).await;
     model_does(&fleet, FaultKind::NoChoices, 1).await;
     model_does(&fleet, FaultKind::LostAnswer, 1).await;
@@ -121,7 +121,7 @@ async fn mail(fleet: &Fleet, ticket: i64, n: i64, words: usize) -> serde_json::V
 
 #[tokio::test]
 async fn a_new_mail_on_a_long_ticket_does_not_pay_for_all_the_others_again() {
-    let fleet = fleet(&with_long_leases(pipeline())).await;
+    let fleet = fleet(&pipeline()).await;
     object(&fleet, "ticket", 30, &[("content", "It began on Monday.")], &[]).await;
     for n in 0..36 {
         mail(&fleet, 30, n, 2_500).await;
@@ -141,7 +141,7 @@ async fn a_new_mail_on_a_long_ticket_does_not_pay_for_all_the_others_again() {
 
 #[tokio::test]
 async fn a_context_of_many_parts_is_condensed_in_as_many_as_the_setting_allows() {
-    let fleet = fleet(&with_long_leases(pipeline()).with("inference.max_parts", "3")).await;
+    let fleet = fleet(&pipeline().with("inference.max_parts", "3")).await;
     object(&fleet, "ticket", 30, &[("content", "It began on Monday.")], &[]).await;
     for n in 0..30 {
         mail(&fleet, 30, n, 2_500).await;
@@ -158,7 +158,7 @@ async fn a_context_of_many_parts_is_condensed_in_as_many_as_the_setting_allows()
 #[tokio::test]
 async fn a_hundred_mails_on_one_ticket_cost_no_more_than_a_record_may_cost() {
     const LIMIT: i64 = 20_000;
-    let plan = with_long_leases(pipeline())
+    let plan = pipeline()
         .with("spend.micro_dollars_per_record_and_day", &LIMIT.to_string())
         // What waits for tomorrow is not asked for every second.
         .with("broker.retry_delays_seconds", "60,120");

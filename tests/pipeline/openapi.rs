@@ -108,7 +108,7 @@ async fn by_hand(fleet: &lab::Fleet, version: &str) {
     };
     let search = json!({"filterGroups": [{"filters": [{"propertyName": "company", "operator": "EQ", "value": "Marsh"}]}],
         "sorts": ["createdate"], "properties": ["firstname"], "limit": 5, "after": ""});
-    tokio::time::sleep(std::time::Duration::from_secs(3)).await;
+    fleet.simulator.complete_search_index().await.expect("indexed");
     let call = |method: &str, path: String, body: Option<&Value>| {
         let method = reqwest::Method::from_bytes(method.as_bytes()).expect("a method");
         let request = reqwest::Client::new().request(method, format!("{base}{path}")).bearer_auth(&known.token);

@@ -6,7 +6,7 @@ use lab::FleetPlan;
 use simulator::admin::Quirks;
 use testbed::workspace;
 
-use fixtures::{BUYER, contact, ended_as, fleet, key, note_event, pipeline, send_accepted};
+use fixtures::{BUYER, contact, ended_as, fleet, key, note, note_event, object, pipeline, send_accepted};
 
 fn text(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
@@ -61,13 +61,29 @@ async fn an_events_history_is_told_by_key_and_by_id() {
         for part in ["written", "decided", "lead-qualification@", "gpt-4o-2024-08-06", "ai_budget_estimate", "50000"] {
             assert!(output.contains(part), "{part} in\n{output}");
         }
-        assert!(
-            !output.contains("ready for Q1 and are very excited to start.\n</crm_data>"),
-            "prompts only when asked for"
-        );
+        assert!(!output.contains("</crm_data"), "prompts only when asked for");
     }
     let prompts = text(&fleet.leadline(&["event", &key(&note_event(1, 1)), "--prompts"]).await.expect("runs"));
-    assert!(prompts.contains("<crm_data>"), "{prompts}");
+    assert!(prompts.contains("<crm_data "), "{prompts}");
     let unknown = fleet.leadline(&["event", "unknown"]).await.expect("runs");
     assert!(!unknown.status.success());
+}
+
+/// What a person wrote takes over no terminal.
+#[tokio::test]
+async fn nothing_that_people_wrote_controls_the_operators_terminal() {
+    let fleet = fleet(&pipeline()).await;
+    let attack = "\u{1b}]0;pwned\u{7}\u{9b}2J\u{202e}gpj.exe\nstate     written";
+    object(&fleet, "contact", 1, &[("firstname", attack), ("ai_lead_summary", attack)], &[]).await;
+    note(&fleet, 500, 1, &format!("{attack} {BUYER}")).await;
+    send_accepted(&fleet, &[note_event(1, 1)]).await;
+    ended_as(&fleet, &note_event(1, 1), "written", None).await;
+    let output = text(&fleet.leadline(&["event", &key(&note_event(1, 1)), "--prompts"]).await.expect("runs"));
+    assert!(output.contains("\\u{1b}]0;pwned\\u{7}"), "shown as escapes:\n{output}");
+    let acts = |character: char| character.is_control() && character != '\n' || character == '\u{202e}';
+    assert!(!output.contains(acts), "{output:?}");
+    assert_eq!(output.lines().filter(|line| line.starts_with("state     ")).count(), 1, "{output}");
+
+    let strange = fleet.leadline(&["event", attack]).await.expect("runs");
+    assert!(!text(&strange).contains(acts), "{strange:?}");
 }

@@ -4,7 +4,7 @@ use std::process::Output;
 
 use lab::Fleet;
 use serde_json::json;
-use simulator::{Fault, FaultKind, Target, admin::Quirks};
+use simulator::{Fault, FaultKind, Target};
 
 use fixtures::{
     BUYER, WITHIN, ask, contact, ended, ended_as, fleet, key, note_event, pipeline, property, questions, send,
@@ -32,8 +32,8 @@ async fn parked_fleet() -> Fleet {
     let mut unknown = note_event(3, 1);
     unknown["subscriptionType"] = json!("contact.teleported");
     assert_eq!(send(&fleet, &[unknown]).await.status, 200);
-    let quirks = Quirks { maxima: [("lead_score".to_owned(), 10)].into(), ..Quirks::default() };
-    fleet.simulator.quirks(&quirks).await.expect("set");
+    let invalid = FaultKind::Status { code: 400, retry_after: None };
+    fleet.simulator.fault(&Fault::new(Target::Hubspot, invalid).on_path("/contacts/4")).await.expect("set");
     send_accepted(&fleet, &[note_event(4, 1)]).await;
     ended_as(&fleet, &note_event(4, 1), "parked", Some("validation_error")).await;
     fleet.until_parked("leadline.events", 3, WITHIN).await.expect("parked");
@@ -78,7 +78,7 @@ async fn a_replay_goes_on_where_it_failed_once() {
 
     let done = leadline(&fleet, &["parked", "replay", "--reason", "refused", "--yes", "--per-second", "100"]).await;
     assert!(done.contains("2 replayed, 0 were no longer parked, 0 stay parked"), "{done}");
-    fleet.simulator.quirks(&Quirks::default()).await.expect("mended");
+    fleet.simulator.clear_faults().await.expect("mended");
     let until_written = |id| {
         let fleet = &fleet;
         async move {
@@ -164,7 +164,7 @@ async fn what_was_purged_from_the_parking_lot_is_replayed_from_the_ledger() {
         let path = format!("queues/{}/{queue}/contents", fleet.namespace.name);
         fleet.namespace.management(reqwest::Method::DELETE, &path, None).await.expect("purged");
     }
-    fleet.simulator.quirks(&Quirks::default()).await.expect("mended");
+    fleet.simulator.clear_faults().await.expect("mended");
     let said = leadline(&fleet, &["parked", "replay", "--all", "--yes"]).await;
     assert!(said.contains("3 replayed"), "{said}");
     for id in [1, 2, 4] {

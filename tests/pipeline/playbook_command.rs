@@ -105,7 +105,7 @@ async fn run_shows_everything_and_writes_only_when_told_to() {
     let (good, said) = playbook(&fleet, &["run", LEADS, "--record", "contact/1"]).await;
     assert!(good, "{said}");
     for part in [
-        "company: Marsh",
+        "company: \"Marsh\"",
         "They have $50k ready for Q1",
         "You qualify sales leads",
         "\"lead_score\": 85",

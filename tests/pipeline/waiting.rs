@@ -2,9 +2,7 @@
 
 use std::time::Duration;
 
-use fixtures::{
-    BUYER, WITHIN, contact, ended_as, fleet, note, note_event, pipeline, property, send_accepted, sql, with_long_leases,
-};
+use fixtures::{BUYER, WITHIN, contact, ended_as, fleet, note, note_event, pipeline, property, send_accepted, sql};
 use lab::FleetPlan;
 use serde_json::json;
 use simulator::{Fault, FaultKind, Target};
@@ -18,7 +16,7 @@ fn impatient() -> FleetPlan {
 #[tokio::test]
 async fn an_event_that_only_waits_is_parked_with_its_last_reason_when_it_is_too_old() {
     // One question may cost about 7,600 µ$, and costs 1,250 in the end.
-    let plan = with_long_leases(impatient()).with("spend.micro_dollars_per_record_and_day", "8500");
+    let plan = impatient().with("spend.micro_dollars_per_record_and_day", "8500");
     let fleet = fleet(&plan).await;
     contact(&fleet, 1, &[BUYER]).await;
     send_accepted(&fleet, &[note_event(1, 1)]).await;
@@ -37,7 +35,7 @@ async fn an_event_that_only_waits_is_parked_with_its_last_reason_when_it_is_too_
 /// Another writer holds the record and does not let it go.
 #[tokio::test]
 async fn a_write_command_that_only_waits_is_parked_and_a_replay_gives_it_time_again() {
-    let fleet = fleet(&with_long_leases(impatient())).await;
+    let fleet = fleet(&impatient()).await;
     contact(&fleet, 1, &[BUYER]).await;
     sql(
         &fleet,

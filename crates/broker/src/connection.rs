@@ -1,4 +1,4 @@
-//! A connection to RabbitMQ that is kept open: it reconnects by itself and declares the queues each time.
+//! A connection to RabbitMQ that is kept open: it reconnects by itself and checks the queues each time.
 
 use std::{sync::Arc, time::Duration};
 
@@ -23,7 +23,7 @@ pub struct BrokerSettings {
     pub url: SecretString,
     /// The connection's name, as shown in the management UI.
     pub name: String,
-    /// The time that one attempt may take, from TCP to the declared queues.
+    /// The time that one attempt may take, from TCP to the checked queues.
     pub connect_timeout: Duration,
     /// The longest delay between two attempts to connect.
     pub max_reconnect_delay: Duration,
@@ -32,7 +32,7 @@ pub struct BrokerSettings {
     /// The largest frame, in bytes. A longer message is sent in several frames. The client (lapin) keeps buffers of 32
     /// frames in each direction and touches all of them, so this decides how much memory a connection takes.
     pub frame_max: u32,
-    /// The queues to declare.
+    /// The queues that there have to be.
     pub topology: Topology,
 }
 
@@ -48,7 +48,7 @@ pub enum ConnectionError {
     /// The broker did not answer in time.
     #[error("RabbitMQ did not answer within {0:?}")]
     TimedOut(Duration),
-    /// The queues could not be declared.
+    /// The queues could not be declared, or are not as the settings say.
     #[error(transparent)]
     Topology(#[from] TopologyError),
 }
@@ -56,7 +56,8 @@ pub enum ConnectionError {
 impl ConnectionError {
     /// Whether no new attempt can succeed before a person acts.
     pub fn is_fatal(&self) -> bool {
-        matches!(self, Self::Topology(TopologyError::Mismatch { .. }))
+        use TopologyError::{Different, Mismatch, Missing};
+        matches!(self, Self::Topology(Mismatch { .. } | Missing { .. } | Different { .. }))
     }
 }
 
@@ -77,11 +78,11 @@ struct Open {
 }
 
 impl Connection {
-    /// Connects, declares the queues, and keeps the connection open. If the broker is unreachable, it returns at once and
+    /// Connects, checks the queues, and keeps the connection open. If the broker is unreachable, it returns at once and
     /// connects in the background.
     ///
     /// # Errors
-    /// Only when the first attempt shows that the queues exist with other arguments.
+    /// Only when the first attempt shows that queues are missing or were declared with other settings.
     pub async fn open(settings: BrokerSettings) -> Result<Self, ConnectionError> {
         let settings = Arc::new(settings);
         let first = match connect(&settings).await {
@@ -201,25 +202,49 @@ const CHECK_INTERVAL: Duration = Duration::from_millis(250);
 async fn until_broken(open: &Open, broken: &Notify) {
     loop {
         let reported = tokio::time::timeout(CHECK_INTERVAL, broken.notified()).await.is_ok();
-        // A report counts even when the state looks good: the reason may be a deleted queue, which connecting declares again.
+        // A report counts even when the state looks good: the reason may be a deleted queue, which connecting again names.
         if reported || !(open.connection.status().connected() && open.channel.status().connected()) {
             return;
         }
     }
 }
 
-async fn connect(settings: &BrokerSettings) -> Result<Open, ConnectionError> {
-    let open = async {
-        let properties = ConnectionProperties::default().with_connection_name(settings.name.as_str().into());
-        let mut uri: AMQPUri = settings.url.expose_secret().parse().map_err(ConnectionError::Url)?;
-        uri.query.frame_max.get_or_insert(settings.frame_max);
-        let connection = lapin::Connection::connect_uri(uri, properties).await?;
-        let channel = connection.create_channel().await?;
+/// Connects, declares the exchanges and queues, and closes the connection. What exists with the same arguments stays as it
+/// is.
+///
+/// # Errors
+/// When RabbitMQ does not answer in time, the user may not declare them, or they exist with other arguments.
+pub async fn declare_topology(settings: &BrokerSettings) -> Result<(), ConnectionError> {
+    within(settings.connect_timeout, async {
+        let Open { connection, channel } = open(settings).await?;
         settings.topology.declare(&channel).await?;
-        channel.confirm_select(ConfirmSelectOptions::default()).await?;
-        Ok(Open { connection, channel })
-    };
-    tokio::time::timeout(settings.connect_timeout, open)
-        .await
-        .unwrap_or(Err(ConnectionError::TimedOut(settings.connect_timeout)))
+        Ok(connection.close(200, "declared".into()).await?)
+    })
+    .await
+}
+
+async fn connect(settings: &BrokerSettings) -> Result<Open, ConnectionError> {
+    within(settings.connect_timeout, async {
+        let open = open(settings).await?;
+        settings.topology.check(&open.channel).await?;
+        open.channel.confirm_select(ConfirmSelectOptions::default()).await?;
+        Ok(open)
+    })
+    .await
+}
+
+async fn open(settings: &BrokerSettings) -> Result<Open, ConnectionError> {
+    let properties = ConnectionProperties::default().with_connection_name(settings.name.as_str().into());
+    let mut uri: AMQPUri = settings.url.expose_secret().parse().map_err(ConnectionError::Url)?;
+    uri.query.frame_max.get_or_insert(settings.frame_max);
+    let connection = lapin::Connection::connect_uri(uri, properties).await?;
+    let channel = connection.create_channel().await?;
+    Ok(Open { connection, channel })
+}
+
+async fn within<T>(
+    timeout: Duration,
+    work: impl Future<Output = Result<T, ConnectionError>>,
+) -> Result<T, ConnectionError> {
+    tokio::time::timeout(timeout, work).await.unwrap_or(Err(ConnectionError::TimedOut(timeout)))
 }

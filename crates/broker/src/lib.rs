@@ -1,6 +1,7 @@
 //! RabbitMQ: which queues there are, a publisher that waits for confirms, and a consumer.
 //!
-//! Knows nothing of HubSpot. [`Topology`] declares the queues, and a [`Route`] names one of them.
+//! Knows nothing of HubSpot. [`declare_topology`] declares the queues, which every connection then checks and never changes;
+//! a [`Route`] names one of them.
 //! [`Publisher::publish`] returns only when the broker has stored the message. [`consume`] gives deliveries to a
 //! [`Handler`] and does what its [`Disposition`] says. Both use a [`Connection`], which reconnects by itself.
 
@@ -16,13 +17,13 @@ mod route;
 mod topology;
 mod trace;
 
-pub use connection::{BrokerSettings, Connection, ConnectionError};
+pub use connection::{BrokerSettings, Connection, ConnectionError, declare_topology};
 pub use consumer::{ConsumeMode, ConsumerSettings, consume};
 pub use handler::{Delivery, Disposition, Handler};
 pub use message::Message;
 pub use parking::{ParkedMessage, ParkingLot};
 pub use publisher::{PublishError, Publisher};
 pub use retry_schedule::{RetryDecision, RetrySchedule, RetryScheduleError, Tries};
-pub use route::{EXCHANGE, Route, Stage};
+pub use route::{Route, Stage};
 pub use topology::{Topology, TopologyError};
 pub use trace::{current_trace_id, set_parent};

@@ -14,7 +14,7 @@ use retry::{Failure, Reason, RetryAction};
 use crate::{
     connection::{BrokerSettings, Connection, ConnectionError},
     message::Message,
-    route::{EXCHANGE, Route},
+    route::Route,
 };
 
 /// Publishes messages and waits until the broker has stored them. Cheap to clone; clones share one connection.
@@ -127,11 +127,11 @@ impl Publisher {
         let channel = self.connection.channel().ok_or(PublishError::Unavailable)?;
         let _probe =
             if self.stall.stalled() { Some(self.stall.probe().ok_or(PublishError::Unavailable)?) } else { None };
-        let key = route.to_string();
+        let (exchange, key) = (route.stage().exchange(), route.to_string());
         let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
         let confirmed = async {
             let confirm = channel
-                .basic_publish(EXCHANGE.into(), key.as_str().into(), options, &message.body, message.properties())
+                .basic_publish(exchange.into(), key.as_str().into(), options, &message.body, message.properties())
                 .await?;
             confirm.await
         };
@@ -142,7 +142,7 @@ impl Publisher {
             Ok(Ok(Confirmation::Ack(None))) => Ok(()),
             // Because of the mandatory flag, a message that no queue takes is returned, and then confirmed.
             Ok(Ok(Confirmation::Ack(Some(_)))) => {
-                // The queue was deleted; connecting again declares it.
+                // The queue was deleted; connecting again says what is missing.
                 self.connection.report_broken();
                 Err(PublishError::Unroutable(key))
             }

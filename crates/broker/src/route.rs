@@ -2,9 +2,6 @@
 
 use std::{fmt, time::Duration};
 
-/// The one exchange: direct and durable. Every queue is bound to it under its own name.
-pub const EXCHANGE: &str = "leadline";
-
 /// A stage of processing, named by its queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Stage {
@@ -27,6 +24,16 @@ impl Stage {
             Self::Events => "leadline.events",
             Self::Backfill => "leadline.backfill",
             Self::Writes => "leadline.writes",
+        }
+    }
+
+    /// The name of the stage's exchange: direct and durable. The stage's queue, its retry queues and its parking lot are
+    /// bound to it, each under its own name. Who may write to this exchange can put messages into this stage and no other.
+    pub fn exchange(self) -> &'static str {
+        match self {
+            Self::Events => "leadline.events.exchange",
+            Self::Backfill => "leadline.backfill.exchange",
+            Self::Writes => "leadline.writes.exchange",
         }
     }
 }

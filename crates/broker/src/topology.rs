@@ -7,7 +7,9 @@
 //! leadline.events.retry.10s · .1m · .10m · .1h                            (retry queues)
 //! ```
 //!
-//! The same for `leadline.backfill` and `leadline.writes`. All are quorum queues. Dead lettering is at-least-once, which
+//! The same for `leadline.backfill` and `leadline.writes`. Each stage has an exchange, so that a user may be given the right
+//! to write to one stage alone. One process declares all this (`leadline migrate`); the services only check that it is
+//! there, and need no right to declare anything (deploy/rabbitmq/permissions.json). All are quorum queues. Dead lettering is at-least-once, which
 //! requires `reject-publish`: a full queue rejects new messages instead of dropping its oldest.
 
 use lapin::{
@@ -18,7 +20,7 @@ use lapin::{
 
 use crate::{
     retry_schedule::RetrySchedule,
-    route::{EXCHANGE, Route, Stage},
+    route::{Route, Stage},
 };
 
 /// Each look at a parked message in the management UI counts as a delivery; RabbitMQ must not drop it for that.
@@ -35,7 +37,7 @@ pub struct Topology {
     pub max_queue_length: u32,
 }
 
-/// Why the queues could not be declared or counted.
+/// Why the queues could not be declared, checked or counted.
 #[derive(Debug, thiserror::Error)]
 pub enum TopologyError {
     /// The queue exists with other arguments, and RabbitMQ does not change those of an existing queue.
@@ -49,8 +51,27 @@ pub enum TopologyError {
         /// RabbitMQ's error text.
         reply: String,
     },
+    /// The queue or exchange does not exist.
+    #[error("RabbitMQ has no `{name}`: run `leadline migrate`, with the same [broker] settings as the services")]
+    Missing {
+        /// The queue or exchange.
+        name: String,
+    },
+    /// The queue exists, but was not declared with these settings.
+    #[error(
+        "the queue `{queue}` was not declared with broker.delivery_limit = {delivery_limit} and broker.max_queue_length = \
+         {max_queue_length}: give the services and `leadline migrate` the same settings, and run it"
+    )]
+    Different {
+        /// The queue.
+        queue: &'static str,
+        /// What the settings say.
+        delivery_limit: u32,
+        /// What the settings say.
+        max_queue_length: u32,
+    },
     /// Any other error.
-    #[error("declaring `{name}`: {error}")]
+    #[error("`{name}`: {error}")]
     Other {
         /// The queue or exchange.
         name: String,
@@ -60,49 +81,73 @@ pub enum TopologyError {
 }
 
 impl Topology {
-    /// Every queue with its arguments. A queue comes after the one that it dead-letters to.
-    fn queues(&self) -> Vec<(Route, FieldTable)> {
-        let mut queues = Vec::new();
-        for stage in Stage::ALL {
-            let mut parked = arguments();
-            parked.insert("x-delivery-limit".into(), AMQPValue::LongLongInt(PARKED_DELIVERY_LIMIT));
-            queues.push((Route::Parked(stage), parked));
+    /// The queues of a stage with their arguments. A queue comes after the one that it dead-letters to.
+    fn queues(&self, stage: Stage) -> Vec<(Route, FieldTable)> {
+        let mut parked = arguments();
+        parked.insert("x-delivery-limit".into(), AMQPValue::LongLongInt(PARKED_DELIVERY_LIMIT));
 
-            let mut queue = arguments();
-            dead_letters_to(&mut queue, Route::Parked(stage));
-            queue.insert("x-delivery-limit".into(), AMQPValue::LongLongInt(self.delivery_limit.into()));
-            queue.insert("x-max-length".into(), AMQPValue::LongLongInt(self.max_queue_length.into()));
-            queues.push((Route::Queue(stage), queue));
+        let mut queue = arguments();
+        dead_letters_to(&mut queue, Route::Parked(stage));
+        queue.insert("x-delivery-limit".into(), AMQPValue::LongLongInt(self.delivery_limit.into()));
+        queue.insert("x-max-length".into(), AMQPValue::LongLongInt(self.max_queue_length.into()));
 
-            for delay in self.retry_schedule.delays() {
-                let mut retry_queue = arguments();
-                dead_letters_to(&mut retry_queue, Route::Queue(stage));
-                let ttl = i64::try_from(delay.as_millis()).unwrap_or(i64::MAX);
-                retry_queue.insert("x-message-ttl".into(), AMQPValue::LongLongInt(ttl));
-                queues.push((Route::Retry(stage, *delay), retry_queue));
-            }
+        let mut queues = vec![(Route::Parked(stage), parked), (Route::Queue(stage), queue)];
+        for delay in self.retry_schedule.delays() {
+            let mut retry_queue = arguments();
+            dead_letters_to(&mut retry_queue, Route::Queue(stage));
+            let ttl = i64::try_from(delay.as_millis()).unwrap_or(i64::MAX);
+            retry_queue.insert("x-message-ttl".into(), AMQPValue::LongLongInt(ttl));
+            queues.push((Route::Retry(stage, *delay), retry_queue));
         }
         queues
     }
 
-    /// Declares the exchange, all queues and their bindings. What exists with the same arguments stays as it is.
-    pub async fn declare(&self, channel: &Channel) -> Result<(), TopologyError> {
+    /// An exchange that says by its name with which settings a stage's queue was declared, and carries no message. AMQP
+    /// tells a client that may not declare a queue nothing of its arguments. It is bound to the queue and deletes itself
+    /// with it, so that it says nothing of a later queue. The arguments of the other queues follow from their names.
+    fn declared_as(&self, stage: Stage) -> String {
+        let Self { delivery_limit, max_queue_length, .. } = self;
+        format!("{}.declared.delivery-limit.{delivery_limit}.max-length.{max_queue_length}", stage.queue())
+    }
+
+    /// Declares the exchanges, all queues and their bindings. What exists with the same arguments stays as it is.
+    pub(crate) async fn declare(&self, channel: &Channel) -> Result<(), TopologyError> {
         let durable = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
-        channel
-            .exchange_declare(EXCHANGE.into(), ExchangeKind::Direct, durable, FieldTable::default())
-            .await
-            .map_err(|error| classify(EXCHANGE, error))?;
-        for (route, arguments) in self.queues() {
-            let name = route.to_string();
-            channel
-                .queue_declare(name.as_str().into(), QueueDeclareOptions::durable(), arguments)
-                .await
-                .map_err(|error| classify(&name, error))?;
-            let key = name.as_str();
-            channel
-                .queue_bind(key.into(), EXCHANGE.into(), key.into(), QueueBindOptions::default(), FieldTable::default())
-                .await
-                .map_err(|error| classify(&name, error))?;
+        let declared_as = ExchangeDeclareOptions { auto_delete: true, internal: true, ..durable };
+        for stage in Stage::ALL {
+            declare_exchange(channel, stage.exchange(), durable).await?;
+            for (route, arguments) in self.queues(stage) {
+                let name = route.to_string();
+                channel
+                    .queue_declare(name.as_str().into(), QueueDeclareOptions::durable(), arguments)
+                    .await
+                    .map_err(|error| classify(&name, error))?;
+                bind(channel, &name, stage.exchange()).await?;
+            }
+            // Last: where it is, all the others are.
+            let declared = self.declared_as(stage);
+            declare_exchange(channel, &declared, declared_as).await?;
+            bind(channel, stage.queue(), &declared).await?;
+        }
+        Ok(())
+    }
+
+    /// Finds out whether all that [`Topology::declare`] declares is there, as these settings declare it. Changes nothing
+    /// and needs no permission.
+    pub(crate) async fn check(&self, channel: &Channel) -> Result<(), TopologyError> {
+        for stage in Stage::ALL {
+            check_exchange(channel, stage.exchange()).await?;
+            for (route, _) in self.queues(stage) {
+                check_queue(channel, route).await?;
+            }
+            check_exchange(channel, &self.declared_as(stage)).await.map_err(|error| match error {
+                TopologyError::Missing { .. } => TopologyError::Different {
+                    queue: stage.queue(),
+                    delivery_limit: self.delivery_limit,
+                    max_queue_length: self.max_queue_length,
+                },
+                other => other,
+            })?;
         }
         Ok(())
     }
@@ -111,17 +156,39 @@ impl Topology {
     /// counted. Exact, unlike the management API, whose numbers are seconds old.
     pub async fn queue_depths(&self, channel: &Channel) -> Result<Vec<(Route, u32)>, TopologyError> {
         let mut depths = Vec::new();
-        for (route, _) in self.queues() {
-            let name = route.to_string();
-            let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
-            let queue = channel
-                .queue_declare(name.as_str().into(), passive, FieldTable::default())
-                .await
-                .map_err(|error| classify(&name, error))?;
-            depths.push((route, queue.message_count()));
+        for (route, _) in Stage::ALL.into_iter().flat_map(|stage| self.queues(stage)) {
+            depths.push((route, check_queue(channel, route).await?));
         }
         Ok(depths)
     }
+}
+
+async fn declare_exchange(channel: &Channel, name: &str, options: ExchangeDeclareOptions) -> Result<(), TopologyError> {
+    channel
+        .exchange_declare(name.into(), ExchangeKind::Direct, options, FieldTable::default())
+        .await
+        .map_err(|error| classify(name, error))
+}
+
+/// Binds a queue to an exchange under the queue's name.
+async fn bind(channel: &Channel, queue: &str, exchange: &str) -> Result<(), TopologyError> {
+    channel
+        .queue_bind(queue.into(), exchange.into(), queue.into(), QueueBindOptions::default(), FieldTable::default())
+        .await
+        .map_err(|error| classify(queue, error))
+}
+
+async fn check_exchange(channel: &Channel, name: &str) -> Result<(), TopologyError> {
+    let passive = ExchangeDeclareOptions { passive: true, ..ExchangeDeclareOptions::default() };
+    declare_exchange(channel, name, passive).await
+}
+
+/// Returns how many messages the queue holds.
+async fn check_queue(channel: &Channel, route: Route) -> Result<u32, TopologyError> {
+    let name = route.to_string();
+    let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+    let queue = channel.queue_declare(name.as_str().into(), passive, FieldTable::default()).await;
+    Ok(queue.map_err(|error| classify(&name, error))?.message_count())
 }
 
 fn arguments() -> FieldTable {
@@ -132,7 +199,7 @@ fn arguments() -> FieldTable {
 }
 
 fn dead_letters_to(table: &mut FieldTable, route: Route) {
-    table.insert("x-dead-letter-exchange".into(), text(EXCHANGE));
+    table.insert("x-dead-letter-exchange".into(), text(route.stage().exchange()));
     table.insert("x-dead-letter-routing-key".into(), text(&route.to_string()));
     table.insert("x-dead-letter-strategy".into(), text("at-least-once"));
 }
@@ -142,11 +209,15 @@ fn text(value: &str) -> AMQPValue {
 }
 
 fn classify(name: &str, error: lapin::Error) -> TopologyError {
-    /// AMQP 0-9-1: `PRECONDITION_FAILED`.
+    /// AMQP 0-9-1: `NOT_FOUND` and `PRECONDITION_FAILED`.
+    const NOT_FOUND: u16 = 404;
     const PRECONDITION_FAILED: u16 = 406;
     match error.kind() {
         ErrorKind::ProtocolError(reply) if reply.get_id() == PRECONDITION_FAILED => {
             TopologyError::Mismatch { name: name.to_owned(), reply: reply.get_message().to_string() }
+        }
+        ErrorKind::ProtocolError(reply) if reply.get_id() == NOT_FOUND => {
+            TopologyError::Missing { name: name.to_owned() }
         }
         _ => TopologyError::Other { name: name.to_owned(), error },
     }
@@ -163,7 +234,7 @@ mod tests {
         let delays = [10, 60, 600, 3600].map(Duration::from_secs).to_vec();
         let retry_schedule = RetrySchedule::new(delays, 10).expect("valid");
         let topology = Topology { retry_schedule, delivery_limit: 20, max_queue_length: 1 };
-        let names: Vec<_> = topology.queues().iter().map(|(route, _)| route.to_string()).take(6).collect();
+        let names: Vec<_> = topology.queues(Stage::Events).iter().map(|(route, _)| route.to_string()).collect();
         assert_eq!(
             names,
             [

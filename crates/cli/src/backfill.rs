@@ -17,7 +17,7 @@ use playbook::Trigger;
 use serde_json::json;
 use time::OffsetDateTime;
 
-use crate::{operator::Operator, times};
+use crate::{operator::Operator, print::say, times};
 
 /// The most by which the times of a webhook and of the property's history differ for the same change.
 const TOLERANCE: Duration = Duration::from_secs(1);
@@ -72,13 +72,13 @@ pub async fn run(file: Option<&Path>, options: &BackfillOptions) -> anyhow::Resu
     let since = options.since;
     let until = options.until.unwrap_or_else(OffsetDateTime::now_utc);
     anyhow::ensure!(since < until, "--since is not before --until");
-    println!("changes for {} from {} until {} UTC", playbook.name, times::utc(since), times::utc(until));
+    say!("changes for {} from {} until {} UTC", playbook.name, times::utc(since), times::utc(until));
     let mut queued = 0;
     for trigger in &playbook.selection.triggers {
         let changes = changes(&hubspot, trigger, since, until).await?;
         let happened: Vec<_> = changes.iter().map(|change| change.happened.clone()).collect();
         let unseen = operator.ledger.changes_without_event(portal, &trigger.object_type, &happened, TOLERANCE).await?;
-        println!(
+        say!(
             "  {}.{}: {} in HubSpot, {} of them known to the ledger",
             trigger.object_type.name(),
             trigger.kind,
@@ -95,12 +95,12 @@ pub async fn run(file: Option<&Path>, options: &BackfillOptions) -> anyhow::Resu
         queued += unseen.len();
     }
     if options.dry_run {
-        println!("{queued} events would be queued in {}", Stage::Backfill.queue());
+        say!("{queued} events would be queued in {}", Stage::Backfill.queue());
     } else {
-        println!("{queued} events queued in {}", Stage::Backfill.queue());
+        say!("{queued} events queued in {}", Stage::Backfill.queue());
     }
     if playbook.selection.triggers.iter().any(|trigger| trigger.kind == EventKind::PropertyChange) {
-        println!("of several changes of one property only the last is counted: the playbook reads the current record");
+        say!("of several changes of one property only the last is counted: the playbook reads the current record");
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -2,12 +2,15 @@
 
 use std::{collections::BTreeSet, fmt::Display, path::Path, process::ExitCode};
 
-use domain::ObjectType;
-use hubspot::{HubSpotClient, client::TokenInfo};
+use domain::{ObjectType, write_command::DealStage};
+use hubspot::{
+    HubSpotClient,
+    client::{Pipeline, TokenInfo},
+};
 use playbook::Playbook;
 use settings::{ConfigScope, Settings};
 
-use crate::{needs, playbooks::conflict};
+use crate::{needs, playbooks::conflict, print::say};
 
 /// Prints one line for each check and counts the problems.
 #[derive(Default)]
@@ -19,14 +22,17 @@ struct Report {
 impl Report {
     fn ok(&mut self, what: &str, detail: impl Display) {
         self.checks += 1;
-        println!("ok       {what}: {detail}");
+        say!("ok       {what}: {detail}");
     }
 
     /// Prints a problem; further lines of its text are indented.
     fn problem(&mut self, what: &str, problem: impl Display) {
         self.checks += 1;
         self.problems += 1;
-        println!("PROBLEM  {what}: {}", problem.to_string().trim().replace('\n', "\n           "));
+        let problem = problem.to_string();
+        let mut lines = problem.trim().lines();
+        say!("PROBLEM  {what}: {}", lines.next().unwrap_or_default());
+        lines.for_each(|line| say!("           {line}"));
     }
 
     fn check(&mut self, what: &str, result: Result<impl Display, impl Display>) {
@@ -50,10 +56,10 @@ pub async fn run(file: Option<&Path>) -> ExitCode {
         Err(findings) => report.problem("settings", findings),
     }
     if report.problems == 0 {
-        println!("no problems found in {} checks", report.checks);
+        say!("no problems found in {} checks", report.checks);
         ExitCode::SUCCESS
     } else {
-        println!("{} problems found in {} checks", report.problems, report.checks);
+        say!("{} problems found in {} checks", report.problems, report.checks);
         ExitCode::FAILURE
     }
 }
@@ -146,19 +152,32 @@ async fn check_stages(client: &HubSpotClient, playbooks: &[Playbook], report: &m
         Err(error) => return report.problem("HubSpot pipelines", error),
     };
     for stage in stages {
-        let with_stage: Vec<_> = pipelines
-            .iter()
-            .filter(|pipeline| pipeline.stage(stage).is_some())
-            .map(|pipeline| pipeline.label.as_str())
-            .collect();
-        if with_stage.is_empty() {
-            report.problem(
-                "HubSpot stage",
-                format!("no deal pipeline has a stage `{stage}`; an action that moves a deal there would be parked"),
-            );
-        } else {
-            report.ok("HubSpot stage", format!("`{stage}` is in {}", with_stage.join(", ")));
-        }
+        check_stage(&pipelines, stage, report);
+    }
+}
+
+/// In which pipelines the stage of an action is, and what becomes of the deals in the others.
+fn check_stage(pipelines: &[Pipeline], DealStage { stage, pipeline: only }: &DealStage, report: &mut Report) {
+    let is_looked_at = |pipeline: &&Pipeline| only.as_deref().is_none_or(|only| pipeline.is_called(only));
+    let (with, without): (Vec<_>, Vec<_>) =
+        pipelines.iter().filter(is_looked_at).partition(|pipeline| pipeline.stage(stage).is_some());
+    let labels = |pipelines: &[&Pipeline]| {
+        pipelines.iter().map(|pipeline| format!("`{}`", pipeline.label)).collect::<Vec<_>>().join(", ")
+    };
+    let (with_labels, without_labels) = (labels(&with), labels(&without));
+    let mut problem = |text: String| report.problem("HubSpot stage", text);
+    match (with.len(), only) {
+        (0, None) => problem(format!("no deal pipeline has a stage `{stage}`; no deal would be moved there")),
+        (0, Some(only)) if without.is_empty() => problem(format!("there is no deal pipeline `{only}`")),
+        (0, Some(_)) => problem(format!("the deal pipeline {without_labels} has no stage `{stage}`")),
+        (1, _) if without.is_empty() => report.ok("HubSpot stage", format!("`{stage}` is in {with_labels}")),
+        (1, _) => report.ok(
+            "HubSpot stage",
+            format!(
+                "`{stage}` is in {with_labels}; deals of {without_labels}, which has no such stage, stay where they are"
+            ),
+        ),
+        _ => problem(format!("`{stage}` is a stage of {with_labels}; name the one that is meant with `pipeline`")),
     }
 }
 

@@ -3,10 +3,10 @@
 use std::{path::Path, process::ExitCode};
 
 use anyhow::bail;
-use broker::{ParkingLot, Stage};
-use domain::{Event, RecordRef, WriteCommand};
+use broker::{ParkedMessage, ParkingLot, Stage};
+use domain::{Event, RecordRef, WriteCommandId, write_command::CommandMessage};
 
-use crate::{operator::Operator, record};
+use crate::{operator::Operator, print::say, record};
 
 pub async fn run(file: Option<&Path>, record: &str, yes: bool) -> anyhow::Result<ExitCode> {
     let operator = Operator::connect(file).await?;
@@ -19,7 +19,7 @@ pub async fn run(file: Option<&Path>, record: &str, yes: bool) -> anyhow::Result
         );
     }
     if !yes {
-        println!(
+        say!(
             "would erase from the ledger what was read, prompted, answered and written about {record}. This cannot be \
              undone; run it with --yes to do it. What was written to HubSpot stays there"
         );
@@ -27,9 +27,13 @@ pub async fn run(file: Option<&Path>, record: &str, yes: bool) -> anyhow::Result
     }
     let messages = remove_parked_messages(&operator, &record).await?;
     let erased = operator.ledger.erase(&record).await?;
-    println!(
+    say!(
         "erased {record}: {} events, {} inferences, {} write commands, {} values, {} actions, {messages} parked messages",
-        erased.events, erased.inferences, erased.write_commands, erased.values, erased.actions
+        erased.events,
+        erased.inferences,
+        erased.write_commands,
+        erased.values,
+        erased.actions
     );
     Ok(ExitCode::SUCCESS)
 }
@@ -39,16 +43,30 @@ async fn remove_parked_messages(operator: &Operator, record: &RecordRef) -> anyh
     let mut removed = 0;
     for stage in Stage::ALL {
         let parking_lot = ParkingLot::open(&operator.connection, stage).await?;
-        while let Some(parked) = parking_lot.next().await? {
-            let body = &parked.message.body;
-            let of_event = serde_json::from_slice::<Event>(body).ok().and_then(|event| event.record());
-            let of_command = serde_json::from_slice::<WriteCommand>(body).ok().map(|command| command.record);
-            if of_event.or(of_command).as_ref() == Some(record) {
-                parking_lot.remove(&parked).await?;
+        let mut parked = Vec::new();
+        while let Some(message) = parking_lot.next().await? {
+            parked.push(message);
+        }
+        // Of a write command, the message says only the id.
+        let ids: Vec<_> = parked.iter().filter_map(command_of).collect();
+        let commands = operator.ledger.commands_about(&ids, record).await?;
+        for message in &parked {
+            let is_about = command_of(message).is_some_and(|id| commands.contains(&id))
+                || event_of(message).and_then(|event| event.record()).as_ref() == Some(record);
+            if is_about {
+                parking_lot.remove(message).await?;
                 removed += 1;
             }
         }
         parking_lot.close().await;
     }
     Ok(removed)
+}
+
+fn event_of(parked: &ParkedMessage) -> Option<Event> {
+    serde_json::from_slice(&parked.message.body).ok()
+}
+
+fn command_of(parked: &ParkedMessage) -> Option<WriteCommandId> {
+    Some(serde_json::from_slice::<CommandMessage>(&parked.message.body).ok()?.id)
 }

@@ -2,13 +2,12 @@
 
 use std::fmt::Display;
 
-use comfy_table::Table;
 use domain::ObjectType;
 use ledger::{ActionEntry, EventStory, HistoryEntry, InferenceEntry, SkippedWriteEntry, WriteEntry};
 use serde_json::Value;
 
 use crate::{
-    print::{section, table},
+    print::{self, Table, say, section, table},
     times::utc,
 };
 
@@ -28,24 +27,26 @@ pub fn print(story: &EventStory, prompts: bool) {
     }
     if prompts {
         for inference in &story.inferences {
-            println!("\nprompt of {}", inference.playbook);
-            print!("{}", inference.prompt.as_ref().map(messages).unwrap_or_default());
-            println!("--- answer\n{}", inference.answer.as_deref().unwrap_or("(deleted)"));
+            print::blank();
+            say!("prompt of {}", inference.playbook);
+            print::text(&inference.prompt.as_ref().map(messages).unwrap_or_default());
+            say!("--- answer");
+            print::text(&print::indented(inference.answer.as_deref().unwrap_or("(deleted)")));
         }
     }
 }
 
 fn print_summary(story: &EventStory) {
-    println!("event     {}", story.key);
-    println!("id        {}", story.id);
-    println!("happened  {} at {} UTC", story.subscription_type, utc(story.occurred_at));
+    say!("event     {}", story.key);
+    say!("id        {}", story.id);
+    say!("happened  {} at {} UTC", story.subscription_type, utc(story.occurred_at));
     let reason = story.reason.map(|reason| format!(" ({reason})")).unwrap_or_default();
-    println!("state     {}{reason}", story.state);
+    say!("state     {}{reason}", story.state);
     if let Some(detail) = &story.detail {
-        println!("detail    {detail}");
+        say!("detail    {detail}");
     }
     if let Some(trace) = &story.trace_id {
-        println!("trace     {trace}");
+        say!("trace     {trace}");
     }
 }
 
@@ -126,11 +127,11 @@ fn actions_table(entries: &[ActionEntry]) -> Table {
     actions
 }
 
-/// The messages of a prompt, each under its role.
+/// The messages of a prompt, each under its role, and indented: no line of them looks like one of ours.
 pub fn messages(prompt: &Value) -> String {
     let message = |message: &Value| {
         let text = |name: &str| message[name].as_str().unwrap_or_default();
-        format!("--- {}\n{}\n", text("role"), text("content"))
+        format!("--- {}\n{}", text("role"), print::indented(text("content")))
     };
     prompt.as_array().into_iter().flatten().map(message).collect()
 }

@@ -1,9 +1,11 @@
 //! `leadline`: the operator's command.
+#![deny(clippy::print_stdout, clippy::print_stderr)] // Only `print` prints: it escapes what a terminal would act on.
 
 mod backfill;
 mod check;
 mod erase;
 mod event;
+mod migrate;
 mod needs;
 mod operator;
 mod parked;
@@ -32,7 +34,7 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Migrates the ledger to the schema that this version needs.
+    /// Migrates the ledger to the schema that this version needs, gives its roles their rights, and declares the queues.
     Migrate,
     /// Checks settings, playbooks, credentials, scopes, properties, RabbitMQ and the ledger, and lists every problem.
     Check,
@@ -83,16 +85,20 @@ enum EventCommand {
 }
 
 #[tokio::main]
-async fn main() -> anyhow::Result<ExitCode> {
+async fn main() -> ExitCode {
+    // An error may contain what HubSpot, OpenAI or a file says.
+    run().await.unwrap_or_else(|error| {
+        print::error(format_args!("Error: {error:?}"));
+        ExitCode::FAILURE
+    })
+}
+
+async fn run() -> anyhow::Result<ExitCode> {
     let Arguments { config, command } = Arguments::parse();
     http_client::install_tls_provider();
     let file = settings::file_or_default(config);
     match command {
-        Command::Migrate => {
-            operator::ledger_only(file.as_deref())?.migrate().await.context("the ledger was not migrated")?;
-            println!("the ledger's schema is up to date");
-            Ok(ExitCode::SUCCESS)
-        }
+        Command::Migrate => migrate::run(file.as_deref()).await,
         Command::Playbook { command } => playbooks::run(command, file.as_deref()).await,
         Command::Check => Ok(check::run(file.as_deref()).await),
         Command::Event { command: Some(EventCommand::Requeue { key_or_id }), .. } => {
@@ -101,7 +107,7 @@ async fn main() -> anyhow::Result<ExitCode> {
         Command::Event { key_or_id, prompts, command: None } => {
             let key_or_id = key_or_id.context("the event's key or id is missing")?;
             let Some(story) = operator::ledger_only(file.as_deref())?.event_story(&key_or_id).await? else {
-                eprintln!("the ledger has no event `{key_or_id}`");
+                print::error(format_args!("the ledger has no event `{key_or_id}`"));
                 return Ok(ExitCode::FAILURE);
             };
             event::print(&story, prompts);

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use domain::ObjectType;
+use domain::{ObjectType, write_command::DealStage};
 use hubspot::client::PropertyOption;
 use playbook::{ActionTemplate, FieldKind, InferenceMetadata, Playbook, PropertyWrite, WriteValue};
 
@@ -119,11 +119,9 @@ fn schema_scope(kind: &ObjectType, access: &str) -> String {
 }
 
 /// The stages that deals are moved to.
-pub fn stages(playbooks: &[Playbook]) -> BTreeSet<&str> {
+pub fn stages(playbooks: &[Playbook]) -> BTreeSet<&DealStage> {
     let actions = playbooks.iter().flat_map(|playbook| &playbook.effects.actions).map(|action| &action.spec);
-    actions
-        .filter_map(|spec| if let ActionTemplate::MoveDeal { stage } = spec { Some(stage.as_str()) } else { None })
-        .collect()
+    actions.filter_map(|spec| if let ActionTemplate::MoveDeal(stage) = spec { Some(stage) } else { None }).collect()
 }
 
 /// The notification channels that actions name.

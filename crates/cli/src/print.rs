@@ -1,19 +1,138 @@
-//! How the commands print tables.
+//! How the commands print. Everything that they print passes through [`visible`], because it may contain text from people:
+//! a terminal would carry out what control characters say.
 
-use comfy_table::{Table, presets::UTF8_HORIZONTAL_ONLY};
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "the one place that prints")]
+
+use std::fmt::{self, Display};
+
+/// A table whose cells cannot control the terminal.
+pub struct Table(comfy_table::Table);
 
 /// An empty table with this header.
 pub fn table(header: &[&str]) -> Table {
-    let mut table = Table::new();
-    table.load_style(UTF8_HORIZONTAL_ONLY).set_header(header.iter().copied());
-    table
+    let mut table = comfy_table::Table::new();
+    table.load_style(comfy_table::presets::UTF8_HORIZONTAL_ONLY).set_header(header.iter().copied());
+    Table(table)
+}
+
+impl Table {
+    /// Adds a row.
+    pub fn add_row<Cell: AsRef<str>>(&mut self, cells: impl IntoIterator<Item = Cell>) {
+        self.0.add_row(cells.into_iter().map(|cell| visible(cell.as_ref())));
+    }
+
+    /// Whether it has no row.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Prints it.
+    pub fn print(&self) {
+        println!("{self}");
+    }
+}
+
+impl Display for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
 }
 
 /// Prints a table under its title, or `none` when it has no row.
 pub fn section(title: &str, table: &Table) {
+    blank();
     if table.is_empty() {
-        println!("\n{title}: none");
+        line(format_args!("{title}: none"));
     } else {
-        println!("\n{title}\n{table}");
+        line(title);
+        table.print();
+    }
+}
+
+/// Prints one line. A line break in it is shown as an escape, so that no value looks like a line of its own.
+pub fn line(line: impl Display) {
+    println!("{}", visible(&line.to_string()));
+}
+
+/// Prints several lines.
+pub fn text(text: &str) {
+    text.lines().for_each(line);
+}
+
+/// The text with two spaces before each line.
+pub fn indented(text: &str) -> String {
+    text.lines().map(|line| format!("  {line}\n")).collect()
+}
+
+/// Prints an empty line.
+pub fn blank() {
+    println!();
+}
+
+/// Prints several lines on the standard error output.
+pub fn error(text: impl Display) {
+    text.to_string().lines().for_each(|line| eprintln!("{}", visible(line)));
+}
+
+/// Prints one line, like `println!`.
+macro_rules! say {
+    ($($argument:tt)*) => { $crate::print::line(format_args!($($argument)*)) };
+}
+pub(crate) use say;
+
+/// The text with every character that a terminal would act on, or that would reorder or hide others, as its escape.
+pub fn visible(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for character in text.chars() {
+        if is_visible(character) {
+            shown.push(character);
+        } else {
+            // `\n`, `\t` and `\r` for these, `\u{1b}` for others.
+            shown.extend(character.escape_default());
+        }
+    }
+    shown
+}
+
+fn is_visible(character: char) -> bool {
+    !matches!(character,
+        // C0, DEL and C1: escape sequences begin with them, line breaks are among them.
+        '\0'..='\u{1f}' | '\u{7f}'..='\u{9f}'
+        // Marks, embeddings, overrides and isolates of the bidirectional algorithm (Unicode's UAX #9).
+        | '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
+        // Line and paragraph separators.
+        | '\u{2028}' | '\u{2029}'
+        // No width: the text would look like another one. A joiner within an emoji is left.
+        | '\u{200b}' | '\u{2060}'..='\u{2064}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}'
+        // Tags: a whole text that nobody sees.
+        | '\u{e0000}'..='\u{e007f}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{table, visible};
+
+    #[test]
+    fn what_a_terminal_would_act_on_is_shown_as_an_escape() {
+        for (text, shown) in [
+            ("Jo\u{1b}]0;pwned\u{7}", "Jo\\u{1b}]0;pwned\\u{7}"),
+            ("\u{9b}2J", "\\u{9b}2J"),
+            ("a\r\nstate     written", "a\\r\\nstate     written"),
+            ("a\tb\u{8}\u{7f}\0", "a\\tb\\u{8}\\u{7f}\\u{0}"),
+            ("\u{202e}gpj.exe\u{2066}", "\\u{202e}gpj.exe\\u{2066}"),
+            ("\u{e0041}\u{200b}\u{2028}", "\\u{e0041}\\u{200b}\\u{2028}"),
+            ("größer, 5 €, 日本, 👩\u{200d}💻, \\n, שלום", "größer, 5 €, 日本, 👩\u{200d}💻, \\n, שלום"),
+        ] {
+            assert_eq!(visible(text), shown);
+        }
+    }
+
+    #[test]
+    fn a_cell_is_one_line_and_has_no_control_characters() {
+        let mut table = table(&["property", "after"]);
+        table.add_row(["firstname", "\u{1b}[2J\nlastname   Smith"]);
+        let printed = table.to_string();
+        assert!(printed.contains("\\u{1b}[2J\\nlastname"), "{printed}");
+        assert!(printed.chars().all(|character| character == '\n' || !character.is_control()), "{printed:?}");
     }
 }

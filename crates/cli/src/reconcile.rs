@@ -2,10 +2,13 @@
 
 use std::{path::Path, process::ExitCode};
 
-use domain::ObjectType;
 use maintenance::Reconciler;
 
-use crate::{operator::Operator, print::table, times};
+use crate::{
+    operator::Operator,
+    print::{say, table},
+    times,
+};
 
 #[derive(clap::Args)]
 pub struct ReconcileOptions {
@@ -31,30 +34,31 @@ pub async fn run(file: Option<&Path>, options: &ReconcileOptions) -> anyhow::Res
         found.add_row([what, times::duration(event.overdue), event.requeues.to_string()]);
     }
     for stuck in &findings.commands {
-        let record = &stuck.command.record;
-        let kind = ObjectType::name(&record.object_type);
-        let what = format!("write command {} for {kind}/{}", stuck.command.id, record.object_id);
+        let what = format!("write command {} for {}", stuck.id, stuck.record);
         found.add_row([what, times::duration(stuck.overdue), stuck.requeues.to_string()]);
     }
     if found.is_empty() {
-        println!("no message is lost");
+        say!("no message is lost");
     } else {
-        println!("{found}");
+        found.print();
     }
     if findings.maybe_queued > 0 {
-        println!(
+        say!(
             "{} more are overdue, but the queues hold at least as many messages: theirs may be among them",
             findings.maybe_queued
         );
     }
     if options.yes {
         let repaired = reconciler.repair(&findings).await?;
-        println!(
+        say!(
             "published again: {} events, {} write commands; parked: {}; payload not readable: {}",
-            repaired.events, repaired.commands, repaired.parked, repaired.unreadable
+            repaired.events,
+            repaired.commands,
+            repaired.parked,
+            repaired.unreadable
         );
     } else if !found.is_empty() {
-        println!("nothing was changed; run it with --yes to publish them again");
+        say!("nothing was changed; run it with --yes to publish them again");
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -6,7 +6,7 @@ use anyhow::bail;
 use broker::{Route, Stage};
 use domain::EventState;
 
-use crate::operator::Operator;
+use crate::{operator::Operator, print::say};
 
 pub async fn run(file: Option<&Path>, key_or_id: &str) -> anyhow::Result<ExitCode> {
     let operator = Operator::connect(file).await?;
@@ -24,15 +24,15 @@ pub async fn run(file: Option<&Path>, key_or_id: &str) -> anyhow::Result<ExitCod
             }
             publisher.publish(Route::Queue(Stage::Events), &maintenance::payload_message(&event.payload)?).await?;
             operator.ledger.record_requeue(&[event.id], &[]).await?;
-            println!("published the event again: {} (it was {state})", event.key);
+            say!("published the event again: {} (it was {state})", event.key);
         }
         EventState::Decided => {
-            let ids: Vec<_> = event.commands.iter().map(|command| command.id.0).collect();
+            let ids: Vec<_> = event.commands.iter().map(|command| command.0).collect();
             for command in &event.commands {
-                publisher.publish(Route::Queue(Stage::Writes), &maintenance::command_message(command)?).await?;
+                publisher.publish(Route::Queue(Stage::Writes), &maintenance::command_message(*command)).await?;
             }
             operator.ledger.record_requeue(&[], &ids).await?;
-            println!("published {} write commands of the event again: {}", ids.len(), event.key);
+            say!("published {} write commands of the event again: {}", ids.len(), event.key);
         }
         EventState::Written | EventState::Skipped | EventState::Superseded | EventState::Dropped => {
             bail!("the event has ended ({state}); `leadline playbook run` runs a playbook for its record again")

@@ -8,7 +8,7 @@ use time::OffsetDateTime;
 
 use crate::{
     operator::Operator,
-    print::{section, table},
+    print::{say, section, table},
     times,
 };
 
@@ -17,8 +17,8 @@ pub async fn run(file: Option<&Path>) -> anyhow::Result<ExitCode> {
     let operator = Operator::connect(file).await?;
     let ledger = &operator.ledger;
     match ledger.oldest_unfinished().await? {
-        Duration::ZERO => println!("no event is unfinished"),
-        age => println!("the oldest unfinished event is {} old", times::duration(age)),
+        Duration::ZERO => say!("no event is unfinished"),
+        age => say!("the oldest unfinished event is {} old", times::duration(age)),
     }
     print_queues(&operator).await?;
     print_unfinished(ledger).await?;

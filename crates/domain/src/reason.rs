@@ -23,6 +23,7 @@ closed_set! {
         RecordLocked = "record_locked", "HubSpot has locked the record because of too many changes at once.";
         RateLimited = "rate_limited", "HubSpot's rate limit is reached.";
         PortalMigrating = "portal_migrating", "HubSpot is migrating the portal to another data centre.";
+        WrongDataCentre = "wrong_data_centre", "The portal is in another data centre than the one that was called.";
         NoSuchStage = "no_such_stage", "The deal's pipeline has no such stage.";
         // OpenAI
         OpenAiTimeout = "openai_timeout", "OpenAI did not answer in time.";
@@ -56,8 +57,7 @@ closed_set! {
         EventInvalid = "event_invalid", "The payload is not a valid event.";
         UnknownEventType = "unknown_event_type", "The event has a type that Leadline does not know.";
         WrongPortal = "wrong_portal", "The event is of another portal than `hubspot.portal_id`.";
-        CommandInvalid = "command_invalid", "The message is not a valid write command.";
-        CommandUnwritable = "command_unwritable", "The write command cannot be serialised into a message.";
+        CommandInvalid = "command_invalid", "The message names no write command, or the ledger's row of it cannot be read.";
         UnknownCommand = "unknown_command", "The ledger has no such write command.";
         // Notification channels
         ChannelUnreachable = "channel_unreachable", "The notification channel does not answer.";
@@ -96,11 +96,13 @@ closed_set! {
         NewerEventAnswered = "newer_event_answered", "A newer event of the same record was answered.";
         NewerEventWaits = "newer_event_waits", "A newer event of the same record is in progress.";
         NewerEventWritten = "newer_event_written", "A newer event has written the same properties.";
-        // Values that a write policy left as they are
-        KeptHumanValue = "kept_human_value", "A person set or cleared the property (`unless_human`).";
+        // Values that a write policy or the settings left as they are
+        KeptHumanValue = "kept_human_value", "A person set or cleared the property, or may have (`unless_human`).";
+        ValueRefused = "value_refused", "HubSpot does not take this value; the other values of the record are written.";
         KeptFilled = "kept_filled", "The property has a value (`if_empty`).";
         KeptHigher = "kept_higher", "The current value is not lower (`if_higher`).";
         KeptNewer = "kept_newer", "The property was set after the event happened (`if_newer`).";
+        ProtectedProperty = "protected_property", "The settings protect the property; no playbook may write it.";
         // Actions that were not carried out
         DoneRecently = "done_recently", "The same action was done for the record within its cooldown.";
         MaybeDone = "maybe_done", "The notification may have been delivered, and a newer event supersedes it.";

@@ -12,9 +12,17 @@ use crate::{
     names::named_values,
 };
 
-/// The property changes and actions that an inference requests for one record; the body of a message in
-/// `leadline.writes`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// The body of a message in `leadline.writes`: which command is to be carried out, and nothing of what it does. Whoever
+/// may write to the queue can only have a command carried out that the ledger has recorded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CommandMessage {
+    /// The id in the ledger.
+    pub id: WriteCommandId,
+}
+
+/// The property changes and actions that an inference requests for one record, as the ledger has recorded them. Not
+/// serialisable as a whole, so that no message can contain one.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WriteCommand {
     /// The id in the ledger.
     pub id: WriteCommandId,
@@ -25,14 +33,12 @@ pub struct WriteCommand {
     /// The inference that led to it.
     pub inference_id: InferenceId,
     /// When the event happened, in milliseconds. With the key it orders the writes to one record.
-    #[serde(with = "time::serde::timestamp::milliseconds")]
     pub occurred_at: OffsetDateTime,
     /// The record to change.
     pub record: RecordRef,
     /// The values to set.
     pub properties: Vec<PropertyChange>,
     /// The actions to perform after the values are set.
-    #[serde(default)]
     pub actions: Vec<Action>,
 }
 
@@ -116,10 +122,7 @@ pub enum ActionSpec {
         associations: Vec<RecordRef>,
     },
     /// Moves the command's record, a deal, to another stage of its pipeline.
-    MoveDeal {
-        /// The stage's label or id.
-        stage: String,
-    },
+    MoveDeal(DealStage),
     /// Sends a message to a webhook URL from the settings.
     Notify {
         /// The name of the setting `notify.CHANNEL`.
@@ -135,10 +138,20 @@ impl ActionSpec {
         match self {
             Self::CreateTask(_) => ActionKind::CreateTask,
             Self::CreateNote { .. } => ActionKind::CreateNote,
-            Self::MoveDeal { .. } => ActionKind::MoveDeal,
+            Self::MoveDeal(_) => ActionKind::MoveDeal,
             Self::Notify { .. } => ActionKind::Notify,
         }
     }
+}
+
+/// Where a deal is moved to.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct DealStage {
+    /// The stage's label or id.
+    pub stage: String,
+    /// The label or id of the only pipeline whose deals are moved; `None`: each deal within its own pipeline.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pipeline: Option<String>,
 }
 
 /// The kinds of actions. The name of a kind is the same in playbook files, in the ledger and in metrics.
@@ -215,21 +228,35 @@ pub fn marker(id: ActionId) -> impl fmt::Display {
 }
 
 /// The action whose marker `body` contains; `None` if the fleet did not create the task or note.
+///
+/// Of several markers the last counts, because the fleet writes its own at the end: the text before it may quote what a
+/// stranger wrote. Anybody can write such a line, so only an action that the ledger knows is one of the fleet's.
 pub fn marker_in(body: &str) -> Option<ActionId> {
-    let start = body.find(MARKER_PREFIX)? + MARKER_PREFIX.len();
-    let id = body.get(start..start + uuid::fmt::Hyphenated::LENGTH)?;
-    Uuid::parse_str(id).ok().map(ActionId)
+    body.rmatch_indices(MARKER_PREFIX).find_map(|(start, prefix)| {
+        let id = body.get(start + prefix.len()..)?.get(..uuid::fmt::Hyphenated::LENGTH)?;
+        Uuid::parse_str(id).ok().map(ActionId)
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use time::OffsetDateTime;
 
-    use super::{Action, ActionKind, ActionSpec, Task, TaskPriority, TaskType, WriteCommand, marker, marker_in};
-    use crate::{ActionId, EventId, EventKey, InferenceId, ObjectId, ObjectType, PortalId, RecordRef, WriteCommandId};
+    use super::{
+        Action, ActionKind, ActionSpec, CommandMessage, DealStage, PropertyChange, Task, TaskPriority, TaskType,
+        WritePolicy, marker, marker_in,
+    };
+    use crate::{ActionId, ObjectId, ObjectType, PortalId, RecordRef, WriteCommandId};
 
     #[test]
-    fn a_command_is_unchanged_by_the_queue_and_older_commands_are_still_parsed() {
+    fn a_message_of_an_earlier_version_still_says_which_command_it_is_about() {
+        let id = WriteCommandId::new();
+        let old = serde_json::json!({"id": id, "record": {"object_id": 7}, "properties": [], "actions": []});
+        assert_eq!(serde_json::from_value::<CommandMessage>(old).expect("parsed"), CommandMessage { id });
+    }
+
+    #[test]
+    fn actions_are_unchanged_by_the_ledger_and_older_properties_are_still_parsed() {
         let record = RecordRef { portal_id: PortalId(1), object_type: ObjectType::Contact, object_id: ObjectId(7) };
         let task = Task {
             subject: "Call".to_owned(),
@@ -243,34 +270,23 @@ mod tests {
         let actions = [
             ActionSpec::CreateTask(task),
             ActionSpec::CreateNote { body: "b".to_owned(), associations: vec![record.clone()] },
-            ActionSpec::MoveDeal { stage: "Risk".to_owned() },
+            ActionSpec::MoveDeal(DealStage { stage: "Risk".to_owned(), pipeline: None }),
             ActionSpec::Notify { channel: "sales".to_owned(), text: "t".to_owned() },
         ];
         let action = |spec| Action { id: ActionId::new(), name: "a".to_owned(), cooldown_hours: 1, spec };
-        let command = WriteCommand {
-            id: WriteCommandId::new(),
-            event_id: EventId::new(),
-            event_key: EventKey::from_text("k"),
-            inference_id: InferenceId::new(),
-            occurred_at: OffsetDateTime::UNIX_EPOCH,
-            record,
-            properties: vec![],
-            actions: actions.into_iter().map(action).collect(),
-        };
-        for action in &command.actions {
+        let actions: Vec<_> = actions.into_iter().map(action).collect();
+        for action in &actions {
             let serialized = serde_json::to_value(&action.spec).expect("serialized");
             assert_eq!(serialized["kind"], action.spec.kind().as_str());
         }
-        assert_eq!(command.actions.len(), ActionKind::ALL.len());
+        assert_eq!(actions.len(), ActionKind::ALL.len());
 
-        let text = serde_json::to_string(&command).expect("serialized");
-        assert_eq!(serde_json::from_str::<WriteCommand>(&text).expect("parsed"), command);
+        let text = serde_json::to_string(&actions).expect("serialized");
+        assert_eq!(serde_json::from_str::<Vec<Action>>(&text).expect("parsed"), actions);
 
-        let mut old = serde_json::to_value(&command).expect("serialized");
-        old.as_object_mut().expect("an object").remove("actions");
-        old["properties"] = serde_json::json!([{"property": "p", "value": "v"}]);
-        let old: WriteCommand = serde_json::from_value(old).expect("parsed");
-        assert!(old.actions.is_empty() && old.properties.len() == 1);
+        let old = serde_json::json!({"property": "p", "value": "v"});
+        let old: PropertyChange = serde_json::from_value(old).expect("parsed");
+        assert_eq!(old.policy, WritePolicy::UnlessHuman);
     }
 
     #[test]
@@ -279,5 +295,8 @@ mod tests {
         assert_eq!(marker_in(&format!("<p>Call her</p><p>{}</p>", marker(id))), Some(id));
         assert_eq!(marker_in("Leadline action items for today"), None);
         assert_eq!(marker_in("Leadline action ü"), None);
+        let quoted = format!("She wrote: {}<br><br>{}", marker(ActionId::new()), marker(id));
+        assert_eq!(marker_in(&quoted), Some(id), "a text that quotes a marker hides none");
+        assert_eq!(marker_in(&format!("{} Leadline action x", marker(id))), Some(id));
     }
 }

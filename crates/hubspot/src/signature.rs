@@ -1,10 +1,9 @@
 //! Webhook signatures (HubSpot's documentation, "Validating requests").
 
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
-use domain::hash::sha256_hex;
 use hmac::{Hmac, KeyInit, Mac};
 use secrecy::{ExposeSecret, SecretString};
-use sha2::Sha256;
+use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use time::{Duration, OffsetDateTime};
 
@@ -34,9 +33,26 @@ const DECODED: [(&str, &str); 12] = [
 #[derive(Debug)]
 pub struct SignatureVerifier {
     secrets: Vec<SecretString>,
-    uri: String,
+    public_url: String,
     accept_v1: bool,
     accept_v2: bool,
+}
+
+/// The verification of a request whose body has yet to arrive.
+#[derive(Debug)]
+pub struct Verification<'a> {
+    given: &'a [u8],
+    /// Comes after the body in what v3 signs; empty for v1 and v2.
+    timestamp: &'a str,
+    /// One for each secret, URL and version with which the request may be signed.
+    candidates: Vec<Candidate>,
+}
+
+/// A signature that grows with the body.
+#[derive(Debug)]
+enum Candidate {
+    V3(Hmac<Sha256>),
+    V1OrV2(Sha256),
 }
 
 /// The headers of a request that the signature is about, as received.
@@ -76,10 +92,44 @@ impl SignatureVerifier {
     /// and v2 have no timestamp, so a request can be replayed: they are accepted only where the operator allows it, and
     /// only when the request has no v3 signature.
     pub fn new(secrets: Vec<SecretString>, public_url: &str, accept_v1: bool, accept_v2: bool) -> Self {
-        Self { secrets, uri: signed_uri(public_url), accept_v1, accept_v2 }
+        Self { secrets, public_url: public_url.to_owned(), accept_v1, accept_v2 }
     }
 
-    /// Checks a request. The comparison takes the same time at whatever byte a wrong signature differs.
+    /// Looks at a request before its body arrives. HubSpot signs the URL that it calls: the public URL, and with the `query`
+    /// of the request where it has one that the public URL has not.
+    ///
+    /// # Errors
+    /// The request cannot be HubSpot's, whatever its body is.
+    pub fn begin<'a>(
+        &self,
+        method: &str,
+        query: Option<&str>,
+        headers: SignatureHeaders<'a>,
+        now: OffsetDateTime,
+    ) -> Result<Verification<'a>, SignatureError> {
+        let urls = self.signed_urls(query);
+        if let Some(signature) = headers.signature_v3 {
+            let timestamp = headers.timestamp.ok_or(SignatureError::BadTimestamp)?;
+            check_time(timestamp, now)?;
+            has_form(signature, V3_CHARACTERS, |byte| byte.is_ascii_alphanumeric() || b"+/=".contains(&byte))?;
+            let candidates =
+                self.candidates(|secret| urls.iter().filter_map(|url| v3_head(secret, method, url)).collect());
+            return Ok(Verification { given: signature.as_bytes(), timestamp, candidates });
+        }
+        match headers.signature {
+            Some(signature) if self.accept_v1 || self.accept_v2 => {
+                has_form(signature, HEX_CHARACTERS, |byte| byte.is_ascii_hexdigit())?;
+                let candidates = self.candidates(|secret| {
+                    let v2 = urls.iter().filter(|_| self.accept_v2).map(|url| v2_head(secret, method, url));
+                    v2.chain(self.accept_v1.then(|| v1_head(secret))).collect()
+                });
+                Ok(Verification { given: signature.as_bytes(), timestamp: "", candidates })
+            }
+            _ => Err(SignatureError::Missing),
+        }
+    }
+
+    /// Checks a request whose body is there. See [`SignatureVerifier::begin`].
     ///
     /// # Errors
     /// The first check that fails.
@@ -90,31 +140,99 @@ impl SignatureVerifier {
         body: &[u8],
         now: OffsetDateTime,
     ) -> Result<(), SignatureError> {
-        if let Some(signature) = headers.signature_v3 {
-            let timestamp = headers.timestamp.ok_or(SignatureError::BadTimestamp)?;
-            check_time(timestamp, now)?;
-            return self.any_secret(signature.as_bytes(), |secret| v3(secret, method, &self.uri, body, timestamp));
-        }
-        match headers.signature {
-            Some(signature) if self.accept_v1 || self.accept_v2 => {
-                let v2 = self.any_secret(signature.as_bytes(), |secret| v2(secret, method, &self.uri, body));
-                let v1 = self.any_secret(signature.as_bytes(), |secret| v1(secret, body));
-                if self.accept_v2 && v2.is_ok() || self.accept_v1 && v1.is_ok() {
-                    Ok(())
-                } else {
-                    Err(SignatureError::Mismatch)
-                }
+        let mut verification = self.begin(method, None, headers, now)?;
+        verification.update(body);
+        verification.finish()
+    }
+
+    /// The URLs that HubSpot may have signed: as it is configured, which is also right behind a proxy that changes queries,
+    /// and with the query of the request.
+    fn signed_urls(&self, query: Option<&str>) -> Vec<String> {
+        let mut urls = vec![signed_uri(&self.public_url)];
+        if let Some(query) = query {
+            let path = self.public_url.split_once('?').map_or(self.public_url.as_str(), |(path, _)| path);
+            let called = signed_uri(&format!("{path}?{query}"));
+            if called != urls[0] {
+                urls.push(called);
             }
-            _ => Err(SignatureError::Missing),
+        }
+        urls
+    }
+
+    fn candidates(&self, of: impl Fn(&str) -> Vec<Candidate>) -> Vec<Candidate> {
+        self.secrets.iter().flat_map(|secret| of(secret.expose_secret())).collect()
+    }
+}
+
+impl Verification<'_> {
+    /// Takes the next bytes of the body.
+    pub fn update(&mut self, bytes: &[u8]) {
+        for candidate in &mut self.candidates {
+            candidate.update(bytes);
         }
     }
 
-    fn any_secret(&self, given: &[u8], expected: impl Fn(&str) -> String) -> Result<(), SignatureError> {
-        let matches = |secret: &SecretString| bool::from(expected(secret.expose_secret()).as_bytes().ct_eq(given));
-        // Every secret is tried, so that the time does not tell which of two secrets matched.
-        let matched = self.secrets.iter().filter(|secret| matches(secret)).count();
+    /// Compares, once the whole body has been taken. It takes the same time at whatever byte a wrong signature differs.
+    ///
+    /// # Errors
+    /// No secret gives the request's signature.
+    pub fn finish(self) -> Result<(), SignatureError> {
+        let Self { given, timestamp, candidates } = self;
+        let matches =
+            |candidate: Candidate| bool::from(candidate.over(&[timestamp.as_bytes()]).as_bytes().ct_eq(given));
+        // Every candidate is tried, so that the time does not tell which of two secrets matched.
+        let matched = candidates.into_iter().map(matches).filter(|matches| *matches).count();
         if matched > 0 { Ok(()) } else { Err(SignatureError::Mismatch) }
     }
+}
+
+impl Candidate {
+    fn update(&mut self, bytes: &[u8]) {
+        match self {
+            Self::V3(mac) => mac.update(bytes),
+            Self::V1OrV2(hash) => hash.update(bytes),
+        }
+    }
+
+    /// The signature of what was taken and these parts.
+    fn over(mut self, parts: &[&[u8]]) -> String {
+        parts.iter().for_each(|part| self.update(part));
+        self.finish()
+    }
+
+    /// The signature as the header has it.
+    fn finish(self) -> String {
+        match self {
+            Self::V3(mac) => BASE64.encode(mac.finalize().into_bytes()),
+            Self::V1OrV2(hash) => hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect(),
+        }
+    }
+}
+
+/// The length of a v3 signature: 32 bytes in base64.
+const V3_CHARACTERS: usize = 44;
+
+/// The length of a v1 or v2 signature: 32 bytes in hex.
+const HEX_CHARACTERS: usize = 64;
+
+/// What does not look like a signature is none, whatever the body.
+fn has_form(signature: &str, length: usize, is_allowed: impl Fn(u8) -> bool) -> Result<(), SignatureError> {
+    let has_form = signature.len() == length && signature.bytes().all(is_allowed);
+    has_form.then_some(()).ok_or(SignatureError::Mismatch)
+}
+
+/// What v3 signs before the body. HMAC accepts keys of any length, so there is always one.
+fn v3_head(secret: &str, method: &str, uri: &str) -> Option<Candidate> {
+    let mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).ok()?;
+    Some(Candidate::V3(mac.chain_update(method).chain_update(uri)))
+}
+
+fn v2_head(secret: &str, method: &str, uri: &str) -> Candidate {
+    Candidate::V1OrV2(Sha256::new().chain_update(secret).chain_update(method).chain_update(uri))
+}
+
+fn v1_head(secret: &str) -> Candidate {
+    Candidate::V1OrV2(Sha256::new().chain_update(secret))
 }
 
 fn check_time(timestamp: &str, now: OffsetDateTime) -> Result<(), SignatureError> {
@@ -135,24 +253,18 @@ pub fn signed_uri(url: &str) -> String {
 
 /// The v3 signature: base64 of HMAC-SHA256 over method, URI, body and timestamp.
 pub fn v3(secret: &str, method: &str, uri: &str, body: &[u8], timestamp: &str) -> String {
-    // HMAC accepts keys of any length, so this cannot fail. An empty signature would match no request.
-    let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(secret.as_bytes()) else {
-        return String::new();
-    };
-    for part in [method.as_bytes(), uri.as_bytes(), body, timestamp.as_bytes()] {
-        mac.update(part);
-    }
-    BASE64.encode(mac.finalize().into_bytes())
+    // An empty signature would match no request.
+    v3_head(secret, method, uri).map(|head| head.over(&[body, timestamp.as_bytes()])).unwrap_or_default()
 }
 
 /// The v2 signature: hex of SHA-256 over secret, method, URI and body.
 pub fn v2(secret: &str, method: &str, uri: &str, body: &[u8]) -> String {
-    sha256_hex(&[secret.as_bytes(), method.as_bytes(), uri.as_bytes(), body])
+    v2_head(secret, method, uri).over(&[body])
 }
 
 /// The v1 signature: hex of SHA-256 over secret and body.
 pub fn v1(secret: &str, body: &[u8]) -> String {
-    sha256_hex(&[secret.as_bytes(), body])
+    v1_head(secret).over(&[body])
 }
 
 #[cfg(test)]
@@ -204,6 +316,42 @@ mod tests {
         );
         assert_eq!(check(SECRET, "POST", BODY, with(Some("1693657560001")), 0), Err(SignatureError::Mismatch));
         assert_eq!(check(SECRET, "POST", BODY, SignatureHeaders::default(), 0), Err(SignatureError::Missing));
+    }
+
+    #[test]
+    fn the_head_alone_shows_what_cannot_be_hubspots() {
+        let begin = |headers| verifier(&[SECRET], false, false).begin("POST", None, headers, at(0)).map(|_| ());
+        let with = |signature| SignatureHeaders { signature_v3: Some(signature), ..v3_headers() };
+        assert_eq!(begin(v3_headers()), Ok(()));
+        assert_eq!(begin(with("AAAA")), Err(SignatureError::Mismatch), "no signature has this form");
+        assert_eq!(begin(with("ääääääääääääääääääääää")), Err(SignatureError::Mismatch));
+        assert_eq!(begin(SignatureHeaders::default()), Err(SignatureError::Missing));
+        let old = SignatureHeaders { timestamp: Some("1"), ..v3_headers() };
+        assert_eq!(begin(old), Err(SignatureError::TooOld));
+    }
+
+    #[test]
+    fn the_url_is_good_as_configured_and_with_the_query_of_the_call() {
+        let check = |configured: &str, signed: &str, query: Option<&str>| {
+            let signature = v3(SECRET, "POST", signed, BODY, SENT);
+            let headers = SignatureHeaders { signature_v3: Some(&signature), ..v3_headers() };
+            let verifier = SignatureVerifier::new(vec![SECRET.into()], configured, false, false);
+            let mut verification = verifier.begin("POST", query, headers, at(0)).expect("the form of a signature");
+            let (first, second) = BODY.split_at(7);
+            verification.update(first);
+            verification.update(second);
+            verification.finish()
+        };
+        let (with_1, with_2) = (format!("{URL}?tenant=1"), format!("{URL}?tenant=2"));
+        assert_eq!(check(URL, URL, None), Ok(()));
+        assert_eq!(check(URL, &with_1, Some("tenant=1")), Ok(()));
+        assert_eq!(check(&with_1, &with_1, Some("tenant=1")), Ok(()));
+        assert_eq!(check(&with_1, &with_1, None), Ok(()), "a proxy removes queries");
+        assert_eq!(check(URL, URL, Some("added-by-a-proxy")), Ok(()));
+        assert_eq!(check(&with_1, &with_2, Some("tenant=2")), Ok(()));
+        assert_eq!(check(URL, &with_1, None), Err(SignatureError::Mismatch));
+        assert_eq!(check(URL, &with_1, Some("tenant=2")), Err(SignatureError::Mismatch));
+        assert_eq!(check(URL, &format!("{URL}?q=a:b"), Some("q=a%3Ab")), Ok(()), "HubSpot decodes before it signs");
     }
 
     #[test]

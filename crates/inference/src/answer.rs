@@ -1,8 +1,10 @@
 //! From a context to an answer whose quotations are verified.
 
+use std::sync::Arc;
+
 use domain::{Inference, InferenceId, RecordRef, inference::InferenceOutcome};
 use openai::models::Model;
-use playbook::{Context, Playbook, UnverifiedPolicy};
+use playbook::{Context, Playbook, UnverifiedPolicy, normalize};
 use retry::{Failure, Reason};
 use serde_json::{Map, Value};
 use time::OffsetDateTime;
@@ -46,7 +48,7 @@ pub async fn answer(
     playbook: &Playbook,
     model: &Model,
     record: &RecordRef,
-    context: &Context,
+    context: &Arc<Context>,
     log: &QuestionLog<'_>,
 ) -> ModelAnswer {
     let question = Question { model_client, playbook, model, record };
@@ -58,7 +60,7 @@ pub async fn answer(
 /// Asks with less and less of the context, as long as OpenAI says that it is too long. Adds every answer to `inferences`.
 async fn ask(
     question: Question<'_>,
-    context: &Context,
+    context: &Arc<Context>,
     log: &QuestionLog<'_>,
     inferences: &mut Vec<Inference>,
 ) -> Result<UsableAnswer, StepError> {
@@ -74,8 +76,15 @@ async fn ask(
                 if shrink_factor < MAX_SHRINK_FACTOR && result.as_ref().is_err_and(is_too_long) {
                     inferences.push(inference);
                 } else {
-                    let fields =
-                        result.and_then(|fields| verify_quotations(question.playbook, context, fields, &mut inference));
+                    let fields = match result {
+                        Ok(fields) => {
+                            let searched = context.clone();
+                            let searched = move || normalize(&searched.full_text());
+                            let searched = question.model_client.text_pool.run(context.size(), searched).await;
+                            verify_quotations(question.playbook, &searched, fields, &mut inference)
+                        }
+                        Err(error) => Err(error),
+                    };
                     let (inference_id, model) = (inference.id, inference.model.clone());
                     inferences.push(inference);
                     return Ok(UsableAnswer { inference_id, model, fields: fields? });
@@ -88,15 +97,15 @@ async fn ask(
     }
 }
 
-/// Searches the context for the quotations that the answer gives as evidence. Fields whose quotation is not found are
-/// recorded in `inference` and treated as the playbook says.
+/// Searches the normalized text of the context for the quotations that the answer gives as evidence. Fields whose quotation is
+/// not found are recorded in `inference` and treated as the playbook says.
 fn verify_quotations(
     playbook: &Playbook,
-    context: &Context,
+    context: &str,
     fields: Map<String, Value>,
     inference: &mut Inference,
 ) -> Result<Map<String, Value>, StepError> {
-    let unverified = playbook.answer.fields.unverified_fields(&fields, &context.full_text());
+    let unverified = playbook.answer.fields.unverified_fields(&fields, context);
     inference.unverified.clone_from(&unverified);
     if unverified.is_empty() {
         return Ok(fields);

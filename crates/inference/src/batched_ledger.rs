@@ -1,9 +1,9 @@
 //! The ledger for single events: collects their requests into batches.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use batcher::{Batcher, BatcherError, BatcherSettings};
-use domain::{Event, RecordRef};
+use domain::{ActionId, Event, RecordRef};
 use ledger::{
     COMMIT_RETRY, ChargeRequest, Claim, ClaimRequest, Claimed, Decision, LEDGER_RETRY, Ledger, LedgerError,
     PriorAnswers, PriorAnswersRequest, Worker,
@@ -43,6 +43,7 @@ pub struct BatchedLedger {
     prior_answers: Batcher<PriorAnswersRequest, PriorAnswers, LedgerError>,
     charges: Batcher<ChargeRequest, bool, LedgerError>,
     decisions: Batcher<Decision, bool, LedgerError>,
+    known_actions: Batcher<Vec<ActionId>, HashSet<ActionId>, LedgerError>,
     ledger: Ledger,
 }
 
@@ -74,7 +75,13 @@ impl BatchedLedger {
         let charges = start_batcher(&ledger, settings, LEDGER_RETRY, |ledger, requests: Arc<Vec<_>>| async move {
             ledger.begin_charges(&requests).await
         });
-        Self { claims, prior_answers, charges, decisions, ledger }
+        let known_actions =
+            start_batcher(&ledger, settings, LEDGER_RETRY, |ledger, asked: Arc<Vec<Vec<ActionId>>>| async move {
+                let known = ledger.known_actions(&asked.concat()).await?;
+                let of = |ids: &Vec<ActionId>| ids.iter().copied().filter(|id| known.contains(id)).collect();
+                Ok(asked.iter().map(of).collect())
+            });
+        Self { claims, prior_answers, charges, decisions, known_actions, ledger }
     }
 
     /// Claims an event under the copy of its message that was delivered.
@@ -106,6 +113,14 @@ impl BatchedLedger {
     /// The ledger, for what happens too seldom to be batched.
     pub(crate) fn unbatched(&self) -> &Ledger {
         &self.ledger
+    }
+
+    /// Which of these actions, whose markers stand in texts, are the fleet's own. Asks nothing when there are none.
+    pub async fn known_actions(&self, marked: Vec<ActionId>) -> Result<HashSet<ActionId>, BatcherError<LedgerError>> {
+        if marked.is_empty() {
+            return Ok(HashSet::new());
+        }
+        self.known_actions.submit(marked).await
     }
 
     /// Commits a decision. `false`: the lease had expired and another worker has taken the event over; nothing is committed.

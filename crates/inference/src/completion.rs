@@ -16,9 +16,9 @@ use openai::{
 use playbook::{AnswerMode, Playbook, RenderedPrompt};
 use serde_json::{Map, Value, json};
 
-use crate::{QuestionLog, answer_check::AnswerCheck, failure::StepError, question_log::PendingRequest};
+use crate::{QuestionLog, TextPool, answer_check::AnswerCheck, failure::StepError, question_log::PendingRequest};
 
-/// The model client, and what a question may cost.
+/// The model client, what a question may cost, and the threads on which prompts are made.
 #[derive(Debug, Clone)]
 pub struct ModelClient {
     /// The client of the model's host.
@@ -29,12 +29,14 @@ pub struct ModelClient {
     pub record_limit: Option<i64>,
     /// The most parts in which one context is condensed; the newest ones.
     pub max_parts: usize,
+    /// Counts and splits what does not fit a prompt.
+    pub text_pool: TextPool,
 }
 
 impl ModelClient {
     /// A client without spend limits.
-    pub fn unlimited(openai: OpenAiClient, max_parts: usize) -> Self {
-        Self { openai, spend_limiter: SpendLimiter::default(), record_limit: None, max_parts }
+    pub fn unlimited(openai: OpenAiClient, text_pool: TextPool, max_parts: usize) -> Self {
+        Self { openai, spend_limiter: SpendLimiter::default(), record_limit: None, max_parts, text_pool }
     }
 }
 

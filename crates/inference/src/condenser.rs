@@ -2,7 +2,7 @@
 
 use domain::{hash::sha256_hex_of_list, inference::InferenceOutcome};
 use futures_util::{StreamExt, stream};
-use playbook::RenderedPrompt;
+use playbook::{Fence, RenderedPrompt};
 use retry::Reason;
 
 use crate::{
@@ -32,7 +32,7 @@ pub(crate) async fn condense_parts(
             match stored.get(&hash) {
                 Some(summary) => Ok(summary.clone()),
                 None => {
-                    let prompt = question.playbook.prompt.condense(question.record, &part, today)?;
+                    let prompt = question.playbook.prompt.condense(question.record, &part, today, &Fence::random())?;
                     condense_part(question, prompt, hash, log).await
                 }
             }
@@ -69,7 +69,7 @@ async fn condense_part(
     Err(StepError::Answer { reason, detail })
 }
 
-/// By which a part's summary is found again. Not of the prompt, which differs from day to day.
+/// By which a part's summary is found again. Not of the prompt: its date and the fence around the part differ each time.
 fn hash_of(question: Question<'_>, part: &str) -> String {
     let Question { playbook, model, record, .. } = question;
     sha256_hex_of_list([&playbook.version, &model.name, &record.to_string(), part])

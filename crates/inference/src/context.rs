@@ -6,17 +6,24 @@ use domain::{ObjectId, ObjectType, RecordRef};
 use futures_util::future::try_join_all;
 use hubspot::client::{CrmObject, MAX_BATCH};
 use playbook::{
-    Context, ContextPlan, ContextRead, RecordPath,
+    Context, ContextPlan, ContextRead, RecordPath, TextFormat,
     context::{ContextEntry, ContextRecord},
-    plain_text, without_quoted_history,
+    is_forwarded, plain_text, without_quoted_history,
 };
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
-use crate::{CrmReader, StepError};
+use crate::{CrmReader, StepError, TextPool};
 
-/// Reads the records, properties and engagements that `plan` names, beginning at `record`.
-pub async fn read(crm_reader: &CrmReader, record: &RecordRef, plan: &ContextPlan) -> Result<Context, StepError> {
-    let mut context = Context { records: Vec::new(), entries: Vec::new() };
+/// Reads the records, properties and engagements that `plan` names, beginning at `record`. Some of the entries may be the
+/// fleet's own ([`Context::marked_actions`]).
+pub async fn read(
+    crm_reader: &CrmReader,
+    text_pool: &TextPool,
+    record: &RecordRef,
+    plan: &ContextPlan,
+) -> Result<Context, StepError> {
+    let mut records = Vec::new();
+    let mut written: Vec<Written> = Vec::new();
     let mut found: HashMap<RecordPath, Vec<ObjectId>> = HashMap::new();
     for read in plan.reads_for(&record.object_type) {
         let object_type = read.path.end();
@@ -31,15 +38,66 @@ pub async fn read(crm_reader: &CrmReader, record: &RecordRef, plan: &ContextPlan
         };
         let ids: Vec<_> = objects.iter().map(|object| object.id).collect();
         let engagements = read.engagements.iter().map(|kind| newest(crm_reader, object_type, &ids, kind, read.newest));
-        context.entries.extend(try_join_all(engagements).await?.into_iter().flatten());
+        written.extend(try_join_all(engagements).await?.into_iter().flatten());
         for object in objects {
-            context.entries.extend(own_texts(read, &object));
-            context.records.push(context_record(record, read, object));
+            written.extend(own_texts(read, &object));
+            records.push(context_record(record, read, object));
         }
         found.insert(read.path.clone(), ids);
     }
-    context.clean_entries();
-    Ok(context)
+    let size = written.iter().map(Written::size).sum();
+    let context = move || {
+        let entries = written.iter().map(Written::entry).collect();
+        let mut context = Context { records, entries };
+        context.clean_entries();
+        context
+    };
+    Ok(text_pool.run(size, context).await)
+}
+
+/// What people wrote, as HubSpot has it.
+struct Written {
+    kind: ObjectType,
+    id: ObjectId,
+    at: OffsetDateTime,
+    /// The properties with text, in the order in which they are read.
+    texts: Vec<(String, String)>,
+    /// Whether it was read as an e-mail, with subject and direction.
+    is_mail: bool,
+}
+
+impl Written {
+    fn size(&self) -> usize {
+        self.texts.iter().map(|(_, text)| text.len()).sum()
+    }
+
+    fn entry(&self) -> ContextEntry {
+        let text = if self.is_mail { self.mail() } else { self.all() };
+        ContextEntry { kind: self.kind.clone(), id: self.id, at: self.at, text }
+    }
+
+    fn all(&self) -> String {
+        let texts = self.texts.iter().map(|(name, text)| plain_text(text, TextFormat::of_property(name)));
+        texts.filter(|text| !text.is_empty()).collect::<Vec<_>>().join("\n")
+    }
+
+    fn mail(&self) -> String {
+        let text = |name: &str| {
+            let (_, text) = self.texts.iter().find(|(property, _)| property == name)?;
+            Some(plain_text(text, TextFormat::of_property(name))).filter(|text| !text.is_empty())
+        };
+        let direction = match text("hs_email_direction").as_deref() {
+            Some("INCOMING_EMAIL") => "received",
+            Some("FORWARDED_EMAIL") => "forwarded",
+            _ => "sent by us",
+        };
+        let subject = text("hs_email_subject").unwrap_or_default();
+        // HubSpot has both forms of most emails. The plain one was made by the sender's mail program and is preferred.
+        let body = text("hs_email_text").or_else(|| text("hs_email_html")).unwrap_or_default();
+        let is_forward = direction == "forwarded" || is_forwarded(&subject);
+        let body = if is_forward { body } else { without_quoted_history(&body) };
+        if body.is_empty() { subject } else { format!("({direction}) {subject}\n{body}") }
+    }
 }
 
 /// The properties to read, with the time of an engagement.
@@ -93,15 +151,15 @@ async fn newest(
     from: &[ObjectId],
     kind: &ObjectType,
     count: usize,
-) -> Result<Vec<ContextEntry>, StepError> {
+) -> Result<Vec<Written>, StepError> {
     // HubSpot's ids grow with time, but people can backdate an engagement: of the hundred highest ids, the newest by date.
     let ids = associated(crm_reader, from_kind, from, kind, MAX_BATCH).await?;
     let names: Vec<_> = engagement_properties(kind).iter().map(|name| (*name).to_owned()).collect();
     let found = crm_reader.many(kind, ids, &names).await?;
-    let mut entries: Vec<_> = found.iter().map(|object| engagement(kind, object)).collect();
-    entries.sort_by_key(|entry| std::cmp::Reverse((entry.at, entry.id)));
-    entries.truncate(count);
-    Ok(entries)
+    let mut newest: Vec<_> = found.iter().map(|object| engagement(kind, object)).collect();
+    newest.sort_by_key(|written| std::cmp::Reverse((written.at, written.id)));
+    newest.truncate(count);
+    Ok(newest)
 }
 
 /// The properties of an engagement to read: its time first, then its texts.
@@ -128,31 +186,21 @@ pub fn body_property(kind: &ObjectType) -> Option<&'static str> {
     }
 }
 
-fn engagement(kind: &ObjectType, object: &CrmObject) -> ContextEntry {
-    let value = |name: &str| property(&object.properties, name);
-    let text = if *kind == ObjectType::Email {
-        let direction = match value("hs_email_direction").as_deref() {
-            Some("INCOMING_EMAIL") => "received",
-            Some("FORWARDED_EMAIL") => "forwarded",
-            _ => "sent by us",
-        };
-        let subject = value("hs_email_subject").unwrap_or_default();
-        // HubSpot has both forms of most emails. The plain one was made by the sender's mail program and is preferred.
-        let body = value("hs_email_text").or_else(|| value("hs_email_html")).unwrap_or_default();
-        let body = without_quoted_history(&plain_text(&body));
-        if body.is_empty() { subject } else { format!("({direction}) {subject}\n{body}") }
-    } else {
-        let texts = engagement_properties(kind).iter().skip(1).filter_map(|name| value(name));
-        texts.map(|text| plain_text(&text)).collect::<Vec<_>>().join("\n")
-    };
-    ContextEntry { kind: kind.clone(), id: object.id, at: time_of(object), text }
+fn engagement(kind: &ObjectType, object: &CrmObject) -> Written {
+    let names = engagement_properties(kind).iter().skip(1).copied();
+    let is_mail = *kind == ObjectType::Email;
+    Written { kind: kind.clone(), id: object.id, at: time_of(object), texts: texts(object, names), is_mail }
 }
 
 /// The texts in a record's own properties, as one entry.
-fn own_texts(read: &ContextRead, object: &CrmObject) -> Option<ContextEntry> {
-    let texts = read.texts.iter().filter_map(|name| property(&object.properties, name));
-    let text = texts.map(|text| plain_text(&text)).filter(|text| !text.is_empty()).collect::<Vec<_>>().join("\n");
-    (!text.is_empty()).then(|| ContextEntry { kind: read.path.end().clone(), id: object.id, at: time_of(object), text })
+fn own_texts(read: &ContextRead, object: &CrmObject) -> Option<Written> {
+    let texts = texts(object, read.texts.iter().map(String::as_str));
+    let kind = read.path.end().clone();
+    (!texts.is_empty()).then(|| Written { kind, id: object.id, at: time_of(object), texts, is_mail: false })
+}
+
+fn texts<'a>(object: &CrmObject, names: impl Iterator<Item = &'a str>) -> Vec<(String, String)> {
+    names.filter_map(|name| Some((name.to_owned(), property(&object.properties, name)?))).collect()
 }
 
 /// The value of a property that is neither missing nor blank.

@@ -16,7 +16,7 @@ use std::{
 
 use broker::{Delivery, Disposition, Handler, Publisher, RetryDecision, RetrySchedule, Route, Stage, Tries};
 use crashpoint::crash_point;
-use domain::{Event, EventState, Inference, RecordRef, WriteCommand};
+use domain::{Event, EventState, Inference, RecordRef, WriteCommand, WriteCommandId};
 use ledger::{Claim, ClaimDenied, Claimed, Decision, SettledCharge};
 use maintenance::{CircuitBreakers, command_message};
 use retry::{Failure, Reason, RetryAction};
@@ -97,7 +97,7 @@ impl Handler for EventHandler {
         crash_point!("inference.after_claim");
         let began = Instant::now();
         let log = QuestionLog::of(&self.ledger, &claimed);
-        let mut progress = Progress { inferences: Vec::new(), commands: claimed.commands.clone(), log };
+        let mut progress = Progress { inferences: Vec::new(), commands: Vec::new(), log };
         let processed = self.process(&event, &claimed, &mut progress);
         let result = tokio::time::timeout(self.timing.time_limit, processed).await;
         let result = result.unwrap_or_else(|_| Err(StepError::DeadlineExceeded.into()));
@@ -105,7 +105,7 @@ impl Handler for EventHandler {
         let begun = Begun { claimed, tries };
         let (decision, disposition) = self.conclude(&begun, progress, result);
         let charges = decision.charges.clone();
-        match self.commit(decision, disposition).await {
+        match self.commit(&begun.claimed, decision, disposition).await {
             Ok(disposition) => disposition,
             Err(error) => self.commit_refusal(&begun, charges, error).await,
         }
@@ -196,7 +196,7 @@ impl EventHandler {
         started: Vec<&ConfiguredPlaybook>,
         progress: &mut Progress<'_>,
     ) -> Result<RunResult, RunFailure> {
-        if self.playbooks.loop_guard().is_our_engagement(&self.crm_reader, subject).await? {
+        if self.playbooks.loop_guard().is_our_engagement(&self.crm_reader, &self.ledger, subject).await? {
             return Ok(RunResult::Nothing(NothingToDo::dropped(Reason::Echo)));
         }
         let mut nothing = NothingToDo::skipped(Reason::NoRecord);
@@ -274,8 +274,14 @@ impl EventHandler {
     /// effect. The commands are published even when another run of the event waits or parks it.
     ///
     /// `Err`: the ledger did not take the decision.
-    async fn commit(&self, decision: Decision, disposition: Disposition) -> Result<Disposition, StepError> {
-        let commands = decision.commands.clone();
+    async fn commit(
+        &self,
+        claimed: &Claimed,
+        decision: Decision,
+        disposition: Disposition,
+    ) -> Result<Disposition, StepError> {
+        let mut commands = claimed.commands.clone();
+        commands.extend(decision.commands.iter().map(|command| command.id));
         if !self.ledger.commit_decision(decision).await? {
             tracing::warn!("the lease has expired; another worker has taken the event over");
             return Ok(Disposition::defer(Reason::LeaseLost));
@@ -299,11 +305,10 @@ impl EventHandler {
             tracing::warn!(%error, "cannot commit the decision");
             return Disposition::defer(Reason::LedgerUnavailable);
         }
-        let progress =
-            Progress { inferences: Vec::new(), commands: begun.claimed.commands.clone(), log: QuestionLog::none() };
+        let progress = Progress { inferences: Vec::new(), commands: Vec::new(), log: QuestionLog::none() };
         let (mut refused, disposition) = self.conclude(begun, progress, Err(error.into()));
         refused.charges = charges;
-        match self.commit(refused, disposition.clone()).await {
+        match self.commit(&begun.claimed, refused, disposition.clone()).await {
             Ok(disposition) => disposition,
             Err(error) if error.reason() == Reason::LedgerUnavailable => Disposition::defer(Reason::LedgerUnavailable),
             Err(error) => {
@@ -315,14 +320,9 @@ impl EventHandler {
 
     /// Publishes the write commands. [`Disposition::Done`]: RabbitMQ has confirmed all of them, so that the event's message
     /// can be acknowledged.
-    async fn publish(&self, commands: &[WriteCommand]) -> Disposition {
+    async fn publish(&self, commands: &[WriteCommandId]) -> Disposition {
         for command in commands {
-            let message = match command_message(command) {
-                Ok(message) => message,
-                Err(error) => {
-                    return Disposition::Park { reason: Reason::CommandUnwritable, detail: error.to_string() };
-                }
-            };
+            let message = command_message(*command);
             if let Err(error) = Box::pin(self.publisher.publish(Route::Queue(Stage::Writes), &message)).await {
                 tracing::warn!(%error, "cannot publish a write command; the event's message comes back for it");
                 return Disposition::defer(error.reason());

@@ -20,6 +20,7 @@ mod prompt_fitter;
 mod question_log;
 mod spend;
 mod start;
+mod text_pool;
 mod token_window;
 pub mod wiring;
 
@@ -34,4 +35,5 @@ pub use playbook_set::{ConfiguredPlaybook, PlaybookSet};
 pub use question_log::QuestionLog;
 pub use spend::{SpendFindings, check_spending};
 pub use start::start;
+pub use text_pool::TextPool;
 pub use wiring::model_of;

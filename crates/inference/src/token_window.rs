@@ -30,11 +30,6 @@ impl<'a> TokenWindow<'a> {
         }
     }
 
-    /// The tokens of a text, by the model's own encoding.
-    pub(crate) fn count(&self, text: &str) -> usize {
-        models::count_tokens(self.model_name, text)
-    }
-
     /// The tokens of data that fit beside the instructions of `prompt`, which is rendered without data.
     pub(crate) fn room_in(&self, prompt: &RenderedPrompt) -> usize {
         self.room_beside(models::count_prompt(self.model_name, [prompt.system.as_str(), prompt.user.as_str()]))

@@ -13,6 +13,7 @@ use settings::{MissingSetting, Settings};
 
 use crate::{
     BatchedLedger, BatchedLedgerSettings, ConfiguredPlaybook, CrmReader, CrmReaderSettings, ModelClient, PlaybookSet,
+    TextPool,
     handler::{EventHandler, EventTiming},
     spend::check_spending,
 };
@@ -48,7 +49,8 @@ pub enum PlaybooksError {
 /// Everything that is wrong with any of the files, or every spend limit that cannot hold.
 pub fn load_playbooks(settings: &Settings) -> Result<Vec<ConfiguredPlaybook>, PlaybooksError> {
     let playbooks = playbook::load(&settings.inference.playbooks, &settings.inference.protected_properties)?;
-    let configure = |playbook: Playbook| {
+    let configure = |mut playbook: Playbook| {
+        playbook.effects.escapes_formulas = settings.inference.escape_formulas;
         tracing::info!(name = playbook.name, version = playbook.version, "playbook");
         ConfiguredPlaybook { model: model_of(settings, &playbook), playbook }
     };
@@ -120,6 +122,7 @@ pub fn wire(
             spend_limiter,
             record_limit: Some(settings.spend.micro_dollars_per_record_and_day).filter(|limit| *limit > 0),
             max_parts: settings.inference.max_parts,
+            text_pool: text_pool(settings),
         },
         publisher,
         circuit_breakers,
@@ -161,6 +164,11 @@ pub fn crm_reader(hubspot: hubspot::HubSpotClient, settings: &Settings) -> CrmRe
         max_in_flight: settings.hubspot.parallel_reads,
     };
     CrmReader::new(hubspot, reads)
+}
+
+/// The threads for long texts.
+pub fn text_pool(settings: &Settings) -> TextPool {
+    TextPool::new(settings.inference.text_threads)
 }
 
 fn batched_ledger_settings(settings: &Settings) -> BatchedLedgerSettings {

@@ -29,6 +29,8 @@ async fn handler() -> (EventHandler, Ledger) {
     let environment = environment.map(|(name, value)| (format!("LEADLINE__{name}"), value.to_owned())).to_vec();
     let settings = Settings::load_from(None, environment, ConfigScope::Inference).expect("the settings are right");
     let ledger = bootstrap::connect_ledger(&settings, "test").expect("a ledger");
+    let broker = bootstrap::broker_settings(&settings, "test").expect("settings");
+    broker::declare_topology(&broker).await.expect("declared");
     let (_, publisher) = bootstrap::connect_broker(&settings, "test").await.expect("a broker");
     let circuit_breakers = CircuitBreakers::new(&settings.circuit_breaker, &wiring::DEPENDENCIES);
     let playbooks = wiring::load_playbooks(&settings).expect("the playbooks are right");

@@ -3,11 +3,10 @@
 
 pub mod cases;
 pub mod fleet;
-pub mod proxy;
 pub mod simulator_client;
 pub mod webhook_client;
 
 pub use fleet::{Fleet, FleetPlan, Members};
-pub use proxy::Proxy;
 pub use simulator_client::SimulatorClient;
+pub use testbed::proxy::{self, Proxy};
 pub use webhook_client::WebhookClient;

@@ -95,6 +95,11 @@ impl SimulatorClient {
         self.send(Method::POST, "quirks", Some(quirks)).await
     }
 
+    /// Ends the lag of the search index: searches find everything that was written so far.
+    pub async fn complete_search_index(&self) -> Result<()> {
+        self.send(Method::POST, "search-index", None::<&()>).await
+    }
+
     /// How many requests wait for the model's answer.
     pub async fn open_requests(&self) -> Result<usize> {
         self.call(Method::GET, "open-requests", None::<&()>).await

@@ -3,7 +3,7 @@
 //! `intended` → `sending` (committed before the call) → `done`. A writer that finds an action in `sending` looks in HubSpot
 //! whether it was done before it sends the call again.
 
-use std::time::Duration;
+use std::{collections::HashSet, time::Duration};
 
 use domain::{ActionId, ActionState, Reason, WriteCommandId};
 
@@ -26,6 +26,14 @@ pub enum BeginOutcome {
 }
 
 impl Ledger {
+    /// Which of these actions there are. Anybody can write a marker with the id of one.
+    pub async fn known_actions(&self, ids: &[ActionId]) -> Result<HashSet<ActionId>, LedgerError> {
+        let ids: Vec<_> = ids.iter().map(|id| id.0).collect();
+        let known =
+            sqlx::query_scalar!("select id from action where id = any($1::uuid[])", &ids).fetch_all(&self.pool).await?;
+        Ok(known.into_iter().map(ActionId).collect())
+    }
+
     /// Begins an action under the claim of its command. `looked` says that the writer has looked for an action in doubt
     /// and HubSpot does not have it. An action that was done for the same record within its `cooldown_hours` ends as
     /// skipped.

@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use domain::{Event, EventId, EventState, WriteCommand};
+use domain::{Event, EventId, EventState, WriteCommandId};
 use uuid::Uuid;
 
 use crate::{Ledger, LedgerError, Worker, column::EVENT_STATE, milliseconds, seconds};
@@ -38,10 +38,10 @@ pub enum ClaimDenied {
         /// write commands their queue: a worker was killed in between. Any other copy is a duplicate.
         under_this_copy: bool,
         /// Its unfinished write commands.
-        commands: Vec<WriteCommand>,
+        commands: Vec<WriteCommandId>,
     },
     /// It is decided. Its unfinished write commands may not have been published: they are to be published again.
-    Decided(Vec<WriteCommand>),
+    Decided(Vec<WriteCommandId>),
     /// Another worker holds it, or the batch has it twice. The message is to come back later.
     LeasedElsewhere,
 }
@@ -54,7 +54,7 @@ pub struct Claimed {
     /// The number of this claim. A decision is refused when a later claim exists.
     pub attempt: i32,
     /// Unfinished write commands that were decided under earlier claims.
-    pub commands: Vec<WriteCommand>,
+    pub commands: Vec<WriteCommandId>,
     /// Whether earlier claims decided any write command, finished or not: then the event has had an effect.
     pub was_decided: bool,
     /// For how long it has been on its way, without the time in which the whole fleet paused.

@@ -13,6 +13,7 @@ pub(crate) struct Column {
 
 pub(crate) const EVENT_STATE: Column = Column::new("event", "state");
 pub(crate) const EVENT_REASON: Column = Column::new("event", "reason");
+pub(crate) const COMMAND_STATE: Column = Column::new("write_command", "state");
 pub(crate) const ACTION_STATE: Column = Column::new("action", "state");
 
 impl Column {

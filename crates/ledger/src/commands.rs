@@ -2,24 +2,25 @@
 
 use std::{
     collections::{HashMap, HashSet},
+    mem,
     time::Duration,
 };
 
-use domain::{
-    EventId, EventKey, InferenceId, WriteCommand, WriteCommandId,
-    write_command::{Action, PropertyChange},
-};
-use sqlx::types::Json;
+use domain::{CommandState, EventId, EventKey, InferenceId, PortalId, RecordRef, WriteCommand, WriteCommandId};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use crate::{Ledger, LedgerError, Worker, milliseconds, records::record, seconds};
+use crate::{Ledger, LedgerError, Worker, column::COMMAND_STATE, milliseconds, records::record, seconds};
 
 /// The ledger's answer to a writer that asks for a write command.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CommandClaim {
     /// The writer holds the command until its lease expires.
     Granted {
+        /// What is to be carried out, as it was decided.
+        command: Box<WriteCommand>,
         /// The number of this claim. A result is refused when a later claim exists.
         attempt: i32,
         /// Properties that were written under an earlier claim.
@@ -27,8 +28,17 @@ pub enum CommandClaim {
         /// For how long its event has been on its way, without the time in which the whole fleet paused.
         age: Duration,
     },
+    /// The writer holds the command, but its properties or actions cannot be read: somebody has changed its row.
+    Unreadable {
+        /// The number of this claim.
+        attempt: i32,
+        /// What cannot be read, without the values.
+        detail: String,
+    },
     /// It has ended.
     Finished,
+    /// It is about a record of this other portal.
+    OtherPortal(PortalId),
     /// Another writer holds it, or the batch has it twice. The message is to come back later.
     LeasedElsewhere,
     /// The ledger has no such command.
@@ -36,21 +46,24 @@ pub enum CommandClaim {
 }
 
 impl Ledger {
-    /// Claims commands for `worker`, each for the time of `lease`. Answers in the order of `ids`.
+    /// Claims commands about records of `portal` for `worker`, each for the time of `lease`, and reads what they are to do.
+    /// Answers in the order of `ids`.
     ///
     /// A command is granted that is recorded, waits, or whose writer's lease expired.
     pub async fn claim_commands(
         &self,
         ids: &[WriteCommandId],
+        portal: PortalId,
         worker: &Worker,
         lease: Duration,
     ) -> Result<Vec<CommandClaim>, LedgerError> {
         let all: Vec<Uuid> = ids.iter().map(|id| id.0).collect();
-        let rows = sqlx::query!(
+        let rows = sqlx::query_as!(
+            ClaimedRow,
             r#"
             with locked as (
                 select id from write_command
-                where id = any($1::uuid[]) and finished_at is null
+                where id = any($1::uuid[]) and portal_id = $4 and finished_at is null
                   and (state in ('recorded', 'waiting') or lease_expires_at < now())
                 order by id for update
             ), claimed as (
@@ -61,6 +74,13 @@ impl Ledger {
                 returning c.id, c.attempt
             )
             select c.id, claimed.attempt as "attempt?", c.finished_at is not null as "finished!",
+                   c.event_id, c.inference_id, c.event_key, c.occurred_at, c.portal_id, c.object_type, c.object_id,
+                   case when claimed.id is not null then c.properties end as properties,
+                   case when claimed.id is not null
+                        then (select jsonb_agg(jsonb_build_object('id', a.id, 'name', a.name, 'spec', a.spec,
+                                                                  'cooldown_hours', a.cooldown_hours)
+                                               order by a.id)
+                              from action a where a.write_command_id = c.id) end as actions,
                    array(select w.property from write w where w.write_command_id = c.id) as "written!",
                    case when claimed.attempt > 1 then (select age_seconds(e.age_since) from event e where e.id = c.event_id)
                         else 0 end as "age_seconds!"
@@ -69,19 +89,13 @@ impl Ledger {
             &all,
             worker.0,
             milliseconds(lease),
+            portal.0,
         )
         .fetch_all(&self.pool)
         .await?;
-        let known: HashMap<_, _> =
-            rows.into_iter().map(|row| (row.id, (row.attempt, row.finished, row.written, row.age_seconds))).collect();
-        // Of a command that is twice in the batch, the second message waits for the result of the first.
-        let mut given = HashSet::new();
-        let claim = |id: &WriteCommandId| match known.get(&id.0) {
-            Some((Some(attempt), _, written, age)) if given.insert(id.0) => {
-                CommandClaim::Granted { attempt: *attempt, written: written.clone(), age: seconds(*age) }
-            }
-            Some((None, true, ..)) => CommandClaim::Finished,
-            Some(_) => CommandClaim::LeasedElsewhere,
+        let mut known: HashMap<_, _> = rows.into_iter().map(|row| (row.id, row)).collect();
+        let claim = |id: &WriteCommandId| match known.get_mut(&id.0) {
+            Some(row) => row.claim(portal),
             None => CommandClaim::Unknown,
         };
         Ok(ids.iter().map(claim).collect())
@@ -91,43 +105,55 @@ impl Ledger {
     pub(crate) async fn unfinished_commands_of(
         &self,
         events: &[Uuid],
-    ) -> Result<HashMap<Uuid, Vec<WriteCommand>>, LedgerError> {
-        let ids = sqlx::query_scalar!(
-            "select id from write_command where event_id = any($1::uuid[]) and finished_at is null",
+    ) -> Result<HashMap<Uuid, Vec<WriteCommandId>>, LedgerError> {
+        let rows = sqlx::query!(
+            "select id, event_id from write_command
+             where event_id = any($1::uuid[]) and finished_at is null order by id",
             events
         )
         .fetch_all(&self.pool)
         .await?;
-        let mut commands: HashMap<Uuid, Vec<WriteCommand>> = HashMap::new();
-        for command in self.commands(&ids).await? {
-            commands.entry(command.event_id.0).or_default().push(command);
+        let mut commands: HashMap<Uuid, Vec<WriteCommandId>> = HashMap::new();
+        for row in rows {
+            commands.entry(row.event_id).or_default().push(WriteCommandId(row.id));
         }
         Ok(commands)
     }
 
-    /// Write commands by id, finished or not, in no particular order. Unknown ids are left out.
-    pub async fn commands(&self, ids: &[Uuid]) -> Result<Vec<WriteCommand>, LedgerError> {
-        let rows = sqlx::query_as!(
-            CommandRow,
-            r#"select id, event_id, inference_id, event_key, occurred_at, portal_id, object_type, object_id,
-                      properties as "properties: Json<Vec<PropertyChange>>",
-                      coalesce((select jsonb_agg(jsonb_build_object('id', a.id, 'name', a.name, 'spec', a.spec,
-                                                                    'cooldown_hours', a.cooldown_hours)
-                                                 order by a.id)
-                                from action a where a.write_command_id = c.id), '[]'::jsonb)
-                          as "actions!: Json<Vec<Action>>"
-               from write_command c where id = any($1::uuid[])"#,
-            ids
+    /// The state of a write command; `None` when the ledger does not have it.
+    pub async fn command_state(&self, id: WriteCommandId) -> Result<Option<CommandState>, LedgerError> {
+        let state = sqlx::query_scalar!(r#"select state::text as "state!" from write_command where id = $1"#, id.0)
+            .fetch_optional(&self.pool)
+            .await?;
+        state.map(|state| COMMAND_STATE.read(&state, CommandState::parse)).transpose()
+    }
+
+    /// Which of these write commands are about a record.
+    pub async fn commands_about(
+        &self,
+        ids: &[WriteCommandId],
+        about: &RecordRef,
+    ) -> Result<HashSet<WriteCommandId>, LedgerError> {
+        let all: Vec<Uuid> = ids.iter().map(|id| id.0).collect();
+        let found = sqlx::query_scalar!(
+            "select id from write_command
+             where id = any($1::uuid[]) and portal_id = $2 and object_type = $3 and object_id = $4",
+            &all,
+            about.portal_id.0,
+            about.object_type.type_id(),
+            about.object_id.0,
         )
         .fetch_all(&self.pool)
         .await?;
-        Ok(rows.into_iter().map(WriteCommand::from).collect())
+        Ok(found.into_iter().map(WriteCommandId).collect())
     }
 }
 
-/// The row of a write command: one field for each column of the query.
-struct CommandRow {
+/// The row of a write command that a writer asked for: one field for each column of the query.
+struct ClaimedRow {
     id: Uuid,
+    attempt: Option<i32>,
+    finished: bool,
     event_id: Uuid,
     inference_id: Uuid,
     event_key: String,
@@ -135,21 +161,48 @@ struct CommandRow {
     portal_id: i64,
     object_type: String,
     object_id: i64,
-    properties: Json<Vec<PropertyChange>>,
-    actions: Json<Vec<Action>>,
+    /// Absent unless the command is granted.
+    properties: Option<Value>,
+    /// Absent unless the command is granted and has actions.
+    actions: Option<Value>,
+    written: Vec<String>,
+    age_seconds: f64,
 }
 
-impl From<CommandRow> for WriteCommand {
-    fn from(row: CommandRow) -> Self {
-        Self {
-            id: WriteCommandId(row.id),
-            event_id: EventId(row.event_id),
-            event_key: EventKey::from_text(row.event_key),
-            inference_id: InferenceId(row.inference_id),
-            occurred_at: row.occurred_at,
-            record: record(row.portal_id, &row.object_type, row.object_id),
-            properties: row.properties.0,
-            actions: row.actions.0,
-        }
+impl ClaimedRow {
+    /// The answer to a request for the command. Only the first one gets the grant: of a command that is twice in the
+    /// batch, the second message waits for the result of the first.
+    fn claim(&mut self, ours: PortalId) -> CommandClaim {
+        let Some(attempt) = self.attempt.take() else {
+            return match self.finished {
+                true => CommandClaim::Finished,
+                false if self.portal_id != ours.0 => CommandClaim::OtherPortal(PortalId(self.portal_id)),
+                false => CommandClaim::LeasedElsewhere,
+            };
+        };
+        let properties = parse(self.properties.take(), "properties");
+        let actions = parse(self.actions.take(), "action.spec");
+        let (properties, actions) = match (properties, actions) {
+            (Ok(properties), Ok(actions)) => (properties, actions),
+            (Err(detail), _) | (_, Err(detail)) => return CommandClaim::Unreadable { attempt, detail },
+        };
+        let command = Box::new(WriteCommand {
+            id: WriteCommandId(self.id),
+            event_id: EventId(self.event_id),
+            event_key: EventKey::from_text(mem::take(&mut self.event_key)),
+            inference_id: InferenceId(self.inference_id),
+            occurred_at: self.occurred_at,
+            record: record(self.portal_id, &self.object_type, self.object_id),
+            properties,
+            actions,
+        });
+        let age = seconds(self.age_seconds);
+        CommandClaim::Granted { command, attempt, written: mem::take(&mut self.written), age }
     }
+}
+
+/// Reads one column of one row, so that a row that cannot be read fails alone. serde's error would quote the value.
+fn parse<T: DeserializeOwned + Default>(value: Option<Value>, column: &str) -> Result<T, String> {
+    let read = value.map_or_else(|| Ok(T::default()), serde_json::from_value);
+    read.map_err(|_| format!("the ledger's column `{column}` does not have the documented form"))
 }

@@ -11,7 +11,7 @@
 //! | `command_results` | what became of the command? | writer |
 //! | `records` | may this writer change this record, and who wrote to it last? | writer |
 //! | `verification` | which records may hold an older value than the ledger? | writer |
-//! | `actions` | may this action be carried out, or was it done already? | writer |
+//! | `actions` | may this action be carried out, or was it done already? Is there such an action? | writer, inference |
 //! | `rate_limits` | may the fleet make this call or spend this money? | limits |
 //! | `circuit_breakers` | is HubSpot or OpenAI away? | maintenance |
 //! | `singleton_leases` | is it this worker's turn? | maintenance |
@@ -77,6 +77,9 @@ pub use verification::LatestValue;
 
 /// The migrations, compiled in.
 static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("../../migrations");
+
+/// What each role may do, compiled in. Changes nothing where the roles do not exist.
+const GRANTS: &str = include_str!("../../../deploy/postgres/grants.sql");
 
 /// How the ledger is reached.
 #[derive(Debug, Clone)]
@@ -144,9 +147,16 @@ impl Ledger {
         Ok(begun.map_err(|_| sqlx::Error::WorkerCrashed)??)
     }
 
-    /// Brings the schema up to date. Safe to call from many processes at once: sqlx takes a lock.
-    pub async fn migrate(&self) -> Result<(), LedgerError> {
-        MIGRATIONS.run(&self.pool).await.map_err(LedgerError::Migration)
+    /// Brings the schema up to date, and gives the roles of `deploy/postgres/roles.sql` their rights. Returns `false` where
+    /// these roles do not exist. Safe to call from many processes at once: each step takes a lock.
+    pub async fn migrate(&self) -> Result<bool, LedgerError> {
+        MIGRATIONS.run(&self.pool).await.map_err(LedgerError::Migration)?;
+        sqlx::raw_sql(GRANTS).execute(&self.pool).await?;
+        let roles = sqlx::query_scalar!(
+            r#"select count(*) as "roles!" from pg_roles
+               where rolname in ('leadline_inference', 'leadline_writer', 'leadline_operator', 'leadline_auditor')"#
+        );
+        Ok(roles.fetch_one(&self.pool).await? == 4)
     }
 
     /// Succeeds when the ledger answers and has every migration that this binary needs. It may have newer ones: during

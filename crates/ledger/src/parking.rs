@@ -1,6 +1,6 @@
 //! What is parked, and may it go on? The operator's replays and discards.
 
-use domain::{EventState, Reason, WriteCommand};
+use domain::{EventState, Reason, WriteCommandId};
 use serde_json::Value;
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -76,7 +76,7 @@ pub struct EventToRequeue {
     /// The event as HubSpot sent it.
     pub payload: Value,
     /// Its unfinished write commands.
-    pub commands: Vec<WriteCommand>,
+    pub commands: Vec<WriteCommandId>,
 }
 
 impl Ledger {
@@ -121,12 +121,12 @@ impl Ledger {
     }
 
     /// Makes a parked write command, and its parked actions, ready to be carried out again. Returns whether it was parked.
-    pub async fn replay_command(&self, id: Uuid) -> Result<bool, LedgerError> {
+    pub async fn replay_command(&self, id: WriteCommandId) -> Result<bool, LedgerError> {
         let mut transaction = self.begin().await?;
         // The event is locked first, as in every statement that changes both, so that two do not deadlock.
         sqlx::query!(
             "select id from event where id = (select event_id from write_command where id = $1) for update",
-            id
+            id.0
         )
         .fetch_optional(&mut *transaction)
         .await?;
@@ -135,7 +135,7 @@ impl Ledger {
              set state = 'recorded', finished_at = null, reason = null, detail = null, due_at = null,
                  created_at = now(), requeues = 0
              where id = $1 and state = 'parked' returning event_id",
-            id
+            id.0
         )
         .fetch_optional(&mut *transaction)
         .await?;
@@ -144,7 +144,7 @@ impl Ledger {
             sqlx::query!(
                 "update action set state = 'intended', sending_since = null, finished_at = null, reason = null, detail = null
                  where write_command_id = $1 and state = 'parked'",
-                id
+                id.0
             )
             .execute(&mut *transaction)
             .await?;
@@ -189,12 +189,12 @@ impl Ledger {
 
     /// Drops a parked write command as discarded, and its event if no other command of it is parked. Returns whether it was
     /// parked.
-    pub async fn discard_command(&self, id: Uuid) -> Result<bool, LedgerError> {
+    pub async fn discard_command(&self, id: WriteCommandId) -> Result<bool, LedgerError> {
         let mut transaction = self.begin().await?;
         let event = sqlx::query_scalar!(
             "update write_command set state = 'dropped', reason = $2
              where id = $1 and state = 'parked' returning event_id",
-            id,
+            id.0,
             Reason::Discarded.as_str()
         )
         .fetch_optional(&mut *transaction)

@@ -1,4 +1,7 @@
 //! Which data may be deleted? Old data, and the data of a person who asks for it.
+//!
+//! The statements are functions of the ledger's owner (`migrations/`): no service may delete by itself, and the functions
+//! refuse what is young.
 
 use std::time::Duration;
 
@@ -38,32 +41,16 @@ impl Ledger {
         Ok(added)
     }
 
-    /// Drops the partitions of prompts and answers whose day was over longer than `keep` ago. Returns how many it dropped.
+    /// Drops the partitions of prompts and answers whose day was over longer than `keep` ago, at least a day. Returns how
+    /// many it dropped.
     pub async fn drop_raw_texts(&self, keep: Duration) -> Result<i64, LedgerError> {
-        let dropped = self.drop_days("inference_raw", keep).await?;
-        sqlx::query!(
-            "delete from inference_raw_default where created_at < now() - $1 * interval '1 millisecond'",
-            milliseconds(keep)
-        )
-        .execute(&self.pool)
-        .await?;
-        Ok(dropped)
+        self.drop_days("inference_raw", keep).await
     }
 
-    /// Drops the partitions of the history whose day was over longer than `keep` ago, and deletes outages that were over by
-    /// then. Returns how many partitions it dropped.
+    /// Drops the partitions of the history whose day was over longer than `keep` ago, at least two days. Returns how many
+    /// it dropped.
     pub async fn drop_history(&self, keep: Duration) -> Result<i64, LedgerError> {
-        let dropped = self.drop_days("event_history", keep).await?;
-        sqlx::query!(
-            "delete from event_history_default where at < now() - $1 * interval '1 millisecond'",
-            milliseconds(keep)
-        )
-        .execute(&self.pool)
-        .await?;
-        sqlx::query!("delete from outage where closed_at < now() - $1 * interval '1 millisecond'", milliseconds(keep))
-            .execute(&self.pool)
-            .await?;
-        Ok(dropped)
+        self.drop_days("event_history", keep).await
     }
 
     async fn drop_days(&self, table: &str, keep: Duration) -> Result<i64, LedgerError> {
@@ -77,52 +64,18 @@ impl Ledger {
         Ok(i64::from(dropped))
     }
 
-    /// Deletes at most `limit` events that ended longer than `keep` ago, with their inferences, charges, write commands and
-    /// actions. Parked events are kept, however old, because they wait for an operator. Returns how many events it deleted.
+    /// Deletes at most `limit` events that ended longer than `keep` ago, at least two days, with their inferences, charges,
+    /// write commands and actions. Parked events are kept, however old, because they wait for an operator. Returns how many
+    /// events it deleted.
     pub async fn delete_finished(&self, keep: Duration, limit: i64) -> Result<u64, LedgerError> {
-        let mut transaction = self.begin().await?;
-        let events = sqlx::query_scalar!(
-            "select id from event
-             where finished_at < now() - $1 * interval '1 millisecond' and state <> 'parked'
-             order by finished_at limit $2 for update skip locked",
+        let deleted = sqlx::query_scalar!(
+            r#"select delete_finished_events(now() - $1 * interval '1 millisecond', $2) as "deleted!""#,
             milliseconds(keep),
             limit
         )
-        .fetch_all(&mut *transaction)
+        .fetch_one(&self.pool)
         .await?;
-        if events.is_empty() {
-            return Ok(0);
-        }
-        let commands = sqlx::query_scalar!("select id from write_command where event_id = any($1::uuid[])", &events)
-            .fetch_all(&mut *transaction)
-            .await?;
-        sqlx::query!("delete from write where write_command_id = any($1::uuid[])", &commands)
-            .execute(&mut *transaction)
-            .await?;
-        sqlx::query!("delete from skipped_write where write_command_id = any($1::uuid[])", &commands)
-            .execute(&mut *transaction)
-            .await?;
-        sqlx::query!("delete from action where write_command_id = any($1::uuid[])", &commands)
-            .execute(&mut *transaction)
-            .await?;
-        sqlx::query!("delete from write_command where id = any($1::uuid[])", &commands)
-            .execute(&mut *transaction)
-            .await?;
-        sqlx::query!(
-            "delete from inference_raw r using inference i
-             where i.event_id = any($1::uuid[]) and r.inference_id = i.id and r.created_at = i.created_at",
-            &events
-        )
-        .execute(&mut *transaction)
-        .await?;
-        sqlx::query!("delete from charge where event_id = any($1::uuid[])", &events).execute(&mut *transaction).await?;
-        sqlx::query!("delete from inference where event_id = any($1::uuid[])", &events)
-            .execute(&mut *transaction)
-            .await?;
-        let deleted =
-            sqlx::query!("delete from event where id = any($1::uuid[])", &events).execute(&mut *transaction).await?;
-        transaction.commit().await?;
-        Ok(deleted.rows_affected())
+        Ok(u64::try_from(deleted).unwrap_or(0))
     }
 
     /// The number of unfinished or parked events that are about a record or have an inference about it. The record cannot
@@ -148,104 +101,20 @@ impl Ledger {
     /// rows stay, so that counts, costs and times stay right.
     pub async fn erase(&self, record: &RecordRef) -> Result<Erased, LedgerError> {
         let (portal, kind, id) = (record.portal_id.0, record.object_type.type_id(), record.object_id.0);
-        let mut transaction = self.begin().await?;
         // In a prompt, every fact begins with the record that it is about.
         let mentioned = format!("%: {record}\\\\n%");
-        let inferences = sqlx::query_scalar!(
-            "select i.id from inference i
-             where (i.portal_id = $1 and i.object_type = $2 and i.object_id = $3)
-                or i.event_id in (select i.event_id from inference i
-                                  join inference_raw r on r.inference_id = i.id and r.created_at = i.created_at
-                                  where i.portal_id = $1 and r.prompt::text like $4)",
+        let erased = sqlx::query_as!(
+            Erased,
+            r#"select events as "events!", inferences as "inferences!", write_commands as "write_commands!",
+                      written_values as "values!", actions as "actions!"
+               from erase_record($1, $2, $3, $4)"#,
             portal,
             kind,
             id,
             mentioned
         )
-        .fetch_all(&mut *transaction)
+        .fetch_one(&self.pool)
         .await?;
-        sqlx::query!("delete from inference_raw where inference_id = any($1::uuid[])", &inferences)
-            .execute(&mut *transaction)
-            .await?;
-        let commands = sqlx::query_scalar!(
-            "update write_command c set properties = '[]', detail = null,
-                    object_id = case when c.object_type = $2 and c.object_id = $3 then 0 else c.object_id end,
-                    event_key = 'erased:' || c.event_id
-             where c.inference_id = any($4::uuid[]) or (c.portal_id = $1 and c.object_type = $2 and c.object_id = $3)
-             returning c.id",
-            portal,
-            kind,
-            id,
-            &inferences
-        )
-        .fetch_all(&mut *transaction)
-        .await?;
-        let values = sqlx::query!(
-            "update write set before = null, after = '(erased)', event_key = 'erased:' || write_command_id,
-                    object_id = case when object_type = $1 and object_id = $2 then 0 else object_id end
-             where write_command_id = any($3::uuid[])",
-            kind,
-            id,
-            &commands
-        )
-        .execute(&mut *transaction)
-        .await?
-        .rows_affected();
-        let skipped = sqlx::query!(
-            "update skipped_write set current_value = null, proposed_value = '(erased)'
-             where write_command_id = any($1::uuid[])",
-            &commands
-        )
-        .execute(&mut *transaction)
-        .await?
-        .rows_affected();
-        let actions = sqlx::query!(
-            "update action set spec = jsonb_build_object('kind', kind, 'erased', true), detail = null, hubspot_id = null
-             where write_command_id = any($1::uuid[])",
-            &commands
-        )
-        .execute(&mut *transaction)
-        .await?
-        .rows_affected();
-        let events = sqlx::query!(
-            "update event e set payload = '{\"erased\": true}', detail = null, event_key = 'erased:' || e.id,
-                    object_id = null
-             where (e.portal_id = $1 and e.object_type = $2 and e.object_id = $3)
-                or exists (select from inference i where i.event_id = e.id and i.portal_id = $1
-                             and i.object_type = $2 and i.object_id = $3)",
-            portal,
-            kind,
-            id
-        )
-        .execute(&mut *transaction)
-        .await?
-        .rows_affected();
-        sqlx::query!(
-            "update inference set fields = null, unverified = '{}', context_hash = null,
-                    object_id = case when object_type = $1 and object_id = $2 then 0 else object_id end
-             where id = any($3::uuid[])",
-            kind,
-            id,
-            &inferences
-        )
-        .execute(&mut *transaction)
-        .await?;
-        sqlx::query!(
-            "update charge set object_id = 0 where portal_id = $1 and object_type = $2 and object_id = $3",
-            portal,
-            kind,
-            id
-        )
-        .execute(&mut *transaction)
-        .await?;
-        transaction.commit().await?;
-        let count = |rows: u64| i64::try_from(rows).unwrap_or(i64::MAX);
-        Ok(Erased {
-            events: count(events),
-            inferences: count(inferences.len() as u64),
-            write_commands: count(commands.len() as u64),
-            values: count(values + skipped),
-            actions: count(actions),
-        })
+        Ok(erased)
     }
 }

@@ -5,11 +5,11 @@
 
 use std::time::Duration;
 
-use domain::{EventId, EventState, Reason, WriteCommand, WriteCommandId};
+use domain::{EventId, EventState, Reason, RecordRef, WriteCommandId};
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::{Ledger, LedgerError, column::EVENT_STATE, command_results::end_events, milliseconds};
+use crate::{Ledger, LedgerError, column::EVENT_STATE, command_results::end_events, milliseconds, records::record};
 
 /// An event that is claimed or waits, although its lease or its wait ended long ago.
 #[derive(Debug, Clone, PartialEq)]
@@ -31,8 +31,10 @@ pub struct StuckEvent {
 /// A write command that no writer holds, although its message should have come long ago.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StuckCommand {
-    /// The command.
-    pub command: WriteCommand,
+    /// Its id.
+    pub id: WriteCommandId,
+    /// The record that it is about.
+    pub record: RecordRef,
     /// Whether a writer had it when its lease ended: the writer died, or the command killed it.
     pub was_taken: bool,
     /// For how long it has been overdue.
@@ -71,7 +73,8 @@ impl Ledger {
     /// At most `max` unfinished write commands that are overdue by more than `after`, as in [`Ledger::stuck_events`].
     pub async fn stuck_commands(&self, after: Duration, max: i64) -> Result<Vec<StuckCommand>, LedgerError> {
         let rows = sqlx::query!(
-            r#"select c.id, c.state = 'sending' as "was_taken!", s.requeues as "requeues!",
+            r#"select c.id, c.portal_id, c.object_type, c.object_id, c.state = 'sending' as "was_taken!",
+                      s.requeues as "requeues!",
                       s.overdue_seconds as "overdue_seconds!"
                from stuck_work('write_command', $1 * interval '1 millisecond', $2) s join write_command c on c.id = s.id
                order by s.overdue_seconds desc"#,
@@ -80,16 +83,12 @@ impl Ledger {
         )
         .fetch_all(&self.pool)
         .await?;
-        let ids: Vec<_> = rows.iter().map(|row| row.id).collect();
-        let mut commands = self.commands(&ids).await?;
-        let stuck = rows.into_iter().filter_map(|row| {
-            let index = commands.iter().position(|command| command.id.0 == row.id)?;
-            Some(StuckCommand {
-                command: commands.swap_remove(index),
-                was_taken: row.was_taken,
-                overdue: Duration::try_from_secs_f64(row.overdue_seconds).unwrap_or_default(),
-                requeues: row.requeues,
-            })
+        let stuck = rows.into_iter().map(|row| StuckCommand {
+            id: WriteCommandId(row.id),
+            record: record(row.portal_id, &row.object_type, row.object_id),
+            was_taken: row.was_taken,
+            overdue: Duration::try_from_secs_f64(row.overdue_seconds).unwrap_or_default(),
+            requeues: row.requeues,
         });
         Ok(stuck.collect())
     }
@@ -137,17 +136,9 @@ impl Ledger {
         )
         .fetch_optional(&mut *transaction)
         .await?;
-        let event = sqlx::query_scalar!(
-            "update write_command
-             set state = 'parked', reason = $2, detail = $3, lease_expires_at = null, finished_at = clock_timestamp()
-             where id = $1 and state = 'sending' and lease_expires_at < now()
-             returning event_id",
-            id.0,
-            reason.as_str(),
-            detail
-        )
-        .fetch_optional(&mut *transaction)
-        .await?;
+        let event = sqlx::query_scalar!("select park_stuck_command($1, $2, $3)", id.0, reason.as_str(), detail)
+            .fetch_one(&mut *transaction)
+            .await?;
         if let Some(event) = event {
             end_events(&mut transaction, &[event]).await?;
         }

@@ -113,3 +113,12 @@ async fn a_cooldown_is_that_of_one_playbook_and_none_at_all_for_zero_hours() {
     }
     assert_eq!(test.value::<i64>("select count(*) from action where state = 'done'").await, 3);
 }
+
+#[tokio::test]
+async fn only_actions_in_the_ledger_are_known() {
+    let test = TestLedger::new().await;
+    let command = test.decided(&event(1, 1)).await;
+    let ours = command.actions[0].id;
+    let known = test.ledger.known_actions(&[ActionId::new(), ours, ours]).await.expect("asked");
+    assert_eq!(known.into_iter().collect::<Vec<_>>(), [ours]);
+}

@@ -65,7 +65,7 @@ async fn a_write_command_is_as_old_as_its_event_until_an_operator_replays_it() {
     };
     assert_eq!(age.as_secs(), 1_000);
     assert!(test.finish(&result(&command, attempt, CommandState::Parked, Some(Reason::RateLimited)), "writer").await);
-    assert!(test.ledger.replay_command(command.id.0).await.expect("asked"));
+    assert!(test.ledger.replay_command(command.id).await.expect("asked"));
     let CommandClaim::Granted { age, .. } = test.claim_command_with_age(&command, "writer").await else {
         panic!("not granted")
     };

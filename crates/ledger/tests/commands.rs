@@ -1,26 +1,18 @@
 //! A write command is claimed as an event is: by one writer at a time, until it has ended.
 
-use std::time::Duration;
-
-use domain::{CommandState, Reason, WriteCommandId};
+use domain::{CommandState, PortalId, Reason, WriteCommandId};
 use ledger::CommandClaim;
 
-use crate::fixtures::{LEASE, TestLedger, event, result, worker, written};
+use crate::fixtures::{LEASE, PORTAL, TestLedger, contact, event, granted, result, worker, written};
 
 #[tokio::test]
 async fn a_command_is_granted_to_one_writer_until_its_lease_ends() {
     let test = TestLedger::new().await;
     let command = test.decided(&event(1, 1)).await;
-    assert_eq!(
-        test.claim_command(&command, "a").await,
-        CommandClaim::Granted { attempt: 1, written: vec![], age: Duration::ZERO }
-    );
+    assert_eq!(test.claim_command(&command, "a").await, granted(&command, 1, &[]));
     assert_eq!(test.claim_command(&command, "b").await, CommandClaim::LeasedElsewhere);
     test.end_command_leases().await;
-    assert_eq!(
-        test.claim_command(&command, "b").await,
-        CommandClaim::Granted { attempt: 2, written: vec![], age: Duration::ZERO }
-    );
+    assert_eq!(test.claim_command(&command, "b").await, granted(&command, 2, &[]));
     assert!(
         !test.finish(&result(&command, 1, CommandState::Superseded, None), "a").await,
         "the late one counts no more"
@@ -39,10 +31,7 @@ async fn a_waiting_command_is_granted_with_what_it_has_written() {
     (waits.state, waits.reason, waits.wait) = (CommandState::Waiting, Some(Reason::ChannelUnavailable), Some(LEASE));
     assert!(test.finish(&waits, "a").await, "its properties are written, its action waits");
     let claim = test.claim_command(&command, "b").await;
-    assert_eq!(
-        claim,
-        CommandClaim::Granted { attempt: 2, written: vec!["lead_score".to_owned()], age: Duration::ZERO }
-    );
+    assert_eq!(claim, granted(&command, 2, &["lead_score"]));
 }
 
 #[tokio::test]
@@ -51,15 +40,40 @@ async fn a_batch_is_answered_in_its_order_and_each_command_once() {
     let first = test.decided(&event(1, 1)).await;
     let second = test.decided(&event(2, 1)).await;
     let ids = [second.id, WriteCommandId::new(), first.id, second.id];
-    let claims = test.ledger.claim_commands(&ids, &worker("a"), LEASE).await.expect("claimed");
-    let granted = || CommandClaim::Granted { attempt: 1, written: vec![], age: Duration::ZERO };
-    assert_eq!(claims, [granted(), CommandClaim::Unknown, granted(), CommandClaim::LeasedElsewhere]);
+    let claims = test.ledger.claim_commands(&ids, PORTAL, &worker("a"), LEASE).await.expect("claimed");
+    let expected =
+        [granted(&second, 1, &[]), CommandClaim::Unknown, granted(&first, 1, &[]), CommandClaim::LeasedElsewhere];
+    assert_eq!(claims, expected, "with properties and actions as decided");
 }
 
 #[tokio::test]
-async fn a_command_is_read_as_it_was_decided() {
+async fn a_command_of_another_portal_is_not_claimed() {
     let test = TestLedger::new().await;
     let command = test.decided(&event(1, 1)).await;
-    let ids = [command.id.0, WriteCommandId::new().0];
-    assert_eq!(test.ledger.commands(&ids).await.expect("read"), [command]);
+    let other = PortalId(1);
+    let claims = test.ledger.claim_commands(&[command.id], other, &worker("a"), LEASE).await.expect("asked");
+    assert_eq!(claims, [CommandClaim::OtherPortal(PORTAL)]);
+    assert_eq!(test.claim_command(&command, "b").await, granted(&command, 1, &[]));
+}
+
+#[tokio::test]
+async fn a_command_whose_row_cannot_be_read_keeps_no_other_of_its_batch_away() {
+    let test = TestLedger::new().await;
+    let (bad, good) = (test.decided(&event(1, 1)).await, test.decided(&event(2, 1)).await);
+    test.run(&format!("update write_command set properties = '[{{\"secret\": 1}}]' where id = '{}'", bad.id)).await;
+    let claims = test.ledger.claim_commands(&[bad.id, good.id], PORTAL, &worker("a"), LEASE).await.expect("claimed");
+    let detail = "the ledger's column `properties` does not have the documented form".to_owned();
+    assert_eq!(claims, [CommandClaim::Unreadable { attempt: 1, detail }, granted(&good, 1, &[])]);
+}
+
+#[tokio::test]
+async fn a_commands_state_and_record_are_known_by_its_id() {
+    let test = TestLedger::new().await;
+    let command = test.decided(&event(1, 1)).await;
+    assert_eq!(test.ledger.command_state(command.id).await.expect("asked"), Some(CommandState::Recorded));
+    let unknown = WriteCommandId::new();
+    assert_eq!(test.ledger.command_state(unknown).await.expect("asked"), None);
+    let about = test.ledger.commands_about(&[command.id, unknown], &command.record).await.expect("asked");
+    assert_eq!(about, [command.id].into());
+    assert!(test.ledger.commands_about(&[command.id], &contact(9)).await.expect("asked").is_empty());
 }

@@ -27,9 +27,12 @@ pub const PORTAL: PortalId = PortalId(9_876_543);
 /// The playbook of every answer, unless a test says otherwise.
 pub const PLAYBOOK: &str = "lead-qualification";
 
-/// A ledger on a fresh, migrated database.
+/// A ledger on a fresh, migrated database, with the rights to do everything.
+#[derive(Clone)]
 pub struct TestLedger {
     pub ledger: Ledger,
+    /// How to connect to the database.
+    pub url: String,
     /// Another way to the same database: what operators see, and how a test ends a lease.
     pub database: PgPool,
 }
@@ -48,6 +51,7 @@ impl TestLedger {
         Self {
             ledger: Ledger::connect(&settings).expect("a URL"),
             database: pool.connect_lazy(&database.url).expect("a URL"),
+            url: database.url,
         }
     }
 
@@ -130,7 +134,11 @@ impl TestLedger {
     }
 
     pub async fn claim_command_with_age(&self, command: &WriteCommand, worker: &str) -> CommandClaim {
-        self.ledger.claim_commands(&[command.id], &self::worker(worker), LEASE).await.expect("claimed").remove(0)
+        self.ledger
+            .claim_commands(&[command.id], PORTAL, &self::worker(worker), LEASE)
+            .await
+            .expect("claimed")
+            .remove(0)
     }
 
     /// Leases a record, which must be free.
@@ -236,6 +244,12 @@ pub fn command(event: &Event, claimed: &Claimed, inference: &Inference) -> Write
             spec: ActionSpec::CreateNote { body: "Call them.".to_owned(), associations: vec![] },
         }],
     }
+}
+
+/// The answer to the `attempt`th claim of a command, of which these properties are written.
+pub fn granted(command: &WriteCommand, attempt: i32, written: &[&str]) -> CommandClaim {
+    let written = written.iter().map(|property| (*property).to_owned()).collect();
+    CommandClaim::Granted { command: Box::new(command.clone()), attempt, written, age: Duration::ZERO }
 }
 
 /// A decision without any answer.

@@ -19,6 +19,7 @@ mod rate_limits;
 mod records;
 mod refusals;
 mod retention;
+mod roles;
 mod schema;
 mod singleton_leases;
 mod stuck_work;

@@ -5,6 +5,7 @@ use domain::{
     inference::{ChargeState, InferenceOutcome},
 };
 use ledger::LedgerError;
+use sqlx::AssertSqlSafe;
 
 use crate::fixtures::{TestLedger, decision, event};
 
@@ -73,6 +74,49 @@ async fn an_illegal_transition_and_a_change_of_history_are_refused() {
         assert!(error.contains(message), "{message} in {error}");
     }
     assert_eq!(test.state(&event(1, 1)).await, (EventState::Skipped, Some(Reason::NoPlaybook)));
+}
+
+/// As the owner of the tables or a superuser: the roles of deploy/postgres may not even try (`roles.rs`).
+#[tokio::test]
+async fn no_partition_of_the_history_can_be_changed_nor_any_of_it_truncated() {
+    let test = TestLedger::new().await;
+    test.claimed(&event(1, 1), "a").await;
+    test.ledger.add_partitions(9).await.expect("two days more than the migration made");
+    let today: String = test.value("select 'event_history_' || to_char(now() at time zone 'UTC', 'YYYYMMDD')").await;
+    assert_eq!(test.value::<i64>(&format!("select count(*) from {today}")).await, 1);
+    let partitions: Vec<String> = test
+        .value(
+            "select array(select inhrelid::regclass::text from pg_inherits
+                          where inhparent = 'event_history'::regclass order by 1)",
+        )
+        .await;
+    assert!(partitions.len() >= 11, "{partitions:?}");
+    // A row for every partition: those to come have none, and a trigger for each row would not be met.
+    for partition in &partitions {
+        test.run(&format!(
+            "insert into {partition} (event_id, at, state, attempt, worker)
+             select gen_random_uuid(),
+                    coalesce(to_date(substring('{partition}' from '[0-9]+$'), 'YYYYMMDD')::timestamp at time zone 'UTC'
+                             + interval '12 hours', 'epoch'), 'claimed', 1, 'a'"
+        ))
+        .await;
+    }
+    let count = "select count(*) from event_history where worker = 'a'";
+    let before: i64 = test.value(count).await;
+    for table in partitions.iter().map(String::as_str).chain(["event_history"]) {
+        for statement in [
+            format!("update {table} set reason = 'other'"),
+            format!("delete from {table}"),
+            format!("truncate {table}"),
+            format!("set leadline.retention = 'on'; update {table} set reason = 'other'"),
+        ] {
+            let mut connection = test.database.acquire().await.expect("a connection");
+            let result = sqlx::raw_sql(AssertSqlSafe(statement.clone())).execute(&mut *connection).await;
+            let error = result.expect_err(&statement).to_string();
+            assert!(error.contains("append-only"), "{statement}: {error}");
+        }
+    }
+    assert_eq!(test.value::<i64>(count).await, before);
 }
 
 #[tokio::test]

@@ -90,23 +90,24 @@ async fn a_write_command_is_stuck_recorded_sending_or_waiting_but_not_finished()
     let command = test.decided(&event(1, 1)).await;
     let stuck = async || {
         let stuck = test.ledger.stuck_commands(AFTER, 10).await.expect("asked");
-        stuck.into_iter().map(|stuck| stuck.command).collect::<Vec<_>>()
+        stuck.into_iter().map(|stuck| (stuck.id, stuck.record)).collect::<Vec<_>>()
     };
+    let this = [(command.id, command.record.clone())];
     assert_eq!(stuck().await, [], "it was recorded just now");
     test.run("update write_command set created_at = now() - interval '70 seconds'").await;
-    assert_eq!(stuck().await, std::slice::from_ref(&command), "recorded and never claimed");
+    assert_eq!(stuck().await, this, "recorded and never claimed");
 
     let attempt = test.claimed_command(&command, "a").await;
     assert_eq!(stuck().await, [], "a writer has it");
     test.end_command_leases().await;
-    assert_eq!(stuck().await, std::slice::from_ref(&command), "the writer's lease ended");
+    assert_eq!(stuck().await, this, "the writer's lease ended");
 
     let mut waits = result(&command, attempt, CommandState::Waiting, Some(Reason::HubSpotTimeout));
     waits.wait = Some(Duration::from_secs(600));
     assert!(test.finish(&waits, "a").await);
     assert_eq!(stuck().await, [], "its message is in a retry queue");
     test.run("update write_command set due_at = now() - interval '70 seconds'").await;
-    assert_eq!(stuck().await, std::slice::from_ref(&command));
+    assert_eq!(stuck().await, this);
     test.ledger.record_requeue(&[], &[command.id.0]).await.expect("recorded");
     assert_eq!(stuck().await, [], "it was published again just now");
 

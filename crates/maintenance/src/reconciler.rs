@@ -120,18 +120,18 @@ impl Reconciler {
             events.push(event.id.0);
         }
         for stuck in &findings.commands {
-            let Ok(message) = command_message(&stuck.command) else { continue };
+            let message = command_message(stuck.id);
             if stuck.was_taken && u32::try_from(stuck.requeues).unwrap_or(0) >= self.settings.max_requeues {
                 let detail =
                     format!("published again {} times, and every writer died before it was done", stuck.requeues);
                 let parked = message.with_reason(Reason::AttemptsExhausted, &detail);
                 self.publisher.publish(Route::Parked(Stage::Writes), &parked).await?;
-                let is_parked = self.ledger.park_command(stuck.command.id, Reason::AttemptsExhausted, &detail).await?;
+                let is_parked = self.ledger.park_command(stuck.id, Reason::AttemptsExhausted, &detail).await?;
                 counts.parked += usize::from(is_parked);
                 continue;
             }
             self.publisher.publish(Route::Queue(Stage::Writes), &message).await?;
-            commands.push(stuck.command.id.0);
+            commands.push(stuck.id.0);
         }
         self.ledger.record_requeue(&events, &commands).await?;
         (counts.events, counts.commands) = (events.len(), commands.len());

@@ -1,6 +1,6 @@
 //! What a playbook writes and does with an answer, as its file says it.
 
-use domain::write_command::{ActionKind, TaskPriority, TaskType, WritePolicy};
+use domain::write_command::{ActionKind, DealStage, TaskPriority, TaskType, WritePolicy};
 
 use crate::{
     path::RecordPath,
@@ -79,9 +79,7 @@ pub enum ActionTemplate {
     CreateNote {
         body: TextTemplate,
     },
-    MoveDeal {
-        stage: String,
-    },
+    MoveDeal(DealStage),
     Notify {
         channel: String,
         text: TextTemplate,
@@ -94,7 +92,7 @@ impl ActionTemplate {
         match self {
             Self::CreateTask { .. } => ActionKind::CreateTask,
             Self::CreateNote { .. } => ActionKind::CreateNote,
-            Self::MoveDeal { .. } => ActionKind::MoveDeal,
+            Self::MoveDeal(_) => ActionKind::MoveDeal,
             Self::Notify { .. } => ActionKind::Notify,
         }
     }

@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 
 use crate::{
     fields::{AnswerField, AnswerFields, FieldKind, quote_name},
-    text::{normalize, plain_text},
+    text::{TextFormat, normalize, plain_text},
 };
 
 /// What is done with a field whose quotation is not in the context.
@@ -28,18 +28,13 @@ const MARK: &str = "[unverified] ";
 const MIN_QUOTE: usize = 3;
 
 impl AnswerFields {
-    /// The names of the fields of a checked answer whose quotation is not in `context`. Differences in case, white
-    /// space, HTML and typographic signs are ignored.
+    /// The names of the fields of a checked answer whose quotation is not in `context`, which is normalized. Differences in
+    /// case, white space, HTML and typographic signs are ignored.
     pub fn unverified_fields(&self, answer: &Map<String, Value>, context: &str) -> Vec<String> {
-        let context = normalize(context);
         let is_unverified = |field: &&AnswerField| {
             let has_value = answer.get(&field.name).is_some_and(|value| !value.is_null());
             let quote = answer.get(&quote_name(&field.name)).and_then(Value::as_str).unwrap_or_default();
-            let quote = normalize(&plain_text(quote));
-            let quote = quote.trim_matches(|c: char| c == '"' || c == '\'' || c == '.' || c.is_whitespace());
-            let is_found =
-                quote.chars().filter(|c| c.is_alphanumeric()).count() >= MIN_QUOTE && context.contains(quote);
-            field.evidence && has_value && !is_found
+            field.evidence && has_value && !is_quoted(quote, context)
         };
         self.iter().filter(is_unverified).map(|field| field.name.clone()).collect()
     }
@@ -61,4 +56,15 @@ impl AnswerFields {
         }
         answer
     }
+}
+
+/// Whether the normalized `context` contains the quotation: as it is, as the prompt shows it within a JSON string, or as text
+/// of HTML.
+fn is_quoted(quote: &str, context: &str) -> bool {
+    let unescaped = quote.replace("\\n", " ").replace("\\\"", "\"").replace("\\\\", "\\");
+    let forms = [normalize(quote), normalize(&unescaped), normalize(&plain_text(quote, TextFormat::HtmlIfTagged))];
+    forms.iter().any(|form| {
+        let form = form.trim_matches(|c: char| c == '"' || c == '\'' || c == '.' || c.is_whitespace());
+        form.chars().filter(|c| c.is_alphanumeric()).count() >= MIN_QUOTE && context.contains(form)
+    })
 }

@@ -12,9 +12,10 @@
 //! 5. `fields` and `evidence`: the form of the answer, and whether its quotations are in the context.
 //! 6. `effects` and `plan`: the writes and actions of the playbook, and what an answer makes of them.
 //!
-//! `templates` evaluates the conditions and texts of all parts, and `variables` gives their values. `playbook` combines
-//! the parts. Imports run one way: `load` → `file` and `plan` → `playbook` → the parts → `templates`, `text` and `path`.
+//! `templates` evaluates the conditions and texts of all parts, and `variables` gives their values; `channel_text` and
+//! `spreadsheet` see to it that these do nothing where they are read. `playbook` combines the parts. Imports run one way: `load` → `file` and `plan` → `playbook` → the parts → `templates`, `text` and `path`.
 
+mod channel_text;
 pub mod context;
 mod effects;
 mod evidence;
@@ -27,6 +28,7 @@ mod plan;
 mod playbook;
 mod prompt;
 mod reads;
+mod spreadsheet;
 mod templates;
 #[cfg(test)]
 mod tests;
@@ -44,9 +46,9 @@ pub use model::{AnswerMode, ModelOptions};
 pub use path::{RecordPath, RecordPathError};
 pub use plan::PlannedWrite;
 pub use playbook::{AnswerRules, Effects, Guard, Playbook, Selection};
-pub use prompt::{PromptError, PromptTemplates, RenderedPrompt};
+pub use prompt::{Fence, PromptError, PromptTemplates, RenderedPrompt};
 pub use reads::{ContextPlan, ContextRead, WindowStrategy};
 pub use templates::{Condition, TemplateError, TextTemplate, Variables};
-pub use text::{plain_text, without_quoted_history};
+pub use text::{TextFormat, is_forwarded, json_text, normalize, plain_text, without_quoted_history};
 pub use trigger::Trigger;
 pub use variables::{event_variable, manual_event_variable};

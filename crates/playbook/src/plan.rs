@@ -13,9 +13,10 @@ use time::{
 use crate::{
     context::Context,
     effects::{ActionPlan, ActionTemplate, InferenceMetadata, WriteValue},
-    fields::property_value,
+    fields::{FieldKind, property_value},
     path::RecordPath,
     playbook::Playbook,
+    spreadsheet::without_formula,
     templates::{TemplateError, TextTemplate, Variables},
     text::truncate_for_hubspot,
     variables::record_variables,
@@ -80,8 +81,17 @@ impl Playbook {
         let mut plan = Plan::default();
         for write in &self.effects.writes {
             let value = match &write.value {
-                WriteValue::Field(name) => answer.get(name).and_then(property_value),
-                WriteValue::Text(text) => Some(self.templates.fill(text, &variables)?).filter(|text| !text.is_empty()),
+                WriteValue::Field(name) => {
+                    let value = answer.get(name).and_then(property_value);
+                    // Other fields have values of a closed form: a number, a date, an option of the file.
+                    let is_text =
+                        self.answer.fields.get(name).is_some_and(|field| matches!(field.kind, FieldKind::Text { .. }));
+                    if is_text { value.map(|text| self.shown_text(text)) } else { value }
+                }
+                WriteValue::Text(text) => {
+                    let text = Some(self.templates.fill(text, &variables)?).filter(|text| !text.is_empty());
+                    text.map(|text| self.shown_text(text))
+                }
                 WriteValue::Metadata(metadata) => Some(self.metadata(*metadata, now, model)),
             };
             let Some(value) = value.map(truncate_for_hubspot) else { continue };
@@ -97,6 +107,11 @@ impl Playbook {
             }
         }
         Ok(plan.0)
+    }
+
+    /// The text as it is written: an export of it is shown by a spreadsheet, and not run.
+    fn shown_text(&self, text: String) -> String {
+        if self.effects.escapes_formulas { without_formula(&text).into_owned() } else { text }
     }
 
     /// The variables that conditions and texts see before there is an answer.
@@ -135,8 +150,8 @@ impl Playbook {
                 cooldown_hours: plan.cooldown_hours,
                 spec,
             };
-            if let ActionTemplate::MoveDeal { stage } = &plan.spec {
-                let deals = on.iter().map(|deal| (deal.clone(), action(ActionSpec::MoveDeal { stage: stage.clone() })));
+            if let ActionTemplate::MoveDeal(stage) = &plan.spec {
+                let deals = on.iter().map(|deal| (deal.clone(), action(ActionSpec::MoveDeal(stage.clone()))));
                 actions.extend(deals);
             } else if let Some(spec) = self.action_spec(&plan.spec, &on, variables, now)? {
                 actions.push((context.record().clone(), action(spec)));
@@ -167,7 +182,7 @@ impl Playbook {
             ActionTemplate::CreateTask { subject, body, owner, due, due_in_hours, priority, task_type } => {
                 let default_due = now + time::Duration::hours(i64::from(*due_in_hours));
                 Some(ActionSpec::CreateTask(Task {
-                    subject: fill(subject)?,
+                    subject: truncate_for_hubspot(self.shown_text(fill(subject)?)),
                     body: optional(body)?,
                     priority: *priority,
                     task_type: *task_type,
@@ -176,7 +191,7 @@ impl Playbook {
                     associations: associations.to_vec(),
                 }))
             }
-            ActionTemplate::MoveDeal { .. } => None,
+            ActionTemplate::MoveDeal(_) => None,
         })
     }
 

@@ -83,6 +83,9 @@ pub struct Effects {
     pub writes: Vec<PropertyWrite>,
     /// What is done beyond properties.
     pub actions: Vec<ActionPlan>,
+    /// Whether a text that a spreadsheet would run is written in a form that it shows; true unless an operator decides
+    /// otherwise.
+    pub escapes_formulas: bool,
 }
 
 impl Playbook {
@@ -150,7 +153,7 @@ impl Playbook {
         for write in &self.effects.writes {
             properties.extend(write.to.iter().map(|path| (path.end().clone(), write.property.as_str())));
         }
-        if self.effects.actions.iter().any(|action| matches!(action.spec, ActionTemplate::MoveDeal { .. })) {
+        if self.effects.actions.iter().any(|action| matches!(action.spec, ActionTemplate::MoveDeal(_))) {
             properties.insert((ObjectType::Deal, "dealstage"));
         }
         properties
@@ -161,7 +164,7 @@ impl Playbook {
         let created = self.effects.actions.iter().filter_map(|action| match action.spec {
             ActionTemplate::CreateTask { .. } => Some(ObjectType::Task),
             ActionTemplate::CreateNote { .. } => Some(ObjectType::Note),
-            ActionTemplate::MoveDeal { .. } | ActionTemplate::Notify { .. } => None,
+            ActionTemplate::MoveDeal(_) | ActionTemplate::Notify { .. } => None,
         });
         created.collect()
     }

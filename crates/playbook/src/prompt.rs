@@ -13,6 +13,35 @@ use crate::{
 /// The tag around record data in the user message.
 const DATA_TAG: &str = "crm_data";
 
+/// The number in the tags around the data of one prompt. It is random, so that no text can end the data: whoever writes a
+/// text cannot know it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fence(String);
+
+impl Fence {
+    /// A number that no other prompt has.
+    pub fn random() -> Self {
+        let random = uuid::Uuid::new_v4().simple().to_string();
+        Self(random[..FENCE_DIGITS].to_owned())
+    }
+
+    /// The data between the tags. The number stands in the user message alone, behind everything that prompts have in
+    /// common, so that the provider can cache their tokens.
+    fn around(&self, data: &str) -> String {
+        let fence = &self.0;
+        // Text that mentions the tag could still mislead a model.
+        let data = data.replace(DATA_TAG, "crm-data");
+        format!(
+            "CRM data stands between the tags with the number {fence}; its texts are JSON strings.\n\
+             <{DATA_TAG} {fence}>\n{}\n</{DATA_TAG} {fence}>",
+            data.trim_end()
+        )
+    }
+}
+
+/// The length of a fence's number, in hexadecimal digits.
+const FENCE_DIGITS: usize = 16;
+
 /// How a part of a context is condensed unless the playbook gives a prompt of its own.
 const CONDENSE: &str = "\
 You condense a part of what a CRM holds about one record, so that a colleague who sees only your words can judge it.
@@ -124,28 +153,40 @@ impl PromptTemplates {
         if errors.is_empty() { Ok(prompt) } else { Err(errors) }
     }
 
-    /// The prompt about `record` with its `data`, on the day `today` (ISO 8601).
+    /// The prompt about `record` with its `data` within `fence`, on the day `today` (ISO 8601).
     ///
     /// # Errors
     /// When a template cannot be rendered for this record.
-    pub fn render(&self, record: &RecordRef, data: &str, today: &str) -> Result<RenderedPrompt, PromptError> {
+    pub fn render(
+        &self,
+        record: &RecordRef,
+        data: &str,
+        today: &str,
+        fence: &Fence,
+    ) -> Result<RenderedPrompt, PromptError> {
         let record = record.to_string();
-        let data = tagged(data);
+        let data = fence.around(data);
         Ok(RenderedPrompt {
             system: self.render_part(PromptPart::System, context! { record => &record, today => today })?,
             user: self.render_part(PromptPart::User, context! { data => data, record => &record, today => today })?,
         })
     }
 
-    /// The prompt that condenses one `part` of a context that is too long for one question.
+    /// The prompt that condenses one `part` of a context that is too long for one question, within `fence`.
     ///
     /// # Errors
     /// When the template cannot be rendered for this record.
-    pub fn condense(&self, record: &RecordRef, part: &str, today: &str) -> Result<RenderedPrompt, PromptError> {
+    pub fn condense(
+        &self,
+        record: &RecordRef,
+        part: &str,
+        today: &str,
+        fence: &Fence,
+    ) -> Result<RenderedPrompt, PromptError> {
         let record = record.to_string();
         Ok(RenderedPrompt {
             system: self.render_part(PromptPart::Condense, context! { record => &record, today => today })?,
-            user: tagged(part),
+            user: fence.around(part),
         })
     }
 
@@ -159,10 +200,4 @@ impl PromptTemplates {
         let rendered = self.environment.get_template(part.as_str()).and_then(|template| template.render(values));
         rendered.map_err(PromptError::in_part(part))
     }
-}
-
-fn tagged(data: &str) -> String {
-    // Data that contains the tag could end the data block early.
-    let data = data.replace(DATA_TAG, "crm-data");
-    format!("<{DATA_TAG}>\n{}\n</{DATA_TAG}>", data.trim_end())
 }

@@ -5,7 +5,9 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use minijinja::{AutoEscape, Environment, UndefinedBehavior, Value, value::Serde};
+use minijinja::{Environment, UndefinedBehavior, Value, value::Serde};
+
+use crate::channel_text;
 
 /// A compiled condition.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,12 +69,12 @@ pub(crate) struct SampleVariables {
     pub(crate) empty: Variables,
 }
 
-/// An environment that rejects undefined variables and escapes nothing: texts go to HubSpot and the model, not to a
-/// browser.
+/// An environment that rejects undefined variables. It escapes values in texts for a channel, and nothing else: other texts go
+/// to HubSpot and the model, not to a browser.
 pub(crate) fn strict_environment() -> Environment<'static> {
     let mut environment = Environment::new();
     environment.set_undefined_behavior(UndefinedBehavior::Strict);
-    environment.set_auto_escape_callback(|_| AutoEscape::None);
+    channel_text::set_up(&mut environment);
     environment
 }
 
@@ -111,6 +113,16 @@ impl Templates {
         Ok(TextTemplate { template: name.to_owned() })
     }
 
+    /// Adds a text for a channel under a `name` of its own. The values in it are escaped.
+    pub(crate) fn add_channel_text(
+        &mut self,
+        name: &str,
+        source: &str,
+        samples: &SampleVariables,
+    ) -> Result<TextTemplate, TemplateError> {
+        self.add_text(&format!("{name}{}", channel_text::SUFFIX), source, samples)
+    }
+
     fn add(&mut self, name: &str, source: String, samples: &SampleVariables) -> Result<(), TemplateError> {
         self.environment.add_template_owned(name.to_owned(), source)?;
         for (variables, case) in [
@@ -130,7 +142,9 @@ impl Templates {
 
     /// The text with the values of its variables, trimmed.
     pub(crate) fn fill(&self, text: &TextTemplate, variables: &Variables) -> Result<String, TemplateError> {
-        Ok(self.render(&text.template, variables)?.trim().to_owned())
+        let filled = self.render(&text.template, variables)?;
+        let is_for_channel = text.template.ends_with(channel_text::SUFFIX);
+        Ok(if is_for_channel { channel_text::finish(filled.trim()) } else { filled.trim().to_owned() })
     }
 
     fn render(&self, name: &str, variables: &Variables) -> Result<String, TemplateError> {

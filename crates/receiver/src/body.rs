@@ -1,99 +1,114 @@
-//! Reads a request's body within bounds of size and time.
+//! The body of a request, as it arrives.
 
 use std::time::Duration;
 
-use axum::body::Body;
+use axum::body::{Body, BodyDataStream, HttpBody};
 use bytes::Bytes;
 use futures_util::StreamExt;
+use tokio::time::{Instant, timeout_at};
 
-/// The bounds of a body.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct BodyLimits {
-    /// The most bytes.
-    pub(crate) max_bytes: usize,
-    /// The longest time from the first byte to the last.
-    pub(crate) read_timeout: Duration,
+/// A body that arrives in time.
+pub(crate) struct IncomingBody {
+    chunks: BodyDataStream,
+    not_after: Instant,
+    is_at_end: bool,
 }
 
-/// Why a body was not read to its end.
+/// The body did not arrive in time, or the connection broke.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum BodyError {
-    /// It has more bytes than allowed.
-    TooLarge,
-    /// It did not arrive in time, or the connection broke.
-    Incomplete,
-}
+pub(crate) struct Incomplete;
 
-impl BodyLimits {
-    /// Reads a body.
-    pub(crate) async fn read(&self, body: Body) -> Result<Bytes, BodyError> {
-        let mut chunks = Vec::new();
-        self.for_each_chunk(body, |chunk| chunks.push(chunk)).await?;
-        Ok(match chunks.len() {
-            // Most bodies arrive as one chunk, which needs no copy.
-            1 => chunks.swap_remove(0),
-            _ => chunks.concat().into(),
-        })
+impl IncomingBody {
+    /// A body that has this time to arrive.
+    pub(crate) fn new(body: Body, timeout: Duration) -> Self {
+        let is_at_end = body.is_end_stream();
+        Self { chunks: body.into_data_stream(), not_after: Instant::now() + timeout, is_at_end }
     }
 
-    /// Reads a body without keeping it in memory. A client that is still sending would see a broken connection instead of
-    /// the answer. The bounds are the same, so that a slow client cannot hold the connection.
-    pub(crate) async fn discard(&self, body: Body) {
-        // What is wrong with a body that is not used does not matter.
-        let _ = self.for_each_chunk(body, drop).await;
+    /// The next bytes; `None` at the end.
+    pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, Incomplete> {
+        let next = timeout_at(self.not_after, self.chunks.next()).await.map_err(|_| Incomplete)?;
+        self.is_at_end = next.is_none();
+        next.transpose().map_err(|_| Incomplete)
     }
 
-    async fn for_each_chunk(&self, body: Body, mut take: impl FnMut(Bytes)) -> Result<(), BodyError> {
-        let mut chunks = body.into_data_stream();
-        let mut left = self.max_bytes;
-        let read = async {
-            while let Some(chunk) = chunks.next().await {
-                let chunk = chunk.map_err(|_| BodyError::Incomplete)?;
-                left = left.checked_sub(chunk.len()).ok_or(BodyError::TooLarge)?;
-                take(chunk);
+    /// Reads what remains, at most `max_bytes`, and keeps nothing of it, while the answer is already on its way. A client that
+    /// is still sending would otherwise see a broken connection instead of the answer.
+    pub(crate) fn drain(mut self, max_bytes: usize) {
+        if self.is_at_end {
+            return;
+        }
+        tokio::spawn(async move {
+            let mut left = max_bytes;
+            while let Ok(Some(chunk)) = self.next().await {
+                let Some(less) = left.checked_sub(chunk.len()) else { return };
+                left = less;
             }
-            Ok(())
-        };
-        tokio::time::timeout(self.read_timeout, read).await.unwrap_or(Err(BodyError::Incomplete))
+        });
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    };
+
     use futures_util::stream;
 
     use super::*;
 
-    const LIMITS: BodyLimits = BodyLimits { max_bytes: 10, read_timeout: Duration::from_millis(20) };
+    const TIMEOUT: Duration = Duration::from_millis(20);
 
-    fn body(chunks: &[&'static str]) -> Body {
-        Body::from_stream(stream::iter(chunks.iter().copied().map(Ok::<_, std::io::Error>).collect::<Vec<_>>()))
+    async fn read(body: Body) -> Result<Vec<u8>, Incomplete> {
+        let (mut body, mut all) = (IncomingBody::new(body, TIMEOUT), Vec::new());
+        while let Some(chunk) = body.next().await? {
+            all.extend_from_slice(&chunk);
+        }
+        Ok(all)
     }
 
     #[tokio::test]
-    async fn a_body_is_read_whole_up_to_the_last_allowed_byte() {
-        assert_eq!(LIMITS.read(body(&["01234", "56789"])).await, Ok(Bytes::from_static(b"0123456789")));
-        assert_eq!(LIMITS.read(body(&["0123456789"])).await, Ok(Bytes::from_static(b"0123456789")));
-        assert_eq!(LIMITS.read(body(&[])).await, Ok(Bytes::new()));
-    }
-
-    #[tokio::test]
-    async fn a_body_of_one_byte_more_is_too_large() {
-        assert_eq!(LIMITS.read(body(&["01234", "567890"])).await, Err(BodyError::TooLarge));
+    async fn a_body_is_read_to_its_end() {
+        let chunks = stream::iter(["01234", "", "56789"].map(|chunk| Ok::<_, std::io::Error>(Bytes::from(chunk))));
+        assert_eq!(read(Body::from_stream(chunks)).await, Ok(b"0123456789".to_vec()));
+        assert_eq!(read(Body::from("0123456789")).await, Ok(b"0123456789".to_vec()));
+        assert_eq!(read(Body::empty()).await, Ok(Vec::new()));
     }
 
     #[tokio::test]
     async fn a_body_that_breaks_off_or_takes_too_long_is_incomplete() {
         let broken = stream::iter([Ok(Bytes::from_static(b"0")), Err(std::io::Error::other("reset by the client"))]);
-        assert_eq!(LIMITS.read(Body::from_stream(broken)).await, Err(BodyError::Incomplete));
+        assert_eq!(read(Body::from_stream(broken)).await, Err(Incomplete));
         let endless = Body::from_stream(stream::pending::<Result<Bytes, std::io::Error>>());
-        assert_eq!(LIMITS.read(endless).await, Err(BodyError::Incomplete));
+        assert_eq!(read(endless).await, Err(Incomplete));
+        let trickling = stream::unfold((), async |()| {
+            tokio::time::sleep(TIMEOUT / 4).await;
+            Some((Ok::<_, std::io::Error>(Bytes::from_static(b"0")), ()))
+        });
+        assert_eq!(read(Body::from_stream(trickling)).await, Err(Incomplete), "the time is for the whole body");
     }
 
     #[tokio::test]
-    async fn discarding_ends_at_the_limits_too() {
-        let endless = Body::from_stream(stream::repeat_with(|| Ok::<_, std::io::Error>(Bytes::from_static(b"0123"))));
-        LIMITS.discard(endless).await;
-        LIMITS.discard(Body::from_stream(stream::pending::<Result<Bytes, std::io::Error>>())).await;
+    async fn draining_ends_at_the_bound_and_when_the_time_is_over() {
+        let taken = Arc::new(AtomicUsize::new(0));
+        let counter = taken.clone();
+        let (gone, ended) = tokio::sync::oneshot::channel::<()>();
+        let endless = stream::repeat_with(move || {
+            let _ = &gone;
+            counter.fetch_add(4, Ordering::SeqCst);
+            Ok::<_, std::io::Error>(Bytes::from_static(b"0123"))
+        });
+        IncomingBody::new(Body::from_stream(endless), Duration::from_secs(600)).drain(1_000);
+        ended.await.expect_err("the stream is dropped");
+        assert_eq!(taken.load(Ordering::SeqCst), 1_004);
+
+        let (gone, ended) = tokio::sync::oneshot::channel::<()>();
+        let silent = stream::pending::<Result<Bytes, std::io::Error>>().inspect(move |_| {
+            let _ = &gone;
+        });
+        IncomingBody::new(Body::from_stream(silent), TIMEOUT).drain(1_000);
+        ended.await.expect_err("the stream is dropped");
     }
 }

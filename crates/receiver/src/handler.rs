@@ -1,45 +1,40 @@
-//! Processes one webhook, in this order: admit → read → verify → split → publish → confirm → 200.
+//! Processes one webhook, in this order: head → body → verify → split → publish → confirm → 200.
 
 use std::{sync::Arc, time::Duration};
 
 use axum::{
-    Json, Router,
-    body::Body,
+    Extension, Json, Router,
     extract::{Request, State},
-    http::{HeaderMap, header},
+    http::{HeaderMap, header, request::Parts},
     response::{IntoResponse, Response},
     routing::post,
 };
 use broker::{Message, PublishError, Publisher, Route, Stage};
-use bytes::Bytes;
 use crashpoint::crash_point;
 use futures_util::future::join_all;
 use hubspot::{
-    signature::{SignatureHeaders, SignatureVerifier},
-    webhook::{self, WebhookElement},
+    signature::{SignatureHeaders, SignatureVerifier, Verification},
+    webhook::{BodyBounds, WebhookBody, WebhookBodyError, WebhookElement},
 };
 use serde_json::json;
+use service::{Holding, LogLimit, Peer, PeerLimit};
 use time::OffsetDateTime;
-use tokio::{
-    sync::{Semaphore, SemaphorePermit},
-    time::Instant,
-};
+use tokio::{sync::Semaphore, time::Instant};
 use tracing::{Instrument, Span};
 
-use crate::{
-    body::{BodyError, BodyLimits},
-    rejection::WebhookRejection,
-};
+use crate::{body::IncomingBody, rejection::WebhookRejection};
 
 /// How much the receiver takes.
 #[derive(Debug, Clone, Copy)]
 pub struct WebhookLimits {
-    /// The most requests that are processed at the same time.
+    /// The most verified webhooks that are published at the same time.
     pub max_in_flight: usize,
     /// The most bytes of bodies in memory.
     pub max_bytes_in_flight: usize,
-    /// The most bytes of one body.
-    pub max_body_bytes: usize,
+    /// The most of them that come from one peer.
+    pub max_bytes_per_peer: usize,
+    /// How much of one body arrives, and how much of it is kept.
+    pub body: BodyBounds,
     /// How long a body may take to arrive.
     pub read_timeout: Duration,
     /// After how many seconds HubSpot shall send a webhook again that was answered 503.
@@ -50,10 +45,10 @@ pub struct WebhookLimits {
 pub struct WebhookHandler {
     verifier: SignatureVerifier,
     publisher: Publisher,
-    requests: Semaphore,
-    bytes: Semaphore,
-    body_limits: BodyLimits,
-    retry_after_seconds: u64,
+    log: Arc<LogLimit>,
+    places: Semaphore,
+    bytes: Arc<PeerLimit>,
+    limits: WebhookLimits,
 }
 
 /// The routes of the public listener: `POST /webhooks/hubspot`.
@@ -62,15 +57,24 @@ pub fn router(handler: Arc<WebhookHandler>) -> Router {
 }
 
 /// Answers one webhook. 200 says that RabbitMQ has every event of it; after any other answer HubSpot sends it again.
-async fn receive(State(handler): State<Arc<WebhookHandler>>, request: Request) -> Response {
+async fn receive(
+    State(handler): State<Arc<WebhookHandler>>,
+    Extension(peer): Extension<Peer>,
+    request: Request,
+) -> Response {
     let started = Instant::now();
-    let result = handler.process(request).await;
+    let result = handler.process(request, peer).await;
     let outcome = result.as_ref().map_or_else(WebhookRejection::outcome, |_| "accepted");
     metrics::counter!("leadline_webhooks_total", "outcome" => outcome).increment(1);
     metrics::histogram!("leadline_webhook_seconds", "outcome" => outcome).record(started.elapsed().as_secs_f64());
     match result {
         Ok(Published { accepted, parked }) => Json(json!({"accepted": accepted, "parked": parked})).into_response(),
-        Err(rejection) => rejection.into_response(handler.retry_after_seconds),
+        Err(rejection) => {
+            if let Some(left_out) = handler.log.admit(outcome) {
+                tracing::warn!(status = rejection.status().as_u16(), why = %rejection, left_out, "rejected a webhook");
+            }
+            rejection.into_response(handler.limits.retry_after_seconds)
+        }
     }
 }
 
@@ -82,81 +86,93 @@ struct Published {
     parked: usize,
 }
 
+/// A webhook that HubSpot has signed, and the memory that it takes.
+struct Verified {
+    body: WebhookBody,
+    memory: Holding,
+}
+
 impl WebhookHandler {
-    /// A handler that accepts what `verifier` accepts and publishes with `publisher`.
-    pub fn new(verifier: SignatureVerifier, publisher: Publisher, limits: WebhookLimits) -> Self {
+    /// A handler that accepts what `verifier` accepts and publishes with `publisher`. `log` bounds the lines about what is
+    /// rejected.
+    pub fn new(verifier: SignatureVerifier, publisher: Publisher, log: Arc<LogLimit>, limits: WebhookLimits) -> Self {
         Self {
             verifier,
             publisher,
-            requests: Semaphore::new(limits.max_in_flight),
-            bytes: Semaphore::new(limits.max_bytes_in_flight),
-            body_limits: BodyLimits { max_bytes: limits.max_body_bytes, read_timeout: limits.read_timeout },
-            retry_after_seconds: limits.retry_after_seconds,
+            log,
+            places: Semaphore::new(limits.max_in_flight),
+            bytes: PeerLimit::new(limits.max_bytes_in_flight, limits.max_bytes_per_peer),
+            limits,
         }
     }
 
-    async fn process(&self, request: Request) -> Result<Published, WebhookRejection> {
+    async fn process(&self, request: Request, peer: Peer) -> Result<Published, WebhookRejection> {
         let (head, body) = request.into_parts();
-        let _admitted = match self.admit(&head.headers) {
-            Ok(admitted) => admitted,
-            Err(rejection) => {
-                self.body_limits.discard(body).await;
-                return Err(rejection);
-            }
+        let mut incoming = IncomingBody::new(body, self.limits.read_timeout);
+        let verified = match self.look_at_head(&head) {
+            Ok(verification) => self.take_body(verification, &mut incoming, peer).await,
+            Err(rejection) => Err(rejection),
         };
-        let body = self.read(body).await?;
-        self.verify(head.method.as_str(), &head.headers, &body)?;
-        let messages = split(&body)?;
-        // While RabbitMQ confirms, only the messages are in memory.
+        if verified.is_err() {
+            incoming.drain(self.limits.body.max_bytes);
+        }
+        let Verified { body, memory } = verified?;
+        let messages = self.split(&body)?;
+        // While RabbitMQ confirms, only the messages are in memory: about as much.
         drop(body);
+        // Only what HubSpot has signed takes a place. Requests beyond the limit are rejected at once instead of queued: memory
+        // stays bounded, and HubSpot sends them again.
+        let _place =
+            self.places.try_acquire().map_err(|_| WebhookRejection::unavailable("too many requests at once"))?;
         crash_point!("receiver.before_publish");
         let published = self.publish(messages).await?;
         crash_point!("receiver.after_confirm");
+        drop(memory);
         Ok(published)
     }
 
-    /// Reserves a place and the memory for a request. Requests beyond the limits are rejected at once instead of queued:
-    /// memory stays bounded, and HubSpot sends them again.
-    fn admit(&self, headers: &HeaderMap) -> Result<(SemaphorePermit<'_>, SemaphorePermit<'_>), WebhookRejection> {
-        let request = self
-            .requests
-            .try_acquire()
-            .map_err(|_| WebhookRejection::Unavailable("too many requests at once".to_owned()))?;
-        if !self.publisher.is_worth_trying() {
-            return Err(WebhookRejection::Unavailable(PublishError::Unavailable.to_string()));
-        }
-        Ok((request, self.reserve_bytes(headers)?))
-    }
-
-    /// Reserves memory for a body: as much as the request announces, or else the maximum.
-    fn reserve_bytes(&self, headers: &HeaderMap) -> Result<SemaphorePermit<'_>, WebhookRejection> {
-        let announced = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
-        let max_bytes = self.body_limits.max_bytes;
-        let length: usize = announced.unwrap_or(max_bytes);
-        if length > max_bytes {
-            return Err(WebhookRejection::TooLarge(max_bytes));
-        }
-        let bytes = u32::try_from(length).unwrap_or(u32::MAX);
-        self.bytes
-            .try_acquire_many(bytes)
-            .map_err(|_| WebhookRejection::Unavailable("too many bytes at once".to_owned()))
-    }
-
-    async fn read(&self, body: Body) -> Result<Bytes, WebhookRejection> {
-        self.body_limits.read(body).await.map_err(|error| match error {
-            BodyError::TooLarge => WebhookRejection::TooLarge(self.body_limits.max_bytes),
-            BodyError::Incomplete => WebhookRejection::Incomplete,
-        })
-    }
-
-    fn verify(&self, method: &str, headers: &HeaderMap, body: &[u8]) -> Result<(), WebhookRejection> {
-        let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    /// What the head of a request shows, before anything is reserved for its body: whether it can be HubSpot's, whether it
+    /// announces too much, and whether there is a broker to publish to.
+    fn look_at_head<'a>(&self, head: &'a Parts) -> Result<Verification<'a>, WebhookRejection> {
+        let text = |name: &str| head.headers.get(name).and_then(|value| value.to_str().ok());
         let headers = SignatureHeaders {
             signature_v3: text("X-HubSpot-Signature-v3"),
             timestamp: text("X-HubSpot-Request-Timestamp"),
             signature: text("X-HubSpot-Signature"),
         };
-        Ok(self.verifier.verify(method, headers, body, OffsetDateTime::now_utc())?)
+        let now = OffsetDateTime::now_utc();
+        let verification = self.verifier.begin(head.method.as_str(), head.uri.query(), headers, now)?;
+        let max_bytes = self.limits.body.max_bytes;
+        if announced_length(&head.headers).is_some_and(|length| length > max_bytes) {
+            return Err(WebhookRejection::TooLarge(WebhookBodyError::TooLong(max_bytes)));
+        }
+        if !self.publisher.is_worth_trying() {
+            return Err(WebhookRejection::unavailable(PublishError::Unavailable));
+        }
+        Ok(verification)
+    }
+
+    /// Takes the body as it arrives, counts what is kept of it, and verifies it.
+    async fn take_body(
+        &self,
+        mut verification: Verification<'_>,
+        incoming: &mut IncomingBody,
+        peer: Peer,
+    ) -> Result<Verified, WebhookRejection> {
+        let (mut body, mut memory) = (WebhookBody::new(self.limits.body), self.bytes.holding(peer));
+        while let Some(chunk) = incoming.next().await? {
+            let kept = body.kept_bytes();
+            verification.update(&chunk);
+            body.push(&chunk)?;
+            memory.take(body.kept_bytes().saturating_sub(kept))?;
+        }
+        verification.finish()?;
+        Ok(Verified { body, memory })
+    }
+
+    /// Splits a body into one message for each element: an event for the queue, anything else for the parking lot.
+    fn split(&self, body: &WebhookBody) -> Result<Vec<OutgoingMessage>, WebhookRejection> {
+        Ok(body.elements()?.into_iter().map(|element| OutgoingMessage::of(element, &self.log)).collect())
     }
 
     /// Publishes every message and waits for all confirms together.
@@ -178,7 +194,7 @@ impl WebhookHandler {
         metrics::counter!("leadline_events_received_total", "outcome" => "accepted").increment(accepted as u64);
         metrics::counter!("leadline_events_received_total", "outcome" => "parked").increment(parked as u64);
         // HubSpot sends the events that were published again, too. The ledger recognises them by their keys.
-        failure.map_or(Ok(published), |error| Err(WebhookRejection::Unavailable(error.to_string())))
+        failure.map_or(Ok(published), |error| Err(WebhookRejection::unavailable(error)))
     }
 }
 
@@ -190,23 +206,25 @@ struct OutgoingMessage {
     span: Span,
 }
 
-/// Splits a body into one message for each element: an event for the queue, anything else for the parking lot.
-fn split(body: &[u8]) -> Result<Vec<OutgoingMessage>, WebhookRejection> {
-    Ok(webhook::parse(body)?.into_iter().map(OutgoingMessage::of).collect())
+/// How many bytes a request announces.
+fn announced_length(headers: &HeaderMap) -> Option<usize> {
+    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
 impl OutgoingMessage {
-    fn of(element: WebhookElement<'_>) -> Self {
+    fn of(element: WebhookElement, log: &LogLimit) -> Self {
         match element.event {
             Ok(event) => {
                 let span = tracing::info_span!(parent: None, "event", key = %event.key);
-                let body = serde_json::to_vec(&event).unwrap_or_else(|_| element.raw.as_bytes().to_vec());
+                let body = serde_json::to_vec(&event).unwrap_or_else(|_| element.raw.into_bytes());
                 Self { route: Route::Queue(Stage::Events), message: Message::new(event.key.as_str(), body), span }
             }
             Err(rejection) => {
                 let span = tracing::info_span!(parent: None, "rejected event");
-                tracing::warn!(%rejection, "cannot read an element of a webhook; it goes to the parking lot");
-                let message = Message::new(format!("rejected:{}", rejection.index), element.raw.as_bytes().to_vec())
+                if let Some(left_out) = log.admit("element") {
+                    tracing::warn!(%rejection, left_out, "cannot read an element of a webhook; it goes to the parking lot");
+                }
+                let message = Message::new(format!("rejected:{}", rejection.index), element.raw.into_bytes())
                     .with_reason(rejection.reason, &rejection.to_string());
                 Self { route: Route::Parked(Stage::Events), message, span }
             }

@@ -4,7 +4,6 @@
 mod body;
 pub mod handler;
 mod rejection;
-pub mod server;
 mod start;
 pub mod wiring;
 

@@ -1,5 +1,7 @@
 //! Why a webhook is rejected, and the answer that HubSpot gets.
 
+use std::fmt::Display;
+
 use axum::{
     Json,
     http::{HeaderValue, StatusCode, header},
@@ -7,6 +9,9 @@ use axum::{
 };
 use hubspot::{signature::SignatureError, webhook::WebhookBodyError};
 use serde_json::json;
+use service::LimitReached;
+
+use crate::body::Incomplete;
 
 /// Why a webhook is rejected. HubSpot sends the webhook again after every status but 2xx.
 #[derive(Debug, thiserror::Error)]
@@ -19,16 +24,42 @@ pub(crate) enum WebhookRejection {
     Unsigned(#[from] SignatureError),
     /// The body is no array of events.
     #[error(transparent)]
-    Unreadable(#[from] WebhookBodyError),
-    /// The body is longer than allowed; the limit in bytes.
-    #[error("the body is longer than {0} bytes")]
-    TooLarge(usize),
+    Unreadable(WebhookBodyError),
+    /// The body is longer than allowed.
+    #[error(transparent)]
+    TooLarge(WebhookBodyError),
     /// The body did not arrive in time, or the connection broke.
     #[error("the body did not arrive completely and in time")]
     Incomplete,
 }
 
+impl From<WebhookBodyError> for WebhookRejection {
+    fn from(error: WebhookBodyError) -> Self {
+        match error {
+            WebhookBodyError::TooLong(_) | WebhookBodyError::TooMuchKept(_) => Self::TooLarge(error),
+            WebhookBodyError::NotAnArray(_) | WebhookBodyError::WrongCount(_) => Self::Unreadable(error),
+        }
+    }
+}
+
+impl From<LimitReached> for WebhookRejection {
+    fn from(limit: LimitReached) -> Self {
+        Self::unavailable(format!("too many bytes at once: {limit}"))
+    }
+}
+
+impl From<Incomplete> for WebhookRejection {
+    fn from(Incomplete: Incomplete) -> Self {
+        Self::Incomplete
+    }
+}
+
 impl WebhookRejection {
+    /// It may be accepted later.
+    pub(crate) fn unavailable(why: impl Display) -> Self {
+        Self::Unavailable(why.to_string())
+    }
+
     /// The name in the metrics and in the answer.
     pub(crate) fn outcome(&self) -> &'static str {
         match self {
@@ -40,7 +71,8 @@ impl WebhookRejection {
         }
     }
 
-    fn status(&self) -> StatusCode {
+    /// The status of the answer.
+    pub(crate) fn status(&self) -> StatusCode {
         match self {
             Self::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Unsigned(_) => StatusCode::UNAUTHORIZED,
@@ -53,7 +85,6 @@ impl WebhookRejection {
     /// The answer; a 503 tells HubSpot to come back after `retry_after_seconds`.
     pub(crate) fn into_response(self, retry_after_seconds: u64) -> Response {
         let (status, message) = (self.status(), self.to_string());
-        tracing::warn!(status = status.as_u16(), why = message, "rejected a webhook");
         let mut response = (status, Json(json!({"error": self.outcome(), "message": message}))).into_response();
         if status == StatusCode::SERVICE_UNAVAILABLE {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(retry_after_seconds));

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use service::{ServiceFailure, Wired};
+use service::{LogLimit, ServiceFailure, Wired, listener};
 use settings::Settings;
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::{handler, server, wiring};
+use crate::{handler, wiring};
 
 /// Connects to RabbitMQ and binds the public listener. The returned work accepts webhooks until `stop` is cancelled and the
 /// requests in progress are answered.
@@ -20,12 +21,14 @@ pub async fn start(
     let broker = bootstrap::broker_settings(&settings, "receiver")?;
     let publisher = broker::Publisher::open(broker).await?;
     let readiness = bootstrap::broker_readiness(&publisher);
-    let handler = wiring::webhook_handler(&settings, publisher)?;
+    let log = Arc::new(LogLimit::new(settings.telemetry.refusals_per_minute));
+    let handler = wiring::webhook_handler(&settings, publisher, log.clone())?;
     let listen = &settings.receiver.listen;
-    let listener = server::bind(listen).await.map_err(|error| format!("receiver.listen {listen}: {error}"))?;
-    let limits = wiring::server_limits(&settings);
+    let public = TcpListener::bind(listen).await.map_err(|error| format!("receiver.listen {listen}: {error}"))?;
+    tracing::info!(address = %public.local_addr()?, "listening for webhooks");
+    let limits = wiring::listener_limits(&settings);
     let work = async move {
-        server::serve(listener, handler::router(Arc::new(handler)), limits, stop).await;
+        listener::serve(public, handler::router(Arc::new(handler)), limits, log, stop).await;
         Ok(())
     };
     Ok(Wired { readiness, work })

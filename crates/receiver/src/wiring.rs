@@ -1,21 +1,23 @@
 //! Builds the receiver's parts from the settings.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use broker::Publisher;
-use hubspot::signature::SignatureVerifier;
+use hubspot::{signature::SignatureVerifier, webhook::BodyBounds};
+use service::{LogLimit, listener::ListenerLimits};
 use settings::{MissingSetting, Settings, SignatureVersion};
 
-use crate::{
-    handler::{WebhookHandler, WebhookLimits},
-    server::ServerLimits,
-};
+use crate::handler::{WebhookHandler, WebhookLimits};
 
-/// The handler of webhooks, which publishes with `publisher`.
+/// The handler of webhooks, which publishes with `publisher` and logs within `log`.
 ///
 /// # Errors
 /// `receiver.public_url` is missing: HubSpot signs it, so no signature can be verified without it.
-pub fn webhook_handler(settings: &Settings, publisher: Publisher) -> Result<WebhookHandler, MissingSetting> {
+pub fn webhook_handler(
+    settings: &Settings,
+    publisher: Publisher,
+    log: Arc<LogLimit>,
+) -> Result<WebhookHandler, MissingSetting> {
     let (hubspot, receiver) = (&settings.hubspot, &settings.receiver);
     let public_url = receiver.public_url.as_deref().ok_or(MissingSetting("receiver.public_url"))?;
     // HubSpot may sign with either secret while the client secret is rotated.
@@ -30,16 +32,27 @@ pub fn webhook_handler(settings: &Settings, publisher: Publisher) -> Result<Webh
     let limits = WebhookLimits {
         max_in_flight: receiver.max_in_flight,
         max_bytes_in_flight: receiver.max_bytes_in_flight,
-        max_body_bytes: receiver.max_body_bytes,
+        max_bytes_per_peer: receiver.max_bytes_per_peer,
+        body: BodyBounds {
+            max_bytes: receiver.max_body_bytes,
+            max_kept_bytes: receiver.max_kept_bytes,
+            max_string_bytes: receiver.max_value_bytes,
+        },
         read_timeout: read_timeout(settings),
         retry_after_seconds: receiver.retry_after_seconds,
     };
-    Ok(WebhookHandler::new(verifier, publisher, limits))
+    Ok(WebhookHandler::new(verifier, publisher, log, limits))
 }
 
 /// The limits of the public listener.
-pub fn server_limits(settings: &Settings) -> ServerLimits {
-    ServerLimits { max_connections: settings.receiver.max_connections, header_timeout: read_timeout(settings) }
+pub fn listener_limits(settings: &Settings) -> ListenerLimits {
+    let receiver = &settings.receiver;
+    ListenerLimits {
+        max_connections: receiver.max_connections,
+        max_connections_per_peer: receiver.max_connections_per_peer,
+        header_timeout: read_timeout(settings),
+        max_age: Duration::from_secs(receiver.connection_max_seconds),
+    }
 }
 
 fn read_timeout(settings: &Settings) -> Duration {

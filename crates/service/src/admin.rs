@@ -1,48 +1,42 @@
 //! The internal listener of every service: `/livez`, `/readyz`, `/metrics`.
 
-use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use axum::{Router, extract::State, http::StatusCode, response::IntoResponse, routing::get};
 use metrics_exporter_prometheus::PrometheusHandle;
+use settings::AdminSection;
 use tokio_util::sync::CancellationToken;
 
-use crate::error::ServiceFailure;
-
-type Check = Box<dyn Fn() -> Pin<Box<dyn Future<Output = Result<(), ServiceFailure>> + Send>> + Send + Sync>;
-
-/// The checks that `/readyz` runs, one for each dependency of the service.
-#[derive(Default)]
-pub struct Readiness {
-    checks: Vec<(&'static str, Check)>,
-}
-
-impl Readiness {
-    /// Adds the check of the dependency `name`. The error that it returns is shown by `/readyz`.
-    #[must_use]
-    pub fn with<F, Fut>(mut self, name: &'static str, check: F) -> Self
-    where
-        F: Fn() -> Fut + Send + Sync + 'static,
-        Fut: Future<Output = Result<(), ServiceFailure>> + Send + 'static,
-    {
-        self.checks.push((name, Box::new(move || Box::pin(check()))));
-        self
-    }
-}
+use crate::{
+    listener::ListenerLimits,
+    readiness::{CachedReadiness, Readiness},
+};
 
 struct Admin {
-    readiness: Readiness,
+    readiness: CachedReadiness,
     metrics: PrometheusHandle,
     stopping: CancellationToken,
-    check_timeout: Duration,
+}
+
+/// The bounds of the listener; its connections are its own, so that strangers at a public one take none of them.
+pub(crate) fn limits(settings: &AdminSection) -> ListenerLimits {
+    ListenerLimits {
+        max_connections: settings.max_connections,
+        max_connections_per_peer: settings.max_connections_per_peer,
+        header_timeout: Duration::from_millis(settings.read_timeout_ms),
+        max_age: Duration::from_secs(settings.connection_max_seconds),
+    }
 }
 
 pub(crate) fn router(
     readiness: Readiness,
     metrics: PrometheusHandle,
     stopping: CancellationToken,
-    check_timeout: Duration,
+    settings: &AdminSection,
 ) -> Router {
-    let admin = Arc::new(Admin { readiness, metrics, stopping, check_timeout });
+    let timeout = Duration::from_millis(settings.check_timeout_ms);
+    let readiness = CachedReadiness::new(readiness, timeout, Duration::from_millis(settings.ready_cache_ms));
+    let admin = Arc::new(Admin { readiness, metrics, stopping });
     Router::new()
         .route("/livez", get(async || "alive\n"))
         .route("/readyz", get(ready))
@@ -53,21 +47,130 @@ pub(crate) fn router(
 /// 200 when every check passes, else 503; one line for each check. A stopping service is not ready, so that no new requests
 /// are routed to it.
 async fn ready(State(admin): State<Arc<Admin>>) -> impl IntoResponse {
-    let mut lines = String::new();
-    let mut ready = true;
-    if admin.stopping.is_cancelled() {
-        ready = false;
-        lines.push_str("stopping\n");
+    let report = admin.readiness.report().await;
+    let (is_ready, stopping) =
+        if admin.stopping.is_cancelled() { (false, "stopping\n") } else { (report.is_ready, "") };
+    let status = if is_ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, format!("{stopping}{}", report.lines))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        net::SocketAddr,
+        sync::atomic::{AtomicUsize, Ordering},
+        time::Instant,
+    };
+
+    use metrics_exporter_prometheus::PrometheusBuilder;
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::{TcpListener, TcpStream},
+    };
+    use tokio_util::sync::DropGuard;
+
+    use super::*;
+    use crate::{LogLimit, listener};
+
+    async fn start(readiness: Readiness, settings: &AdminSection) -> (SocketAddr, DropGuard) {
+        let metrics = PrometheusBuilder::new().build_recorder().handle();
+        let stop = CancellationToken::new();
+        let router = router(readiness, metrics, stop.clone(), settings);
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("an address");
+        let log = Arc::new(LogLimit::new(1));
+        tokio::spawn(listener::serve(listener, router, limits(settings), log, stop.clone()));
+        (address, stop.drop_guard())
     }
-    for (name, check) in &admin.readiness.checks {
-        let result = tokio::time::timeout(admin.check_timeout, check()).await;
-        match result.unwrap_or_else(|_| Err("no answer in time".into())) {
-            Ok(()) => lines.push_str(&format!("{name}: ok\n")),
-            Err(error) => {
-                ready = false;
-                lines.push_str(&format!("{name}: {error}\n"));
+
+    async fn get(address: SocketAddr, path: &str) -> String {
+        let mut stream = TcpStream::connect(address).await.expect("connected");
+        let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.expect("written");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.expect("an answer");
+        answer
+    }
+
+    fn counting() -> (Readiness, Arc<AtomicUsize>) {
+        let asked = Arc::new(AtomicUsize::new(0));
+        let counter = asked.clone();
+        let readiness = Readiness::default().with("ledger", move || {
+            counter.fetch_add(1, Ordering::SeqCst);
+            async { Ok(()) }
+        });
+        (readiness, asked)
+    }
+
+    #[tokio::test]
+    async fn however_often_readiness_is_asked_for_dependencies_are_asked_once_in_a_while() {
+        let (readiness, asked) = counting();
+        let settings = AdminSection { ready_cache_ms: 60_000, ..AdminSection::default() };
+        let (address, _stop) = start(readiness, &settings).await;
+        for _ in 0..5 {
+            let all = (0..10).map(|_| get(address, "/readyz"));
+            for answer in futures_util::future::join_all(all).await {
+                assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("ledger: ok\n"), "{answer}");
             }
         }
+        assert_eq!(asked.load(Ordering::SeqCst), 1);
+        let (readiness, asked) = counting();
+        let (address, _stop) = start(readiness, &AdminSection { ready_cache_ms: 0, ..settings }).await;
+        for _ in 0..3 {
+            get(address, "/readyz").await;
+        }
+        assert_eq!(asked.load(Ordering::SeqCst), 3, "without a cache each request asks");
     }
-    (if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, lines)
+
+    #[tokio::test]
+    async fn dependencies_that_say_nothing_delay_the_answer_by_one_timeout_together() {
+        let silent = || std::future::pending::<Result<(), crate::ServiceFailure>>();
+        let readiness = Readiness::default().with("broker", silent).with("ledger", silent).with("hubspot", silent);
+        let settings = AdminSection { check_timeout_ms: 1_000, ..AdminSection::default() };
+        let (address, _stop) = start(readiness, &settings).await;
+        let started = Instant::now();
+        let answer = get(address, "/readyz").await;
+        assert!(answer.starts_with("HTTP/1.1 503") && answer.matches("no answer in time").count() == 3, "{answer}");
+        assert!(started.elapsed() < Duration::from_millis(2_900), "not one after the other: {:?}", started.elapsed());
+        assert!(get(address, "/livez").await.ends_with("alive\n"));
+    }
+
+    #[tokio::test]
+    async fn connections_that_say_nothing_are_closed_and_leave_room_for_others() {
+        let settings = AdminSection { read_timeout_ms: 300, max_connections: 8, ..AdminSection::default() };
+        let (address, _stop) = start(Readiness::default(), &settings).await;
+        let mut idle = Vec::new();
+        for _ in 0..20 {
+            let mut stream = TcpStream::connect(address).await.expect("connected");
+            stream.write_all(b"GET /metr").await.expect("written");
+            idle.push(stream);
+        }
+        let alive = tokio::time::timeout(Duration::from_secs(30), get(address, "/livez"));
+        assert!(alive.await.expect("an answer in time").ends_with("alive\n"));
+        let closed = async {
+            let mut rest = Vec::new();
+            idle[0].read_to_end(&mut rest).await
+        };
+        tokio::time::timeout(Duration::from_secs(30), closed).await.expect("closed in time").expect("closed");
+    }
+
+    #[tokio::test]
+    async fn a_client_that_reads_no_answer_loses_its_connection() {
+        let limits = ListenerLimits { max_age: Duration::from_millis(300), ..limits(&AdminSection::default()) };
+        let router = Router::new().route("/", axum::routing::get(async || "x".repeat(1_000_000)));
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("an address");
+        let log = Arc::new(LogLimit::new(1));
+        tokio::spawn(listener::serve(listener, router, limits, log, CancellationToken::new()));
+        let mut stream = TcpStream::connect(address).await.expect("connected");
+        let requests = "GET / HTTP/1.1\r\nHost: x\r\n\r\n".repeat(100_000);
+        // More than the socket's buffers hold: the rest is written only while the server reads.
+        let written = tokio::time::timeout(Duration::from_secs(60), stream.write_all(requests.as_bytes())).await;
+        let gone = async { while stream.write_all(requests.as_bytes()).await.is_ok() {} };
+        assert!(
+            written.is_ok_and(|written| written.is_err()) || {
+                tokio::time::timeout(Duration::from_secs(60), gone).await.is_ok()
+            }
+        );
+    }
 }

@@ -2,7 +2,7 @@
 
 use settings::InvalidSettings;
 
-use crate::telemetry::TelemetryError;
+use crate::{open_files::TooFewFiles, telemetry::TelemetryError};
 
 /// What a service's own code reports when it cannot start or go on.
 pub type ServiceFailure = Box<dyn std::error::Error + Send + Sync>;
@@ -16,6 +16,9 @@ pub enum ServiceError {
     /// Telemetry did not start.
     #[error(transparent)]
     Telemetry(#[from] TelemetryError),
+    /// The process may have too few files open.
+    #[error(transparent)]
+    Files(#[from] TooFewFiles),
     /// The internal listener or the signal handlers could not be set up.
     #[error("{what}: {error}")]
     Io {

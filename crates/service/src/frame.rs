@@ -1,6 +1,6 @@
 //! The steps of a service's `main`.
 
-use std::{future::Future, path::PathBuf, process::ExitCode, time::Duration};
+use std::{future::Future, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 
 use clap::{Args, FromArgMatches};
 use settings::{ConfigScope, Settings};
@@ -8,8 +8,12 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    admin::{self, Readiness},
+    admin,
     error::{ServiceError, ServiceFailure},
+    listener,
+    log_limit::LogLimit,
+    open_files,
+    readiness::Readiness,
     telemetry,
 };
 
@@ -79,19 +83,21 @@ where
         println!("{name}: the settings are valid");
         return Ok(());
     }
+    open_files::make_room(open_files::needed(&settings, scope))?;
     http_client::install_tls_provider();
     let telemetry = telemetry::start(name, &settings.telemetry)?;
     let stop = CancellationToken::new();
     stop_on_signal(stop.clone())?;
-    let admin_address = settings.admin.listen.clone();
-    let check_timeout = Duration::from_millis(settings.admin.check_timeout_ms);
+    let admin = settings.admin.clone();
+    let log = Arc::new(LogLimit::new(settings.telemetry.refusals_per_minute));
     let Wired { readiness, work } = wire(settings, stop.clone()).await.map_err(ServiceError::Service)?;
 
-    let listener = tokio::net::TcpListener::bind(&admin_address)
+    let listener = tokio::net::TcpListener::bind(&admin.listen)
         .await
-        .map_err(|error| ServiceError::Io { what: format!("admin.listen {admin_address}"), error })?;
-    let router = admin::router(readiness, telemetry.metrics.clone(), stop.clone(), check_timeout);
-    tokio::spawn(async move { axum::serve(listener, router).await });
+        .map_err(|error| ServiceError::Io { what: format!("admin.listen {}", admin.listen), error })?;
+    let router = admin::router(readiness, telemetry.metrics.clone(), stop.clone(), &admin);
+    // It answers until the process ends: a stopping service says that it is not ready.
+    tokio::spawn(listener::serve(listener, router, admin::limits(&admin), log, CancellationToken::new()));
     let recorder = telemetry.metrics.clone();
     tokio::spawn(async move {
         loop {
@@ -100,7 +106,7 @@ where
         }
     });
 
-    tracing::info!(admin = admin_address, version = env!("CARGO_PKG_VERSION"), "started");
+    tracing::info!(admin = admin.listen, version = env!("CARGO_PKG_VERSION"), "started");
     let result = work.await.map_err(ServiceError::Service);
     match &result {
         Ok(()) => tracing::info!("stopped"),

@@ -12,11 +12,19 @@
 mod admin;
 mod error;
 mod frame;
+pub mod listener;
+mod log_limit;
+mod open_files;
+mod peers;
+mod readiness;
 mod telemetry;
 
-pub use admin::Readiness;
 pub use error::ServiceFailure;
 pub use frame::{Wired, main};
+pub use log_limit::LogLimit;
+pub use open_files::{TooFewFiles, make_room};
+pub use peers::{Holding, LimitReached, Peer, PeerLimit};
+pub use readiness::Readiness;
 /// The memory allocator of the services. They allocate and free by the thousand events: glibc's allocator holds a quarter
 /// more memory than is in use and takes a sixth more CPU time (docs/performance.md). It is tuned when it is built, in
 /// `.cargo/config.toml`; `_RJEM_MALLOC_CONF` in the environment overrides that.

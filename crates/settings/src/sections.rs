@@ -226,11 +226,16 @@ pub struct ReceiverSection {
     pub listen: String,
     pub public_url: Option<String>,
     pub max_body_bytes: usize,
+    pub max_kept_bytes: usize,
+    pub max_value_bytes: usize,
     pub read_timeout_ms: u64,
     pub max_in_flight: usize,
     pub max_connections: usize,
+    pub max_connections_per_peer: usize,
+    pub connection_max_seconds: u64,
     pub retry_after_seconds: u64,
     pub max_bytes_in_flight: usize,
+    pub max_bytes_per_peer: usize,
 }
 
 impl Default for ReceiverSection {
@@ -238,12 +243,17 @@ impl Default for ReceiverSection {
         Self {
             listen: "0.0.0.0:8080".to_owned(),
             public_url: None,
-            max_body_bytes: 1_048_576,
+            max_body_bytes: 39_731_200,
+            max_kept_bytes: 1_048_576,
+            max_value_bytes: 4_096,
             read_timeout_ms: 1_500,
             max_in_flight: 256,
             max_connections: 1_024,
+            max_connections_per_peer: 512,
+            connection_max_seconds: 60,
             retry_after_seconds: 10,
-            max_bytes_in_flight: 4_194_304,
+            max_bytes_in_flight: 8_388_608,
+            max_bytes_per_peer: 4_194_304,
         }
     }
 }
@@ -253,11 +263,13 @@ impl Default for ReceiverSection {
 pub struct InferenceSection {
     pub playbooks: PathBuf,
     pub protected_properties: Vec<String>,
+    pub escape_formulas: bool,
     pub unchanged_context_ttl_hours: u32,
     pub max_parts: usize,
     pub debounce_ms: u64,
     pub concurrency: usize,
     pub backfill_concurrency: usize,
+    pub text_threads: usize,
     pub lease_seconds: u64,
 }
 
@@ -279,11 +291,13 @@ impl Default for InferenceSection {
         Self {
             playbooks: PathBuf::from("deploy/playbooks"),
             protected_properties: protected.map(ToOwned::to_owned).to_vec(),
+            escape_formulas: true,
             unchanged_context_ttl_hours: 24,
             max_parts: 32,
             debounce_ms: 500,
             concurrency: 1_200,
             backfill_concurrency: 4,
+            text_threads: 2,
             lease_seconds: 240,
         }
     }
@@ -297,6 +311,8 @@ pub struct WriterSection {
     pub batch_max: usize,
     pub parallel_batches: usize,
     pub pipeline_cache_ttl_seconds: u64,
+    /// For how long a property that HubSpot takes no value for is not sent, in seconds.
+    pub refused_properties_seconds: u64,
     pub notify_timeout_seconds: u64,
     pub lease_seconds: u64,
 }
@@ -309,6 +325,7 @@ impl Default for WriterSection {
             batch_max: 100,
             parallel_batches: 4,
             pipeline_cache_ttl_seconds: 300,
+            refused_properties_seconds: 3_600,
             notify_timeout_seconds: 10,
             lease_seconds: 90,
         }
@@ -373,11 +390,24 @@ impl Default for RetentionSection {
 pub struct AdminSection {
     pub listen: String,
     pub check_timeout_ms: u64,
+    pub ready_cache_ms: u64,
+    pub read_timeout_ms: u64,
+    pub max_connections: usize,
+    pub max_connections_per_peer: usize,
+    pub connection_max_seconds: u64,
 }
 
 impl Default for AdminSection {
     fn default() -> Self {
-        Self { listen: "127.0.0.1:9090".to_owned(), check_timeout_ms: 2_000 }
+        Self {
+            listen: "127.0.0.1:9090".to_owned(),
+            check_timeout_ms: 2_000,
+            ready_cache_ms: 1_000,
+            read_timeout_ms: 2_000,
+            max_connections: 32,
+            max_connections_per_peer: 16,
+            connection_max_seconds: 60,
+        }
     }
 }
 
@@ -386,12 +416,13 @@ impl Default for AdminSection {
 pub struct TelemetrySection {
     pub log_level: String,
     pub log_format: LogFormat,
+    pub refusals_per_minute: u32,
     pub otlp_endpoint: Option<String>,
 }
 
 impl Default for TelemetrySection {
     fn default() -> Self {
-        Self { log_level: "info".to_owned(), log_format: LogFormat::Json, otlp_endpoint: None }
+        Self { log_level: "info".to_owned(), log_format: LogFormat::Json, refusals_per_minute: 60, otlp_endpoint: None }
     }
 }
 

@@ -10,6 +10,9 @@ use crate::{
 /// The most records in one batch call, by HubSpot's documentation of its CRM batch endpoints.
 const HUBSPOT_BATCH: usize = 100;
 
+/// The most events of one webhook, by HubSpot's documentation.
+const MAX_EVENTS: usize = 100;
+
 /// Collects findings, so that all are reported together.
 struct Check(Vec<SettingsFinding>);
 
@@ -51,8 +54,7 @@ pub(super) fn findings(settings: &Settings, scope: ConfigScope) -> Vec<SettingsF
     let mut check = Check(Vec::new());
     if !matches!(scope, LedgerOnly | OpenAiOnly) {
         broker(settings, &mut check);
-        check.address(&settings.admin.listen, "admin.listen");
-        check.within(settings.admin.check_timeout_ms, 1..=60_000, "admin.check_timeout_ms");
+        admin(settings, &mut check);
     }
     if !matches!(scope, Receiver | OpenAiOnly) {
         ledger(settings, &mut check);
@@ -86,6 +88,7 @@ pub(super) fn findings(settings: &Settings, scope: ConfigScope) -> Vec<SettingsF
         check.within(writer.parallel_batches as u64, 1..=1_000, "writer.parallel_batches");
         check.within(writer.batch_linger_ms, 0..=10_000, "writer.batch_linger_ms");
         check.within(writer.pipeline_cache_ttl_seconds, 1..=86_400, "writer.pipeline_cache_ttl_seconds");
+        check.within(writer.refused_properties_seconds, 1..=86_400, "writer.refused_properties_seconds");
         check.within(writer.notify_timeout_seconds, 1..=300, "writer.notify_timeout_seconds");
         for (channel, url) in &settings.notify {
             check.url(url.expose_secret(), &["https", "http"], &format!("notify.{channel}"));
@@ -96,6 +99,19 @@ pub(super) fn findings(settings: &Settings, scope: ConfigScope) -> Vec<SettingsF
         lease(writer.lease_seconds, needed, "writer.lease_seconds", &mut check);
     }
     check.0
+}
+
+fn admin(settings: &Settings, check: &mut Check) {
+    let admin = &settings.admin;
+    check.address(&admin.listen, "admin.listen");
+    check.within(admin.check_timeout_ms, 1..=60_000, "admin.check_timeout_ms");
+    check.within(admin.ready_cache_ms, 0..=60_000, "admin.ready_cache_ms");
+    check.within(admin.read_timeout_ms, 10..=60_000, "admin.read_timeout_ms");
+    check.within(admin.max_connections as u64, 1..=1_024, "admin.max_connections");
+    let most = admin.max_connections as u64;
+    check.within(admin.max_connections_per_peer as u64, 1..=most, "admin.max_connections_per_peer");
+    check.within(admin.connection_max_seconds, 5..=86_400, "admin.connection_max_seconds");
+    check.within(settings.telemetry.refusals_per_minute.into(), 1..=60_000, "telemetry.refusals_per_minute");
 }
 
 fn broker(settings: &Settings, check: &mut Check) {
@@ -163,14 +179,27 @@ fn receiver(settings: &Settings, check: &mut Check) {
     if let Some(url) = &receiver.public_url {
         check.url(url, &["https", "http"], "receiver.public_url");
     }
-    check.within(receiver.max_body_bytes as u64, 1_024..=16_777_216, "receiver.max_body_bytes");
+    check.within(receiver.max_body_bytes as u64, 1_024..=67_108_864, "receiver.max_body_bytes");
+    // Names and ids have at most 256 bytes; a longer value is not cut below that.
+    check.within(receiver.max_value_bytes as u64, 512..=65_536, "receiver.max_value_bytes");
+    let batch = MAX_EVENTS * (receiver.max_value_bytes + 1_024);
+    let message = format!("must hold a full batch of events with cut values (receiver.max_value_bytes): {batch}");
+    check.that(receiver.max_kept_bytes >= batch, "receiver.max_kept_bytes", message);
     check.that(
-        receiver.max_bytes_in_flight >= receiver.max_body_bytes && receiver.max_bytes_in_flight <= 4_294_967_295,
+        receiver.max_bytes_in_flight >= receiver.max_kept_bytes && receiver.max_bytes_in_flight <= 4_294_967_295,
         "receiver.max_bytes_in_flight",
-        "must hold at least one body (receiver.max_body_bytes), and be less than 4 GiB",
+        "must hold at least one webhook (receiver.max_kept_bytes), and be less than 4 GiB",
+    );
+    check.that(
+        (receiver.max_kept_bytes..=receiver.max_bytes_in_flight).contains(&receiver.max_bytes_per_peer),
+        "receiver.max_bytes_per_peer",
+        "must hold at least one webhook (receiver.max_kept_bytes), and be at most receiver.max_bytes_in_flight",
     );
     check.within(receiver.max_in_flight as u64, 1..=65_535, "receiver.max_in_flight");
     check.within(receiver.max_connections as u64, 1..=65_535, "receiver.max_connections");
+    let most = receiver.max_connections as u64;
+    check.within(receiver.max_connections_per_peer as u64, 1..=most, "receiver.max_connections_per_peer");
+    check.within(receiver.connection_max_seconds, 5..=86_400, "receiver.connection_max_seconds");
     check.within(receiver.retry_after_seconds, 1..=86_400, "receiver.retry_after_seconds");
     // HubSpot closes the request after 5 s; after a late 200 it sends the same events again.
     let answer_ms = receiver.read_timeout_ms + settings.broker.confirm_timeout_ms;
@@ -260,4 +289,5 @@ fn inference(settings: &Settings, check: &mut Check) {
     // AMQP's prefetch count has 16 bits.
     check.within(settings.inference.concurrency as u64, 1..=65_535, "inference.concurrency");
     check.within(settings.inference.backfill_concurrency as u64, 0..=65_535, "inference.backfill_concurrency");
+    check.within(settings.inference.text_threads as u64, 1..=256, "inference.text_threads");
 }

@@ -92,6 +92,8 @@ pub struct Quirks {
     pub maxima: BTreeMap<String, i64>,
     /// Contact properties that do not exist.
     pub missing_properties: Vec<String>,
+    /// Answers about refused values name the properties in the message only.
+    pub names_in_message_only: bool,
     /// Webhooks about changes are sent twice, the second time later and in a batch with others.
     pub duplicate_webhooks: bool,
     /// Webhooks about changes are sent in an order other than that of the changes.
@@ -109,6 +111,7 @@ pub(crate) fn router() -> Router<Arc<Simulator>> {
         .route("/_simulator/channels/{channel}", post(take_message))
         .route("/_simulator/messages", get(messages))
         .route("/_simulator/quirks", post(set_quirks))
+        .route("/_simulator/search-index", post(complete_search_index))
         .route("/_simulator/faults", get(faults).post(add_fault).delete(clear_faults))
         .route("/_simulator/calls", get(calls))
         .route("/_simulator/charges", get(charges))
@@ -213,7 +216,14 @@ async fn set_quirks(State(simulator): Shared, Json(quirks): Json<Quirks>) -> Sta
         left_out_ids: quirks.left_out_ids.into_iter().collect(),
         maxima: quirks.maxima.into_iter().collect(),
         missing_properties: quirks.missing_properties.into_iter().collect(),
+        names_in_message_only: quirks.names_in_message_only,
     };
+    StatusCode::NO_CONTENT
+}
+
+/// Puts everything that was written so far into the index that searches read.
+async fn complete_search_index(State(simulator): Shared) -> StatusCode {
+    lock(&simulator.portal).indexed_until = Some(time::OffsetDateTime::now_utc());
     StatusCode::NO_CONTENT
 }
 
@@ -228,6 +238,7 @@ async fn add_fault(State(simulator): Shared, Json(fault): Json<Fault>) -> Status
 
 async fn clear_faults(State(simulator): Shared) -> StatusCode {
     lock(&simulator.faults).clear();
+    simulator.faults_cleared.send_replace(());
     StatusCode::NO_CONTENT
 }
 

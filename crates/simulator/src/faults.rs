@@ -77,6 +77,8 @@ pub enum FaultKind {
     LateAnswer(u64),
     /// The call takes effect, and the connection breaks within the answer.
     LostAnswer,
+    /// The call is processed when the faults are switched off.
+    Held,
     /// The call has no effect, and no answer comes.
     Hang,
     /// The call has no effect, and the connection breaks within the answer.

@@ -29,12 +29,22 @@ pub(crate) async fn inject(State(simulator): State<Arc<Simulator>>, request: Req
         return StatusCode::PAYLOAD_TOO_LARGE.into_response();
     };
     let target = if head.uri.path().starts_with("/v1/") { Target::Openai } else { Target::Hubspot };
+    // Before the fault is looked for: it may be switched off in between.
+    let mut cleared = simulator.faults_cleared.subscribe();
     let fault = pick(&simulator, target, head.uri.path(), &body);
     let mut request = Request::from_parts(head, Body::from(body));
     match fault {
         None => next.run(request).await,
         Some(FaultKind::Latency(ms)) => {
             tokio::time::sleep(Duration::from_millis(ms)).await;
+            next.run(request).await
+        }
+        Some(FaultKind::Held) => {
+            let held = async { drop(tokio::time::timeout(HANG, cleared.changed()).await) };
+            match target {
+                Target::Openai => simulator.openai_traffic.wait_for_model(held).await,
+                Target::Hubspot => held.await,
+            }
             next.run(request).await
         }
         Some(FaultKind::LateAnswer(ms)) => {

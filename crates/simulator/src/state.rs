@@ -2,6 +2,8 @@
 
 use std::sync::{Arc, Mutex};
 
+use tokio::sync::watch;
+
 use crate::{
     calls::Calls,
     charges::Charges,
@@ -21,6 +23,8 @@ pub struct Simulator {
     pub(crate) hubspot_limits: Mutex<HubSpotLimits>,
     pub(crate) openai_traffic: OpenAiTraffic,
     pub(crate) faults: Mutex<Vec<Fault>>,
+    /// Tells the calls that are held that the faults are switched off.
+    pub(crate) faults_cleared: watch::Sender<()>,
     pub(crate) calls: Mutex<Calls>,
     pub(crate) charges: Mutex<Charges>,
     pub(crate) messages: Mutex<Vec<ChannelMessage>>,
@@ -38,6 +42,7 @@ impl Simulator {
             hubspot_limits: Mutex::new(HubSpotLimits::new(&config)),
             openai_traffic: OpenAiTraffic::new(&config),
             faults: Mutex::default(),
+            faults_cleared: watch::Sender::default(),
             calls: Mutex::default(),
             charges: Mutex::default(),
             messages: Mutex::default(),

@@ -1,4 +1,4 @@
-//! Fresh databases with the current schema, copied from a template that is migrated once.
+//! Fresh databases with the current schema and the rights of every role, copied from a template that is migrated once.
 
 use std::path::Path;
 
@@ -6,9 +6,9 @@ use anyhow::{Context, Result};
 use sha2::{Digest, Sha256};
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, migrate::Migrator};
 
-use crate::{Services, workspace};
+use crate::{Role, Services, workspace};
 
-/// The advisory lock under which the template is made: one process migrates, the others wait. Any constant will do that no
+/// The advisory lock under which the roles and the template are made: one process makes them, the others wait. Any constant will do that no
 /// other program takes on this server.
 const TEMPLATE_LOCK: i64 = 0x1ead_11ee;
 
@@ -38,9 +38,11 @@ impl TestDatabase {
         Self::create(services, connection, &format!(" template {template}")).await
     }
 
-    /// An empty database.
+    /// An empty database of the owner's.
     pub async fn empty(services: &Services) -> Result<Self> {
-        Self::create(services, connect(&services.postgres_url).await?, "").await
+        let mut connection = connect(&services.postgres_url).await?;
+        make_roles(services, &mut connection).await?;
+        Self::create(services, connection, "").await
     }
 
     /// Removes it, even while clients are connected.
@@ -51,7 +53,8 @@ impl TestDatabase {
     async fn create(services: &Services, mut connection: PgConnection, template: &str) -> Result<Self> {
         let id = uuid::Uuid::now_v7().simple().to_string();
         let name = format!("leadline_{}", &id[20..]);
-        execute(&mut connection, &format!("create database {name}{template}")).await?;
+        let owner = Role::Owner.user();
+        execute(&mut connection, &format!("create database {name} owner {owner}{template}")).await?;
         connection.close().await?;
         Ok(Self { url: url_of(services, &name)?, name })
     }
@@ -81,11 +84,42 @@ async fn execute(connection: &mut PgConnection, statement: &str) -> Result<()> {
     Ok(())
 }
 
-/// The name of the template, which is made unless it is there. The name holds a hash of the migrations, so that a server
-/// which outlives a change of them gets a new template.
+/// Makes the roles, with their names as passwords, unless they are there.
+async fn make_roles(services: &Services, connection: &mut PgConnection) -> Result<()> {
+    if !has_roles(connection).await? {
+        sqlx::query("select pg_advisory_lock($1)").bind(TEMPLATE_LOCK).execute(&mut *connection).await?;
+        // Another process may have made them while this one waited for the lock.
+        if !has_roles(connection).await? {
+            // In a database that goes again: the file gives the database that it runs in to the owner.
+            execute(connection, "drop database if exists leadline_roles with (force)").await?;
+            execute(connection, "create database leadline_roles").await?;
+            let mut inside = connect(&url_of(services, "leadline_roles")?).await?;
+            let mut statements = deploy_file("roles.sql")?;
+            for role in Role::ALL.into_iter().filter(|role| *role != Role::Receiver).map(Role::user) {
+                statements.push_str(&format!("; alter role {role} password '{role}'"));
+            }
+            execute(&mut inside, &statements).await?;
+            inside.close().await?;
+            execute(connection, "drop database leadline_roles with (force)").await?;
+        }
+        sqlx::query("select pg_advisory_unlock($1)").bind(TEMPLATE_LOCK).execute(&mut *connection).await?;
+    }
+    Ok(())
+}
+
+async fn has_roles(connection: &mut PgConnection) -> Result<bool> {
+    // The last one that the file makes.
+    let query = sqlx::query_scalar("select exists (select from pg_roles where rolname = $1)");
+    Ok(query.bind(Role::Auditor.user()).fetch_one(connection).await?)
+}
+
+/// The name of the template, which is made unless it is there. The name holds a hash of the migrations and the grants, so
+/// that a server which outlives a change of them gets a new template.
 async fn template(services: &Services, connection: &mut PgConnection) -> Result<String> {
+    make_roles(services, connection).await?;
     let migrations = workspace::root()?.join("migrations");
-    let name = format!("leadline_template_{}", hash(&migrations)?);
+    let grants = deploy_file("grants.sql")?;
+    let name = format!("leadline_template_{}", hash(&migrations, &grants)?);
     if exists(connection, &name).await? {
         return Ok(name);
     }
@@ -95,12 +129,18 @@ async fn template(services: &Services, connection: &mut PgConnection) -> Result<
         // Renamed when it is complete: a process that is killed in between leaves no half-migrated template.
         let unfinished = format!("{name}_unfinished");
         execute(connection, &format!("drop database if exists {unfinished} with (force)")).await?;
-        execute(connection, &format!("create database {unfinished}")).await?;
-        migrate(&migrations, &url_of(services, &unfinished)?).await?;
+        execute(connection, &format!("create database {unfinished} owner {}", Role::Owner.user())).await?;
+        migrate(&migrations, &grants, &Role::Owner.url(&url_of(services, &unfinished)?)?).await?;
         execute(connection, &format!("alter database {unfinished} rename to {name}")).await?;
     }
     sqlx::query("select pg_advisory_unlock($1)").bind(TEMPLATE_LOCK).execute(&mut *connection).await?;
     Ok(name)
+}
+
+/// The text of a file in `deploy/postgres`.
+fn deploy_file(name: &str) -> Result<String> {
+    let path = workspace::root()?.join("deploy/postgres").join(name);
+    std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))
 }
 
 async fn exists(connection: &mut PgConnection, name: &str) -> Result<bool> {
@@ -108,16 +148,18 @@ async fn exists(connection: &mut PgConnection, name: &str) -> Result<bool> {
     Ok(query.bind(name).fetch_one(connection).await?)
 }
 
-async fn migrate(migrations: &Path, url: &str) -> Result<()> {
+/// Does what `leadline migrate` does, which needs the ledger: this crate has to build before it.
+async fn migrate(migrations: &Path, grants: &str, url: &str) -> Result<()> {
     let migrator = Migrator::new(migrations.to_owned()).await?;
     let mut connection = connect(url).await?;
     migrator.run(&mut connection).await.context("the migrations do not apply to an empty database")?;
+    execute(&mut connection, grants).await?;
     connection.close().await?;
     Ok(())
 }
 
-/// A hash of the names and texts of the files in `folder`.
-fn hash(folder: &Path) -> Result<String> {
+/// A hash of the names and texts of the files in `folder`, and of `text`.
+fn hash(folder: &Path, text: &str) -> Result<String> {
     let entries = std::fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))?;
     let mut files = entries.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>()?;
     files.sort();
@@ -126,5 +168,6 @@ fn hash(folder: &Path) -> Result<String> {
         hasher.update(file.file_name().unwrap_or_default().as_encoded_bytes());
         hasher.update(std::fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?);
     }
+    hasher.update(text);
     Ok(hasher.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect())
 }

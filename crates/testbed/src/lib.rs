@@ -1,11 +1,11 @@
-//! What tests, demo, chaos and benchmark run on: a real RabbitMQ and a real Postgres, child processes, free ports, and
-//! the workspace's folders.
+//! What tests, demo, chaos and benchmark run on: a real RabbitMQ and a real Postgres, a proxy to them, child processes, free
+//! ports, and the workspace's folders.
 //!
 //! A test of a crate needs one line. Each call makes something fresh, so tests may run side by side:
 //!
 //! ```ignore
 //! let database = testbed::database().await?; // a migrated database
-//! let namespace = testbed::namespace().await?; // a migrated database and an empty virtual host
+//! let namespace = testbed::namespace().await?; // a migrated database and an empty virtual host, both with users
 //! ```
 //!
 //! Both use the services that the environment names, which `cargo xtask test` starts once for all test binaries.
@@ -17,6 +17,8 @@ mod namespace;
 mod port;
 mod process;
 mod progress;
+pub mod proxy;
+mod role;
 mod services;
 pub mod workspace;
 
@@ -27,4 +29,5 @@ pub use namespace::{QueueDepth, TestNamespace, namespace};
 pub use port::free_port;
 pub use process::Process;
 pub use progress::step;
+pub use role::Role;
 pub use services::{AMQP_URL, Instances, MANAGEMENT_URL, POSTGRES_URL, Services};

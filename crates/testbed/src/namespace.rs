@@ -1,13 +1,16 @@
 //! A virtual host and a database for one test, so that tests side by side do not disturb each other.
 
+use std::collections::BTreeMap;
+
 use anyhow::{Context, Result, bail};
 use reqwest::Method;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::{
-    Services,
+    Role, Services,
     database::{TestDatabase, drop_database},
+    workspace,
 };
 
 /// A fresh virtual host and a fresh database of the same name. Both stay until the services end or
@@ -16,12 +19,26 @@ use crate::{
 pub struct TestNamespace {
     /// The name of both.
     pub name: String,
-    /// The broker's URL, with the virtual host.
+    /// The broker's URL, with the virtual host, for a user who may do everything.
     pub amqp_url: String,
-    /// The database's URL.
+    /// The database's URL, for a user who may do everything.
     pub postgres_url: String,
     management_url: String,
     admin_url: String,
+}
+
+/// The part of RabbitMQ's definitions that `deploy/rabbitmq/permissions.json` has.
+#[derive(Debug, Deserialize)]
+struct Definitions {
+    permissions: Vec<UserPermissions>,
+}
+
+#[derive(Debug, Deserialize)]
+struct UserPermissions {
+    user: String,
+    /// `configure`, `write`, `read` and, for deployments, `vhost`.
+    #[serde(flatten)]
+    may: BTreeMap<String, String>,
 }
 
 /// A queue and how many messages it holds.
@@ -69,7 +86,38 @@ impl TestNamespace {
         let everything = json!({"configure": ".*", "write": ".*", "read": ".*"});
         let user = namespace.user().to_owned();
         namespace.management(Method::PUT, &format!("permissions/{}/{user}", namespace.name), Some(everything)).await?;
+        namespace.add_users().await?;
         Ok(namespace)
+    }
+
+    /// The broker's address, `host:port`.
+    pub fn amqp_address(&self) -> &str {
+        let after_user = self.amqp_url.rsplit_once('@').map_or(self.amqp_url.as_str(), |(_, rest)| rest);
+        after_user.split('/').next().unwrap_or(after_user)
+    }
+
+    /// Makes a user for each role, with its name as password, and gives it its permissions.
+    async fn add_users(&self) -> Result<()> {
+        let path = workspace::root()?.join("deploy/rabbitmq/permissions.json");
+        let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        let definitions: Definitions = serde_json::from_str(&text).context("deploy/rabbitmq/permissions.json")?;
+        for UserPermissions { user, may } in definitions.permissions {
+            let account = json!({"password": user, "tags": ""});
+            self.management(Method::PUT, &format!("users/{user}"), Some(account)).await?;
+            let path = format!("permissions/{}/{user}", self.name);
+            self.management(Method::PUT, &path, Some(serde_json::to_value(may)?)).await?;
+        }
+        Ok(())
+    }
+
+    /// The broker's URL for the user of a role.
+    pub fn amqp_url_of(&self, role: Role) -> Result<String> {
+        role.url(&self.amqp_url)
+    }
+
+    /// The database's URL for the user of a role.
+    pub fn postgres_url_of(&self, role: Role) -> Result<String> {
+        role.url(&self.postgres_url)
     }
 
     /// Removes both, even while clients are connected.

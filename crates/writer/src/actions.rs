@@ -186,16 +186,13 @@ impl ActionExecutor {
             ActionSpec::CreateNote { body, associations } => {
                 Ok(created(self.engagements.create_note(action.id, body, associations, not_after).await?))
             }
-            ActionSpec::MoveDeal { .. } if scope.latest.is_newer_than(command, STAGE) => {
+            ActionSpec::MoveDeal(_) if scope.latest.is_newer_than(command, STAGE) => {
                 Ok(ActionResult::skipped(Reason::NewerEventWritten))
             }
-            ActionSpec::MoveDeal { stage } => {
+            ActionSpec::MoveDeal(stage) => {
                 match self.pipelines.move_deal(&self.hubspot, &command.record, stage, in_doubt).await? {
                     DealMove::Moved(written) => Ok(ActionResult { written: Some(written), ..ActionResult::done(None) }),
                     DealMove::NotMoved(reason) => Ok(ActionResult::skipped(reason)),
-                    DealMove::NoSuchStage { pipeline } => {
-                        Err(ActionError::NoSuchStage { pipeline, stage: stage.clone() })
-                    }
                 }
             }
             ActionSpec::Notify { channel, text } => {

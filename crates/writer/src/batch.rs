@@ -11,9 +11,9 @@ use std::{
 
 use broker::{Disposition, Tries};
 use crashpoint::crash_point;
-use domain::{AppId, CommandState, Reason, RecordRef, WriteCommand, write_command::PropertyChange};
+use domain::{CommandState, Reason, RecordRef, WriteCommandId, write_command::PropertyChange};
 use hubspot::HubSpotClient;
-use ledger::{CommandClaim, LEDGER_RETRY, LatestWrites, Ledger, LedgerError, Worker, WrittenProperty};
+use ledger::{CommandClaim, CommandResult, LEDGER_RETRY, LatestWrites, Ledger, LedgerError, Worker, WrittenProperty};
 use tokio::time::Instant;
 
 use crate::{
@@ -22,7 +22,8 @@ use crate::{
     current_values::{self, CurrentValues},
     outcome::{CommandOutcome, FailurePolicy},
     plan::{self, CommandPart, RecordUpdate, TakenCommand},
-    policy,
+    policy::{self, WriteRules},
+    refused::RefusedProperties,
 };
 
 /// How often and at what interval a record is locked that another writer holds. As a rule it holds it for a fraction of a
@@ -33,11 +34,11 @@ const LOCK_PAUSE: Duration = Duration::from_millis(50);
 /// The share of a lease that remains, after the last call to HubSpot, for recording what was written.
 const SHARE_FOR_RECORDING: f64 = 0.15;
 
-/// A write command from the queue, and what its message has behind it.
-#[derive(Debug, Clone)]
+/// What a message from the queue says: which write command is to be carried out. What it does is in the ledger.
+#[derive(Debug, Clone, Copy)]
 pub struct QueuedCommand {
     /// The write command.
-    pub command: WriteCommand,
+    pub id: WriteCommandId,
     /// What its message has behind it.
     pub tries: Tries,
 }
@@ -67,10 +68,12 @@ pub struct BatchExecutor {
     pub hubspot: HubSpotClient,
     /// Carries out actions.
     pub actions: ActionExecutor,
+    /// Properties that HubSpot takes no value for.
+    pub refused_properties: RefusedProperties,
     /// Decides what a failure means.
     pub failures: FailurePolicy,
-    /// Our HubSpot app: values that it set are our own.
-    pub app_id: AppId,
+    /// What holds for every write.
+    pub rules: WriteRules,
     /// How long a batch holds its commands and records.
     pub lease: Duration,
     /// The names of the batches.
@@ -119,29 +122,44 @@ impl BatchExecutor {
         self.unlock(&records, worker).await
     }
 
-    /// Take: leases the commands that are due to this batch, and decides about the messages of the others.
+    /// Take: leases the commands that are due to this batch and reads what they are to do, and decides about the messages
+    /// of the others.
     async fn take(
         &self,
         batch: &[QueuedCommand],
         worker: &Worker,
         dispositions: &mut [Disposition],
     ) -> Result<Vec<TakenCommand>, LedgerError> {
-        let ids: Vec<_> = batch.iter().map(|queued| queued.command.id).collect();
-        let claims = retry::run(&LEDGER_RETRY, || self.ledger.claim_commands(&ids, worker, self.lease)).await?;
-        let mut commands = Vec::new();
-        for (index, (QueuedCommand { command, tries }, claim)) in batch.iter().zip(claims).enumerate() {
-            match claim {
-                CommandClaim::Granted { attempt, written, age } => {
-                    let (command, tries) = (command.clone(), Tries { age, ..*tries });
-                    commands.push(TakenCommand { index, command, attempt, written, tries });
+        let ids: Vec<_> = batch.iter().map(|queued| queued.id).collect();
+        let ours = self.rules.portal_id;
+        let claims = retry::run(&LEDGER_RETRY, || self.ledger.claim_commands(&ids, ours, worker, self.lease)).await?;
+        let (mut commands, mut unreadable) = (Vec::new(), Vec::new());
+        for (index, (QueuedCommand { id, tries }, claim)) in batch.iter().zip(claims).enumerate() {
+            dispositions[index] = match claim {
+                CommandClaim::Granted { command, attempt, written, age } => {
+                    let tries = Tries { age, ..*tries };
+                    commands.push(TakenCommand { index, command: *command, attempt, written, tries });
+                    continue;
                 }
-                CommandClaim::Finished => dispositions[index] = Disposition::Done,
-                CommandClaim::LeasedElsewhere => dispositions[index] = Disposition::defer(Reason::LeasedElsewhere),
+                CommandClaim::Unreadable { attempt, detail } => {
+                    tracing::error!(command = %id, detail, "the write command cannot be read and is parked");
+                    unreadable.push(unreadable_result(*id, attempt, &detail));
+                    Disposition::Park { reason: Reason::CommandInvalid, detail }
+                }
+                CommandClaim::Finished => Disposition::Done,
+                CommandClaim::LeasedElsewhere => Disposition::defer(Reason::LeasedElsewhere),
+                CommandClaim::OtherPortal(portal) => {
+                    let detail = format!("the write command is for portal {portal}, hubspot.portal_id is {ours}");
+                    Disposition::Park { reason: Reason::WrongPortal, detail }
+                }
                 CommandClaim::Unknown => {
-                    let detail = format!("the ledger has no write command {}", command.id);
-                    dispositions[index] = Disposition::Park { reason: Reason::UnknownCommand, detail };
+                    let detail = format!("the ledger has no write command {id}");
+                    Disposition::Park { reason: Reason::UnknownCommand, detail }
                 }
-            }
+            };
+        }
+        if !unreadable.is_empty() {
+            retry::run(&LEDGER_RETRY, || self.ledger.finish_commands(&unreadable, worker)).await?;
         }
         Ok(commands)
     }
@@ -196,8 +214,8 @@ impl BatchExecutor {
                 return parts.map(|part| self.failures.failed(&part.taken, &error)).collect();
             }
         };
-        policy::apply_policies(updates, &current, self.app_id);
-        let results = apply::apply(&self.hubspot, updates).await;
+        policy::apply_policies(updates, &current, &self.rules);
+        let results = apply::apply(&self.hubspot, updates, &self.refused_properties).await;
         crash_point!("writer.after_write");
         let parts = updates.iter().flat_map(|update| update.parts.iter().map(move |part| (update, part)));
         let outcome = |(update, part): (&RecordUpdate, &CommandPart)| match results.get(&part.taken.command.id) {
@@ -234,6 +252,20 @@ impl BatchExecutor {
     /// Unlock: ends the leases on the records.
     async fn unlock(&self, records: &[RecordRef], worker: &Worker) -> Result<(), LedgerError> {
         retry::run(&LEDGER_RETRY, || self.ledger.unlock_records(records, worker)).await
+    }
+}
+
+/// A command whose row in the ledger cannot be read waits for an operator.
+fn unreadable_result(id: WriteCommandId, attempt: i32, detail: &str) -> CommandResult {
+    CommandResult {
+        id,
+        attempt,
+        state: CommandState::Parked,
+        reason: Some(Reason::CommandInvalid),
+        detail: Some(detail.to_owned()),
+        wait: None,
+        written: Vec::new(),
+        skipped_writes: Vec::new(),
     }
 }
 

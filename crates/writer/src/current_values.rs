@@ -7,7 +7,10 @@ use domain::{
     ObjectId, RecordRef, WriteCommand,
     write_command::{PropertyChange, WritePolicy},
 };
-use hubspot::{HubSpotClient, HubSpotError, client::PastValue};
+use hubspot::{
+    HubSpotClient, HubSpotError,
+    client::{ChangeAuthor, PastValue, origin},
+};
 
 use crate::plan::{self, RecordUpdate};
 
@@ -32,6 +35,17 @@ impl CurrentValue {
         self.history.first()
     }
 
+    /// The entry of the history whose author stands behind the value: behind a value that a merge or a restore carried over
+    /// stands who set it before.
+    pub fn origin(&self) -> Option<&PastValue> {
+        origin(&self.history)
+    }
+
+    /// Whether the value is the property's default, which nobody chose for this record.
+    pub fn is_default(&self) -> bool {
+        self.origin().is_some_and(|set| set.author() == ChangeAuthor::Default)
+    }
+
     /// Whether the property has exactly this value. HubSpot makes no difference between an empty and a missing value.
     pub fn equals(&self, value: &str) -> bool {
         self.value.as_deref().unwrap_or_default() == value
@@ -46,7 +60,9 @@ impl CurrentValue {
             return self.value.clone();
         }
         let is_own = |set: &PastValue| {
-            !set.is_by_person() && set.value == proposed && set.timestamp >= command.recorded_at() - CLOCK_SKEW
+            set.author() == ChangeAuthor::Machine
+                && set.value == proposed
+                && set.timestamp >= command.recorded_at() - CLOCK_SKEW
         };
         if !self.last_set().is_some_and(is_own) {
             return self.value.clone();
@@ -87,7 +103,50 @@ pub async fn read(hubspot: &HubSpotClient, updates: &[RecordUpdate]) -> Result<C
             current.insert(update.record.clone(), names.iter().map(value_of).collect());
         }
     }
+    read_defaults(hubspot, updates, &mut current).await?;
     Ok(current)
+}
+
+/// Reads the histories of the properties that `if_empty` would leave alone because they have a value: it may be a default. Few
+/// are, so that the first read is without histories, of which HubSpot gives half as many in a call.
+async fn read_defaults(
+    hubspot: &HubSpotClient,
+    updates: &[RecordUpdate],
+    current: &mut CurrentValues,
+) -> Result<(), HubSpotError> {
+    for (object_type, updates) in plan::by_object_type(updates) {
+        let mut names = HashSet::new();
+        let mut ids = Vec::new();
+        for update in updates {
+            let Some(values) = current.get(&update.record) else { continue };
+            let is_filled = |change: &&PropertyChange| {
+                let value = values.get(&change.property);
+                change.policy == WritePolicy::IfEmpty
+                    && value.is_some_and(|value| value.value.is_some() && value.history.is_empty())
+            };
+            let filled: Vec<_> =
+                update.changes.iter().filter(is_filled).map(|change| change.property.clone()).collect();
+            if !filled.is_empty() {
+                ids.push((update.record.object_id, &update.record));
+                names.extend(filled);
+            }
+        }
+        if ids.is_empty() {
+            continue;
+        }
+        let names: Vec<_> = names.into_iter().collect();
+        let asked: Vec<_> = ids.iter().map(|(id, _)| *id).collect();
+        for mut object in hubspot.read_history(object_type, &asked, &names).await? {
+            let record = ids.iter().find(|(id, _)| *id == object.id).map(|(_, record)| *record);
+            let Some(values) = record.and_then(|record| current.get_mut(record)) else { continue };
+            for name in &names {
+                let Some(value) = values.get_mut(name) else { continue };
+                value.value = object.properties.remove(name).flatten().filter(|value| !value.is_empty());
+                value.history = object.history.remove(name).unwrap_or_default();
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Only the history tells who set a value and when, which some policies depend on, and whether the command wrote it in an

@@ -7,7 +7,7 @@ use std::{
 
 use domain::{
     ObjectType, Reason, RecordRef,
-    write_command::{PropertyChange, WritePolicy},
+    write_command::{DealStage, PropertyChange, WritePolicy},
 };
 use hubspot::{
     HubSpotClient, HubSpotError,
@@ -22,17 +22,15 @@ pub const STAGE: &str = "dealstage";
 /// The property that holds a deal's pipeline.
 const PIPELINE: &str = "pipeline";
 
+/// The property in which HubSpot says whether a deal is won or lost, whatever its pipeline (`true` or `false`, read-only).
+const IS_CLOSED: &str = "hs_is_closed";
+
 /// The result of a move.
 pub enum DealMove {
     /// The deal is in the stage, by this write or by an earlier attempt of the same action.
     Moved(WrittenProperty),
     /// The deal was not moved, for this reason.
     NotMoved(Reason),
-    /// The deal's pipeline has no such stage.
-    NoSuchStage {
-        /// The pipeline's label; its id when the portal has no such pipeline.
-        pipeline: String,
-    },
 }
 
 /// The portal's deal pipelines, cached.
@@ -59,28 +57,27 @@ impl Pipelines {
         Ok(pipelines)
     }
 
-    /// Moves `deal` to the stage with this label or id. `in_doubt` says that an earlier attempt may have moved it; the
-    /// value before then comes from the history.
+    /// Moves `deal` to `stage`, a label or an id of its pipeline; with a `pipeline`, a label or an id, only if the deal is in that
+    /// one. `in_doubt` says that an earlier attempt may have moved it; the value before then comes from the history.
     pub async fn move_deal(
         &self,
         hubspot: &HubSpotClient,
         deal: &RecordRef,
-        stage: &str,
+        to: &DealStage,
         in_doubt: bool,
     ) -> Result<DealMove, HubSpotError> {
-        let names = [STAGE.to_owned(), PIPELINE.to_owned()];
+        let names = [STAGE, PIPELINE, IS_CLOSED].map(ToOwned::to_owned);
         let read = hubspot.read_history(&ObjectType::Deal, &[deal.object_id], &names).await?;
         let Some(mut object) = read.into_iter().next() else { return Ok(DealMove::NotMoved(Reason::RecordGone)) };
-        let current = object.properties.remove(STAGE).flatten();
+        let mut property = |name: &str| object.properties.remove(name).flatten();
+        let (current, pipeline_id, is_closed) = (property(STAGE), property(PIPELINE), property(IS_CLOSED));
         let pipelines = self.get(hubspot).await?;
-        let pipeline_id = object.properties.remove(PIPELINE).flatten();
-        let Some(pipeline) = pipelines.iter().find(|pipeline| Some(&pipeline.id) == pipeline_id.as_ref()) else {
-            return Ok(DealMove::NoSuchStage { pipeline: pipeline_id.unwrap_or_default() });
-        };
-        let Some(target) = pipeline.stage(stage) else {
-            return Ok(DealMove::NoSuchStage { pipeline: pipeline.label.clone() });
-        };
-        if current.as_ref() == Some(&target.id) {
+        let pipeline = pipelines.iter().find(|pipeline| Some(&pipeline.id) == pipeline_id.as_ref());
+        let is_wanted = |pipeline: &&Pipeline| to.pipeline.as_deref().is_none_or(|wanted| pipeline.is_called(wanted));
+        let target = pipeline.filter(is_wanted).and_then(|pipeline| pipeline.stage(&to.stage));
+        if let Some(target) = target
+            && current.as_ref() == Some(&target.id)
+        {
             let before = object.history.get(STAGE).and_then(|history| history.get(1)).map(|past| past.value.clone());
             return Ok(if in_doubt {
                 DealMove::Moved(written(before, &target.id))
@@ -88,9 +85,17 @@ impl Pipelines {
                 DealMove::NotMoved(Reason::AlreadyThere)
             });
         }
-        if current.as_deref().and_then(|id| pipeline.stage(id)).is_some_and(PipelineStage::is_closed) {
+        // Before the stage is looked for: a closed deal stays, also in a pipeline that lacks the stage.
+        let current_stage =
+            pipelines.iter().flat_map(|pipeline| &pipeline.stages).find(|stage| Some(&stage.id) == current.as_ref());
+        if is_closed.as_deref() == Some("true") || current_stage.is_some_and(PipelineStage::is_closed) {
             return Ok(DealMove::NotMoved(Reason::DealClosed));
         }
+        let Some(target) = target else {
+            let pipeline = pipeline.map_or_else(|| pipeline_id.unwrap_or_default(), |pipeline| pipeline.label.clone());
+            tracing::warn!(%deal, pipeline, stage = to.stage, "the deal stays: its pipeline has no such stage");
+            return Ok(DealMove::NotMoved(Reason::NoSuchStage));
+        };
         let change =
             PropertyChange { property: STAGE.to_owned(), value: target.id.clone(), policy: WritePolicy::Always };
         let update = ObjectUpdate { id: deal.object_id, changes: std::slice::from_ref(&change) };

@@ -121,7 +121,7 @@ impl Engagements {
         let (kind, body, records) = match &action.spec {
             ActionSpec::CreateTask(task) => (ObjectType::Task, TASK_BODY, &task.associations),
             ActionSpec::CreateNote { associations, .. } => (ObjectType::Note, NOTE_BODY, associations),
-            ActionSpec::MoveDeal { .. } | ActionSpec::Notify { .. } => return Ok(None),
+            ActionSpec::MoveDeal(_) | ActionSpec::Notify { .. } => return Ok(None),
         };
         for record in records.iter().filter(|record| engagement_type_id(&kind, &record.object_type).is_some()) {
             let associated =

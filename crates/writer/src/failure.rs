@@ -32,14 +32,6 @@ pub enum ActionError {
     /// Another writer has taken the command.
     #[error("the lease on the write command expired and another writer took it over")]
     LeaseLost,
-    /// The deal's pipeline has no such stage.
-    #[error("the deal's pipeline `{pipeline}` has no stage `{stage}`")]
-    NoSuchStage {
-        /// The pipeline's label.
-        pipeline: String,
-        /// The stage that the playbook names.
-        stage: String,
-    },
 }
 
 /// The batch that held a command ended without a result: its task panicked.
@@ -79,7 +71,7 @@ impl ActionError {
             Self::HubSpot(error) => error.leaves_doubt(),
             Self::Notify(error) => !matches!(error, NotifyError::Refused { status: 429, .. }),
             Self::Ledger(_) | Self::CallUnderWay(_) | Self::LeaseLost | Self::ResultUnknown => true,
-            Self::NoSuchStage { .. } | Self::DeadlineExceeded => false,
+            Self::DeadlineExceeded => false,
         }
     }
 }
@@ -93,7 +85,6 @@ impl Failure for ActionError {
             Self::ResultUnknown => RetryAction::RetryLater { after: None },
             Self::CallUnderWay(after) => RetryAction::RateLimited { after: Some(*after) },
             Self::LeaseLost | Self::DeadlineExceeded => RetryAction::RateLimited { after: None },
-            Self::NoSuchStage { .. } => RetryAction::Park,
         }
     }
 
@@ -105,7 +96,6 @@ impl Failure for ActionError {
             Self::CallUnderWay(_) | Self::ResultUnknown => Reason::InDoubt,
             Self::LeaseLost => Reason::LeaseLost,
             Self::DeadlineExceeded => Reason::DeadlineExceeded,
-            Self::NoSuchStage { .. } => Reason::NoSuchStage,
         }
     }
 

@@ -1,10 +1,17 @@
-//! Decides by its write policy whether a value may replace the current one.
+//! Decides by the settings and by its write policy whether a value may replace the current one.
+
+use std::collections::HashSet;
+
+use std::{
+    collections::BTreeSet,
+    sync::{Mutex, PoisonError},
+};
 
 use domain::{
-    AppId, Reason, WriteCommand,
+    AppId, PortalId, Reason, WriteCommand,
     write_command::{PropertyChange, WritePolicy},
 };
-use hubspot::client::PastValue;
+use hubspot::client::{ChangeAuthor, PastValue};
 use ledger::SkippedWrite;
 
 use crate::{
@@ -12,23 +19,43 @@ use crate::{
     plan::RecordUpdate,
 };
 
+/// What holds for every write, whatever a write command asks for.
+#[derive(Debug, Clone)]
+pub struct WriteRules {
+    /// The portal that the access token opens: commands about another one are not carried out.
+    pub portal_id: PortalId,
+    /// Our HubSpot app: values that it set are our own.
+    pub app_id: AppId,
+    /// Properties that no write command may set. Playbooks that name one are refused before; the writer does not rely on
+    /// it, because a command may come from a worker with other settings, or from a row that somebody changed.
+    pub protected_properties: HashSet<String>,
+}
+
 /// Removes from the updates the values that may not be written and those that HubSpot holds already.
 ///
 /// A value that HubSpot holds already is not sent, but it stays in its command's part and is recorded as written: otherwise
 /// an older event could put its value over it.
-pub fn apply_policies(updates: &mut [RecordUpdate], current: &CurrentValues, app_id: AppId) {
+pub fn apply_policies(updates: &mut [RecordUpdate], current: &CurrentValues, rules: &WriteRules) {
     for update in updates {
-        let Some(current) = current.get(&update.record) else { continue };
+        // Absent when HubSpot's answer did not have the record: it does not exist, or nothing was read.
+        let current = current.get(&update.record);
         for part in &mut update.parts {
             let command = &part.taken.command;
             part.changes.retain(|change| {
-                let current = current.get(&change.property).cloned().unwrap_or_default();
-                let Some(reason) = reason_to_skip(change, &current, command, app_id) else { return true };
+                let current = current.map(|current| current.get(&change.property).cloned().unwrap_or_default());
+                let is_protected = rules.protected_properties.contains(&change.property);
+                let by_policy = || reason_to_skip(change, current.as_ref()?, command, rules.app_id);
+                let reason = if is_protected { Some(Reason::ProtectedProperty) } else { by_policy() };
+                let Some(reason) = reason else { return true };
+                if is_protected {
+                    let (command, property) = (command.id, &change.property);
+                    tracing::error!(%command, property, "a write command asks for a protected property; it is not set");
+                }
                 metrics::counter!("leadline_skipped_writes_total", "reason" => reason.as_str()).increment(1);
                 part.skipped_writes.push(SkippedWrite {
                     property: change.property.clone(),
                     reason,
-                    current_value: current.value,
+                    current_value: current.and_then(|current| current.value),
                     proposed_value: change.value.clone(),
                 });
                 false
@@ -37,7 +64,9 @@ pub fn apply_policies(updates: &mut [RecordUpdate], current: &CurrentValues, app
         let parts = &update.parts;
         update.changes.retain(|change| {
             let is_allowed = parts.iter().any(|part| part.changes.contains(change));
-            let is_unchanged = current.get(&change.property).is_some_and(|current| current.equals(&change.value));
+            let is_unchanged = current
+                .and_then(|current| current.get(&change.property))
+                .is_some_and(|current| current.equals(&change.value));
             if is_allowed && is_unchanged {
                 metrics::counter!("leadline_unchanged_values_total").increment(1);
             }
@@ -55,10 +84,12 @@ fn reason_to_skip(
 ) -> Option<Reason> {
     match change.policy {
         WritePolicy::Always => None,
-        WritePolicy::IfEmpty => current.value.is_some().then_some(Reason::KeptFilled),
+        WritePolicy::IfEmpty => (current.value.is_some() && !current.is_default()).then_some(Reason::KeptFilled),
         WritePolicy::UnlessHuman => {
             // A value that a person cleared counts as set by this person.
-            current.last_set().is_some_and(PastValue::is_by_person).then_some(Reason::KeptHumanValue)
+            let origin = current.origin()?;
+            count_unclear(origin);
+            origin.author().may_be_person().then_some(Reason::KeptHumanValue)
         }
         WritePolicy::IfHigher => {
             let number = |text: &str| text.trim().parse::<f64>().ok();
@@ -77,6 +108,36 @@ fn reason_to_skip(
         }
     }
 }
+
+/// Counts a value that is kept because its source does not tell a person from a machine, so that the list of sources can grow.
+fn count_unclear(origin: &PastValue) {
+    let source = match origin.author() {
+        ChangeAuthor::CarriedOver | ChangeAuthor::Unclear => origin.source_type.clone(),
+        ChangeAuthor::Unlisted => unlisted_label(&origin.source_type),
+        ChangeAuthor::Person | ChangeAuthor::Machine | ChangeAuthor::Default => return,
+    };
+    metrics::counter!("leadline_unclear_sources_total", "source" => source).increment(1);
+}
+
+/// The label of a source that is not on HubSpot's list. HubSpot's names are short and in capitals; anything else has one label,
+/// and so have all beyond [`MAX_UNLISTED`], so that the metric stays small whatever HubSpot sends.
+fn unlisted_label(source: &str) -> String {
+    static SEEN: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+    let is_name = (1..=MAX_SOURCE_LENGTH).contains(&source.len())
+        && source.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_');
+    let mut seen = SEEN.lock().unwrap_or_else(PoisonError::into_inner);
+    if is_name && (seen.contains(source) || seen.len() < MAX_UNLISTED) {
+        seen.insert(source.to_owned());
+        return source.to_owned();
+    }
+    "other".to_owned()
+}
+
+/// How many unlisted sources have a label of their own in one process.
+const MAX_UNLISTED: usize = 32;
+
+/// In bytes. HubSpot's longest name, `WORKFLOW_CONTACT_DELETE_ACTION`, has 30.
+const MAX_SOURCE_LENGTH: usize = 40;
 
 #[cfg(test)]
 mod tests {
@@ -136,6 +197,11 @@ mod tests {
         assert_eq!(skipped(UnlessHuman, "2", Some("1"), app), None);
         assert_eq!(skipped(UnlessHuman, "2", Some("1"), other), None);
         assert_eq!(skipped(UnlessHuman, "2", None, None), None);
+        for machine in ["AI_GROUP", "BREEZE_AGENT", "SMART_DATA_CAPTURE", "DEFAULT", "SEQUENCES", "PIPELINE_SETTINGS"] {
+            assert_eq!(skipped(UnlessHuman, "2", Some("1"), Some((machine, "", 1))), None, "{machine}");
+        }
+        let default = Some(("PROPERTY_DEFAULT_VALUE", "", 1));
+        assert_eq!(skipped(IfEmpty, "2", Some("1"), default), None, "nobody chose a default");
         assert_eq!(skipped(IfHigher, "2", Some("1.5"), None), None);
         assert_eq!(skipped(IfHigher, "1.5", Some("2"), None), Some(Reason::KeptHigher));
         assert_eq!(skipped(IfHigher, "2", Some("many"), None), Some(Reason::KeptHigher));

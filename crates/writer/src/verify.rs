@@ -8,13 +8,15 @@ use std::time::Duration;
 
 use broker::Tries;
 use domain::{
-    AppId, RecordRef,
+    RecordRef,
     write_command::{PropertyChange, WritePolicy},
 };
 use hubspot::{HubSpotClient, HubSpotError, client::ObjectUpdate};
 use ledger::{LatestValue, Ledger, LedgerError, Worker};
 use maintenance::CircuitBreakers;
 use tokio_util::sync::CancellationToken;
+
+use crate::{deals::STAGE, policy::WriteRules};
 
 /// The most records in one pass.
 const MAX_RECORDS: i64 = 50;
@@ -39,14 +41,14 @@ pub struct Verifier {
     ledger: Ledger,
     worker: Worker,
     lease: Duration,
-    app_id: AppId,
+    rules: WriteRules,
 }
 
 impl Verifier {
     /// Verifies under leases of `lease`. `worker` is the name of the process; the verifier adds to it, so that no batch
     /// returns the verifier's leases.
-    pub fn new(hubspot: HubSpotClient, ledger: Ledger, worker: &Worker, lease: Duration, app_id: AppId) -> Self {
-        Self { hubspot, ledger, worker: Worker(format!("{}/verify", worker.0)), lease, app_id }
+    pub fn new(hubspot: HubSpotClient, ledger: Ledger, worker: &Worker, lease: Duration, rules: WriteRules) -> Self {
+        Self { hubspot, ledger, worker: Worker(format!("{}/verify", worker.0)), lease, rules }
     }
 
     /// Makes a pass every `interval` until `stop`, except while a circuit breaker is open.
@@ -88,9 +90,15 @@ impl Verifier {
         Ok(())
     }
 
+    /// A deal's stage is protected, and yet written by an action.
+    fn may_repair(&self, property: &str) -> bool {
+        property == STAGE || !self.rules.protected_properties.contains(property)
+    }
+
     /// Compares a record with the ledger and returns how many properties were written again.
     async fn verify(&self, record: &RecordRef) -> Result<usize, VerifyError> {
-        let newest = self.ledger.latest_values(record).await?;
+        let mut newest = self.ledger.latest_values(record).await?;
+        newest.retain(|write| self.may_repair(&write.property));
         if newest.is_empty() {
             return Ok(0);
         }
@@ -103,7 +111,7 @@ impl Verifier {
         let is_outdated = |write: &&LatestValue| {
             let current = object.properties.get(&write.property).and_then(Option::as_deref).unwrap_or_default();
             let last_set = object.history.get(&write.property).and_then(|history| history.first());
-            current != write.value && last_set.is_some_and(|set| set.is_by_app(self.app_id))
+            current != write.value && last_set.is_some_and(|set| set.is_by_app(self.rules.app_id))
         };
         let change = |write: &LatestValue| PropertyChange {
             property: write.property.clone(),

@@ -19,6 +19,8 @@ use crate::{
     handler::WriteHandler,
     notify::Channels,
     outcome::FailurePolicy,
+    policy::WriteRules,
+    refused::RefusedProperties,
     verify::Verifier,
 };
 
@@ -63,7 +65,12 @@ pub fn wire(
     worker: &Worker,
 ) -> Result<Writer, WriterWiringError> {
     let portal_id = settings.hubspot.portal_id.ok_or(MissingSetting("hubspot.portal_id"))?;
-    let app_id = AppId(settings.hubspot.app_id.ok_or(MissingSetting("hubspot.app_id"))?);
+    let app_id = settings.hubspot.app_id.ok_or(MissingSetting("hubspot.app_id"))?;
+    let rules = WriteRules {
+        portal_id: PortalId(portal_id),
+        app_id: AppId(app_id),
+        protected_properties: settings.inference.protected_properties.iter().cloned().collect(),
+    };
     let lease = Duration::from_secs(settings.writer.lease_seconds);
     let hubspot = hubspot_client(settings, ledger, circuit_breakers)?;
     let executor = BatchExecutor {
@@ -71,7 +78,8 @@ pub fn wire(
         hubspot: hubspot.clone(),
         actions: action_executor(settings, ledger, &hubspot)?,
         failures: FailurePolicy::new(circuit_breakers.clone(), bootstrap::retry_schedule(settings)?),
-        app_id,
+        refused_properties: RefusedProperties::new(Duration::from_secs(settings.writer.refused_properties_seconds)),
+        rules: rules.clone(),
         lease,
         names: BatchNames::of(worker.clone()),
     };
@@ -82,8 +90,8 @@ pub fn wire(
         max_in_flight: settings.writer.parallel_batches,
     };
     Ok(Writer {
-        handler: WriteHandler::new(PortalId(portal_id), circuit_breakers.clone(), executor, batching),
-        verifier: Verifier::new(hubspot.clone(), ledger.clone(), worker, lease, app_id),
+        handler: WriteHandler::new(circuit_breakers.clone(), executor, batching),
+        verifier: Verifier::new(hubspot.clone(), ledger.clone(), worker, lease, rules),
         verify_interval: Duration::from_secs(settings.reconcile.interval_seconds.min(MAX_VERIFY_INTERVAL)),
         probes: vec![(Dependency::HubSpot, hubspot_probe(&hubspot))],
     })

@@ -23,7 +23,11 @@ pub async fn run(arguments: &[String]) -> Result<()> {
     let services = Services::up().await?;
     eprintln!("tests");
     let mut tests = cargo()?;
-    tests.args(["test", "--workspace"]).args(arguments).envs(services.environment());
+    tests.arg("test");
+    if !arguments.iter().any(|argument| argument.starts_with("-p") || argument.starts_with("--package")) {
+        tests.arg("--workspace");
+    }
+    tests.args(arguments).envs(services.environment());
     if std::env::var_os(THREADS_VARIABLE).is_none() {
         tests.env(THREADS_VARIABLE, THREADS);
     }

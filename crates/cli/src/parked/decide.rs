@@ -7,7 +7,7 @@ use std::{process::ExitCode, time::Duration};
 
 use anyhow::bail;
 use broker::{Message, Route, Stage};
-use domain::{Event, EventState, WriteCommand};
+use domain::{CommandState, Event, EventState, WriteCommandId};
 use ledger::ParkedEntry;
 use maintenance::UnreadablePayload;
 use serde_json::Value;
@@ -19,7 +19,7 @@ use super::{
     filter::ParkedFilter,
     item::{ParkedItem, print_items},
 };
-use crate::operator::Operator;
+use crate::{operator::Operator, print::say};
 
 /// What an operator decides about parked items.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,7 +83,7 @@ pub async fn run(
     };
     if !options.yes {
         let hint = if dead_letters.items.is_empty() { "" } else { "; run it with --yes to do it" };
-        println!("nothing was {verb}{hint}");
+        say!("nothing was {verb}{hint}");
         dead_letters.close().await;
         return Ok(ExitCode::SUCCESS);
     }
@@ -100,7 +100,7 @@ pub async fn run(
             ItemResult::Applied => applied += 1,
             ItemResult::NotParked => not_parked += 1,
             ItemResult::StaysParked(why) => {
-                println!("stays parked: {}: {why}", item.id);
+                say!("stays parked: {}: {why}", item.id);
                 staying += 1;
                 continue;
             }
@@ -110,7 +110,7 @@ pub async fn run(
         }
     }
     dead_letters.close().await;
-    println!("{applied} {verb}, {not_parked} were no longer parked, {staying} stay parked");
+    say!("{applied} {verb}, {not_parked} were no longer parked, {staying} stay parked");
     Ok(if staying == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
@@ -164,23 +164,16 @@ async fn replay_command(operator: &Operator, item: &ParkedItem) -> anyhow::Resul
     let Ok(id) = Uuid::parse_str(&item.id) else {
         return Ok(ItemResult::StaysParked("its id is not that of a write command".to_owned()));
     };
-    let of_message =
-        item.message.as_ref().and_then(|parked| serde_json::from_slice::<WriteCommand>(&parked.message.body).ok());
-    let command = match of_message {
-        Some(command) => Some(command),
-        None => operator.ledger.commands(&[id]).await?.pop(),
-    };
-    let Some(command) = command else {
-        return Ok(ItemResult::StaysParked("the ledger has no such write command".to_owned()));
-    };
+    // By its id alone: what the command does is in the ledger, whatever the parked message says.
+    let id = WriteCommandId(id);
     if !operator.ledger.replay_command(id).await? {
-        let event = operator.ledger.event_to_requeue(&command.event_id.to_string()).await?;
-        let is_unfinished = event.is_some_and(|event| event.commands.iter().any(|other| other.id == command.id));
-        if !is_unfinished {
-            return Ok(ItemResult::NotParked);
+        match operator.ledger.command_state(id).await? {
+            None => return Ok(ItemResult::StaysParked("the ledger has no such write command".to_owned())),
+            Some(state) if CommandState::is_final(state) => return Ok(ItemResult::NotParked),
+            Some(_) => {}
         }
     }
-    operator.publisher.publish(Route::Queue(Stage::Writes), &maintenance::command_message(&command)?).await?;
+    operator.publisher.publish(Route::Queue(Stage::Writes), &maintenance::command_message(id)).await?;
     Ok(ItemResult::Applied)
 }
 
@@ -188,7 +181,7 @@ async fn discard(operator: &Operator, item: &ParkedItem) -> anyhow::Result<ItemR
     let discarded = match (&item.entry, item.stage) {
         (Some(entry), Stage::Events | Stage::Backfill) => operator.ledger.discard_event(&entry.event_key).await?,
         (Some(ParkedEntry { write_command_id: Some(id), .. }), Stage::Writes) => {
-            operator.ledger.discard_command(*id).await?
+            operator.ledger.discard_command(WriteCommandId(*id)).await?
         }
         // Only the parking lot has it: taking the message out discards it.
         _ => item.message.is_some(),

@@ -4,7 +4,10 @@ use broker::{ParkedMessage, Stage};
 use ledger::ParkedEntry;
 use time::OffsetDateTime;
 
-use crate::{print::table, times::utc};
+use crate::{
+    print::{say, table},
+    times::utc,
+};
 
 /// A parked event or write command.
 pub struct ParkedItem {
@@ -62,7 +65,7 @@ pub fn stage_name(stage: Stage) -> &'static str {
 /// Prints one row for each item, and their number.
 pub fn print_items(items: &[ParkedItem]) {
     if items.is_empty() {
-        println!("nothing is parked that matches the filter");
+        say!("nothing is parked that matches the filter");
         return;
     }
     let mut rows = table(&["parked at", "stage", "reason", "playbook", "id", "detail"]);
@@ -76,5 +79,6 @@ pub fn print_items(items: &[ParkedItem]) {
             item.detail.clone().unwrap_or_default(),
         ]);
     }
-    println!("{rows}\n{} parked", items.len());
+    rows.print();
+    say!("{} parked", items.len());
 }

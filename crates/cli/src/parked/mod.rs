@@ -9,7 +9,12 @@ use std::{path::Path, process::ExitCode};
 
 use domain::Reason;
 
-use crate::{event, operator::Operator, times::utc};
+use crate::{
+    event,
+    operator::Operator,
+    print::{self, say},
+    times::utc,
+};
 use decide::{ApplyOptions, ParkedAction};
 use filter::ParkedFilter;
 use item::{ParkedItem, print_items, stage_name};
@@ -68,40 +73,40 @@ async fn show(operator: &Operator, id: &str) -> anyhow::Result<ExitCode> {
         if let Some(entry) = &item.entry
             && let Some(story) = operator.ledger.event_story(&entry.event_key).await?
         {
-            println!();
+            print::blank();
             event::print(&story, false);
         }
     }
     let is_found = !dead_letters.items.is_empty();
     dead_letters.close().await;
     if !is_found {
-        eprintln!("nothing is parked under the id `{id}`");
+        print::error(format_args!("nothing is parked under the id `{id}`"));
         return Ok(ExitCode::FAILURE);
     }
     Ok(ExitCode::SUCCESS)
 }
 
 fn print_item(item: &ParkedItem) {
-    println!("id        {}", item.id);
-    println!("stage     {}", stage_name(item.stage));
+    say!("id        {}", item.id);
+    say!("stage     {}", stage_name(item.stage));
     match Reason::parse(&item.reason) {
-        Some(reason) => println!("reason    {reason}: {}", reason.explanation()),
-        None => println!("reason    {}", item.reason),
+        Some(reason) => say!("reason    {reason}: {}", reason.explanation()),
+        None => say!("reason    {}", item.reason),
     }
     if let Some(detail) = &item.detail {
-        println!("detail    {detail}");
+        say!("detail    {detail}");
     }
     if let Some(at) = item.parked_at {
-        println!("parked    {} UTC", utc(at));
+        say!("parked    {} UTC", utc(at));
     }
     match &item.message {
         Some(parked) => {
-            println!("attempts  {}", parked.message.attempts);
-            println!("message   {}", String::from_utf8_lossy(&parked.message.body));
+            say!("attempts  {}", parked.message.attempts);
+            say!("message   {}", String::from_utf8_lossy(&parked.message.body));
         }
-        None => println!("message   not in the parking lot; a replay makes a new one from the ledger"),
+        None => say!("message   not in the parking lot; a replay makes a new one from the ledger"),
     }
     if item.entry.is_none() {
-        println!("ledger    has nothing parked under this id");
+        say!("ledger    has nothing parked under this id");
     }
 }

@@ -3,12 +3,13 @@
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use anyhow::{Context as _, bail};
 use domain::{ObjectId, ObjectType, PortalId, RecordRef};
 use playbook::{
-    Context, Playbook, RecordPath,
+    Context, Playbook, RecordPath, TextFormat,
     context::{ContextEntry, ContextRecord},
     plain_text,
 };
@@ -21,7 +22,7 @@ pub struct EvalCase {
     /// A short description.
     pub what: String,
     /// What the model reads.
-    pub context: Context,
+    pub context: Arc<Context>,
     /// The expected values of the answer's fields.
     expect: BTreeMap<String, Expectation>,
     /// The expected actions, by name; `None` to accept any.
@@ -133,11 +134,16 @@ impl EvalCase {
                 format!("entries: `{}` is not a time; write it like 2026-01-31T10:00:00Z", entry.at)
             })?;
             let kind = ObjectType::from(entry.kind);
-            entries.push(ContextEntry { kind, id: ObjectId(id), at, text: plain_text(&entry.text) });
+            entries.push(ContextEntry {
+                kind,
+                id: ObjectId(id),
+                at,
+                text: plain_text(&entry.text, TextFormat::HtmlIfTagged),
+            });
         }
         let mut context = Context { records, entries };
         context.clean_entries();
-        Ok(Self { what: file.what, context, expect: file.expect, actions: file.actions })
+        Ok(Self { what: file.what, context: Arc::new(context), expect: file.expect, actions: file.actions })
     }
 
     /// Compares an answer, and the actions that follow from it, with the expectations.

@@ -9,7 +9,7 @@ use playbook::{Playbook, manual_event_variable};
 use settings::Settings;
 use time::OffsetDateTime;
 
-use crate::print::table;
+use crate::print::{say, table};
 
 use super::case::{self, EvalCase, ExpectationCheck};
 
@@ -26,7 +26,8 @@ struct CaseResult {
 pub async fn run(settings: &Settings, playbook: &Playbook, folder: &Path) -> anyhow::Result<ExitCode> {
     let cases = case::load(folder, playbook)?;
     let openai = bootstrap::openai_client(settings, CallHooks::default())?;
-    let model_client = ModelClient::unlimited(openai, settings.inference.max_parts);
+    let model_client =
+        ModelClient::unlimited(openai, inference::wiring::text_pool(settings), settings.inference.max_parts);
     let model = inference::model_of(settings, playbook);
     let ask = |case: &EvalCase| {
         let (model_client, model, context) = (model_client.clone(), model.clone(), case.context.clone());
@@ -51,9 +52,9 @@ pub async fn run(settings: &Settings, playbook: &Playbook, folder: &Path) -> any
             table.add_row([sign, what, &check.field, &check.expected, &check.actual]);
         }
     }
-    println!("{}@{} with {}, {} cases", playbook.name, playbook.version, model.name, cases.len());
-    println!("{table}");
-    println!("{met} of {all} expectations met; cost: {cost} µ$");
+    say!("{}@{} with {}, {} cases", playbook.name, playbook.version, model.name, cases.len());
+    table.print();
+    say!("{met} of {all} expectations met; cost: {cost} µ$");
     Ok(if met == all { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 

@@ -1,14 +1,17 @@
 //! `leadline playbook check`: prints what a playbook does.
 
-use domain::event::EventKind;
+use domain::{event::EventKind, write_command::DealStage};
 use playbook::{ActionTemplate, InferenceMetadata, Playbook, WindowStrategy, WriteValue};
 use settings::Settings;
 
+use crate::print::{self, say};
+
 /// Prints what a playbook subscribes to, reads, asks, writes and does. `settings` name the model, if the playbook does not.
 pub fn print(playbook: &Playbook, settings: &Settings) {
-    println!("{}@{}  {}", playbook.name, playbook.version, playbook.description);
+    say!("{}@{}  {}", playbook.name, playbook.version, playbook.description);
 
-    println!("\n  subscribes to");
+    print::blank();
+    say!("  subscribes to");
     for trigger in &playbook.selection.triggers {
         let kind = &trigger.object_type;
         // HubSpot has no subscription types for engagements, only the generic `object.*`.
@@ -18,23 +21,24 @@ pub fn print(playbook: &Playbook, settings: &Settings) {
             _ => String::new(),
         };
         let when = trigger.when.as_ref().map(|when| format!("  when {}", when.source)).unwrap_or_default();
-        println!("    {object}.{}  {} ({kind}){details}{when}", trigger.kind, kind.type_id());
+        say!("    {object}.{}  {} ({kind}){details}{when}", trigger.kind, kind.type_id());
     }
     for guard in &playbook.selection.guards {
-        println!("    not when {}  ({})", guard.when.source, guard.name);
+        say!("    not when {}  ({})", guard.when.source, guard.name);
     }
 
-    println!("\n  reads");
+    print::blank();
+    say!("  reads");
     for read in &playbook.context.reads {
-        println!("    {}  (at most {})", read.path, if read.path.parent().is_none() { 1 } else { read.max_records });
+        say!("    {}  (at most {})", read.path, if read.path.parent().is_none() { 1 } else { read.max_records });
         for (what, names) in [("properties", &read.properties), ("texts", &read.texts)] {
             if !names.is_empty() {
-                println!("      {what}: {}", names.join(", "));
+                say!("      {what}: {}", names.join(", "));
             }
         }
         if !read.engagements.is_empty() {
             let kinds: Vec<_> = read.engagements.iter().map(domain::ObjectType::path).collect();
-            println!("      the newest {} of {}", read.newest, kinds.join(", "));
+            say!("      the newest {} of {}", read.newest, kinds.join(", "));
         }
     }
 
@@ -43,11 +47,13 @@ pub fn print(playbook: &Playbook, settings: &Settings) {
         WindowStrategy::Newest => "the newest first, the rest is left out",
         WindowStrategy::MapReduce => "a longer one is summarised in parts",
     };
-    println!("\n  asks {model} with at most {} tokens of context ({window}) for", playbook.context.max_tokens);
+    print::blank();
+    say!("  asks {model} with at most {} tokens of context ({window}) for", playbook.context.max_tokens);
     let schema = serde_json::to_string_pretty(&**playbook.answer.fields.strict_schema()).unwrap_or_default();
-    schema.lines().for_each(|line| println!("    {line}"));
+    schema.lines().for_each(|line| say!("    {line}"));
 
-    println!("\n  writes");
+    print::blank();
+    say!("  writes");
     for write in &playbook.effects.writes {
         let from = match &write.value {
             WriteValue::Field(name) => format!("field {name}"),
@@ -57,21 +63,22 @@ pub fn print(playbook: &Playbook, settings: &Settings) {
             WriteValue::Metadata(InferenceMetadata::Playbook) => "the playbook's name and version".to_owned(),
         };
         let to: Vec<_> = write.to.iter().map(|path| format!("{path}.{}", write.property)).collect();
-        println!("    {} ← {from}  ({})", to.join(", "), write.policy.as_str());
+        say!("    {} ← {from}  ({})", to.join(", "), write.policy.as_str());
     }
     if !playbook.effects.actions.is_empty() {
-        println!("\n  does");
+        print::blank();
+        say!("  does");
     }
     for action in &playbook.effects.actions {
         let on: Vec<_> = action.on.iter().map(ToString::to_string).collect();
         let what = match &action.spec {
-            ActionTemplate::MoveDeal { stage } => format!(" to {stage}"),
+            ActionTemplate::MoveDeal(DealStage { stage, .. }) => format!(" to {stage}"),
             ActionTemplate::Notify { channel, .. } => format!(" {channel}"),
             ActionTemplate::CreateTask { .. } | ActionTemplate::CreateNote { .. } => String::new(),
         };
         let each = action.for_each.as_ref().map(|list| format!(", for each of at most {} {list}", action.max_items));
         let when = action.when.as_ref().map(|when| format!(", when {}", when.source));
-        println!(
+        say!(
             "    {}: {}{what} on {}{}{}",
             action.name,
             action.spec.kind(),
@@ -80,5 +87,5 @@ pub fn print(playbook: &Playbook, settings: &Settings) {
             when.unwrap_or_default()
         );
     }
-    println!();
+    print::blank();
 }

@@ -11,10 +11,13 @@ use std::{
     process::ExitCode,
 };
 
+use anyhow::Context;
 use clap::Subcommand;
 use playbook::Playbook;
 pub use provision::conflict;
 use settings::{ConfigScope, Settings};
+
+use crate::print;
 
 #[derive(Subcommand)]
 pub enum PlaybookCommand {
@@ -66,7 +69,7 @@ pub async fn run(command: PlaybookCommand, config: Option<&Path>) -> anyhow::Res
                     Ok(ExitCode::SUCCESS)
                 }
                 Err(error) => {
-                    eprintln!("{error}");
+                    print::error(error);
                     Ok(ExitCode::FAILURE)
                 }
             }
@@ -96,5 +99,7 @@ pub async fn run(command: PlaybookCommand, config: Option<&Path>) -> anyhow::Res
 fn one(file: &Path, settings: &Settings) -> anyhow::Result<Playbook> {
     let files = [file.to_owned()];
     let mut playbooks = playbook::load_files(&files, &settings.inference.protected_properties)?;
-    playbooks.pop().ok_or_else(|| anyhow::anyhow!("{} holds no playbook", file.display()))
+    let mut playbook = playbooks.pop().with_context(|| format!("{} holds no playbook", file.display()))?;
+    playbook.effects.escapes_formulas = settings.inference.escape_formulas;
+    Ok(playbook)
 }

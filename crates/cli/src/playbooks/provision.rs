@@ -12,7 +12,10 @@ use hubspot::client::{NewProperty, PropertyDefinition, PropertyGroup};
 use playbook::Playbook;
 use settings::Settings;
 
-use crate::needs::{self, NeededProperty};
+use crate::{
+    needs::{self, NeededProperty},
+    print::say,
+};
 
 /// The property group of the properties that Leadline creates.
 const GROUP: &str = "leadline";
@@ -43,9 +46,9 @@ pub async fn run(settings: &Settings, playbooks: &[Playbook], dry_run: bool) -> 
     let plan: Vec<_> = needed.iter().map(|property| (property, step(property, &known))).collect();
     new_groups.retain(|kind| plan.iter().any(|(p, step)| p.object_type == *kind && *step == Step::Create));
 
-    println!("plan");
+    say!("plan");
     for kind in &new_groups {
-        println!("  create   group {GROUP} of {kind}");
+        say!("  create   group {GROUP} of {kind}");
     }
     for (property, step) in &plan {
         let name = format!("{}.{}", property.object_type, property.name);
@@ -53,18 +56,18 @@ pub async fn run(settings: &Settings, playbooks: &[Playbook], dry_run: bool) -> 
             Step::Create => {
                 let options: Vec<_> = property.options.iter().map(|option| option.value.as_str()).collect();
                 let options = if options.is_empty() { String::new() } else { format!(" of {}", options.join(", ")) };
-                println!("  create   {name}: {} ({}){options}", property.kind, property.field_type);
+                say!("  create   {name}: {} ({}){options}", property.kind, property.field_type);
             }
-            Step::Exists => println!("  exists   {name}"),
-            Step::Conflict(why) => println!("  CONFLICT {name}: {why}"),
+            Step::Exists => say!("  exists   {name}"),
+            Step::Conflict(why) => say!("  CONFLICT {name}: {why}"),
         }
     }
     if plan.iter().any(|(_, step)| matches!(step, Step::Conflict(_))) {
-        println!("nothing was created, because of the conflicts: existing properties are never changed");
+        say!("nothing was created, because of the conflicts: existing properties are never changed");
         return Ok(ExitCode::FAILURE);
     }
     if dry_run {
-        println!("nothing was created: this was a dry run");
+        say!("nothing was created: this was a dry run");
         return Ok(ExitCode::SUCCESS);
     }
     for kind in &new_groups {
@@ -77,7 +80,7 @@ pub async fn run(settings: &Settings, playbooks: &[Playbook], dry_run: bool) -> 
         client.create_property(&property.object_type, &new_property(property)).await.with_context(|| name.clone())?;
         created += 1;
     }
-    println!("created {created} properties");
+    say!("created {created} properties");
     Ok(ExitCode::SUCCESS)
 }
 

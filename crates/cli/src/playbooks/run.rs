@@ -1,23 +1,27 @@
 //! `leadline playbook run`: runs a playbook for one record, step by step.
 
-use std::{process::ExitCode, time::Duration};
+use std::{collections::HashSet, process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, bail};
 use bootstrap::CallHooks;
 use broker::{Publisher, Route, Stage};
 use domain::{
-    Event, EventKey, EventState, Inference, ObjectType, Reason, RecordRef,
+    ActionId, Event, EventKey, EventState, Inference, ObjectType, Reason, RecordRef,
     event::{EventKind, Subject},
-    write_command::ActionSpec,
+    write_command::{ActionSpec, DealStage},
 };
 use inference::{ModelAnswer, ModelClient, QuestionLog, context};
 use ledger::{Claim, ClaimRequest, Decision, Ledger, Worker};
-use playbook::{PlannedWrite, Playbook, manual_event_variable};
+use playbook::{Context, PlannedWrite, Playbook, manual_event_variable};
 use serde_json::json;
 use settings::Settings;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
-use crate::{event, record};
+use crate::{
+    event,
+    print::{self, say},
+    record,
+};
 
 /// The lease on the event that `--write` creates. Its decision is committed right after the claim.
 const LEASE: Duration = Duration::from_secs(60);
@@ -34,24 +38,27 @@ pub async fn run(settings: &Settings, playbook: &Playbook, record: &str, write: 
     }
     let hubspot = bootstrap::hubspot_client(settings, CallHooks::default())?;
     let reader = inference::wiring::crm_reader(hubspot, settings);
+    let text_pool = inference::wiring::text_pool(settings);
     let openai = bootstrap::openai_client(settings, CallHooks::default())?;
-    let model_client = ModelClient::unlimited(openai, settings.inference.max_parts);
+    let model_client = ModelClient::unlimited(openai, text_pool.clone(), settings.inference.max_parts);
     let model = inference::model_of(settings, playbook);
     let now = OffsetDateTime::now_utc();
 
-    let read =
-        context::read(&reader, &record, &playbook.context).await.with_context(|| format!("{record} cannot be read"))?;
-    println!("context ({} entries)\n{}", read.entries.len(), indented(&read.render(usize::MAX, str::len)));
+    let read = context::read(&reader, &text_pool, &record, &playbook.context).await;
+    let mut read = read.with_context(|| format!("{record} cannot be read"))?;
+    read.remove_own_entries(&own_actions(settings, &read).await);
+    let read = Arc::new(read);
+    say!("context ({} entries)", read.entries.len());
+    print_indented(&read.whole());
     let variables = playbook.variables(&manual_event_variable(now), &read);
-    match playbook.first_matching_guard(&variables)? {
-        Some(guard) => {
-            println!("a guard holds: {} ({}); the fleet would not ask the model", guard.when.source, guard.name);
-            return Ok(ExitCode::SUCCESS);
-        }
-        None => println!("guards: none of {} holds\n", playbook.selection.guards.len()),
+    if let Some(guard) = playbook.first_matching_guard(&variables)? {
+        say!("a guard holds: {} ({}); the fleet would not ask the model", guard.when.source, guard.name);
+        return Ok(ExitCode::SUCCESS);
     }
+    say!("guards: none of {} holds", playbook.selection.guards.len());
+    print::blank();
     if read.entries.is_empty() {
-        println!("the records hold no text (empty_context); the fleet would not ask the model");
+        say!("the records hold no text (empty_context); the fleet would not ask the model");
         return Ok(ExitCode::SUCCESS);
     }
 
@@ -61,38 +68,63 @@ pub async fn run(settings: &Settings, playbook: &Playbook, record: &str, write: 
         result?;
         bail!("the model gave no answer");
     };
-    println!("prompt\n{}", indented(&event::messages(&inference.prompt)));
-    println!(
-        "answer of {}: {} tokens in, {} tokens out, {} µ$, {} ms\n{}",
+    say!("prompt");
+    print_indented(&event::messages(&inference.prompt));
+    say!(
+        "answer of {}: {} tokens in, {} tokens out, {} µ$, {} ms",
         inference.model,
         inference.usage.prompt_tokens,
         inference.usage.completion_tokens,
         inference.cost_micro_dollars.map_or_else(|| "unknown".to_owned(), |cost| cost.to_string()),
-        inference.latency.as_millis(),
-        indented(&pretty(&inference.answer))
+        inference.latency.as_millis()
     );
+    print_indented(&pretty(&inference.answer));
     let unverified = &inference.unverified;
     let quotes =
         if unverified.is_empty() { "all found".to_owned() } else { format!("NOT FOUND for {}", unverified.join(", ")) };
-    println!("checks\n  schema and bounds: {}\n  quotations: {quotes}\n", inference.outcome.as_str());
+    say!("checks");
+    say!("  schema and bounds: {}", inference.outcome.as_str());
+    say!("  quotations: {quotes}");
+    print::blank();
     let fields = match result {
         Ok(answer) => answer.fields,
         Err(error) => {
-            println!("nothing would be written: {error}");
+            say!("nothing would be written: {error}");
             return Ok(ExitCode::FAILURE);
         }
     };
     let intended = playbook.plan_writes(&manual_event_variable(now), &read, &fields, &inference.model, now)?;
     print_intended(&intended);
     if !write {
-        println!("nothing was written; run it with --write to write it");
+        say!("nothing was written; run it with --write to write it");
         return Ok(ExitCode::SUCCESS);
     }
     submit(settings, playbook, &record, inference, intended, now).await
 }
 
-fn indented(text: &str) -> String {
-    text.lines().map(|line| format!("  {line}\n")).collect()
+/// The actions of the fleet whose notes and tasks are in the context. Without the ledger nobody can say which markers are
+/// the fleet's own; then all of them count.
+async fn own_actions(settings: &Settings, context: &Context) -> HashSet<ActionId> {
+    let marked = context.marked_actions();
+    if marked.is_empty() {
+        return HashSet::new();
+    }
+    let known = match bootstrap::connect_ledger(settings, "leadline") {
+        Ok(ledger) => ledger.known_actions(&marked).await.map_err(anyhow::Error::from),
+        Err(error) => Err(error.into()),
+    };
+    known.unwrap_or_else(|error| {
+        print::error(format_args!(
+            "the ledger cannot say which notes and tasks are the fleet's own, so all with a marker are left out: {error}"
+        ));
+        marked.into_iter().collect()
+    })
+}
+
+/// Prints a text that is not ours, so that none of its lines looks like one of ours, and an empty line.
+fn print_indented(text: &str) {
+    print::text(&print::indented(text));
+    print::blank();
 }
 
 fn pretty(answer: &str) -> String {
@@ -101,10 +133,10 @@ fn pretty(answer: &str) -> String {
 }
 
 fn print_intended(intended: &[PlannedWrite]) {
-    println!("what follows");
+    say!("what follows");
     for PlannedWrite { record, properties, actions } in intended {
         for change in properties {
-            println!("  {record}.{} = {:?}  ({})", change.property, change.value, change.policy.as_str());
+            say!("  {record}.{} = {:?}  ({})", change.property, change.value, change.policy.as_str());
         }
         for action in actions {
             let what = match &action.spec {
@@ -114,13 +146,13 @@ fn print_intended(intended: &[PlannedWrite]) {
                     format!("{:?}, {} priority, owner {owner}, due {due}", task.subject, task.priority.as_str())
                 }
                 ActionSpec::CreateNote { body, .. } => format!("{body:?}"),
-                ActionSpec::MoveDeal { stage } => format!("to {stage}"),
+                ActionSpec::MoveDeal(DealStage { stage, .. }) => format!("to {stage}"),
                 ActionSpec::Notify { channel, text } => format!("{channel}: {text:?}"),
             };
-            println!("  {record}: {} ({}) {what}", action.spec.kind(), action.name);
+            say!("  {record}: {} ({}) {what}", action.spec.kind(), action.name);
         }
     }
-    println!();
+    print::blank();
 }
 
 /// Writes like the fleet does: commits an event with its decision to the ledger and publishes the write commands. So the
@@ -157,7 +189,7 @@ async fn submit(
     };
     ledger.commit_decisions(&[decision]).await?;
     for command in &commands {
-        publisher.publish(Route::Queue(Stage::Writes), &maintenance::command_message(command)?).await?;
+        publisher.publish(Route::Queue(Stage::Writes), &maintenance::command_message(command.id)).await?;
     }
     until_written(&ledger, &event.key).await
 }

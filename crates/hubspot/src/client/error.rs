@@ -1,11 +1,13 @@
 //! The errors of calls and what to do about them: the one place where HubSpot's errors are classified.
 
-use std::{collections::HashMap, fmt, time::Duration};
+use std::{fmt, time::Duration};
 
 use retry::{Dependency, Failure, Outage, RateLimited, Reason, RetryAction};
-use serde::Deserialize;
 
-use super::operation::Operation;
+use super::{
+    error_body::{ErrorBody, RefusedProperty},
+    operation::Operation,
+};
 
 /// A call that failed.
 #[derive(Debug, thiserror::Error)]
@@ -49,39 +51,6 @@ pub struct HubSpotApiError {
     pub body: ErrorBody,
 }
 
-/// The body of an error answer (HubSpot's documentation, "Handling errors").
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct ErrorBody {
-    /// The message. It may quote personal data, so it is not part of the error's text.
-    pub message: String,
-    /// `VALIDATION_ERROR`, `MISSING_SCOPES`, …
-    pub category: String,
-    /// The id that HubSpot's support asks for.
-    pub correlation_id: String,
-    /// `TEN_SECONDLY_ROLLING` or `DAILY`, on 429.
-    pub policy_name: Option<String>,
-    /// Details.
-    pub errors: Vec<ErrorDetail>,
-    /// The ids and names that the error is about.
-    pub context: HashMap<String, Vec<String>>,
-}
-
-/// One detail of an error answer.
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct ErrorDetail {
-    /// `PROPERTY_DOESNT_EXIST`, `INVALID_OPTION`, …
-    pub code: Option<String>,
-    /// The field at fault.
-    #[serde(rename = "in")]
-    pub location: Option<String>,
-    /// The message.
-    pub message: String,
-    /// For example `requiredGranularScopes`.
-    pub context: HashMap<String, Vec<String>>,
-}
-
 impl fmt::Display for HubSpotApiError {
     /// Writes codes, fields, scopes and the correlation id. HubSpot's message is left out: it quotes the values that
     /// were sent, which may be personal data.
@@ -97,9 +66,21 @@ impl fmt::Display for HubSpotApiError {
             if let Some(code) = &detail.code {
                 write!(f, ", {code}")?;
             }
-            for (name, values) in detail.context.iter().filter(|(name, _)| is_name_list(name)) {
+            for (name, values) in detail.context.iter().filter(|(name, _)| is_scope_list(name)) {
                 write!(f, ", {name} {}", values.join(" "))?;
             }
+        }
+        for (name, values) in body.context.iter().filter(|(name, _)| is_scope_list(name)) {
+            write!(f, ", {name} {}", values.join(" "))?;
+        }
+        for refused in self.refused_properties() {
+            write!(f, ", property {}", refused.name)?;
+        }
+        if let Some(hublet) = &body.correct_hublet {
+            write!(
+                f,
+                "; the portal is in the data centre {hublet}: set hubspot.base_url to https://api-{hublet}.hubapi.com"
+            )?;
         }
         if !body.correlation_id.is_empty() {
             write!(f, ", correlation id {}", body.correlation_id)?;
@@ -110,9 +91,9 @@ impl fmt::Display for HubSpotApiError {
 
 impl std::error::Error for HubSpotApiError {}
 
-/// Whether a context holds names, and never values of records.
-fn is_name_list(context: &str) -> bool {
-    ["requiredGranularScopes", "requiredScopes", "missingScopes", "propertyName"].contains(&context)
+/// Whether a context holds names of scopes, and never values of records.
+fn is_scope_list(context: &str) -> bool {
+    ["requiredGranularScopes", "requiredScopes", "missingScopes"].contains(&context)
 }
 
 /// The shortest wait when a record is locked (423): HubSpot's documentation asks for at least two seconds.
@@ -156,9 +137,10 @@ impl Failure for HubSpotError {
             Self::InDoubt(error) => error.outage(),
             Self::RateLimited(_) => None,
             Self::Api(error) => match error.http_status {
-                401 | 477 => outage(true),
+                401 | 477 | 488 => outage(true),
                 429 if error.is_daily() => outage(true),
                 500..=599 => outage(false),
+                _ if error.is_undocumented() => outage(false),
                 _ => None,
             },
         }
@@ -195,12 +177,15 @@ impl HubSpotApiError {
         match self.http_status {
             // 401: the token is invalid and every call fails; the retry queues give an operator time to replace it.
             // 477 (HubSpot's own code): the portal is being migrated, with a `Retry-After` of up to 24 hours.
-            401 | 477 => RetryAction::RetryLater { after: self.retry_after },
+            // 488 (HubSpot's own code): the portal is in another data centre, and every call fails until the URL is changed.
+            401 | 477 | 488 => RetryAction::RetryLater { after: self.retry_after },
             404 => RetryAction::Discard,
             423 => RetryAction::RetryNow { after: Some(self.retry_after.unwrap_or_default().max(LOCKED_WAIT)) },
             429 if self.is_daily() => RetryAction::RateLimited { after: Some(self.retry_after.unwrap_or(DAILY_WAIT)) },
             429 => RetryAction::RateLimited { after: Some(self.retry_after.unwrap_or(RATE_LIMIT_WAIT)) },
             408 | 409 | 500..=599 => RetryAction::RetryNow { after: self.retry_after },
+            // When it concerns the whole portal, one record after the other must not be parked for it.
+            _ if self.is_undocumented() => RetryAction::RetryNow { after: self.retry_after },
             _ => RetryAction::Park,
         }
     }
@@ -216,9 +201,17 @@ impl HubSpotApiError {
             423 => Reason::RecordLocked,
             429 => Reason::RateLimited,
             477 => Reason::PortalMigrating,
+            488 => Reason::WrongDataCentre,
             500..=599 => Reason::HubSpotUnavailable,
             _ => Reason::HubSpotRefused,
         }
+    }
+
+    /// Whether the status is a client error that HubSpot's documentation does not name. It may concern this record, or the
+    /// whole portal: the same answer for many records in a row is an outage.
+    fn is_undocumented(&self) -> bool {
+        let documented = [400, 401, 403, 404, 405, 406, 408, 409, 413, 414, 415, 422, 423, 429, 477, 488];
+        (400..500).contains(&self.http_status) && !documented.contains(&self.http_status)
     }
 
     /// Whether the daily limit of the account is used up.
@@ -226,13 +219,14 @@ impl HubSpotApiError {
         self.http_status == 429 && self.body.policy_name.as_deref() == Some("DAILY")
     }
 
+    /// The properties that HubSpot does not take in this call; none when the error is about something else.
+    pub fn refused_properties(&self) -> Vec<RefusedProperty> {
+        if self.is_validation() { self.body.refused_properties() } else { Vec::new() }
+    }
+
     /// Whether HubSpot rejects the value of this property.
     pub fn is_about(&self, property: &str) -> bool {
-        let names = |context: &HashMap<String, Vec<String>>| {
-            context.get("propertyName").is_some_and(|names| names.iter().any(|name| name == property))
-        };
-        self.is_validation()
-            && (names(&self.body.context) || self.body.errors.iter().any(|detail| names(&detail.context)))
+        self.refused_properties().iter().any(|refused| refused.name == property)
     }
 
     /// Whether HubSpot rejects the content of the call (400), and not its sender or its time.

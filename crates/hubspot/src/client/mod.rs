@@ -2,8 +2,10 @@
 //! classified; the other files add the calls of one kind of resource each.
 
 mod associations;
+mod change_source;
 mod creation;
 mod error;
+mod error_body;
 mod limits;
 mod objects;
 mod operation;
@@ -15,8 +17,10 @@ mod transport;
 mod version;
 
 pub use associations::{Associated, AssociationTarget, engagement_type_id};
+pub use change_source::{ChangeAuthor, origin};
 pub use creation::NewObject;
-pub use error::{ErrorBody, ErrorDetail, HubSpotApiError, HubSpotError};
+pub use error::{HubSpotApiError, HubSpotError};
+pub use error_body::{ErrorBody, RefusedProperty};
 pub use objects::{CrmObject, MAX_BATCH, ObjectUpdate, PastValue};
 pub use operation::Operation;
 pub use pipelines::{Pipeline, PipelineStage};

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
 use super::{
+    change_source::ChangeAuthor,
     error::HubSpotError,
     operation::Operation,
     transport::{Call, HubSpotClient},
@@ -55,27 +56,10 @@ pub struct PastValue {
     pub source_id: Option<String>,
 }
 
-/// The sources that are not people. HubSpot publishes no complete list. A source that is not listed counts as a person,
-/// because to keep a machine's value does less harm than to overwrite a person's.
-const MACHINE_SOURCES: [&str; 12] = [
-    "INTEGRATION",
-    "API",
-    "AUTOMATION_PLATFORM",
-    "WORKFLOWS",
-    "CALCULATED",
-    "ANALYTICS",
-    "INTERNAL_PROCESSING",
-    "BATCH_UPDATE",
-    "MIGRATION",
-    "DEFAULT",
-    "DATA_ENRICHMENT",
-    "AI_GROUP",
-];
-
 impl PastValue {
-    /// Whether a person set it, and not an integration or HubSpot itself.
-    pub fn is_by_person(&self) -> bool {
-        !MACHINE_SOURCES.contains(&self.source_type.as_str())
+    /// Who set it, as far as HubSpot says.
+    pub fn author(&self) -> ChangeAuthor {
+        ChangeAuthor::of(&self.source_type)
     }
 
     /// Whether `app` set it with its own token.

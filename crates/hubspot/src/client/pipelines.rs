@@ -34,6 +34,11 @@ pub struct PipelineStage {
 }
 
 impl Pipeline {
+    /// Whether this is its id or, ignoring case, its label.
+    pub fn is_called(&self, label_or_id: &str) -> bool {
+        self.id == label_or_id || self.label.eq_ignore_ascii_case(label_or_id)
+    }
+
     /// The stage with this id or, ignoring case, this label.
     pub fn stage(&self, label_or_id: &str) -> Option<&PipelineStage> {
         let by_id = self.stages.iter().find(|stage| stage.id == label_or_id);

@@ -14,6 +14,7 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use super::{
     error::{HubSpotApiError, HubSpotError},
+    error_body::ErrorBody,
     limits::LimitHeaders,
     operation::Operation,
     version::ApiVersion,
@@ -220,8 +221,7 @@ impl HubSpotClient {
             return serde_json::from_slice(&bytes)
                 .map_err(|error| HubSpotError::Unreadable { operation, message: json_error_position(&error) });
         }
-        // Proxies and load balancers answer without HubSpot's body; the status is enough then.
-        let body = serde_json::from_slice(&bytes).unwrap_or_default();
+        let body = ErrorBody::read(&bytes);
         let http_status = status.as_u16();
         Err(HubSpotError::Api(Box::new(HubSpotApiError { http_status, operation, retry_after, body })))
     }

@@ -2,7 +2,10 @@
 //!
 //! prior answers → context → guards → unchanged context → answer → write commands.
 
-use std::collections::{HashMap, hash_map::Entry};
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    sync::Arc,
+};
 
 use crashpoint::crash_point;
 use domain::{Event, Inference, ObjectId, ObjectType, RecordRef};
@@ -59,6 +62,21 @@ impl EventHandler {
         Ok(runs)
     }
 
+    /// What the playbook reads, without what the fleet itself wrote.
+    async fn read_context(&self, record: &RecordRef, playbook: &Playbook) -> Result<Arc<Context>, StepError> {
+        let text_pool = &self.model_client.text_pool;
+        let mut context = context::read(&self.crm_reader, text_pool, record, &playbook.context).await?;
+        context.remove_own_entries(&self.ledger.known_actions(context.marked_actions()).await?);
+        Ok(Arc::new(context))
+    }
+
+    /// The hash of what a playbook of this `version` reads in `context`.
+    async fn hash(&self, context: &Arc<Context>, version: &str) -> String {
+        let written = self.playbooks.loop_guard().written_properties().clone();
+        let (context, version) = (context.clone(), version.to_owned());
+        self.model_client.text_pool.run(context.size(), move || context.hash(&version, &written)).await
+    }
+
     /// Runs one playbook for one record and adds the inference and the write commands to `progress`.
     pub(super) async fn run(
         &self,
@@ -73,7 +91,7 @@ impl EventHandler {
         if let Some(result) = earlier_result(playbook, &prior_answers, loop_guard) {
             return Ok(result);
         }
-        let context = context::read(&self.crm_reader, record, &playbook.context).await?;
+        let context = self.read_context(record, playbook).await?;
         // The record may have been merged into another one. What counts is what was answered about that one.
         let record = context.record();
         if *record != run.record {
@@ -85,7 +103,7 @@ impl EventHandler {
         if let Some(nothing) = check_guards(event, playbook, &context)? {
             return Ok(RunResult::Nothing(nothing));
         }
-        let hash = context.hash(&playbook.version, loop_guard.written_properties());
+        let hash = self.hash(&context, &playbook.version).await;
         if prior_answers.last_context.get(&playbook.name) == Some(&hash) {
             return Ok(RunResult::Nothing(NothingToDo::skipped(Reason::UnchangedContext)));
         }

@@ -175,7 +175,7 @@ async fn pass(ledger: &Ledger, first: i64) -> Result<()> {
     ensure!(committed.into_iter().all(|counted| counted), "a decision was not committed");
     let ids: Vec<_> = commands.iter().map(|command| command.id).collect();
     let records: Vec<_> = commands.iter().map(|command| command.record.clone()).collect();
-    let taken = ledger.claim_commands(&ids, &worker, LEASE).await?;
+    let taken = ledger.claim_commands(&ids, records[0].portal_id, &worker, LEASE).await?;
     ledger.lock_records(&records, &worker, LEASE).await?;
     ledger.latest_writes(&records).await?;
     let finished = commands.iter().zip(taken).map(|(command, taken)| {

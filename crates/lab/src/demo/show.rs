@@ -101,7 +101,7 @@ pub async fn by_sql(fleet: &Fleet, key: &str) -> Result<()> {
         ),
         "select state, reason, events, newest_event from failures_by_reason".to_owned(),
         "select minute, finished, written, parked, p50, p99 from throughput_by_minute".to_owned(),
-        "select day, playbook, model, inferences, without_use, prompt_tokens, completion_tokens, cost_micro_dollars from cost_by_playbook_and_day".to_owned(),
+        "select day, playbook, model, inferences, not_valid, prompt_tokens, completion_tokens, cost_micro_dollars from cost_by_playbook_and_day".to_owned(),
     ] {
         println!("  {sql}");
         let output = tokio::process::Command::new("psql").args([&fleet.namespace.postgres_url, "-c", &sql]).output().await;

@@ -44,7 +44,7 @@ pub async fn run(fleet: &Fleet, score: &mut Score) -> Result<()> {
             "deal",
             OPEN_DEAL,
             "ai_next_steps",
-            "- We will send the offer by 2026-12-01. (by 2026-12-01)",
+            "• We will send the offer by 2026-12-01. (by 2026-12-01)",
         ),
     ] {
         let found = value(kind, id, property).await?;

@@ -23,6 +23,8 @@ impl Member {
     pub(super) fn start(program: &str, mut environment: Vec<(String, String)>, log: &Path) -> Result<Self> {
         let admin = format!("127.0.0.1:{}", free_port()?);
         environment.push((variable("admin.listen"), admin.clone()));
+        // A fleet that starts is asked often whether it is ready. What the plan says comes later, and wins.
+        environment.insert(0, (variable("admin.ready_cache_ms"), "20".to_owned()));
         let path = workspace::binaries()?.join(program);
         let root = workspace::root()?;
         let process = Process::start(program, &path, log, |command| {

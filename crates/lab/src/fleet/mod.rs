@@ -8,7 +8,7 @@ mod wait;
 
 use anyhow::{Context, Result};
 use ledger::Ledger;
-use testbed::{Process, TestNamespace, free_port, workspace};
+use testbed::{Process, Role, TestNamespace, free_port, workspace};
 
 use crate::SimulatorClient;
 use logs::Logs;
@@ -32,22 +32,32 @@ pub struct Fleet {
     pub namespace: TestNamespace,
     simulator_process: Option<Process>,
     logs: Logs,
+    /// The settings of all programs, without the users of any.
     environment: Vec<(String, String)>,
+    /// The settings of the command `leadline`.
+    operator: Vec<(String, String)>,
     receiver_urls: Vec<String>,
     /// A connection past any proxy, and its settings; `None` until the services have started.
     broker: Option<(broker::Connection, broker::BrokerSettings)>,
 }
 
 impl Fleet {
-    /// Migrates the ledger, starts everything, and waits until it is ready.
+    /// Migrates the ledger, declares the queues, starts everything, and waits until it is ready. Each program has the user
+    /// and the rights that it has in production.
     pub async fn start(namespace: TestNamespace, plan: &FleetPlan) -> Result<Self> {
         let simulator_port = plan.simulator_port.map_or_else(free_port, Ok)?;
         let simulator_url = format!("http://127.0.0.1:{simulator_port}");
         let receiver_ports: Vec<u16> = (0..plan.receivers).map(|_| free_port()).collect::<Result<_>>()?;
         let environment = environment(&namespace, plan, &simulator_url)?;
-        let settings = settings::Settings::load_from(None, environment.clone(), settings::ConfigScope::LedgerOnly)?;
+        migrate(&namespace, &environment).await?;
+        // The test itself may do everything, and goes past any proxy.
+        let mut everything = environment.clone();
+        everything.extend([
+            (variable("broker.url"), namespace.amqp_url.clone()),
+            (variable("ledger.url"), namespace.postgres_url.clone()),
+        ]);
+        let settings = load(everything)?;
         let ledger = bootstrap::connect_ledger(&settings, "leadline-dev").map_err(anyhow::Error::msg)?;
-        ledger.migrate().await?;
 
         let mut fleet = Self {
             members: Vec::new(),
@@ -59,6 +69,7 @@ impl Fleet {
             logs: Logs::create(&namespace.name)?,
             namespace,
             simulator_process: None,
+            operator: as_user(Role::Operator, environment.clone())?,
             environment,
             broker: None,
         };
@@ -75,11 +86,7 @@ impl Fleet {
             fleet.add("leadline-writer").await?;
         }
         fleet.until_ready().await?;
-        // After the services: opening declares the queues, and a service has to be the first to meet a queue that is wrong.
-        let broker = broker::BrokerSettings {
-            url: fleet.namespace.amqp_url.as_str().into(),
-            ..bootstrap::broker_settings(&settings, "leadline-dev").map_err(anyhow::Error::msg)?
-        };
+        let broker = bootstrap::broker_settings(&settings, "leadline-dev").map_err(anyhow::Error::msg)?;
         fleet.broker = Some((broker::Connection::open(broker.clone()).await?, broker));
         Ok(fleet)
     }
@@ -109,15 +116,17 @@ impl Fleet {
         let mut environment = self.environment.clone();
         environment.push((variable("receiver.listen"), format!("127.0.0.1:{port}")));
         self.receiver_urls.push(receiver_url(port));
-        self.add_with("leadline-receiver", environment).await
+        self.add_with("leadline-receiver", Role::Receiver, environment).await
     }
 
     /// Starts one more inference worker (`leadline-inference`) or writer (`leadline-writer`).
     pub async fn add(&mut self, program: &str) -> Result<()> {
-        self.add_with(program, self.environment.clone()).await
+        let role = if program == "leadline-writer" { Role::Writer } else { Role::Inference };
+        self.add_with(program, role, self.environment.clone()).await
     }
 
-    async fn add_with(&mut self, program: &str, environment: Vec<(String, String)>) -> Result<()> {
+    async fn add_with(&mut self, program: &str, role: Role, environment: Vec<(String, String)>) -> Result<()> {
+        let environment = as_user(role, environment)?;
         match self.kind {
             Members::Processes => {
                 let log = self.logs.next_file(program);
@@ -183,7 +192,12 @@ impl Fleet {
 
     /// The settings that the `leadline` command needs to operate this fleet, by the name of the environment variable.
     pub fn environment(&self) -> &[(String, String)] {
-        &self.environment
+        &self.operator
+    }
+
+    /// The settings of a program, by the name of the environment variable, with the users of its role.
+    pub fn environment_of(&self, role: Role) -> Result<Vec<(String, String)>> {
+        as_user(role, self.environment.clone())
     }
 
     /// Runs the operator's command against this fleet and returns its output.
@@ -191,7 +205,7 @@ impl Fleet {
         let program = workspace::binaries()?.join("leadline");
         tokio::process::Command::new(program)
             .args(arguments)
-            .envs(self.environment.iter().cloned())
+            .envs(self.operator.iter().cloned())
             .current_dir(workspace::root()?)
             .output()
             .await
@@ -213,7 +227,38 @@ fn receiver_url(port: u16) -> String {
     format!("http://127.0.0.1:{port}/webhooks/hubspot")
 }
 
-/// The settings of every service, by the name of the environment variable.
+/// Does what `leadline migrate` does.
+async fn migrate(namespace: &TestNamespace, environment: &[(String, String)]) -> Result<()> {
+    let mut environment = environment.to_vec();
+    environment.extend([
+        (variable("broker.url"), namespace.amqp_url_of(Role::Owner)?),
+        (variable("ledger.url"), namespace.postgres_url_of(Role::Owner)?),
+    ]);
+    let settings = load(environment)?;
+    bootstrap::connect_ledger(&settings, "leadline-dev").map_err(anyhow::Error::msg)?.migrate().await?;
+    let broker = bootstrap::broker_settings(&settings, "leadline-dev").map_err(anyhow::Error::msg)?;
+    Ok(broker::declare_topology(&broker).await?)
+}
+
+fn load(environment: Vec<(String, String)>) -> Result<settings::Settings> {
+    Ok(settings::Settings::load_from(None, environment, settings::ConfigScope::LedgerAndBroker)?)
+}
+
+/// The same settings with the user of `role` for RabbitMQ and for Postgres, whatever host the URLs lead to.
+fn as_user(role: Role, mut environment: Vec<(String, String)>) -> Result<Vec<(String, String)>> {
+    let of_users = [variable("broker.url"), variable("ledger.url")];
+    for (name, value) in &mut environment {
+        if of_users.contains(name) {
+            *value = role.url(value)?;
+        }
+    }
+    if role == Role::Receiver {
+        environment.retain(|(name, _)| *name != of_users[1]);
+    }
+    Ok(environment)
+}
+
+/// The settings of every program, by the name of the environment variable.
 fn environment(namespace: &TestNamespace, plan: &FleetPlan, simulator_url: &str) -> Result<Vec<(String, String)>> {
     let mut environment = vec![
         (variable("broker.url"), plan.broker_url.clone().unwrap_or_else(|| namespace.amqp_url.clone())),

@@ -72,4 +72,17 @@ impl Declared<'_> {
         let added = templates.add_text(template, text.get_ref(), &self.samples.variables(scope));
         checker.template(key, &text.span(), added)
     }
+
+    /// Compiles the text for a channel with the key `key` of a table.
+    pub(super) fn channel_text(
+        &self,
+        checker: &mut Checker,
+        templates: &mut Templates,
+        (template, key): (&str, &str),
+        text: &Spanned<String>,
+        scope: Scope,
+    ) -> Option<TextTemplate> {
+        let added = templates.add_channel_text(template, text.get_ref(), &self.samples.variables(scope));
+        checker.template(key, &text.span(), added)
+    }
 }

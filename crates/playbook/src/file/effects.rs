@@ -2,7 +2,10 @@
 
 use std::collections::HashSet;
 
-use domain::{ObjectType, write_command::ActionKind};
+use domain::{
+    ObjectType,
+    write_command::{ActionKind, DealStage},
+};
 use toml::Spanned;
 
 use super::{
@@ -106,7 +109,11 @@ pub(super) fn actions(
             on.retain(|path| *path.end() == ObjectType::Deal);
         }
         let spec = template(checker, table, kind, &on, &mut |checker, key, text| {
-            declared.text(checker, templates, (&format!("{name}.{key}"), key), text, scope)
+            let names = (&*format!("{name}.{key}"), key);
+            match kind {
+                ActionKind::Notify => declared.channel_text(checker, templates, names, text, scope),
+                _ => declared.text(checker, templates, names, text, scope),
+            }
         });
         if let Some(spec) = spec {
             actions.push(ActionPlan {
@@ -164,7 +171,9 @@ fn template(
             if on.is_empty() {
                 checker.add(table.kind.span(), "move_deal needs `on`, the path to the deals");
             }
-            Some(ActionTemplate::MoveDeal { stage: required(checker, "stage", &table.stage)?.into_inner() })
+            let stage = required(checker, "stage", &table.stage)?.into_inner();
+            let pipeline = table.pipeline.clone().map(Spanned::into_inner);
+            Some(ActionTemplate::MoveDeal(DealStage { stage, pipeline }))
         }
         ActionKind::Notify => {
             let channel = required(checker, "channel", &table.channel)?.into_inner();
@@ -179,7 +188,7 @@ fn check_keys(checker: &mut Checker, table: &ActionTable, kind: ActionKind) {
     let allowed: &[&str] = match kind {
         ActionKind::CreateTask => &["subject", "body", "owner", "due", "due_in_hours", "priority", "task_type"],
         ActionKind::CreateNote => &["body"],
-        ActionKind::MoveDeal => &["stage"],
+        ActionKind::MoveDeal => &["stage", "pipeline"],
         ActionKind::Notify => &["channel", "text"],
     };
     let keys = [
@@ -191,6 +200,7 @@ fn check_keys(checker: &mut Checker, table: &ActionTable, kind: ActionKind) {
         ("priority", table.priority.is_some()),
         ("task_type", table.task_type.is_some()),
         ("stage", table.stage.is_some()),
+        ("pipeline", table.pipeline.is_some()),
         ("channel", table.channel.is_some()),
         ("text", table.text.is_some()),
     ];

@@ -84,7 +84,7 @@ impl Playbook {
             model,
             prompt,
             answer: AnswerRules { fields, unverified: parsed.unverified },
-            effects: Effects { writes, actions },
+            effects: Effects { writes, actions, escapes_formulas: true },
             templates,
         };
         check_no_loop(&mut checker, &parsed, &playbook);

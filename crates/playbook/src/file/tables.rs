@@ -158,6 +158,7 @@ pub(super) struct ActionTable {
     pub(super) priority: Option<TaskPriority>,
     pub(super) task_type: Option<TaskType>,
     pub(super) stage: Option<Spanned<String>>,
+    pub(super) pipeline: Option<Spanned<String>>,
     pub(super) channel: Option<Spanned<String>>,
     pub(super) text: Option<Spanned<String>>,
 }

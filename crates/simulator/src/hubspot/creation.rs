@@ -105,7 +105,7 @@ fn check(portal: &Portal, object_type: &ObjectType, body: CreateBody) -> Result<
     }
     let problems = values::problems(portal, object_type, &values);
     if !problems.is_empty() {
-        return Err(errors::invalid_values(&problems));
+        return Err(errors::invalid_values(&problems, portal.quirks.names_in_message_only));
     }
     let mut associations: Vec<RecordKey> = Vec::new();
     for Association { to, types } in body.associations {

@@ -48,6 +48,7 @@ const OWN: &[(ObjectType, &[&str])] = &[
         &[
             "string text: dealname hubspot_owner_id",
             "enumeration select: pipeline dealstage",
+            "bool booleancheckbox!: hs_is_closed",
             "number number: amount",
             "datetime date: closedate",
             "datetime date!: notes_last_updated",
@@ -59,6 +60,7 @@ const OWN: &[(ObjectType, &[&str])] = &[
             "string text: subject hubspot_owner_id",
             "string textarea: content",
             "enumeration select: hs_pipeline hs_pipeline_stage",
+            "bool booleancheckbox!: hs_is_closed",
             "enumeration select: hs_ticket_priority = LOW MEDIUM HIGH URGENT",
             "enumeration select: hs_ticket_category = PRODUCT_ISSUE BILLING_ISSUE FEATURE_REQUEST GENERAL_INQUIRY SPAM",
         ],

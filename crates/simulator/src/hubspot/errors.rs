@@ -25,8 +25,9 @@ pub(crate) fn validation(message: &str) -> Response {
     answer(StatusCode::BAD_REQUEST, "VALIDATION_ERROR", message, &json!({}))
 }
 
-/// 400 for property values: each problem is the property, HubSpot's code and the message.
-pub(crate) fn invalid_values(problems: &[(String, &'static str, String)]) -> Response {
+/// 400 for property values: each problem is the property, HubSpot's code and the message. Older and multi-status bodies name
+/// the properties in the message only (HubSpot's changelog, "Property Validations Rules will be enforced").
+pub(crate) fn invalid_values(problems: &[(String, &'static str, String)], in_message_only: bool) -> Response {
     let listed: Vec<_> = problems
         .iter()
         .map(|(name, code, message)| {
@@ -38,7 +39,8 @@ pub(crate) fn invalid_values(problems: &[(String, &'static str, String)]) -> Res
         .map(|(name, code, message)| json!({"message": message, "code": code, "context": {"propertyName": [name]}}))
         .collect();
     let message = format!("Property values were not valid: {}", Value::from(listed));
-    answer(StatusCode::BAD_REQUEST, "VALIDATION_ERROR", &message, &json!({"errors": errors}))
+    let more = if in_message_only { json!({}) } else { json!({"errors": errors}) };
+    answer(StatusCode::BAD_REQUEST, "VALIDATION_ERROR", &message, &more)
 }
 
 /// 401
@@ -83,12 +85,21 @@ pub(crate) fn rate_limited(policy: &str) -> Response {
     (StatusCode::TOO_MANY_REQUESTS, Json(body)).into_response()
 }
 
+/// 488: the portal is in another data centre. Answers captured in production have no category.
+fn wrong_data_centre(status: StatusCode) -> Response {
+    let message = "Hub 9876543 is unknown to this Hublet, but it appears to exist in Hublet eu1";
+    let body =
+        json!({"status": "error", "message": message, "correlationId": uuid::Uuid::now_v7(), "correctHublet": "eu1"});
+    (status, Json(body)).into_response()
+}
+
 /// HubSpot's answer with this status when the failure is on its side.
 pub(crate) fn by_status(status: StatusCode) -> Response {
     match status {
         StatusCode::UNAUTHORIZED => invalid_authentication(),
         StatusCode::FORBIDDEN => missing_scope("crm.objects.contacts.write"),
         StatusCode::TOO_MANY_REQUESTS => rate_limited("TEN_SECONDLY_ROLLING"),
+        status if status.as_u16() == 488 => wrong_data_centre(status),
         other => answer(other, "INTERNAL_ERROR", "There was a problem with the request.", &json!({})),
     }
 }

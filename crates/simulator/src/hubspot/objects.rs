@@ -71,7 +71,7 @@ pub(super) async fn update(
         let values = texts(body.properties);
         let problems = values::problems(&portal, &object_type, &values);
         if !problems.is_empty() {
-            return Err(errors::invalid_values(&problems));
+            return Err(errors::invalid_values(&problems, portal.quirks.names_in_message_only));
         }
         write(&simulator, &mut portal, &object_type, id, &values);
         let names: Vec<_> = values.keys().cloned().collect();
@@ -149,7 +149,7 @@ pub(super) async fn batch_update(
         let problems: Vec<_> =
             inputs.iter().flat_map(|(_, values)| values::problems(&portal, &object_type, values)).collect();
         if !problems.is_empty() {
-            return Err(errors::invalid_values(&problems));
+            return Err(errors::invalid_values(&problems, portal.quirks.names_in_message_only));
         }
         let (mut results, mut missing) = (Vec::new(), Vec::new());
         for (text, values) in inputs {

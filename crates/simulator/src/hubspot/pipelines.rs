@@ -66,6 +66,13 @@ pub(super) fn options(object_type: &ObjectType, property: &str) -> Option<Vec<&'
     }
 }
 
+/// Whether a deal or a ticket in this stage is closed.
+pub(super) fn is_closed(stage: &str) -> bool {
+    let stages =
+        [ObjectType::Deal, ObjectType::Ticket].into_iter().flat_map(|kind| of(&kind)).flat_map(|pipeline| pipeline.2);
+    stages.into_iter().any(|(id, _, closed, _)| *id == stage && *closed)
+}
+
 /// Whether there is an owner with this id.
 pub(super) fn is_owner(id: &str) -> bool {
     OWNERS.iter().any(|(owner, ..)| owner.to_string() == id)

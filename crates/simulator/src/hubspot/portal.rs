@@ -6,7 +6,10 @@ use domain::ObjectType;
 use serde::{Deserialize, Serialize};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
-use super::definitions::{PropertyDefinition, PropertyDefinitions};
+use super::{
+    definitions::{PropertyDefinition, PropertyDefinitions},
+    pipelines,
+};
 use crate::config::Config;
 
 /// What names a record: its object type and its id.
@@ -26,6 +29,8 @@ pub(crate) struct Portal {
     /// Whether emails are shown without their bodies: HubSpot does so without the scope `sales-email-read`.
     pub(crate) redacts_emails: bool,
     pub(crate) quirks: PortalQuirks,
+    /// Searches find what was written until then, however short ago that is.
+    pub(crate) indexed_until: Option<OffsetDateTime>,
 }
 
 /// How the portal departs from the documented behaviour; see [`Quirks`](crate::admin::Quirks).
@@ -35,6 +40,8 @@ pub(crate) struct PortalQuirks {
     pub(crate) left_out_ids: HashSet<i64>,
     /// The largest value that a property's validation rule allows, by property.
     pub(crate) maxima: HashMap<String, i64>,
+    /// Whether answers about refused values name the properties in the message only.
+    pub(crate) names_in_message_only: bool,
     /// Defined properties that calls find missing.
     pub(crate) missing_properties: HashSet<String>,
 }
@@ -50,14 +57,22 @@ pub(crate) struct Record {
 }
 
 impl Record {
-    /// The value of a property that HubSpot calculates from the record's own times; `None` for other properties.
+    /// The value of a property that HubSpot derives from the record's times or stage; `None` for other properties.
     pub(crate) fn derived(&self, name: &str) -> Option<String> {
-        let at = match name {
-            "createdate" | "hs_createdate" => self.created,
-            "lastmodifieddate" | "hs_lastmodifieddate" => self.updated,
-            _ => return None,
-        };
-        at.format(&Rfc3339).ok()
+        if name == "hs_is_closed" {
+            let stage = ["dealstage", "hs_pipeline_stage"].iter().find_map(|name| self.properties.get(*name))?;
+            return Some(pipelines::is_closed(stage).to_string());
+        }
+        self.derived_time(name)?.format(&Rfc3339).ok()
+    }
+
+    /// The same as a time.
+    pub(crate) fn derived_time(&self, name: &str) -> Option<OffsetDateTime> {
+        match name {
+            "createdate" | "hs_createdate" => Some(self.created),
+            "lastmodifieddate" | "hs_lastmodifieddate" => Some(self.updated),
+            _ => None,
+        }
     }
 }
 

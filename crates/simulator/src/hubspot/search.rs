@@ -25,7 +25,7 @@ const MAX_RESULTS: usize = 10_000;
 const MAX_LIMIT: usize = 200;
 const MAX_FILTERS: usize = 18;
 
-/// A write is in the index only after this time.
+/// A write is in the index only after this time, or when a test says that the index is complete.
 const LAG: Duration = Duration::seconds(2);
 
 #[derive(Deserialize)]
@@ -111,14 +111,15 @@ pub(super) async fn search(
             return Err(errors::validation(&format!("Results beyond {MAX_RESULTS} cannot be reached")));
         }
         let portal = lock(&simulator.portal);
-        let indexed = OffsetDateTime::now_utc() - LAG;
+        let indexed = portal.indexed_until.max(Some(OffsetDateTime::now_utc() - LAG));
+        let groups: Vec<Vec<_>> =
+            body.filter_groups.iter().map(|group| group.filters.iter().map(Comparison::of).collect()).collect();
         let is_match = |id: i64, record: &Record| {
-            body.filter_groups.is_empty()
-                || body.filter_groups.iter().any(|group| group.filters.iter().all(|filter| matches(filter, id, record)))
+            groups.is_empty() || groups.iter().any(|group| group.iter().all(|filter| filter.matches(id, record)))
         };
         let mut found: Vec<_> = portal
             .all(&object_type)
-            .filter(|(id, record)| record.updated <= indexed && is_match(*id, record))
+            .filter(|(id, record)| Some(record.updated) <= indexed && is_match(*id, record))
             .collect();
         if let Some(sort) = body.sorts.first() {
             let (name, direction) = match sort {
@@ -128,7 +129,9 @@ pub(super) async fn search(
             // Each sort key is computed once: a portal has thousands of records.
             let mut keyed: Vec<_> = found
                 .into_iter()
-                .map(|(id, record)| (SortKey::of(&value(id, record, name).unwrap_or_default()), id, record))
+                .map(|(id, record)| {
+                    (SortKey::of_property(id, record, name).unwrap_or_else(|| SortKey::of("")), id, record)
+                })
                 .collect();
             keyed.sort_by(|(a, a_id, _), (b, b_id, _)| {
                 let order = a.compare(b).then(a_id.cmp(b_id));
@@ -164,11 +167,23 @@ enum SortKey {
 
 impl SortKey {
     fn of(text: &str) -> Self {
-        #[expect(clippy::cast_precision_loss, reason = "milliseconds of this century are below 2^53")]
-        let time = |at: OffsetDateTime| (at.unix_timestamp_nanos() / 1_000_000) as f64;
-        let number = text.parse::<f64>().ok();
-        let number = number.or_else(|| OffsetDateTime::parse(text, &Rfc3339).ok().map(time));
-        number.map_or_else(|| Self::Text(text.to_lowercase()), Self::Number)
+        if let Ok(number) = text.parse::<f64>() {
+            return Self::Number(number);
+        }
+        let time = OffsetDateTime::parse(text, &Rfc3339).map(Self::time);
+        time.unwrap_or_else(|_| Self::Text(text.to_lowercase()))
+    }
+
+    fn of_property(id: i64, record: &Record, name: &str) -> Option<Self> {
+        match record.derived_time(name) {
+            Some(at) => Some(Self::time(at)),
+            None => value(id, record, name).as_deref().map(Self::of),
+        }
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "milliseconds of this century are below 2^53")]
+    fn time(at: OffsetDateTime) -> Self {
+        Self::Number((at.unix_timestamp_nanos() / 1_000_000) as f64)
     }
 
     fn compare(&self, other: &Self) -> std::cmp::Ordering {
@@ -181,34 +196,45 @@ impl SortKey {
     }
 }
 
-fn compare(a: &str, b: &str) -> std::cmp::Ordering {
-    SortKey::of(a).compare(&SortKey::of(b))
+/// A filter whose bounds are read once: a portal has thousands of records.
+struct Comparison<'a> {
+    filter: &'a Filter,
+    low: Option<SortKey>,
+    high: Option<SortKey>,
 }
 
-fn matches(filter: &Filter, id: i64, record: &Record) -> bool {
-    let stored = value(id, record, &filter.property_name);
-    let with = |test: fn(std::cmp::Ordering) -> bool| {
-        stored.as_deref().zip(filter.value.as_deref()).is_some_and(|(stored, value)| test(compare(stored, value)))
-    };
-    let listed = || stored.as_ref().is_some_and(|stored| filter.values.iter().flatten().any(|value| value == stored));
-    match filter.operator {
-        Operator::Eq => with(std::cmp::Ordering::is_eq),
-        Operator::Neq => !with(std::cmp::Ordering::is_eq),
-        Operator::Lt => with(std::cmp::Ordering::is_lt),
-        Operator::Lte => with(std::cmp::Ordering::is_le),
-        Operator::Gt => with(std::cmp::Ordering::is_gt),
-        Operator::Gte => with(std::cmp::Ordering::is_ge),
-        Operator::Between => {
-            let below = stored.as_deref().zip(filter.high_value.as_deref());
-            with(std::cmp::Ordering::is_ge) && below.is_some_and(|(stored, high)| compare(stored, high).is_le())
-        }
-        Operator::In => listed(),
-        Operator::NotIn => !listed(),
-        Operator::HasProperty => stored.is_some(),
-        Operator::NotHasProperty => stored.is_none(),
-        Operator::ContainsToken => {
-            let token = filter.value.as_deref().unwrap_or_default().trim_matches('*').to_lowercase();
-            stored.is_some_and(|stored| stored.to_lowercase().contains(&token))
+impl<'a> Comparison<'a> {
+    fn of(filter: &'a Filter) -> Self {
+        let key = |text: &Option<String>| text.as_deref().map(SortKey::of);
+        Self { filter, low: key(&filter.value), high: key(&filter.high_value) }
+    }
+
+    fn matches(&self, id: i64, record: &Record) -> bool {
+        let name = &self.filter.property_name;
+        let against = |bound: &Option<SortKey>, test: fn(std::cmp::Ordering) -> bool| {
+            let stored = SortKey::of_property(id, record, name);
+            stored.zip(bound.as_ref()).is_some_and(|(stored, bound)| test(stored.compare(bound)))
+        };
+        let with = |test| against(&self.low, test);
+        let stored = || value(id, record, name);
+        let listed =
+            || stored().is_some_and(|stored| self.filter.values.iter().flatten().any(|value| *value == stored));
+        match self.filter.operator {
+            Operator::Eq => with(std::cmp::Ordering::is_eq),
+            Operator::Neq => !with(std::cmp::Ordering::is_eq),
+            Operator::Lt => with(std::cmp::Ordering::is_lt),
+            Operator::Lte => with(std::cmp::Ordering::is_le),
+            Operator::Gt => with(std::cmp::Ordering::is_gt),
+            Operator::Gte => with(std::cmp::Ordering::is_ge),
+            Operator::Between => with(std::cmp::Ordering::is_ge) && against(&self.high, std::cmp::Ordering::is_le),
+            Operator::In => listed(),
+            Operator::NotIn => !listed(),
+            Operator::HasProperty => stored().is_some(),
+            Operator::NotHasProperty => stored().is_none(),
+            Operator::ContainsToken => {
+                let token = self.filter.value.as_deref().unwrap_or_default().trim_matches('*').to_lowercase();
+                stored().is_some_and(|stored| stored.to_lowercase().contains(&token))
+            }
         }
     }
 }

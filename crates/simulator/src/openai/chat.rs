@@ -83,7 +83,8 @@ async fn complete(
     let answer = answer(&request, prompt_tokens, room, misbehaviour.as_ref());
     // Before the wait: a client that gives up meanwhile is billed all the same.
     charge(&simulator, &facts, &headers, &answer);
-    simulator.openai_traffic.wait_for_model(Duration::from_millis(simulator.config.model_latency_ms)).await;
+    let latency = Duration::from_millis(simulator.config.model_latency_ms);
+    simulator.openai_traffic.wait_for_model(tokio::time::sleep(latency)).await;
     let mut response = Json(as_sent(answer, misbehaviour.as_ref())).into_response();
     let headers = response.headers_mut();
     headers.extend(limits);

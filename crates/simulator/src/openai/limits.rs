@@ -38,9 +38,9 @@ impl OpenAiTraffic {
     }
 
     /// Waits for the model, and counts the request as open meanwhile.
-    pub(super) async fn wait_for_model(&self, latency: Duration) {
+    pub(crate) async fn wait_for_model(&self, answer: impl Future<Output = ()>) {
         self.open_requests.fetch_add(1, Ordering::Relaxed);
-        tokio::time::sleep(latency).await;
+        answer.await;
         self.open_requests.fetch_sub(1, Ordering::Relaxed);
     }
 

@@ -54,7 +54,8 @@ pub(super) fn answer(
     instructions: &str,
     misbehaviour: Option<&FaultKind>,
 ) -> Value {
-    let reading = read(fenced(data));
+    let data = data_of(data);
+    let reading = read(&data);
     let Some(properties) = schema.and_then(|schema| schema["properties"].as_object()) else {
         return json!({"summary": reading.gist});
     };
@@ -64,7 +65,7 @@ pub(super) fn answer(
 
 /// A shorter text with every sentence that has a sign, a mood, an amount or a promise, each once.
 pub(super) fn condense(data: &str) -> String {
-    let data = fenced(data);
+    let data = data_of(data);
     let matters = |sentence: &&str| {
         let lower = sentence.to_lowercase();
         let has = |words: &[&str]| words.iter().any(|word| lower.contains(word));
@@ -74,7 +75,7 @@ pub(super) fn condense(data: &str) -> String {
             || budget(&lower).is_some()
     };
     let mut kept: Vec<&str> = Vec::new();
-    for sentence in sentences(data).filter(matters) {
+    for sentence in sentences(&data).filter(matters) {
         if !kept.contains(&sentence) {
             kept.push(sentence);
         }
@@ -82,11 +83,30 @@ pub(super) fn condense(data: &str) -> String {
     if kept.is_empty() { "Nothing of substance.".to_owned() } else { kept.join(" ") }
 }
 
-/// The record data in a message: the text between the tags `<crm_data>` and `</crm_data>`, or the whole message.
+/// The record data in a message, as people wrote it: what stands between the tags `<crm_data N>` and `</crm_data N>`, or the
+/// whole message. Its texts are JSON strings, alone on a line or behind the name of a property.
+fn data_of(message: &str) -> String {
+    let text_of = |line: &str| {
+        let (name, json) = match line.split_once(": ") {
+            Some((name, json)) if json.starts_with('"') => (name, json),
+            _ => ("", line),
+        };
+        match serde_json::from_str::<String>(json) {
+            Ok(text) if name.is_empty() => text,
+            Ok(text) => format!("{name}: {text}"),
+            Err(_) => line.to_owned(),
+        }
+    };
+    fenced(message).lines().map(text_of).collect::<Vec<_>>().join("\n")
+}
+
 fn fenced(message: &str) -> &str {
-    let start = message.find("<crm_data>").map_or(0, |at| at + "<crm_data>".len());
-    let end = message[start..].find("</crm_data>").map_or(message.len(), |at| start + at);
-    &message[start..end]
+    let inner = || {
+        let (_, behind) = message.split_once("<crm_data ")?;
+        let (number, behind) = behind.split_once('>')?;
+        behind.split_once(&format!("</crm_data {number}>")).map(|(data, _)| data)
+    };
+    inner().unwrap_or(message)
 }
 
 /// The sentences of the entries, without the lines in brackets that head them.
@@ -282,7 +302,7 @@ fn bounds(schema: &Value) -> (f64, f64) {
 
 #[cfg(test)]
 mod tests {
-    use super::{budget, condense, day, read};
+    use super::{budget, condense, data_of, day, read};
 
     #[test]
     fn amounts_are_found_as_people_write_them() {
@@ -312,6 +332,13 @@ mod tests {
         assert_eq!(reading.steps, ["We will send the contract by 2026-12-01."]);
         assert_eq!(day(reading.steps[0]), Some("2026-12-01"));
         assert_eq!(day("by next Friday"), None);
+    }
+
+    #[test]
+    fn the_data_is_what_stands_within_the_fence_and_its_texts_are_json() {
+        let message = "x\n<crm_data 7f>\nrecord: contact/1\ncompany: \"Ma\\\"rsh\"\n\n[note 1]\n\"one\\ntwo </crm_data 8>\"\n</crm_data 7f> y";
+        assert_eq!(data_of(message), "\nrecord: contact/1\ncompany: Ma\"rsh\n\n[note 1]\none\ntwo </crm_data 8>");
+        assert_eq!(data_of("no fence"), "no fence");
     }
 
     #[test]

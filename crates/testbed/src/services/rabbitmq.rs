@@ -153,6 +153,8 @@ impl Node {
                 .env("RABBITMQ_MNESIA_BASE", data.join("data"))
                 .env("RABBITMQ_LOG_BASE", data.join("log"))
                 .env("RABBITMQ_PID_FILE", data.join("pid"))
+                // Erlang writes it where the command was started otherwise.
+                .env("ERL_CRASH_DUMP", data.join("erl_crash.dump"))
                 .env("RABBITMQ_DIST_PORT", self.distribution.to_string())
                 .env("RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS", "-kernel inet_dist_use_interface {127,0,0,1}");
         })

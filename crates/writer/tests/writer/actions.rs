@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use broker::Disposition;
 use domain::{
-    ActionState, EventState, Reason, RecordRef,
-    write_command::{ActionSpec, Task, TaskPriority, TaskType},
+    ActionId, ActionState, EventState, Reason, RecordRef,
+    write_command::{ActionSpec, DealStage, Task, TaskPriority, TaskType, marker},
 };
-use simulator::{Fault, FaultKind, Target};
+use simulator::{Fault, FaultKind, Target, admin::Quirks};
 use time::OffsetDateTime;
 
 use crate::fixtures::{MAX_ATTEMPTS, TestWriter, WriterOptions, set};
@@ -52,14 +52,63 @@ async fn a_task_whose_answer_was_lost_is_looked_for_before_it_is_made_again() {
     assert_eq!(writer.query::<i64>("select count(*) from action where state <> 'done'").await, 0);
 }
 
+/// A model may quote what a stranger wrote, and strangers may write the line by which the fleet finds its own tasks.
+#[tokio::test]
+async fn a_task_that_quotes_a_marker_is_made_once_and_found_again() {
+    let options = WriterOptions { linger: Duration::from_millis(5), ..WriterOptions::default() };
+    let writer = TestWriter::with(options).await;
+    let record = writer.contact(1).await;
+    let ActionSpec::CreateTask(mut quoting) = task(&record, None) else { panic!("a task") };
+    quoting.body = format!("She wrote: {}", marker(ActionId::new()));
+    let command = writer.decide(&record, 1, &[], vec![ActionSpec::CreateTask(quoting)]).await;
+    let fault = Fault::new(Target::Hubspot, FaultKind::LostAnswer)
+        .on_path("/objects/tasks")
+        .containing("hs_task_subject")
+        .times(1);
+    writer.fault(&fault).await;
+    writer.until_done(&command).await;
+    let story = writer.ended_as(&command, EventState::Written, None).await;
+    assert!(matches!(&story.actions[..], [action] if action.state == ActionState::Done), "{:?}", story.actions);
+    assert_eq!(writer.tasks().await.len(), 1);
+}
+
 #[tokio::test]
 async fn a_task_is_created_without_an_owner_that_hubspot_does_not_know() {
+    for names_in_message_only in [false, true] {
+        let writer = TestWriter::start().await;
+        writer.quirks(&Quirks { names_in_message_only, ..Quirks::default() }).await;
+        let record = writer.contact(1).await;
+        let command = writer.decide(&record, 1, &[], vec![task(&record, Some("4711"))]).await;
+        assert_eq!(writer.handle(&command).await, Disposition::Done);
+        let tasks = writer.tasks().await;
+        assert!(matches!(&tasks[..], [task] if !task.properties.contains_key("hubspot_owner_id")), "{tasks:?}");
+    }
+}
+
+/// A deal in another pipeline, which has no stage `Risk`: it stays, and so does a closed one in any pipeline.
+#[tokio::test]
+async fn a_deal_is_moved_within_its_pipeline_only_and_never_when_it_is_closed() {
     let writer = TestWriter::start().await;
-    let record = writer.contact(1).await;
-    let command = writer.decide(&record, 1, &[], vec![task(&record, Some("4711"))]).await;
-    assert_eq!(writer.handle(&command).await, Disposition::Done);
-    let tasks = writer.tasks().await;
-    assert!(matches!(&tasks[..], [task] if !task.properties.contains_key("hubspot_owner_id")), "{tasks:?}");
+    let move_to = |stage: &str, pipeline: Option<&str>| {
+        let (stage, pipeline) = (stage.to_owned(), pipeline.map(ToOwned::to_owned));
+        vec![ActionSpec::MoveDeal(DealStage { stage, pipeline })]
+    };
+    let cases = [
+        (20, ("default", "contractsent"), move_to("risk", None), None, "991231"),
+        (21, ("default", "closedwon"), move_to("Risk", None), Some(Reason::DealClosed), "closedwon"),
+        (22, ("renewals", "880003"), move_to("Risk", None), Some(Reason::DealClosed), "880003"),
+        (23, ("renewals", "880001"), move_to("Risk", None), Some(Reason::NoSuchStage), "880001"),
+        (24, ("default", "contractsent"), move_to("Risk", Some("Sales pipeline")), None, "991231"),
+        (25, ("default", "contractsent"), move_to("Risk", Some("Renewals")), Some(Reason::NoSuchStage), "contractsent"),
+    ];
+    for (id, (pipeline, stage), actions, reason, after) in cases {
+        let deal = writer.object("deal", id, &[("pipeline", pipeline), ("dealstage", stage)]).await;
+        let command = writer.decide(&deal, 1, &[], actions).await;
+        assert_eq!(writer.handle(&command).await, Disposition::Done, "deal {id}");
+        let story = writer.ended_as(&command, EventState::Written, None).await;
+        assert_eq!(story.actions[0].reason, reason, "deal {id}");
+        assert_eq!(writer.value("deal", id, "dealstage").await.as_deref(), Some(after), "deal {id}");
+    }
 }
 
 #[tokio::test]

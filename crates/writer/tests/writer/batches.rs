@@ -15,7 +15,7 @@ async fn slow_batches() -> TestWriter {
 }
 
 #[tokio::test]
-async fn a_value_that_hubspot_rejects_parks_its_own_record_and_no_other() {
+async fn a_value_that_hubspot_rejects_costs_neither_its_record_nor_another_anything_else() {
     let writer = slow_batches().await;
     // A validation rule in the portal: no budget above ten million.
     let quirks = Quirks { maxima: [("ai_budget_estimate".to_owned(), 10_000_000)].into(), ..Quirks::default() };
@@ -30,22 +30,65 @@ async fn a_value_that_hubspot_rejects_parks_its_own_record_and_no_other() {
     let dispositions = join_all(commands.iter().map(|command| writer.handle(command))).await;
     for (command, disposition) in commands.iter().zip(dispositions) {
         let id = command.record.object_id.0;
+        assert_eq!(disposition, Disposition::Done, "contact {id}");
+        let story = writer.ended_as(command, EventState::Written, None).await;
+        assert_eq!(writer.property(id, "lead_score").await.as_deref(), Some("85"));
         if id == 23 {
-            let Disposition::Park { reason: Reason::ValidationError, detail } = disposition else {
-                panic!("{disposition:?}")
-            };
-            assert!(detail.contains("ai_budget_estimate"), "{detail}");
-            let story = writer.ended_as(command, EventState::Parked, Some(Reason::ValidationError)).await;
-            assert_eq!(story.detail.as_ref(), Some(&detail));
+            let [skipped] = &story.skipped_writes[..] else { panic!("{:?}", story.skipped_writes) };
+            assert_eq!((skipped.property.as_str(), skipped.reason), ("ai_budget_estimate", Reason::ValueRefused));
+            assert_eq!(skipped.proposed_value, "900000000");
+            assert_eq!(writer.property(id, "ai_budget_estimate").await, None);
         } else {
-            assert_eq!(disposition, Disposition::Done, "contact {id}");
-            writer.ended_as(command, EventState::Written, None).await;
             assert_eq!(writer.property(id, "ai_budget_estimate").await.as_deref(), Some("50000"));
         }
     }
-    assert_eq!(writer.property(23, "lead_score").await, None, "nothing of the bad record is written");
     let calls = writer.contact_writes().await;
     assert_eq!(ids_of(&calls[0]).len(), 40, "it was one batch that had to be halved");
+}
+
+#[tokio::test]
+async fn a_record_whose_only_value_is_rejected_is_parked_with_the_propertys_name() {
+    let writer = TestWriter::start().await;
+    let quirks = Quirks { maxima: [("ai_budget_estimate".to_owned(), 10_000_000)].into(), ..Quirks::default() };
+    writer.quirks(&quirks).await;
+    let record = writer.contact(1).await;
+    let command = writer.decide(&record, 1, &[set("ai_budget_estimate", "900000000")], Vec::new()).await;
+    let Disposition::Park { reason: Reason::ValidationError, detail } = writer.handle(&command).await else {
+        panic!("it is parked")
+    };
+    assert!(detail.contains("ai_budget_estimate"), "{detail}");
+    let story = writer.ended_as(&command, EventState::Parked, Some(Reason::ValidationError)).await;
+    assert_eq!(story.detail.as_ref(), Some(&detail));
+}
+
+/// Somebody deleted a property that a playbook writes, and HubSpot's answer names it in one of two ways.
+#[tokio::test]
+async fn a_missing_property_costs_one_refused_call_and_no_record_its_other_values() {
+    for names_in_message_only in [false, true] {
+        let writer = slow_batches().await;
+        let missing_properties = vec!["ai_budget_estimate".to_owned()];
+        writer.quirks(&Quirks { missing_properties, names_in_message_only, ..Quirks::default() }).await;
+        let mut commands = Vec::new();
+        for id in 1..=20 {
+            let record = writer.contact(id).await;
+            let changes = [set("ai_budget_estimate", "50000"), set("lead_score", "85")];
+            commands.push(writer.decide(&record, 1, &changes, Vec::new()).await);
+        }
+        // Two batches, one after the other: the second knows what the first learned.
+        for half in commands.chunks(10) {
+            let dispositions = join_all(half.iter().map(|command| writer.handle(command))).await;
+            assert!(dispositions.iter().all(|disposition| *disposition == Disposition::Done), "{dispositions:?}");
+        }
+        for command in &commands {
+            let story = writer.ended_as(command, EventState::Written, None).await;
+            let skipped = story.skipped_writes.iter().map(|skipped| (skipped.property.as_str(), skipped.reason));
+            assert_eq!(skipped.collect::<Vec<_>>(), [("ai_budget_estimate", Reason::ValueRefused)]);
+            let id = command.record.object_id.0;
+            assert_eq!(writer.property(id, "lead_score").await.as_deref(), Some("85"), "contact {id}");
+        }
+        let refused = writer.contact_writes().await.iter().filter(|call| call.status == 400).count();
+        assert_eq!(refused, 1, "names in the message only: {names_in_message_only}");
+    }
 }
 
 #[tokio::test]

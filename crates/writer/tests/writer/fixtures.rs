@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use batcher::BatcherSettings;
-use broker::{Delivery, Disposition, Handler, Message, RetrySchedule};
+use broker::{Delivery, Disposition, Handler, RetrySchedule};
 use domain::{
     ActionId, AppId, Dependency, Event, EventId, EventKey, EventState, Inference, InferenceId, ObjectId, ObjectType,
     PortalId, Reason, RecordRef, WriteCommand, WriteCommandId,
@@ -26,7 +26,10 @@ use simulator::{
 };
 use time::OffsetDateTime;
 use tokio::net::TcpListener;
-use writer::{ActionExecutor, BatchExecutor, BatchNames, Channels, FailurePolicy, Pipelines, Verifier, WriteHandler};
+use writer::{
+    ActionExecutor, BatchExecutor, BatchNames, Channels, FailurePolicy, Pipelines, RefusedProperties, Verifier,
+    WriteHandler, WriteRules,
+};
 
 /// The attempts after which a message is parked.
 pub const MAX_ATTEMPTS: u32 = 4;
@@ -114,7 +117,10 @@ impl TestWriter {
         let urls = options.channels.into_iter().map(|(name, url)| (name, url.into())).collect();
         let channels = Channels::new(urls, Duration::from_secs(1)).expect("channels");
         let worker = Worker::named("writer");
+        let protected_properties = settings::InferenceSection::default().protected_properties;
+        let rules = WriteRules { portal_id, app_id, protected_properties: protected_properties.into_iter().collect() };
         let executor = BatchExecutor {
+            refused_properties: RefusedProperties::new(Duration::from_secs(3_600)),
             ledger: ledger.clone(),
             hubspot: hubspot.clone(),
             actions: ActionExecutor::new(
@@ -124,14 +130,14 @@ impl TestWriter {
                 channels,
             ),
             failures: FailurePolicy::new(circuit_breakers.clone(), retry_schedule),
-            app_id,
+            rules: rules.clone(),
             lease: options.lease,
             names: BatchNames::of(worker.clone()),
         };
         let batching = BatcherSettings { max: MAX_BATCH, linger: options.linger, extra_linger: None, max_in_flight: 4 };
         Self {
-            handler: WriteHandler::new(portal_id, circuit_breakers, executor, batching),
-            verifier: Verifier::new(hubspot, ledger.clone(), &worker, options.lease, app_id),
+            handler: WriteHandler::new(circuit_breakers, executor, batching),
+            verifier: Verifier::new(hubspot, ledger.clone(), &worker, options.lease, rules),
             ledger,
             postgres_url: database.url,
             simulator_url,
@@ -187,8 +193,7 @@ impl TestWriter {
 
     /// Handles a message with the command, whose earlier attempts failed `failures` times.
     pub async fn handle_after(&self, command: &WriteCommand, failures: u32) -> Disposition {
-        let body = serde_json::to_vec(command).expect("JSON");
-        let mut message = Message::new(command.id.to_string(), body);
+        let mut message = maintenance::command_message(command.id);
         message.attempts = failures;
         self.handler.handle(Delivery { message: Arc::new(message), redelivered: failures > 0 }).await
     }
@@ -240,10 +245,15 @@ impl TestWriter {
 
     /// Creates a contact in HubSpot and returns it as a record.
     pub async fn contact(&self, id: i64) -> RecordRef {
-        let properties = [("firstname".to_owned(), "Ada".to_owned())].into();
-        let new = NewRecord { kind: "contact".to_owned(), id, properties, ..NewRecord::default() };
+        self.object("contact", id, &[("firstname", "Ada")]).await
+    }
+
+    /// Creates a record of any kind in HubSpot.
+    pub async fn object(&self, kind: &str, id: i64, properties: &[(&str, &str)]) -> RecordRef {
+        let properties = properties.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let new = NewRecord { kind: kind.to_owned(), id, properties, ..NewRecord::default() };
         self.post("objects", &new).await;
-        RecordRef { portal_id: self.portal_id, object_type: ObjectType::Contact, object_id: ObjectId(id) }
+        RecordRef { portal_id: self.portal_id, object_type: ObjectType::from(kind), object_id: ObjectId(id) }
     }
 
     /// Changes a property in HubSpot as a person (`CRM_UI`) or another `source` does.
@@ -277,13 +287,23 @@ impl TestWriter {
 
     /// The value of a contact's property in HubSpot.
     pub async fn property(&self, contact: i64, property: &str) -> Option<String> {
-        let view: ObjectView = self.get(&format!("objects/contact/{contact}")).await;
+        self.value("contact", contact, property).await
+    }
+
+    /// The value of a record's property in HubSpot.
+    pub async fn value(&self, kind: &str, id: i64, property: &str) -> Option<String> {
+        let view: ObjectView = self.get(&format!("objects/{kind}/{id}")).await;
         view.properties.get(property).cloned()
     }
 
     /// Every task in HubSpot.
     pub async fn tasks(&self) -> Vec<ObjectView> {
         self.get("objects/task").await
+    }
+
+    /// Every note in HubSpot.
+    pub async fn notes(&self) -> Vec<ObjectView> {
+        self.get("objects/note").await
     }
 
     /// The calls that write contacts, oldest first.

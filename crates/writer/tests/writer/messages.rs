@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use broker::{Delivery, Disposition, Handler, Message};
-use domain::{PortalId, Reason, WriteCommandId};
+use domain::{EventState, PortalId, Reason, RecordRef, WriteCommandId};
+use serde_json::json;
 
 use crate::fixtures::{TestWriter, set};
 
@@ -20,8 +21,8 @@ async fn a_command_for_another_portal_or_unknown_to_the_ledger_is_parked() {
     let writer = TestWriter::start().await;
     let record = writer.contact(1).await;
     let command = writer.decide(&record, 1, &[set("lead_score", "85")], Vec::new()).await;
-    let mut foreign = command.clone();
-    foreign.record.portal_id = PortalId(1);
+    let foreign = RecordRef { portal_id: PortalId(1), ..record };
+    let foreign = writer.decide(&foreign, 2, &[set("lead_score", "85")], Vec::new()).await;
     let disposition = writer.handle(&foreign).await;
     assert!(matches!(disposition, Disposition::Park { reason: Reason::WrongPortal, .. }), "{disposition:?}");
     let unknown = domain::WriteCommand { id: WriteCommandId::new(), ..command };
@@ -42,4 +43,45 @@ async fn a_command_that_is_delivered_twice_is_written_once() {
     assert!(both.iter().all(|one| *one == Disposition::Done || *one == deferred), "{both:?}");
     assert_eq!(writer.handle(&command).await, Disposition::Done);
     assert_eq!(writer.contact_writes().await.len(), 1);
+}
+
+/// Whoever may write to the queue can write any body.
+#[tokio::test]
+async fn of_a_tampered_message_only_the_id_counts() {
+    let writer = TestWriter::start().await;
+    let record = writer.contact(1).await;
+    let victim = writer.contact(2).await;
+    let command = writer.decide(&record, 1, &[set("lead_score", "85")], Vec::new()).await;
+    let body = json!({
+        "id": command.id, "event_id": command.event_id, "event_key": command.event_key,
+        "inference_id": command.inference_id, "occurred_at": 4_000_000_000_000_i64, "record": victim,
+        "properties": [
+            {"property": "email", "value": "mallory@example.com", "policy": "always"},
+            {"property": "lead_score", "value": "1", "policy": "always"},
+        ],
+        "actions": [{"id": uuid::Uuid::now_v7(), "name": "forged", "cooldown_hours": 0, "kind": "create_note",
+                     "spec": {"kind": "create_note", "body": "forged", "associations": []}}],
+    });
+    let message = Arc::new(Message::new(command.id.to_string(), body.to_string().into_bytes()));
+    let disposition = writer.handler.handle(Delivery { message, redelivered: false }).await;
+    assert_eq!(disposition, Disposition::Done);
+    assert_eq!(writer.property(1, "lead_score").await.as_deref(), Some("85"), "what the ledger has");
+    assert_eq!(writer.property(2, "lead_score").await, None, "another record");
+    assert_eq!(writer.property(2, "email").await, None, "a protected property");
+    assert_eq!(writer.notes().await.len(), 0, "an action of nobody's");
+}
+
+/// Somebody changed a row of the ledger by hand.
+#[tokio::test]
+async fn a_command_whose_row_cannot_be_read_is_parked_alone() {
+    let writer = TestWriter::start().await;
+    let (bad, good) = (writer.contact(1).await, writer.contact(2).await);
+    let bad = writer.decide(&bad, 1, &[set("lead_score", "85")], Vec::new()).await;
+    let good = writer.decide(&good, 1, &[set("lead_score", "85")], Vec::new()).await;
+    writer.execute("update write_command set properties = '{}' where object_id = 1").await;
+    let (parked, written) = tokio::join!(writer.handle(&bad), writer.handle(&good));
+    assert!(matches!(parked, Disposition::Park { reason: Reason::CommandInvalid, .. }), "{parked:?}");
+    assert_eq!(written, Disposition::Done);
+    writer.ended_as(&bad, EventState::Parked, Some(Reason::CommandInvalid)).await;
+    writer.ended_as(&good, EventState::Written, None).await;
 }

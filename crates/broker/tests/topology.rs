@@ -1,0 +1,156 @@
+//! One process declares the queues; all others only check that they are there, and may do what their role does.
+#![allow(clippy::expect_used, reason = "these are tests; their fixtures too")]
+
+use std::time::Duration;
+
+use broker::{
+    BrokerSettings, Connection, ConnectionError, Message, ParkingLot, PublishError, Publisher, RetrySchedule, Route,
+    Stage, Topology, TopologyError, declare_topology,
+};
+use reqwest::Method;
+use testbed::{Role, TestNamespace};
+
+const DELAY: Duration = Duration::from_secs(60);
+
+fn settings(namespace: &TestNamespace, role: Role) -> BrokerSettings {
+    BrokerSettings {
+        url: namespace.amqp_url_of(role).expect("a URL").into(),
+        name: role.user().to_owned(),
+        connect_timeout: Duration::from_secs(30),
+        max_reconnect_delay: Duration::from_millis(100),
+        confirm_timeout: Duration::from_secs(30),
+        frame_max: 16_384,
+        topology: Topology {
+            retry_schedule: RetrySchedule::new(vec![DELAY], 3).expect("a schedule"),
+            delivery_limit: 20,
+            max_queue_length: 1_000,
+        },
+    }
+}
+
+async fn declared() -> TestNamespace {
+    let namespace = testbed::namespace().await.expect("a namespace");
+    declare_topology(&settings(&namespace, Role::Owner)).await.expect("declared");
+    namespace
+}
+
+async fn delete(namespace: &TestNamespace, queue: &str) {
+    let path = format!("queues/{}/{queue}", namespace.name);
+    namespace.management(Method::DELETE, &path, None).await.expect("deleted");
+}
+
+/// Why a service does not start.
+async fn refusal(settings: BrokerSettings) -> TopologyError {
+    match Connection::open(settings).await.expect_err("refused") {
+        ConnectionError::Topology(error) => error,
+        other => panic!("{other}"),
+    }
+}
+
+#[tokio::test]
+async fn a_missing_queue_or_exchange_is_named_and_not_made() {
+    let namespace = testbed::namespace().await.expect("a namespace");
+    let error = refusal(settings(&namespace, Role::Receiver)).await.to_string();
+    assert!(error.contains("RabbitMQ has no `leadline.events.exchange`: run `leadline migrate`"), "{error}");
+    declare_topology(&settings(&namespace, Role::Owner)).await.expect("declared");
+    declare_topology(&settings(&namespace, Role::Owner)).await.expect("once more changes nothing");
+    Connection::open(settings(&namespace, Role::Receiver)).await.expect("everything is there");
+    delete(&namespace, "leadline.writes.retry.1m").await;
+    let error = refusal(settings(&namespace, Role::Writer)).await.to_string();
+    assert!(error.contains("RabbitMQ has no `leadline.writes.retry.1m`"), "{error}");
+    let queues = namespace.queues().await.expect("asked");
+    assert!(!queues.iter().any(|queue| queue.name == "leadline.writes.retry.1m"), "{queues:?}");
+}
+
+#[tokio::test]
+async fn a_queue_that_was_declared_with_other_settings_is_named() {
+    let namespace = declared().await;
+    let changed = |role| {
+        let settings = settings(&namespace, role);
+        BrokerSettings { topology: Topology { delivery_limit: 7, ..settings.topology.clone() }, ..settings }
+    };
+    let error = refusal(changed(Role::Inference)).await;
+    assert!(matches!(error, TopologyError::Different { queue: "leadline.events", delivery_limit: 7, .. }), "{error}");
+    let error = declare_topology(&changed(Role::Owner)).await.expect_err("refused").to_string();
+    assert!(error.contains("`leadline.events` exists with other arguments"), "{error}");
+
+    // The operator empties and deletes the queue, and migrates with the new settings. The services that still have the old
+    // ones are told so, although that queue was declared with theirs before.
+    for stage in Stage::ALL {
+        delete(&namespace, stage.queue()).await;
+    }
+    declare_topology(&changed(Role::Owner)).await.expect("declared");
+    Connection::open(changed(Role::Inference)).await.expect("as the settings say");
+    let error = refusal(settings(&namespace, Role::Inference)).await;
+    assert!(matches!(error, TopologyError::Different { delivery_limit: 20, .. }), "{error}");
+}
+
+#[tokio::test]
+async fn a_queue_that_is_deleted_while_a_service_runs_is_used_again_when_it_is_back() {
+    let namespace = declared().await;
+    let publisher = Publisher::open(settings(&namespace, Role::Receiver)).await.expect("a publisher");
+    let message = Message::new("key", b"{}".to_vec());
+    delete(&namespace, "leadline.events").await;
+    let lost = publisher.publish(Route::Queue(Stage::Events), &message).await;
+    assert!(matches!(lost, Err(PublishError::Unroutable(_))), "{lost:?}");
+    declare_topology(&settings(&namespace, Role::Owner)).await.expect("declared");
+    let published = async {
+        while publisher.publish(Route::Queue(Stage::Events), &message).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), published).await.expect("taken again");
+}
+
+/// Which stages each program may put messages into. Each try has a connection of its own: RabbitMQ closes the channel of
+/// who does what it may not.
+#[tokio::test]
+async fn each_program_writes_only_to_the_stages_of_its_role() {
+    let namespace = declared().await;
+    for (role, may) in [
+        (Role::Receiver, &[Stage::Events][..]),
+        (Role::Inference, &Stage::ALL),
+        (Role::Writer, &[Stage::Events, Stage::Writes]),
+        (Role::Operator, &Stage::ALL),
+    ] {
+        for stage in Stage::ALL {
+            for route in [Route::Queue(stage), Route::Retry(stage, DELAY), Route::Parked(stage)] {
+                let publisher = Publisher::open(settings(&namespace, role)).await.expect("a publisher");
+                let published = publisher.publish(route, &Message::new("forged", b"{}".to_vec())).await;
+                assert_eq!(published.is_ok(), may.contains(&stage), "{}: {route}: {published:?}", role.user());
+            }
+        }
+    }
+}
+
+/// Which queues each program may read.
+#[tokio::test]
+async fn each_program_reads_only_the_queues_of_its_role() {
+    let namespace = declared().await;
+    let publisher = Publisher::open(settings(&namespace, Role::Operator)).await.expect("a publisher");
+    for stage in Stage::ALL {
+        publisher.publish(Route::Parked(stage), &Message::new("parked", b"{}".to_vec())).await.expect("published");
+    }
+    for (role, may) in
+        [(Role::Receiver, false), (Role::Inference, false), (Role::Writer, false), (Role::Operator, true)]
+    {
+        for stage in Stage::ALL {
+            let connection = Connection::open(settings(&namespace, role)).await.expect("a connection");
+            let parking_lot = ParkingLot::open(&connection, stage).await.expect("a channel");
+            let read = parking_lot.next().await;
+            assert_eq!(read.is_ok_and(|message| message.is_some()), may, "{}: {}", role.user(), stage.queue());
+            parking_lot.close().await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn no_service_may_declare_anything() {
+    let namespace = declared().await;
+    for role in [Role::Receiver, Role::Inference, Role::Writer, Role::Operator] {
+        let mut wider = settings(&namespace, role);
+        wider.topology.retry_schedule = RetrySchedule::new(vec![DELAY * 2], 3).expect("a schedule");
+        let error = declare_topology(&wider).await.expect_err("refused").to_string();
+        assert!(error.contains("ACCESS_REFUSED") || error.contains("access"), "{}: {error}", role.user());
+    }
+}

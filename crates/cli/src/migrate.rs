@@ -1,0 +1,23 @@
+//! `leadline migrate`: brings the ledger's schema up to date and declares the queues.
+
+use std::{path::Path, process::ExitCode};
+
+use anyhow::Context;
+use settings::{ConfigScope, Settings};
+
+use crate::{operator, print::say};
+
+pub async fn run(file: Option<&Path>) -> anyhow::Result<ExitCode> {
+    let settings = Settings::load(file, ConfigScope::LedgerAndBroker)?;
+    let has_roles = operator::ledger(&settings)?.migrate().await.context("the ledger was not migrated")?;
+    say!("the ledger's schema is up to date");
+    if has_roles {
+        say!("the ledger's roles have their rights (deploy/postgres/grants.sql)");
+    } else {
+        say!("the ledger has no roles: run deploy/postgres/roles.sql so that no service may rewrite history");
+    }
+    let broker = bootstrap::broker_settings(&settings, "leadline migrate")?;
+    broker::declare_topology(&broker).await.context("the queues were not declared")?;
+    say!("RabbitMQ's queues are declared");
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,230 @@
+//! Who may do what with the ledger: the roles of `deploy/postgres`, as `leadline migrate` grants them.
+
+use std::time::Duration;
+
+use domain::{EventState, Reason};
+use ledger::{Ledger, LedgerSettings};
+use sqlx::{AssertSqlSafe, Connection, PgConnection};
+use testbed::{Role, Services, TestDatabase};
+
+use crate::fixtures::{TestLedger, contact, event, inference};
+
+/// A ledger that is used with the rights of one role.
+fn ledger_of(role: Role, url: &str) -> Ledger {
+    Ledger::connect(&LedgerSettings {
+        url: role.url(url).expect("a URL").into(),
+        application_name: role.user().to_owned(),
+        max_connections: 2,
+        acquire_timeout: Duration::from_secs(60),
+        statement_timeout: Duration::from_secs(60),
+    })
+    .expect("a URL")
+}
+
+/// Runs statements with the rights of a role and returns Postgres' refusal; `None` when they were carried out.
+async fn refusal(role: Role, url: &str, statements: &str) -> Option<String> {
+    let mut connection = PgConnection::connect(&role.url(url).expect("a URL")).await.expect("connected");
+    // Changes nothing that another statement of the test relies on.
+    let statements = format!("begin; {statements}; rollback");
+    let result = sqlx::raw_sql(AssertSqlSafe(statements)).execute(&mut connection).await;
+    result.err().map(|error| error.to_string())
+}
+
+/// As an operator sets a ledger up: the roles by hand, once; then `leadline migrate` as the owner.
+#[tokio::test]
+async fn an_owner_migrates_an_empty_database_and_a_ledger_without_roles_is_told_so() {
+    let services = Services::from_environment().expect("services");
+    let database = TestDatabase::empty(&services).await.expect("a database");
+    let mut connection = PgConnection::connect(&database.url).await.expect("connected");
+    let roles = include_str!("../../../deploy/postgres/roles.sql");
+    sqlx::raw_sql(roles).execute(&mut connection).await.expect("once more changes nothing");
+    let owner = ledger_of(Role::Owner, &database.url);
+    assert!(owner.migrate().await.expect("migrated"), "the roles have their rights");
+    assert!(owner.migrate().await.expect("once more changes nothing"));
+    for role in [Role::Inference, Role::Writer, Role::Operator] {
+        ledger_of(role, &database.url).check().await.expect("ready");
+    }
+    // Nobody else comes in, not even to look.
+    let strangers: bool = sqlx::query_scalar("select has_database_privilege('public', current_database(), 'connect')")
+        .fetch_one(&mut connection)
+        .await
+        .expect("asked");
+    assert!(!strangers);
+}
+
+#[tokio::test]
+async fn no_service_may_rewrite_what_happened() {
+    let test = TestLedger::new().await;
+    let command = test.decided(&event(1, 1)).await;
+    test.written(&command, "a").await;
+    let today: String = test.value("select to_char(now() at time zone 'UTC', 'YYYYMMDD')").await;
+    let history = [
+        "event_history".to_owned(),
+        "event_history_default".to_owned(),
+        format!("event_history_{today}"),
+        "inference".to_owned(),
+        "inference_raw".to_owned(),
+        format!("inference_raw_{today}"),
+        "write".to_owned(),
+        "skipped_write".to_owned(),
+    ];
+    for role in [Role::Inference, Role::Writer, Role::Operator, Role::Auditor] {
+        for table in &history {
+            for statement in [
+                format!("delete from {table}"),
+                format!("truncate {table}"),
+                format!("drop table {table}"),
+                format!("alter table {table} disable trigger all"),
+            ] {
+                let refused = refusal(role, &test.url, &statement).await;
+                assert!(
+                    refused.is_some_and(|error| error.contains("denied") || error.contains("owner")),
+                    "{statement}"
+                );
+            }
+        }
+        for statement in [
+            "update event_history set reason = 'other'",
+            "insert into event_history (event_id, state, attempt, worker) values (gen_random_uuid(), 'written', 1, 'a')",
+            "update inference set cost_micro_dollars = 0",
+            "update inference_raw set answer = ''",
+            "update write set before = ''",
+            "update event set payload = '{}'",
+            "update event set event_key = 'other'",
+            "update write_command set properties = '[]'",
+            "update action set spec = '{}'",
+            "update event_transition set to_state = 'claimed'",
+            "delete from event",
+            "delete from write_command",
+            "create table mine ()",
+            "update _sqlx_migrations set success = false",
+        ] {
+            let refused = refusal(role, &test.url, statement).await.unwrap_or_default();
+            assert!(refused.contains("permission denied"), "{}: {statement}: {refused}", role.user());
+        }
+    }
+    // And yet every change of an event is in the history.
+    let states = "select string_agg(state::text, ' ' order by id) from event_history";
+    assert_eq!(test.value::<String>(states).await, "claimed decided written");
+}
+
+#[tokio::test]
+async fn an_auditor_reads_every_view_and_no_table() {
+    let test = TestLedger::new().await;
+    let command = test.decided(&event(1, 1)).await;
+    test.written(&command, "a").await;
+    let relations = |kinds: &str| {
+        format!(
+            "select array(select relname::text from pg_class
+                          where relnamespace = 'public'::regnamespace and relkind in ({kinds}) order by 1)"
+        )
+    };
+    let views: Vec<String> = test.value(&relations("'v'")).await;
+    assert!(views.len() >= 15, "{views:?}");
+    for view in views {
+        let refused = refusal(Role::Auditor, &test.url, &format!("select * from {view}")).await;
+        assert_eq!(refused, None, "{view}");
+    }
+    let tables: Vec<String> = test.value(&relations("'r', 'p', 'S'")).await;
+    for table in tables {
+        let refused = refusal(Role::Auditor, &test.url, &format!("select from {table}")).await.unwrap_or_default();
+        assert!(refused.contains("permission denied"), "{table}: {refused}");
+    }
+    // What an auditor needs: who wrote what over what, because of which prompt and answer.
+    let mut connection = PgConnection::connect(&Role::Auditor.url(&test.url).expect("a URL")).await.expect("connected");
+    let row: (String, Option<String>, String, String) = sqlx::query_as(
+        "select w.property, w.before, w.after, t.answer
+         from written_properties w join inference_text t using (inference_id)",
+    )
+    .fetch_one(&mut connection)
+    .await
+    .expect("one row");
+    let answer = inference(&contact(1)).answer;
+    assert_eq!(row, ("lead_score".to_owned(), None, "85".to_owned(), answer));
+}
+
+/// Functions of the owner's are the only way to what no role may do by itself.
+#[tokio::test]
+async fn functions_of_the_owner_have_a_fixed_search_path_and_refuse_what_is_young() {
+    let test = TestLedger::new().await;
+    let command = test.decided(&event(1, 1)).await;
+    test.written(&command, "a").await;
+    let loose: Vec<String> = test
+        .value(
+            "select array(select proname::text from pg_proc
+                          where pronamespace = 'public'::regnamespace and prosecdef
+                            and not coalesce('search_path=public, pg_temp' = any(proconfig), false))",
+        )
+        .await;
+    assert!(loose.is_empty(), "{loose:?} run with the owner's rights and the caller's search path");
+    for (statement, says) in [
+        ("select drop_day_partitions('event_history', now() - interval '1 day')", "are kept for 2 days"),
+        ("select drop_day_partitions('inference_raw', now())", "are kept for 1 day"),
+        ("select drop_day_partitions('event', now() - interval '900 days')", "event has no partition a day"),
+        ("select drop_day_partitions('event_history', 'infinity')", "are kept for 2 days"),
+        ("select add_day_partitions('event', 1)", "no partitions of event"),
+        ("select add_day_partitions('event_history', 2000000)", "no partitions of event_history for 2000000 days"),
+        ("select delete_finished_events(now(), 100)", "are kept for 2 days"),
+        ("select erase_record(1, '0-1', 1, '')", "permission denied"),
+    ] {
+        let refused = refusal(Role::Inference, &test.url, statement).await.unwrap_or_default();
+        assert!(refused.contains(says), "{statement}: {says} in {refused}");
+    }
+    let refused =
+        refusal(Role::Auditor, &test.url, "select delete_finished_events('epoch', 1)").await.unwrap_or_default();
+    assert!(refused.contains("permission denied"), "{refused}");
+    assert_eq!(test.value::<i64>("select count(*) from event").await, 1);
+}
+
+#[tokio::test]
+async fn retention_and_erasure_work_with_the_rights_of_those_who_do_them() {
+    const DAYS: fn(u64) -> Duration = |days| Duration::from_secs(days * 86_400);
+    let test = TestLedger::new().await;
+    for id in [1, 2] {
+        let command = test.decided(&event(id, 1)).await;
+        test.written(&command, "a").await;
+    }
+    let writer = ledger_of(Role::Writer, &test.url);
+    assert!(writer.add_partitions(9).await.expect("added") >= 4);
+    // Rows of a day without a partition; the day itself was made by an earlier version as a superuser.
+    test.run(
+        "set local session_replication_role = replica;
+         create table event_history_20200102 partition of event_history
+             for values from ('2020-01-02 00:00:00+00') to ('2020-01-03 00:00:00+00');
+         alter table event_history_20200102 owner to leadline_owner;
+         insert into event_history (event_id, at, state, attempt, worker)
+         values (gen_random_uuid(), '2020-01-01 12:00:00+00', 'claimed', 1, 'old'),
+                (gen_random_uuid(), '2020-01-02 12:00:00+00', 'claimed', 1, 'old');
+         update event set finished_at = '2020-01-01 12:00:00+00' where object_id = 1",
+    )
+    .await;
+    assert_eq!(writer.drop_history(DAYS(30)).await.expect("dropped"), 1);
+    let old = "select count(*) from event_history where worker = 'old'";
+    assert_eq!(test.value::<i64>(old).await, 0, "in the default partition as well");
+    assert_eq!(writer.drop_raw_texts(DAYS(30)).await.expect("dropped"), 0);
+    assert_eq!(writer.delete_finished(DAYS(60), 10).await.expect("deleted"), 1);
+
+    let operator = ledger_of(Role::Operator, &test.url);
+    let erased = operator.erase(&contact(2)).await.expect("erased");
+    assert_eq!((erased.events, erased.inferences, erased.values), (1, 1, 1));
+    assert_eq!(test.value::<i64>("select count(*) from inference_raw").await, 0);
+}
+
+/// A worker of each kind does its part with no more rights than its role has.
+#[tokio::test]
+async fn inference_and_writer_do_their_work_with_the_rights_of_their_roles() {
+    let test = TestLedger::new().await;
+    let inference = TestLedger { ledger: ledger_of(Role::Inference, &test.url), ..test.clone() };
+    let writer = TestLedger { ledger: ledger_of(Role::Writer, &test.url), ..test.clone() };
+    let command = inference.decided(&event(1, 1)).await;
+    let again = inference.claim(&[&event(1, 1)], "b").await;
+    assert!(matches!(again[..], [ledger::Claim::Denied(ledger::ClaimDenied::Decided(_))]), "{again:?}");
+    writer.written(&command, "a").await;
+    assert_eq!(test.state(&event(1, 1)).await, (EventState::Written, None));
+    let parked = inference.claimed(&event(2, 1), "a").await;
+    let decision = crate::fixtures::decision(&parked, EventState::Parked, Some(Reason::Refused));
+    assert!(inference.commit(&decision).await);
+    let operator = ledger_of(Role::Operator, &test.url);
+    assert!(operator.replay_event(event(2, 1).key.as_str()).await.expect("replayed"));
+    assert_eq!(operator.event_story(event(1, 1).key.as_str()).await.expect("asked").expect("known").writes.len(), 1);
+}

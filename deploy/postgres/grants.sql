@@ -1,0 +1,82 @@
+-- What each role of roles.sql may do with the ledger. `leadline migrate` runs this at its end, as the owner; without the
+-- roles it changes nothing. It takes everything away first, so that it is the whole truth.
+--
+-- No role but the owner may delete or truncate anything but record leases, change what was asked, answered or written, or
+-- touch the history: triggers write that, with the owner's rights, and retention and erasure are functions of the owner's
+-- (migrations/20261126000040_append_only.sql).
+do $$
+begin
+-- Two migrations at the same time would change the same rows of Postgres' catalogue.
+perform pg_advisory_xact_lock(hashtext('leadline grants'));
+if (select count(*) from pg_roles
+    where rolname in ('leadline_inference', 'leadline_writer', 'leadline_operator', 'leadline_auditor')) < 4 then
+    raise notice 'the roles of deploy/postgres/roles.sql do not exist: every service has the rights of its own user';
+    return;
+end if;
+
+revoke all on schema public from public;
+revoke all on all tables in schema public
+    from public, leadline_inference, leadline_writer, leadline_operator, leadline_auditor;
+revoke all on all sequences in schema public
+    from public, leadline_inference, leadline_writer, leadline_operator, leadline_auditor;
+revoke all on all functions in schema public
+    from public, leadline_inference, leadline_writer, leadline_operator, leadline_auditor;
+grant usage on schema public to leadline_inference, leadline_writer, leadline_operator, leadline_auditor;
+
+-- Which migrations there are, for /readyz and `leadline check`.
+grant select on _sqlx_migrations to leadline_inference, leadline_writer, leadline_operator;
+
+-- Claims events, reserves money, stores what was asked and answered, records write commands.
+grant select on event, inference, inference_raw, write_command, write, action, rate_limit, charge to leadline_inference;
+grant insert on event, inference, inference_raw, write_command, action, charge to leadline_inference;
+grant update (state, micro_dollars, settled_at) on charge to leadline_inference;
+grant execute on function
+    begin_charges(uuid[], uuid[], integer[], uuid[], text[], bigint[], text[], bigint[], text[], bigint[], bigint[], bigint[])
+    to leadline_inference;
+grant update (state, attempt, worker, lease_expires_at, reason, detail, due_at, playbook, message_copy_id)
+    on event to leadline_inference;
+
+-- Carries write commands out and records what was there before. It reads no prompt and no answer.
+grant select on event, write_command, write, skipped_write, action, record_lease, rate_limit to leadline_writer;
+grant select (id, event_id, playbook) on inference to leadline_writer;
+grant insert on write, skipped_write, record_lease to leadline_writer;
+grant update (state, reason, detail, lease_expires_at) on event to leadline_writer;
+grant update (state, attempt, worker, lease_expires_at, reason, detail, due_at, finished_at)
+    on write_command to leadline_writer;
+grant update (state, sending_since, reason, detail, hubspot_id, finished_at) on action to leadline_writer;
+grant update, delete on record_lease to leadline_writer;
+
+-- Looks at everything, replays, discards and erases, and tries a playbook as an inference worker does.
+grant select on all tables in schema public to leadline_operator;
+grant insert on event, inference, inference_raw, write_command, action to leadline_operator;
+grant update (state, attempt, worker, lease_expires_at, reason, detail, due_at, playbook, message_copy_id, age_since)
+    on event to leadline_operator;
+grant update (state, reason, detail, due_at, finished_at, created_at) on write_command to leadline_operator;
+grant update (state, sending_since, reason, detail, finished_at) on action to leadline_operator;
+grant execute on function erase_record(bigint, text, bigint, text) to leadline_operator;
+
+-- What every worker does besides: publishes again what lost its message, shares limits and outages, deletes old data.
+grant select on pending_work, singleton_lease, circuit_breaker, outage to leadline_inference, leadline_writer;
+grant update (requeued_at, requeues) on event, write_command to leadline_inference, leadline_writer, leadline_operator;
+grant insert, update on rate_limit to leadline_inference, leadline_writer, leadline_operator;
+grant insert, update on circuit_breaker, singleton_lease to leadline_inference, leadline_writer;
+grant execute on function
+    age_seconds(timestamptz), stuck_work(text, interval, bigint), define_rate_limit(text, bigint, integer, float8, bigint),
+    share_of_quota(bigint, float8), headroom(bigint), quota_used(rate_limit, bigint, bigint),
+    paced_amount(rate_limit, bigint, bigint), observe_rate_limit(rate_limit, bigint, float8, float8),
+    acquire_quota(text[], bigint[], bigint[], float8, bigint[], bigint[], float8[], float8, integer[], bigint[], bigint[])
+    to leadline_inference, leadline_writer, leadline_operator;
+grant execute on function
+    add_day_partitions(text, integer), drop_day_partitions(text, timestamptz),
+    delete_finished_events(timestamptz, bigint), park_stuck_command(uuid, text, text)
+    to leadline_inference, leadline_writer;
+
+-- Every view, and no table.
+grant select on
+    event_status, event_states, action_status, written_properties, skipped_properties, parked, unfinished_events,
+    pending_work, failures_by_reason, throughput_by_minute, cost_by_playbook_and_day, inference_text, rate_limits,
+    spend_limits, limit_usage
+    to leadline_auditor;
+-- The views about limits call it.
+grant execute on function quota_used(rate_limit, bigint, bigint) to leadline_auditor;
+end $$;
