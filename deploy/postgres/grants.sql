@@ -26,9 +26,13 @@ grant usage on schema public to leadline_inference, leadline_writer, leadline_op
 -- Which migrations there are, for /readyz and `leadline check`.
 grant select on _sqlx_migrations to leadline_inference, leadline_writer, leadline_operator;
 
--- Claims events, stores what was asked and answered, records write commands.
-grant select on event, inference, inference_raw, write_command, write, action, rate_limit to leadline_inference;
-grant insert on event, inference, inference_raw, write_command, action to leadline_inference;
+-- Claims events, reserves money, stores what was asked and answered, records write commands.
+grant select on event, inference, inference_raw, write_command, write, action, rate_limit, charge to leadline_inference;
+grant insert on event, inference, inference_raw, write_command, action, charge to leadline_inference;
+grant update (state, micro_dollars, settled_at) on charge to leadline_inference;
+grant execute on function
+    begin_charges(uuid[], uuid[], integer[], uuid[], text[], bigint[], text[], bigint[], text[], bigint[], bigint[], bigint[])
+    to leadline_inference;
 grant update (state, attempt, worker, lease_expires_at, reason, detail, due_at, playbook, message_copy_id)
     on event to leadline_inference;
 
@@ -45,26 +49,26 @@ grant update, delete on record_lease to leadline_writer;
 -- Looks at everything, replays, discards and erases, and tries a playbook as an inference worker does.
 grant select on all tables in schema public to leadline_operator;
 grant insert on event, inference, inference_raw, write_command, action to leadline_operator;
-grant update (state, attempt, worker, lease_expires_at, reason, detail, due_at, playbook, message_copy_id)
+grant update (state, attempt, worker, lease_expires_at, reason, detail, due_at, playbook, message_copy_id, age_since)
     on event to leadline_operator;
 grant update (state, reason, detail, due_at, finished_at, created_at) on write_command to leadline_operator;
 grant update (state, sending_since, reason, detail, finished_at) on action to leadline_operator;
 grant execute on function erase_record(bigint, text, bigint, text) to leadline_operator;
 
 -- What every worker does besides: publishes again what lost its message, shares limits and outages, deletes old data.
-grant select on pending_work, singleton_lease, circuit_breaker to leadline_inference, leadline_writer;
+grant select on pending_work, singleton_lease, circuit_breaker, outage to leadline_inference, leadline_writer;
 grant update (requeued_at, requeues) on event, write_command to leadline_inference, leadline_writer, leadline_operator;
 grant insert, update on rate_limit to leadline_inference, leadline_writer, leadline_operator;
 grant insert, update on circuit_breaker, singleton_lease to leadline_inference, leadline_writer;
 grant execute on function
-    stuck_work(text, interval, bigint), define_rate_limit(text, bigint, integer, float8, bigint),
+    age_seconds(timestamptz), stuck_work(text, interval, bigint), define_rate_limit(text, bigint, integer, float8, bigint),
     share_of_quota(bigint, float8), headroom(bigint), quota_used(rate_limit, bigint, bigint),
     paced_amount(rate_limit, bigint, bigint), observe_rate_limit(rate_limit, bigint, float8, float8),
     acquire_quota(text[], bigint[], bigint[], float8, bigint[], bigint[], float8[], float8, integer[], bigint[], bigint[])
     to leadline_inference, leadline_writer, leadline_operator;
 grant execute on function
     add_day_partitions(text, integer), drop_day_partitions(text, timestamptz),
-    delete_finished_events(timestamptz, bigint)
+    delete_finished_events(timestamptz, bigint), park_stuck_command(uuid, text, text)
     to leadline_inference, leadline_writer;
 
 -- Every view, and no table.

@@ -7,11 +7,12 @@ use settings::Settings;
 
 use crate::BootstrapError;
 
-/// The delays and the number of attempts of messages that failed.
+/// The delays, the number of attempts and the greatest age of messages that failed.
 pub fn retry_schedule(settings: &Settings) -> Result<RetrySchedule, BootstrapError> {
     let section = &settings.broker;
     let delays = section.retry_delays_seconds.iter().copied().map(Duration::from_secs).collect();
-    Ok(RetrySchedule::new(delays, section.max_attempts)?)
+    let schedule = RetrySchedule::new(delays, section.max_attempts)?;
+    Ok(schedule.with_max_age(Duration::from_secs(section.max_age_seconds)))
 }
 
 /// How to reach RabbitMQ. `connection_name` is shown in RabbitMQ's management UI.

@@ -4,7 +4,7 @@ use std::{future::Future, sync::Arc, time::Duration};
 
 use retry::Reason;
 
-use crate::message::Message;
+use crate::{message::Message, retry_schedule::Tries};
 
 /// A message that RabbitMQ delivered.
 #[derive(Debug)]
@@ -13,6 +13,14 @@ pub struct Delivery {
     pub message: Arc<Message>,
     /// Whether it may have been delivered before (AMQP's `redelivered` flag).
     pub redelivered: bool,
+}
+
+impl Delivery {
+    /// What the message has behind it, as far as the message knows: not its age.
+    pub fn tries(&self) -> Tries {
+        let last_reason = self.message.reason.as_deref().and_then(Reason::parse);
+        Tries { failures: self.message.attempts, age: Duration::ZERO, last_reason }
+    }
 }
 
 /// What becomes of a delivery.

@@ -23,7 +23,7 @@ pub use handler::{Delivery, Disposition, Handler};
 pub use message::Message;
 pub use parking::{ParkedMessage, ParkingLot};
 pub use publisher::{PublishError, Publisher};
-pub use retry_schedule::{RetryDecision, RetrySchedule, RetryScheduleError};
+pub use retry_schedule::{RetryDecision, RetrySchedule, RetryScheduleError, Tries};
 pub use route::{Route, Stage};
 pub use topology::{Topology, TopologyError};
 pub use trace::{current_trace_id, set_parent};

@@ -6,13 +6,26 @@ use retry::{Reason, RetryAction};
 
 use crate::handler::Disposition;
 
-/// The delays of the retry queues, and how many attempts a message has.
+/// The delays of the retry queues, how many attempts a message has, and how old it may become.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RetrySchedule {
     /// At least one, in ascending order, in whole seconds.
     delays: Vec<Duration>,
     /// A message that has failed this often is parked. Once all delays were used, the last one repeats.
     max_attempts: u32,
+    /// A message that is older and fails is parked, whatever excuses the failure.
+    max_age: Duration,
+}
+
+/// What a message has behind it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Tries {
+    /// How often it failed.
+    pub failures: u32,
+    /// For how long it has been on its way, without the time in which the whole fleet paused. Zero where that is not known.
+    pub age: Duration,
+    /// Why it came to a retry queue the last time.
+    pub last_reason: Option<Reason>,
 }
 
 /// Why delays make no retry schedule.
@@ -27,7 +40,7 @@ pub enum RetryScheduleError {
 }
 
 impl RetrySchedule {
-    /// A schedule with these `delays`, in ascending order.
+    /// A schedule with these `delays`, in ascending order, and for messages of any age.
     ///
     /// # Errors
     /// The delays are not as [`RetryScheduleError`] demands.
@@ -38,7 +51,13 @@ impl RetrySchedule {
         if !delays.is_sorted_by(|a, b| a < b) {
             return Err(RetryScheduleError::NotAscending);
         }
-        Ok(Self { delays, max_attempts })
+        Ok(Self { delays, max_attempts, max_age: Duration::MAX })
+    }
+
+    /// The same schedule for messages that are parked when they fail and are older than `max_age`.
+    #[must_use]
+    pub fn with_max_age(self, max_age: Duration) -> Self {
+        Self { max_age, ..self }
     }
 
     /// The delays of all retry queues, in ascending order.
@@ -73,15 +92,33 @@ impl RetrySchedule {
         *long_enough.unwrap_or(&self.longest())
     }
 
-    /// What becomes of a message that failed `attempts` times before, and whose failure now asks for `retry_action`.
-    pub fn decide(&self, retry_action: RetryAction, attempts: u32) -> RetryDecision {
-        match retry_action {
+    /// What becomes of a message whose failure asks for `retry_action`.
+    pub fn decide(&self, retry_action: RetryAction, tries: &Tries) -> RetryDecision {
+        let decision = match retry_action {
             RetryAction::RetryNow { after } | RetryAction::RetryLater { after } => {
-                self.delay(attempts, after).map_or(RetryDecision::Exhausted, RetryDecision::Retry)
+                self.delay(tries.failures, after).map_or(RetryDecision::Exhausted, RetryDecision::Retry)
             }
             RetryAction::RateLimited { after } => RetryDecision::Defer(self.at_least(after)),
             RetryAction::Park => RetryDecision::Park,
             RetryAction::Discard => RetryDecision::Discard,
+        };
+        self.unless_too_old(decision, tries)
+    }
+
+    /// What becomes of a message that comes back after the shortest delay, and whose failure does not count.
+    pub fn defer(&self, tries: &Tries) -> RetryDecision {
+        self.unless_too_old(RetryDecision::Defer(self.shortest()), tries)
+    }
+
+    /// Whether a message is too old to wait any more.
+    pub fn is_too_old(&self, tries: &Tries) -> bool {
+        tries.age >= self.max_age
+    }
+
+    fn unless_too_old(&self, decision: RetryDecision, tries: &Tries) -> RetryDecision {
+        match decision {
+            RetryDecision::Retry(_) | RetryDecision::Defer(_) if self.is_too_old(tries) => RetryDecision::Exhausted,
+            decision => decision,
         }
     }
 }
@@ -93,7 +130,7 @@ pub enum RetryDecision {
     Retry(Duration),
     /// It comes back after this delay, and the failure does not count: a rate limit or an outage.
     Defer(Duration),
-    /// A retry may help, but no attempt is left: park it.
+    /// A retry may help, but no attempt is left, or the message is too old: park it.
     Exhausted,
     /// A retry cannot help: park it.
     Park,
@@ -132,17 +169,35 @@ mod tests {
         assert_eq!(delay(0, Some(Duration::from_secs(45))), Some(60));
         assert_eq!(delay(2, Some(Duration::from_secs(1))), Some(600));
         assert_eq!(delay(0, Some(Duration::from_secs(86_400))), Some(600), "the longest there is");
-        assert_eq!(schedule.decide(RetryAction::RetryNow { after: None }, 9), RetryDecision::Exhausted);
-        assert_eq!(schedule.decide(RetryAction::Park, 0), RetryDecision::Park);
+        let tries = |failures| Tries { failures, ..Tries::default() };
+        assert_eq!(schedule.decide(RetryAction::RetryNow { after: None }, &tries(9)), RetryDecision::Exhausted);
+        assert_eq!(schedule.decide(RetryAction::Park, &tries(0)), RetryDecision::Park);
     }
 
     #[test]
     fn a_rate_limit_never_uses_up_the_attempts() {
         let schedule = RetrySchedule::new(seconds(&[10, 60, 600]), 5).expect("valid");
+        let tries = Tries { failures: 99, ..Tries::default() };
         let rate_limited =
-            |seconds| schedule.decide(RetryAction::RateLimited { after: Some(Duration::from_secs(seconds)) }, 99);
+            |seconds| schedule.decide(RetryAction::RateLimited { after: Some(Duration::from_secs(seconds)) }, &tries);
         assert_eq!(rate_limited(1), RetryDecision::Defer(Duration::from_secs(10)));
         assert_eq!(rate_limited(3_600), RetryDecision::Defer(Duration::from_secs(600)));
+    }
+
+    #[test]
+    fn nothing_that_is_too_old_waits_whatever_excuses_it() {
+        let schedule =
+            RetrySchedule::new(seconds(&[10, 60]), 5).expect("valid").with_max_age(Duration::from_secs(3_600));
+        let at = |age, retry_action| {
+            schedule.decide(retry_action, &Tries { age: Duration::from_secs(age), ..Tries::default() })
+        };
+        let limited = RetryAction::RateLimited { after: None };
+        assert_eq!(at(3_599, limited), RetryDecision::Defer(Duration::from_secs(10)));
+        assert_eq!(at(3_600, limited), RetryDecision::Exhausted);
+        assert_eq!(at(3_600, RetryAction::RetryLater { after: None }), RetryDecision::Exhausted);
+        assert_eq!(at(3_600, RetryAction::Discard), RetryDecision::Discard);
+        let old = Tries { age: Duration::from_secs(4_000), ..Tries::default() };
+        assert_eq!(schedule.defer(&old), RetryDecision::Exhausted);
     }
 
     #[test]

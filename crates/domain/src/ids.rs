@@ -70,6 +70,10 @@ own_id!(
     InferenceId
 );
 own_id!(
+    /// The ledger's id of a charge, and the id that its request carries.
+    ChargeId
+);
+own_id!(
     /// The ledger's id of a write command.
     WriteCommandId
 );

@@ -4,7 +4,11 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{event::RecordRef, ids::InferenceId, names::named_values};
+use crate::{
+    event::RecordRef,
+    ids::InferenceId,
+    names::{closed_set, named_values},
+};
 
 /// One question to the model and its answer, whether the answer could be used or not.
 ///
@@ -39,9 +43,10 @@ pub struct Inference {
     pub fields: serde_json::Value,
     /// The names of the fields whose quotation was not found in the context.
     pub unverified: Vec<String>,
-    /// The tokens that were billed.
+    /// The tokens that were billed; where an answer does not say it, the most that its request can use.
     pub usage: TokenUsage,
-    /// The price of these tokens in micro-dollars (10⁻⁶ $); `None` for a model whose price is not configured.
+    /// The price of these tokens in micro-dollars (10⁻⁶ $); `None` for a model whose price is not configured. Requests of
+    /// this question whose answer was lost are charges of their own and not part of it.
     pub cost_micro_dollars: Option<i64>,
     /// The time from the first byte sent to the last byte read, of the request that was answered.
     pub latency: Duration,
@@ -75,6 +80,16 @@ named_values!(InferenceOutcome {
     Truncated => "truncated",
     Filtered => "filtered",
 });
+
+closed_set! {
+    /// What is known about the cost of a request to the model.
+    pub enum ChargeState {
+        Reserved = "reserved", "The request was or is about to be sent; the most that it can cost counts.";
+        Answered = "answered", "The answer says what it cost.";
+        Estimated = "estimated", "The answer was lost, unreadable or silent about its cost; the most that it can cost counts.";
+        Free = "free", "The request was not sent, or rejected without an answer; it cost nothing.";
+    }
+}
 
 /// The tokens of one inference, summed over its requests (a truncated or invalid answer is asked for again).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -15,7 +15,7 @@ pub mod write_command;
 
 pub use dependency::Dependency;
 pub use event::{Event, EventKey, RecordRef};
-pub use ids::{ActionId, AppId, EventId, InferenceId, ObjectId, ObjectType, PortalId, WriteCommandId};
+pub use ids::{ActionId, AppId, ChargeId, EventId, InferenceId, ObjectId, ObjectType, PortalId, WriteCommandId};
 pub use inference::Inference;
 pub use reason::Reason;
 pub use state::{ActionState, CircuitBreakerState, CommandState, EventState};

@@ -1,6 +1,6 @@
 //! Why something failed, waits, was skipped or was parked: one closed list, because operators filter, alert and replay by it.
 
-use crate::names::closed_set;
+use crate::{Dependency, names::closed_set};
 
 closed_set! {
     /// Why an event, a write command, a property or an action failed, waits, was skipped or was parked. The name in
@@ -42,6 +42,8 @@ closed_set! {
         // Rate limits and spend limits
         RateLimitShareExhausted = "rate_limit_share_exhausted", "The fleet has used its share of a rate limit.";
         PlaybookPaused = "playbook_paused", "The playbook has reached its spend limit for the day.";
+        RecordPaused = "record_paused", "The questions about the record have cost what a record may cost in a day.";
+        SpendLimitTooLow = "spend_limit_too_low", "A single question may cost more than a spend limit allows.";
         // The answer
         SchemaInvalid = "schema_invalid", "The answer does not match the playbook's schema, even after one repair.";
         Refused = "refused", "The model declined to answer.";
@@ -110,5 +112,26 @@ closed_set! {
         // The operator
         Replayed = "replayed", "An operator replayed it from the parking lot.";
         Discarded = "discarded", "An operator discarded it.";
+    }
+}
+
+impl Reason {
+    /// The dependency that a failure with this reason may be an outage of. A call was made, and it failed in a way in which
+    /// others may fail, too.
+    pub const fn may_be_outage_of(self) -> Option<Dependency> {
+        match self {
+            Self::HubSpotTimeout
+            | Self::HubSpotUnreachable
+            | Self::HubSpotUnreadable
+            | Self::HubSpotUnavailable
+            | Self::Unauthorized => Some(Dependency::HubSpot),
+            Self::OpenAiTimeout
+            | Self::OpenAiUnreachable
+            | Self::OpenAiUnreadable
+            | Self::OpenAiUnavailable
+            | Self::OpenAiUnauthorized
+            | Self::InsufficientQuota => Some(Dependency::OpenAi),
+            _ => None,
+        }
     }
 }

@@ -2,6 +2,8 @@
 //!
 //! The HubSpot client, the OpenAI client and the notification channels use it.
 
+mod storable;
+
 use std::time::Duration;
 
 use reqwest::{
@@ -9,6 +11,8 @@ use reqwest::{
     header::{HeaderMap, RETRY_AFTER},
     redirect::Policy,
 };
+
+pub use storable::{replace_unstorable_escapes, without_unstorable_escapes};
 
 /// How often an idle or busy HTTP/2 connection is pinged. HTTP/2 puts all requests on one connection: if it breaks without
 /// a sign, every request on it would wait for its own timeout.
@@ -62,7 +66,8 @@ pub enum BodyError {
     TooLong(usize),
 }
 
-/// Reads a body of at most `max` bytes. It counts the bytes that arrive and does not trust `Content-Length`.
+/// Reads a JSON body of at most `max` bytes, without the escapes that the ledger cannot store. It counts the bytes that arrive
+/// and does not trust `Content-Length`.
 pub async fn read_body(mut response: Response, max: usize) -> Result<Vec<u8>, BodyError> {
     let mut body = Vec::new();
     while let Some(chunk) = response.chunk().await? {
@@ -71,6 +76,7 @@ pub async fn read_body(mut response: Response, max: usize) -> Result<Vec<u8>, Bo
         }
         body.extend_from_slice(&chunk);
     }
+    replace_unstorable_escapes(&mut body);
     Ok(body)
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use domain::{Inference, RecordRef, inference::InferenceOutcome};
+use domain::{Inference, InferenceId, RecordRef, inference::InferenceOutcome};
 use openai::models::Model;
 use playbook::{Context, Playbook, UnverifiedPolicy, normalize};
 use retry::{Failure, Reason};
@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 use time::OffsetDateTime;
 
 use crate::{
-    ModelAnswer, ModelClient, StepError, SummaryStore,
+    ModelClient, QuestionLog, StepError,
     completion::{self, Question},
     prompt_fitter::PromptFitter,
 };
@@ -20,41 +20,81 @@ use crate::{
 const SHRINK_STEP: usize = 2;
 const MAX_SHRINK_FACTOR: usize = 4;
 
+/// What the model said about a context.
+#[derive(Debug)]
+pub struct ModelAnswer {
+    /// Every answered question, for the ledger, because each was paid for; the last one is the one that counts. Those about
+    /// parts of the context are stored already.
+    pub inferences: Vec<Inference>,
+    /// The answer, or why there is none that can be used.
+    pub result: Result<UsableAnswer, StepError>,
+}
+
+/// An answer that passed every check.
+#[derive(Debug)]
+pub struct UsableAnswer {
+    /// The inference that it belongs to.
+    pub inference_id: InferenceId,
+    /// The dated snapshot of the model that answered.
+    pub model: String,
+    /// The fields of the answer.
+    pub fields: Map<String, Value>,
+}
+
 /// Asks `model` the question of `playbook` about `record`, with as much of `context` as fits, and verifies the quotations in
-/// the answer. Summaries of the parts of a long context are read from and saved to `store`.
-///
-/// # Errors
-/// There was no answer, so there is no inference to record. An answer that cannot be used is in [`ModelAnswer::result`].
+/// the answer. What is asked is kept in `log`.
 pub async fn answer(
     model_client: &ModelClient,
     playbook: &Playbook,
     model: &Model,
     record: &RecordRef,
     context: &Arc<Context>,
-    store: &impl SummaryStore,
-) -> Result<ModelAnswer, StepError> {
+    log: &QuestionLog<'_>,
+) -> ModelAnswer {
     let question = Question { model_client, playbook, model, record };
+    let mut inferences = Vec::new();
+    let result = ask(question, context, log, &mut inferences).await;
+    ModelAnswer { inferences, result }
+}
+
+/// Asks with less and less of the context, as long as OpenAI says that it is too long. Adds every answer to `inferences`.
+async fn ask(
+    question: Question<'_>,
+    context: &Arc<Context>,
+    log: &QuestionLog<'_>,
+    inferences: &mut Vec<Inference>,
+) -> Result<UsableAnswer, StepError> {
     let mut shrink_factor = 1;
-    let ModelAnswer { mut inference, result } = loop {
+    loop {
         let today = OffsetDateTime::now_utc().date().to_string();
-        let prompt = PromptFitter::new(question, today, shrink_factor).fit(context, store).await?;
-        match completion::complete(question, prompt).await {
-            Err(error) if error.reason() == Reason::ContextTooLong && shrink_factor < MAX_SHRINK_FACTOR => {
-                shrink_factor *= SHRINK_STEP;
+        let prompt = PromptFitter::new(question, today, shrink_factor).fit(context, log).await?;
+        let is_too_long = |error: &StepError| error.reason() == Reason::ContextTooLong;
+        match completion::complete(question, prompt, log).await {
+            Ok(answered) => {
+                let mut inference = answered.inference;
+                let result = answered.result;
+                if shrink_factor < MAX_SHRINK_FACTOR && result.as_ref().is_err_and(is_too_long) {
+                    inferences.push(inference);
+                } else {
+                    let fields = match result {
+                        Ok(fields) => {
+                            let searched = context.clone();
+                            let searched = move || normalize(&searched.full_text());
+                            let searched = question.model_client.text_pool.run(context.size(), searched).await;
+                            verify_quotations(question.playbook, &searched, fields, &mut inference)
+                        }
+                        Err(error) => Err(error),
+                    };
+                    let (inference_id, model) = (inference.id, inference.model.clone());
+                    inferences.push(inference);
+                    return Ok(UsableAnswer { inference_id, model, fields: fields? });
+                }
             }
-            completed => break completed?,
+            Err(error) if shrink_factor < MAX_SHRINK_FACTOR && is_too_long(&error) => {}
+            Err(error) => return Err(error),
         }
-    };
-    let result = match result {
-        Ok(fields) => {
-            let searched = context.clone();
-            let searched = move || normalize(&searched.full_text());
-            let searched = model_client.text_pool.run(context.size(), searched).await;
-            verify_quotations(playbook, &searched, fields, &mut inference)
-        }
-        Err(error) => Err(error),
-    };
-    Ok(ModelAnswer { inference, result })
+        shrink_factor *= SHRINK_STEP;
+    }
 }
 
 /// Searches the normalized text of the context for the quotations that the answer gives as evidence. Fields whose quotation is

@@ -75,8 +75,6 @@ fn repeated_instructions<'a>(playbook: &Playbook, fields: &'a Map<String, Value>
 mod tests {
     use std::time::Duration;
 
-    use openai::TokenUsage;
-
     use super::*;
 
     const LEADS: &str = include_str!("../../../deploy/playbooks/lead-qualification.toml");
@@ -88,7 +86,7 @@ mod tests {
             finish,
             content: content.to_owned(),
             refusal: refusal.map(ToOwned::to_owned),
-            usage: TokenUsage { prompt_tokens: 0, completion_tokens: 0, cached_tokens: 0 },
+            usage: None,
             request_id: None,
             latency: Duration::ZERO,
         };

@@ -5,13 +5,11 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 use batcher::{Batcher, BatcherError, BatcherSettings};
 use domain::{ActionId, Event, RecordRef};
 use ledger::{
-    COMMIT_RETRY, Claim, ClaimRequest, Claimed, Decision, LEDGER_RETRY, Ledger, LedgerError, PriorAnswers,
-    PriorAnswersRequest, Worker,
+    COMMIT_RETRY, ChargeRequest, Claim, ClaimRequest, Claimed, Decision, LEDGER_RETRY, Ledger, LedgerError,
+    PriorAnswers, PriorAnswersRequest, Worker,
 };
 use retry::RetryPolicy;
 use uuid::Uuid;
-
-use crate::{SummaryStore, summary_store::LedgerSummaryStore};
 
 /// Batches of one kind in flight. More would only wait for each other's connections.
 const MAX_IN_FLIGHT: usize = 4;
@@ -30,7 +28,7 @@ pub struct BatchedLedgerSettings {
 }
 
 /// An event as its message was delivered.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 struct DeliveredEvent {
     event: Arc<Event>,
     message_copy_id: Uuid,
@@ -38,10 +36,12 @@ struct DeliveredEvent {
     trace_id: Option<String>,
 }
 
-/// Claims events, finds earlier answers and commits decisions, each in batches of its own.
+/// Claims events, finds earlier answers, reserves money and commits decisions, each in batches of its own.
+#[derive(Debug)]
 pub struct BatchedLedger {
     claims: Batcher<DeliveredEvent, Claim, LedgerError>,
     prior_answers: Batcher<PriorAnswersRequest, PriorAnswers, LedgerError>,
+    charges: Batcher<ChargeRequest, bool, LedgerError>,
     decisions: Batcher<Decision, bool, LedgerError>,
     known_actions: Batcher<Vec<ActionId>, HashSet<ActionId>, LedgerError>,
     ledger: Ledger,
@@ -72,13 +72,16 @@ impl BatchedLedger {
         let decisions = start_batcher(&ledger, settings, COMMIT_RETRY, |ledger, decisions: Arc<Vec<_>>| async move {
             ledger.commit_decisions(&decisions).await
         });
+        let charges = start_batcher(&ledger, settings, LEDGER_RETRY, |ledger, requests: Arc<Vec<_>>| async move {
+            ledger.begin_charges(&requests).await
+        });
         let known_actions =
             start_batcher(&ledger, settings, LEDGER_RETRY, |ledger, asked: Arc<Vec<Vec<ActionId>>>| async move {
                 let known = ledger.known_actions(&asked.concat()).await?;
                 let of = |ids: &Vec<ActionId>| ids.iter().copied().filter(|id| known.contains(id)).collect();
                 Ok(asked.iter().map(of).collect())
             });
-        Self { claims, prior_answers, decisions, known_actions, ledger }
+        Self { claims, prior_answers, charges, decisions, known_actions, ledger }
     }
 
     /// Claims an event under the copy of its message that was delivered.
@@ -102,9 +105,14 @@ impl BatchedLedger {
         self.prior_answers.submit(request).await
     }
 
-    /// The summaries that are stored for a claimed event and one of its playbooks.
-    pub fn summary_store<'a>(&'a self, claimed: &Claimed, playbook: &'a str) -> impl SummaryStore + 'a {
-        LedgerSummaryStore { ledger: &self.ledger, event_id: claimed.event_id, attempt: claimed.attempt, playbook }
+    /// Reserves the money for a request to the model. `false`: the limits of its record do not allow it.
+    pub async fn begin_charge(&self, request: ChargeRequest) -> Result<bool, BatcherError<LedgerError>> {
+        self.charges.submit(request).await
+    }
+
+    /// The ledger, for what happens too seldom to be batched.
+    pub(crate) fn unbatched(&self) -> &Ledger {
+        &self.ledger
     }
 
     /// Which of these actions, whose markers stand in texts, are the fleet's own. Asks nothing when there are none.

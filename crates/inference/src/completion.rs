@@ -1,32 +1,42 @@
 //! Asks the model one question: retries a truncated answer with more output tokens, has an answer that does not match the
 //! schema repaired once, and records what all of it cost.
 
+use std::sync::Arc;
+
 use domain::{
-    Inference, InferenceId, RecordRef,
-    inference::{InferenceOutcome, TokenUsage},
+    ChargeId, Inference, InferenceId, RecordRef,
+    inference::{ChargeState, InferenceOutcome, TokenUsage},
 };
-use limits::SpendLimiter;
-use openai::{ChatMessage, ChatRequest, Completion, FinishReason, OpenAiClient, ResponseFormat, Role, models::Model};
+use ledger::RecordLimits;
+use limits::{Reservation, SpendLimiter};
+use openai::{
+    ChatMessage, ChatRequest, Completion, FinishReason, OpenAiClient, OpenAiError, RequestTag, ResponseFormat, Role,
+    models::Model,
+};
 use playbook::{AnswerMode, Playbook, RenderedPrompt};
 use serde_json::{Map, Value, json};
 
-use crate::{TextPool, answer_check::AnswerCheck, failure::StepError};
+use crate::{QuestionLog, TextPool, answer_check::AnswerCheck, failure::StepError, question_log::PendingRequest};
 
-/// The model client, the daily spend limit, and the threads on which prompts are made.
+/// The model client, what a question may cost, and the threads on which prompts are made.
 #[derive(Debug, Clone)]
 pub struct ModelClient {
     /// The client of the model's host.
     pub openai: OpenAiClient,
     /// Reserves the money for each request.
     pub spend_limiter: SpendLimiter,
+    /// What the questions about one record may cost in a day (UTC), in micro-dollars; `None`: no limit.
+    pub record_limit: Option<i64>,
+    /// The most parts in which one context is condensed; the newest ones.
+    pub max_parts: usize,
     /// Counts and splits what does not fit a prompt.
     pub text_pool: TextPool,
 }
 
 impl ModelClient {
-    /// A client without a spend limit.
-    pub fn unlimited(openai: OpenAiClient, text_pool: TextPool) -> Self {
-        Self { openai, spend_limiter: SpendLimiter::default(), text_pool }
+    /// A client without spend limits.
+    pub fn unlimited(openai: OpenAiClient, text_pool: TextPool, max_parts: usize) -> Self {
+        Self { openai, spend_limiter: SpendLimiter::default(), record_limit: None, max_parts, text_pool }
     }
 }
 
@@ -39,13 +49,13 @@ pub(crate) struct Question<'a> {
     pub(crate) record: &'a RecordRef,
 }
 
-/// An answer of the model.
+/// An answered question.
 #[derive(Debug)]
-pub struct ModelAnswer {
+pub(crate) struct Answered {
     /// The prompt, the answer as received and its cost, for the ledger. Recorded also when the answer cannot be used.
-    pub inference: Inference,
-    /// The fields of the answer, checked; or why it cannot be used.
-    pub result: Result<Map<String, Value>, StepError>,
+    pub(crate) inference: Inference,
+    /// The fields of the answer, checked; or why it cannot be used, or why it could not be made better.
+    pub(crate) result: Result<Map<String, Value>, StepError>,
 }
 
 /// Asks the question with `prompt`. A truncated answer is requested once more with twice the output tokens, one that does not
@@ -53,52 +63,79 @@ pub struct ModelAnswer {
 ///
 /// # Errors
 /// There was no answer, so there is no inference to record.
-pub(crate) async fn complete(question: Question<'_>, prompt: RenderedPrompt) -> Result<ModelAnswer, StepError> {
+pub(crate) async fn complete(
+    question: Question<'_>,
+    prompt: RenderedPrompt,
+    log: &QuestionLog<'_>,
+) -> Result<Answered, StepError> {
     let playbook = question.playbook;
-    let mut conversation = Conversation::start(question, response_format(playbook));
+    let mut conversation = Conversation::start(question, log, response_format(playbook));
     conversation.push(Role::System, instructions(playbook, prompt.system));
     conversation.push(Role::User, prompt.user);
-    let mut completion = conversation.complete_untruncated().await?;
+    let Untruncated { mut completion, mut failure } = conversation.complete_untruncated().await?;
     let mut check = AnswerCheck::of(playbook, &completion);
-    if let AnswerCheck::Mismatch(why) = &check {
-        conversation.push(Role::Assistant, completion.content);
+    if let (AnswerCheck::Mismatch(why), None) = (&check, &failure) {
+        conversation.push(Role::Assistant, completion.content.clone());
         let repair = format!("That answer does not fit the schema: {why}. Answer again with JSON that does.");
         conversation.push(Role::User, repair);
-        completion = conversation.complete().await?;
-        check = AnswerCheck::of(playbook, &completion);
+        match conversation.complete().await {
+            Ok(repaired) => {
+                check = AnswerCheck::of(playbook, &repaired);
+                completion = repaired;
+            }
+            Err(error) => failure = Some(error),
+        }
     }
-    let (outcome, result) = check.into_result();
+    let (outcome, checked) = check.into_result();
+    // The first answer cannot be used, and was paid for.
+    let result = failure.map_or(checked, Err);
     let fields = result.as_ref().map_or(Value::Null, |fields| Value::Object(fields.clone()));
-    Ok(ModelAnswer { inference: conversation.into_inference(completion, outcome, fields), result })
+    Ok(Answered { inference: conversation.into_inference(completion, outcome, fields), result })
 }
 
 /// Has the model condense one part of a context that is too long for one question.
 ///
 /// # Errors
 /// There was no answer, so there is no inference to record.
-pub(crate) async fn condense(question: Question<'_>, prompt: RenderedPrompt) -> Result<Inference, StepError> {
-    let mut conversation = Conversation::start(question, ResponseFormat::Text);
+pub(crate) async fn condense(
+    question: Question<'_>,
+    prompt: RenderedPrompt,
+    log: &QuestionLog<'_>,
+) -> Result<Inference, StepError> {
+    let mut conversation = Conversation::start(question, log, ResponseFormat::Text);
     conversation.push(Role::System, prompt.system);
     conversation.push(Role::User, prompt.user);
-    let completion = conversation.complete_untruncated().await?;
+    // A truncated summary is still a summary of the beginning, also when no longer one can be had; truncated JSON would be
+    // useless.
+    let Untruncated { completion, .. } = conversation.complete_untruncated().await?;
     let outcome = match completion.finish {
         FinishReason::ContentFilter => InferenceOutcome::Filtered,
         _ if completion.refusal.is_some() => InferenceOutcome::Refused,
-        // A truncated summary is still a summary of the beginning; truncated JSON would be useless.
         _ => InferenceOutcome::Valid,
     };
     Ok(conversation.into_inference(completion, outcome, Value::Null))
 }
 
-/// The messages of one question, and the tokens that its requests used together.
+/// An answer for which more room was asked if it was truncated.
+struct Untruncated {
+    completion: Completion,
+    /// Why there is no longer answer than this truncated one.
+    failure: Option<StepError>,
+}
+
+/// The messages of one question, and what its requests used together.
 struct Conversation<'a> {
     question: Question<'a>,
+    log: &'a QuestionLog<'a>,
+    id: InferenceId,
     request: ChatRequest,
     usage: TokenUsage,
+    /// In micro-dollars: what the answers cost.
+    cost: i64,
 }
 
 impl<'a> Conversation<'a> {
-    fn start(question: Question<'a>, format: ResponseFormat) -> Self {
+    fn start(question: Question<'a>, log: &'a QuestionLog<'a>, format: ResponseFormat) -> Self {
         let Question { playbook, model, .. } = question;
         let request = ChatRequest {
             model: model.name.clone(),
@@ -107,7 +144,7 @@ impl<'a> Conversation<'a> {
             temperature: playbook.model.temperature,
             max_completion_tokens: playbook.model.max_output_tokens.min(model.max_output),
         };
-        Self { question, request, usage: TokenUsage::default() }
+        Self { question, log, id: InferenceId::new(), request, usage: TokenUsage::default(), cost: 0 }
     }
 
     fn push(&mut self, role: Role, content: String) {
@@ -115,46 +152,103 @@ impl<'a> Conversation<'a> {
     }
 
     /// Sends the request; if the answer is truncated, once more with twice the output tokens.
-    async fn complete_untruncated(&mut self) -> Result<Completion, StepError> {
+    async fn complete_untruncated(&mut self) -> Result<Untruncated, StepError> {
         let completion = self.complete().await?;
         if completion.finish != FinishReason::Length {
-            return Ok(completion);
+            return Ok(Untruncated { completion, failure: None });
         }
         let doubled = self.request.max_completion_tokens.saturating_mul(2);
         self.request.max_completion_tokens = doubled.min(self.question.model.max_output);
-        self.complete().await
+        Ok(match self.complete().await {
+            Ok(completion) => Untruncated { completion, failure: None },
+            Err(error) => Untruncated { completion, failure: Some(error) },
+        })
     }
 
-    /// Sends the request. The most that it can cost is reserved before, and what it did not cost is given back.
+    /// Sends the request until there is an answer or the retries in the process are used up.
     async fn complete(&mut self) -> Result<Completion, StepError> {
-        let ModelClient { openai, spend_limiter, .. } = self.question.model_client;
-        let max_usage = TokenUsage {
-            prompt_tokens: self.request.reserved_tokens() - i64::from(self.request.max_completion_tokens),
-            completion_tokens: self.request.max_completion_tokens.into(),
-            cached_tokens: 0,
-        };
-        let playbook = &self.question.playbook.name;
-        let reservation =
-            spend_limiter.reserve(playbook, self.cost(&max_usage)).await.map_err(StepError::SpendLimitReached)?;
-        let completed = openai.complete(&self.request).await;
-        let cost = completed.as_ref().map_or(0, |completion| self.cost(&completion.usage));
-        spend_limiter.refund_unused(playbook, &reservation, cost);
-        let completion = completed?;
-        self.usage += completion.usage;
+        let most = most_usage(&self.request).await;
+        let openai = &self.question.model_client.openai;
+        let completion = retry::run(openai.retry_policy(), || self.complete_once(&most)).await??;
+        let (usage, cost) = self.answered(&completion, &most);
+        self.usage += usage;
+        self.cost += cost;
         Ok(completion)
     }
 
+    /// Sends the request once. The most that it can cost is reserved before. What it did not cost is given back, unless that
+    /// is unknown.
+    ///
+    /// The outer error is OpenAI's and may be retried, the inner one is not.
+    async fn complete_once(&self, most: &TokenUsage) -> Result<Result<Completion, StepError>, OpenAiError> {
+        let spend_limiter = &self.question.model_client.spend_limiter;
+        let playbook = &self.question.playbook.name;
+        let reserved = match self.reserve(self.cost_of(most)).await {
+            Ok(reserved) => reserved,
+            Err(error) => return Ok(Err(error)),
+        };
+        let answered = self.question.model_client.openai.complete_once(&self.request, &reserved.tag).await;
+        let (state, cost) = match &answered {
+            Ok(completion) if completion.usage.is_some() => (ChargeState::Answered, self.answered(completion, most).1),
+            Ok(_) => (ChargeState::Estimated, reserved.micro_dollars),
+            Err(error) if reserved.tag.was_sent() && error.may_be_billed() => {
+                (ChargeState::Estimated, reserved.micro_dollars)
+            }
+            Err(_) => (ChargeState::Free, 0),
+        };
+        self.log.settle(reserved.charge, state, cost);
+        spend_limiter.refund_unused(playbook, &reserved.of_limits, cost);
+        metrics::counter!("leadline_cost_micro_dollars_total", "playbook" => playbook.clone())
+            .increment(u64::try_from(cost).unwrap_or(0));
+        answered.map(Ok)
+    }
+
+    /// Reserves `most`, the most that a request can cost: of the day's limits of playbook and fleet, and of its record's.
+    async fn reserve(&self, most: i64) -> Result<Reserved, StepError> {
+        let Question { model_client, playbook, model, record } = self.question;
+        let record_limits = RecordLimits {
+            all: model_client.record_limit,
+            playbook: playbook.model.max_micro_dollars_per_record_and_day,
+        };
+        let limits = record_limits.lowest().into_iter().chain(model_client.spend_limiter.limit_of(&playbook.name));
+        if let Some(limit) = limits.min().filter(|limit| most > *limit) {
+            return Err(StepError::SpendLimitTooLow { most, limit });
+        }
+        let of_limits =
+            model_client.spend_limiter.reserve(&playbook.name, most).await.map_err(StepError::SpendLimitReached)?;
+        let pending = PendingRequest {
+            inference_id: self.id,
+            playbook: &playbook.name,
+            record,
+            model: &model.name,
+            most_micro_dollars: most,
+            record_limits,
+        };
+        match self.log.begin(pending).await {
+            Ok((charge, tag)) => Ok(Reserved { charge, tag, micro_dollars: most, of_limits }),
+            Err(error) => {
+                model_client.spend_limiter.refund_unused(&playbook.name, &of_limits, 0);
+                Err(error)
+            }
+        }
+    }
+
+    /// The tokens and the cost of an answer; the most that its request can use, if the answer does not say it.
+    fn answered(&self, completion: &Completion, most: &TokenUsage) -> (TokenUsage, i64) {
+        let usage = completion.usage.unwrap_or(*most);
+        (usage, self.cost_of(&usage))
+    }
+
     /// In micro-dollars; 0 for a model without a price.
-    fn cost(&self, usage: &TokenUsage) -> i64 {
+    fn cost_of(&self, usage: &TokenUsage) -> i64 {
         self.question.model.price.map_or(0, |price| price.of(usage))
     }
 
     fn into_inference(self, completion: Completion, outcome: InferenceOutcome, fields: Value) -> Inference {
         let Question { playbook, model, record, .. } = self.question;
-        let cost = model.price.map(|price| price.of(&self.usage));
-        count_inference(playbook, outcome, &self.usage, cost);
+        count_inference(playbook, outcome, &self.usage);
         Inference {
-            id: InferenceId::new(),
+            id: self.id,
             playbook: playbook.name.clone(),
             playbook_version: playbook.version.clone(),
             record: record.clone(),
@@ -168,12 +262,40 @@ impl<'a> Conversation<'a> {
             fields,
             unverified: Vec::new(),
             usage: self.usage,
-            cost_micro_dollars: cost,
+            cost_micro_dollars: model.price.map(|_| self.cost),
             latency: completion.latency,
             request_id: completion.request_id,
         }
     }
 }
+
+/// What is reserved for a request.
+struct Reserved {
+    charge: ChargeId,
+    tag: Arc<RequestTag>,
+    micro_dollars: i64,
+    /// What was taken of the limits of playbook and fleet.
+    of_limits: Reservation,
+}
+
+/// The most that a request can use. A long one is counted on a thread of its own, so that no other work waits for it.
+async fn most_usage(request: &ChatRequest) -> TokenUsage {
+    let bytes: usize = request.messages.iter().map(|message| message.content.len()).sum();
+    if bytes <= COUNTED_AT_ONCE {
+        return request.most_usage();
+    }
+    let counted = request.clone();
+    // A token is at least one byte.
+    let at_most = || TokenUsage {
+        prompt_tokens: i64::try_from(bytes).unwrap_or(i64::MAX),
+        cached_tokens: 0,
+        completion_tokens: request.max_completion_tokens.into(),
+    };
+    tokio::task::spawn_blocking(move || counted.most_usage()).await.unwrap_or_else(|_| at_most())
+}
+
+/// A prompt of as many bytes is counted in a few milliseconds at most.
+const COUNTED_AT_ONCE: usize = 65_536;
 
 /// The system message. JSON mode guarantees JSON but not its shape, so the message contains the schema then.
 fn instructions(playbook: &Playbook, system: String) -> String {
@@ -201,7 +323,7 @@ fn response_format(playbook: &Playbook) -> ResponseFormat {
     }
 }
 
-fn count_inference(playbook: &Playbook, outcome: InferenceOutcome, usage: &TokenUsage, cost: Option<i64>) {
+fn count_inference(playbook: &Playbook, outcome: InferenceOutcome, usage: &TokenUsage) {
     let name = || playbook.name.clone();
     metrics::counter!("leadline_inferences_total", "playbook" => name(), "outcome" => outcome.as_str()).increment(1);
     for (kind, tokens) in
@@ -210,6 +332,4 @@ fn count_inference(playbook: &Playbook, outcome: InferenceOutcome, usage: &Token
         metrics::counter!("leadline_tokens_total", "playbook" => name(), "kind" => kind)
             .increment(u64::try_from(tokens).unwrap_or(0));
     }
-    metrics::counter!("leadline_cost_micro_dollars_total", "playbook" => name())
-        .increment(cost.and_then(|cost| u64::try_from(cost).ok()).unwrap_or(0));
 }

@@ -6,14 +6,15 @@ use playbook::{Fence, RenderedPrompt};
 use retry::Reason;
 
 use crate::{
-    StepError, SummaryStore,
+    QuestionLog, StepError,
     completion::{self, Question},
 };
 
 /// The parts of one context that are condensed at the same time.
 const MAX_CONCURRENT_PARTS: usize = 8;
 
-/// Condenses every part, in the order of `parts`. A part that `store` has a summary for is not asked about again.
+/// Condenses every part, in the order of `parts`. A part that the ledger has a summary of, for this event or an earlier one,
+/// is not asked about again.
 ///
 /// # Errors
 /// The last failure. The other parts are condensed and stored all the same, so that the next attempt has less to do.
@@ -21,22 +22,24 @@ pub(crate) async fn condense_parts(
     question: Question<'_>,
     today: &str,
     parts: Vec<String>,
-    store: &impl SummaryStore,
+    log: &QuestionLog<'_>,
 ) -> Result<Vec<String>, StepError> {
-    let stored = store.load().await?;
-    let condense = |part: String| {
+    let hashes: Vec<_> = parts.iter().map(|part| hash_of(question, part)).collect();
+    let stored = log.summaries(question.record, &question.playbook.name, &hashes).await?;
+    let condense = |(part, hash): (String, String)| {
         let stored = &stored;
         async move {
-            let prompt = question.playbook.prompt.condense(question.record, &part, today, &Fence::random())?;
-            let hash = hash_of(question, &prompt.system, &part);
             match stored.get(&hash) {
                 Some(summary) => Ok(summary.clone()),
-                None => condense_part(question, prompt, hash, store).await,
+                None => {
+                    let prompt = question.playbook.prompt.condense(question.record, &part, today, &Fence::random())?;
+                    condense_part(question, prompt, hash, log).await
+                }
             }
         }
     };
     let count = parts.len();
-    let mut results = stream::iter(parts).map(condense).buffered(MAX_CONCURRENT_PARTS);
+    let mut results = stream::iter(parts.into_iter().zip(hashes)).map(condense).buffered(MAX_CONCURRENT_PARTS);
     let mut summaries = Vec::with_capacity(count);
     let mut failure = None;
     while let Some(result) = results.next().await {
@@ -52,11 +55,11 @@ async fn condense_part(
     question: Question<'_>,
     prompt: RenderedPrompt,
     hash: String,
-    store: &impl SummaryStore,
+    log: &QuestionLog<'_>,
 ) -> Result<String, StepError> {
-    let mut inference = completion::condense(question, prompt).await?;
+    let mut inference = completion::condense(question, prompt, log).await?;
     inference.part = Some(hash);
-    store.save(&inference).await?;
+    log.save_part(&inference).await?;
     let reason = match inference.outcome {
         InferenceOutcome::Valid => return Ok(inference.answer),
         InferenceOutcome::Filtered => Reason::ContentFiltered,
@@ -66,7 +69,8 @@ async fn condense_part(
     Err(StepError::Answer { reason, detail })
 }
 
-/// What makes the question about a part the same question. The fence around the part does not: it is another each time.
-fn hash_of(question: Question<'_>, instructions: &str, part: &str) -> String {
-    sha256_hex_of_list([question.playbook.version.as_str(), question.model.name.as_str(), instructions, part])
+/// By which a part's summary is found again. Not of the prompt: its date and the fence around the part differ each time.
+fn hash_of(question: Question<'_>, part: &str) -> String {
+    let Question { playbook, model, record, .. } = question;
+    sha256_hex_of_list([&playbook.version, &model.name, &record.to_string(), part])
 }

@@ -1,11 +1,12 @@
 //! Why a step of an event failed, and what each failure asks for.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use batcher::BatcherError;
 use ledger::LedgerError;
 use playbook::{PromptError, TemplateError};
 use retry::{Failure, Outage, RateLimited, Reason, RetryAction};
+use time::{OffsetDateTime, Time};
 
 /// Why a step of an event failed.
 #[derive(Debug, thiserror::Error)]
@@ -22,6 +23,17 @@ pub enum StepError {
     /// The spend limit of the playbook or of the fleet is reached.
     #[error("the spend limit of the day is reached; the playbook continues in {:?} at the latest", .0.after)]
     SpendLimitReached(RateLimited),
+    /// The spend limit of the record is reached.
+    #[error("the questions about this record have cost what a record may cost in a day; it continues in {:?}", .0.after)]
+    RecordLimitReached(RateLimited),
+    /// The question can cost more than a spend limit allows in a whole day.
+    #[error("the question may cost {most} µ$, and a spend limit allows {limit} µ$ a day")]
+    SpendLimitTooLow {
+        /// The most that it can cost, in micro-dollars.
+        most: i64,
+        /// The limit, in micro-dollars.
+        limit: i64,
+    },
     /// The playbook's prompt cannot be rendered.
     #[error(transparent)]
     Prompt(#[from] PromptError),
@@ -31,9 +43,9 @@ pub enum StepError {
     /// The summary of a part of the context could not be read or stored.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
-    /// The ledger could not be asked for earlier answers.
-    #[error("the ledger does not answer: {0}")]
-    PriorAnswers(#[from] BatcherError<LedgerError>),
+    /// The ledger refused a statement for this event, or does not answer.
+    #[error(transparent)]
+    LedgerBatch(#[from] BatcherError<LedgerError>),
     /// The model answered, but the answer cannot be used.
     #[error("{detail}")]
     Answer {
@@ -53,6 +65,15 @@ pub enum StepError {
     /// The work was not finished before the lease's end came near, or another worker took the event over.
     #[error("not finished within the lease")]
     DeadlineExceeded,
+}
+
+impl StepError {
+    /// The spend limit of the record is reached, until the next day (UTC).
+    pub(crate) fn record_limit_reached() -> Self {
+        let passed = OffsetDateTime::now_utc().time() - Time::MIDNIGHT;
+        let after = Duration::from_secs(86_400).saturating_sub(passed.unsigned_abs());
+        Self::RecordLimitReached(RateLimited { after })
+    }
 }
 
 impl From<hubspot::HubSpotError> for StepError {
@@ -76,11 +97,18 @@ impl Failure for StepError {
             Self::HubSpot(error) => error.retry_action(),
             Self::OpenAi(error) => error.retry_action(),
             Self::DeadlineExceeded => RetryAction::RetryLater { after: None },
-            // The event itself did not fail: this uses up no attempts.
-            Self::PriorAnswers(_) | Self::BatchLost => RetryAction::RateLimited { after: None },
-            Self::SpendLimitReached(RateLimited { after }) => RetryAction::RateLimited { after: Some(*after) },
+            // A batch whose task panicked: nobody knows whether because of this event, so it counts.
+            Self::LedgerBatch(BatcherError::Closed) | Self::BatchLost => RetryAction::RetryLater { after: None },
+            Self::SpendLimitReached(RateLimited { after }) | Self::RecordLimitReached(RateLimited { after }) => {
+                RetryAction::RateLimited { after: Some(*after) }
+            }
             Self::Ledger(error) => error.retry_action(),
-            Self::Prompt(_) | Self::Template(_) | Self::Answer { .. } | Self::WrongPortal { .. } => RetryAction::Park,
+            Self::LedgerBatch(BatcherError::Failed(error)) => error.retry_action(),
+            Self::Prompt(_)
+            | Self::Template(_)
+            | Self::Answer { .. }
+            | Self::WrongPortal { .. }
+            | Self::SpendLimitTooLow { .. } => RetryAction::Park,
         }
     }
 
@@ -89,14 +117,16 @@ impl Failure for StepError {
             Self::HubSpot(error) => error.reason(),
             Self::OpenAi(error) => error.reason(),
             Self::Ledger(error) => error.reason(),
+            Self::LedgerBatch(BatcherError::Failed(error)) => error.reason(),
             Self::SpendLimitReached(_) => Reason::PlaybookPaused,
+            Self::RecordLimitReached(_) => Reason::RecordPaused,
+            Self::SpendLimitTooLow { .. } => Reason::SpendLimitTooLow,
             Self::Prompt(_) => Reason::PromptFailed,
             Self::Template(_) => Reason::TemplateFailed,
             Self::Answer { reason, .. } => *reason,
             Self::WrongPortal { .. } => Reason::WrongPortal,
             Self::DeadlineExceeded => Reason::DeadlineExceeded,
-            Self::BatchLost => Reason::BatchLost,
-            Self::PriorAnswers(_) => Reason::LedgerUnavailable,
+            Self::BatchLost | Self::LedgerBatch(BatcherError::Closed) => Reason::BatchLost,
         }
     }
 

@@ -9,17 +9,21 @@
 
 mod playbook_run;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use broker::{Delivery, Disposition, Handler, Publisher, RetryDecision, RetrySchedule, Route, Stage};
+use broker::{Delivery, Disposition, Handler, Publisher, RetryDecision, RetrySchedule, Route, Stage, Tries};
 use crashpoint::crash_point;
 use domain::{Event, EventState, Inference, RecordRef, WriteCommand, WriteCommandId};
-use ledger::{Claim, ClaimDenied, Claimed, Decision};
+use ledger::{Claim, ClaimDenied, Claimed, Decision, SettledCharge};
 use maintenance::{CircuitBreakers, command_message};
 use retry::{Failure, Reason, RetryAction};
 
 use crate::{
-    BatchedLedger, ConfiguredPlaybook, CrmReader, ModelClient, NothingToDo, PlaybookSet, StepError, failure::RunFailure,
+    BatchedLedger, ConfiguredPlaybook, CrmReader, ModelClient, NothingToDo, PlaybookSet, QuestionLog, StepError,
+    failure::RunFailure,
 };
 
 /// Processes events. Cheap to clone.
@@ -62,15 +66,22 @@ enum RunResult {
 }
 
 /// What was done under a claim. It is committed even when a later step fails, because it was paid for.
-struct Progress {
+struct Progress<'a> {
     inferences: Vec<Inference>,
     commands: Vec<WriteCommand>,
+    log: QuestionLog<'a>,
+}
+
+/// A claimed event, and what its message has behind it.
+struct Begun {
+    claimed: Claimed,
+    tries: Tries,
 }
 
 impl Handler for EventHandler {
     async fn handle(&self, delivery: Delivery) -> Disposition {
         // RabbitMQ may have delivered the message just before the circuit breaker opened.
-        if let Some(reason) = self.circuit_breakers.open_reason() {
+        if let Some(reason) = self.circuit_breakers.wait_reason(&delivery.tries()) {
             return Disposition::defer(reason);
         }
         let event: Arc<Event> = match serde_json::from_slice(&delivery.message.body) {
@@ -84,12 +95,20 @@ impl Handler for EventHandler {
             Err(disposition) => return disposition,
         };
         crash_point!("inference.after_claim");
-        let mut progress = Progress { inferences: Vec::new(), commands: Vec::new() };
+        let began = Instant::now();
+        let log = QuestionLog::of(&self.ledger, &claimed);
+        let mut progress = Progress { inferences: Vec::new(), commands: Vec::new(), log };
         let processed = self.process(&event, &claimed, &mut progress);
         let result = tokio::time::timeout(self.timing.time_limit, processed).await;
         let result = result.unwrap_or_else(|_| Err(StepError::DeadlineExceeded.into()));
-        let (decision, disposition) = self.conclude(&delivery, &claimed, progress, result);
-        self.commit(claimed, decision, disposition).await
+        let tries = Tries { age: claimed.age + began.elapsed(), ..delivery.tries() };
+        let begun = Begun { claimed, tries };
+        let (decision, disposition) = self.conclude(&begun, progress, result);
+        let charges = decision.charges.clone();
+        match self.commit(&begun.claimed, decision, disposition).await {
+            Ok(disposition) => disposition,
+            Err(error) => self.commit_refusal(&begun, charges, error).await,
+        }
     }
 }
 
@@ -124,8 +143,12 @@ impl EventHandler {
                 Err(Disposition::defer(Reason::LeasedElsewhere))
             }
             Err(error) => {
-                tracing::warn!(%error, "cannot claim the event");
-                Err(Disposition::defer(Reason::LedgerUnavailable))
+                let error = StepError::from(error);
+                let (reason, detail) = (error.reason(), error.to_string());
+                tracing::warn!(%reason, %error, "cannot claim the event");
+                // What the ledger refuses has no row there: its message alone goes to the parking lot.
+                let retry = self.retry_schedule.decide(error.retry_action(), &delivery.tries());
+                Err(retry.disposition(reason, &detail))
             }
         }
     }
@@ -135,7 +158,7 @@ impl EventHandler {
         &self,
         event: &Event,
         claimed: &Claimed,
-        progress: &mut Progress,
+        progress: &mut Progress<'_>,
     ) -> Result<RunResult, RunFailure> {
         if let Some(nothing) = self.playbooks.loop_guard().stops(event) {
             return Ok(RunResult::Nothing(nothing));
@@ -171,7 +194,7 @@ impl EventHandler {
         claimed: &Claimed,
         subject: &RecordRef,
         started: Vec<&ConfiguredPlaybook>,
-        progress: &mut Progress,
+        progress: &mut Progress<'_>,
     ) -> Result<RunResult, RunFailure> {
         if self.playbooks.loop_guard().is_our_engagement(&self.crm_reader, &self.ledger, subject).await? {
             return Ok(RunResult::Nothing(NothingToDo::dropped(Reason::Echo)));
@@ -206,14 +229,13 @@ impl EventHandler {
     /// What the result means for the event in the ledger and for its message.
     fn conclude(
         &self,
-        delivery: &Delivery,
-        claimed: &Claimed,
-        progress: Progress,
+        begun: &Begun,
+        progress: Progress<'_>,
         result: Result<RunResult, RunFailure>,
     ) -> (Decision, Disposition) {
         let mut decision = Decision {
-            event_id: claimed.event_id,
-            attempt: claimed.attempt,
+            event_id: begun.claimed.event_id,
+            attempt: begun.claimed.attempt,
             state: EventState::Decided,
             reason: None,
             detail: None,
@@ -221,6 +243,7 @@ impl EventHandler {
             wait: None,
             inferences: progress.inferences,
             commands: progress.commands,
+            charges: progress.log.into_settled(),
         };
         let disposition = match result {
             Ok(RunResult::Answered) => Disposition::Done,
@@ -232,7 +255,7 @@ impl EventHandler {
             }
             Err(RunFailure { error, playbook }) => {
                 let (reason, detail) = (error.reason(), error.to_string());
-                let retry = self.circuit_breakers.decide(&self.retry_schedule, &error, delivery.message.attempts);
+                let retry = self.circuit_breakers.decide(&self.retry_schedule, &error, &begun.tries);
                 let disposition = retry.disposition(reason, &detail);
                 decision.state = state_of(retry);
                 decision.reason = Some(reason);
@@ -249,29 +272,48 @@ impl EventHandler {
 
     /// Commits the decision, and only then publishes the write commands: a decision that is not in the ledger must have no
     /// effect. The commands are published even when another run of the event waits or parks it.
-    async fn commit(&self, claimed: Claimed, decision: Decision, disposition: Disposition) -> Disposition {
-        let mut commands = claimed.commands;
+    ///
+    /// `Err`: the ledger did not take the decision.
+    async fn commit(
+        &self,
+        claimed: &Claimed,
+        decision: Decision,
+        disposition: Disposition,
+    ) -> Result<Disposition, StepError> {
+        let mut commands = claimed.commands.clone();
         commands.extend(decision.commands.iter().map(|command| command.id));
-        match self.ledger.commit_decision(decision).await {
-            Ok(true) => {
-                crash_point!("inference.after_commit");
-                match self.publish(&commands).await {
-                    Disposition::Done => {
-                        crash_point!("inference.after_publish");
-                        disposition
-                    }
-                    // The message comes back, and the ledger then returns the commands.
-                    unpublished => unpublished,
-                }
+        if !self.ledger.commit_decision(decision).await? {
+            tracing::warn!("the lease has expired; another worker has taken the event over");
+            return Ok(Disposition::defer(Reason::LeaseLost));
+        }
+        crash_point!("inference.after_commit");
+        Ok(match self.publish(&commands).await {
+            Disposition::Done => {
+                crash_point!("inference.after_publish");
+                disposition
             }
-            Ok(false) => {
-                tracing::warn!("the lease has expired; another worker has taken the event over");
-                Disposition::defer(Reason::LeaseLost)
-            }
-            // The lease expires by itself, and the message comes back.
+            // The message comes back, and the ledger then returns the commands.
+            unpublished => unpublished,
+        })
+    }
+
+    /// Commits, instead of a decision that the ledger did not take, that it did not: the event failed for this reason, and
+    /// what its answers cost counts. While the ledger is away, there is nothing to commit: the lease expires by itself, and
+    /// the message comes back.
+    async fn commit_refusal(&self, begun: &Begun, charges: Vec<SettledCharge>, error: StepError) -> Disposition {
+        if error.reason() == Reason::LedgerUnavailable {
+            tracing::warn!(%error, "cannot commit the decision");
+            return Disposition::defer(Reason::LedgerUnavailable);
+        }
+        let progress = Progress { inferences: Vec::new(), commands: Vec::new(), log: QuestionLog::none() };
+        let (mut refused, disposition) = self.conclude(begun, progress, Err(error.into()));
+        refused.charges = charges;
+        match self.commit(&begun.claimed, refused, disposition.clone()).await {
+            Ok(disposition) => disposition,
+            Err(error) if error.reason() == Reason::LedgerUnavailable => Disposition::defer(Reason::LedgerUnavailable),
             Err(error) => {
-                tracing::warn!(%error, "cannot commit the decision");
-                Disposition::defer(Reason::LedgerUnavailable)
+                tracing::error!(%error, "the ledger refuses even to record that it refused the decision");
+                disposition
             }
         }
     }

@@ -15,6 +15,7 @@ use crate::{
     BatchedLedger, BatchedLedgerSettings, ConfiguredPlaybook, CrmReader, CrmReaderSettings, ModelClient, PlaybookSet,
     TextPool,
     handler::{EventHandler, EventTiming},
+    spend::check_spending,
 };
 
 /// The share of a lease that is kept for committing the decision.
@@ -31,18 +32,32 @@ pub enum InferenceWiringError {
     Bootstrap(#[from] BootstrapError),
 }
 
+/// Why the playbooks cannot be run.
+#[derive(Debug, thiserror::Error)]
+pub enum PlaybooksError {
+    /// They cannot be loaded.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// A spend limit cannot hold.
+    #[error("{}", .0.join("\n"))]
+    Spending(Vec<String>),
+}
+
 /// The playbooks of `inference.playbooks`, each with the facts about its model.
 ///
 /// # Errors
-/// Everything that is wrong with any of the files.
-pub fn load_playbooks(settings: &Settings) -> Result<Vec<ConfiguredPlaybook>, LoadError> {
+/// Everything that is wrong with any of the files, or every spend limit that cannot hold.
+pub fn load_playbooks(settings: &Settings) -> Result<Vec<ConfiguredPlaybook>, PlaybooksError> {
     let playbooks = playbook::load(&settings.inference.playbooks, &settings.inference.protected_properties)?;
     let configure = |mut playbook: Playbook| {
         playbook.effects.escapes_formulas = settings.inference.escape_formulas;
         tracing::info!(name = playbook.name, version = playbook.version, "playbook");
         ConfiguredPlaybook { model: model_of(settings, &playbook), playbook }
     };
-    Ok(playbooks.into_iter().map(configure).collect())
+    let playbooks: Vec<_> = playbooks.into_iter().map(configure).collect();
+    let findings = check_spending(settings, playbooks.iter().map(|one| (&one.playbook, &one.model)));
+    findings.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+    if findings.problems.is_empty() { Ok(playbooks) } else { Err(PlaybooksError::Spending(findings.problems)) }
 }
 
 /// The facts about a playbook's model. An unknown model has no price, and the playbook's own limits are its only ones.
@@ -102,7 +117,13 @@ pub fn wire(
         playbooks: Arc::new(PlaybookSet::new(playbooks, portal_id, app_id)),
         ledger: Arc::new(BatchedLedger::start(ledger.clone(), worker, batched_ledger_settings(settings))),
         crm_reader,
-        model_client: ModelClient { openai, spend_limiter, text_pool: text_pool(settings) },
+        model_client: ModelClient {
+            openai,
+            spend_limiter,
+            record_limit: Some(settings.spend.micro_dollars_per_record_and_day).filter(|limit| *limit > 0),
+            max_parts: settings.inference.max_parts,
+            text_pool: text_pool(settings),
+        },
         publisher,
         circuit_breakers,
         retry_schedule: bootstrap::retry_schedule(settings)?,

@@ -64,6 +64,7 @@ async fn park_in_the_ledger(ledger: &Ledger, event: &Event, message: &Message) {
         wait: None,
         inferences: vec![],
         commands: vec![],
+        charges: vec![],
     };
     assert_eq!(ledger.commit_decisions(&[decision]).await.expect("committed"), [true]);
 }

@@ -4,7 +4,7 @@ use anyhow::{Context, Result, bail};
 use reqwest::{Method, StatusCode};
 use serde::{Serialize, de::DeserializeOwned};
 use simulator::{
-    Call, Fault, WebhookDelivery,
+    Call, Charge, Fault, WebhookDelivery,
     admin::{ChannelMessage, Edit, NewContact, NewRecord, ObjectView, Quirks, SendWebhook},
 };
 
@@ -108,6 +108,11 @@ impl SimulatorClient {
     /// The calls after the one with number `after`.
     pub async fn calls(&self, after: u64) -> Result<Vec<Call>> {
         self.call(Method::GET, &format!("calls?after={after}"), None::<&()>).await
+    }
+
+    /// Every question that OpenAI billed, oldest first.
+    pub async fn charges(&self) -> Result<Vec<Charge>> {
+        self.call(Method::GET, "charges", None::<&()>).await
     }
 
     async fn call<B: Serialize, T: DeserializeOwned>(&self, method: Method, path: &str, body: Option<&B>) -> Result<T> {

@@ -40,12 +40,25 @@ pub struct EventStory {
     pub history: Vec<HistoryEntry>,
     /// Every answer about it.
     pub inferences: Vec<InferenceEntry>,
+    /// What the requests to the model have cost.
+    pub cost: EventCost,
     /// Every property that was written because of it.
     pub writes: Vec<WriteEntry>,
     /// Every property that a write policy left as it was.
     pub skipped_writes: Vec<SkippedWriteEntry>,
     /// Every action that follows from it.
     pub actions: Vec<ActionEntry>,
+}
+
+/// What the requests to the model about one event have cost.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct EventCost {
+    /// The requests that were or may have been paid for.
+    pub requests: i64,
+    /// Their cost in 10⁻⁶ $.
+    pub micro_dollars: i64,
+    /// The part of it whose answer was lost, unreadable or silent about its cost, and that counts as the most it can be.
+    pub estimated_micro_dollars: i64,
 }
 
 /// One change of an event's state.
@@ -206,6 +219,7 @@ impl Ledger {
             trace_id: event.trace_id,
             history: self.history_of(event.id).await?,
             inferences: self.inferences_of(event.id).await?,
+            cost: self.cost_of(event.id).await?,
             writes: self.writes_of(event.id).await?,
             skipped_writes: self.skipped_writes_of(event.id).await?,
             actions: self.actions_of(event.id).await?,
@@ -266,6 +280,19 @@ impl Ledger {
             })
         });
         inferences.collect()
+    }
+
+    async fn cost_of(&self, event: Uuid) -> Result<EventCost, LedgerError> {
+        Ok(sqlx::query_as!(
+            EventCost,
+            r#"select count(*) as "requests!", coalesce(sum(micro_dollars), 0)::bigint as "micro_dollars!",
+                      coalesce(sum(micro_dollars) filter (where state <> 'answered'), 0)::bigint
+                          as "estimated_micro_dollars!"
+               from charge where event_id = $1 and state <> 'free'"#,
+            event
+        )
+        .fetch_one(&self.pool)
+        .await?)
     }
 
     async fn writes_of(&self, event: Uuid) -> Result<Vec<WriteEntry>, LedgerError> {

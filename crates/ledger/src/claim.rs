@@ -5,7 +5,7 @@ use std::{collections::HashMap, time::Duration};
 use domain::{Event, EventId, EventState, WriteCommandId};
 use uuid::Uuid;
 
-use crate::{Ledger, LedgerError, Worker, column::EVENT_STATE, milliseconds};
+use crate::{Ledger, LedgerError, Worker, column::EVENT_STATE, milliseconds, seconds};
 
 /// An event that a worker asks to work on.
 #[derive(Debug, Clone, Copy)]
@@ -57,6 +57,8 @@ pub struct Claimed {
     pub commands: Vec<WriteCommandId>,
     /// Whether earlier claims decided any write command, finished or not: then the event has had an effect.
     pub was_decided: bool,
+    /// For how long it has been on its way, without the time in which the whole fleet paused.
+    pub age: Duration,
 }
 
 impl Ledger {
@@ -122,7 +124,8 @@ impl Ledger {
                 playbook = null, message_copy_id = excluded.message_copy_id
             where e.state = 'waiting' or (e.state = 'claimed' and e.lease_expires_at < now())
             returning e.id, e.event_key, e.attempt,
-                      exists (select from write_command c where c.event_id = e.id) as "was_decided!"
+                      exists (select from write_command c where c.event_id = e.id) as "was_decided!",
+                      case when e.attempt > 1 then age_seconds(e.age_since) else 0 end as "age_seconds!"
             "#,
             &ids,
             &keys,
@@ -149,6 +152,7 @@ impl Ledger {
                 attempt: row.attempt,
                 commands: commands.remove(&row.id).unwrap_or_default(),
                 was_decided: row.was_decided,
+                age: seconds(row.age_seconds),
             };
             (row.event_key, claimed)
         });

@@ -12,7 +12,7 @@ use serde_json::Value;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use crate::{Ledger, LedgerError, Worker, column::COMMAND_STATE, milliseconds, records::record};
+use crate::{Ledger, LedgerError, Worker, column::COMMAND_STATE, milliseconds, records::record, seconds};
 
 /// The ledger's answer to a writer that asks for a write command.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,6 +25,8 @@ pub enum CommandClaim {
         attempt: i32,
         /// Properties that were written under an earlier claim.
         written: Vec<String>,
+        /// For how long its event has been on its way, without the time in which the whole fleet paused.
+        age: Duration,
     },
     /// The writer holds the command, but its properties or actions cannot be read: somebody has changed its row.
     Unreadable {
@@ -79,7 +81,9 @@ impl Ledger {
                                                                   'cooldown_hours', a.cooldown_hours)
                                                order by a.id)
                               from action a where a.write_command_id = c.id) end as actions,
-                   array(select w.property from write w where w.write_command_id = c.id) as "written!"
+                   array(select w.property from write w where w.write_command_id = c.id) as "written!",
+                   case when claimed.attempt > 1 then (select age_seconds(e.age_since) from event e where e.id = c.event_id)
+                        else 0 end as "age_seconds!"
             from write_command c left join claimed using (id) where c.id = any($1::uuid[])
             "#,
             &all,
@@ -162,6 +166,7 @@ struct ClaimedRow {
     /// Absent unless the command is granted and has actions.
     actions: Option<Value>,
     written: Vec<String>,
+    age_seconds: f64,
 }
 
 impl ClaimedRow {
@@ -191,7 +196,8 @@ impl ClaimedRow {
             properties,
             actions,
         });
-        CommandClaim::Granted { command, attempt, written: mem::take(&mut self.written) }
+        let age = seconds(self.age_seconds);
+        CommandClaim::Granted { command, attempt, written: mem::take(&mut self.written), age }
     }
 }
 

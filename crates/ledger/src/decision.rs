@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use crate::{
     Ledger, LedgerError,
+    charges::{SettledCharge, settle_charges},
     command_results::end_events,
     inferences::{ClaimedInference, insert_inferences},
     milliseconds,
@@ -34,6 +35,8 @@ pub struct Decision {
     pub inferences: Vec<Inference>,
     /// The write commands that follow from the answers.
     pub commands: Vec<WriteCommand>,
+    /// What became of the requests to the model. Committed also when the decision does not count.
+    pub charges: Vec<SettledCharge>,
 }
 
 impl Ledger {
@@ -78,14 +81,19 @@ impl Ledger {
         .await?;
         let updated: HashSet<Uuid> = updated.into_iter().collect();
         let committed: Vec<_> = decisions.iter().filter(|item| updated.contains(&item.event_id.0)).collect();
-        let inferences = committed.iter().flat_map(|item| {
-            item.inferences.iter().map(|inference| ClaimedInference {
-                event_id: item.event_id,
-                attempt: item.attempt,
-                inference,
+        let charges: Vec<_> = decisions.iter().flat_map(|item| item.charges.iter().copied()).collect();
+        let inferences: Vec<_> = committed
+            .iter()
+            .flat_map(|item| {
+                item.inferences.iter().map(|inference| ClaimedInference {
+                    event_id: item.event_id,
+                    attempt: item.attempt,
+                    inference,
+                })
             })
-        });
-        insert_inferences(&mut transaction, &inferences.collect::<Vec<_>>()).await?;
+            .collect();
+        settle_charges(&mut transaction, &charges).await?;
+        insert_inferences(&mut transaction, &inferences).await?;
         insert_commands(&mut transaction, &committed).await?;
         insert_actions(&mut transaction, &committed).await?;
         // Commands of earlier claims may be finished by now, so the event may have no unfinished command left.

@@ -1,13 +1,18 @@
 //! The errors of the ledger, and what each asks for.
 
+use std::fmt;
+
 use retry::{Failure, Reason, RetryAction};
 
 /// What can go wrong with the ledger.
 #[derive(Debug, thiserror::Error)]
 pub enum LedgerError {
-    /// Postgres rejected a statement, or cannot be reached.
+    /// Postgres answered with an error.
     #[error("ledger: {0}")]
-    Database(#[from] sqlx::Error),
+    Refused(Refusal),
+    /// Postgres cannot be reached, or its answer cannot be read.
+    #[error("ledger: {0}")]
+    Database(sqlx::Error),
     /// The schema could not be brought up to date.
     #[error("ledger migration: {0}")]
     Migration(sqlx::migrate::MigrateError),
@@ -31,14 +36,28 @@ pub enum LedgerError {
     },
 }
 
+/// What an error says about the ledger and about the statement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum ErrorKind {
+    /// The ledger is absent: unreachable, overloaded, stopped, read-only, or without the schema that this binary needs. It
+    /// would say the same about any other statement.
+    Away,
+    /// It refused what the statement carries, and will refuse it again.
+    DataRefused,
+    /// Anything else: it may be this statement's fault, and may be different the next time.
+    Other,
+}
+
 impl LedgerError {
-    /// Whether the database cannot be reached or is overloaded, so that the same statement may succeed later.
+    /// Whether the database is absent, so that the same statement may succeed later. Any other error may be the fault of one
+    /// item of a batch.
     pub fn is_away(&self) -> bool {
+        self.kind() == ErrorKind::Away
+    }
+
+    fn kind(&self) -> ErrorKind {
         match self {
-            Self::Database(sqlx::Error::Database(error)) => {
-                // Classes 08 connection, 40 rolled back, 53 out of resources, 57 stopped by an operator.
-                error.code().is_some_and(|code| ["08", "40", "53", "57"].iter().any(|class| code.starts_with(class)))
-            }
+            Self::Refused(refusal) => refusal.kind(),
             Self::Database(
                 sqlx::Error::Io(_)
                 | sqlx::Error::Tls(_)
@@ -46,15 +65,79 @@ impl LedgerError {
                 | sqlx::Error::PoolTimedOut
                 | sqlx::Error::PoolClosed
                 | sqlx::Error::WorkerCrashed,
-            ) => true,
-            _ => false,
+            ) => ErrorKind::Away,
+            Self::Database(sqlx::Error::Encode(_)) => ErrorKind::DataRefused,
+            Self::Database(_) | Self::Migration(_) | Self::Schema { .. } | Self::Unreadable { .. } => ErrorKind::Other,
         }
+    }
+}
+
+impl From<sqlx::Error> for LedgerError {
+    fn from(error: sqlx::Error) -> Self {
+        match error {
+            sqlx::Error::Database(error) => Self::Refused(Refusal::from(error)),
+            other => Self::Database(other),
+        }
+    }
+}
+
+/// An error that Postgres gave, in its own terms.
+#[derive(Debug)]
+pub struct Refusal {
+    error: Box<dyn sqlx::error::DatabaseError>,
+}
+
+impl From<Box<dyn sqlx::error::DatabaseError>> for Refusal {
+    fn from(error: Box<dyn sqlx::error::DatabaseError>) -> Self {
+        Self { error }
+    }
+}
+
+/// A command of another transaction made this one's reference point to nothing for now: an answer that is stored already
+/// under an earlier claim, for example. It is found the next time.
+const FOREIGN_KEY_VIOLATION: &str = "23503";
+
+impl Refusal {
+    /// By the class of the SQLSTATE (Postgres' documentation, "PostgreSQL Error Codes").
+    fn kind(&self) -> ErrorKind {
+        let code = self.error.code().unwrap_or_default();
+        match code.get(..2).unwrap_or_default() {
+            // Connection, transaction state (read-only), authorization, no such database or schema, rolled back, no such
+            // table or no right to it, out of resources, locked, stopped by an operator, a system error.
+            "08" | "25" | "28" | "3D" | "3F" | "40" | "42" | "53" | "55" | "57" | "58" => ErrorKind::Away,
+            _ if code == FOREIGN_KEY_VIOLATION => ErrorKind::Other,
+            // Cardinality, data, integrity, beyond what a row or an index can hold.
+            "21" | "22" | "23" | "54" => ErrorKind::DataRefused,
+            _ => ErrorKind::Other,
+        }
+    }
+}
+
+/// Postgres quotes values in its messages about data, and those may be what people wrote: such an error names its code only,
+/// and the table and the constraint if it is about one.
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let code = self.error.code().unwrap_or_default();
+        write!(f, "Postgres refused it, SQLSTATE {code}")?;
+        let parts = [("table", self.error.table()), ("constraint", self.error.constraint())];
+        for (what, name) in parts.into_iter().filter_map(|(what, name)| Some((what, name?))) {
+            write!(f, ", {what} {name}")?;
+        }
+        if self.kind() == ErrorKind::Away {
+            write!(f, ": {}", self.error.message())?;
+        }
+        Ok(())
     }
 }
 
 impl Failure for LedgerError {
     fn retry_action(&self) -> RetryAction {
-        if self.is_away() { RetryAction::RetryNow { after: None } } else { RetryAction::RetryLater { after: None } }
+        match self.kind() {
+            // Repeated in the process; then it waits, and the wait does not count.
+            ErrorKind::Away => RetryAction::RateLimited { after: None },
+            ErrorKind::DataRefused => RetryAction::Park,
+            ErrorKind::Other => RetryAction::RetryLater { after: None },
+        }
     }
 
     fn reason(&self) -> Reason {

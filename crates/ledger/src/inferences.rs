@@ -2,38 +2,49 @@
 
 use std::collections::HashMap;
 
-use domain::{EventId, Inference};
+use domain::{EventId, Inference, RecordRef};
 
-use crate::{Ledger, LedgerError};
+use crate::{
+    Ledger, LedgerError,
+    charges::{SettledCharge, settle_charges},
+};
 
 impl Ledger {
-    /// The answers about parts of a context that was too long for one question, by the part's hash.
+    /// The answers of a playbook about those parts of a record's context that it was asked about before, for whichever event,
+    /// by the part's hash.
     pub async fn condensed_parts(
         &self,
-        event_id: EventId,
+        record: &RecordRef,
         playbook: &str,
+        hashes: &[String],
     ) -> Result<HashMap<String, String>, LedgerError> {
         let rows = sqlx::query!(
             r#"select i.part as "part!", r.answer
                from inference i join inference_raw r on r.inference_id = i.id and r.created_at = i.created_at
-               where i.event_id = $1 and i.playbook = $2 and i.outcome = 'valid' and i.part is not null"#,
-            event_id.0,
-            playbook
+               where i.part = any($5::text[]) and i.outcome = 'valid' and i.playbook = $4
+                 and i.portal_id = $1 and i.object_type = $2 and i.object_id = $3"#,
+            record.portal_id.0,
+            record.object_type.type_id(),
+            record.object_id.0,
+            playbook,
+            hashes,
         )
         .fetch_all(&self.pool)
         .await?;
         Ok(rows.into_iter().map(|row| (row.part, row.answer)).collect())
     }
 
-    /// Stores an answer before the decision, so that it is not lost when the worker dies. Returns `false`, and stores
-    /// nothing, when another worker has claimed the event since.
+    /// Stores an answer before the decision, so that it is not lost when the worker dies, and settles the `charges` of its
+    /// requests. Returns `false`, and stores no answer, when another worker has claimed the event since.
     pub async fn store_inference(
         &self,
         event_id: EventId,
         attempt: i32,
         inference: &Inference,
+        charges: &[SettledCharge],
     ) -> Result<bool, LedgerError> {
         let mut transaction = self.begin().await?;
+        settle_charges(&mut transaction, charges).await?;
         let holds_claim = sqlx::query_scalar!(
             r#"select true as "holds_claim!" from event where id = $1 and attempt = $2 and state = 'claimed' for share"#,
             event_id.0,

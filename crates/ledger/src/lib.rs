@@ -5,6 +5,7 @@
 //! | `claim` | may this worker work on this event? | inference |
 //! | `prior_answers` | what was answered already? | inference |
 //! | `inferences` | which answers are stored? | inference |
+//! | `charges` | what does the model cost? | inference |
 //! | `decision` | what became of the event? | inference |
 //! | `commands` | may this writer carry out this command? | writer |
 //! | `command_results` | what became of the command? | writer |
@@ -22,6 +23,7 @@
 
 mod actions;
 mod audit;
+mod charges;
 mod circuit_breakers;
 mod claim;
 mod column;
@@ -51,13 +53,16 @@ use sqlx::{
 use uuid::Uuid;
 
 pub use actions::BeginOutcome;
-pub use audit::{ActionEntry, EventCount, EventStory, HistoryEntry, InferenceEntry, SkippedWriteEntry, WriteEntry};
+pub use audit::{
+    ActionEntry, EventCost, EventCount, EventStory, HistoryEntry, InferenceEntry, SkippedWriteEntry, WriteEntry,
+};
+pub use charges::{ChargeRequest, RecordLimits, SettledCharge};
 pub use circuit_breakers::{CircuitBreaker, ProbeDelays};
 pub use claim::{Claim, ClaimDenied, ClaimRequest, Claimed};
 pub use command_results::{CommandResult, SkippedWrite, WrittenProperty};
 pub use commands::CommandClaim;
 pub use decision::Decision;
-pub use error::LedgerError;
+pub use error::{LedgerError, Refusal};
 pub use parking::{EventToRequeue, ParkedEntry, ParkedStage};
 pub use prior_answers::{PriorAnswers, PriorAnswersRequest};
 pub use rate_limits::{
@@ -179,4 +184,9 @@ impl Ledger {
 /// Milliseconds for an interval parameter.
 fn milliseconds(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1_000.0
+}
+
+/// A duration in seconds that a statement returned; zero for a negative one.
+fn seconds(seconds: f64) -> Duration {
+    Duration::try_from_secs_f64(seconds).unwrap_or_default()
 }

@@ -110,7 +110,7 @@ impl Ledger {
     /// only then is it to be published.
     pub async fn replay_event(&self, event_key: &str) -> Result<bool, LedgerError> {
         let replayed = sqlx::query!(
-            "update event set state = 'waiting', reason = $2, detail = null, due_at = now(), requeues = 0
+            "update event set state = 'waiting', reason = $2, detail = null, due_at = now(), requeues = 0, age_since = now()
              where event_key = $1 and state = 'parked'",
             event_key,
             Reason::Replayed.as_str()
@@ -148,6 +148,7 @@ impl Ledger {
             )
             .execute(&mut *transaction)
             .await?;
+            sqlx::query!("update event set age_since = now() where id = $1", event).execute(&mut *transaction).await?;
             sqlx::query!(
                 "update event e set state = 'decided', reason = null, detail = null
                  where e.id = $1 and e.state = 'parked'

@@ -64,8 +64,8 @@ impl Ledger {
         Ok(i64::from(dropped))
     }
 
-    /// Deletes at most `limit` events that ended longer than `keep` ago, at least two days, with their inferences, write
-    /// commands and actions. Parked events are kept, however old, because they wait for an operator. Returns how many
+    /// Deletes at most `limit` events that ended longer than `keep` ago, at least two days, with their inferences, charges,
+    /// write commands and actions. Parked events are kept, however old, because they wait for an operator. Returns how many
     /// events it deleted.
     pub async fn delete_finished(&self, keep: Duration, limit: i64) -> Result<u64, LedgerError> {
         let deleted = sqlx::query_scalar!(

@@ -9,7 +9,7 @@ use domain::{EventId, EventState, Reason, RecordRef, WriteCommandId};
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::{Ledger, LedgerError, column::EVENT_STATE, milliseconds, records::record};
+use crate::{Ledger, LedgerError, column::EVENT_STATE, command_results::end_events, milliseconds, records::record};
 
 /// An event that is claimed or waits, although its lease or its wait ended long ago.
 #[derive(Debug, Clone, PartialEq)]
@@ -35,6 +35,8 @@ pub struct StuckCommand {
     pub id: WriteCommandId,
     /// The record that it is about.
     pub record: RecordRef,
+    /// Whether a writer had it when its lease ended: the writer died, or the command killed it.
+    pub was_taken: bool,
     /// For how long it has been overdue.
     pub overdue: Duration,
     /// How often it was published again before.
@@ -71,7 +73,8 @@ impl Ledger {
     /// At most `max` unfinished write commands that are overdue by more than `after`, as in [`Ledger::stuck_events`].
     pub async fn stuck_commands(&self, after: Duration, max: i64) -> Result<Vec<StuckCommand>, LedgerError> {
         let rows = sqlx::query!(
-            r#"select c.id, c.portal_id, c.object_type, c.object_id, s.requeues as "requeues!",
+            r#"select c.id, c.portal_id, c.object_type, c.object_id, c.state = 'sending' as "was_taken!",
+                      s.requeues as "requeues!",
                       s.overdue_seconds as "overdue_seconds!"
                from stuck_work('write_command', $1 * interval '1 millisecond', $2) s join write_command c on c.id = s.id
                order by s.overdue_seconds desc"#,
@@ -83,6 +86,7 @@ impl Ledger {
         let stuck = rows.into_iter().map(|row| StuckCommand {
             id: WriteCommandId(row.id),
             record: record(row.portal_id, &row.object_type, row.object_id),
+            was_taken: row.was_taken,
             overdue: Duration::try_from_secs_f64(row.overdue_seconds).unwrap_or_default(),
             requeues: row.requeues,
         });
@@ -119,5 +123,26 @@ impl Ledger {
         .execute(&self.pool)
         .await?;
         Ok(parked.rows_affected() == 1)
+    }
+
+    /// Parks a write command whose writer's lease has expired, and ends its event if that was its last one. Returns `false`,
+    /// and changes nothing, when a writer has taken it since, or it has ended.
+    pub async fn park_command(&self, id: WriteCommandId, reason: Reason, detail: &str) -> Result<bool, LedgerError> {
+        let mut transaction = self.begin().await?;
+        // The event is locked first, as in every statement that changes both, so that two do not deadlock.
+        sqlx::query!(
+            "select id from event where id = (select event_id from write_command where id = $1) for update",
+            id.0
+        )
+        .fetch_optional(&mut *transaction)
+        .await?;
+        let event = sqlx::query_scalar!("select park_stuck_command($1, $2, $3)", id.0, reason.as_str(), detail)
+            .fetch_one(&mut *transaction)
+            .await?;
+        if let Some(event) = event {
+            end_events(&mut transaction, &[event]).await?;
+        }
+        transaction.commit().await?;
+        Ok(event.is_some())
     }
 }

@@ -124,7 +124,16 @@ impl TestLedger {
         }
     }
 
+    /// A claim of a command, without its age.
     pub async fn claim_command(&self, command: &WriteCommand, worker: &str) -> CommandClaim {
+        let mut claim = self.claim_command_with_age(command, worker).await;
+        if let CommandClaim::Granted { age, .. } = &mut claim {
+            *age = Duration::ZERO;
+        }
+        claim
+    }
+
+    pub async fn claim_command_with_age(&self, command: &WriteCommand, worker: &str) -> CommandClaim {
         self.ledger
             .claim_commands(&[command.id], PORTAL, &self::worker(worker), LEASE)
             .await
@@ -240,7 +249,7 @@ pub fn command(event: &Event, claimed: &Claimed, inference: &Inference) -> Write
 /// The answer to the `attempt`th claim of a command, of which these properties are written.
 pub fn granted(command: &WriteCommand, attempt: i32, written: &[&str]) -> CommandClaim {
     let written = written.iter().map(|property| (*property).to_owned()).collect();
-    CommandClaim::Granted { command: Box::new(command.clone()), attempt, written }
+    CommandClaim::Granted { command: Box::new(command.clone()), attempt, written, age: Duration::ZERO }
 }
 
 /// A decision without any answer.
@@ -255,6 +264,7 @@ pub fn decision(claimed: &Claimed, state: EventState, reason: Option<Reason>) ->
         wait: None,
         inferences: vec![],
         commands: vec![],
+        charges: vec![],
     }
 }
 

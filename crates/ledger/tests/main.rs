@@ -3,7 +3,9 @@
 #![allow(clippy::expect_used, reason = "these are tests; their fixtures too")]
 
 mod actions;
+mod age;
 mod cancellation;
+mod charges;
 mod circuit_breakers;
 mod claims;
 mod clock;
@@ -15,6 +17,7 @@ mod parking;
 mod prior_answers;
 mod rate_limits;
 mod records;
+mod refusals;
 mod retention;
 mod roles;
 mod schema;

@@ -84,7 +84,7 @@ async fn an_answer_that_is_stored_before_the_decision_survives_its_worker() {
     };
     let claimed = test.claimed(&event, "a").await;
     let store = async |attempt, inference: &Inference| {
-        test.ledger.store_inference(claimed.event_id, attempt, inference).await.expect("stored")
+        test.ledger.store_inference(claimed.event_id, attempt, inference, &[]).await.expect("stored")
     };
     assert!(store(1, &part("first", InferenceOutcome::Valid)).await);
     assert!(store(1, &part("second", InferenceOutcome::Invalid)).await);
@@ -93,8 +93,15 @@ async fn an_answer_that_is_stored_before_the_decision_survives_its_worker() {
     test.end_event_leases().await;
     let newer = test.claimed(&event, "b").await;
     assert!(!store(1, &part("third", InferenceOutcome::Valid)).await, "the claim is not the worker's any more");
-    let parts = test.ledger.condensed_parts(newer.event_id, PLAYBOOK).await.expect("asked");
-    assert_eq!(parts.into_iter().collect::<Vec<_>>(), [("first".to_owned(), "summary of first".to_owned())]);
+    let hashes = ["first", "second", "third"].map(ToOwned::to_owned);
+    let parts = async |contact| {
+        let record = crate::fixtures::contact(contact);
+        let parts = test.ledger.condensed_parts(&record, PLAYBOOK, &hashes).await.expect("asked");
+        parts.into_iter().collect::<Vec<_>>()
+    };
+    let known = [("first".to_owned(), "summary of first".to_owned())];
+    assert_eq!(parts(1).await, known, "for whichever event of the record");
+    assert_eq!(parts(2).await, []);
     let answers = prior_answers(&test, &event, &newer).await;
     assert!(answers.answered.is_empty(), "a part is no answer about the record: {answers:?}");
 }

@@ -1,6 +1,9 @@
 //! What the database itself enforces, and that it has the same names as the code.
 
-use domain::{ActionState, CircuitBreakerState, CommandState, EventState, Reason, inference::InferenceOutcome};
+use domain::{
+    ActionState, CircuitBreakerState, CommandState, EventState, Reason,
+    inference::{ChargeState, InferenceOutcome},
+};
 use ledger::LedgerError;
 use sqlx::AssertSqlSafe;
 
@@ -52,6 +55,7 @@ async fn the_database_and_the_code_have_the_same_states_and_outcomes() {
     assert_eq!(enum_names(&test, "action_state").await, names(ActionState::ALL, ActionState::as_str));
     let outcomes = checked_names(&test, "inference", "outcome").await;
     assert_eq!(outcomes, names(InferenceOutcome::ALL, InferenceOutcome::as_str));
+    assert_eq!(checked_names(&test, "charge", "state").await, names(ChargeState::ALL, ChargeState::as_str));
     let states = checked_names(&test, "circuit_breaker", "state").await;
     assert_eq!(states, names(CircuitBreakerState::ALL, CircuitBreakerState::as_str));
 }

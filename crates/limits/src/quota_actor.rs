@@ -185,6 +185,8 @@ impl QuotaActor {
             while let Ok(message) = self.inbox.try_recv() {
                 self.receive(message);
             }
+            // Before those are answered for whom there will be nothing in time, and after: one of them may have been the first.
+            self.serve();
             self.expire();
             self.serve();
             let is_due = !self.waiting.is_empty() && self.next_request_at <= Instant::now();
@@ -219,7 +221,7 @@ impl QuotaActor {
         }
     }
 
-    /// Returns grants that were not used in time, and answers callers that have waited long enough.
+    /// Returns grants that were not used in time, and answers callers whose wait ends before there can be anything for them.
     fn expire(&mut self) {
         let now = Instant::now();
         for (limit, grants) in self.grants.iter_mut().enumerate() {
@@ -232,7 +234,7 @@ impl QuotaActor {
             if waiter.reply.is_closed() {
                 continue;
             }
-            if waiter.wait_until <= now && self.next_request_at > now {
+            if self.next_request_at > waiter.wait_until.max(now) {
                 let _ = waiter.reply.send(Err(RateLimited { after }));
             } else {
                 self.waiting.push_back(waiter);

@@ -10,8 +10,15 @@ use crate::quota_client::QuotaClient;
 /// Reserves money for model calls while the day's limits allow it. Cheap to clone. The default one has no limit.
 #[derive(Debug, Clone, Default)]
 pub struct SpendLimiter {
-    all: Option<QuotaClient>,
-    playbooks: HashMap<String, QuotaClient>,
+    all: Option<SpendLimit>,
+    playbooks: HashMap<String, SpendLimit>,
+}
+
+/// A limit of a day, and where it is acquired.
+#[derive(Debug, Clone)]
+struct SpendLimit {
+    micro_dollars_per_day: i64,
+    quota_client: QuotaClient,
 }
 
 /// Money that is reserved for a call, in micro-dollars.
@@ -23,27 +30,35 @@ pub struct Reservation {
     all_slice: Option<i64>,
 }
 
-/// A call that exceeds the day's limit does not wait: the next day may be hours away.
-const MAX_WAIT: Duration = Duration::ZERO;
+/// A call waits this long for the ledger's answer. One that exceeds the day's limit does not wait: the next day may be hours
+/// away.
+const MAX_WAIT: Duration = Duration::from_secs(5);
 
 impl SpendLimiter {
     /// A limiter with these limits, in micro-dollars a day: `all` for all playbooks together (0: no limit), and one for each
     /// of `playbooks`.
     pub fn open(ledger: &Ledger, all: i64, playbooks: impl IntoIterator<Item = (String, i64)>) -> Self {
-        let quota_client = |name: String, quota| {
+        let spend_limit = |name: String, quota| {
             let terms = RateLimitTerms { name, window: Window::Day, quota, share: 1.0 };
-            QuotaClient::open(ledger.clone(), vec![terms], 1.0)
+            let quota_client = QuotaClient::open(ledger.clone(), vec![terms], 1.0);
+            SpendLimit { micro_dollars_per_day: quota, quota_client }
         };
         Self {
-            all: (all > 0).then(|| quota_client("openai/money/day".to_owned(), all)),
+            all: (all > 0).then(|| spend_limit("openai/money/day".to_owned(), all)),
             playbooks: playbooks
                 .into_iter()
                 .map(|(name, limit)| {
-                    let quota_client = quota_client(format!("openai/money/{name}/day"), limit);
-                    (name, quota_client)
+                    let spend_limit = spend_limit(format!("openai/money/{name}/day"), limit);
+                    (name, spend_limit)
                 })
                 .collect(),
         }
+    }
+
+    /// What `playbook` may spend in a day at most, in micro-dollars; `None`: no limit.
+    pub fn limit_of(&self, playbook: &str) -> Option<i64> {
+        let limits = self.all.iter().chain(self.playbooks.get(playbook));
+        limits.map(|limit| limit.micro_dollars_per_day).min()
     }
 
     /// Reserves the estimated cost of a call of `playbook`.
@@ -64,19 +79,19 @@ impl SpendLimiter {
     /// Returns what the call has not cost. A call that has cost more than reserved takes the rest from the limits now.
     pub fn refund_unused(&self, playbook: &str, reservation: &Reservation, cost: i64) {
         let unused = reservation.micro_dollars - cost;
-        if let (Some(quota_client), Some(slice)) = (self.playbooks.get(playbook), reservation.playbook_slice) {
-            quota_client.refund(0, slice, unused);
+        if let (Some(limit), Some(slice)) = (self.playbooks.get(playbook), reservation.playbook_slice) {
+            limit.quota_client.refund(0, slice, unused);
         }
-        if let (Some(quota_client), Some(slice)) = (&self.all, reservation.all_slice) {
-            quota_client.refund(0, slice, unused);
+        if let (Some(limit), Some(slice)) = (&self.all, reservation.all_slice) {
+            limit.quota_client.refund(0, slice, unused);
         }
     }
 }
 
 /// The slice that `micro_dollars` were taken from; `None` where there is no limit.
-async fn acquire(quota_client: Option<&QuotaClient>, micro_dollars: i64) -> Result<Option<i64>, RateLimited> {
-    match quota_client {
-        Some(quota_client) => Ok(quota_client.acquire(vec![micro_dollars], MAX_WAIT).await?.first().copied()),
+async fn acquire(limit: Option<&SpendLimit>, micro_dollars: i64) -> Result<Option<i64>, RateLimited> {
+    match limit {
+        Some(limit) => Ok(limit.quota_client.acquire(vec![micro_dollars], MAX_WAIT).await?.first().copied()),
         None => Ok(None),
     }
 }

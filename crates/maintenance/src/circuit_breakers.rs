@@ -10,7 +10,7 @@ use std::sync::{
     atomic::{AtomicBool, AtomicU32, Ordering},
 };
 
-use broker::{ConsumeMode, RetryDecision, RetrySchedule};
+use broker::{ConsumeMode, RetryDecision, RetrySchedule, Tries};
 use domain::{CircuitBreakerState, Dependency, Reason};
 use ledger::CircuitBreaker;
 use retry::{CallObserver, Failure, RetryAction, SharedObserver};
@@ -36,6 +36,8 @@ pub(crate) struct Breaker {
     failures_in_a_row: AtomicU32,
     /// Whether a call has succeeded since the state last changed.
     pub(crate) has_succeeded: AtomicBool,
+    /// Whether a call has succeeded since the circuit was last opened.
+    has_recovered: AtomicBool,
     known: Mutex<KnownState>,
     wake: Arc<Notify>,
 }
@@ -47,6 +49,9 @@ pub(crate) struct KnownState {
     pub(crate) unreported: Option<NoticedOutage>,
     /// Why the circuit is not closed, for people.
     why: String,
+    /// Whether it was opened although calls had succeeded since the time before: then whoever has failed both times may be
+    /// the cause.
+    opened_after_success: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -70,6 +75,7 @@ impl CallObserver for Breaker {
             // The call succeeded, or the dependency answered and rejected it: it is available.
             _ => {
                 self.failures_in_a_row.store(0, Ordering::Relaxed);
+                self.has_recovered.store(true, Ordering::Relaxed);
                 let is_first = !self.has_succeeded.swap(true, Ordering::Relaxed);
                 if is_first && self.state() == CircuitBreakerState::HalfOpen {
                     self.wake.notify_one();
@@ -86,6 +92,7 @@ impl Breaker {
             failure_threshold,
             failures_in_a_row: AtomicU32::new(0),
             has_succeeded: AtomicBool::new(false),
+            has_recovered: AtomicBool::new(false),
             known: Mutex::default(),
             wake,
         }
@@ -106,6 +113,7 @@ impl Breaker {
             return;
         }
         known.state = CircuitBreakerState::Open;
+        known.opened_after_success = self.has_recovered.swap(false, Ordering::Relaxed);
         known.why = format!("{}: {failure}", failure.reason());
         known.unreported = Some(NoticedOutage { reason: failure.reason(), detail: failure.to_string() });
         drop(known);
@@ -123,6 +131,9 @@ impl Breaker {
             tracing::warn!(dependency = %self.dependency, state = state.as_str(), "the circuit breaker has a new state");
             self.failures_in_a_row.store(0, Ordering::Relaxed);
             self.has_succeeded.store(false, Ordering::Relaxed);
+            if state == CircuitBreakerState::Open {
+                known.opened_after_success = self.has_recovered.swap(false, Ordering::Relaxed);
+            }
         }
         known.state = state;
         known.why = row.map_or_else(String::new, |row| {
@@ -157,30 +168,44 @@ impl CircuitBreakers {
         self.breakers.iter().find(|breaker| breaker.dependency == dependency)
     }
 
-    /// What becomes of a message whose processing failed, after `attempts` failures before this one. A failure that belongs to
-    /// an outage is deferred: the message comes back after the shortest delay, and the failure does not count.
-    pub fn decide(&self, schedule: &RetrySchedule, failure: &dyn Failure, attempts: u32) -> RetryDecision {
-        if self.is_outage(failure) {
-            RetryDecision::Defer(schedule.shortest())
+    /// What becomes of a message with these `tries` whose processing failed. A failure that belongs to an outage is deferred:
+    /// the message comes back after the shortest delay, and the failure does not count.
+    pub fn decide(&self, schedule: &RetrySchedule, failure: &dyn Failure, tries: &Tries) -> RetryDecision {
+        if self.is_outage(failure, tries) {
+            schedule.defer(tries)
         } else {
-            schedule.decide(failure.retry_action(), attempts)
+            schedule.decide(failure.retry_action(), tries)
         }
     }
 
-    /// Whether a failure belongs to an outage, and not to the call alone.
-    fn is_outage(&self, failure: &dyn Failure) -> bool {
+    /// Whether a failure belongs to an outage, and not to the message alone: one that seemed to be due to an outage the last
+    /// time, too, although calls of others have succeeded since, is the message's own.
+    fn is_outage(&self, failure: &dyn Failure, tries: &Tries) -> bool {
         failure.outage().is_some_and(|outage| {
-            let breaker = self.breaker(outage.dependency);
-            outage.is_certain || breaker.is_some_and(|breaker| breaker.state() != CircuitBreakerState::Closed)
+            let Some(breaker) = self.breaker(outage.dependency) else { return outage.is_certain };
+            let known = breaker.known();
+            let failed_before = tries.last_reason.and_then(Reason::may_be_outage_of) == Some(outage.dependency);
+            let is_its_own = failed_before && known.opened_after_success;
+            !is_its_own && (outage.is_certain || known.state != CircuitBreakerState::Closed)
         })
     }
 
-    /// The reason not to begin anything, while a circuit is open.
-    pub fn open_reason(&self) -> Option<Reason> {
-        let open = self.breakers.iter().find(|breaker| breaker.state() == CircuitBreakerState::Open)?;
-        Some(match open.dependency {
-            Dependency::OpenAi => Reason::OpenAiCircuitOpen,
-            Dependency::HubSpot => Reason::HubSpotCircuitOpen,
+    /// Why a message with these `tries` is not to be begun at the moment, if so: a circuit is open, or it is half open and the
+    /// message has failed before. Whether an outage is over is found out with messages that have not failed: one that fails
+    /// whatever happens would open the circuit again and again.
+    pub fn wait_reason(&self, tries: &Tries) -> Option<Reason> {
+        let failed_of = tries.last_reason.and_then(Reason::may_be_outage_of);
+        let must_wait = |breaker: &&Arc<Breaker>| match breaker.state() {
+            CircuitBreakerState::Open => true,
+            CircuitBreakerState::HalfOpen => tries.failures > 0 || failed_of == Some(breaker.dependency),
+            CircuitBreakerState::Closed => false,
+        };
+        let waits_for = self.breakers.iter().find(must_wait)?;
+        Some(match (waits_for.dependency, tries.last_reason) {
+            // It keeps the reason for which it failed.
+            (_, Some(reason)) if failed_of.is_some() => reason,
+            (Dependency::OpenAi, _) => Reason::OpenAiCircuitOpen,
+            (Dependency::HubSpot, _) => Reason::HubSpotCircuitOpen,
         })
     }
 
@@ -219,12 +244,16 @@ impl CircuitBreakers {
 
 #[cfg(test)]
 mod tests {
-    use std::fmt;
+    use std::{fmt, time::Duration};
 
-    use domain::Dependency;
+    use broker::{RetryDecision, RetrySchedule, Tries};
+    use domain::{CircuitBreakerState, Dependency};
+    use ledger::CircuitBreaker;
     use retry::{Failure, Outage, Reason, RetryAction};
 
     use super::CircuitBreakers;
+
+    const FRESH: Tries = Tries { failures: 0, age: Duration::ZERO, last_reason: None };
 
     #[derive(Debug)]
     struct Failed {
@@ -275,16 +304,19 @@ mod tests {
         }
         observer.record(Some(&unavailable));
         observer.record(Some(&unavailable));
-        assert_eq!((circuit_breakers.open_reason(), circuit_breakers.is_outage(&unavailable)), (None, false));
+        assert_eq!(
+            (circuit_breakers.wait_reason(&FRESH), circuit_breakers.is_outage(&unavailable, &FRESH)),
+            (None, false)
+        );
         // A rate limit says nothing about the dependency's health.
         observer.record(Some(&failed(None, RetryAction::RateLimited { after: None })));
         observer.record(Some(&unavailable));
         assert_eq!(
-            (circuit_breakers.open_reason(), circuit_breakers.is_outage(&unavailable)),
+            (circuit_breakers.wait_reason(&FRESH), circuit_breakers.is_outage(&unavailable, &FRESH)),
             (Some(Reason::HubSpotCircuitOpen), true)
         );
         assert!(
-            !circuit_breakers.is_outage(&failed(None, RetryAction::Park)),
+            !circuit_breakers.is_outage(&failed(None, RetryAction::Park), &FRESH),
             "an error of the call itself does not belong to an outage"
         );
     }
@@ -294,7 +326,7 @@ mod tests {
         let circuit_breakers = circuit_breakers();
         let rejected = failed(Some(true), RetryAction::RetryLater { after: None });
         circuit_breakers.observer(Dependency::HubSpot).expect("an observer").record(Some(&rejected));
-        assert!(circuit_breakers.open_reason().is_some() && circuit_breakers.is_outage(&rejected));
+        assert!(circuit_breakers.wait_reason(&FRESH).is_some() && circuit_breakers.is_outage(&rejected, &FRESH));
     }
 
     #[test]
@@ -307,6 +339,61 @@ mod tests {
             observer.record(Some(&unavailable));
             observer.record(Some(&failed(None, RetryAction::Park)));
         }
-        assert_eq!(circuit_breakers.open_reason(), None);
+        assert_eq!(circuit_breakers.wait_reason(&FRESH), None);
+    }
+
+    fn in_the_ledger(state: CircuitBreakerState) -> CircuitBreaker {
+        CircuitBreaker {
+            dependency: Dependency::HubSpot,
+            state,
+            reason: Some(Reason::Unauthorized),
+            detail: None,
+            opened_at: None,
+            probes: 0,
+            is_due: false,
+        }
+    }
+
+    #[test]
+    fn a_half_open_circuit_takes_a_message_that_has_not_failed() {
+        let circuit_breakers = circuit_breakers();
+        circuit_breakers.breakers[0].adopt(Some(&in_the_ledger(CircuitBreakerState::HalfOpen)));
+        let tries = |failures, last_reason| Tries { failures, last_reason, ..FRESH };
+        for admitted in [FRESH, tries(0, Some(Reason::HubSpotCircuitOpen)), tries(0, Some(Reason::LeasedElsewhere))] {
+            assert_eq!(circuit_breakers.wait_reason(&admitted), None, "{admitted:?}");
+        }
+        let failed = tries(0, Some(Reason::Unauthorized));
+        assert_eq!(circuit_breakers.wait_reason(&failed), Some(Reason::Unauthorized), "it keeps its reason");
+        assert!(circuit_breakers.wait_reason(&tries(1, Some(Reason::RecordLocked))).is_some());
+        circuit_breakers.breakers[0].adopt(None);
+        assert_eq!(circuit_breakers.wait_reason(&failed), None, "closed");
+    }
+
+    #[test]
+    fn a_message_that_opens_the_circuit_again_and_again_while_others_succeed_is_no_outage() {
+        let circuit_breakers = circuit_breakers();
+        let observer = circuit_breakers.observer(Dependency::HubSpot).expect("an observer");
+        let breaker = &circuit_breakers.breakers[0];
+        let schedule = RetrySchedule::new(vec![Duration::from_secs(10)], 3).expect("a schedule");
+        let rejected = failed(Some(true), RetryAction::RetryLater { after: None });
+        let mut tries = FRESH;
+        let mut fail = |expected| {
+            observer.record(Some(&rejected));
+            assert_eq!(circuit_breakers.decide(&schedule, &rejected, &tries), expected);
+            tries.last_reason = Some(Reason::Unauthorized);
+            breaker.known().unreported = None;
+            breaker.adopt(Some(&in_the_ledger(CircuitBreakerState::Open)));
+            breaker.adopt(None);
+        };
+        let (excused, counted) =
+            (RetryDecision::Defer(Duration::from_secs(10)), RetryDecision::Retry(Duration::from_secs(10)));
+        fail(excused);
+        // Nothing else was tried meanwhile: the outage may go on.
+        fail(excused);
+        observer.record(None);
+        fail(counted);
+        observer.record(None);
+        fail(counted);
+        assert!(circuit_breakers.is_outage(&rejected, &FRESH), "one that has not failed before is not blamed");
     }
 }

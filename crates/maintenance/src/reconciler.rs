@@ -48,7 +48,7 @@ pub struct RepairCounts {
     pub events: usize,
     /// Write commands published again.
     pub commands: usize,
-    /// Events parked because their workers died at every attempt.
+    /// Events and write commands parked because their workers died at every attempt.
     pub parked: usize,
     /// Events that were left as they are because no event can be read from their payload.
     pub unreadable: usize,
@@ -120,7 +120,17 @@ impl Reconciler {
             events.push(event.id.0);
         }
         for stuck in &findings.commands {
-            self.publisher.publish(Route::Queue(Stage::Writes), &command_message(stuck.id)).await?;
+            let message = command_message(stuck.id);
+            if stuck.was_taken && u32::try_from(stuck.requeues).unwrap_or(0) >= self.settings.max_requeues {
+                let detail =
+                    format!("published again {} times, and every writer died before it was done", stuck.requeues);
+                let parked = message.with_reason(Reason::AttemptsExhausted, &detail);
+                self.publisher.publish(Route::Parked(Stage::Writes), &parked).await?;
+                let is_parked = self.ledger.park_command(stuck.id, Reason::AttemptsExhausted, &detail).await?;
+                counts.parked += usize::from(is_parked);
+                continue;
+            }
+            self.publisher.publish(Route::Queue(Stage::Writes), &message).await?;
             commands.push(stuck.id.0);
         }
         self.ledger.record_requeue(&events, &commands).await?;
@@ -135,7 +145,7 @@ impl Reconciler {
         for (kind, count) in [
             ("event", counts.events),
             ("write_command", counts.commands),
-            ("event_parked", counts.parked),
+            ("parked", counts.parked),
             ("event_unreadable", counts.unreadable),
         ] {
             metrics::counter!("leadline_reconciled_total", "kind" => kind).increment(count as u64);

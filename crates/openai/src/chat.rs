@@ -3,8 +3,11 @@
 use std::{sync::Arc, time::Duration};
 
 use domain::inference::TokenUsage;
+use http_client::without_unstorable_escapes;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+
+use crate::models;
 
 /// The request of a chat completion.
 #[derive(Debug, Clone, PartialEq)]
@@ -67,6 +70,22 @@ pub enum ResponseFormat {
 }
 
 impl ChatRequest {
+    /// The most tokens that can be billed for the request, by the model's own encoding: the messages, the schema, the
+    /// framing of both, and the longest answer.
+    pub fn most_usage(&self) -> TokenUsage {
+        let schema = match &self.format {
+            ResponseFormat::Schema { schema, .. } | ResponseFormat::Function { schema, .. } => schema.to_string(),
+            ResponseFormat::Json | ResponseFormat::Text => String::new(),
+        };
+        let texts = self.messages.iter().map(|message| message.content.as_str()).chain([schema.as_str()]);
+        let prompt = models::count_prompt(&self.model, texts) + FRAMING;
+        TokenUsage {
+            prompt_tokens: i64::try_from(prompt).unwrap_or(i64::MAX),
+            cached_tokens: 0,
+            completion_tokens: self.max_completion_tokens.into(),
+        }
+    }
+
     /// About how many tokens OpenAI counts against the token limit when the request arrives: four bytes a token, four
     /// tokens for each message, and the longest answer.
     pub fn reserved_tokens(&self) -> i64 {
@@ -160,6 +179,9 @@ impl<'a> NamedSchema<'a> {
     }
 }
 
+/// Tokens around a schema or the description of a function, which OpenAI does not document.
+const FRAMING: usize = 50;
+
 /// The answer of a chat completion.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Completion {
@@ -171,8 +193,8 @@ pub struct Completion {
     pub content: String,
     /// The model's reason, if it refused to answer.
     pub refusal: Option<String>,
-    /// The tokens that are billed.
-    pub usage: TokenUsage,
+    /// The tokens that are billed; `None` when the answer does not say it, as those of some compatible servers.
+    pub usage: Option<TokenUsage>,
     /// The id that OpenAI's support asks for.
     pub request_id: Option<String>,
     /// The duration of the attempt that was answered.
@@ -203,7 +225,7 @@ pub(crate) struct ChatResponse {
     model: String,
     choices: Vec<ResponseChoice>,
     #[serde(default)]
-    usage: ResponseUsage,
+    usage: Value,
 }
 
 #[derive(Deserialize)]
@@ -230,38 +252,117 @@ struct ResponseFunction {
     arguments: String,
 }
 
-#[derive(Deserialize, Default)]
-#[serde(default)]
-struct ResponseUsage {
-    prompt_tokens: i64,
-    completion_tokens: i64,
-    prompt_tokens_details: Option<PromptTokensDetails>,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(default)]
-struct PromptTokensDetails {
-    cached_tokens: i64,
-}
-
 impl ChatResponse {
     /// The first choice; only one is requested. `None` when the answer has no choice.
-    pub(crate) fn completion(self, request_id: Option<String>, latency: Duration) -> Option<Completion> {
+    pub(crate) fn completion(
+        self,
+        format: &ResponseFormat,
+        request_id: Option<String>,
+        latency: Duration,
+    ) -> Option<Completion> {
         let choice = self.choices.into_iter().next()?;
         let call = choice.message.tool_calls.and_then(|calls| calls.into_iter().next());
         let content = call.map(|call| call.function.arguments).or(choice.message.content);
+        // JSON within JSON: its escapes are still there.
+        let content = match format {
+            ResponseFormat::Text => content,
+            _ => content.map(without_unstorable_escapes),
+        };
         Some(Completion {
             model: self.model,
             finish: choice.finish_reason.unwrap_or(FinishReason::Other),
             content: content.unwrap_or_default(),
             refusal: choice.message.refusal,
-            usage: TokenUsage {
-                prompt_tokens: self.usage.prompt_tokens,
-                cached_tokens: self.usage.prompt_tokens_details.unwrap_or_default().cached_tokens,
-                completion_tokens: self.usage.completion_tokens,
-            },
+            usage: usage(&self.usage),
             request_id,
             latency,
         })
+    }
+}
+
+/// What the answer says about its tokens. Compatible servers leave it out, or give numbers as floats.
+fn usage(reported: &Value) -> Option<TokenUsage> {
+    let tokens = |value: &Value| {
+        let tokens = value.as_i64().or_else(|| {
+            #[expect(clippy::cast_possible_truncation, reason = "a fraction of a token says nothing; a cast saturates")]
+            value.as_f64().map(|tokens| tokens as i64)
+        })?;
+        (0..=MOST_TOKENS).contains(&tokens).then_some(tokens)
+    };
+    let prompt_tokens = tokens(&reported["prompt_tokens"]).filter(|tokens| *tokens > 0)?;
+    let cached_tokens = tokens(&reported["prompt_tokens_details"]["cached_tokens"]).unwrap_or(0).min(prompt_tokens);
+    Some(TokenUsage { prompt_tokens, cached_tokens, completion_tokens: tokens(&reported["completion_tokens"])? })
+}
+
+/// More than any model reads or writes. A larger number says nothing.
+const MOST_TOKENS: i64 = 100_000_000;
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::Arc, time::Duration};
+
+    use domain::inference::TokenUsage;
+    use serde_json::{Value, json};
+
+    use super::{ChatMessage, ChatRequest, ChatResponse, Completion, ResponseFormat, Role, usage};
+
+    #[test]
+    fn usage_that_is_missing_or_no_number_of_tokens_says_nothing() {
+        let reported = json!({"prompt_tokens": 300.0, "completion_tokens": 20,
+            "prompt_tokens_details": {"cached_tokens": 500}});
+        let expected = TokenUsage { prompt_tokens: 300, cached_tokens: 300, completion_tokens: 20 };
+        assert_eq!(usage(&reported), Some(expected));
+        let no_details = json!({"prompt_tokens": 300, "completion_tokens": 0, "prompt_tokens_details": null});
+        assert!(usage(&no_details).is_some_and(|usage| usage.cached_tokens == 0));
+        for reported in [
+            Value::Null,
+            json!({}),
+            json!({"prompt_tokens": 0, "completion_tokens": 0}),
+            json!({"prompt_tokens": -5, "completion_tokens": 1}),
+            json!({"prompt_tokens": 300}),
+            json!({"prompt_tokens": 1e18, "completion_tokens": 1}),
+            json!({"prompt_tokens": "many", "completion_tokens": 1}),
+        ] {
+            assert_eq!(usage(&reported), None, "{reported}");
+        }
+    }
+
+    fn completion(body: &str, format: &ResponseFormat) -> Completion {
+        let response: ChatResponse = serde_json::from_str(body).expect("an answer");
+        response.completion(format, None, Duration::ZERO).expect("a choice")
+    }
+
+    #[test]
+    fn an_answer_without_usage_is_an_answer() {
+        for usage in ["", r#","usage":null"#] {
+            let body = format!(r#"{{"choices":[{{"message":{{"content":"{{}}"}}}}]{usage}}}"#);
+            assert_eq!(completion(&body, &ResponseFormat::Json).usage, None);
+        }
+    }
+
+    #[test]
+    fn escapes_within_an_answer_in_json_are_cleaned_and_prose_keeps_its_backslashes() {
+        let body = r#"{"choices":[{"message":{"content":"{\"a\":\"\\u0000x\\ud83d\"}"}}]}"#;
+        assert_eq!(completion(body, &ResponseFormat::Json).content, r#"{"a":"\ufffdx\ufffd"}"#);
+        assert_eq!(completion(body, &ResponseFormat::Text).content, r#"{"a":"\u0000x\ud83d"}"#);
+    }
+
+    #[test]
+    fn the_most_that_a_request_can_use_counts_every_token_and_the_schema() {
+        let request = |content: &str, format| ChatRequest {
+            model: "gpt-4o".to_owned(),
+            messages: vec![ChatMessage { role: Role::User, content: content.to_owned() }],
+            format,
+            temperature: None,
+            max_completion_tokens: 600,
+        };
+        // Every character is a token or more: a rule of four bytes for each would be too low.
+        let symbols = "§¶†‡".repeat(100);
+        let most = request(&symbols, ResponseFormat::Text).most_usage();
+        assert!(most.prompt_tokens >= 400, "{most:?}");
+        assert_eq!(most.completion_tokens, 600);
+        let schema = Arc::new(json!({"type": "object", "properties": {"a_rather_long_name": {"type": "string"}}}));
+        let with_schema = request(&symbols, ResponseFormat::Schema { name: "x".to_owned(), schema }).most_usage();
+        assert!(with_schema.prompt_tokens > most.prompt_tokens);
     }
 }

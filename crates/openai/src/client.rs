@@ -1,6 +1,9 @@
 //! The path of every call: permit, connection, authentication, timeout, metrics, classification, retries.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    time::{Duration, Instant},
+};
 
 use http_client::{BodyError, json_error_position, read_body, retry_after};
 use reqwest::{
@@ -10,6 +13,7 @@ use reqwest::{
 use retry::{CallHooks, Failure, QuotaReport, Reason, RetryAction, RetryPolicy, SharedRateLimiter};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
+use uuid::Uuid;
 
 use crate::{
     chat::{ChatRequest, ChatResponse, Completion},
@@ -69,6 +73,28 @@ impl From<InvalidHeaderValue> for OpenAiSetupError {
     }
 }
 
+/// The header by which OpenAI lets a client name its requests (OpenAI's API reference, "Debugging requests").
+const CLIENT_REQUEST_ID: &str = "x-client-request-id";
+
+/// Tells one request from all others, also to OpenAI's support, and remembers whether it was sent.
+#[derive(Debug)]
+pub struct RequestTag {
+    id: Uuid,
+    was_sent: AtomicBool,
+}
+
+impl RequestTag {
+    /// The tag of the request `id`.
+    pub fn new(id: Uuid) -> Self {
+        Self { id, was_sent: AtomicBool::new(false) }
+    }
+
+    /// Whether the request was or is about to be sent, so that it may be billed.
+    pub fn was_sent(&self) -> bool {
+        self.was_sent.load(Ordering::Relaxed)
+    }
+}
+
 /// The wait after a 429 without `Retry-After`.
 const RATE_LIMIT_WAIT: Duration = Duration::from_secs(1);
 
@@ -111,42 +137,46 @@ impl OpenAiClient {
         client
     }
 
-    /// Requests a completion: until there is an answer or the retries are used up. OpenAI has no idempotency key, so a
-    /// request whose answer was lost is billed again.
+    /// How often a request is to be repeated within the process, and after which pauses.
+    pub fn retry_policy(&self) -> &RetryPolicy {
+        &self.settings.retry
+    }
+
+    /// Sends a request once, as `tag`, after the rate limiter's permit. OpenAI has no idempotency key, so a request whose
+    /// answer was lost is billed, and billed again when it is repeated.
     ///
     /// # Errors
-    /// The error of the last attempt.
-    pub async fn complete(&self, request: &ChatRequest) -> Result<Completion, OpenAiError> {
-        retry::run(&self.settings.retry, || async {
-            let permit = match &self.settings.hooks.rate_limiter {
-                Some(rate_limiter) => {
-                    Some((rate_limiter, rate_limiter.acquire(&request.model, request.reserved_tokens()).await?))
-                }
-                None => None,
-            };
-            let started = Instant::now();
-            let mut reports = [None; 2];
-            let result = self.complete_once(request, &mut reports).await;
-            let outcome = result.as_ref().map_or_else(|error| error.reason().as_str(), |_| "ok");
-            if let Some((rate_limiter, permit)) = permit {
-                match result.as_ref().map_err(|error| (error.reason(), error.retry_action())) {
-                    Err((Reason::OpenAiRateLimited, RetryAction::RateLimited { after })) => {
-                        rate_limiter.record_rejection(permit, reports, after.unwrap_or(RATE_LIMIT_WAIT));
-                    }
-                    Ok(completion) => rate_limiter.record_answer(permit, reports, Some(completion.usage.total())),
-                    Err(_) => rate_limiter.record_answer(permit, reports, None),
-                }
+    /// Why there is no answer. [`OpenAiError::may_be_billed`] says whether it may cost something all the same.
+    pub async fn complete_once(&self, request: &ChatRequest, tag: &RequestTag) -> Result<Completion, OpenAiError> {
+        let permit = match &self.settings.hooks.rate_limiter {
+            Some(rate_limiter) => {
+                Some((rate_limiter, rate_limiter.acquire(&request.model, request.reserved_tokens()).await?))
             }
-            if let Some(observer) = &self.settings.hooks.observer {
-                observer.record(result.as_ref().err().map(|error| error as &dyn Failure));
+            None => None,
+        };
+        let started = Instant::now();
+        let mut reports = [None; 2];
+        let result = self.send(request, tag, &mut reports).await;
+        let outcome = result.as_ref().map_or_else(|error| error.reason().as_str(), |_| "ok");
+        if let Some((rate_limiter, permit)) = permit {
+            match result.as_ref().map_err(|error| (error.reason(), error.retry_action())) {
+                Err((Reason::OpenAiRateLimited, RetryAction::RateLimited { after })) => {
+                    rate_limiter.record_rejection(permit, reports, after.unwrap_or(RATE_LIMIT_WAIT));
+                }
+                Ok(completion) => {
+                    rate_limiter.record_answer(permit, reports, completion.usage.map(|usage| usage.total()));
+                }
+                Err(_) => rate_limiter.record_answer(permit, reports, None),
             }
-            metrics::counter!("leadline_openai_calls_total", "model" => request.model.clone(), "outcome" => outcome)
-                .increment(1);
-            metrics::histogram!("leadline_openai_call_seconds", "model" => request.model.clone())
-                .record(started.elapsed().as_secs_f64());
-            result
-        })
-        .await
+        }
+        if let Some(observer) = &self.settings.hooks.observer {
+            observer.record(result.as_ref().err().map(|error| error as &dyn Failure));
+        }
+        metrics::counter!("leadline_openai_calls_total", "model" => request.model.clone(), "outcome" => outcome)
+            .increment(1);
+        metrics::histogram!("leadline_openai_call_seconds", "model" => request.model.clone())
+            .record(started.elapsed().as_secs_f64());
+        result
     }
 
     /// Checks the key and the model without a billed request: reads the description of the model.
@@ -160,9 +190,10 @@ impl OpenAiClient {
         if response.status().is_success() { Ok(()) } else { Err(self.api_error(response).await) }
     }
 
-    async fn complete_once(
+    async fn send(
         &self,
         request: &ChatRequest,
+        tag: &RequestTag,
         reports: &mut [Option<QuotaReport>; 2],
     ) -> Result<Completion, OpenAiError> {
         let url = format!("{}{}", self.settings.base_url.trim_end_matches('/'), self.settings.chat_path);
@@ -170,7 +201,9 @@ impl OpenAiClient {
         let connection = self.connection()?;
         // Sent as a stream, so that reqwest keeps no copy for redirects and retries while thousands of requests wait.
         let body = Body::wrap(request.body());
-        let post = connection.http().post(url).header(CONTENT_TYPE, "application/json").body(body);
+        let post = connection.http().post(url).header(CONTENT_TYPE, "application/json");
+        let post = post.header(CLIENT_REQUEST_ID, tag.id.to_string()).body(body);
+        tag.was_sent.store(true, Ordering::Relaxed);
         let response = post.send().await.map_err(|error| self.transport_error(error))?;
         *reports = ["requests", "tokens"].map(|dimension| quota_report(response.headers(), dimension));
         if !response.status().is_success() {
@@ -180,7 +213,7 @@ impl OpenAiClient {
         let bytes = self.read(response).await?;
         let body: ChatResponse =
             serde_json::from_slice(&bytes).map_err(|error| OpenAiError::Unreadable(json_error_position(&error)))?;
-        body.completion(request_id, started.elapsed())
+        body.completion(&request.format, request_id, started.elapsed())
             .ok_or_else(|| OpenAiError::Unreadable("it has no choices".to_owned()))
     }
 
@@ -217,7 +250,7 @@ impl OpenAiClient {
     }
 
     fn transport_error(&self, error: reqwest::Error) -> OpenAiError {
-        if error.is_timeout() {
+        if error.is_timeout() && !error.is_connect() {
             OpenAiError::TimedOut(self.settings.timeout)
         } else {
             OpenAiError::Connection(error.without_url())

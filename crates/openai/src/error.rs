@@ -66,6 +66,18 @@ impl fmt::Display for OpenAiApiError {
 
 impl std::error::Error for OpenAiApiError {}
 
+impl OpenAiError {
+    /// Whether OpenAI may have answered and bill the answer: it was lost on its way, or cannot be read. What OpenAI rejects
+    /// or cannot process is not billed.
+    pub fn may_be_billed(&self) -> bool {
+        match self {
+            Self::TimedOut(_) | Self::Unreadable(_) => true,
+            Self::Connection(error) => !error.is_connect(),
+            Self::Api(_) | Self::RateLimited(_) => false,
+        }
+    }
+}
+
 /// The wait when the account has no credit left: a person has to add some, which takes longer than seconds.
 const QUOTA_WAIT: Duration = Duration::from_secs(600);
 

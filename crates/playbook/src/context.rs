@@ -59,6 +59,31 @@ pub struct ContextEntry {
 }
 
 impl ContextEntry {
+    /// Where a context that is too long is divided: of several entries, before the one with the highest rank. Any order does
+    /// that is the same at every reading and has nothing to do with the order of the entries.
+    fn border_rank(&self) -> String {
+        sha256_hex_of_list([self.kind.type_id(), &self.id.to_string()])
+    }
+
+    /// The entry in pieces of at most `max_tokens` tokens, each under its heading.
+    fn split(
+        &self,
+        pieces: &mut Pieces<'_>,
+        max_tokens: usize,
+        token_ends: impl Fn(&str) -> Vec<usize>,
+    ) -> Vec<String> {
+        let mut parts = Vec::new();
+        while pieces.tokens_left() > 0 {
+            let heading = self.heading(!parts.is_empty());
+            let room = max_tokens.saturating_sub(token_ends(&heading).len() + QUOTES);
+            // Where not even one character fits, `max_tokens` cannot be kept. One part that is too long is better than a loop
+            // without end.
+            let piece = pieces.next(room).unwrap_or_else(|| pieces.rest());
+            parts.push(format!("{heading}{piece}\n"));
+        }
+        parts
+    }
+
     /// The action of the fleet that created this note or task, as far as its text says.
     fn marked_action(&self) -> Option<ActionId> {
         matches!(self.kind, ObjectType::Note | ObjectType::Task).then(|| marker_in(&self.text)).flatten()
@@ -180,41 +205,38 @@ impl Context {
 
     /// All entries, newest first, in parts of at most `max_tokens` tokens. An entry is split only if it is longer than a
     /// part. `token_ends` gives the end of each token of a text.
+    ///
+    /// The borders follow from the entries themselves and not from what stands before them: a new entry changes the part
+    /// that it belongs to and no other, and neither does one that is no longer read. So the stored summaries of all other
+    /// parts can be used again. A part's text therefore holds nothing that differs from one reading to the next.
     pub fn parts(&self, max_tokens: usize, token_ends: impl Fn(&str) -> Vec<usize>) -> Vec<String> {
+        let headings: Vec<_> = self.entries.iter().map(|entry| entry.heading(false)).collect();
+        let texts: Vec<_> = self.entries.iter().map(|entry| json_text(&entry.text)).collect();
+        let mut pieces: Vec<_> = texts.iter().map(|text| Pieces::of(text, &token_ends)).collect();
+        let sizes: Vec<_> = headings
+            .iter()
+            .zip(&pieces)
+            .map(|(heading, pieces)| token_ends(heading).len() + QUOTES + pieces.tokens_left())
+            .collect();
+        let ranks: Vec<_> = self.entries.iter().map(ContextEntry::border_rank).collect();
         let mut parts = Vec::new();
-        let (mut part, mut used) = (String::new(), 0);
-        for entry in &self.entries {
-            let text = json_text(&entry.text);
-            let mut pieces = Pieces::of(&text, &token_ends);
-            let mut is_continued = false;
-            while pieces.tokens_left() > 0 {
-                let heading = entry.heading(is_continued);
-                let framed = token_ends(&heading).len() + QUOTES;
-                let room = max_tokens.saturating_sub(used + framed);
-                if pieces.tokens_left() <= room {
-                    used += framed + pieces.tokens_left();
-                    part.push_str(&format!("{heading}{}\n", pieces.rest()));
-                    break;
-                }
-                let fits_alone = pieces.tokens_left() + framed <= max_tokens;
-                match pieces.next(if fits_alone { 0 } else { room }) {
-                    Some(piece) => part.push_str(&format!("{heading}{piece}\n")),
-                    // Not even one character fits, so `max_tokens` cannot be kept. One part that is too long is better
-                    // than a loop without end.
-                    None if part.is_empty() => part.push_str(&format!("{heading}{}\n", pieces.rest())),
-                    None => {
-                        parts.push(std::mem::take(&mut part));
-                        used = 0;
-                        continue;
-                    }
-                }
-                is_continued = true;
-                parts.push(std::mem::take(&mut part));
-                used = 0;
+        let mut pending = vec![0..self.entries.len()];
+        while let Some(range) = pending.pop() {
+            if range.is_empty() {
+                continue;
             }
-        }
-        if !part.is_empty() {
-            parts.push(part);
+            if sizes[range.clone()].iter().sum::<usize>() <= max_tokens {
+                parts.push(range.map(|index| format!("{}{}\n", headings[index], texts[index])).collect());
+                continue;
+            }
+            // The entry with the highest rank is the oldest of its part. The oldest of all is it in any case.
+            match range.clone().take(range.len() - 1).max_by_key(|index| &ranks[*index]) {
+                Some(oldest) => pending.extend([oldest + 1..range.end, range.start..oldest + 1]),
+                None => {
+                    let (entry, pieces) = (&self.entries[range.start], &mut pieces[range.start]);
+                    parts.extend(entry.split(pieces, max_tokens, &token_ends));
+                }
+            }
         }
         parts
     }
@@ -304,6 +326,27 @@ mod tests {
         let all: String = texts.map(|line| serde_json::from_str::<String>(line).expect("a JSON string")).collect();
         assert!((0..200).all(|n| all.contains(&format!("w{n}"))) && all.contains("a short one"));
         assert!(parts[2].starts_with("\n[note 2 of 1970-01-03T00:00:00Z, continued]\n"), "{}", parts[2]);
+    }
+
+    /// A ticket with `mails` of some thirty words each, of which the newest forty are read.
+    fn thread(mails: i64) -> Vec<String> {
+        let texts: Vec<_> = (1..=mails).map(|n| format!("mail{n} {}", "word ".repeat(25))).collect();
+        let mut context = context(&texts.iter().map(String::as_str).collect::<Vec<_>>());
+        context.clean_entries();
+        context.entries.truncate(40);
+        context.parts(200, words)
+    }
+
+    #[test]
+    fn a_new_entry_and_one_that_is_no_longer_read_change_no_other_part() {
+        for mails in [20, 40, 100, 1_000] {
+            let (before, after) = (thread(mails), thread(mails + 1));
+            let new = after.iter().filter(|part| !before.contains(part)).count();
+            assert!(before.len() >= 4, "{} parts", before.len());
+            // The newest part, and the oldest when the fortieth mail is no longer read. A part that is full is divided, and
+            // the rest of one may join its neighbour.
+            assert!(new <= 3, "{new} of {} parts are new after mail {}", after.len(), mails + 1);
+        }
     }
 
     #[test]

@@ -15,6 +15,9 @@ pub struct ModelOptions {
     /// What the playbook's questions may cost in a day (UTC), in micro-dollars. When it is spent, the playbook pauses
     /// until the next day; `None` sets no limit.
     pub max_micro_dollars_per_day: Option<i64>,
+    /// What the playbook's questions about one record may cost in a day (UTC), in micro-dollars. When it is spent, events of
+    /// that record wait until the next day; `None` leaves it to the settings.
+    pub max_micro_dollars_per_record_and_day: Option<i64>,
 }
 
 /// How the request asks for the form of the answer.

@@ -22,6 +22,7 @@ pub struct BrokerSection {
     pub max_queue_length: u32,
     pub retry_delays_seconds: Vec<u64>,
     pub max_attempts: u32,
+    pub max_age_seconds: u64,
     pub shutdown_grace_seconds: u64,
 }
 
@@ -38,6 +39,7 @@ impl Default for BrokerSection {
             max_queue_length: 10_000_000,
             retry_delays_seconds: vec![10, 60, 600, 3_600],
             max_attempts: 10,
+            max_age_seconds: 86_400,
             shutdown_grace_seconds: 25,
         }
     }
@@ -213,10 +215,17 @@ impl Default for RateLimitSection {
     }
 }
 
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct SpendSection {
     pub micro_dollars_per_day: i64,
+    pub micro_dollars_per_record_and_day: i64,
+}
+
+impl Default for SpendSection {
+    fn default() -> Self {
+        Self { micro_dollars_per_day: 50_000_000, micro_dollars_per_record_and_day: 2_000_000 }
+    }
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -264,6 +273,7 @@ pub struct InferenceSection {
     pub protected_properties: Vec<String>,
     pub escape_formulas: bool,
     pub unchanged_context_ttl_hours: u32,
+    pub max_parts: usize,
     pub debounce_ms: u64,
     pub concurrency: usize,
     pub backfill_concurrency: usize,
@@ -291,6 +301,7 @@ impl Default for InferenceSection {
             protected_properties: protected.map(ToOwned::to_owned).to_vec(),
             escape_formulas: true,
             unchanged_context_ttl_hours: 24,
+            max_parts: 32,
             debounce_ms: 500,
             concurrency: 1_200,
             backfill_concurrency: 4,

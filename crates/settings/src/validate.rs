@@ -149,6 +149,7 @@ fn broker(settings: &Settings, check: &mut Check) {
     check.within(broker.delivery_limit.into(), 2..=1_000_000, "broker.delivery_limit");
     check.within(broker.max_queue_length.into(), 1..=u32::MAX.into(), "broker.max_queue_length");
     check.within(broker.max_attempts.into(), 1..=1_000, "broker.max_attempts");
+    check.within(broker.max_age_seconds, 1..=31_536_000, "broker.max_age_seconds");
     check.within(broker.shutdown_grace_seconds, 0..=3_600, "broker.shutdown_grace_seconds");
     let delays = &broker.retry_delays_seconds;
     let ascending = delays.is_sorted_by(|a, b| a < b) && delays.first().is_some_and(|first| *first > 0);
@@ -191,11 +192,12 @@ fn limits(settings: &Settings, check: &mut Check) {
         check.that((1..=1_000_000_000_000).contains(&quota), key, format!("{quota} is not within 1–1000000000000"));
     }
     let most = 1_000_000_000_000_000;
-    check.that(
-        (0..=most).contains(&spend.micro_dollars_per_day),
-        "spend.micro_dollars_per_day",
-        format!("must be within 0–{most}"),
-    );
+    for (limit, key) in [
+        (spend.micro_dollars_per_day, "spend.micro_dollars_per_day"),
+        (spend.micro_dollars_per_record_and_day, "spend.micro_dollars_per_record_and_day"),
+    ] {
+        check.that((0..=most).contains(&limit), key, format!("must be within 0–{most}"));
+    }
     check.within(rate_limit.batch_linger_at_limit_ms, 0..=10_000, "rate_limit.batch_linger_at_limit_ms");
     check.within(rate_limit.max_wait_seconds, 1..=600, "rate_limit.max_wait_seconds");
 }
@@ -317,6 +319,7 @@ fn inference(settings: &Settings, check: &mut Check) {
     let calls = 3 * settings.hubspot.timeout_seconds + 2 * settings.openai.timeout_seconds;
     let needed = calls + settings.inference.debounce_ms.div_ceil(1_000);
     check.within(settings.inference.debounce_ms, 0..=60_000, "inference.debounce_ms");
+    check.within(settings.inference.max_parts as u64, 1..=1_000, "inference.max_parts");
     lease(settings.inference.lease_seconds, needed, "inference.lease_seconds", check);
     // AMQP's prefetch count has 16 bits.
     check.within(settings.inference.concurrency as u64, 1..=65_535, "inference.concurrency");

@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 
 use crate::{
     calls::Call,
+    charges::Charge,
     faults::Fault,
     hubspot::portal::{Author, PortalQuirks, Record},
     lock::lock,
@@ -113,6 +114,7 @@ pub(crate) fn router() -> Router<Arc<Simulator>> {
         .route("/_simulator/search-index", post(complete_search_index))
         .route("/_simulator/faults", get(faults).post(add_fault).delete(clear_faults))
         .route("/_simulator/calls", get(calls))
+        .route("/_simulator/charges", get(charges))
         .route("/_simulator/open-requests", get(open_requests))
         .route("/_simulator/webhooks", post(send_webhook))
         .route("/_simulator/deliveries", get(deliveries))
@@ -248,6 +250,11 @@ struct After {
 
 async fn calls(State(simulator): Shared, Query(After { after }): Query<After>) -> Json<Vec<Call>> {
     Json(lock(&simulator.calls).after(after))
+}
+
+/// Every question that was billed, oldest first.
+async fn charges(State(simulator): Shared) -> Json<Vec<Charge>> {
+    Json(lock(&simulator.charges).all())
 }
 
 /// How many requests wait for the model's answer.

@@ -99,6 +99,12 @@ pub enum FaultKind {
     Gullible,
     /// The model quotes words that are not in the data.
     Fabrication,
+    /// The model writes U+0000 and half of a surrogate pair, as JSON escapes, which Postgres cannot store.
+    Unstorable,
+    /// The answer is billed and does not say what it cost.
+    NoUsage,
+    /// The answer is billed and holds no choice.
+    NoChoices,
     /// The account has no credit left (429 `insufficient_quota`).
     InsufficientQuota,
 }

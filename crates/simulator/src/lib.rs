@@ -6,6 +6,7 @@
 
 pub mod admin;
 mod calls;
+mod charges;
 mod config;
 mod faults;
 mod hubspot;
@@ -24,6 +25,7 @@ use std::sync::Arc;
 use axum::{Router, extract::DefaultBodyLimit, middleware};
 
 pub use calls::Call;
+pub use charges::Charge;
 pub use config::Config;
 pub use faults::{Fault, FaultKind, Target};
 pub use options::SimulatorOptions;

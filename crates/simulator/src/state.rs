@@ -6,6 +6,7 @@ use tokio::sync::watch;
 
 use crate::{
     calls::Calls,
+    charges::Charges,
     config::Config,
     faults::Fault,
     hubspot::{limits::HubSpotLimits, portal::Portal},
@@ -25,6 +26,7 @@ pub struct Simulator {
     /// Tells the calls that are held that the faults are switched off.
     pub(crate) faults_cleared: watch::Sender<()>,
     pub(crate) calls: Mutex<Calls>,
+    pub(crate) charges: Mutex<Charges>,
     pub(crate) messages: Mutex<Vec<ChannelMessage>>,
     pub(crate) webhooks: WebhookSender,
 }
@@ -42,6 +44,7 @@ impl Simulator {
             faults: Mutex::default(),
             faults_cleared: watch::Sender::default(),
             calls: Mutex::default(),
+            charges: Mutex::default(),
             messages: Mutex::default(),
             webhooks: WebhookSender::start(&config),
             config,

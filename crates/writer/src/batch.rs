@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use broker::Disposition;
+use broker::{Disposition, Tries};
 use crashpoint::crash_point;
 use domain::{CommandState, Reason, RecordRef, WriteCommandId, write_command::PropertyChange};
 use hubspot::HubSpotClient;
@@ -39,8 +39,8 @@ const SHARE_FOR_RECORDING: f64 = 0.15;
 pub struct QueuedCommand {
     /// The write command.
     pub id: WriteCommandId,
-    /// Failed attempts of its message.
-    pub failures: u32,
+    /// What its message has behind it.
+    pub tries: Tries,
 }
 
 /// Names batches: each batch is a worker of its own to the ledger, so that one batch cannot return the leases of another.
@@ -85,9 +85,15 @@ impl BatchExecutor {
     pub async fn execute(&self, batch: &[QueuedCommand]) -> Vec<Disposition> {
         metrics::histogram!("leadline_write_batch_size").record(u32::try_from(batch.len()).map_or(0.0, f64::from));
         // A command without a result comes back.
-        let mut dispositions = vec![Disposition::defer(Reason::LedgerUnavailable); batch.len()];
+        let without_result = Disposition::defer(Reason::LedgerUnavailable);
+        let mut dispositions = vec![without_result.clone(); batch.len()];
         if let Err(error) = self.run_steps(batch, &self.names.next(), &mut dispositions).await {
             tracing::warn!(%error, "the ledger does not answer; the write commands of the batch are retried later");
+            if !error.is_away() {
+                let undecided =
+                    dispositions.iter_mut().zip(batch).filter(|(disposition, _)| **disposition == without_result);
+                undecided.for_each(|(disposition, queued)| *disposition = self.failures.decide(&error, &queued.tries));
+            }
         }
         dispositions
     }
@@ -128,10 +134,11 @@ impl BatchExecutor {
         let ours = self.rules.portal_id;
         let claims = retry::run(&LEDGER_RETRY, || self.ledger.claim_commands(&ids, ours, worker, self.lease)).await?;
         let (mut commands, mut unreadable) = (Vec::new(), Vec::new());
-        for (index, (QueuedCommand { id, failures }, claim)) in batch.iter().zip(claims).enumerate() {
+        for (index, (QueuedCommand { id, tries }, claim)) in batch.iter().zip(claims).enumerate() {
             dispositions[index] = match claim {
-                CommandClaim::Granted { command, attempt, written } => {
-                    commands.push(TakenCommand { index, command: *command, attempt, written, failures: *failures });
+                CommandClaim::Granted { command, attempt, written, age } => {
+                    let tries = Tries { age, ..*tries };
+                    commands.push(TakenCommand { index, command: *command, attempt, written, tries });
                     continue;
                 }
                 CommandClaim::Unreadable { attempt, detail } => {
@@ -243,46 +250,6 @@ impl BatchExecutor {
             })
         });
         futures_util::future::join_all(acting).await;
-    }
-
-    /// Record: commits the outcomes with the values before, and then decides about the messages.
-    ///
-    /// An outcome does not count when another writer has taken the command or the record over. If it wrote something, an
-    /// older value may have replaced a newer one, so the record is marked for verification.
-    async fn record(
-        &self,
-        outcomes: Vec<CommandOutcome>,
-        worker: &Worker,
-        dispositions: &mut [Disposition],
-    ) -> Result<(), LedgerError> {
-        if outcomes.is_empty() {
-            return Ok(());
-        }
-        let row =
-            |outcome: &CommandOutcome| CommandResult { wait: self.failures.delay(outcome), ..outcome.row.clone() };
-        let rows: Vec<_> = outcomes.iter().map(row).collect();
-        let counted = retry::run(&LEDGER_RETRY, || self.ledger.finish_commands(&rows, worker)).await?;
-        let lost: Vec<_> = outcomes
-            .iter()
-            .zip(&counted)
-            .filter(|(outcome, counted)| !**counted && !outcome.row.written.is_empty())
-            .map(|(outcome, _)| outcome.record.clone())
-            .collect();
-        if !lost.is_empty() {
-            retry::run(&LEDGER_RETRY, || self.ledger.mark_for_verification(&lost)).await?;
-        }
-        for (outcome, counted) in outcomes.into_iter().zip(counted) {
-            dispositions[outcome.index] = if counted {
-                let state = outcome.row.state.as_str();
-                metrics::counter!("leadline_write_commands_total", "state" => state).increment(1);
-                outcome.disposition
-            } else {
-                let command = outcome.row.id;
-                tracing::warn!(%command, "the lease expired and another writer took over the write command or its record");
-                Disposition::defer(Reason::LeaseLost)
-            };
-        }
-        Ok(())
     }
 
     /// Unlock: ends the leases on the records.

@@ -34,6 +34,21 @@ pub enum ActionError {
     LeaseLost,
 }
 
+/// The batch that held a command ended without a result: its task panicked.
+#[derive(Debug, thiserror::Error)]
+#[error("the batch that held the write command ended without a result")]
+pub struct BatchLost;
+
+impl Failure for BatchLost {
+    fn retry_action(&self) -> RetryAction {
+        RetryAction::RetryLater { after: None }
+    }
+
+    fn reason(&self) -> Reason {
+        Reason::BatchLost
+    }
+}
+
 impl From<hubspot::HubSpotError> for ActionError {
     fn from(error: hubspot::HubSpotError) -> Self {
         Self::HubSpot(Arc::new(error))

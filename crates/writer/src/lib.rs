@@ -16,6 +16,7 @@ mod notify;
 mod outcome;
 mod plan;
 mod policy;
+mod record;
 mod refused;
 mod start;
 mod verify;

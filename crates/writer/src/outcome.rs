@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use broker::{Disposition, RetryDecision, RetrySchedule};
+use broker::{Disposition, RetryDecision, RetrySchedule, Tries};
 use domain::{CommandState, Reason, RecordRef};
 use ledger::CommandResult;
 use maintenance::CircuitBreakers;
@@ -16,6 +16,8 @@ pub struct CommandOutcome {
     pub index: usize,
     /// What becomes of its message.
     pub disposition: Disposition,
+    /// What its message has behind it.
+    pub tries: Tries,
     /// The record that the command is about.
     pub record: RecordRef,
     /// What the ledger records.
@@ -43,7 +45,8 @@ impl CommandOutcome {
             skipped_writes: Vec::new(),
         };
         let with_actions = (!taken.command.actions.is_empty()).then(|| taken.clone());
-        Self { index: taken.index, disposition, record: taken.command.record.clone(), row, with_actions }
+        let (index, tries) = (taken.index, taken.tries);
+        Self { index, disposition, tries, record: taken.command.record.clone(), row, with_actions }
     }
 
     /// The command comes back through the shortest retry queue, and the attempt does not count as failed.
@@ -76,15 +79,43 @@ impl FailurePolicy {
         let (reason, detail) = (error.reason(), error.to_string());
         let command = &taken.command;
         tracing::warn!(command = %command.id, event = %command.event_key, %reason, %error, "the write command failed");
-        let decision = self.circuit_breakers.decide(&self.retry_schedule, error, taken.failures);
-        outcome.row.state = match decision {
-            RetryDecision::Retry(_) | RetryDecision::Defer(_) => CommandState::Waiting,
-            RetryDecision::Exhausted | RetryDecision::Park => CommandState::Parked,
-            RetryDecision::Discard => CommandState::Dropped,
-        };
+        let decision = self.circuit_breakers.decide(&self.retry_schedule, error, &taken.tries);
+        outcome.row.state = state_of(decision);
         outcome.disposition = decision.disposition(reason, &detail);
         outcome.row.reason = Some(reason);
         outcome.row.detail = Some(detail);
+    }
+
+    /// Turns an outcome that the ledger refused into that of the refusal. What the ledger refused is not in it.
+    pub fn refuse(&self, outcome: &mut CommandOutcome, error: &impl Failure) {
+        let (command, reason, detail) = (outcome.row.id, error.reason(), error.to_string());
+        tracing::warn!(%command, %reason, %error, "the ledger refused what became of a write command");
+        let decision = self.retry_schedule.decide(error.retry_action(), &outcome.tries);
+        outcome.row = CommandResult {
+            state: state_of(decision),
+            reason: Some(reason),
+            detail: Some(detail.clone()),
+            written: Vec::new(),
+            skipped_writes: Vec::new(),
+            ..outcome.row.clone()
+        };
+        outcome.disposition = decision.disposition(reason, &detail);
+    }
+
+    /// Parks a command that would wait and is too old for that, whatever excuses its waiting.
+    pub fn park_if_too_old(&self, outcome: &mut CommandOutcome) {
+        if outcome.row.state == CommandState::Waiting && self.retry_schedule.is_too_old(&outcome.tries) {
+            let reason = outcome.row.reason.unwrap_or(Reason::DeadlineExceeded);
+            let detail = outcome.row.detail.get_or_insert_with(|| "it waited for as long as allowed".to_owned());
+            outcome.disposition = Disposition::Park { reason, detail: detail.clone() };
+            outcome.row.state = CommandState::Parked;
+        }
+    }
+
+    /// What becomes of a message that failed before its command was taken.
+    pub fn decide(&self, error: &impl Failure, tries: &Tries) -> Disposition {
+        let decision = self.circuit_breakers.decide(&self.retry_schedule, error, tries);
+        decision.disposition(error.reason(), &error.to_string())
     }
 
     /// How long the command's message stays in a retry queue; `None` when it does not come back.
@@ -93,5 +124,14 @@ impl FailurePolicy {
             CommandState::Waiting => outcome.disposition.delay().or(Some(self.retry_schedule.shortest())),
             _ => None,
         }
+    }
+}
+
+/// The state of a command that failed.
+fn state_of(decision: RetryDecision) -> CommandState {
+    match decision {
+        RetryDecision::Retry(_) | RetryDecision::Defer(_) => CommandState::Waiting,
+        RetryDecision::Exhausted | RetryDecision::Park => CommandState::Parked,
+        RetryDecision::Discard => CommandState::Dropped,
     }
 }

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use broker::Tries;
 use domain::{ObjectType, RecordRef, WriteCommand, write_command::PropertyChange};
 use ledger::{LatestWrites, SkippedWrite};
 
@@ -17,8 +18,8 @@ pub struct TakenCommand {
     pub attempt: i32,
     /// Properties that were written in an earlier attempt.
     pub written: Vec<String>,
-    /// How often its message failed before.
-    pub failures: u32,
+    /// What its message has behind it.
+    pub tries: Tries,
 }
 
 /// One record's update, made of the commands in the batch that are about it.
@@ -112,7 +113,7 @@ mod tests {
             properties: properties.iter().map(change).collect(),
             actions: Vec::new(),
         };
-        TakenCommand { index, command, attempt: 1, written: Vec::new(), failures: 0 }
+        TakenCommand { index, command, attempt: 1, written: Vec::new(), tries: Tries::default() }
     }
 
     #[test]

@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use broker::Tries;
 use domain::{
     RecordRef,
     write_command::{PropertyChange, WritePolicy},
@@ -56,7 +57,7 @@ impl Verifier {
         tokio::spawn(stop.clone().run_until_cancelled_owned(async move {
             loop {
                 tokio::time::sleep(interval).await;
-                if circuit_breakers.open_reason().is_none()
+                if circuit_breakers.wait_reason(&Tries::default()).is_none()
                     && let Err(error) = self.pass().await
                 {
                     tracing::warn!(%error, "records were not verified; trying again at the next pass");

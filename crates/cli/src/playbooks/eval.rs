@@ -4,7 +4,7 @@ use std::{path::Path, process::ExitCode};
 
 use bootstrap::CallHooks;
 use futures_util::{StreamExt, stream};
-use inference::{ModelClient, NoStore};
+use inference::{ModelAnswer, ModelClient, QuestionLog};
 use playbook::{Playbook, manual_event_variable};
 use settings::Settings;
 use time::OffsetDateTime;
@@ -25,14 +25,16 @@ struct CaseResult {
 /// Asks the model about every case and prints which expectations are met. Fails when one is not.
 pub async fn run(settings: &Settings, playbook: &Playbook, folder: &Path) -> anyhow::Result<ExitCode> {
     let cases = case::load(folder, playbook)?;
-    let model_client = ModelClient::unlimited(
-        bootstrap::openai_client(settings, CallHooks::default())?,
-        inference::wiring::text_pool(settings),
-    );
+    let openai = bootstrap::openai_client(settings, CallHooks::default())?;
+    let model_client =
+        ModelClient::unlimited(openai, inference::wiring::text_pool(settings), settings.inference.max_parts);
     let model = inference::model_of(settings, playbook);
     let ask = |case: &EvalCase| {
         let (model_client, model, context) = (model_client.clone(), model.clone(), case.context.clone());
-        async move { inference::answer(&model_client, playbook, &model, context.record(), &context, &NoStore).await }
+        async move {
+            let log = QuestionLog::none();
+            inference::answer(&model_client, playbook, &model, context.record(), &context, &log).await
+        }
     };
     let answers: Vec<_> =
         stream::iter(cases.iter().map(ask).collect::<Vec<_>>()).buffered(MAX_IN_FLIGHT).collect().await;
@@ -56,30 +58,22 @@ pub async fn run(settings: &Settings, playbook: &Playbook, folder: &Path) -> any
     Ok(if met == all { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn check(
-    playbook: &Playbook,
-    case: &EvalCase,
-    answer: Result<inference::ModelAnswer, inference::StepError>,
-) -> anyhow::Result<CaseResult> {
+fn check(playbook: &Playbook, case: &EvalCase, answer: ModelAnswer) -> anyhow::Result<CaseResult> {
     let failed = |why: String| ExpectationCheck {
         field: "answer".to_owned(),
         expected: "a valid answer".to_owned(),
         actual: why,
         is_met: false,
     };
-    let answered = match answer {
-        Ok(answered) => answered,
-        Err(error) => return Ok(CaseResult { checks: vec![failed(error.to_string())], cost_micro_dollars: 0 }),
-    };
-    let cost_micro_dollars = answered.inference.cost_micro_dollars.unwrap_or(0);
-    let fields = match answered.result {
-        Ok(fields) => fields,
+    let cost_micro_dollars = answer.inferences.iter().filter_map(|inference| inference.cost_micro_dollars).sum();
+    let answer = match answer.result {
+        Ok(answer) => answer,
         Err(error) => return Ok(CaseResult { checks: vec![failed(error.to_string())], cost_micro_dollars }),
     };
     let now = OffsetDateTime::now_utc();
     let intended =
-        playbook.plan_writes(&manual_event_variable(now), &case.context, &fields, &answered.inference.model, now)?;
+        playbook.plan_writes(&manual_event_variable(now), &case.context, &answer.fields, &answer.model, now)?;
     let actions: Vec<_> =
         intended.iter().flat_map(|intended| &intended.actions).map(|action| action.name.clone()).collect();
-    Ok(CaseResult { checks: case.check(&fields, &actions), cost_micro_dollars })
+    Ok(CaseResult { checks: case.check(&answer.fields, &actions), cost_micro_dollars })
 }

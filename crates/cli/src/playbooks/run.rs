@@ -10,7 +10,7 @@ use domain::{
     event::{EventKind, Subject},
     write_command::{ActionSpec, DealStage},
 };
-use inference::{ModelAnswer, ModelClient, NoStore, context};
+use inference::{ModelAnswer, ModelClient, QuestionLog, context};
 use ledger::{Claim, ClaimRequest, Decision, Ledger, Worker};
 use playbook::{Context, PlannedWrite, Playbook, manual_event_variable};
 use serde_json::json;
@@ -40,7 +40,7 @@ pub async fn run(settings: &Settings, playbook: &Playbook, record: &str, write: 
     let reader = inference::wiring::crm_reader(hubspot, settings);
     let text_pool = inference::wiring::text_pool(settings);
     let openai = bootstrap::openai_client(settings, CallHooks::default())?;
-    let model_client = ModelClient::unlimited(openai, text_pool.clone());
+    let model_client = ModelClient::unlimited(openai, text_pool.clone(), settings.inference.max_parts);
     let model = inference::model_of(settings, playbook);
     let now = OffsetDateTime::now_utc();
 
@@ -62,8 +62,12 @@ pub async fn run(settings: &Settings, playbook: &Playbook, record: &str, write: 
         return Ok(ExitCode::SUCCESS);
     }
 
-    let ModelAnswer { inference, result } =
-        inference::answer(&model_client, playbook, &model, &record, &read, &NoStore).await?;
+    let ModelAnswer { mut inferences, result } =
+        inference::answer(&model_client, playbook, &model, &record, &read, &QuestionLog::none()).await;
+    let Some(inference) = inferences.pop() else {
+        result?;
+        bail!("the model gave no answer");
+    };
     say!("prompt");
     print_indented(&event::messages(&inference.prompt));
     say!(
@@ -83,7 +87,7 @@ pub async fn run(settings: &Settings, playbook: &Playbook, record: &str, write: 
     say!("  quotations: {quotes}");
     print::blank();
     let fields = match result {
-        Ok(fields) => fields,
+        Ok(answer) => answer.fields,
         Err(error) => {
             say!("nothing would be written: {error}");
             return Ok(ExitCode::FAILURE);
@@ -181,6 +185,7 @@ async fn submit(
         detail: None,
         inferences: vec![inference],
         commands: commands.clone(),
+        charges: vec![],
     };
     ledger.commit_decisions(&[decision]).await?;
     for command in &commands {

@@ -16,7 +16,7 @@ use retry::Reason;
 use time::OffsetDateTime;
 
 use super::{EventHandler, Progress, RunResult};
-use crate::{ConfiguredPlaybook, LoopGuard, NothingToDo, StepError, answer, context};
+use crate::{ConfiguredPlaybook, LoopGuard, ModelAnswer, NothingToDo, StepError, UsableAnswer, answer, context};
 
 /// One playbook and one record.
 pub(super) struct PlaybookRun<'a> {
@@ -83,7 +83,7 @@ impl EventHandler {
         event: &Event,
         claimed: &Claimed,
         run: &PlaybookRun<'_>,
-        progress: &mut Progress,
+        progress: &mut Progress<'_>,
     ) -> Result<RunResult, StepError> {
         let PlaybookRun { playbook, model, record } = run;
         let loop_guard = self.playbooks.loop_guard();
@@ -107,19 +107,19 @@ impl EventHandler {
         if prior_answers.last_context.get(&playbook.name) == Some(&hash) {
             return Ok(RunResult::Nothing(NothingToDo::skipped(Reason::UnchangedContext)));
         }
-        let summaries = self.ledger.summary_store(claimed, &playbook.name);
-        let answer = answer(&self.model_client, playbook, model, record, &context, &summaries).await?;
+        let ModelAnswer { inferences, result } =
+            answer(&self.model_client, playbook, model, record, &context, &progress.log).await;
         crash_point!("inference.after_answer");
-        let inference = Inference { context_hash: Some(hash), ..answer.inference };
-        progress.inferences.push(inference.clone());
-        tracing::debug!(playbook = playbook.name, tokens = inference.usage.prompt_tokens, "the model has answered");
+        let with_hash = |inference| Inference { context_hash: Some(hash.clone()), ..inference };
+        progress.inferences.extend(inferences.into_iter().map(with_hash));
+        let UsableAnswer { inference_id, model, fields } = result?;
+        tracing::debug!(playbook = playbook.name, "the model has answered");
         let now = OffsetDateTime::now_utc();
-        let intended =
-            playbook.plan_writes(&event_variable(event), &context, &answer.result?, &inference.model, now)?;
+        let intended = playbook.plan_writes(&event_variable(event), &context, &fields, &model, now)?;
         if intended.is_empty() {
             return Ok(RunResult::Nothing(NothingToDo::skipped(Reason::NothingIntended)));
         }
-        let command = |planned: PlannedWrite| planned.into_command(event, claimed.event_id, inference.id);
+        let command = |planned: PlannedWrite| planned.into_command(event, claimed.event_id, inference_id);
         progress.commands.extend(intended.into_iter().map(command));
         Ok(RunResult::Answered)
     }

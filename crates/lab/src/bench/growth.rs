@@ -167,6 +167,7 @@ async fn pass(ledger: &Ledger, first: i64) -> Result<()> {
             wait: None,
             inferences: vec![inference],
             commands: vec![command],
+            charges: vec![],
         });
     }
     ledger.prior_answers(&prior, Duration::from_secs(86_400)).await?;

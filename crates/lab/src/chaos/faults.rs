@@ -52,11 +52,12 @@ pub enum ChaosFault {
     OpenAiLimit,
     OpenAiHangs,
     OpenAiHalfAnswers,
+    OpenAiBlindBills,
     OpenAiNoMoney,
 }
 
 impl ChaosFault {
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 30] = [
         Self::KillReceiver,
         Self::KillInference,
         Self::KillWriter,
@@ -85,6 +86,7 @@ impl ChaosFault {
         Self::OpenAiLimit,
         Self::OpenAiHangs,
         Self::OpenAiHalfAnswers,
+        Self::OpenAiBlindBills,
         Self::OpenAiNoMoney,
     ];
 }
@@ -120,6 +122,7 @@ impl fmt::Display for ChaosFault {
             Self::OpenAiLimit => "OpenAI: 429 for a half",
             Self::OpenAiHangs => "OpenAI: no answer for a fifth",
             Self::OpenAiHalfAnswers => "OpenAI: answers break off",
+            Self::OpenAiBlindBills => "OpenAI: answers are billed and lost, or do not say their cost",
             Self::OpenAiNoMoney => "OpenAI: insufficient_quota",
         })
     }
@@ -196,6 +199,11 @@ impl Targets<'_> {
             ChaosFault::OpenAiLimit => self.api_fault(Target::Openai, limit(), 50, a_while).await?,
             ChaosFault::OpenAiHangs => self.api_fault(Target::Openai, FaultKind::Hang, 20, a_while).await?,
             ChaosFault::OpenAiHalfAnswers => self.api_fault(Target::Openai, FaultKind::Cut, 25, a_while).await?,
+            ChaosFault::OpenAiBlindBills => {
+                let silent = Fault { percent: Some(20), ..Fault::new(Target::Openai, FaultKind::NoUsage) };
+                self.fleet.simulator.fault(&silent).await?;
+                self.api_fault(Target::Openai, FaultKind::LostAnswer, 20, a_while).await?;
+            }
             ChaosFault::OpenAiNoMoney => {
                 self.api_fault(Target::Openai, FaultKind::InsufficientQuota, 100, a_while).await?;
             }

@@ -8,7 +8,10 @@ use domain::write_command::marker_in;
 use lab::Fleet;
 use sqlx::PgPool;
 
-use super::load::Sent;
+use super::{
+    account::{self, Account},
+    load::Sent,
+};
 
 /// The reasons for which the load makes an event park. No fault may park one.
 const EXPECTED: [&str; 1] = ["refused"];
@@ -22,9 +25,9 @@ pub struct InvariantReport {
     pub lost: HashSet<String>,
     /// Keys of events that had an effect twice.
     pub doubled: HashSet<String>,
-    /// Answers of the model that are not in the ledger.
-    pub paid_twice: i64,
-    /// Claims after an event's first. Each may have cost one such answer.
+    /// What was billed, and what the ledger says.
+    pub account: Account,
+    /// Claims after an event's first. Each may have cost one answer more.
     pub taken_over: i64,
     /// Tasks in HubSpot.
     pub tasks: usize,
@@ -181,23 +184,14 @@ async fn actions(fleet: &Fleet, ledger: &PgPool, report: &mut InvariantReport) -
     Ok(())
 }
 
-/// How many answers were paid for and not recorded, and how many calls HubSpot refused with 429.
+/// What was billed is what the ledger says, and how many calls HubSpot refused with 429.
 async fn calls(fleet: &Fleet, ledger: &PgPool, report: &mut InvariantReport) -> Result<()> {
-    let calls = fleet.simulator.calls(0).await?;
-    let is_completion = |call: &&simulator::Call| call.path == "/v1/chat/completions";
-    let paid = calls.iter().filter(is_completion).filter(|call| call.status == 200 && !call.response.is_null()).count();
-    let recorded: i64 = sqlx::query_scalar("select count(*) from inference").fetch_one(ledger).await?;
-    report.paid_twice = i64::try_from(paid)? - recorded;
+    report.account = account::check(&fleet.simulator, ledger, &mut report.wrong).await?;
     report.taken_over =
         sqlx::query_scalar("select count(*) from event_history where attempt > 1 and state = 'claimed'")
             .fetch_one(ledger)
             .await?;
-    if report.paid_twice > report.taken_over {
-        report.wrong.push(format!(
-            "{} answers were paid for and not recorded, but only {} claims were taken over",
-            report.paid_twice, report.taken_over
-        ));
-    }
+    let calls = fleet.simulator.calls(0).await?;
     let hubspot = calls.iter().filter(|call| call.path.starts_with("/crm"));
     let limited = hubspot.clone().filter(|call| call.status == 429).count();
     report.limited = (limited, hubspot.count());

@@ -1,6 +1,7 @@
 //! `cargo xtask chaos`: the real fleet under a steady load, fault after fault, and the invariants checked at the end:
 //! nothing lost, nothing twice.
 
+mod account;
 mod faults;
 mod invariants;
 mod load;

@@ -54,6 +54,9 @@ pub fn plan(namespace: &TestNamespace, simulator_port: u16, proxies: &Proxies) -
         ("openai.backoff_ms", "50".to_owned()),
         ("openai.backoff_max_ms", "2000".to_owned()),
         ("inference.lease_seconds", "12".to_owned()),
+        // Limits that no run reaches, so that reservations are made and nothing waits for tomorrow.
+        ("spend.micro_dollars_per_day", "1000000000000".to_owned()),
+        ("spend.micro_dollars_per_record_and_day", "1000000000000".to_owned()),
         ("inference.concurrency", "50".to_owned()),
         ("writer.lease_seconds", "5".to_owned()),
         ("writer.notify_timeout_seconds", "1".to_owned()),

@@ -4,7 +4,27 @@ use std::{collections::BTreeMap, time::Duration};
 
 use comfy_table::{Table, presets::UTF8_HORIZONTAL_ONLY};
 
-use super::{faults::Injected, invariants::InvariantReport, load::Sent};
+use super::{account::Account, faults::Injected, invariants::InvariantReport, load::Sent};
+
+/// Prints what OpenAI billed and what the ledger says.
+fn print_account(account: &Account) {
+    let Account { billed, recorded, known, estimated, estimated_billed, reserved, .. } = account;
+    println!("\nmoney");
+    println!(
+        "  {} requests were billed with {} µ$; the ledger says {} µ$",
+        billed.requests, billed.micro_dollars, recorded.micro_dollars
+    );
+    println!("  {} are known to the ledger, each to the micro-dollar: {} µ$", known.requests, known.micro_dollars);
+    println!(
+        "  {} were lost or silent about their cost and {} were under way when their worker died: they count as {} µ$, and \
+         {} of them were billed with {} µ$",
+        estimated.requests,
+        reserved.requests,
+        estimated.micro_dollars + reserved.micro_dollars,
+        estimated_billed.requests,
+        estimated_billed.micro_dollars
+    );
+}
 
 /// Prints the faults, the invariants checked at the end, and the figures. `true`: nothing was lost, doubled or wrong.
 /// `receiver_memory` is in KiB.
@@ -52,12 +72,14 @@ pub fn print(injected: &[Injected], invariants: &InvariantReport, sent: &Sent, r
     println!(
         "  {} answers were paid for twice (a worker was killed, or lost its lease, before it recorded them; {} claims were \
          taken over)",
-        invariants.paid_twice, invariants.taken_over
+        invariants.account.paid_twice + invariants.account.reserved.requests,
+        invariants.taken_over
     );
     println!(
         "  {} of {} calls to HubSpot were answered 429, including those of faults",
         invariants.limited.0, invariants.limited.1
     );
+    print_account(&invariants.account);
     let recoveries: Vec<_> = injected.iter().map(|one| one.recovery).collect();
     let stops: Vec<_> = injected.iter().filter_map(|one| Some(one.stop?.took)).collect();
     println!("\nfigures");

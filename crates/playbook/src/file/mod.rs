@@ -113,15 +113,22 @@ fn model(checker: &mut Checker, table: &ModelTable) -> ModelOptions {
     {
         checker.add(temperature.span(), format!("temperature {} is not within 0–2", temperature.get_ref()));
     }
-    if let Some(limit) = table.max_micro_dollars_per_day.as_ref().filter(|limit| *limit.get_ref() <= 0) {
-        checker.add(limit.span(), format!("max_micro_dollars_per_day {} is not above 0", limit.get_ref()));
-    }
+    let mut limit = |limit: Option<&Spanned<i64>>, key: &str| {
+        let limit = limit?;
+        if *limit.get_ref() <= 0 {
+            checker.add(limit.span(), format!("{key} {} is not above 0", limit.get_ref()));
+        }
+        Some(*limit.get_ref())
+    };
+    let per_day = limit(table.max_micro_dollars_per_day.as_ref(), "max_micro_dollars_per_day");
+    let per_record = limit(table.max_micro_dollars_per_record_and_day.as_ref(), "max_micro_dollars_per_record_and_day");
     ModelOptions {
         name: table.name.clone(),
         mode: table.mode,
         temperature: table.temperature.as_ref().map(|temperature| *temperature.get_ref()),
         max_output_tokens: table.max_output_tokens,
-        max_micro_dollars_per_day: table.max_micro_dollars_per_day.as_ref().map(|limit| *limit.get_ref()),
+        max_micro_dollars_per_day: per_day,
+        max_micro_dollars_per_record_and_day: per_record,
     }
 }
 

@@ -83,6 +83,7 @@ pub(super) struct ModelTable {
     pub(super) temperature: Option<Spanned<f64>>,
     pub(super) max_output_tokens: u32,
     pub(super) max_micro_dollars_per_day: Option<Spanned<i64>>,
+    pub(super) max_micro_dollars_per_record_and_day: Option<Spanned<i64>>,
 }
 
 impl Default for ModelTable {
@@ -93,6 +94,7 @@ impl Default for ModelTable {
             temperature: None,
             max_output_tokens: 1_000,
             max_micro_dollars_per_day: None,
+            max_micro_dollars_per_record_and_day: None,
         }
     }
 }

@@ -10,7 +10,7 @@ use axum::{
     routing::{get, post},
 };
 use bytes::Bytes;
-use openai::models;
+use openai::{TokenUsage, models};
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 
@@ -20,7 +20,9 @@ use super::{
     rules,
 };
 use crate::{
+    charges::Charge,
     faults::{FaultKind, Misbehaviour},
+    lock::lock,
     state::Simulator,
 };
 
@@ -77,10 +79,13 @@ async fn complete(
         Ok(limits) => limits,
         Err(response) => return *response,
     };
+    let misbehaviour = misbehaviour.map(|Extension(Misbehaviour(kind))| kind);
+    let answer = answer(&request, prompt_tokens, room, misbehaviour.as_ref());
+    // Before the wait: a client that gives up meanwhile is billed all the same.
+    charge(&simulator, &facts, &headers, &answer);
     let latency = Duration::from_millis(simulator.config.model_latency_ms);
     simulator.openai_traffic.wait_for_model(tokio::time::sleep(latency)).await;
-    let misbehaviour = misbehaviour.map(|Extension(Misbehaviour(kind))| kind);
-    let mut response = Json(answer(&request, prompt_tokens, room, misbehaviour.as_ref())).into_response();
+    let mut response = Json(as_sent(answer, misbehaviour.as_ref())).into_response();
     let headers = response.headers_mut();
     headers.extend(limits);
     let id = format!("req_{}", uuid::Uuid::now_v7().simple());
@@ -90,6 +95,31 @@ async fn complete(
     headers.insert("openai-version", HeaderValue::from_static("2020-10-01"));
     headers.insert(HeaderName::from_static("openai-processing-ms"), simulator.config.model_latency_ms.into());
     response
+}
+
+/// Bills an answer.
+fn charge(simulator: &Simulator, facts: &models::Model, headers: &HeaderMap, answer: &Value) {
+    let tokens = |kind: &str| answer["usage"][kind].as_i64().unwrap_or(0);
+    let (prompt_tokens, completion_tokens) = (tokens("prompt_tokens"), tokens("completion_tokens"));
+    let usage = TokenUsage { prompt_tokens, completion_tokens, cached_tokens: 0 };
+    let charge = Charge {
+        client_request_id: headers.get("x-client-request-id").and_then(|id| id.to_str().ok()).map(ToOwned::to_owned),
+        model: answer["model"].as_str().unwrap_or_default().to_owned(),
+        prompt_tokens,
+        completion_tokens,
+        micro_dollars: facts.price.map_or(0, |price| price.of(&usage)),
+    };
+    lock(&simulator.charges).add(charge, simulator.config.keep_calls);
+}
+
+/// The answer as the client gets it: a fault may leave out what it was billed for.
+fn as_sent(mut answer: Value, misbehaviour: Option<&FaultKind>) -> Value {
+    match misbehaviour {
+        Some(FaultKind::NoUsage) => answer["usage"] = Value::Null,
+        Some(FaultKind::NoChoices) => answer["choices"] = json!([]),
+        _ => {}
+    }
+    answer
 }
 
 /// The model's answer. `room` bounds it in tokens; `misbehaviour` is a fault of the model.
@@ -123,6 +153,13 @@ fn answer(request: &ChatRequest, prompt_tokens: usize, room: u32, misbehaviour: 
         Some(FaultKind::Refusal) => {
             refusal = Some("I'm sorry, I can't help with that.");
             content = None;
+        }
+        Some(FaultKind::Unstorable) => {
+            // In JSON as escapes, which are legal there; in prose as the character itself.
+            content = content.map(|text| match is_prose {
+                true => format!("\0{text}"),
+                false => text.replace("\"summary\":\"", "\"summary\":\"\\u0000\\ud83d"),
+            });
         }
         Some(FaultKind::Length) => {
             finish = "length";

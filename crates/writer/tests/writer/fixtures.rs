@@ -185,6 +185,7 @@ impl TestWriter {
             wait: None,
             inferences: vec![inference],
             commands: vec![command.clone()],
+            charges: vec![],
         };
         assert_eq!(self.ledger.commit_decisions(&[decision]).await.expect("committed"), [true]);
         command
