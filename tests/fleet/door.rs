@@ -58,7 +58,7 @@ async fn strangers_at_the_public_listener_leave_files_to_the_internal_one() {
     ];
     let process = Process::start("receiver with few files", Path::new("/bin/sh"), &log, |command| {
         command.args(["-c", "ulimit -Sn 300 && exec \"$0\""]).arg(&path);
-        command.envs(fleet.environment().iter().cloned()).envs(settings);
+        command.envs(fleet.operator_environment().iter().cloned()).envs(settings);
     })
     .expect("started");
     let livez = format!("http://127.0.0.1:{admin}/livez");

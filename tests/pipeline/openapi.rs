@@ -101,7 +101,7 @@ async fn calls_of_a_day(version: &str) -> Vec<Call> {
 async fn by_hand(fleet: &lab::Fleet, version: &str) {
     let known = simulator::Config::default();
     let base = lab::fleet::variable("hubspot.base_url");
-    let base = fleet.environment().iter().find(|(name, _)| *name == base).expect("set").1.clone();
+    let base = fleet.operator_environment().iter().find(|(name, _)| *name == base).expect("set").1.clone();
     let (objects, owners, associations) = match version {
         "v3" => ("/crm/v3/objects", "/crm/v3/owners", "/crm/v4/objects"),
         _ => ("/crm/objects/2026-09", "/crm/owners/2026-09", "/crm/objects/2026-09"),

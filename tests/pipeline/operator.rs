@@ -21,7 +21,7 @@ async fn check_finds_everything_that_is_wrong_at_once() {
     let quirks = Quirks { missing_properties: vec!["ai_lead_summary".to_owned()], ..Quirks::default() };
     fleet.simulator.quirks(&quirks).await.expect("set");
     let portal = lab::fleet::variable("hubspot.portal_id");
-    let mut environment: Vec<_> = fleet.environment().to_vec();
+    let mut environment: Vec<_> = fleet.operator_environment().to_vec();
     for (name, value) in &mut environment {
         if *name == portal {
             *value = "42".to_owned();

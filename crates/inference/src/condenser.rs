@@ -29,13 +29,11 @@ pub(crate) async fn condense_parts(
     let condense = |(part, hash): (String, String)| {
         let stored = &stored;
         async move {
-            match stored.get(&hash) {
-                Some(summary) => Ok(summary.clone()),
-                None => {
-                    let prompt = question.playbook.prompt.condense(question.record, &part, today, &Fence::random())?;
-                    condense_part(question, prompt, hash, log).await
-                }
+            if let Some(summary) = stored.get(&hash) {
+                return Ok(summary.clone());
             }
+            let prompt = question.playbook.prompt.condense(question.record, &part, today, &Fence::random())?;
+            condense_part(question, prompt, hash, log).await
         }
     };
     let count = parts.len();

@@ -96,9 +96,10 @@ impl Failure for StepError {
         match self {
             Self::HubSpot(error) => error.retry_action(),
             Self::OpenAi(error) => error.retry_action(),
-            Self::DeadlineExceeded => RetryAction::RetryLater { after: None },
-            // A batch whose task panicked: nobody knows whether because of this event, so it counts.
-            Self::LedgerBatch(BatcherError::Closed) | Self::BatchLost => RetryAction::RetryLater { after: None },
+            // A batch is lost when its task panicked: whether because of this event is not known, so it counts.
+            Self::DeadlineExceeded | Self::LedgerBatch(BatcherError::Closed) | Self::BatchLost => {
+                RetryAction::RetryLater { after: None }
+            }
             Self::SpendLimitReached(RateLimited { after }) | Self::RecordLimitReached(RateLimited { after }) => {
                 RetryAction::RateLimited { after: Some(*after) }
             }

@@ -220,7 +220,8 @@ impl Context {
             .collect();
         let ranks: Vec<_> = self.entries.iter().map(ContextEntry::border_rank).collect();
         let mut parts = Vec::new();
-        let mut pending = vec![0..self.entries.len()];
+        let all = 0..self.entries.len();
+        let mut pending = Vec::from([all]);
         while let Some(range) = pending.pop() {
             if range.is_empty() {
                 continue;
@@ -230,12 +231,11 @@ impl Context {
                 continue;
             }
             // The entry with the highest rank is the oldest of its part. The oldest of all is it in any case.
-            match range.clone().take(range.len() - 1).max_by_key(|index| &ranks[*index]) {
-                Some(oldest) => pending.extend([oldest + 1..range.end, range.start..oldest + 1]),
-                None => {
-                    let (entry, pieces) = (&self.entries[range.start], &mut pieces[range.start]);
-                    parts.extend(entry.split(pieces, max_tokens, &token_ends));
-                }
+            if let Some(oldest) = range.clone().take(range.len() - 1).max_by_key(|index| &ranks[*index]) {
+                pending.extend([oldest + 1..range.end, range.start..oldest + 1]);
+            } else {
+                let (entry, pieces) = (&self.entries[range.start], &mut pieces[range.start]);
+                parts.extend(entry.split(pieces, max_tokens, &token_ends));
             }
         }
         parts

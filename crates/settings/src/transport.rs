@@ -35,9 +35,10 @@ impl PostgresTransport {
         // A host that begins with a slash is the folder of a socket, percent-encoded before the path.
         let is_socket = |host: &str| host.starts_with('/') || host.to_ascii_lowercase().starts_with("%2f");
         let hosts: Vec<_> = url.query_pairs().filter(|(name, _)| name == "host" || name == "hostaddr").collect();
-        let named = hosts.iter().map(|(_, host)| &**host);
+        let mut named = hosts.iter().map(|(_, host)| &**host);
         // Without any, libpq's variables and defaults would decide.
-        let (mut all, last) = (url.host_str().into_iter().chain(named.clone()), named.last().or(url.host_str()));
+        let mut all = url.host_str().into_iter().chain(named.clone());
+        let last = named.next_back().or(url.host_str());
         let stays_here = all.any(is_socket) || last.is_some_and(is_loopback);
         let modes = url.query_pairs().filter(|(name, _)| name == "sslmode" || name == "ssl-mode");
         Some(Self { stays_here, ssl_mode: modes.last().map(|(_, mode)| mode.to_ascii_lowercase()) })

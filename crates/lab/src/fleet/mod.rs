@@ -191,7 +191,7 @@ impl Fleet {
     }
 
     /// The settings that the `leadline` command needs to operate this fleet, by the name of the environment variable.
-    pub fn environment(&self) -> &[(String, String)] {
+    pub fn operator_environment(&self) -> &[(String, String)] {
         &self.operator
     }
 

@@ -156,9 +156,12 @@ fn answer(request: &ChatRequest, prompt_tokens: usize, room: u32, misbehaviour: 
         }
         Some(FaultKind::Unstorable) => {
             // In JSON as escapes, which are legal there; in prose as the character itself.
-            content = content.map(|text| match is_prose {
-                true => format!("\0{text}"),
-                false => text.replace("\"summary\":\"", "\"summary\":\"\\u0000\\ud83d"),
+            content = content.map(|text| {
+                if is_prose {
+                    format!("\0{text}")
+                } else {
+                    text.replace("\"summary\":\"", "\"summary\":\"\\u0000\\ud83d")
+                }
             });
         }
         Some(FaultKind::Length) => {
