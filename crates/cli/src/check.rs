@@ -7,6 +7,7 @@ use hubspot::{
     HubSpotClient,
     client::{Pipeline, TokenInfo},
 };
+use inference::SpendFindings;
 use playbook::Playbook;
 use settings::{ConfigScope, Settings};
 
@@ -33,6 +34,12 @@ impl Report {
         let mut lines = problem.trim().lines();
         say!("PROBLEM  {what}: {}", lines.next().unwrap_or_default());
         lines.for_each(|line| say!("           {line}"));
+    }
+
+    /// Prints what is allowed and should be known. It is no problem.
+    fn warning(&mut self, what: &str, warning: impl Display) {
+        self.checks += 1;
+        say!("warning  {what}: {warning}");
     }
 
     fn check(&mut self, what: &str, result: Result<impl Display, impl Display>) {
@@ -81,6 +88,7 @@ async fn check_all(settings: &Settings, report: &mut Report) {
         Err(error) => report.problem("HubSpot", error),
     }
     check_channels(settings, &playbooks, report);
+    check_spending(settings, &playbooks, report);
     check_openai(settings, &playbooks, report).await;
     check_broker(settings, report).await;
     check_ledger(settings, report).await;
@@ -192,6 +200,23 @@ fn check_channels(settings: &Settings, playbooks: &[Playbook], report: &mut Repo
             );
         }
     }
+}
+
+fn check_spending(settings: &Settings, playbooks: &[Playbook], report: &mut Report) {
+    let findings = spend_findings(settings, playbooks);
+    if findings.problems.is_empty() {
+        let spend = &settings.spend;
+        let (day, record) = (spend.micro_dollars_per_day, spend.micro_dollars_per_record_and_day);
+        report.ok("spend limits", format!("{day} µ$ a day, {record} µ$ a day for one record (0: no limit)"));
+    }
+    findings.problems.iter().for_each(|problem| report.problem("spend limits", problem));
+    findings.warnings.iter().for_each(|warning| report.warning("spend limits", warning));
+}
+
+/// What is to be said about the spend limits of these playbooks.
+pub fn spend_findings(settings: &Settings, playbooks: &[Playbook]) -> SpendFindings {
+    let models: Vec<_> = playbooks.iter().map(|playbook| inference::model_of(settings, playbook)).collect();
+    inference::check_spending(settings, playbooks.iter().zip(&models))
 }
 
 async fn check_openai(settings: &Settings, playbooks: &[Playbook], report: &mut Report) {

@@ -3,7 +3,7 @@
 use std::fmt::Display;
 
 use domain::ObjectType;
-use ledger::{ActionEntry, EventStory, HistoryEntry, InferenceEntry, SkippedWriteEntry, WriteEntry};
+use ledger::{ActionEntry, EventCost, EventStory, HistoryEntry, InferenceEntry, SkippedWriteEntry, WriteEntry};
 use serde_json::Value;
 
 use crate::{
@@ -44,6 +44,14 @@ fn print_summary(story: &EventStory) {
     say!("state     {}{reason}", story.state);
     if let Some(detail) = &story.detail {
         say!("detail    {detail}");
+    }
+    let EventCost { requests, micro_dollars, estimated_micro_dollars } = story.cost;
+    if requests > 0 {
+        let estimated = match estimated_micro_dollars {
+            0 => String::new(),
+            micro_dollars => format!(", {micro_dollars} µ$ of it estimated because an answer does not say it"),
+        };
+        say!("cost      {micro_dollars} µ$ for {requests} requests to the model{estimated}");
     }
     if let Some(trace) = &story.trace_id {
         say!("trace     {trace}");

@@ -17,7 +17,7 @@ use playbook::Playbook;
 pub use provision::conflict;
 use settings::{ConfigScope, Settings};
 
-use crate::print;
+use crate::{check::spend_findings, print, print::say};
 
 #[derive(Subcommand)]
 pub enum PlaybookCommand {
@@ -66,7 +66,10 @@ pub async fn run(command: PlaybookCommand, config: Option<&Path>) -> anyhow::Res
             match playbook::load_files(&files, &settings.inference.protected_properties) {
                 Ok(playbooks) => {
                     playbooks.iter().for_each(|playbook| explain::print(playbook, &settings));
-                    Ok(ExitCode::SUCCESS)
+                    let findings = spend_findings(&settings, &playbooks);
+                    findings.warnings.iter().for_each(|warning| say!("warning: {warning}"));
+                    findings.problems.iter().for_each(print::error);
+                    Ok(if findings.problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
                 }
                 Err(error) => {
                     print::error(error);

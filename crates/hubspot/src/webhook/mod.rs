@@ -129,7 +129,9 @@ fn event_from(payload: Value) -> Result<Event, Flaw> {
     }
     let occurred_at_ms = required(fields, "occurredAt")?;
     let occurred_at = OffsetDateTime::from_unix_timestamp_nanos(i128::from(occurred_at_ms) * 1_000_000)
-        .map_err(|_| flaw("occurredAt", format!("{occurred_at_ms} ms is not a time within the years ±9999")))?;
+        .ok()
+        .filter(|_| occurred_at_ms >= 0)
+        .ok_or_else(|| flaw("occurredAt", format!("{occurred_at_ms} ms is not a time within the years 1970–9999")))?;
     // Documented as an integer, but a string in some examples. Only its text counts: it is a part of the key.
     let event_id = match text(fields, "eventId") {
         Ok(Some(id)) => id,
@@ -303,6 +305,8 @@ mod tests {
             ("objectId", Value::Null, ".objectId: is missing"),
             ("portalId", json!([1]), ".portalId: is not a 64-bit integer"),
             ("occurredAt", json!(i64::MAX), ".occurredAt: 9223372036854775807 ms is not a time"),
+            // Before the first day that Postgres knows.
+            ("occurredAt", json!(-250_000_000_000_000_i64), ".occurredAt: -250000000000000 ms is not a time"),
             ("propertyName", Value::Null, ".propertyName: is missing"),
             ("propertyName", json!({}), ".propertyName: is not a string"),
             ("propertyValue", json!(vec![1_234_567; 10_000]), ": has 80"),
