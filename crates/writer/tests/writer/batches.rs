@@ -176,3 +176,37 @@ async fn a_record_that_cannot_be_read_holds_up_no_other_and_is_no_outage() {
     }
     assert_eq!(writer.property(23, "lead_score").await, None, "what was there before is unknown");
 }
+
+/// What HubSpot holds may be what Postgres does not store. Which value it is does not matter here, only that it is refused.
+#[tokio::test]
+async fn a_result_that_the_ledger_refuses_parks_its_command_alone() {
+    let writer = slow_batches().await;
+    writer
+        .execute_all(
+            "create function refuse() returns trigger language plpgsql as $$ begin
+                 if new.after = '66' then raise exception 'invalid byte sequence' using errcode = '22021'; end if;
+                 return new;
+             end $$;
+             create trigger refuse before insert on write for each row execute function refuse()",
+        )
+        .await;
+    let mut commands = Vec::new();
+    for id in 1..=12 {
+        let record = writer.contact(id).await;
+        let score = if id == 7 { "66" } else { "85" };
+        commands.push(writer.decide(&record, 1, &[set("lead_score", score)], Vec::new()).await);
+    }
+    let dispositions = join_all(commands.iter().map(|command| writer.handle(command))).await;
+    for (command, disposition) in commands.iter().zip(dispositions) {
+        if command.record.object_id.0 == 7 {
+            assert!(matches!(disposition, Disposition::Park { reason: Reason::LedgerRefused, .. }), "{disposition:?}");
+            writer.ended_as(command, EventState::Parked, Some(Reason::LedgerRefused)).await;
+        } else {
+            assert_eq!(disposition, Disposition::Done);
+            let story = writer.ended_as(command, EventState::Written, None).await;
+            assert_eq!(story.writes.len(), 1, "with the value before and after");
+        }
+    }
+    let verify = writer.query::<i64>("select count(*) from record_lease where verify").await;
+    assert_eq!(verify, 1, "HubSpot holds a value that the ledger does not know");
+}

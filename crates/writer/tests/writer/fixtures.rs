@@ -243,6 +243,13 @@ impl TestWriter {
         sqlx::query(sql).execute(&mut connection).await.expect(sql);
     }
 
+    /// Runs several statements.
+    pub async fn execute_all(&self, sql: &'static str) {
+        use sqlx::Connection;
+        let mut connection = sqlx::PgConnection::connect(&self.postgres_url).await.expect("Postgres");
+        sqlx::raw_sql(sql).execute(&mut connection).await.expect(sql);
+    }
+
     /// Creates a contact in HubSpot and returns it as a record.
     pub async fn contact(&self, id: i64) -> RecordRef {
         self.object("contact", id, &[("firstname", "Ada")]).await
