@@ -236,7 +236,9 @@ async fn migrate(namespace: &TestNamespace, environment: &[(String, String)]) ->
     ]);
     let settings = load(environment)?;
     bootstrap::connect_ledger(&settings, "leadline-dev").map_err(anyhow::Error::msg)?.migrate().await?;
-    let broker = bootstrap::broker_settings(&settings, "leadline-dev").map_err(anyhow::Error::msg)?;
+    let mut broker = bootstrap::broker_settings(&settings, "leadline-dev").map_err(anyhow::Error::msg)?;
+    // Many fleets declare their queues at once in the tests.
+    broker.connect_timeout = std::time::Duration::from_secs(60);
     Ok(broker::declare_topology(&broker).await?)
 }
 
