@@ -188,8 +188,10 @@ fn the_page_about_the_ledger_lists_every_reason_and_state() {
         documented(CommandState::ALL, CommandState::as_str, CommandState::explanation),
         documented(ActionState::ALL, ActionState::as_str, ActionState::explanation),
         documented(CircuitBreakerState::ALL, CircuitBreakerState::as_str, CircuitBreakerState::explanation),
+        documented(ChargeState::ALL, ChargeState::as_str, ChargeState::explanation),
     ];
-    for (marker, states) in ["states", "command-states", "action-states", "circuit-breaker-states"].iter().zip(states) {
+    let markers = ["states", "command-states", "action-states", "circuit-breaker-states", "charge-states"];
+    for (marker, states) in markers.iter().zip(states) {
         assert_eq!(rows_of_the_page(marker), states, "{marker}");
     }
 }
