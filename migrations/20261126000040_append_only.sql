@@ -122,8 +122,8 @@ begin
     return dropped;
 end $$;
 
--- Deletes at most `max_rows` events that ended before `before`, with their inferences, write commands and actions, and
--- returns how many. Parked events are kept, however old, because they wait for an operator.
+-- Deletes at most `max_rows` events that ended before `before`, with their inferences, charges, write commands and
+-- actions, and returns how many. Parked events are kept, however old, because they wait for an operator.
 create function delete_finished_events(before timestamptz, max_rows bigint) returns bigint
 language plpgsql security definer set search_path = public, pg_temp as $$
 declare
@@ -140,6 +140,7 @@ begin
     delete from write_command where id = any(commands);
     delete from inference_raw r using inference i
     where i.event_id = any(events) and r.inference_id = i.id and r.created_at = i.created_at;
+    delete from charge where event_id = any(events);
     delete from inference where event_id = any(events);
     delete from event where id = any(events);
     return cardinality(events);
@@ -193,13 +194,24 @@ begin
     update inference set fields = null, unverified = '{}', context_hash = null,
            object_id = case when object_type = of_type and object_id = of_id then 0 else object_id end
     where id = any(about);
+    update charge set object_id = 0 where portal_id = of_portal and object_type = of_type and object_id = of_id;
 end $$;
 
--- Nobody calls a function of the owner's before deploy/postgres/grants.sql says who may. A service that runs as the owner
--- may in any case.
+-- Parks a write command whose writer's lease has expired, and returns its event; null when a writer has taken it since, or it
+-- has ended. A function of the owner's, because an inference worker may be the one that finds it.
+create function park_stuck_command(of_id uuid, why text, words text) returns uuid
+language sql security definer set search_path = public, pg_temp as $$
+    update write_command
+    set state = 'parked', reason = why, detail = words, lease_expires_at = null, finished_at = clock_timestamp()
+    where id = of_id and state = 'sending' and lease_expires_at < now()
+    returning event_id
+$$;
+
+-- No other role may call a function of the owner's until deploy/postgres/grants.sql allows it.
 revoke execute on function
     add_day_partitions(text, integer), drop_day_partitions(text, timestamptz),
-    delete_finished_events(timestamptz, bigint), erase_record(bigint, text, bigint, text) from public;
+    delete_finished_events(timestamptz, bigint), erase_record(bigint, text, bigint, text),
+    park_stuck_command(uuid, text, text) from public;
 
 -- Views for auditors, who read no table.
 create view event_states as

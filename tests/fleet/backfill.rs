@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use lab::{Fleet, FleetPlan};
+use lab::FleetPlan;
 use simulator::admin::Edit;
 
-use fixtures::{BUYER, WITHIN, ask, contact, fleet, property, questions, quick, times_set};
+use fixtures::{BUYER, WITHIN, ask, backfill, contact, fleet, property, questions, quick, times_set};
 
 fn logged(at: i64) -> Edit {
     Edit {
@@ -14,14 +14,6 @@ fn logged(at: i64) -> Edit {
         source_id: "userId:42".to_owned(),
         announce: true,
     }
-}
-
-async fn backfill(fleet: &Fleet, more: &[&str]) -> String {
-    let arguments = [&["backfill", "--playbook", "lead-qualification", "--since", "1h"], more].concat();
-    let output = fleet.leadline(&arguments).await.expect("runs");
-    let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success(), "{said}");
-    said
 }
 
 /// The receiver is down until HubSpot gives up.

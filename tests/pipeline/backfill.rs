@@ -3,17 +3,9 @@
 use std::time::Duration;
 
 use domain::EventState;
-use lab::{Fleet, FleetPlan};
+use lab::FleetPlan;
 
-use fixtures::{BUYER, WITHIN, contact, ended_as, fleet, key, note_event, pipeline, send_accepted};
-
-async fn backfill(fleet: &Fleet, more: &[&str]) -> String {
-    let arguments = [&["backfill", "--playbook", "lead-qualification", "--since", "1h"], more].concat();
-    let output = fleet.leadline(&arguments).await.expect("runs");
-    let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success(), "{said}");
-    said
-}
+use fixtures::{BUYER, WITHIN, backfill, contact, ended_as, fleet, key, note_event, pipeline, send_accepted};
 
 /// A hundred events wait on the lane of the backfill, one at a time; what happens now is answered at once.
 #[tokio::test]

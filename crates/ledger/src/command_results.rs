@@ -214,3 +214,11 @@ async fn insert_skipped_writes(
     .await?;
     Ok(())
 }
+
+/// Locks the event of a write command. Every statement that changes both locks the event first, so that two do not deadlock.
+pub(crate) async fn lock_event_of(connection: &mut sqlx::PgConnection, id: WriteCommandId) -> Result<(), LedgerError> {
+    sqlx::query!("select id from event where id = (select event_id from write_command where id = $1) for update", id.0)
+        .fetch_optional(connection)
+        .await?;
+    Ok(())
+}

@@ -8,6 +8,7 @@ use uuid::Uuid;
 use crate::{
     Ledger, LedgerError,
     column::{Column, EVENT_STATE},
+    command_results::lock_event_of,
 };
 
 const PARKED_STAGE: Column = Column::new("parked", "stage");
@@ -123,13 +124,7 @@ impl Ledger {
     /// Makes a parked write command, and its parked actions, ready to be carried out again. Returns whether it was parked.
     pub async fn replay_command(&self, id: WriteCommandId) -> Result<bool, LedgerError> {
         let mut transaction = self.begin().await?;
-        // The event is locked first, as in every statement that changes both, so that two do not deadlock.
-        sqlx::query!(
-            "select id from event where id = (select event_id from write_command where id = $1) for update",
-            id.0
-        )
-        .fetch_optional(&mut *transaction)
-        .await?;
+        lock_event_of(&mut transaction, id).await?;
         let event = sqlx::query_scalar!(
             "update write_command
              set state = 'recorded', finished_at = null, reason = null, detail = null, due_at = null,

@@ -9,7 +9,13 @@ use domain::{EventId, EventState, Reason, RecordRef, WriteCommandId};
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::{Ledger, LedgerError, column::EVENT_STATE, command_results::end_events, milliseconds, records::record};
+use crate::{
+    Ledger, LedgerError,
+    column::EVENT_STATE,
+    command_results::{end_events, lock_event_of},
+    milliseconds,
+    records::record,
+};
 
 /// An event that is claimed or waits, although its lease or its wait ended long ago.
 #[derive(Debug, Clone, PartialEq)]
@@ -129,13 +135,7 @@ impl Ledger {
     /// and changes nothing, when a writer has taken it since, or it has ended.
     pub async fn park_command(&self, id: WriteCommandId, reason: Reason, detail: &str) -> Result<bool, LedgerError> {
         let mut transaction = self.begin().await?;
-        // The event is locked first, as in every statement that changes both, so that two do not deadlock.
-        sqlx::query!(
-            "select id from event where id = (select event_id from write_command where id = $1) for update",
-            id.0
-        )
-        .fetch_optional(&mut *transaction)
-        .await?;
+        lock_event_of(&mut transaction, id).await?;
         let event = sqlx::query_scalar!("select park_stuck_command($1, $2, $3)", id.0, reason.as_str(), detail)
             .fetch_one(&mut *transaction)
             .await?;

@@ -102,8 +102,8 @@ pub async fn run(settings: &Settings, playbook: &Playbook, record: &str, write: 
     submit(settings, playbook, &record, inference, intended, now).await
 }
 
-/// The actions of the fleet whose notes and tasks are in the context. Without the ledger nobody can say which markers are
-/// the fleet's own; then all of them count.
+/// The actions of the fleet whose notes and tasks are in the context. Without the ledger it is not known which markers
+/// are the fleet's own; then all of them count.
 async fn own_actions(settings: &Settings, context: &Context) -> HashSet<ActionId> {
     let marked = context.marked_actions();
     if marked.is_empty() {

@@ -13,9 +13,9 @@ pub enum ChangeAuthor {
     Person,
     /// HubSpot itself, a workflow, an integration or another AI.
     Machine,
-    /// Nobody: the property's default.
+    /// None: the value is the property's default.
     Default,
-    /// Somebody before: the value was there already, in another record, system or time (merge, restore, undo, sync, copy).
+    /// The author of an earlier change: the value was there already, in another record, system or time (merge, restore, undo, sync, copy).
     CarriedOver,
     /// The name may mean a person or a machine.
     Unclear,

@@ -117,7 +117,7 @@ impl ErrorDetail {
 }
 
 impl RefusedProperty {
-    /// Whether the property can be written by nobody, whatever the value, until a person changes the portal. Otherwise only
+    /// Whether HubSpot takes no value at all for the property until a person changes the portal. Otherwise only
     /// this value is refused. The codes are those of HubSpot's error guide and of captured answers.
     pub fn is_about_every_value(&self) -> bool {
         let code = self.code.as_deref().unwrap_or_default();
