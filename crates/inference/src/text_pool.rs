@@ -21,7 +21,7 @@ impl TextPool {
     }
 
     /// Does `work` on about `size` bytes of text: at once if they are few, else on one of the threads, after the work that
-    /// waits already. The work is done to its end even when nobody waits for it any more, and its thread is taken until then.
+    /// waits already. The work is done to its end even when its caller has stopped waiting, and its thread is taken until then.
     ///
     /// # Panics
     /// When `work` does, so that the panic ends this event and no other.

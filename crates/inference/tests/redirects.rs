@@ -1,4 +1,4 @@
-//! A server that redirects gets the token or the API key; where it leads to, nobody hears of either.
+//! A server that redirects gets the token or the API key; the server that it redirects to gets neither.
 #![allow(clippy::expect_used, reason = "these are tests")]
 
 use bootstrap::CallHooks;

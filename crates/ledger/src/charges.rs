@@ -86,7 +86,7 @@ impl Ledger {
     }
 }
 
-/// Settles charges. Not fenced by the claim: what was paid was paid, whoever holds the event by now.
+/// Settles charges. Not fenced by the claim: what was paid was paid, even if another worker holds the event by now.
 pub(crate) async fn settle_charges(
     transaction: &mut sqlx::PgTransaction<'_>,
     settled: &[SettledCharge],

@@ -49,8 +49,8 @@ pub(crate) struct KnownState {
     pub(crate) unreported: Option<NoticedOutage>,
     /// Why the circuit is not closed, for people.
     why: String,
-    /// Whether it was opened although calls had succeeded since the time before: then whoever has failed both times may be
-    /// the cause.
+    /// Whether it was opened although calls had succeeded since the time before: then the process that
+    /// failed both times may be the cause.
     opened_after_success: bool,
 }
 

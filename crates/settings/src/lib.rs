@@ -89,8 +89,15 @@ mod tests {
     #[test]
     fn the_documented_file_names_every_setting() {
         let text = std::fs::read_to_string(documented()).expect("readable");
-        let source = include_str!("sections.rs");
-        let fields = source.lines().filter_map(|line| line.strip_prefix("    pub ")?.split_once(':'));
+        let sources = [
+            include_str!("sections/connections.rs"),
+            include_str!("sections/operation.rs"),
+            include_str!("sections/services.rs"),
+        ];
+        let fields = sources
+            .iter()
+            .flat_map(|source| source.lines())
+            .filter_map(|line| line.strip_prefix("    pub ")?.split_once(':'));
         let missing: Vec<_> = fields
             .map(|(name, _)| name)
             .filter(|name| {

@@ -1,4 +1,4 @@
-//! What OpenAI would bill: every question that the model began to answer, whoever is still there to read the answer.
+//! What OpenAI would bill: every question that the model began to answer, even if the client has gone before the answer.
 
 use serde::{Deserialize, Serialize};
 

@@ -43,8 +43,8 @@ impl Handler for WriteHandler {
             Ok(id) => id,
             Err(disposition) => return disposition,
         };
-        // The batch ends without an answer when it panics. Its leases expire, and the message comes back. Nobody knows which of
-        // its commands was the cause, so it counts for all of them.
+        // The batch ends without an answer when it panics. Its leases expire, and the message comes back. It is not known
+        // which of its commands was the cause, so it counts for all of them.
         let lost = || self.executor.failures.decide(&BatchLost, &tries);
         self.batcher.submit(QueuedCommand { id, tries }).await.unwrap_or_else(|_| lost())
     }

@@ -6,7 +6,7 @@
 //! - A charge that says `answered` costs what was billed, to the micro-dollar, and one that says `free` was not billed.
 //! - A charge whose answer was lost, unreadable or silent about its cost (`estimated`), or whose worker died before it could
 //!   commit (`reserved`), counts as no less than what was billed.
-//! - `reserved` is left only under a claim that another one has followed: whoever commits settles everything.
+//! - `reserved` is left only under a claim that another one has followed: the claim that commits settles everything.
 //! - An answer that was received is recorded as an inference, unless its claim was followed by another one.
 //! - An inference costs what its answered charges cost.
 //!
