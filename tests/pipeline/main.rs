@@ -5,7 +5,9 @@
 mod answers;
 mod backfill;
 mod bursts;
+mod crm_objects;
 mod failures;
+mod formed_slowly;
 mod injection;
 mod long_texts;
 mod loops;

@@ -176,3 +176,39 @@ async fn a_fourth_use_case_takes_one_file() {
     assert!(held(&fleet, "deal", 20, "meddic_economic_buyer").await.is_some_and(|text| text.contains("CTO")));
     std::fs::remove_dir_all(folder).expect("removed");
 }
+
+/// A score that HubSpot calculates looks like any other number, and says so only in its metadata.
+#[tokio::test]
+async fn check_and_provision_name_properties_that_take_no_value() {
+    let fleet = fleet(&no_services()).await;
+    let quirks = Quirks { read_only_properties: vec!["lead_score".to_owned()], ..Quirks::default() };
+    fleet.simulator.quirks(&quirks).await.expect("set");
+    let check = fleet.leadline(&["check"]).await.expect("runs");
+    let said = String::from_utf8_lossy(&check.stdout).into_owned();
+    assert!(!check.status.success() && said.contains("`contact.lead_score` is read-only"), "{said}");
+    let (good, said) = playbook(&fleet, &["provision"]).await;
+    assert!(!good && said.contains("CONFLICT contact.lead_score: is read-only"), "{said}");
+}
+
+/// Without the properties an answer is good for nothing.
+#[tokio::test]
+async fn a_playbook_that_can_write_nothing_asks_nothing_until_its_properties_are_there() {
+    let arguments = vec!["--without-ai-properties".to_owned()];
+    let fleet = fleet(&FleetPlan { simulator_arguments: arguments, ..pipeline() }).await;
+    contact(&fleet, 1, &[BUYER]).await;
+    let event = fixtures::note_event(1, 1);
+    fixtures::send_accepted(&fleet, std::slice::from_ref(&event)).await;
+    let story = fixtures::ended_as(&fleet, &event, "parked", Some("not_writable")).await;
+    let detail = story.detail.expect("a detail");
+    assert!(detail.contains("`contact.lead_score` does not exist"), "{detail}");
+    assert_eq!(questions(&fleet).await, 0, "nothing was paid for");
+    let (good, said) = playbook(&fleet, &["provision"]).await;
+    assert!(good, "{said}");
+    // What was just created is seen within seconds.
+    let is_written = async || {
+        fleet.leadline(&["parked", "replay", "--reason", "not_writable", "--yes"]).await.expect("runs");
+        fixtures::ended(&fleet, &event).await.state == domain::EventState::Written
+    };
+    fixtures::until("the event is written", is_written).await;
+    assert_eq!(questions(&fleet).await, 1);
+}

@@ -292,6 +292,21 @@ async fn redacted_emails_are_nothing_to_say_and_check_names_the_scope() {
     assert!(String::from_utf8_lossy(&check.stdout).contains("the token lacks sales-email-read"));
 }
 
+/// A sensitive value is shown as `REDACTED` to a token without its scope, in the webhook and in the record.
+#[tokio::test]
+async fn a_sensitive_value_is_no_text_and_the_ledger_says_so() {
+    let shipped = include_str!("../../deploy/playbooks/lead-qualification.toml");
+    let text = "texts = [\"ai_call_summary\"]\nengagements = [\"notes\"]";
+    let folder = fixtures::PlaybookFolder::new("sensitive", &[&shipped.replace("engagements = [\"notes\"]", text)]);
+    let fleet = fleet(&pipeline().with("inference.playbooks", folder.path())).await;
+    object(&fleet, "contact", 1, &[("firstname", "Ada"), ("ai_call_summary", "REDACTED")], &[]).await;
+    send_accepted(&fleet, &[note_event(1, 1)]).await;
+    let story = ended_as(&fleet, &note_event(1, 1), "skipped", Some("empty_context")).await;
+    let detail = story.detail.expect("a detail");
+    assert!(detail.contains("contact.ai_call_summary") && detail.contains("REDACTED"), "{detail}");
+    assert_eq!(questions(&fleet).await, 0);
+}
+
 /// An engagement is associated with a record that does not exist and with one that does.
 #[tokio::test]
 async fn a_record_that_does_not_exist_takes_no_other_with_it() {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use hubspot::client::ApiVersion;
+use hubspot::client::{ApiVersion, ApiVersions, AssociationsVersion};
 use ledger::{Ledger, LedgerSettings};
 use openai::models::{self, Model, Price};
 use retry::{CallHooks, RetryPolicy};
@@ -22,17 +22,26 @@ pub fn connect_ledger(settings: &Settings, application_name: &str) -> Result<Led
     })?)
 }
 
+/// The versions of HubSpot's API that the settings choose.
+pub fn api_versions(settings: &Settings) -> ApiVersions {
+    let section = &settings.hubspot;
+    // The settings allow no other text.
+    ApiVersions {
+        api: if section.api_version == "2026-09" { ApiVersion::Dated202609 } else { ApiVersion::V3 },
+        associations: match section.associations_version.as_str() {
+            "v4" => AssociationsVersion::V4,
+            _ => AssociationsVersion::Dated202609,
+        },
+    }
+}
+
 /// The HubSpot client. `hooks` surround every attempt of its calls.
 pub fn hubspot_client(settings: &Settings, hooks: CallHooks) -> Result<hubspot::HubSpotClient, BootstrapError> {
     let section = &settings.hubspot;
-    let api_version = match section.api_version.as_str() {
-        "2026-09" => ApiVersion::Dated202609,
-        _ => ApiVersion::V3,
-    };
     Ok(hubspot::HubSpotClient::new(hubspot::client::HubSpotSettings {
         base_url: section.base_url.clone(),
         token: section.token.clone().ok_or(MissingSetting("hubspot.token"))?,
-        api_version,
+        api_versions: api_versions(settings),
         timeout: Duration::from_secs(section.timeout_seconds),
         retry: retry_policy(section.attempts, section.backoff_ms, section.backoff_max_ms),
         max_response_bytes: section.max_response_bytes,

@@ -11,10 +11,10 @@ mod readiness;
 
 pub use broker_connections::{broker_settings, connect_broker, connect_consumer, consumer_settings, retry_schedule};
 #[cfg(feature = "clients")]
-pub use clients::{connect_ledger, hubspot_client, model_facts, openai_client};
+pub use clients::{api_versions, connect_ledger, hubspot_client, model_facts, openai_client};
 pub use error::BootstrapError;
-#[cfg(feature = "clients")]
-pub use readiness::broker_and_ledger_readiness;
 pub use readiness::broker_readiness;
+#[cfg(feature = "clients")]
+pub use readiness::{broker_and_ledger_readiness, warn_of_ending_versions};
 #[cfg(feature = "clients")]
 pub use retry::CallHooks;

@@ -21,3 +21,19 @@ pub fn broker_and_ledger_readiness(publisher: &Publisher, ledger: &ledger::Ledge
         async move { Ok(ledger.check().await?) }
     })
 }
+
+/// Warns, on `/readyz` and in a metric, of versions of HubSpot's API in use whose support ends.
+#[cfg(feature = "clients")]
+pub fn warn_of_ending_versions(readiness: Readiness, settings: &settings::Settings) -> Readiness {
+    let ends = crate::api_versions(settings).ends();
+    for end in &ends {
+        let midnight = end.day.midnight().assume_utc().unix_timestamp();
+        #[expect(clippy::cast_precision_loss, reason = "seconds of this century")]
+        metrics::gauge!("leadline_hubspot_api_end_timestamp_seconds", "version" => end.version).set(midnight as f64);
+    }
+    readiness.with_note(move || {
+        let today = time::OffsetDateTime::now_utc().date();
+        let near: Vec<_> = ends.iter().filter(|end| end.is_near(today)).map(ToString::to_string).collect();
+        (!near.is_empty()).then(|| near.join("; "))
+    })
+}

@@ -9,7 +9,7 @@ use std::{path::Path, process::ExitCode, time::Duration};
 use anyhow::Context;
 use bootstrap::CallHooks;
 use broker::{Message, Route, Stage};
-use domain::{ObjectId, ObjectType, PortalId, event::EventKind};
+use domain::{ObjectId, PortalId, event::EventKind};
 use hubspot::{HubSpotClient, client::SearchTime};
 use ledger::RecordChange;
 use limits::{Lane, RateLimiters};
@@ -75,6 +75,10 @@ pub async fn run(file: Option<&Path>, options: &BackfillOptions) -> anyhow::Resu
     say!("changes for {} from {} until {} UTC", playbook.name, times::utc(since), times::utc(until));
     let mut queued = 0;
     for trigger in &playbook.selection.triggers {
+        if trigger.kind == EventKind::AssociationChange {
+            say!("  {}.{}: HubSpot cannot be searched for it", trigger.object_type.name(), trigger.kind);
+            continue;
+        }
         let changes = changes(&hubspot, trigger, since, until).await?;
         let happened: Vec<_> = changes.iter().map(|change| change.happened.clone()).collect();
         let unseen = operator.ledger.changes_without_event(portal, &trigger.object_type, &happened, TOLERANCE).await?;
@@ -166,7 +170,7 @@ fn to_milliseconds(at: OffsetDateTime) -> OffsetDateTime {
 /// key.
 fn payload(portal: PortalId, trigger: &Trigger, change: &Change) -> serde_json::Value {
     let kind = &trigger.object_type;
-    let object = if kind.is_engagement() || matches!(kind, ObjectType::Other(_)) { "object" } else { kind.name() };
+    let object = kind.subscription_object();
     let at = change.happened.at;
     let mut payload = json!({
         "eventId": 0, "portalId": portal.0, "subscriptionType": format!("{object}.{}", trigger.kind),

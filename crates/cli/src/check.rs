@@ -11,7 +11,11 @@ use inference::SpendFindings;
 use playbook::Playbook;
 use settings::{ConfigScope, Settings};
 
-use crate::{needs, playbooks::conflict, print::say};
+use crate::{
+    needs,
+    playbooks::{broken_rules, conflict},
+    print::say,
+};
 
 /// Prints one line for each check and counts the problems.
 #[derive(Default)]
@@ -99,6 +103,8 @@ async fn check_hubspot(settings: &Settings, client: &HubSpotClient, playbooks: &
         Ok(token) => check_token(settings, &token, playbooks, report),
         Err(error) => report.problem("HubSpot token", error),
     }
+    let today = time::OffsetDateTime::now_utc().date();
+    client.versions().ends().iter().filter(|end| end.is_near(today)).for_each(|end| report.warning("HubSpot API", end));
     check_properties(client, playbooks, report).await;
     check_stages(client, playbooks, report).await;
 }
@@ -135,7 +141,14 @@ async fn check_properties(client: &HubSpotClient, playbooks: &[Playbook], report
                 continue;
             }
         };
+        let rules = client.property_rules(&kind).await.unwrap_or_else(|error| {
+            report.warning("HubSpot property rules", format!("{kind}: {error}"));
+            Vec::new()
+        });
         for property in needed.iter().filter(|property| property.object_type == kind) {
+            for broken in broken_rules(property, &rules) {
+                report.warning("HubSpot property rules", format!("`{kind}.{}`: {broken}", property.name));
+            }
             let name = format!("{kind}.{}", property.name);
             let found = existing.iter().find(|existing| existing.name == property.name);
             match found.map(|existing| conflict(property, existing)) {

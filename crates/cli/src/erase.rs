@@ -52,7 +52,7 @@ async fn remove_parked_messages(operator: &Operator, record: &RecordRef) -> anyh
         let commands = operator.ledger.commands_about(&ids, record).await?;
         for message in &parked {
             let is_about = command_of(message).is_some_and(|id| commands.contains(&id))
-                || event_of(message).and_then(|event| event.record()).as_ref() == Some(record);
+                || event_of(message).is_some_and(|event| event.record() == *record);
             if is_about {
                 parking_lot.remove(message).await?;
                 removed += 1;

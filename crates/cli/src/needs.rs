@@ -7,7 +7,7 @@ use hubspot::client::PropertyOption;
 use playbook::{ActionTemplate, FieldKind, InferenceMetadata, Playbook, PropertyWrite, WriteValue};
 
 /// A property that a playbook writes.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct NeededProperty {
     /// The type of the records that have it.
     pub object_type: ObjectType,
@@ -19,6 +19,8 @@ pub struct NeededProperty {
     pub field_type: &'static str,
     /// The options of an enumeration; empty for other types.
     pub options: Vec<PropertyOption>,
+    /// The field whose values are written; `None` for other values.
+    pub field: Option<FieldKind>,
     /// The playbook's description of the field.
     pub description: String,
     /// The first playbook that writes it.
@@ -75,6 +77,7 @@ fn needed_property(playbook: &Playbook, write: &PropertyWrite, object_type: Obje
         kind,
         field_type,
         options: options.into_iter().zip(0..).map(option).collect(),
+        field: field.map(|field| field.kind.clone()),
         description: field.map_or_else(|| playbook.description.clone(), |field| field.description.clone()),
         playbook: playbook.name.clone(),
     }
@@ -104,6 +107,7 @@ fn object_scope(kind: &ObjectType, access: &str) -> String {
     match kind {
         ObjectType::Ticket => "tickets".to_owned(),
         ObjectType::Company | ObjectType::Deal => format!("crm.objects.{}.{access}", kind.path()),
+        custom if custom.is_custom() => format!("crm.objects.custom.{access}"),
         // HubSpot has no scopes for engagements: those of contacts apply.
         _ => format!("crm.objects.contacts.{access}"),
     }
@@ -114,6 +118,7 @@ fn schema_scope(kind: &ObjectType, access: &str) -> String {
     match kind {
         ObjectType::Ticket => "tickets".to_owned(),
         ObjectType::Company | ObjectType::Deal => format!("crm.schemas.{}.{access}", kind.path()),
+        custom if custom.is_custom() => format!("crm.schemas.custom.{access}"),
         _ => format!("crm.schemas.contacts.{access}"),
     }
 }

@@ -43,14 +43,11 @@ impl Event {
         format!("{}.{}", self.subject.object_type().name(), self.kind)
     }
 
-    /// The record of the event; `None` for an event about an association.
-    pub fn record(&self) -> Option<RecordRef> {
-        match &self.subject {
-            Subject::Record { object_type, object_id } => {
-                Some(RecordRef { portal_id: self.portal_id, object_type: object_type.clone(), object_id: *object_id })
-            }
-            Subject::Association { .. } => None,
-        }
+    /// The record of the event. Of an association, the record at its beginning: HubSpot sends one event for each direction.
+    pub fn record(&self) -> RecordRef {
+        let (Subject::Record { object_type, object_id } | Subject::Association { object_type, from: object_id, .. }) =
+            &self.subject;
+        RecordRef { portal_id: self.portal_id, object_type: object_type.clone(), object_id: *object_id }
     }
 
     /// Whether the change was made with `app`'s own token; see [`AppId::is_source`]. The payload's `appId` does not tell:
@@ -161,6 +158,11 @@ impl EventKind {
     }
 }
 
+/// Ends the name of an association that was added, and of one that was removed.
+pub const ADDED: char = '+';
+/// See [`ADDED`].
+pub const REMOVED: char = '-';
+
 /// The record or association to which an event happened.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -174,11 +176,13 @@ pub enum Subject {
     },
     /// An association between two records.
     Association {
-        /// The type of record for which the app subscribed.
+        /// The type of the record at the beginning, for which the app subscribed.
         object_type: ObjectType,
-        /// The record at one end.
+        /// The record at the beginning.
         from: ObjectId,
-        /// The record at the other end.
+        /// The type of the record at the end, where HubSpot names it.
+        to_type: Option<ObjectType>,
+        /// The record at the end.
         to: ObjectId,
         /// HubSpot's name of the association, then `+` if it was added or `-` if it was removed, for example
         /// `CONTACT_TO_COMPANY+`.
@@ -192,6 +196,11 @@ impl Subject {
         match self {
             Self::Record { object_type, .. } | Self::Association { object_type, .. } => object_type,
         }
+    }
+
+    /// Whether an association was removed.
+    pub fn is_removed_association(&self) -> bool {
+        matches!(self, Self::Association { association, .. } if association.ends_with(REMOVED))
     }
 }
 

@@ -104,6 +104,8 @@ pub enum ObjectType {
     Call,
     /// `0-49`
     Email,
+    /// `0-18`: a message by WhatsApp, SMS or LinkedIn.
+    Communication,
     /// Any other object, by its type id (`2-…` for custom objects) or by its name.
     Other(String),
 }
@@ -111,7 +113,7 @@ pub enum ObjectType {
 /// The type, HubSpot's object type id, the singular name (in subscription types) and the plural name (in paths).
 ///
 /// Source: HubSpot's list of object type ids, <https://developers.hubspot.com/docs/guides/crm/understanding-the-crm>.
-const OBJECT_TYPES: [(ObjectType, &str, &str, &str); 9] = [
+const OBJECT_TYPES: [(ObjectType, &str, &str, &str); 10] = [
     (ObjectType::Contact, "0-1", "contact", "contacts"),
     (ObjectType::Company, "0-2", "company", "companies"),
     (ObjectType::Deal, "0-3", "deal", "deals"),
@@ -121,6 +123,7 @@ const OBJECT_TYPES: [(ObjectType, &str, &str, &str); 9] = [
     (ObjectType::Meeting, "0-47", "meeting", "meetings"),
     (ObjectType::Call, "0-48", "call", "calls"),
     (ObjectType::Email, "0-49", "email", "emails"),
+    (ObjectType::Communication, "0-18", "communication", "communications"),
 ];
 
 /// A text that names no object type which a playbook may use.
@@ -136,7 +139,7 @@ impl ObjectType {
     /// names, so [`ObjectType::from`] accepts them; a playbook that contains one is most likely misspelt.
     pub fn parse_supported(text: &str) -> Result<Self, UnknownObjectType> {
         match Self::from(text) {
-            Self::Other(name) if !name.starts_with("2-") => Err(UnknownObjectType(name)),
+            Self::Other(name) if !Self::Other(name.clone()).is_custom() => Err(UnknownObjectType(name)),
             supported => Ok(supported),
         }
     }
@@ -161,9 +164,24 @@ impl ObjectType {
         }
     }
 
-    /// Whether it is an engagement (a note, call, email, meeting or task) rather than a record.
+    /// Whether it is an engagement (a note, call, email, meeting, task or message) rather than a record.
     pub fn is_engagement(&self) -> bool {
-        matches!(self, Self::Note | Self::Call | Self::Email | Self::Meeting | Self::Task)
+        matches!(self, Self::Note | Self::Call | Self::Email | Self::Meeting | Self::Task | Self::Communication)
+    }
+
+    /// Whether it is a custom object: HubSpot numbers their types `2-…`.
+    pub fn is_custom(&self) -> bool {
+        matches!(self, Self::Other(name) if name.starts_with("2-"))
+    }
+
+    /// The object that webhook subscriptions name, as in `contact.creation` or `object.creation`: engagements and custom
+    /// objects have generic subscriptions only.
+    pub fn subscription_object(&self) -> &str {
+        match self {
+            Self::Other(_) => "object",
+            engagement if engagement.is_engagement() => "object",
+            record => record.name(),
+        }
     }
 
     /// The name in HubSpot's paths, as in `/crm/v3/objects/contacts`.

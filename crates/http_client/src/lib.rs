@@ -66,8 +66,9 @@ pub enum BodyError {
     TooLong(usize),
 }
 
-/// Reads a JSON body of at most `max` bytes, without the escapes that the ledger cannot store. It counts the bytes that arrive
-/// and does not trust `Content-Length`.
+/// Reads a JSON body of at most `max` bytes, without the escapes that the ledger cannot store; bytes that are no text are
+/// replaced, so that half a character in one record does not make a whole answer unreadable. It counts the bytes that arrive and
+/// does not trust `Content-Length`.
 pub async fn read_body(mut response: Response, max: usize) -> Result<Vec<u8>, BodyError> {
     let mut body = Vec::new();
     while let Some(chunk) = response.chunk().await? {
@@ -77,6 +78,9 @@ pub async fn read_body(mut response: Response, max: usize) -> Result<Vec<u8>, Bo
         body.extend_from_slice(&chunk);
     }
     replace_unstorable_escapes(&mut body);
+    if std::str::from_utf8(&body).is_err() {
+        body = String::from_utf8_lossy(&body).into_owned().into_bytes();
+    }
     Ok(body)
 }
 

@@ -4,10 +4,9 @@ use std::sync::Arc;
 
 use domain::{Inference, InferenceId, RecordRef, inference::InferenceOutcome};
 use openai::models::Model;
-use playbook::{Context, Playbook, UnverifiedPolicy, normalize};
+use playbook::{Context, LocalTime, Playbook, UnverifiedPolicy, normalize};
 use retry::{Failure, Reason};
 use serde_json::{Map, Value};
-use time::OffsetDateTime;
 
 use crate::{
     ModelClient, QuestionLog, StepError,
@@ -41,19 +40,19 @@ pub struct UsableAnswer {
     pub fields: Map<String, Value>,
 }
 
-/// Asks `model` the question of `playbook` about `record`, with as much of `context` as fits, and verifies the quotations in
+/// Asks `model` the question of `playbook` about `record`, with as much of the context as fits, and verifies the quotations in
 /// the answer. What is asked is kept in `log`.
 pub async fn answer(
     model_client: &ModelClient,
     playbook: &Playbook,
     model: &Model,
     record: &RecordRef,
-    context: &Arc<Context>,
+    (context, now): (&Arc<Context>, &LocalTime),
     log: &QuestionLog<'_>,
 ) -> ModelAnswer {
     let question = Question { model_client, playbook, model, record };
     let mut inferences = Vec::new();
-    let result = ask(question, context, log, &mut inferences).await;
+    let result = ask(question, context, &now.today(), log, &mut inferences).await;
     ModelAnswer { inferences, result }
 }
 
@@ -61,13 +60,13 @@ pub async fn answer(
 async fn ask(
     question: Question<'_>,
     context: &Arc<Context>,
+    today: &str,
     log: &QuestionLog<'_>,
     inferences: &mut Vec<Inference>,
 ) -> Result<UsableAnswer, StepError> {
     let mut shrink_factor = 1;
     loop {
-        let today = OffsetDateTime::now_utc().date().to_string();
-        let prompt = PromptFitter::new(question, today, shrink_factor).fit(context, log).await?;
+        let prompt = PromptFitter::new(question, today.to_owned(), shrink_factor).fit(context, log).await?;
         let is_too_long = |error: &StepError| error.reason() == Reason::ContextTooLong;
         match completion::complete(question, prompt, log).await {
             Ok(answered) => {

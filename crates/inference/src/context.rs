@@ -1,6 +1,6 @@
 //! Reads the context of a record from HubSpot: the record, the records and engagements associated with it, and their texts.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use domain::{ObjectId, ObjectType, RecordRef};
 use futures_util::future::try_join_all;
@@ -14,6 +14,20 @@ use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use crate::{CrmReader, StepError, TextPool};
 
+/// A context, and what else is known about its first record.
+#[derive(Debug)]
+pub struct ReadContext {
+    /// The context.
+    pub context: Context,
+    /// When the record that the playbook is about was created.
+    pub created_at: Option<OffsetDateTime>,
+    /// The properties whose values HubSpot did not show, as `contact.name`.
+    pub redacted: BTreeSet<String>,
+}
+
+/// What HubSpot shows instead of a sensitive value when the token lacks its scope (HubSpot's guide to sensitive data).
+const REDACTED: &str = "REDACTED";
+
 /// Reads the records, properties and engagements that `plan` names, beginning at `record`. Some of the entries may be the
 /// fleet's own ([`Context::marked_actions`]).
 pub async fn read(
@@ -21,7 +35,9 @@ pub async fn read(
     text_pool: &TextPool,
     record: &RecordRef,
     plan: &ContextPlan,
-) -> Result<Context, StepError> {
+) -> Result<ReadContext, StepError> {
+    let mut created_at = None;
+    let mut redacted = BTreeSet::new();
     let mut records = Vec::new();
     let mut written: Vec<Written> = Vec::new();
     let mut found: HashMap<RecordPath, Vec<ObjectId>> = HashMap::new();
@@ -39,7 +55,11 @@ pub async fn read(
         let ids: Vec<_> = objects.iter().map(|object| object.id).collect();
         let engagements = read.engagements.iter().map(|kind| newest(crm_reader, object_type, &ids, kind, read.newest));
         written.extend(try_join_all(engagements).await?.into_iter().flatten());
-        for object in objects {
+        if read.path.parent().is_none() {
+            created_at = objects.first().and_then(|object| object.created_at);
+        }
+        for mut object in objects {
+            redacted.extend(take_redacted(object_type, &mut object));
             written.extend(own_texts(read, &object));
             records.push(context_record(record, read, object));
         }
@@ -52,7 +72,19 @@ pub async fn read(
         context.clean_entries();
         context
     };
-    Ok(text_pool.run(size, context).await)
+    Ok(ReadContext { context: text_pool.run(size, context).await, created_at, redacted })
+}
+
+/// Clears the values that HubSpot did not show, and returns their properties' names.
+fn take_redacted(object_type: &ObjectType, object: &mut CrmObject) -> Vec<String> {
+    let hidden = object.properties.iter_mut().filter(|(_, value)| value.as_deref() == Some(REDACTED));
+    let clear = |(name, value): (&String, &mut Option<String>)| {
+        *value = None;
+        let labels = [("object", object_type.name().to_owned()), ("property", name.clone())];
+        metrics::counter!("leadline_redacted_values_total", &labels).increment(1);
+        format!("{object_type}.{name}")
+    };
+    hidden.map(clear).collect()
 }
 
 /// What people wrote, as HubSpot has it.
@@ -172,6 +204,7 @@ fn engagement_properties(kind: &ObjectType) -> &'static [&'static str] {
         }
         ObjectType::Meeting => &["hs_timestamp", "hs_meeting_title", "hs_meeting_body", "hs_internal_meeting_notes"],
         ObjectType::Task => &["hs_timestamp", "hs_task_subject", "hs_task_body"],
+        ObjectType::Communication => &["hs_timestamp", "hs_communication_body"],
         _ => &["hs_timestamp"],
     }
 }

@@ -62,6 +62,12 @@ pub enum StepError {
         /// The portal in the settings.
         ours: domain::PortalId,
     },
+    /// HubSpot takes no value for any property that the playbook writes.
+    #[error("the playbook would write nothing: {0}")]
+    NotWritable(String),
+    /// The record is so young that it may still get the associations that it lacks.
+    #[error("the record has just been created and may still be associated with others")]
+    NotAssociatedYet,
     /// The work was not finished before the lease's end came near, or another worker took the event over.
     #[error("not finished within the lease")]
     DeadlineExceeded,
@@ -103,11 +109,14 @@ impl Failure for StepError {
             Self::SpendLimitReached(RateLimited { after }) | Self::RecordLimitReached(RateLimited { after }) => {
                 RetryAction::RateLimited { after: Some(*after) }
             }
+            // It has not failed: it comes back until the record is no longer young.
+            Self::NotAssociatedYet => RetryAction::RateLimited { after: None },
             Self::Ledger(error) => error.retry_action(),
             Self::LedgerBatch(BatcherError::Failed(error)) => error.retry_action(),
             Self::Prompt(_)
             | Self::Template(_)
             | Self::Answer { .. }
+            | Self::NotWritable(_)
             | Self::WrongPortal { .. }
             | Self::SpendLimitTooLow { .. } => RetryAction::Park,
         }
@@ -126,6 +135,8 @@ impl Failure for StepError {
             Self::Template(_) => Reason::TemplateFailed,
             Self::Answer { reason, .. } => *reason,
             Self::WrongPortal { .. } => Reason::WrongPortal,
+            Self::NotWritable(_) => Reason::NotWritable,
+            Self::NotAssociatedYet => Reason::NotAssociatedYet,
             Self::DeadlineExceeded => Reason::DeadlineExceeded,
             Self::BatchLost | Self::LedgerBatch(BatcherError::Closed) => Reason::BatchLost,
         }

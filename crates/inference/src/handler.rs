@@ -20,10 +20,11 @@ use domain::{Event, EventState, Inference, RecordRef, WriteCommand, WriteCommand
 use ledger::{Claim, ClaimDenied, Claimed, Decision, SettledCharge};
 use maintenance::{CircuitBreakers, command_message};
 use retry::{Failure, Reason, RetryAction};
+use time::OffsetDateTime;
 
 use crate::{
-    BatchedLedger, ConfiguredPlaybook, CrmReader, ModelClient, NothingToDo, PlaybookSet, QuestionLog, StepError,
-    failure::RunFailure,
+    BatchedLedger, ConfiguredPlaybook, CrmReader, ModelClient, NothingToDo, PlaybookSet, PortalClock, QuestionLog,
+    StepError, WritableProperties, failure::RunFailure,
 };
 
 /// Processes events. Cheap to clone.
@@ -35,6 +36,10 @@ pub struct EventHandler {
     pub ledger: Arc<BatchedLedger>,
     /// Reads contexts from HubSpot.
     pub crm_reader: CrmReader,
+    /// Knows which day it is in the portal.
+    pub portal_clock: PortalClock,
+    /// Knows which properties HubSpot takes values for.
+    pub writable: Arc<WritableProperties>,
     /// Asks the model.
     pub model_client: ModelClient,
     /// Publishes write commands.
@@ -55,6 +60,18 @@ pub struct EventTiming {
     /// How long an event may take from its claim to its decision. Shorter than the lease, so that the decision can be
     /// committed under it.
     pub time_limit: Duration,
+    /// How long after its creation a record may still be without the associations that it is about to get.
+    pub association_wait: Duration,
+}
+
+impl EventTiming {
+    /// Whether a record of this age may still get its associations: HubSpot's clients create a call, an email or a ticket
+    /// first, and associate it with its contact seconds later. An event does not wait longer than a record has for that,
+    /// whatever the clocks say.
+    fn may_be_incomplete(&self, claimed: &Claimed, created_at: Option<OffsetDateTime>) -> bool {
+        let is_young = |at: OffsetDateTime| OffsetDateTime::now_utc() - at < self.association_wait;
+        claimed.age < self.association_wait && created_at.is_some_and(is_young)
+    }
 }
 
 /// How an event, or one playbook run of it, ends when it does not fail.
@@ -163,9 +180,7 @@ impl EventHandler {
         if let Some(nothing) = self.playbooks.loop_guard().stops(event) {
             return Ok(RunResult::Nothing(nothing));
         }
-        let Some(subject) = event.record() else {
-            return Ok(RunResult::Nothing(NothingToDo::skipped(Reason::NoPlaybook)));
-        };
+        let subject = event.record();
         let ours = self.playbooks.portal_id();
         if event.portal_id != ours {
             return Err(StepError::WrongPortal { event: event.portal_id, ours }.into());
@@ -201,7 +216,11 @@ impl EventHandler {
         }
         let mut nothing = NothingToDo::skipped(Reason::NoRecord);
         let mut failure: Option<RunFailure> = None;
-        for run in &self.runs(subject, started).await? {
+        let runs = self.runs(subject, started).await?;
+        if runs.is_empty() && self.timing.may_be_incomplete(claimed, Some(event.occurred_at)) {
+            return Err(StepError::NotAssociatedYet.into());
+        }
+        for run in &runs {
             match self.run(event, claimed, run, progress).await {
                 Ok(RunResult::Answered) => {}
                 Ok(RunResult::Nothing(because)) => nothing = because,
@@ -261,7 +280,11 @@ impl EventHandler {
                 decision.reason = Some(reason);
                 decision.detail = Some(detail);
                 decision.playbook = playbook;
-                tracing::warn!(%reason, %error, state = decision.state.as_str(), "the event failed");
+                if matches!(error, StepError::NotAssociatedYet) {
+                    tracing::debug!(%reason, "the event waits");
+                } else {
+                    tracing::warn!(%reason, %error, state = decision.state.as_str(), "the event failed");
+                }
                 disposition
             }
         };

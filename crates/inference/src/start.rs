@@ -27,9 +27,12 @@ pub async fn start(
     let ledger = bootstrap::connect_ledger(&settings, "leadline-inference")?;
     let circuit_breakers = CircuitBreakers::new(&settings.circuit_breaker, &wiring::DEPENDENCIES);
     let readiness = circuit_breakers.add_readiness_checks(bootstrap::broker_and_ledger_readiness(&publisher, &ledger));
+    let readiness = bootstrap::warn_of_ending_versions(readiness, &settings);
     let worker = Worker::named("inference");
     let Wiring { live, backfill, probes } =
         wiring::wire(&settings, playbooks, &ledger, worker.clone(), publisher.clone(), circuit_breakers.clone())?;
+    let writable = live.writable.clone();
+    tokio::spawn(stop.clone().run_until_cancelled_owned(async move { writable.watch().await }));
     circuit_breakers.start_sync(ledger.clone(), worker.clone(), probes);
     let reconciler = Reconciler::new(ledger.clone(), publisher.clone(), settings.reconcile.clone());
     maintenance::run_maintenance(&settings, ledger, reconciler, worker, &stop);

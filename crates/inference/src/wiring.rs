@@ -13,7 +13,7 @@ use settings::{MissingSetting, Settings};
 
 use crate::{
     BatchedLedger, BatchedLedgerSettings, ConfiguredPlaybook, CrmReader, CrmReaderSettings, ModelClient, PlaybookSet,
-    TextPool,
+    PortalClock, TextPool, WritableProperties,
     handler::{EventHandler, EventTiming},
     spend::check_spending,
 };
@@ -112,11 +112,16 @@ pub fn wire(
         Some((playbook.name.clone(), playbook.model.max_micro_dollars_per_day?))
     });
     let spend_limiter = rate_limiters.spend_limiter(spend_limits);
+    let limited = hubspot.with_rate_limiter(rate_limiters.hubspot(Lane::Live));
+    let portal_clock = PortalClock::new(limited.clone());
+    let writable = Arc::new(WritableProperties::new(limited, playbooks.iter().map(|configured| &configured.playbook)));
     let crm_reader = crm_reader(hubspot, settings).with_rate_limiter(rate_limiters.hubspot(Lane::Live));
     let live = EventHandler {
         playbooks: Arc::new(PlaybookSet::new(playbooks, portal_id, app_id)),
         ledger: Arc::new(BatchedLedger::start(ledger.clone(), worker, batched_ledger_settings(settings))),
         crm_reader,
+        portal_clock,
+        writable,
         model_client: ModelClient {
             openai,
             spend_limiter,
@@ -130,6 +135,7 @@ pub fn wire(
         timing: EventTiming {
             debounce: Duration::from_millis(settings.inference.debounce_ms),
             time_limit: lease(settings).mul_f64(1.0 - COMMIT_SHARE),
+            association_wait: Duration::from_secs(settings.inference.association_wait_seconds),
         },
     };
     let has_backfill = settings.inference.backfill_concurrency > 0;

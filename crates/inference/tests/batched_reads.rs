@@ -7,7 +7,7 @@ use domain::{ObjectId, ObjectType};
 use futures_util::future::join_all;
 use hubspot::{
     HubSpotClient,
-    client::{ApiVersion, HubSpotSettings},
+    client::{ApiVersions, HubSpotSettings},
 };
 use inference::{CrmReader, CrmReaderSettings};
 use retry::{CallHooks, Failure, Reason, RetryPolicy};
@@ -26,7 +26,7 @@ async fn reader() -> (CrmReader, String) {
     let hubspot = HubSpotClient::new(HubSpotSettings {
         base_url: url.clone(),
         token,
-        api_version: ApiVersion::V3,
+        api_versions: ApiVersions::default(),
         timeout: Duration::from_secs(30),
         retry: RetryPolicy { attempts: 3, base_delay: Duration::from_millis(1), max_delay: Duration::from_millis(2) },
         max_response_bytes: 10_000_000,
@@ -88,4 +88,28 @@ async fn an_answer_that_is_not_json_is_tried_again_and_an_outage() {
     let calls: Vec<Call> =
         reqwest::get(format!("{url}/_simulator/calls")).await.expect("asked").json().await.expect("calls");
     assert_eq!(calls.len(), 3, "one batch, as often as the settings say: {calls:?}");
+}
+
+/// Emoji are two halves in HubSpot's texts, and what cuts a text may cut between them.
+#[tokio::test]
+async fn half_a_character_in_one_note_costs_no_note_its_text() {
+    let (reader, url) = reader().await;
+    for id in 1..=30 {
+        let text = if id == 23 { "Hello \u{fffd}\u{fffd} there".to_owned() } else { format!("Note {id}") };
+        let properties = [("hs_note_body".to_owned(), text)].into();
+        post(&url, "objects", &NewRecord { kind: "note".to_owned(), id, properties, ..NewRecord::default() }).await;
+    }
+    post(&url, "faults", &Fault::new(Target::Hubspot, FaultKind::HalfCharacters)).await;
+    let ids = (1..=30).map(ObjectId).collect();
+    let notes = reader.many(&ObjectType::Note, ids, &["hs_note_body".to_owned()]).await.expect("read");
+    let text = |id: i64| {
+        let note = notes.iter().find(|note| note.id == ObjectId(id)).expect("there");
+        note.properties["hs_note_body"].clone().expect("a text")
+    };
+    assert_eq!(
+        (notes.len(), text(22), text(23)),
+        (30, "Note 22".to_owned(), "Hello \u{fffd}\u{fffd} there".to_owned())
+    );
+    let reads = calls(&url).await.into_iter().filter(|call| call.path.ends_with("/batch/read")).count();
+    assert_eq!(reads, 1, "one call reads all of them");
 }

@@ -60,6 +60,11 @@ impl SimulatorClient {
         self.send(Method::PATCH, &format!("objects/{kind}/{id}"), Some(edit)).await
     }
 
+    /// The ids of the `to` records that a record is associated with.
+    pub async fn associated(&self, kind: &str, id: i64, to: &str) -> Result<Vec<i64>> {
+        self.call(Method::GET, &format!("objects/{kind}/{id}/{to}"), None::<&()>).await
+    }
+
     /// The URL of a channel that accepts Slack's messages.
     pub fn channel(&self, name: &str) -> String {
         format!("{}/_simulator/channels/{name}", self.base)

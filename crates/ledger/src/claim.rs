@@ -104,7 +104,7 @@ impl Ledger {
         let portals: Vec<_> = events().map(|event| event.portal_id.0).collect();
         let types: Vec<_> = events().map(Event::subscription_type).collect();
         let object_types: Vec<_> = events().map(|event| event.subject.object_type().type_id().to_owned()).collect();
-        let object_ids: Vec<_> = events().map(|event| event.record().map(|record| record.object_id.0)).collect();
+        let object_ids: Vec<_> = events().map(|event| event.record().object_id.0).collect();
         let properties: Vec<_> = events().map(|event| event.property_name.clone()).collect();
         let occurred: Vec<_> = events().map(|event| event.occurred_at).collect();
         let payloads: Vec<_> = events().map(|event| event.payload.clone()).collect();
@@ -132,7 +132,7 @@ impl Ledger {
             &portals,
             &types,
             &object_types,
-            &object_ids as &[Option<i64>],
+            &object_ids,
             &properties as &[Option<String>],
             &occurred,
             &payloads,

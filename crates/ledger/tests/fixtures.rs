@@ -270,7 +270,7 @@ pub fn decision(claimed: &Claimed, state: EventState, reason: Option<Reason>) ->
 
 /// A decision with `count` answers, each by another playbook and with a write command.
 pub fn decision_with_commands(event: &Event, claimed: &Claimed, count: usize) -> Decision {
-    let record = event.record().expect("a record");
+    let record = event.record();
     let playbook = |number| if number == 0 { PLAYBOOK.to_owned() } else { format!("{PLAYBOOK}-{number}") };
     let inferences: Vec<_> =
         (0..count).map(|number| Inference { playbook: playbook(number), ..inference(&record) }).collect();

@@ -14,7 +14,7 @@ async fn prior_answers(test: &TestLedger, event: &Event, claimed: &Claimed) -> P
         event_id: claimed.event_id,
         occurred_at: event.occurred_at,
         event_key: event.key.clone(),
-        record: event.record().expect("a record"),
+        record: event.record(),
     };
     test.ledger.prior_answers(&[request], DAY).await.expect("asked").remove(0)
 }
@@ -80,7 +80,7 @@ async fn an_answer_that_is_stored_before_the_decision_survives_its_worker() {
         context_hash: None,
         answer: format!("summary of {hash}"),
         outcome,
-        ..inference(&event.record().expect("a record"))
+        ..inference(&event.record())
     };
     let claimed = test.claimed(&event, "a").await;
     let store = async |attempt, inference: &Inference| {

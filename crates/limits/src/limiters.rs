@@ -8,7 +8,7 @@ use std::{
 
 use domain::Dependency;
 use ledger::{Ledger, RateLimitTerms, Window};
-use retry::{Permit, PermitFuture, QuotaReport, RateLimiter, SharedRateLimiter};
+use retry::{HUBSPOT_ASSOCIATIONS, Permit, PermitFuture, QuotaReport, RateLimiter, SharedRateLimiter};
 use settings::{MissingSetting, Settings};
 
 use crate::{quota_client::QuotaClient, spend_limiter::SpendLimiter};
@@ -51,28 +51,36 @@ impl RateLimiters {
         })
     }
 
-    /// Limits calls to HubSpot: the portal's calls per ten seconds and per day.
+    /// Limits calls to HubSpot: the portal's calls per ten seconds and per day, and those of the association endpoints.
     pub fn hubspot(&self, lane: Lane) -> SharedRateLimiter {
         let settings = &self.settings;
-        let terms = vec![
-            RateLimitTerms {
-                name: format!("hubspot/{}/10s", self.portal),
-                window: Window::Rolling(HUBSPOT_WINDOW),
-                quota: settings.hubspot_calls_per_10s,
-                share: settings.hubspot_share,
-            },
-            RateLimitTerms {
-                name: format!("hubspot/{}/day", self.portal),
-                window: Window::Day,
-                quota: settings.hubspot_calls_per_day,
-                share: settings.hubspot_day_share,
-            },
-        ];
+        let calls = (settings.hubspot_calls_per_10s, settings.hubspot_calls_per_day);
+        let of_associations = (settings.hubspot_association_calls_per_10s, settings.hubspot_association_calls_per_day);
         Arc::new(HubSpotLimiter {
-            quota_client: QuotaClient::open(self.ledger.clone(), terms, self.share_of(lane)),
+            all: self.hubspot_quota("", calls, lane),
+            associations: self.hubspot_quota("associations/", of_associations, lane),
             max_wait: self.max_wait(),
             linger_at_limit: Duration::from_millis(settings.batch_linger_at_limit_ms),
         })
+    }
+
+    /// A limit on calls per ten seconds and per day. `kind` is a part of its names.
+    fn hubspot_quota(&self, kind: &str, (per_10s, per_day): (i64, i64), lane: Lane) -> QuotaClient {
+        let terms = vec![
+            RateLimitTerms {
+                name: format!("hubspot/{}/{kind}10s", self.portal),
+                window: Window::Rolling(HUBSPOT_WINDOW),
+                quota: per_10s,
+                share: self.settings.hubspot_share,
+            },
+            RateLimitTerms {
+                name: format!("hubspot/{}/{kind}day", self.portal),
+                window: Window::Day,
+                quota: per_day,
+                share: self.settings.hubspot_day_share,
+            },
+        ];
+        QuotaClient::open(self.ledger.clone(), terms, self.share_of(lane))
     }
 
     /// Limits calls to OpenAI: each model's requests and tokens per minute.
@@ -131,29 +139,49 @@ async fn acquire(
 
 #[derive(Debug)]
 struct HubSpotLimiter {
-    quota_client: QuotaClient,
+    /// Every call counts here.
+    all: QuotaClient,
+    /// The calls of the association endpoints count here, too.
+    associations: QuotaClient,
     max_wait: Duration,
     linger_at_limit: Duration,
 }
 
+/// Each call counts once in both windows of a limit.
+const ONE_CALL: [i64; 2] = [1, 1];
+
+impl HubSpotLimiter {
+    async fn acquire_both(&self, key: &str) -> Result<Permit, retry::RateLimited> {
+        if key != HUBSPOT_ASSOCIATIONS {
+            return acquire(&self.all, Dependency::HubSpot, key, ONE_CALL, self.max_wait).await;
+        }
+        let of_associations = acquire(&self.associations, Dependency::HubSpot, key, ONE_CALL, self.max_wait).await?;
+        let permit = acquire(&self.all, Dependency::HubSpot, key, ONE_CALL, self.max_wait).await;
+        if permit.is_err() {
+            let unused = of_associations.slices.iter().enumerate();
+            unused.for_each(|(limit, slice)| self.associations.refund(limit, *slice, 1));
+        }
+        permit
+    }
+}
+
 impl RateLimiter for HubSpotLimiter {
     fn acquire<'a>(&'a self, key: &'a str, _: i64) -> PermitFuture<'a> {
-        // Each call counts once in both windows.
-        Box::pin(acquire(&self.quota_client, Dependency::HubSpot, key, [1, 1], self.max_wait))
+        Box::pin(self.acquire_both(key))
     }
 
     // Until a whole window has passed since the limit was used up: a full batch is then worth more than an early one.
     fn extra_linger(&self) -> Duration {
-        if self.quota_client.was_exhausted_within(HUBSPOT_WINDOW) { self.linger_at_limit } else { Duration::ZERO }
+        if self.all.was_exhausted_within(HUBSPOT_WINDOW) { self.linger_at_limit } else { Duration::ZERO }
     }
 
     fn record_answer(&self, permit: Permit, reports: [Option<QuotaReport>; 2], _: Option<i64>) {
-        self.quota_client.report(reports.into(), permit.acquired_at, None);
+        self.all.report(reports.into(), permit.acquired_at, None);
     }
 
     fn record_rejection(&self, permit: Permit, reports: [Option<QuotaReport>; 2], wait: Duration) {
         tracing::warn!(?wait, "HubSpot rejected a call because of its rate limit; the fleet makes no calls meanwhile");
-        self.quota_client.report(reports.into(), permit.acquired_at, Some(wait));
+        self.all.report(reports.into(), permit.acquired_at, Some(wait));
     }
 }
 

@@ -10,7 +10,8 @@
 //! 3. `context`: what was read, as text for the model; `text` cleans that text.
 //! 4. `prompt` and `model`: what the model is asked, and which model.
 //! 5. `fields` and `evidence`: the form of the answer, and whether its quotations are in the context.
-//! 6. `effects` and `plan`: the writes and actions of the playbook, and what an answer makes of them.
+//! 6. `effects` and `plan`: the writes and actions of the playbook, and what an answer makes of them; `local_time`
+//!    says when a day begins and ends.
 //!
 //! `templates` evaluates the conditions and texts of all parts, and `variables` gives their values; `channel_text` and
 //! `spreadsheet` see to it that these do nothing where they are read. `playbook` combines the parts. Imports run one way: `load` → `file` and `plan` → `playbook` → the parts → `templates`, `text` and `path`.
@@ -22,6 +23,7 @@ mod evidence;
 mod fields;
 mod file;
 mod load;
+mod local_time;
 mod model;
 mod path;
 mod plan;
@@ -42,6 +44,7 @@ pub use evidence::UnverifiedPolicy;
 pub use fields::{AnswerField, AnswerFields, AnswerMismatch, FieldKind};
 pub use file::{PlaybookFinding, PlaybookFindings};
 pub use load::{LoadError, load, load_files};
+pub use local_time::{LocalTime, PortalZone, UnknownTimeZone};
 pub use model::{AnswerMode, ModelOptions};
 pub use path::{RecordPath, RecordPathError};
 pub use plan::PlannedWrite;

@@ -6,7 +6,7 @@ use domain::{
 };
 use serde_json::{Map, Value};
 use time::{
-    Date, OffsetDateTime, PrimitiveDateTime, Time,
+    Date, OffsetDateTime,
     format_description::well_known::{Iso8601, Rfc3339},
 };
 
@@ -14,6 +14,7 @@ use crate::{
     context::Context,
     effects::{ActionPlan, ActionTemplate, InferenceMetadata, WriteValue},
     fields::{FieldKind, property_value},
+    local_time::LocalTime,
     path::RecordPath,
     playbook::Playbook,
     spreadsheet::without_formula,
@@ -75,7 +76,7 @@ impl Playbook {
         context: &Context,
         answer: &Map<String, Value>,
         model: &str,
-        now: OffsetDateTime,
+        now: &LocalTime,
     ) -> Result<Vec<PlannedWrite>, TemplateError> {
         let variables = self.variables(event, context).with("answer", &Value::Object(answer.clone()));
         let mut plan = Plan::default();
@@ -92,7 +93,7 @@ impl Playbook {
                     let text = Some(self.templates.fill(text, &variables)?).filter(|text| !text.is_empty());
                     text.map(|text| self.shown_text(text))
                 }
-                WriteValue::Metadata(metadata) => Some(self.metadata(*metadata, now, model)),
+                WriteValue::Metadata(metadata) => Some(self.metadata(*metadata, now.now, model)),
             };
             let Some(value) = value.map(truncate_for_hubspot) else { continue };
             for record in records_at(context, &write.to) {
@@ -127,7 +128,7 @@ impl Playbook {
         context: &Context,
         answer: &Map<String, Value>,
         variables: &Variables,
-        now: OffsetDateTime,
+        now: &LocalTime,
     ) -> Result<Vec<(RecordRef, Action)>, TemplateError> {
         let rounds = match &plan.for_each {
             None => vec![variables.clone()],
@@ -167,7 +168,7 @@ impl Playbook {
         template: &ActionTemplate,
         associations: &[RecordRef],
         variables: &Variables,
-        now: OffsetDateTime,
+        now: &LocalTime,
     ) -> Result<Option<ActionSpec>, TemplateError> {
         let fill = |text: &TextTemplate| self.templates.fill(text, variables).map(truncate_for_hubspot);
         let optional = |text: &Option<TextTemplate>| text.as_ref().map(fill).transpose().map(Option::unwrap_or_default);
@@ -180,14 +181,14 @@ impl Playbook {
                 Some(ActionSpec::CreateNote { body: fill(body)?, associations: associations.to_vec() })
             }
             ActionTemplate::CreateTask { subject, body, owner, due, due_in_hours, priority, task_type } => {
-                let default_due = now + time::Duration::hours(i64::from(*due_in_hours));
+                let default_due = now.now + time::Duration::hours(i64::from(*due_in_hours));
                 Some(ActionSpec::CreateTask(Task {
                     subject: truncate_for_hubspot(self.shown_text(fill(subject)?)),
                     body: optional(body)?,
                     priority: *priority,
                     task_type: *task_type,
                     owner: Some(optional(owner)?).filter(|owner| !owner.is_empty()),
-                    due: parse_due(&optional(due)?).unwrap_or(default_due),
+                    due: parse_due(&optional(due)?, now).unwrap_or(default_due),
                     associations: associations.to_vec(),
                 }))
             }
@@ -220,13 +221,10 @@ fn records_at(context: &Context, paths: &[RecordPath]) -> Vec<RecordRef> {
     records
 }
 
-/// The time at which a task is due when only the day is given: 9:00 UTC, near the start of a working day.
-const DUE_TIME: Time = time::macros::time!(9:00);
-
-/// Parses a day or a time; `None` for anything else, for example a 31st of February.
-fn parse_due(text: &str) -> Option<OffsetDateTime> {
+/// Parses a day, at whose end the task is due, or a time; `None` for anything else, for example a 31st of February.
+fn parse_due(text: &str, now: &LocalTime) -> Option<OffsetDateTime> {
     if let Ok(at) = OffsetDateTime::parse(text, &Rfc3339) {
         return Some(at.to_offset(time::UtcOffset::UTC));
     }
-    Date::parse(text, &Iso8601::DATE).ok().map(|day| PrimitiveDateTime::new(day, DUE_TIME).assume_utc())
+    Date::parse(text, &Iso8601::DATE).ok().map(|day| now.end_of(day))
 }

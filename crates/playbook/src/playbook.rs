@@ -133,6 +133,15 @@ impl Playbook {
         self.selection.triggers.iter().any(|trigger| trigger.when.is_none() && trigger.matches(newer))
     }
 
+    /// Whether the playbook writes to or acts on records that the enriched one is associated with, and none of them is there.
+    pub fn lacks_targets(&self, context: &crate::Context) -> bool {
+        let effects = &self.effects;
+        let paths = effects.writes.iter().flat_map(|write| &write.to).chain(effects.actions.iter().flat_map(|a| &a.on));
+        let kind = &context.record().object_type;
+        let mut targets = paths.filter(|path| path.start() == kind && path.steps() > 0).peekable();
+        targets.peek().is_some() && targets.all(|path| context.records_at(path).next().is_none())
+    }
+
     /// The first guard whose condition holds, in the file's order.
     ///
     /// # Errors

@@ -4,7 +4,8 @@ use serde_json::{Map, Value, json};
 use time::{OffsetDateTime, macros::datetime};
 
 use super::{
-    Fence, Playbook, PlaybookFindings, RecordPath, UnverifiedPolicy, event_variable, manual_event_variable, normalize,
+    Fence, LocalTime, Playbook, PlaybookFindings, PortalZone, RecordPath, UnverifiedPolicy, event_variable,
+    manual_event_variable, normalize,
 };
 use domain::{
     Event, EventKey, ObjectId, ObjectType, PortalId, RecordRef,
@@ -19,6 +20,10 @@ const CHURN: &str = include_str!("../../../deploy/playbooks/churn-risk.toml");
 const CALLS: &str = include_str!("../../../deploy/playbooks/call-summary.toml");
 
 const NOW: OffsetDateTime = datetime!(2026-11-24 12:00 UTC);
+
+fn now() -> LocalTime {
+    LocalTime::new(NOW, PortalZone::named("US/Eastern").expect("a time zone"))
+}
 
 fn parse(text: &str) -> Result<Playbook, PlaybookFindings> {
     Playbook::parse("p.toml", text, &["email".to_owned(), "hubspot_owner_id".to_owned()])
@@ -248,7 +253,7 @@ fn an_answer_becomes_properties_and_actions_of_the_right_records() {
     ]);
     let plan = |sentiment: f64| {
         let answer = answer(json!({"sentiment": sentiment, "urgency": "high", "reasons": null}));
-        playbook.plan_writes(&manual_event_variable(NOW), &context, &answer, "gpt", NOW).expect("renders")
+        playbook.plan_writes(&manual_event_variable(NOW), &context, &answer, "gpt", &now()).expect("renders")
     };
     let calm = plan(0.2);
     assert_eq!(calm.len(), 2, "ticket and contact get a sentiment; there are no actions");
@@ -274,7 +279,7 @@ fn next_steps_become_tasks_with_due_dates_up_to_the_maximum_of_the_file() {
         })
         .collect();
     let answer = answer(json!({"summary": "They talked.", "next_steps": steps}));
-    let planned = playbook.plan_writes(&manual_event_variable(NOW), &context, &answer, "gpt", NOW).expect("renders");
+    let planned = playbook.plan_writes(&manual_event_variable(NOW), &context, &answer, "gpt", &now()).expect("renders");
     let tasks: Vec<_> = planned.iter().flat_map(|write| &write.actions).collect();
     assert_eq!(tasks.len(), 3);
     let due: Vec<_> = tasks
@@ -284,7 +289,7 @@ fn next_steps_become_tasks_with_due_dates_up_to_the_maximum_of_the_file() {
             other => panic!("{other:?}"),
         })
         .collect();
-    assert_eq!(due[0], ("Send {{ it }}", datetime!(2026-12-01 9:00 UTC)));
+    assert_eq!(due[0], ("Send {{ it }}", datetime!(2026-12-02 4:59:59 UTC)));
     assert_eq!(due[1].1, NOW + time::Duration::hours(48), "there is no such day");
     let on_contact = planned.iter().find(|write| write.record.object_type == ObjectType::Contact).expect("the contact");
     let steps = on_contact.properties.iter().find(|change| change.property == "ai_next_steps").expect("steps");

@@ -2,7 +2,7 @@
 
 use domain::{
     ObjectType,
-    event::{Event, EventKind, Subject},
+    event::{Event, EventKind},
     ids::UnknownObjectType,
 };
 
@@ -34,12 +34,12 @@ pub(crate) enum TriggerError {
     NoEngagement(ObjectType),
     #[error(transparent)]
     UnknownObjectType(#[from] UnknownObjectType),
-    #[error("`{0}` starts no playbook; use `creation` or `propertyChange`")]
+    #[error("`{0}` starts no playbook; use `creation`, `propertyChange` or `associationChange`")]
     UnsupportedKind(String),
     #[error("a propertyChange needs `properties`")]
     MissingProperties,
-    #[error("a creation has no `properties`")]
-    SurplusProperties,
+    #[error("a {0} has no `properties`")]
+    SurplusProperties(EventKind),
 }
 
 /// Parses an event such as `contact.propertyChange` and checks that properties are given where they are needed.
@@ -62,21 +62,24 @@ pub(crate) fn parse(
     if object == "engagement" && !object_type.is_engagement() {
         return Err(TriggerError::NoEngagement(object_type));
     }
-    let Some(kind @ (EventKind::Creation | EventKind::PropertyChange)) = EventKind::from_subscription(kind) else {
+    let known = EventKind::from_subscription(kind);
+    let Some(kind @ (EventKind::Creation | EventKind::PropertyChange | EventKind::AssociationChange)) = known else {
         return Err(TriggerError::UnsupportedKind(kind.to_owned()));
     };
     match (kind, properties.is_empty()) {
         (EventKind::PropertyChange, true) => Err(TriggerError::MissingProperties),
-        (EventKind::Creation, false) => Err(TriggerError::SurplusProperties),
-        _ => Ok((object_type, kind)),
+        (EventKind::PropertyChange, false) | (_, true) => Ok((object_type, kind)),
+        (kind, false) => Err(TriggerError::SurplusProperties(kind)),
     }
 }
 
 impl Trigger {
-    /// Whether the event is of this kind. The condition `when` is not evaluated.
+    /// Whether the event is of this kind. The condition `when` is not evaluated. An association that was removed starts
+    /// nothing: there is nothing new to read.
     pub fn matches(&self, event: &Event) -> bool {
-        matches!(&event.subject, Subject::Record { object_type, .. } if *object_type == self.object_type)
+        *event.subject.object_type() == self.object_type
             && event.kind == self.kind
+            && !event.subject.is_removed_association()
             && (self.kind != EventKind::PropertyChange
                 || event.property_name.as_ref().is_some_and(|name| self.properties.contains(name)))
     }

@@ -18,10 +18,15 @@ pub fn event_variable(event: &Event) -> Value {
     json!({
         "type": event.subscription_type(),
         "property": event.property_name,
-        "value": event.payload.get("propertyValue"),
+        "value": event.payload.get("propertyValue").filter(|value| !is_redacted(value)),
         "source": event.change_source,
         "occurred_at": event.occurred_at.unix_timestamp(),
     })
+}
+
+/// Whether HubSpot shows this instead of a sensitive property's value (HubSpot's guide to sensitive data).
+fn is_redacted(value: &Value) -> bool {
+    value == "REDACTED"
 }
 
 /// The variable `event` for an inference that an operator starts without an event.

@@ -12,8 +12,8 @@ use std::{
 ///
 /// A limit has up to two dimensions: calls, and units that a call uses up (tokens). A limit without units counts calls only.
 pub trait RateLimiter: Send + Sync + fmt::Debug {
-    /// Waits until a call that uses `units` may be made under the limit `key`: a model's name for OpenAI, empty for HubSpot,
-    /// which has one limit.
+    /// Waits until a call that uses `units` may be made under the limit `key`: a model's name for OpenAI; for HubSpot
+    /// [`HUBSPOT_ASSOCIATIONS`], or empty for a call that counts against the limit of all calls alone.
     fn acquire<'a>(&'a self, key: &'a str, units: i64) -> PermitFuture<'a>;
     /// How much longer batches should wait for more items. Zero, unless calls are scarce at the moment.
     fn extra_linger(&self) -> Duration;
@@ -23,6 +23,9 @@ pub trait RateLimiter: Send + Sync + fmt::Debug {
     /// The call was rejected because of a limit: no caller of the fleet may call for `wait`.
     fn record_rejection(&self, permit: Permit, reports: [Option<QuotaReport>; 2], wait: Duration);
 }
+
+/// The key of the calls of HubSpot's association endpoints.
+pub const HUBSPOT_ASSOCIATIONS: &str = "associations";
 
 /// Resolves to a permit, or to an error when waiting for it would take too long.
 pub type PermitFuture<'a> = Pin<Box<dyn Future<Output = Result<Permit, RateLimited>> + Send + 'a>>;

@@ -15,10 +15,13 @@ use crate::error::ServiceFailure;
 
 type Check = Box<dyn Fn() -> Pin<Box<dyn Future<Output = Result<(), ServiceFailure>> + Send>> + Send + Sync>;
 
+type Note = Box<dyn Fn() -> Option<String> + Send + Sync>;
+
 /// The checks that `/readyz` runs, one for each dependency of the service.
 #[derive(Default)]
 pub struct Readiness {
     checks: Vec<(&'static str, Check)>,
+    notes: Vec<Note>,
 }
 
 impl Readiness {
@@ -30,6 +33,13 @@ impl Readiness {
         Fut: Future<Output = Result<(), ServiceFailure>> + Send + 'static,
     {
         self.checks.push((name, Box::new(move || Box::pin(check()))));
+        self
+    }
+
+    /// Adds a warning that `/readyz` shows and that leaves the service ready; `None` while there is nothing to warn about.
+    #[must_use]
+    pub fn with_note(mut self, note: impl Fn() -> Option<String> + Send + Sync + 'static) -> Self {
+        self.notes.push(Box::new(note));
         self
     }
 
@@ -48,6 +58,9 @@ impl Readiness {
                     report.lines.push_str(&format!("{name}: {error}\n"));
                 }
             }
+        }
+        for note in self.notes.iter().filter_map(|note| note()) {
+            report.lines.push_str(&format!("warning: {note}\n"));
         }
         report
     }

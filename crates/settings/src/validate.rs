@@ -186,6 +186,8 @@ fn limits(settings: &Settings, check: &mut Check) {
     for (quota, key) in [
         (rate_limit.hubspot_calls_per_10s, "rate_limit.hubspot_calls_per_10s"),
         (rate_limit.hubspot_calls_per_day, "rate_limit.hubspot_calls_per_day"),
+        (rate_limit.hubspot_association_calls_per_10s, "rate_limit.hubspot_association_calls_per_10s"),
+        (rate_limit.hubspot_association_calls_per_day, "rate_limit.hubspot_association_calls_per_day"),
         (rate_limit.openai_requests_per_minute, "rate_limit.openai_requests_per_minute"),
         (rate_limit.openai_tokens_per_minute, "rate_limit.openai_tokens_per_minute"),
     ] {
@@ -248,6 +250,11 @@ fn hubspot(settings: &Settings, check: &mut Check) {
         ["v3", "2026-09"].contains(&hubspot.api_version.as_str()),
         "hubspot.api_version",
         "must be v3 or 2026-09",
+    );
+    check.that(
+        ["v4", "2026-09"].contains(&hubspot.associations_version.as_str()),
+        "hubspot.associations_version",
+        "must be v4 or 2026-09",
     );
     check.set(hubspot.portal_id.as_ref(), "hubspot.portal_id");
     check.within(hubspot.timeout_seconds, 1..=300, "hubspot.timeout_seconds");
@@ -319,6 +326,7 @@ fn inference(settings: &Settings, check: &mut Check) {
     let calls = 3 * settings.hubspot.timeout_seconds + 2 * settings.openai.timeout_seconds;
     let needed = calls + settings.inference.debounce_ms.div_ceil(1_000);
     check.within(settings.inference.debounce_ms, 0..=60_000, "inference.debounce_ms");
+    check.within(settings.inference.association_wait_seconds, 0..=3_600, "inference.association_wait_seconds");
     check.within(settings.inference.max_parts as u64, 1..=1_000, "inference.max_parts");
     lease(settings.inference.lease_seconds, needed, "inference.lease_seconds", check);
     // AMQP's prefetch count has 16 bits.

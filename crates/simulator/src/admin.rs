@@ -92,6 +92,8 @@ pub struct Quirks {
     pub maxima: BTreeMap<String, i64>,
     /// Contact properties that do not exist.
     pub missing_properties: Vec<String>,
+    /// Properties that HubSpot calculates, such as a score, of whatever object type.
+    pub read_only_properties: Vec<String>,
     /// Answers about refused values name the properties in the message only.
     pub names_in_message_only: bool,
     /// Webhooks about changes are sent twice, the second time later and in a batch with others.
@@ -108,6 +110,7 @@ pub(crate) fn router() -> Router<Arc<Simulator>> {
         .route("/_simulator/objects", post(put_object))
         .route("/_simulator/objects/{kind}", get(objects))
         .route("/_simulator/objects/{kind}/{id}", get(object).patch(edit).delete(remove_object))
+        .route("/_simulator/objects/{kind}/{id}/{to}", get(associated))
         .route("/_simulator/channels/{channel}", post(take_message))
         .route("/_simulator/messages", get(messages))
         .route("/_simulator/quirks", post(set_quirks))
@@ -140,6 +143,13 @@ async fn put_object(State(simulator): Shared, Json(new): Json<NewRecord>) -> Sta
         portal.associate(&key, &(ObjectType::from(kind), id), new.primary);
     }
     StatusCode::CREATED
+}
+
+/// The ids of the records of one type that a record is associated with.
+async fn associated(State(simulator): Shared, Path((kind, id, to)): Path<(String, i64, String)>) -> Json<Vec<i64>> {
+    let portal = lock(&simulator.portal);
+    let found = portal.associated(&(ObjectType::from(kind), id), &ObjectType::from(to));
+    Json(found.into_iter().map(|(id, _)| id).collect())
 }
 
 /// A record with the history of its properties.
@@ -216,6 +226,7 @@ async fn set_quirks(State(simulator): Shared, Json(quirks): Json<Quirks>) -> Sta
         left_out_ids: quirks.left_out_ids.into_iter().collect(),
         maxima: quirks.maxima.into_iter().collect(),
         missing_properties: quirks.missing_properties.into_iter().collect(),
+        read_only_properties: quirks.read_only_properties.into_iter().collect(),
         names_in_message_only: quirks.names_in_message_only,
     };
     StatusCode::NO_CONTENT

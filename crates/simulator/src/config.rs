@@ -9,6 +9,8 @@ pub struct Config {
     pub app_id: i64,
     /// The access token that HubSpot's API accepts.
     pub token: String,
+    /// The name of the portal's time zone.
+    pub time_zone: String,
     /// The scopes of that token.
     pub scopes: Vec<String>,
     /// The secret that webhooks are signed with.
@@ -21,6 +23,8 @@ pub struct Config {
     pub webhook_retries: u32,
     /// HubSpot calls per rolling ten seconds.
     pub calls_per_10s: usize,
+    /// Calls of HubSpot's association endpoints per rolling ten seconds.
+    pub association_calls_per_10s: usize,
     /// HubSpot calls per day.
     pub calls_per_day: usize,
     /// The key that OpenAI's API accepts.
@@ -48,6 +52,8 @@ impl Default for Config {
             "crm.objects.deals.write",
             "crm.objects.companies.read",
             "crm.objects.companies.write",
+            "crm.objects.custom.read",
+            "crm.objects.custom.write",
             "crm.objects.owners.read",
             "crm.schemas.contacts.read",
             "crm.schemas.contacts.write",
@@ -55,6 +61,8 @@ impl Default for Config {
             "crm.schemas.companies.write",
             "crm.schemas.deals.read",
             "crm.schemas.deals.write",
+            "crm.schemas.custom.read",
+            "crm.schemas.custom.write",
             "tickets",
             "sales-email-read",
         ];
@@ -62,12 +70,14 @@ impl Default for Config {
             portal_id: 9_876_543,
             app_id: 1_234_567,
             token: "pat-na1-simulator".to_owned(),
+            time_zone: "US/Eastern".to_owned(),
             scopes: scopes.map(ToOwned::to_owned).to_vec(),
             client_secret: "simulator-client-secret".to_owned(),
             webhook_url: None,
             public_url: None,
             webhook_retries: 10,
             calls_per_10s: 190,
+            association_calls_per_10s: 150,
             calls_per_day: 650_000,
             api_key: "sk-simulator".to_owned(),
             requests_per_minute: 10_000,

@@ -99,6 +99,8 @@ pub enum FaultKind {
     Gullible,
     /// The model quotes words that are not in the data.
     Fabrication,
+    /// Every U+FFFD in the answer arrives as half of a surrogate pair or as a byte that is no text.
+    HalfCharacters,
     /// The model writes U+0000 and half of a surrogate pair, as JSON escapes, which Postgres cannot store.
     Unstorable,
     /// The answer is billed and does not say what it cost.

@@ -56,6 +56,7 @@ pub(crate) async fn inject(State(simulator): State<Arc<Simulator>>, request: Req
             next.run(request).await;
             broken()
         }
+        Some(FaultKind::HalfCharacters) => with_half_characters(next.run(request).await).await,
         Some(FaultKind::Hang) => {
             tokio::time::sleep(HANG).await;
             StatusCode::GATEWAY_TIMEOUT.into_response()
@@ -91,6 +92,24 @@ fn broken() -> Response {
     let cut = std::io::Error::other("cut on purpose");
     let parts = [Ok(bytes::Bytes::from_static(b"{\"id\":\"5")), Err(cut)];
     Response::new(Body::from_stream(futures_util::stream::iter(parts)))
+}
+
+/// The answer with every U+FFFD as half of an emoji: once as an escape, once as a byte.
+async fn with_half_characters(answer: Response) -> Response {
+    let (head, body) = answer.into_parts();
+    let text = to_bytes(body, MAX_BODY_BYTES).await.unwrap_or_default();
+    let parts = String::from_utf8_lossy(&text).into_owned();
+    let mut halves = [&b"\\ud83d"[..], &b"\xf0"[..]].into_iter().cycle();
+    let mut bytes = Vec::new();
+    for (index, part) in parts.split('\u{fffd}').enumerate() {
+        if index > 0 {
+            bytes.extend_from_slice(halves.next().unwrap_or_default());
+        }
+        bytes.extend_from_slice(part.as_bytes());
+    }
+    let mut answer = Response::from_parts(head, Body::from(bytes));
+    answer.headers_mut().remove(header::CONTENT_LENGTH);
+    answer
 }
 
 /// The kind of the first fault that applies to this call; uses up one of its `times`.

@@ -23,6 +23,9 @@ pub struct SimulatorOptions {
     /// HubSpot calls per rolling ten seconds.
     #[arg(long, default_value_t = Config::default().calls_per_10s)]
     calls_per_10s: usize,
+    /// Calls of HubSpot's association endpoints per rolling ten seconds.
+    #[arg(long, default_value_t = Config::default().association_calls_per_10s)]
+    association_calls_per_10s: usize,
     /// OpenAI requests per minute.
     #[arg(long, default_value_t = Config::default().requests_per_minute)]
     requests_per_minute: usize,
@@ -38,6 +41,9 @@ pub struct SimulatorOptions {
     /// How many contacts with notes exist at the start.
     #[arg(long, default_value_t = 0)]
     contacts: usize,
+    /// The name of the portal's time zone.
+    #[arg(long, default_value_t = Config::default().time_zone)]
+    time_zone: String,
     /// A scope that the token lacks; may be given several times.
     #[arg(long)]
     without_scope: Vec<String>,
@@ -54,11 +60,13 @@ impl From<SimulatorOptions> for Config {
             public_url: options.public_url,
             webhook_retries: options.webhook_retries,
             calls_per_10s: options.calls_per_10s,
+            association_calls_per_10s: options.association_calls_per_10s,
             requests_per_minute: options.requests_per_minute,
             tokens_per_minute: options.tokens_per_minute,
             keep_calls: options.keep_calls,
             model_latency_ms: options.model_latency_ms,
             contacts: options.contacts,
+            time_zone: options.time_zone,
             ai_properties: !options.without_ai_properties,
             ..Self::default()
         };

@@ -111,8 +111,7 @@ impl WebhookSender {
             return;
         }
         let now = i64::try_from(OffsetDateTime::now_utc().unix_timestamp_nanos() / 1_000_000).unwrap_or(0);
-        // HubSpot has no subscription types for engagements by name; they come as `object.*`.
-        let object = if object_type.is_engagement() { "object" } else { object_type.name() };
+        let object = object_type.subscription_object();
         let mut event = json!({
             "eventId": now % 4_000_000_000, "subscriptionId": 1, "portalId": self.portal_id,
             "appId": self.app_id, "occurredAt": now, "subscriptionType": format!("{object}.{kind}"),

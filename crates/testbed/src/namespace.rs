@@ -102,8 +102,11 @@ impl TestNamespace {
         let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
         let definitions: Definitions = serde_json::from_str(&text).context("deploy/rabbitmq/permissions.json")?;
         for UserPermissions { user, may } in definitions.permissions {
-            let account = json!({"password": user, "tags": ""});
-            self.management(Method::PUT, &format!("users/{user}"), Some(account)).await?;
+            let (path, account) = (format!("users/{user}"), json!({"password": user, "tags": ""}));
+            // All namespaces share the users. RabbitMQ refuses the second of two calls that make one at the same moment.
+            if let Err(error) = self.management(Method::PUT, &path, Some(account)).await {
+                self.management(Method::GET, &path, None).await.map_err(|_| error)?;
+            }
             let path = format!("permissions/{}/{user}", self.name);
             self.management(Method::PUT, &path, Some(serde_json::to_value(may)?)).await?;
         }

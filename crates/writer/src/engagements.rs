@@ -8,11 +8,11 @@ use domain::{
 };
 use hubspot::{
     HubSpotClient, HubSpotError,
-    client::{AssociationTarget, CrmObject, MAX_BATCH, NewObject, engagement_type_id},
+    client::{AssociationTarget, CrmObject, MAX_BATCH, NewObject},
 };
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
-use crate::{batch_creator::BatchCreator, failure::ActionError};
+use crate::{association_types::AssociationTypes, batch_creator::BatchCreator, failure::ActionError};
 
 /// The properties that hold the text, and in it the action's marker.
 const TASK_BODY: &str = "hs_task_body";
@@ -32,6 +32,7 @@ pub struct Engagements {
     hubspot: HubSpotClient,
     tasks: BatchCreator,
     notes: BatchCreator,
+    association_types: AssociationTypes,
 }
 
 impl Engagements {
@@ -40,6 +41,7 @@ impl Engagements {
         Self {
             tasks: BatchCreator::start(hubspot, ObjectType::Task, TASK_BODY),
             notes: BatchCreator::start(hubspot, ObjectType::Note, NOTE_BODY),
+            association_types: AssociationTypes::default(),
             hubspot: hubspot.clone(),
         }
     }
@@ -100,11 +102,13 @@ impl Engagements {
         records: &[RecordRef],
         not_after: Instant,
     ) -> Result<Option<ObjectId>, ActionError> {
-        let target = |record: &RecordRef| {
-            let type_id = engagement_type_id(kind, &record.object_type)?;
-            Some(AssociationTarget { to: record.object_id, type_id })
-        };
-        let associations: Vec<_> = records.iter().filter_map(target).collect();
+        let mut associations = Vec::new();
+        for record in records {
+            if let Some(association_type) = self.association_types.get(&self.hubspot, kind, &record.object_type).await?
+            {
+                associations.push(AssociationTarget { to: record.object_id, association_type });
+            }
+        }
         if associations.is_empty() {
             return Ok(None);
         }
@@ -123,7 +127,7 @@ impl Engagements {
             ActionSpec::CreateNote { associations, .. } => (ObjectType::Note, NOTE_BODY, associations),
             ActionSpec::MoveDeal(_) | ActionSpec::Notify { .. } => return Ok(None),
         };
-        for record in records.iter().filter(|record| engagement_type_id(&kind, &record.object_type).is_some()) {
+        for record in records.iter().filter(|record| !record.object_type.is_engagement()) {
             let associated =
                 self.hubspot.associated(&record.object_type, &[record.object_id], &kind, MAX_ASSOCIATIONS).await?;
             let mut ids: Vec<_> = associated.into_values().flatten().map(|associate| associate.id).collect();

@@ -5,6 +5,7 @@
 
 mod actions;
 mod apply;
+mod association_types;
 mod batch;
 mod batch_creator;
 mod current_values;

@@ -25,6 +25,7 @@ pub async fn start(
     let ledger = bootstrap::connect_ledger(&settings, "leadline-writer")?;
     let circuit_breakers = CircuitBreakers::new(&settings.circuit_breaker, &[Dependency::HubSpot]);
     let readiness = circuit_breakers.add_readiness_checks(bootstrap::broker_and_ledger_readiness(&publisher, &ledger));
+    let readiness = bootstrap::warn_of_ending_versions(readiness, &settings);
     let worker = Worker::named("writer");
     let Writer { handler, verifier, verify_interval, probes } =
         wiring::wire(&settings, &ledger, &circuit_breakers, &worker)?;

@@ -5,7 +5,7 @@ use std::{path::Path, process::ExitCode};
 use bootstrap::CallHooks;
 use futures_util::{StreamExt, stream};
 use inference::{ModelAnswer, ModelClient, QuestionLog};
-use playbook::{Playbook, manual_event_variable};
+use playbook::{LocalTime, Playbook, PortalZone, manual_event_variable};
 use settings::Settings;
 use time::OffsetDateTime;
 
@@ -29,11 +29,14 @@ pub async fn run(settings: &Settings, playbook: &Playbook, folder: &Path) -> any
     let model_client =
         ModelClient::unlimited(openai, inference::wiring::text_pool(settings), settings.inference.max_parts);
     let model = inference::model_of(settings, playbook);
+    // Cases belong to no portal.
+    let now = LocalTime::new(OffsetDateTime::now_utc(), PortalZone::utc());
     let ask = |case: &EvalCase| {
         let (model_client, model, context) = (model_client.clone(), model.clone(), case.context.clone());
+        let now = now.clone();
         async move {
             let log = QuestionLog::none();
-            inference::answer(&model_client, playbook, &model, context.record(), &context, &log).await
+            inference::answer(&model_client, playbook, &model, context.record(), (&context, &now), &log).await
         }
     };
     let answers: Vec<_> =
@@ -42,7 +45,7 @@ pub async fn run(settings: &Settings, playbook: &Playbook, folder: &Path) -> any
     let mut table = table(&["", "case", "field", "expected", "actual"]);
     let (mut met, mut all, mut cost) = (0, 0, 0);
     for (case, answer) in cases.iter().zip(answers) {
-        let result = check(playbook, case, answer)?;
+        let result = check(playbook, case, answer, &now)?;
         cost += result.cost_micro_dollars;
         for (index, check) in result.checks.iter().enumerate() {
             all += 1;
@@ -58,7 +61,7 @@ pub async fn run(settings: &Settings, playbook: &Playbook, folder: &Path) -> any
     Ok(if met == all { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn check(playbook: &Playbook, case: &EvalCase, answer: ModelAnswer) -> anyhow::Result<CaseResult> {
+fn check(playbook: &Playbook, case: &EvalCase, answer: ModelAnswer, now: &LocalTime) -> anyhow::Result<CaseResult> {
     let failed = |why: String| ExpectationCheck {
         field: "answer".to_owned(),
         expected: "a valid answer".to_owned(),
@@ -70,9 +73,8 @@ fn check(playbook: &Playbook, case: &EvalCase, answer: ModelAnswer) -> anyhow::R
         Ok(answer) => answer,
         Err(error) => return Ok(CaseResult { checks: vec![failed(error.to_string())], cost_micro_dollars }),
     };
-    let now = OffsetDateTime::now_utc();
     let intended =
-        playbook.plan_writes(&manual_event_variable(now), &case.context, &answer.fields, &answer.model, now)?;
+        playbook.plan_writes(&manual_event_variable(now.now), &case.context, &answer.fields, &answer.model, now)?;
     let actions: Vec<_> =
         intended.iter().flat_map(|intended| &intended.actions).map(|action| action.name.clone()).collect();
     Ok(CaseResult { checks: case.check(&answer.fields, &actions), cost_micro_dollars })

@@ -14,8 +14,7 @@ pub fn print(playbook: &Playbook, settings: &Settings) {
     say!("  subscribes to");
     for trigger in &playbook.selection.triggers {
         let kind = &trigger.object_type;
-        // HubSpot has no subscription types for engagements, only the generic `object.*`.
-        let object = if kind.is_engagement() { "object" } else { kind.name() };
+        let object = kind.subscription_object();
         let details = match trigger.kind {
             EventKind::PropertyChange => format!("  {}", trigger.properties.join(", ")),
             _ => String::new(),

@@ -4,6 +4,7 @@ mod case;
 mod eval;
 mod explain;
 mod provision;
+mod rules;
 mod run;
 
 use std::{
@@ -15,6 +16,7 @@ use anyhow::Context;
 use clap::Subcommand;
 use playbook::Playbook;
 pub use provision::conflict;
+pub use rules::broken_rules;
 use settings::{ConfigScope, Settings};
 
 use crate::{check::spend_findings, print, print::say};

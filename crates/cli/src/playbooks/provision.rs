@@ -12,6 +12,7 @@ use hubspot::client::{NewProperty, PropertyDefinition, PropertyGroup};
 use playbook::Playbook;
 use settings::Settings;
 
+use super::rules::broken_rules;
 use crate::{
     needs::{self, NeededProperty},
     print::say,
@@ -36,7 +37,10 @@ pub async fn run(settings: &Settings, playbooks: &[Playbook], dry_run: bool) -> 
     let kinds: BTreeSet<ObjectType> = needed.iter().map(|property| property.object_type.clone()).collect();
     let mut known: HashMap<ObjectType, Vec<PropertyDefinition>> = HashMap::new();
     let mut new_groups = Vec::new();
+    let mut rules = HashMap::new();
     for kind in kinds {
+        // A portal may have no rules, and the plan does not depend on them.
+        rules.insert(kind.clone(), client.property_rules(&kind).await.unwrap_or_default());
         known.insert(kind.clone(), client.properties(&kind).await.with_context(|| format!("properties of {kind}"))?);
         let groups = client.property_groups(&kind).await.with_context(|| format!("property groups of {kind}"))?;
         if !groups.iter().any(|group| group.name == GROUP) {
@@ -58,7 +62,11 @@ pub async fn run(settings: &Settings, playbooks: &[Playbook], dry_run: bool) -> 
                 let options = if options.is_empty() { String::new() } else { format!(" of {}", options.join(", ")) };
                 say!("  create   {name}: {} ({}){options}", property.kind, property.field_type);
             }
-            Step::Exists => say!("  exists   {name}"),
+            Step::Exists => {
+                say!("  exists   {name}");
+                let rules = rules.get(&property.object_type).map_or(&[][..], Vec::as_slice);
+                broken_rules(property, rules).iter().for_each(|broken| say!("  warning  {name}: {broken}"));
+            }
             Step::Conflict(why) => say!("  CONFLICT {name}: {why}"),
         }
     }
@@ -91,6 +99,9 @@ fn step(property: &NeededProperty, known: &HashMap<ObjectType, Vec<PropertyDefin
 
 /// Why an existing property does not accept what the playbook writes, and what to do about it; `None` when it does.
 pub fn conflict(property: &NeededProperty, existing: &PropertyDefinition) -> Option<String> {
+    if let Some(why) = existing.not_writable() {
+        return Some(format!("{why}; name another property in the playbook `{}`", property.playbook));
+    }
     if existing.kind != property.kind {
         return Some(format!(
             "exists with type {}, the playbook `{}` writes {}; name another property in the playbook",

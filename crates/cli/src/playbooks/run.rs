@@ -10,7 +10,7 @@ use domain::{
     event::{EventKind, Subject},
     write_command::{ActionSpec, DealStage},
 };
-use inference::{ModelAnswer, ModelClient, QuestionLog, context};
+use inference::{ModelAnswer, ModelClient, PortalClock, QuestionLog, context};
 use ledger::{Claim, ClaimRequest, Decision, Ledger, Worker};
 use playbook::{Context, PlannedWrite, Playbook, manual_event_variable};
 use serde_json::json;
@@ -37,15 +37,16 @@ pub async fn run(settings: &Settings, playbook: &Playbook, record: &str, write: 
         bail!("the playbook is about {}, not about a {}", kinds.join(" and "), record.object_type);
     }
     let hubspot = bootstrap::hubspot_client(settings, CallHooks::default())?;
+    let local = PortalClock::new(hubspot.clone()).now().await.context("the portal's time zone cannot be read")?;
     let reader = inference::wiring::crm_reader(hubspot, settings);
     let text_pool = inference::wiring::text_pool(settings);
     let openai = bootstrap::openai_client(settings, CallHooks::default())?;
     let model_client = ModelClient::unlimited(openai, text_pool.clone(), settings.inference.max_parts);
     let model = inference::model_of(settings, playbook);
-    let now = OffsetDateTime::now_utc();
+    let now = local.now;
 
     let read = context::read(&reader, &text_pool, &record, &playbook.context).await;
-    let mut read = read.with_context(|| format!("{record} cannot be read"))?;
+    let mut read = read.with_context(|| format!("{record} cannot be read"))?.context;
     read.remove_own_entries(&own_actions(settings, &read).await);
     let read = Arc::new(read);
     say!("context ({} entries)", read.entries.len());
@@ -63,7 +64,7 @@ pub async fn run(settings: &Settings, playbook: &Playbook, record: &str, write: 
     }
 
     let ModelAnswer { mut inferences, result } =
-        inference::answer(&model_client, playbook, &model, &record, &read, &QuestionLog::none()).await;
+        inference::answer(&model_client, playbook, &model, &record, (&read, &local), &QuestionLog::none()).await;
     let Some(inference) = inferences.pop() else {
         result?;
         bail!("the model gave no answer");
@@ -93,7 +94,7 @@ pub async fn run(settings: &Settings, playbook: &Playbook, record: &str, write: 
             return Ok(ExitCode::FAILURE);
         }
     };
-    let intended = playbook.plan_writes(&manual_event_variable(now), &read, &fields, &inference.model, now)?;
+    let intended = playbook.plan_writes(&manual_event_variable(now), &read, &fields, &inference.model, &local)?;
     print_intended(&intended);
     if !write {
         say!("nothing was written; run it with --write to write it");

@@ -25,15 +25,37 @@ pub struct Associated {
 }
 
 /// The association of a new object.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AssociationTarget {
     /// The record that it is associated with.
     pub to: ObjectId,
-    /// HubSpot's id of the association type; see [`engagement_type_id`].
+    /// The type of the association.
+    pub association_type: AssociationType,
+}
+
+/// A type of associations between two types of objects.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AssociationType {
+    /// Who has defined it: `HUBSPOT_DEFINED`, `USER_DEFINED` or `INTEGRATOR_DEFINED`.
+    pub category: String,
+    /// Its id, unique within the category.
     pub type_id: u32,
 }
 
+/// The category of the types that exist in every portal.
+const HUBSPOT_DEFINED: &str = "HUBSPOT_DEFINED";
+
+impl AssociationType {
+    /// The type of the association from an engagement to a record that every portal has; `None` where HubSpot defines none.
+    pub fn of_engagement(engagement: &ObjectType, record: &ObjectType) -> Option<Self> {
+        let type_id = engagement_type_id(engagement, record)?;
+        Some(Self { category: HUBSPOT_DEFINED.to_owned(), type_id })
+    }
+}
+
 /// The `HUBSPOT_DEFINED` type id of the association from an engagement to a record; `None` where HubSpot defines none.
+/// Source: HubSpot's guide to associations.
 pub fn engagement_type_id(engagement: &ObjectType, record: &ObjectType) -> Option<u32> {
     let column = [ObjectType::Contact, ObjectType::Company, ObjectType::Deal, ObjectType::Ticket]
         .iter()
@@ -44,6 +66,7 @@ pub fn engagement_type_id(engagement: &ObjectType, record: &ObjectType) -> Optio
         ObjectType::Email => [198, 186, 210, 224],
         ObjectType::Meeting => [200, 188, 212, 226],
         ObjectType::Task => [204, 192, 216, 230],
+        ObjectType::Communication => [81, 87, 85, 83],
         _ => return None,
     };
     Some(ids[column])
@@ -65,7 +88,7 @@ impl HubSpotClient {
         to: &ObjectType,
         limit: usize,
     ) -> Result<HashMap<ObjectId, Vec<Associated>>, HubSpotError> {
-        let path = self.version().associations_batch_read(from, to);
+        let path = self.versions().associations.batch_read(from, to);
         let mut associated: HashMap<ObjectId, Vec<Associated>> = HashMap::new();
         let first = ids.iter().map(|id| Input { id: id.to_string(), after: None });
         let mut inputs: Vec<Input> = first.collect();
@@ -87,6 +110,33 @@ impl HubSpotClient {
             }
         }
         Ok(associated)
+    }
+
+    /// The type of the plain associations between two types of objects, the one without a label; `None` when the portal has
+    /// none. Custom objects have types of their own in every portal, and for every direction (HubSpot's guide to
+    /// associations).
+    ///
+    /// # Errors
+    /// The call fails.
+    pub async fn plain_association_type(
+        &self,
+        from: &ObjectType,
+        to: &ObjectType,
+    ) -> Result<Option<AssociationType>, HubSpotError> {
+        #[derive(Deserialize)]
+        struct Labels {
+            results: Vec<Label>,
+        }
+        #[derive(Deserialize)]
+        struct Label {
+            #[serde(flatten)]
+            association_type: AssociationType,
+            label: Option<String>,
+        }
+        let path = self.versions().associations.labels(from, to);
+        let answer: Labels = self.call(&Call::get(Operation::ListAssociationLabels, &path, &[])).await?;
+        let plain = answer.results.into_iter().find(|label| label.label.as_deref().is_none_or(str::is_empty));
+        Ok(plain.map(|label| label.association_type))
     }
 }
 
@@ -129,17 +179,10 @@ struct To {
     association_types: Vec<AssociationType>,
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct AssociationType {
-    category: String,
-    type_id: u32,
-}
-
 impl To {
     fn associated(&self) -> Associated {
         let is_primary =
-            |kind: &AssociationType| kind.category == "HUBSPOT_DEFINED" && PRIMARY_TYPE_IDS.contains(&kind.type_id);
+            |kind: &AssociationType| kind.category == HUBSPOT_DEFINED && PRIMARY_TYPE_IDS.contains(&kind.type_id);
         Associated { id: self.to_object_id, is_primary: self.association_types.iter().any(is_primary) }
     }
 }

@@ -6,7 +6,7 @@ use domain::ObjectType;
 use serde::Serialize;
 
 use super::{
-    associations::AssociationTarget,
+    associations::{AssociationTarget, AssociationType},
     error::HubSpotError,
     objects::{BatchAnswer, CrmObject, Id, MAX_BATCH},
     operation::Operation,
@@ -30,20 +30,28 @@ struct Body<'a> {
 #[derive(Serialize)]
 struct Input<'a> {
     properties: HashMap<&'a str, &'a str>,
-    associations: Vec<Association>,
+    associations: Vec<Association<'a>>,
 }
 
 #[derive(Serialize)]
-struct Association {
+struct Association<'a> {
     to: Id,
-    types: [AssociationType; 1],
+    types: [AssociationSpec<'a>; 1],
 }
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct AssociationType {
-    association_category: &'static str,
+struct AssociationSpec<'a> {
+    association_category: &'a str,
     association_type_id: u32,
+}
+
+impl<'a> Association<'a> {
+    fn to(target: &'a AssociationTarget) -> Self {
+        let AssociationType { category, type_id } = &target.association_type;
+        let spec = AssociationSpec { association_category: category, association_type_id: *type_id };
+        Self { to: Id { id: target.to.to_string() }, types: [spec] }
+    }
 }
 
 impl HubSpotClient {
@@ -61,13 +69,9 @@ impl HubSpotClient {
         not_after: Instant,
     ) -> Result<Vec<CrmObject>, HubSpotError> {
         debug_assert!(objects.len() <= MAX_BATCH);
-        let association = |target: &AssociationTarget| Association {
-            to: Id { id: target.to.to_string() },
-            types: [AssociationType { association_category: "HUBSPOT_DEFINED", association_type_id: target.type_id }],
-        };
         let inputs = objects.iter().map(|object| Input {
             properties: object.properties.iter().map(|(name, value)| (*name, value.as_str())).collect(),
-            associations: object.associations.iter().map(association).collect(),
+            associations: object.associations.iter().map(Association::to).collect(),
         });
         let inputs = inputs.collect();
         let path = self.version().objects(object_type, "/batch/create");

@@ -19,6 +19,8 @@ pub enum Operation {
     SearchObjects,
     /// Reads the associations of many records.
     BatchReadAssociations,
+    /// Lists the types of associations between two object types.
+    ListAssociationLabels,
     /// Lists the property definitions of an object type.
     ListProperties,
     /// Creates a property definition.
@@ -27,10 +29,14 @@ pub enum Operation {
     ListPropertyGroups,
     /// Creates a property group.
     CreatePropertyGroup,
+    /// Lists the rules on the values of an object type's properties.
+    ListPropertyRules,
     /// Lists the pipelines of an object type.
     ListPipelines,
     /// Describes the access token.
     DescribeToken,
+    /// Describes the portal.
+    DescribeAccount,
 }
 
 impl Operation {
@@ -44,12 +50,24 @@ impl Operation {
             Self::BatchCreateObjects => "object.batch_create",
             Self::SearchObjects => "object.search",
             Self::BatchReadAssociations => "associations.batch_read",
+            Self::ListAssociationLabels => "association_labels.list",
             Self::ListProperties => "properties.list",
             Self::CreateProperty => "property.create",
             Self::ListPropertyGroups => "property_groups.list",
             Self::CreatePropertyGroup => "property_group.create",
+            Self::ListPropertyRules => "property_rules.list",
             Self::ListPipelines => "pipelines.list",
             Self::DescribeToken => "token.info",
+            Self::DescribeAccount => "account.details",
+        }
+    }
+
+    /// The limit that the call counts against beside the one of all calls; empty for calls without another. The association
+    /// endpoints have a lower one of their own (HubSpot's guide to associations).
+    pub(super) fn limit(self) -> &'static str {
+        match self {
+            Self::BatchReadAssociations | Self::ListAssociationLabels => retry::HUBSPOT_ASSOCIATIONS,
+            _ => "",
         }
     }
 

@@ -21,6 +21,33 @@ pub struct PropertyDefinition {
     /// The values of an enumeration.
     #[serde(default)]
     pub options: Vec<PropertyOption>,
+    /// Whether it is archived: HubSpot keeps the values, and takes no new ones.
+    #[serde(default)]
+    pub archived: bool,
+    /// What may be changed about it.
+    pub modification_metadata: Option<ModificationMetadata>,
+}
+
+/// What may be changed about a property.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ModificationMetadata {
+    /// Whether HubSpot alone sets its values. The only safe sign: rollups, scores and stage times are `calculated: false`
+    /// (answers of HubSpot's properties API).
+    #[serde(default)]
+    pub read_only_value: bool,
+}
+
+impl PropertyDefinition {
+    /// Why HubSpot takes no value for it; `None` when it does.
+    pub fn not_writable(&self) -> Option<&'static str> {
+        let is_read_only = self.modification_metadata.as_ref().is_some_and(|metadata| metadata.read_only_value);
+        match (self.archived, is_read_only) {
+            (true, _) => Some("is archived"),
+            (_, true) => Some("is read-only: HubSpot calculates it"),
+            _ => None,
+        }
+    }
 }
 
 /// A property to create.

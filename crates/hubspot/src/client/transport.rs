@@ -17,7 +17,7 @@ use super::{
     error_body::ErrorBody,
     limits::LimitHeaders,
     operation::Operation,
-    version::ApiVersion,
+    version::{ApiVersion, ApiVersions},
 };
 
 /// How the client calls HubSpot.
@@ -27,8 +27,8 @@ pub struct HubSpotSettings {
     pub base_url: String,
     /// The app's access token.
     pub token: SecretString,
-    /// The version of the API.
-    pub api_version: ApiVersion,
+    /// The versions of the API.
+    pub api_versions: ApiVersions,
     /// The timeout of one attempt, from connecting to the last byte.
     pub timeout: Duration,
     /// How often failed attempts are repeated within the process.
@@ -103,9 +103,14 @@ impl HubSpotClient {
         self.settings.timeout
     }
 
-    /// The version of the API.
+    /// The versions of the API.
+    pub fn versions(&self) -> ApiVersions {
+        self.settings.api_versions
+    }
+
+    /// The version of everything but associations.
     pub(super) fn version(&self) -> ApiVersion {
-        self.settings.api_version
+        self.settings.api_versions.api
     }
 
     /// Records how many inputs one call has. The rate limit counts calls, so fuller batches make it go further.
@@ -140,7 +145,7 @@ impl HubSpotClient {
         }
         let permit = match &self.settings.hooks.rate_limiter {
             Some(rate_limiter) if call.operation.needs_permit() => {
-                Some((rate_limiter, rate_limiter.acquire("", 1).await?))
+                Some((rate_limiter, rate_limiter.acquire(call.operation.limit(), 1).await?))
             }
             _ => None,
         };
@@ -148,16 +153,19 @@ impl HubSpotClient {
             return Err(HubSpotError::RateLimited(RateLimited { after: Duration::ZERO }));
         }
         let started = Instant::now();
+        // No document says whose limits the headers of an association endpoint are.
+        let has_own_limit = !call.operation.limit().is_empty();
         let mut limits = LimitHeaders::default();
         let result = self.call_once(call, &mut limits).await;
         let outcome = result.as_ref().map_or_else(|error| error.reason().as_str(), |_| "ok");
+        let reports = if has_own_limit { [None; 2] } else { limits.reports() };
         if let Some((rate_limiter, permit)) = permit {
             match result.as_ref().map_err(|error| (error.reason(), error.retry_action(), error.outage())) {
                 // A 429 of the daily limit is an outage: the report about the day, which has nothing left, is enough.
                 Err((Reason::RateLimited, RetryAction::RateLimited { after }, None)) => {
-                    rate_limiter.record_rejection(permit, limits.reports(), after.unwrap_or_default());
+                    rate_limiter.record_rejection(permit, reports, after.unwrap_or_default());
                 }
-                _ => rate_limiter.record_answer(permit, limits.reports(), None),
+                _ => rate_limiter.record_answer(permit, reports, None),
             }
         }
         if let Some(observer) = &self.settings.hooks.observer {

@@ -6,7 +6,7 @@ pub use body::{BodyBounds, CUT, WebhookBody};
 
 use domain::{
     Event, EventKey, ObjectId, ObjectType, PortalId,
-    event::{EventKind, Subject},
+    event::{ADDED, EventKind, REMOVED, Subject},
 };
 use retry::Reason;
 use serde_json::{Map, Value, value::RawValue};
@@ -165,7 +165,11 @@ fn kind_and_subject(fields: &Map<String, Value>) -> Result<(EventKind, Subject),
     };
     let (object, kind) = name.split_once('.').ok_or_else(unknown)?;
     let kind = EventKind::from_subscription(kind).ok_or_else(unknown)?;
-    let type_id = text(fields, "objectTypeId")?;
+    // `object.associationChange` names the types of both ends, and the one at the beginning is the subscription's.
+    let type_id = match (text(fields, "objectTypeId")?, kind) {
+        (None, EventKind::AssociationChange) => text(fields, "fromObjectTypeId")?,
+        (type_id, _) => type_id,
+    };
     let object_type = match (ObjectType::from(object), type_id) {
         // `object.*` is HubSpot's generic form: the type id names the object type.
         (ObjectType::Other(_), Some(type_id)) => ObjectType::from(type_id),
@@ -179,18 +183,34 @@ fn kind_and_subject(fields: &Map<String, Value>) -> Result<(EventKind, Subject),
         (known, _) => known,
     };
     let subject = if kind == EventKind::AssociationChange {
-        let removed = fields.get("associationRemoved").and_then(Value::as_bool).unwrap_or(false);
-        let association = text(fields, "associationType")?.unwrap_or_else(|| "-".to_owned());
-        Subject::Association {
-            object_type,
-            from: ObjectId(required(fields, "fromObjectId")?),
-            to: ObjectId(required(fields, "toObjectId")?),
-            association: format!("{association}{}", if removed { '-' } else { '+' }),
-        }
+        association(fields, object_type)?
     } else {
         Subject::Record { object_type, object_id: ObjectId(required(fields, "objectId")?) }
     };
     Ok((kind, subject))
+}
+
+/// An event of `contact.*` names the pair (`CONTACT_TO_DEAL`), one of `object.*` the type ids of both ends (HubSpot's guide to
+/// webhooks and public clients; no document shows a whole body of the second form).
+fn association(fields: &Map<String, Value>, object_type: ObjectType) -> Result<Subject, Flaw> {
+    let is_removed = fields.get("associationRemoved").and_then(Value::as_bool).unwrap_or(false);
+    let pair = text(fields, "associationType")?;
+    let by_pair = pair.as_deref().and_then(|pair| pair.split_once("_TO_"));
+    let by_pair = by_pair.and_then(|(_, to)| ObjectType::parse_supported(&to.to_lowercase()).ok());
+    let to_type = text(fields, "toObjectTypeId")?.map(ObjectType::from).or(by_pair);
+    let type_id = integer(fields, "associationTypeId").ok().flatten().map(|id| id.to_string());
+    let name = match (pair, &to_type) {
+        (Some(pair), _) => pair,
+        (None, Some(to)) => format!("{}.{}", to.type_id(), type_id.unwrap_or_default()),
+        (None, None) => type_id.unwrap_or_else(|| "-".to_owned()),
+    };
+    Ok(Subject::Association {
+        object_type,
+        from: ObjectId(required(fields, "fromObjectId")?),
+        to_type,
+        to: ObjectId(required(fields, "toObjectId")?),
+        association: format!("{name}{}", if is_removed { REMOVED } else { ADDED }),
+    })
 }
 
 fn required(fields: &Map<String, Value>, name: &'static str) -> Result<i64, Flaw> {
@@ -287,7 +307,15 @@ mod tests {
             "associationType": "CONTACT_TO_COMPANY", "fromObjectId": 4, "toObjectId": 5, "associationRemoved": true});
         let event = one(&association).expect("understood");
         assert_eq!(event.key.as_str(), "2:contact.associationChange:0-1:4>5/CONTACT_TO_COMPANY-:-:3:1");
-        assert!(event.record().is_none());
+        assert_eq!(event.record().to_string(), "contact/4");
+        assert!(event.subject.is_removed_association());
+        let generic = json!({"eventId": 1, "portalId": 2, "occurredAt": 3, "subscriptionType": "object.associationChange",
+            "fromObjectTypeId": "0-46", "toObjectTypeId": "0-1", "associationTypeId": 202,
+            "associationCategory": "HUBSPOT_DEFINED", "fromObjectId": 4, "toObjectId": 5, "associationRemoved": false});
+        let event = one(&generic).expect("understood");
+        assert_eq!(event.key.as_str(), "2:note.associationChange:0-46:4>5/0-1.202+:-:3:1");
+        assert_eq!(event.record().to_string(), "note/4");
+        assert!(!event.subject.is_removed_association());
     }
 
     #[test]

@@ -11,12 +11,15 @@ use crashpoint::crash_point;
 use domain::{Event, Inference, ObjectId, ObjectType, RecordRef};
 use ledger::{Claimed, PriorAnswers};
 use openai::models::Model;
-use playbook::{Context, PlannedWrite, Playbook, event_variable};
+use playbook::{Context, LocalTime, PlannedWrite, Playbook, event_variable};
 use retry::Reason;
 use time::OffsetDateTime;
 
 use super::{EventHandler, Progress, RunResult};
-use crate::{ConfiguredPlaybook, LoopGuard, ModelAnswer, NothingToDo, StepError, UsableAnswer, answer, context};
+use crate::{
+    ConfiguredPlaybook, LoopGuard, ModelAnswer, NothingToDo, StepError, UsableAnswer, answer, context,
+    context::ReadContext,
+};
 
 /// One playbook and one record.
 pub(super) struct PlaybookRun<'a> {
@@ -63,11 +66,11 @@ impl EventHandler {
     }
 
     /// What the playbook reads, without what the fleet itself wrote.
-    async fn read_context(&self, record: &RecordRef, playbook: &Playbook) -> Result<Arc<Context>, StepError> {
+    async fn read_context(&self, record: &RecordRef, playbook: &Playbook) -> Result<ReadContext, StepError> {
         let text_pool = &self.model_client.text_pool;
-        let mut context = context::read(&self.crm_reader, text_pool, record, &playbook.context).await?;
-        context.remove_own_entries(&self.ledger.known_actions(context.marked_actions()).await?);
-        Ok(Arc::new(context))
+        let mut read = context::read(&self.crm_reader, text_pool, record, &playbook.context).await?;
+        read.context.remove_own_entries(&self.ledger.known_actions(read.context.marked_actions()).await?);
+        Ok(read)
     }
 
     /// The hash of what a playbook of this `version` reads in `context`.
@@ -91,7 +94,8 @@ impl EventHandler {
         if let Some(result) = earlier_result(playbook, &prior_answers, loop_guard) {
             return Ok(result);
         }
-        let context = self.read_context(record, playbook).await?;
+        let ReadContext { context, created_at, redacted } = self.read_context(record, playbook).await?;
+        let context = Arc::new(context);
         // The record may have been merged into another one. What counts is what was answered about that one.
         let record = context.record();
         if *record != run.record {
@@ -100,22 +104,34 @@ impl EventHandler {
                 return Ok(result);
             }
         }
-        if let Some(nothing) = check_guards(event, playbook, &context)? {
+        if let Some(mut nothing) = check_guards(event, playbook, &context)? {
+            if nothing.reason == Reason::EmptyContext && !redacted.is_empty() {
+                let names: Vec<_> = redacted.into_iter().collect();
+                nothing.detail =
+                    Some(format!("HubSpot shows {} as REDACTED: the token lacks their scope", names.join(", ")));
+            }
             return Ok(RunResult::Nothing(nothing));
         }
         let hash = self.hash(&context, &playbook.version).await;
         if prior_answers.last_context.get(&playbook.name) == Some(&hash) {
             return Ok(RunResult::Nothing(NothingToDo::skipped(Reason::UnchangedContext)));
         }
+        if let Some(detail) = self.writable.nothing_to_write(playbook).await {
+            return Err(StepError::NotWritable(detail));
+        }
+        if playbook.lacks_targets(&context) && self.timing.may_be_incomplete(claimed, created_at) {
+            return Err(StepError::NotAssociatedYet);
+        }
+        let now = self.portal_clock.now().await?;
         let ModelAnswer { inferences, result } =
-            answer(&self.model_client, playbook, model, record, &context, &progress.log).await;
+            answer(&self.model_client, playbook, model, record, (&context, &now), &progress.log).await;
         crash_point!("inference.after_answer");
         let with_hash = |inference| Inference { context_hash: Some(hash.clone()), ..inference };
         progress.inferences.extend(inferences.into_iter().map(with_hash));
         let UsableAnswer { inference_id, model, fields } = result?;
         tracing::debug!(playbook = playbook.name, "the model has answered");
-        let now = OffsetDateTime::now_utc();
-        let intended = playbook.plan_writes(&event_variable(event), &context, &fields, &model, now)?;
+        let now = LocalTime::new(OffsetDateTime::now_utc(), now.zone);
+        let intended = playbook.plan_writes(&event_variable(event), &context, &fields, &model, &now)?;
         if intended.is_empty() {
             return Ok(RunResult::Nothing(NothingToDo::skipped(Reason::NothingIntended)));
         }

@@ -52,8 +52,10 @@ fn read_one(checker: &mut Checker, table: &ReadTable) -> Option<ContextRead> {
     for kind in &table.engagements {
         match ObjectType::from(kind.get_ref().as_str()) {
             engagement if engagement.is_engagement() => engagements.push(engagement),
-            _ => checker
-                .add(kind.span(), format!("`{}` is none of notes, calls, emails, meetings, tasks", kind.get_ref())),
+            _ => checker.add(
+                kind.span(),
+                format!("`{}` is none of notes, calls, emails, meetings, tasks, communications", kind.get_ref()),
+            ),
         }
     }
     let names = |list: &[Spanned<String>]| list.iter().map(|name| name.get_ref().clone()).collect();

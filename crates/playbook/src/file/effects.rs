@@ -147,6 +147,14 @@ fn template(
         }
         text.clone()
     };
+    if matches!(kind, ActionKind::CreateTask | ActionKind::CreateNote) {
+        for path in on.iter().filter(|path| path.end().is_engagement()) {
+            checker.add(
+                table.kind.span(),
+                format!("HubSpot associates tasks and notes with records; `{path}` leads to none"),
+            );
+        }
+    }
     match kind {
         ActionKind::CreateTask => {
             let subject = required(checker, "subject", &table.subject)?;

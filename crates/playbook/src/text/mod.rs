@@ -45,8 +45,14 @@ impl TextFormat {
     /// has made itself may be either.
     pub fn of_property(name: &str) -> Self {
         match name {
-            "hs_email_text" | "hs_email_subject" | "subject" | "content" | "hs_call_title" | "hs_meeting_title"
-            | "hs_task_subject" => Self::Plain,
+            "hs_email_text"
+            | "hs_email_subject"
+            | "subject"
+            | "content"
+            | "hs_call_title"
+            | "hs_meeting_title"
+            | "hs_task_subject"
+            | "hs_communication_body" => Self::Plain,
             "hs_note_body" | "hs_task_body" | "hs_meeting_body" | "hs_internal_meeting_notes" => Self::Html,
             _ if name.ends_with("_html") => Self::Html,
             // Calling apps store transcripts as plain text, people format their notes of a call.

@@ -42,6 +42,21 @@ pub(super) fn answer(
     }
 }
 
+/// Answers one call of an association endpoint: like [`answer`], but with the lower limit of these endpoints.
+pub(super) fn answer_association(
+    simulator: &Simulator,
+    headers: &HeaderMap,
+    scope: &str,
+    work: impl FnOnce() -> Result<Response, Response>,
+) -> Response {
+    answer(simulator, headers, scope, || {
+        if !lock(&simulator.hubspot_limits).take_association_call() {
+            return Err(errors::rate_limited("TEN_SECONDLY_ROLLING"));
+        }
+        work()
+    })
+}
+
 /// Answers one search: like [`answer`], but with the limit of searches and without headers about the limits.
 pub(super) fn answer_search(
     simulator: &Simulator,
@@ -64,6 +79,7 @@ pub(super) fn scope(object_type: &ObjectType, access: &str) -> String {
         ObjectType::Deal => format!("crm.objects.deals.{access}"),
         ObjectType::Company => format!("crm.objects.companies.{access}"),
         ObjectType::Ticket => "tickets".to_owned(),
+        custom if custom.is_custom() => format!("crm.objects.custom.{access}"),
         _ => format!("crm.objects.contacts.{access}"),
     }
 }

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use super::{
-    admission::{Shared, answer, scope},
+    admission::{Shared, answer_association, scope},
     errors,
     wire::parse,
 };
@@ -41,23 +41,71 @@ const BETWEEN_RECORDS: [(ObjectType, ObjectType, u32, Option<u32>); 10] = [
     (ObjectType::Deal, ObjectType::Ticket, 27, None),
 ];
 
-/// The `HUBSPOT_DEFINED` type ids of an association; empty where HubSpot defines none between these types.
-pub(super) fn type_ids(from: &ObjectType, to: &ObjectType, primary: bool) -> Vec<u32> {
+/// The types of which a custom object's associations are this portal's own.
+const CUSTOM_TYPES: [ObjectType; 10] = [
+    ObjectType::Contact,
+    ObjectType::Company,
+    ObjectType::Deal,
+    ObjectType::Ticket,
+    ObjectType::Note,
+    ObjectType::Call,
+    ObjectType::Email,
+    ObjectType::Meeting,
+    ObjectType::Task,
+    ObjectType::Communication,
+];
+
+/// A type of associations, as HubSpot names it: category and id.
+pub(super) type AssociationType = (&'static str, u32);
+
+/// The types of an association; empty where there is none between these object types. Associations of custom objects have
+/// types of their own in every portal and for every direction (HubSpot's guide to associations).
+pub(super) fn types(from: &ObjectType, to: &ObjectType, primary: bool) -> Vec<AssociationType> {
+    let custom = |other: &ObjectType, first: u32| {
+        let place = CUSTOM_TYPES.iter().zip(0..).find(|(kind, _)| *kind == other);
+        place.map(|(_, place)| ("USER_DEFINED", first + place)).into_iter().collect()
+    };
+    match (from.is_custom(), to.is_custom()) {
+        (true, _) => custom(to, 5_001),
+        (_, true) => custom(from, 6_001),
+        _ => defined_ids(from, to, primary).into_iter().map(|id| ("HUBSPOT_DEFINED", id)).collect(),
+    }
+}
+
+fn defined_ids(from: &ObjectType, to: &ObjectType, primary: bool) -> Vec<u32> {
     if let Some(id) = engagement_type_id(from, to) {
         return vec![id];
     }
-    if let Some(id) = engagement_type_id(to, from) {
-        return vec![id - 1];
+    match engagement_type_id(to, from) {
+        // The ids of communications are the only ones whose other direction is the next id.
+        Some(id) if *to == ObjectType::Communication => return vec![id + 1],
+        Some(id) => return vec![id - 1],
+        None => {}
     }
     let row = BETWEEN_RECORDS.iter().find(|(one, other, ..)| one == from && other == to);
     row.map_or_else(Vec::new, |(_, _, id, first)| first.filter(|_| primary).into_iter().chain([*id]).collect())
 }
 
 fn association_json(from: &ObjectType, to: &ObjectType, id: i64, primary: bool) -> Value {
-    let types = type_ids(from, to, primary)
-        .into_iter()
-        .map(|type_id| json!({"category": "HUBSPOT_DEFINED", "typeId": type_id}));
+    let types = types(from, to, primary).into_iter();
+    let types = types.map(|(category, type_id)| json!({"category": category, "typeId": type_id}));
     json!({"toObjectId": id.to_string(), "associationTypes": types.collect::<Vec<_>>()})
+}
+
+/// Lists the types of associations between two object types. The plain one has no label; a portal may add labels.
+pub(super) async fn labels(
+    State(simulator): Shared,
+    Path((from, to)): Path<(String, String)>,
+    headers: HeaderMap,
+) -> Response {
+    let (from, to) = (ObjectType::from(from), ObjectType::from(to));
+    answer_association(&simulator, &headers, &scope(&from, "read"), || {
+        let labelled = json!({"category": "USER_DEFINED", "typeId": 77, "label": "Formerly"});
+        let plain = types(&from, &to, false).into_iter();
+        let plain = plain.map(|(category, id)| json!({"category": category, "typeId": id, "label": null}));
+        let results: Vec<_> = std::iter::once(labelled).chain(plain).collect();
+        Ok(Json(json!({"results": results})).into_response())
+    })
 }
 
 #[derive(Deserialize)]
@@ -80,8 +128,8 @@ pub(super) async fn batch_read(
     body: Bytes,
 ) -> Response {
     let (from, to) = (ObjectType::from(from), ObjectType::from(to));
-    answer(&simulator, &headers, &scope(&from, "read"), || {
-        if type_ids(&from, &to, false).is_empty() {
+    answer_association(&simulator, &headers, &scope(&from, "read"), || {
+        if types(&from, &to, false).is_empty() {
             return Err(errors::validation(&format!("No association type exists between {from} and {to}")));
         }
         let body = parse::<Body>(&body)?;
@@ -138,7 +186,7 @@ pub(super) async fn list(
     headers: HeaderMap,
 ) -> Response {
     let (from, to) = (ObjectType::from(from), ObjectType::from(to));
-    answer(&simulator, &headers, &scope(&from, "read"), || {
+    answer_association(&simulator, &headers, &scope(&from, "read"), || {
         let portal = lock(&simulator.portal);
         let known = id.parse().ok().filter(|id| portal.get(&from, *id).is_some());
         let key = (from.clone(), known.ok_or_else(|| errors::object_not_found(&id))?);
@@ -162,11 +210,11 @@ pub(super) async fn put_default(
     headers: HeaderMap,
 ) -> Response {
     let (from, to) = (ObjectType::from(from), ObjectType::from(to));
-    answer(&simulator, &headers, &scope(&from, "write"), || {
-        let types = type_ids(&from, &to, false);
-        if types.is_empty() {
+    answer_association(&simulator, &headers, &scope(&from, "write"), || {
+        let types = types(&from, &to, false);
+        let Some((category, type_id)) = types.first() else {
             return Err(errors::validation(&format!("No association type exists between {from} and {to}")));
-        }
+        };
         let mut portal = lock(&simulator.portal);
         let find = |kind: &ObjectType, id: &String| {
             let known = id.parse().ok().filter(|id| portal.get(kind, *id).is_some());
@@ -176,7 +224,7 @@ pub(super) async fn put_default(
         portal.associate(&one, &other, false);
         let now = OffsetDateTime::now_utc().format(&Rfc3339).unwrap_or_default();
         let result = json!({"from": {"id": from_id}, "to": {"id": to_id},
-            "associationSpec": {"associationCategory": "HUBSPOT_DEFINED", "associationTypeId": types[0]}});
+            "associationSpec": {"associationCategory": category, "associationTypeId": type_id}});
         Ok(Json(json!({"status": "COMPLETE", "results": [result], "startedAt": now, "completedAt": now}))
             .into_response())
     })

@@ -16,7 +16,7 @@ use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use super::{
     admission::{Shared, answer, scope},
-    associations::type_ids,
+    associations::types,
     errors,
     portal::{Author, Portal, RecordKey},
     values,
@@ -45,9 +45,6 @@ struct AssociationType {
     association_category: String,
     association_type_id: u32,
 }
-
-/// The object types that a new record may be associated with.
-const RECORDS: [ObjectType; 4] = [ObjectType::Contact, ObjectType::Company, ObjectType::Deal, ObjectType::Ticket];
 
 /// HubSpot calculates this property when an engagement is logged on a record.
 const LAST_ACTIVITY: &str = "notes_last_updated";
@@ -108,15 +105,16 @@ fn check(portal: &Portal, object_type: &ObjectType, body: CreateBody) -> Result<
         return Err(errors::invalid_values(&problems, portal.quirks.names_in_message_only));
     }
     let mut associations: Vec<RecordKey> = Vec::new();
-    for Association { to, types } in body.associations {
+    for Association { to, types: spec } in body.associations {
         let id = to.id.parse::<i64>().ok();
+        let given: Vec<_> =
+            spec.iter().map(|spec| (spec.association_category.as_str(), spec.association_type_id)).collect();
         let fits = |kind: &&ObjectType| {
-            let known = type_ids(object_type, kind, false);
-            types.iter().all(|given| {
-                given.association_category == "HUBSPOT_DEFINED" && known.contains(&given.association_type_id)
-            })
+            let known = types(object_type, kind, false);
+            given.iter().all(|given| known.contains(given))
         };
-        let kind = RECORDS.iter().find(fits).filter(|_| !types.is_empty());
+        let kinds: Vec<_> = portal.definitions.object_types().collect();
+        let kind = kinds.into_iter().find(fits).filter(|_| !given.is_empty());
         let associated = kind.zip(id).filter(|(kind, id)| portal.get(kind, *id).is_some());
         let Some((kind, id)) = associated else {
             return Err(errors::validation(&format!("The association to {} is not valid", to.id)));

@@ -99,6 +99,16 @@ const OWN: &[(ObjectType, &[&str])] = &[
         ],
     ),
     (
+        ObjectType::Communication,
+        &[
+            "datetime date: hs_timestamp",
+            "string text: hubspot_owner_id",
+            "string textarea: hs_communication_body",
+            "enumeration select: hs_communication_channel_type = WHATS_APP LINKEDIN_MESSAGE SMS",
+            "enumeration select: hs_communication_logged_from = CRM",
+        ],
+    ),
+    (
         ObjectType::Task,
         &[
             "datetime date: hs_timestamp",
@@ -109,6 +119,16 @@ const OWN: &[(ObjectType, &[&str])] = &[
             "enumeration select: hs_task_type = TODO CALL EMAIL",
         ],
     ),
+];
+
+/// The type id of the portal's custom object, a rented machine.
+const CUSTOM_OBJECT: &str = "2-1001";
+
+/// Its properties.
+const OF_CUSTOM_OBJECT: &[&str] = &[
+    "string text: serial_number hubspot_owner_id",
+    "string textarea: ai_condition",
+    "number number: ai_sentiment_score",
 ];
 
 /// The properties that the guide and the shipped playbooks ask operators to create.
@@ -150,7 +170,8 @@ impl PropertyDefinitions {
     pub(crate) fn of(with_ai: bool) -> Self {
         let mut definitions = Self { by_type: HashMap::new(), groups: HashMap::new() };
         let ai = if with_ai { AI } else { &[] };
-        for (object_type, lines) in OWN.iter().chain(ai) {
+        let custom = [(ObjectType::from(CUSTOM_OBJECT), OF_CUSTOM_OBJECT)];
+        for (object_type, lines) in OWN.iter().chain(ai).chain(&custom) {
             let group = format!("{}information", object_type.name());
             definitions.groups.entry(object_type.clone()).or_default().insert(group.clone());
             for line in *lines {
@@ -165,6 +186,11 @@ impl PropertyDefinitions {
     /// Adds a definition, or replaces the one of the same name.
     pub(super) fn add(&mut self, object_type: &ObjectType, definition: PropertyDefinition) {
         self.by_type.entry(object_type.clone()).or_default().insert(definition.name.clone(), definition);
+    }
+
+    /// The object types of the portal.
+    pub(super) fn object_types(&self) -> impl Iterator<Item = &ObjectType> {
+        self.by_type.keys()
     }
 
     /// The definitions of a type, by name.
@@ -198,10 +224,12 @@ fn parse_line(line: &str, group: &str) -> Vec<PropertyDefinition> {
 
 impl PropertyDefinition {
     /// The definition as HubSpot's API shows it.
-    pub(super) fn to_json(&self) -> Value {
+    pub(super) fn to_json(&self, is_read_only: bool) -> Value {
         let option = |value: &String| json!({"label": value, "value": value, "hidden": false, "displayOrder": -1});
         json!({"name": self.name, "label": self.label, "type": self.kind, "description": self.description,
-            "fieldType": self.field_type, "groupName": self.group, "archived": false,
+            "fieldType": self.field_type, "groupName": self.group, "archived": false, "calculated": false,
+            "modificationMetadata": {"archivable": true, "readOnlyDefinition": false, "readOnlyOptions": false,
+                "readOnlyValue": is_read_only},
             "options": self.options.iter().map(option).collect::<Vec<_>>()})
     }
 }

@@ -24,9 +24,14 @@ pub(crate) struct HubSpotLimits {
     recent: VecDeque<Instant>,
     /// The times of the searches within the last second, oldest first.
     searches: VecDeque<Instant>,
+    /// The times of the calls of association endpoints within the window, oldest first.
+    associations: VecDeque<Instant>,
     today: usize,
     per_window: usize,
     per_day: usize,
+    /// The association endpoints have a lower limit of their own (HubSpot's guide to associations); whether their calls count
+    /// against the one of all calls, too, is not documented. Here they do.
+    associations_per_window: usize,
 }
 
 impl HubSpotLimits {
@@ -34,9 +39,11 @@ impl HubSpotLimits {
         Self {
             recent: VecDeque::new(),
             searches: VecDeque::new(),
+            associations: VecDeque::new(),
             today: 0,
             per_window: config.calls_per_10s,
             per_day: config.calls_per_day,
+            associations_per_window: config.association_calls_per_10s,
         }
     }
 
@@ -59,6 +66,19 @@ impl HubSpotLimits {
         self.recent.push_back(now);
         self.today += 1;
         Ok(self.headers())
+    }
+
+    /// Counts one call of an association endpoint; `false` when the window has none left.
+    pub(crate) fn take_association_call(&mut self) -> bool {
+        let now = Instant::now();
+        while self.associations.front().is_some_and(|first| now.duration_since(*first) >= WINDOW) {
+            self.associations.pop_front();
+        }
+        let is_allowed = self.associations.len() < self.associations_per_window;
+        if is_allowed {
+            self.associations.push_back(now);
+        }
+        is_allowed
     }
 
     fn headers(&self) -> HeaderMap {

@@ -3,6 +3,7 @@
 //! [`routes`] stands on the endpoints, these on [`admission`] (token, limits, scopes) and [`wire`] (bodies and
 //! answers), and those on [`portal`], which holds the records.
 
+mod account;
 mod admission;
 mod associations;
 mod creation;

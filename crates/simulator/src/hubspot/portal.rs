@@ -42,6 +42,8 @@ pub(crate) struct PortalQuirks {
     pub(crate) maxima: HashMap<String, i64>,
     /// Whether answers about refused values name the properties in the message only.
     pub(crate) names_in_message_only: bool,
+    /// Properties that HubSpot calculates, beside those that are defined so.
+    pub(crate) read_only_properties: HashSet<String>,
     /// Defined properties that calls find missing.
     pub(crate) missing_properties: HashSet<String>,
 }
@@ -216,6 +218,11 @@ impl Portal {
     /// The definition of a property, unless the quirks say that it is missing.
     pub(crate) fn definition(&self, object_type: &ObjectType, name: &str) -> Option<&PropertyDefinition> {
         self.definitions.get(object_type, name).filter(|_| !self.quirks.missing_properties.contains(name))
+    }
+
+    /// Whether HubSpot alone sets a property's values.
+    pub(crate) fn is_read_only(&self, definition: &PropertyDefinition) -> bool {
+        definition.read_only || self.quirks.read_only_properties.contains(&definition.name)
     }
 
     /// Sets properties and returns those whose value changed. Every set is part of the history, also of the same value.

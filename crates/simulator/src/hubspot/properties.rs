@@ -24,6 +24,7 @@ fn schema_scope(object_type: &ObjectType, access: &str) -> String {
     match object_type {
         ObjectType::Ticket => "tickets".to_owned(),
         ObjectType::Company | ObjectType::Deal => format!("crm.schemas.{}.{access}", object_type.path()),
+        custom if custom.is_custom() => format!("crm.schemas.custom.{access}"),
         _ => format!("crm.schemas.contacts.{access}"),
     }
 }
@@ -34,7 +35,8 @@ pub(super) async fn list(State(simulator): Shared, Path(object_type): Path<Strin
         let portal = lock(&simulator.portal);
         let all = portal.definitions.all(&object_type);
         let present = all.filter(|(name, _)| !portal.quirks.missing_properties.contains(*name));
-        let results: Vec<_> = present.map(|(_, definition)| definition.to_json()).collect();
+        let results: Vec<_> =
+            present.map(|(_, definition)| definition.to_json(portal.is_read_only(definition))).collect();
         Ok(Json(json!({"results": results})).into_response())
     })
 }
@@ -114,7 +116,7 @@ pub(super) async fn create(
             group: new.group_name,
             read_only: false,
         };
-        let shown = definition.to_json();
+        let shown = definition.to_json(false);
         portal.quirks.missing_properties.remove(&definition.name);
         portal.definitions.add(&object_type, definition);
         Ok((StatusCode::CREATED, Json(shown)).into_response())
@@ -159,5 +161,23 @@ pub(super) async fn create_group(
             return Err(errors::already_exists(&format!("A group named '{}' already exists.", new.name)));
         }
         Ok((StatusCode::CREATED, Json(group(&new.name, &new.label))).into_response())
+    })
+}
+
+/// Lists the rules on values that the portal's admin has set: largest numbers, by the quirks.
+pub(super) async fn list_rules(
+    State(simulator): Shared,
+    Path(object_type): Path<String>,
+    headers: HeaderMap,
+) -> Response {
+    let object_type = ObjectType::from(object_type);
+    answer(&simulator, &headers, &schema_scope(&object_type, "read"), || {
+        let portal = lock(&simulator.portal);
+        let maxima = portal.quirks.maxima.iter().filter(|(name, _)| portal.definition(&object_type, name).is_some());
+        let rules = maxima.map(|(name, maximum)| {
+            json!({"propertyName": name, "propertyValidationRules": [
+                {"ruleType": "MAX_NUMBER", "ruleArguments": [maximum.to_string()]}]})
+        });
+        Ok(Json(json!({"results": rules.collect::<Vec<_>>()})).into_response())
     })
 }

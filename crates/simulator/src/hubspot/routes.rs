@@ -11,7 +11,7 @@ use axum::{
     routing::{get, post, put},
 };
 
-use super::{associations, creation, errors, objects, pipelines, properties, search, token};
+use super::{account, associations, creation, errors, objects, pipelines, properties, search, token};
 use crate::state::Simulator;
 
 /// The endpoints in both versions of the API.
@@ -33,6 +33,7 @@ pub(crate) fn router() -> Router<Arc<Simulator>> {
             .route(&format!("{objects}/{{type}}/batch/update"), post(objects::batch_update))
             .route(&format!("{objects}/{{type}}/batch/create"), post(creation::batch_create))
             .route(&format!("{associations}/{{from}}/{{to}}/batch/read"), post(associations::batch_read))
+            .route(&format!("{associations}/{{from}}/{{to}}/labels"), get(associations::labels))
             .route(&format!("{objects}/{{type}}"), post(creation::create))
             .route(&format!("{objects}/{{type}}/search"), post(search::search))
             .route(&format!("{properties}/{{type}}"), get(properties::list).post(properties::create))
@@ -42,6 +43,11 @@ pub(crate) fn router() -> Router<Arc<Simulator>> {
             )
             .route(&format!("{pipelines}/{{type}}"), get(pipelines::list))
             .route(owners, get(pipelines::owners));
+    }
+    for version in ["v3", "2026-09"] {
+        router = router
+            .route(&format!("/account-info/{version}/details"), get(account::details))
+            .route(&format!("/crm/property-validations/{version}/{{type}}"), get(properties::list_rules));
     }
     for objects in ["/crm/v4/objects", "/crm/objects/2026-09"] {
         let default = format!("{objects}/{{from}}/{{id}}/associations/default/{{to}}/{{to_id}}");

@@ -20,7 +20,7 @@ pub(super) fn problems(
         let Some(definition) = portal.definition(object_type, name) else {
             return Some((name.clone(), "PROPERTY_DOESNT_EXIST", format!("Property \"{name}\" does not exist")));
         };
-        if definition.read_only {
+        if portal.is_read_only(definition) {
             return Some((name.clone(), "READ_ONLY_VALUE", format!("{name} is a read only property")));
         }
         if value.is_empty() {

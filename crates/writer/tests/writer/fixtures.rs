@@ -13,7 +13,7 @@ use domain::{
 };
 use hubspot::{
     HubSpotClient,
-    client::{ApiVersion, HubSpotSettings, MAX_BATCH},
+    client::{ApiVersions, HubSpotSettings, MAX_BATCH},
 };
 use ledger::{Claim, ClaimRequest, Decision, EventStory, Ledger, LedgerSettings, Worker};
 use maintenance::CircuitBreakers;
@@ -95,7 +95,7 @@ impl TestWriter {
         let hubspot = HubSpotClient::new(HubSpotSettings {
             base_url: simulator_url.clone(),
             token: config.token.clone().into(),
-            api_version: ApiVersion::V3,
+            api_versions: ApiVersions::default(),
             timeout: options.call_timeout,
             retry: RetryPolicy {
                 attempts: 2,
