@@ -35,6 +35,26 @@ async fn a_fleet_at_the_limit_is_never_refused() {
     assert!(said.contains("hubspot/9876543/10s"), "{said}");
 }
 
+/// The association endpoints have a lower limit than all calls together, and no answer says which.
+#[tokio::test]
+async fn the_lower_limit_of_the_association_endpoints_is_kept() {
+    let arguments = ["--association-calls-per-10s", "5"].map(ToOwned::to_owned).to_vec();
+    let plan = FleetPlan { simulator_arguments: arguments, ..pipeline() };
+    let plan = plan.with("rate_limit.hubspot_association_calls_per_10s", "5").with("rate_limit.hubspot_share", "1.0");
+    let fleet = fleet(&plan.with("rate_limit.hubspot_calls_per_10s", "190")).await;
+    let ids: Vec<i64> = (1..=8).collect();
+    for id in &ids {
+        contact(&fleet, *id, &[BUYER]).await;
+        // One after the other, so that no two of them share a call.
+        send_accepted(&fleet, &[note_event(*id, 1)]).await;
+        ended_as(&fleet, &note_event(*id, 1), "written", None).await;
+    }
+    let calls = fleet.simulator.calls(0).await.expect("asked");
+    let reads: Vec<_> = calls.iter().filter(|call| call.path.contains("/associations/")).collect();
+    assert_eq!(reads.len(), 8, "one for each contact, and none was refused and repeated");
+    assert!(calls.iter().all(|call| call.status != 429), "no call was refused");
+}
+
 /// A playbook with money for a few questions: the rest waits for tomorrow, and the operator is told.
 #[tokio::test]
 async fn a_playbook_that_has_spent_its_money_pauses_and_says_so() {

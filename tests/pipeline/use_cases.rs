@@ -186,7 +186,8 @@ async fn a_call_becomes_a_summary_next_steps_and_tasks_with_due_dates() {
     tasks.sort_by_key(|task| task.id);
     let due: Vec<_> = tasks.iter().map(|task| task.properties["hs_timestamp"].as_str()).collect();
     assert_eq!(due.len(), 3, "at most three, says the file");
-    assert_eq!((due[0], due[2]), ("2026-12-01T09:00:00Z", "2026-12-10T09:00:00Z"));
+    // A day ends at midnight in the portal's time zone, which is that of New York.
+    assert_eq!((due[0], due[2]), ("2026-12-02T04:59:59Z", "2026-12-11T04:59:59Z"));
     assert!(tasks.iter().all(|task| task.properties["hubspot_owner_id"] == "70"));
     // Function calling: the answer came as a call's arguments.
     assert!(story.inferences[0].answer.as_deref().expect("kept").contains("next_steps"));

@@ -83,7 +83,7 @@ closed_set! {
         DeliveryLimit = "delivery_limit", "The message was redelivered as often as RabbitMQ's delivery limit allows.";
         AttemptsExhausted = "attempts_exhausted", "The message was requeued as often as allowed and no worker finished it.";
         Parked = "parked", "The event was parked before; the ledger has the reason.";
-        NotWritable = "not_writable", "HubSpot takes no value for any property that the playbook writes; nothing was asked.";
+        NotWritable = "not_writable", "HubSpot takes no value for any property that the playbook writes, so nothing is asked.";
         NotAssociatedYet = "not_associated_yet", "The record is young and may still get the associations that it lacks; the event waits.";
         // Nothing to do
         NoPlaybook = "no_playbook", "No playbook has a trigger for the event.";

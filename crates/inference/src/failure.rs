@@ -109,6 +109,8 @@ impl Failure for StepError {
             Self::SpendLimitReached(RateLimited { after }) | Self::RecordLimitReached(RateLimited { after }) => {
                 RetryAction::RateLimited { after: Some(*after) }
             }
+            // A person has to create or change the property; nothing is paid for meanwhile.
+            Self::NotWritable(_) => RetryAction::RetryLater { after: None },
             // It has not failed: it comes back until the record is no longer young.
             Self::NotAssociatedYet => RetryAction::RateLimited { after: None },
             Self::Ledger(error) => error.retry_action(),
@@ -116,7 +118,6 @@ impl Failure for StepError {
             Self::Prompt(_)
             | Self::Template(_)
             | Self::Answer { .. }
-            | Self::NotWritable(_)
             | Self::WrongPortal { .. }
             | Self::SpendLimitTooLow { .. } => RetryAction::Park,
         }

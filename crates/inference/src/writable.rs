@@ -14,7 +14,7 @@ use tokio::sync::Mutex;
 const INTERVAL: Duration = Duration::from_secs(3_600);
 
 /// How old the definitions may be that keep a question from being asked: what was just mended counts soon.
-const MAX_AGE_OF_A_REFUSAL: Duration = Duration::from_secs(5);
+const MAX_AGE_OF_A_REFUSAL: Duration = Duration::from_secs(2);
 
 /// The properties that playbooks write and HubSpot takes no value for.
 pub struct WritableProperties {

@@ -43,6 +43,10 @@ async fn post(url: &str, path: &str, body: &impl serde::Serialize) {
     request.send().await.expect("sent").error_for_status().expect("accepted");
 }
 
+async fn calls(url: &str) -> Vec<Call> {
+    reqwest::get(format!("{url}/_simulator/calls")).await.expect("asked").json().await.expect("calls")
+}
+
 #[tokio::test]
 async fn a_record_that_cannot_be_read_fails_alone_and_is_no_outage() {
     let (reader, url) = reader().await;
@@ -65,8 +69,7 @@ async fn a_record_that_cannot_be_read_fails_alone_and_is_no_outage() {
     let failed: Vec<_> = (1..=40).zip(join_all(associated).await).filter(|(_, read)| read.is_err()).collect();
     assert!(matches!(&failed[..], [(23, _)]), "{failed:?}");
 
-    let calls = reqwest::get(format!("{url}/_simulator/calls")).await.expect("asked");
-    let calls: Vec<Call> = calls.json().await.expect("calls");
+    let calls = calls(&url).await;
     let reads = calls.iter().filter(|call| call.path.ends_with("/contacts/batch/read")).count();
     assert!(reads <= 15, "halved, and none tried again: {reads} calls");
 }
@@ -85,8 +88,7 @@ async fn an_answer_that_is_not_json_is_tried_again_and_an_outage() {
         assert_eq!(error.reason(), Reason::HubSpotUnreadable, "{error}");
         assert!(error.outage().is_some(), "{error}");
     }
-    let calls: Vec<Call> =
-        reqwest::get(format!("{url}/_simulator/calls")).await.expect("asked").json().await.expect("calls");
+    let calls = calls(&url).await;
     assert_eq!(calls.len(), 3, "one batch, as often as the settings say: {calls:?}");
 }
 

@@ -1,5 +1,6 @@
 //! `cargo xtask demo`: the main job at work, step by step, every outcome checked.
 
+mod hubspot_cases;
 mod keep;
 mod real;
 mod score;
@@ -92,6 +93,7 @@ async fn show_all(fleet: &Fleet) -> Result<Score> {
     duplicates_and_echoes(fleet, &guide_key, &mut score).await?;
     use_cases::run(fleet, &mut score).await?;
     use_cases::human_value(fleet, &mut score).await?;
+    hubspot_cases::run(fleet, &mut score).await?;
 
     show::before_and_after(GUIDE_CONTACT, &before, &guide_contact(fleet).await?);
     show::by_sql(fleet, &guide_key).await?;

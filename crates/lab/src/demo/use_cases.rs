@@ -132,7 +132,7 @@ async fn portal(fleet: &Fleet) -> Result<()> {
     put(fleet, "call", CALL, &call, &[("contact", CUSTOMER), ("deal", OPEN_DEAL)]).await
 }
 
-async fn put(
+pub async fn put(
     fleet: &Fleet,
     kind: &str,
     id: i64,
@@ -149,14 +149,14 @@ async fn put(
     fleet.simulator.put_object(&object).await
 }
 
-fn event(subscription: &str, type_id: &str, id: i64, property: Option<&str>) -> Value {
+pub fn event(subscription: &str, type_id: &str, id: i64, property: Option<&str>) -> Value {
     json!({"eventId": id * 7, "subscriptionId": 12345, "portalId": 9_876_543, "appId": 1_234_567,
         "occurredAt": time::OffsetDateTime::now_utc().unix_timestamp() * 1_000, "attemptNumber": 0, "objectId": id,
         "objectTypeId": type_id, "subscriptionType": subscription, "propertyName": property, "changeSource": "CRM_UI",
         "sourceId": "userId:42"})
 }
 
-async fn ended(fleet: &Fleet, event: &Value) -> Result<EventStory> {
+pub async fn ended(fleet: &Fleet, event: &Value) -> Result<EventStory> {
     fleet.until_event(&key_of(event)?, EventState::is_final, WITHIN).await
 }
 
