@@ -67,7 +67,8 @@ async fn one_trace_spans_the_way_from_webhook_to_write_and_is_exported() {
 
 #[tokio::test]
 async fn health_and_metrics_are_on_every_service() {
-    let fleet = fleet(&quick()).await;
+    // HubSpot ends its support of this version on 2027-03-30.
+    let fleet = fleet(&quick().with("hubspot.associations_version", "v4")).await;
     contact(&fleet, 1, &["They have $50k ready for Q1."]).await;
     send_accepted(&fleet, &[note_event(1, 1)]).await;
     ended_as(&fleet, &note_event(1, 1), "written", None).await;
@@ -78,6 +79,7 @@ async fn health_and_metrics_are_on_every_service() {
             "leadline_inferences_total{service=\"leadline-inference\",playbook=\"lead-qualification\",outcome=\"valid\"} 1",
         ),
         ("leadline-inference", "leadline_hubspot_ratelimit"),
+        ("leadline-inference", "version=\"v4 of the associations API\"} 1806364800"),
         ("leadline-writer", "leadline_write_commands_total{service=\"leadline-writer\",state=\"written\"} 1"),
     ];
     for (service, metric) in expected {
@@ -88,8 +90,14 @@ async fn health_and_metrics_are_on_every_service() {
         let metrics = text("metrics").await;
         assert!(metrics.contains(metric), "{metric} in\n{metrics}");
         assert_eq!(text("livez").await, "alive\n");
-        assert!(text("readyz").await.contains("broker: ok"));
+        let ready = text("readyz").await;
+        assert!(ready.contains("broker: ok"), "{ready}");
+        let warning = "warning: HubSpot ends its support of v4 of the associations API on 2027-03-30";
+        assert_eq!(ready.contains(warning), service != "leadline-receiver", "{service}: {ready}");
     }
+    let check = fleet.leadline(&["check"]).await.expect("runs");
+    let said = String::from_utf8_lossy(&check.stdout);
+    assert!(check.status.success() && said.contains("set hubspot.associations_version = \"2026-09\""), "{said}");
     let raw: i64 =
         ask(&fleet, "select count(*) from inference_text where prompt::text like '%$50k%' and answer <> ''").await;
     assert_eq!(raw, 1, "prompt and answer are in the ledger");

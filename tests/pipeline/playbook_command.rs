@@ -181,13 +181,20 @@ async fn a_fourth_use_case_takes_one_file() {
 #[tokio::test]
 async fn check_and_provision_name_properties_that_take_no_value() {
     let fleet = fleet(&no_services()).await;
-    let quirks = Quirks { read_only_properties: vec!["lead_score".to_owned()], ..Quirks::default() };
+    let quirks = Quirks {
+        read_only_properties: vec!["lead_score".to_owned()],
+        maxima: [("ai_budget_estimate".to_owned(), 40_000)].into(),
+        ..Quirks::default()
+    };
     fleet.simulator.quirks(&quirks).await.expect("set");
+    let rule = "the portal's rule MAX_NUMBER (40000) may refuse what `lead-qualification` writes";
     let check = fleet.leadline(&["check"]).await.expect("runs");
     let said = String::from_utf8_lossy(&check.stdout).into_owned();
     assert!(!check.status.success() && said.contains("`contact.lead_score` is read-only"), "{said}");
+    assert!(said.contains(rule), "{said}");
     let (good, said) = playbook(&fleet, &["provision"]).await;
     assert!(!good && said.contains("CONFLICT contact.lead_score: is read-only"), "{said}");
+    assert!(said.contains(rule), "{said}");
 }
 
 /// Without the properties an answer is good for nothing.
