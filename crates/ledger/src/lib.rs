@@ -64,7 +64,7 @@ pub use commands::CommandClaim;
 pub use decision::Decision;
 pub use error::{LedgerError, Refusal};
 pub use parking::{EventToRequeue, ParkedEntry, ParkedStage};
-pub use prior_answers::{PriorAnswers, PriorAnswersRequest};
+pub use prior_answers::{PriorAnswer, PriorAnswers, PriorAnswersRequest};
 pub use rate_limits::{
     AcquireRequest, Grant, ObservedQuota, RateLimitEntry, RateLimitTerms, Refund, SpendLimitEntry, Window,
 };
