@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use hubspot::client::ApiVersion;
-use ledger::{Ledger, LedgerSettings};
+use ledger::{Ledger, LedgerSettings, Retention};
 use openai::models::{self, Model, Price};
 use retry::{CallHooks, RetryPolicy};
 use settings::{MissingSetting, Settings};
@@ -20,6 +20,12 @@ pub fn connect_ledger(settings: &Settings, application_name: &str) -> Result<Led
         acquire_timeout: Duration::from_millis(section.acquire_timeout_ms),
         statement_timeout: Duration::from_millis(section.statement_timeout_ms),
     })?)
+}
+
+/// What is kept for how long. `leadline migrate` tells the ledger.
+pub fn retention(settings: &Settings) -> Retention {
+    let section = &settings.retention;
+    Retention { raw_days: section.raw_days, events_days: section.events_days }
 }
 
 /// The HubSpot client. `hooks` surround every attempt of its calls.

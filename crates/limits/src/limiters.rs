@@ -71,6 +71,7 @@ impl RateLimiters {
         Arc::new(HubSpotLimiter {
             quota_client: QuotaClient::open(self.ledger.clone(), terms, self.share_of(lane)),
             max_wait: self.max_wait(),
+            max_hold: self.max_hold(),
             linger_at_limit: Duration::from_millis(settings.batch_linger_at_limit_ms),
         })
     }
@@ -112,6 +113,10 @@ impl RateLimiters {
     fn max_wait(&self) -> Duration {
         Duration::from_secs(self.settings.max_wait_seconds)
     }
+
+    fn max_hold(&self) -> Duration {
+        Duration::from_secs(self.settings.max_hold_seconds)
+    }
 }
 
 /// Acquires `costs`, and records how long that took.
@@ -123,16 +128,17 @@ async fn acquire(
     max_wait: Duration,
 ) -> Result<Permit, retry::RateLimited> {
     let began = Instant::now();
-    let slices = quota_client.acquire(costs.into(), max_wait).await;
+    let acquired = quota_client.acquire(costs.into(), max_wait).await;
     metrics::histogram!("leadline_rate_limit_wait_seconds", "dependency" => dependency.as_str())
         .record(began.elapsed().as_secs_f64());
-    Ok(Permit { key: key.to_owned(), acquired_at: Instant::now(), units: costs[1], slices: slices? })
+    Ok(Permit { key: key.to_owned(), acquired_at: Instant::now(), units: costs[1], slices: acquired?.keep() })
 }
 
 #[derive(Debug)]
 struct HubSpotLimiter {
     quota_client: QuotaClient,
     max_wait: Duration,
+    max_hold: Duration,
     linger_at_limit: Duration,
 }
 
@@ -152,6 +158,7 @@ impl RateLimiter for HubSpotLimiter {
     }
 
     fn record_rejection(&self, permit: Permit, reports: [Option<QuotaReport>; 2], wait: Duration) {
+        let wait = wait.min(self.max_hold);
         tracing::warn!(?wait, "HubSpot rejected a call because of its rate limit; the fleet makes no calls meanwhile");
         self.quota_client.report(reports.into(), permit.acquired_at, Some(wait));
     }
@@ -203,6 +210,7 @@ impl RateLimiter for OpenAiLimiter {
     }
 
     fn record_rejection(&self, permit: Permit, reports: [Option<QuotaReport>; 2], wait: Duration) {
+        let wait = wait.min(self.limits.max_hold());
         tracing::warn!(
             ?wait,
             model = permit.key,

@@ -16,5 +16,5 @@ mod retry_policy;
 pub use call_hooks::{CallHooks, CallObserver, SharedObserver};
 pub use domain::{Dependency, Reason};
 pub use failure::{Failure, Outage, RetryAction};
-pub use rate_limiter::{Permit, PermitFuture, QuotaReport, RateLimited, RateLimiter, SharedRateLimiter};
+pub use rate_limiter::{Permit, PermitFuture, QuotaReport, RateLimited, RateLimiter, SharedRateLimiter, Shortage};
 pub use retry_policy::{RetryPolicy, run};

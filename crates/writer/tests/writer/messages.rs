@@ -25,6 +25,8 @@ async fn a_command_for_another_portal_or_unknown_to_the_ledger_is_parked() {
     let foreign = writer.decide(&foreign, 2, &[set("lead_score", "85")], Vec::new()).await;
     let disposition = writer.handle(&foreign).await;
     assert!(matches!(disposition, Disposition::Park { reason: Reason::WrongPortal, .. }), "{disposition:?}");
+    // The ledger has it as parked, too; or the reconciler would publish it again and again.
+    writer.ended_as(&foreign, EventState::Parked, Some(Reason::WrongPortal)).await;
     let unknown = domain::WriteCommand { id: WriteCommandId::new(), ..command };
     let disposition = writer.handle(&unknown).await;
     assert!(matches!(disposition, Disposition::Park { reason: Reason::UnknownCommand, .. }), "{disposition:?}");
