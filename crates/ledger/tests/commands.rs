@@ -1,6 +1,6 @@
 //! A write command is claimed as an event is: by one writer at a time, until it has ended.
 
-use domain::{CommandState, PortalId, Reason, WriteCommandId};
+use domain::{CommandState, EventState, PortalId, Reason, WriteCommandId};
 use ledger::CommandClaim;
 
 use crate::fixtures::{LEASE, PORTAL, TestLedger, contact, event, granted, result, worker, written};

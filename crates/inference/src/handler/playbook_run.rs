@@ -12,7 +12,7 @@ use crashpoint::crash_point;
 use domain::{Event, Inference, ObjectId, ObjectType, RecordRef, WriteCommand};
 use ledger::{Claimed, PriorAnswer, PriorAnswers};
 use openai::models::Model;
-use playbook::{Context, PlannedWrite, Playbook, event_variable};
+use playbook::{AnswerRules, Context, PlannedWrite, Playbook, UnverifiedPolicy, event_variable};
 use retry::Reason;
 use serde_json::Value;
 use time::OffsetDateTime;
