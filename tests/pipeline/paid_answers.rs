@@ -9,7 +9,8 @@ use lab::{Fleet, FleetPlan};
 use simulator::{Fault, FaultKind, Target, admin::Edit};
 
 /// Fails where the contact's job title is no number.
-const FAILING: &str = "\n[[writes]]\nproperty = \"ai_sentiment_score\"\ntext = \"{{ (record.jobtitle or 1) | int }}\"\n";
+const FAILING: &str =
+    "\n[[writes]]\nproperty = \"ai_sentiment_score\"\ntext = \"{{ (record.jobtitle or 1) | int }}\"\n";
 
 /// A folder with these playbooks, which is removed at the end of the test.
 struct Playbooks(PathBuf);

@@ -10,8 +10,8 @@ use lab::FleetPlan;
 use ledger::{ClaimRequest, Worker};
 
 use fixtures::{
-    BUYER, WITHIN, ask, contact, ended_as, fleet, key, note_event, pipeline, property, purge, questions, send_accepted, sql,
-    times_set, until,
+    BUYER, WITHIN, ask, contact, ended_as, fleet, key, note_event, pipeline, property, purge, questions, send_accepted,
+    sql, times_set, until,
 };
 
 fn reconciling() -> FleetPlan {

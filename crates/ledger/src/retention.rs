@@ -72,9 +72,8 @@ impl Ledger {
     }
 
     async fn drop_days(&self, table: &str) -> Result<i64, LedgerError> {
-        let dropped = sqlx::query_scalar!(r#"select drop_day_partitions($1) as "dropped!""#, table)
-            .fetch_one(&self.pool)
-            .await?;
+        let dropped =
+            sqlx::query_scalar!(r#"select drop_day_partitions($1) as "dropped!""#, table).fetch_one(&self.pool).await?;
         Ok(i64::from(dropped))
     }
 

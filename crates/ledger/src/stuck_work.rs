@@ -138,9 +138,10 @@ impl Ledger {
     pub async fn park_command(&self, id: WriteCommandId, reason: Reason, detail: &str) -> Result<bool, LedgerError> {
         let mut transaction = self.begin().await?;
         lock_event_of(&mut transaction, id).await?;
-        let event = sqlx::query_scalar!("select park_stuck_command($1, $2, $3)", id.0, reason.as_str(), stored_detail(detail))
-            .fetch_one(&mut *transaction)
-            .await?;
+        let event =
+            sqlx::query_scalar!("select park_stuck_command($1, $2, $3)", id.0, reason.as_str(), stored_detail(detail))
+                .fetch_one(&mut *transaction)
+                .await?;
         if let Some(event) = event {
             end_events(&mut transaction, &[event]).await?;
         }

@@ -174,8 +174,7 @@ async fn functions_of_the_owner_have_a_fixed_search_path_and_do_no_more_than_the
         let refused = refusal(Role::Inference, &test.url, statement).await.unwrap_or_default();
         assert!(refused.contains(says), "{statement}: {says} in {refused}");
     }
-    let refused =
-        refusal(Role::Auditor, &test.url, "select delete_finished_events(1)").await.unwrap_or_default();
+    let refused = refusal(Role::Auditor, &test.url, "select delete_finished_events(1)").await.unwrap_or_default();
     assert!(refused.contains("permission denied"), "{refused}");
     assert_eq!(test.value::<i64>("select count(*) from event").await, 1);
 }
@@ -224,7 +223,8 @@ async fn no_service_deletes_what_the_owner_keeps() {
     // Of 70 and of 50 days ago, which have partitions.
     let day = |days: u32| format!("(now() at time zone 'UTC')::date - {days}");
     for (id, days) in [(1, 70), (2, 50)] {
-        let (day, name) = (day(days), test.value::<String>(&format!("select to_char({}, 'YYYYMMDD')", day(days))).await);
+        let (day, name) =
+            (day(days), test.value::<String>(&format!("select to_char({}, 'YYYYMMDD')", day(days))).await);
         test.run(&format!(
             "do $$ begin
                  execute format('create table event_history_{name} partition of event_history
@@ -237,7 +237,8 @@ async fn no_service_deletes_what_the_owner_keeps() {
         .await;
     }
     let (owner, writer) = (ledger_of(Role::Owner, &test.url), ledger_of(Role::Writer, &test.url));
-    let kept = async |raw_days, events_days| owner.migrate(Retention { raw_days, events_days }).await.expect("migrated");
+    let kept =
+        async |raw_days, events_days| owner.migrate(Retention { raw_days, events_days }).await.expect("migrated");
     let deleted =
         async || (writer.drop_history().await.expect("asked"), writer.delete_finished(10).await.expect("asked"));
     assert_eq!(deleted().await, (0, 0), "400 days by default");

@@ -7,23 +7,17 @@ use std::{
 };
 
 use futures_util::FutureExt;
-use ledger::{AcquireRequest, Grant, Ledger, LedgerError, ObservedQuota, RateLimitTerms, Refund};
+use ledger::{AcquireRequest, Grant, Ledger, LedgerError, RateLimitTerms};
 use retry::{QuotaReport, RateLimited, Shortage};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::{grants::Grants, quota_client::Acquired, recent_demand::RecentDemand};
-
-/// Refunds are sent with the next request to the ledger, and at the latest after this time.
-const REFUND_WITHIN: Duration = Duration::from_millis(500);
+use crate::{grants::Grants, outgoing::Outgoing, quota_client::Acquired, recent_demand::RecentDemand};
 
 /// The pause after the ledger did not answer.
 const PAUSE_AFTER_ERROR: Duration = Duration::from_millis(500);
 
 /// The pause after a grant that was not enough, so that other replicas can acquire their part.
 const PAUSE_AFTER_GRANT: Duration = Duration::from_millis(15);
-
-/// When less than one part in so many of a quota remains, the ledger is told at once.
-const SCARCE: i64 = 10;
 
 /// What callers send to the actor.
 #[derive(Debug)]
@@ -88,89 +82,6 @@ struct Limits {
     is_defined: bool,
 }
 
-/// What the next request tells the ledger, besides what it asks for.
-struct Outgoing {
-    /// What answers said about each limit.
-    observed: Vec<Option<ObservedQuota>>,
-    /// When the call was sent whose answer is the newest of `observed`.
-    observed_sent: Instant,
-    hold: Option<Duration>,
-    refunds: Vec<Refund>,
-    /// When the first of `refunds` was added.
-    refunds_since: Option<Instant>,
-    /// Whether this cannot wait until quota is needed.
-    is_urgent: bool,
-}
-
-impl Outgoing {
-    fn new(limits: usize) -> Self {
-        Self {
-            observed: vec![None; limits],
-            observed_sent: Instant::now(),
-            hold: None,
-            refunds: Vec::new(),
-            refunds_since: None,
-            is_urgent: false,
-        }
-    }
-
-    fn add_refund(&mut self, limit: usize, slice: i64, amount: i64) {
-        self.refunds_since.get_or_insert_with(Instant::now);
-        match self.refunds.iter_mut().find(|refund| (refund.limit, refund.slice) == (limit, slice)) {
-            Some(refund) => refund.amount = refund.amount.saturating_add(amount),
-            None => self.refunds.push(Refund { limit, slice, amount }),
-        }
-    }
-
-    fn add_reports(&mut self, reports: Vec<Option<QuotaReport>>, sent: Instant) {
-        self.observed_sent = sent;
-        for (observed, report) in self.observed.iter_mut().zip(reports) {
-            let Some(report) = report else { continue };
-            let (quota, remaining) = (report.quota(), report.remaining());
-            // One request carries the newest report. It can wait for the next request, unless little remains.
-            self.is_urgent |= remaining.saturating_mul(SCARCE) < quota && observed.is_none();
-            *observed = Some(ObservedQuota { quota, remaining, age: Duration::ZERO });
-        }
-    }
-
-    fn add_hold(&mut self, hold: Duration) {
-        self.hold = Some(self.hold.unwrap_or_default().max(hold));
-        self.is_urgent = true;
-    }
-
-    /// The reports with their present age.
-    fn observed(&self) -> Vec<Option<ObservedQuota>> {
-        let age = self.observed_sent.elapsed();
-        self.observed.iter().map(|observed| observed.map(|observed| ObservedQuota { age, ..observed })).collect()
-    }
-
-    fn is_late(&self) -> bool {
-        self.refunds_since.is_some_and(|since| since.elapsed() >= REFUND_WITHIN)
-    }
-
-    /// The ledger has got it.
-    fn clear(&mut self) {
-        self.forget_reports();
-        self.refunds.clear();
-        self.refunds_since = None;
-    }
-
-    /// Forgets what others said. Returns whether there was anything.
-    fn forget_reports(&mut self) -> bool {
-        let said = self.hold.take().is_some() | self.observed.iter().any(Option::is_some);
-        self.observed.fill(None);
-        said
-    }
-
-    /// The ledger refuses the request itself, and would refuse it again. What others said is the first suspect; what is to be
-    /// given back is let go when it is refused alone.
-    fn drop_refused(&mut self) {
-        if !self.forget_reports() {
-            self.clear();
-        }
-    }
-}
-
 impl QuotaActor {
     pub fn new(
         ledger: Ledger,
@@ -233,7 +144,7 @@ impl QuotaActor {
     /// When there is something to do even if no message arrives.
     fn wake_at(&self) -> Option<Instant> {
         let request = (!self.waiting.is_empty()).then_some(self.next_request_at);
-        let refund = self.outgoing.refunds_since.map(|since| since + REFUND_WITHIN);
+        let refund = self.outgoing.refunds_due_at();
         let expiry = self.grants.iter().filter_map(Grants::next_expiry).min();
         let wait_end = self.waiting.iter().map(|waiter| waiter.wait_until).min();
         [request, refund, expiry, wait_end].into_iter().flatten().min()
@@ -360,7 +271,7 @@ impl QuotaActor {
             self.outgoing.drop_refused();
         }
         self.next_request_at = Instant::now() + PAUSE_AFTER_ERROR;
-        self.outgoing.refunds_since = self.outgoing.refunds_since.map(|_| Instant::now());
+        self.outgoing.delay_refunds();
     }
 }
 
@@ -378,9 +289,8 @@ mod tests {
     use std::time::{Duration, Instant};
 
     use ledger::{Ledger, LedgerSettings, RateLimitTerms, Window};
-    use retry::{QuotaReport, Shortage};
+    use retry::Shortage;
 
-    use super::Outgoing;
     use crate::quota_client::QuotaClient;
 
     fn absent_ledger() -> Ledger {
@@ -400,18 +310,6 @@ mod tests {
         let client = QuotaClient::open(absent_ledger(), vec![terms], 1.0);
         let limited = client.acquire(vec![1], Duration::from_millis(100)).await.expect_err("no ledger");
         assert_eq!(limited.shortage, Shortage::Unknown);
-    }
-
-    #[test]
-    fn what_the_ledger_refuses_is_not_said_again() {
-        let mut outgoing = Outgoing::new(1);
-        outgoing.add_reports(vec![QuotaReport::new(10, 5)], Instant::now());
-        outgoing.add_hold(Duration::from_secs(1));
-        outgoing.add_refund(0, 1, 5);
-        outgoing.drop_refused();
-        assert_eq!((outgoing.hold, outgoing.observed(), outgoing.refunds.len()), (None, vec![None], 1));
-        outgoing.drop_refused();
-        assert!(outgoing.refunds.is_empty() && !outgoing.is_late(), "it was refused alone");
     }
 
     /// A rejection by the first of no limits makes it panic.

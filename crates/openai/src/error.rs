@@ -188,7 +188,8 @@ mod tests {
     #[test]
     fn an_error_answer_is_read_leniently_and_what_it_says_is_cut() {
         let long = "é".repeat(100_000);
-        let body = serde_json::json!({"error": {"message": null, "type": long, "param": long, "code": 1234}}).to_string();
+        let body =
+            serde_json::json!({"error": {"message": null, "type": long, "param": long, "code": 1234}}).to_string();
         let error = OpenAiApiError { http_status: 400, ..OpenAiApiError::read(body.as_bytes()) };
         assert_eq!((error.message.as_str(), error.code.as_deref()), ("", Some("1234")));
         assert!(error.kind.as_ref().is_some_and(|kind| kind.starts_with('é')));

@@ -64,7 +64,11 @@ impl ErrorBody {
         let name = |key| body.get(key).and_then(short);
         let details = body.get("errors").and_then(Value::as_array).into_iter().flatten();
         Self {
-            message: body.get("message").and_then(Value::as_str).map(|text| shortened(text, MAX_MESSAGE)).unwrap_or_default(),
+            message: body
+                .get("message")
+                .and_then(Value::as_str)
+                .map(|text| shortened(text, MAX_MESSAGE))
+                .unwrap_or_default(),
             category: name("category").unwrap_or_default(),
             correlation_id: name("correlationId").unwrap_or_default(),
             policy_name: name("policyName"),

@@ -198,3 +198,41 @@ fn check_guards(event: &Event, playbook: &Playbook, context: &Context) -> Result
     }
     Ok(context.entries.is_empty().then(|| NothingToDo::skipped(Reason::EmptyContext)))
 }
+
+#[cfg(test)]
+mod tests {
+    use domain::InferenceId;
+    use ledger::PriorAnswer;
+    use playbook::Playbook;
+    use serde_json::{Value, json};
+
+    use super::usable;
+
+    const LEADS: &str = include_str!("../../../../deploy/playbooks/lead-qualification.toml");
+
+    fn fields_used(playbook: &str, fields: &Value, unverified: &[&str]) -> Option<Value> {
+        let playbook = Playbook::parse("lead-qualification.toml", playbook, &[]).expect("a valid playbook");
+        let prior = PriorAnswer {
+            inference_id: InferenceId::new(),
+            model: "gpt-4o-2024-08-06".to_owned(),
+            fields: fields.as_object().cloned(),
+            unverified: unverified.iter().map(|name| (*name).to_owned()).collect(),
+            has_commands: false,
+        };
+        usable(&playbook, prior).map(|answer| Value::Object(answer.fields))
+    }
+
+    #[test]
+    fn a_stored_answer_is_used_as_far_as_it_fits_the_playbook_of_today() {
+        let fields = json!({"lead_score": 85, "summary": "A buyer.", "budget_estimate": 50_000,
+            "budget_estimate_quote": "They have $50k", "qualification_summary": "Ready."});
+        assert_eq!(fields_used(LEADS, &fields, &[]).as_ref(), Some(&fields));
+        let unverified = fields_used(LEADS, &fields, &["budget_estimate"]).expect("usable");
+        assert_eq!(unverified["budget_estimate"], Value::Null, "as when it was answered");
+        let parking = LEADS.replacen("records =", "unverified = \"park\"\nrecords =", 1);
+        assert_eq!(fields_used(&parking, &fields, &["budget_estimate"]), None, "today a person looks at it");
+        let bounded = LEADS.replace("maximum = 100\n", "maximum = 10\n");
+        assert_eq!(fields_used(&bounded, &fields, &[]), None, "the mended playbook asks again");
+        assert_eq!(fields_used(LEADS, &Value::Null, &[]), None, "erased");
+    }
+}

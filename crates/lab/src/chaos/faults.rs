@@ -122,7 +122,9 @@ impl fmt::Display for ChaosFault {
             Self::OpenAiLimit => "OpenAI: 429 for a half",
             Self::OpenAiHangs => "OpenAI: no answer for a fifth",
             Self::OpenAiHalfAnswers => "OpenAI: answers break off",
-            Self::OpenAiBlindBills => "OpenAI: answers are billed and lost, given up by a gateway (504), or do not say their cost",
+            Self::OpenAiBlindBills => {
+                "OpenAI: answers are billed and lost, given up by a gateway (504), or do not say their cost"
+            }
             Self::OpenAiNoMoney => "OpenAI: insufficient_quota",
         })
     }
