@@ -329,9 +329,10 @@ async fn the_operator_does_what_the_command_does_with_the_rights_of_the_role() {
         let parked = crate::fixtures::result(&command, attempt, CommandState::Parked, Some(Reason::ValidationError));
         assert!(test.finish(&parked, "a").await);
         ledger.command_state(command.id).await.expect("parked show");
-        let done = match is_replayed {
-            true => ledger.replay_command(command.id).await.expect("parked replay"),
-            false => ledger.discard_command(command.id).await.expect("parked discard"),
+        let done = if is_replayed {
+            ledger.replay_command(command.id).await.expect("parked replay")
+        } else {
+            ledger.discard_command(command.id).await.expect("parked discard")
         };
         assert!(done);
     }

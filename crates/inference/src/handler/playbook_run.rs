@@ -106,24 +106,24 @@ impl EventHandler {
             return Ok(RunResult::Nothing(nothing));
         }
         let plan = |answer: UsableAnswer| commands_of(event, claimed, playbook, &context, answer);
-        let planned = match prior_answers.answered.remove(&playbook.name).and_then(|prior| usable(playbook, prior)) {
-            Some(prior) => plan(prior),
-            None => {
-                let hash = self.hash(&context, &playbook.version).await;
-                if prior_answers.last_context.get(&playbook.name) == Some(&hash) {
-                    return Ok(RunResult::Nothing(NothingToDo::skipped(Reason::UnchangedContext)));
-                }
-                let ModelAnswer { inferences, result } =
-                    answer(&self.model_client, playbook, model, record, &context, &progress.log).await;
-                crash_point!("inference.after_answer");
-                tracing::debug!(playbook = playbook.name, "the model has answered");
-                let planned = result.and_then(plan);
-                // Without a plan the context counts as not answered: a later event of the record asks about it again.
-                let context_hash = planned.is_ok().then_some(hash);
-                let with_hash = |inference| Inference { context_hash: context_hash.clone(), ..inference };
-                progress.inferences.extend(inferences.into_iter().map(with_hash));
-                planned
+        let prior = prior_answers.answered.remove(&playbook.name).and_then(|prior| usable(playbook, prior));
+        let planned = if let Some(prior) = prior {
+            plan(prior)
+        } else {
+            let hash = self.hash(&context, &playbook.version).await;
+            if prior_answers.last_context.get(&playbook.name) == Some(&hash) {
+                return Ok(RunResult::Nothing(NothingToDo::skipped(Reason::UnchangedContext)));
             }
+            let ModelAnswer { inferences, result } =
+                answer(&self.model_client, playbook, model, record, &context, &progress.log).await;
+            crash_point!("inference.after_answer");
+            tracing::debug!(playbook = playbook.name, "the model has answered");
+            let planned = result.and_then(plan);
+            // Without a plan the context counts as not answered: a later event of the record asks about it again.
+            let context_hash = planned.is_ok().then_some(hash);
+            let with_hash = |inference| Inference { context_hash: context_hash.clone(), ..inference };
+            progress.inferences.extend(inferences.into_iter().map(with_hash));
+            planned
         };
         let commands = planned?;
         if commands.is_empty() {
