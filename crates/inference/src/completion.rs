@@ -177,7 +177,7 @@ impl<'a> Conversation<'a> {
     }
 
     /// Sends the request once. The most that it can cost is reserved before. What it did not cost is given back, unless that
-    /// is unknown.
+    /// is unknown. The money comes before the rate limiter's permit, which is good for a moment only.
     ///
     /// The outer error is OpenAI's and may be retried, the inner one is not.
     async fn complete_once(&self, most: &TokenUsage) -> Result<Result<Completion, StepError>, OpenAiError> {

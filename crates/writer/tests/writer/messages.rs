@@ -87,3 +87,25 @@ async fn a_command_whose_row_cannot_be_read_is_parked_alone() {
     writer.ended_as(&bad, EventState::Parked, Some(Reason::CommandInvalid)).await;
     writer.ended_as(&good, EventState::Written, None).await;
 }
+
+/// Postgres refuses to lease one command of a batch.
+#[tokio::test]
+async fn a_command_that_the_ledger_does_not_hand_out_holds_up_no_other() {
+    let writer = TestWriter::start().await;
+    let (bad, good) = (writer.contact(1).await, writer.contact(2).await);
+    let bad = writer.decide(&bad, 1, &[set("lead_score", "85")], Vec::new()).await;
+    let good = writer.decide(&good, 1, &[set("lead_score", "85")], Vec::new()).await;
+    writer
+        .execute_all(
+            "create function refuse() returns trigger language plpgsql as $$ begin
+                 if new.object_id = 1 then raise exception 'refused' using errcode = '22P05'; end if;
+                 return new;
+             end $$;
+             create trigger refuse before update on write_command for each row execute function refuse()",
+        )
+        .await;
+    let (refused, written) = tokio::join!(writer.handle(&bad), writer.handle(&good));
+    assert!(matches!(refused, Disposition::Park { reason: Reason::LedgerRefused, .. }), "{refused:?}");
+    assert_eq!(written, Disposition::Done);
+    writer.ended_as(&good, EventState::Written, None).await;
+}
