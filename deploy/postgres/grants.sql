@@ -3,7 +3,8 @@
 --
 -- No role but the owner may delete or truncate anything but record leases, change what was asked, answered or written, or
 -- touch the history: triggers write that, with the owner's rights, and retention and erasure are functions of the owner's
--- (migrations/20261126000040_append_only.sql).
+-- (migrations/20261126000040_append_only.sql). What is kept for how long is a table that only the owner may change
+-- (migrations/20261126000061_retention.sql).
 do $$
 begin
 -- Two migrations at the same time would change the same rows of Postgres' catalogue.
@@ -32,7 +33,7 @@ grant insert on event, inference, inference_raw, write_command, action, charge t
 grant update (state, micro_dollars, settled_at) on charge to leadline_inference;
 grant execute on function
     begin_charges(uuid[], uuid[], integer[], uuid[], text[], bigint[], text[], bigint[], text[], bigint[], bigint[], bigint[])
-    to leadline_inference;
+    to leadline_inference, leadline_operator;
 grant update (state, attempt, worker, lease_expires_at, reason, detail, due_at, playbook, message_copy_id)
     on event to leadline_inference;
 
@@ -46,9 +47,11 @@ grant update (state, attempt, worker, lease_expires_at, reason, detail, due_at, 
 grant update (state, sending_since, reason, detail, hubspot_id, finished_at) on action to leadline_writer;
 grant update, delete on record_lease to leadline_writer;
 
--- Looks at everything, replays, discards and erases, and tries a playbook as an inference worker does.
+-- Looks at everything, replays, discards and erases, publishes again what lost its message, and tries a playbook as an inference
+-- worker does.
 grant select on all tables in schema public to leadline_operator;
-grant insert on event, inference, inference_raw, write_command, action to leadline_operator;
+grant insert on event, inference, inference_raw, write_command, action, charge to leadline_operator;
+grant update (state, micro_dollars, settled_at) on charge to leadline_operator;
 grant update (state, attempt, worker, lease_expires_at, reason, detail, due_at, playbook, message_copy_id, age_since)
     on event to leadline_operator;
 grant update (state, reason, detail, due_at, finished_at, created_at) on write_command to leadline_operator;
@@ -67,9 +70,9 @@ grant execute on function
     acquire_quota(text[], bigint[], bigint[], float8, bigint[], bigint[], float8[], float8, integer[], bigint[], bigint[])
     to leadline_inference, leadline_writer, leadline_operator;
 grant execute on function
-    add_day_partitions(text, integer), drop_day_partitions(text, timestamptz),
-    delete_finished_events(timestamptz, bigint), park_stuck_command(uuid, text, text)
+    add_day_partitions(text, integer), drop_day_partitions(text), delete_finished_events(bigint)
     to leadline_inference, leadline_writer;
+grant execute on function park_stuck_command(uuid, text, text) to leadline_inference, leadline_writer, leadline_operator;
 
 -- Every view, and no table.
 grant select on

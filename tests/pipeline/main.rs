@@ -16,6 +16,7 @@ mod once;
 mod openapi;
 mod operator;
 mod order;
+mod paid_answers;
 mod parked;
 mod playbook_command;
 mod rate_limits;

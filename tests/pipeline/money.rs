@@ -110,6 +110,47 @@ async fn answers_that_are_unreadable_or_lost_count_as_their_estimate() {
     assert!((charged..charged * 10).contains(&recorded), "{recorded} µ$ for {charged}");
 }
 
+/// OpenAI's limit is held, so that the question waits for its turn until its event's time is over.
+#[tokio::test]
+async fn a_question_that_is_cancelled_before_it_is_sent_gives_its_money_back() {
+    let plan = pipeline()
+        .with("hubspot.timeout_seconds", "1")
+        .with("openai.timeout_seconds", "1")
+        .with("inference.lease_seconds", "7")
+        .with("rate_limit.max_wait_seconds", "600")
+        .with("broker.max_attempts", "1");
+    let fleet = fleet(&plan).await;
+    sql(
+        &fleet,
+        "select define_rate_limit('openai/gpt-4o/requests', 60000, 200, 0.9, 500);
+         update rate_limit set held_until = now() + interval '2 minutes' where name = 'openai/gpt-4o/requests'",
+    )
+    .await;
+    contact(&fleet, 1, &[BUYER]).await;
+    send_accepted(&fleet, &[note_event(1, 1)]).await;
+    ended_as(&fleet, &note_event(1, 1), "parked", Some("deadline_exceeded")).await;
+    assert_eq!(ask::<String>(&fleet, "select string_agg(state, ' ') from charge").await, "free");
+    let spent = "select sum(micro_dollars_spent)::bigint from spend_limits";
+    until("nothing is set aside", async || ask::<i64>(&fleet, spent).await == 0).await;
+    assert_eq!(questions(&fleet).await, 0);
+}
+
+#[tokio::test]
+async fn an_answer_that_a_gateway_gave_up_counts_as_its_estimate_and_what_openai_could_not_process_costs_nothing() {
+    let fleet = fleet(&pipeline()).await;
+    contact(&fleet, 1, &[BUYER]).await;
+    model_does(&fleet, FaultKind::GatewayGaveUp(504), 1).await;
+    model_does(&fleet, FaultKind::Status { code: 503, retry_after: None }, 1).await;
+    send_accepted(&fleet, &[note_event(1, 1)]).await;
+    ended_as(&fleet, &note_event(1, 1), "written", None).await;
+    let charges = fleet.simulator.charges().await.expect("asked");
+    assert_eq!(charges.len(), 2, "the one that the gateway gave up, and the one that was used");
+    let states: String = ask(&fleet, "select string_agg(state, ' ' order by created_at) from charge").await;
+    assert_eq!(states, "estimated free answered");
+    let (charged, recorded) = (charged(&fleet).await, recorded(&fleet).await);
+    assert!((charged..charged * 10).contains(&recorded), "{recorded} µ$ for {charged}");
+}
+
 /// A mail on a ticket, each with words of its own, and the event about it.
 async fn mail(fleet: &Fleet, ticket: i64, n: i64, words: usize) -> serde_json::Value {
     let text = format!("Mail {n}. {}", format!("It was the {n}th time that it rained. ").repeat(words / 8));

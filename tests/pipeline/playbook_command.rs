@@ -4,7 +4,7 @@ use lab::{Fleet, FleetPlan};
 use simulator::admin::Quirks;
 use testbed::workspace;
 
-use fixtures::{BUYER, contact, fleet, happened, held, object, pipeline, property, questions, tasks, times_set};
+use fixtures::{BUYER, ask, contact, fleet, happened, held, object, pipeline, property, questions, tasks, times_set};
 
 fn no_services() -> FleetPlan {
     FleetPlan { receivers: 0, inferences: 0, writers: 0, ..pipeline() }
@@ -121,6 +121,9 @@ async fn run_shows_everything_and_writes_only_when_told_to() {
 
     let (good, said) = playbook(&fleet, &["run", LEADS, "--record", "contact/1", "--write"]).await;
     assert!(good && said.contains("contact.manual"), "{said}");
+    let paid = "select c.state || ' ' || (c.micro_dollars = i.cost_micro_dollars and c.micro_dollars > 0)
+                from charge c join inference i on i.id = c.inference_id";
+    assert_eq!(ask::<String>(&fleet, paid).await, "answered true", "what was written was paid for");
     assert_eq!(property(&fleet, 1, "lead_score").await.as_deref(), Some("85"));
     assert_eq!(tasks(&fleet).await.len(), 1);
     assert_eq!(questions(&fleet).await, 2);

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use lab::FleetPlan;
+use simulator::{Fault, FaultKind, Target};
 
 use fixtures::{BUYER, WITHIN, ask, contact, ended_as, fleet, key, note_event, pipeline, send_accepted, until};
 
@@ -53,6 +54,31 @@ async fn the_lower_limit_of_the_association_endpoints_is_kept() {
     let reads: Vec<_> = calls.iter().filter(|call| call.path.contains("/associations/")).collect();
     assert_eq!(reads.len(), 8, "one for each contact, and none was refused and repeated");
     assert!(calls.iter().all(|call| call.status != 429), "no call was refused");
+}
+
+/// A gateway's headers and waits: what is no sane number says nothing, and nobody holds the fleet for a day.
+#[tokio::test]
+async fn what_no_limit_can_be_stops_nothing_and_no_answer_holds_the_fleet_for_long() {
+    let fleet = fleet(&pipeline().with("rate_limit.max_hold_seconds", "1")).await;
+    let rejected = |seconds| FaultKind::Status { code: 429, retry_after: Some(seconds) };
+    let faults = [
+        (Target::Openai, FaultKind::OddLimits),
+        (Target::Hubspot, FaultKind::OddLimits),
+        (Target::Openai, rejected(u64::MAX)),
+        (Target::Hubspot, rejected(u64::MAX)),
+        (Target::Openai, rejected(86_400)),
+        (Target::Hubspot, rejected(86_400)),
+    ];
+    for (id, (target, kind)) in (1..).zip(faults) {
+        contact(&fleet, id, &[BUYER]).await;
+        fleet.simulator.fault(&Fault::new(target, kind).times(1)).await.expect("set");
+        send_accepted(&fleet, &[note_event(id, 1)]).await;
+        ended_as(&fleet, &note_event(id, 1), "written", None).await;
+    }
+    // Another one, after each of them.
+    contact(&fleet, 7, &[BUYER]).await;
+    send_accepted(&fleet, &[note_event(7, 1)]).await;
+    ended_as(&fleet, &note_event(7, 1), "written", None).await;
 }
 
 /// A playbook with money for a few questions: the rest waits for tomorrow, and the operator is told.

@@ -2,12 +2,16 @@
 
 use std::time::Duration;
 
-use domain::EventState;
+use domain::{
+    Event, EventKey, EventState, ObjectId, ObjectType, PortalId, Reason,
+    event::{EventKind, Subject},
+};
 use lab::FleetPlan;
+use ledger::{ClaimRequest, Worker};
 
 use fixtures::{
     BUYER, WITHIN, ask, contact, ended_as, fleet, key, note_event, pipeline, property, purge, questions, send_accepted,
-    times_set, until,
+    sql, times_set, until,
 };
 
 fn reconciling() -> FleetPlan {
@@ -56,6 +60,58 @@ async fn an_event_whose_message_was_lost_in_a_retry_queue_is_published_again() {
     let requeues = "select max(requeues) from event";
     until("the requeue is recorded", async || ask::<i32>(&fleet, requeues).await > 0).await;
     assert_eq!(ask::<i32>(&fleet, requeues).await, 1);
+}
+
+/// A write command that every writer died of: the parking lot has it once, however often an operator looks.
+#[tokio::test]
+async fn an_operator_parks_what_every_worker_died_of_once() {
+    let plan = FleetPlan { writers: 0, ..pipeline() }.with("reconcile.interval_seconds", "3600");
+    let fleet = fleet(&plan).await;
+    contact(&fleet, 1, &[BUYER]).await;
+    send_accepted(&fleet, &[note_event(1, 1)]).await;
+    let decided = |state| state == EventState::Decided;
+    fleet.until_event(&key(&note_event(1, 1)), decided, WITHIN).await.expect("decided");
+    fleet.until_holds("leadline.writes", 1, WITHIN).await.expect("published");
+    purge(&fleet, "leadline.writes").await;
+    sql(
+        &fleet,
+        "update write_command set state = 'sending', attempt = 1, worker = 'dead', requeues = 5,
+                                  lease_expires_at = now() - interval '1 hour'",
+    )
+    .await;
+    for _ in 0..2 {
+        let done = fleet.leadline(&["reconcile", "--yes", "--after", "1"]).await.expect("runs");
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    }
+    ended_as(&fleet, &note_event(1, 1), "parked", Some("attempts_exhausted")).await;
+    fleet.until_parked("leadline.writes", 1, WITHIN).await.expect("parked, once");
+}
+
+/// The event of a `leadline playbook run --write` that died: no message was ever made from it, and none can be.
+#[tokio::test]
+async fn an_event_that_is_no_webhook_is_parked_and_not_looked_at_for_ever() {
+    let fleet = fleet(&FleetPlan { receivers: 0, inferences: 0, writers: 0, ..pipeline() }).await;
+    let subject = Subject::Record { object_type: ObjectType::Contact, object_id: ObjectId(1) };
+    let at = time::OffsetDateTime::now_utc();
+    let event = Event {
+        key: EventKey::new(PortalId(9_876_543), EventKind::Manual, &subject, None, 1, "lead-qualification@1"),
+        portal_id: PortalId(9_876_543),
+        kind: EventKind::Manual,
+        subject,
+        property_name: None,
+        occurred_at: at,
+        change_source: None,
+        source_id: None,
+        payload: serde_json::json!({"by": "leadline playbook run --write"}),
+    };
+    let request = ClaimRequest { event: &event, message_copy_id: domain::EventId::new().0, trace_id: None };
+    let worker = Worker::named("dead");
+    fleet.ledger.claim(&[request], &worker, Duration::from_secs(60)).await.expect("claimed");
+    sql(&fleet, "update event set lease_expires_at = now() - interval '1 hour'").await;
+    let done = fleet.leadline(&["reconcile", "--yes"]).await.expect("runs");
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    let story = fleet.ledger.event_story(event.key.as_str()).await.expect("asked").expect("known");
+    assert_eq!((story.state, story.reason), (EventState::Parked, Some(Reason::EventInvalid)));
 }
 
 /// A writer was frozen with its call at the socket, and wakes when a newer value is there: HubSpot has no compare-and-set.

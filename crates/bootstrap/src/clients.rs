@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use hubspot::client::{ApiVersion, ApiVersions, AssociationsVersion};
-use ledger::{Ledger, LedgerSettings};
+use ledger::{Ledger, LedgerSettings, Retention};
 use openai::models::{self, Model, Price};
 use retry::{CallHooks, RetryPolicy};
 use settings::{MissingSetting, Settings};
@@ -33,6 +33,12 @@ pub fn api_versions(settings: &Settings) -> ApiVersions {
             _ => AssociationsVersion::Dated202609,
         },
     }
+}
+
+/// What is kept for how long. `leadline migrate` tells the ledger.
+pub fn retention(settings: &Settings) -> Retention {
+    let section = &settings.retention;
+    Retention { raw_days: section.raw_days, events_days: section.events_days }
 }
 
 /// The HubSpot client. `hooks` surround every attempt of its calls.

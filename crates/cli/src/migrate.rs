@@ -9,8 +9,14 @@ use crate::{operator, print::say};
 
 pub async fn run(file: Option<&Path>) -> anyhow::Result<ExitCode> {
     let settings = Settings::load(file, ConfigScope::LedgerAndBroker)?;
-    let has_roles = operator::ledger(&settings)?.migrate().await.context("the ledger was not migrated")?;
+    let retention = bootstrap::retention(&settings);
+    let has_roles = operator::ledger(&settings)?.migrate(retention).await.context("the ledger was not migrated")?;
     say!("the ledger's schema is up to date");
+    say!(
+        "prompts and answers are kept for {} days, ended events for {} (0: for ever)",
+        retention.raw_days,
+        retention.events_days
+    );
     if has_roles {
         say!("the ledger's roles have their rights (deploy/postgres/grants.sql)");
     } else {

@@ -63,7 +63,7 @@ impl EventState {
         use EventState::{Claimed, Decided, Dropped, Parked, Skipped, Superseded, Waiting, Written};
         match self {
             Claimed => next != Written,
-            Waiting => next == Claimed,
+            Waiting => matches!(next, Claimed | Parked),
             Parked => matches!(next, Claimed | Waiting | Decided | Dropped),
             Decided => matches!(next, Written | Skipped | Superseded | Dropped | Parked),
             Written | Skipped | Superseded | Dropped => false,

@@ -84,18 +84,30 @@ pub async fn read_body(mut response: Response, max: usize) -> Result<Vec<u8>, Bo
     Ok(body)
 }
 
+/// The longest name, code or id of an error answer that is kept, in bytes.
+pub const MAX_NAME: usize = 200;
+
+/// The beginning of a text, of at most `bytes`: what the other side says has no bound of its own.
+pub fn shortened(text: &str, bytes: usize) -> String {
+    text[..text.floor_char_boundary(bytes)].to_owned()
+}
+
 /// Says where JSON is not as documented, by line and column. The error's own text quotes values, and those may be personal
 /// or secret.
 pub fn json_error_position(error: &serde_json::Error) -> String {
     format!("the JSON is not as documented, at line {}, column {}", error.line(), error.column())
 }
 
-/// How long the other side asks to wait: `retry-after-ms` (OpenAI) in milliseconds, else `Retry-After` in seconds. The date
-/// form of `Retry-After` is not understood; neither HubSpot nor OpenAI sends it.
+/// The longest wait that is believed: HubSpot documents up to a day while a portal is migrated (477).
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(86_400);
+
+/// How long the other side asks to wait: `retry-after-ms` (OpenAI) in milliseconds, else `Retry-After` in seconds. More than a day
+/// says nothing. The date form of `Retry-After` is not understood; neither HubSpot nor OpenAI sends it.
 pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let number = |name: &str| headers.get(name)?.to_str().ok()?.trim().parse::<f64>().ok();
     let milliseconds = number("retry-after-ms").map(|milliseconds| milliseconds / 1_000.0);
-    Duration::try_from_secs_f64(milliseconds.or_else(|| number(RETRY_AFTER.as_str()))?).ok()
+    let wait = Duration::try_from_secs_f64(milliseconds.or_else(|| number(RETRY_AFTER.as_str()))?).ok()?;
+    (wait <= MAX_RETRY_AFTER).then_some(wait)
 }
 
 #[cfg(test)]
@@ -117,6 +129,9 @@ mod tests {
         assert_eq!(with(&[("retry-after", "3"), ("retry-after-ms", "250")]), Some(Duration::from_millis(250)));
         assert_eq!(with(&[("retry-after", "3")]), Some(Duration::from_secs(3)));
         assert_eq!(with(&[("retry-after", "-1")]), None);
+        assert_eq!(with(&[("retry-after", "86400")]), Some(Duration::from_secs(86_400)));
+        assert_eq!(with(&[("retry-after", "1e18")]), None);
+        assert_eq!(with(&[("retry-after", "inf")]), None);
         assert_eq!(with(&[("retry-after", "Wed, 21 Oct 2015 07:28:00 GMT")]), None);
         assert_eq!(with(&[]), None);
     }

@@ -177,13 +177,12 @@ impl<'a> Conversation<'a> {
     }
 
     /// Sends the request once. The most that it can cost is reserved before. What it did not cost is given back, unless that
-    /// is unknown.
+    /// is unknown. The money comes before the rate limiter's permit, which is good for a moment only.
     ///
     /// The outer error is OpenAI's and may be retried, the inner one is not.
     async fn complete_once(&self, most: &TokenUsage) -> Result<Result<Completion, StepError>, OpenAiError> {
-        let spend_limiter = &self.question.model_client.spend_limiter;
         let playbook = &self.question.playbook.name;
-        let reserved = match self.reserve(self.cost_of(most)).await {
+        let mut reserved = match self.reserve(self.cost_of(most)).await {
             Ok(reserved) => reserved,
             Err(error) => return Ok(Err(error)),
         };
@@ -197,7 +196,7 @@ impl<'a> Conversation<'a> {
             Err(_) => (ChargeState::Free, 0),
         };
         self.log.settle(reserved.charge, state, cost);
-        spend_limiter.refund_unused(playbook, &reserved.of_limits, cost);
+        reserved.of_limits.settle(cost);
         metrics::counter!("leadline_cost_micro_dollars_total", "playbook" => playbook.clone())
             .increment(u64::try_from(cost).unwrap_or(0));
         answered.map(Ok)
@@ -215,7 +214,7 @@ impl<'a> Conversation<'a> {
             return Err(StepError::SpendLimitTooLow { most, limit });
         }
         let of_limits =
-            model_client.spend_limiter.reserve(&playbook.name, most).await.map_err(StepError::SpendLimitReached)?;
+            model_client.spend_limiter.reserve(&playbook.name, most).await.map_err(StepError::not_reserved)?;
         let pending = PendingRequest {
             inference_id: self.id,
             playbook: &playbook.name,
@@ -224,13 +223,8 @@ impl<'a> Conversation<'a> {
             most_micro_dollars: most,
             record_limits,
         };
-        match self.log.begin(pending).await {
-            Ok((charge, tag)) => Ok(Reserved { charge, tag, micro_dollars: most, of_limits }),
-            Err(error) => {
-                model_client.spend_limiter.refund_unused(&playbook.name, &of_limits, 0);
-                Err(error)
-            }
-        }
+        let (charge, tag) = self.log.begin(pending).await?;
+        Ok(Reserved { charge, tag, micro_dollars: most, of_limits })
     }
 
     /// The tokens and the cost of an answer; the most that its request can use, if the answer does not say it.
@@ -276,6 +270,16 @@ struct Reserved {
     micro_dollars: i64,
     /// What was taken of the limits of playbook and fleet.
     of_limits: Reservation,
+}
+
+impl Drop for Reserved {
+    /// Before it is settled only when the question is cancelled. A request that was sent may be billed, so its money stays
+    /// reserved.
+    fn drop(&mut self) {
+        if self.tag.was_sent() {
+            self.of_limits.keep();
+        }
+    }
 }
 
 /// The most that a request can use. A long one is counted on a thread of its own, so that no other work waits for it.

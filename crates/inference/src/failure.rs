@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use batcher::BatcherError;
 use ledger::LedgerError;
 use playbook::{PromptError, TemplateError};
-use retry::{Failure, Outage, RateLimited, Reason, RetryAction};
+use retry::{Failure, Outage, RateLimited, Reason, RetryAction, Shortage};
 use time::{OffsetDateTime, Time};
 
 /// Why a step of an event failed.
@@ -23,6 +23,9 @@ pub enum StepError {
     /// The spend limit of the playbook or of the fleet is reached.
     #[error("the spend limit of the day is reached; the playbook continues in {:?} at the latest", .0.after)]
     SpendLimitReached(RateLimited),
+    /// Whether the spend limits allow the question is not known: the ledger does not answer.
+    #[error("the ledger does not say what is left of the day's money; trying again in {:?}", .0.after)]
+    SpendUnknown(RateLimited),
     /// The spend limit of the record is reached.
     #[error("the questions about this record have cost what a record may cost in a day; it continues in {:?}", .0.after)]
     RecordLimitReached(RateLimited),
@@ -78,7 +81,15 @@ impl StepError {
     pub(crate) fn record_limit_reached() -> Self {
         let passed = OffsetDateTime::now_utc().time() - Time::MIDNIGHT;
         let after = Duration::from_secs(86_400).saturating_sub(passed.unsigned_abs());
-        Self::RecordLimitReached(RateLimited { after })
+        Self::RecordLimitReached(RateLimited { after, shortage: Shortage::UsedUp })
+    }
+
+    /// Why no money could be reserved of the day's limits of playbook and fleet.
+    pub(crate) fn not_reserved(limited: RateLimited) -> Self {
+        match limited.shortage {
+            Shortage::UsedUp => Self::SpendLimitReached(limited),
+            Shortage::Unknown => Self::SpendUnknown(limited),
+        }
     }
 }
 
@@ -106,9 +117,9 @@ impl Failure for StepError {
             Self::DeadlineExceeded | Self::LedgerBatch(BatcherError::Closed) | Self::BatchLost => {
                 RetryAction::RetryLater { after: None }
             }
-            Self::SpendLimitReached(RateLimited { after }) | Self::RecordLimitReached(RateLimited { after }) => {
-                RetryAction::RateLimited { after: Some(*after) }
-            }
+            Self::SpendLimitReached(RateLimited { after, .. })
+            | Self::SpendUnknown(RateLimited { after, .. })
+            | Self::RecordLimitReached(RateLimited { after, .. }) => RetryAction::RateLimited { after: Some(*after) },
             // A person has to create or change the property; nothing is paid for meanwhile.
             Self::NotWritable(_) => RetryAction::RetryLater { after: None },
             // It has not failed: it comes back until the record is no longer young.
@@ -130,6 +141,7 @@ impl Failure for StepError {
             Self::Ledger(error) => error.reason(),
             Self::LedgerBatch(BatcherError::Failed(error)) => error.reason(),
             Self::SpendLimitReached(_) => Reason::PlaybookPaused,
+            Self::SpendUnknown(_) => Reason::LedgerUnavailable,
             Self::RecordLimitReached(_) => Reason::RecordPaused,
             Self::SpendLimitTooLow { .. } => Reason::SpendLimitTooLow,
             Self::Prompt(_) => Reason::PromptFailed,
@@ -186,6 +198,10 @@ impl RunFailure {
 mod tests {
     use domain::PortalId;
 
+    use std::time::Duration;
+
+    use retry::{Failure, RateLimited, Shortage};
+
     use super::{Reason, RunFailure, StepError};
 
     fn failure(error: StepError, playbook: &str) -> RunFailure {
@@ -201,6 +217,13 @@ mod tests {
         let retried = || failure(StepError::DeadlineExceeded, "retried");
         assert_eq!(parks("parked").more_severe(retried()).playbook.as_deref(), Some("retried"));
         assert_eq!(retried().more_severe(parks("parked")).playbook.as_deref(), Some("retried"));
+    }
+
+    #[test]
+    fn a_ledger_that_is_away_is_no_spend_limit_that_is_reached() {
+        let limited = |shortage| StepError::not_reserved(RateLimited { after: Duration::from_secs(1), shortage });
+        assert_eq!(limited(Shortage::UsedUp).reason(), Reason::PlaybookPaused);
+        assert_eq!(limited(Shortage::Unknown).reason(), Reason::LedgerUnavailable);
     }
 
     #[test]

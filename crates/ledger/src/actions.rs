@@ -7,7 +7,7 @@ use std::{collections::HashSet, time::Duration};
 
 use domain::{ActionId, ActionState, Reason, WriteCommandId};
 
-use crate::{Ledger, LedgerError, column::ACTION_STATE};
+use crate::{Ledger, LedgerError, column::ACTION_STATE, stored_detail};
 
 /// Whether an action may be carried out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -114,7 +114,7 @@ impl Ledger {
             id.0,
             state.as_str(),
             reason.map(Reason::as_str),
-            detail,
+            detail.map(stored_detail),
             hubspot_id
         )
         .execute(&self.pool)

@@ -8,7 +8,7 @@ use std::time::Duration;
 use domain::{CircuitBreakerState, Dependency, Reason};
 use time::OffsetDateTime;
 
-use crate::{Ledger, LedgerError, Worker, column::Column, milliseconds};
+use crate::{Ledger, LedgerError, Worker, column::Column, milliseconds, stored_detail};
 
 const DEPENDENCY: Column = Column::new("circuit_breaker", "dependency");
 const STATE: Column = Column::new("circuit_breaker", "state");
@@ -90,7 +90,7 @@ impl Ledger {
              where c.state <> 'open'",
             dependency.as_str(),
             reason.as_str(),
-            detail,
+            stored_detail(detail),
             worker.0,
             milliseconds(delays.first),
             milliseconds(delays.max),

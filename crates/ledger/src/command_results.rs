@@ -5,7 +5,7 @@ use std::{collections::HashSet, time::Duration};
 use domain::{CommandState, Reason, WriteCommandId};
 use uuid::Uuid;
 
-use crate::{Ledger, LedgerError, Worker, milliseconds};
+use crate::{Ledger, LedgerError, Worker, milliseconds, stored_detail};
 
 /// What became of a command under one claim.
 #[derive(Debug, Clone)]
@@ -65,7 +65,7 @@ impl Ledger {
         let attempts: Vec<_> = results.iter().map(|item| item.attempt).collect();
         let states: Vec<_> = results.iter().map(|item| item.state.as_str().to_owned()).collect();
         let reasons: Vec<_> = results.iter().map(|item| item.reason.map(|reason| reason.as_str().to_owned())).collect();
-        let details: Vec<_> = results.iter().map(|item| item.detail.clone()).collect();
+        let details: Vec<_> = results.iter().map(|item| item.detail.as_deref().map(stored_detail)).collect();
         let waits: Vec<_> = results.iter().map(|item| item.wait.map(milliseconds)).collect();
         // In any state: a command may wait for an action after its properties were written.
         let writes: Vec<_> = results.iter().map(|item| !item.written.is_empty()).collect();

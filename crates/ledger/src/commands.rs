@@ -37,8 +37,13 @@ pub enum CommandClaim {
     },
     /// It has ended.
     Finished,
-    /// It is about a record of this other portal.
-    OtherPortal(PortalId),
+    /// The writer holds the command, but it is about a record of another portal.
+    OtherPortal {
+        /// The number of this claim.
+        attempt: i32,
+        /// The portal.
+        portal: PortalId,
+    },
     /// Another writer holds it, or the batch has it twice. The message is to come back later.
     LeasedElsewhere,
     /// The ledger has no such command.
@@ -63,7 +68,7 @@ impl Ledger {
             r#"
             with locked as (
                 select id from write_command
-                where id = any($1::uuid[]) and portal_id = $4 and finished_at is null
+                where id = any($1::uuid[]) and finished_at is null
                   and (state in ('recorded', 'waiting') or lease_expires_at < now())
                 order by id for update
             ), claimed as (
@@ -89,7 +94,6 @@ impl Ledger {
             &all,
             worker.0,
             milliseconds(lease),
-            portal.0,
         )
         .fetch_all(&self.pool)
         .await?;
@@ -174,12 +178,11 @@ impl ClaimedRow {
     /// batch, the second message waits for the result of the first.
     fn claim(&mut self, ours: PortalId) -> CommandClaim {
         let Some(attempt) = self.attempt.take() else {
-            return match self.finished {
-                true => CommandClaim::Finished,
-                false if self.portal_id != ours.0 => CommandClaim::OtherPortal(PortalId(self.portal_id)),
-                false => CommandClaim::LeasedElsewhere,
-            };
+            return if self.finished { CommandClaim::Finished } else { CommandClaim::LeasedElsewhere };
         };
+        if self.portal_id != ours.0 {
+            return CommandClaim::OtherPortal { attempt, portal: PortalId(self.portal_id) };
+        }
         let properties = parse(self.properties.take(), "properties");
         let actions = parse(self.actions.take(), "action.spec");
         let (properties, actions) = match (properties, actions) {

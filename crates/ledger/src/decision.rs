@@ -10,7 +10,7 @@ use crate::{
     charges::{SettledCharge, settle_charges},
     command_results::end_events,
     inferences::{ClaimedInference, insert_inferences},
-    milliseconds,
+    milliseconds, stored_detail,
 };
 
 /// What a worker decided about an event that it had claimed: the columns that one update sets, and the rows that are
@@ -49,7 +49,7 @@ impl Ledger {
         let states: Vec<_> = decisions.iter().map(|decision| decision.state.to_string()).collect();
         let reasons: Vec<_> =
             decisions.iter().map(|decision| decision.reason.map(|reason| reason.as_str().to_owned())).collect();
-        let details: Vec<_> = decisions.iter().map(|decision| decision.detail.clone()).collect();
+        let details: Vec<_> = decisions.iter().map(|decision| decision.detail.as_deref().map(stored_detail)).collect();
         let playbooks: Vec<_> = decisions.iter().map(|decision| decision.playbook.clone()).collect();
         let waits: Vec<_> = decisions.iter().map(|decision| decision.wait.map(milliseconds)).collect();
         // Rows are locked in the order of ids, as in every statement that changes several events, so that two do not

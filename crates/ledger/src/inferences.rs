@@ -102,7 +102,7 @@ pub(crate) async fn insert_inferences(
                     completion, cost, latency, request_id, portal_id, object_type, object_id, part, context_hash,
                     array_remove(string_to_array(unverified, ' '), '')
              from input
-             on conflict (event_id, playbook, portal_id, object_type, object_id, coalesce(part, ''))
+             on conflict (event_id, playbook, playbook_version, portal_id, object_type, object_id, coalesce(part, ''))
                  where outcome = 'valid' do nothing
              returning id, created_at
          )

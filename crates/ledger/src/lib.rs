@@ -64,12 +64,12 @@ pub use commands::CommandClaim;
 pub use decision::Decision;
 pub use error::{LedgerError, Refusal};
 pub use parking::{EventToRequeue, ParkedEntry, ParkedStage};
-pub use prior_answers::{PriorAnswers, PriorAnswersRequest};
+pub use prior_answers::{PriorAnswer, PriorAnswers, PriorAnswersRequest};
 pub use rate_limits::{
     AcquireRequest, Grant, ObservedQuota, RateLimitEntry, RateLimitTerms, Refund, SpendLimitEntry, Window,
 };
 pub use records::LatestWrites;
-pub use retention::Erased;
+pub use retention::{Erased, Retention};
 pub use retry_policy::{COMMIT_RETRY, LEDGER_RETRY};
 pub use stuck_work::{StuckCommand, StuckEvent};
 pub use unfinished::{RecordChange, UnfinishedCommands, UnfinishedEvents};
@@ -147,11 +147,12 @@ impl Ledger {
         Ok(begun.map_err(|_| sqlx::Error::WorkerCrashed)??)
     }
 
-    /// Brings the schema up to date, and gives the roles of `deploy/postgres/roles.sql` their rights. Returns `false` where
-    /// these roles do not exist. Safe to call from many processes at once: each step takes a lock.
-    pub async fn migrate(&self) -> Result<bool, LedgerError> {
+    /// Brings the schema up to date, gives the roles of `deploy/postgres/roles.sql` their rights, and says what is kept for how
+    /// long. Returns `false` where these roles do not exist. Safe to call from many processes at once: each step takes a lock.
+    pub async fn migrate(&self, retention: Retention) -> Result<bool, LedgerError> {
         MIGRATIONS.run(&self.pool).await.map_err(LedgerError::Migration)?;
         sqlx::raw_sql(GRANTS).execute(&self.pool).await?;
+        self.set_retention(retention).await?;
         let roles = sqlx::query_scalar!(
             r#"select count(*) as "roles!" from pg_roles
                where rolname in ('leadline_inference', 'leadline_writer', 'leadline_operator', 'leadline_auditor')"#
@@ -179,6 +180,15 @@ impl Ledger {
             Err(LedgerError::Schema { expected, applied })
         }
     }
+}
+
+/// The longest detail that is stored, in characters. What a server says about an error may be megabytes, and the detail of a
+/// circuit breaker is read every second.
+const MAX_DETAIL: usize = 2_000;
+
+/// A detail as it is stored.
+fn stored_detail(detail: &str) -> String {
+    detail.chars().take(MAX_DETAIL).collect()
 }
 
 /// Milliseconds for an interval parameter.

@@ -5,7 +5,9 @@ use std::{
     time::Duration,
 };
 
-use domain::{EventId, EventKey, RecordRef};
+use domain::{EventId, EventKey, InferenceId, RecordRef};
+use serde::Deserialize;
+use serde_json::{Map, Value};
 use sqlx::types::Json;
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -28,14 +30,30 @@ pub struct PriorAnswersRequest {
 /// What the playbooks have answered about an event and a record, and about newer events of the record.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PriorAnswers {
-    /// Playbooks that answered for this event and record under an earlier claim. They are not run (and paid for) again.
-    pub answered: HashSet<String>,
+    /// By playbook: its answer for this event and record under an earlier claim. Nobody pays for it again.
+    pub answered: HashMap<String, PriorAnswer>,
     /// Playbooks that have answered a newer event of the record, so that an answer for this event would be out of date.
+    /// An answer from which no plan could be made replaces nothing.
     pub answered_newer: HashSet<String>,
     /// Unfinished newer events of the record, as HubSpot sent them, the newest first; at most five.
     pub newer_waiting: Vec<serde_json::Value>,
     /// By playbook: the hash of the context of its last answer about the record, if that is not older than asked for.
     pub last_context: HashMap<String, String>,
+}
+
+/// A valid answer of an earlier claim.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct PriorAnswer {
+    /// The inference.
+    pub inference_id: InferenceId,
+    /// The dated snapshot of the model that answered.
+    pub model: String,
+    /// The fields as the model answered them; `None` after they were erased.
+    pub fields: Option<Map<String, Value>>,
+    /// Fields whose quotation was not found.
+    pub unverified: Vec<String>,
+    /// Whether write commands followed from it. Otherwise nothing was intended, or no plan could be made.
+    pub has_commands: bool,
 }
 
 impl Ledger {
@@ -49,13 +67,25 @@ impl Ledger {
         let records: Vec<_> = requests.iter().map(|request| request.record.clone()).collect();
         let (portals, types, ids) = columns(&records);
         let rows = sqlx::query!(
-            r#"select array(select i.playbook from inference i
-                            where i.event_id = input.event_id and i.outcome = 'valid' and i.part is null
-                              and (i.portal_id, i.object_type, i.object_id)
-                                  = (input.portal_id, input.object_type, input.object_id)) as "answered!",
+            r#"select coalesce((select jsonb_object_agg(prior.playbook, prior.answer)
+                                from (select distinct on (i.playbook) i.playbook,
+                                             jsonb_build_object('inference_id', i.id, 'model', i.model, 'fields', i.fields,
+                                                 'unverified', i.unverified, 'has_commands', has_commands) as answer
+                                      from inference i
+                                      cross join lateral (select exists (
+                                          select from write_command c
+                                          where c.event_id = i.event_id and c.inference_id = i.id) as has_commands) as c
+                                      where i.event_id = input.event_id and i.outcome = 'valid' and i.part is null
+                                        and (i.portal_id, i.object_type, i.object_id)
+                                            = (input.portal_id, input.object_type, input.object_id)
+                                      order by i.playbook, has_commands desc, i.created_at desc) as prior), '{}'::jsonb)
+                          as "answered!: Json<HashMap<String, PriorAnswer>>",
                       array(select distinct i.playbook
                             from inference i join event newer on newer.id = i.event_id
                             where i.outcome = 'valid' and i.part is null
+                              and (i.context_hash is not null
+                                   or exists (select from write_command c
+                                              where c.event_id = i.event_id and c.inference_id = i.id))
                               and (i.portal_id, i.object_type, i.object_id)
                                   = (input.portal_id, input.object_type, input.object_id)
                               and (newer.occurred_at, newer.event_key collate "C")
@@ -91,7 +121,7 @@ impl Ledger {
         .fetch_all(&self.pool)
         .await?;
         let prior_answers = rows.into_iter().map(|row| PriorAnswers {
-            answered: row.answered.into_iter().collect(),
+            answered: row.answered.0,
             answered_newer: row.newer.into_iter().collect(),
             newer_waiting: row.newer_waiting,
             last_context: row.last_context.0,

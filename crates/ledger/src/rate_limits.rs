@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use time::OffsetDateTime;
 
-use crate::{Ledger, LedgerError, milliseconds};
+use crate::{Ledger, LedgerError, milliseconds, seconds};
 
 /// A limit as it is configured.
 #[derive(Debug, Clone, PartialEq)]
@@ -180,7 +180,7 @@ impl Ledger {
         )
         .fetch_one(&self.pool)
         .await?;
-        let duration = |milliseconds: f64| Duration::from_secs_f64(milliseconds.max(0.0) / 1_000.0);
+        let duration = |milliseconds: f64| seconds(milliseconds / 1_000.0);
         Ok(Grant {
             granted: row.granted,
             slices: row.slices,

@@ -1,16 +1,23 @@
 //! Which data may be deleted? Old data, and the data of a person who asks for it.
 //!
-//! The statements are functions of the ledger's owner (`migrations/`): no service may delete by itself, and the functions
-//! refuse what is young.
-
-use std::time::Duration;
+//! The statements are functions of the ledger's owner (`migrations/`): no service may delete by itself, nor say what is old. The
+//! owner says it when it migrates.
 
 use domain::RecordRef;
 
-use crate::{Ledger, LedgerError, milliseconds};
+use crate::{Ledger, LedgerError};
 
 /// Tables with one partition per day.
 const BY_DAY: [&str; 2] = ["inference_raw", "event_history"];
+
+/// For how many days what is kept; 0: for ever.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retention {
+    /// Prompts and answers.
+    pub raw_days: u32,
+    /// Ended events with everything that belongs to them; not one day, because HubSpot delivers an event again for as long.
+    pub events_days: u32,
+}
 
 /// How many rows about one record were emptied.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -41,40 +48,41 @@ impl Ledger {
         Ok(added)
     }
 
-    /// Drops the partitions of prompts and answers whose day was over longer than `keep` ago, at least a day. Returns how
-    /// many it dropped.
-    pub async fn drop_raw_texts(&self, keep: Duration) -> Result<i64, LedgerError> {
-        self.drop_days("inference_raw", keep).await
-    }
-
-    /// Drops the partitions of the history whose day was over longer than `keep` ago, at least two days. Returns how many
-    /// it dropped.
-    pub async fn drop_history(&self, keep: Duration) -> Result<i64, LedgerError> {
-        self.drop_days("event_history", keep).await
-    }
-
-    async fn drop_days(&self, table: &str, keep: Duration) -> Result<i64, LedgerError> {
-        let dropped = sqlx::query_scalar!(
-            r#"select drop_day_partitions($1, now() - $2 * interval '1 millisecond') as "dropped!""#,
-            table,
-            milliseconds(keep)
+    /// Says what is kept for how long. Only the ledger's owner may.
+    pub(crate) async fn set_retention(&self, retention: Retention) -> Result<(), LedgerError> {
+        let days = |days: u32| i32::try_from(days).unwrap_or(i32::MAX);
+        sqlx::query!(
+            "update retention set days = case of_table when 'inference_raw' then $1::int else $2::int end",
+            days(retention.raw_days),
+            days(retention.events_days)
         )
-        .fetch_one(&self.pool)
+        .execute(&self.pool)
         .await?;
+        Ok(())
+    }
+
+    /// Drops the partitions of prompts and answers that are older than kept. Returns how many it dropped.
+    pub async fn drop_raw_texts(&self) -> Result<i64, LedgerError> {
+        self.drop_days("inference_raw").await
+    }
+
+    /// Drops the partitions of the history that are older than kept. Returns how many it dropped.
+    pub async fn drop_history(&self) -> Result<i64, LedgerError> {
+        self.drop_days("event_history").await
+    }
+
+    async fn drop_days(&self, table: &str) -> Result<i64, LedgerError> {
+        let dropped =
+            sqlx::query_scalar!(r#"select drop_day_partitions($1) as "dropped!""#, table).fetch_one(&self.pool).await?;
         Ok(i64::from(dropped))
     }
 
-    /// Deletes at most `limit` events that ended longer than `keep` ago, at least two days, with their inferences, charges,
-    /// write commands and actions. Parked events are kept, however old, because they wait for an operator. Returns how many
-    /// events it deleted.
-    pub async fn delete_finished(&self, keep: Duration, limit: i64) -> Result<u64, LedgerError> {
-        let deleted = sqlx::query_scalar!(
-            r#"select delete_finished_events(now() - $1 * interval '1 millisecond', $2) as "deleted!""#,
-            milliseconds(keep),
-            limit
-        )
-        .fetch_one(&self.pool)
-        .await?;
+    /// Deletes at most `limit` ended events that are older than kept, with their inferences, charges, write commands and
+    /// actions. Parked events are kept, however old, because they wait for an operator. Returns how many events it deleted.
+    pub async fn delete_finished(&self, limit: i64) -> Result<u64, LedgerError> {
+        let deleted = sqlx::query_scalar!(r#"select delete_finished_events($1) as "deleted!""#, limit)
+            .fetch_one(&self.pool)
+            .await?;
         Ok(u64::try_from(deleted).unwrap_or(0))
     }
 

@@ -15,6 +15,7 @@ use crate::{
     command_results::{end_events, lock_event_of},
     milliseconds,
     records::record,
+    stored_detail,
 };
 
 /// An event that is claimed or waits, although its lease or its wait ended long ago.
@@ -116,15 +117,16 @@ impl Ledger {
         Ok(())
     }
 
-    /// Parks a claimed event whose lease has expired. Returns `false`, and changes nothing, when a worker has claimed it
-    /// since, or it is no longer claimed.
+    /// Parks an event that is claimed or waits, and whose lease or wait has ended. Returns `false`, and changes nothing, when a
+    /// worker has claimed it since, or it has ended.
     pub async fn park_event(&self, id: EventId, reason: Reason, detail: &str) -> Result<bool, LedgerError> {
         let parked = sqlx::query!(
             "update event set state = 'parked', reason = $2, detail = $3, lease_expires_at = null
-             where id = $1 and state = 'claimed' and lease_expires_at < now()",
+             where id = $1 and (state = 'claimed' and lease_expires_at < now()
+                                or state = 'waiting' and coalesce(due_at, state_since) < now())",
             id.0,
             reason.as_str(),
-            detail
+            stored_detail(detail)
         )
         .execute(&self.pool)
         .await?;
@@ -136,9 +138,10 @@ impl Ledger {
     pub async fn park_command(&self, id: WriteCommandId, reason: Reason, detail: &str) -> Result<bool, LedgerError> {
         let mut transaction = self.begin().await?;
         lock_event_of(&mut transaction, id).await?;
-        let event = sqlx::query_scalar!("select park_stuck_command($1, $2, $3)", id.0, reason.as_str(), detail)
-            .fetch_one(&mut *transaction)
-            .await?;
+        let event =
+            sqlx::query_scalar!("select park_stuck_command($1, $2, $3)", id.0, reason.as_str(), stored_detail(detail))
+                .fetch_one(&mut *transaction)
+                .await?;
         if let Some(event) = event {
             end_events(&mut transaction, &[event]).await?;
         }

@@ -71,6 +71,20 @@ impl Ledger {
         Ok(rows)
     }
 
+    /// Counts a verification that failed for a reason of its own, and returns how often that was.
+    pub async fn count_failed_verification(&self, of: &RecordRef) -> Result<i32, LedgerError> {
+        let failures = sqlx::query_scalar!(
+            "update record_lease set verify_failures = verify_failures + 1
+             where portal_id = $1 and object_type = $2 and object_id = $3 returning verify_failures",
+            of.portal_id.0,
+            of.object_type.type_id(),
+            of.object_id.0,
+        )
+        .fetch_optional(&self.pool)
+        .await?;
+        Ok(failures.unwrap_or(0))
+    }
+
     /// Ends the verification of a record and the lease that `worker` has on it. Does nothing when another writer has taken
     /// the lease over.
     pub async fn finish_verification(&self, of: &RecordRef, worker: &Worker) -> Result<(), LedgerError> {

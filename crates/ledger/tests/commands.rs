@@ -1,6 +1,6 @@
 //! A write command is claimed as an event is: by one writer at a time, until it has ended.
 
-use domain::{CommandState, PortalId, Reason, WriteCommandId};
+use domain::{CommandState, EventState, PortalId, Reason, WriteCommandId};
 use ledger::CommandClaim;
 
 use crate::fixtures::{LEASE, PORTAL, TestLedger, contact, event, granted, result, worker, written};
@@ -47,13 +47,15 @@ async fn a_batch_is_answered_in_its_order_and_each_command_once() {
 }
 
 #[tokio::test]
-async fn a_command_of_another_portal_is_not_claimed() {
+async fn a_command_of_another_portal_is_told_apart_and_can_be_ended() {
     let test = TestLedger::new().await;
     let command = test.decided(&event(1, 1)).await;
     let other = PortalId(1);
     let claims = test.ledger.claim_commands(&[command.id], other, &worker("a"), LEASE).await.expect("asked");
-    assert_eq!(claims, [CommandClaim::OtherPortal(PORTAL)]);
-    assert_eq!(test.claim_command(&command, "b").await, granted(&command, 1, &[]));
+    assert_eq!(claims, [CommandClaim::OtherPortal { attempt: 1, portal: PORTAL }]);
+    let parked = result(&command, 1, CommandState::Parked, Some(Reason::WrongPortal));
+    assert!(test.finish(&parked, "a").await);
+    assert_eq!(test.state(&event(1, 1)).await, (EventState::Parked, Some(Reason::WrongPortal)));
 }
 
 #[tokio::test]

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use domain::{CommandState, EventState, InferenceId, Reason, inference::InferenceOutcome};
 
+use ledger::Decision;
+
 use crate::fixtures::{TestLedger, decision, decision_with_commands, event, inference, result};
 
 const ROWS: &str =
@@ -127,4 +129,17 @@ async fn a_decision_ends_the_event_when_the_commands_of_earlier_claims_are_finis
     assert_eq!(test.state(&event).await, (EventState::Claimed, None), "it is not decided yet");
     assert!(test.commit(&decision(&again, EventState::Decided, None)).await);
     assert_eq!(test.state(&event).await, (EventState::Dropped, Some(Reason::RecordGone)));
+}
+
+/// A server may say megabytes about an error.
+#[tokio::test]
+async fn a_detail_is_stored_up_to_a_length() {
+    let test = TestLedger::new().await;
+    let claimed = test.claimed(&event(1, 1), "a").await;
+    let detail = Some("é".repeat(1_000_000));
+    let parked = decision(&claimed, EventState::Parked, Some(Reason::OpenAiInvalidRequest));
+    assert!(test.commit(&Decision { detail, ..parked }).await);
+    let longest = "select greatest(max(length(e.detail)), max(length(h.detail)))
+                   from event e join event_history h on h.event_id = e.id";
+    assert_eq!(test.value::<i32>(longest).await, 2_000);
 }

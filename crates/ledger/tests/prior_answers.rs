@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use domain::{Event, EventState, Inference, Reason, inference::InferenceOutcome};
-use ledger::{Claimed, PriorAnswers, PriorAnswersRequest};
+use ledger::{Claimed, Decision, PriorAnswers, PriorAnswersRequest};
 
 use crate::fixtures::{PLAYBOOK, TestLedger, decision, decision_with_commands, event, inference};
 
@@ -31,7 +31,9 @@ async fn answers_of_earlier_claims_and_of_newer_events_are_known() {
     assert!(test.commit(&waits).await);
     let again = test.claimed(&older, "a").await;
     let answers = prior_answers(&test, &older, &again).await;
-    assert!(answers.answered.contains(PLAYBOOK) && answers.answered_newer.is_empty(), "{answers:?}");
+    let answer = answers.answered.get(PLAYBOOK).expect("answered");
+    assert_eq!((answer.inference_id, answer.has_commands), (waits.inferences[0].id, true));
+    assert!(answers.answered_newer.is_empty(), "{answers:?}");
     assert_eq!(answers.last_context[PLAYBOOK], "hash of the context");
 
     test.decided(&newer).await;
@@ -104,4 +106,39 @@ async fn an_answer_that_is_stored_before_the_decision_survives_its_worker() {
     assert_eq!(parts(2).await, []);
     let answers = prior_answers(&test, &event, &newer).await;
     assert!(answers.answered.is_empty(), "a part is no answer about the record: {answers:?}");
+}
+
+/// The handler stores such an answer without the hash of its context.
+#[tokio::test]
+async fn an_answer_without_a_plan_is_given_back_and_stands_in_for_nothing_else() {
+    let test = TestLedger::new().await;
+    let (older, newer, newest) = (event(1, 1), event(1, 2), event(1, 3));
+    let claimed = test.claimed(&newer, "a").await;
+    let unplanned = Inference {
+        context_hash: None,
+        unverified: vec!["budget".to_owned()],
+        ..inference(&newer.record())
+    };
+    let inferences = vec![unplanned.clone()];
+    let parked = decision(&claimed, EventState::Parked, Some(Reason::TemplateFailed));
+    assert!(test.commit(&Decision { inferences, ..parked }).await);
+    let own = prior_answers(&test, &newer, &claimed).await;
+    let answer = &own.answered[PLAYBOOK];
+    assert_eq!((answer.inference_id, answer.has_commands), (unplanned.id, false));
+    assert_eq!((&answer.model, &answer.unverified), (&unplanned.model, &unplanned.unverified));
+    assert_eq!(answer.fields.clone().map(serde_json::Value::Object), Some(unplanned.fields.clone()));
+    // Neither an older nor a newer event of the record is told that the playbook has done its work.
+    for other in [&older, &newest] {
+        let claimed = test.claimed(other, "a").await;
+        let answers = prior_answers(&test, other, &claimed).await;
+        assert!(answers.answered_newer.is_empty() && answers.last_context.is_empty(), "{answers:?}");
+    }
+    // A playbook that was changed since may answer once more; then that answer is the one that counts.
+    assert!(test.ledger.replay_event(newer.key.as_str()).await.expect("replayed"));
+    let again = test.claimed(&newer, "b").await;
+    let mut mended = decision_with_commands(&newer, &again, 1);
+    mended.inferences[0].playbook_version = "def456".to_owned();
+    assert!(test.commit(&mended).await);
+    let answer = prior_answers(&test, &newer, &again).await.answered[PLAYBOOK].clone();
+    assert_eq!((answer.inference_id, answer.has_commands), (mended.inferences[0].id, true));
 }

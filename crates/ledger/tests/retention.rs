@@ -1,12 +1,8 @@
 //! Old data goes, a day at a time and in small batches; a person's data goes when asked for, and counts stay.
 
-use std::time::Duration;
-
 use domain::{EventState, Reason};
 
 use crate::fixtures::{TestLedger, contact, decision, decision_with_commands, event, inference};
-
-const DAYS: fn(u64) -> Duration = |days| Duration::from_secs(days * 86_400);
 
 /// Everything about contact 1 is of a day long ago, which has partitions of its own.
 const AGED: &str = "
@@ -33,9 +29,9 @@ async fn days_of_prompts_and_history_are_dropped_when_they_are_older_than_kept()
         test.written(&command, "a").await;
     }
     test.run(AGED).await;
-    assert_eq!(test.ledger.drop_raw_texts(DAYS(30)).await.expect("dropped"), 1);
-    assert_eq!(test.ledger.drop_history(DAYS(30)).await.expect("dropped"), 1);
-    assert_eq!(test.ledger.drop_raw_texts(DAYS(30)).await.expect("asked"), 0, "nothing else is as old");
+    assert_eq!(test.ledger.drop_raw_texts().await.expect("dropped"), 1);
+    assert_eq!(test.ledger.drop_history().await.expect("dropped"), 1);
+    assert_eq!(test.ledger.drop_raw_texts().await.expect("asked"), 0, "nothing else is as old");
     let left: String = test.value("select string_agg(object_id::text, ' ') from inference_text").await;
     assert_eq!(left, "2");
     let story = test.ledger.event_story(event(1, 1).key.as_str()).await.expect("asked").expect("still known");
@@ -50,7 +46,7 @@ async fn rows_of_a_day_without_a_partition_are_deleted_from_the_default_one() {
     test.run("update inference_raw set created_at = '2020-01-01 12:00:00+00'").await;
     test.run("update inference set created_at = '2020-01-01 12:00:00+00'").await;
     assert_eq!(test.value::<i64>("select count(*) from inference_raw_default").await, 1);
-    assert_eq!(test.ledger.drop_raw_texts(DAYS(30)).await.expect("dropped"), 0, "no day is dropped");
+    assert_eq!(test.ledger.drop_raw_texts().await.expect("dropped"), 0, "no day is dropped");
     assert_eq!(test.value::<i64>("select count(*) from inference_raw").await, 0);
 }
 
@@ -81,9 +77,9 @@ async fn old_finished_events_are_deleted_in_batches_and_parked_and_unfinished_on
     test.written(&recent, "a").await;
     test.run(AGED).await;
 
-    assert_eq!(test.ledger.delete_finished(DAYS(60), 2).await.expect("deleted"), 2, "no more than asked for");
-    assert_eq!(test.ledger.delete_finished(DAYS(60), 2).await.expect("deleted"), 1);
-    assert_eq!(test.ledger.delete_finished(DAYS(60), 2).await.expect("asked"), 0);
+    assert_eq!(test.ledger.delete_finished(2).await.expect("deleted"), 2, "no more than asked for");
+    assert_eq!(test.ledger.delete_finished(2).await.expect("deleted"), 1);
+    assert_eq!(test.ledger.delete_finished(2).await.expect("asked"), 0);
     let left: String =
         test.value("select string_agg(object_id || ' ' || state, ', ' order by object_id, state) from event").await;
     assert_eq!(left, "1 claimed, 1 parked, 2 written");

@@ -2,12 +2,18 @@
 
 use std::time::Duration;
 
-use domain::{EventState, Reason};
-use ledger::{Ledger, LedgerSettings};
+use domain::{ChargeId, CommandState, EventState, Reason, inference::ChargeState};
+use ledger::{
+    AcquireRequest, ChargeRequest, Ledger, LedgerSettings, RateLimitTerms, RecordChange, RecordLimits, Retention,
+    SettledCharge, Window,
+};
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use testbed::{Role, Services, TestDatabase};
 
 use crate::fixtures::{TestLedger, contact, event, inference};
+
+/// What a ledger is told to keep.
+const KEPT: Retention = Retention { raw_days: 30, events_days: 60 };
 
 /// A ledger that is used with the rights of one role.
 fn ledger_of(role: Role, url: &str) -> Ledger {
@@ -39,8 +45,8 @@ async fn an_owner_migrates_an_empty_database_and_a_ledger_without_roles_is_told_
     let roles = include_str!("../../../deploy/postgres/roles.sql");
     sqlx::raw_sql(roles).execute(&mut connection).await.expect("once more changes nothing");
     let owner = ledger_of(Role::Owner, &database.url);
-    assert!(owner.migrate().await.expect("migrated"), "the roles have their rights");
-    assert!(owner.migrate().await.expect("once more changes nothing"));
+    assert!(owner.migrate(KEPT).await.expect("migrated"), "the roles have their rights");
+    assert!(owner.migrate(KEPT).await.expect("once more changes nothing"));
     for role in [Role::Inference, Role::Writer, Role::Operator] {
         ledger_of(role, &database.url).check().await.expect("ready");
     }
@@ -145,7 +151,7 @@ async fn an_auditor_reads_every_view_and_no_table() {
 
 /// Functions of the owner's are the only way to what no role may do by itself.
 #[tokio::test]
-async fn functions_of_the_owner_have_a_fixed_search_path_and_refuse_what_is_young() {
+async fn functions_of_the_owner_have_a_fixed_search_path_and_do_no_more_than_they_say() {
     let test = TestLedger::new().await;
     let command = test.decided(&event(1, 1)).await;
     test.written(&command, "a").await;
@@ -158,27 +164,23 @@ async fn functions_of_the_owner_have_a_fixed_search_path_and_refuse_what_is_youn
         .await;
     assert!(loose.is_empty(), "{loose:?} run with the owner's rights and the caller's search path");
     for (statement, says) in [
-        ("select drop_day_partitions('event_history', now() - interval '1 day')", "are kept for 2 days"),
-        ("select drop_day_partitions('inference_raw', now())", "are kept for 1 day"),
-        ("select drop_day_partitions('event', now() - interval '900 days')", "event has no partition a day"),
-        ("select drop_day_partitions('event_history', 'infinity')", "are kept for 2 days"),
+        ("select drop_day_partitions('event')", "event has no partition a day"),
         ("select add_day_partitions('event', 1)", "no partitions of event"),
         ("select add_day_partitions('event_history', 2000000)", "no partitions of event_history for 2000000 days"),
-        ("select delete_finished_events(now(), 100)", "are kept for 2 days"),
+        ("update retention set days = 1", "permission denied"),
+        ("insert into retention values ('event_history', 2)", "permission denied"),
         ("select erase_record(1, '0-1', 1, '')", "permission denied"),
     ] {
         let refused = refusal(Role::Inference, &test.url, statement).await.unwrap_or_default();
         assert!(refused.contains(says), "{statement}: {says} in {refused}");
     }
-    let refused =
-        refusal(Role::Auditor, &test.url, "select delete_finished_events('epoch', 1)").await.unwrap_or_default();
+    let refused = refusal(Role::Auditor, &test.url, "select delete_finished_events(1)").await.unwrap_or_default();
     assert!(refused.contains("permission denied"), "{refused}");
     assert_eq!(test.value::<i64>("select count(*) from event").await, 1);
 }
 
 #[tokio::test]
 async fn retention_and_erasure_work_with_the_rights_of_those_who_do_them() {
-    const DAYS: fn(u64) -> Duration = |days| Duration::from_secs(days * 86_400);
     let test = TestLedger::new().await;
     for id in [1, 2] {
         let command = test.decided(&event(id, 1)).await;
@@ -198,16 +200,59 @@ async fn retention_and_erasure_work_with_the_rights_of_those_who_do_them() {
          update event set finished_at = '2020-01-01 12:00:00+00' where object_id = 1",
     )
     .await;
-    assert_eq!(writer.drop_history(DAYS(30)).await.expect("dropped"), 1);
+    assert_eq!(writer.drop_history().await.expect("dropped"), 1);
     let old = "select count(*) from event_history where worker = 'old'";
     assert_eq!(test.value::<i64>(old).await, 0, "in the default partition as well");
-    assert_eq!(writer.drop_raw_texts(DAYS(30)).await.expect("dropped"), 0);
-    assert_eq!(writer.delete_finished(DAYS(60), 10).await.expect("deleted"), 1);
+    assert_eq!(writer.drop_raw_texts().await.expect("dropped"), 0);
+    assert_eq!(writer.delete_finished(10).await.expect("deleted"), 1);
 
     let operator = ledger_of(Role::Operator, &test.url);
     let erased = operator.erase(&contact(2)).await.expect("erased");
     assert_eq!((erased.events, erased.inferences, erased.values), (1, 1, 1));
     assert_eq!(test.value::<i64>("select count(*) from inference_raw").await, 0);
+}
+
+/// What services may delete does not depend on what they say.
+#[tokio::test]
+async fn no_service_deletes_what_the_owner_keeps() {
+    let test = TestLedger::new().await;
+    for id in [1, 2] {
+        let command = test.decided(&event(id, 1)).await;
+        test.written(&command, "a").await;
+    }
+    // Of 70 and of 50 days ago, which have partitions.
+    let day = |days: u32| format!("(now() at time zone 'UTC')::date - {days}");
+    for (id, days) in [(1, 70), (2, 50)] {
+        let (day, name) =
+            (day(days), test.value::<String>(&format!("select to_char({}, 'YYYYMMDD')", day(days))).await);
+        test.run(&format!(
+            "do $$ begin
+                 execute format('create table event_history_{name} partition of event_history
+                                     for values from (%L) to (%L)', {day} || ' 00:00:00+00', {day} + 1 || ' 00:00:00+00');
+                 alter table event_history_{name} owner to leadline_owner;
+             end $$;
+             set local session_replication_role = replica;
+             update event set finished_at = now() - interval '{days} days' where object_id = {id}"
+        ))
+        .await;
+    }
+    let (owner, writer) = (ledger_of(Role::Owner, &test.url), ledger_of(Role::Writer, &test.url));
+    let kept =
+        async |raw_days, events_days| owner.migrate(Retention { raw_days, events_days }).await.expect("migrated");
+    let deleted =
+        async || (writer.drop_history().await.expect("asked"), writer.delete_finished(10).await.expect("asked"));
+    assert_eq!(deleted().await, (0, 0), "400 days by default");
+    kept(90, 0).await;
+    assert_eq!(deleted().await, (0, 0), "for ever");
+    kept(90, 60).await;
+    assert_eq!(deleted().await, (1, 1));
+    for role in [Role::Inference, Role::Writer, Role::Operator, Role::Auditor] {
+        let refused = refusal(role, &test.url, "update retention set days = 2").await.unwrap_or_default();
+        assert!(refused.contains("permission denied"), "{}: {refused}", role.user());
+    }
+    assert_eq!(test.value::<String>("select string_agg(object_id::text, ' ') from event").await, "2");
+    // Not even the owner keeps an event's key for less than HubSpot delivers it again.
+    assert!(owner.migrate(Retention { raw_days: 1, events_days: 1 }).await.is_err());
 }
 
 /// A worker of each kind does its part with no more rights than its role has.
@@ -227,4 +272,104 @@ async fn inference_and_writer_do_their_work_with_the_rights_of_their_roles() {
     let operator = ledger_of(Role::Operator, &test.url);
     assert!(operator.replay_event(event(2, 1).key.as_str()).await.expect("replayed"));
     assert_eq!(operator.event_story(event(1, 1).key.as_str()).await.expect("asked").expect("known").writes.len(), 1);
+}
+
+/// Every statement of the command `leadline`, with the rights of its role.
+#[tokio::test]
+async fn the_operator_does_what_the_command_does_with_the_rights_of_the_role() {
+    let test = TestLedger::new().await;
+    let operator = TestLedger { ledger: ledger_of(Role::Operator, &test.url), ..test.clone() };
+    let ledger = &operator.ledger;
+    ledger.check().await.expect("check");
+
+    // status, event, erase
+    let command = test.decided(&event(1, 1)).await;
+    test.written(&command, "a").await;
+    ledger.circuit_breakers().await.expect("status");
+    ledger.oldest_unfinished().await.expect("status");
+    ledger.unfinished_events().await.expect("status");
+    ledger.unfinished_commands().await.expect("status");
+    ledger.event_counts().await.expect("status");
+    ledger.spend_limits().await.expect("status");
+    ledger.rate_limits().await.expect("status");
+    ledger.event_story(event(1, 1).key.as_str()).await.expect("event").expect("known");
+    ledger.commands_about(&[command.id], &contact(1)).await.expect("erase");
+    ledger.unfinished_about(&contact(1)).await.expect("erase");
+    ledger.erase(&contact(1)).await.expect("erase");
+
+    // backfill
+    let change = RecordChange { object_id: 9, property: None, at: event(9, 1).occurred_at };
+    let (portal, kind) = (crate::fixtures::PORTAL, domain::ObjectType::Contact);
+    ledger.changes_without_event(portal, &kind, &[change], Duration::from_secs(1)).await.expect("backfill");
+    let terms = RateLimitTerms { name: "test".to_owned(), window: Window::Day, quota: 10, share: 1.0 };
+    ledger.define_rate_limits(std::slice::from_ref(&terms)).await.expect("backfill");
+    let request = AcquireRequest {
+        names: &[terms.name],
+        need: &[1],
+        want: &[1],
+        usable_share: 1.0,
+        observed: &[None],
+        pause: None,
+        refunds: &[],
+    };
+    ledger.acquire_quota(&request).await.expect("backfill");
+
+    // parked, requeue
+    for (id, state) in [(2, EventState::Parked), (3, EventState::Parked)] {
+        let claimed = test.claimed(&event(id, 1), "a").await;
+        assert!(test.commit(&crate::fixtures::decision(&claimed, state, Some(Reason::Refused))).await);
+    }
+    assert_eq!(ledger.parked().await.expect("parked list").len(), 2);
+    assert!(ledger.replay_event(event(2, 1).key.as_str()).await.expect("parked replay"));
+    assert!(ledger.discard_event(event(3, 1).key.as_str()).await.expect("parked discard"));
+    ledger.event_to_requeue(event(2, 1).key.as_str()).await.expect("event requeue").expect("known");
+    for (id, is_replayed) in [(4, true), (5, false)] {
+        let command = test.decided(&event(id, 1)).await;
+        let attempt = test.claimed_command(&command, "a").await;
+        let parked = crate::fixtures::result(&command, attempt, CommandState::Parked, Some(Reason::ValidationError));
+        assert!(test.finish(&parked, "a").await);
+        ledger.command_state(command.id).await.expect("parked show");
+        let done = if is_replayed {
+            ledger.replay_command(command.id).await.expect("parked replay")
+        } else {
+            ledger.discard_command(command.id).await.expect("parked discard")
+        };
+        assert!(done);
+    }
+
+    // reconcile: one event and one write command of dead workers
+    let lost = test.claimed(&event(6, 1), "a").await.event_id;
+    let command = test.decided(&event(7, 1)).await;
+    test.claimed_command(&command, "a").await;
+    test.end_event_leases().await;
+    test.end_command_leases().await;
+    let after = Duration::from_secs(60);
+    assert!(ledger.stuck_events(after, 10).await.expect("reconcile").iter().any(|stuck| stuck.id == lost));
+    assert!(ledger.stuck_commands(after, 10).await.expect("reconcile").iter().any(|stuck| stuck.id == command.id));
+    ledger.record_requeue(&[lost.0], &[command.id.0]).await.expect("reconcile");
+    let why = (Reason::AttemptsExhausted, "every worker died");
+    assert!(ledger.park_event(lost, why.0, why.1).await.expect("reconcile --yes"));
+    assert!(ledger.park_command(command.id, why.0, why.1).await.expect("reconcile --yes"));
+    assert_eq!(test.state(&event(7, 1)).await, (EventState::Parked, Some(Reason::AttemptsExhausted)));
+
+    // playbook run --write
+    let claimed = operator.claimed(&event(8, 1), "a").await;
+    let mut decision = crate::fixtures::decision_with_commands(&event(8, 1), &claimed, 1);
+    let inference = &decision.inferences[0];
+    let charge = ChargeRequest {
+        id: ChargeId::new(),
+        event_id: claimed.event_id,
+        attempt: claimed.attempt,
+        inference_id: inference.id,
+        playbook: inference.playbook.clone(),
+        record: inference.record.clone(),
+        model: inference.model_requested.clone(),
+        most_micro_dollars: 2_500,
+        record_limits: RecordLimits::default(),
+    };
+    assert_eq!(ledger.begin_charges(std::slice::from_ref(&charge)).await.expect("playbook run --write"), [true]);
+    decision.charges = vec![SettledCharge { id: charge.id, state: ChargeState::Answered, micro_dollars: 2_500 }];
+    assert!(operator.commit(&decision).await);
+    assert!(ledger.known_actions(&[decision.commands[0].actions[0].id]).await.expect("playbook run").len() == 1);
+    assert_eq!(test.value::<String>("select string_agg(state, ' ') from charge").await, "answered");
 }

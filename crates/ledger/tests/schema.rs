@@ -159,7 +159,8 @@ async fn a_name_that_this_version_does_not_know_is_an_error_that_says_where_it_s
 async fn a_ledger_is_usable_only_with_every_migration() {
     let test = TestLedger::new().await;
     test.ledger.check().await.expect("it is migrated");
-    test.ledger.migrate().await.expect("once more changes nothing");
+    let kept = ledger::Retention { raw_days: 90, events_days: 400 };
+    test.ledger.migrate(kept).await.expect("once more changes nothing");
     test.run("delete from _sqlx_migrations where version = (select max(version) from _sqlx_migrations)").await;
     let error = test.ledger.check().await.expect_err("one is missing");
     assert!(error.to_string().contains("run `leadline migrate`"), "{error}");

@@ -132,3 +132,19 @@ async fn an_event_is_parked_for_its_dead_workers_only_while_no_worker_has_it() {
     assert_eq!(test.state(&event).await, (EventState::Parked, Some(Reason::AttemptsExhausted)));
     assert!(!park().await, "it is parked already");
 }
+
+/// Such an event cannot be published again; it must not wait for ever.
+#[tokio::test]
+async fn a_waiting_event_can_be_parked_once_it_is_due() {
+    let test = TestLedger::new().await;
+    let event = event(1, 1);
+    let claimed = test.claimed(&event, "a").await;
+    let mut waits = decision(&claimed, EventState::Waiting, Some(Reason::HubSpotTimeout));
+    waits.wait = Some(Duration::from_secs(600));
+    assert!(test.commit(&waits).await);
+    let park = async || test.ledger.park_event(claimed.event_id, Reason::EventInvalid, "no webhook").await;
+    assert!(!park().await.expect("asked"), "its message is in a retry queue");
+    test.run("update event set due_at = now() - interval '1 second'").await;
+    assert!(park().await.expect("parked"));
+    assert_eq!(test.state(&event).await, (EventState::Parked, Some(Reason::EventInvalid)));
+}

@@ -6,6 +6,7 @@
 
 mod grants;
 mod limiters;
+mod outgoing;
 mod quota_actor;
 mod quota_client;
 mod recent_demand;

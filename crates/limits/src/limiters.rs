@@ -60,6 +60,7 @@ impl RateLimiters {
             all: self.hubspot_quota("", calls, lane),
             associations: self.hubspot_quota("associations/", of_associations, lane),
             max_wait: self.max_wait(),
+            max_hold: self.max_hold(),
             linger_at_limit: Duration::from_millis(settings.batch_linger_at_limit_ms),
         })
     }
@@ -120,6 +121,10 @@ impl RateLimiters {
     fn max_wait(&self) -> Duration {
         Duration::from_secs(self.settings.max_wait_seconds)
     }
+
+    fn max_hold(&self) -> Duration {
+        Duration::from_secs(self.settings.max_hold_seconds)
+    }
 }
 
 /// Acquires `costs`, and records how long that took.
@@ -131,10 +136,10 @@ async fn acquire(
     max_wait: Duration,
 ) -> Result<Permit, retry::RateLimited> {
     let began = Instant::now();
-    let slices = quota_client.acquire(costs.into(), max_wait).await;
+    let acquired = quota_client.acquire(costs.into(), max_wait).await;
     metrics::histogram!("leadline_rate_limit_wait_seconds", "dependency" => dependency.as_str())
         .record(began.elapsed().as_secs_f64());
-    Ok(Permit { key: key.to_owned(), acquired_at: Instant::now(), units: costs[1], slices: slices? })
+    Ok(Permit { key: key.to_owned(), acquired_at: Instant::now(), units: costs[1], slices: acquired?.keep() })
 }
 
 #[derive(Debug)]
@@ -144,6 +149,7 @@ struct HubSpotLimiter {
     /// The calls of the association endpoints count here, too.
     associations: QuotaClient,
     max_wait: Duration,
+    max_hold: Duration,
     linger_at_limit: Duration,
 }
 
@@ -180,6 +186,7 @@ impl RateLimiter for HubSpotLimiter {
     }
 
     fn record_rejection(&self, permit: Permit, reports: [Option<QuotaReport>; 2], wait: Duration) {
+        let wait = wait.min(self.max_hold);
         tracing::warn!(?wait, "HubSpot rejected a call because of its rate limit; the fleet makes no calls meanwhile");
         self.all.report(reports.into(), permit.acquired_at, Some(wait));
     }
@@ -231,6 +238,7 @@ impl RateLimiter for OpenAiLimiter {
     }
 
     fn record_rejection(&self, permit: Permit, reports: [Option<QuotaReport>; 2], wait: Duration) {
+        let wait = wait.min(self.limits.max_hold());
         tracing::warn!(
             ?wait,
             model = permit.key,

@@ -2,26 +2,22 @@
 
 use std::{
     collections::VecDeque,
+    panic::AssertUnwindSafe,
     time::{Duration, Instant},
 };
 
-use ledger::{AcquireRequest, Grant, Ledger, LedgerError, ObservedQuota, RateLimitTerms, Refund};
-use retry::{QuotaReport, RateLimited};
+use futures_util::FutureExt;
+use ledger::{AcquireRequest, Grant, Ledger, LedgerError, RateLimitTerms};
+use retry::{QuotaReport, RateLimited, Shortage};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::{grants::Grants, recent_demand::RecentDemand};
-
-/// Refunds are sent with the next request to the ledger, and at the latest after this time.
-const REFUND_WITHIN: Duration = Duration::from_millis(500);
+use crate::{grants::Grants, outgoing::Outgoing, quota_client::Acquired, recent_demand::RecentDemand};
 
 /// The pause after the ledger did not answer.
 const PAUSE_AFTER_ERROR: Duration = Duration::from_millis(500);
 
 /// The pause after a grant that was not enough, so that other replicas can acquire their part.
 const PAUSE_AFTER_GRANT: Duration = Duration::from_millis(15);
-
-/// When less than one part in so many of a quota remains, the ledger is told at once.
-const SCARCE: i64 = 10;
 
 /// What callers send to the actor.
 #[derive(Debug)]
@@ -55,8 +51,10 @@ pub struct Waiter {
     pub costs: Vec<i64>,
     /// When it stops waiting.
     pub wait_until: Instant,
-    /// Gets the slices, or when to try again.
-    pub reply: oneshot::Sender<Result<Vec<i64>, RateLimited>>,
+    /// Where it gives back what it does not use.
+    pub refunds: mpsc::UnboundedSender<QuotaMessage>,
+    /// Gets the quota, or when to try again.
+    pub reply: oneshot::Sender<Result<Acquired, RateLimited>>,
 }
 
 /// Answers the callers of a quota client in their order, and asks the ledger for what they need.
@@ -69,6 +67,8 @@ pub struct QuotaActor {
     outgoing: Outgoing,
     /// Callers that wait are not a reason to ask the ledger before this time.
     next_request_at: Instant,
+    /// Why there is nothing for those who wait.
+    shortage: Shortage,
     exhausted_at: watch::Sender<Option<Instant>>,
 }
 
@@ -80,74 +80,6 @@ struct Limits {
     /// The part of each limit that callers here may use up.
     share: f64,
     is_defined: bool,
-}
-
-/// What the next request tells the ledger, besides what it asks for.
-struct Outgoing {
-    /// What answers said about each limit.
-    observed: Vec<Option<ObservedQuota>>,
-    /// When the call was sent whose answer is the newest of `observed`.
-    observed_sent: Instant,
-    hold: Option<Duration>,
-    refunds: Vec<Refund>,
-    /// When the first of `refunds` was added.
-    refunds_since: Option<Instant>,
-    /// Whether this cannot wait until quota is needed.
-    is_urgent: bool,
-}
-
-impl Outgoing {
-    fn new(limits: usize) -> Self {
-        Self {
-            observed: vec![None; limits],
-            observed_sent: Instant::now(),
-            hold: None,
-            refunds: Vec::new(),
-            refunds_since: None,
-            is_urgent: false,
-        }
-    }
-
-    fn add_refund(&mut self, limit: usize, slice: i64, amount: i64) {
-        self.refunds_since.get_or_insert_with(Instant::now);
-        match self.refunds.iter_mut().find(|refund| (refund.limit, refund.slice) == (limit, slice)) {
-            Some(refund) => refund.amount += amount,
-            None => self.refunds.push(Refund { limit, slice, amount }),
-        }
-    }
-
-    fn add_reports(&mut self, reports: Vec<Option<QuotaReport>>, sent: Instant) {
-        self.observed_sent = sent;
-        for (observed, report) in self.observed.iter_mut().zip(reports) {
-            let Some(QuotaReport { quota, remaining }) = report else { continue };
-            // One request carries the newest report. It can wait for the next request, unless little remains.
-            self.is_urgent |= remaining * SCARCE < quota && observed.is_none();
-            *observed = Some(ObservedQuota { quota, remaining, age: Duration::ZERO });
-        }
-    }
-
-    fn add_hold(&mut self, hold: Duration) {
-        self.hold = Some(self.hold.unwrap_or_default().max(hold));
-        self.is_urgent = true;
-    }
-
-    /// The reports with their present age.
-    fn observed(&self) -> Vec<Option<ObservedQuota>> {
-        let age = self.observed_sent.elapsed();
-        self.observed.iter().map(|observed| observed.map(|observed| ObservedQuota { age, ..observed })).collect()
-    }
-
-    fn is_late(&self) -> bool {
-        self.refunds_since.is_some_and(|since| since.elapsed() >= REFUND_WITHIN)
-    }
-
-    /// The ledger has got it.
-    fn clear(&mut self) {
-        self.observed.iter_mut().for_each(|observed| *observed = None);
-        self.hold = None;
-        self.refunds.clear();
-        self.refunds_since = None;
-    }
 }
 
 impl QuotaActor {
@@ -167,11 +99,23 @@ impl QuotaActor {
             inbox,
             waiting: VecDeque::new(),
             next_request_at: Instant::now(),
+            shortage: Shortage::Unknown,
             exhausted_at,
         }
     }
 
-    pub async fn run(mut self) {
+    /// Runs until all clients are gone. After a panic it begins anew: without those who waited, who try again later, and without
+    /// what others said, which may be the cause.
+    pub async fn run_until_closed(mut self) {
+        while AssertUnwindSafe(self.run()).catch_unwind().await.is_err() {
+            tracing::error!(limits = ?self.limits.names, "the task that acquires quota panicked; it begins anew");
+            self.waiting.clear();
+            self.outgoing.forget_reports();
+            tokio::time::sleep(PAUSE_AFTER_ERROR).await;
+        }
+    }
+
+    async fn run(&mut self) {
         loop {
             let message = match self.wake_at() {
                 Some(at) => tokio::time::timeout_at(at.into(), self.inbox.recv()).await.ok(),
@@ -200,7 +144,7 @@ impl QuotaActor {
     /// When there is something to do even if no message arrives.
     fn wake_at(&self) -> Option<Instant> {
         let request = (!self.waiting.is_empty()).then_some(self.next_request_at);
-        let refund = self.outgoing.refunds_since.map(|since| since + REFUND_WITHIN);
+        let refund = self.outgoing.refunds_due_at();
         let expiry = self.grants.iter().filter_map(Grants::next_expiry).min();
         let wait_end = self.waiting.iter().map(|waiter| waiter.wait_until).min();
         [request, refund, expiry, wait_end].into_iter().flatten().min()
@@ -235,7 +179,7 @@ impl QuotaActor {
                 continue;
             }
             if self.next_request_at > waiter.wait_until.max(now) {
-                let _ = waiter.reply.send(Err(RateLimited { after }));
+                let _ = waiter.reply.send(Err(RateLimited { after, shortage: self.shortage }));
             } else {
                 self.waiting.push_back(waiter);
             }
@@ -251,11 +195,8 @@ impl QuotaActor {
             let Some(waiter) = self.waiting.pop_front() else { return };
             let slices = waiter.costs.iter().zip(&mut self.grants).map(|(cost, grants)| grants.take(*cost)).collect();
             self.recent_demand.add(&waiter.costs);
-            if let Err(Ok(slices)) = waiter.reply.send(Ok(slices)) {
-                // The caller no longer waits.
-                let unused = waiter.costs.iter().zip(slices).enumerate();
-                unused.for_each(|(limit, (cost, slice))| self.outgoing.add_refund(limit, slice, *cost));
-            }
+            // If the caller no longer waits, what was acquired is dropped, and so given back.
+            let _ = waiter.reply.send(Ok(Acquired::new(waiter.refunds, waiter.costs, slices)));
         }
     }
 
@@ -272,11 +213,11 @@ impl QuotaActor {
         for (limit, grants) in self.grants.iter().enumerate() {
             let available = grants.available();
             let first = self.waiting.front().map_or(0, |waiter| waiter.costs[limit]);
-            let all: i64 = self.waiting.iter().map(|waiter| waiter.costs[limit]).sum();
+            let all = self.waiting.iter().fold(0, |all: i64, waiter| all.saturating_add(waiter.costs[limit]));
             // While no caller waits, the request only tells the ledger something.
             let ahead = if all > 0 { self.recent_demand.previous(limit) } else { 0 };
             need.push((first - available).max(0));
-            want.push((all + ahead - available).max(0));
+            want.push(all.saturating_add(ahead).saturating_sub(available).max(0));
         }
         let observed = self.outgoing.observed();
         let requested_at = Instant::now();
@@ -291,6 +232,7 @@ impl QuotaActor {
         };
         match self.limits.ledger.acquire_quota(&request).await {
             Ok(grant) => {
+                self.shortage = Shortage::UsedUp;
                 self.outgoing.clear();
                 self.add_grant(&grant, requested_at, &need);
             }
@@ -324,8 +266,12 @@ impl QuotaActor {
 
     fn pause(&mut self, error: &LedgerError) {
         tracing::debug!(%error, limit = self.limits.names[0], "no quota can be acquired");
+        self.shortage = Shortage::Unknown;
+        if !error.is_away() {
+            self.outgoing.drop_refused();
+        }
         self.next_request_at = Instant::now() + PAUSE_AFTER_ERROR;
-        self.outgoing.refunds_since = self.outgoing.refunds_since.map(|_| Instant::now());
+        self.outgoing.delay_refunds();
     }
 }
 
@@ -336,4 +282,42 @@ fn random_fraction() -> f64 {
     #[expect(clippy::cast_precision_loss, reason = "24 bits")]
     let fraction = number as f64 / f64::from(1_u32 << 24);
     fraction
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use ledger::{Ledger, LedgerSettings, RateLimitTerms, Window};
+    use retry::Shortage;
+
+    use crate::quota_client::QuotaClient;
+
+    fn absent_ledger() -> Ledger {
+        Ledger::connect(&LedgerSettings {
+            url: "postgres://nobody@127.0.0.1:1/nothing".to_owned().into(),
+            application_name: "tests".to_owned(),
+            max_connections: 1,
+            acquire_timeout: Duration::from_millis(10),
+            statement_timeout: Duration::from_secs(1),
+        })
+        .expect("a URL")
+    }
+
+    #[tokio::test]
+    async fn without_a_ledger_it_is_unknown_what_is_left() {
+        let terms = RateLimitTerms { name: "test".to_owned(), window: Window::Day, quota: 100, share: 1.0 };
+        let client = QuotaClient::open(absent_ledger(), vec![terms], 1.0);
+        let limited = client.acquire(vec![1], Duration::from_millis(100)).await.expect_err("no ledger");
+        assert_eq!(limited.shortage, Shortage::Unknown);
+    }
+
+    /// A rejection by the first of no limits makes it panic.
+    #[tokio::test]
+    async fn an_actor_that_panics_begins_anew() {
+        let client = QuotaClient::open(absent_ledger(), vec![], 1.0);
+        client.report(vec![], Instant::now(), Some(Duration::from_secs(1)));
+        let acquired = client.acquire(vec![], Duration::from_secs(60)).await;
+        assert!(acquired.is_ok(), "{acquired:?}");
+    }
 }

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use ledger::{Ledger, RateLimitTerms};
-use retry::{QuotaReport, RateLimited};
+use retry::{QuotaReport, RateLimited, Shortage};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::quota_actor::{QuotaActor, QuotaMessage, Waiter};
@@ -23,18 +23,18 @@ impl QuotaClient {
         let (messages, inbox) = mpsc::unbounded_channel();
         let limits = terms.len();
         let (exhausted, exhausted_at) = watch::channel(None);
-        tokio::spawn(QuotaActor::new(ledger, terms, share, inbox, exhausted).run());
+        tokio::spawn(QuotaActor::new(ledger, terms, share, inbox, exhausted).run_until_closed());
         Self { messages, limits, exhausted_at }
     }
 
-    /// Waits until `costs` (one for each limit) can be used, but not longer than `max_wait`. Returns the time slice that each
-    /// was taken from, for [`QuotaClient::refund`].
-    pub async fn acquire(&self, costs: Vec<i64>, max_wait: Duration) -> Result<Vec<i64>, RateLimited> {
+    /// Waits until `costs` (one for each limit) can be used, but not longer than `max_wait`.
+    pub async fn acquire(&self, costs: Vec<i64>, max_wait: Duration) -> Result<Acquired, RateLimited> {
         debug_assert_eq!(costs.len(), self.limits);
         let (reply, result) = oneshot::channel();
-        let waiter = Waiter { costs, wait_until: Instant::now() + max_wait, reply };
-        // The actor ends only with the process's runtime.
-        let stopped = RateLimited { after: max_wait };
+        let refunds = self.messages.clone();
+        let waiter = Waiter { costs, wait_until: Instant::now() + max_wait, refunds, reply };
+        // The actor begins anew after a panic, without those who waited; it ends only with the process's runtime.
+        let stopped = RateLimited { after: max_wait, shortage: Shortage::Unknown };
         self.messages.send(QuotaMessage::Acquire(waiter)).map_err(|_| stopped)?;
         result.await.unwrap_or(Err(stopped))
     }
@@ -46,9 +46,7 @@ impl QuotaClient {
 
     /// Returns `unused` of what was acquired of a limit (by its place in the terms). Negative: more was used than acquired.
     pub fn refund(&self, limit: usize, slice: i64, unused: i64) {
-        if unused != 0 {
-            let _ = self.messages.send(QuotaMessage::Refund { limit, slice, unused });
-        }
+        refund(&self.messages, limit, slice, unused);
     }
 
     /// Reports what the answer to a call that was sent at `sent` says about each limit. After a rejection also for how long no
@@ -57,5 +55,46 @@ impl QuotaClient {
         if hold.is_some() || reports.iter().any(Option::is_some) {
             let _ = self.messages.send(QuotaMessage::Report { reports, sent, hold });
         }
+    }
+}
+
+fn refund(messages: &mpsc::UnboundedSender<QuotaMessage>, limit: usize, slice: i64, unused: i64) {
+    if unused != 0 {
+        let _ = messages.send(QuotaMessage::Refund { limit, slice, unused });
+    }
+}
+
+/// Quota that a caller has. What it does not keep goes back to its limits when this is dropped, also when the caller was
+/// cancelled before it got to know of it.
+#[derive(Debug)]
+pub struct Acquired {
+    refunds: mpsc::UnboundedSender<QuotaMessage>,
+    costs: Vec<i64>,
+    /// The time slice that each cost was taken from; empty when it is kept.
+    slices: Vec<i64>,
+}
+
+impl Acquired {
+    pub(crate) fn new(refunds: mpsc::UnboundedSender<QuotaMessage>, costs: Vec<i64>, slices: Vec<i64>) -> Self {
+        Self { refunds, costs, slices }
+    }
+
+    /// Keeps it all. Returns the time slices, for [`QuotaClient::refund`].
+    pub fn keep(&mut self) -> Vec<i64> {
+        std::mem::take(&mut self.slices)
+    }
+
+    /// Keeps `used` of each limit and gives the rest back; takes more from the limits if it was more than acquired.
+    pub fn settle(&mut self, used: i64) {
+        let slices = self.keep();
+        for (limit, (cost, slice)) in self.costs.iter().zip(slices).enumerate() {
+            refund(&self.refunds, limit, slice, cost.saturating_sub(used));
+        }
+    }
+}
+
+impl Drop for Acquired {
+    fn drop(&mut self) {
+        self.settle(0);
     }
 }

@@ -5,7 +5,7 @@ use std::{collections::HashMap, time::Duration};
 use ledger::{Ledger, RateLimitTerms, Window};
 use retry::RateLimited;
 
-use crate::quota_client::QuotaClient;
+use crate::quota_client::{Acquired, QuotaClient};
 
 /// Reserves money for model calls while the day's limits allow it. Cheap to clone. The default one has no limit.
 #[derive(Debug, Clone, Default)]
@@ -21,13 +21,24 @@ struct SpendLimit {
     quota_client: QuotaClient,
 }
 
-/// Money that is reserved for a call, in micro-dollars.
-#[derive(Debug)]
+/// Money that is reserved for a call, of each limit that there is. What is not kept goes back when this is dropped, as when the
+/// work on the call is cancelled.
+#[derive(Debug, Default)]
 pub struct Reservation {
-    micro_dollars: i64,
-    /// The time slices that it was taken from; `None` where there is no limit.
-    playbook_slice: Option<i64>,
-    all_slice: Option<i64>,
+    of_limits: Vec<Acquired>,
+}
+
+impl Reservation {
+    /// Keeps what the call has cost, in micro-dollars, and gives the rest back. A call that has cost more than reserved takes the
+    /// rest from the limits now.
+    pub fn settle(&mut self, cost: i64) {
+        self.of_limits.drain(..).for_each(|mut acquired| acquired.settle(cost));
+    }
+
+    /// Keeps all of it: what the call costs is not known.
+    pub fn keep(&mut self) {
+        self.of_limits.drain(..).for_each(|mut acquired| drop(acquired.keep()));
+    }
 }
 
 /// A call waits this long for the ledger's answer. One that exceeds the day's limit does not wait: the next day may be hours
@@ -64,34 +75,12 @@ impl SpendLimiter {
     /// Reserves the estimated cost of a call of `playbook`.
     ///
     /// # Errors
-    /// One of the day's limits does not allow it.
+    /// One of the day's limits does not allow it, or the ledger does not say whether it does.
     pub async fn reserve(&self, playbook: &str, micro_dollars: i64) -> Result<Reservation, RateLimited> {
-        let playbook_slice = acquire(self.playbooks.get(playbook), micro_dollars).await?;
-        match acquire(self.all.as_ref(), micro_dollars).await {
-            Ok(all_slice) => Ok(Reservation { micro_dollars, playbook_slice, all_slice }),
-            Err(error) => {
-                self.refund_unused(playbook, &Reservation { micro_dollars, playbook_slice, all_slice: None }, 0);
-                Err(error)
-            }
+        let mut reservation = Reservation::default();
+        for limit in self.playbooks.get(playbook).into_iter().chain(&self.all) {
+            reservation.of_limits.push(limit.quota_client.acquire(vec![micro_dollars], MAX_WAIT).await?);
         }
-    }
-
-    /// Returns what the call has not cost. A call that has cost more than reserved takes the rest from the limits now.
-    pub fn refund_unused(&self, playbook: &str, reservation: &Reservation, cost: i64) {
-        let unused = reservation.micro_dollars - cost;
-        if let (Some(limit), Some(slice)) = (self.playbooks.get(playbook), reservation.playbook_slice) {
-            limit.quota_client.refund(0, slice, unused);
-        }
-        if let (Some(limit), Some(slice)) = (&self.all, reservation.all_slice) {
-            limit.quota_client.refund(0, slice, unused);
-        }
-    }
-}
-
-/// The slice that `micro_dollars` were taken from; `None` where there is no limit.
-async fn acquire(limit: Option<&SpendLimit>, micro_dollars: i64) -> Result<Option<i64>, RateLimited> {
-    match limit {
-        Some(limit) => Ok(limit.quota_client.acquire(vec![micro_dollars], MAX_WAIT).await?.first().copied()),
-        None => Ok(None),
+        Ok(reservation)
     }
 }

@@ -50,7 +50,7 @@ pub struct RepairCounts {
     pub commands: usize,
     /// Events and write commands parked because their workers died at every attempt.
     pub parked: usize,
-    /// Events that were left as they are because no event can be read from their payload.
+    /// Events that were parked because no event can be read from their payload.
     pub unreadable: usize,
 }
 
@@ -101,7 +101,9 @@ impl Reconciler {
                 Ok(message) => message,
                 Err(error) => {
                     tracing::error!(event = event.key, %error, "the event's message is lost and cannot be rebuilt");
-                    counts.unreadable += 1;
+                    let detail = format!("its message is lost and cannot be rebuilt: {error}");
+                    let is_parked = self.ledger.park_event(event.id, Reason::EventInvalid, &detail).await?;
+                    counts.unreadable += usize::from(is_parked);
                     continue;
                 }
             };
@@ -110,10 +112,12 @@ impl Reconciler {
             {
                 let detail =
                     format!("published again {} times, and every worker died before it was done", event.requeues);
-                let parked = message.with_reason(Reason::AttemptsExhausted, &detail);
-                self.publisher.publish(Route::Parked(Stage::Events), &parked).await?;
-                counts.parked +=
-                    usize::from(self.ledger.park_event(event.id, Reason::AttemptsExhausted, &detail).await?);
+                // In the ledger first: what it does not park, a worker has taken up, and its message must not be in two places.
+                if self.ledger.park_event(event.id, Reason::AttemptsExhausted, &detail).await? {
+                    counts.parked += 1;
+                    let parked = message.with_reason(Reason::AttemptsExhausted, &detail);
+                    self.publisher.publish(Route::Parked(Stage::Events), &parked).await?;
+                }
                 continue;
             }
             self.publisher.publish(Route::Queue(Stage::Events), &message).await?;
@@ -124,10 +128,11 @@ impl Reconciler {
             if stuck.was_taken && u32::try_from(stuck.requeues).unwrap_or(0) >= self.settings.max_requeues {
                 let detail =
                     format!("published again {} times, and every writer died before it was done", stuck.requeues);
-                let parked = message.with_reason(Reason::AttemptsExhausted, &detail);
-                self.publisher.publish(Route::Parked(Stage::Writes), &parked).await?;
-                let is_parked = self.ledger.park_command(stuck.id, Reason::AttemptsExhausted, &detail).await?;
-                counts.parked += usize::from(is_parked);
+                if self.ledger.park_command(stuck.id, Reason::AttemptsExhausted, &detail).await? {
+                    counts.parked += 1;
+                    let parked = message.with_reason(Reason::AttemptsExhausted, &detail);
+                    self.publisher.publish(Route::Parked(Stage::Writes), &parked).await?;
+                }
                 continue;
             }
             self.publisher.publish(Route::Queue(Stage::Writes), &message).await?;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use ledger::{Ledger, LedgerError};
+use settings::RetentionSection;
 
 /// How many days ahead partitions are made. A fleet may be stopped for that long without harm.
 const DAYS_AHEAD: i32 = 7;
@@ -18,25 +19,19 @@ pub struct PruneCounts {
     pub events: u64,
 }
 
-/// Makes partitions for the days ahead, and deletes what is older than the settings keep.
-pub async fn prune(ledger: &Ledger, settings: &settings::RetentionSection) -> Result<PruneCounts, LedgerError> {
-    let days = |days: u32| (days > 0).then(|| Duration::from_secs(86_400 * u64::from(days)));
-    let mut deleted = PruneCounts::default();
+/// Makes partitions for the days ahead, and deletes what is older than the ledger was told to keep.
+pub async fn prune(ledger: &Ledger, settings: &RetentionSection) -> Result<PruneCounts, LedgerError> {
     ledger.add_partitions(DAYS_AHEAD).await?;
-    if let Some(keep) = days(settings.raw_days) {
-        deleted.raw_days = ledger.drop_raw_texts(keep).await?;
-    }
-    if let Some(keep) = days(settings.events_days) {
-        deleted.history_days = ledger.drop_history(keep).await?;
-        loop {
-            let events = ledger.delete_finished(keep, i64::from(settings.batch)).await?;
-            deleted.events += events;
-            if events < u64::from(settings.batch) {
-                break;
-            }
-            // Short transactions with pauses between them, so that the fleet's own statements are not delayed.
-            tokio::time::sleep(Duration::from_millis(settings.pause_ms)).await;
+    let (raw_days, history_days) = (ledger.drop_raw_texts().await?, ledger.drop_history().await?);
+    let mut deleted = PruneCounts { raw_days, history_days, events: 0 };
+    loop {
+        let events = ledger.delete_finished(i64::from(settings.batch)).await?;
+        deleted.events += events;
+        if events < u64::from(settings.batch) {
+            break;
         }
+        // Short transactions with pauses between them, so that the fleet's own statements are not delayed.
+        tokio::time::sleep(Duration::from_millis(settings.pause_ms)).await;
     }
     if deleted != PruneCounts::default() {
         tracing::info!(?deleted, "deleted old data");

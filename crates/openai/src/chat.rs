@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use domain::inference::TokenUsage;
-use http_client::without_unstorable_escapes;
+use http_client::{MAX_NAME, shortened, without_unstorable_escapes};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -269,7 +269,7 @@ impl ChatResponse {
             _ => content.map(without_unstorable_escapes),
         };
         Some(Completion {
-            model: self.model,
+            model: shortened(&self.model, MAX_NAME),
             finish: choice.finish_reason.unwrap_or(FinishReason::Other),
             content: content.unwrap_or_default(),
             refusal: choice.message.refusal,

@@ -5,14 +5,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use http_client::{BodyError, json_error_position, read_body, retry_after};
+use http_client::{BodyError, MAX_NAME, json_error_position, read_body, retry_after, shortened};
 use reqwest::{
     Body,
     header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, InvalidHeaderValue},
 };
 use retry::{CallHooks, Failure, QuotaReport, Reason, RetryAction, RetryPolicy, SharedRateLimiter};
 use secrecy::{ExposeSecret, SecretString};
-use serde::Deserialize;
 use uuid::Uuid;
 
 use crate::{
@@ -222,23 +221,17 @@ impl OpenAiClient {
     }
 
     async fn api_error(&self, response: reqwest::Response) -> OpenAiError {
-        #[derive(Deserialize)]
-        struct Body {
-            error: OpenAiApiError,
-        }
         let status = response.status().as_u16();
         let retry_after = retry_after(response.headers());
         let should_retry = text(response.headers(), "x-should-retry").and_then(|text| text.parse().ok());
         let request_id = text(response.headers(), "x-request-id");
-        // Gateways answer with bodies in other formats or with none; the status is enough then.
         let body = self.read(response).await.unwrap_or_default();
-        let error = serde_json::from_slice::<Body>(&body).map_or_else(|_| OpenAiApiError::default(), |body| body.error);
         OpenAiError::Api(Box::new(OpenAiApiError {
             http_status: status,
             retry_after,
             should_retry,
             request_id,
-            ..error
+            ..OpenAiApiError::read(&body)
         }))
     }
 
@@ -258,12 +251,12 @@ impl OpenAiClient {
     }
 }
 
-/// The rate-limit headers about `requests` or `tokens`; `None` when they are missing, as they are behind many gateways.
+/// The rate-limit headers about `requests` or `tokens`; `None` when they are missing or say nothing, as behind many gateways.
 fn quota_report(headers: &HeaderMap, dimension: &str) -> Option<QuotaReport> {
     let number = |side: &str| text(headers, &format!("x-ratelimit-{side}-{dimension}"))?.parse().ok();
-    Some(QuotaReport { quota: number("limit")?, remaining: number("remaining")? })
+    QuotaReport::new(number("limit")?, number("remaining")?)
 }
 
 fn text(headers: &HeaderMap, name: &str) -> Option<String> {
-    headers.get(name)?.to_str().ok().map(ToOwned::to_owned)
+    headers.get(name)?.to_str().ok().map(|value| shortened(value, MAX_NAME))
 }

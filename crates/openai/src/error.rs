@@ -2,8 +2,9 @@
 
 use std::{fmt, time::Duration};
 
+use http_client::{MAX_NAME, shortened};
 use retry::{Dependency, Failure, Outage, RateLimited, Reason, RetryAction};
-use serde::Deserialize;
+use serde_json::Value;
 
 /// A request that failed.
 #[derive(Debug, thiserror::Error)]
@@ -26,25 +27,19 @@ pub enum OpenAiError {
 }
 
 /// An error answer (OpenAI's documentation, "Error codes").
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
+#[derive(Debug, Default)]
 pub struct OpenAiApiError {
     /// The HTTP status.
-    #[serde(skip)]
     pub http_status: u16,
     /// The header `retry-after-ms` or `retry-after`.
-    #[serde(skip)]
     pub retry_after: Option<Duration>,
     /// The header `x-should-retry`, which clients have to obey.
-    #[serde(skip)]
     pub should_retry: Option<bool>,
     /// The id that OpenAI's support asks for.
-    #[serde(skip)]
     pub request_id: Option<String>,
-    /// The message. It may quote the request, so it is not part of the error's text.
+    /// The beginning of the message. It may quote the request, so it is not part of the error's text.
     pub message: String,
     /// `invalid_request_error`, …
-    #[serde(rename = "type")]
     pub kind: Option<String>,
     /// The parameter at fault.
     pub param: Option<String>,
@@ -73,10 +68,15 @@ impl OpenAiError {
         match self {
             Self::TimedOut(_) | Self::Unreadable(_) => true,
             Self::Connection(error) => !error.is_connect(),
-            Self::Api(_) | Self::RateLimited(_) => false,
+            Self::Api(error) => error.may_be_billed(),
+            Self::RateLimited(_) => false,
         }
     }
 }
+
+/// What OpenAI calls the errors of its own servers (its documentation, "Error codes": 500 and 503).
+const SERVER_ERRORS: [&str; 5] =
+    ["server_error", "server_is_overloaded", "service_unavailable", "overloaded_error", "slow_down"];
 
 /// The wait when the account has no credit left: a person has to add some, which takes longer than seconds.
 const QUOTA_WAIT: Duration = Duration::from_secs(600);
@@ -85,7 +85,7 @@ impl Failure for OpenAiError {
     fn retry_action(&self) -> RetryAction {
         match self {
             Self::TimedOut(_) | Self::Connection(_) | Self::Unreadable(_) => RetryAction::RetryNow { after: None },
-            Self::RateLimited(RateLimited { after }) => RetryAction::RateLimited { after: Some(*after) },
+            Self::RateLimited(RateLimited { after, .. }) => RetryAction::RateLimited { after: Some(*after) },
             Self::Api(error) => error.retry_action(),
         }
     }
@@ -95,7 +95,7 @@ impl Failure for OpenAiError {
             Self::TimedOut(_) => Reason::OpenAiTimeout,
             Self::Connection(_) => Reason::OpenAiUnreachable,
             Self::Unreadable(_) => Reason::OpenAiUnreadable,
-            Self::RateLimited(_) => Reason::RateLimitShareExhausted,
+            Self::RateLimited(RateLimited { shortage, .. }) => shortage.reason(),
             Self::Api(error) => error.reason(),
         }
     }
@@ -116,9 +116,30 @@ impl Failure for OpenAiError {
 }
 
 impl OpenAiApiError {
+    /// Reads the body of an answer that is not 2xx, leniently: gateways answer with bodies in other formats or with none, and
+    /// compatible servers with numbers and nulls. Each text is cut.
+    pub(crate) fn read(body: &[u8]) -> Self {
+        let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
+        let body: Value = serde_json::from_slice(body).unwrap_or_default();
+        let text = |key: &str| match &body["error"][key] {
+            Value::String(text) if !text.is_empty() => Some(shortened(text, MAX_NAME)),
+            Value::Number(number) => Some(number.to_string()),
+            _ => None,
+        };
+        let message = text("message").unwrap_or_default();
+        Self { message, kind: text("type"), param: text("param"), code: text("code"), ..Self::default() }
+    }
+
     fn has_code(&self, codes: &[&str]) -> bool {
         let is_one = |value: &Option<String>| value.as_deref().is_some_and(|value| codes.contains(&value));
         is_one(&self.code) || is_one(&self.kind)
+    }
+
+    /// A gateway answers 408 or 5xx of its own when it gives up on an answer, which OpenAI bills all the same. Only where OpenAI
+    /// itself says that it failed is it known that there was none.
+    fn may_be_billed(&self) -> bool {
+        let is_openais = matches!(self.http_status, 500 | 503) && self.has_code(&SERVER_ERRORS);
+        matches!(self.http_status, 408 | 500..=599) && !is_openais
     }
 
     /// Whether the account has no credit left. OpenAI answers 429 with one of these codes; waiting does not help.
@@ -151,6 +172,54 @@ impl OpenAiApiError {
             429 => Reason::OpenAiRateLimited,
             408 | 409 | 500..=599 => Reason::OpenAiUnavailable,
             _ => Reason::OpenAiRefused,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{OpenAiApiError, OpenAiError};
+
+    fn may_be_billed(http_status: u16, kind: Option<&str>) -> bool {
+        let kind = kind.map(ToOwned::to_owned);
+        OpenAiError::Api(Box::new(OpenAiApiError { http_status, kind, ..OpenAiApiError::default() })).may_be_billed()
+    }
+
+    #[test]
+    fn an_error_answer_is_read_leniently_and_what_it_says_is_cut() {
+        let long = "é".repeat(100_000);
+        let body =
+            serde_json::json!({"error": {"message": null, "type": long, "param": long, "code": 1234}}).to_string();
+        let error = OpenAiApiError { http_status: 400, ..OpenAiApiError::read(body.as_bytes()) };
+        assert_eq!((error.message.as_str(), error.code.as_deref()), ("", Some("1234")));
+        assert!(error.kind.as_ref().is_some_and(|kind| kind.starts_with('é')));
+        assert!(error.to_string().len() < 1_000, "{}", error.to_string().len());
+        let bare = OpenAiApiError::read(b"<html>Bad gateway</html>");
+        assert_eq!((bare.kind, bare.code), (None, None));
+    }
+
+    #[test]
+    fn what_a_gateway_says_when_it_gives_up_may_be_billed_and_what_openai_says_of_itself_is_not() {
+        for (status, kind) in [
+            (408, None),
+            (500, None),
+            (500, Some("internal_error")),
+            (502, None),
+            (503, None),
+            (504, Some("server_error")),
+            (524, None),
+        ] {
+            assert!(may_be_billed(status, kind), "{status} {kind:?}");
+        }
+        for (status, kind) in [
+            (400, Some("invalid_request_error")),
+            (401, None),
+            (409, None),
+            (429, Some("requests")),
+            (500, Some("server_error")),
+            (503, Some("server_is_overloaded")),
+        ] {
+            assert!(!may_be_billed(status, kind), "{status} {kind:?}");
         }
     }
 }

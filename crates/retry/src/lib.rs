@@ -17,6 +17,6 @@ pub use call_hooks::{CallHooks, CallObserver, SharedObserver};
 pub use domain::{Dependency, Reason};
 pub use failure::{Failure, Outage, RetryAction};
 pub use rate_limiter::{
-    HUBSPOT_ASSOCIATIONS, Permit, PermitFuture, QuotaReport, RateLimited, RateLimiter, SharedRateLimiter,
+    HUBSPOT_ASSOCIATIONS, Permit, PermitFuture, QuotaReport, RateLimited, RateLimiter, SharedRateLimiter, Shortage,
 };
 pub use retry_policy::{RetryPolicy, run};

@@ -171,6 +171,9 @@ fn ledger(settings: &Settings, check: &mut Check) {
     check.within(ledger.statement_timeout_ms, 10..=600_000, "ledger.statement_timeout_ms");
     check.within(ledger.batch_linger_ms, 0..=1_000, "ledger.batch_linger_ms");
     check.within(ledger.batch_max as u64, 1..=10_000, "ledger.batch_max");
+    // HubSpot repeats a delivery for up to 24 hours: the event's key must be known for as long.
+    let kept = settings.retention.events_days;
+    check.that(kept == 0 || kept >= 2, "retention.events_days", format!("{kept} is less than 2 days (0: for ever)"));
 }
 
 fn limits(settings: &Settings, check: &mut Check) {
@@ -202,6 +205,7 @@ fn limits(settings: &Settings, check: &mut Check) {
     }
     check.within(rate_limit.batch_linger_at_limit_ms, 0..=10_000, "rate_limit.batch_linger_at_limit_ms");
     check.within(rate_limit.max_wait_seconds, 1..=600, "rate_limit.max_wait_seconds");
+    check.within(rate_limit.max_hold_seconds, 1..=3_600, "rate_limit.max_hold_seconds");
 }
 
 fn receiver(settings: &Settings, check: &mut Check) {
@@ -283,9 +287,6 @@ fn maintenance(settings: &Settings, check: &mut Check) {
     check.within(retention.interval_seconds, 1..=86_400, "retention.interval_seconds");
     check.within(retention.batch.into(), 1..=100_000, "retention.batch");
     check.within(retention.pause_ms, 0..=60_000, "retention.pause_ms");
-    // HubSpot repeats a delivery for up to 24 hours: the event's key must be known for as long.
-    let kept = retention.events_days;
-    check.that(kept == 0 || kept >= 2, "retention.events_days", format!("{kept} is less than 2 days (0: for ever)"));
 }
 
 /// The longest lease, in seconds. RabbitMQ closes a channel whose delivery is unacknowledged for 30 minutes (its setting

@@ -77,6 +77,10 @@ pub enum FaultKind {
     LateAnswer(u64),
     /// The call takes effect, and the connection breaks within the answer.
     LostAnswer,
+    /// The call takes effect, and a gateway that has given up on its answer answers with this status, for example 504.
+    GatewayGaveUp(u16),
+    /// The call takes effect, and the answer's rate-limit headers hold numbers that no limit can have: gateways send -1 and 0.
+    OddLimits,
     /// The call is processed when the faults are switched off.
     Held,
     /// The call has no effect, and no answer comes.

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use axum::{
     body::{Body, to_bytes},
     extract::{Request, State},
-    http::{StatusCode, header},
+    http::{HeaderName, HeaderValue, StatusCode, header},
     middleware::Next,
     response::{IntoResponse, Response},
 };
@@ -57,6 +57,18 @@ pub(crate) async fn inject(State(simulator): State<Arc<Simulator>>, request: Req
             broken()
         }
         Some(FaultKind::HalfCharacters) => with_half_characters(next.run(request).await).await,
+        Some(FaultKind::OddLimits) => {
+            let mut answer = next.run(request).await;
+            for (name, value) in ODD_LIMITS {
+                answer.headers_mut().insert(HeaderName::from_static(name), HeaderValue::from_static(value));
+            }
+            answer
+        }
+        Some(FaultKind::GatewayGaveUp(code)) => {
+            next.run(request).await;
+            let status = StatusCode::from_u16(code).unwrap_or(StatusCode::GATEWAY_TIMEOUT);
+            (status, "<html>The upstream did not answer in time, says a proxy</html>").into_response()
+        }
         Some(FaultKind::Hang) => {
             tokio::time::sleep(HANG).await;
             StatusCode::GATEWAY_TIMEOUT.into_response()
@@ -86,6 +98,18 @@ pub(crate) async fn inject(State(simulator): State<Arc<Simulator>>, request: Req
         }
     }
 }
+
+/// Numbers that no limit can have, by header.
+const ODD_LIMITS: [(&str, &str); 8] = [
+    ("x-ratelimit-limit-requests", "-1"),
+    ("x-ratelimit-remaining-requests", "-1"),
+    ("x-ratelimit-limit-tokens", "30000"),
+    ("x-ratelimit-remaining-tokens", "9223372036854775807"),
+    ("x-hubspot-ratelimit-max", "9223372036854775807"),
+    ("x-hubspot-ratelimit-remaining", "9223372036854775807"),
+    ("x-hubspot-ratelimit-daily", "0"),
+    ("x-hubspot-ratelimit-daily-remaining", "9223372036854775807"),
+];
 
 /// An answer whose connection breaks within the body.
 fn broken() -> Response {

@@ -5,7 +5,10 @@
 //! values count. An action may not be carried out twice, which [`crate::actions`] ensures.
 
 use std::{
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -132,9 +135,23 @@ impl BatchExecutor {
     ) -> Result<Vec<TakenCommand>, LedgerError> {
         let ids: Vec<_> = batch.iter().map(|queued| queued.id).collect();
         let ours = self.rules.portal_id;
-        let claims = retry::run(&LEDGER_RETRY, || self.ledger.claim_commands(&ids, ours, worker, self.lease)).await?;
-        let (mut commands, mut unreadable) = (Vec::new(), Vec::new());
+        let claim = |ids: Arc<Vec<WriteCommandId>>| async move {
+            retry::run(&LEDGER_RETRY, || self.ledger.claim_commands(&ids, ours, worker, self.lease)).await
+        };
+        let mut claims = Vec::new();
+        batcher::bisect(ids, claim, |error| !error.is_away(), |_, claim| claims.push(claim)).await;
+        let (mut commands, mut parked) = (Vec::new(), Vec::new());
         for (index, (QueuedCommand { id, tries }, claim)) in batch.iter().zip(claims).enumerate() {
+            let claim = match claim {
+                Ok(claim) => claim,
+                // It comes back.
+                Err(error) if error.is_away() => continue,
+                Err(error) => {
+                    tracing::warn!(command = %id, %error, "the ledger refuses to hand the write command out");
+                    dispositions[index] = self.failures.decide(&error, tries);
+                    continue;
+                }
+            };
             dispositions[index] = match claim {
                 CommandClaim::Granted { command, attempt, written, age } => {
                     let tries = Tries { age, ..*tries };
@@ -143,13 +160,14 @@ impl BatchExecutor {
                 }
                 CommandClaim::Unreadable { attempt, detail } => {
                     tracing::error!(command = %id, detail, "the write command cannot be read and is parked");
-                    unreadable.push(unreadable_result(*id, attempt, &detail));
+                    parked.push(parked_result(*id, attempt, Reason::CommandInvalid, &detail));
                     Disposition::Park { reason: Reason::CommandInvalid, detail }
                 }
                 CommandClaim::Finished => Disposition::Done,
                 CommandClaim::LeasedElsewhere => Disposition::defer(Reason::LeasedElsewhere),
-                CommandClaim::OtherPortal(portal) => {
+                CommandClaim::OtherPortal { attempt, portal } => {
                     let detail = format!("the write command is for portal {portal}, hubspot.portal_id is {ours}");
+                    parked.push(parked_result(*id, attempt, Reason::WrongPortal, &detail));
                     Disposition::Park { reason: Reason::WrongPortal, detail }
                 }
                 CommandClaim::Unknown => {
@@ -158,8 +176,16 @@ impl BatchExecutor {
                 }
             };
         }
-        if !unreadable.is_empty() {
-            retry::run(&LEDGER_RETRY, || self.ledger.finish_commands(&unreadable, worker)).await?;
+        let end = |parked: Arc<Vec<CommandResult>>| async move {
+            retry::run(&LEDGER_RETRY, || self.ledger.finish_commands(&parked, worker)).await
+        };
+        let refused = |_, ended: Result<bool, Arc<LedgerError>>| {
+            if let Err(error) = ended {
+                tracing::error!(%error, "the ledger does not park a write command; its lease ends, and it is taken again");
+            }
+        };
+        if !parked.is_empty() {
+            batcher::bisect(parked, end, |error| !error.is_away(), refused).await;
         }
         Ok(commands)
     }
@@ -258,13 +284,13 @@ impl BatchExecutor {
     }
 }
 
-/// A command whose row in the ledger cannot be read waits for an operator.
-fn unreadable_result(id: WriteCommandId, attempt: i32, detail: &str) -> CommandResult {
+/// A command that cannot be carried out waits for an operator.
+fn parked_result(id: WriteCommandId, attempt: i32, reason: Reason, detail: &str) -> CommandResult {
     CommandResult {
         id,
         attempt,
         state: CommandState::Parked,
-        reason: Some(Reason::CommandInvalid),
+        reason: Some(reason),
         detail: Some(detail.to_owned()),
         wait: None,
         written: Vec::new(),

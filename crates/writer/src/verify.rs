@@ -22,6 +22,9 @@ use crate::{deals::STAGE, policy::WriteRules};
 /// The most records in one pass.
 const MAX_RECORDS: i64 = 50;
 
+/// A record is given up after so many passes that failed because of it.
+const MAX_FAILURES: i32 = 5;
+
 /// The share of a lease within which a record is verified. The rest is a margin for a call that is slow to end.
 const SHARE_FOR_CALLS: f64 = 0.8;
 
@@ -87,10 +90,13 @@ impl Verifier {
             let outcome = match repaired {
                 Ok(0) => "consistent",
                 Ok(_) => "repaired",
-                // It says nothing of the other records. This one stays marked.
+                // It says nothing of the other records. This one stays marked, but not for ever.
                 Err(VerifyError::HubSpot(error)) if error.outage().is_none() => {
                     tracing::warn!(%record, %error, "the record was not verified");
-                    continue;
+                    if self.ledger.count_failed_verification(record).await? < MAX_FAILURES {
+                        continue;
+                    }
+                    "given_up"
                 }
                 Err(error) => return Err(error),
             };
@@ -131,7 +137,21 @@ impl Verifier {
         let changes: Vec<_> = newest.iter().filter(is_outdated).map(change).collect();
         if !changes.is_empty() {
             tracing::warn!(%record, properties = changes.len(), "HubSpot has older values than the ledger; writing the newest");
-            self.hubspot.update(&record.object_type, &ObjectUpdate { id: record.object_id, changes: &changes }).await?;
+        }
+        self.repair(record, changes).await
+    }
+
+    /// Writes values again and returns how many. A property that HubSpot refuses costs the record no other one.
+    async fn repair(&self, record: &RecordRef, mut changes: Vec<PropertyChange>) -> Result<usize, VerifyError> {
+        while !changes.is_empty() {
+            let update = ObjectUpdate { id: record.object_id, changes: &changes };
+            let Err(error) = self.hubspot.update(&record.object_type, &update).await else { break };
+            let sent = changes.len();
+            changes.retain(|change| !error.api().is_some_and(|refusal| refusal.is_about(&change.property)));
+            if changes.len() == sent {
+                return Err(error.into());
+            }
+            tracing::warn!(%record, %error, "HubSpot refuses a value of the ledger; it is left out");
         }
         Ok(changes.len())
     }

@@ -6,12 +6,13 @@ use anyhow::{Context as _, bail};
 use bootstrap::CallHooks;
 use broker::{Publisher, Route, Stage};
 use domain::{
-    ActionId, Event, EventKey, EventState, Inference, ObjectType, Reason, RecordRef,
+    ActionId, ChargeId, Event, EventKey, EventState, Inference, ObjectType, Reason, RecordRef,
     event::{EventKind, Subject},
+    inference::ChargeState,
     write_command::{ActionSpec, DealStage},
 };
 use inference::{ModelAnswer, ModelClient, PortalClock, QuestionLog, context};
-use ledger::{Claim, ClaimRequest, Decision, Ledger, Worker};
+use ledger::{ChargeRequest, Claim, ClaimRequest, Claimed, Decision, Ledger, RecordLimits, SettledCharge, Worker};
 use playbook::{Context, PlannedWrite, Playbook, manual_event_variable};
 use serde_json::json;
 use settings::Settings;
@@ -174,6 +175,7 @@ async fn submit(
         .claim(&[ClaimRequest { event: &event, message_copy_id: uuid::Uuid::nil(), trace_id: None }], &worker, LEASE)
         .await?;
     let Some(Claim::Granted(claimed)) = claims.into_iter().next() else { bail!("the ledger did not accept the event") };
+    let charge = record_charge(&ledger, &claimed, &inference).await?;
     let command = |planned: PlannedWrite| planned.into_command(&event, claimed.event_id, inference.id);
     let commands: Vec<_> = intended.into_iter().map(command).collect();
     let decision = Decision {
@@ -186,13 +188,31 @@ async fn submit(
         detail: None,
         inferences: vec![inference],
         commands: commands.clone(),
-        charges: vec![],
+        charges: vec![charge],
     };
     ledger.commit_decisions(&[decision]).await?;
     for command in &commands {
         publisher.publish(Route::Queue(Stage::Writes), &maintenance::command_message(command.id)).await?;
     }
     until_written(&ledger, &event.key).await
+}
+
+/// Records what the answer that is written has cost, as of any other question. Limits do not hold for an operator.
+async fn record_charge(ledger: &Ledger, claimed: &Claimed, inference: &Inference) -> anyhow::Result<SettledCharge> {
+    let micro_dollars = inference.cost_micro_dollars.unwrap_or(0);
+    let charge = ChargeRequest {
+        id: ChargeId::new(),
+        event_id: claimed.event_id,
+        attempt: claimed.attempt,
+        inference_id: inference.id,
+        playbook: inference.playbook.clone(),
+        record: inference.record.clone(),
+        model: inference.model_requested.clone(),
+        most_micro_dollars: micro_dollars,
+        record_limits: RecordLimits::default(),
+    };
+    ledger.begin_charges(std::slice::from_ref(&charge)).await?;
+    Ok(SettledCharge { id: charge.id, state: ChargeState::Answered, micro_dollars })
 }
 
 /// The event that stands for this run in the ledger.

@@ -2,10 +2,11 @@
 
 use std::{fmt, time::Duration};
 
+use http_client::shortened;
 use retry::{Dependency, Failure, Outage, RateLimited, Reason, RetryAction};
 
 use super::{
-    error_body::{ErrorBody, RefusedProperty},
+    error_body::{ErrorBody, ErrorContext, ErrorDetail, RefusedProperty},
     operation::Operation,
 };
 
@@ -58,6 +59,9 @@ pub struct HubSpotApiError {
     pub body: ErrorBody,
 }
 
+/// The longest list of codes, scopes and properties in the text of an error, in bytes. An answer may name a hundred of each.
+const MAX_LIST: usize = 1_000;
+
 impl fmt::Display for HubSpotApiError {
     /// Writes codes, fields, scopes and the correlation id. HubSpot's message is left out: it quotes the values that
     /// were sent, which may be personal data.
@@ -69,20 +73,9 @@ impl fmt::Display for HubSpotApiError {
                 write!(f, ", {label}{value}")?;
             }
         }
-        for detail in &body.errors {
-            if let Some(code) = &detail.code {
-                write!(f, ", {code}")?;
-            }
-            for (name, values) in detail.context.iter().filter(|(name, _)| is_scope_list(name)) {
-                write!(f, ", {name} {}", values.join(" "))?;
-            }
-        }
-        for (name, values) in body.context.iter().filter(|(name, _)| is_scope_list(name)) {
-            write!(f, ", {name} {}", values.join(" "))?;
-        }
-        for refused in self.refused_properties() {
-            write!(f, ", property {}", refused.name)?;
-        }
+        let list = self.list();
+        let shown = shortened(&list, MAX_LIST);
+        write!(f, "{shown}{}", if shown.len() < list.len() { "…" } else { "" })?;
         if let Some(hublet) = &body.correct_hublet {
             write!(
                 f,
@@ -97,6 +90,23 @@ impl fmt::Display for HubSpotApiError {
 }
 
 impl std::error::Error for HubSpotApiError {}
+
+impl HubSpotApiError {
+    /// The codes, scopes and properties that the answer names.
+    fn list(&self) -> String {
+        let scopes = |context: &ErrorContext| -> Vec<String> {
+            let lists = context.iter().filter(|(name, _)| is_scope_list(name));
+            lists.map(|(name, values)| format!(", {name} {}", values.join(" "))).collect()
+        };
+        let of_detail = |detail: &ErrorDetail| {
+            let code = detail.code.iter().map(|code| format!(", {code}"));
+            code.chain(scopes(&detail.context)).collect::<String>()
+        };
+        let properties = self.refused_properties().into_iter().map(|refused| format!(", property {}", refused.name));
+        let details = self.body.errors.iter().map(of_detail);
+        details.chain(scopes(&self.body.context)).chain(properties).collect()
+    }
+}
 
 /// Whether a context holds names of scopes, and never values of records.
 fn is_scope_list(context: &str) -> bool {
@@ -120,7 +130,7 @@ impl Failure for HubSpotError {
             // A PATCH has the same effect when it is sent twice, so it is repeated. What is not HubSpot's is temporary.
             Self::TimedOut(_) | Self::Connection(_) | Self::NotJson { .. } => RetryAction::RetryNow { after: None },
             Self::InDoubt(_) | Self::Unreadable { .. } => RetryAction::RetryLater { after: None },
-            Self::RateLimited(RateLimited { after }) => RetryAction::RateLimited { after: Some(*after) },
+            Self::RateLimited(RateLimited { after, .. }) => RetryAction::RateLimited { after: Some(*after) },
             Self::Api(error) => error.retry_action(),
         }
     }
@@ -131,7 +141,7 @@ impl Failure for HubSpotError {
             Self::Connection(_) => Reason::HubSpotUnreachable,
             Self::NotJson { .. } | Self::Unreadable { .. } => Reason::HubSpotUnreadable,
             Self::InDoubt(_) => Reason::InDoubt,
-            Self::RateLimited(_) => Reason::RateLimitShareExhausted,
+            Self::RateLimited(RateLimited { shortage, .. }) => shortage.reason(),
             Self::Api(error) => error.reason(),
         }
     }

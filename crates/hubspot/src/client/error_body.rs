@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use http_client::{MAX_NAME, shortened};
 use serde_json::Value;
 
 /// The body of an error answer (HubSpot's documentation, "Handling errors"). Every part may be missing.
@@ -52,9 +53,6 @@ const REFUSED_VALUES: &str = "Property values were not valid: ";
 /// The most details, names and ids that are kept of one answer.
 const MAX_ITEMS: usize = 100;
 
-/// The longest code, name or id that is kept, in bytes. HubSpot's property names have at most 100 characters.
-const MAX_NAME: usize = 200;
-
 /// The longest message that is kept, in bytes: a list of refused values with their messages fits in.
 const MAX_MESSAGE: usize = 65_536;
 
@@ -66,7 +64,11 @@ impl ErrorBody {
         let name = |key| body.get(key).and_then(short);
         let details = body.get("errors").and_then(Value::as_array).into_iter().flatten();
         Self {
-            message: body.get("message").and_then(Value::as_str).map(|text| cut(text, MAX_MESSAGE)).unwrap_or_default(),
+            message: body
+                .get("message")
+                .and_then(Value::as_str)
+                .map(|text| shortened(text, MAX_MESSAGE))
+                .unwrap_or_default(),
             category: name("category").unwrap_or_default(),
             correlation_id: name("correlationId").unwrap_or_default(),
             policy_name: name("policyName"),
@@ -82,7 +84,7 @@ impl ErrorBody {
         let mut add = |name: &str, code: Option<&str>| {
             if is_property_name(name) && refused.len() < MAX_ITEMS {
                 let known = refused.entry(name.to_owned()).or_default();
-                *known = known.take().or_else(|| code.map(ToOwned::to_owned));
+                *known = known.take().or_else(|| code.map(|code| shortened(code, MAX_NAME)));
             }
         };
         for detail in &self.errors {
@@ -139,14 +141,10 @@ fn is_property_name(name: &str) -> bool {
 /// Text or a number, cut to [`MAX_NAME`]; `None` for anything else.
 fn short(value: &Value) -> Option<String> {
     match value {
-        Value::String(text) if !text.is_empty() => Some(cut(text, MAX_NAME)),
+        Value::String(text) if !text.is_empty() => Some(shortened(text, MAX_NAME)),
         Value::Number(number) => Some(number.to_string()),
         _ => None,
     }
-}
-
-fn cut(text: &str, bytes: usize) -> String {
-    text[..text.floor_char_boundary(bytes)].to_owned()
 }
 
 /// The lists of a context. HubSpot documents arrays of text; single values occur.
@@ -156,7 +154,7 @@ fn context(value: Option<&Value>) -> ErrorContext {
         Value::Array(items) => items.iter().take(MAX_ITEMS).filter_map(short).collect(),
         single => short(single).into_iter().collect::<Vec<_>>(),
     };
-    lists.map(|(name, value)| (cut(name, MAX_NAME), list(value))).collect()
+    lists.map(|(name, value)| (shortened(name, MAX_NAME), list(value))).collect()
 }
 
 #[cfg(test)]
@@ -164,6 +162,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::client::{HubSpotApiError, Operation};
 
     fn refused(body: &Value) -> Vec<(String, Option<String>)> {
         let body = ErrorBody::read(body.to_string().as_bytes());
@@ -185,6 +184,21 @@ mod tests {
         assert_eq!(refused(&older), named(&[("old", "PROPERTY_DOESNT_EXIST"), ("two", "READ_ONLY_VALUE")]));
         assert!(refused(&json!({"message": "Property values were not valid: [{\"name\""})).is_empty());
         assert!(refused(&json!({"context": {"propertyName": ["Ada's <b>name</b>"]}})).is_empty(), "not a name");
+    }
+
+    #[test]
+    fn the_text_of_an_error_is_bounded_whatever_the_answer_names() {
+        let long = "x".repeat(10_000);
+        let details = vec![json!({"code": long, "context": {"requiredScopes": vec![long.clone(); 200]}}); 200];
+        let body = json!({"category": long, "correlationId": long, "policyName": long, "errors": details});
+        let error = HubSpotApiError {
+            http_status: 400,
+            operation: Operation::BatchUpdateObjects,
+            retry_after: None,
+            body: ErrorBody::read(body.to_string().as_bytes()),
+        };
+        let text = error.to_string();
+        assert!(text.len() < 2_000 && text.ends_with(&"x".repeat(200)), "{} bytes", text.len());
     }
 
     #[test]

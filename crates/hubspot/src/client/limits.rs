@@ -40,7 +40,7 @@ impl LimitHeaders {
     /// The reports about the interval and the day, in this order.
     pub(super) fn reports(self) -> [Option<QuotaReport>; 2] {
         let report = |quota: Option<u64>, remaining: Option<u64>| {
-            Some(QuotaReport { quota: quota?.try_into().ok()?, remaining: remaining?.try_into().ok()? })
+            QuotaReport::new(quota?.try_into().ok()?, remaining?.try_into().ok()?)
         };
         [report(self.max, self.remaining), report(self.daily, self.daily_remaining)]
     }

@@ -8,7 +8,7 @@ use std::{
 use domain::ObjectType;
 use http_client::{BodyError, json_error_position, read_body, retry_after};
 use reqwest::Method;
-use retry::{CallHooks, Failure, RateLimited, Reason, RetryAction, RetryPolicy, SharedRateLimiter};
+use retry::{CallHooks, Failure, RateLimited, Reason, RetryAction, RetryPolicy, SharedRateLimiter, Shortage};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -140,8 +140,9 @@ impl HubSpotClient {
         not_after: Option<Instant>,
     ) -> Result<T, HubSpotError> {
         let is_late = || not_after.is_some_and(|not_after| Instant::now() > not_after);
+        let too_late = || RateLimited { after: Duration::ZERO, shortage: Shortage::UsedUp };
         if is_late() {
-            return Err(HubSpotError::RateLimited(RateLimited { after: Duration::ZERO }));
+            return Err(too_late().into());
         }
         let permit = match &self.settings.hooks.rate_limiter {
             Some(rate_limiter) if call.operation.needs_permit() => {
@@ -150,7 +151,7 @@ impl HubSpotClient {
             _ => None,
         };
         if is_late() {
-            return Err(HubSpotError::RateLimited(RateLimited { after: Duration::ZERO }));
+            return Err(too_late().into());
         }
         let started = Instant::now();
         // No document says whose limits the headers of an association endpoint are.

@@ -1,6 +1,7 @@
 //! One playbook run: one playbook and one record, from the context to the write commands.
 //!
-//! prior answers → context → guards → unchanged context → answer → write commands.
+//! prior answers → context → guards → unchanged context → answer → write commands. An answer that is stored and has had no effect
+//! yet is planned again, and not paid for again.
 
 use std::{
     collections::{HashMap, hash_map::Entry},
@@ -8,11 +9,12 @@ use std::{
 };
 
 use crashpoint::crash_point;
-use domain::{Event, Inference, ObjectId, ObjectType, RecordRef};
-use ledger::{Claimed, PriorAnswers};
+use domain::{Event, Inference, ObjectId, ObjectType, RecordRef, WriteCommand};
+use ledger::{Claimed, PriorAnswer, PriorAnswers};
 use openai::models::Model;
-use playbook::{Context, LocalTime, PlannedWrite, Playbook, event_variable};
+use playbook::{AnswerRules, Context, LocalTime, PlannedWrite, Playbook, UnverifiedPolicy, event_variable};
 use retry::Reason;
+use serde_json::Value;
 use time::OffsetDateTime;
 
 use super::{EventHandler, Progress, RunResult};
@@ -112,38 +114,73 @@ impl EventHandler {
             }
             return Ok(RunResult::Nothing(nothing));
         }
-        let hash = self.hash(&context, &playbook.version).await;
-        if prior_answers.last_context.get(&playbook.name) == Some(&hash) {
-            return Ok(RunResult::Nothing(NothingToDo::skipped(Reason::UnchangedContext)));
-        }
-        if let Some(detail) = self.writable.nothing_to_write(playbook).await {
-            return Err(StepError::NotWritable(detail));
-        }
-        if playbook.lacks_targets(&context) && self.timing.may_be_incomplete(claimed, created_at) {
-            return Err(StepError::NotAssociatedYet);
-        }
         let now = self.portal_clock.now().await?;
-        let ModelAnswer { inferences, result } =
-            answer(&self.model_client, playbook, model, record, (&context, &now), &progress.log).await;
-        crash_point!("inference.after_answer");
-        let with_hash = |inference| Inference { context_hash: Some(hash.clone()), ..inference };
-        progress.inferences.extend(inferences.into_iter().map(with_hash));
-        let UsableAnswer { inference_id, model, fields } = result?;
-        tracing::debug!(playbook = playbook.name, "the model has answered");
-        let now = LocalTime::new(OffsetDateTime::now_utc(), now.zone);
-        let intended = playbook.plan_writes(&event_variable(event), &context, &fields, &model, &now)?;
-        if intended.is_empty() {
+        let plan = |answer: UsableAnswer| commands_of(event, claimed, (playbook, &context, &now), answer);
+        let prior = prior_answers.answered.remove(&playbook.name).and_then(|prior| usable(playbook, prior));
+        let planned = if let Some(prior) = prior {
+            plan(prior)
+        } else {
+            let hash = self.hash(&context, &playbook.version).await;
+            if prior_answers.last_context.get(&playbook.name) == Some(&hash) {
+                return Ok(RunResult::Nothing(NothingToDo::skipped(Reason::UnchangedContext)));
+            }
+            if let Some(detail) = self.writable.nothing_to_write(playbook).await {
+                return Err(StepError::NotWritable(detail));
+            }
+            if playbook.lacks_targets(&context) && self.timing.may_be_incomplete(claimed, created_at) {
+                return Err(StepError::NotAssociatedYet);
+            }
+            let ModelAnswer { inferences, result } =
+                answer(&self.model_client, playbook, model, record, (&context, &now), &progress.log).await;
+            crash_point!("inference.after_answer");
+            tracing::debug!(playbook = playbook.name, "the model has answered");
+            let planned = result.and_then(plan);
+            // Without a plan the context counts as not answered: a later event of the record asks about it again.
+            let context_hash = planned.is_ok().then_some(hash);
+            let with_hash = |inference| Inference { context_hash: context_hash.clone(), ..inference };
+            progress.inferences.extend(inferences.into_iter().map(with_hash));
+            planned
+        };
+        let commands = planned?;
+        if commands.is_empty() {
             return Ok(RunResult::Nothing(NothingToDo::skipped(Reason::NothingIntended)));
         }
-        let command = |planned: PlannedWrite| planned.into_command(event, claimed.event_id, inference_id);
-        progress.commands.extend(intended.into_iter().map(command));
+        progress.commands.extend(commands);
         Ok(RunResult::Answered)
     }
 }
 
-/// The result of a run that needs no question: this event has an answer, or a newer one of the record has or will have one.
+/// The write commands that follow from an answer.
+fn commands_of(
+    event: &Event,
+    claimed: &Claimed,
+    (playbook, context, asked_at): (&Playbook, &Context, &LocalTime),
+    answer: UsableAnswer,
+) -> Result<Vec<WriteCommand>, StepError> {
+    let UsableAnswer { inference_id, model, fields } = answer;
+    let now = LocalTime::new(OffsetDateTime::now_utc(), asked_at.zone.clone());
+    let planned = playbook.plan_writes(&event_variable(event), context, &fields, &model, &now)?;
+    let command = |planned: PlannedWrite| planned.into_command(event, claimed.event_id, inference_id);
+    Ok(planned.into_iter().map(command).collect())
+}
+
+/// An answer of an earlier claim, if it fits the playbook as it is today: an operator may have mended it since.
+fn usable(playbook: &Playbook, prior: PriorAnswer) -> Option<UsableAnswer> {
+    let PriorAnswer { inference_id, model, fields, unverified, .. } = prior;
+    let AnswerRules { fields: rules, unverified: policy } = &playbook.answer;
+    let fields = rules.check(&Value::Object(fields?).to_string()).ok()?;
+    let fields = match policy {
+        _ if unverified.is_empty() => fields,
+        UnverifiedPolicy::Park => return None,
+        policy => rules.apply_unverified_policy(fields, &unverified, *policy),
+    };
+    Some(UsableAnswer { inference_id, model, fields })
+}
+
+/// The result of a run that needs no question: this event's answer has had its effect, or a newer one of the record has or will
+/// have an answer.
 fn earlier_result(playbook: &Playbook, prior_answers: &PriorAnswers, loop_guard: &LoopGuard) -> Option<RunResult> {
-    if prior_answers.answered.contains(&playbook.name) {
+    if prior_answers.answered.get(&playbook.name).is_some_and(|answer| answer.has_commands) {
         return Some(RunResult::Answered);
     }
     if prior_answers.answered_newer.contains(&playbook.name) {
@@ -175,4 +212,42 @@ fn check_guards(event: &Event, playbook: &Playbook, context: &Context) -> Result
         return Ok(Some(NothingToDo { detail: Some(guard.name.clone()), ..nothing }));
     }
     Ok(context.entries.is_empty().then(|| NothingToDo::skipped(Reason::EmptyContext)))
+}
+
+#[cfg(test)]
+mod tests {
+    use domain::InferenceId;
+    use ledger::PriorAnswer;
+    use playbook::Playbook;
+    use serde_json::{Value, json};
+
+    use super::usable;
+
+    const LEADS: &str = include_str!("../../../../deploy/playbooks/lead-qualification.toml");
+
+    fn fields_used(playbook: &str, fields: &Value, unverified: &[&str]) -> Option<Value> {
+        let playbook = Playbook::parse("lead-qualification.toml", playbook, &[]).expect("a valid playbook");
+        let prior = PriorAnswer {
+            inference_id: InferenceId::new(),
+            model: "gpt-4o-2024-08-06".to_owned(),
+            fields: fields.as_object().cloned(),
+            unverified: unverified.iter().map(|name| (*name).to_owned()).collect(),
+            has_commands: false,
+        };
+        usable(&playbook, prior).map(|answer| Value::Object(answer.fields))
+    }
+
+    #[test]
+    fn a_stored_answer_is_used_as_far_as_it_fits_the_playbook_of_today() {
+        let fields = json!({"lead_score": 85, "summary": "A buyer.", "budget_estimate": 50_000,
+            "budget_estimate_quote": "They have $50k", "qualification_summary": "Ready."});
+        assert_eq!(fields_used(LEADS, &fields, &[]).as_ref(), Some(&fields));
+        let unverified = fields_used(LEADS, &fields, &["budget_estimate"]).expect("usable");
+        assert_eq!(unverified["budget_estimate"], Value::Null, "as when it was answered");
+        let parking = LEADS.replacen("records =", "unverified = \"park\"\nrecords =", 1);
+        assert_eq!(fields_used(&parking, &fields, &["budget_estimate"]), None, "today a person looks at it");
+        let bounded = LEADS.replace("maximum = 100\n", "maximum = 10\n");
+        assert_eq!(fields_used(&bounded, &fields, &[]), None, "the mended playbook asks again");
+        assert_eq!(fields_used(LEADS, &Value::Null, &[]), None, "erased");
+    }
 }

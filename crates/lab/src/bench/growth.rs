@@ -33,7 +33,7 @@ pub async fn run(services: &Services, results: &mut Results) -> Result<()> {
     let environment = vec![(lab::fleet::variable("ledger.url"), namespace.postgres_url.clone())];
     let settings = settings::Settings::load_from(None, environment, settings::ConfigScope::LedgerOnly)?;
     let ledger = bootstrap::connect_ledger(&settings, "leadline-bench").map_err(anyhow::Error::msg)?;
-    ledger.migrate().await?;
+    ledger.migrate(bootstrap::retention(&settings)).await?;
     let pool = PgPool::connect(&namespace.postgres_url).await?;
     let mut first = 100_000_000;
     println!("\nthe ledger alone, every statement that an event needs (goal: within 10 % of the first)");

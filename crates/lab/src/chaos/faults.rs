@@ -122,7 +122,9 @@ impl fmt::Display for ChaosFault {
             Self::OpenAiLimit => "OpenAI: 429 for a half",
             Self::OpenAiHangs => "OpenAI: no answer for a fifth",
             Self::OpenAiHalfAnswers => "OpenAI: answers break off",
-            Self::OpenAiBlindBills => "OpenAI: answers are billed and lost, or do not say their cost",
+            Self::OpenAiBlindBills => {
+                "OpenAI: answers are billed and lost, given up by a gateway (504), or do not say their cost"
+            }
             Self::OpenAiNoMoney => "OpenAI: insufficient_quota",
         })
     }
@@ -202,6 +204,8 @@ impl Targets<'_> {
             ChaosFault::OpenAiBlindBills => {
                 let silent = Fault { percent: Some(20), ..Fault::new(Target::Openai, FaultKind::NoUsage) };
                 self.fleet.simulator.fault(&silent).await?;
+                let given_up = Fault { percent: Some(20), ..Fault::new(Target::Openai, FaultKind::GatewayGaveUp(504)) };
+                self.fleet.simulator.fault(&given_up).await?;
                 self.api_fault(Target::Openai, FaultKind::LostAnswer, 20, a_while).await?;
             }
             ChaosFault::OpenAiNoMoney => {

@@ -235,7 +235,8 @@ async fn migrate(namespace: &TestNamespace, environment: &[(String, String)]) ->
         (variable("ledger.url"), namespace.postgres_url_of(Role::Owner)?),
     ]);
     let settings = load(environment)?;
-    bootstrap::connect_ledger(&settings, "leadline-dev").map_err(anyhow::Error::msg)?.migrate().await?;
+    let ledger = bootstrap::connect_ledger(&settings, "leadline-dev").map_err(anyhow::Error::msg)?;
+    ledger.migrate(bootstrap::retention(&settings)).await?;
     let mut broker = bootstrap::broker_settings(&settings, "leadline-dev").map_err(anyhow::Error::msg)?;
     // Many fleets declare their queues at once in the tests.
     broker.connect_timeout = std::time::Duration::from_secs(60);

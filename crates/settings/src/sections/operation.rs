@@ -17,6 +17,7 @@ pub struct RateLimitSection {
     pub backfill_share: f64,
     pub batch_linger_at_limit_ms: u64,
     pub max_wait_seconds: u64,
+    pub max_hold_seconds: u64,
 }
 
 impl Default for RateLimitSection {
@@ -34,6 +35,7 @@ impl Default for RateLimitSection {
             backfill_share: 0.5,
             batch_linger_at_limit_ms: 4_000,
             max_wait_seconds: 30,
+            max_hold_seconds: 60,
         }
     }
 }

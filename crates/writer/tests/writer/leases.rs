@@ -71,3 +71,39 @@ async fn the_verifier_leaves_protected_properties_and_unreadable_records_alone()
     assert_eq!(writer.property(2, "hubspot_owner_id").await.as_deref(), Some("7"));
     assert_eq!(writer.query::<i64>("select count(*) from record_lease where verify").await, 1);
 }
+
+#[tokio::test]
+async fn a_value_that_hubspot_refuses_keeps_no_record_marked_and_costs_it_no_other_value() {
+    let writer = TestWriter::start().await;
+    let record = writer.contact(1).await;
+    let changes = [set("lead_score", "85"), set("ai_budget_estimate", "50000")];
+    let command = writer.decide(&record, 1, &changes, Vec::new()).await;
+    assert_eq!(writer.handle(&command).await, Disposition::Done);
+    for property in ["lead_score", "ai_budget_estimate"] {
+        writer.edit_as_app(1, property, "25").await;
+    }
+    writer.execute("update write set after = 'no number' where property = 'lead_score'").await;
+    writer.ledger.mark_for_verification(&[record]).await.expect("marked");
+    writer.verifier.pass().await.expect("verified");
+    assert_eq!(writer.property(1, "ai_budget_estimate").await.as_deref(), Some("50000"));
+    assert_eq!(writer.property(1, "lead_score").await.as_deref(), Some("25"));
+    assert_eq!(writer.query::<i64>("select count(*) from record_lease").await, 0);
+}
+
+#[tokio::test]
+async fn a_record_whose_verification_is_refused_again_and_again_is_given_up() {
+    let writer = TestWriter::start().await;
+    let record = writer.contact(1).await;
+    let command = writer.decide(&record, 1, &[set("lead_score", "85")], Vec::new()).await;
+    assert_eq!(writer.handle(&command).await, Disposition::Done);
+    writer.edit_as_app(1, "lead_score", "25").await;
+    writer.ledger.mark_for_verification(&[record]).await.expect("marked");
+    writer.fault(&Fault::new(Target::Hubspot, FaultKind::Status { code: 403, retry_after: None })).await;
+    for failures in 1..=5 {
+        let marked = writer.query::<i64>("select count(*) from record_lease where verify").await;
+        assert_eq!(marked, 1, "before failure {failures}");
+        writer.verifier.pass().await.expect("nothing else is wrong");
+        writer.execute("update record_lease set expires_at = 'epoch'").await;
+    }
+    assert_eq!(writer.query::<i64>("select count(*) from record_lease").await, 0);
+}

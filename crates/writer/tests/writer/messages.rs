@@ -25,6 +25,8 @@ async fn a_command_for_another_portal_or_unknown_to_the_ledger_is_parked() {
     let foreign = writer.decide(&foreign, 2, &[set("lead_score", "85")], Vec::new()).await;
     let disposition = writer.handle(&foreign).await;
     assert!(matches!(disposition, Disposition::Park { reason: Reason::WrongPortal, .. }), "{disposition:?}");
+    // The ledger has it as parked, too; or the reconciler would publish it again and again.
+    writer.ended_as(&foreign, EventState::Parked, Some(Reason::WrongPortal)).await;
     let unknown = domain::WriteCommand { id: WriteCommandId::new(), ..command };
     let disposition = writer.handle(&unknown).await;
     assert!(matches!(disposition, Disposition::Park { reason: Reason::UnknownCommand, .. }), "{disposition:?}");
@@ -83,5 +85,27 @@ async fn a_command_whose_row_cannot_be_read_is_parked_alone() {
     assert!(matches!(parked, Disposition::Park { reason: Reason::CommandInvalid, .. }), "{parked:?}");
     assert_eq!(written, Disposition::Done);
     writer.ended_as(&bad, EventState::Parked, Some(Reason::CommandInvalid)).await;
+    writer.ended_as(&good, EventState::Written, None).await;
+}
+
+/// Postgres refuses to lease one command of a batch.
+#[tokio::test]
+async fn a_command_that_the_ledger_does_not_hand_out_holds_up_no_other() {
+    let writer = TestWriter::start().await;
+    let (bad, good) = (writer.contact(1).await, writer.contact(2).await);
+    let bad = writer.decide(&bad, 1, &[set("lead_score", "85")], Vec::new()).await;
+    let good = writer.decide(&good, 1, &[set("lead_score", "85")], Vec::new()).await;
+    writer
+        .execute_all(
+            "create function refuse() returns trigger language plpgsql as $$ begin
+                 if new.object_id = 1 then raise exception 'refused' using errcode = '22P05'; end if;
+                 return new;
+             end $$;
+             create trigger refuse before update on write_command for each row execute function refuse()",
+        )
+        .await;
+    let (refused, written) = tokio::join!(writer.handle(&bad), writer.handle(&good));
+    assert!(matches!(refused, Disposition::Park { reason: Reason::LedgerRefused, .. }), "{refused:?}");
+    assert_eq!(written, Disposition::Done);
     writer.ended_as(&good, EventState::Written, None).await;
 }

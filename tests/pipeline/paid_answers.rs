@@ -1,0 +1,104 @@
+//! An answer that was paid for has its effect, or its event says truthfully why not; and nobody pays for it twice.
+
+use std::path::PathBuf;
+
+use fixtures::{
+    BUYER, WITHIN, ended_as, fleet, key, note, note_event, object, pipeline, property, questions, send_accepted, until,
+};
+use lab::{Fleet, FleetPlan};
+use simulator::{Fault, FaultKind, Target, admin::Edit};
+
+/// Fails where the contact's job title is no number.
+const FAILING: &str =
+    "\n[[writes]]\nproperty = \"ai_sentiment_score\"\ntext = \"{{ (record.jobtitle or 1) | int }}\"\n";
+
+/// A folder with these playbooks, which is removed at the end of the test.
+struct Playbooks(PathBuf);
+
+impl Playbooks {
+    fn new(test: &str, playbooks: &[(&str, String)]) -> Self {
+        let folder = std::env::temp_dir().join(format!("leadline-{test}-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).expect("a folder");
+        for (name, text) in playbooks {
+            std::fs::write(folder.join(format!("{name}.toml")), text).expect("written");
+        }
+        Self(folder)
+    }
+
+    fn plan(&self) -> FleetPlan {
+        pipeline().with("inference.playbooks", self.0.to_str().expect("UTF-8"))
+    }
+}
+
+impl Drop for Playbooks {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// The shipped lead qualification, and a write whose text cannot be rendered for every record.
+fn failing() -> String {
+    include_str!("../../deploy/playbooks/lead-qualification.toml").to_owned() + FAILING
+}
+
+/// A contact about whom the text of [`FAILING`] cannot be rendered.
+async fn unrenderable(fleet: &Fleet, id: i64) {
+    object(fleet, "contact", id, &[("firstname", "Ada"), ("jobtitle", "Head of sales")], &[]).await;
+    note(fleet, 500 + id, id, BUYER).await;
+}
+
+#[tokio::test]
+async fn an_answer_whose_plan_failed_is_planned_again_when_its_event_is_replayed() {
+    let playbooks = Playbooks::new("planned-again", &[("lead-qualification", failing())]);
+    let fleet = fleet(&playbooks.plan()).await;
+    unrenderable(&fleet, 1).await;
+    send_accepted(&fleet, &[note_event(1, 1)]).await;
+    let parked = ended_as(&fleet, &note_event(1, 1), "parked", Some("template_failed")).await;
+    assert_eq!(parked.inferences[0].outcome.as_str(), "valid", "{parked:?}");
+    fleet.until_parked("leadline.events", 1, WITHIN).await.expect("parked");
+
+    let mended = Edit {
+        properties: [("jobtitle".to_owned(), "7".to_owned())].into(),
+        source: "CRM_UI".to_owned(),
+        source_id: "userId:42".to_owned(),
+        announce: false,
+    };
+    fleet.simulator.edit("contact", 1, &mended).await.expect("edited");
+    let replayed = fleet.leadline(&["parked", "replay", "--all", "--yes"]).await.expect("runs");
+    assert!(replayed.status.success(), "{}", String::from_utf8_lossy(&replayed.stderr));
+    let written = |state| state == domain::EventState::Written;
+    fleet.until_event(&key(&note_event(1, 1)), written, WITHIN).await.expect("written");
+    assert_eq!(property(&fleet, 1, "ai_sentiment_score").await.as_deref(), Some("7"));
+    assert_eq!(property(&fleet, 1, "ai_budget_estimate").await.as_deref(), Some("50000"));
+    assert_eq!(questions(&fleet).await, 1, "the stored answer was used");
+}
+
+#[tokio::test]
+async fn a_context_whose_answer_could_not_be_planned_is_not_taken_for_answered() {
+    let playbooks = Playbooks::new("not-answered", &[("lead-qualification", failing())]);
+    let fleet = fleet(&playbooks.plan()).await;
+    unrenderable(&fleet, 1).await;
+    for n in 1..=2 {
+        send_accepted(&fleet, &[note_event(1, n)]).await;
+        ended_as(&fleet, &note_event(1, n), "parked", Some("template_failed")).await;
+    }
+    assert_eq!(property(&fleet, 1, "lead_score").await, None);
+}
+
+#[tokio::test]
+async fn a_playbook_whose_plan_failed_says_so_when_another_one_had_to_be_retried() {
+    let other = include_str!("../../deploy/playbooks/lead-qualification.toml")
+        .replace("name = \"lead-qualification\"", "name = \"second\"");
+    let playbooks = Playbooks::new("two-playbooks", &[("lead-qualification", failing()), ("second", other)]);
+    let fleet = fleet(&playbooks.plan().with("openai.attempts", "1")).await;
+    unrenderable(&fleet, 1).await;
+    let away = FaultKind::Status { code: 503, retry_after: None };
+    let fault = Fault::new(Target::Openai, away).containing("\"name\":\"second\"").times(1);
+    fleet.simulator.fault(&fault).await.expect("set");
+    send_accepted(&fleet, &[note_event(1, 1)]).await;
+    let story = ended_as(&fleet, &note_event(1, 1), "parked", Some("template_failed")).await;
+    assert!(story.history.iter().any(|entry| entry.reason.map(domain::Reason::as_str) == Some("openai_unavailable")));
+    assert_eq!(questions(&fleet).await, 3, "one of the first playbook, two of the second");
+    // What the second one answered is written all the same.
+    until("written", async || property(&fleet, 1, "lead_score").await.is_some()).await;
+}
