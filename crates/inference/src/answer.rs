@@ -54,6 +54,9 @@ pub async fn answer(
     let question = Question { model_client, playbook, model, record };
     let mut inferences = Vec::new();
     let result = ask(question, context, log, &mut inferences).await;
+    for inference in &mut inferences {
+        inference.read = context.read();
+    }
     ModelAnswer { inferences, result }
 }
 

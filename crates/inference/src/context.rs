@@ -38,7 +38,9 @@ pub async fn read(
         };
         let ids: Vec<_> = objects.iter().map(|object| object.id).collect();
         let engagements = read.engagements.iter().map(|kind| newest(crm_reader, object_type, &ids, kind, read.newest));
-        written.extend(try_join_all(engagements).await?.into_iter().flatten());
+        let is_own = read.path.parent().is_none();
+        let engagements = try_join_all(engagements).await?.into_iter().flatten();
+        written.extend(engagements.map(|engagement| Written { is_own, ..engagement }));
         for object in objects {
             written.extend(own_texts(read, &object));
             records.push(context_record(record, read, object));
@@ -64,6 +66,8 @@ struct Written {
     texts: Vec<(String, String)>,
     /// Whether it was read as an e-mail, with subject and direction.
     is_mail: bool,
+    /// Whether it is an engagement of the record that is enriched, and not of one associated with it.
+    is_own: bool,
 }
 
 impl Written {
@@ -73,7 +77,7 @@ impl Written {
 
     fn entry(&self) -> ContextEntry {
         let text = if self.is_mail { self.mail() } else { self.all() };
-        ContextEntry { kind: self.kind.clone(), id: self.id, at: self.at, text }
+        ContextEntry { kind: self.kind.clone(), id: self.id, is_own: self.is_own, at: self.at, text }
     }
 
     fn all(&self) -> String {
@@ -189,14 +193,16 @@ pub fn body_property(kind: &ObjectType) -> Option<&'static str> {
 fn engagement(kind: &ObjectType, object: &CrmObject) -> Written {
     let names = engagement_properties(kind).iter().skip(1).copied();
     let is_mail = *kind == ObjectType::Email;
-    Written { kind: kind.clone(), id: object.id, at: time_of(object), texts: texts(object, names), is_mail }
+    let texts = texts(object, names);
+    Written { kind: kind.clone(), id: object.id, at: time_of(object), texts, is_mail, is_own: false }
 }
 
 /// The texts in a record's own properties, as one entry.
 fn own_texts(read: &ContextRead, object: &CrmObject) -> Option<Written> {
     let texts = texts(object, read.texts.iter().map(String::as_str));
     let kind = read.path.end().clone();
-    (!texts.is_empty()).then(|| Written { kind, id: object.id, at: time_of(object), texts, is_mail: false })
+    let at = time_of(object);
+    (!texts.is_empty()).then(|| Written { kind, id: object.id, at, texts, is_mail: false, is_own: false })
 }
 
 fn texts<'a>(object: &CrmObject, names: impl Iterator<Item = &'a str>) -> Vec<(String, String)> {
