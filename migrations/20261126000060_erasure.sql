@@ -5,7 +5,7 @@
 alter table event add column associated text[];
 
 comment on column event.associated is
-    'of an association event: both records, as type id and id (0-1/54321); ? for a type that HubSpot did not tell';
+    'of an association event: both records, as type id and id (0-1/54321); ?/54321 where HubSpot did not tell the type';
 
 create index event_associated on event using gin (associated) where associated is not null;
 
@@ -150,6 +150,7 @@ declare
     about     uuid[];
     commands  uuid[];
     named     uuid[];
+    of_engagements uuid[];
     touched   bigint;
 begin
     changed := 0; events := 0; inferences := 0; write_commands := 0; written_values := 0; actions := 0;
@@ -192,11 +193,30 @@ begin
         union
         (select c.id from write_command c
          where (c.portal_id, c.object_type, c.object_id) = (of_portal, of_type, of_id) limit max_rows));
+    -- Its own events and those of its associations, whatever they hold. That they were here is known from the receipt.
+    named := array(
+        select e.id from event e
+        where (e.portal_id, e.object_type, e.object_id) = (of_portal, of_type, of_id) limit max_rows)
+        || array(
+        select e.id from event e where e.portal_id = of_portal and e.associated @> array[this] limit max_rows);
+    -- Those of its engagements keep their keys: an engagement may be somebody else's, too, and its event has its effect once.
+    of_engagements := array(
+        select e.id from event e
+        join (select split_part(k, '/', 1) as object_type, split_part(k, '/', 2)::bigint as object_id from unnest(known) as k
+              where k <> this)
+             as key on (e.object_type, e.object_id) = (key.object_type, key.object_id)
+        where e.portal_id = of_portal
+          and (e.payload ? 'propertyValue' or e.detail is not null or e.state in ('claimed', 'waiting')
+               or e.state = 'parked' and not exists (select from write_command c
+                                                     where c.event_id = e.id and c.state = 'parked'))
+        limit max_rows);
     -- Every statement that changes several locks the events first, in the order of ids.
     perform from event e
-    where e.id in (select i.event_id from inference i where i.id = any(about)
+    where e.id = any(named || of_engagements)
+       or e.id in (select i.event_id from inference i where i.id = any(about)
                    union select c.event_id from write_command c where c.id = any(commands))
     order by e.id for update;
+
     of_dropped := drop_commands(commands, 'record_erased');
     delete from inference_raw r using inference i
     where i.id = any(about) and r.inference_id = i.id and r.created_at = i.created_at;
@@ -250,24 +270,20 @@ begin
     get diagnostics touched = row_count;
     changed := inferences + write_commands + touched;
 
-    -- Its own events and those of its engagements and associations: in any state, with whatever they hold.
-    named := array(
-        select e.id from event e
-        join (select split_part(k, '/', 1) as object_type, split_part(k, '/', 2)::bigint as object_id from unnest(known) as k)
-             as key on (e.object_type, e.object_id) = (key.object_type, key.object_id)
-        where e.portal_id = of_portal limit max_rows)
-        || array(
-        select e.id from event e
-        where e.portal_id = of_portal and e.associated && array[this, '?/' || of_id] limit max_rows);
-    perform from event e where e.id = any(named) order by e.id for update;
-    update event_history h set detail = null where h.detail is not null and h.event_id = any(named);
+    -- The events.
     update write w set event_key = 'erased:' || c.event_id
     from write_command c where c.event_id = any(named) and w.write_command_id = c.id;
     update write_command c set event_key = 'erased:' || c.event_id where c.event_id = any(named);
     update event e
-    set payload = '{"erased": true}', detail = null, event_key = 'erased:' || e.id, object_id = null, associated = null
+    set payload = '{"erased": true}', event_key = 'erased:' || e.id, object_id = null, associated = null
     where e.id = any(named);
     get diagnostics events = row_count;
+    update event e set payload = e.payload - 'propertyValue' where e.id = any(of_engagements);
+    get diagnostics touched = row_count;
+    events := events + touched;
+    named := named || of_engagements;
+    update event_history h set detail = null where h.detail is not null and h.event_id = any(named);
+    update event e set detail = null where e.id = any(named) and e.detail is not null;
     -- A decided event ends with its write commands, of which one may be about somebody else.
     update event e set state = 'dropped', reason = 'record_erased', lease_expires_at = null, due_at = null
     where e.id = any(named)

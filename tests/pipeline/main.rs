@@ -16,6 +16,7 @@ mod operator;
 mod order;
 mod parked;
 mod playbook_command;
+mod privacy;
 mod rate_limits;
 mod reconcile;
 mod retention;
