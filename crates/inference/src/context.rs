@@ -202,7 +202,7 @@ fn own_texts(read: &ContextRead, object: &CrmObject) -> Option<Written> {
     let texts = texts(object, read.texts.iter().map(String::as_str));
     let kind = read.path.end().clone();
     let at = time_of(object);
-    (!texts.is_empty()).then(|| Written { kind, id: object.id, at, texts, is_mail: false, is_own: false })
+    (!texts.is_empty()).then_some(Written { kind, id: object.id, at, texts, is_mail: false, is_own: false })
 }
 
 fn texts<'a>(object: &CrmObject, names: impl Iterator<Item = &'a str>) -> Vec<(String, String)> {

@@ -8,7 +8,7 @@ use domain::{RecordRef, WriteCommandId, inference::ErasureCause};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use crate::{Ledger, LedgerError, column::Column, command_results::end_events, records::record, seconds};
+use crate::{Ledger, LedgerError, column::Column, command_results::end_events, milliseconds, records::record, seconds};
 
 /// About how many rows of each kind one transaction empties: few enough that nobody waits for its locks.
 const ROWS_AT_ONCE: i64 = 200;
@@ -77,12 +77,16 @@ impl Ledger {
         Ok(())
     }
 
-    /// At most `limit` erasures that are not finished, the oldest first.
-    pub async fn open_erasures(&self, limit: i64) -> Result<Vec<OpenErasure>, LedgerError> {
+    /// At most `limit` erasures that are not finished and were asked for at least `min_age` ago, the oldest first.
+    pub async fn open_erasures(&self, min_age: Duration, limit: i64) -> Result<Vec<OpenErasure>, LedgerError> {
         let rows = sqlx::query!(
             r#"select portal_id, records as "records!", erased_at is not null as "is_erased!",
                       extract(epoch from clock_timestamp() - requested_at)::float8 as "age_seconds!"
-               from erasure where finished_at is null and records is not null order by requested_at limit $1"#,
+               from erasure
+               where finished_at is null and records is not null
+                 and requested_at <= clock_timestamp() - $1 * interval '1 millisecond'
+               order by requested_at limit $2"#,
+            milliseconds(min_age),
             limit
         )
         .fetch_all(&self.pool)

@@ -68,7 +68,7 @@ impl TestLedger {
             ..inference(record)
         };
         let mut command = command(event, &claimed, &inference);
-        command.properties[0].value = text.to_owned();
+        text.clone_into(&mut command.properties[0].value);
         command.actions[0].spec = ActionSpec::CreateNote { body: text.to_owned(), associations: vec![] };
         let decision = Decision {
             inferences: vec![inference],
@@ -229,8 +229,7 @@ async fn erased_completely(test: &TestLedger) {
         let (column, _) = column.split_once(": ").expect("a number");
         let (table, column) = column.split_once('.').expect("a column");
         let of_deal = match column {
-            "object_id" => "object_type = '0-3'".to_owned(),
-            "payload" => "object_type = '0-3'".to_owned(),
+            "object_id" | "payload" => "object_type = '0-3'".to_owned(),
             _ => format!("{column}::text like '%:0-3:{ZEBULON}:%'"),
         };
         let rows: i64 = test
@@ -324,7 +323,7 @@ async fn an_answer_that_read_the_person_and_comes_late_is_erased_by_the_next_pas
     test.erase(&zebulon(), ErasureCause::PrivacyDeletion).await;
     test.ledger.conclude_erasure(&zebulon(), false).await.expect("erased");
     let late = test.answered(&event(2, 1), &contact(2), about_him, MARKER).await;
-    let open = test.ledger.open_erasures(10).await.expect("asked");
+    let open = test.ledger.open_erasures(Duration::ZERO, 10).await.expect("asked");
     assert_eq!(open.len(), 1);
     assert!(open[0].is_erased && open[0].record == zebulon() && open[0].records.len() == 2, "{open:?}");
     let (erased, _) = test.ledger.erase(&zebulon()).await.expect("erased");
@@ -341,7 +340,7 @@ async fn the_receipt_says_what_was_erased_and_not_who() {
     assert_eq!(test.ledger.erasure_receipt(&zebulon()).await.expect("asked"), None);
     test.erase(&zebulon(), ErasureCause::PrivacyDeletion).await;
     test.ledger.conclude_erasure(&zebulon(), true).await.expect("finished");
-    assert_eq!(test.ledger.open_erasures(10).await.expect("asked"), []);
+    assert_eq!(test.ledger.open_erasures(Duration::ZERO, 10).await.expect("asked"), []);
     let receipt = test.ledger.erasure_receipt(&zebulon()).await.expect("asked").expect("a receipt");
     let erased = Erased { events: 1, inferences: 1, write_commands: 1, values: 0, actions: 1 };
     assert_eq!((receipt.cause, receipt.erased), (ErasureCause::PrivacyDeletion, erased));
@@ -474,7 +473,7 @@ async fn what_answers_read_is_kept_as_long_as_events_and_no_longer() {
 async fn the_database_knows_every_cause_of_an_erasure() {
     let test = TestLedger::new().await;
     for (id, cause) in (1..).zip(ErasureCause::ALL) {
-        test.ledger.request_erasure(&contact(id), *cause).await.expect(cause.as_str());
+        test.ledger.request_erasure(&contact(id), *cause).await.expect("a known cause");
     }
     let names: Vec<_> = ErasureCause::ALL.iter().map(|cause| cause.as_str()).collect();
     let stored: Vec<String> =

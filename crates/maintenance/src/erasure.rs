@@ -10,6 +10,10 @@ use domain::{Event, RecordRef, WriteCommandId, named_record::named_in_text, writ
 use ledger::{Erased, Ledger, LedgerError};
 use settings::Settings;
 
+/// How long an erasure waits at first: until what came with it, such as the event of the deletion itself, has ended. What is
+/// still under way then is dropped, and its message comes back once more.
+const MIN_AGE: Duration = Duration::from_secs(2);
+
 /// How many erasures one pass takes on.
 const MAX_AT_ONCE: i64 = 100;
 
@@ -61,7 +65,7 @@ impl Eraser {
     /// The ledger or RabbitMQ is away. What was erased stays erased.
     pub async fn pass(&self) -> Result<(), EraseError> {
         let (mut due, mut records) = (Vec::new(), Vec::new());
-        for open in self.ledger.open_erasures(MAX_AT_ONCE).await? {
+        for open in self.ledger.open_erasures(MIN_AGE, MAX_AT_ONCE).await? {
             let (_, found) = self.ledger.erase(&open.record).await?;
             let is_final = open.age >= self.open_for;
             // Nothing comes into the queues in between: no event of it is claimed any more.
