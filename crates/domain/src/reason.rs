@@ -83,9 +83,6 @@ closed_set! {
         DeliveryLimit = "delivery_limit", "The message was redelivered as often as RabbitMQ's delivery limit allows.";
         AttemptsExhausted = "attempts_exhausted", "The message was requeued as often as allowed and no worker finished it.";
         Parked = "parked", "The event was parked before; the ledger has the reason.";
-        // The record has gone
-        RecordDeleted = "record_deleted", "The record was deleted in HubSpot while this waited.";
-        RecordErased = "record_erased", "What the ledger knew about the record was erased.";
         // Nothing to do
         NoPlaybook = "no_playbook", "No playbook has a trigger for the event.";
         NoRecord = "no_record", "The event leads to no record of a kind that the playbook is about.";
@@ -115,6 +112,9 @@ closed_set! {
         // The operator
         Replayed = "replayed", "An operator replayed it from the parking lot.";
         Discarded = "discarded", "An operator discarded it.";
+        // The record has gone
+        RecordDeleted = "record_deleted", "The record was deleted in HubSpot while this waited.";
+        RecordErased = "record_erased", "What the ledger knew about the record was erased.";
     }
 }
 

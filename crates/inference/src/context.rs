@@ -37,10 +37,8 @@ pub async fn read(
             }
         };
         let ids: Vec<_> = objects.iter().map(|object| object.id).collect();
-        let engagements = read.engagements.iter().map(|kind| newest(crm_reader, object_type, &ids, kind, read.newest));
-        let is_own = read.path.parent().is_none();
-        let engagements = try_join_all(engagements).await?.into_iter().flatten();
-        written.extend(engagements.map(|engagement| Written { is_own, ..engagement }));
+        let engagements = read.engagements.iter().map(|kind| newest(crm_reader, read, &ids, kind));
+        written.extend(try_join_all(engagements).await?.into_iter().flatten());
         for object in objects {
             written.extend(own_texts(read, &object));
             records.push(context_record(record, read, object));
@@ -148,21 +146,22 @@ pub async fn associated(
     Ok(ids)
 }
 
-/// The newest `count` engagements of one kind that any of `from` is associated with.
+/// The newest engagements of one kind that any of `from` is associated with, as many as `read` says. `from` are the records
+/// at its path.
 async fn newest(
     crm_reader: &CrmReader,
-    from_kind: &ObjectType,
+    read: &ContextRead,
     from: &[ObjectId],
     kind: &ObjectType,
-    count: usize,
 ) -> Result<Vec<Written>, StepError> {
+    let is_own = read.path.parent().is_none();
     // HubSpot's ids grow with time, but people can backdate an engagement: of the hundred highest ids, the newest by date.
-    let ids = associated(crm_reader, from_kind, from, kind, MAX_BATCH).await?;
+    let ids = associated(crm_reader, read.path.end(), from, kind, MAX_BATCH).await?;
     let names: Vec<_> = engagement_properties(kind).iter().map(|name| (*name).to_owned()).collect();
     let found = crm_reader.many(kind, ids, &names).await?;
-    let mut newest: Vec<_> = found.iter().map(|object| engagement(kind, object)).collect();
+    let mut newest: Vec<_> = found.iter().map(|object| Written { is_own, ..engagement(kind, object) }).collect();
     newest.sort_by_key(|written| std::cmp::Reverse((written.at, written.id)));
-    newest.truncate(count);
+    newest.truncate(read.newest);
     Ok(newest)
 }
 

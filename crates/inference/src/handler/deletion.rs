@@ -1,7 +1,7 @@
 //! What the deletion of a record means for what waits for it, and for what is known about it.
 
 use domain::{
-    Event, PortalId, Reason,
+    Event, PortalId, Reason, RecordRef,
     event::{EventKind, Subject},
     inference::ErasureCause,
 };
@@ -19,8 +19,11 @@ pub(super) async fn take(
     ours: PortalId,
     event: &Event,
 ) -> Result<Option<NothingToDo>, StepError> {
-    let Subject::Record { .. } = event.subject else { return Ok(None) };
-    let Some(record) = event.record().filter(|record| record.portal_id == ours) else { return Ok(None) };
+    let Subject::Record { object_type, object_id } = &event.subject else { return Ok(None) };
+    if event.portal_id != ours {
+        return Ok(None);
+    }
+    let record = RecordRef { portal_id: ours, object_type: object_type.clone(), object_id: *object_id };
     let ledger = ledger.unbatched();
     match event.kind {
         EventKind::PrivacyDeletion => {
