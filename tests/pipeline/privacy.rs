@@ -71,10 +71,9 @@ fn of_zebulon(n: i64) -> Value {
     event
 }
 
-/// A fleet that has read, asked, written and parked about the contact, and about others beside him. No retry comes due.
+/// A fleet that has read, asked, written and parked about the contact, and about others beside him.
 async fn known() -> Fleet {
-    let fleet =
-        fleet(&FleetPlan { inferences: 1, ..pipeline() }.with("broker.retry_delays_seconds", "3000,3600")).await;
+    let fleet = fleet(&pipeline().with("broker.retry_delays_seconds", "1,3600")).await;
     contact(&fleet, ZEBULON, &[]).await;
     contact(&fleet, 2, &[BUYER]).await;
     // A ticket that reads him, and a contact who shares the note with him.
@@ -115,6 +114,8 @@ async fn known() -> Fleet {
     (others["subscriptionType"], others["eventId"]) = (json!("contact.teleported"), json!(ZEBULON));
     assert_eq!(send(&fleet, &[unknown, association, others]).await.status, 200);
     fleet.until_parked("leadline.events", 5, fixtures::WITHIN).await.expect("parked");
+    // No echo of what was written is on its way any more.
+    fleet.until_idle(fixtures::WITHIN).await.expect("idle");
     fleet
 }
 
@@ -149,7 +150,7 @@ async fn a_person_whom_hubspot_deleted_for_privacy_reasons_is_gone_within_a_minu
         let mut event = note_event(id, n);
         event["propertyValue"] = json!(if id == ZEBULON { MARKER } else { "x" });
         let message = event_message(&event);
-        publish(&fleet, Route::Retry(Stage::Events, std::time::Duration::from_secs(3_000)), &message).await;
+        publish(&fleet, Route::Retry(Stage::Events, std::time::Duration::from_secs(3_600)), &message).await;
     }
     let before: String = ask(&fleet, COUNTS).await;
     assert!(in_tables(&fleet, MARKER).await.len() > 5 && in_queues(&fleet, MARKER).await.len() == 4);
@@ -163,6 +164,8 @@ async fn a_person_whom_hubspot_deleted_for_privacy_reasons_is_gone_within_a_minu
     assert!(asked_at.elapsed() < std::time::Duration::from_secs(60), "{:?}", asked_at.elapsed());
     nothing_is_left(&fleet).await;
     assert_eq!(ask::<String>(&fleet, COUNTS).await, before, "counts and costs stay");
+    let others = in_queues(&fleet, "\"objectId\":2").await;
+    assert_eq!(others.len(), 3, "two parked, and one that waits: {others:?}");
     let receipt: String =
         ask(&fleet, "select cause || ' ' || (events > 2) || ' ' || (inferences > 2) from erasure").await;
     assert_eq!(receipt, "privacy_deletion true true");
