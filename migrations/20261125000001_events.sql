@@ -32,6 +32,7 @@ insert into event_transition (from_state, to_state) values
     ('claimed', 'dropped'),
     ('claimed', 'parked'),
     ('waiting', 'claimed'),
+    ('waiting', 'dropped'),     -- its record was deleted or erased
     ('decided', 'written'),
     ('decided', 'skipped'),     -- the write policies left every property as it was
     ('decided', 'superseded'),
@@ -77,9 +78,9 @@ comment on column event.subscription_type is 'HubSpot''s name, for example conta
 comment on column event.object_type is 'HubSpot''s object type id, for example 0-1 for contacts';
 comment on column event.message_copy_id is
     'the copy of its message under which it was claimed last: only that copy belongs into the parking lot with it';
-comment on column event.object_id is 'null for association events';
+comment on column event.object_id is 'of an association event the record at its beginning; null once it is erased';
 comment on column event.occurred_at is 'by HubSpot''s clock';
-comment on column event.payload is 'as HubSpot sent it';
+comment on column event.payload is 'as HubSpot sent it; without propertyValue once the event has ended without effect';
 comment on column event.attempt is
     'grows with every claim; a decision is committed only if the attempt is still the worker''s own (fencing)';
 comment on column event.worker is 'the last worker that claimed it';
@@ -130,6 +131,10 @@ begin
     new.state_since := clock_timestamp();
     new.finished_at := case
         when new.state in ('claimed', 'waiting', 'decided') then null else clock_timestamp() end;
+    -- It has had no effect and never will: what the property held is kept for nothing.
+    if new.state in ('skipped', 'superseded', 'dropped') then
+        new.payload := new.payload - 'propertyValue';
+    end if;
     return new;
 end $$;
 

@@ -42,9 +42,11 @@ comment on column inference.cost_micro_dollars is '10^-6 $; null for a model wit
 comment on column inference.request_id is 'OpenAI''s x-request-id, which its support asks for';
 comment on column inference.attempt is 'the event''s attempt under which it was stored';
 
--- One valid answer per event, playbook, record and part: a redelivered event finds it and does not pay again.
+-- One valid answer per event, playbook, record and part: a redelivered event finds it and does not pay again. Erased records
+-- have no id by which they could be told apart.
 create unique index inference_valid
-    on inference (event_id, playbook, portal_id, object_type, object_id, coalesce(part, '')) where outcome = 'valid';
+    on inference (event_id, playbook, portal_id, object_type, object_id, coalesce(part, ''))
+    where outcome = 'valid' and object_id <> 0;
 create index inference_of_record
     on inference (portal_id, object_type, object_id, playbook) where outcome = 'valid' and part is null;
 create index inference_created_at on inference (created_at);
@@ -68,3 +70,23 @@ comment on column inference_raw.prompt is 'the messages as sent';
 comment on column inference_raw.answer is 'as received, before any validation';
 
 create table inference_raw_default partition of inference_raw default;
+
+-- What was read for an inference beside its own record, by which an answer about one record is found that holds the texts of
+-- another. Kept as long as the inference; a partition a day.
+create table inference_record (
+    inference_id uuid not null,
+    created_at   timestamptz not null,
+    portal_id    bigint not null,
+    object_type  text not null,
+    object_id    bigint not null,
+    is_own       boolean not null
+) partition by range (created_at);
+
+comment on table inference_record is
+    'one row for each record or engagement that was read for an inference beside its own record; created_at is that of the '
+    'inference. Kept for retention.events_days';
+comment on column inference_record.is_own is 'an engagement of the inference''s own record, not of one associated with it';
+
+create index inference_record_inference on inference_record (inference_id);
+create index inference_record_record on inference_record (portal_id, object_type, object_id);
+create table inference_record_default partition of inference_record default;

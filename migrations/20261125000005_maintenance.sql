@@ -109,4 +109,5 @@ begin
     return dropped;
 end $$;
 
-select add_day_partitions('inference_raw', 7), add_day_partitions('event_history', 7);
+select add_day_partitions('inference_raw', 7), add_day_partitions('inference_record', 7),
+       add_day_partitions('event_history', 7);

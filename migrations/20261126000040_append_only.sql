@@ -4,13 +4,20 @@
 -- TRUNCATE, passed it by. Deleting old data was a right of every service; it is now a function of the owner's, which
 -- refuses what is young.
 
--- Only retention deletes from the history, within one of the owner's functions below: `leadline.retention` is set there
--- alone, and counts only for the table's owner.
+-- Only retention deletes from the history, and only erasure takes a detail out of it, each within one of the owner's
+-- functions: `leadline.retention` and `leadline.erasure` are set there alone, and count only for the table's owner.
 create or replace function refuse_change() returns trigger language plpgsql as $$
 begin
-    if tg_op = 'DELETE' and tg_level = 'ROW' and current_setting('leadline.retention', true) = 'on'
-       and current_user = (select pg_get_userbyid(c.relowner) from pg_class c where c.oid = tg_relid) then
-        return old;
+    if current_user = (select pg_get_userbyid(c.relowner) from pg_class c where c.oid = tg_relid) then
+        if tg_op = 'DELETE' and tg_level = 'ROW' and current_setting('leadline.retention', true) = 'on' then
+            return old;
+        elsif tg_op = 'UPDATE' and current_setting('leadline.erasure', true) = 'on' then
+            if tg_level = 'STATEMENT' then
+                return null;
+            elsif to_jsonb(new) = to_jsonb(old) || '{"detail": null}' then
+                return new;
+            end if;
+        end if;
     end if;
     raise exception '% is append-only', tg_table_name using errcode = 'check_violation';
 end $$;
@@ -39,7 +46,9 @@ alter function event_record_update() set search_path = public, pg_temp;
 -- The tables that have a partition a day, and for how long at least their rows are kept, whoever asks.
 create function kept_at_least(parent text) returns interval language plpgsql immutable as $$
 begin
-    return case parent when 'inference_raw' then interval '1 day' when 'event_history' then interval '2 days' end;
+    return case parent when 'inference_raw' then interval '1 day'
+                       when 'inference_record' then interval '2 days'
+                       when 'event_history' then interval '2 days' end;
 end $$;
 
 create function require_old(parent text, before timestamptz) returns void language plpgsql as $$
@@ -103,6 +112,7 @@ begin
     perform set_config('leadline.retention', 'on', true);
     case parent
         when 'inference_raw' then delete from inference_raw_default r where r.created_at < before;
+        when 'inference_record' then delete from inference_record_default r where r.created_at < before;
         when 'event_history' then delete from event_history_default h where h.at < before;
     end case;
     perform set_config('leadline.retention', 'off', true);
@@ -146,57 +156,6 @@ begin
     return cardinality(events);
 end $$;
 
--- Erases everything that was read, asked, answered and written about a record, and the record's id. Of other records'
--- inferences whose prompt is like `mentioned`, it erases the prompt, the answer and the values that followed. The rows
--- stay, so that counts, costs and times stay right.
-create function erase_record(
-    of_portal bigint, of_type text, of_id bigint, mentioned text,
-    out events bigint, out inferences bigint, out write_commands bigint, out written_values bigint, out actions bigint
-) language plpgsql security definer set search_path = public, pg_temp as $$
-declare
-    about    uuid[];
-    commands uuid[];
-    skipped  bigint;
-begin
-    about := array(
-        select i.id from inference i
-        where (i.portal_id = of_portal and i.object_type = of_type and i.object_id = of_id)
-           or i.event_id in (select i.event_id from inference i
-                             join inference_raw r on r.inference_id = i.id and r.created_at = i.created_at
-                             where i.portal_id = of_portal and r.prompt::text like mentioned));
-    inferences := cardinality(about);
-    delete from inference_raw where inference_id = any(about);
-    with erased as (
-        update write_command c
-        set properties = '[]', detail = null, event_key = 'erased:' || c.event_id,
-            object_id = case when c.object_type = of_type and c.object_id = of_id then 0 else c.object_id end
-        where c.inference_id = any(about)
-           or (c.portal_id = of_portal and c.object_type = of_type and c.object_id = of_id)
-        returning c.id
-    )
-    select array_agg(id), count(*) into commands, write_commands from erased;
-    update write set before = null, after = '(erased)', event_key = 'erased:' || write_command_id,
-           object_id = case when object_type = of_type and object_id = of_id then 0 else object_id end
-    where write_command_id = any(commands);
-    get diagnostics written_values = row_count;
-    update skipped_write set current_value = null, proposed_value = '(erased)' where write_command_id = any(commands);
-    get diagnostics skipped = row_count;
-    written_values := written_values + skipped;
-    update action set spec = jsonb_build_object('kind', kind, 'erased', true), detail = null, hubspot_id = null
-    where write_command_id = any(commands);
-    get diagnostics actions = row_count;
-    update event e
-    set payload = '{"erased": true}', detail = null, event_key = 'erased:' || e.id, object_id = null
-    where (e.portal_id = of_portal and e.object_type = of_type and e.object_id = of_id)
-       or exists (select from inference i where i.event_id = e.id and i.portal_id = of_portal
-                    and i.object_type = of_type and i.object_id = of_id);
-    get diagnostics events = row_count;
-    update inference set fields = null, unverified = '{}', context_hash = null,
-           object_id = case when object_type = of_type and object_id = of_id then 0 else object_id end
-    where id = any(about);
-    update charge set object_id = 0 where portal_id = of_portal and object_type = of_type and object_id = of_id;
-end $$;
-
 -- Parks a write command whose writer's lease has expired, and returns its event; null when a writer has taken it since, or it
 -- has ended. A function of the owner's, because an inference worker may be the one that finds it.
 create function park_stuck_command(of_id uuid, why text, words text) returns uuid
@@ -210,8 +169,7 @@ $$;
 -- No other role may call a function of the owner's until deploy/postgres/grants.sql allows it.
 revoke execute on function
     add_day_partitions(text, integer), drop_day_partitions(text, timestamptz),
-    delete_finished_events(timestamptz, bigint), erase_record(bigint, text, bigint, text),
-    park_stuck_command(uuid, text, text) from public;
+    delete_finished_events(timestamptz, bigint), park_stuck_command(uuid, text, text) from public;
 
 -- Views for auditors, who read no table.
 create view event_states as

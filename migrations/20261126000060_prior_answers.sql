@@ -3,7 +3,7 @@
 drop index inference_valid;
 create unique index inference_valid
     on inference (event_id, playbook, playbook_version, portal_id, object_type, object_id, coalesce(part, ''))
-    where outcome = 'valid';
+    where outcome = 'valid' and object_id <> 0;
 
 comment on column inference.context_hash is
     'SHA-256 of the playbook''s version and what was read; the same context is not sent again for a while. Null where no plan '

@@ -8,10 +8,11 @@ create table retention (
 
 comment on table retention is 'for how many days rows are kept; written by leadline migrate, from the settings';
 comment on column retention.of_table is
-    'inference_raw: prompts and answers; event_history: ended events with everything that belongs to them';
+    'inference_raw: prompts and answers; inference_record: what was read for them; event_history: ended events with everything that '
+    'belongs to them';
 comment on column retention.days is '0: for ever';
 
-insert into retention (of_table, days) values ('inference_raw', 90), ('event_history', 400);
+insert into retention (of_table, days) values ('inference_raw', 90), ('inference_record', 400), ('event_history', 400);
 
 -- The moment before which rows may be deleted; null: none may.
 create function deletable_before(parent text) returns timestamptz language sql stable as $$
@@ -40,6 +41,7 @@ begin
     perform set_config('leadline.retention', 'on', true);
     case parent
         when 'inference_raw' then delete from inference_raw_default r where r.created_at < before;
+        when 'inference_record' then delete from inference_record_default r where r.created_at < before;
         when 'event_history' then delete from event_history_default h where h.at < before;
     end case;
     perform set_config('leadline.retention', 'off', true);

@@ -29,11 +29,12 @@ grant select on _sqlx_migrations to leadline_inference, leadline_writer, leadlin
 
 -- Claims events, reserves money, stores what was asked and answered, records write commands.
 grant select on event, inference, inference_raw, write_command, write, action, rate_limit, charge to leadline_inference;
-grant insert on event, inference, inference_raw, write_command, action, charge to leadline_inference;
+grant insert on event, inference, inference_raw, inference_record, write_command, action, charge to leadline_inference;
 grant update (state, micro_dollars, settled_at) on charge to leadline_inference;
 grant execute on function
     begin_charges(uuid[], uuid[], integer[], uuid[], text[], bigint[], text[], bigint[], text[], bigint[], bigint[], bigint[])
     to leadline_inference, leadline_operator;
+grant execute on function cancel_waiting(bigint, text, bigint, timestamptz) to leadline_inference;
 grant update (state, attempt, worker, lease_expires_at, reason, detail, due_at, playbook, message_copy_id)
     on event to leadline_inference;
 
@@ -47,16 +48,23 @@ grant update (state, attempt, worker, lease_expires_at, reason, detail, due_at, 
 grant update (state, sending_since, reason, detail, hubspot_id, finished_at) on action to leadline_writer;
 grant update, delete on record_lease to leadline_writer;
 
--- Looks at everything, replays, discards and erases, publishes again what lost its message, and tries a playbook as an inference
--- worker does.
+-- Looks at everything but the key of the receipts, replays, discards and erases, publishes again what lost its message, and tries a
+-- playbook as an inference worker does.
 grant select on all tables in schema public to leadline_operator;
-grant insert on event, inference, inference_raw, write_command, action, charge to leadline_operator;
+revoke select on receipt_key from leadline_operator;
+grant insert on event, inference, inference_raw, inference_record, write_command, action, charge to leadline_operator;
 grant update (state, micro_dollars, settled_at) on charge to leadline_operator;
 grant update (state, attempt, worker, lease_expires_at, reason, detail, due_at, playbook, message_copy_id, age_since)
     on event to leadline_operator;
 grant update (state, reason, detail, due_at, finished_at, created_at) on write_command to leadline_operator;
 grant update (state, sending_since, reason, detail, finished_at) on action to leadline_operator;
-grant execute on function erase_record(bigint, text, bigint, text) to leadline_operator;
+
+-- Erases what HubSpot deleted for privacy reasons (inference), or what an operator erases, and takes no event of it any more.
+grant select on erasure to leadline_inference;
+grant execute on function
+    record_hash(bigint, text), is_erased(bigint, text[], timestamptz), request_erasure(bigint, text, bigint, text),
+    erase_record(bigint, text, bigint, bigint), conclude_erasure(bigint, text, bigint, boolean)
+    to leadline_inference, leadline_operator;
 
 -- What every worker does besides: publishes again what lost its message, shares limits and outages, deletes old data.
 grant select on pending_work, singleton_lease, circuit_breaker, outage to leadline_inference, leadline_writer;

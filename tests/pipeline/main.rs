@@ -19,6 +19,7 @@ mod order;
 mod paid_answers;
 mod parked;
 mod playbook_command;
+mod privacy;
 mod rate_limits;
 mod reconcile;
 mod retention;

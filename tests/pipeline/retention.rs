@@ -1,8 +1,6 @@
-//! Old data goes, a day at a time and in small batches; a person's data goes when asked for, and counts stay.
+//! Old data goes, a day at a time and in small batches.
 
-use lab::FleetPlan;
-
-use fixtures::{BUYER, WITHIN, ask, contact, ended_as, fleet, key, note_event, object, pipeline, send_accepted, sql};
+use fixtures::{BUYER, WITHIN, ask, contact, ended_as, fleet, key, note_event, pipeline, send_accepted, sql};
 
 /// Three events of forty days ago, one of five, one of now; the old days have partitions of their own.
 const AGED: &str = "
@@ -79,67 +77,4 @@ async fn what_is_older_than_the_settings_keep_goes_and_what_is_parked_stays() {
     // An event whose prompt is gone still has its story.
     let story = fleet.leadline(&["event", &key(&note_event(3, 1)), "--prompts"]).await.expect("runs");
     assert!(story.status.success());
-}
-
-#[tokio::test]
-async fn a_persons_data_is_erased_and_the_counts_stay() {
-    let fleet = fleet(&pipeline()).await;
-    contact(&fleet, 1, &["<p>Zebulon has $50k ready for Q1 and is very excited to start.</p>"]).await;
-    contact(&fleet, 2, &[BUYER]).await;
-    // A ticket whose context has the contact in it, without being about it.
-    let ticket = [("subject", "Outage"), ("content", "We are furious, this is the third outage.")];
-    object(&fleet, "ticket", 7, &ticket, &[("contact", 1)]).await;
-    let events = [note_event(1, 1), note_event(2, 1), fixtures::happened("ticket", 7, "creation", None, 2)];
-    send_accepted(&fleet, &events).await;
-    for event in &events {
-        ended_as(&fleet, event, "written", None).await;
-    }
-    let everything = "select (select string_agg(e::text, ' ') from event e)
-                          || (select string_agg(i::text, ' ') from inference i)
-                          || (select coalesce(string_agg(r::text, ' '), '') from inference_raw r)
-                          || (select string_agg(c::text, ' ') from write_command c)
-                          || (select string_agg(w::text, ' ') from write w)
-                          || (select string_agg(a::text, ' ') from action a)";
-    assert!(ask::<String>(&fleet, everything).await.contains("Zebulon"));
-    let counts = "select count(*) || ' ' || count(distinct event_id) || ' ' || sum(prompt_tokens) from inference";
-    let before: String = ask(&fleet, counts).await;
-    let cost: i64 = ask(&fleet, "select sum(cost_micro_dollars)::bigint from cost_by_playbook_and_day").await;
-
-    let dry = fleet.leadline(&["erase", "contact/1"]).await.expect("runs");
-    assert!(String::from_utf8_lossy(&dry.stdout).contains("would erase"));
-    assert!(ask::<String>(&fleet, everything).await.contains("Zebulon"));
-    let done = fleet.leadline(&["erase", "contact/1", "--yes"]).await.expect("runs");
-    let said = String::from_utf8_lossy(&done.stdout).into_owned();
-    assert!(done.status.success() && said.contains(" events, 2 inferences, 3 write commands"), "{said}");
-
-    let left: String = ask(&fleet, everything).await;
-    for trace in ["Zebulon", "contact/1\\n", "0-1:1:"] {
-        assert!(!left.contains(trace), "{trace} in {left}");
-    }
-    assert!(left.contains("contact/2"), "no other record is touched");
-    let ids: i64 = ask(
-        &fleet,
-        "select count(*) from (select object_type, object_id from event union all select object_type, object_id from
-         inference union all select object_type, object_id from write_command union all select object_type, object_id
-         from write) as rows where object_type = '0-1' and object_id = 1",
-    )
-    .await;
-    assert_eq!(ids, 0);
-    assert_eq!(ask::<String>(&fleet, counts).await, before);
-    let cost_after: i64 = ask(&fleet, "select sum(cost_micro_dollars)::bigint from cost_by_playbook_and_day").await;
-    assert_eq!(cost_after, cost);
-    let states: i64 = ask(&fleet, "select count(*) from event where state = 'written'").await;
-    assert_eq!(states, 3, "how many there were is no secret");
-}
-
-#[tokio::test]
-async fn what_is_unfinished_cannot_be_erased() {
-    let fleet = fleet(&FleetPlan { writers: 0, ..pipeline() }).await;
-    contact(&fleet, 1, &[BUYER]).await;
-    send_accepted(&fleet, &[note_event(1, 1)]).await;
-    let decided = |state| state == domain::EventState::Decided;
-    fleet.until_event(&key(&note_event(1, 1)), decided, WITHIN).await.expect("decided");
-    let refused = fleet.leadline(&["erase", "contact/1", "--yes"]).await.expect("runs");
-    assert!(!refused.status.success());
-    assert!(String::from_utf8_lossy(&refused.stderr).contains("1 events about contact/1 are unfinished"));
 }

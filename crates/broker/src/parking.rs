@@ -1,4 +1,4 @@
-//! Reading a parking lot, and removing messages from it.
+//! Reading a parking lot or a retry queue, and removing messages from it.
 
 use std::time::Duration;
 
@@ -36,11 +36,16 @@ pub struct ParkingLot {
 impl ParkingLot {
     /// Opens the parking lot of a stage.
     pub async fn open(connection: &Connection, stage: Stage) -> Result<Self, ConnectionError> {
+        Self::open_queue(connection, Route::Parked(stage)).await
+    }
+
+    /// Opens any queue that nobody consumes: a parking lot or a retry queue. A message of a retry queue keeps its delay.
+    pub async fn open_queue(connection: &Connection, route: Route) -> Result<Self, ConnectionError> {
         // A separate channel: closing it returns the messages that were not removed.
         let channel = tokio::time::timeout(connection.settings().connect_timeout, connection.new_channel())
             .await
             .unwrap_or(Err(ConnectionError::TimedOut(connection.settings().connect_timeout)))?;
-        Ok(Self { channel, queue: Route::Parked(stage).to_string(), _connection: connection.clone() })
+        Ok(Self { channel, queue: route.to_string(), _connection: connection.clone() })
     }
 
     /// The next message, oldest first; `None` at the end.

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     event::RecordRef,
-    ids::InferenceId,
+    ids::{InferenceId, ObjectId, ObjectType},
     names::{closed_set, named_values},
 };
 
@@ -29,6 +29,9 @@ pub struct Inference {
     pub part: Option<String>,
     /// The hash of the context and of the playbook's version; `None` for parts.
     pub context_hash: Option<String>,
+    /// What was read for the question, beside the record itself: by this, an answer is found whose prompt holds the texts of
+    /// another record.
+    pub read: Vec<ReadRecord>,
     /// The model name in the request.
     pub model_requested: String,
     /// The dated model snapshot that answered.
@@ -52,6 +55,17 @@ pub struct Inference {
     pub latency: Duration,
     /// OpenAI's `x-request-id` header, which OpenAI's support asks for.
     pub request_id: Option<String>,
+}
+
+/// A record or an engagement that was read for a question about another record, in the same portal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReadRecord {
+    /// Its type.
+    pub object_type: ObjectType,
+    /// Its id.
+    pub object_id: ObjectId,
+    /// Whether it is an engagement of the record that the question is about, and not of one associated with it.
+    pub is_own: bool,
 }
 
 /// Whether an answer could be used, and if not, why.
@@ -88,6 +102,14 @@ closed_set! {
         Answered = "answered", "The answer says what it cost.";
         Estimated = "estimated", "The answer was lost, unreadable or silent about its cost; the most that it can cost counts.";
         Free = "free", "The request was not sent, or rejected without an answer; it cost nothing.";
+    }
+}
+
+closed_set! {
+    /// Who asked for what the ledger knows about a record to be erased.
+    pub enum ErasureCause {
+        PrivacyDeletion = "privacy_deletion", "HubSpot deleted the record for privacy reasons; no event of it is taken any more.";
+        Operator = "operator", "An operator erased it; what happens to the record afterwards is taken again.";
     }
 }
 

@@ -114,6 +114,9 @@ closed_set! {
         // The operator
         Replayed = "replayed", "An operator replayed it from the parking lot.";
         Discarded = "discarded", "An operator discarded it.";
+        // The record has gone
+        RecordDeleted = "record_deleted", "The record was deleted in HubSpot while this waited.";
+        RecordErased = "record_erased", "What the ledger knew about the record was erased.";
     }
 }
 

@@ -12,7 +12,7 @@ closed_set! {
         Written = "written", "HubSpot has what was decided.";
         Skipped = "skipped", "There was nothing to do: no playbook, no text, a guard, an unchanged context, or a write policy.";
         Superseded = "superseded", "A newer event of the same record made this one pointless.";
-        Dropped = "dropped", "The event can have no effect: an echo of our own write, a missing record, or discarded by an operator.";
+        Dropped = "dropped", "The event can have no effect: an echo of our own write, a missing or erased record, or discarded by an operator.";
         Parked = "parked", "The event is in the parking lot with its reason and waits for an operator.";
     }
 }
@@ -26,7 +26,7 @@ closed_set! {
         Written = "written", "HubSpot has the values.";
         Superseded = "superseded", "A newer event has written every property of it.";
         Skipped = "skipped", "The write policies left every property as it was.";
-        Dropped = "dropped", "The record does not exist, or an operator discarded the write command.";
+        Dropped = "dropped", "The record does not exist or was erased, or an operator discarded the write command.";
         Parked = "parked", "The write command is in the parking lot with its reason and waits for an operator.";
     }
 }
@@ -63,7 +63,7 @@ impl EventState {
         use EventState::{Claimed, Decided, Dropped, Parked, Skipped, Superseded, Waiting, Written};
         match self {
             Claimed => next != Written,
-            Waiting => matches!(next, Claimed | Parked),
+            Waiting => matches!(next, Claimed | Parked | Dropped),
             Parked => matches!(next, Claimed | Waiting | Decided | Dropped),
             Decided => matches!(next, Written | Skipped | Superseded | Dropped | Parked),
             Written | Skipped | Superseded | Dropped => false,

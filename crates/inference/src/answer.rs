@@ -70,7 +70,7 @@ async fn ask(
         let is_too_long = |error: &StepError| error.reason() == Reason::ContextTooLong;
         match completion::complete(question, prompt, log).await {
             Ok(answered) => {
-                let mut inference = answered.inference;
+                let mut inference = Inference { read: context.read(), ..answered.inference };
                 let result = answered.result;
                 if shrink_factor < MAX_SHRINK_FACTOR && result.as_ref().is_err_and(is_too_long) {
                     inferences.push(inference);

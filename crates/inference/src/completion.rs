@@ -248,6 +248,7 @@ impl<'a> Conversation<'a> {
             record: record.clone(),
             part: None,
             context_hash: None,
+            read: Vec::new(),
             model_requested: model.name.clone(),
             model: completion.model,
             prompt: json!(self.request.messages),

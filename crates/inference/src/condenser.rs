@@ -1,8 +1,12 @@
 //! Condenses a context that is too long for one question: each part becomes a summary.
 
-use domain::{hash::sha256_hex_of_list, inference::InferenceOutcome};
+use domain::{
+    Inference,
+    hash::sha256_hex_of_list,
+    inference::{InferenceOutcome, ReadRecord},
+};
 use futures_util::{StreamExt, stream};
-use playbook::{Fence, RenderedPrompt};
+use playbook::{ContextPart, Fence, RenderedPrompt};
 use retry::Reason;
 
 use crate::{
@@ -21,19 +25,20 @@ const MAX_CONCURRENT_PARTS: usize = 8;
 pub(crate) async fn condense_parts(
     question: Question<'_>,
     today: &str,
-    parts: Vec<String>,
+    parts: Vec<ContextPart>,
     log: &QuestionLog<'_>,
 ) -> Result<Vec<String>, StepError> {
-    let hashes: Vec<_> = parts.iter().map(|part| hash_of(question, part)).collect();
+    let hashes: Vec<_> = parts.iter().map(|part| hash_of(question, &part.text)).collect();
     let stored = log.summaries(question.record, &question.playbook.name, &hashes).await?;
-    let condense = |(part, hash): (String, String)| {
+    let condense = |(part, hash): (ContextPart, String)| {
         let stored = &stored;
         async move {
             if let Some(summary) = stored.get(&hash) {
                 return Ok(summary.clone());
             }
-            let prompt = question.playbook.prompt.condense(question.record, &part, today, &Fence::random())?;
-            condense_part(question, prompt, hash, log).await
+            let prompt = question.playbook.prompt.condense(question.record, &part.text, today, &Fence::random())?;
+            let about = CondensedPart { hash, read: part.read };
+            condense_part(question, prompt, about, log).await
         }
     };
     let count = parts.len();
@@ -49,14 +54,20 @@ pub(crate) async fn condense_parts(
     failure.map_or(Ok(summaries), Err)
 }
 
+/// How the ledger finds the summary of a part again.
+struct CondensedPart {
+    hash: String,
+    read: Vec<ReadRecord>,
+}
+
 async fn condense_part(
     question: Question<'_>,
     prompt: RenderedPrompt,
-    hash: String,
+    CondensedPart { hash, read }: CondensedPart,
     log: &QuestionLog<'_>,
 ) -> Result<String, StepError> {
-    let mut inference = completion::condense(question, prompt, log).await?;
-    inference.part = Some(hash);
+    let inference = completion::condense(question, prompt, log).await?;
+    let inference = Inference { part: Some(hash), read, ..inference };
     log.save_part(&inference).await?;
     let reason = match inference.outcome {
         InferenceOutcome::Valid => return Ok(inference.answer),

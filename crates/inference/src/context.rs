@@ -53,7 +53,7 @@ pub async fn read(
             }
         };
         let ids: Vec<_> = objects.iter().map(|object| object.id).collect();
-        let engagements = read.engagements.iter().map(|kind| newest(crm_reader, object_type, &ids, kind, read.newest));
+        let engagements = read.engagements.iter().map(|kind| newest(crm_reader, read, &ids, kind));
         written.extend(try_join_all(engagements).await?.into_iter().flatten());
         if read.path.parent().is_none() {
             created_at = objects.first().and_then(|object| object.created_at);
@@ -96,6 +96,8 @@ struct Written {
     texts: Vec<(String, String)>,
     /// Whether it was read as an e-mail, with subject and direction.
     is_mail: bool,
+    /// Whether it is an engagement of the record that is enriched, and not of one associated with it.
+    is_own: bool,
 }
 
 impl Written {
@@ -105,7 +107,7 @@ impl Written {
 
     fn entry(&self) -> ContextEntry {
         let text = if self.is_mail { self.mail() } else { self.all() };
-        ContextEntry { kind: self.kind.clone(), id: self.id, at: self.at, text }
+        ContextEntry { kind: self.kind.clone(), id: self.id, is_own: self.is_own, at: self.at, text }
     }
 
     fn all(&self) -> String {
@@ -176,21 +178,22 @@ pub async fn associated(
     Ok(ids)
 }
 
-/// The newest `count` engagements of one kind that any of `from` is associated with.
+/// The newest engagements of one kind that any of `from` is associated with, as many as `read` says. `from` are the records
+/// at its path.
 async fn newest(
     crm_reader: &CrmReader,
-    from_kind: &ObjectType,
+    read: &ContextRead,
     from: &[ObjectId],
     kind: &ObjectType,
-    count: usize,
 ) -> Result<Vec<Written>, StepError> {
+    let is_own = read.path.parent().is_none();
     // HubSpot's ids grow with time, but people can backdate an engagement: of the hundred highest ids, the newest by date.
-    let ids = associated(crm_reader, from_kind, from, kind, MAX_BATCH).await?;
+    let ids = associated(crm_reader, read.path.end(), from, kind, MAX_BATCH).await?;
     let names: Vec<_> = engagement_properties(kind).iter().map(|name| (*name).to_owned()).collect();
     let found = crm_reader.many(kind, ids, &names).await?;
-    let mut newest: Vec<_> = found.iter().map(|object| engagement(kind, object)).collect();
+    let mut newest: Vec<_> = found.iter().map(|object| Written { is_own, ..engagement(kind, object) }).collect();
     newest.sort_by_key(|written| std::cmp::Reverse((written.at, written.id)));
-    newest.truncate(count);
+    newest.truncate(read.newest);
     Ok(newest)
 }
 
@@ -222,14 +225,16 @@ pub fn body_property(kind: &ObjectType) -> Option<&'static str> {
 fn engagement(kind: &ObjectType, object: &CrmObject) -> Written {
     let names = engagement_properties(kind).iter().skip(1).copied();
     let is_mail = *kind == ObjectType::Email;
-    Written { kind: kind.clone(), id: object.id, at: time_of(object), texts: texts(object, names), is_mail }
+    let texts = texts(object, names);
+    Written { kind: kind.clone(), id: object.id, at: time_of(object), texts, is_mail, is_own: false }
 }
 
 /// The texts in a record's own properties, as one entry.
 fn own_texts(read: &ContextRead, object: &CrmObject) -> Option<Written> {
     let texts = texts(object, read.texts.iter().map(String::as_str));
     let kind = read.path.end().clone();
-    (!texts.is_empty()).then(|| Written { kind, id: object.id, at: time_of(object), texts, is_mail: false })
+    let at = time_of(object);
+    (!texts.is_empty()).then_some(Written { kind, id: object.id, at, texts, is_mail: false, is_own: false })
 }
 
 fn texts<'a>(object: &CrmObject, names: impl Iterator<Item = &'a str>) -> Vec<(String, String)> {

@@ -1,4 +1,4 @@
-//! Processes one event, in this order: claim → loop guard → playbooks → debounce → records → playbook runs → conclude → commit
+//! Processes one event, in this order: claim → deletions → loop guard → playbooks → debounce → records → playbook runs → conclude → commit
 //! → publish → acknowledge.
 //!
 //! One event can start several playbooks and concern several records. Each pair of a playbook and a record is a playbook run
@@ -7,6 +7,7 @@
 //! Each step is a function below, in this order. Every step may happen twice, because RabbitMQ can deliver a message again:
 //! the ledger knows what was done.
 
+mod deletion;
 mod playbook_run;
 
 use std::{
@@ -149,6 +150,8 @@ impl EventHandler {
                 count_duplicate("done");
                 Err(Disposition::Done)
             }
+            // With its message, the last that is known of it goes.
+            Ok(Claim::Denied(ClaimDenied::Erased)) => Err(Disposition::Done),
             // A worker was killed between the commit and the publication, or the event was delivered twice. Publishing
             // again is harmless: the writer recognises a command by its id.
             Ok(Claim::Denied(ClaimDenied::Decided(commands))) => {
@@ -170,13 +173,16 @@ impl EventHandler {
         }
     }
 
-    /// Everything between claim and decision: loop guard, playbooks, debounce and the playbook runs.
+    /// Everything between claim and decision: deletions, loop guard, playbooks, debounce and the playbook runs.
     async fn process(
         &self,
         event: &Event,
         claimed: &Claimed,
         progress: &mut Progress<'_>,
     ) -> Result<RunResult, RunFailure> {
+        if let Some(nothing) = deletion::take(&self.ledger, self.playbooks.portal_id(), event).await? {
+            return Ok(RunResult::Nothing(nothing));
+        }
         if let Some(nothing) = self.playbooks.loop_guard().stops(event) {
             return Ok(RunResult::Nothing(nothing));
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use broker::Stage;
 use futures_util::future::OptionFuture;
 use ledger::Worker;
-use maintenance::{CircuitBreakers, Reconciler};
+use maintenance::{CircuitBreakers, Eraser, Reconciler};
 use service::{ServiceFailure, Wired};
 use settings::Settings;
 use tokio_util::sync::CancellationToken;
@@ -35,6 +35,8 @@ pub async fn start(
     tokio::spawn(stop.clone().run_until_cancelled_owned(async move { writable.watch().await }));
     circuit_breakers.start_sync(ledger.clone(), worker.clone(), probes);
     let reconciler = Reconciler::new(ledger.clone(), publisher.clone(), settings.reconcile.clone());
+    let eraser = Eraser::new(ledger.clone(), connection.clone(), &settings);
+    maintenance::run_erasures(eraser, ledger.clone(), worker.clone(), &stop);
     maintenance::run_maintenance(&settings, ledger, reconciler, worker, &stop);
 
     let consume = |connection, stage, concurrency, handler| {

@@ -31,6 +31,11 @@ impl SimulatorClient {
         self.send(Method::POST, "contacts", Some(contact)).await
     }
 
+    /// Deletes a contact for privacy reasons.
+    pub async fn delete_for_privacy(&self, id: i64) -> Result<()> {
+        self.send(Method::POST, &format!("contacts/{id}/privacy-deletion"), None::<&()>).await
+    }
+
     /// Creates an object of any kind.
     pub async fn put_object(&self, object: &NewRecord) -> Result<()> {
         self.send(Method::POST, "objects", Some(object)).await

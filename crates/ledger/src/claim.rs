@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use domain::{Event, EventId, EventState, WriteCommandId};
+use domain::{Event, EventId, EventState, NamedRecord, WriteCommandId};
 use uuid::Uuid;
 
 use crate::{Ledger, LedgerError, Worker, column::EVENT_STATE, milliseconds, seconds};
@@ -42,6 +42,8 @@ pub enum ClaimDenied {
     },
     /// It is decided. Its unfinished write commands may not have been published: they are to be published again.
     Decided(Vec<WriteCommandId>),
+    /// It is about a record that was erased: nothing of it is stored.
+    Erased,
     /// Another worker holds it, or the batch has it twice. The message is to come back later.
     LeasedElsewhere,
 }
@@ -64,7 +66,8 @@ pub struct Claimed {
 impl Ledger {
     /// Claims events for `worker`, each for the time of `lease`. Answers in the order of `requests`.
     ///
-    /// A new event is inserted. An event that waits, or whose worker's lease expired, is taken over.
+    /// A new event is inserted. An event that waits, or whose worker's lease expired, is taken over. One about a record that
+    /// was erased is denied, whether the ledger has it or not.
     pub async fn claim(
         &self,
         requests: &[ClaimRequest<'_>],
@@ -108,16 +111,23 @@ impl Ledger {
         let properties: Vec<_> = events().map(|event| event.property_name.clone()).collect();
         let occurred: Vec<_> = events().map(|event| event.occurred_at).collect();
         let payloads: Vec<_> = events().map(|event| event.payload.clone()).collect();
+        let named: Vec<_> = events().map(named_records).collect();
         let copies: Vec<_> = requests.iter().map(|request| request.message_copy_id).collect();
         let traces: Vec<_> = requests.iter().map(|request| request.trace_id.map(ToOwned::to_owned)).collect();
         let rows = sqlx::query!(
             r#"
             insert into event as e (id, event_key, portal_id, subscription_type, object_type, object_id,
-                                    property_name, occurred_at, payload, trace_id, message_copy_id,
+                                    property_name, occurred_at, payload, trace_id, message_copy_id, associated,
                                     state, worker, lease_expires_at)
-            select input.*, 'claimed'::event_state, $12::text, now() + $13::float8 * interval '1 millisecond'
+            select id, key, portal_id, subscription_type, object_type, object_id, property, occurred_at, payload, trace_id,
+                   copy_id, case when cardinality(named) > 1 then named end,
+                   'claimed'::event_state, $12::text, now() + $13::float8 * interval '1 millisecond'
             from unnest($1::uuid[], $2::text[], $3::bigint[], $4::text[], $5::text[], $6::bigint[], $7::text[],
-                        $8::timestamptz[], $9::jsonb[], $10::text[], $11::uuid[]) as input
+                        $8::timestamptz[], $9::jsonb[], $10::text[], $11::uuid[], $14::text[])
+                     as input (id, key, portal_id, subscription_type, object_type, object_id, property, occurred_at,
+                               payload, trace_id, copy_id, joined),
+                 string_to_array(joined, e'\n') as named
+            where not is_erased(portal_id, named, occurred_at)
             on conflict (event_key) do update
             set state = 'claimed', attempt = e.attempt + 1, worker = excluded.worker,
                 lease_expires_at = excluded.lease_expires_at, reason = null, detail = null, due_at = null,
@@ -140,6 +150,7 @@ impl Ledger {
             &copies,
             worker.0,
             milliseconds(lease),
+            &named,
         )
         .fetch_all(&self.pool)
         .await?;
@@ -170,6 +181,7 @@ impl Ledger {
         )
         .fetch_all(&self.pool)
         .await?;
+        let erased = self.erased_among(requests).await?;
         let rows = rows.into_iter().map(|row| {
             Ok((row.id, row.event_key, EVENT_STATE.read(&row.state, EventState::parse)?, row.under_this_copy))
         });
@@ -189,6 +201,34 @@ impl Ledger {
             };
             (key, denied)
         });
-        Ok(denied.collect())
+        // Whatever the ledger still has of one: it is about to be erased.
+        Ok(denied.chain(erased).collect())
     }
+
+    /// Those events of which nothing is stored, because their record was erased.
+    async fn erased_among(&self, requests: &[ClaimRequest<'_>]) -> Result<HashMap<String, ClaimDenied>, LedgerError> {
+        let events = || requests.iter().map(|request| request.event);
+        let erased = sqlx::query_scalar!(
+            r#"select key as "key!"
+               from unnest($1::text[], $2::bigint[], $3::text[], $4::timestamptz[])
+                        as input (key, portal_id, named, occurred_at)
+               where is_erased(portal_id, string_to_array(named, e'\n'), occurred_at)"#,
+            &events().map(|event| event.key.to_string()).collect::<Vec<_>>(),
+            &events().map(|event| event.portal_id.0).collect::<Vec<_>>(),
+            &events().map(named_records).collect::<Vec<_>>(),
+            &events().map(|event| event.occurred_at).collect::<Vec<_>>(),
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        Ok(erased.into_iter().map(|key| (key, ClaimDenied::Erased)).collect())
+    }
+}
+
+/// The records that an event names, as the column `associated` has them, in one text: arrays of arrays must have one length
+/// in Postgres.
+fn named_records(event: &Event) -> String {
+    let text = |NamedRecord { object_type, object_id }: NamedRecord| {
+        format!("{}/{object_id}", object_type.as_ref().map_or("?", |known| known.type_id()))
+    };
+    event.named_records().into_iter().map(text).collect::<Vec<_>>().join("\n")
 }

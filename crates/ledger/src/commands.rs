@@ -1,12 +1,8 @@
 //! May this writer carry out this write command? And the write commands themselves.
 
-use std::{
-    collections::{HashMap, HashSet},
-    mem,
-    time::Duration,
-};
+use std::{collections::HashMap, mem, time::Duration};
 
-use domain::{CommandState, EventId, EventKey, InferenceId, PortalId, RecordRef, WriteCommand, WriteCommandId};
+use domain::{CommandState, EventId, EventKey, InferenceId, PortalId, WriteCommand, WriteCommandId};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use time::OffsetDateTime;
@@ -130,26 +126,6 @@ impl Ledger {
             .fetch_optional(&self.pool)
             .await?;
         state.map(|state| COMMAND_STATE.read(&state, CommandState::parse)).transpose()
-    }
-
-    /// Which of these write commands are about a record.
-    pub async fn commands_about(
-        &self,
-        ids: &[WriteCommandId],
-        about: &RecordRef,
-    ) -> Result<HashSet<WriteCommandId>, LedgerError> {
-        let all: Vec<Uuid> = ids.iter().map(|id| id.0).collect();
-        let found = sqlx::query_scalar!(
-            "select id from write_command
-             where id = any($1::uuid[]) and portal_id = $2 and object_type = $3 and object_id = $4",
-            &all,
-            about.portal_id.0,
-            about.object_type.type_id(),
-            about.object_id.0,
-        )
-        .fetch_all(&self.pool)
-        .await?;
-        Ok(found.into_iter().map(WriteCommandId).collect())
     }
 }
 

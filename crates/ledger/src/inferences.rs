@@ -85,6 +85,7 @@ pub(crate) async fn insert_inferences(
     let attempts: Vec<_> = all.iter().map(|item| item.attempt).collect();
     // The arrays of an array must have one length in Postgres, so a list of names travels as one text.
     let unverified = column!(inference => inference.unverified.join(" "));
+    let read = || all.iter().flat_map(|item| item.inference.read.iter().map(|read| (item.inference.id.0, read)));
     sqlx::query!(
         "with input as (select * from unnest($1::uuid[], $2::uuid[], $3::int[], $4::text[], $5::text[], $6::text[], $7::text[],
                               $8::jsonb[], $9::text[], $10::text[], $11::jsonb[], $12::bigint[], $13::bigint[],
@@ -103,8 +104,14 @@ pub(crate) async fn insert_inferences(
                     array_remove(string_to_array(unverified, ' '), '')
              from input
              on conflict (event_id, playbook, playbook_version, portal_id, object_type, object_id, coalesce(part, ''))
-                 where outcome = 'valid' do nothing
-             returning id, created_at
+                 where outcome = 'valid' and object_id <> 0 do nothing
+             returning id, created_at, portal_id
+         ), read as (
+             insert into inference_record (inference_id, created_at, portal_id, object_type, object_id, is_own)
+             select inserted.id, inserted.created_at, inserted.portal_id, read.object_type, read.object_id, read.is_own
+             from unnest($24::uuid[], $25::text[], $26::bigint[], $27::boolean[])
+                      as read (inference_id, object_type, object_id, is_own)
+             join inserted on inserted.id = read.inference_id
          )
          insert into inference_raw (inference_id, created_at, prompt, answer)
          select inserted.id, inserted.created_at, input.prompt, input.answer from inserted join input using (id)",
@@ -132,6 +139,10 @@ pub(crate) async fn insert_inferences(
         &column!(inference => inference.part.clone()) as &[Option<String>],
         &column!(inference => inference.context_hash.clone()) as &[Option<String>],
         &unverified,
+        &read().map(|(id, _)| id).collect::<Vec<_>>(),
+        &read().map(|(_, read)| read.object_type.type_id().to_owned()).collect::<Vec<_>>(),
+        &read().map(|(_, read)| read.object_id.0).collect::<Vec<_>>(),
+        &read().map(|(_, read)| read.is_own).collect::<Vec<_>>(),
     )
     .execute(&mut **transaction)
     .await?;

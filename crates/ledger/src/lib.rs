@@ -16,7 +16,8 @@
 //! | `circuit_breakers` | is HubSpot or OpenAI away? | maintenance |
 //! | `singleton_leases` | is it this worker's turn? | maintenance |
 //! | `stuck_work` | which work has lost its message? | maintenance |
-//! | `retention` | which data may be deleted? | maintenance, operator |
+//! | `retention` | which data may be deleted? | maintenance |
+//! | `erasure` | what is known about a record that has to go? | inference, maintenance, operator |
 //! | `unfinished`, `parking`, `audit` | what is unfinished, what is parked, what became of an event? | operator |
 //!
 //! What happens for every event takes and returns batches.
@@ -30,6 +31,7 @@ mod column;
 mod command_results;
 mod commands;
 mod decision;
+mod erasure;
 mod error;
 mod inferences;
 mod parking;
@@ -62,6 +64,7 @@ pub use claim::{Claim, ClaimDenied, ClaimRequest, Claimed};
 pub use command_results::{CommandResult, SkippedWrite, WrittenProperty};
 pub use commands::CommandClaim;
 pub use decision::Decision;
+pub use erasure::{Erased, ErasureReceipt, OpenErasure};
 pub use error::{LedgerError, Refusal};
 pub use parking::{EventToRequeue, ParkedEntry, ParkedStage};
 pub use prior_answers::{PriorAnswer, PriorAnswers, PriorAnswersRequest};
@@ -69,7 +72,7 @@ pub use rate_limits::{
     AcquireRequest, Grant, ObservedQuota, RateLimitEntry, RateLimitTerms, Refund, SpendLimitEntry, Window,
 };
 pub use records::LatestWrites;
-pub use retention::{Erased, Retention};
+pub use retention::Retention;
 pub use retry_policy::{COMMIT_RETRY, LEDGER_RETRY};
 pub use stuck_work::{StuckCommand, StuckEvent};
 pub use unfinished::{RecordChange, UnfinishedCommands, UnfinishedEvents};

@@ -1,14 +1,12 @@
-//! Which data may be deleted? Old data, and the data of a person who asks for it.
+//! Which data may be deleted? Old data; the data of a person who asks for it is in `erasure`.
 //!
 //! The statements are functions of the ledger's owner (`migrations/`): no service may delete by itself, nor say what is old. The
 //! owner says it when it migrates.
 
-use domain::RecordRef;
-
 use crate::{Ledger, LedgerError};
 
 /// Tables with one partition per day.
-const BY_DAY: [&str; 2] = ["inference_raw", "event_history"];
+const BY_DAY: [&str; 3] = ["inference_raw", "inference_record", "event_history"];
 
 /// For how many days what is kept; 0: for ever.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,21 +15,6 @@ pub struct Retention {
     pub raw_days: u32,
     /// Ended events with everything that belongs to them; not one day, because HubSpot delivers an event again for as long.
     pub events_days: u32,
-}
-
-/// How many rows about one record were emptied.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Erased {
-    /// Events whose payload, key and record were erased.
-    pub events: i64,
-    /// Inferences whose prompt, answer and fields were erased.
-    pub inferences: i64,
-    /// Write commands whose values were erased.
-    pub write_commands: i64,
-    /// Values, written or skipped, that were erased.
-    pub values: i64,
-    /// Actions whose texts were erased.
-    pub actions: i64,
 }
 
 impl Ledger {
@@ -66,9 +49,9 @@ impl Ledger {
         self.drop_days("inference_raw").await
     }
 
-    /// Drops the partitions of the history that are older than kept. Returns how many it dropped.
+    /// Drops the partitions of the history, and of what inferences read, that are older than kept. Returns how many it dropped.
     pub async fn drop_history(&self) -> Result<i64, LedgerError> {
-        self.drop_days("event_history").await
+        Ok(self.drop_days("event_history").await? + self.drop_days("inference_record").await?)
     }
 
     async fn drop_days(&self, table: &str) -> Result<i64, LedgerError> {
@@ -84,45 +67,5 @@ impl Ledger {
             .fetch_one(&self.pool)
             .await?;
         Ok(u64::try_from(deleted).unwrap_or(0))
-    }
-
-    /// The number of unfinished or parked events that are about a record or have an inference about it. The record cannot
-    /// be erased before they end.
-    pub async fn unfinished_about(&self, record: &RecordRef) -> Result<i64, LedgerError> {
-        let count = sqlx::query_scalar!(
-            r#"select count(*) as "count!" from event e
-               where (e.finished_at is null or e.state = 'parked')
-                 and ((e.portal_id = $1 and e.object_type = $2 and e.object_id = $3)
-                      or exists (select from inference i where i.event_id = e.id and i.portal_id = $1
-                                   and i.object_type = $2 and i.object_id = $3))"#,
-            record.portal_id.0,
-            record.object_type.type_id(),
-            record.object_id.0,
-        )
-        .fetch_one(&self.pool)
-        .await?;
-        Ok(count)
-    }
-
-    /// Erases everything that was read, asked, answered and written about a record, and the record's id. Of other records'
-    /// inferences whose context had the record in it, it erases the prompt, the answer and the values that followed. The
-    /// rows stay, so that counts, costs and times stay right.
-    pub async fn erase(&self, record: &RecordRef) -> Result<Erased, LedgerError> {
-        let (portal, kind, id) = (record.portal_id.0, record.object_type.type_id(), record.object_id.0);
-        // In a prompt, every fact begins with the record that it is about.
-        let mentioned = format!("%: {record}\\\\n%");
-        let erased = sqlx::query_as!(
-            Erased,
-            r#"select events as "events!", inferences as "inferences!", write_commands as "write_commands!",
-                      written_values as "values!", actions as "actions!"
-               from erase_record($1, $2, $3, $4)"#,
-            portal,
-            kind,
-            id,
-            mentioned
-        )
-        .fetch_one(&self.pool)
-        .await?;
-        Ok(erased)
     }
 }

@@ -55,13 +55,16 @@ impl Ledger {
         Ok(rows.into_iter().map(|row| record(row.portal_id, &row.object_type, row.object_id)).collect())
     }
 
-    /// The value of each property of a record by the newest event that wrote it.
+    /// The value of each property of a record by the newest event that wrote it. A value that was erased with a person is not
+    /// known any more.
     pub async fn latest_values(&self, of: &RecordRef) -> Result<Vec<LatestValue>, LedgerError> {
         let rows = sqlx::query_as!(
             LatestValue,
-            "select distinct on (property) property, after as value, written_at from write
-             where portal_id = $1 and object_type = $2 and object_id = $3
-             order by property, occurred_at desc, event_key collate \"C\" desc",
+            r#"select property as "property!", value as "value!", written_at as "written_at!"
+               from (select distinct on (property) property, after as value, written_at from write
+                     where portal_id = $1 and object_type = $2 and object_id = $3
+                     order by property, occurred_at desc, event_key collate "C" desc) as newest
+               where value <> '(erased)'"#,
             of.portal_id.0,
             of.object_type.type_id(),
             of.object_id.0,

@@ -3,7 +3,7 @@
 use domain::{CommandState, EventState, PortalId, Reason, WriteCommandId};
 use ledger::CommandClaim;
 
-use crate::fixtures::{LEASE, PORTAL, TestLedger, contact, event, granted, result, worker, written};
+use crate::fixtures::{LEASE, PORTAL, TestLedger, event, granted, result, worker, written};
 
 #[tokio::test]
 async fn a_command_is_granted_to_one_writer_until_its_lease_ends() {
@@ -69,13 +69,10 @@ async fn a_command_whose_row_cannot_be_read_keeps_no_other_of_its_batch_away() {
 }
 
 #[tokio::test]
-async fn a_commands_state_and_record_are_known_by_its_id() {
+async fn a_commands_state_is_known_by_its_id() {
     let test = TestLedger::new().await;
     let command = test.decided(&event(1, 1)).await;
     assert_eq!(test.ledger.command_state(command.id).await.expect("asked"), Some(CommandState::Recorded));
     let unknown = WriteCommandId::new();
     assert_eq!(test.ledger.command_state(unknown).await.expect("asked"), None);
-    let about = test.ledger.commands_about(&[command.id, unknown], &command.record).await.expect("asked");
-    assert_eq!(about, [command.id].into());
-    assert!(test.ledger.commands_about(&[command.id], &contact(9)).await.expect("asked").is_empty());
 }

@@ -209,6 +209,7 @@ pub fn inference(record: &RecordRef) -> Inference {
         record: record.clone(),
         part: None,
         context_hash: Some("hash of the context".to_owned()),
+        read: vec![],
         model_requested: "gpt-5-mini".to_owned(),
         model: "gpt-5-mini-2025-08-07".to_owned(),
         prompt: json!([{"role": "user", "content": format!("note of {record}\n: {record}\n They have $50k ready.")}]),

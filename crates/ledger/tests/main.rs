@@ -12,6 +12,7 @@ mod clock;
 mod command_results;
 mod commands;
 mod decisions;
+mod erasure;
 mod fixtures;
 mod parking;
 mod prior_answers;

@@ -114,11 +114,8 @@ async fn an_answer_without_a_plan_is_given_back_and_stands_in_for_nothing_else()
     let test = TestLedger::new().await;
     let (older, newer, newest) = (event(1, 1), event(1, 2), event(1, 3));
     let claimed = test.claimed(&newer, "a").await;
-    let unplanned = Inference {
-        context_hash: None,
-        unverified: vec!["budget".to_owned()],
-        ..inference(&newer.record())
-    };
+    let unplanned =
+        Inference { context_hash: None, unverified: vec!["budget".to_owned()], ..inference(&newer.record()) };
     let inferences = vec![unplanned.clone()];
     let parked = decision(&claimed, EventState::Parked, Some(Reason::TemplateFailed));
     assert!(test.commit(&Decision { inferences, ..parked }).await);

@@ -1,8 +1,8 @@
-//! Old data goes, a day at a time and in small batches; a person's data goes when asked for, and counts stay.
+//! Old data goes, a day at a time and in small batches.
 
 use domain::{EventState, Reason};
 
-use crate::fixtures::{TestLedger, contact, decision, decision_with_commands, event, inference};
+use crate::fixtures::{TestLedger, decision, event};
 
 /// Everything about contact 1 is of a day long ago, which has partitions of its own.
 const AGED: &str = "
@@ -91,60 +91,4 @@ async fn old_finished_events_are_deleted_in_batches_and_parked_and_unfinished_on
         )
         .await;
     assert_eq!(rows, "1 1 1 1 1", "nothing of the deleted ones is left");
-}
-
-#[tokio::test]
-async fn a_persons_data_is_erased_and_the_counts_stay() {
-    let test = TestLedger::new().await;
-    // One about the contact, one about another contact in whose context the first was read, one of no concern.
-    for id in [1, 2, 3] {
-        let event = event(id, 1);
-        let claimed = test.claimed(&event, "a").await;
-        let mut decision = decision_with_commands(&event, &claimed, 1);
-        if id == 2 {
-            decision.inferences[0].prompt = inference(&contact(1)).prompt;
-        }
-        assert!(test.commit(&decision).await);
-        test.written(&decision.commands[0], "a").await;
-    }
-    assert_eq!(test.ledger.unfinished_about(&contact(1)).await.expect("asked"), 0);
-    let counts = "select count(*) || ' ' || sum(prompt_tokens) || ' ' || sum(cost_micro_dollars) from inference";
-    let before: String = test.value(counts).await;
-    let erased = test.ledger.erase(&contact(1)).await.expect("erased");
-    let numbers = (erased.events, erased.inferences, erased.write_commands, erased.values, erased.actions);
-    assert_eq!(numbers, (1, 2, 2, 2, 2), "the answer about the other contact was about this one, too");
-
-    let everything: String = test
-        .value(
-            "select concat_ws(' ', (select string_agg(e::text, ' ') from event e),
-        (select string_agg(i::text, ' ') from inference i), (select string_agg(r::text, ' ') from inference_raw r),
-        (select string_agg(c::text, ' ') from write_command c), (select string_agg(w::text, ' ') from write w),
-        (select string_agg(a::text, ' ') from action a))",
-        )
-        .await;
-    for trace in ["0-1:1:", "contact/1\\n"] {
-        assert!(!everything.contains(trace), "{trace} in {everything}");
-    }
-    assert!(everything.contains("contact/3"), "what is about others stays");
-    assert_eq!(test.value::<String>(counts).await, before);
-    let states: i64 = test.value("select count(*) from event where state = 'written'").await;
-    assert_eq!(states, 3);
-}
-
-#[tokio::test]
-async fn an_unfinished_or_parked_event_about_a_record_is_counted() {
-    let test = TestLedger::new().await;
-    test.decided(&event(1, 1)).await;
-    let parked = test.claimed(&event(1, 2), "a").await;
-    assert!(test.commit(&decision(&parked, EventState::Parked, Some(Reason::Refused))).await);
-    let finished = test.claimed(&event(1, 3), "a").await;
-    assert!(test.commit(&decision(&finished, EventState::Skipped, Some(Reason::Guard))).await);
-    // An event about another record with an answer about this one.
-    let other = event(2, 1);
-    let claimed = test.claimed(&other, "a").await;
-    let mut waits = decision(&claimed, EventState::Waiting, Some(Reason::OpenAiTimeout));
-    waits.inferences = vec![inference(&contact(1))];
-    assert!(test.commit(&waits).await);
-    assert_eq!(test.ledger.unfinished_about(&contact(1)).await.expect("asked"), 3);
-    assert_eq!(test.ledger.unfinished_about(&contact(9)).await.expect("asked"), 0);
 }

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use domain::{ChargeId, CommandState, EventState, Reason, inference::ChargeState};
+use domain::{
+    ChargeId, CommandState, EventState, Reason,
+    inference::{ChargeState, ErasureCause},
+};
 use ledger::{
     AcquireRequest, ChargeRequest, Ledger, LedgerSettings, RateLimitTerms, RecordChange, RecordLimits, Retention,
     SettledCharge, Window,
@@ -169,13 +172,24 @@ async fn functions_of_the_owner_have_a_fixed_search_path_and_do_no_more_than_the
         ("select add_day_partitions('event_history', 2000000)", "no partitions of event_history for 2000000 days"),
         ("update retention set days = 1", "permission denied"),
         ("insert into retention values ('event_history', 2)", "permission denied"),
-        ("select erase_record(1, '0-1', 1, '')", "permission denied"),
+        ("select drop_commands('{}', 'record_erased')", "permission denied"),
     ] {
         let refused = refusal(Role::Inference, &test.url, statement).await.unwrap_or_default();
         assert!(refused.contains(says), "{statement}: {says} in {refused}");
     }
-    let refused = refusal(Role::Auditor, &test.url, "select delete_finished_events(1)").await.unwrap_or_default();
-    assert!(refused.contains("permission denied"), "{refused}");
+    for (role, statement) in [
+        (Role::Auditor, "select delete_finished_events(1)"),
+        (Role::Writer, "select erase_record(1, '0-1', 1, 1)"),
+        (Role::Writer, "select request_erasure(1, '0-1', 1, 'operator')"),
+        // Who has the key can find out by trying which records were erased.
+        (Role::Operator, "select key from receipt_key"),
+        (Role::Inference, "select key from receipt_key"),
+        // Only erasure takes a detail out of the history.
+        (Role::Operator, "set leadline.erasure = 'on'; update event_history set detail = null"),
+    ] {
+        let refused = refusal(role, &test.url, statement).await.unwrap_or_default();
+        assert!(refused.contains("permission denied"), "{statement}: {refused}");
+    }
     assert_eq!(test.value::<i64>("select count(*) from event").await, 1);
 }
 
@@ -207,8 +221,15 @@ async fn retention_and_erasure_work_with_the_rights_of_those_who_do_them() {
     assert_eq!(writer.delete_finished(10).await.expect("deleted"), 1);
 
     let operator = ledger_of(Role::Operator, &test.url);
-    let erased = operator.erase(&contact(2)).await.expect("erased");
+    operator.request_erasure(&contact(2), ErasureCause::Operator).await.expect("requested");
+    let inference = ledger_of(Role::Inference, &test.url);
+    let (erased, _) = inference.erase(&contact(2)).await.expect("erased, whoever asked for it");
     assert_eq!((erased.events, erased.inferences, erased.values), (1, 1, 1));
+    assert_eq!(inference.open_erasures(Duration::ZERO, 1).await.expect("asked").len(), 1);
+    operator.conclude_erasure(&contact(2), false).await.expect("concluded");
+    assert!(operator.erasure_receipt(&contact(2)).await.expect("asked").is_some());
+    let now = time::OffsetDateTime::now_utc();
+    assert_eq!(inference.cancel_waiting(&contact(2), now).await.expect("asked"), 0);
     assert_eq!(test.value::<i64>("select count(*) from inference_raw").await, 0);
 }
 
@@ -293,9 +314,11 @@ async fn the_operator_does_what_the_command_does_with_the_rights_of_the_role() {
     ledger.spend_limits().await.expect("status");
     ledger.rate_limits().await.expect("status");
     ledger.event_story(event(1, 1).key.as_str()).await.expect("event").expect("known");
-    ledger.commands_about(&[command.id], &contact(1)).await.expect("erase");
-    ledger.unfinished_about(&contact(1)).await.expect("erase");
+    ledger.erasure_receipt(&contact(1)).await.expect("erase");
+    ledger.request_erasure(&contact(1), ErasureCause::Operator).await.expect("erase");
     ledger.erase(&contact(1)).await.expect("erase");
+    ledger.open_erasures(Duration::ZERO, 1).await.expect("erase");
+    ledger.conclude_erasure(&contact(1), false).await.expect("erase");
 
     // backfill
     let change = RecordChange { object_id: 9, property: None, at: event(9, 1).occurred_at };

@@ -1,11 +1,12 @@
-//! What the fleet does besides its work: outages, lost messages, old data.
+//! What the fleet does besides its work: outages, lost messages, old data, erased persons.
 //!
 //! [`CircuitBreakers`] recognise an outage of HubSpot or OpenAI, pause the whole fleet, and detect the end of the outage by
 //! probes. The [`Reconciler`] publishes work again whose message is lost. [`run_maintenance`] does that every few minutes, on
-//! one worker of the fleet at a time, and deletes old data.
+//! one worker of the fleet at a time, and deletes old data. The [`Eraser`] carries out erasures that were asked for.
 
 mod breaker_sync;
 mod circuit_breakers;
+mod erasure;
 mod messages;
 mod probe;
 mod reconciler;
@@ -13,8 +14,9 @@ mod retention;
 mod schedule;
 
 pub use circuit_breakers::CircuitBreakers;
+pub use erasure::{EraseError, ErasedCounts, Eraser};
 pub use messages::{UnreadablePayload, command_message, event_message, payload_message};
 pub use probe::{Probe, hubspot_probe, probe};
 pub use reconciler::{ReconcileError, ReconcileFindings, Reconciler, RepairCounts};
 pub use retention::{PruneCounts, prune};
-pub use schedule::run_maintenance;
+pub use schedule::{run_erasures, run_maintenance};

@@ -6,10 +6,13 @@ use ledger::{Ledger, Worker};
 use settings::Settings;
 use tokio_util::sync::CancellationToken;
 
-use crate::{reconciler::Reconciler, retention::prune};
+use crate::{erasure::Eraser, reconciler::Reconciler, retention::prune};
 
 /// How often the age of the oldest unfinished event is measured.
 const AGE_INTERVAL: Duration = Duration::from_secs(15);
+
+/// How often it is asked whether a record is to be erased: often enough that a person is gone within a minute.
+const ERASE_INTERVAL: Duration = Duration::from_secs(10);
 
 /// How often a worker tries to get the lease of a task, if the task is not due more often.
 const LEASE_INTERVAL: Duration = Duration::from_secs(30);
@@ -46,6 +49,15 @@ pub fn run_maintenance(
             tokio::time::sleep(AGE_INTERVAL).await;
         }
     }));
+}
+
+/// Starts the task that erases the records whose erasure was asked for. It runs until `stop`.
+pub fn run_erasures(eraser: Eraser, ledger: Ledger, worker: Worker, stop: &CancellationToken) {
+    let task = SingletonTask { name: "erase", interval: ERASE_INTERVAL, ledger, worker };
+    tokio::spawn(stop.clone().run_until_cancelled_owned(task.repeat(move || {
+        let eraser = eraser.clone();
+        async move { eraser.pass().await }
+    })));
 }
 
 /// A task that one worker of the fleet does once in each interval. A lease in the ledger decides which one.

@@ -38,7 +38,7 @@ mod text;
 mod trigger;
 mod variables;
 
-pub use context::Context;
+pub use context::{Context, ContextPart};
 pub use effects::{ActionPlan, ActionTemplate, InferenceMetadata, PropertyWrite, WriteValue};
 pub use evidence::UnverifiedPolicy;
 pub use fields::{AnswerField, AnswerFields, AnswerMismatch, FieldKind};

@@ -316,7 +316,13 @@ fn record_data_cannot_end_its_tag() {
 fn a_quotation_may_come_from_properties_and_from_entries() {
     let mut context = context(&[("contact", &[("company", "Acme")])]);
     let at = OffsetDateTime::UNIX_EPOCH;
-    context.entries.push(ContextEntry { kind: ObjectType::Note, id: ObjectId(9), at, text: "Budget 50k".to_owned() });
+    context.entries.push(ContextEntry {
+        kind: ObjectType::Note,
+        id: ObjectId(9),
+        is_own: true,
+        at,
+        text: "Budget 50k".to_owned(),
+    });
     let all = context.full_text();
     assert!(all.contains("company: Acme") && all.contains("Budget 50k"));
 }

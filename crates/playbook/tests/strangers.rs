@@ -166,6 +166,7 @@ fn context(texts: Vec<String>) -> Context {
     let entries = texts.into_iter().zip(1..).map(|(text, id)| ContextEntry {
         kind: ObjectType::Note,
         id: ObjectId(id),
+        is_own: true,
         at: OffsetDateTime::UNIX_EPOCH,
         text: plain_text(&text, TextFormat::Plain),
     });
@@ -211,9 +212,9 @@ proptest! {
         let context = context(texts);
         let parts = context.parts(max_tokens, bytes);
         let whole: String = context.entries.iter().map(|entry| entry.text.as_str()).collect();
-        prop_assert_eq!(parts.iter().map(|part| texts_in(part)).collect::<String>(), whole);
+        prop_assert_eq!(parts.iter().map(|part| texts_in(&part.text)).collect::<String>(), whole);
         if max_tokens >= 100 {
-            prop_assert!(parts.iter().all(|part| part.len() <= max_tokens + 5), "{:?}", parts);
+            prop_assert!(parts.iter().all(|part| part.text.len() <= max_tokens + 5), "{:?}", parts);
         }
         let facts = context.properties_text();
         prop_assert!(facts.lines().count() <= 2);

@@ -107,6 +107,7 @@ type Shared = State<Arc<Simulator>>;
 pub(crate) fn router() -> Router<Arc<Simulator>> {
     Router::new()
         .route("/_simulator/contacts", post(put_contact))
+        .route("/_simulator/contacts/{id}/privacy-deletion", post(delete_for_privacy))
         .route("/_simulator/objects", post(put_object))
         .route("/_simulator/objects/{kind}", get(objects))
         .route("/_simulator/objects/{kind}/{id}", get(object).patch(edit).delete(remove_object))
@@ -133,6 +134,14 @@ async fn put_contact(State(simulator): Shared, Json(new): Json<NewContact>) -> S
         portal.merge(old, new.id);
     }
     StatusCode::CREATED
+}
+
+/// Deletes a contact as HubSpot does for privacy reasons: every call about it is answered 404, and webhooks say so.
+async fn delete_for_privacy(State(simulator): Shared, Path(id): Path<i64>) -> StatusCode {
+    let key = (ObjectType::Contact, id);
+    lock(&simulator.portal).remove(&key);
+    simulator.webhooks.deleted_for_privacy(&key, &Author::person());
+    StatusCode::NO_CONTENT
 }
 
 async fn put_object(State(simulator): Shared, Json(new): Json<NewRecord>) -> StatusCode {

@@ -106,6 +106,13 @@ impl WebhookSender {
         self.queue(key, "creation", author, json!({"changeFlag": "CREATED"}));
     }
 
+    /// Queues the webhooks about a contact that was deleted for privacy reasons: two, which HubSpot sends in any order or
+    /// batch (facts: HubSpot's guide to the webhooks API, "GDPR delete").
+    pub(crate) fn deleted_for_privacy(&self, key: &RecordKey, author: &Author) {
+        self.queue(key, "deletion", author, json!({"changeFlag": "DELETED"}));
+        self.queue(key, "privacyDeletion", author, json!({"changeFlag": "DELETED"}));
+    }
+
     fn queue(&self, (object_type, id): &RecordKey, kind: &str, author: &Author, details: Value) {
         if self.endpoint.url.is_none() {
             return;

@@ -137,6 +137,7 @@ impl EvalCase {
             entries.push(ContextEntry {
                 kind,
                 id: ObjectId(id),
+                is_own: true,
                 at,
                 text: plain_text(&entry.text, TextFormat::HtmlIfTagged),
             });

@@ -212,6 +212,7 @@ fn inference(record: &RecordRef) -> Inference {
         record: record.clone(),
         part: None,
         context_hash: Some("hash".to_owned()),
+        read: vec![],
         model_requested: "gpt-4o".to_owned(),
         model: "gpt-4o".to_owned(),
         prompt: json!([{"role": "user", "content": "a prompt ".repeat(100)}]),

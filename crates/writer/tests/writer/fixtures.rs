@@ -367,6 +367,7 @@ fn inference(record: &RecordRef) -> Inference {
         record: record.clone(),
         part: None,
         context_hash: None,
+        read: vec![],
         model_requested: "gpt-4o".to_owned(),
         model: "gpt-4o-2024-08-06".to_owned(),
         prompt: json!([]),

@@ -1,0 +1,231 @@
+//! What is known about a record that has to go? Erasing a person, and what waits for a record that was deleted.
+//!
+//! The statements are functions of the ledger's owner (`migrations/`). A receipt remains that names nobody.
+
+use std::time::Duration;
+
+use domain::{RecordRef, WriteCommandId, inference::ErasureCause};
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use crate::{Ledger, LedgerError, column::Column, command_results::end_events, milliseconds, records::record, seconds};
+
+/// About how many rows of each kind one transaction empties: few enough that nobody waits for its locks.
+const ROWS_AT_ONCE: i64 = 200;
+
+const CAUSE: Column = Column::new("erasure", "cause");
+
+/// How many rows about one record were emptied.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Erased {
+    /// Events whose payload, key and record were erased.
+    pub events: i64,
+    /// Inferences whose prompt, answer and fields were erased.
+    pub inferences: i64,
+    /// Write commands whose values were erased.
+    pub write_commands: i64,
+    /// Values, written or skipped, that were erased.
+    pub values: i64,
+    /// Actions whose texts were erased.
+    pub actions: i64,
+}
+
+impl std::ops::AddAssign for Erased {
+    fn add_assign(&mut self, other: Self) {
+        self.events += other.events;
+        self.inferences += other.inferences;
+        self.write_commands += other.write_commands;
+        self.values += other.values;
+        self.actions += other.actions;
+    }
+}
+
+/// An erasure that was asked for and is not finished.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OpenErasure {
+    /// The record.
+    pub record: RecordRef,
+    /// The record and its engagements, as far as they are known.
+    pub records: Vec<RecordRef>,
+    /// How long ago it was asked for, by the database's clock.
+    pub age: Duration,
+    /// Whether nothing was left of it once before.
+    pub is_erased: bool,
+}
+
+/// What is left of a record that was erased.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ErasureReceipt {
+    /// Who asked for it first.
+    pub cause: ErasureCause,
+    /// When it was asked for last.
+    pub requested_at: OffsetDateTime,
+    /// When nothing was left of it.
+    pub erased_at: Option<OffsetDateTime>,
+    /// How much was erased, in all.
+    pub erased: Erased,
+}
+
+impl Ledger {
+    /// Asks for a record to be erased. From now on no event of it is claimed that has happened so far, nor any after a
+    /// privacy deletion. Asked for again, it is done again.
+    pub async fn request_erasure(&self, of: &RecordRef, cause: ErasureCause) -> Result<(), LedgerError> {
+        let (portal, kind, id) = key(of);
+        sqlx::query!("select request_erasure($1, $2, $3, $4)", portal, kind, id, cause.as_str())
+            .execute(&self.pool)
+            .await?;
+        Ok(())
+    }
+
+    /// At most `limit` erasures that are not finished and were asked for at least `min_age` ago, the oldest first.
+    pub async fn open_erasures(&self, min_age: Duration, limit: i64) -> Result<Vec<OpenErasure>, LedgerError> {
+        let rows = sqlx::query!(
+            r#"select portal_id, records as "records!", erased_at is not null as "is_erased!",
+                      extract(epoch from clock_timestamp() - requested_at)::float8 as "age_seconds!"
+               from erasure
+               where finished_at is null and records is not null
+                 and requested_at <= clock_timestamp() - $1 * interval '1 millisecond'
+               order by requested_at limit $2"#,
+            milliseconds(min_age),
+            limit
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        let open = rows.into_iter().filter_map(|row| {
+            let records = records_of(row.portal_id, &row.records);
+            let record = records.first()?.clone();
+            Some(OpenErasure { record, records, age: seconds(row.age_seconds), is_erased: row.is_erased })
+        });
+        Ok(open.collect())
+    }
+
+    /// Erases everything that was read, asked, answered and written about a record whose erasure was asked for, and the
+    /// record's id. Of other records' answers that read it or one of its engagements, it erases the prompt, the answer and the
+    /// values that followed. What has not ended is dropped. The rows stay, so that counts, costs and times stay right.
+    ///
+    /// Many small transactions: when it is interrupted, the next call goes on. Returns what was emptied, and the record with
+    /// its engagements.
+    pub async fn erase(&self, of: &RecordRef) -> Result<(Erased, Vec<RecordRef>), LedgerError> {
+        let mut erased = Erased::default();
+        while let Some(more) = self.erase_next(of).await? {
+            erased += more;
+        }
+        let (portal, kind, id) = key(of);
+        let records = sqlx::query_scalar!(
+            "select records from erasure where record_hash = record_hash($1, $2 || '/' || $3::bigint)",
+            portal,
+            kind,
+            id
+        )
+        .fetch_optional(&self.pool)
+        .await?;
+        Ok((erased, records_of(portal, &records.flatten().unwrap_or_default())))
+    }
+
+    async fn erase_next(&self, of: &RecordRef) -> Result<Option<Erased>, LedgerError> {
+        let (portal, kind, id) = key(of);
+        let mut transaction = self.begin().await?;
+        let row = sqlx::query!(
+            r#"select changed as "changed!", events as "events!", inferences as "inferences!",
+                      write_commands as "write_commands!", written_values as "values!", actions as "actions!",
+                      of_dropped as "of_dropped!"
+               from erase_record($1, $2, $3, $4)"#,
+            portal,
+            kind,
+            id,
+            ROWS_AT_ONCE
+        )
+        .fetch_one(&mut *transaction)
+        .await?;
+        end_events(&mut transaction, &row.of_dropped).await?;
+        transaction.commit().await?;
+        Ok((row.changed > 0).then_some(Erased {
+            events: row.events,
+            inferences: row.inferences,
+            write_commands: row.write_commands,
+            values: row.values,
+            actions: row.actions,
+        }))
+    }
+
+    /// Records that nothing is left of a record. `is_final`: nobody can store anything about it any more, so that the receipt
+    /// forgets which record it was.
+    pub async fn conclude_erasure(&self, of: &RecordRef, is_final: bool) -> Result<(), LedgerError> {
+        let (portal, kind, id) = key(of);
+        sqlx::query!("select conclude_erasure($1, $2, $3, $4)", portal, kind, id, is_final).execute(&self.pool).await?;
+        Ok(())
+    }
+
+    /// The receipt of a record's erasure; `None` when it was never erased.
+    pub async fn erasure_receipt(&self, of: &RecordRef) -> Result<Option<ErasureReceipt>, LedgerError> {
+        let (portal, kind, id) = key(of);
+        let row = sqlx::query!(
+            "select cause, requested_at, erased_at, events, inferences, write_commands, written_values, actions
+             from erasure where record_hash = record_hash($1, $2 || '/' || $3::bigint)",
+            portal,
+            kind,
+            id
+        )
+        .fetch_optional(&self.pool)
+        .await?;
+        let receipt = row.map(|row| {
+            Ok(ErasureReceipt {
+                cause: CAUSE.read(&row.cause, ErasureCause::parse)?,
+                requested_at: row.requested_at,
+                erased_at: row.erased_at,
+                erased: Erased {
+                    events: row.events,
+                    inferences: row.inferences,
+                    write_commands: row.write_commands,
+                    values: row.written_values,
+                    actions: row.actions,
+                },
+            })
+        });
+        receipt.transpose()
+    }
+
+    /// Which of these write commands were dropped because a record was erased. Their messages are of no use any more.
+    pub async fn erased_commands(&self, ids: &[WriteCommandId]) -> Result<Vec<WriteCommandId>, LedgerError> {
+        let all: Vec<Uuid> = ids.iter().map(|id| id.0).collect();
+        let found = sqlx::query_scalar!(
+            "select id from write_command where id = any($1::uuid[]) and state = 'dropped' and reason = 'record_erased'",
+            &all
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        Ok(found.into_iter().map(WriteCommandId).collect())
+    }
+
+    /// Cancels what waits for a record that was deleted at `deleted_at`: its events in retry queues, and write commands that
+    /// no writer has. Later events of the record, which was restored then, are left alone. Returns how many there were.
+    pub async fn cancel_waiting(&self, of: &RecordRef, deleted_at: OffsetDateTime) -> Result<i64, LedgerError> {
+        let (portal, kind, id) = key(of);
+        let mut transaction = self.begin().await?;
+        let row = sqlx::query!(
+            r#"select cancelled as "cancelled!", of_dropped as "of_dropped!" from cancel_waiting($1, $2, $3, $4)"#,
+            portal,
+            kind,
+            id,
+            deleted_at
+        )
+        .fetch_one(&mut *transaction)
+        .await?;
+        end_events(&mut transaction, &row.of_dropped).await?;
+        transaction.commit().await?;
+        Ok(row.cancelled)
+    }
+}
+
+fn key(of: &RecordRef) -> (i64, &str, i64) {
+    (of.portal_id.0, of.object_type.type_id(), of.object_id.0)
+}
+
+/// Records as the column `erasure.records` has them.
+fn records_of(portal: i64, texts: &[String]) -> Vec<RecordRef> {
+    let parsed = texts.iter().filter_map(|text| {
+        let (kind, id) = text.rsplit_once('/')?;
+        Some(record(portal, kind, id.parse().ok()?))
+    });
+    parsed.collect()
+}

@@ -1,0 +1,323 @@
+-- Erasing a person: what HubSpot deleted for privacy reasons, or an operator erases, is emptied in small transactions. Rows
+-- stay, so that counts, costs and times stay right.
+
+-- The two ends of an association event, by which it is found.
+alter table event add column associated text[];
+
+comment on column event.associated is
+    'of an association event: both records, as type id and id (0-1/54321); ?/54321 where HubSpot did not tell the type';
+
+create index event_associated on event using gin (associated) where associated is not null;
+
+create table erasure (
+    record_hash    bytea primary key,
+    portal_id      bigint not null,
+    object_type    text not null,
+    cause          text not null check (cause in ('privacy_deletion', 'operator')),
+    requested_at   timestamptz not null default now(),
+    events_until   timestamptz not null,
+    records        text[],
+    erased_at      timestamptz,
+    finished_at    timestamptz,
+    events         bigint not null default 0,
+    inferences     bigint not null default 0,
+    write_commands bigint not null default 0,
+    written_values bigint not null default 0,
+    actions        bigint not null default 0
+);
+
+comment on table erasure is
+    'one row for each record that was or is being erased: the receipt. It names nobody: who knows a record''s id can ask '
+    'whether it was erased';
+comment on column erasure.record_hash is 'SHA-256 of the ledger''s receipt key, the portal and the record: record_hash()';
+comment on column erasure.cause is 'a name of domain::inference::ErasureCause; a test compares the two';
+comment on column erasure.events_until is
+    'events of the record that happened until then are dropped when they come (again); infinity after a privacy deletion';
+comment on column erasure.records is
+    'while it is under way: the record and its engagements, as type id and id; null once it is finished';
+comment on column erasure.erased_at is 'when nothing was left for the first time';
+comment on column erasure.finished_at is
+    'when nothing was left and no worker could store anything more: no lease from before it was asked for holds any longer';
+
+create index erasure_unfinished on erasure (requested_at) where finished_at is null;
+
+-- Without it, a hash would only be an id in another form: there are few enough ids to try them all. No role reads it.
+create table receipt_key (
+    key    bytea not null,
+    single boolean primary key default true check (single)
+);
+
+comment on table receipt_key is 'the secret that is hashed with each erased record; one row';
+
+insert into receipt_key (key)
+values (sha256(convert_to(gen_random_uuid()::text || gen_random_uuid() || gen_random_uuid(), 'UTF8')));
+
+create function record_hash(of_portal bigint, of_record text) returns bytea
+language sql stable security definer set search_path = public, pg_temp as $$
+    select sha256(k.key || convert_to(of_portal || '/' || of_record, 'UTF8')) from receipt_key k
+$$;
+
+-- Whether an event that happened `at` and is about any of these records is of an erased one.
+create function is_erased(of_portal bigint, of_records text[], at timestamptz) returns boolean
+language plpgsql stable security definer set search_path = public, pg_temp as $$
+begin
+    -- Asked for every event, and most ledgers have erased nobody.
+    if not exists (select from erasure) then
+        return false;
+    end if;
+    return exists (select from unnest(of_records) as named (record)
+                   join erasure e on e.record_hash = record_hash(of_portal, named.record)
+                   where at <= e.events_until);
+end $$;
+
+-- Asks for a record to be erased; erase_record does it. Asked for again, it begins again.
+create function request_erasure(of_portal bigint, of_type text, of_id bigint, why text) returns void
+language sql security definer set search_path = public, pg_temp as $$
+    insert into erasure (record_hash, portal_id, object_type, cause, events_until, records)
+    select record_hash(of_portal, of_type || '/' || of_id), of_portal, of_type, why,
+           case why when 'privacy_deletion' then 'infinity'
+                    -- HubSpot's clock may be ahead of this one.
+                    else greatest(now(), (select max(e.occurred_at) from event e
+                                          where (e.portal_id, e.object_type, e.object_id)
+                                                = (of_portal, of_type, of_id))) end,
+           array[of_type || '/' || of_id]
+    on conflict (record_hash) do update
+    set requested_at = now(), erased_at = null, finished_at = null, records = coalesce(erasure.records, excluded.records),
+        events_until = greatest(erasure.events_until, excluded.events_until)
+$$;
+
+-- Ends write commands that have not been carried out, with their actions, and returns their events. The caller has locked
+-- these.
+create function drop_commands(of_commands uuid[], why text) returns uuid[]
+language plpgsql security definer set search_path = public, pg_temp as $$
+declare
+    of_events uuid[];
+begin
+    with dropped as (
+        update write_command
+        set state = 'dropped', reason = why, detail = null, lease_expires_at = null, due_at = null,
+            finished_at = clock_timestamp()
+        where id = any(of_commands) and state in ('recorded', 'sending', 'waiting', 'parked')
+        returning event_id
+    )
+    select coalesce(array_agg(distinct event_id), '{}') into of_events from dropped;
+    update action set state = 'skipped', reason = why, detail = null, finished_at = clock_timestamp()
+    where write_command_id = any(of_commands) and state in ('intended', 'sending', 'parked');
+    return of_events;
+end $$;
+
+-- Cancels what waits for a record that was deleted, as far as it happened before: events in retry queues, and write commands
+-- that no writer has. Returns the events whose write commands were dropped.
+create function cancel_waiting(of_portal bigint, of_type text, of_id bigint, before timestamptz, out cancelled bigint,
+                               out of_dropped uuid[])
+language plpgsql security definer set search_path = public, pg_temp as $$
+declare
+    waiting  uuid[];
+    commands uuid[];
+begin
+    commands := array(select c.id from write_command c
+                      where (c.portal_id, c.object_type, c.object_id) = (of_portal, of_type, of_id)
+                        and c.state in ('recorded', 'waiting') and c.occurred_at <= before);
+    waiting := array(select e.id from event e
+                     where (e.portal_id, e.object_type, e.object_id) = (of_portal, of_type, of_id)
+                       and e.occurred_at <= before and e.state = 'waiting');
+    perform from event e
+    where e.id = any(waiting) or e.id in (select c.event_id from write_command c where c.id = any(commands))
+    order by e.id for update;
+    -- A writer may have taken one since.
+    commands := array(select c.id from write_command c
+                      where c.id = any(commands) and c.state in ('recorded', 'waiting') order by c.id for update);
+    of_dropped := drop_commands(commands, 'record_deleted');
+    update event set state = 'dropped', reason = 'record_deleted', detail = null, due_at = null
+    where id = any(waiting) and state = 'waiting';
+    get diagnostics cancelled = row_count;
+    cancelled := cancelled + cardinality(commands);
+end $$;
+
+-- Erases the next part, at most about `max_rows` rows of each kind, of a record whose erasure was asked for: what was read,
+-- asked, answered and written about it, and its id. Of other records' answers that read it or one of its engagements, it
+-- erases the prompt, the answer and the values that followed. What has not ended is dropped, so that nobody commits it any
+-- more. `changed` is 0 when nothing is left; `of_dropped` are the events whose write commands were dropped.
+create function erase_record(
+    of_portal bigint, of_type text, of_id bigint, max_rows bigint,
+    out changed bigint, out events bigint, out inferences bigint, out write_commands bigint, out written_values bigint,
+    out actions bigint, out of_dropped uuid[]
+) language plpgsql security definer set search_path = public, pg_temp as $$
+declare
+    this      text := of_type || '/' || of_id;
+    hash      bytea := record_hash(of_portal, this);
+    known     text[];
+    about     uuid[];
+    commands  uuid[];
+    named     uuid[];
+    of_engagements uuid[];
+    touched   bigint;
+begin
+    changed := 0; events := 0; inferences := 0; write_commands := 0; written_values := 0; actions := 0;
+    of_dropped := '{}';
+    -- One at a time erases a record.
+    select e.records into known from erasure e where e.record_hash = hash and e.records is not null for update;
+    if not found then
+        return;
+    end if;
+    perform set_config('leadline.erasure', 'on', true);
+
+    -- Its engagements: those that were read for answers about it, and those that association events tie to it.
+    known := array[this] || array(
+        select r from (
+            select unnest(known)
+            union
+            select r.object_type || '/' || r.object_id
+            from inference i join inference_record r on r.inference_id = i.id and r.created_at = i.created_at
+            where (i.portal_id, i.object_type, i.object_id) = (of_portal, of_type, of_id)
+              and r.portal_id = of_portal and r.is_own
+            union
+            select other from event e, unnest(e.associated) as other
+            where e.portal_id = of_portal and e.associated @> array[this]
+              and split_part(other, '/', 1) in ('0-18', '0-27', '0-46', '0-47', '0-48', '0-49')
+        ) as own (r)
+        where r <> this);
+    update erasure set records = known where record_hash = hash;
+
+    -- Answers about it, and others that read its texts.
+    about := array(select i.id from inference i
+                   where (i.portal_id, i.object_type, i.object_id) = (of_portal, of_type, of_id) limit max_rows)
+        || array(
+        select distinct r.inference_id from inference_record r
+        join (select split_part(k, '/', 1) as object_type, split_part(k, '/', 2)::bigint as object_id from unnest(known) as k)
+             as key using (object_type, object_id)
+        where r.portal_id = of_portal limit max_rows);
+    commands := array(
+        select c.id from write_command c
+        where c.event_id in (select i.event_id from inference i where i.id = any(about)) and c.inference_id = any(about)
+        union
+        (select c.id from write_command c
+         where (c.portal_id, c.object_type, c.object_id) = (of_portal, of_type, of_id) limit max_rows));
+    -- Its own events and those of its associations, whatever they hold. That they were here is known from the receipt.
+    named := array(
+        select e.id from event e
+        where (e.portal_id, e.object_type, e.object_id) = (of_portal, of_type, of_id) limit max_rows)
+        || array(
+        select e.id from event e where e.portal_id = of_portal and e.associated @> array[this] limit max_rows);
+    -- Those of its engagements keep their keys: an engagement may be somebody else's, too, and its event has its effect once.
+    of_engagements := array(
+        select e.id from event e
+        join (select split_part(k, '/', 1) as object_type, split_part(k, '/', 2)::bigint as object_id from unnest(known) as k
+              where k <> this)
+             as key on (e.object_type, e.object_id) = (key.object_type, key.object_id)
+        where e.portal_id = of_portal
+          and (e.payload ? 'propertyValue' or e.detail is not null or e.state in ('claimed', 'waiting')
+               or e.state = 'parked' and not exists (select from write_command c
+                                                     where c.event_id = e.id and c.state = 'parked'))
+        limit max_rows);
+    -- Every statement that changes several locks the events first, in the order of ids.
+    perform from event e
+    where e.id = any(named || of_engagements)
+       or e.id in (select i.event_id from inference i where i.id = any(about)
+                   union select c.event_id from write_command c where c.id = any(commands))
+    order by e.id for update;
+
+    of_dropped := drop_commands(commands, 'record_erased');
+    delete from inference_raw r using inference i
+    where i.id = any(about) and r.inference_id = i.id and r.created_at = i.created_at;
+    -- An erased value may stand elsewhere as the one that was there before.
+    update write later set before = '(erased)'
+    from write w
+    where w.write_command_id = any(commands)
+      and (later.portal_id, later.object_type, later.object_id, later.property)
+          = (w.portal_id, w.object_type, w.object_id, w.property)
+      and later.written_at >= w.written_at and later.before = w.after;
+    update skipped_write s set current_value = '(erased)'
+    from write w, write_command c
+    where w.write_command_id = any(commands) and s.write_command_id = c.id and s.property = w.property
+      and (c.portal_id, c.object_type, c.object_id) = (w.portal_id, w.object_type, w.object_id)
+      and s.at >= w.written_at and s.current_value = w.after;
+    update write set after = '(erased)',
+           before = case when (portal_id, object_type, object_id) = (of_portal, of_type, of_id)
+                         then case when before is not null then '(erased)' end else before end,
+           object_id = case when (portal_id, object_type, object_id) = (of_portal, of_type, of_id) then 0 else object_id end
+    where write_command_id = any(commands);
+    get diagnostics written_values = row_count;
+    update skipped_write s set proposed_value = '(erased)',
+           current_value = case when (c.portal_id, c.object_type, c.object_id) = (of_portal, of_type, of_id)
+                                then case when s.current_value is not null then '(erased)' end else s.current_value end
+    from write_command c where c.id = s.write_command_id and c.id = any(commands);
+    get diagnostics touched = row_count;
+    written_values := written_values + touched;
+    update action a set spec = jsonb_build_object('kind', a.kind, 'erased', true), detail = null,
+           hubspot_id = case when (c.portal_id, c.object_type, c.object_id) = (of_portal, of_type, of_id)
+                             then null else a.hubspot_id end
+    from write_command c where c.id = a.write_command_id and c.id = any(commands);
+    get diagnostics actions = row_count;
+    update write_command set properties = '[]', detail = null,
+           object_id = case when (portal_id, object_type, object_id) = (of_portal, of_type, of_id) then 0 else object_id end
+    where id = any(commands);
+    get diagnostics write_commands = row_count;
+    -- What led to an answer about it may be an event of another record: then only its words go.
+    update event_history h set detail = null
+    where h.detail is not null and h.event_id in (select i.event_id from inference i where i.id = any(about));
+    update event e set detail = null,
+           payload = case when exists (select from inference i where i.event_id = e.id and i.id = any(about)
+                                              and (i.portal_id, i.object_type, i.object_id) = (of_portal, of_type, of_id))
+                          then e.payload - 'propertyValue' else e.payload end
+    where e.id in (select i.event_id from inference i where i.id = any(about));
+    update inference i set fields = null, unverified = '{}', context_hash = null,
+           part = case when i.part is not null then 'erased:' || i.id end,
+           object_id = case when (i.portal_id, i.object_type, i.object_id) = (of_portal, of_type, of_id) then 0 else i.object_id end
+    where i.id = any(about);
+    get diagnostics inferences = row_count;
+    delete from inference_record where inference_id = any(about);
+    get diagnostics touched = row_count;
+    changed := inferences + write_commands + touched;
+
+    -- The events.
+    update write w set event_key = 'erased:' || c.event_id
+    from write_command c where c.event_id = any(named) and w.write_command_id = c.id;
+    update write_command c set event_key = 'erased:' || c.event_id where c.event_id = any(named);
+    update event e
+    set payload = '{"erased": true}', event_key = 'erased:' || e.id, object_id = null, associated = null
+    where e.id = any(named);
+    get diagnostics events = row_count;
+    update event e set payload = e.payload - 'propertyValue' where e.id = any(of_engagements);
+    get diagnostics touched = row_count;
+    events := events + touched;
+    named := named || of_engagements;
+    update event_history h set detail = null where h.detail is not null and h.event_id = any(named);
+    update event e set detail = null where e.id = any(named) and e.detail is not null;
+    -- A decided event ends with its write commands, of which one may be about somebody else.
+    update event e set state = 'dropped', reason = 'record_erased', lease_expires_at = null, due_at = null
+    where e.id = any(named)
+      and (e.state in ('claimed', 'waiting')
+           or e.state = 'parked' and not exists (select from write_command c
+                                                 where c.event_id = e.id and c.state = 'parked'));
+    changed := changed + events;
+
+    update charge set object_id = 0
+    where id in (select c.id from charge c where (c.portal_id, c.object_type, c.object_id) = (of_portal, of_type, of_id)
+                 limit max_rows);
+    get diagnostics touched = row_count;
+    changed := changed + touched;
+    delete from record_lease l where (l.portal_id, l.object_type, l.object_id) = (of_portal, of_type, of_id);
+
+    perform set_config('leadline.erasure', 'off', true);
+    update erasure e
+    set events = e.events + erase_record.events, inferences = e.inferences + erase_record.inferences,
+        write_commands = e.write_commands + erase_record.write_commands,
+        written_values = e.written_values + erase_record.written_values, actions = e.actions + erase_record.actions
+    where e.record_hash = hash;
+end $$;
+
+-- Records that nothing was left of a record, and once `is_final` forgets which record it was.
+create function conclude_erasure(of_portal bigint, of_type text, of_id bigint, is_final boolean) returns void
+language sql security definer set search_path = public, pg_temp as $$
+    update erasure
+    set erased_at = coalesce(erased_at, clock_timestamp()),
+        finished_at = case when is_final then clock_timestamp() end,
+        records = case when not is_final then records end
+    where record_hash = record_hash(of_portal, of_type || '/' || of_id) and records is not null
+$$;
+
+revoke execute on function
+    record_hash(bigint, text), is_erased(bigint, text[], timestamptz), request_erasure(bigint, text, bigint, text),
+    drop_commands(uuid[], text), cancel_waiting(bigint, text, bigint, timestamptz),
+    erase_record(bigint, text, bigint, bigint), conclude_erasure(bigint, text, bigint, boolean) from public;
