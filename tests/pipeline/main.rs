@@ -9,6 +9,7 @@ mod failures;
 mod injection;
 mod long_texts;
 mod loops;
+mod merges;
 mod money;
 mod once;
 mod openapi;

@@ -11,7 +11,11 @@ use crate::{operator::Operator, print::say, record};
 pub async fn run(file: Option<&Path>, record: &str, yes: bool) -> anyhow::Result<ExitCode> {
     let operator = Operator::connect(file).await?;
     let record = record::parse(record, &operator.settings)?;
-    let unfinished = operator.ledger.unfinished_about(&record).await?;
+    let known_as = operator.ledger.known_as(&record).await?;
+    let mut unfinished = 0;
+    for record in &known_as {
+        unfinished += operator.ledger.unfinished_about(record).await?;
+    }
     if unfinished > 0 {
         bail!(
             "{unfinished} events about {record} are unfinished or parked and would store its data again: wait until they \
@@ -25,7 +29,10 @@ pub async fn run(file: Option<&Path>, record: &str, yes: bool) -> anyhow::Result
         );
         return Ok(ExitCode::SUCCESS);
     }
-    let messages = remove_parked_messages(&operator, &record).await?;
+    let mut messages = 0;
+    for record in &known_as {
+        messages += remove_parked_messages(&operator, record).await?;
+    }
     let erased = operator.ledger.erase(&record).await?;
     say!(
         "erased {record}: {} events, {} inferences, {} write commands, {} values, {} actions, {messages} parked messages",

@@ -5,7 +5,7 @@ use reqwest::{Method, StatusCode};
 use serde::{Serialize, de::DeserializeOwned};
 use simulator::{
     Call, Charge, Fault, WebhookDelivery,
-    admin::{ChannelMessage, Edit, NewContact, NewRecord, ObjectView, Quirks, SendWebhook},
+    admin::{ChannelMessage, Edit, Merge, NewContact, NewRecord, ObjectView, Quirks, SendWebhook, Survivor},
 };
 
 /// A client of a running simulator.
@@ -58,6 +58,12 @@ impl SimulatorClient {
     /// Changes an object as another user or app of the portal would.
     pub async fn edit(&self, kind: &str, id: i64, edit: &Edit) -> Result<()> {
         self.send(Method::PATCH, &format!("objects/{kind}/{id}"), Some(edit)).await
+    }
+
+    /// Merges records and returns the id of the one that survives.
+    pub async fn merge(&self, merge: &Merge) -> Result<i64> {
+        let survivor: Survivor = self.call(Method::POST, "merges", Some(merge)).await?;
+        Ok(survivor.id)
     }
 
     /// The URL of a channel that accepts Slack's messages.

@@ -27,6 +27,16 @@ pub struct Erased {
     pub actions: i64,
 }
 
+impl Erased {
+    fn add(&mut self, other: Self) {
+        self.events += other.events;
+        self.inferences += other.inferences;
+        self.write_commands += other.write_commands;
+        self.values += other.values;
+        self.actions += other.actions;
+    }
+}
+
 impl Ledger {
     /// Makes the partitions of today and the next `ahead` days that do not exist. Returns how many it made.
     pub async fn add_partitions(&self, ahead: i32) -> Result<i64, LedgerError> {
@@ -96,10 +106,20 @@ impl Ledger {
         Ok(count)
     }
 
-    /// Erases everything that was read, asked, answered and written about a record, and the record's id. Of other records'
-    /// inferences whose context had the record in it, it erases the prompt, the answer and the values that followed. The
-    /// rows stay, so that counts, costs and times stay right.
+    /// Erases everything that was read, asked, answered and written about a record, and the record's id; and the same of the
+    /// records that were merged into it. Of other records' inferences whose context had the record in it, it erases the prompt,
+    /// the answer and the values that followed. The rows stay, so that counts, costs and times stay right.
     pub async fn erase(&self, record: &RecordRef) -> Result<Erased, LedgerError> {
+        let mut erased = Erased::default();
+        for record in self.known_as(record).await? {
+            erased.add(self.erase_one(&record).await?);
+        }
+        let (portal, kind, id) = (record.portal_id.0, record.object_type.type_id(), record.object_id.0);
+        sqlx::query!("select erase_merges($1, $2, $3)", portal, kind, id).execute(&self.pool).await?;
+        Ok(erased)
+    }
+
+    async fn erase_one(&self, record: &RecordRef) -> Result<Erased, LedgerError> {
         let (portal, kind, id) = (record.portal_id.0, record.object_type.type_id(), record.object_id.0);
         // In a prompt, every fact begins with the record that it is about.
         let mentioned = format!("%: {record}\\\\n%");

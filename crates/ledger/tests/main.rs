@@ -13,6 +13,7 @@ mod command_results;
 mod commands;
 mod decisions;
 mod fixtures;
+mod merges;
 mod parking;
 mod prior_answers;
 mod rate_limits;

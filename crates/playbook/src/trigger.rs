@@ -34,12 +34,12 @@ pub(crate) enum TriggerError {
     NoEngagement(ObjectType),
     #[error(transparent)]
     UnknownObjectType(#[from] UnknownObjectType),
-    #[error("`{0}` starts no playbook; use `creation` or `propertyChange`")]
+    #[error("`{0}` starts no playbook; use `creation`, `propertyChange` or `merge`")]
     UnsupportedKind(String),
     #[error("a propertyChange needs `properties`")]
     MissingProperties,
-    #[error("a creation has no `properties`")]
-    SurplusProperties,
+    #[error("`properties` belongs to `propertyChange`, not to `{0}`")]
+    SurplusProperties(EventKind),
 }
 
 /// Parses an event such as `contact.propertyChange` and checks that properties are given where they are needed.
@@ -62,12 +62,14 @@ pub(crate) fn parse(
     if object == "engagement" && !object_type.is_engagement() {
         return Err(TriggerError::NoEngagement(object_type));
     }
-    let Some(kind @ (EventKind::Creation | EventKind::PropertyChange)) = EventKind::from_subscription(kind) else {
+    let Some(kind @ (EventKind::Creation | EventKind::PropertyChange | EventKind::Merge)) =
+        EventKind::from_subscription(kind)
+    else {
         return Err(TriggerError::UnsupportedKind(kind.to_owned()));
     };
     match (kind, properties.is_empty()) {
         (EventKind::PropertyChange, true) => Err(TriggerError::MissingProperties),
-        (EventKind::Creation, false) => Err(TriggerError::SurplusProperties),
+        (EventKind::Creation | EventKind::Merge, false) => Err(TriggerError::SurplusProperties(kind)),
         _ => Ok((object_type, kind)),
     }
 }

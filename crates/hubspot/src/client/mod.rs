@@ -16,12 +16,12 @@ mod token;
 mod transport;
 mod version;
 
-pub use associations::{Associated, AssociationTarget, engagement_type_id};
+pub use associations::{Associated, AssociationTarget, MAX_ASSOCIATION_INPUTS, engagement_type_id};
 pub use change_source::{ChangeAuthor, origin};
 pub use creation::NewObject;
 pub use error::{HubSpotApiError, HubSpotError};
 pub use error_body::{ErrorBody, RefusedProperty};
-pub use objects::{CrmObject, MAX_BATCH, ObjectUpdate, PastValue};
+pub use objects::{CrmObject, MAX_BATCH, MAX_HISTORY_BATCH, MERGED_IDS, ObjectUpdate, PastValue};
 pub use operation::Operation;
 pub use pipelines::{Pipeline, PipelineStage};
 pub use properties::{NewProperty, PropertyDefinition, PropertyGroup, PropertyOption};

@@ -6,6 +6,7 @@ mod actions;
 mod batches;
 mod fixtures;
 mod leases;
+mod merges;
 mod messages;
 mod order;
 mod policies;
