@@ -89,3 +89,23 @@ async fn an_answer_that_is_not_json_is_tried_again_and_an_outage() {
         reqwest::get(format!("{url}/_simulator/calls")).await.expect("asked").json().await.expect("calls");
     assert_eq!(calls.len(), 3, "one batch, as often as the settings say: {calls:?}");
 }
+
+#[tokio::test]
+async fn the_associations_of_a_thousand_records_cost_one_call() {
+    let (reader, url) = reader().await;
+    post(&url, "objects", &NewRecord { kind: "contact".to_owned(), id: 1, ..NewRecord::default() }).await;
+    let note = NewRecord {
+        kind: "note".to_owned(),
+        id: 2_000,
+        associations: vec![("contact".to_owned(), 1)],
+        ..NewRecord::default()
+    };
+    post(&url, "objects", &note).await;
+    let read = (1..=1_000).map(|id| reader.associated(&ObjectType::Contact, vec![ObjectId(id)], &ObjectType::Note));
+    let notes: usize = join_all(read).await.into_iter().map(|notes| notes.expect("read").len()).sum();
+    assert_eq!(notes, 1);
+    let calls: Vec<Call> =
+        reqwest::get(format!("{url}/_simulator/calls")).await.expect("asked").json().await.expect("calls");
+    let inputs: Vec<_> = calls.iter().filter_map(|call| call.request["inputs"].as_array().map(Vec::len)).collect();
+    assert_eq!(inputs, [1_000]);
+}

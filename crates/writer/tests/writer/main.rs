@@ -4,6 +4,7 @@
 
 mod actions;
 mod batches;
+mod calls;
 mod fixtures;
 mod leases;
 mod merges;
