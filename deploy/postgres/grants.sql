@@ -38,13 +38,18 @@ grant execute on function cancel_waiting(bigint, text, bigint, timestamptz) to l
 grant update (state, attempt, worker, lease_expires_at, reason, detail, due_at, playbook, message_copy_id)
     on event to leadline_inference;
 
+grant select, insert on record_merge to leadline_inference;
+grant update (survivor_id) on record_merge to leadline_inference;
+
 -- Carries write commands out and records what was there before. It reads no prompt and no answer.
 grant select on event, write_command, write, skipped_write, action, record_lease, rate_limit to leadline_writer;
 grant select (id, event_id, playbook) on inference to leadline_writer;
 grant insert on write, skipped_write, record_lease to leadline_writer;
 grant update (state, reason, detail, lease_expires_at) on event to leadline_writer;
-grant update (state, attempt, worker, lease_expires_at, reason, detail, due_at, finished_at)
+grant update (state, attempt, worker, lease_expires_at, reason, detail, due_at, finished_at, object_id, merged_from)
     on write_command to leadline_writer;
+grant select, insert on record_merge to leadline_writer;
+grant update (survivor_id) on record_merge to leadline_writer;
 grant update (state, sending_since, reason, detail, hubspot_id, finished_at) on action to leadline_writer;
 grant update, delete on record_lease to leadline_writer;
 
@@ -63,7 +68,8 @@ grant update (state, sending_since, reason, detail, finished_at) on action to le
 grant select on erasure to leadline_inference;
 grant execute on function
     record_hash(bigint, text), is_erased(bigint, text[], timestamptz), request_erasure(bigint, text, bigint, text),
-    erase_record(bigint, text, bigint, bigint), conclude_erasure(bigint, text, bigint, boolean)
+    erase_record(bigint, text, bigint, bigint), conclude_erasure(bigint, text, bigint, boolean),
+    erase_merges(bigint, text, bigint)
     to leadline_inference, leadline_operator;
 
 -- What every worker does besides: publishes again what lost its message, shares limits and outages, deletes old data.
@@ -84,7 +90,7 @@ grant execute on function park_stuck_command(uuid, text, text) to leadline_infer
 
 -- Every view, and no table.
 grant select on
-    event_status, event_states, action_status, written_properties, skipped_properties, parked, unfinished_events,
+    event_status, event_states, action_status, written_properties, skipped_properties, merged_records, parked, unfinished_events,
     pending_work, failures_by_reason, throughput_by_minute, cost_by_playbook_and_day, inference_text, rate_limits,
     spend_limits, limit_usage
     to leadline_auditor;

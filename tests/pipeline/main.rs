@@ -11,6 +11,7 @@ mod formed_slowly;
 mod injection;
 mod long_texts;
 mod loops;
+mod merges;
 mod money;
 mod once;
 mod openapi;

@@ -4,7 +4,8 @@
 use std::{path::Path, process::ExitCode};
 
 use domain::inference::ErasureCause;
-use maintenance::{ErasedCounts, Eraser};
+use ledger::Erased;
+use maintenance::Eraser;
 
 use crate::{operator::Operator, print::say, record, times::utc};
 
@@ -28,9 +29,15 @@ pub async fn run(file: Option<&Path>, record: &str, yes: bool) -> anyhow::Result
         );
         return Ok(ExitCode::SUCCESS);
     }
-    operator.ledger.request_erasure(&record, ErasureCause::Operator).await?;
     let eraser = Eraser::new(operator.ledger.clone(), operator.connection.clone(), &operator.settings);
-    let ErasedCounts { ledger, messages } = eraser.erase(&record).await?;
+    // The record under all ids by which it was known before merges.
+    let mut ledger = Erased::default();
+    let mut messages = 0;
+    for record in operator.ledger.request_erasure(&record, ErasureCause::Operator).await? {
+        let counts = eraser.erase(&record).await?;
+        ledger += counts.ledger;
+        messages += counts.messages;
+    }
     say!(
         "erased {record}: {} events, {} inferences, {} write commands, {} values, {} actions, {messages} parked messages",
         ledger.events,

@@ -3,7 +3,9 @@
 use std::fmt::Display;
 
 use domain::ObjectType;
-use ledger::{ActionEntry, EventCost, EventStory, HistoryEntry, InferenceEntry, SkippedWriteEntry, WriteEntry};
+use ledger::{
+    ActionEntry, EventCost, EventStory, HistoryEntry, InferenceEntry, MergeEntry, SkippedWriteEntry, WriteEntry,
+};
 use serde_json::Value;
 
 use crate::{
@@ -17,6 +19,7 @@ pub fn print(story: &EventStory, prompts: bool) {
     print_summary(story);
     section("history", &history_table(&story.history));
     let sections = [
+        ("merged since the decision", merges_table(&story.merges)),
         ("inferences", inferences_table(&story.inferences)),
         ("written", writes_table(&story.writes)),
         ("not written (by the write policies)", skipped_writes_table(&story.skipped_writes)),
@@ -71,6 +74,14 @@ fn history_table(entries: &[HistoryEntry]) -> Table {
         ]);
     }
     history
+}
+
+fn merges_table(entries: &[MergeEntry]) -> Table {
+    let mut merges = table(&["record", "was merged into"]);
+    for MergeEntry { object_type, merged_from, object_id } in entries {
+        merges.add_row([record(object_type, *merged_from), record(object_type, *object_id)]);
+    }
+    merges
 }
 
 fn inferences_table(entries: &[InferenceEntry]) -> Table {

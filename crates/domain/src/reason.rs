@@ -77,6 +77,7 @@ closed_set! {
         LeaseLost = "lease_lost", "The lease expired and another worker took over.";
         DeadlineExceeded = "deadline_exceeded", "The work was not finished within the lease.";
         RecordBusy = "record_busy", "Another writer holds the record's lease.";
+        RecordMerged = "record_merged", "The record was merged into another one; the write command goes on with that one.";
         BatchLost = "batch_lost", "The batch that held this item ended without a result.";
         NotApplied = "not_applied", "HubSpot's answer does not say what became of this item.";
         Panicked = "panicked", "The handler panicked.";

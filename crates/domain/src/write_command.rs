@@ -142,6 +142,14 @@ impl ActionSpec {
             Self::Notify { .. } => ActionKind::Notify,
         }
     }
+
+    /// The records with which what it creates is associated; `None` when it creates nothing.
+    pub fn associations_mut(&mut self) -> Option<&mut Vec<RecordRef>> {
+        match self {
+            Self::CreateTask(Task { associations, .. }) | Self::CreateNote { associations, .. } => Some(associations),
+            Self::MoveDeal(_) | Self::Notify { .. } => None,
+        }
+    }
 }
 
 /// Where a deal is moved to.

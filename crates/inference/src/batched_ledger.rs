@@ -3,10 +3,10 @@
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use batcher::{Batcher, BatcherError, BatcherSettings};
-use domain::{ActionId, Event, RecordRef};
+use domain::{ActionId, Event, ObjectId, RecordRef};
 use ledger::{
     COMMIT_RETRY, ChargeRequest, Claim, ClaimRequest, Claimed, Decision, LEDGER_RETRY, Ledger, LedgerError,
-    PriorAnswers, PriorAnswersRequest, Worker,
+    PriorAnswers, PriorAnswersRequest, RecordMerge, Worker,
 };
 use retry::RetryPolicy;
 use uuid::Uuid;
@@ -113,6 +113,19 @@ impl BatchedLedger {
     /// The ledger, for what happens too seldom to be batched.
     pub(crate) fn unbatched(&self) -> &Ledger {
         &self.ledger
+    }
+
+    /// Records that the records with the ids `old` were merged into `survivor`, so that what was written to them counts for its
+    /// order of writes.
+    pub async fn record_merges(
+        &self,
+        survivor: &RecordRef,
+        old: impl IntoIterator<Item = ObjectId>,
+    ) -> Result<(), LedgerError> {
+        let merge =
+            |old| RecordMerge { old: RecordRef { object_id: old, ..survivor.clone() }, survivor: survivor.object_id };
+        let merges: Vec<_> = old.into_iter().map(merge).collect();
+        retry::run(&LEDGER_RETRY, || self.ledger.record_merges(&merges)).await
     }
 
     /// Which of these actions, whose markers stand in texts, are the fleet's own. Asks nothing when there are none.

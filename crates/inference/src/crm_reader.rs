@@ -13,7 +13,7 @@ use domain::{ObjectId, ObjectType};
 use futures_util::future::try_join_all;
 use hubspot::{
     HubSpotClient, HubSpotError,
-    client::{Associated, CrmObject, MAX_BATCH},
+    client::{Associated, CrmObject, MAX_ASSOCIATION_INPUTS, MAX_BATCH},
 };
 use retry::SharedRateLimiter;
 
@@ -22,9 +22,6 @@ use crate::StepError;
 /// The most associations of one record that are read. A record with more of them is not one lead but a shared mailbox or a
 /// test account.
 const MAX_ASSOCIATIONS_PER_RECORD: usize = 2_000;
-
-/// The most records whose associations are requested together, because the answer grows with their number.
-const MAX_RECORDS_PER_ASSOCIATION_BATCH: usize = 300;
 
 /// One batcher for each kind of call. Calls of different kinds cannot share a batch.
 type Batchers<K, O> = Arc<Mutex<HashMap<K, Batcher<Vec<ObjectId>, O, HubSpotError>>>>;
@@ -109,7 +106,9 @@ impl CrmReader {
         let read = |hubspot, (from, to): (ObjectType, ObjectType), requests: Arc<Vec<_>>| async move {
             read_associations(&hubspot, &from, &to, &requests).await
         };
-        let batcher = self.batcher(&self.associations, key, MAX_RECORDS_PER_ASSOCIATION_BATCH, read);
+        // As many as HubSpot takes: these calls have a limit of their own, lower than that of all calls. The answer grows with their
+        // number, but it is bounded (`hubspot.max_response_bytes`), and a batch whose answer is longer is halved.
+        let batcher = self.batcher(&self.associations, key, MAX_ASSOCIATION_INPUTS, read);
         Ok(batcher.submit(ids).await?)
     }
 

@@ -191,6 +191,10 @@ impl EventHandler {
         if event.portal_id != ours {
             return Err(StepError::WrongPortal { event: event.portal_id, ours }.into());
         }
+        let merged = hubspot::webhook::merged_ids(event);
+        if !merged.is_empty() {
+            self.ledger.record_merges(&subject, merged).await.map_err(StepError::from)?;
+        }
         let started = self.playbooks.started_by(event)?;
         if started.is_empty() {
             return Ok(RunResult::Nothing(NothingToDo::skipped(Reason::NoPlaybook)));

@@ -115,3 +115,22 @@ async fn half_a_character_in_one_note_costs_no_note_its_text() {
     let reads = calls(&url).await.into_iter().filter(|call| call.path.ends_with("/batch/read")).count();
     assert_eq!(reads, 1, "one call reads all of them");
 }
+
+#[tokio::test]
+async fn the_associations_of_a_thousand_records_cost_one_call() {
+    let (reader, url) = reader().await;
+    post(&url, "objects", &NewRecord { kind: "contact".to_owned(), id: 1, ..NewRecord::default() }).await;
+    let note = NewRecord {
+        kind: "note".to_owned(),
+        id: 2_000,
+        associations: vec![("contact".to_owned(), 1)],
+        ..NewRecord::default()
+    };
+    post(&url, "objects", &note).await;
+    let read = (1..=1_000).map(|id| reader.associated(&ObjectType::Contact, vec![ObjectId(id)], &ObjectType::Note));
+    let notes: usize = join_all(read).await.into_iter().map(|notes| notes.expect("read").len()).sum();
+    assert_eq!(notes, 1);
+    let calls = calls(&url).await;
+    let inputs: Vec<_> = calls.iter().filter_map(|call| call.request["inputs"].as_array().map(Vec::len)).collect();
+    assert_eq!(inputs, [1_000]);
+}

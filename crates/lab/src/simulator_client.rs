@@ -5,7 +5,7 @@ use reqwest::{Method, StatusCode};
 use serde::{Serialize, de::DeserializeOwned};
 use simulator::{
     Call, Charge, Fault, WebhookDelivery,
-    admin::{ChannelMessage, Edit, NewContact, NewRecord, ObjectView, Quirks, SendWebhook},
+    admin::{ChannelMessage, Edit, Merge, NewContact, NewRecord, ObjectView, Quirks, SendWebhook, Survivor},
 };
 
 /// A client of a running simulator.
@@ -68,6 +68,12 @@ impl SimulatorClient {
     /// The ids of the `to` records that a record is associated with.
     pub async fn associated(&self, kind: &str, id: i64, to: &str) -> Result<Vec<i64>> {
         self.call(Method::GET, &format!("objects/{kind}/{id}/{to}"), None::<&()>).await
+    }
+
+    /// Merges records and returns the id of the one that survives.
+    pub async fn merge(&self, merge: &Merge) -> Result<i64> {
+        let survivor: Survivor = self.call(Method::POST, "merges", Some(merge)).await?;
+        Ok(survivor.id)
     }
 
     /// The URL of a channel that accepts Slack's messages.

@@ -48,12 +48,19 @@ impl Ledger {
         let Some(row) = sqlx::query!(
             r#"select a.state::text as "state!", c.attempt = $3 and c.state = 'sending' as "holds_claim!",
                       (extract(epoch from clock_timestamp() - a.sending_since))::float8 as sending_for,
-                      exists (select from action o
-                              join write_command oc on oc.id = o.write_command_id
+                      exists (select from (select c.object_id as id
+                                           union all
+                                           select m.old_id from record_merge m
+                                           where (m.portal_id, m.object_type, m.survivor_id)
+                                                 = (c.portal_id, c.object_type, c.object_id)) as known_as
+                              -- `offset 0`: one look into the index by record for each id, whatever the statistics say.
+                              cross join lateral (select oc.id, oc.inference_id from write_command oc
+                                                  where (oc.portal_id, oc.object_type, oc.object_id)
+                                                        = (c.portal_id, c.object_type, known_as.id) offset 0) as oc
+                              join action o on o.write_command_id = oc.id
                               join inference oi on oi.id = oc.inference_id
                               join inference i on i.id = c.inference_id
                               where o.state = 'done' and o.name = a.name and oi.playbook = i.playbook
-                                and (oc.portal_id, oc.object_type, oc.object_id) = (c.portal_id, c.object_type, c.object_id)
                                 and o.write_command_id <> a.write_command_id
                                 and o.finished_at > now() - a.cooldown_hours * interval '1 hour') as "recent!"
                from action a join write_command c on c.id = a.write_command_id

@@ -38,6 +38,8 @@ pub struct EventStory {
     pub trace_id: Option<String>,
     /// Every state that it had, oldest first.
     pub history: Vec<HistoryEntry>,
+    /// Every record that was merged into another one between a decision about it and the write.
+    pub merges: Vec<MergeEntry>,
     /// Every answer about it.
     pub inferences: Vec<InferenceEntry>,
     /// What the requests to the model have cost.
@@ -76,6 +78,17 @@ pub struct HistoryEntry {
     pub worker: String,
     /// The reason for the state.
     pub reason: Option<Reason>,
+}
+
+/// A record that was merged into another one before a write command about it was carried out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MergeEntry {
+    /// The record's kind, as HubSpot's type id.
+    pub object_type: String,
+    /// The id for which the write command was decided.
+    pub merged_from: i64,
+    /// The id of the record with which the write command went on.
+    pub object_id: i64,
 }
 
 /// One answer about an event, with one field for each column that an operator sees.
@@ -218,6 +231,7 @@ impl Ledger {
             detail: event.detail,
             trace_id: event.trace_id,
             history: self.history_of(event.id).await?,
+            merges: self.merges_of(event.id).await?,
             inferences: self.inferences_of(event.id).await?,
             cost: self.cost_of(event.id).await?,
             writes: self.writes_of(event.id).await?,
@@ -246,6 +260,17 @@ impl Ledger {
             })
         });
         history.collect()
+    }
+
+    async fn merges_of(&self, event: Uuid) -> Result<Vec<MergeEntry>, LedgerError> {
+        Ok(sqlx::query_as!(
+            MergeEntry,
+            r#"select distinct object_type, merged_from as "merged_from!", object_id from write_command
+               where event_id = $1 and merged_from is not null order by 1, 2, 3"#,
+            event
+        )
+        .fetch_all(&self.pool)
+        .await?)
     }
 
     async fn inferences_of(&self, event: Uuid) -> Result<Vec<InferenceEntry>, LedgerError> {

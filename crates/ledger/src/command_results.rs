@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, time::Duration};
 
-use domain::{CommandState, Reason, WriteCommandId};
+use domain::{CommandState, ObjectId, Reason, WriteCommandId};
 use uuid::Uuid;
 
 use crate::{Ledger, LedgerError, Worker, milliseconds, stored_detail};
@@ -22,6 +22,8 @@ pub struct CommandResult {
     pub detail: Option<String>,
     /// If it waits: how long its message stays in a retry queue.
     pub wait: Option<Duration>,
+    /// The record that its record was merged into: the command goes on with that one.
+    pub moved_to: Option<ObjectId>,
     /// The properties that HubSpot has now because of it.
     pub written: Vec<WrittenProperty>,
     /// The properties that the write policies left as they were.
@@ -67,6 +69,7 @@ impl Ledger {
         let reasons: Vec<_> = results.iter().map(|item| item.reason.map(|reason| reason.as_str().to_owned())).collect();
         let details: Vec<_> = results.iter().map(|item| item.detail.as_deref().map(stored_detail)).collect();
         let waits: Vec<_> = results.iter().map(|item| item.wait.map(milliseconds)).collect();
+        let survivors: Vec<_> = results.iter().map(|item| item.moved_to.map(|survivor| survivor.0)).collect();
         // In any state: a command may wait for an action after its properties were written.
         let writes: Vec<_> = results.iter().map(|item| !item.written.is_empty()).collect();
         // The events are locked first, in the order of ids. Of two writers that finish two commands of one event, the
@@ -93,9 +96,13 @@ impl Ledger {
             "update write_command c
              set state = input.state::write_command_state, reason = input.reason, detail = input.detail,
                  lease_expires_at = null, due_at = now() + input.wait * interval '1 millisecond',
+                 object_id = coalesce(input.survivor_id, c.object_id),
+                 merged_from = case when input.survivor_id is null then c.merged_from
+                                    else coalesce(c.merged_from, c.object_id) end,
                  finished_at = case when input.state = 'waiting' then null else clock_timestamp() end
-             from unnest($1::uuid[], $2::int[], $3::text[], $4::text[], $5::text[], $6::float8[], $8::bool[])
-                  as input (id, attempt, state, reason, detail, wait, writes)
+             from unnest($1::uuid[], $2::int[], $3::text[], $4::text[], $5::text[], $6::float8[], $8::bool[],
+                         $9::bigint[])
+                  as input (id, attempt, state, reason, detail, wait, writes, survivor_id)
              where c.id = input.id and c.attempt = input.attempt and c.state = 'sending'
                and (not input.writes
                     or exists (select from record_lease l
@@ -110,6 +117,7 @@ impl Ledger {
             &waits as &[Option<f64>],
             worker.0,
             &writes,
+            &survivors as &[Option<i64>],
         )
         .fetch_all(&mut *transaction)
         .await?;

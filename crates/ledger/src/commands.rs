@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, mem, time::Duration};
 
-use domain::{CommandState, EventId, EventKey, InferenceId, PortalId, WriteCommand, WriteCommandId};
+use domain::{CommandState, EventId, EventKey, InferenceId, PortalId, RecordRef, WriteCommand, WriteCommandId};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use time::OffsetDateTime;
@@ -98,7 +98,35 @@ impl Ledger {
             Some(row) => row.claim(portal),
             None => CommandClaim::Unknown,
         };
-        Ok(ids.iter().map(claim).collect())
+        let mut claims: Vec<_> = ids.iter().map(claim).collect();
+        self.follow_merges(&mut claims).await?;
+        Ok(claims)
+    }
+
+    /// Associates what the actions of granted commands create with the survivors of records that are known to be merged: HubSpot
+    /// documents that only reads and updates of one record take an old id.
+    async fn follow_merges(&self, claims: &mut [CommandClaim]) -> Result<(), LedgerError> {
+        let granted = claims.iter_mut().filter_map(|claim| match claim {
+            CommandClaim::Granted { command, .. } => Some(&mut command.actions),
+            _ => None,
+        });
+        let mut associations: Vec<_> = granted.flatten().filter_map(|action| action.spec.associations_mut()).collect();
+        let records: Vec<_> = associations.iter().flat_map(|records| records.iter().cloned()).collect();
+        if records.is_empty() {
+            return Ok(());
+        }
+        let survivors = self.survivors(&records).await?;
+        for records in &mut associations {
+            let mut followed: Vec<RecordRef> = Vec::with_capacity(records.len());
+            for record in records.iter() {
+                let record = survivors.get(record).unwrap_or(record);
+                if !followed.contains(record) {
+                    followed.push(record.clone());
+                }
+            }
+            **records = followed;
+        }
+        Ok(())
     }
 
     /// The unfinished write commands of events, by the event's id.

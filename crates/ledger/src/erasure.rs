@@ -69,12 +69,22 @@ pub struct ErasureReceipt {
 impl Ledger {
     /// Asks for a record to be erased. From now on no event of it is claimed that has happened so far, nor any after a
     /// privacy deletion. Asked for again, it is done again.
-    pub async fn request_erasure(&self, of: &RecordRef, cause: ErasureCause) -> Result<(), LedgerError> {
+    ///
+    /// The same is asked for under the ids by which the record was known before merges, and the ledger forgets these. Returns the
+    /// record under all of its ids.
+    pub async fn request_erasure(&self, of: &RecordRef, cause: ErasureCause) -> Result<Vec<RecordRef>, LedgerError> {
+        let records = self.known_as(of).await?;
+        let mut transaction = self.begin().await?;
+        for record in &records {
+            let (portal, kind, id) = key(record);
+            sqlx::query!("select request_erasure($1, $2, $3, $4)", portal, kind, id, cause.as_str())
+                .execute(&mut *transaction)
+                .await?;
+        }
         let (portal, kind, id) = key(of);
-        sqlx::query!("select request_erasure($1, $2, $3, $4)", portal, kind, id, cause.as_str())
-            .execute(&self.pool)
-            .await?;
-        Ok(())
+        sqlx::query!("select erase_merges($1, $2, $3)", portal, kind, id).execute(&mut *transaction).await?;
+        transaction.commit().await?;
+        Ok(records)
     }
 
     /// At most `limit` erasures that are not finished and were asked for at least `min_age` ago, the oldest first.

@@ -10,6 +10,7 @@
 //! | `commands` | may this writer carry out this command? | writer |
 //! | `command_results` | what became of the command? | writer |
 //! | `records` | may this writer change this record, and who wrote to it last? | writer |
+//! | `merges` | under which ids is this record known? | writer, inference |
 //! | `verification` | which records may hold an older value than the ledger? | writer |
 //! | `actions` | may this action be carried out, or was it done already? Is there such an action? | writer, inference |
 //! | `rate_limits` | may the fleet make this call or spend this money? | limits |
@@ -34,6 +35,7 @@ mod decision;
 mod erasure;
 mod error;
 mod inferences;
+mod merges;
 mod parking;
 mod prior_answers;
 mod rate_limits;
@@ -56,7 +58,8 @@ use uuid::Uuid;
 
 pub use actions::BeginOutcome;
 pub use audit::{
-    ActionEntry, EventCost, EventCount, EventStory, HistoryEntry, InferenceEntry, SkippedWriteEntry, WriteEntry,
+    ActionEntry, EventCost, EventCount, EventStory, HistoryEntry, InferenceEntry, MergeEntry, SkippedWriteEntry,
+    WriteEntry,
 };
 pub use charges::{ChargeRequest, RecordLimits, SettledCharge};
 pub use circuit_breakers::{CircuitBreaker, ProbeDelays};
@@ -66,6 +69,7 @@ pub use commands::CommandClaim;
 pub use decision::Decision;
 pub use erasure::{Erased, ErasureReceipt, OpenErasure};
 pub use error::{LedgerError, Refusal};
+pub use merges::RecordMerge;
 pub use parking::{EventToRequeue, ParkedEntry, ParkedStage};
 pub use prior_answers::{PriorAnswer, PriorAnswers, PriorAnswersRequest};
 pub use rate_limits::{

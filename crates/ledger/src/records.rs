@@ -10,14 +10,30 @@ use time::OffsetDateTime;
 
 use crate::{Ledger, LedgerError, Worker, milliseconds};
 
-/// The newest event that wrote each property of some records.
+/// The newest event that wrote each property of some records, and what it wrote.
 #[derive(Debug, Default)]
-pub struct LatestWrites(HashMap<(RecordRef, String), (OffsetDateTime, EventKey)>);
+pub struct LatestWrites(HashMap<RecordRef, HashMap<String, LatestWrite>>);
+
+#[derive(Debug)]
+struct LatestWrite {
+    at: OffsetDateTime,
+    key: EventKey,
+    value: String,
+}
 
 impl LatestWrites {
     /// Whether the ledger has a write of `property` by a newer event than that of `command`.
     pub fn is_newer_than(&self, command: &WriteCommand, property: &str) -> bool {
-        self.0.get(&(command.record.clone(), property.to_owned())).is_some_and(|(at, key)| (*at, key) > command.order())
+        self.write(&command.record, property).is_some_and(|write| (write.at, &write.key) > command.order())
+    }
+
+    /// The value that was written to a property last; `None` when the ledger has no write of it.
+    pub fn value(&self, record: &RecordRef, property: &str) -> Option<&str> {
+        self.write(record, property).map(|write| write.value.as_str())
+    }
+
+    fn write(&self, record: &RecordRef, property: &str) -> Option<&LatestWrite> {
+        self.0.get(record)?.get(property)
     }
 }
 
@@ -83,27 +99,40 @@ impl Ledger {
         Ok(())
     }
 
-    /// For each property of some records, the newest event that wrote it.
+    /// For each property of some records, the newest event that wrote it, and its value. What was written to records that were
+    /// merged into one of them counts, too.
     pub async fn latest_writes(&self, records: &[RecordRef]) -> Result<LatestWrites, LedgerError> {
         let (portals, types, ids) = columns(records);
         let rows = sqlx::query!(
-            "select distinct on (portal_id, object_type, object_id, property)
-                    portal_id, object_type, object_id, property, occurred_at, event_key
-             from write
-             where (portal_id, object_type, object_id) in
-                   (select * from unnest($1::bigint[], $2::text[], $3::bigint[]))
-             order by portal_id, object_type, object_id, property, occurred_at desc, event_key collate \"C\" desc",
+            r#"with asked as (
+                   select * from unnest($1::bigint[], $2::text[], $3::bigint[]) as input (portal_id, object_type, object_id)
+               ), known_as as (
+                   select portal_id, object_type, object_id, object_id as known_id from asked
+                   union all
+                   select m.portal_id, m.object_type, m.survivor_id, m.old_id
+                   from asked join record_merge m on (m.portal_id, m.object_type, m.survivor_id)
+                                                     = (asked.portal_id, asked.object_type, asked.object_id)
+               )
+               select distinct on (k.portal_id, k.object_type, k.object_id, w.property)
+                      k.portal_id as "portal_id!", k.object_type as "object_type!", k.object_id as "object_id!", w.property,
+                      w.occurred_at, w.event_key, w.after
+               from known_as k join write w on (w.portal_id, w.object_type, w.object_id)
+                                               = (k.portal_id, k.object_type, k.known_id)
+               order by k.portal_id, k.object_type, k.object_id, w.property, w.occurred_at desc,
+                        w.event_key collate "C" desc"#,
             &portals,
             &types,
             &ids,
         )
         .fetch_all(&self.pool)
         .await?;
-        let newest = rows.into_iter().map(|row| {
+        let mut newest = LatestWrites::default();
+        for row in rows {
             let record = record(row.portal_id, &row.object_type, row.object_id);
-            ((record, row.property), (row.occurred_at, EventKey::from_text(row.event_key)))
-        });
-        Ok(LatestWrites(newest.collect()))
+            let write = LatestWrite { at: row.occurred_at, key: EventKey::from_text(row.event_key), value: row.after };
+            newest.0.entry(record).or_default().insert(row.property, write);
+        }
+        Ok(newest)
     }
 }
 

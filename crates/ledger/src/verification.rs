@@ -55,14 +55,18 @@ impl Ledger {
         Ok(rows.into_iter().map(|row| record(row.portal_id, &row.object_type, row.object_id)).collect())
     }
 
-    /// The value of each property of a record by the newest event that wrote it. A value that was erased with a person is not
-    /// known any more.
+    /// The value of each property of a record by the newest event that wrote it, to this record or to one that was merged into it.
+    /// A value that was erased with a person is not known any more.
     pub async fn latest_values(&self, of: &RecordRef) -> Result<Vec<LatestValue>, LedgerError> {
         let rows = sqlx::query_as!(
             LatestValue,
             r#"select property as "property!", value as "value!", written_at as "written_at!"
                from (select distinct on (property) property, after as value, written_at from write
-                     where portal_id = $1 and object_type = $2 and object_id = $3
+                     where portal_id = $1 and object_type = $2
+                       and object_id = any(array(select $3::bigint
+                                                 union all
+                                                 select old_id from record_merge
+                                                 where portal_id = $1 and object_type = $2 and survivor_id = $3))
                      order by property, occurred_at desc, event_key collate "C" desc) as newest
                where value <> '(erased)'"#,
             of.portal_id.0,

@@ -288,6 +288,7 @@ pub fn result(command: &WriteCommand, attempt: i32, state: CommandState, reason:
         reason,
         detail: None,
         wait: None,
+        moved_to: None,
         written: vec![],
         skipped_writes: vec![],
     }

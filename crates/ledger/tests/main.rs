@@ -14,6 +14,7 @@ mod commands;
 mod decisions;
 mod erasure;
 mod fixtures;
+mod merges;
 mod parking;
 mod prior_answers;
 mod rate_limits;

@@ -100,6 +100,13 @@ fn every_finding_names_its_line() {
     expect(LEADS, "\"contact.creation\"", "\"unicorn.creation\"", "contact.creation", "unknown object type");
     expect(LEADS, "\"contact.creation\"", "\"deal.creation\"", "contact.creation", "not among this playbook's records");
     expect(LEADS, "object_type = \"0-46\"\n", "", "object.creation", "needs `object_type`");
+    expect(
+        LEADS,
+        "event = \"contact.merge\"\n",
+        "event = \"contact.merge\"\nproperties = [\"email\"]\n",
+        "contact.merge",
+        "not to `merge`",
+    );
     expect(LEADS, "maximum = 100\n", "maximum = -1\n", "name = \"lead_score\"", "above maximum");
     expect(LEADS, "type = \"integer\"", "type = \"whole\"", "type = \"integer\"", "none of integer");
     expect(

@@ -34,11 +34,11 @@ pub(crate) enum TriggerError {
     NoEngagement(ObjectType),
     #[error(transparent)]
     UnknownObjectType(#[from] UnknownObjectType),
-    #[error("`{0}` starts no playbook; use `creation`, `propertyChange` or `associationChange`")]
+    #[error("`{0}` starts no playbook; use `creation`, `propertyChange`, `associationChange` or `merge`")]
     UnsupportedKind(String),
     #[error("a propertyChange needs `properties`")]
     MissingProperties,
-    #[error("a {0} has no `properties`")]
+    #[error("`properties` belongs to `propertyChange`, not to `{0}`")]
     SurplusProperties(EventKind),
 }
 
@@ -62,8 +62,9 @@ pub(crate) fn parse(
     if object == "engagement" && !object_type.is_engagement() {
         return Err(TriggerError::NoEngagement(object_type));
     }
+    use EventKind::{AssociationChange, Creation, Merge, PropertyChange};
     let known = EventKind::from_subscription(kind);
-    let Some(kind @ (EventKind::Creation | EventKind::PropertyChange | EventKind::AssociationChange)) = known else {
+    let Some(kind @ (Creation | PropertyChange | AssociationChange | Merge)) = known else {
         return Err(TriggerError::UnsupportedKind(kind.to_owned()));
     };
     match (kind, properties.is_empty()) {

@@ -68,6 +68,27 @@ pub struct Edit {
     pub announce: bool,
 }
 
+/// Records to merge, as a person does in HubSpot's screens.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Merge {
+    /// Their object type, as a type id (`0-1`) or a name (`contact`).
+    pub kind: String,
+    /// The record whose values win.
+    pub primary: i64,
+    /// The others.
+    pub merged: Vec<i64>,
+    /// Whether a webhook about it is sent.
+    pub announce: bool,
+}
+
+/// What records were merged into.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub struct Survivor {
+    /// The id of the new record.
+    pub id: i64,
+}
+
 /// A webhook to send.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -85,6 +106,7 @@ pub struct SendWebhook {
 /// How HubSpot treats certain records and properties, beyond the documented behaviour of all of them.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a manner of its own")]
 pub struct Quirks {
     /// Batch updates leave these ids out of their results and report no error.
     pub left_out_ids: Vec<i64>,
@@ -96,6 +118,10 @@ pub struct Quirks {
     pub read_only_properties: Vec<String>,
     /// Answers about refused values name the properties in the message only.
     pub names_in_message_only: bool,
+    /// Batch reads answer an id that was merged away with the record that survived, instead of leaving it out.
+    pub batch_reads_follow_merges: bool,
+    /// A property that was cleared is shown as null, as one that was never set.
+    pub null_for_cleared: bool,
     /// Webhooks about changes are sent twice, the second time later and in a batch with others.
     pub duplicate_webhooks: bool,
     /// Webhooks about changes are sent in an order other than that of the changes.
@@ -109,6 +135,7 @@ pub(crate) fn router() -> Router<Arc<Simulator>> {
         .route("/_simulator/contacts", post(put_contact))
         .route("/_simulator/contacts/{id}/privacy-deletion", post(delete_for_privacy))
         .route("/_simulator/objects", post(put_object))
+        .route("/_simulator/merges", post(merge))
         .route("/_simulator/objects/{kind}", get(objects))
         .route("/_simulator/objects/{kind}/{id}", get(object).patch(edit).delete(remove_object))
         .route("/_simulator/objects/{kind}/{id}/{to}", get(associated))
@@ -131,7 +158,7 @@ async fn put_contact(State(simulator): Shared, Json(new): Json<NewContact>) -> S
         portal.add_note(new.id, body);
     }
     for old in new.merged_ids {
-        portal.merge(old, new.id);
+        portal.redirect((ObjectType::Contact, old), new.id);
     }
     StatusCode::CREATED
 }
@@ -159,6 +186,16 @@ async fn associated(State(simulator): Shared, Path((kind, id, to)): Path<(String
     let portal = lock(&simulator.portal);
     let found = portal.associated(&(ObjectType::from(kind), id), &ObjectType::from(to));
     Json(found.into_iter().map(|(id, _)| id).collect())
+}
+
+async fn merge(State(simulator): Shared, Json(merge): Json<Merge>) -> Result<Json<Survivor>, StatusCode> {
+    let primary = (ObjectType::from(merge.kind), merge.primary);
+    let merged = lock(&simulator.portal).merge(&primary.0, primary.1, &merge.merged);
+    let (id, moved) = merged.ok_or(StatusCode::NOT_FOUND)?;
+    if merge.announce {
+        simulator.webhooks.merged(&primary, &merge.merged, id, moved, &Author::person());
+    }
+    Ok(Json(Survivor { id }))
 }
 
 /// A record with the history of its properties.
@@ -237,6 +274,8 @@ async fn set_quirks(State(simulator): Shared, Json(quirks): Json<Quirks>) -> Sta
         missing_properties: quirks.missing_properties.into_iter().collect(),
         read_only_properties: quirks.read_only_properties.into_iter().collect(),
         names_in_message_only: quirks.names_in_message_only,
+        batch_reads_follow_merges: quirks.batch_reads_follow_merges,
+        null_for_cleared: quirks.null_for_cleared,
     };
     StatusCode::NO_CONTENT
 }

@@ -113,6 +113,14 @@ impl WebhookSender {
         self.queue(key, "privacyDeletion", author, json!({"changeFlag": "DELETED"}));
     }
 
+    /// Queues a webhook that says that `author` merged records of a type into the record `survivor`. HubSpot names the primary one
+    /// as the object (unverified), and the one to go on with beside it.
+    pub(crate) fn merged(&self, primary: &RecordKey, merged: &[i64], survivor: i64, moved: usize, author: &Author) {
+        let details = json!({"primaryObjectId": primary.1, "mergedObjectIds": merged, "newObjectId": survivor,
+            "numberOfPropertiesMoved": moved});
+        self.queue(primary, "merge", author, details);
+    }
+
     fn queue(&self, (object_type, id): &RecordKey, kind: &str, author: &Author, details: Value) {
         if self.endpoint.url.is_none() {
             return;

@@ -15,18 +15,22 @@ use hubspot::{
 use ledger::SkippedWrite;
 
 use crate::{
+    missing::{Found, MAX_READ_ALONE, Merged, Unwritten, look_up},
     plan::{self, CommandPart, RecordUpdate},
     refused::RefusedProperties,
 };
 
 /// The result of each command's part of the updates.
-pub type CommandResults = HashMap<WriteCommandId, Result<(), Arc<HubSpotError>>>;
+pub type CommandResults = HashMap<WriteCommandId, Result<(), Unwritten>>;
 
 /// The properties of a record that HubSpot did not take, each with HubSpot's answer.
 type Refused = HashMap<String, Arc<HubSpotError>>;
 
+/// The result of one record's update.
+type Written = Result<Refused, Unwritten>;
+
 /// The result of each record's update.
-type RecordResults = HashMap<RecordRef, Result<Refused, Arc<HubSpotError>>>;
+type RecordResults = HashMap<RecordRef, Written>;
 
 /// Writes the updates and returns the result for each command. Values that HubSpot does not take become skipped writes of
 /// their command; a command whose every value is refused fails.
@@ -43,11 +47,11 @@ pub async fn apply(
     let mut results = CommandResults::new();
     for update in updates {
         let Some(result) = written.remove(&update.record) else { continue };
-        let is_rejected = result.as_ref().is_err_and(|error| error.may_be_one_item());
+        let is_rejected = matches!(&result, Err(Unwritten::Failed(error)) if error.may_be_one_item());
         let write_apart = is_rejected && update.parts.len() > 1;
         for part in &mut update.parts {
             let result = if write_apart { caller.write_part(&update.record, part).await } else { result.clone() };
-            let result = result.and_then(|refused| skip_refused(part, &refused));
+            let result = result.and_then(|refused| skip_refused(part, &refused).map_err(Unwritten::Failed));
             results.insert(part.taken.command.id, result);
         }
     }
@@ -87,8 +91,18 @@ struct Caller<'a> {
 
 impl Caller<'_> {
     /// Writes one command's part of a record's update.
-    async fn write_part(&self, record: &RecordRef, part: &CommandPart) -> Result<Refused, Arc<HubSpotError>> {
+    async fn write_part(&self, record: &RecordRef, part: &CommandPart) -> Written {
         self.write_one(record, &part.changes).await
+    }
+
+    /// Writes a record alone that a batch update left out. It may have been merged since its values were read, and an update of the
+    /// old id would change the record that survived, over whose values no policy has decided. So it is looked up before.
+    async fn write_left_out(&self, update: &RecordUpdate) -> Written {
+        match look_up(self.hubspot, &update.record, &[]).await {
+            Ok(Found::There(_)) => self.write_one(&update.record, &update.changes).await,
+            Ok(Found::Merged(merged)) => Err(Unwritten::Merged(Arc::new(merged))),
+            Err(error) => Err(Unwritten::Failed(Arc::new(error))),
+        }
     }
 
     async fn write_records(&self, updates: &[RecordUpdate]) -> RecordResults {
@@ -108,12 +122,12 @@ impl Caller<'_> {
     /// batch is halved until the bad record is alone.
     async fn write_batch(&self, object_type: &ObjectType, updates: &[&RecordUpdate], results: &mut RecordResults) {
         let mut missing = Vec::new();
-        let mut finish = |index: usize, result: Result<Option<Refused>, _>| {
+        let mut finish = |index: usize, result: Result<Option<Written>, _>| {
             let update: &RecordUpdate = updates[index];
             match result {
-                Ok(Some(refused)) => drop(results.insert(update.record.clone(), Ok(refused))),
+                Ok(Some(written)) => drop(results.insert(update.record.clone(), written)),
                 Ok(None) => missing.push(update),
-                Err(error) => drop(results.insert(update.record.clone(), Err(error))),
+                Err(error) => drop(results.insert(update.record.clone(), Err(Unwritten::Failed(error)))),
             }
         };
         let write = |batch| self.write_once(object_type, batch);
@@ -126,23 +140,27 @@ impl Caller<'_> {
             },
         )
         .await;
-        // A record that is not among the results was not written, whatever the status code says. A call for this record alone
-        // returns HubSpot's reason.
-        for update in missing {
+        // A record that is not among the results was not written, whatever the status code says.
+        for (count, update) in missing.into_iter().enumerate() {
             metrics::counter!("leadline_batch_missing_results_total").increment(1);
-            results.insert(update.record.clone(), self.write_one(&update.record, &update.changes).await);
+            let result =
+                if count < MAX_READ_ALONE { self.write_left_out(update).await } else { Err(Unwritten::NotLookedUp) };
+            results.insert(update.record.clone(), result);
         }
     }
 
-    /// Makes one call, and another without the properties that HubSpot takes no value for. Returns for each record what was
-    /// refused; `None` when the record is not among the results.
+    /// Makes one call, and another without the properties that HubSpot takes no value for. Returns the result of each record; `None`
+    /// when the record is not among the results.
     async fn write_once(
         &self,
         object_type: &ObjectType,
         updates: Arc<Vec<&RecordUpdate>>,
-    ) -> Result<Vec<Option<Refused>>, Arc<HubSpotError>> {
+    ) -> Result<Vec<Option<Written>>, Arc<HubSpotError>> {
         if let [single] = updates[..] {
-            return Ok(vec![Some(self.write_one(&single.record, &single.changes).await?)]);
+            return match self.write_one(&single.record, &single.changes).await {
+                Err(Unwritten::Failed(error)) => Err(error),
+                written => Ok(vec![Some(written)]),
+            };
         }
         // Each round learns a property that no later one sends, so the rounds end.
         loop {
@@ -161,7 +179,7 @@ impl Caller<'_> {
                 }
             };
             let result = |(update, (changes, refused)): (&&RecordUpdate, (Vec<_>, Refused))| {
-                (changes.is_empty() || written.contains(&update.record.object_id)).then_some(refused)
+                (changes.is_empty() || written.contains(&update.record.object_id)).then_some(Ok(refused))
             };
             return Ok(updates.iter().zip(taken).map(result).collect());
         }
@@ -179,18 +197,24 @@ impl Caller<'_> {
     }
 
     /// Writes one record, and again without the values that HubSpot names as wrong. Returns what was left out.
-    async fn write_one(&self, record: &RecordRef, changes: &[PropertyChange]) -> Result<Refused, Arc<HubSpotError>> {
+    ///
+    /// An update of one record takes the id of a merged one, too, and changes the record that survives. Then the command goes on with
+    /// that one, so that the write counts in its order and is recorded with what was there before.
+    async fn write_one(&self, record: &RecordRef, changes: &[PropertyChange]) -> Written {
         let (mut changes, mut refused) = self.split(&record.object_type, changes);
         while !changes.is_empty() {
             let update = ObjectUpdate { id: record.object_id, changes: &changes };
-            let Err(error) = self.hubspot.update(&record.object_type, &update).await else { break };
-            let error = Arc::new(error);
+            let error = match self.hubspot.update(&record.object_type, &update).await {
+                Ok(id) if id == record.object_id => break,
+                Ok(survivor) => return Err(Unwritten::Merged(Arc::new(Merged::into(record, survivor, Vec::new())))),
+                Err(error) => Arc::new(error),
+            };
             self.refused_properties.learn(&record.object_type, &error);
             let names = error.api().map(HubSpotApiError::refused_properties).unwrap_or_default();
             let before = changes.len();
             changes.retain(|change| !names.iter().any(|name| name.name == change.property));
             if changes.len() == before {
-                return Err(error);
+                return Err(Unwritten::Failed(error));
             }
             refused.extend(names.into_iter().map(|name| (name.name, error.clone())));
         }

@@ -22,11 +22,12 @@ use tokio::time::Instant;
 use crate::{
     actions::{ActionExecutor, ActionScope},
     apply,
-    current_values::{self, CurrentValues},
+    current_values::{CurrentValues, NullValues},
     outcome::{CommandOutcome, FailurePolicy},
     plan::{self, CommandPart, RecordUpdate, TakenCommand},
     policy::{self, WriteRules},
     refused::RefusedProperties,
+    value_reader::ValueReader,
 };
 
 /// How often and at what interval a record is locked that another writer holds. As a rule it holds it for a fraction of a
@@ -36,6 +37,10 @@ const LOCK_PAUSE: Duration = Duration::from_millis(50);
 
 /// The share of a lease that remains, after the last call to HubSpot, for recording what was written.
 const SHARE_FOR_RECORDING: f64 = 0.15;
+
+/// How often the commands of a batch go on at once with the records that theirs were merged into. Those of a record that was merged
+/// again meanwhile come back later.
+const MAX_MOVES: usize = 2;
 
 /// What a message from the queue says: which write command is to be carried out. What it does is in the ledger.
 #[derive(Debug, Clone, Copy)]
@@ -73,6 +78,8 @@ pub struct BatchExecutor {
     pub actions: ActionExecutor,
     /// Properties that HubSpot takes no value for.
     pub refused_properties: RefusedProperties,
+    /// Whether HubSpot's `null` means that a property was never set.
+    pub null_values: NullValues,
     /// Decides what a failure means.
     pub failures: FailurePolicy,
     /// What holds for every write.
@@ -85,20 +92,43 @@ pub struct BatchExecutor {
 
 impl BatchExecutor {
     /// Carries out a batch and decides what becomes of each message, in order.
+    ///
+    /// A command whose record was merged into another one waits in the ledger as a command about that one, and is then carried out
+    /// as any other: under the lease of that record, in the order of its writes, and by the policies for its values.
     pub async fn execute(&self, batch: &[QueuedCommand]) -> Vec<Disposition> {
         metrics::histogram!("leadline_write_batch_size").record(u32::try_from(batch.len()).map_or(0.0, f64::from));
         // A command without a result comes back.
-        let without_result = Disposition::defer(Reason::LedgerUnavailable);
-        let mut dispositions = vec![without_result.clone(); batch.len()];
-        if let Err(error) = self.run_steps(batch, &self.names.next(), &mut dispositions).await {
-            tracing::warn!(%error, "the ledger does not answer; the write commands of the batch are retried later");
-            if !error.is_away() {
-                let undecided =
-                    dispositions.iter_mut().zip(batch).filter(|(disposition, _)| **disposition == without_result);
-                undecided.for_each(|(disposition, queued)| *disposition = self.failures.decide(&error, &queued.tries));
+        let mut dispositions = vec![Disposition::defer(Reason::LedgerUnavailable); batch.len()];
+        let mut moved = self.execute_once(batch, &mut dispositions).await;
+        for _ in 0..MAX_MOVES {
+            if moved.is_empty() {
+                break;
             }
+            let again: Vec<_> = moved.iter().map(|index| batch[*index]).collect();
+            let mut of_moved: Vec<_> = moved.iter().map(|index| dispositions[*index].clone()).collect();
+            let moved_again = self.execute_once(&again, &mut of_moved).await;
+            for (index, disposition) in moved.iter().zip(of_moved) {
+                dispositions[*index] = disposition;
+            }
+            moved = moved_again.into_iter().map(|place| moved[place]).collect();
         }
         dispositions
+    }
+
+    /// Carries out a batch for the records that its commands are about now. Returns the places of those whose record was merged.
+    async fn execute_once(&self, batch: &[QueuedCommand], dispositions: &mut [Disposition]) -> Vec<usize> {
+        let error = match self.run_steps(batch, &self.names.next(), dispositions).await {
+            Ok(moved) => return moved,
+            Err(error) => error,
+        };
+        tracing::warn!(%error, "the ledger does not answer; the write commands of the batch are retried later");
+        if !error.is_away() {
+            let without_result = Disposition::defer(Reason::LedgerUnavailable);
+            let undecided =
+                dispositions.iter_mut().zip(batch).filter(|(disposition, _)| **disposition == without_result);
+            undecided.for_each(|(disposition, queued)| *disposition = self.failures.decide(&error, &queued.tries));
+        }
+        Vec::new()
     }
 
     async fn run_steps(
@@ -106,7 +136,7 @@ impl BatchExecutor {
         batch: &[QueuedCommand],
         worker: &Worker,
         dispositions: &mut [Disposition],
-    ) -> Result<(), LedgerError> {
+    ) -> Result<Vec<usize>, LedgerError> {
         // The leases start after this moment, so every call to HubSpot ends before they do.
         let deadline = Instant::now() + self.lease.mul_f64(1.0 - SHARE_FOR_RECORDING);
         let taken = self.take(batch, worker, dispositions).await?;
@@ -115,14 +145,15 @@ impl BatchExecutor {
         let records: Vec<_> = locked.iter().map(|taken| taken.command.record.clone()).collect();
         let latest = retry::run(&LEDGER_RETRY, || self.ledger.latest_writes(&records)).await?;
         let (updates, superseded) = plan::plan(locked, &latest);
-        let mut outcomes = self.write_until(deadline, updates, &records).await?;
+        let mut outcomes = self.write_until(deadline, updates, &records, &latest).await?;
         outcomes.extend(busy.iter().map(|taken| CommandOutcome::defer(taken, Reason::RecordBusy)));
         let supersede = |taken| CommandOutcome::new(taken, CommandState::Superseded, Disposition::Done);
         outcomes.extend(superseded.iter().map(supersede));
         self.act(&mut outcomes, &latest, deadline).await;
-        self.record(outcomes, worker, dispositions).await?;
+        let moved = self.record(outcomes, worker, dispositions).await?;
         crash_point!("writer.after_commit");
-        self.unlock(&records, worker).await
+        self.unlock(&records, worker).await?;
+        Ok(moved)
     }
 
     /// Take: leases the commands that are due to this batch and reads what they are to do, and decides about the messages
@@ -222,8 +253,9 @@ impl BatchExecutor {
         deadline: Instant,
         mut updates: Vec<RecordUpdate>,
         records: &[RecordRef],
+        latest: &LatestWrites,
     ) -> Result<Vec<CommandOutcome>, LedgerError> {
-        if let Ok(outcomes) = tokio::time::timeout_at(deadline, self.write(&mut updates)).await {
+        if let Ok(outcomes) = tokio::time::timeout_at(deadline, self.write(&mut updates, latest)).await {
             return Ok(outcomes);
         }
         retry::run(&LEDGER_RETRY, || self.ledger.mark_for_verification(records)).await?;
@@ -232,23 +264,20 @@ impl BatchExecutor {
     }
 
     /// Write: reads the current values, removes what the policies leave as it is, and writes the rest.
-    async fn write(&self, updates: &mut [RecordUpdate]) -> Vec<CommandOutcome> {
-        let (current, unread) = current_values::read(&self.hubspot, updates).await;
-        // What was there before would be lost.
-        for update in updates.iter_mut().filter(|update| unread.contains_key(&update.record)) {
-            update.changes.clear();
-        }
+    async fn write(&self, updates: &mut [RecordUpdate], latest: &LatestWrites) -> Vec<CommandOutcome> {
+        let reader = ValueReader { hubspot: &self.hubspot, latest, null_values: &self.null_values };
+        let (current, unread) = reader.read(updates).await;
         policy::apply_policies(updates, &current, &self.rules);
         let results = apply::apply(&self.hubspot, updates, &self.refused_properties).await;
         crash_point!("writer.after_write");
         let parts = updates.iter().flat_map(|update| update.parts.iter().map(move |part| (update, part)));
         let outcome = |(update, part): (&RecordUpdate, &CommandPart)| {
-            if let Some(error) = unread.get(&update.record) {
-                return self.failures.failed(&part.taken, &**error);
+            if let Some(why) = unread.get(&update.record) {
+                return self.failures.unwritten(&part.taken, why);
             }
             match results.get(&part.taken.command.id) {
                 Some(Ok(())) => written_outcome(update, part, &current),
-                Some(Err(error)) => self.failures.failed(&part.taken, &**error),
+                Some(Err(why)) => self.failures.unwritten(&part.taken, why),
                 None => CommandOutcome::defer(&part.taken, Reason::NotApplied),
             }
         };
@@ -293,6 +322,7 @@ fn parked_result(id: WriteCommandId, attempt: i32, reason: Reason, detail: &str)
         reason: Some(reason),
         detail: Some(detail.to_owned()),
         wait: None,
+        moved_to: None,
         written: Vec::new(),
         skipped_writes: Vec::new(),
     }

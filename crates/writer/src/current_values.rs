@@ -1,51 +1,62 @@
-//! What HubSpot holds now in the properties that a batch is about to write: one batch read per object type, with the
-//! history where it is needed.
+//! What HubSpot holds now in the properties that a batch is about to write.
 
 use std::{
-    collections::{HashMap, HashSet},
-    sync::Arc,
+    collections::HashMap,
+    sync::atomic::{AtomicBool, Ordering},
 };
 
-use batcher::bisect;
-use domain::{
-    ObjectId, ObjectType, RecordRef, WriteCommand,
-    write_command::{PropertyChange, WritePolicy},
-};
-use hubspot::{
-    HubSpotClient, HubSpotError,
-    client::{ChangeAuthor, CrmObject, PastValue, origin},
-};
-
-use crate::plan::{self, RecordUpdate};
+use domain::{RecordRef, WriteCommand};
+use hubspot::client::{ChangeAuthor, PastValue, origin};
 
 /// The most by which HubSpot's clock and ours may differ.
 const CLOCK_SKEW: time::Duration = time::Duration::seconds(2);
 
-/// The current values of records, by record and property. A record that HubSpot does not have is absent.
+/// The current values of records, by record and property. A record is absent whose values are not known.
 pub type CurrentValues = HashMap<RecordRef, HashMap<String, CurrentValue>>;
 
-/// Why the values of some records could not be read.
-pub type ReadFailures = HashMap<RecordRef, Arc<HubSpotError>>;
-
 /// The current value of one property.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CurrentValue {
     /// `None` when the property is empty.
     pub value: Option<String>,
-    /// The value's history, newest first. Empty when it was not read.
-    pub history: Vec<PastValue>,
+    /// Whether HubSpot shows `null` for it; see [`NullValues`].
+    pub is_null: bool,
+    /// Who set it.
+    pub history: History,
+}
+
+/// What is known of the author of a value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum History {
+    /// The history was not read, because it would tell nothing that counts: the policy does not depend on the author, the value is
+    /// the one that the fleet wrote last, or the property was never set.
+    NotNeeded,
+    /// Newest first. Without an entry, it is not known who set the value.
+    Read(Vec<PastValue>),
 }
 
 impl CurrentValue {
+    fn entries(&self) -> &[PastValue] {
+        match &self.history {
+            History::NotNeeded => &[],
+            History::Read(entries) => entries,
+        }
+    }
+
     /// The newest entry of the history.
     pub fn last_set(&self) -> Option<&PastValue> {
-        self.history.first()
+        self.entries().first()
     }
 
     /// The entry of the history whose author stands behind the value: behind a value that a merge or a restore carried over
     /// stands who set it before.
     pub fn origin(&self) -> Option<&PastValue> {
-        origin(&self.history)
+        origin(self.entries())
+    }
+
+    /// Whether there is a value, and HubSpot was asked who set it and does not say.
+    pub fn has_unknown_author(&self) -> bool {
+        self.value.is_some() && self.history == History::Read(Vec::new())
     }
 
     /// Whether the value is the property's default, which nobody chose for this record.
@@ -74,129 +85,33 @@ impl CurrentValue {
         if !self.last_set().is_some_and(is_own) {
             return self.value.clone();
         }
-        let earlier = self.history.iter().find(|set| !is_own(set));
+        let earlier = self.entries().iter().find(|set| !is_own(set));
         earlier.map(|set| set.value.clone()).filter(|value| !value.is_empty())
     }
 }
 
-/// Reads the current values of the properties that `updates` change: a call for each type of record, and one more for values
-/// that may be defaults.
-pub async fn read(hubspot: &HubSpotClient, updates: &[RecordUpdate]) -> (CurrentValues, ReadFailures) {
-    let (mut current, mut failed) = (CurrentValues::new(), ReadFailures::new());
-    for (object_type, updates) in plan::by_object_type(updates) {
-        let records: Vec<_> = updates.iter().map(|update| &update.record).collect();
-        let changes = updates.iter().flat_map(|update| &update.changes);
-        let names: HashSet<_> = changes.map(|change| change.property.clone()).collect();
-        let read = Read {
-            object_type,
-            names: &names.into_iter().collect::<Vec<_>>(),
-            with_history: updates.iter().any(|update| needs_history(update)),
-        };
-        read.each(hubspot, records, |record, result| match result {
-            Ok(Some(object)) => drop(current.insert(record.clone(), values_of(object, read.names))),
-            Ok(None) => {}
-            Err(error) => drop(failed.insert(record.clone(), error)),
-        })
-        .await;
-    }
-    read_defaults(hubspot, updates, &mut current, &mut failed).await;
-    (current, failed)
+/// Whether `null` means that a property was never set. HubSpot says so nowhere, but shows an empty text for a property that was
+/// cleared, and `null` for one that never had a value (estuary/connectors issue 4272, HubSpot/hubspot-api-nodejs issue 324).
+///
+/// Who clears a property wants it empty, and only its history says who that was. So the first value that proves the opposite ends
+/// the trust of this process, and the histories of all values that are `null` are read from then on.
+#[derive(Debug, Default)]
+pub struct NullValues {
+    are_refuted: AtomicBool,
 }
 
-/// Reads the histories of the properties that `if_empty` would leave alone because they have a value: it may be a default. Few
-/// are, so that the first read is without histories, of which HubSpot gives half as many in a call.
-async fn read_defaults(
-    hubspot: &HubSpotClient,
-    updates: &[RecordUpdate],
-    current: &mut CurrentValues,
-    failed: &mut ReadFailures,
-) {
-    for (object_type, updates) in plan::by_object_type(updates) {
-        let mut names = HashSet::new();
-        let mut records = Vec::new();
-        for update in updates {
-            let Some(values) = current.get(&update.record) else { continue };
-            let is_filled = |change: &&PropertyChange| {
-                let value = values.get(&change.property);
-                change.policy == WritePolicy::IfEmpty
-                    && value.is_some_and(|value| value.value.is_some() && value.history.is_empty())
-            };
-            let filled: Vec<_> =
-                update.changes.iter().filter(is_filled).map(|change| change.property.clone()).collect();
-            if !filled.is_empty() {
-                records.push(&update.record);
-                names.extend(filled);
-            }
+impl NullValues {
+    /// Whether `null` can be taken for "never set".
+    pub fn mean_never_set(&self) -> bool {
+        !self.are_refuted.load(Ordering::Relaxed)
+    }
+
+    /// Notes that a property is `null` that was set before.
+    pub fn refute(&self, record: &RecordRef, property: &str) {
+        if !self.are_refuted.swap(true, Ordering::Relaxed) {
+            tracing::warn!(%record, property, "HubSpot shows null for a property that was set before: histories are read for all");
         }
-        let names: Vec<_> = names.into_iter().collect();
-        let read = Read { object_type, names: &names, with_history: true };
-        read.each(hubspot, records, |record, result| match (result, current.get_mut(record)) {
-            // The others were not read again.
-            (Ok(Some(object)), Some(values)) => values.extend(values_of(object, &names)),
-            (Err(error), _) => drop(failed.insert(record.clone(), error)),
-            _ => {}
-        })
-        .await;
     }
-}
-
-/// What is read of records of one type.
-#[derive(Clone, Copy)]
-struct Read<'a> {
-    object_type: &'a ObjectType,
-    names: &'a [String],
-    with_history: bool,
-}
-
-impl Read<'_> {
-    /// Reads records in one call, and tells the result of each: `None` when HubSpot does not have it. A call that one record
-    /// may have spoilt is halved until that record is alone.
-    async fn each(
-        self,
-        hubspot: &HubSpotClient,
-        records: Vec<&RecordRef>,
-        mut tell: impl FnMut(&RecordRef, Result<Option<CrmObject>, Arc<HubSpotError>>),
-    ) {
-        if records.is_empty() || self.names.is_empty() {
-            return;
-        }
-        let finish = |index: usize, result| tell(records[index], result);
-        bisect(records.clone(), |records| self.once(hubspot, records), HubSpotError::may_be_one_item, finish).await;
-    }
-
-    async fn once(
-        self,
-        hubspot: &HubSpotClient,
-        records: Arc<Vec<&RecordRef>>,
-    ) -> Result<Vec<Option<CrmObject>>, HubSpotError> {
-        let ids: Vec<_> = records.iter().map(|record| record.object_id).collect();
-        drop(records);
-        let read = if self.with_history {
-            hubspot.read_history(self.object_type, &ids, self.names).await?
-        } else {
-            hubspot.read_many(self.object_type, &ids, self.names).await?
-        };
-        let mut found: HashMap<ObjectId, _> = read.into_iter().map(|object| (object.id, object)).collect();
-        Ok(ids.iter().map(|id| found.remove(id)).collect())
-    }
-}
-
-/// The values of the properties `names`, which were asked for.
-fn values_of(mut object: CrmObject, names: &[String]) -> HashMap<String, CurrentValue> {
-    let value_of = |name: &String| {
-        let value = object.properties.remove(name).flatten().filter(|value| !value.is_empty());
-        let history = object.history.remove(name).unwrap_or_default();
-        (name.clone(), CurrentValue { value, history })
-    };
-    names.iter().map(value_of).collect()
-}
-
-/// Only the history tells who set a value and when, which some policies depend on, and whether the command wrote it in an
-/// earlier attempt.
-fn needs_history(update: &RecordUpdate) -> bool {
-    let depends_on_author =
-        |change: &PropertyChange| matches!(change.policy, WritePolicy::UnlessHuman | WritePolicy::IfNewer);
-    update.parts.iter().any(|part| part.taken.attempt > 1) || update.changes.iter().any(depends_on_author)
 }
 
 #[cfg(test)]
@@ -207,7 +122,7 @@ mod tests {
     use hubspot::client::PastValue;
     use time::{Duration, OffsetDateTime};
 
-    use super::CurrentValue;
+    use super::{CurrentValue, History};
 
     #[test]
     fn the_value_before_is_found_behind_every_attempt_of_the_same_command() {
@@ -228,7 +143,11 @@ mod tests {
             source_type: source.to_owned(),
             source_id: None,
         };
-        let current = |history: Vec<PastValue>| CurrentValue { value: Some("85".to_owned()), history };
+        let current = |history: Vec<PastValue>| CurrentValue {
+            value: Some("85".to_owned()),
+            is_null: false,
+            history: History::Read(history),
+        };
         let before = |history| current(history).before(&command, 2, "85");
         let attempts = || vec![set("85", "INTEGRATION", 9), set("85", "INTEGRATION", 5)];
         assert_eq!(before(attempts()), None);

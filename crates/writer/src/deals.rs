@@ -14,7 +14,10 @@ use hubspot::{
     client::{ObjectUpdate, Pipeline, PipelineStage},
 };
 use ledger::WrittenProperty;
+use retry::Failure;
 use tokio::sync::Mutex;
+
+use crate::{failure::ActionError, missing::look_up};
 
 /// The property that holds a deal's stage.
 pub const STAGE: &str = "dealstage";
@@ -65,10 +68,17 @@ impl Pipelines {
         deal: &RecordRef,
         to: &DealStage,
         in_doubt: bool,
-    ) -> Result<DealMove, HubSpotError> {
+    ) -> Result<DealMove, ActionError> {
         let names = [STAGE, PIPELINE, IS_CLOSED].map(ToOwned::to_owned);
         let read = hubspot.read_history(&ObjectType::Deal, &[deal.object_id], &names).await?;
-        let Some(mut object) = read.into_iter().next() else { return Ok(DealMove::NotMoved(Reason::RecordGone)) };
+        let Some(mut object) = read.into_iter().find(|object| object.id == deal.object_id) else {
+            return match look_up(hubspot, deal, &[]).await {
+                // It was merged a moment ago: the next attempt of the command goes on with the survivor.
+                Ok(_) => Err(ActionError::RecordMissed),
+                Err(error) if error.reason() == Reason::RecordGone => Ok(DealMove::NotMoved(Reason::RecordGone)),
+                Err(error) => Err(error.into()),
+            };
+        };
         let mut property = |name: &str| object.properties.remove(name).flatten();
         let (current, pipeline_id, is_closed) = (property(STAGE), property(PIPELINE), property(IS_CLOSED));
         let pipelines = self.get(hubspot).await?;

@@ -17,6 +17,9 @@ pub enum ActionError {
     /// The call was sent in a batch, and the batch's result does not say whether this action was carried out.
     #[error("HubSpot's answer does not say whether the action was carried out")]
     ResultUnknown,
+    /// A read of many records did not find the action's record, and a read of this one alone did.
+    #[error("HubSpot's answer leaves the record out")]
+    RecordMissed,
     /// A notification channel did not accept the message.
     #[error(transparent)]
     Notify(#[from] NotifyError),
@@ -71,7 +74,7 @@ impl ActionError {
             Self::HubSpot(error) => error.leaves_doubt(),
             Self::Notify(error) => !matches!(error, NotifyError::Refused { status: 429, .. }),
             Self::Ledger(_) | Self::CallUnderWay(_) | Self::LeaseLost | Self::ResultUnknown => true,
-            Self::DeadlineExceeded => false,
+            Self::DeadlineExceeded | Self::RecordMissed => false,
         }
     }
 }
@@ -82,7 +85,7 @@ impl Failure for ActionError {
             Self::HubSpot(error) => error.retry_action(),
             Self::Notify(error) => error.retry_action(),
             Self::Ledger(error) => error.retry_action(),
-            Self::ResultUnknown => RetryAction::RetryLater { after: None },
+            Self::ResultUnknown | Self::RecordMissed => RetryAction::RetryLater { after: None },
             Self::CallUnderWay(after) => RetryAction::RateLimited { after: Some(*after) },
             Self::LeaseLost | Self::DeadlineExceeded => RetryAction::RateLimited { after: None },
         }
@@ -94,6 +97,7 @@ impl Failure for ActionError {
             Self::Notify(error) => error.reason(),
             Self::Ledger(error) => error.reason(),
             Self::CallUnderWay(_) | Self::ResultUnknown => Reason::InDoubt,
+            Self::RecordMissed => Reason::NotApplied,
             Self::LeaseLost => Reason::LeaseLost,
             Self::DeadlineExceeded => Reason::DeadlineExceeded,
         }

@@ -1,6 +1,6 @@
 //! What becomes of a write command and of its message.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use broker::{Disposition, RetryDecision, RetrySchedule, Tries};
 use domain::{CommandState, Reason, RecordRef};
@@ -8,7 +8,10 @@ use ledger::CommandResult;
 use maintenance::CircuitBreakers;
 use retry::Failure;
 
-use crate::plan::TakenCommand;
+use crate::{
+    missing::{Merged, Unwritten},
+    plan::TakenCommand,
+};
 
 /// What becomes of one command of a batch.
 pub struct CommandOutcome {
@@ -22,6 +25,8 @@ pub struct CommandOutcome {
     pub record: RecordRef,
     /// What the ledger records.
     pub row: CommandResult,
+    /// What its record was merged into; the command goes on with that record.
+    pub merged: Option<Arc<Merged>>,
     /// The command, as long as its actions are not carried out; `None` when it has no actions.
     pub with_actions: Option<TakenCommand>,
 }
@@ -41,12 +46,13 @@ impl CommandOutcome {
             reason,
             detail: None,
             wait: None,
+            moved_to: None,
             written: Vec::new(),
             skipped_writes: Vec::new(),
         };
         let with_actions = (!taken.command.actions.is_empty()).then(|| taken.clone());
         let (index, tries) = (taken.index, taken.tries);
-        Self { index, disposition, tries, record: taken.command.record.clone(), row, with_actions }
+        Self { index, disposition, tries, record: taken.command.record.clone(), row, merged: None, with_actions }
     }
 
     /// The command comes back through the shortest retry queue, and the attempt does not count as failed.
@@ -72,6 +78,20 @@ impl FailurePolicy {
         let mut outcome = CommandOutcome::new(taken, CommandState::Waiting, Disposition::Done);
         self.fail(&mut outcome, taken, error);
         outcome
+    }
+
+    /// The outcome of a command of whose record nothing was written.
+    pub fn unwritten(&self, taken: &TakenCommand, why: &Unwritten) -> CommandOutcome {
+        match why {
+            Unwritten::Failed(error) => self.failed(taken, &**error),
+            Unwritten::NotLookedUp => CommandOutcome::defer(taken, Reason::NotApplied),
+            Unwritten::Merged(merged) => {
+                let mut outcome = CommandOutcome::defer(taken, Reason::RecordMerged);
+                outcome.row.moved_to = Some(merged.survivor);
+                outcome.merged = Some(merged.clone());
+                outcome
+            }
+        }
     }
 
     /// Turns an outcome into that of a failure. What was written stays in it.

@@ -31,20 +31,23 @@ pub struct WriteRules {
     pub protected_properties: HashSet<String>,
 }
 
-/// Removes from the updates the values that may not be written and those that HubSpot holds already.
+/// Removes from the updates the values that may not be written and those that HubSpot holds already. Nothing is left of an update
+/// whose record's current values are not known: what a policy would say of it is not known either.
 ///
 /// A value that HubSpot holds already is not sent, but it stays in its command's part and is recorded as written: otherwise
 /// an older event could put its value over it.
 pub fn apply_policies(updates: &mut [RecordUpdate], current: &CurrentValues, rules: &WriteRules) {
     for update in updates {
-        // Absent when HubSpot's answer did not have the record: it does not exist, or nothing was read.
-        let current = current.get(&update.record);
+        let Some(current) = current.get(&update.record) else {
+            update.changes.clear();
+            continue;
+        };
         for part in &mut update.parts {
             let command = &part.taken.command;
             part.changes.retain(|change| {
-                let current = current.map(|current| current.get(&change.property).cloned().unwrap_or_default());
+                let Some(current) = current.get(&change.property) else { return false };
                 let is_protected = rules.protected_properties.contains(&change.property);
-                let by_policy = || reason_to_skip(change, current.as_ref()?, command, rules.app_id);
+                let by_policy = || reason_to_skip(change, current, command, rules.app_id);
                 let reason = if is_protected { Some(Reason::ProtectedProperty) } else { by_policy() };
                 let Some(reason) = reason else { return true };
                 if is_protected {
@@ -55,7 +58,7 @@ pub fn apply_policies(updates: &mut [RecordUpdate], current: &CurrentValues, rul
                 part.skipped_writes.push(SkippedWrite {
                     property: change.property.clone(),
                     reason,
-                    current_value: current.and_then(|current| current.value),
+                    current_value: current.value.clone(),
                     proposed_value: change.value.clone(),
                 });
                 false
@@ -64,9 +67,7 @@ pub fn apply_policies(updates: &mut [RecordUpdate], current: &CurrentValues, rul
         let parts = &update.parts;
         update.changes.retain(|change| {
             let is_allowed = parts.iter().any(|part| part.changes.contains(change));
-            let is_unchanged = current
-                .and_then(|current| current.get(&change.property))
-                .is_some_and(|current| current.equals(&change.value));
+            let is_unchanged = current.get(&change.property).is_some_and(|current| current.equals(&change.value));
             if is_allowed && is_unchanged {
                 metrics::counter!("leadline_unchanged_values_total").increment(1);
             }
@@ -85,6 +86,9 @@ fn reason_to_skip(
     match change.policy {
         WritePolicy::Always => None,
         WritePolicy::IfEmpty => (current.value.is_some() && !current.is_default()).then_some(Reason::KeptFilled),
+        // Who set it may have been a person, and may have been later.
+        WritePolicy::UnlessHuman if current.has_unknown_author() => Some(Reason::KeptHumanValue),
+        WritePolicy::IfNewer if current.has_unknown_author() => Some(Reason::KeptNewer),
         WritePolicy::UnlessHuman => {
             // A value that a person cleared counts as set by this person.
             let origin = current.origin()?;
@@ -145,6 +149,7 @@ mod tests {
     use time::{Duration, OffsetDateTime};
 
     use super::*;
+    use crate::current_values::History;
 
     const APP: AppId = AppId(7);
 
@@ -176,7 +181,11 @@ mod tests {
         });
         reason_to_skip(
             &change,
-            &CurrentValue { value: current.map(ToOwned::to_owned), history: last_set.into_iter().collect() },
+            &CurrentValue {
+                value: current.map(ToOwned::to_owned),
+                is_null: false,
+                history: History::Read(last_set.into_iter().collect()),
+            },
             &command(),
             APP,
         )
@@ -197,6 +206,8 @@ mod tests {
         assert_eq!(skipped(UnlessHuman, "2", Some("1"), app), None);
         assert_eq!(skipped(UnlessHuman, "2", Some("1"), other), None);
         assert_eq!(skipped(UnlessHuman, "2", None, None), None);
+        assert_eq!(skipped(UnlessHuman, "2", Some("1"), None), Some(Reason::KeptHumanValue), "nobody says who set it");
+        assert_eq!(skipped(IfNewer, "2", Some("1"), None), Some(Reason::KeptNewer), "nobody says when it was set");
         for machine in ["AI_GROUP", "BREEZE_AGENT", "SMART_DATA_CAPTURE", "DEFAULT", "SEQUENCES", "PIPELINE_SETTINGS"] {
             assert_eq!(skipped(UnlessHuman, "2", Some("1"), Some((machine, "", 1))), None, "{machine}");
         }

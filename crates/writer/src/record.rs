@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use broker::Disposition;
-use domain::Reason;
+use domain::{CommandState, Reason};
 use ledger::{CommandResult, LEDGER_RETRY, LedgerError, Worker};
 
 use crate::{batch::BatchExecutor, outcome::CommandOutcome};
@@ -12,7 +12,8 @@ use crate::{batch::BatchExecutor, outcome::CommandOutcome};
 type Recorded = Result<bool, Arc<LedgerError>>;
 
 impl BatchExecutor {
-    /// Commits the outcomes with the values before, and then decides about the messages.
+    /// Commits the outcomes with the values before, and then decides about the messages. Returns the places in the batch of the
+    /// commands whose record was merged: they can be carried out for the record that survived.
     ///
     /// An outcome does not count when another writer has taken the command or the record over. If it wrote something, an
     /// older value may have replaced a newer one, so the record is marked for verification. One that the ledger refuses is
@@ -22,8 +23,13 @@ impl BatchExecutor {
         mut outcomes: Vec<CommandOutcome>,
         worker: &Worker,
         dispositions: &mut [Disposition],
-    ) -> Result<(), LedgerError> {
+    ) -> Result<Vec<usize>, LedgerError> {
         outcomes.iter_mut().for_each(|outcome| self.failures.park_if_too_old(outcome));
+        let merged = outcomes.iter().filter_map(|outcome| outcome.merged.as_ref());
+        let merges: Vec<_> = merged.flat_map(|merged| merged.merges.iter().cloned()).collect();
+        if !merges.is_empty() {
+            retry::run(&LEDGER_RETRY, || self.ledger.record_merges(&merges)).await?;
+        }
         let mut recorded = self.finish(&outcomes, worker).await;
         let mut unrecorded = Vec::new();
         for (outcome, result) in outcomes.iter_mut().zip(&mut recorded) {
@@ -43,11 +49,15 @@ impl BatchExecutor {
         if !lost.is_empty() {
             retry::run(&LEDGER_RETRY, || self.ledger.mark_for_verification(&lost)).await?;
         }
+        let mut moved = Vec::new();
         for (outcome, result) in outcomes.into_iter().zip(recorded) {
             dispositions[outcome.index] = match result {
                 Ok(true) => {
                     let state = outcome.row.state.as_str();
                     metrics::counter!("leadline_write_commands_total", "state" => state).increment(1);
+                    if outcome.merged.is_some() && outcome.row.state == CommandState::Waiting {
+                        moved.push(outcome.index);
+                    }
                     outcome.disposition
                 }
                 Ok(false) => {
@@ -63,7 +73,7 @@ impl BatchExecutor {
                 }
             };
         }
-        Ok(())
+        Ok(moved)
     }
 
     /// Commits the rows of outcomes, in as many parts as it takes to find those that the ledger refuses.

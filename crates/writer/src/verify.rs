@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use broker::Tries;
 use domain::{
-    RecordRef,
+    Reason, RecordRef,
     write_command::{PropertyChange, WritePolicy},
 };
 use hubspot::{HubSpotClient, HubSpotError, client::ObjectUpdate};
@@ -17,7 +17,11 @@ use maintenance::CircuitBreakers;
 use retry::Failure;
 use tokio_util::sync::CancellationToken;
 
-use crate::{deals::STAGE, policy::WriteRules};
+use crate::{
+    deals::STAGE,
+    missing::{Found, look_up},
+    policy::WriteRules,
+};
 
 /// The most records in one pass.
 const MAX_RECORDS: i64 = 50;
@@ -120,9 +124,21 @@ impl Verifier {
         }
         let names: Vec<_> = newest.iter().map(|write| write.property.clone()).collect();
         let read = self.hubspot.read_history(&record.object_type, &[record.object_id], &names).await?;
-        let Some(object) = read.into_iter().find(|object| object.id == record.object_id) else {
-            // The record was deleted or merged into another one.
-            return Ok(0);
+        let object = match read.into_iter().find(|object| object.id == record.object_id) {
+            Some(object) => object,
+            None => match look_up(&self.hubspot, record, &names).await {
+                Ok(Found::There(object)) => object,
+                Ok(Found::Merged(merged)) => {
+                    // A late call about the old id has changed the record that survived.
+                    self.ledger.record_merges(&merged.merges).await?;
+                    let survivor = RecordRef { object_id: merged.survivor, ..record.clone() };
+                    self.ledger.mark_for_verification(&[survivor]).await?;
+                    return Ok(0);
+                }
+                // It was deleted.
+                Err(error) if error.reason() == Reason::RecordGone => return Ok(0),
+                Err(error) => return Err(error.into()),
+            },
         };
         let is_outdated = |write: &&LatestValue| {
             let current = object.properties.get(&write.property).and_then(Option::as_deref).unwrap_or_default();

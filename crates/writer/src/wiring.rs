@@ -15,6 +15,7 @@ use settings::{MissingSetting, Settings};
 use crate::{
     actions::ActionExecutor,
     batch::{BatchExecutor, BatchNames},
+    current_values::NullValues,
     deals::Pipelines,
     handler::WriteHandler,
     notify::Channels,
@@ -79,6 +80,7 @@ pub fn wire(
         actions: action_executor(settings, ledger, &hubspot)?,
         failures: FailurePolicy::new(circuit_breakers.clone(), bootstrap::retry_schedule(settings)?),
         refused_properties: RefusedProperties::new(Duration::from_secs(settings.writer.refused_properties_seconds)),
+        null_values: NullValues::default(),
         rules: rules.clone(),
         lease,
         names: BatchNames::of(worker.clone()),

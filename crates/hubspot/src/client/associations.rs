@@ -13,7 +13,7 @@ use super::{
 };
 
 /// The most inputs of one batch read of associations (HubSpot's documentation of associations v4).
-const MAX_INPUTS: usize = 1_000;
+pub const MAX_ASSOCIATION_INPUTS: usize = 1_000;
 
 /// A record that another one is associated with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,7 +93,7 @@ impl HubSpotClient {
         let first = ids.iter().map(|id| Input { id: id.to_string(), after: None });
         let mut inputs: Vec<Input> = first.collect();
         while !inputs.is_empty() {
-            let rest = inputs.split_off(inputs.len().min(MAX_INPUTS));
+            let rest = inputs.split_off(inputs.len().min(MAX_ASSOCIATION_INPUTS));
             Self::count_inputs(Operation::BatchReadAssociations, from, inputs.len());
             let body = Body { inputs };
             // A record without associations makes the answer a 207 without a result for it; this is not a failure.

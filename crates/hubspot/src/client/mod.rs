@@ -19,12 +19,12 @@ mod transport;
 mod version;
 
 pub use account::Account;
-pub use associations::{Associated, AssociationTarget, AssociationType, engagement_type_id};
+pub use associations::{Associated, AssociationTarget, AssociationType, MAX_ASSOCIATION_INPUTS, engagement_type_id};
 pub use change_source::{ChangeAuthor, origin};
 pub use creation::NewObject;
 pub use error::{HubSpotApiError, HubSpotError};
 pub use error_body::{ErrorBody, RefusedProperty};
-pub use objects::{CrmObject, MAX_BATCH, ObjectUpdate, PastValue};
+pub use objects::{CrmObject, MAX_BATCH, MAX_HISTORY_BATCH, MERGED_IDS, ObjectUpdate, PastValue};
 pub use operation::Operation;
 pub use pipelines::{Pipeline, PipelineStage};
 pub use properties::{ModificationMetadata, NewProperty, PropertyDefinition, PropertyGroup, PropertyOption};

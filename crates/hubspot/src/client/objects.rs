@@ -17,7 +17,11 @@ use super::{
 pub const MAX_BATCH: usize = 100;
 
 /// The most inputs of a batch read with property histories (HubSpot's documentation: 50).
-const MAX_HISTORY_BATCH: usize = MAX_BATCH / 2;
+pub const MAX_HISTORY_BATCH: usize = MAX_BATCH / 2;
+
+/// The property that holds the ids of the records that were merged into this one, joined with `;` (HubSpot's guide "Using object
+/// APIs").
+pub const MERGED_IDS: &str = "hs_merged_object_ids";
 
 /// A record as HubSpot returns it.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -37,6 +41,14 @@ pub struct CrmObject {
     /// When it was created.
     #[serde(default, rename = "createdAt", with = "time::serde::rfc3339::option")]
     pub created_at: Option<OffsetDateTime>,
+}
+
+impl CrmObject {
+    /// The ids of the records that were merged into this one, if [`MERGED_IDS`] was requested.
+    pub fn merged_ids(&self) -> Vec<ObjectId> {
+        let listed = self.properties.get(MERGED_IDS).and_then(Option::as_deref).unwrap_or_default();
+        listed.split(';').filter_map(|id| id.trim().parse().ok()).map(ObjectId).collect()
+    }
 }
 
 /// A value that a property has or had.
@@ -88,9 +100,25 @@ impl HubSpotClient {
         id: ObjectId,
         properties: &[String],
     ) -> Result<CrmObject, HubSpotError> {
+        self.read_with_history(object_type, id, properties, &[]).await
+    }
+
+    /// Reads one record with the named properties, and with the histories of some. Unlike a batch call it also finds the record
+    /// that this one was merged into.
+    ///
+    /// # Errors
+    /// As [`HubSpotClient::read`].
+    pub async fn read_with_history(
+        &self,
+        object_type: &ObjectType,
+        id: ObjectId,
+        properties: &[String],
+        with_history: &[String],
+    ) -> Result<CrmObject, HubSpotError> {
         let path = self.version().objects(object_type, &format!("/{id}"));
-        let names = properties.join(",");
-        let query = if names.is_empty() { vec![] } else { vec![("properties", names.as_str())] };
+        let lists = [("properties", properties.join(",")), ("propertiesWithHistory", with_history.join(","))];
+        let query: Vec<_> =
+            lists.iter().filter(|(_, names)| !names.is_empty()).map(|(name, names)| (*name, names.as_str())).collect();
         self.call(&Call::get(Operation::ReadObject, &path, &query)).await
     }
 
@@ -143,24 +171,30 @@ impl HubSpotClient {
         let inputs = ids.iter().map(|id| Id { id: id.to_string() }).collect();
         let body = Body { inputs, properties, properties_with_history };
         let path = self.version().objects(object_type, "/batch/read");
-        Self::count_inputs(Operation::BatchReadObjects, object_type, ids.len());
-        let answer: BatchAnswer<CrmObject> = self.call(&Call::post(Operation::BatchReadObjects, &path, &body)).await?;
+        let operation = if properties_with_history.is_empty() {
+            Operation::BatchReadObjects
+        } else {
+            Operation::BatchReadHistories
+        };
+        Self::count_inputs(operation, object_type, ids.len());
+        let answer: BatchAnswer<CrmObject> = self.call(&Call::post(operation, &path, &body)).await?;
         Ok(answer.results)
     }
 
-    /// Updates one record.
+    /// Updates one record. Returns the id of the record that was written: when the requested one was merged into another record,
+    /// that of the other.
     ///
     /// # Errors
     /// A record that does not exist is a 404, an invalid value a 400.
-    pub async fn update(&self, object_type: &ObjectType, update: &ObjectUpdate<'_>) -> Result<(), HubSpotError> {
+    pub async fn update(&self, object_type: &ObjectType, update: &ObjectUpdate<'_>) -> Result<ObjectId, HubSpotError> {
         #[derive(Serialize)]
         struct Body<'a> {
             properties: HashMap<&'a str, &'a str>,
         }
         let path = self.version().objects(object_type, &format!("/{}", update.id));
         let body = Body { properties: values(update.changes) };
-        let _: Written = self.call(&Call::patch(Operation::UpdateObject, &path, &body)).await?;
-        Ok(())
+        let written: Written = self.call(&Call::patch(Operation::UpdateObject, &path, &body)).await?;
+        Ok(written.id)
     }
 
     /// Updates up to [`MAX_BATCH`] records; no id may occur twice. The rate limit counts one call, however many

@@ -9,6 +9,8 @@ pub enum Operation {
     ReadObject,
     /// Reads many records.
     BatchReadObjects,
+    /// Reads many records with the histories of their properties.
+    BatchReadHistories,
     /// Updates one record.
     UpdateObject,
     /// Updates many records.
@@ -45,6 +47,7 @@ impl Operation {
         match self {
             Self::ReadObject => "object.read",
             Self::BatchReadObjects => "object.batch_read",
+            Self::BatchReadHistories => "object.batch_read_histories",
             Self::UpdateObject => "object.update",
             Self::BatchUpdateObjects => "object.batch_update",
             Self::BatchCreateObjects => "object.batch_create",

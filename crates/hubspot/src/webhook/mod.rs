@@ -4,6 +4,8 @@ mod body;
 
 pub use body::{BodyBounds, CUT, WebhookBody};
 
+use std::collections::BTreeSet;
+
 use domain::{
     Event, EventKey, ObjectId, ObjectType, PortalId,
     event::{ADDED, EventKind, REMOVED, Subject},
@@ -184,6 +186,8 @@ fn kind_and_subject(fields: &Map<String, Value>) -> Result<(EventKind, Subject),
     };
     let subject = if kind == EventKind::AssociationChange {
         association(fields, object_type)?
+    } else if kind == EventKind::Merge {
+        Subject::Record { object_type, object_id: survivor(fields)? }
     } else {
         Subject::Record { object_type, object_id: ObjectId(required(fields, "objectId")?) }
     };
@@ -212,6 +216,31 @@ fn association(fields: &Map<String, Value>, object_type: ObjectType) -> Result<S
         association: format!("{name}{}", if is_removed { REMOVED } else { ADDED }),
     })
 }
+
+/// The record with which a merge goes on: a new one, with a new id, as a rule (HubSpot's changelog "Updated merge functionality for
+/// contacts and companies"). Every delivery names the same one, so that the event's key stays the same.
+fn survivor(fields: &Map<String, Value>) -> Result<ObjectId, Flaw> {
+    let survivor =
+        integer(fields, "newObjectId")?.map_or_else(|| integer(fields, "primaryObjectId"), |id| Ok(Some(id)))?;
+    survivor.map_or_else(|| required(fields, "objectId"), Ok).map(ObjectId)
+}
+
+/// The ids under which the records of a merge were known before it, without that of the record with which it goes on. None for
+/// other events.
+pub fn merged_ids(event: &Event) -> Vec<ObjectId> {
+    if event.kind != EventKind::Merge {
+        return Vec::new();
+    }
+    let record = event.record();
+    let merged = event.payload.get("mergedObjectIds").and_then(Value::as_array).into_iter().flatten();
+    let named = ["primaryObjectId", "objectId"].into_iter().filter_map(|name| event.payload.get(name));
+    let id = |value: &Value| value.as_i64().or_else(|| value.as_str()?.parse().ok()).map(ObjectId);
+    let ids: BTreeSet<_> = merged.chain(named).filter_map(id).filter(|id| *id != record.object_id).collect();
+    ids.into_iter().take(MAX_MERGED_IDS).collect()
+}
+
+/// The most ids of merged records that are taken from one event. HubSpot merges two records at a time.
+const MAX_MERGED_IDS: usize = 100;
 
 fn required(fields: &Map<String, Value>, name: &'static str) -> Result<i64, Flaw> {
     integer(fields, name)?.ok_or_else(|| flaw(name, "is missing"))
@@ -244,11 +273,11 @@ fn text(fields: &Map<String, Value>, name: &'static str) -> Result<Option<String
 
 #[cfg(test)]
 mod tests {
-    use domain::AppId;
+    use domain::{AppId, ObjectId};
     use retry::Reason;
     use serde_json::{Value, json};
 
-    use super::{BodyBounds, CUT, EventError, WebhookBodyError, parse};
+    use super::{BodyBounds, CUT, EventError, WebhookBodyError, merged_ids, parse};
     use domain::Event;
 
     fn one(payload: &Value) -> Result<Event, EventError> {
@@ -316,6 +345,36 @@ mod tests {
         assert_eq!(event.key.as_str(), "2:note.associationChange:0-46:4>5/0-1.202+:-:3:1");
         assert_eq!(event.record().to_string(), "note/4");
         assert!(!event.subject.is_removed_association());
+    }
+
+    #[test]
+    fn a_merge_is_about_the_record_that_survives_in_every_delivery() {
+        let merge = |more: Value| {
+            let mut payload = json!({"eventId": 1, "portalId": 2, "occurredAt": 3, "subscriptionType": "contact.merge",
+                "objectId": 4, "attemptNumber": 0});
+            payload.as_object_mut().expect("object").extend(more.as_object().expect("object").clone());
+            one(&payload)
+        };
+        let new =
+            json!({"primaryObjectId": 4, "mergedObjectIds": [5, "6"], "newObjectId": 7, "numberOfPropertiesMoved": 3});
+        let event = merge(new.clone()).expect("understood");
+        assert_eq!(event.key.as_str(), "2:contact.merge:0-1:7:-:3:1");
+        assert_eq!(merged_ids(&event), [4, 5, 6].map(ObjectId));
+        let mut again = new;
+        again["attemptNumber"] = json!(3);
+        again["newObjectId"] = json!("7");
+        assert_eq!(merge(again).expect("understood").key, event.key);
+
+        let event =
+            merge(json!({"primaryObjectId": 5, "mergedObjectIds": [4], "newObjectId": null})).expect("understood");
+        assert_eq!(event.record().object_id, ObjectId(5), "the primary one goes on");
+        assert_eq!(merged_ids(&event), [ObjectId(4)]);
+        let event = merge(json!({"mergedObjectIds": "?"})).expect("understood");
+        assert_eq!(event.record().object_id, ObjectId(4));
+        assert!(merged_ids(&event).is_empty());
+        let rejection = merge(json!({"newObjectId": "seven"})).expect_err("no id").to_string();
+        assert_eq!(rejection, "events[0].newObjectId: is not a 64-bit integer");
+        assert!(merged_ids(&one(&guide()).expect("understood")).is_empty());
     }
 
     #[test]

@@ -101,6 +101,7 @@ impl EventHandler {
         // The record may have been merged into another one. What counts is what was answered about that one.
         let record = context.record();
         if *record != run.record {
+            self.ledger.record_merges(record, [run.record.object_id]).await?;
             prior_answers = self.ledger.prior_answers(event, claimed, record).await?;
             if let Some(result) = earlier_result(playbook, &prior_answers, loop_guard) {
                 return Ok(result);

@@ -20,14 +20,14 @@ pub struct Calls {
     /// By service: finished events.
     done: [f64; 2],
     /// By the index of the service and the kind of call.
-    batches: BTreeMap<(usize, String), Batches>,
+    kinds: BTreeMap<(usize, String), Kind>,
 }
 
-/// The batch calls of one kind.
+/// The calls of one kind.
 #[derive(Default, Clone, Copy)]
-struct Batches {
+struct Kind {
     calls: f64,
-    /// The records in them.
+    /// The records in them, of batch calls.
     inputs: f64,
 }
 
@@ -39,7 +39,7 @@ impl Calls {
             by_replica: Default::default(),
             refused: 0.0,
             done: Default::default(),
-            batches: BTreeMap::new(),
+            kinds: BTreeMap::new(),
         };
         for (service, name) in CALLERS.iter().enumerate() {
             for replica in bench.scrape(&format!("leadline-{name}")).await? {
@@ -51,10 +51,16 @@ impl Calls {
                 calls.refused += tries(|outcome| outcome == "rate_limited");
                 let of = ["operation", "objects"];
                 for (kind, count) in replica.values("leadline_hubspot_batch_size_count", &of) {
-                    calls.batches.entry((service, kind.join(" "))).or_default().calls += count;
+                    calls.kinds.entry((service, kind.join(" "))).or_default().calls += count;
                 }
                 for (kind, sum) in replica.values("leadline_hubspot_batch_size_sum", &of) {
-                    calls.batches.entry((service, kind.join(" "))).or_default().inputs += sum;
+                    calls.kinds.entry((service, kind.join(" "))).or_default().inputs += sum;
+                }
+                // Batch calls are counted above, by the type of their records.
+                let of = ["operation"];
+                let single = replica.values("leadline_hubspot_calls_total", &of).filter(|(of, _)| !is_batch(of[0]));
+                for (kind, count) in single {
+                    calls.kinds.entry((service, kind.join(" "))).or_default().calls += count;
                 }
             }
         }
@@ -68,10 +74,10 @@ impl Calls {
         }
         self.refused -= before.refused;
         self.done.iter_mut().zip(before.done).for_each(|(count, earlier)| *count -= earlier);
-        for (kind, batches) in &mut self.batches {
-            let earlier = before.batches.get(kind).copied().unwrap_or_default();
-            batches.calls -= earlier.calls;
-            batches.inputs -= earlier.inputs;
+        for (name, kind) in &mut self.kinds {
+            let earlier = before.kinds.get(name).copied().unwrap_or_default();
+            kind.calls -= earlier.calls;
+            kind.inputs -= earlier.inputs;
         }
         let seconds = (self.at - before.at).as_secs_f64();
         (self, seconds)
@@ -99,23 +105,23 @@ impl Calls {
         })
     }
 
-    /// As text: the calls of each service per event that the service has finished, and its batch calls by kind with the
-    /// records in one. The inference workers may be ahead of the writers.
+    /// As text: the calls of all services per event that the service has finished, and those of each kind, with the records in one
+    /// batch call. The inference workers may be ahead of the writers.
     pub fn per_event(&self) -> String {
         let per_event: Vec<_> =
             self.by_replica.iter().zip(self.done).map(|(calls, done)| calls.iter().sum::<f64>() / done).collect();
-        let parts: Vec<_> = self
-            .batches
-            .iter()
-            .map(|((service, kind), batches)| {
-                (
-                    batches.calls / self.done[*service],
-                    format!("{} {kind}, {:.0} each", CALLERS[*service], batches.inputs / batches.calls),
-                )
-            })
-            .filter(|(calls, _)| *calls >= 0.00005)
-            .map(|(calls, kind)| format!("\n      {calls:.4} {kind}"))
-            .collect();
-        format!("{:.4} calls to HubSpot per event{}", per_event.iter().sum::<f64>(), parts.concat())
+        let line = |((service, name), kind): (&(usize, String), &Kind)| {
+            let calls = kind.calls / self.done[*service];
+            let inputs =
+                if kind.inputs > 0.0 { format!(", {:.0} each", kind.inputs / kind.calls) } else { String::new() };
+            (calls >= 0.00005).then(|| format!("\n      {calls:.4} {} {name}{inputs}", CALLERS[*service]))
+        };
+        let lines: String = self.kinds.iter().filter_map(line).collect();
+        format!("{:.4} calls to HubSpot per event{lines}", per_event.iter().sum::<f64>())
     }
+}
+
+/// Whether an operation is one of many records: `object.batch_read`.
+fn is_batch(operation: &str) -> bool {
+    operation.contains("batch")
 }

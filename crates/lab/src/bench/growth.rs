@@ -187,6 +187,7 @@ async fn pass(ledger: &Ledger, first: i64) -> Result<()> {
             reason: None,
             detail: None,
             wait: None,
+            moved_to: None,
             written: command.properties.iter().map(written).collect(),
             skipped_writes: vec![],
         })

@@ -121,6 +121,7 @@ struct Input {
     after: Option<String>,
 }
 
+/// Reads the associations of many records. That an id that was merged away answers with those of the survivor is unverified.
 pub(super) async fn batch_read(
     State(simulator): Shared,
     Path((from, to)): Path<(String, String)>,

@@ -94,7 +94,7 @@ pub(super) async fn batch_create(
 /// A record to create: its values and the records it is associated with.
 type Draft = (BTreeMap<String, String>, Vec<RecordKey>);
 
-/// Checks an input, or answers 400 as HubSpot does.
+/// Checks an input, or answers 400 as HubSpot does. That an association to an id that was merged away is taken is unverified.
 fn check(portal: &Portal, object_type: &ObjectType, body: CreateBody) -> Result<Draft, Response> {
     let values = texts(body.properties);
     if object_type.is_engagement() && values.get("hs_timestamp").is_none_or(String::is_empty) {

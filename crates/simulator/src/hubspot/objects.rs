@@ -25,10 +25,11 @@ use super::{
 };
 use crate::{lock::lock, state::Simulator};
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
 pub(super) struct ReadQuery {
-    #[serde(default)]
     properties: String,
+    properties_with_history: String,
 }
 
 pub(super) async fn read(
@@ -40,12 +41,14 @@ pub(super) async fn read(
     let object_type = ObjectType::from(object_type);
     let scope = scope(&object_type, "read");
     answer(&simulator, &headers, &scope, || {
-        let names: Vec<_> =
-            query.properties.split(',').filter(|name| !name.is_empty()).map(ToOwned::to_owned).collect();
+        let listed = |names: &str| -> Vec<String> {
+            names.split(',').filter(|name| !name.is_empty()).map(ToOwned::to_owned).collect()
+        };
+        let (names, history) = (listed(&query.properties), listed(&query.properties_with_history));
         let portal = lock(&simulator.portal);
         let found = id.parse().ok().and_then(|id: i64| Some((id, portal.get(&object_type, id)?)));
         let (id, object) = found.ok_or_else(|| errors::object_not_found(&id))?;
-        Ok(Json(record_json(&portal, &object_type, id, object, &names, &[])).into_response())
+        Ok(Json(record_json(&portal, &object_type, id, object, &names, &history)).into_response())
     })
 }
 
@@ -106,8 +109,9 @@ pub(super) async fn batch_read(
         let portal = lock(&simulator.portal);
         let (mut results, mut missing) = (Vec::new(), Vec::new());
         for Id { id } in body.inputs {
-            let found = id.parse().ok().and_then(|id: i64| Some((id, portal.get(&object_type, id)?)));
-            match found {
+            let follows_merges = portal.quirks.batch_reads_follow_merges;
+            let find = |id: i64| Some((id, portal.get_in_batch(&object_type, id, follows_merges)?));
+            match id.parse().ok().and_then(find) {
                 Some((id, object)) => {
                     let history = &body.properties_with_history;
                     results.push(record_json(&portal, &object_type, id, object, &body.properties, history));
@@ -153,7 +157,7 @@ pub(super) async fn batch_update(
         }
         let (mut results, mut missing) = (Vec::new(), Vec::new());
         for (text, values) in inputs {
-            let id = text.parse().ok().filter(|id| portal.get(&object_type, *id).is_some());
+            let id = text.parse().ok().filter(|id| portal.get_in_batch(&object_type, *id, false).is_some());
             let Some(id) = id else {
                 missing.push(text);
                 continue;
@@ -181,7 +185,12 @@ fn write(
 ) {
     let author = Author::app(simulator.config.app_id);
     for (property, value) in portal.update(object_type, id, values, &author) {
-        simulator.webhooks.property_changed(&(object_type.clone(), portal.surviving(id)), &property, &value, &author);
+        simulator.webhooks.property_changed(
+            &(object_type.clone(), portal.surviving(object_type, id)),
+            &property,
+            &value,
+            &author,
+        );
     }
 }
 

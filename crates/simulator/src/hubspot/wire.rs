@@ -70,12 +70,15 @@ pub(super) fn record_json(
     let redacts = portal.redacts_emails && *object_type == ObjectType::Email;
     let value_of = |name: &String| match record.properties.get(name) {
         Some(_) if redacts && BODIES.contains(&name.as_str()) => json!(""),
+        // A property that was cleared is "", one that was never set null. HubSpot documents neither; public connectors report it
+        // (estuary/connectors issue 4272, HubSpot/hubspot-api-nodejs issue 324).
+        Some(value) if value.is_empty() && portal.quirks.null_for_cleared => Value::Null,
         Some(value) => json!(value),
         None => json!(record.derived(name)),
     };
     let mut properties: HashMap<&str, Value> =
         names.iter().filter(known).map(|name| (name.as_str(), value_of(name))).collect();
-    let id = portal.surviving(id);
+    let id = portal.surviving(object_type, id);
     properties.insert("hs_object_id", json!(id.to_string()));
     let mut body = json!({"id": id.to_string(), "properties": properties, "createdAt": time(record.created),
         "updatedAt": time(record.updated), "archived": false});

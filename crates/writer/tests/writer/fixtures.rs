@@ -22,13 +22,13 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 use simulator::{
     Call, Config, Fault, Simulator,
-    admin::{Edit, NewRecord, ObjectView, Quirks},
+    admin::{Edit, Merge, NewRecord, ObjectView, Quirks, Survivor},
 };
 use time::OffsetDateTime;
 use tokio::net::TcpListener;
 use writer::{
-    ActionExecutor, BatchExecutor, BatchNames, Channels, FailurePolicy, Pipelines, RefusedProperties, Verifier,
-    WriteHandler, WriteRules,
+    ActionExecutor, BatchExecutor, BatchNames, Channels, FailurePolicy, NullValues, Pipelines, RefusedProperties,
+    Verifier, WriteHandler, WriteRules,
 };
 
 /// The attempts after which a message is parked.
@@ -130,6 +130,7 @@ impl TestWriter {
                 channels,
             ),
             failures: FailurePolicy::new(circuit_breakers.clone(), retry_schedule),
+            null_values: NullValues::default(),
             rules: rules.clone(),
             lease: options.lease,
             names: BatchNames::of(worker.clone()),
@@ -284,8 +285,34 @@ impl TestWriter {
         self.http.patch(url).json(&edit).send().await.expect("sent").error_for_status().expect("edited");
     }
 
+    /// Merges contacts as a person does in HubSpot's screens, and returns the record that survives.
+    pub async fn merge(&self, primary: &RecordRef, others: &[&RecordRef]) -> RecordRef {
+        let merge = Merge {
+            kind: primary.object_type.type_id().to_owned(),
+            primary: primary.object_id.0,
+            merged: others.iter().map(|other| other.object_id.0).collect(),
+            announce: false,
+        };
+        let url = format!("{}/_simulator/merges", self.simulator_url);
+        let answer = self.http.post(url).json(&merge).send().await.expect("sent").error_for_status().expect("merged");
+        let survivor: Survivor = answer.json().await.expect("the documented form");
+        RecordRef { object_id: ObjectId(survivor.id), ..primary.clone() }
+    }
+
     pub async fn quirks(&self, quirks: &Quirks) {
         self.post("quirks", quirks).await;
+    }
+
+    /// Deletes a contact in HubSpot.
+    pub async fn delete(&self, contact: i64) {
+        let url = format!("{}/_simulator/objects/contact/{contact}", self.simulator_url);
+        self.http.delete(url).send().await.expect("sent").error_for_status().expect("deleted");
+    }
+
+    /// Switches all faults off, and lets the calls go on that were held.
+    pub async fn clear_faults(&self) {
+        let url = format!("{}/_simulator/faults", self.simulator_url);
+        self.http.delete(url).send().await.expect("sent").error_for_status().expect("accepted");
     }
 
     pub async fn fault(&self, fault: &Fault) {
@@ -313,9 +340,14 @@ impl TestWriter {
         self.get("objects/note").await
     }
 
+    /// Every call to HubSpot, oldest first.
+    pub async fn calls(&self) -> Vec<Call> {
+        self.get("calls").await
+    }
+
     /// The calls that write contacts, oldest first.
     pub async fn contact_writes(&self) -> Vec<Call> {
-        let calls: Vec<Call> = self.get("calls").await;
+        let calls = self.calls().await;
         let is_write = |call: &Call| {
             call.path.contains("/contacts") && (call.method == "PATCH" || call.path.ends_with("/batch/update"))
         };

@@ -4,8 +4,10 @@
 
 mod actions;
 mod batches;
+mod calls;
 mod fixtures;
 mod leases;
+mod merges;
 mod messages;
 mod order;
 mod policies;
