@@ -4,8 +4,6 @@
 //! recurses, and no text becomes more than twice as long.
 
 mod characters;
-mod elements;
-mod hidden;
 mod html;
 mod mail;
 mod signatures;
@@ -61,7 +59,7 @@ pub fn plain_text(text: &str, format: TextFormat) -> String {
     let is_html = match format {
         TextFormat::Plain => false,
         TextFormat::Html => true,
-        TextFormat::HtmlIfTagged => elements::has_tags(text),
+        TextFormat::HtmlIfTagged => html::has_tags(text),
     };
     if is_html { tidy(&html::text_of(text)) } else { tidy(text) }
 }

@@ -3,21 +3,29 @@
 //! No tree is built and nothing is laid out, so neither depth nor spans nor widths of tables cost anything: time and memory
 //! grow with the length of the HTML alone, and the text is at most twice as long as the HTML.
 
+mod colors;
+mod declared;
+mod elements;
+mod hidden;
+mod rules;
+mod style;
+mod tables;
+mod tag;
+mod tree;
+mod values;
+
 use std::convert::Infallible;
 
 use html5gum::{
-    Span, Tokenizer,
-    emitters::callback::{CallbackEmitter, CallbackEvent},
+    Emitter, ForwardingEmitter, Span, State, Tokenizer,
+    emitters::callback::{Callback, CallbackEmitter, CallbackEvent},
 };
 
-use super::{
-    elements::{Category, Element, Gap, is_ended_by_start, shields},
-    hidden::Hidden,
-};
-
-/// How many of the innermost open elements an end tag is matched with. In more deeply nested HTML it ends none of those
-/// further out.
-const MAX_SEARCHED: usize = 256;
+pub(super) use elements::has_tags;
+use elements::{Category, Element, Gap};
+use hidden::OwnLook;
+use tag::Tag;
+use tree::{ElementId, Setting, Tree};
 
 /// The number up to which the items of a list are numbered. A longer number would be longer than the tag that it stands for.
 const MAX_ITEM_NUMBER: usize = 999;
@@ -28,13 +36,37 @@ pub(super) fn text_of(html: &str) -> String {
     // The tokenizer replaces U+0000 by a character that is three bytes long.
     let html = html.replace('\0', "");
     let mut page = Page::default();
-    let mut emitter = CallbackEmitter::new(|event: CallbackEvent<'_>, _: Span<()>| {
-        page.handle(&event);
-        None::<Infallible>
-    });
-    emitter.naively_switch_states(true);
-    match Tokenizer::new_with_emitter(&html, emitter).finish() {
+    match Tokenizer::new_with_emitter(&html, PageEmitter(CallbackEmitter::new(PageReader(&mut page)))).finish() {
         Ok(()) => page.text,
+    }
+}
+
+/// Gives the tokens to a page. Which elements contain text without tags depends on where they are.
+struct PageEmitter<'a>(CallbackEmitter<PageReader<'a>>);
+
+impl ForwardingEmitter for PageEmitter<'_> {
+    type Token = Infallible;
+
+    fn inner(&mut self) -> &mut impl Emitter<Token = Infallible> {
+        &mut self.0
+    }
+
+    fn emit_current_tag(&mut self) -> Option<State> {
+        // The callback emits nothing and switches nothing.
+        self.0.emit_current_tag().or(self.0.callback_mut().0.next_state.take())
+    }
+
+    fn adjusted_current_node_present_but_not_in_html_namespace(&mut self) -> bool {
+        self.0.callback_mut().0.tree.is_in_foreign()
+    }
+}
+
+struct PageReader<'a>(&'a mut Page);
+
+impl Callback<Infallible, ()> for PageReader<'_> {
+    fn handle_event(&mut self, event: CallbackEvent<'_>, _: Span<()>) -> Option<Infallible> {
+        self.0.handle(&event);
+        None
     }
 }
 
@@ -46,153 +78,100 @@ struct Page {
     gap: Gap,
     /// The mark of a list's item whose text has not begun.
     mark: Option<Mark>,
-    open: Vec<Open>,
-    /// The lists among the open elements.
-    lists: Vec<List>,
+    tree: Tree,
+    /// What the tags of the elements `html` and `body` say, which may come late and more than once.
+    roots: [Tag; 2],
+    /// The page itself is hidden.
+    is_hidden: bool,
+    /// The start tag that is being read.
     tag: Tag,
-}
-
-/// An element that has begun and not ended.
-struct Open {
-    name: Box<[u8]>,
-    hidden: Hidden,
-    is_quoted: bool,
-    is_preformatted: bool,
-}
-
-struct List {
-    /// How many elements are open with it.
-    depth: usize,
-    is_numbered: bool,
-    items: usize,
+    /// How the tokenizer goes on after it.
+    next_state: Option<State>,
 }
 
 struct Mark {
-    /// How many elements are open around the item.
-    depth: usize,
+    item: ElementId,
     text: String,
-}
-
-/// The start tag that is being read.
-#[derive(Default)]
-struct Tag {
-    name: Vec<u8>,
-    style: Option<String>,
-    has_hidden: bool,
-    attribute: Attribute,
-}
-
-#[derive(Default, PartialEq, Eq)]
-enum Attribute {
-    Style,
-    #[default]
-    Other,
 }
 
 impl Page {
     fn handle(&mut self, event: &CallbackEvent<'_>) {
         match *event {
-            CallbackEvent::OpenStartTag { name } => {
-                self.tag = Tag { name: name.to_vec(), ..Tag::default() };
+            CallbackEvent::OpenStartTag { name } => self.tag = Tag::named(name),
+            CallbackEvent::AttributeName { name } => self.tag.begin_attribute(name),
+            CallbackEvent::AttributeValue { value } => self.tag.set_value(value),
+            CallbackEvent::CloseStartTag { self_closing } => {
+                let mut tag = std::mem::take(&mut self.tag);
+                tag.end_attribute();
+                tag.is_self_closing = self_closing;
+                self.start(tag);
             }
-            CallbackEvent::AttributeName { name } => {
-                self.tag.has_hidden |= name == b"hidden";
-                // Of two attributes with one name the first counts.
-                let is_style = name == b"style" && self.tag.style.is_none();
-                self.tag.attribute = if is_style { Attribute::Style } else { Attribute::Other };
-            }
-            CallbackEvent::AttributeValue { value } if self.tag.attribute == Attribute::Style => {
-                self.tag.style = Some(String::from_utf8_lossy(value).into_owned());
-            }
-            CallbackEvent::CloseStartTag { self_closing } => self.start(self_closing),
             CallbackEvent::EndTag { name } => self.end(name),
             CallbackEvent::String { value } => self.write(&String::from_utf8_lossy(value)),
             _ => {}
         }
     }
 
-    fn start(&mut self, is_self_closing: bool) {
-        let Tag { name, style, has_hidden, .. } = std::mem::take(&mut self.tag);
-        if let Some(at) = self.innermost(|open| is_ended_by_start(open, &name)) {
-            self.close_from(at);
+    fn start(&mut self, tag: Tag) {
+        let Element { gap, category } = Element::named(&tag.name);
+        let begun = self.tree.start(&tag);
+        self.widen(self.within_list(gap, category, usize::from(begun.is_some())));
+        if category == Category::LineBreak {
+            self.break_line();
         }
-        let Element { gap, category } = Element::named(&name);
-        self.widen(self.within_list(gap, category));
-        match category {
-            Category::Void => return,
-            Category::LineBreak => return self.break_line(),
-            // The root of a drawing may be empty; every other tag that looks so is a start tag.
-            Category::NotText if is_self_closing => return,
-            Category::List { is_numbered } => {
-                self.lists.push(List { depth: self.open.len(), is_numbered, items: 0 });
+        if let Some(item) = begun {
+            if category == Category::Item {
+                self.begin_item(item);
             }
-            Category::Item => self.begin_item(),
+            self.next_state = content_of(&tag.name);
+        }
+        match tag.name.as_slice() {
+            b"html" => self.complete_root(0, tag),
+            b"body" => self.complete_root(1, tag),
+            // What a style sheet says is not known.
+            b"link" if tag.get(b"rel").is_some_and(|rel| rel.to_ascii_lowercase().contains("stylesheet")) => {
+                self.tree.root.look.forget_background();
+            }
             _ => {}
         }
-        let around = self.open.last();
-        let hidden = match category {
-            Category::NotText => Hidden::entirely(),
-            _ => around.map(|open| open.hidden).unwrap_or_default().within(style.as_deref(), has_hidden),
-        };
-        self.open.push(Open {
-            hidden,
-            is_quoted: category == Category::Quotation || around.is_some_and(|open| open.is_quoted),
-            is_preformatted: category == Category::Preformatted || around.is_some_and(|open| open.is_preformatted),
-            name: name.into_boxed_slice(),
-        });
     }
 
     fn end(&mut self, name: &[u8]) {
         let Element { gap, category } = Element::named(name);
-        match name {
-            b"br" => return self.break_line(),
-            // A browser goes on in the body after its end.
-            b"html" | b"body" => return,
-            _ => {}
+        self.tree.end(name);
+        self.widen(self.within_list(gap, category, 0));
+        if category == Category::LineBreak {
+            self.break_line();
         }
-        // The end of a word's formatting ends no block, and so never the hiding of one.
-        let found =
-            self.innermost(|open| if open == name { Some(true) } else { (!shields(open, name)).then_some(false) });
-        if let Some(at) = found {
-            self.close_from(at);
-        }
-        self.widen(self.within_list(gap, category));
     }
 
     /// A list within a list is no paragraph of its own.
-    fn within_list(&self, gap: Gap, category: Category) -> Gap {
-        let is_inner = matches!(category, Category::List { .. }) && !self.lists.is_empty();
+    fn within_list(&self, gap: Gap, category: Category, begun: usize) -> Gap {
+        let is_inner = matches!(category, Category::List { .. }) && self.tree.open_lists(begun + 1) > begun;
         if is_inner { Gap::Line } else { gap }
     }
 
-    /// The innermost open element for which `is_sought` is true, unless it is `None` for one within that.
-    fn innermost(&self, is_sought: impl Fn(&[u8]) -> Option<bool>) -> Option<usize> {
-        for (at, open) in self.open.iter().enumerate().rev().take(MAX_SEARCHED) {
-            if is_sought(&open.name)? {
-                return Some(at);
-            }
+    /// The attributes of `html` and `body` hold for all of the page, wherever the tag is.
+    fn complete_root(&mut self, root: usize, tag: Tag) {
+        if self.tree.is_in_template() {
+            return;
         }
-        None
+        self.roots[root].name.clone_from(&tag.name);
+        self.roots[root].complete_with(tag);
+        let look = |setting: Setting, root: &Tag| setting.within(OwnLook::of(root), Category::Other);
+        self.tree.root = self.roots.iter().fold(Setting::default(), look);
+        if self.tree.root.look.is_gone() {
+            self.text.clear();
+            self.is_hidden = true;
+        }
     }
 
-    /// Ends the elements from the one at this depth inwards.
-    fn close_from(&mut self, depth: usize) {
-        self.open.truncate(depth);
-        while self.lists.last().is_some_and(|list| list.depth >= depth) {
-            self.lists.pop();
-        }
-        self.mark.take_if(|mark| mark.depth >= depth);
-    }
-
-    fn begin_item(&mut self) {
-        let text = match self.lists.last_mut() {
-            Some(list) if list.is_numbered && list.items < MAX_ITEM_NUMBER => {
-                list.items += 1;
-                format!("{}. ", list.items)
-            }
+    fn begin_item(&mut self, item: ElementId) {
+        let text = match self.tree.next_item() {
+            Some((true, number)) if number <= MAX_ITEM_NUMBER => format!("{number}. "),
             _ => "* ".to_owned(),
         };
-        self.mark = Some(Mark { depth: self.open.len(), text });
+        self.mark = Some(Mark { item, text });
     }
 
     /// The second line break in a row makes a blank line.
@@ -205,11 +184,14 @@ impl Page {
     }
 
     fn write(&mut self, text: &str) {
-        let around = self.open.last();
-        if around.is_some_and(|open| open.hidden.is_hidden()) {
+        let is_blank = text.bytes().all(|byte| byte.is_ascii_whitespace());
+        let Setting { look, is_quoted, is_preformatted } = self.tree.text(is_blank);
+        if self.tree.is_current(&[b"style"]) && text.contains("background") {
+            self.tree.root.look.forget_background();
+        }
+        if self.is_hidden || look.is_hidden() {
             return;
         }
-        let is_preformatted = around.is_some_and(|open| open.is_preformatted);
         for character in text.chars() {
             match character {
                 '\n' if is_preformatted => self.break_line(),
@@ -218,14 +200,14 @@ impl Page {
                 }
                 '\t' | '\n' | '\u{c}' | '\r' | ' ' | '\u{a0}' => self.widen(Gap::Space),
                 _ => {
-                    self.close_gap();
+                    self.close_gap(is_quoted);
                     self.text.push(character);
                 }
             }
         }
     }
 
-    fn close_gap(&mut self) {
+    fn close_gap(&mut self, is_quoted: bool) {
         let is_first = self.text.is_empty();
         let begins_line = is_first || self.gap >= Gap::Line;
         if !is_first {
@@ -237,12 +219,24 @@ impl Page {
             });
         }
         self.gap = Gap::None;
-        if begins_line && self.open.last().is_some_and(|open| open.is_quoted) {
+        if begins_line && is_quoted {
             self.text.push_str("> ");
         }
-        if let Some(mark) = self.mark.take() {
+        if let Some(mark) = self.mark.take_if(|mark| self.tree.is_open(mark.item)) {
             self.text.push_str(&mark.text);
         }
+        self.mark = None;
+    }
+}
+
+/// How the content of an element is read, where it is not HTML.
+fn content_of(name: &[u8]) -> Option<State> {
+    match name {
+        b"textarea" | b"title" => Some(State::RcData),
+        b"plaintext" => Some(State::PlainText),
+        b"script" => Some(State::ScriptData),
+        b"style" | b"iframe" | b"xmp" | b"noembed" | b"noframes" | b"noscript" => Some(State::RawText),
+        _ => None,
     }
 }
 
@@ -282,7 +276,7 @@ mod tests {
         const SEEN: &[&str] = &[
             "<p style=display:none>no<p>yes",
             "<p style=display:none>no<div>yes</div>",
-            "<tr><td style=display:none>no<td>yes",
+            "<table><tr><td style=display:none>no<td>yes",
             "<div style=display:none><b>no</div>yes",
             "<div style=display:none><table><tr><td>no</td></tr></table></div>yes",
             "<span style=display:none>no</span>yes",
