@@ -122,18 +122,23 @@ impl Traits {
         KNOWN.get(name).copied().unwrap_or_default()
     }
 
-    /// Those of an element of SVG or MathML; `is_html`: its attributes say that it contains HTML.
-    pub(super) fn of_foreign(name: &[u8], is_html: bool) -> Self {
+    /// Those of an element of SVG.
+    pub(super) fn of_svg(name: &[u8]) -> Self {
+        if matches!(name, b"foreignobject" | b"desc" | b"title") { INTEGRATION_POINT } else { Self::default() }
+    }
+
+    /// Those of an element of MathML; `is_html`: its attributes say that it contains HTML.
+    pub(super) fn of_math(name: &[u8], is_html: bool) -> Self {
         match name {
-            b"mi" | b"mo" | b"mn" | b"ms" | b"mtext" | b"foreignobject" | b"desc" | b"title" => {
-                Self::SPECIAL.and(Self::SCOPE).and(Self::INTEGRATION)
-            }
-            b"annotation-xml" if is_html => Self::SPECIAL.and(Self::SCOPE).and(Self::INTEGRATION),
+            b"mi" | b"mo" | b"mn" | b"ms" | b"mtext" => INTEGRATION_POINT,
+            b"annotation-xml" if is_html => INTEGRATION_POINT,
             b"annotation-xml" => Self::SPECIAL.and(Self::SCOPE),
             _ => Self::default(),
         }
     }
 }
+
+const INTEGRATION_POINT: Traits = Traits::SPECIAL.and(Traits::SCOPE).and(Traits::INTEGRATION);
 
 /// The sets of elements in the standard's "The stack of open elements" and "Creating and inserting nodes".
 const SETS: [(Traits, &str); 7] = [

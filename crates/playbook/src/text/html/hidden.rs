@@ -49,11 +49,6 @@ impl Look {
         self.is_gone || self.is_invisible || self.is_transparent || self.size_px < MIN_READABLE_PX || !has_contrast
     }
 
-    /// Whether nothing within is displayed, whatever it says.
-    pub(super) fn is_gone(&self) -> bool {
-        self.is_gone
-    }
-
     /// How text looks within an element that says this.
     pub(super) fn within(mut self, own: OwnLook) -> Self {
         self.is_gone |= own.is_gone;

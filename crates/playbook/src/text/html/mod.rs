@@ -23,9 +23,8 @@ use html5gum::{
 
 pub(super) use elements::has_tags;
 use elements::{Category, Element, Gap};
-use hidden::OwnLook;
 use tag::Tag;
-use tree::{ElementId, Setting, Tree};
+use tree::{ElementId, Setting, Settings, Tree};
 
 /// The number up to which the items of a list are numbered. A longer number would be longer than the tag that it stands for.
 const MAX_ITEM_NUMBER: usize = 999;
@@ -37,7 +36,7 @@ pub(super) fn text_of(html: &str) -> String {
     let html = html.replace('\0', "");
     let mut page = Page::default();
     match Tokenizer::new_with_emitter(&html, PageEmitter(CallbackEmitter::new(PageReader(&mut page)))).finish() {
-        Ok(()) => page.text,
+        Ok(()) => page.shown(),
     }
 }
 
@@ -70,28 +69,35 @@ impl Callback<Infallible, ()> for PageReader<'_> {
     }
 }
 
-/// The text so far, and the elements that are open.
+/// The elements that are open, and what has been read.
 #[derive(Default)]
 struct Page {
-    text: String,
-    /// What separates the next character from the text so far.
-    gap: Gap,
-    /// The mark of a list's item whose text has not begun.
-    mark: Option<Mark>,
     tree: Tree,
+    /// All text, hidden or not.
+    text: String,
+    parts: Vec<Part>,
+    /// The item of a list whose mark no text has followed.
+    marked: Option<ElementId>,
     /// What the tags of the elements `html` and `body` say, which may come late and more than once.
     roots: [Tag; 2],
-    /// The page itself is hidden.
-    is_hidden: bool,
+    /// A style sheet says what is behind text.
+    has_styled_background: bool,
     /// The start tag that is being read.
     tag: Tag,
     /// How the tokenizer goes on after it.
     next_state: Option<State>,
 }
 
-struct Mark {
-    item: ElementId,
-    text: String,
+/// What becomes a part of the text. Whether it is seen is known at the end: tags may move what came before them.
+enum Part {
+    /// So many bytes of text, and the element that they are in.
+    Text(ElementId, usize),
+    Gap(Gap),
+    LineBreak,
+    /// The mark of a list's item; 0: it has no number.
+    Mark(usize),
+    /// The item has ended.
+    NoMark,
 }
 
 impl Page {
@@ -107,7 +113,7 @@ impl Page {
                 self.start(tag);
             }
             CallbackEvent::EndTag { name } => self.end(name),
-            CallbackEvent::String { value } => self.write(&String::from_utf8_lossy(value)),
+            CallbackEvent::String { value } => self.read_text(&String::from_utf8_lossy(value)),
             _ => {}
         }
     }
@@ -115,13 +121,11 @@ impl Page {
     fn start(&mut self, tag: Tag) {
         let Element { gap, category } = Element::named(&tag.name);
         let begun = self.tree.start(&tag);
-        self.widen(self.within_list(gap, category, usize::from(begun.is_some())));
-        if category == Category::LineBreak {
-            self.break_line();
-        }
-        if let Some(item) = begun {
+        self.separate(gap, category, usize::from(begun.is_some()));
+        if let Some(id) = begun {
             if category == Category::Item {
-                self.begin_item(item);
+                self.marked = Some(id);
+                self.parts.push(Part::Mark(self.tree.next_item().unwrap_or_default()));
             }
             self.next_state = content_of(&tag.name);
         }
@@ -129,8 +133,9 @@ impl Page {
             b"html" => self.complete_root(0, tag),
             b"body" => self.complete_root(1, tag),
             // What a style sheet says is not known.
-            b"link" if tag.get(b"rel").is_some_and(|rel| rel.to_ascii_lowercase().contains("stylesheet")) => {
-                self.tree.root.look.forget_background();
+            b"link" => {
+                let relation = tag.get(b"rel").unwrap_or_default().to_ascii_lowercase();
+                self.has_styled_background |= relation.contains("stylesheet");
             }
             _ => {}
         }
@@ -139,41 +144,76 @@ impl Page {
     fn end(&mut self, name: &[u8]) {
         let Element { gap, category } = Element::named(name);
         self.tree.end(name);
-        self.widen(self.within_list(gap, category, 0));
-        if category == Category::LineBreak {
-            self.break_line();
-        }
+        self.separate(gap, category, 0);
     }
 
-    /// A list within a list is no paragraph of its own.
-    fn within_list(&self, gap: Gap, category: Category, begun: usize) -> Gap {
-        let is_inner = matches!(category, Category::List { .. }) && self.tree.open_lists(begun + 1) > begun;
-        if is_inner { Gap::Line } else { gap }
+    /// A list within a list is no paragraph of its own; `begun`: how many lists begin here.
+    fn separate(&mut self, gap: Gap, category: Category, begun: usize) {
+        match category {
+            Category::LineBreak => return self.parts.push(Part::LineBreak),
+            Category::List { .. } if self.tree.open_lists(begun + 1) > begun => self.parts.push(Part::Gap(Gap::Line)),
+            _ => self.parts.push(Part::Gap(gap)),
+        }
     }
 
     /// The attributes of `html` and `body` hold for all of the page, wherever the tag is.
     fn complete_root(&mut self, root: usize, tag: Tag) {
-        if self.tree.is_in_template() {
-            return;
-        }
-        self.roots[root].name.clone_from(&tag.name);
-        self.roots[root].complete_with(tag);
-        let look = |setting: Setting, root: &Tag| setting.within(OwnLook::of(root), Category::Other);
-        self.tree.root = self.roots.iter().fold(Setting::default(), look);
-        if self.tree.root.look.is_gone() {
-            self.text.clear();
-            self.is_hidden = true;
+        if !self.tree.is_in_template() {
+            self.roots[root].name.clone_from(&tag.name);
+            self.roots[root].complete_with(tag);
         }
     }
 
-    fn begin_item(&mut self, item: ElementId) {
-        let text = match self.tree.next_item() {
-            Some((true, number)) if number <= MAX_ITEM_NUMBER => format!("{number}. "),
-            _ => "* ".to_owned(),
-        };
-        self.mark = Some(Mark { item, text });
+    fn read_text(&mut self, text: &str) {
+        let is_blank = text.bytes().all(|byte| byte.is_ascii_whitespace());
+        let element = self.tree.text(is_blank);
+        self.has_styled_background |= self.tree.is_current(&[b"style"]) && text.contains("background");
+        if self.marked.is_some_and(|item| !self.tree.is_open(item)) {
+            self.marked = None;
+            self.parts.push(Part::NoMark);
+        }
+        self.text.push_str(text);
+        self.parts.push(Part::Text(element, text.len()));
     }
 
+    /// What a person sees.
+    fn shown(mut self) -> String {
+        let [html, body] = &self.roots;
+        self.tree.set_roots(html, body);
+        let mut page = Setting::default();
+        if self.has_styled_background {
+            page.look.forget_background();
+        }
+        let mut settings = Settings::of(self.tree, page);
+        let (mut writer, mut rest) = (Writer::default(), self.text.as_str());
+        for part in self.parts {
+            match part {
+                Part::Text(element, length) => {
+                    let (text, after) = rest.split_at(length);
+                    rest = after;
+                    writer.write(text, &settings.within(element));
+                }
+                Part::Gap(gap) => writer.widen(gap),
+                Part::LineBreak => writer.break_line(),
+                Part::Mark(number) => writer.mark = Some(number),
+                Part::NoMark => writer.mark = None,
+            }
+        }
+        writer.text
+    }
+}
+
+/// Writes what is seen.
+#[derive(Default)]
+struct Writer {
+    text: String,
+    /// What separates the next character from the text so far.
+    gap: Gap,
+    /// The number of a list's item whose text has not begun; 0: it has none.
+    mark: Option<usize>,
+}
+
+impl Writer {
     /// The second line break in a row makes a blank line.
     fn break_line(&mut self) {
         self.gap = if self.gap < Gap::Line { Gap::Line } else { Gap::Paragraph };
@@ -183,24 +223,19 @@ impl Page {
         self.gap = self.gap.max(gap);
     }
 
-    fn write(&mut self, text: &str) {
-        let is_blank = text.bytes().all(|byte| byte.is_ascii_whitespace());
-        let Setting { look, is_quoted, is_preformatted } = self.tree.text(is_blank);
-        if self.tree.is_current(&[b"style"]) && text.contains("background") {
-            self.tree.root.look.forget_background();
-        }
-        if self.is_hidden || look.is_hidden() {
+    fn write(&mut self, text: &str, setting: &Setting) {
+        if setting.look.is_hidden() {
             return;
         }
         for character in text.chars() {
             match character {
-                '\n' if is_preformatted => self.break_line(),
-                ' ' | '\t' if is_preformatted && self.gap == Gap::None && !self.text.is_empty() => {
+                '\n' if setting.is_preformatted => self.break_line(),
+                ' ' | '\t' if setting.is_preformatted && self.gap == Gap::None && !self.text.is_empty() => {
                     self.text.push(character);
                 }
                 '\t' | '\n' | '\u{c}' | '\r' | ' ' | '\u{a0}' => self.widen(Gap::Space),
                 _ => {
-                    self.close_gap(is_quoted);
+                    self.close_gap(setting.is_quoted);
                     self.text.push(character);
                 }
             }
@@ -222,10 +257,11 @@ impl Page {
         if begins_line && is_quoted {
             self.text.push_str("> ");
         }
-        if let Some(mark) = self.mark.take_if(|mark| self.tree.is_open(mark.item)) {
-            self.text.push_str(&mark.text);
+        match self.mark.take() {
+            Some(number @ 1..=MAX_ITEM_NUMBER) => self.text.push_str(&format!("{number}. ")),
+            Some(_) => self.text.push_str("* "),
+            None => {}
         }
-        self.mark = None;
     }
 }
 

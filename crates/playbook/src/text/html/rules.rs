@@ -3,7 +3,7 @@
 use super::{
     elements::Traits,
     tag::Tag,
-    tree::{ElementId, Mode, Namespace, Open, PARAGRAPH_SCOPE, Setting, Started, Tree},
+    tree::{ElementId, Mode, Namespace, Open, PARAGRAPH_SCOPE, Started, Tree},
 };
 
 impl Tree {
@@ -30,22 +30,22 @@ impl Tree {
         if self.mode() == Mode::Body { self.end_in_body(name) } else { self.end_in_table(name) }
     }
 
-    /// What holds for the next text; `is_blank`: it is only white space.
-    pub(super) fn text(&mut self, is_blank: bool) -> Setting {
+    /// What the next text is inside of; `is_blank`: it is only white space.
+    pub(super) fn text(&mut self, is_blank: bool) -> ElementId {
         const RAW: [&[u8]; 9] =
             [b"textarea", b"title", b"style", b"script", b"xmp", b"iframe", b"noembed", b"noframes", b"noscript"];
         let is_in_table = self.current().is_some_and(|open| open.has(Traits::FOSTERING));
         if self.is_current(&RAW) || self.is_foreign_to(b"") || is_blank && is_in_table {
-            return self.setting();
+            return self.place();
         }
         if self.mode() == Mode::ColumnGroup && !is_blank {
             self.close_context(true);
         }
         self.is_fostering = matches!(self.mode(), Mode::Table | Mode::TableBody | Mode::Row);
         self.reconstruct_formatting();
-        let setting = self.setting();
+        let place = self.place();
         self.is_fostering = false;
-        setting
+        place
     }
 
     pub(super) fn start_in_body(&mut self, tag: &Tag) -> Option<ElementId> {

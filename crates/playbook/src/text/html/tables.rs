@@ -44,7 +44,7 @@ impl Tree {
             b"input" if tag.get(b"type").is_some_and(|kind| kind.eq_ignore_ascii_case("hidden")) => return None,
             b"form" => {
                 if self.form.is_none() && !self.is_in_template() {
-                    self.form = Some(self.insert_nothing());
+                    self.form = Some(self.insert_closed(Started::html(tag)));
                 }
                 return None;
             }

@@ -1,9 +1,8 @@
 //! The elements that are open while HTML is read, as a browser keeps them.
 //!
-//! This is what the HTML standard's tree construction says about what a text is inside of, without the tree: an open element
-//! knows what holds for text within it, and nothing is kept of one that has ended. Only so is hidden text never read
-//! and visible text never lost, whatever tags are missing, misplaced or nested wrongly. Names of methods are those of the
-//! standard. Source: <https://html.spec.whatwg.org/multipage/parsing.html#tree-construction>.
+//! This is what the HTML standard's tree construction says about what a text is inside of. Only by its rules is hidden text
+//! never read and visible text never lost, whatever tags are missing, misplaced or nested wrongly. Of each element only what
+//! it is inside of is kept, and what it says. Source: <https://html.spec.whatwg.org/multipage/parsing.html#tree-construction>.
 
 use std::rc::Rc;
 
@@ -18,11 +17,20 @@ use super::{
 const MAX_SEARCHED: usize = 256;
 
 /// Of how many formatting elements is kept that they begin again after the end of a block.
-const MAX_FORMATTING: usize = 64;
+const MAX_FORMATTING: usize = 32;
 
 /// An element that has begun.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct ElementId(u32);
+
+impl ElementId {
+    const HTML: Self = Self(0);
+    const BODY: Self = Self(1);
+
+    fn index(self) -> usize {
+        self.0 as usize
+    }
+}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Namespace {
@@ -52,7 +60,6 @@ impl Setting {
 /// What is known of an element from its start tag.
 #[derive(Debug, Clone)]
 pub(super) struct Started {
-    /// Empty: the element is no longer open, but others that began within it are.
     name: Box<[u8]>,
     namespace: Namespace,
     traits: Traits,
@@ -70,7 +77,12 @@ impl Started {
     pub(super) fn foreign(tag: &Tag, namespace: Namespace) -> Self {
         let encoding = tag.get(b"encoding").unwrap_or_default().to_ascii_lowercase();
         let is_html = matches!(encoding.as_str(), "text/html" | "application/xhtml+xml");
-        Self::new(tag, namespace, Traits::of_foreign(&tag.name, is_html), Category::NotText)
+        let traits = match namespace {
+            Namespace::Html => Traits::of_html(&tag.name),
+            Namespace::Svg => Traits::of_svg(&tag.name),
+            Namespace::MathMl => Traits::of_math(&tag.name, is_html),
+        };
+        Self::new(tag, namespace, traits, Category::NotText)
     }
 
     fn new(tag: &Tag, namespace: Namespace, traits: Traits, category: Category) -> Self {
@@ -79,14 +91,17 @@ impl Started {
     }
 }
 
+/// An element, open or not.
+#[derive(Debug)]
+struct Node {
+    parent: ElementId,
+    started: Rc<Started>,
+}
+
 #[derive(Debug, Clone)]
 pub(super) struct Open {
     id: ElementId,
     started: Rc<Started>,
-    /// What holds where the element is.
-    around: Setting,
-    /// What holds within it.
-    inside: Setting,
     /// How many items of a list have begun.
     items: usize,
 }
@@ -115,15 +130,6 @@ impl Open {
     pub(super) fn has(&self, any_of: Traits) -> bool {
         self.started.traits.has(any_of)
     }
-
-    fn is_gone(&self) -> bool {
-        self.started.name.is_empty()
-    }
-
-    fn place(&mut self, around: Setting) {
-        self.around = around;
-        self.inside = around.within(self.started.look, self.started.category);
-    }
 }
 
 /// A formatting element that begins again in the next block, unless its end tag comes before.
@@ -146,10 +152,9 @@ pub(super) enum Mode {
 }
 
 /// The stack of open elements within the body, and the list of active formatting elements.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Tree {
-    /// What holds in the body.
-    pub(super) root: Setting,
+    nodes: Vec<Node>,
     open: Vec<Open>,
     /// Where the elements are that determine the mode.
     contexts: Vec<usize>,
@@ -159,7 +164,20 @@ pub(super) struct Tree {
     pub(super) form: Option<ElementId>,
     /// Whether what is inserted into a table is moved before it.
     pub(super) is_fostering: bool,
-    last_id: u32,
+}
+
+impl Default for Tree {
+    fn default() -> Self {
+        let root = |name| Node { parent: ElementId::HTML, started: Rc::new(Started::html(&Tag::named(name))) };
+        Self {
+            nodes: vec![root(b"html"), root(b"body")],
+            open: Vec::new(),
+            contexts: Vec::new(),
+            formatting: Vec::new(),
+            form: None,
+            is_fostering: false,
+        }
+    }
 }
 
 impl Tree {
@@ -243,25 +261,30 @@ impl Tree {
         self.position(id).is_some()
     }
 
-    /// What holds for what is inserted into the element at this depth.
-    fn setting_at(&self, depth: usize) -> Setting {
-        let Some(target) = depth.checked_sub(1).map(|at| &self.open[at]) else { return self.root };
+    /// What is inserted into the element at this depth is inside of this one.
+    fn place_at(&self, depth: usize) -> ElementId {
+        let Some(target) = depth.checked_sub(1).map(|at| &self.open[at]) else { return ElementId::BODY };
         if !(self.is_fostering && target.has(Traits::FOSTERING)) {
-            return target.inside;
+            return target.id;
         }
-        let table = self.contexts.iter().rev().map(|at| &self.open[*at]);
-        let table = table.into_iter().find(|open| open.is_one_of(&[b"table", b"template"]));
-        table.map_or(self.root, |open| if open.is(b"table") { open.around } else { open.inside })
+        let mut contexts = self.contexts.iter().rev().map(|at| &self.open[*at]);
+        match contexts.find(|open| open.is_one_of(&[b"table", b"template"])) {
+            Some(table) if table.is(b"table") => self.nodes[table.id.index()].parent,
+            Some(template) => template.id,
+            None => ElementId::BODY,
+        }
     }
 
-    /// What holds for what is inserted now.
-    pub(super) fn setting(&self) -> Setting {
-        self.setting_at(self.open.len())
+    /// What is inserted now is inside of this element.
+    pub(super) fn place(&self) -> ElementId {
+        self.place_at(self.open.len())
     }
 
-    fn next_id(&mut self) -> ElementId {
-        self.last_id += 1;
-        ElementId(self.last_id)
+    fn add(&mut self, parent: ElementId, started: Rc<Started>) -> ElementId {
+        // A text of 65,536 characters has fewer elements.
+        let id = ElementId(u32::try_from(self.nodes.len()).unwrap_or(u32::MAX));
+        self.nodes.push(Node { parent, started });
+        id
     }
 
     /// Inserts an element, which is open then.
@@ -270,28 +293,29 @@ impl Tree {
     }
 
     fn insert_shared(&mut self, started: Rc<Started>) -> ElementId {
-        let (id, around) = (self.next_id(), self.setting());
+        let id = self.add(self.place(), started.clone());
         if started.traits.has(Traits::CONTEXT) {
             self.contexts.push(self.open.len());
         }
-        let mut open = Open { id, started, around, inside: around, items: 0 };
-        open.place(around);
-        self.open.push(open);
+        self.open.push(Open { id, started, items: 0 });
         id
     }
 
-    /// An element that is complete with its start tag, and is referred to.
-    pub(super) fn insert_nothing(&mut self) -> ElementId {
-        self.next_id()
+    /// Inserts an element that is complete with its start tag.
+    pub(super) fn insert_closed(&mut self, started: Started) -> ElementId {
+        self.add(self.place(), Rc::new(started))
+    }
+
+    /// What the tags of `html` and `body` say, together.
+    pub(super) fn set_roots(&mut self, html: &Tag, body: &Tag) {
+        self.nodes[ElementId::HTML.index()].started = Rc::new(Started::html(html));
+        self.nodes[ElementId::BODY.index()].started = Rc::new(Started::html(body));
     }
 
     /// Ends the elements from this depth inwards.
     pub(super) fn close_from(&mut self, depth: usize) {
         self.open.truncate(depth);
-        while self.open.last().is_some_and(Open::is_gone) {
-            self.open.pop();
-        }
-        while self.contexts.last().is_some_and(|at| *at >= self.open.len()) {
+        while self.contexts.last().is_some_and(|at| *at >= depth) {
             self.contexts.pop();
         }
     }
@@ -318,23 +342,21 @@ impl Tree {
     /// Takes an element out of the stack. What is open within it stays within it.
     pub(super) fn remove(&mut self, id: ElementId) {
         let Some(at) = self.position(id) else { return };
-        if at + 1 == self.open.len() {
-            return self.close_from(at);
+        self.open.remove(at);
+        for context in self.contexts.iter_mut().rev().take_while(|context| **context > at) {
+            *context -= 1;
         }
-        let gone = &mut self.open[at].started;
-        *gone = Rc::new(Started { name: Box::default(), traits: Traits::default(), ..(**gone).clone() });
     }
 
-    /// Whether the innermost list that is open is numbered, and the number of its next item.
-    pub(super) fn next_item(&mut self) -> Option<(bool, usize)> {
-        let at = self.innermost().find_map(|(at, open)| match open.started.category {
-            Category::List { is_numbered } => Some((at, is_numbered)),
+    /// Counts an item of the innermost list that is open. `None`: it is not numbered.
+    pub(super) fn next_item(&mut self) -> Option<usize> {
+        let list = |open: &Open| match open.started.category {
+            Category::List { is_numbered } => Some(is_numbered),
             _ => None,
-        });
-        at.map(|(at, is_numbered)| {
-            self.open[at].items += 1;
-            (is_numbered, self.open[at].items)
-        })
+        };
+        let (at, is_numbered) = self.innermost().find_map(|(at, open)| Some((at, list(open)?)))?;
+        self.open[at].items += 1;
+        is_numbered.then_some(self.open[at].items)
     }
 
     /// How many lists are open; at most `most` are counted.
@@ -462,46 +484,89 @@ impl Tree {
     }
 
     /// Moves the block at this depth out of the formatting element at `at`.
-    fn adopt_block(&mut self, mut at: usize, block: usize) {
+    fn adopt_block(&mut self, at: usize, block: usize) {
         let mut between = self.open.drain(at..block);
         let Some(ended) = between.next() else { return };
         let between: Vec<Open> = between.collect();
-        // What is no longer open is not around the block any more.
-        while at > 0 && self.open[at - 1].is_gone() {
-            at -= 1;
-            self.open.remove(at);
-        }
-        let mut moved = Vec::new();
-        for (n, open) in between.into_iter().rev().filter(|open| !open.is_gone()).enumerate() {
+        let mut again = Vec::new();
+        for (n, open) in between.into_iter().rev().enumerate() {
             let Some(entry) = self.listed(open.id) else { continue };
             // The fourth and those around it end.
             if n > 2 {
                 self.formatting.remove(entry);
                 continue;
             }
-            let id = self.next_id();
+            let id = self.add(ElementId::BODY, open.started.clone());
             self.formatting[entry] = Some(Formatting { id, started: open.started.clone() });
-            moved.push(Open { id, ..open });
+            again.push(Open { id, ..open });
         }
-        let again = Open { id: self.next_id(), ..ended.clone() };
-        let listed = Some(Formatting { id: again.id, started: again.started.clone() });
-        let entry = self.listed(ended.id);
-        match (moved.first().and_then(|innermost| self.listed(innermost.id)), entry) {
-            (Some(bookmark), _) => {
-                self.formatting.insert(bookmark + 1, listed);
-                self.forget_formatting(ended.id);
+        let innermost = again.first().map(|innermost| innermost.id);
+        let mut parent = self.place_at(at);
+        for open in again.iter().rev() {
+            self.nodes[open.id.index()].parent = parent;
+            parent = open.id;
+        }
+        let block = at + again.len();
+        self.open.splice(at..at, again.into_iter().rev());
+        // What is within the block is within the formatting element, and that within the block: the block becomes the
+        // formatting element, and another one the block.
+        let inner = self.open[block].id;
+        let outer = self.add(parent, self.open[block].started.clone());
+        self.nodes[inner.index()] = Node { parent: outer, started: ended.started.clone() };
+        self.open[block].id = outer;
+        if self.form == Some(inner) {
+            self.form = Some(outer);
+        }
+        self.list_again(ended.id, innermost, Formatting { id: inner, started: ended.started.clone() });
+        self.open.insert(block + 1, Open { id: inner, ..ended });
+    }
+
+    /// Lists formatting that has begun again, after the innermost of those around it or in the place of the old one.
+    fn list_again(&mut self, old: ElementId, after: Option<ElementId>, formatting: Formatting) {
+        if let Some(bookmark) = after.and_then(|after| self.listed(after)) {
+            self.formatting.insert(bookmark + 1, Some(formatting));
+            self.forget_formatting(old);
+        } else if let Some(entry) = self.listed(old) {
+            self.formatting[entry] = Some(formatting);
+        }
+    }
+}
+
+/// What holds in the elements of a tree.
+pub(super) struct Settings {
+    nodes: Vec<Node>,
+    known: Vec<Option<Setting>>,
+    page: Setting,
+}
+
+impl Settings {
+    /// Those of a complete tree on a page where this holds.
+    pub(super) fn of(tree: Tree, page: Setting) -> Self {
+        let known = vec![None; tree.nodes.len()];
+        Self { nodes: tree.nodes, known, page }
+    }
+
+    /// What holds for text in this element.
+    pub(super) fn within(&mut self, id: ElementId) -> Setting {
+        let mut around = self.page;
+        let mut unknown = Vec::new();
+        let mut id = id;
+        loop {
+            if let Some(known) = self.known[id.index()] {
+                around = known;
+                break;
             }
-            (None, Some(entry)) => self.formatting[entry] = listed,
-            (None, None) => {}
+            unknown.push(id);
+            if id == ElementId::HTML {
+                break;
+            }
+            id = self.nodes[id.index()].parent;
         }
-        let block = at + moved.len();
-        self.open.splice(at..at, moved.into_iter().rev());
-        self.open.insert(block + 1, again);
-        // No table is within, so that each is within the one before it.
-        let mut around = self.setting_at(at);
-        for open in &mut self.open[at..] {
-            open.place(around);
-            around = open.inside;
+        for id in unknown.into_iter().rev() {
+            let started = &self.nodes[id.index()].started;
+            around = around.within(started.look, started.category);
+            self.known[id.index()] = Some(around);
         }
+        around
     }
 }
