@@ -49,6 +49,6 @@ pub use playbook::{AnswerRules, Effects, Guard, Playbook, Selection};
 pub use prompt::{Fence, PromptError, PromptTemplates, RenderedPrompt};
 pub use reads::{ContextPlan, ContextRead, WindowStrategy};
 pub use templates::{Condition, TemplateError, TextTemplate, Variables};
-pub use text::{TextFormat, is_forwarded, json_text, normalize, plain_text, without_quoted_history};
+pub use text::{TextFormat, is_forwarded, is_invisible, json_text, normalize, plain_text, without_quoted_history};
 pub use trigger::Trigger;
 pub use variables::{event_variable, manual_event_variable};

@@ -263,6 +263,32 @@ fn an_answer_becomes_properties_and_actions_of_the_right_records() {
 }
 
 #[test]
+fn a_spreadsheet_runs_neither_a_value_nor_a_tasks_or_notes_text() {
+    let note = "\n[[actions]]\nname = \"note\"\ndo = \"create_note\"\nbody = \"{{ answer.summary }}\"\n";
+    let mut playbook = parse(&format!("{LEADS}{note}")).expect("valid");
+    let formula = "=HYPERLINK('//evil','open')";
+    let answer = answer(json!({"lead_score": 90, "summary": formula, "budget_estimate": null,
+        "budget_estimate_quote": null, "qualification_summary": "Q1"}));
+    let mut texts = |escapes| {
+        playbook.effects.escapes_formulas = escapes;
+        let planned = playbook
+            .plan_writes(&manual_event_variable(NOW), &context(&[("contact", &[])]), &answer, "gpt", NOW)
+            .expect("renders");
+        let texts = planned[0].actions.iter().filter_map(|action| match &action.spec {
+            ActionSpec::CreateTask(task) => Some(task.body.clone()),
+            ActionSpec::CreateNote { body, .. } => Some(body.clone()),
+            _ => None,
+        });
+        let value = planned[0].properties.iter().find(|change| change.property == "ai_lead_summary").expect("written");
+        texts.chain([value.value.clone()]).collect::<Vec<_>>()
+    };
+    let (escaped, allowed) = (texts(true), texts(false));
+    assert_eq!((escaped.len(), allowed.len()), (3, 3));
+    assert!(escaped.iter().all(|text| text.starts_with(&format!("'{formula}"))), "{escaped:?}");
+    assert!(allowed.iter().all(|text| text.starts_with(formula)), "{allowed:?}");
+}
+
+#[test]
 fn next_steps_become_tasks_with_due_dates_up_to_the_maximum_of_the_file() {
     let playbook = shipped(CALLS);
     let context = context(&[("call", &[("hs_call_title", "Kick-off")]), ("call > contact", &[]), ("call > deal", &[])]);

@@ -13,7 +13,8 @@ pub use mail::{is_forwarded, without_quoted_history};
 pub(crate) use split::Pieces;
 pub use split::json_text;
 
-use characters::{is_invisible, tidy};
+pub use characters::is_invisible;
+use characters::tidy;
 
 /// The maximum length of a HubSpot property with text, in characters. Source: HubSpot's properties guide,
 /// <https://developers.hubspot.com/docs/guides/api/crm/properties>.
