@@ -78,10 +78,8 @@ async fn ask(
                 } else {
                     let fields = match result {
                         Ok(fields) => {
-                            let searched = context.clone();
-                            let searched = move || normalize(&searched.full_text());
-                            let searched = question.model_client.text_pool.run(context.size(), searched).await;
-                            verify_quotations(question.playbook, &searched, fields, &mut inference)
+                            let unverified = missing_quotations(question, context, &fields).await;
+                            verify_quotations(question.playbook, unverified, fields, &mut inference)
                         }
                         Err(error) => Err(error),
                     };
@@ -97,15 +95,25 @@ async fn ask(
     }
 }
 
-/// Searches the normalized text of the context for the quotations that the answer gives as evidence. Fields whose quotation is
-/// not found are recorded in `inference` and treated as the playbook says.
+/// Searches the text of the context for the quotations that the answer gives as evidence: the fields whose quotation is not
+/// found.
+async fn missing_quotations(
+    question: Question<'_>,
+    context: &Arc<Context>,
+    fields: &Map<String, Value>,
+) -> Vec<String> {
+    let (searched, quotations) = (context.clone(), question.playbook.answer.fields.quotations(fields));
+    let search = move || quotations.missing_in(&normalize(&searched.full_text()));
+    question.model_client.text_pool.run(context.size(), search).await
+}
+
+/// Records the fields whose quotation was not found in `inference`, and treats them as the playbook says.
 fn verify_quotations(
     playbook: &Playbook,
-    context: &str,
+    unverified: Vec<String>,
     fields: Map<String, Value>,
     inference: &mut Inference,
 ) -> Result<Map<String, Value>, StepError> {
-    let unverified = playbook.answer.fields.unverified_fields(&fields, context);
     inference.unverified.clone_from(&unverified);
     if unverified.is_empty() {
         return Ok(fields);

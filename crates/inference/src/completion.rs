@@ -167,8 +167,8 @@ impl<'a> Conversation<'a> {
 
     /// Sends the request until there is an answer or the retries in the process are used up.
     async fn complete(&mut self) -> Result<Completion, StepError> {
-        let most = most_usage(&self.request).await;
-        let openai = &self.question.model_client.openai;
+        let ModelClient { openai, text_pool, .. } = self.question.model_client;
+        let most = most_usage(text_pool, &self.request).await;
         let completion = retry::run(openai.retry_policy(), || self.complete_once(&most)).await??;
         let (usage, cost) = self.answered(&completion, &most);
         self.usage += usage;
@@ -278,24 +278,12 @@ struct Reserved {
     of_limits: Reservation,
 }
 
-/// The most that a request can use. A long one is counted on a thread of its own, so that no other work waits for it.
-async fn most_usage(request: &ChatRequest) -> TokenUsage {
-    let bytes: usize = request.messages.iter().map(|message| message.content.len()).sum();
-    if bytes <= COUNTED_AT_ONCE {
-        return request.most_usage();
-    }
+/// The most that a request can use. A long one is counted in the text pool, so that no other work waits for it.
+async fn most_usage(text_pool: &TextPool, request: &ChatRequest) -> TokenUsage {
+    let bytes = request.messages.iter().map(|message| message.content.len()).sum();
     let counted = request.clone();
-    // A token is at least one byte.
-    let at_most = || TokenUsage {
-        prompt_tokens: i64::try_from(bytes).unwrap_or(i64::MAX),
-        cached_tokens: 0,
-        completion_tokens: request.max_completion_tokens.into(),
-    };
-    tokio::task::spawn_blocking(move || counted.most_usage()).await.unwrap_or_else(|_| at_most())
+    text_pool.run(bytes, move || counted.most_usage()).await
 }
-
-/// A prompt of as many bytes is counted in a few milliseconds at most.
-const COUNTED_AT_ONCE: usize = 65_536;
 
 /// The system message. JSON mode guarantees JSON but not its shape, so the message contains the schema then.
 fn instructions(playbook: &Playbook, system: String) -> String {

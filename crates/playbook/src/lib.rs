@@ -38,7 +38,7 @@ mod variables;
 
 pub use context::Context;
 pub use effects::{ActionPlan, ActionTemplate, InferenceMetadata, PropertyWrite, WriteValue};
-pub use evidence::UnverifiedPolicy;
+pub use evidence::{Quotations, UnverifiedPolicy};
 pub use fields::{AnswerField, AnswerFields, AnswerMismatch, FieldKind};
 pub use file::{PlaybookFinding, PlaybookFindings};
 pub use load::{LoadError, load, load_files};

@@ -227,10 +227,10 @@ fn a_field_whose_quotation_is_not_found_is_dropped_marked_or_reported() {
         // As the prompt shows it.
         r#"was\n<Unacceptable> – says \"Eve\""#,
     ] {
-        assert!(fields.unverified_fields(&with(json!(good)), read).is_empty(), "{good}");
+        assert!(fields.quotations(&with(json!(good))).missing_in(read).is_empty(), "{good}");
     }
     for bad in [json!("we will leave"), json!(null), json!(""), json!("a"), json!("...")] {
-        assert_eq!(fields.unverified_fields(&with(bad.clone()), read), ["reasons"], "{bad}");
+        assert_eq!(fields.quotations(&with(bad.clone())).missing_in(read), ["reasons"], "{bad}");
     }
     let unverified = vec!["reasons".to_owned()];
     let left = |then| fields.apply_unverified_policy(with(json!(null)), &unverified, then)["reasons"].clone();
