@@ -121,7 +121,7 @@ impl Style {
         match (name, values.as_slice()) {
             ("overflow-x", [value]) => self.clips[0] = clips(value).unwrap_or(self.clips[0]),
             ("overflow-y", [value]) => self.clips[1] = clips(value).unwrap_or(self.clips[1]),
-            ("overflow", [first, .., last]) | ("overflow", [first @ last]) if values.len() <= 2 => {
+            ("overflow", [first, .., last] | [first @ last]) if values.len() <= 2 => {
                 if let (Some(first), Some(last)) = (clips(first), clips(last)) {
                     self.clips = [first, last];
                 }
@@ -290,8 +290,7 @@ fn transforms_away(name: &str, arguments: &[&str]) -> bool {
     let is_flat_at =
         |at: &[usize]| at.iter().any(|at| arguments.get(*at).is_some_and(|word| is_flat(word) == Some(true)));
     match name {
-        "scale" | "scalex" | "scaley" => is_flat_at(&[0, 1]),
-        "scale3d" => is_flat_at(&[0, 1]),
+        "scale" | "scalex" | "scaley" | "scale3d" => is_flat_at(&[0, 1]),
         "matrix" => {
             is_flat_at(&[0, 3]) && is_flat_at(&[1, 2]) || [4, 5].iter().any(|at| is_far_in_pixels(arguments, *at))
         }

@@ -6,8 +6,10 @@
 mod colors;
 mod declared;
 mod elements;
+mod formatting;
 mod hidden;
 mod rules;
+mod settings;
 mod style;
 mod tables;
 mod tag;
@@ -23,8 +25,9 @@ use html5gum::{
 
 pub(super) use elements::has_tags;
 use elements::{Category, Element, Gap};
+use settings::{Setting, Settings};
 use tag::Tag;
-use tree::{ElementId, Setting, Settings, Tree};
+use tree::{ElementId, Tree};
 
 /// The number up to which the items of a list are numbered. A longer number would be longer than the tag that it stands for.
 const MAX_ITEM_NUMBER: usize = 999;
@@ -150,7 +153,7 @@ impl Page {
     /// A list within a list is no paragraph of its own; `begun`: how many lists begin here.
     fn separate(&mut self, gap: Gap, category: Category, begun: usize) {
         match category {
-            Category::LineBreak => return self.parts.push(Part::LineBreak),
+            Category::LineBreak => self.parts.push(Part::LineBreak),
             Category::List { .. } if self.tree.open_lists(begun + 1) > begun => self.parts.push(Part::Gap(Gap::Line)),
             _ => self.parts.push(Part::Gap(gap)),
         }

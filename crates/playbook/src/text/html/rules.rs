@@ -218,8 +218,8 @@ impl Tree {
         }
         let Some(form) = self.form.take() else { return };
         let is_in_scope = {
-            let found = self.innermost().find(|(_, open)| open.id() == form || open.has(Traits::SCOPE));
-            found.is_some_and(|(_, open)| open.id() == form)
+            let found = self.innermost().find(|(_, open)| open.id == form || open.has(Traits::SCOPE));
+            found.is_some_and(|(_, open)| open.id == form)
         };
         if is_in_scope {
             self.close_implied_but(b"");

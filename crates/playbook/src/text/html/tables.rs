@@ -22,10 +22,9 @@ impl Tree {
                 Mode::ColumnGroup => self.close_context(true),
                 Mode::Row if matches!(name, b"td" | b"th") => return Some(self.begin_part(tag)),
                 Mode::Row | Mode::TableBody if name == b"table" => self.end_table(),
-                Mode::Row if is_part => self.close_context(true),
                 Mode::TableBody if name == b"tr" => return Some(self.begin_part(tag)),
                 Mode::TableBody if matches!(name, b"td" | b"th") => drop(self.begin_part(&Tag::named(b"tr"))),
-                Mode::TableBody if is_part => self.close_context(true),
+                Mode::Row | Mode::TableBody if is_part => self.close_context(true),
                 Mode::Table if matches!(name, b"caption" | b"colgroup" | b"tbody" | b"tfoot" | b"thead") => {
                     return Some(self.begin_part(tag));
                 }

@@ -55,12 +55,11 @@ fn pixels_of(unit: &str) -> Option<f64> {
         "px" => 1.0,
         "pt" => 4.0 / 3.0,
         "em" | "rem" | "pc" | "ic" | "ric" | "lh" | "rlh" => 16.0,
-        "ex" | "ch" | "rex" | "rch" | "cap" | "rcap" => 8.0,
+        "ex" | "ch" | "rex" | "rch" | "cap" | "rcap" | "%" => 8.0,
         "in" => 96.0,
         "cm" => 37.8,
         "mm" => 3.78,
         "q" => 0.945,
-        "%" => 8.0,
         _ => {
             let unit = unit.strip_prefix(['s', 'l', 'd', 'c']).filter(|rest| rest.len() > 1).unwrap_or(unit);
             return ["vw", "vh", "vi", "vb", "vmin", "vmax", "qw", "qh", "qi", "qb", "qmin", "qmax"]
