@@ -321,3 +321,42 @@ fn count_inference(playbook: &Playbook, outcome: InferenceOutcome, usage: &Token
             .increment(u64::try_from(tokens).unwrap_or(0));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+    use openai::{ChatMessage, ChatRequest, ResponseFormat, Role};
+    use tokio::sync::oneshot;
+
+    use super::{TextPool, most_usage};
+
+    #[tokio::test]
+    async fn a_long_prompt_is_counted_in_the_text_pool() {
+        let pool = TextPool::new(1);
+        let (release, released) = oneshot::channel::<()>();
+        let (began, has_begun) = oneshot::channel();
+        let busy = pool.clone();
+        let busy = tokio::spawn(async move {
+            let work = move || {
+                let _ = began.send(());
+                let _ = released.blocking_recv();
+            };
+            busy.run(1_000_000, work).await;
+        });
+        has_begun.await.expect("begun");
+        let request = |content: String| ChatRequest {
+            model: "gpt-4.1-mini".to_owned(),
+            messages: vec![ChatMessage { role: Role::User, content }],
+            format: ResponseFormat::Text,
+            temperature: None,
+            max_completion_tokens: 100,
+        };
+        let (short, long) = (request("word ".repeat(10)), request("word ".repeat(12_000)));
+        assert!(most_usage(&pool, &short).await.prompt_tokens >= 10);
+        let mut counted = Box::pin(most_usage(&pool, &long));
+        assert!((&mut counted).now_or_never().is_none(), "it waits for the pool");
+        release.send(()).expect("waits");
+        assert!(counted.await.prompt_tokens >= 12_000);
+        busy.await.expect("ended");
+    }
+}

@@ -62,24 +62,16 @@ impl Element {
             b"p" | b"h1" | b"h2" | b"h3" | b"h4" | b"h5" | b"h6" | b"dl" | b"table" | b"figure" => {
                 (Gap::Paragraph, Category::Other)
             }
-            _ if is_block(name) => (Gap::Line, Category::Other),
+            _ if Traits::of_html(name).has(Traits::BLOCK) => (Gap::Line, Category::Other),
             _ => (Gap::None, Category::Other),
         };
         Self { gap, category }
     }
 }
 
-/// Whether an element that is no paragraph stands on lines of its own.
-fn is_block(name: &[u8]) -> bool {
-    const BLOCKS: &str = "address article aside body button caption center colgroup dd details dialog dt div fieldset \
-        figcaption footer form frameset head header hgroup html legend main marquee nav optgroup option search section \
-        select summary tbody td tfoot th thead tr";
-    BLOCKS.split_ascii_whitespace().any(|known| known.as_bytes() == name)
-}
-
 /// What the rules about open elements ask of an element: a set of properties.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Traits(u8);
+pub(super) struct Traits(u16);
 
 impl Traits {
     /// It is more than the formatting of words.
@@ -98,6 +90,8 @@ impl Traits {
     pub(super) const CONTEXT: Self = Self(64);
     /// HTML may be within it, although it is no HTML itself.
     pub(super) const INTEGRATION: Self = Self(128);
+    /// It stands on lines of its own.
+    const BLOCK: Self = Self(256);
 
     pub(super) fn has(self, any_of: Self) -> bool {
         self.0 & any_of.0 != 0
@@ -140,8 +134,9 @@ impl Traits {
 
 const INTEGRATION_POINT: Traits = Traits::SPECIAL.and(Traits::SCOPE).and(Traits::INTEGRATION);
 
-/// The sets of elements in the standard's "The stack of open elements" and "Creating and inserting nodes".
-const SETS: [(Traits, &str); 7] = [
+/// The sets of elements in the standard's "The stack of open elements" and "Creating and inserting nodes", and what its
+/// "Rendering" displays as a block.
+const SETS: [(Traits, &str); 8] = [
     (
         Traits::SPECIAL,
         "address applet area article aside base basefont bgsound blockquote body br button caption center col colgroup dd \
@@ -156,6 +151,12 @@ const SETS: [(Traits, &str); 7] = [
     (Traits::IMPLIED_END, "dd dt li optgroup option p rb rp rt rtc"),
     (Traits::FOSTERING, "table tbody tfoot thead tr"),
     (Traits::CONTEXT, "table caption colgroup tbody tfoot thead tr td th template"),
+    (
+        Traits::BLOCK,
+        "address article aside body button caption center colgroup dd details dialog dt div fieldset figcaption footer form \
+        frameset head header hgroup html legend main marquee nav optgroup option search section select summary tbody td \
+        tfoot th thead tr",
+    ),
 ];
 
 /// The elements by which a text shows that it is HTML.
