@@ -114,7 +114,8 @@ fn verify_quotations(
     fields: Map<String, Value>,
     inference: &mut Inference,
 ) -> Result<Map<String, Value>, StepError> {
-    inference.unverified.clone_from(&unverified);
+    inference.unverified = unverified;
+    let unverified = &inference.unverified;
     if unverified.is_empty() {
         return Ok(fields);
     }
@@ -125,5 +126,5 @@ fn verify_quotations(
         let detail = format!("no quotation was found for {}", unverified.join(", "));
         return Err(StepError::Answer { reason: Reason::Unverified, detail });
     }
-    Ok(playbook.answer.fields.apply_unverified_policy(fields, &unverified, playbook.answer.unverified))
+    Ok(playbook.answer.fields.apply_unverified_policy(fields, unverified, playbook.answer.unverified))
 }
