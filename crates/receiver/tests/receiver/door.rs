@@ -4,7 +4,7 @@ use std::{net::SocketAddr, time::Duration};
 
 use axum::http::StatusCode;
 use futures_util::future::select_all;
-use hubspot::webhook::BodyBounds;
+use hubspot::webhook::{BodyBounds, WebhookBody};
 use receiver::{handler::WebhookLimits, wiring};
 use reqwest::Client;
 use serde_json::{Value, json};
@@ -172,6 +172,10 @@ async fn ten_full_batches_with_long_values_at_once_are_accepted() {
         let events: Vec<_> = (0..100).map(|n| changed_to(100 * batch + n, &"They are ready. ".repeat(300))).collect();
         format!("[{}]", events.join(","))
     };
+    // What is kept of them is within the limit also when all of it is held at the same time.
+    let mut kept = WebhookBody::new(limits.body);
+    kept.push(batch(0).as_bytes()).expect("read");
+    assert!(10 * kept.kept_bytes() <= limits.max_bytes_per_peer, "{} bytes each", kept.kept_bytes());
     let mut connections = Vec::new();
     for n in 0..10 {
         let body = batch(n);
