@@ -95,17 +95,14 @@ pub fn visible(text: &str) -> String {
 }
 
 fn is_visible(character: char) -> bool {
-    !matches!(character,
-        // C0, DEL and C1: escape sequences begin with them, line breaks are among them.
-        '\0'..='\u{1f}' | '\u{7f}'..='\u{9f}'
-        // Marks, embeddings, overrides and isolates of the bidirectional algorithm (Unicode's UAX #9).
-        | '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
+    match character {
+        // Joiners, and what makes an emoji of a sign: words and emoji consist of them.
+        '\u{200c}' | '\u{200d}' | '\u{fe0f}' => true,
         // Line and paragraph separators.
-        | '\u{2028}' | '\u{2029}'
-        // No width: the text would look like another one. A joiner within an emoji is left.
-        | '\u{200b}' | '\u{2060}'..='\u{2064}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}'
-        // Tags: a whole text that nobody sees.
-        | '\u{e0000}'..='\u{e007f}')
+        '\u{2028}' | '\u{2029}' => false,
+        // Escape sequences begin with control characters, and line breaks are among them.
+        _ => !character.is_control() && !playbook::is_invisible(character),
+    }
 }
 
 #[cfg(test)]
@@ -121,6 +118,10 @@ mod tests {
             ("a\tb\u{8}\u{7f}\0", "a\\tb\\u{8}\\u{7f}\\u{0}"),
             ("\u{202e}gpj.exe\u{2066}", "\\u{202e}gpj.exe\\u{2066}"),
             ("\u{e0041}\u{200b}\u{2028}", "\\u{e0041}\\u{200b}\\u{2028}"),
+            ("a\u{ad}\u{34f}\u{115f}\u{1160}\u{3164}\u{ffa0}", "a\\u{ad}\\u{34f}\\u{115f}\\u{1160}\\u{3164}\\u{ffa0}"),
+            ("\u{180b}\u{180f}\u{206a}\u{fe00}\u{fe0e}", "\\u{180b}\\u{180f}\\u{206a}\\u{fe00}\\u{fe0e}"),
+            ("\u{e0080}\u{e0100}\u{e0fff}", "\\u{e0080}\\u{e0100}\\u{e0fff}"),
+            ("❤\u{fe0f} می\u{200c}خواهم", "❤\u{fe0f} می\u{200c}خواهم"),
             ("größer, 5 €, 日本, 👩\u{200d}💻, \\n, שלום", "größer, 5 €, 日本, 👩\u{200d}💻, \\n, שלום"),
         ] {
             assert_eq!(visible(text), shown);

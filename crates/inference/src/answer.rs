@@ -77,10 +77,8 @@ async fn ask(
                 } else {
                     let fields = match result {
                         Ok(fields) => {
-                            let searched = context.clone();
-                            let searched = move || normalize(&searched.full_text());
-                            let searched = question.model_client.text_pool.run(context.size(), searched).await;
-                            verify_quotations(question.playbook, &searched, fields, &mut inference)
+                            let unverified = missing_quotations(question, context, &fields).await;
+                            verify_quotations(question.playbook, unverified, fields, &mut inference)
                         }
                         Err(error) => Err(error),
                     };
@@ -96,16 +94,27 @@ async fn ask(
     }
 }
 
-/// Searches the normalized text of the context for the quotations that the answer gives as evidence. Fields whose quotation is
-/// not found are recorded in `inference` and treated as the playbook says.
+/// Searches the text of the context for the quotations that the answer gives as evidence: the fields whose quotation is not
+/// found.
+async fn missing_quotations(
+    question: Question<'_>,
+    context: &Arc<Context>,
+    fields: &Map<String, Value>,
+) -> Vec<String> {
+    let (searched, quotations) = (context.clone(), question.playbook.answer.fields.quotations(fields));
+    let search = move || quotations.missing_in(&normalize(&searched.full_text()));
+    question.model_client.text_pool.run(context.size(), search).await
+}
+
+/// Records the fields whose quotation was not found in `inference`, and treats them as the playbook says.
 fn verify_quotations(
     playbook: &Playbook,
-    context: &str,
+    unverified: Vec<String>,
     fields: Map<String, Value>,
     inference: &mut Inference,
 ) -> Result<Map<String, Value>, StepError> {
-    let unverified = playbook.answer.fields.unverified_fields(&fields, context);
-    inference.unverified.clone_from(&unverified);
+    inference.unverified = unverified;
+    let unverified = &inference.unverified;
     if unverified.is_empty() {
         return Ok(fields);
     }
@@ -116,5 +125,5 @@ fn verify_quotations(
         let detail = format!("no quotation was found for {}", unverified.join(", "));
         return Err(StepError::Answer { reason: Reason::Unverified, detail });
     }
-    Ok(playbook.answer.fields.apply_unverified_policy(fields, &unverified, playbook.answer.unverified))
+    Ok(playbook.answer.fields.apply_unverified_policy(fields, unverified, playbook.answer.unverified))
 }

@@ -167,8 +167,8 @@ impl<'a> Conversation<'a> {
 
     /// Sends the request until there is an answer or the retries in the process are used up.
     async fn complete(&mut self) -> Result<Completion, StepError> {
-        let most = most_usage(&self.request).await;
-        let openai = &self.question.model_client.openai;
+        let ModelClient { openai, text_pool, .. } = self.question.model_client;
+        let most = most_usage(text_pool, &self.request).await;
         let completion = retry::run(openai.retry_policy(), || self.complete_once(&most)).await??;
         let (usage, cost) = self.answered(&completion, &most);
         self.usage += usage;
@@ -283,24 +283,12 @@ impl Drop for Reserved {
     }
 }
 
-/// The most that a request can use. A long one is counted on a thread of its own, so that no other work waits for it.
-async fn most_usage(request: &ChatRequest) -> TokenUsage {
-    let bytes: usize = request.messages.iter().map(|message| message.content.len()).sum();
-    if bytes <= COUNTED_AT_ONCE {
-        return request.most_usage();
-    }
+/// The most that a request can use. A long one is counted in the text pool, so that no other work waits for it.
+async fn most_usage(text_pool: &TextPool, request: &ChatRequest) -> TokenUsage {
+    let bytes = request.messages.iter().map(|message| message.content.len()).sum();
     let counted = request.clone();
-    // A token is at least one byte.
-    let at_most = || TokenUsage {
-        prompt_tokens: i64::try_from(bytes).unwrap_or(i64::MAX),
-        cached_tokens: 0,
-        completion_tokens: request.max_completion_tokens.into(),
-    };
-    tokio::task::spawn_blocking(move || counted.most_usage()).await.unwrap_or_else(|_| at_most())
+    text_pool.run(bytes, move || counted.most_usage()).await
 }
-
-/// A prompt of as many bytes is counted in a few milliseconds at most.
-const COUNTED_AT_ONCE: usize = 65_536;
 
 /// The system message. JSON mode guarantees JSON but not its shape, so the message contains the schema then.
 fn instructions(playbook: &Playbook, system: String) -> String {
@@ -336,5 +324,44 @@ fn count_inference(playbook: &Playbook, outcome: InferenceOutcome, usage: &Token
     {
         metrics::counter!("leadline_tokens_total", "playbook" => name(), "kind" => kind)
             .increment(u64::try_from(tokens).unwrap_or(0));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+    use openai::{ChatMessage, ChatRequest, ResponseFormat, Role};
+    use tokio::sync::oneshot;
+
+    use super::{TextPool, most_usage};
+
+    #[tokio::test]
+    async fn a_long_prompt_is_counted_in_the_text_pool() {
+        let pool = TextPool::new(1);
+        let (release, released) = oneshot::channel::<()>();
+        let (began, has_begun) = oneshot::channel();
+        let busy = pool.clone();
+        let busy = tokio::spawn(async move {
+            let work = move || {
+                let _ = began.send(());
+                let _ = released.blocking_recv();
+            };
+            busy.run(1_000_000, work).await;
+        });
+        has_begun.await.expect("begun");
+        let request = |content: String| ChatRequest {
+            model: "gpt-4.1-mini".to_owned(),
+            messages: vec![ChatMessage { role: Role::User, content }],
+            format: ResponseFormat::Text,
+            temperature: None,
+            max_completion_tokens: 100,
+        };
+        let (short, long) = (request("word ".repeat(10)), request("word ".repeat(12_000)));
+        assert!(most_usage(&pool, &short).await.prompt_tokens >= 10);
+        let mut counted = Box::pin(most_usage(&pool, &long));
+        assert!((&mut counted).now_or_never().is_none(), "it waits for the pool");
+        release.send(()).expect("waits");
+        assert!(counted.await.prompt_tokens >= 12_000);
+        busy.await.expect("ended");
     }
 }

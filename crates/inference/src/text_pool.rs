@@ -8,20 +8,27 @@ use tokio::{sync::Semaphore, task::spawn_blocking};
 /// Work on at most this many bytes of text is done in place: it takes about a millisecond, and most texts are that short.
 const MAX_IN_PLACE: usize = 8_192;
 
+/// Texts of at most this many bytes do not wait for longer ones. A ticket with a few mails has as much; a text that somebody
+/// made as long as he could has more.
+const MAX_MIDDLE: usize = 49_152;
+
 /// A few threads for work on long texts. Cheap to clone; clones share the threads.
 #[derive(Debug, Clone)]
 pub struct TextPool {
-    threads: Arc<Semaphore>,
+    middle: Arc<Semaphore>,
+    long: Arc<Semaphore>,
 }
 
 impl TextPool {
-    /// A pool of at most this many threads.
+    /// A pool of this many threads, but at least two: one is kept for texts of up to 48 KiB, the others are for longer ones.
     pub fn new(threads: usize) -> Self {
-        Self { threads: Arc::new(Semaphore::new(threads)) }
+        let long = threads.saturating_sub(1).max(1);
+        Self { middle: Arc::new(Semaphore::new(1)), long: Arc::new(Semaphore::new(long)) }
     }
 
-    /// Does `work` on about `size` bytes of text: at once if they are few, else on one of the threads, after the work that
-    /// waits already. The work is done to its end even when its caller has stopped waiting, and its thread is taken until then.
+    /// Does `work` on about `size` bytes of text: at once if they are few, else on one of the threads, after the work on texts
+    /// of such a size that waits already. The work is done to its end even when its caller has stopped waiting, and its thread
+    /// is taken until then.
     ///
     /// # Panics
     /// When `work` does, so that the panic ends this event and no other.
@@ -29,8 +36,9 @@ impl TextPool {
         if size <= MAX_IN_PLACE {
             return work();
         }
+        let threads = if size <= MAX_MIDDLE { &self.middle } else { &self.long };
         // The semaphore is never closed.
-        let permit = self.threads.clone().acquire_owned().await.ok();
+        let permit = threads.clone().acquire_owned().await.ok();
         let worked = spawn_blocking(move || {
             let _permit = permit;
             work()
@@ -48,50 +56,60 @@ impl TextPool {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
+    use std::{
+        sync::{
+            Arc,
+            atomic::{AtomicUsize, Ordering},
+        },
+        time::Duration,
     };
 
     use futures_util::future::join_all;
-    use tokio::sync::{Notify, oneshot};
+    use tokio::sync::{Semaphore, oneshot};
 
-    use super::{MAX_IN_PLACE, TextPool};
+    use super::{MAX_IN_PLACE, MAX_MIDDLE, TextPool};
 
     #[tokio::test]
-    async fn long_texts_take_no_more_threads_than_there_are_and_short_ones_none() {
-        let pool = TextPool::new(2);
-        let (running, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
-        let long = (0..16).map(|_| {
-            let (running, most) = (running.clone(), most.clone());
-            pool.run(MAX_IN_PLACE + 1, move || {
-                most.fetch_max(running.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
-                std::thread::yield_now();
-                running.fetch_sub(1, Ordering::SeqCst);
-            })
-        });
-        join_all(long).await;
-        assert!(most.load(Ordering::SeqCst) <= 2);
+    async fn long_texts_take_no_more_threads_than_there_are_and_shorter_ones_do_not_wait_for_them() {
+        let pool = TextPool::new(3);
+        for (size, threads) in [(MAX_MIDDLE + 1, 2), (MAX_MIDDLE, 1)] {
+            let (running, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+            let works = (0..16).map(|_| {
+                let (running, most) = (running.clone(), most.clone());
+                pool.run(size, move || {
+                    most.fetch_max(running.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                    std::thread::yield_now();
+                    running.fetch_sub(1, Ordering::SeqCst);
+                })
+            });
+            join_all(works).await;
+            assert!(most.load(Ordering::SeqCst) <= threads);
+        }
 
-        // Both threads are busy, and a short text does not wait for them.
-        let release = Arc::new(Notify::new());
+        // All threads for long texts are busy, and others wait for them.
+        let release = Arc::new(Semaphore::new(0));
         let mut busy = Vec::new();
-        for _ in 0..2 {
+        let mut begun = Vec::new();
+        for _ in 0..8 {
             let (began, has_begun) = oneshot::channel();
             let (pool, release) = (pool.clone(), release.clone());
             let handle = tokio::runtime::Handle::current();
             busy.push(tokio::spawn(async move {
-                pool.run(MAX_IN_PLACE + 1, move || {
+                pool.run(MAX_MIDDLE + 1, move || {
                     let _ = began.send(());
-                    handle.block_on(release.notified());
+                    drop(handle.block_on(release.acquire()));
                 })
                 .await;
             }));
+            begun.push(has_begun);
+        }
+        for has_begun in begun.drain(..2) {
             has_begun.await.expect("begun");
         }
-        assert_eq!(pool.run(MAX_IN_PLACE, || 1).await, 1);
-        release.notify_one();
-        release.notify_one();
+        let shorter = async { (pool.run(MAX_IN_PLACE, || 1).await, pool.run(MAX_MIDDLE, || 2).await) };
+        let shorter = tokio::time::timeout(Duration::from_secs(30), shorter).await;
+        assert_eq!(shorter.expect("they do not wait"), (1, 2));
+        release.close();
         for busy in busy {
             busy.await.expect("ended");
         }

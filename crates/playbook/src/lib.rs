@@ -40,7 +40,7 @@ mod variables;
 
 pub use context::{Context, ContextPart};
 pub use effects::{ActionPlan, ActionTemplate, InferenceMetadata, PropertyWrite, WriteValue};
-pub use evidence::UnverifiedPolicy;
+pub use evidence::{Quotations, UnverifiedPolicy};
 pub use fields::{AnswerField, AnswerFields, AnswerMismatch, FieldKind};
 pub use file::{PlaybookFinding, PlaybookFindings};
 pub use load::{LoadError, load, load_files};
@@ -52,6 +52,6 @@ pub use playbook::{AnswerRules, Effects, Guard, Playbook, Selection};
 pub use prompt::{Fence, PromptError, PromptTemplates, RenderedPrompt};
 pub use reads::{ContextPlan, ContextRead, WindowStrategy};
 pub use templates::{Condition, TemplateError, TextTemplate, Variables};
-pub use text::{TextFormat, is_forwarded, json_text, normalize, plain_text, without_quoted_history};
+pub use text::{TextFormat, is_forwarded, is_invisible, json_text, normalize, plain_text, without_quoted_history};
 pub use trigger::Trigger;
 pub use variables::{event_variable, manual_event_variable};

@@ -171,6 +171,7 @@ impl Playbook {
         now: &LocalTime,
     ) -> Result<Option<ActionSpec>, TemplateError> {
         let fill = |text: &TextTemplate| self.templates.fill(text, variables).map(truncate_for_hubspot);
+        let shown = |text: String| truncate_for_hubspot(self.shown_text(text));
         let optional = |text: &Option<TextTemplate>| text.as_ref().map(fill).transpose().map(Option::unwrap_or_default);
         Ok(match template {
             ActionTemplate::Notify { channel, text } => {
@@ -178,13 +179,13 @@ impl Playbook {
             }
             _ if associations.is_empty() => None,
             ActionTemplate::CreateNote { body } => {
-                Some(ActionSpec::CreateNote { body: fill(body)?, associations: associations.to_vec() })
+                Some(ActionSpec::CreateNote { body: shown(fill(body)?), associations: associations.to_vec() })
             }
             ActionTemplate::CreateTask { subject, body, owner, due, due_in_hours, priority, task_type } => {
                 let default_due = now.now + time::Duration::hours(i64::from(*due_in_hours));
                 Some(ActionSpec::CreateTask(Task {
-                    subject: truncate_for_hubspot(self.shown_text(fill(subject)?)),
-                    body: optional(body)?,
+                    subject: shown(fill(subject)?),
+                    body: shown(optional(body)?),
                     priority: *priority,
                     task_type: *task_type,
                     owner: Some(optional(owner)?).filter(|owner| !owner.is_empty()),

@@ -26,14 +26,21 @@ fn is_ignored(character: char) -> bool {
     character.is_control() || matches!(character, '\u{200b}'..='\u{200f}' | '\u{2060}' | '\u{feff}')
 }
 
-/// Whether it is a number, a telephone number or the like. Without letters, and without a sign between two digits, it calls
-/// nothing and computes nothing.
+/// How many digits a telephone number has at least, with that of its country.
+const MIN_TELEPHONE_DIGITS: usize = 7;
+
+/// Whether it is a number or a telephone number: it calls nothing. A number has no sign but its first. A telephone number may
+/// have hyphens, at which a spreadsheet computes, to no other effect than that it is not shown.
 fn is_number(text: &str) -> bool {
     let text = text.trim_end();
-    let Some(rest) = text.strip_prefix(['+', '-']) else { return false };
-    let is_allowed = |character: char| character.is_ascii_digit() || " \u{a0}.,()/-%:".contains(character);
-    rest.contains(|character: char| character.is_ascii_digit()) && rest.chars().all(is_allowed)
-        || text.parse::<f64>().is_ok_and(f64::is_finite)
+    let digits = text.chars().filter(char::is_ascii_digit).count();
+    let consists_of = |text: &str, signs: &str| text.chars().all(|c| c.is_ascii_digit() || signs.contains(c));
+    if text.parse::<f64>().is_ok_and(f64::is_finite) {
+        return true;
+    }
+    let is_number = text.strip_prefix(['+', '-']).is_some_and(|number| consists_of(number, " \u{a0}.,%"));
+    let is_telephone = text.strip_prefix('+').is_some_and(|number| consists_of(number, " \u{a0}.,()/-"));
+    is_number && digits > 0 || is_telephone && digits >= MIN_TELEPHONE_DIGITS
 }
 
 #[cfg(test)]
@@ -48,6 +55,10 @@ mod tests {
             ("+cmd|' /C calc'!A0", "'+cmd|' /C calc'!A0"),
             ("-cmd|' /C calc'!A0", "'-cmd|' /C calc'!A0"),
             ("-1+1", "'-1+1"),
+            ("-5-3", "'-5-3"),
+            ("-5/3", "'-5/3"),
+            ("-(5)", "'-(5)"),
+            ("+1-2", "'+1-2"),
             ("@SUM(1,1)", "'@SUM(1,1)"),
             ("\u{ff1d}1+1", "'\u{ff1d}1+1"),
             ("\tx", "'\tx"),
@@ -69,6 +80,8 @@ mod tests {
             "-5.25",
             "-1e5",
             "+49 (0) 171 / 123-45",
+            "+49-171-12345",
+            "+1.5 %",
             "-5 %",
             "-1,000.50",
             "",

@@ -239,10 +239,10 @@ fn a_field_whose_quotation_is_not_found_is_dropped_marked_or_reported() {
         // As the prompt shows it.
         r#"was\n<Unacceptable> – says \"Eve\""#,
     ] {
-        assert!(fields.unverified_fields(&with(json!(good)), read).is_empty(), "{good}");
+        assert!(fields.quotations(&with(json!(good))).missing_in(read).is_empty(), "{good}");
     }
     for bad in [json!("we will leave"), json!(null), json!(""), json!("a"), json!("...")] {
-        assert_eq!(fields.unverified_fields(&with(bad.clone()), read), ["reasons"], "{bad}");
+        assert_eq!(fields.quotations(&with(bad.clone())).missing_in(read), ["reasons"], "{bad}");
     }
     let unverified = vec!["reasons".to_owned()];
     let left = |then| fields.apply_unverified_policy(with(json!(null)), &unverified, then)["reasons"].clone();
@@ -272,6 +272,32 @@ fn an_answer_becomes_properties_and_actions_of_the_right_records() {
     assert!(task.subject.contains("Stone Retail") && task.body.contains("/record/0-5/1"), "{task:?}");
     assert_eq!(angry[2].record, record(ObjectType::Deal, 3));
     assert_eq!(angry[2].actions[0].spec, ActionSpec::MoveDeal(DealStage { stage: "Risk".to_owned(), pipeline: None }));
+}
+
+#[test]
+fn a_spreadsheet_runs_neither_a_value_nor_a_tasks_or_notes_text() {
+    let note = "\n[[actions]]\nname = \"note\"\ndo = \"create_note\"\nbody = \"{{ answer.summary }}\"\n";
+    let mut playbook = parse(&format!("{LEADS}{note}")).expect("valid");
+    let formula = "=HYPERLINK('//evil','open')";
+    let answer = answer(json!({"lead_score": 90, "summary": formula, "budget_estimate": null,
+        "budget_estimate_quote": null, "qualification_summary": "Q1"}));
+    let mut texts = |escapes| {
+        playbook.effects.escapes_formulas = escapes;
+        let planned = playbook
+            .plan_writes(&manual_event_variable(NOW), &context(&[("contact", &[])]), &answer, "gpt", &now())
+            .expect("renders");
+        let texts = planned[0].actions.iter().filter_map(|action| match &action.spec {
+            ActionSpec::CreateTask(task) => Some(task.body.clone()),
+            ActionSpec::CreateNote { body, .. } => Some(body.clone()),
+            _ => None,
+        });
+        let value = planned[0].properties.iter().find(|change| change.property == "ai_lead_summary").expect("written");
+        texts.chain([value.value.clone()]).collect::<Vec<_>>()
+    };
+    let (escaped, allowed) = (texts(true), texts(false));
+    assert_eq!((escaped.len(), allowed.len()), (3, 3));
+    assert!(escaped.iter().all(|text| text.starts_with(&format!("'{formula}"))), "{escaped:?}");
+    assert!(allowed.iter().all(|text| text.starts_with(formula)), "{allowed:?}");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Whatever strangers write is read in bounded time and memory, and no text makes the conversion panic.
 //!
-//! `PROPTEST_CASES=1000000 cargo test -p playbook --test strangers` runs a million cases of each property.
+//! `cargo xtask fuzz` runs a million cases of each property, and holds the bounds of time and memory exactly.
 #![allow(clippy::expect_used, reason = "these are tests; their helpers too")]
 
 use std::time::{Duration, Instant};
@@ -240,7 +240,13 @@ fn worst() -> Vec<String> {
     texts
 }
 
-/// The goal is 200 ms and 64 MiB; a machine that does other things, too, needs more time.
+/// How long a text may take. Optimised and alone, as `cargo xtask fuzz` runs it: 200 ms; a machine that does other things,
+/// too, needs more time.
+fn most_time() -> Duration {
+    let is_alone = std::env::var_os("LEADLINE_FUZZ").is_some();
+    if is_alone { Duration::from_millis(200) } else { Duration::from_secs(3) }
+}
+
 #[test]
 fn every_text_of_65536_bytes_is_read_in_bounded_time_and_memory() {
     let before = peak_memory();
@@ -258,7 +264,7 @@ fn every_text_of_65536_bytes_is_read_in_bounded_time_and_memory() {
     }
     let grown = peak_memory() - before;
     println!("slowest: {slowest:?}; memory grew by {} KiB", grown / 1_024);
-    assert!(slowest.0 < Duration::from_secs(3), "{slowest:?}");
+    assert!(slowest.0 < most_time(), "{slowest:?}");
     assert!(grown < 64 << 20, "{grown} bytes");
 }
 

@@ -7,10 +7,19 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use tokio::time::{Instant, timeout_at};
 
+/// How long a body may take to arrive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BodyTime {
+    /// Without any byte of it.
+    pub pause: Duration,
+    /// All of it, however steadily it comes.
+    pub total: Duration,
+}
+
 /// A body that arrives in time.
 pub(crate) struct IncomingBody {
     chunks: BodyDataStream,
-    timeout: Duration,
+    time: BodyTime,
     not_after: Instant,
     last_arrival: Instant,
     is_at_end: bool,
@@ -25,16 +34,17 @@ pub(crate) struct Incomplete {
 
 impl IncomingBody {
     /// A body that has this time to arrive.
-    pub(crate) fn new(body: Body, timeout: Duration) -> Self {
+    pub(crate) fn new(body: Body, time: BodyTime) -> Self {
         let is_at_end = body.is_end_stream();
         let now = Instant::now();
-        Self { chunks: body.into_data_stream(), timeout, not_after: now + timeout, last_arrival: now, is_at_end }
+        Self { chunks: body.into_data_stream(), time, not_after: now + time.total, last_arrival: now, is_at_end }
     }
 
     /// The next bytes; `None` at the end.
     pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, Incomplete> {
-        let Ok(next) = timeout_at(self.not_after, self.chunks.next()).await else {
-            return Err(Incomplete { was_arriving: self.last_arrival.elapsed() < self.timeout / 2 });
+        let not_after = self.not_after.min(self.last_arrival + self.time.pause);
+        let Ok(next) = timeout_at(not_after, self.chunks.next()).await else {
+            return Err(Incomplete { was_arriving: self.last_arrival.elapsed() < self.time.pause / 2 });
         };
         self.is_at_end = next.is_none();
         self.last_arrival = Instant::now();
@@ -68,10 +78,15 @@ mod tests {
 
     use super::*;
 
-    const TIMEOUT: Duration = Duration::from_millis(20);
+    const PAUSE: Duration = Duration::from_millis(200);
+    const TIME: BodyTime = BodyTime { pause: PAUSE, total: Duration::from_secs(1) };
 
     async fn read(body: Body) -> Result<Vec<u8>, Incomplete> {
-        let (mut body, mut all) = (IncomingBody::new(body, TIMEOUT), Vec::new());
+        read_within(TIME, body).await
+    }
+
+    async fn read_within(time: BodyTime, body: Body) -> Result<Vec<u8>, Incomplete> {
+        let (mut body, mut all) = (IncomingBody::new(body, time), Vec::new());
         while let Some(chunk) = body.next().await? {
             all.extend_from_slice(&chunk);
         }
@@ -92,12 +107,17 @@ mod tests {
         assert_eq!(read(Body::from_stream(broken)).await, Err(Incomplete { was_arriving: false }));
         let endless = Body::from_stream(stream::pending::<Result<Bytes, std::io::Error>>());
         assert_eq!(read(endless).await, Err(Incomplete { was_arriving: false }));
-        let trickling = stream::unfold((), async |()| {
-            tokio::time::sleep(TIMEOUT / 4).await;
-            Some((Ok::<_, std::io::Error>(Bytes::from_static(b"0")), ()))
-        });
-        let cut_off = read(Body::from_stream(trickling)).await;
-        assert_eq!(cut_off, Err(Incomplete { was_arriving: true }), "the time is for the whole body");
+        let trickling = |pieces: usize| {
+            Body::from_stream(stream::unfold(pieces, async |left| {
+                tokio::time::sleep(PAUSE / 4).await;
+                Some((Ok::<_, std::io::Error>(Bytes::from_static(b"0")), left.checked_sub(1)?))
+            }))
+        };
+        let cut_off = read(trickling(usize::MAX)).await;
+        assert_eq!(cut_off, Err(Incomplete { was_arriving: true }), "there is a time for the whole body");
+        let long = BodyTime { total: Duration::from_secs(600), ..TIME };
+        let arrived = read_within(long, trickling(10)).await;
+        assert_eq!(arrived, Ok(b"0".repeat(10)), "what arrives steadily may take longer than a pause");
     }
 
     #[tokio::test]
@@ -110,7 +130,8 @@ mod tests {
             counter.fetch_add(4, Ordering::SeqCst);
             Ok::<_, std::io::Error>(Bytes::from_static(b"0123"))
         });
-        IncomingBody::new(Body::from_stream(endless), Duration::from_secs(600)).drain(1_000);
+        let time = BodyTime { pause: Duration::from_secs(600), total: Duration::from_secs(600) };
+        IncomingBody::new(Body::from_stream(endless), time).drain(1_000);
         ended.await.expect_err("the stream is dropped");
         assert_eq!(taken.load(Ordering::SeqCst), 1_004);
 
@@ -118,7 +139,7 @@ mod tests {
         let silent = stream::pending::<Result<Bytes, std::io::Error>>().inspect(move |_| {
             let _ = &gone;
         });
-        IncomingBody::new(Body::from_stream(silent), TIMEOUT).drain(1_000);
+        IncomingBody::new(Body::from_stream(silent), TIME).drain(1_000);
         ended.await.expect_err("the stream is dropped");
     }
 }

@@ -1,6 +1,6 @@
 //! Processes one webhook, in this order: head → body → verify → split → publish → confirm → 200.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use axum::{
     Extension, Json, Router,
@@ -22,7 +22,10 @@ use time::OffsetDateTime;
 use tokio::{sync::Semaphore, time::Instant};
 use tracing::{Instrument, Span};
 
-use crate::{body::IncomingBody, rejection::WebhookRejection};
+use crate::{
+    body::{BodyTime, IncomingBody},
+    rejection::WebhookRejection,
+};
 
 /// How much the receiver takes.
 #[derive(Debug, Clone, Copy)]
@@ -36,7 +39,7 @@ pub struct WebhookLimits {
     /// How much of one body arrives, and how much of it is kept.
     pub body: BodyBounds,
     /// How long a body may take to arrive.
-    pub read_timeout: Duration,
+    pub body_time: BodyTime,
     /// After how many seconds HubSpot shall send a webhook again that was answered 503.
     pub retry_after_seconds: u64,
 }
@@ -108,7 +111,7 @@ impl WebhookHandler {
 
     async fn process(&self, request: Request, peer: Peer) -> Result<Published, WebhookRejection> {
         let (head, body) = request.into_parts();
-        let mut incoming = IncomingBody::new(body, self.limits.read_timeout);
+        let mut incoming = IncomingBody::new(body, self.limits.body_time);
         let verified = match self.look_at_head(&head) {
             Ok(verification) => self.take_body(verification, &mut incoming, peer).await,
             Err(rejection) => Err(rejection),

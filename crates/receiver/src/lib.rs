@@ -1,7 +1,7 @@
 //! Accepts HubSpot's webhooks and publishes each event to RabbitMQ. Uses RabbitMQ and nothing else: no Postgres, no call to
 //! HubSpot, no call to OpenAI.
 
-mod body;
+pub mod body;
 pub mod handler;
 mod rejection;
 mod start;

@@ -7,7 +7,10 @@ use hubspot::{signature::SignatureVerifier, webhook::BodyBounds};
 use service::{LogLimit, listener::ListenerLimits};
 use settings::{MissingSetting, Settings, SignatureVersion};
 
-use crate::handler::{WebhookHandler, WebhookLimits};
+use crate::{
+    body::BodyTime,
+    handler::{WebhookHandler, WebhookLimits},
+};
 
 /// The handler of webhooks, which publishes with `publisher` and logs within `log`.
 ///
@@ -29,7 +32,14 @@ pub fn webhook_handler(
         accepts(SignatureVersion::V1),
         accepts(SignatureVersion::V2),
     );
-    let limits = WebhookLimits {
+    Ok(WebhookHandler::new(verifier, publisher, log, webhook_limits(settings)))
+}
+
+/// How much the receiver takes.
+pub fn webhook_limits(settings: &Settings) -> WebhookLimits {
+    let receiver = &settings.receiver;
+    let confirm = Duration::from_millis(settings.broker.confirm_timeout_ms);
+    WebhookLimits {
         max_in_flight: receiver.max_in_flight,
         max_bytes_in_flight: receiver.max_bytes_in_flight,
         max_bytes_per_peer: receiver.max_bytes_per_peer,
@@ -38,11 +48,18 @@ pub fn webhook_handler(
             max_kept_bytes: receiver.max_kept_bytes,
             max_string_bytes: receiver.max_value_bytes,
         },
-        read_timeout: read_timeout(settings),
+        body_time: BodyTime {
+            pause: read_timeout(settings),
+            // The confirm has its time after the body.
+            total: HUBSPOT_WAITS.saturating_sub(confirm).max(read_timeout(settings)),
+        },
         retry_after_seconds: receiver.retry_after_seconds,
-    };
-    Ok(WebhookHandler::new(verifier, publisher, log, limits))
+    }
 }
+
+/// How long HubSpot waits for an answer (5 seconds, its webhooks guide,
+/// <https://developers.hubspot.com/docs/api-reference/legacy/webhooks/guide>), without what the way there and back takes.
+const HUBSPOT_WAITS: Duration = Duration::from_millis(4_900);
 
 /// The limits of the public listener.
 pub fn listener_limits(settings: &Settings) -> ListenerLimits {

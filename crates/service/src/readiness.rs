@@ -2,7 +2,7 @@
 
 use std::{
     pin::Pin,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -74,15 +74,29 @@ pub(crate) struct Report {
     pub(crate) lines: String,
 }
 
-type SharedReport = Shared<BoxFuture<'static, Arc<Report>>>;
+/// A report that may still be on its way.
+#[derive(Clone)]
+struct Asked {
+    report: Shared<BoxFuture<'static, Arc<Report>>>,
+    /// When the dependencies had answered, whether or not anybody waited for it.
+    answered: Arc<OnceLock<Instant>>,
+}
+
+/// Notes the time when it is dropped, also when a check panics.
+struct AnsweredNow(Arc<OnceLock<Instant>>);
+
+impl Drop for AnsweredNow {
+    fn drop(&mut self) {
+        self.0.get_or_init(Instant::now);
+    }
+}
 
 /// Readiness that is asked for at most once in a while, however many want to know it.
 pub(crate) struct CachedReadiness {
     readiness: Arc<Readiness>,
     timeout: Duration,
     keep: Duration,
-    /// The last report, which may still be on its way, and when it was asked for.
-    last: Mutex<Option<(Instant, SharedReport)>>,
+    last: Mutex<Option<Asked>>,
 }
 
 impl CachedReadiness {
@@ -95,24 +109,54 @@ impl CachedReadiness {
     pub(crate) async fn report(&self) -> Arc<Report> {
         let report = {
             let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-            let is_current =
-                |(asked, report): &(Instant, SharedReport)| report.peek().is_none() || asked.elapsed() < self.keep;
-            let current = last.as_ref().filter(|last| is_current(last)).map(|(_, report)| report.clone());
-            current.unwrap_or_else(|| last.insert((Instant::now(), self.ask())).1.clone())
+            let is_current = |asked: &&Asked| asked.answered.get().is_none_or(|at| at.elapsed() < self.keep);
+            let current = last.as_ref().filter(is_current).cloned();
+            current.unwrap_or_else(|| last.insert(self.ask()).clone()).report
         };
         report.await
     }
 
     /// Asks in a task of its own, which goes on when the client that caused it is gone: clients that come and go would
     /// otherwise ask again each time.
-    fn ask(&self) -> SharedReport {
+    fn ask(&self) -> Asked {
         let (readiness, timeout) = (self.readiness.clone(), self.timeout);
-        let asked = tokio::spawn(async move { readiness.ask(timeout).await });
+        let answered = Arc::new(OnceLock::new());
+        let now = AnsweredNow(answered.clone());
+        let asked = tokio::spawn(async move {
+            let _now = now;
+            readiness.ask(timeout).await
+        });
         let report = async move {
             Arc::new(
                 asked.await.unwrap_or_else(|error| Report { is_ready: false, lines: format!("checks: {error}\n") }),
             )
         };
-        report.boxed().shared()
+        Asked { report: report.boxed().shared(), answered }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn an_answer_for_which_nobody_waited_is_no_answer_for_those_who_ask_later() {
+        let is_well = Arc::new(AtomicBool::new(true));
+        let asked = is_well.clone();
+        let check = move || {
+            let is_well = asked.load(Ordering::SeqCst);
+            async move { if is_well { Ok(()) } else { Err("gone".into()) } }
+        };
+        let cached =
+            CachedReadiness::new(Readiness::default().with("ledger", check), Duration::from_secs(30), Duration::ZERO);
+        // The client hangs up at once, and the check goes on to its end.
+        assert!(cached.report().now_or_never().is_none());
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+        is_well.store(false, Ordering::SeqCst);
+        assert!(!cached.report().await.is_ready);
     }
 }

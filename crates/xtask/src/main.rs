@@ -3,6 +3,7 @@
 
 mod cargo;
 mod dependencies;
+mod fuzz;
 mod lab;
 mod queries;
 mod tests;
@@ -29,6 +30,12 @@ enum Command {
     /// Measures the fleet on this machine, in release mode, beside the baselines that RabbitMQ and Postgres set.
     #[command(disable_help_flag = true)]
     Bench(Arguments),
+    /// Holds the reader of strangers' texts to its promises with random texts, optimised; needs no services.
+    Fuzz {
+        /// How many texts each property is tried with.
+        #[arg(long, default_value_t = 1_000_000)]
+        cases: u32,
+    },
     /// Checks dependencies against deny.toml.
     Dependencies,
     #[command(subcommand)]
@@ -61,6 +68,7 @@ async fn main() -> ExitCode {
             Command::Test { arguments } => tests::run(&arguments).await,
             Command::Chaos(Arguments { arguments }) => lab::run("chaos", &arguments).await,
             Command::Bench(Arguments { arguments }) => lab::run("bench", &arguments).await,
+            Command::Fuzz { cases } => fuzz::run(cases).await,
             Command::Dependencies => dependencies::check().await,
             Command::Queries(Queries::Prepare) => queries::prepare().await,
             Command::Queries(Queries::Check) => queries::check().await,

@@ -4,7 +4,7 @@
 /// default-ignorable (zero-width characters, bidirectional controls, tags, variation selectors, fillers) or interlinear
 /// annotation. Hidden orders are written with them. Source: the property `Default_Ignorable_Code_Point` of Unicode 16,
 /// <https://www.unicode.org/Public/16.0.0/ucd/DerivedCoreProperties.txt>.
-pub(crate) fn is_invisible(character: char) -> bool {
+pub fn is_invisible(character: char) -> bool {
     if character.is_ascii() {
         return character.is_control() && character != '\n' && character != '\t';
     }

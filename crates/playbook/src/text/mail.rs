@@ -28,7 +28,7 @@ pub fn without_quoted_history(mail: &str) -> String {
             break;
         }
         is_signature |= line.trim_end() == "--" || is_mobile_signature(line);
-        if !is_signature && !is_quoted(line) && !continues_quotation(&lines[..at]) {
+        if !is_signature && !is_quoted(line) && !continues_quotation(&lines, at) {
             own.push(*line);
         }
         at += 1;
@@ -48,12 +48,19 @@ fn is_quoted(line: &str) -> bool {
     line.trim_start().starts_with('>')
 }
 
-/// The length of quoted lines from which on mail programs wrap them and leave the rest without a mark, in characters.
-const WRAPPED_QUOTATION: usize = 60;
+/// The width to which mail programs wrap quoted lines at least, and leave the rest without a mark, in characters.
+const WRAPPED_QUOTATION: usize = 72;
 
-/// Whether the line after these is the unmarked rest of a quoted line.
-fn continues_quotation(before: &[&str]) -> bool {
-    before.last().is_some_and(|line| is_quoted(line) && line.chars().count() >= WRAPPED_QUOTATION)
+/// Whether this line is the unmarked rest of a quoted line: its first word had no place on the line above, the sentence goes
+/// on, and the quotation, too. Everything else may be an answer.
+fn continues_quotation(lines: &[&str], at: usize) -> bool {
+    let Some(above) = at.checked_sub(1).map(|above| lines[above].trim_end()) else { return false };
+    let line = lines[at].trim();
+    let first_word = line.split(' ').next().unwrap_or_default();
+    let had_no_place = above.chars().count() + 1 + first_word.chars().count() > WRAPPED_QUOTATION;
+    let begins_sentence = above.ends_with(['.', '!', '?', ':']) && line.starts_with(char::is_uppercase);
+    let goes_on = lines.get(at + 1).is_some_and(|below| is_quoted(below));
+    is_quoted(above) && goes_on && had_no_place && !begins_sentence
 }
 
 fn next_text<'a>(lines: &[&'a str]) -> Option<&'a str> {
@@ -109,8 +116,14 @@ fn attribution_length(lines: &[&str]) -> Option<usize> {
     None
 }
 
+/// A mail program speaks of the author of the mail that it quotes, and people of themselves and of those around them.
 fn is_attribution(joined: &str) -> bool {
+    const PERSONAL: [&str; 14] =
+        ["i", "we", "my", "our", "ich", "wir", "mein", "meine", "unser", "unsere", "ik", "wij", "mijn", "onze"];
     let Some(text) = joined.strip_suffix(':') else { return false };
+    if text.split(' ').any(|word| PERSONAL.contains(&word)) {
+        return false;
+    }
     ATTRIBUTIONS.iter().any(|(start, verb)| {
         joined.starts_with(start)
             && if matches!(*verb, " schrieb" | " schreef") {
@@ -134,16 +147,17 @@ fn is_history_mark(line: &str) -> bool {
         "oorspronkelijk bericht",
     ];
     let line = plain_lower(line).replace('\u{2019}', "'");
-    line.starts_with("_____")
+    line.len() >= 10 && line.bytes().all(|byte| byte == b'_')
         || line.starts_with("---") && ORIGINAL.iter().any(|words| line.contains(words))
-        || line.starts_with("from: ") && line.contains('@')
 }
 
 /// Whether the text below was forwarded on purpose.
 fn is_forward_mark(line: &str) -> bool {
-    const FORWARDED: [&str; 10] = [
+    const FORWARDED: [&str; 12] = [
         "forwarded message",
         "weitergeleitete nachricht",
+        "weitergeleiteten nachricht",
+        "message réexpédié",
         "message transféré",
         "message transmis",
         "mensaje reenviado",
@@ -212,7 +226,7 @@ mod tests {
             "On Mon, 3 Nov 2025 at 10:00, Jon <jon@example.com> wrote:",
             "Am 3. November 2025 schrieb Jon:",
             "-----Original Message-----",
-            "From: Jon <jon@example.com>",
+            "From: Jon <jon@example.com>\nDate: Monday\nTo: Mia",
             "________________________________",
             "Sent from my iPhone",
         ] {
@@ -277,6 +291,8 @@ mod tests {
             "---------- Forwarded message ---------",
             "Begin forwarded message:",
             "-------- Weitergeleitete Nachricht --------",
+            "Anfang der weitergeleiteten Nachricht:",
+            "Début du message réexpédié\u{a0}:",
             "---------- Message transféré ----------",
             "---------- Mensaje reenviado ----------",
             "---------- Mensagem encaminhada ----------",
@@ -315,6 +331,19 @@ mod tests {
         let mail =
             format!("On 3 Nov 2025 Mia wrote:\n{long}\nit here.\n> Will you stay?\n\nYes, gladly.\n> When?\nToday.");
         assert_eq!(without_quoted_history(&mail), "Yes, gladly.\nToday.");
+        for (quoted, answer) in [
+            ("> We would like to know from you whether you want to go on with us", "No, we cancel."),
+            ("> We would like to know from you whether you want to go on with us next year.", "No, we cancel."),
+            ("> We would like to know from you whether you want to go on with us next year", "no, we cancel."),
+        ] {
+            for below in ["", "\n\nMia", "\nMia"] {
+                let mail = format!("{quoted}\n{answer}{below}");
+                assert_eq!(without_quoted_history(&mail), format!("{answer}{below}"), "{mail}");
+            }
+        }
+        let between =
+            "> Do you want to go on with us next year, as the contract of May says it?\nNo, we cancel.\n> When?";
+        assert_eq!(without_quoted_history(between), "No, we cancel.");
     }
 
     #[test]
@@ -324,6 +353,18 @@ mod tests {
             "From: our side there is nothing to add.\nTo: you we say thanks.",
             "De plus, le produit est bon.",
             "A 3 minute call, then she left.\nWe wrote: thanks.",
+            "Hello,\nOn 12 May I wrote:\nplease cancel my contract.\nNobody answered.",
+            "On 12 May we also wrote:\nplease cancel.",
+            "Am 3. November schrieb ich Ihnen:\nWir kündigen.",
+            "Am 3. November schrieben wir Ihnen:\nWir kündigen.",
+            "Op 3 november schreef ik u:\nWij zeggen op.",
+            "On 12 May my colleague wrote:\nplease cancel.",
+            "A new message from your form:\nFrom: mia@example.com\nSubject: Contract\nMessage:\nWe cancel.",
+            "Sign here: _____\n_____ and here\nWe cancel.",
+            "Outlook voor Windows werkt niet meer. Wij zeggen op.\nMia",
+            "Outlook voor Windows werkt niet meer\nWij zeggen op.",
+            "Sent from my office.\nWe cancel.",
+            "Laden Sie Outlook neu, sagt Ihr Support\nWir kündigen.",
         ] {
             assert_eq!(without_quoted_history(mail), mail);
         }

@@ -4,8 +4,6 @@
 //! recurses, and no text becomes more than twice as long.
 
 mod characters;
-mod elements;
-mod hidden;
 mod html;
 mod mail;
 mod signatures;
@@ -15,7 +13,8 @@ pub use mail::{is_forwarded, without_quoted_history};
 pub(crate) use split::Pieces;
 pub use split::json_text;
 
-use characters::{is_invisible, tidy};
+pub use characters::is_invisible;
+use characters::tidy;
 
 /// The maximum length of a HubSpot property with text, in characters. Source: HubSpot's properties guide,
 /// <https://developers.hubspot.com/docs/guides/api/crm/properties>.
@@ -67,7 +66,7 @@ pub fn plain_text(text: &str, format: TextFormat) -> String {
     let is_html = match format {
         TextFormat::Plain => false,
         TextFormat::Html => true,
-        TextFormat::HtmlIfTagged => elements::has_tags(text),
+        TextFormat::HtmlIfTagged => html::has_tags(text),
     };
     if is_html { tidy(&html::text_of(text)) } else { tidy(text) }
 }

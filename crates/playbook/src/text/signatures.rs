@@ -2,51 +2,32 @@
 
 use super::mail::plain_lower;
 
-/// Whether a phone or a mail program has written this line under the mail.
+/// Whether a phone or a mail program has written this line under the mail: nothing but how it was sent, and with which
+/// device or program.
 pub(super) fn is_mobile_signature(line: &str) -> bool {
-    /// How such a line begins, whatever follows.
-    const CERTAIN: [&str; 20] = [
-        "sent from my ",
-        "get outlook for ",
-        "holen sie sich outlook",
-        "laden sie outlook",
-        "envoyé de mon ",
-        "télécharger outlook",
-        "téléchargez outlook",
-        "obtenir outlook",
-        "obtenez outlook",
-        "enviado desde mi ",
-        "obtener outlook",
-        "enviado do meu ",
-        "obter o outlook",
-        "baixe o outlook",
-        "inviato dal mio ",
-        "ottieni outlook",
-        "scarica outlook",
-        "verzonden vanaf mijn ",
-        "verstuurd vanaf mijn ",
-        "outlook voor ",
-    ];
-    /// How it begins if it also names a device or program.
-    const LIKELY: [&str; 14] = [
+    const SENT: [&str; 17] = [
         "sent from ",
         "sent via ",
         "sent with ",
         "von meinem ",
         "gesendet von ",
         "gesendet mit ",
+        "envoyé de mon ",
         "envoyé depuis ",
         "envoyé à partir ",
         "enviado desde ",
         "enviado a partir ",
         "enviado do ",
         "inviato da ",
+        "inviato dal mio ",
         "verzonden vanaf ",
         "verstuurd vanaf ",
+        "verzonden met ",
     ];
-    const DEVICES: [&str; 17] = [
-        "iphone",
+    const DEVICES: [&str; 21] = [
+        "phone",
         "ipad",
+        "tablet",
         "android",
         "samsung",
         "galaxy",
@@ -55,18 +36,45 @@ pub(super) fn is_mobile_signature(line: &str) -> bool {
         "pixel",
         "blackberry",
         "mobil",
+        "móvil",
         "handy",
-        "smartphone",
+        "telefon",
+        "téléphone",
+        "telefoon",
         "outlook",
         "yahoo",
         "gmail",
         "gmx",
         "mail",
     ];
+    /// How the line begins that advertises Outlook.
+    const OUTLOOK: [&str; 13] = [
+        "get outlook for ",
+        "holen sie sich outlook ",
+        "laden sie outlook ",
+        "télécharger outlook ",
+        "téléchargez outlook ",
+        "obtenir outlook ",
+        "obtenez outlook ",
+        "obtener outlook ",
+        "obter o outlook ",
+        "baixe o outlook ",
+        "ottieni outlook ",
+        "scarica outlook ",
+        "download outlook ",
+    ];
+    const SYSTEMS: [&str; 4] = ["ios", "android", "windows", "mac"];
     let line = plain_lower(line);
-    line.chars().count() <= 80
-        && (CERTAIN.iter().any(|start| line.starts_with(start))
-            || LIKELY.iter().any(|start| line.starts_with(start)) && DEVICES.iter().any(|device| line.contains(device)))
+    let begins_with = |starts: &[&str]| starts.iter().any(|start| line.starts_with(start));
+    // What goes on after a device is what somebody has to say.
+    let is_one_phrase = line.chars().count() <= 80
+        && !line.trim_end_matches('.').contains([',', ':', '!', '?', ';'])
+        && !line.contains(". ");
+    let in_dutch = line.strip_prefix("outlook voor ").map(|rest| rest.trim_end_matches(" downloaden"));
+    is_one_phrase
+        && (begins_with(&SENT) && DEVICES.iter().any(|device| line.contains(device))
+            || begins_with(&OUTLOOK) && SYSTEMS.iter().any(|system| line.split(' ').any(|word| word == *system))
+            || in_dutch.is_some_and(|system| SYSTEMS.contains(&system)))
 }
 
 #[cfg(test)]
@@ -78,6 +86,9 @@ mod tests {
         for signature in [
             "Sent from my iPhone",
             "Get Outlook for iOS",
+            "Laden Sie Outlook für Android herunter",
+            "Outlook voor iOS downloaden",
+            "Outlook voor Android",
             "Sent from Outlook for Android",
             "Sent from Yahoo Mail",
             "Von meinem iPhone gesendet",

@@ -4,16 +4,17 @@ use std::{net::SocketAddr, time::Duration};
 
 use axum::http::StatusCode;
 use futures_util::future::select_all;
-use hubspot::webhook::BodyBounds;
-use receiver::handler::WebhookLimits;
+use hubspot::webhook::{BodyBounds, WebhookBody};
+use receiver::{handler::WebhookLimits, wiring};
 use reqwest::Client;
 use serde_json::{Value, json};
+use settings::Settings;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpSocket, TcpStream},
 };
 
-use crate::fixtures::{Options, PUBLIC_URL, SECRET, TestReceiver, answer, event, forged_headers};
+use crate::fixtures::{Options, PUBLIC_URL, SECRET, TestReceiver, answer, begin, body_time, event, forged_headers};
 
 /// An address of this machine that is not the one from which the good webhooks come.
 const STRANGER: &str = "127.0.0.2:0";
@@ -148,15 +149,47 @@ async fn a_batch_of_transcripts_is_accepted_and_its_messages_are_small() {
     }
 }
 
+/// With the limits that are shipped.
 #[tokio::test]
 async fn the_largest_batch_that_hubspot_can_send_is_accepted() {
-    // A debug build takes seconds to compute a signature over so much.
-    let limits = WebhookLimits { read_timeout: Duration::from_secs(120), ..Options::default().limits };
+    let limits = wiring::webhook_limits(&Settings::default());
     let receiver = TestReceiver::start(Options { limits, ..Options::default() }).await;
     let events: Vec<_> = (0..100).map(|n| changed_to(n, &"😀".repeat(65_536))).collect();
     let body = format!("[{}]", events.join(","));
     assert!(body.len() > 26_000_000);
     assert_eq!(receiver.post(body).await, (StatusCode::OK, r#"{"accepted":100,"parked":0}"#.to_owned()));
+}
+
+/// HubSpot opens ten connections at once, each for a hundred events.
+#[tokio::test]
+async fn ten_full_batches_with_long_values_at_once_are_accepted() {
+    let limits = WebhookLimits {
+        body_time: body_time(Duration::from_secs(120)),
+        ..wiring::webhook_limits(&Settings::default())
+    };
+    let receiver = TestReceiver::start(Options { limits, ..Options::default() }).await;
+    let batch = |batch: i64| {
+        let events: Vec<_> = (0..100).map(|n| changed_to(100 * batch + n, &"They are ready. ".repeat(300))).collect();
+        format!("[{}]", events.join(","))
+    };
+    // What is kept of them is within the limit also when all of it is held at the same time.
+    let mut kept = WebhookBody::new(limits.body);
+    kept.push(batch(0).as_bytes()).expect("read");
+    assert!(10 * kept.kept_bytes() <= limits.max_bytes_per_peer, "{} bytes each", kept.kept_bytes());
+    let mut connections = Vec::new();
+    for n in 0..10 {
+        let body = batch(n);
+        let mut connection = begin(&receiver, &body).await;
+        connection.write_all(&body.as_bytes()[..body.len() - 1]).await.expect("written");
+        connections.push(connection);
+    }
+    // All of them have arrived but for their last byte.
+    for mut connection in connections {
+        connection.write_all(b"]").await.expect("written");
+        let mut answer = String::new();
+        connection.read_to_string(&mut answer).await.expect("an answer");
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    }
 }
 
 #[tokio::test]

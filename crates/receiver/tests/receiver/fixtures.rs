@@ -8,7 +8,10 @@ use hubspot::{
     signature::{self, SignatureVerifier},
     webhook::BodyBounds,
 };
-use receiver::handler::{self, WebhookHandler, WebhookLimits};
+use receiver::{
+    body::BodyTime,
+    handler::{self, WebhookHandler, WebhookLimits},
+};
 use reqwest::{Client, RequestBuilder, Response};
 use serde_json::{Value, json};
 use service::{
@@ -44,7 +47,7 @@ impl Default for Options {
             max_bytes_in_flight: 8_388_608,
             max_bytes_per_peer: 4_194_304,
             body: BodyBounds::default(),
-            read_timeout: Duration::from_secs(5),
+            body_time: body_time(Duration::from_secs(5)),
             retry_after_seconds: 1,
         };
         Self {
@@ -56,6 +59,11 @@ impl Default for Options {
             through_proxy: false,
         }
     }
+}
+
+/// This time for a body, and for a pause in it.
+pub fn body_time(time: Duration) -> BodyTime {
+    BodyTime { pause: time, total: time }
 }
 
 /// A receiver on a free port. It stops when it is dropped.
@@ -93,7 +101,7 @@ impl TestReceiver {
         let limits = ListenerLimits {
             max_connections: 1_024,
             max_connections_per_peer: options.max_connections_per_peer,
-            header_timeout: options.limits.read_timeout,
+            header_timeout: options.limits.body_time.pause,
             max_age: Duration::from_secs(600),
         };
         let stop = CancellationToken::new();

@@ -10,7 +10,9 @@ use serde_json::{Value, json};
 use testbed::proxy::Traffic;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::fixtures::{Options, PUBLIC_URL, SECRET, TestReceiver, answer, begin, event, forged_headers, raw, refused};
+use crate::fixtures::{
+    Options, PUBLIC_URL, SECRET, TestReceiver, answer, begin, body_time, event, forged_headers, raw, refused,
+};
 
 #[tokio::test]
 async fn bad_input_gets_its_own_clear_answer() {
@@ -202,7 +204,7 @@ async fn more_bytes_at_once_than_allowed_are_answered_503_at_once() {
 
 #[tokio::test]
 async fn a_client_that_sends_too_slowly_is_cut_off() {
-    let limits = WebhookLimits { read_timeout: Duration::from_millis(300), ..Options::default().limits };
+    let limits = WebhookLimits { body_time: body_time(Duration::from_millis(300)), ..Options::default().limits };
     let receiver = TestReceiver::start(Options { limits, ..Options::default() }).await;
     let head = format!("POST /webhooks/hubspot HTTP/1.1\r\nHost: x\r\n{}Content-Length: 10\r\n\r\n[", forged_headers());
     let slow_body = raw(&receiver, &head).await;

@@ -36,8 +36,8 @@ impl Default for ReceiverSection {
             max_connections_per_peer: 512,
             connection_max_seconds: 60,
             retry_after_seconds: 10,
-            max_bytes_in_flight: 8_388_608,
-            max_bytes_per_peer: 4_194_304,
+            max_bytes_in_flight: 12_582_912,
+            max_bytes_per_peer: 6_291_456,
         }
     }
 }

@@ -2,6 +2,8 @@
 //! Source: the HTML standard, <https://html.spec.whatwg.org/multipage/parsing.html> and
 //! <https://html.spec.whatwg.org/multipage/rendering.html>.
 
+use std::{collections::HashMap, sync::LazyLock};
+
 /// White space between two texts.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Gap {
@@ -46,138 +48,116 @@ impl Element {
             b"br" => (Gap::None, Category::LineBreak),
             b"hr" => (Gap::Paragraph, Category::Void),
             b"area" | b"base" | b"col" | b"embed" | b"img" | b"input" | b"link" | b"meta" | b"param" | b"source"
-            | b"track" | b"wbr" => (Gap::None, Category::Void),
+            | b"track" | b"wbr" | b"basefont" | b"bgsound" | b"frame" | b"image" | b"keygen" => {
+                (Gap::None, Category::Void)
+            }
             b"ul" | b"menu" | b"dir" => (Gap::Paragraph, Category::List { is_numbered: false }),
             b"ol" => (Gap::Paragraph, Category::List { is_numbered: true }),
             b"li" => (Gap::Line, Category::Item),
             b"blockquote" => (Gap::Paragraph, Category::Quotation),
             b"pre" | b"listing" | b"xmp" | b"plaintext" | b"textarea" => (Gap::Paragraph, Category::Preformatted),
             b"script" | b"style" | b"template" | b"title" | b"noscript" | b"noembed" | b"noframes" | b"iframe"
-            | b"object" | b"audio" | b"video" | b"canvas" | b"svg" | b"math" | b"datalist" => {
-                (Gap::None, Category::NotText)
-            }
+            | b"object" | b"audio" | b"video" | b"canvas" | b"svg" | b"math" | b"datalist" | b"meter" | b"progress"
+            | b"rp" => (Gap::None, Category::NotText),
             b"p" | b"h1" | b"h2" | b"h3" | b"h4" | b"h5" | b"h6" | b"dl" | b"table" | b"figure" => {
                 (Gap::Paragraph, Category::Other)
             }
-            _ if is_special(name) => (Gap::Line, Category::Other),
+            _ if Traits::of_html(name).has(Traits::BLOCK) => (Gap::Line, Category::Other),
             _ => (Gap::None, Category::Other),
         };
         Self { gap, category }
     }
 }
 
-/// Whether an element is more than the formatting of words, so that the end tag of formatting does not end it.
-pub(super) fn is_special(name: &[u8]) -> bool {
-    matches!(
-        name,
-        b"address"
-            | b"article"
-            | b"aside"
-            | b"audio"
-            | b"blockquote"
-            | b"body"
-            | b"button"
-            | b"canvas"
-            | b"caption"
-            | b"center"
-            | b"colgroup"
-            | b"datalist"
-            | b"dd"
-            | b"details"
-            | b"dialog"
-            | b"dir"
-            | b"div"
-            | b"dl"
-            | b"dt"
-            | b"fieldset"
-            | b"figcaption"
-            | b"figure"
-            | b"footer"
-            | b"form"
-            | b"frameset"
-            | b"h1"
-            | b"h2"
-            | b"h3"
-            | b"h4"
-            | b"h5"
-            | b"h6"
-            | b"head"
-            | b"header"
-            | b"hgroup"
-            | b"html"
-            | b"iframe"
-            | b"legend"
-            | b"li"
-            | b"listing"
-            | b"main"
-            | b"marquee"
-            | b"math"
-            | b"menu"
-            | b"nav"
-            | b"noembed"
-            | b"noframes"
-            | b"noscript"
-            | b"object"
-            | b"ol"
-            | b"optgroup"
-            | b"option"
-            | b"p"
-            | b"plaintext"
-            | b"pre"
-            | b"script"
-            | b"search"
-            | b"section"
-            | b"select"
-            | b"style"
-            | b"summary"
-            | b"svg"
-            | b"table"
-            | b"tbody"
-            | b"td"
-            | b"template"
-            | b"textarea"
-            | b"tfoot"
-            | b"th"
-            | b"thead"
-            | b"title"
-            | b"tr"
-            | b"ul"
-            | b"video"
-            | b"xmp"
-    )
-}
+/// What the rules about open elements ask of an element: a set of properties.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Traits(u16);
 
-/// Whether no end tag within the open element `around` may end the element `ended` outside of it.
-pub(super) fn shields(around: &[u8], ended: &[u8]) -> bool {
-    match ended {
-        b"table" | b"tbody" | b"thead" | b"tfoot" | b"tr" | b"td" | b"th" | b"caption" => {
-            matches!(around, b"table" | b"template" | b"html")
+impl Traits {
+    /// It is more than the formatting of words.
+    pub(super) const SPECIAL: Self = Self(1);
+    /// End tags within it end nothing around it.
+    pub(super) const SCOPE: Self = Self(2);
+    /// As `SCOPE`, for items of a list.
+    pub(super) const LIST_SCOPE: Self = Self(4);
+    /// As `SCOPE`, for paragraphs.
+    pub(super) const PARAGRAPH_SCOPE: Self = Self(8);
+    /// It may be left without an end tag.
+    pub(super) const IMPLIED_END: Self = Self(16);
+    /// The structure of a table, in which text has no place: it is shown before the table.
+    pub(super) const FOSTERING: Self = Self(32);
+    /// It determines how tags within are read: a part of a table, or a template.
+    pub(super) const CONTEXT: Self = Self(64);
+    /// HTML may be within it, although it is no HTML itself.
+    pub(super) const INTEGRATION: Self = Self(128);
+    /// It stands on lines of its own.
+    const BLOCK: Self = Self(256);
+
+    pub(super) fn has(self, any_of: Self) -> bool {
+        self.0 & any_of.0 != 0
+    }
+
+    pub(super) const fn and(self, more: Self) -> Self {
+        Self(self.0 | more.0)
+    }
+
+    /// Those of an element of HTML.
+    pub(super) fn of_html(name: &[u8]) -> Self {
+        static KNOWN: LazyLock<HashMap<&[u8], Traits>> = LazyLock::new(|| {
+            let mut known = HashMap::new();
+            for (traits, names) in SETS {
+                for name in names.split_ascii_whitespace() {
+                    let all: &mut Traits = known.entry(name.as_bytes()).or_default();
+                    *all = all.and(traits);
+                }
+            }
+            known
+        });
+        KNOWN.get(name).copied().unwrap_or_default()
+    }
+
+    /// Those of an element of SVG.
+    pub(super) fn of_svg(name: &[u8]) -> Self {
+        if matches!(name, b"foreignobject" | b"desc" | b"title") { INTEGRATION_POINT } else { Self::default() }
+    }
+
+    /// Those of an element of MathML; `is_html`: its attributes say that it contains HTML.
+    pub(super) fn of_math(name: &[u8], is_html: bool) -> Self {
+        match name {
+            b"mi" | b"mo" | b"mn" | b"ms" | b"mtext" => INTEGRATION_POINT,
+            b"annotation-xml" if is_html => INTEGRATION_POINT,
+            b"annotation-xml" => Self::SPECIAL.and(Self::SCOPE),
+            _ => Self::default(),
         }
-        _ if is_special(ended) => matches!(
-            around,
-            b"table" | b"td" | b"th" | b"caption" | b"template" | b"html" | b"object" | b"marquee" | b"button"
-        ),
-        _ => is_special(around),
     }
 }
 
-/// Whether the start of the element `started` ends the open element `open`, as that of a row ends the row before it; `None`:
-/// it does not, and nothing around `open` either.
-pub(super) fn is_ended_by_start(open: &[u8], started: &[u8]) -> Option<bool> {
-    let (ended, boundary): (&[&[u8]], &[&[u8]]) = match started {
-        b"li" => (&[b"li"], &[b"ul", b"ol", b"menu", b"dir", b"td", b"th", b"table"]),
-        b"dd" | b"dt" => (&[b"dd", b"dt"], &[b"dl", b"td", b"th", b"table"]),
-        b"tr" => (&[b"tr"], &[b"table"]),
-        b"td" | b"th" => (&[b"td", b"th"], &[b"tr", b"table"]),
-        b"tbody" | b"thead" | b"tfoot" => (&[b"tbody", b"thead", b"tfoot"], &[b"table"]),
-        b"option" | b"optgroup" => (&[b"option"], &[b"select"]),
-        _ if is_special(started) => {
-            return if open == b"p" { Some(true) } else { (!is_special(open)).then_some(false) };
-        }
-        _ => return None,
-    };
-    if ended.contains(&open) { Some(true) } else { (!boundary.contains(&open)).then_some(false) }
-}
+const INTEGRATION_POINT: Traits = Traits::SPECIAL.and(Traits::SCOPE).and(Traits::INTEGRATION);
+
+/// The sets of elements in the standard's "The stack of open elements" and "Creating and inserting nodes", and what its
+/// "Rendering" displays as a block.
+const SETS: [(Traits, &str); 8] = [
+    (
+        Traits::SPECIAL,
+        "address applet area article aside base basefont bgsound blockquote body br button caption center col colgroup dd \
+        details dir div dl dt embed fieldset figcaption figure footer form frame frameset h1 h2 h3 h4 h5 h6 head header \
+        hgroup hr html iframe img input keygen li link listing main marquee menu meta nav noembed noframes noscript object ol \
+        p param plaintext pre script search section select source style summary table tbody td template textarea tfoot th \
+        thead title tr track ul wbr xmp",
+    ),
+    (Traits::SCOPE, "applet caption html table td th marquee object select template"),
+    (Traits::LIST_SCOPE, "ol ul"),
+    (Traits::PARAGRAPH_SCOPE, "button"),
+    (Traits::IMPLIED_END, "dd dt li optgroup option p rb rp rt rtc"),
+    (Traits::FOSTERING, "table tbody tfoot thead tr"),
+    (Traits::CONTEXT, "table caption colgroup tbody tfoot thead tr td th template"),
+    (
+        Traits::BLOCK,
+        "address article aside body button caption center colgroup dd details dialog dt div fieldset figcaption footer form \
+        frameset head header hgroup html legend main marquee nav optgroup option search section select summary tbody td \
+        tfoot th thead tr",
+    ),
+];
 
 /// The elements by which a text shows that it is HTML.
 const TELLING: [&[u8]; 48] = [
@@ -233,7 +213,7 @@ const TELLING: [&[u8]; 48] = [
 
 /// Whether `text` contains the tag of an element that people format texts with. `<mia@example.com>` and
 /// `<code 42, not recoverable>` are none.
-pub(super) fn has_tags(text: &str) -> bool {
+pub(in crate::text) fn has_tags(text: &str) -> bool {
     let bytes = text.as_bytes();
     let length_of = |bytes: &[u8], is_part: fn(&u8) -> bool| bytes.iter().take_while(|byte| is_part(byte)).count();
     let is_name = |byte: &u8| byte.is_ascii_alphanumeric();
