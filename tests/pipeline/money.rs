@@ -159,6 +159,7 @@ async fn a_context_of_many_parts_is_condensed_in_as_many_as_the_setting_allows()
 async fn a_hundred_mails_on_one_ticket_cost_no_more_than_a_record_may_cost() {
     const LIMIT: i64 = 20_000;
     let plan = pipeline()
+        .with("openai.model", "gpt-4o")
         .with("spend.micro_dollars_per_record_and_day", &LIMIT.to_string())
         // What waits for tomorrow is not asked for every second.
         .with("broker.retry_delays_seconds", "60,120");
@@ -188,7 +189,7 @@ async fn a_hundred_mails_on_one_ticket_cost_no_more_than_a_record_may_cost() {
 
 #[tokio::test]
 async fn a_question_that_costs_more_than_a_record_may_is_parked_and_not_asked() {
-    let plan = pipeline().with("spend.micro_dollars_per_record_and_day", "1000");
+    let plan = pipeline().with("openai.model", "gpt-4o").with("spend.micro_dollars_per_record_and_day", "1000");
     let fleet = fleet(&plan).await;
     contact(&fleet, 1, &[BUYER]).await;
     send_accepted(&fleet, &[note_event(1, 1)]).await;

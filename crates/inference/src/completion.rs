@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use domain::{
     ChargeId, Inference, InferenceId, RecordRef,
-    inference::{ChargeState, InferenceOutcome, TokenUsage},
+    inference::{ChargeState, Effort, InferenceOutcome, TokenUsage},
 };
 use ledger::RecordLimits;
 use limits::{Reservation, SpendLimiter};
@@ -142,7 +142,9 @@ impl<'a> Conversation<'a> {
             messages: Vec::new(),
             format,
             temperature: playbook.model.temperature,
-            max_completion_tokens: playbook.model.max_output_tokens.min(model.max_output),
+            // Sent in any case: what a model does without it may change.
+            effort: playbook.model.effort.or(model.reasoning.as_ref().map(|reasoning| reasoning.default)),
+            max_completion_tokens: room(playbook, model),
         };
         Self { question, log, id: InferenceId::new(), request, usage: TokenUsage::default(), cost: 0 }
     }
@@ -269,6 +271,14 @@ impl<'a> Conversation<'a> {
     }
 }
 
+/// The room for the answer and, of a model that reasons, for its reasoning: OpenAI takes both out of one limit, and a model
+/// whose reasoning takes all of it answers nothing.
+pub(crate) fn room(playbook: &Playbook, model: &Model) -> u32 {
+    let options = &playbook.model;
+    let reasoning = if model.effort(options.effort) == Effort::None { 0 } else { options.max_reasoning_tokens };
+    options.max_output_tokens.saturating_add(reasoning).min(model.max_output)
+}
+
 /// What is reserved for a request.
 struct Reserved {
     charge: ChargeId,
@@ -286,9 +296,11 @@ async fn most_usage(request: &ChatRequest) -> TokenUsage {
     }
     let counted = request.clone();
     // A token is at least one byte.
+    let prompt_tokens = i64::try_from(bytes).unwrap_or(i64::MAX);
     let at_most = || TokenUsage {
-        prompt_tokens: i64::try_from(bytes).unwrap_or(i64::MAX),
+        prompt_tokens,
         cached_tokens: 0,
+        cache_write_tokens: prompt_tokens,
         completion_tokens: request.max_completion_tokens.into(),
     };
     tokio::task::spawn_blocking(move || counted.most_usage()).await.unwrap_or_else(|_| at_most())
