@@ -142,8 +142,7 @@ impl<'a> Conversation<'a> {
             messages: Vec::new(),
             format,
             temperature: playbook.model.temperature,
-            // Sent in any case: what a model does without it may change.
-            effort: playbook.model.effort.or(model.reasoning.as_ref().map(|reasoning| reasoning.default)),
+            effort: effort(playbook, model),
             max_completion_tokens: room(playbook, model),
         };
         Self { question, log, id: InferenceId::new(), request, usage: TokenUsage::default(), cost: 0 }
@@ -271,12 +270,39 @@ impl<'a> Conversation<'a> {
     }
 }
 
+/// The effort to ask for. A model that reasons is always told, because its default may change; one that does not refuses to
+/// be told anything.
+fn effort(playbook: &Playbook, model: &Model) -> Option<Effort> {
+    let wanted = playbook.model.effort;
+    match &model.reasoning {
+        Some(reasoning) => wanted.or(Some(reasoning.default)),
+        None => wanted.filter(|effort| *effort != Effort::None),
+    }
+}
+
 /// The room for the answer and, of a model that reasons, for its reasoning: OpenAI takes both out of one limit, and a model
 /// whose reasoning takes all of it answers nothing.
 pub(crate) fn room(playbook: &Playbook, model: &Model) -> u32 {
     let options = &playbook.model;
-    let reasoning = if model.effort(options.effort) == Effort::None { 0 } else { options.max_reasoning_tokens };
+    let reasoning = match effort(playbook, model) {
+        None | Some(Effort::None) => 0,
+        Some(effort) => options.max_reasoning_tokens.unwrap_or(usual_reasoning(effort)),
+    };
     options.max_output_tokens.saturating_add(reasoning).min(model.max_output)
+}
+
+/// Enough tokens for most reasoning of this effort. All of it counts against OpenAI's limit of tokens, and one answer that needs
+/// more is asked for again with twice the room.
+fn usual_reasoning(effort: Effort) -> u32 {
+    match effort {
+        Effort::None => 0,
+        Effort::Minimal => 500,
+        Effort::Low => 1_000,
+        Effort::Medium => 4_000,
+        Effort::High => 8_000,
+        Effort::Xhigh => 16_000,
+        Effort::Max => 32_000,
+    }
 }
 
 /// What is reserved for a request.

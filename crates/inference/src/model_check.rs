@@ -17,7 +17,7 @@ fn refused_options(playbook: &Playbook, model: &Model) -> Vec<String> {
         refused.push(format!("the playbook `{}`{line}: {what}", playbook.name));
     };
     let Some(reasoning) = &model.reasoning else {
-        if let Some(effort) = options.effort
+        if let Some(effort) = options.effort.filter(|effort| *effort != Effort::None)
             && models::find(&model.name).is_some()
         {
             refuse(options.lines.effort, format!("{} does not reason; leave out effort = \"{effort}\"", model.name));
@@ -79,6 +79,7 @@ mod tests {
             ("gpt-6-luna", "mode = \"function\"\neffort = \"none\"", None),
             ("gpt-6-astra", "mode = \"function\"", Some("calls no functions")),
             ("gpt-4o", "temperature = 0.0", None),
+            ("gpt-4o", "effort = \"none\"", None),
             ("gpt-4o", "effort = \"low\"", Some("does not reason")),
         ] {
             let said = refused(model, options);

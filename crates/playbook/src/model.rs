@@ -16,8 +16,8 @@ pub struct ModelOptions {
     /// The limit of the answer, in tokens. `OpenAI` counts it against the rate limit of tokens before the answer is
     /// known, so it should not be larger than needed.
     pub max_output_tokens: u32,
-    /// The limit of the reasoning, in tokens, beside that of the answer.
-    pub max_reasoning_tokens: u32,
+    /// The limit of the reasoning, in tokens, beside that of the answer; `None` takes what is usual for the effort.
+    pub max_reasoning_tokens: Option<u32>,
     /// What the playbook's questions may cost in a day (UTC), in micro-dollars. When it is spent, the playbook pauses
     /// until the next day; `None` sets no limit.
     pub max_micro_dollars_per_day: Option<i64>,

@@ -86,7 +86,7 @@ pub(super) struct ModelTable {
     pub(super) temperature: Option<Spanned<f64>>,
     pub(super) effort: Option<Spanned<Effort>>,
     pub(super) max_output_tokens: u32,
-    pub(super) max_reasoning_tokens: u32,
+    pub(super) max_reasoning_tokens: Option<u32>,
     pub(super) max_micro_dollars_per_day: Option<Spanned<i64>>,
     pub(super) max_micro_dollars_per_record_and_day: Option<Spanned<i64>>,
 }
@@ -99,7 +99,7 @@ impl Default for ModelTable {
             temperature: None,
             effort: None,
             max_output_tokens: 1_000,
-            max_reasoning_tokens: 4_000,
+            max_reasoning_tokens: None,
             max_micro_dollars_per_day: None,
             max_micro_dollars_per_record_and_day: None,
         }
