@@ -59,7 +59,8 @@ async fn json_mode_says_the_schema_in_words_and_works_with_models_that_know_no_s
     let shipped = include_str!("../../deploy/playbooks/lead-qualification.toml");
     let json_mode = shipped
         .replace("mode = \"schema\"", "mode = \"json\"")
-        .replace("# name = \"gpt-4o\"", "name = \"gpt-4-turbo\"");
+        .replace("# name = \"gpt-6-luna\"", "name = \"gpt-4.1\"");
+    assert!(json_mode.contains("\nname = \"gpt-4.1\""), "the test is stale");
     assert_ne!(json_mode, shipped);
     std::fs::write(folder.join("lead-qualification.toml"), json_mode).expect("written");
     let plan = pipeline().with("inference.playbooks", folder.to_str().expect("UTF-8"));
@@ -67,7 +68,7 @@ async fn json_mode_says_the_schema_in_words_and_works_with_models_that_know_no_s
     contact(&fleet, 1, &[BUYER]).await;
     send_accepted(&fleet, &[note_event(1, 1)]).await;
     let story = ended_as(&fleet, &note_event(1, 1), "written", None).await;
-    assert_eq!(story.inferences[0].model, "gpt-4-turbo-2024-04-09");
+    assert_eq!(story.inferences[0].model, "gpt-4.1-2025-04-14");
     assert_eq!(property(&fleet, 1, "ai_budget_estimate").await.as_deref(), Some("50000"));
     std::fs::remove_dir_all(folder).expect("removed");
 }
@@ -86,7 +87,7 @@ async fn every_write_is_traced_to_event_prompt_raw_answer_model_and_playbook_ver
         "{}",
         inference.answer.as_deref().expect("kept")
     );
-    assert_eq!(inference.model, "gpt-4o-2024-08-06");
+    assert_eq!(inference.model, "gpt-6-luna-2026-10-26");
     assert!(inference.cost_micro_dollars.is_some_and(|cost| cost > 0));
     let score = story.writes.iter().find(|write| write.property == "lead_score").expect("written");
     assert_eq!(score.before, None);

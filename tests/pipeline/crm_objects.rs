@@ -24,6 +24,7 @@ engagements = ["notes", "communications"]
 
 [model]
 mode = "function"
+effort = "none"
 max_output_tokens = 800
 
 [prompt]

@@ -122,8 +122,8 @@ async fn a_question_that_is_cancelled_before_it_is_sent_gives_its_money_back() {
     let fleet = fleet(&plan).await;
     sql(
         &fleet,
-        "select define_rate_limit('openai/gpt-4o/requests', 60000, 200, 0.9, 500);
-         update rate_limit set held_until = now() + interval '2 minutes' where name = 'openai/gpt-4o/requests'",
+        "select define_rate_limit('openai/gpt-6-luna/requests', 60000, 200, 0.9, 500);
+         update rate_limit set held_until = now() + interval '2 minutes' where name = 'openai/gpt-6-luna/requests'",
     )
     .await;
     contact(&fleet, 1, &[BUYER]).await;
@@ -200,6 +200,7 @@ async fn a_context_of_many_parts_is_condensed_in_as_many_as_the_setting_allows()
 async fn a_hundred_mails_on_one_ticket_cost_no_more_than_a_record_may_cost() {
     const LIMIT: i64 = 20_000;
     let plan = pipeline()
+        .with("openai.model", "gpt-4o")
         .with("spend.micro_dollars_per_record_and_day", &LIMIT.to_string())
         // What waits for tomorrow is not asked for every second.
         .with("broker.retry_delays_seconds", "60,120");
@@ -229,7 +230,7 @@ async fn a_hundred_mails_on_one_ticket_cost_no_more_than_a_record_may_cost() {
 
 #[tokio::test]
 async fn a_question_that_costs_more_than_a_record_may_is_parked_and_not_asked() {
-    let plan = pipeline().with("spend.micro_dollars_per_record_and_day", "1000");
+    let plan = pipeline().with("openai.model", "gpt-4o").with("spend.micro_dollars_per_record_and_day", "1000");
     let fleet = fleet(&plan).await;
     contact(&fleet, 1, &[BUYER]).await;
     send_accepted(&fleet, &[note_event(1, 1)]).await;

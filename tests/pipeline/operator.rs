@@ -58,7 +58,9 @@ async fn an_events_history_is_told_by_key_and_by_id() {
     let story = ended_as(&fleet, &note_event(1, 1), "written", None).await;
     for name in [key(&note_event(1, 1)), story.id.to_string()] {
         let output = text(&fleet.leadline(&["event", &name]).await.expect("runs"));
-        for part in ["written", "decided", "lead-qualification@", "gpt-4o-2024-08-06", "ai_budget_estimate", "50000"] {
+        for part in
+            ["written", "decided", "lead-qualification@", "gpt-6-luna-2026-10-26", "ai_budget_estimate", "50000"]
+        {
             assert!(output.contains(part), "{part} in\n{output}");
         }
         assert!(!output.contains("</crm_data"), "prompts only when asked for");

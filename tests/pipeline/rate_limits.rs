@@ -94,7 +94,7 @@ async fn a_playbook_that_has_spent_its_money_pauses_and_says_so() {
     std::fs::write(folder.join("lead-qualification.toml"), capped).expect("written");
     // No time-out ends a question on a busy machine.
     let plan = pipeline().with("inference.playbooks", folder.to_str().expect("UTF-8"));
-    let fleet = fleet(&plan).await;
+    let fleet = fleet(&plan.with("openai.model", "gpt-4o")).await;
     let ids: Vec<i64> = (1..=12).collect();
     for id in &ids {
         contact(&fleet, *id, &[BUYER]).await;

@@ -16,7 +16,7 @@ fn impatient() -> FleetPlan {
 #[tokio::test]
 async fn an_event_that_only_waits_is_parked_with_its_last_reason_when_it_is_too_old() {
     // One question may cost about 7,600 µ$, and costs 1,250 in the end.
-    let plan = impatient().with("spend.micro_dollars_per_record_and_day", "8500");
+    let plan = impatient().with("openai.model", "gpt-4o").with("spend.micro_dollars_per_record_and_day", "8500");
     let fleet = fleet(&plan).await;
     contact(&fleet, 1, &[BUYER]).await;
     send_accepted(&fleet, &[note_event(1, 1)]).await;

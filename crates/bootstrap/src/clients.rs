@@ -85,10 +85,15 @@ pub fn model_facts(settings: &Settings, name: &str) -> Option<Model> {
         name: facts.name.clone(),
         window: facts.window,
         max_output: facts.max_output,
+        // What the settings say of a model's price says nothing of its end and of its reasoning.
+        shutdown_date: models::find(name).and_then(|known| known.shutdown_date),
+        reasoning: models::find(name).and_then(|known| known.reasoning),
         price: Some(Price {
             input: facts.input_micro_dollars,
             cached_input: facts.cached_input_micro_dollars,
+            cache_write: facts.cache_write_micro_dollars,
             output: facts.output_micro_dollars,
+            long_prompt: facts.long_prompt_tokens,
         }),
     });
     configured.or_else(|| models::find(name))

@@ -1,6 +1,11 @@
 //! `leadline check`: lists every problem at once.
 
-use std::{collections::BTreeSet, fmt::Display, path::Path, process::ExitCode};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Display,
+    path::Path,
+    process::ExitCode,
+};
 
 use domain::{ObjectType, write_command::DealStage};
 use hubspot::{
@@ -8,6 +13,7 @@ use hubspot::{
     client::{Pipeline, TokenInfo},
 };
 use inference::SpendFindings;
+use openai::models::ShutdownUrgency;
 use playbook::Playbook;
 use settings::{ConfigScope, Settings};
 
@@ -93,6 +99,7 @@ async fn check_all(settings: &Settings, report: &mut Report) {
     }
     check_channels(settings, &playbooks, report);
     check_spending(settings, &playbooks, report);
+    model_findings(settings, &playbooks).iter().for_each(|problem| report.problem("model options", problem));
     check_openai(settings, &playbooks, report).await;
     check_broker(settings, report).await;
     check_ledger(settings, report).await;
@@ -226,6 +233,12 @@ fn check_spending(settings: &Settings, playbooks: &[Playbook], report: &mut Repo
     findings.warnings.iter().for_each(|warning| report.warning("spend limits", warning));
 }
 
+/// The options of these playbooks that their models refuse.
+pub fn model_findings(settings: &Settings, playbooks: &[Playbook]) -> Vec<String> {
+    let models: Vec<_> = playbooks.iter().map(|playbook| inference::model_of(settings, playbook)).collect();
+    inference::check_models(playbooks.iter().zip(&models))
+}
+
 /// What is to be said about the spend limits of these playbooks.
 pub fn spend_findings(settings: &Settings, playbooks: &[Playbook]) -> SpendFindings {
     let models: Vec<_> = playbooks.iter().map(|playbook| inference::model_of(settings, playbook)).collect();
@@ -237,11 +250,28 @@ async fn check_openai(settings: &Settings, playbooks: &[Playbook], report: &mut 
         Ok(client) => client,
         Err(error) => return report.problem("OpenAI", error),
     };
-    let models: BTreeSet<_> =
-        playbooks.iter().map(|playbook| playbook.model.name.as_ref().unwrap_or(&settings.openai.model)).collect();
-    for model in models {
-        let result = client.check(model).await;
-        report.check("OpenAI", result.map(|()| format!("the API key may use {model}")));
+    let mut models: BTreeMap<&String, Vec<&str>> = BTreeMap::new();
+    for playbook in playbooks {
+        let model = playbook.model.name.as_ref().unwrap_or(&settings.openai.model);
+        models.entry(model).or_default().push(&playbook.name);
+    }
+    let today = time::OffsetDateTime::now_utc().date();
+    for (model, playbooks) in models {
+        let playbooks = playbooks.join(", ");
+        let described = client.describe(model).await;
+        // OpenAI's own word counts; compatible servers say nothing.
+        let known = bootstrap::model_facts(settings, model).and_then(|facts| facts.shutdown_date);
+        let shutdown = described.as_ref().ok().and_then(|model| model.shutdown_date).or(known);
+        report.check("OpenAI", described.map(|_| format!("the API key may use {model} ({playbooks})")));
+        if let Some(day) = shutdown {
+            let what =
+                format!("OpenAI shuts {model} down on {day}; name another model in {playbooks} or in openai.model");
+            match ShutdownUrgency::on(today, day) {
+                ShutdownUrgency::Far => report.ok("OpenAI model", what),
+                ShutdownUrgency::Near => report.warning("OpenAI model", what),
+                ShutdownUrgency::Imminent => report.problem("OpenAI model", what),
+            }
+        }
     }
 }
 

@@ -95,6 +95,36 @@ named_values!(InferenceOutcome {
     Filtered => "filtered",
 });
 
+/// How much a reasoning model thinks before it answers (OpenAI's API reference, `reasoning_effort`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Effort {
+    /// Not at all: the model answers as those without reasoning do.
+    None,
+    /// The least.
+    Minimal,
+    /// Little.
+    Low,
+    /// The default of most models.
+    Medium,
+    /// Much.
+    High,
+    /// Very much.
+    Xhigh,
+    /// As much as it can.
+    Max,
+}
+
+named_values!(Effort {
+    None => "none",
+    Minimal => "minimal",
+    Low => "low",
+    Medium => "medium",
+    High => "high",
+    Xhigh => "xhigh",
+    Max => "max",
+});
+
 closed_set! {
     /// What is known about the cost of a request to the model.
     pub enum ChargeState {
@@ -120,6 +150,8 @@ pub struct TokenUsage {
     pub prompt_tokens: i64,
     /// The part of the prompt that was billed at the lower price of cached tokens.
     pub cached_tokens: i64,
+    /// The part of the prompt that was written to the cache, which some models bill at a higher price.
+    pub cache_write_tokens: i64,
     /// Tokens of the answer.
     pub completion_tokens: i64,
 }
@@ -135,6 +167,7 @@ impl std::ops::AddAssign for TokenUsage {
     fn add_assign(&mut self, other: Self) {
         self.prompt_tokens += other.prompt_tokens;
         self.cached_tokens += other.cached_tokens;
+        self.cache_write_tokens += other.cache_write_tokens;
         self.completion_tokens += other.completion_tokens;
     }
 }

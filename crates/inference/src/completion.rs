@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use domain::{
     ChargeId, Inference, InferenceId, RecordRef,
-    inference::{ChargeState, InferenceOutcome, TokenUsage},
+    inference::{ChargeState, Effort, InferenceOutcome, TokenUsage},
 };
 use ledger::RecordLimits;
 use limits::{Reservation, SpendLimiter};
@@ -142,7 +142,8 @@ impl<'a> Conversation<'a> {
             messages: Vec::new(),
             format,
             temperature: playbook.model.temperature,
-            max_completion_tokens: playbook.model.max_output_tokens.min(model.max_output),
+            effort: effort(playbook, model),
+            max_completion_tokens: room(playbook, model),
         };
         Self { question, log, id: InferenceId::new(), request, usage: TokenUsage::default(), cost: 0 }
     }
@@ -264,6 +265,41 @@ impl<'a> Conversation<'a> {
     }
 }
 
+/// The effort to ask for. A model that reasons is always told, because its default may change; one that does not refuses to
+/// be told anything.
+fn effort(playbook: &Playbook, model: &Model) -> Option<Effort> {
+    let wanted = playbook.model.effort;
+    match &model.reasoning {
+        Some(reasoning) => wanted.or(Some(reasoning.default)),
+        None => wanted.filter(|effort| *effort != Effort::None),
+    }
+}
+
+/// The room for the answer and, of a model that reasons, for its reasoning: OpenAI takes both out of one limit, and a model
+/// whose reasoning takes all of it answers nothing.
+pub(crate) fn room(playbook: &Playbook, model: &Model) -> u32 {
+    let options = &playbook.model;
+    let reasoning = match effort(playbook, model) {
+        None | Some(Effort::None) => 0,
+        Some(effort) => options.max_reasoning_tokens.unwrap_or(usual_reasoning(effort)),
+    };
+    options.max_output_tokens.saturating_add(reasoning).min(model.max_output)
+}
+
+/// Enough tokens for most reasoning of this effort. All of it counts against OpenAI's limit of tokens, and one answer that needs
+/// more is asked for again with twice the room.
+fn usual_reasoning(effort: Effort) -> u32 {
+    match effort {
+        Effort::None => 0,
+        Effort::Minimal => 500,
+        Effort::Low => 1_000,
+        Effort::Medium => 4_000,
+        Effort::High => 8_000,
+        Effort::Xhigh => 16_000,
+        Effort::Max => 32_000,
+    }
+}
+
 /// What is reserved for a request.
 struct Reserved {
     charge: ChargeId,
@@ -354,6 +390,7 @@ mod tests {
             messages: vec![ChatMessage { role: Role::User, content }],
             format: ResponseFormat::Text,
             temperature: None,
+            effort: None,
             max_completion_tokens: 100,
         };
         let (short, long) = (request("word ".repeat(10)), request("word ".repeat(12_000)));

@@ -4,6 +4,8 @@ use openai::models::{Model, Price};
 use playbook::Playbook;
 use settings::Settings;
 
+use crate::completion::room;
+
 /// What an operator should know about the spend limits.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SpendFindings {
@@ -29,7 +31,7 @@ pub fn check_spending<'a>(
                 playbook.name, model.name
             )),
             Some(price) => {
-                let most = most_of_one_question(playbook, price);
+                let most = most_of_one_question(playbook, model, price);
                 if most > *limit {
                     findings.warnings.push(format!(
                         "a question of the playbook `{}` may cost about {most} µ$, and {name} is {limit} µ$; such a \
@@ -66,11 +68,13 @@ fn limits_of(settings: &Settings, playbook: &Playbook) -> [(&'static str, i64); 
 /// Tokens of instructions and schema, generously.
 const INSTRUCTIONS: usize = 2_000;
 
-fn most_of_one_question(playbook: &Playbook, price: &Price) -> i64 {
+fn most_of_one_question(playbook: &Playbook, model: &Model, price: &Price) -> i64 {
+    let prompt_tokens = i64::try_from(playbook.context.max_tokens + INSTRUCTIONS).unwrap_or(i64::MAX);
     let usage = openai::TokenUsage {
-        prompt_tokens: i64::try_from(playbook.context.max_tokens + INSTRUCTIONS).unwrap_or(i64::MAX),
+        prompt_tokens,
         cached_tokens: 0,
-        completion_tokens: playbook.model.max_output_tokens.into(),
+        cache_write_tokens: prompt_tokens,
+        completion_tokens: room(playbook, model).into(),
     };
     price.of(&usage)
 }
@@ -98,7 +102,14 @@ mod tests {
     }
 
     fn without_price() -> Model {
-        Model { name: "my-model".to_owned(), window: 32_000, max_output: 4_096, price: None }
+        Model {
+            name: "my-model".to_owned(),
+            window: 32_000,
+            max_output: 4_096,
+            shutdown_date: None,
+            reasoning: None,
+            price: None,
+        }
     }
 
     fn gpt_4o() -> Model {

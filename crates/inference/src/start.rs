@@ -10,7 +10,10 @@ use service::{ServiceFailure, Wired};
 use settings::Settings;
 use tokio_util::sync::CancellationToken;
 
-use crate::wiring::{self, Wiring};
+use crate::{
+    model_end::warn_of_ending_models,
+    wiring::{self, Wiring},
+};
 
 /// Connects to RabbitMQ and the ledger and starts the service's background tasks. The returned work consumes events until
 /// `stop` is cancelled and what is in progress has ended.
@@ -28,6 +31,7 @@ pub async fn start(
     let circuit_breakers = CircuitBreakers::new(&settings.circuit_breaker, &wiring::DEPENDENCIES);
     let readiness = circuit_breakers.add_readiness_checks(bootstrap::broker_and_ledger_readiness(&publisher, &ledger));
     let readiness = bootstrap::warn_of_ending_versions(readiness, &settings);
+    let readiness = warn_of_ending_models(readiness, &playbooks);
     let worker = Worker::named("inference");
     let Wiring { live, backfill, probes } =
         wiring::wire(&settings, playbooks, &ledger, worker.clone(), publisher.clone(), circuit_breakers.clone())?;

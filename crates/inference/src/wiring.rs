@@ -15,6 +15,7 @@ use crate::{
     BatchedLedger, BatchedLedgerSettings, ConfiguredPlaybook, CrmReader, CrmReaderSettings, ModelClient, PlaybookSet,
     PortalClock, TextPool, WritableProperties,
     handler::{EventHandler, EventTiming},
+    model_check::check_models,
     spend::check_spending,
 };
 
@@ -38,15 +39,16 @@ pub enum PlaybooksError {
     /// They cannot be loaded.
     #[error(transparent)]
     Load(#[from] LoadError),
-    /// A spend limit cannot hold.
+    /// A spend limit cannot hold, or a model refuses an option.
     #[error("{}", .0.join("\n"))]
-    Spending(Vec<String>),
+    Models(Vec<String>),
 }
 
 /// The playbooks of `inference.playbooks`, each with the facts about its model.
 ///
 /// # Errors
-/// Everything that is wrong with any of the files, or every spend limit that cannot hold.
+/// Everything that is wrong with any of the files, or every spend limit that cannot hold and every option that a model
+/// refuses.
 pub fn load_playbooks(settings: &Settings) -> Result<Vec<ConfiguredPlaybook>, PlaybooksError> {
     let playbooks = playbook::load(&settings.inference.playbooks, &settings.inference.protected_properties)?;
     let configure = |mut playbook: Playbook| {
@@ -57,17 +59,32 @@ pub fn load_playbooks(settings: &Settings) -> Result<Vec<ConfiguredPlaybook>, Pl
     let playbooks: Vec<_> = playbooks.into_iter().map(configure).collect();
     let findings = check_spending(settings, playbooks.iter().map(|one| (&one.playbook, &one.model)));
     findings.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
-    if findings.problems.is_empty() { Ok(playbooks) } else { Err(PlaybooksError::Spending(findings.problems)) }
+    let mut problems = findings.problems;
+    problems.extend(check_models(playbooks.iter().map(|one| (&one.playbook, &one.model))));
+    if problems.is_empty() { Ok(playbooks) } else { Err(PlaybooksError::Models(problems)) }
 }
 
-/// The facts about a playbook's model. An unknown model has no price, and the playbook's own limits are its only ones.
+/// The facts about a playbook's model, which reasons as `openai.effort` says if the playbook says nothing. An unknown model has
+/// no price, and the playbook's own limits are its only ones.
 pub fn model_of(settings: &Settings, playbook: &Playbook) -> Model {
     let name = playbook.model.name.as_ref().unwrap_or(&settings.openai.model);
     let unknown = || {
         tracing::warn!(model = name, "no facts about this model in openai.models; its cost is not recorded");
-        Model { name: name.clone(), window: usize::MAX, max_output: u32::MAX, price: None }
+        Model {
+            name: name.clone(),
+            window: usize::MAX,
+            max_output: u32::MAX,
+            shutdown_date: None,
+            reasoning: None,
+            price: None,
+        }
     };
-    let facts = bootstrap::model_facts(settings, name).unwrap_or_else(unknown);
+    let mut facts = bootstrap::model_facts(settings, name).unwrap_or_else(unknown);
+    if let Some(reasoning) = &mut facts.reasoning
+        && let Some(effort) = settings.openai.effort.filter(|effort| reasoning.efforts.contains(effort))
+    {
+        reasoning.default = effort;
+    }
     Model { name: name.clone(), ..facts }
 }
 
@@ -148,7 +165,7 @@ fn openai_probe(openai: &OpenAiClient, model: &str) -> Probe {
     let (openai, model) = (openai.clone(), model.to_owned());
     probe(move || {
         let (openai, model) = (openai.clone(), model.clone());
-        async move { openai.check(&model).await }
+        async move { openai.describe(&model).await.map(drop) }
     })
 }
 

@@ -40,7 +40,7 @@ async fn openais_key_and_prompt_go_nowhere_else() {
     for status in [302, 307, 308] {
         let servers = Redirection::start(status).await.expect("servers");
         let client = bootstrap::openai_client(&settings(&servers.url), CallHooks::default()).expect("a client");
-        let error = client.check("gpt-4o").await.expect_err("refused");
+        let error = client.describe("gpt-4o").await.expect_err("refused");
         assert_eq!((error.reason().as_str(), error.retry_action()), ("openai_refused", RetryAction::Park), "{error}");
         assert_eq!((servers.asked(), servers.heard()), (1, 0));
     }

@@ -217,7 +217,7 @@ pub fn inference(record: &RecordRef) -> Inference {
         outcome: InferenceOutcome::Valid,
         fields: json!({"lead_score": 85}),
         unverified: vec![],
-        usage: TokenUsage { prompt_tokens: 100, cached_tokens: 10, completion_tokens: 20 },
+        usage: TokenUsage { prompt_tokens: 100, cached_tokens: 10, completion_tokens: 20, cache_write_tokens: 0 },
         cost_micro_dollars: Some(2_500),
         latency: Duration::from_millis(700),
         request_id: Some("req_1".to_owned()),

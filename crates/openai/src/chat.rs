@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use domain::inference::TokenUsage;
+use domain::inference::{Effort, TokenUsage};
 use http_client::{MAX_NAME, shortened, without_unstorable_escapes};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -19,9 +19,11 @@ pub struct ChatRequest {
     pub messages: Vec<ChatMessage>,
     /// The format of the answer.
     pub format: ResponseFormat,
-    /// Not sent when `None`: reasoning models refuse the parameter.
+    /// Not sent when `None`: models that reason refuse the parameter.
     pub temperature: Option<f64>,
-    /// The longest answer, in tokens. OpenAI counts all of it against the token limit, before the answer.
+    /// How much the model reasons; not sent when `None`, because other models refuse the parameter.
+    pub effort: Option<Effort>,
+    /// The longest answer, in tokens, reasoning included. OpenAI counts all of it against the token limit, before the answer.
     pub max_completion_tokens: u32,
 }
 
@@ -79,9 +81,12 @@ impl ChatRequest {
         };
         let texts = self.messages.iter().map(|message| message.content.as_str()).chain([schema.as_str()]);
         let prompt = models::count_prompt(&self.model, texts) + FRAMING;
+        let prompt_tokens = i64::try_from(prompt).unwrap_or(i64::MAX);
         TokenUsage {
-            prompt_tokens: i64::try_from(prompt).unwrap_or(i64::MAX),
+            prompt_tokens,
             cached_tokens: 0,
+            // All of it may be written to the cache, which is the highest price.
+            cache_write_tokens: prompt_tokens,
             completion_tokens: self.max_completion_tokens.into(),
         }
     }
@@ -113,6 +118,7 @@ impl ChatRequest {
                 ResponseFormat::Text => Shape::Free {},
             },
             temperature: self.temperature,
+            reasoning_effort: self.effort,
         };
         serde_json::to_string(&body).expect("the request can be written as JSON")
     }
@@ -130,6 +136,8 @@ struct Body<'a> {
     shape: Shape<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
     temperature: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reasoning_effort: Option<Effort>,
 }
 
 #[derive(Serialize)]
@@ -290,8 +298,11 @@ fn usage(reported: &Value) -> Option<TokenUsage> {
         (0..=MOST_TOKENS).contains(&tokens).then_some(tokens)
     };
     let prompt_tokens = tokens(&reported["prompt_tokens"]).filter(|tokens| *tokens > 0)?;
-    let cached_tokens = tokens(&reported["prompt_tokens_details"]["cached_tokens"]).unwrap_or(0).min(prompt_tokens);
-    Some(TokenUsage { prompt_tokens, cached_tokens, completion_tokens: tokens(&reported["completion_tokens"])? })
+    let details = &reported["prompt_tokens_details"];
+    let cached_tokens = tokens(&details["cached_tokens"]).unwrap_or(0).min(prompt_tokens);
+    let cache_write_tokens = tokens(&details["cache_write_tokens"]).unwrap_or(0).min(prompt_tokens - cached_tokens);
+    let completion_tokens = tokens(&reported["completion_tokens"])?;
+    Some(TokenUsage { prompt_tokens, cached_tokens, cache_write_tokens, completion_tokens })
 }
 
 /// More than any model reads or writes. A larger number says nothing.
@@ -310,7 +321,8 @@ mod tests {
     fn usage_that_is_missing_or_no_number_of_tokens_says_nothing() {
         let reported = json!({"prompt_tokens": 300.0, "completion_tokens": 20,
             "prompt_tokens_details": {"cached_tokens": 500}});
-        let expected = TokenUsage { prompt_tokens: 300, cached_tokens: 300, completion_tokens: 20 };
+        let expected =
+            TokenUsage { prompt_tokens: 300, cached_tokens: 300, cache_write_tokens: 0, completion_tokens: 20 };
         assert_eq!(usage(&reported), Some(expected));
         let no_details = json!({"prompt_tokens": 300, "completion_tokens": 0, "prompt_tokens_details": null});
         assert!(usage(&no_details).is_some_and(|usage| usage.cached_tokens == 0));
@@ -354,6 +366,7 @@ mod tests {
             messages: vec![ChatMessage { role: Role::User, content: content.to_owned() }],
             format,
             temperature: None,
+            effort: None,
             max_completion_tokens: 600,
         };
         // Every character is a token or more: a rule of four bytes for each would be too low.

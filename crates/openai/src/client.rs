@@ -12,12 +12,15 @@ use reqwest::{
 };
 use retry::{CallHooks, Failure, QuotaReport, Reason, RetryAction, RetryPolicy, SharedRateLimiter};
 use secrecy::{ExposeSecret, SecretString};
+use serde_json::Value;
+use time::Date;
 use uuid::Uuid;
 
 use crate::{
     chat::{ChatRequest, ChatResponse, Completion},
     connections::{ConnectionSharing, Connections, SharedConnection},
     error::{OpenAiApiError, OpenAiError},
+    models::parse_day,
 };
 
 /// How the client calls OpenAI or a gateway to it.
@@ -92,6 +95,13 @@ impl RequestTag {
     pub fn was_sent(&self) -> bool {
         self.was_sent.load(Ordering::Relaxed)
     }
+}
+
+/// What OpenAI says about a model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ModelDescription {
+    /// The first day on which it no longer answers, if that is known.
+    pub shutdown_date: Option<Date>,
 }
 
 /// The wait after a 429 without `Retry-After`.
@@ -182,11 +192,16 @@ impl OpenAiClient {
     ///
     /// # Errors
     /// The key is invalid (401), the model is unknown (404), or the call fails.
-    pub async fn check(&self, model: &str) -> Result<(), OpenAiError> {
+    pub async fn describe(&self, model: &str) -> Result<ModelDescription, OpenAiError> {
         let url = format!("{}/models/{model}", self.settings.base_url.trim_end_matches('/'));
         let connection = self.connection()?;
         let response = connection.http().get(url).send().await.map_err(|error| self.transport_error(error))?;
-        if response.status().is_success() { Ok(()) } else { Err(self.api_error(response).await) }
+        if !response.status().is_success() {
+            return Err(self.api_error(response).await);
+        }
+        // Compatible servers describe their models in other ways, or not at all.
+        let body: Value = serde_json::from_slice(&self.read(response).await?).unwrap_or_default();
+        Ok(ModelDescription { shutdown_date: body["shutdown_date"].as_str().and_then(parse_day) })
     }
 
     async fn send(

@@ -10,7 +10,7 @@ mod error;
 pub mod models;
 
 pub use chat::{ChatMessage, ChatRequest, Completion, FinishReason, ResponseFormat, Role};
-pub use client::{OpenAiClient, OpenAiCredentials, OpenAiSettings, OpenAiSetupError, RequestTag};
+pub use client::{ModelDescription, OpenAiClient, OpenAiCredentials, OpenAiSettings, OpenAiSetupError, RequestTag};
 pub use connections::ConnectionSharing;
 pub use domain::inference::TokenUsage;
 pub use error::{OpenAiApiError, OpenAiError};

@@ -1,13 +1,18 @@
-//! Facts about models: context windows, encodings, prices (OpenAI's pages of models and prices). OpenAI changes its
-//! prices, so check them; settings can replace the facts of this file.
+//! Facts about models: context windows, prices, and the day on which each is shut down. They are data with a date
+//! (`models.toml`); settings can replace them, because OpenAI changes its prices.
 
-use domain::inference::TokenUsage;
+use std::sync::LazyLock;
+
+use domain::inference::{Effort, TokenUsage};
+use serde::Deserialize;
+use time::Date;
 
 /// The tokens that every message has beside its text, and that the beginning of the answer has.
 const MESSAGE_OVERHEAD: usize = 3;
 
 /// The facts about a model.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Model {
     /// The name, without the date of a snapshot.
     pub name: String,
@@ -15,52 +20,140 @@ pub struct Model {
     pub window: usize,
     /// The longest answer, in tokens.
     pub max_output: u32,
+    /// The first day on which OpenAI no longer answers for it, if it has named one.
+    #[serde(default, deserialize_with = "day")]
+    pub shutdown_date: Option<Date>,
+    /// How it reasons; `None` for a model that does not.
+    pub reasoning: Option<Reasoning>,
     /// The price, if it is known.
     pub price: Option<Price>,
 }
 
+/// How a model reasons before it answers.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Reasoning {
+    /// The efforts that it knows.
+    pub efforts: Vec<Effort>,
+    /// The effort of a request that names none.
+    pub default: Effort,
+    /// When it can be told to call a function.
+    pub functions: FunctionCalls,
+}
+
+/// When a reasoning model can be told to call a function, in chat completions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FunctionCalls {
+    /// With the effort `none` alone.
+    WithoutReasoning,
+    /// Never.
+    Never,
+}
+
+impl Model {
+    /// The effort of a request that asks for `wanted`; [`Effort::None`] for a model that does not reason.
+    pub fn effort(&self, wanted: Option<Effort>) -> Effort {
+        self.reasoning.as_ref().map_or(Effort::None, |reasoning| wanted.unwrap_or(reasoning.default))
+    }
+}
+
 /// A price in micro-dollars (10⁻⁶ $) per million tokens.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Price {
     /// The prompt.
     pub input: i64,
-    /// The cached part of the prompt.
+    /// The part of the prompt that was read from the cache.
     pub cached_input: i64,
-    /// The answer.
+    /// The part of the prompt that was written to the cache; [`Price::input`] where writing costs nothing more.
+    pub cache_write: Option<i64>,
+    /// The answer, with the model's reasoning.
     pub output: i64,
+    /// A prompt of more tokens costs twice as much, and its answer half as much again; `None` where length does not matter.
+    pub long_prompt: Option<i64>,
 }
 
-const DOLLAR: i64 = 1_000_000;
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Facts {
+    #[serde(rename = "as_of")]
+    _as_of: String,
+    models: Vec<Model>,
+}
 
-/// Name, context window, longest answer, and the prices per million tokens in micro-dollars: prompt, cached prompt,
-/// answer.
-const KNOWN: [(&str, usize, u32, [i64; 3]); 5] = [
-    ("gpt-4o", 128_000, 16_384, [250 * DOLLAR / 100, 125 * DOLLAR / 100, 1_000 * DOLLAR / 100]),
-    ("gpt-4o-mini", 128_000, 16_384, [15 * DOLLAR / 100, 75 * DOLLAR / 1_000, 60 * DOLLAR / 100]),
-    ("gpt-4-turbo", 128_000, 4_096, [10 * DOLLAR, 10 * DOLLAR, 30 * DOLLAR]),
-    ("gpt-4.1", 1_047_576, 32_768, [2 * DOLLAR, 50 * DOLLAR / 100, 8 * DOLLAR]),
-    ("gpt-4.1-mini", 1_047_576, 32_768, [40 * DOLLAR / 100, 10 * DOLLAR / 100, 160 * DOLLAR / 100]),
-];
+#[expect(clippy::expect_used, reason = "the file is a part of the program, and a test reads it")]
+static KNOWN: LazyLock<Vec<Model>> = LazyLock::new(|| {
+    let facts: Facts = toml::from_str(include_str!("../models.toml")).expect("models.toml is valid");
+    facts.models
+});
 
-/// The facts about `name`, which may be a dated snapshot; `None` for a model that this file does not list.
+fn day<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Date>, D::Error> {
+    let text = Option::<String>::deserialize(deserializer)?;
+    let day = |text: String| parse_day(&text).ok_or_else(|| serde::de::Error::custom(format!("`{text}` is no day")));
+    text.map(day).transpose()
+}
+
+/// A day in ISO 8601, as OpenAI writes a `shutdown_date`.
+pub(crate) fn parse_day(text: &str) -> Option<Date> {
+    Date::parse(text, &time::format_description::well_known::Iso8601::DATE).ok()
+}
+
+/// The facts about `name`, which may be a dated snapshot; `None` for a model that `models.toml` does not list.
 pub fn find(name: &str) -> Option<Model> {
     let is_snapshot_of = |known: &str| {
         name.strip_prefix(known).is_some_and(|rest| {
             rest.is_empty() || rest.strip_prefix('-').is_some_and(|date| date.starts_with(|c: char| c.is_ascii_digit()))
         })
     };
-    let (name, window, max_output, [input, cached_input, output]) =
-        KNOWN.into_iter().find(|(known, ..)| is_snapshot_of(known))?;
-    Some(Model { name: name.to_owned(), window, max_output, price: Some(Price { input, cached_input, output }) })
+    KNOWN.iter().find(|known| is_snapshot_of(&known.name)).cloned()
 }
+
+/// How near the day is on which a model is shut down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ShutdownUrgency {
+    /// More than 90 days away.
+    Far,
+    /// Within 90 days: another model has to be chosen and tried.
+    Near,
+    /// Within 14 days, or past: its playbooks are about to stop.
+    Imminent,
+}
+
+impl ShutdownUrgency {
+    /// How near `shutdown_date` is on the day `today`.
+    pub fn on(today: Date, shutdown_date: Date) -> Self {
+        match (shutdown_date - today).whole_days() {
+            ..=14 => Self::Imminent,
+            15..=90 => Self::Near,
+            _ => Self::Far,
+        }
+    }
+}
+
+/// One million: prices are for so many tokens.
+const MILLION: i128 = 1_000_000;
 
 impl Price {
     /// The cost of `usage` in micro-dollars, rounded up.
     pub fn of(&self, usage: &TokenUsage) -> i64 {
-        let fresh = usage.prompt_tokens - usage.cached_tokens;
-        let sum = fresh * self.input + usage.cached_tokens * self.cached_input + usage.completion_tokens * self.output;
-        sum.div_euclid(DOLLAR) + i64::from(sum.rem_euclid(DOLLAR) > 0)
+        let cached = usage.cached_tokens.clamp(0, usage.prompt_tokens.max(0));
+        let written = usage.cache_write_tokens.clamp(0, usage.prompt_tokens.max(0) - cached);
+        let fresh = usage.prompt_tokens - cached - written;
+        let prompt =
+            sum(&[(fresh, self.input), (cached, self.cached_input), (written, self.cache_write.unwrap_or(self.input))]);
+        let answer = sum(&[(usage.completion_tokens, self.output)]);
+        let is_long = self.long_prompt.is_some_and(|most| usage.prompt_tokens > most);
+        // In halves, because a long prompt's answer costs half as much again.
+        let halves = if is_long { 4 * prompt + 3 * answer } else { 2 * (prompt + answer) };
+        let per_unit = 2 * MILLION;
+        let rounded = halves.div_euclid(per_unit) + i128::from(halves.rem_euclid(per_unit) > 0);
+        i64::try_from(rounded).unwrap_or(i64::MAX)
     }
+}
+
+fn sum(parts: &[(i64, i64)]) -> i128 {
+    parts.iter().map(|(tokens, price)| i128::from(*tokens) * i128::from(*price)).sum()
 }
 
 /// The tokens of `text` in the encoding of `model`: `cl100k_base` for gpt-4-turbo, gpt-4 and gpt-3.5, `o200k_base` for
@@ -93,6 +186,8 @@ pub fn count_prompt<'a>(model: &str, messages: impl IntoIterator<Item = &'a str>
 
 #[cfg(test)]
 mod tests {
+    use time::macros::date;
+
     use super::*;
 
     #[test]
@@ -106,11 +201,46 @@ mod tests {
     #[test]
     fn cost_is_exact_and_rounded_up() {
         let price = find("gpt-4o").and_then(|model| model.price).expect("known");
-        let usage = TokenUsage { prompt_tokens: 1_000_000, cached_tokens: 0, completion_tokens: 100_000 };
+        let of = |prompt_tokens, cached_tokens, completion_tokens| TokenUsage {
+            prompt_tokens,
+            cached_tokens,
+            completion_tokens,
+            cache_write_tokens: 0,
+        };
+        let usage = of(1_000_000, 0, 100_000);
         assert_eq!(price.of(&usage), 3_500_000, "$2.50 in and $1.00 out");
-        let usage = TokenUsage { prompt_tokens: 1_000, cached_tokens: 400, completion_tokens: 1 };
-        assert_eq!(price.of(&usage), 1_500 + 500 + 10);
-        assert_eq!(price.of(&TokenUsage { prompt_tokens: 1, ..TokenUsage::default() }), 3, "2.5 micro-dollars");
+        assert_eq!(price.of(&of(1_000, 400, 1)), 1_500 + 500 + 10);
+        assert_eq!(price.of(&of(1, 0, 0)), 3, "2.5 micro-dollars");
+        assert_eq!(price.of(&of(100, 500, 0)), 125, "not more is cached than there is");
+    }
+
+    #[test]
+    fn writing_to_the_cache_and_long_prompts_cost_more() {
+        let price = find("gpt-6.1-terra").and_then(|model| model.price).expect("known");
+        let usage =
+            TokenUsage { prompt_tokens: 2_000, cached_tokens: 0, cache_write_tokens: 1_000, completion_tokens: 0 };
+        assert_eq!(price.of(&usage), 1_000 + 1_250);
+        let long = TokenUsage { prompt_tokens: 300_000, completion_tokens: 1_000, ..TokenUsage::default() };
+        assert_eq!(price.of(&long), 2 * 300_000 + 7_500, "twice the prompt, one and a half times the answer");
+        let huge = TokenUsage { prompt_tokens: i64::MAX, completion_tokens: i64::MAX, ..TokenUsage::default() };
+        assert_eq!(price.of(&huge), i64::MAX, "no overflow");
+    }
+
+    #[test]
+    fn a_model_that_ends_says_when() {
+        let ends = |name: &str| find(name).and_then(|model| model.shutdown_date).map(|day| day.to_string());
+        assert_eq!(ends("gpt-4o-2024-08-06").as_deref(), Some("2027-01-14"));
+        assert_eq!(ends("gpt-6-luna"), None);
+        let end = date!(2027 - 01 - 14);
+        for (today, urgency) in [
+            (date!(2026 - 10 - 15), ShutdownUrgency::Far),
+            (date!(2026 - 10 - 16), ShutdownUrgency::Near),
+            (date!(2026 - 12 - 30), ShutdownUrgency::Near),
+            (date!(2026 - 12 - 31), ShutdownUrgency::Imminent),
+            (date!(2027 - 02 - 01), ShutdownUrgency::Imminent),
+        ] {
+            assert_eq!(ShutdownUrgency::on(today, end), urgency, "{today}");
+        }
     }
 
     #[test]

@@ -45,7 +45,7 @@ pub use fields::{AnswerField, AnswerFields, AnswerMismatch, FieldKind};
 pub use file::{PlaybookFinding, PlaybookFindings};
 pub use load::{LoadError, load, load_files};
 pub use local_time::{LocalTime, PortalZone, UnknownTimeZone};
-pub use model::{AnswerMode, ModelOptions};
+pub use model::{AnswerMode, ModelLines, ModelOptions};
 pub use path::{RecordPath, RecordPathError};
 pub use plan::PlannedWrite;
 pub use playbook::{AnswerRules, Effects, Guard, Playbook, Selection};

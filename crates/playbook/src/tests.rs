@@ -131,7 +131,8 @@ fn every_finding_names_its_line() {
     expect(LEADS, "engagements = [\"notes\"]", "engagements = [\"faxes\"]", "engagements = [", "faxes");
     expect(LEADS, "max_length = 600", "max_length = 70_000", "name = \"summary\"", "HubSpot's limit");
     expect(LEADS, "optional = true", "optionl = true", "optional = true", "unknown field");
-    expect(LEADS, "temperature = 0.0", "temperature = 3.5", "temperature = 0.0", "0–2");
+    expect(LEADS, "max_output_tokens = 600", "temperature = 3.5", "max_output_tokens = 600", "0–2");
+    expect(LEADS, "max_output_tokens = 600", "effort = \"some\"", "max_output_tokens = 600", "unknown variant");
     expect(LEADS, "field = \"summary\"", "field = \"sumary\"", "field = \"summary\"", "no field `sumary`");
     expect(
         LEADS,

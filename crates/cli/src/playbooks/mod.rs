@@ -19,7 +19,11 @@ pub use provision::conflict;
 pub use rules::broken_rules;
 use settings::{ConfigScope, Settings};
 
-use crate::{check::spend_findings, print, print::say};
+use crate::{
+    check::{model_findings, spend_findings},
+    print,
+    print::say,
+};
 
 #[derive(Subcommand)]
 pub enum PlaybookCommand {
@@ -70,8 +74,9 @@ pub async fn run(command: PlaybookCommand, config: Option<&Path>) -> anyhow::Res
                     playbooks.iter().for_each(|playbook| explain::print(playbook, &settings));
                     let findings = spend_findings(&settings, &playbooks);
                     findings.warnings.iter().for_each(|warning| say!("warning: {warning}"));
-                    findings.problems.iter().for_each(print::error);
-                    Ok(if findings.problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+                    let problems = [findings.problems, model_findings(&settings, &playbooks)].concat();
+                    problems.iter().for_each(print::error);
+                    Ok(if problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
                 }
                 Err(error) => {
                     print::error(error);

@@ -221,7 +221,7 @@ fn inference(record: &RecordRef) -> Inference {
         outcome: InferenceOutcome::Valid,
         fields: json!({"lead_score": 50}),
         unverified: vec![],
-        usage: TokenUsage { prompt_tokens: 900, cached_tokens: 0, completion_tokens: 90 },
+        usage: TokenUsage { prompt_tokens: 900, cached_tokens: 0, completion_tokens: 90, cache_write_tokens: 0 },
         cost_micro_dollars: Some(3_000),
         latency: Duration::from_millis(200),
         request_id: None,

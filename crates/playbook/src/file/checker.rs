@@ -42,6 +42,11 @@ impl Checker<'_> {
         self.text.as_bytes().iter().take(offset).filter(|byte| **byte == b'\n').count() + 1
     }
 
+    /// The line of the value at `span`.
+    pub(super) fn line(&self, span: &Range<usize>) -> usize {
+        self.line_of(span.start)
+    }
+
     /// A finding about the value at `span`.
     pub(super) fn add(&mut self, span: Range<usize>, message: impl Into<String>) {
         self.add_line(self.line_of(span.start), message);

@@ -17,7 +17,7 @@ use tables::{File, ModelTable, PromptTable};
 
 use crate::{
     fields::AnswerFields,
-    model::ModelOptions,
+    model::{AnswerMode, ModelLines, ModelOptions},
     playbook::{AnswerRules, Effects, Playbook, Selection},
     prompt::{PromptPart, PromptTemplates},
     templates::Templates,
@@ -122,11 +122,19 @@ fn model(checker: &mut Checker, table: &ModelTable) -> ModelOptions {
     };
     let per_day = limit(table.max_micro_dollars_per_day.as_ref(), "max_micro_dollars_per_day");
     let per_record = limit(table.max_micro_dollars_per_record_and_day.as_ref(), "max_micro_dollars_per_record_and_day");
+    let lines = ModelLines {
+        mode: table.mode.as_ref().map(|mode| checker.line(&mode.span())),
+        temperature: table.temperature.as_ref().map(|temperature| checker.line(&temperature.span())),
+        effort: table.effort.as_ref().map(|effort| checker.line(&effort.span())),
+    };
     ModelOptions {
         name: table.name.clone(),
-        mode: table.mode,
+        mode: table.mode.as_ref().map_or(AnswerMode::Schema, |mode| *mode.get_ref()),
         temperature: table.temperature.as_ref().map(|temperature| *temperature.get_ref()),
+        effort: table.effort.as_ref().map(|effort| *effort.get_ref()),
         max_output_tokens: table.max_output_tokens,
+        max_reasoning_tokens: table.max_reasoning_tokens,
+        lines,
         max_micro_dollars_per_day: per_day,
         max_micro_dollars_per_record_and_day: per_record,
     }

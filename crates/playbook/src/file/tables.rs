@@ -6,7 +6,10 @@
 use serde::Deserialize;
 use toml::Spanned;
 
-use domain::write_command::{TaskPriority, TaskType, WritePolicy};
+use domain::{
+    inference::Effort,
+    write_command::{TaskPriority, TaskType, WritePolicy},
+};
 
 use crate::{effects::InferenceMetadata, evidence::UnverifiedPolicy, model::AnswerMode, reads::WindowStrategy};
 
@@ -79,9 +82,11 @@ pub(super) struct ReadTable {
 #[serde(deny_unknown_fields, default)]
 pub(super) struct ModelTable {
     pub(super) name: Option<String>,
-    pub(super) mode: AnswerMode,
+    pub(super) mode: Option<Spanned<AnswerMode>>,
     pub(super) temperature: Option<Spanned<f64>>,
+    pub(super) effort: Option<Spanned<Effort>>,
     pub(super) max_output_tokens: u32,
+    pub(super) max_reasoning_tokens: Option<u32>,
     pub(super) max_micro_dollars_per_day: Option<Spanned<i64>>,
     pub(super) max_micro_dollars_per_record_and_day: Option<Spanned<i64>>,
 }
@@ -90,9 +95,11 @@ impl Default for ModelTable {
     fn default() -> Self {
         Self {
             name: None,
-            mode: AnswerMode::Schema,
+            mode: None,
             temperature: None,
+            effort: None,
             max_output_tokens: 1_000,
+            max_reasoning_tokens: None,
             max_micro_dollars_per_day: None,
             max_micro_dollars_per_record_and_day: None,
         }

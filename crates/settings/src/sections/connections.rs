@@ -1,5 +1,6 @@
 //! What the fleet connects to: broker, ledger, HubSpot, OpenAI.
 
+use domain::inference::Effort;
 use secrecy::SecretString;
 use serde::Deserialize;
 
@@ -134,6 +135,7 @@ pub struct OpenAiSection {
     pub organization: Option<String>,
     pub project: Option<String>,
     pub model: String,
+    pub effort: Option<Effort>,
     pub timeout_seconds: u64,
     pub attempts: usize,
     pub backoff_ms: u64,
@@ -154,7 +156,8 @@ impl Default for OpenAiSection {
             api_key: None,
             organization: None,
             project: None,
-            model: "gpt-4o".to_owned(),
+            model: "gpt-6-luna".to_owned(),
+            effort: Some(Effort::Low),
             timeout_seconds: 60,
             attempts: 3,
             backoff_ms: 500,
@@ -176,5 +179,9 @@ pub struct ModelFacts {
     pub max_output: u32,
     pub input_micro_dollars: i64,
     pub cached_input_micro_dollars: i64,
+    #[serde(default)]
+    pub cache_write_micro_dollars: Option<i64>,
     pub output_micro_dollars: i64,
+    #[serde(default)]
+    pub long_prompt_tokens: Option<i64>,
 }

@@ -10,9 +10,10 @@ use axum::{
     routing::{get, post},
 };
 use bytes::Bytes;
+use domain::inference::Effort;
 use openai::{TokenUsage, models};
 use serde_json::{Value, json};
-use time::OffsetDateTime;
+use time::{Date, OffsetDateTime, macros::date};
 
 use super::{
     errors,
@@ -37,13 +38,24 @@ fn is_admitted(simulator: &Simulator, headers: &HeaderMap) -> bool {
 }
 
 async fn model(State(simulator): State<Arc<Simulator>>, Path(name): Path<String>, headers: HeaderMap) -> Response {
-    match models::find(&name) {
+    match available(&name) {
         _ if !is_admitted(&simulator, &headers) => errors::invalid_api_key(),
-        Some(_) => {
-            Json(json!({"id": name, "object": "model", "created": 1_715_367_049, "owned_by": "system"})).into_response()
+        Some(facts) => {
+            let shutdown_date = facts.shutdown_date.map(|day| day.to_string());
+            Json(json!({"id": name, "object": "model", "created": 1_715_367_049, "owned_by": "system",
+                "shutdown_date": shutdown_date}))
+            .into_response()
         }
         None => errors::model_not_found(&name),
     }
+}
+
+/// The day on which this portal of models stands still, so that a test does not depend on the calendar.
+const TODAY: Date = date!(2026 - 11 - 25);
+
+/// The facts about a model that answers today. One that was shut down is not found (seen by users of OpenAI; not documented).
+fn available(name: &str) -> Option<models::Model> {
+    models::find(name).filter(|model| model.shutdown_date.is_none_or(|day| day > TODAY))
 }
 
 async fn complete(
@@ -59,7 +71,7 @@ async fn complete(
         Ok(request) => request,
         Err(error) => return errors::invalid_request(&error.to_string(), None, None),
     };
-    let Some(facts) = models::find(&request.model) else {
+    let Some(facts) = available(&request.model) else {
         return errors::model_not_found(&request.model);
     };
     if let Err(response) = check(&request, &facts) {
@@ -80,7 +92,7 @@ async fn complete(
         Err(response) => return *response,
     };
     let misbehaviour = misbehaviour.map(|Extension(Misbehaviour(kind))| kind);
-    let answer = answer(&request, prompt_tokens, room, misbehaviour.as_ref());
+    let answer = answer(&request, (prompt_tokens, facts.effort(request.reasoning_effort)), room, misbehaviour.as_ref());
     // Before the wait: a client that gives up meanwhile is billed all the same.
     charge(&simulator, &facts, &headers, &answer);
     let latency = Duration::from_millis(simulator.config.model_latency_ms);
@@ -101,7 +113,7 @@ async fn complete(
 fn charge(simulator: &Simulator, facts: &models::Model, headers: &HeaderMap, answer: &Value) {
     let tokens = |kind: &str| answer["usage"][kind].as_i64().unwrap_or(0);
     let (prompt_tokens, completion_tokens) = (tokens("prompt_tokens"), tokens("completion_tokens"));
-    let usage = TokenUsage { prompt_tokens, completion_tokens, cached_tokens: 0 };
+    let usage = TokenUsage { prompt_tokens, completion_tokens, cached_tokens: 0, cache_write_tokens: 0 };
     let charge = Charge {
         client_request_id: headers.get("x-client-request-id").and_then(|id| id.to_str().ok()).map(ToOwned::to_owned),
         model: answer["model"].as_str().unwrap_or_default().to_owned(),
@@ -123,7 +135,12 @@ fn as_sent(mut answer: Value, misbehaviour: Option<&FaultKind>) -> Value {
 }
 
 /// The model's answer. `room` bounds it in tokens; `misbehaviour` is a fault of the model.
-fn answer(request: &ChatRequest, prompt_tokens: usize, room: u32, misbehaviour: Option<&FaultKind>) -> Value {
+fn answer(
+    request: &ChatRequest,
+    (prompt_tokens, effort): (usize, Effort),
+    room: u32,
+    misbehaviour: Option<&FaultKind>,
+) -> Value {
     // In JSON mode the schema is known only if the instructions contain it; without one the model invents the fields.
     let called = request.tool_choice.as_ref();
     let tool = called.and_then(|choice| request.tools.iter().find(|tool| tool.function.name == choice.function.name));
@@ -174,12 +191,21 @@ fn answer(request: &ChatRequest, prompt_tokens: usize, room: u32, misbehaviour: 
         }
         _ => {}
     }
+    let reasoning_tokens = reasoning_tokens(effort).min(room as usize);
+    let room = room as usize - reasoning_tokens;
     let mut completion_tokens = models::count_tokens(&request.model, content.as_deref().unwrap_or_default());
-    if completion_tokens > room as usize {
+    if room == 0 {
+        // The reasoning took it all.
+        finish = "length";
+        content = Some(String::new());
+        completion_tokens = 0;
+    } else if completion_tokens > room {
         finish = "length";
         content = content.map(|text| text[..text.floor_char_boundary(text.len() / 4)].to_owned());
-        completion_tokens = room as usize;
+        completion_tokens = room;
     }
+    // Reasoning is billed as a part of the answer.
+    completion_tokens += reasoning_tokens;
     let mut message = json!({"role": "assistant", "content": content, "refusal": refusal, "annotations": []});
     if let (Some(tool), Some(arguments)) = (tool, content.filter(|_| refusal.is_none())) {
         message["content"] = Value::Null;
@@ -196,9 +222,22 @@ fn answer(request: &ChatRequest, prompt_tokens: usize, room: u32, misbehaviour: 
         "service_tier": "default",
         "choices": [{"index": 0, "finish_reason": finish, "logprobs": null, "message": message}],
         "usage": {"prompt_tokens": prompt_tokens, "completion_tokens": completion_tokens,
-            "total_tokens": prompt_tokens + completion_tokens, "prompt_tokens_details": {"cached_tokens": 0, "audio_tokens": 0},
-            "completion_tokens_details": {"reasoning_tokens": 0, "audio_tokens": 0, "accepted_prediction_tokens": 0, "rejected_prediction_tokens": 0}},
+            "total_tokens": prompt_tokens + completion_tokens, "prompt_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0, "audio_tokens": 0},
+            "completion_tokens_details": {"reasoning_tokens": reasoning_tokens, "audio_tokens": 0, "accepted_prediction_tokens": 0, "rejected_prediction_tokens": 0}},
     })
+}
+
+/// How many tokens the model reasons: always as many, so that a test knows the cost.
+fn reasoning_tokens(effort: Effort) -> usize {
+    match effort {
+        Effort::None => 0,
+        Effort::Minimal => 16,
+        Effort::Low => 64,
+        Effort::Medium => 256,
+        Effort::High => 1_024,
+        Effort::Xhigh => 2_048,
+        Effort::Max => 4_096,
+    }
 }
 
 /// The dated snapshot that a model's alias stands for.
@@ -206,7 +245,8 @@ fn snapshot(model: &str) -> String {
     match model {
         "gpt-4o" => "gpt-4o-2024-08-06".to_owned(),
         "gpt-4o-mini" => "gpt-4o-mini-2024-07-18".to_owned(),
-        "gpt-4-turbo" => "gpt-4-turbo-2024-04-09".to_owned(),
+        // No page names the snapshots of these.
+        _ if ["gpt-6", "gpt-5.6"].iter().any(|family| model.starts_with(family)) => format!("{model}-2026-10-26"),
         "gpt-4.1" | "gpt-4.1-mini" => format!("{model}-2025-04-14"),
         dated => dated.to_owned(),
     }

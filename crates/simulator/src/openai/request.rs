@@ -1,7 +1,8 @@
 //! The body of a chat completion as OpenAI takes it, and what OpenAI refuses in it.
 
 use axum::response::Response;
-use openai::models;
+use domain::inference::Effort;
+use openai::models::{self, FunctionCalls};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -23,6 +24,8 @@ pub(super) struct ChatRequest {
     pub(super) max_completion_tokens: Option<u32>,
     #[serde(default)]
     pub(super) temperature: Option<f64>,
+    #[serde(default)]
+    pub(super) reasoning_effort: Option<Effort>,
     #[serde(default, rename = "store")]
     _store: Option<bool>,
 }
@@ -91,6 +94,7 @@ pub(super) fn check(request: &ChatRequest, facts: &models::Model) -> Result<(), 
             format!("max_tokens is too large: this model supports at most {} completion tokens.", facts.max_output);
         return refuse(&message, "max_completion_tokens");
     }
+    check_reasoning(request, facts)?;
     check_tools(request)?;
     match &request.response_format {
         Some(ResponseFormat::JsonObject)
@@ -125,6 +129,37 @@ pub(super) fn check(request: &ChatRequest, facts: &models::Model) -> Result<(), 
 fn is_name(name: &str) -> bool {
     let valid = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
     (1..=64).contains(&name.len()) && name.chars().all(valid)
+}
+
+/// What a model that reasons refuses (OpenAI's deployment checklist and model pages).
+fn check_reasoning(request: &ChatRequest, facts: &models::Model) -> Result<(), Box<Response>> {
+    let refuse = |message: &str, param: &str| {
+        Err(Box::new(errors::invalid_request(message, Some(param), Some("unsupported_value"))))
+    };
+    let Some(reasoning) = &facts.reasoning else {
+        return match request.reasoning_effort {
+            Some(_) => refuse("Unrecognized request argument supplied: reasoning_effort", "reasoning_effort"),
+            None => Ok(()),
+        };
+    };
+    let effort = facts.effort(request.reasoning_effort);
+    if !reasoning.efforts.contains(&effort) {
+        return refuse(
+            &format!("Unsupported value: 'reasoning_effort' does not support '{effort}'"),
+            "reasoning_effort",
+        );
+    }
+    if effort != Effort::None && request.temperature.is_some() {
+        return refuse("Unsupported parameter: 'temperature' is not supported with this model.", "temperature");
+    }
+    let calls_functions = match reasoning.functions {
+        FunctionCalls::Never => false,
+        FunctionCalls::WithoutReasoning => effort == Effort::None,
+    };
+    if !request.tools.is_empty() && !calls_functions {
+        return refuse("Function tools with reasoning are not supported in chat completions; use Responses.", "tools");
+    }
+    Ok(())
 }
 
 fn check_tools(request: &ChatRequest) -> Result<(), Box<Response>> {
