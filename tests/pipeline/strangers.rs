@@ -42,7 +42,7 @@ async fn innocent_events_are_written_while_hostile_texts_are_in_flight() {
         hostile.extend([note_event(id, 1), happened("ticket", id, "creation", None, id)]);
     }
     // As many mails as are read of one ticket.
-    for id in 201..=206 {
+    for id in 201..=228 {
         object(&fleet, "ticket", id, &[("subject", "Help")], &[]).await;
         for mail in 0..30 {
             let written = [("hs_email_html", texts[0].as_str()), ("hs_timestamp", "2026-11-20T10:00:00Z")];

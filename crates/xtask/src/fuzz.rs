@@ -9,7 +9,7 @@ pub async fn run(cases: u32) -> Result<()> {
     // Alone: other tests would take a part of the time.
     test(cases, &["--test", "strangers", "--", "--nocapture", "bounded"]).await?;
     eprintln!("{cases} texts");
-    test(cases, &["--test", "strangers", "--test", "browser"]).await
+    test(cases, &["--test", "strangers", "--test", "browser", "--", "--skip", "bounded"]).await
 }
 
 async fn test(cases: u32, arguments: &[&str]) -> Result<()> {
