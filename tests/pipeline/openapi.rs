@@ -29,7 +29,10 @@ async fn requests_and_answers_have_the_documented_form() {
         let calls = calls_of_a_day(version).await;
         let specs = Specs::load(&folder, version);
         let mut checked: HashMap<String, usize> = HashMap::new();
-        for call in calls.iter().filter(|call| !call.path.starts_with("/oauth/")) {
+        // The files do not describe the token's description and the rules on values.
+        let described =
+            |call: &&Call| !["/oauth/", "/crm/property-validations/"].iter().any(|path| call.path.starts_with(path));
+        for call in calls.iter().filter(described) {
             let operation = specs.check(call);
             *checked.entry(operation).or_default() += 1;
         }
@@ -131,7 +134,6 @@ struct Specs(Vec<Value>);
 
 impl Specs {
     fn load(folder: &Path, version: &str) -> Self {
-        let associations = if version == "v3" { "hubspot/v4/associations" } else { "hubspot/2026-09/associations" };
         let files = [
             format!("hubspot/{version}/contacts"),
             format!("hubspot/{version}/notes"),
@@ -145,7 +147,10 @@ impl Specs {
             format!("hubspot/{version}/pipelines"),
             format!("hubspot/{version}/crmOwners"),
             format!("hubspot/{version}/properties"),
-            associations.to_owned(),
+            format!("hubspot/{version}/accountInfo"),
+            // Associations have a version of their own.
+            "hubspot/v4/associations".to_owned(),
+            "hubspot/2026-09/associations".to_owned(),
             "openai/openai".to_owned(),
         ];
         let read = |file: String| {

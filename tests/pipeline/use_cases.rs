@@ -154,6 +154,25 @@ async fn a_deal_whose_pipeline_knows_no_such_stage_stays_and_everything_else_is_
     assert!(held(&fleet, "ticket", 30, "ai_sentiment_score").await.is_some());
 }
 
+/// An admin's rules bind writes through the API, too: a deal moves to this stage only with a close date.
+#[tokio::test]
+async fn a_move_that_an_admins_rule_refuses_is_parked_and_names_the_property() {
+    let fleet = fleet(&pipeline().with("hubspot.api_version", "2026-09")).await;
+    let quirks =
+        Quirks { required_with_stage: [("991231".to_owned(), "closedate".to_owned())].into(), ..Quirks::default() };
+    fleet.simulator.quirks(&quirks).await.expect("set");
+    contact(&fleet, 1, &[]).await;
+    object(&fleet, "deal", 20, &[("dealstage", "contractsent"), ("pipeline", "default")], &[("contact", 1)]).await;
+    object(&fleet, "ticket", 30, &[("content", ANGRY)], &[("contact", 1)]).await;
+    let event = happened("ticket", 30, "creation", None, 1);
+    send_accepted(&fleet, std::slice::from_ref(&event)).await;
+    let story = ended_as(&fleet, &event, "parked", Some("validation_error")).await;
+    let detail = story.detail.expect("a detail");
+    assert!(detail.contains("closedate"), "{detail}");
+    assert_eq!(held(&fleet, "deal", 20, "dealstage").await.as_deref(), Some("contractsent"));
+    assert!(held(&fleet, "ticket", 30, "ai_sentiment_score").await.is_some(), "the rest is written");
+}
+
 #[tokio::test]
 async fn a_call_becomes_a_summary_next_steps_and_tasks_with_due_dates() {
     let fleet = fleet(&pipeline()).await;

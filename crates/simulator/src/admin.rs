@@ -116,6 +116,9 @@ pub struct Quirks {
     pub missing_properties: Vec<String>,
     /// Properties that HubSpot calculates, such as a score, of whatever object type.
     pub read_only_properties: Vec<String>,
+    /// Deal stages in which a property is required: a write of the stage alone is refused. From 2026-09 on such rules of an admin
+    /// bind writes through the API (HubSpot's changelog, "CRM API Write Validation Enforcement"; the inner code is unverified).
+    pub required_with_stage: BTreeMap<String, String>,
     /// Answers about refused values name the properties in the message only.
     pub names_in_message_only: bool,
     /// Batch reads answer an id that was merged away with the record that survived, instead of leaving it out.
@@ -273,6 +276,7 @@ async fn set_quirks(State(simulator): Shared, Json(quirks): Json<Quirks>) -> Sta
         maxima: quirks.maxima.into_iter().collect(),
         missing_properties: quirks.missing_properties.into_iter().collect(),
         read_only_properties: quirks.read_only_properties.into_iter().collect(),
+        required_with_stage: quirks.required_with_stage.into_iter().collect(),
         names_in_message_only: quirks.names_in_message_only,
         batch_reads_follow_merges: quirks.batch_reads_follow_merges,
         null_for_cleared: quirks.null_for_cleared,

@@ -72,7 +72,8 @@ pub(super) async fn update(
         let numeric = id.parse().ok().filter(|id| portal.get(&object_type, *id).is_some());
         let id: i64 = numeric.ok_or_else(|| errors::object_not_found(&id))?;
         let values = texts(body.properties);
-        let problems = values::problems(&portal, &object_type, &values);
+        let mut problems = values::problems(&portal, &object_type, &values);
+        problems.extend(values::missing(&portal, (&object_type, id), &values));
         if !problems.is_empty() {
             return Err(errors::invalid_values(&problems, portal.quirks.names_in_message_only));
         }
@@ -150,8 +151,10 @@ pub(super) async fn batch_update(
         let mut portal = lock(&simulator.portal);
         let inputs: Vec<_> = body.inputs.into_iter().map(|input| (input.id, texts(input.properties))).collect();
         // One invalid value fails the whole batch.
-        let problems: Vec<_> =
+        let mut problems: Vec<_> =
             inputs.iter().flat_map(|(_, values)| values::problems(&portal, &object_type, values)).collect();
+        let known = inputs.iter().filter_map(|(id, values)| Some((id.parse().ok()?, values)));
+        problems.extend(known.filter_map(|(id, values)| values::missing(&portal, (&object_type, id), values)));
         if !problems.is_empty() {
             return Err(errors::invalid_values(&problems, portal.quirks.names_in_message_only));
         }

@@ -41,6 +41,8 @@ pub(crate) struct PortalQuirks {
     pub(crate) left_out_ids: HashSet<i64>,
     /// The largest value that a property's validation rule allows, by property.
     pub(crate) maxima: HashMap<String, i64>,
+    /// The property that a deal's stage requires, by stage.
+    pub(crate) required_with_stage: HashMap<String, String>,
     /// Whether answers about refused values name the properties in the message only.
     pub(crate) names_in_message_only: bool,
     /// Properties that HubSpot calculates, beside those that are defined so.

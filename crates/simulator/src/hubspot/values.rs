@@ -63,3 +63,16 @@ pub(super) fn problems(
     };
     values.iter().filter_map(problem).collect()
 }
+
+/// What an admin's rules require beside `values`, and the record does not have.
+pub(super) fn missing(
+    portal: &Portal,
+    (object_type, id): (&ObjectType, i64),
+    values: &BTreeMap<String, String>,
+) -> Option<(String, &'static str, String)> {
+    let name = portal.quirks.required_with_stage.get(values.get("dealstage")?)?;
+    let current = portal.get(object_type, id).map(|record| &record.properties);
+    let given = [Some(values), current].into_iter().flatten().filter_map(|all| all.get(name));
+    let is_missing = given.filter(|value| !value.is_empty()).count() == 0;
+    is_missing.then(|| (name.clone(), "REQUIRED_FIELD", format!("{name} is required in this stage")))
+}
