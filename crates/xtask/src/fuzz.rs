@@ -6,7 +6,7 @@ use crate::cargo::cargo;
 
 pub async fn run(cases: u32) -> Result<()> {
     eprintln!("time and memory");
-    // Alone: other tests would take a part of the time.
+    // Alone: the memory is that of the whole process.
     test(cases, &["--test", "strangers", "--", "--nocapture", "bounded"]).await?;
     eprintln!("{cases} texts");
     test(cases, &["--test", "strangers", "--test", "browser", "--", "--skip", "bounded"]).await
