@@ -1,9 +1,9 @@
 //! What strangers write costs a bounded amount, is read as they meant it, and hides nothing.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use fixtures::{
-    BUYER, contact, ended_as, fleet, happened, held, note, note_event, object, pipeline, property, questions,
+    BUYER, contact, ended_as, fleet, happened, held, key, note, note_event, object, pipeline, property, questions,
     send_accepted, tasks,
 };
 
@@ -17,10 +17,6 @@ fn hostile_texts() -> [String; 4] {
         fill("", "<td colspan=65000 style=font-size:0>&nGt;"),
     ]
 }
-
-/// Innocent events are written within this while hostile texts are in flight. The promise is 5 s on two cores of its own;
-/// tests share theirs.
-const INNOCENT_WITHIN: Duration = Duration::from_secs(10);
 
 /// What a customer writes who has much to say: 20 kB.
 fn long_complaint() -> String {
@@ -42,6 +38,7 @@ async fn innocent_events_are_written_while_hostile_texts_are_in_flight() {
         hostile.extend([note_event(id, 1), happened("ticket", id, "creation", None, id)]);
     }
     // As many mails as are read of one ticket.
+    let heavy = hostile.len()..;
     for id in 201..=228 {
         object(&fleet, "ticket", id, &[("subject", "Help")], &[]).await;
         for mail in 0..30 {
@@ -62,10 +59,20 @@ async fn innocent_events_are_written_while_hostile_texts_are_in_flight() {
     send_accepted(&fleet, &innocent).await;
     for event in &innocent {
         ended_as(&fleet, event, "written", None).await;
-        let took = started.elapsed();
-        println!("an innocent event was written after {took:?}");
-        assert!(took < INNOCENT_WITHIN, "{took:?}");
     }
+    let took = started.elapsed();
+    let heavy = &hostile[heavy];
+    let mut ended = 0;
+    for event in heavy {
+        let story = fleet.ledger.event_story(&key(event)).await.expect("asked");
+        ended += usize::from(story.is_some_and(|story| story.state.is_final()));
+    }
+    println!(
+        "the innocent events were written after {took:?}, when {ended} of {} with many mails had ended",
+        heavy.len()
+    );
+    // They came last and are written among the first. In seconds that is another time on every machine.
+    assert!(ended < heavy.len() / 2, "{ended} of {} had ended before, after {took:?}", heavy.len());
     for event in &hostile {
         let story = fixtures::ended(&fleet, event).await;
         // A part has 16,000 tokens, and a context 32 parts at most.
