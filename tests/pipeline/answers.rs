@@ -4,7 +4,8 @@ use lab::Fleet;
 use simulator::{Fault, FaultKind, Target};
 
 use fixtures::{
-    BUYER, WITHIN, ask, contact, ended_as, fleet, note, note_event, pipeline, property, questions, send_accepted,
+    BUYER, PlaybookFolder, WITHIN, ask, contact, ended_as, fleet, note, note_event, pipeline, property, questions,
+    send_accepted,
 };
 
 async fn model_does(fleet: &Fleet, kind: FaultKind, times: Option<u32>) {
@@ -54,23 +55,20 @@ async fn one_bad_answer_is_repaired_and_one_cut_answer_gets_more_room() {
 
 #[tokio::test]
 async fn json_mode_says_the_schema_in_words_and_works_with_models_that_know_no_schema() {
-    let folder = std::env::temp_dir().join(format!("leadline-json-mode-{}", std::process::id()));
-    std::fs::create_dir_all(&folder).expect("a folder");
     let shipped = include_str!("../../deploy/playbooks/lead-qualification.toml");
     let json_mode = shipped
         .replace("mode = \"schema\"", "mode = \"json\"")
         .replace("# name = \"gpt-6-luna\"", "name = \"gpt-4.1\"");
     assert!(json_mode.contains("\nname = \"gpt-4.1\""), "the test is stale");
     assert_ne!(json_mode, shipped);
-    std::fs::write(folder.join("lead-qualification.toml"), json_mode).expect("written");
-    let plan = pipeline().with("inference.playbooks", folder.to_str().expect("UTF-8"));
+    let folder = PlaybookFolder::new("json-mode", &[&json_mode]);
+    let plan = pipeline().with("inference.playbooks", folder.path());
     let fleet = fleet(&plan).await;
     contact(&fleet, 1, &[BUYER]).await;
     send_accepted(&fleet, &[note_event(1, 1)]).await;
     let story = ended_as(&fleet, &note_event(1, 1), "written", None).await;
     assert_eq!(story.inferences[0].model, "gpt-4.1-2025-04-14");
     assert_eq!(property(&fleet, 1, "ai_budget_estimate").await.as_deref(), Some("50000"));
-    std::fs::remove_dir_all(folder).expect("removed");
 }
 
 #[tokio::test]

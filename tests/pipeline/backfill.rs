@@ -5,7 +5,9 @@ use std::time::Duration;
 use domain::EventState;
 use lab::FleetPlan;
 
-use fixtures::{BUYER, WITHIN, backfill, contact, ended_as, fleet, key, note_event, pipeline, send_accepted};
+use fixtures::{
+    BUYER, PlaybookFolder, WITHIN, backfill, contact, ended_as, fleet, key, note_event, pipeline, send_accepted,
+};
 
 /// A hundred events wait on the lane of the backfill, one at a time; what happens now is answered at once.
 #[tokio::test]
@@ -35,14 +37,12 @@ async fn a_backfill_does_not_delay_live_events() {
 /// five searches a second.
 #[tokio::test]
 async fn a_search_goes_on_past_ten_thousand_results() {
-    let folder = std::env::temp_dir().join(format!("leadline-creation-{}", std::process::id()));
-    std::fs::create_dir_all(&folder).expect("a folder");
     let shipped = include_str!("../../deploy/playbooks/lead-qualification.toml");
     let creation = "[[triggers]]\nevent = \"contact.creation\"\n";
     let (before, rest) = shipped.split_once("[[triggers]]").expect("triggers");
     let (_, after) = rest.split_once("object_type = \"0-46\"\n").expect("the last trigger");
     assert!(rest.contains(creation));
-    std::fs::write(folder.join("lead-qualification.toml"), format!("{before}{creation}{after}")).expect("written");
+    let folder = PlaybookFolder::new("creation", &[&format!("{before}{creation}{after}")]);
     let plan = FleetPlan {
         receivers: 0,
         inferences: 0,
@@ -50,9 +50,8 @@ async fn a_search_goes_on_past_ten_thousand_results() {
         simulator_arguments: ["--contacts", "10250"].map(ToOwned::to_owned).to_vec(),
         ..pipeline().with("hubspot.timeout_seconds", "10")
     };
-    let fleet = fleet(&plan.with("inference.playbooks", folder.to_str().expect("UTF-8"))).await;
+    let fleet = fleet(&plan.with("inference.playbooks", folder.path())).await;
     fleet.simulator.complete_search_index().await.expect("indexed");
     let said = backfill(&fleet, &["--dry-run"]).await;
     assert!(said.contains("contact.creation: 10250 in HubSpot, 0 of them known to the ledger"), "{said}");
-    std::fs::remove_dir_all(folder).expect("removed");
 }

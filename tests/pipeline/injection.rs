@@ -3,7 +3,8 @@
 use simulator::{Fault, FaultKind, Target};
 
 use fixtures::{
-    BUYER, contact, ended_as, fleet, happened, held, note, note_event, object, pipeline, property, send_accepted, tasks,
+    BUYER, PlaybookFolder, contact, ended_as, fleet, happened, held, note, note_event, object, pipeline, property,
+    send_accepted, tasks,
 };
 
 /// Known forms of attack.
@@ -153,11 +154,9 @@ async fn a_figure_whose_quotation_is_not_in_the_context_is_not_written() {
 
 #[tokio::test]
 async fn a_playbook_may_have_a_person_look_at_what_rests_on_nothing() {
-    let folder = std::env::temp_dir().join(format!("leadline-evidence-{}", std::process::id()));
-    std::fs::create_dir_all(&folder).expect("a folder");
     let shipped = include_str!("../../deploy/playbooks/lead-qualification.toml");
-    std::fs::write(folder.join("a.toml"), format!("unverified = \"park\"\n{shipped}")).expect("written");
-    let fleet = fleet(&pipeline().with("inference.playbooks", folder.to_str().expect("UTF-8"))).await;
+    let folder = PlaybookFolder::new("evidence", &[&format!("unverified = \"park\"\n{shipped}")]);
+    let fleet = fleet(&pipeline().with("inference.playbooks", folder.path())).await;
     fleet.simulator.fault(&Fault::new(Target::Openai, FaultKind::Fabrication)).await.expect("set");
     contact(&fleet, 1, &[BUYER]).await;
     send_accepted(&fleet, &[note_event(1, 1)]).await;
@@ -165,5 +164,4 @@ async fn a_playbook_may_have_a_person_look_at_what_rests_on_nothing() {
     assert_eq!(story.detail.as_deref(), Some("no quotation was found for budget_estimate"));
     assert_eq!(story.inferences[0].outcome.as_str(), "unverified");
     assert_eq!(property(&fleet, 1, "lead_score").await, None);
-    std::fs::remove_dir_all(folder).expect("removed");
 }

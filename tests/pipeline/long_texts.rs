@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use fixtures::{contact, ended_as, fleet, happened, held, object, pipeline, questions, send_accepted};
+use fixtures::{PlaybookFolder, contact, ended_as, fleet, happened, held, object, pipeline, questions, send_accepted};
 
 /// About 60,000 tokens of small talk with something decisive near its end.
 fn thread() -> String {
@@ -39,13 +39,11 @@ async fn a_thread_beyond_the_window_is_condensed_and_what_matters_in_it_is_found
 /// the record's own.
 #[tokio::test]
 async fn a_long_value_starts_its_playbook_and_is_read_whole_from_the_record() {
-    let folder = std::env::temp_dir().join(format!("leadline-long-values-{}", std::process::id()));
-    std::fs::create_dir_all(&folder).expect("a folder");
     let condition = "when = \"event.value is startingwith 'CHAT:' and event.value is endingwith '…'\"";
     let playbook = include_str!("../../deploy/playbooks/churn-risk.toml")
         .replace("properties = [\"content\"]", &format!("properties = [\"content\"]\n{condition}"));
-    std::fs::write(folder.join("a.toml"), playbook).expect("written");
-    let fleet = fleet(&pipeline().with("inference.playbooks", folder.to_str().expect("UTF-8"))).await;
+    let folder = PlaybookFolder::new("long-values", &[&playbook]);
+    let fleet = fleet(&pipeline().with("inference.playbooks", folder.path())).await;
     let chat =
         format!("CHAT: {} This is unacceptable, we want a refund.", "We spoke about the weather. ".repeat(2_100));
     contact(&fleet, 1, &[]).await;
@@ -65,5 +63,4 @@ async fn a_long_value_starts_its_playbook_and_is_read_whole_from_the_record() {
     let story = ended_as(&fleet, &event, "written", None).await;
     assert_eq!(story.inferences.len(), questions(&fleet).await);
     assert_eq!(held(&fleet, "ticket", 30, "ai_churn_urgency").await.as_deref(), Some("high"), "its end is read, too");
-    std::fs::remove_dir_all(folder).expect("removed");
 }

@@ -4,8 +4,8 @@ use serde_json::json;
 use simulator::admin::Quirks;
 
 use fixtures::{
-    BUYER, WITHIN, contact, ended, ended_as, fleet, happened, note_event, object, pipeline, questions, send_accepted,
-    tasks, until,
+    BUYER, PlaybookFolder, WITHIN, contact, ended, ended_as, fleet, happened, note_event, object, pipeline, questions,
+    send_accepted, tasks, until,
 };
 
 /// The simulator sends back everything that the fleet does: properties, the task, the note, the deal's move, and the changed
@@ -13,7 +13,7 @@ use fixtures::{
 #[tokio::test]
 async fn echoes_start_nothing_not_even_when_they_come_twice_and_in_disorder() {
     let folder = noting_playbooks("loops");
-    let fleet = fleet(&pipeline().with("inference.playbooks", folder.to_str().expect("UTF-8"))).await;
+    let fleet = fleet(&pipeline().with("inference.playbooks", folder.path())).await;
     let manners = Quirks { duplicate_webhooks: true, shuffled_webhooks: true, ..Quirks::default() };
     fleet.simulator.quirks(&manners).await.expect("set");
     contact(&fleet, 1, &[BUYER]).await;
@@ -69,7 +69,6 @@ async fn echoes_start_nothing_not_even_when_they_come_twice_and_in_disorder() {
     assert_eq!(questions(&fleet).await, asked, "nothing was asked again");
     let now = (tasks(&fleet).await.len(), fleet.simulator.objects("note").await.expect("asked").len());
     assert_eq!(now, made, "nothing was done again");
-    std::fs::remove_dir_all(folder).expect("removed");
 }
 
 /// How often each task and note is changed by hand.
@@ -83,9 +82,7 @@ async fn count_of(fleet: &lab::Fleet, reason: &str) -> i64 {
 }
 
 /// A folder with the shipped playbooks, of which the first also leaves a note and is started by notes and tasks of any kind.
-pub fn noting_playbooks(test: &str) -> std::path::PathBuf {
-    let folder = std::env::temp_dir().join(format!("leadline-{test}-{}", std::process::id()));
-    std::fs::create_dir_all(&folder).expect("a folder");
+pub fn noting_playbooks(test: &str) -> PlaybookFolder {
     let leads = include_str!("../../deploy/playbooks/lead-qualification.toml").to_owned()
         + r#"
 [[triggers]]
@@ -107,14 +104,9 @@ name = "leave-a-note"
 do = "create_note"
 body = "{{ answer.summary }}"
 "#;
-    std::fs::write(folder.join("lead-qualification.toml"), leads).expect("written");
-    for (name, text) in [
-        ("churn-risk.toml", include_str!("../../deploy/playbooks/churn-risk.toml")),
-        ("call-summary.toml", include_str!("../../deploy/playbooks/call-summary.toml")),
-    ] {
-        std::fs::write(folder.join(name), text).expect("written");
-    }
-    folder
+    let churn = include_str!("../../deploy/playbooks/churn-risk.toml");
+    let calls = include_str!("../../deploy/playbooks/call-summary.toml");
+    PlaybookFolder::new(test, &[&leads, churn, calls])
 }
 
 #[tokio::test]

@@ -1,9 +1,8 @@
 //! An answer that was paid for has its effect, or its event says truthfully why not; and nobody pays for it twice.
 
-use std::path::PathBuf;
-
 use fixtures::{
-    BUYER, WITHIN, ended_as, fleet, key, note, note_event, object, pipeline, property, questions, send_accepted, until,
+    BUYER, PlaybookFolder, WITHIN, ended_as, fleet, key, note, note_event, object, pipeline, property, questions,
+    send_accepted, until,
 };
 use lab::{Fleet, FleetPlan};
 use simulator::{Fault, FaultKind, Target, admin::Edit};
@@ -12,28 +11,9 @@ use simulator::{Fault, FaultKind, Target, admin::Edit};
 const FAILING: &str =
     "\n[[writes]]\nproperty = \"ai_sentiment_score\"\ntext = \"{{ (record.jobtitle or 1) | int }}\"\n";
 
-/// A folder with these playbooks, which is removed at the end of the test.
-struct Playbooks(PathBuf);
-
-impl Playbooks {
-    fn new(test: &str, playbooks: &[(&str, String)]) -> Self {
-        let folder = std::env::temp_dir().join(format!("leadline-{test}-{}", std::process::id()));
-        std::fs::create_dir_all(&folder).expect("a folder");
-        for (name, text) in playbooks {
-            std::fs::write(folder.join(format!("{name}.toml")), text).expect("written");
-        }
-        Self(folder)
-    }
-
-    fn plan(&self) -> FleetPlan {
-        pipeline().with("inference.playbooks", self.0.to_str().expect("UTF-8"))
-    }
-}
-
-impl Drop for Playbooks {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
+/// A fleet with these playbooks.
+fn plan(playbooks: &PlaybookFolder) -> FleetPlan {
+    pipeline().with("inference.playbooks", playbooks.path())
 }
 
 /// The shipped lead qualification, and a write whose text cannot be rendered for every record.
@@ -49,8 +29,8 @@ async fn unrenderable(fleet: &Fleet, id: i64) {
 
 #[tokio::test]
 async fn an_answer_whose_plan_failed_is_planned_again_when_its_event_is_replayed() {
-    let playbooks = Playbooks::new("planned-again", &[("lead-qualification", failing())]);
-    let fleet = fleet(&playbooks.plan()).await;
+    let playbooks = PlaybookFolder::new("planned-again", &[&failing()]);
+    let fleet = fleet(&plan(&playbooks)).await;
     unrenderable(&fleet, 1).await;
     send_accepted(&fleet, &[note_event(1, 1)]).await;
     let parked = ended_as(&fleet, &note_event(1, 1), "parked", Some("template_failed")).await;
@@ -75,8 +55,8 @@ async fn an_answer_whose_plan_failed_is_planned_again_when_its_event_is_replayed
 
 #[tokio::test]
 async fn a_context_whose_answer_could_not_be_planned_is_not_taken_for_answered() {
-    let playbooks = Playbooks::new("not-answered", &[("lead-qualification", failing())]);
-    let fleet = fleet(&playbooks.plan()).await;
+    let playbooks = PlaybookFolder::new("not-answered", &[&failing()]);
+    let fleet = fleet(&plan(&playbooks)).await;
     unrenderable(&fleet, 1).await;
     for n in 1..=2 {
         send_accepted(&fleet, &[note_event(1, n)]).await;
@@ -89,8 +69,8 @@ async fn a_context_whose_answer_could_not_be_planned_is_not_taken_for_answered()
 async fn a_playbook_whose_plan_failed_says_so_when_another_one_had_to_be_retried() {
     let other = include_str!("../../deploy/playbooks/lead-qualification.toml")
         .replace("name = \"lead-qualification\"", "name = \"second\"");
-    let playbooks = Playbooks::new("two-playbooks", &[("lead-qualification", failing()), ("second", other)]);
-    let fleet = fleet(&playbooks.plan().with("openai.attempts", "1")).await;
+    let playbooks = PlaybookFolder::new("two-playbooks", &[&failing(), &other]);
+    let fleet = fleet(&plan(&playbooks).with("openai.attempts", "1")).await;
     unrenderable(&fleet, 1).await;
     let away = FaultKind::Status { code: 503, retry_after: None };
     let fault = Fault::new(Target::Openai, away).containing("\"name\":\"second\"").times(1);

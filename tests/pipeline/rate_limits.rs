@@ -5,7 +5,9 @@ use std::time::Duration;
 use lab::FleetPlan;
 use simulator::{Fault, FaultKind, Target};
 
-use fixtures::{BUYER, WITHIN, ask, contact, ended_as, fleet, key, note_event, pipeline, send_accepted, until};
+use fixtures::{
+    BUYER, PlaybookFolder, WITHIN, ask, contact, ended_as, fleet, key, note_event, pipeline, send_accepted, until,
+};
 
 /// Two workers and a writer at a portal that allows few calls: slower, and not a single 429.
 #[tokio::test]
@@ -84,16 +86,14 @@ async fn what_no_limit_can_be_stops_nothing_and_no_answer_holds_the_fleet_for_lo
 /// A playbook with money for a few questions: the rest waits for tomorrow, and the operator is told.
 #[tokio::test]
 async fn a_playbook_that_has_spent_its_money_pauses_and_says_so() {
-    let folder = std::env::temp_dir().join(format!("leadline-money-{}", std::process::id()));
-    std::fs::create_dir_all(&folder).expect("a folder");
     let shipped = include_str!("../../deploy/playbooks/lead-qualification.toml");
     // A question of these costs about 7,800 µ$ at most, and about 2,500 in the end.
     let capped =
         shipped.replace("max_output_tokens = 600", "max_output_tokens = 600\nmax_micro_dollars_per_day = 12_000");
     assert_ne!(capped, shipped);
-    std::fs::write(folder.join("lead-qualification.toml"), capped).expect("written");
+    let folder = PlaybookFolder::new("money", &[&capped]);
     // No time-out ends a question on a busy machine.
-    let plan = pipeline().with("inference.playbooks", folder.to_str().expect("UTF-8"));
+    let plan = pipeline().with("inference.playbooks", folder.path());
     let fleet = fleet(&plan.with("openai.model", "gpt-4o")).await;
     let ids: Vec<i64> = (1..=12).collect();
     for id in &ids {
@@ -113,5 +113,4 @@ async fn a_playbook_that_has_spent_its_money_pauses_and_says_so() {
     assert!(spent <= 12_000, "{spent} µ$ of 12000");
     let said = String::from_utf8(fleet.leadline(&["status"]).await.expect("runs").stdout).expect("UTF-8");
     assert!(said.contains("playbook_paused") && said.contains("openai/money/lead-qualification/day"), "{said}");
-    std::fs::remove_dir_all(folder).expect("removed");
 }

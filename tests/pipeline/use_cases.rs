@@ -3,8 +3,8 @@
 use simulator::{Fault, FaultKind, Target, admin::Quirks};
 
 use fixtures::{
-    BUYER, WITHIN, contact, ended_as, fleet, happened, held, note, note_event, object, pipeline, property, questions,
-    send_accepted, tasks,
+    BUYER, PlaybookFolder, WITHIN, contact, ended_as, fleet, happened, held, note, note_event, object, pipeline,
+    property, questions, send_accepted, tasks,
 };
 
 /// A score of 75: no one has to be called.
@@ -231,18 +231,14 @@ async fn guards_and_conditions_ask_nothing_and_say_why() {
 }
 
 /// The lead qualification, and a second playbook that asks the same and writes its score elsewhere.
-fn two_playbooks(name: &str) -> std::path::PathBuf {
-    let folder = std::env::temp_dir().join(format!("leadline-{name}-{}", std::process::id()));
-    std::fs::create_dir_all(&folder).expect("a folder");
+fn two_playbooks(name: &str) -> PlaybookFolder {
     let shipped = include_str!("../../deploy/playbooks/lead-qualification.toml");
     let other: String = shipped
         .replace("name = \"lead-qualification\"", "name = \"second-opinion\"")
         .replace("You qualify sales leads", "The second opinion: you qualify sales leads")
         .replace("\"lead_score\"\nfield", "\"ai_sentiment_score\"\nfield");
     let (other, _) = other.split_once("[[writes]]\nproperty = \"ai_lead_summary\"").expect("there");
-    std::fs::write(folder.join("a.toml"), shipped).expect("written");
-    std::fs::write(folder.join("b.toml"), other).expect("written");
-    folder
+    PlaybookFolder::new(name, &[shipped, other])
 }
 
 /// Both playbooks' values go in one update; HubSpot does not take one of them.
@@ -250,7 +246,7 @@ fn two_playbooks(name: &str) -> std::path::PathBuf {
 async fn one_playbooks_bad_value_costs_no_other_its_write() {
     let folder = two_playbooks("bad-value");
     let plan = pipeline().with("writer.batch_linger_ms", "200");
-    let fleet = fleet(&plan.with("inference.playbooks", folder.to_str().expect("UTF-8"))).await;
+    let fleet = fleet(&plan.with("inference.playbooks", folder.path())).await;
     let quirks = Quirks { maxima: [("ai_sentiment_score".to_owned(), 50)].into(), ..Quirks::default() };
     fleet.simulator.quirks(&quirks).await.expect("set");
     contact(&fleet, 1, &[HOPEFUL]).await;
@@ -262,14 +258,13 @@ async fn one_playbooks_bad_value_costs_no_other_its_write() {
         fleet.simulator.calls(0).await.expect("asked").into_iter().find(|call| call.method == "PATCH").expect("one");
     let both = ["lead_score", "ai_sentiment_score"].iter().all(|name| !first.request["properties"][name].is_null());
     assert!(both, "it was one update at first: {}", first.request);
-    std::fs::remove_dir_all(folder).expect("removed");
 }
 
 /// The first playbook's answer is not held back by the second one's failure, and is not paid for again.
 #[tokio::test]
 async fn one_playbooks_failure_holds_back_no_other() {
     let folder = two_playbooks("failure");
-    let fleet = fleet(&pipeline().with("inference.playbooks", folder.to_str().expect("UTF-8"))).await;
+    let fleet = fleet(&pipeline().with("inference.playbooks", folder.path())).await;
     let fault = |kind| Fault::new(Target::Openai, kind).containing("The second opinion");
     contact(&fleet, 1, &[HOPEFUL]).await;
     // Three tries in the process, then one round through a retry queue.
@@ -292,7 +287,6 @@ async fn one_playbooks_failure_holds_back_no_other() {
         }
     };
     tokio::time::timeout(WITHIN, written).await.expect("written although its neighbour is parked");
-    std::fs::remove_dir_all(folder).expect("removed");
 }
 
 /// Without the scope for them, HubSpot gives emails without their bodies: that is nothing to say, not an answer about
@@ -317,7 +311,7 @@ async fn redacted_emails_are_nothing_to_say_and_check_names_the_scope() {
 async fn a_sensitive_value_is_no_text_and_the_ledger_says_so() {
     let shipped = include_str!("../../deploy/playbooks/lead-qualification.toml");
     let text = "texts = [\"ai_call_summary\"]\nengagements = [\"notes\"]";
-    let folder = fixtures::PlaybookFolder::new("sensitive", &[&shipped.replace("engagements = [\"notes\"]", text)]);
+    let folder = PlaybookFolder::new("sensitive", &[&shipped.replace("engagements = [\"notes\"]", text)]);
     let fleet = fleet(&pipeline().with("inference.playbooks", folder.path())).await;
     object(&fleet, "contact", 1, &[("firstname", "Ada"), ("ai_call_summary", "REDACTED")], &[]).await;
     send_accepted(&fleet, &[note_event(1, 1)]).await;

@@ -81,13 +81,16 @@ pub fn openai_client(settings: &Settings, hooks: CallHooks) -> Result<openai::Op
 /// Context window, longest answer and prices of a model. `openai.models` in the settings takes precedence over the built-in
 /// table; `None` if neither has the model.
 pub fn model_facts(settings: &Settings, name: &str) -> Option<Model> {
-    let configured = settings.openai.models.iter().find(|facts| facts.name == name).map(|facts| Model {
+    let known = models::find(name);
+    let Some(facts) = settings.openai.models.iter().find(|facts| facts.name == name) else { return known };
+    // What the settings say of a model's price says nothing of its end and of its reasoning.
+    let (shutdown_date, reasoning) = known.map_or((None, None), |known| (known.shutdown_date, known.reasoning));
+    Some(Model {
         name: facts.name.clone(),
         window: facts.window,
         max_output: facts.max_output,
-        // What the settings say of a model's price says nothing of its end and of its reasoning.
-        shutdown_date: models::find(name).and_then(|known| known.shutdown_date),
-        reasoning: models::find(name).and_then(|known| known.reasoning),
+        shutdown_date,
+        reasoning,
         price: Some(Price {
             input: facts.input_micro_dollars,
             cached_input: facts.cached_input_micro_dollars,
@@ -95,8 +98,7 @@ pub fn model_facts(settings: &Settings, name: &str) -> Option<Model> {
             output: facts.output_micro_dollars,
             long_prompt: facts.long_prompt_tokens,
         }),
-    });
-    configured.or_else(|| models::find(name))
+    })
 }
 
 fn retry_policy(attempts: usize, base_ms: u64, max_ms: u64) -> RetryPolicy {

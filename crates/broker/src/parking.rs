@@ -39,7 +39,7 @@ impl ParkingLot {
         Self::open_queue(connection, Route::Parked(stage)).await
     }
 
-    /// Opens any queue that nobody consumes: a parking lot or a retry queue. A message of a retry queue keeps its delay.
+    /// Opens any queue without a consumer: a parking lot or a retry queue. A message of a retry queue keeps its delay.
     pub async fn open_queue(connection: &Connection, route: Route) -> Result<Self, ConnectionError> {
         // A separate channel: closing it returns the messages that were not removed.
         let channel = tokio::time::timeout(connection.settings().connect_timeout, connection.new_channel())

@@ -98,8 +98,7 @@ async fn check_all(settings: &Settings, report: &mut Report) {
         Err(error) => report.problem("HubSpot", error),
     }
     check_channels(settings, &playbooks, report);
-    check_spending(settings, &playbooks, report);
-    model_findings(settings, &playbooks).iter().for_each(|problem| report.problem("model options", problem));
+    check_models(settings, &playbooks, report);
     check_openai(settings, &playbooks, report).await;
     check_broker(settings, report).await;
     check_ledger(settings, report).await;
@@ -222,8 +221,8 @@ fn check_channels(settings: &Settings, playbooks: &[Playbook], report: &mut Repo
     }
 }
 
-fn check_spending(settings: &Settings, playbooks: &[Playbook], report: &mut Report) {
-    let findings = spend_findings(settings, playbooks);
+fn check_models(settings: &Settings, playbooks: &[Playbook], report: &mut Report) {
+    let (findings, refused) = model_findings(settings, playbooks);
     if findings.problems.is_empty() {
         let spend = &settings.spend;
         let (day, record) = (spend.micro_dollars_per_day, spend.micro_dollars_per_record_and_day);
@@ -231,18 +230,14 @@ fn check_spending(settings: &Settings, playbooks: &[Playbook], report: &mut Repo
     }
     findings.problems.iter().for_each(|problem| report.problem("spend limits", problem));
     findings.warnings.iter().for_each(|warning| report.warning("spend limits", warning));
+    refused.iter().for_each(|problem| report.problem("model options", problem));
 }
 
-/// The options of these playbooks that their models refuse.
-pub fn model_findings(settings: &Settings, playbooks: &[Playbook]) -> Vec<String> {
+/// What is to be said about the spend limits of these playbooks, and the options of theirs that their models refuse.
+pub fn model_findings(settings: &Settings, playbooks: &[Playbook]) -> (SpendFindings, Vec<String>) {
     let models: Vec<_> = playbooks.iter().map(|playbook| inference::model_of(settings, playbook)).collect();
-    inference::check_models(playbooks.iter().zip(&models))
-}
-
-/// What is to be said about the spend limits of these playbooks.
-pub fn spend_findings(settings: &Settings, playbooks: &[Playbook]) -> SpendFindings {
-    let models: Vec<_> = playbooks.iter().map(|playbook| inference::model_of(settings, playbook)).collect();
-    inference::check_spending(settings, playbooks.iter().zip(&models))
+    let with_models = || playbooks.iter().zip(&models);
+    (inference::check_spending(settings, with_models()), inference::check_models(with_models()))
 }
 
 async fn check_openai(settings: &Settings, playbooks: &[Playbook], report: &mut Report) {

@@ -8,8 +8,8 @@ use tokio::{sync::Semaphore, task::spawn_blocking};
 /// Work on at most this many bytes of text is done in place: it takes about a millisecond, and most texts are that short.
 const MAX_IN_PLACE: usize = 8_192;
 
-/// Texts of at most this many bytes do not wait for longer ones. A ticket with a few mails has as much; a text that somebody
-/// made as long as he could has more.
+/// Texts of at most this many bytes do not wait for longer ones. A ticket with a few mails has as much; a text that
+/// is as long as HubSpot allows has more.
 const MAX_MIDDLE: usize = 49_152;
 
 /// A few threads for work on long texts. Cheap to clone; clones share the threads.

@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use crate::{Ledger, LedgerError, column::Column, command_results::end_events, milliseconds, records::record, seconds};
 
-/// About how many rows of each kind one transaction empties: few enough that nobody waits for its locks.
+/// About how many rows of each kind one transaction empties: few enough that no other transaction waits long for its locks.
 const ROWS_AT_ONCE: i64 = 200;
 
 const CAUSE: Column = Column::new("erasure", "cause");
@@ -158,7 +158,7 @@ impl Ledger {
         }))
     }
 
-    /// Records that nothing is left of a record. `is_final`: nobody can store anything about it any more, so that the receipt
+    /// Records that nothing is left of a record. `is_final`: no worker can store anything about it any more, so that the receipt
     /// forgets which record it was.
     pub async fn conclude_erasure(&self, of: &RecordRef, is_final: bool) -> Result<(), LedgerError> {
         let (portal, kind, id) = key(of);

@@ -30,7 +30,7 @@ pub struct PriorAnswersRequest {
 /// What the playbooks have answered about an event and a record, and about newer events of the record.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PriorAnswers {
-    /// By playbook: its answer for this event and record under an earlier claim. Nobody pays for it again.
+    /// By playbook: its answer for this event and record under an earlier claim. It is not paid for again.
     pub answered: HashMap<String, PriorAnswer>,
     /// Playbooks that have answered a newer event of the record, so that an answer for this event would be out of date.
     /// An answer from which no plan could be made replaces nothing.

@@ -19,11 +19,7 @@ pub use provision::conflict;
 pub use rules::broken_rules;
 use settings::{ConfigScope, Settings};
 
-use crate::{
-    check::{model_findings, spend_findings},
-    print,
-    print::say,
-};
+use crate::{check::model_findings, print, print::say};
 
 #[derive(Subcommand)]
 pub enum PlaybookCommand {
@@ -72,9 +68,9 @@ pub async fn run(command: PlaybookCommand, config: Option<&Path>) -> anyhow::Res
             match playbook::load_files(&files, &settings.inference.protected_properties) {
                 Ok(playbooks) => {
                     playbooks.iter().for_each(|playbook| explain::print(playbook, &settings));
-                    let findings = spend_findings(&settings, &playbooks);
+                    let (findings, refused) = model_findings(&settings, &playbooks);
                     findings.warnings.iter().for_each(|warning| say!("warning: {warning}"));
-                    let problems = [findings.problems, model_findings(&settings, &playbooks)].concat();
+                    let problems = [findings.problems, refused].concat();
                     problems.iter().for_each(print::error);
                     Ok(if problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
                 }

@@ -113,8 +113,7 @@ fn check(portal: &Portal, object_type: &ObjectType, body: CreateBody) -> Result<
             let known = types(object_type, kind, false);
             given.iter().all(|given| known.contains(given))
         };
-        let kinds: Vec<_> = portal.definitions.object_types().collect();
-        let kind = kinds.into_iter().find(fits).filter(|_| !given.is_empty());
+        let kind = portal.definitions.object_types().find(fits).filter(|_| !given.is_empty());
         let associated = kind.zip(id).filter(|(kind, id)| portal.get(kind, *id).is_some());
         let Some((kind, id)) = associated else {
             return Err(errors::validation(&format!("The association to {} is not valid", to.id)));

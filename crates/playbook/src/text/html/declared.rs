@@ -147,7 +147,7 @@ fn is_not_displayed(value: &str) -> Option<bool> {
         list-item contents flow flow-root run-in ruby ruby-base ruby-text ruby-base-container ruby-text-container math \
         -webkit-box -webkit-inline-box -webkit-flex -webkit-inline-flex";
     let is_word = |word: &str| WORDS.split_ascii_whitespace().any(|known| known == word);
-    // Nobody writes the display of an element as a variable who does not want to hide that it is `none`.
+    // A variable as the display of an element hides that it is `none`: it is taken for that.
     if value == "none" || is_variable(value) {
         Some(true)
     } else {
