@@ -39,6 +39,8 @@ pub struct Config {
     pub model_latency_ms: u64,
     /// How many contacts with notes exist at the start; see [`population`](crate::population).
     pub contacts: usize,
+    /// How many notes each of them has.
+    pub notes_per_contact: usize,
     /// Whether the portal has the properties that the shipped playbooks write.
     pub ai_properties: bool,
 }
@@ -85,6 +87,7 @@ impl Default for Config {
             keep_calls: 200_000,
             model_latency_ms: 200,
             contacts: 0,
+            notes_per_contact: crate::population::MAX_NOTES,
             ai_properties: true,
         }
     }

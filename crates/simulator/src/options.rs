@@ -41,6 +41,9 @@ pub struct SimulatorOptions {
     /// How many contacts with notes exist at the start.
     #[arg(long, default_value_t = 0)]
     contacts: usize,
+    /// How many notes each of these contacts has: 1 or 2.
+    #[arg(long, default_value_t = Config::default().notes_per_contact)]
+    notes_per_contact: usize,
     /// The name of the portal's time zone.
     #[arg(long, default_value_t = Config::default().time_zone)]
     time_zone: String,
@@ -66,6 +69,7 @@ impl From<SimulatorOptions> for Config {
             keep_calls: options.keep_calls,
             model_latency_ms: options.model_latency_ms,
             contacts: options.contacts,
+            notes_per_contact: options.notes_per_contact,
             time_zone: options.time_zone,
             ai_properties: !options.without_ai_properties,
             ..Self::default()

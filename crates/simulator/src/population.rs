@@ -7,7 +7,7 @@ use crate::hubspot::portal::{Author, Portal};
 /// The first contact's id; the others have the ids that follow it.
 pub const FIRST_CONTACT: i64 = 1_000_000;
 
-/// The notes on each contact, oldest first.
+/// The notes on a contact, oldest first.
 const NOTES: [&str; 2] = [
     "<p>Had a first call about their reporting. They run three offices, keep their numbers in spreadsheets and lose two \
      days a month on them. Their head of operations, who was in the call, has looked at two other tools before; both \
@@ -21,8 +21,11 @@ const NOTES: [&str; 2] = [
 const BUYER: &str = "<p>Spoke to their CEO: they have $50k ready for Q1 and are very excited to start.</p>";
 const BUYER_EVERY: usize = 20;
 
-/// Adds `count` contacts with two notes each.
-pub(crate) fn add_contacts(portal: &mut Portal, count: usize) {
+/// The most notes that a contact has.
+pub const MAX_NOTES: usize = NOTES.len();
+
+/// Adds `count` contacts with the newest `notes` of the notes each.
+pub(crate) fn add_contacts(portal: &mut Portal, count: usize, notes: usize) {
     for (index, id) in (FIRST_CONTACT..).take(count).enumerate() {
         let properties = [
             ("firstname", "Ada".to_owned()),
@@ -34,7 +37,7 @@ pub(crate) fn add_contacts(portal: &mut Portal, count: usize) {
         let properties = properties.map(|(name, value)| (name.to_owned(), value)).into();
         portal.put(&(ObjectType::Contact, id), properties, &Author::person());
         let last = if index % BUYER_EVERY == 0 { BUYER } else { NOTES[1] };
-        for note in [NOTES[0], last] {
+        for note in [NOTES[0], last].into_iter().skip(MAX_NOTES.saturating_sub(notes)) {
             portal.add_note(id, note.to_owned());
         }
     }

@@ -36,7 +36,7 @@ impl Simulator {
     /// webhooks.
     pub fn new(config: Config) -> Arc<Self> {
         let mut portal = Portal::new(&config);
-        population::add_contacts(&mut portal, config.contacts);
+        population::add_contacts(&mut portal, config.contacts, config.notes_per_contact);
         Arc::new(Self {
             portal: Mutex::new(portal),
             hubspot_limits: Mutex::new(HubSpotLimits::new(&config)),

@@ -38,6 +38,8 @@ pub struct Conditions {
     pub plan: FleetPlan,
     /// Contacts in the simulator; there is one event about each.
     pub contacts: usize,
+    /// The notes on each of them.
+    pub notes_per_contact: usize,
     /// How long the model takes for an answer.
     pub latency: Duration,
     /// Calls that the simulated HubSpot allows in ten seconds.
@@ -49,6 +51,7 @@ impl Default for Conditions {
         Self {
             plan: FleetPlan::default(),
             contacts: 40_000,
+            notes_per_contact: 2,
             latency: Duration::from_millis(200),
             calls_per_10s: 1_000_000,
         }
@@ -61,9 +64,10 @@ impl Bench {
     }
 
     pub async fn start_in(namespace: TestNamespace, conditions: Conditions) -> Result<Self> {
-        let Conditions { mut plan, contacts, latency, calls_per_10s } = conditions;
+        let Conditions { mut plan, contacts, notes_per_contact, latency, calls_per_10s } = conditions;
         let numbers = [
             ("--contacts", contacts.to_string()),
+            ("--notes-per-contact", notes_per_contact.to_string()),
             ("--model-latency-ms", latency.as_millis().to_string()),
             ("--calls-per-10s", calls_per_10s.to_string()),
             ("--requests-per-minute", "100000000".to_owned()),

@@ -46,7 +46,8 @@ pub struct AtTheLimit {
 
 pub async fn run(services: &Services, plan: &FleetPlan) -> Result<[AtTheLimit; 2]> {
     let plan = FleetPlan { inferences: 4, writers: 4, ..plan.clone() };
-    let conditions = Conditions { plan, contacts: 120_000, calls_per_10s: 190, ..Conditions::default() };
+    let conditions =
+        Conditions { plan, contacts: 120_000, notes_per_contact: 1, calls_per_10s: 190, ..Conditions::default() };
     let bench = step("4 inferences, 4 writers, 190 calls in 10 s", Bench::start(services, conditions)).await?;
     let stop = CancellationToken::new();
     let feeding = feed(&bench, stop.clone())?;
