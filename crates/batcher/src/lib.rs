@@ -19,6 +19,9 @@ pub struct Batcher<I, O, E> {
     requests: mpsc::Sender<Request<I, O, E>>,
 }
 
+/// A batch of writes ends with its leases, and one of reads with the time-outs of its calls. One that takes this long waits for nothing.
+const LONGEST_BATCH: Duration = Duration::from_secs(1_800);
+
 impl<I, O, E> Clone for Batcher<I, O, E> {
     fn clone(&self) -> Self {
         Self { requests: self.requests.clone() }
@@ -155,7 +158,8 @@ where
                 let Ok(slot) = slot else { return };
                 let process = process.clone();
                 tokio::spawn(async move {
-                    run_batch(batch.requests, &*process, may_be_one_item).await;
+                    let run = run_batch(batch.requests, &*process, may_be_one_item);
+                    watchdog::watch("batch", LONGEST_BATCH, run).await;
                     drop(slot);
                 });
             }

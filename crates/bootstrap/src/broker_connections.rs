@@ -24,6 +24,7 @@ pub fn broker_settings(settings: &Settings, connection_name: &str) -> Result<Bro
         connect_timeout: Duration::from_secs(section.connect_timeout_seconds),
         max_reconnect_delay: Duration::from_secs(section.reconnect_max_seconds),
         confirm_timeout: Duration::from_millis(section.confirm_timeout_ms),
+        heartbeat: Duration::from_secs(section.heartbeat_seconds),
         frame_max: section.frame_max_bytes,
         topology: Topology {
             retry_schedule: retry_schedule(settings)?,

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use futures_util::FutureExt;
-use lapin::{Channel, ConnectionProperties, options::ConfirmSelectOptions, uri::AMQPUri};
+use lapin::{Channel, ConnectionProperties, ErrorKind, options::ConfirmSelectOptions, uri::AMQPUri};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::{Notify, watch};
 use tokio_retry::{
@@ -12,6 +12,7 @@ use tokio_retry::{
 };
 
 use crate::{
+    overflow_check::check_overflow,
     route::Route,
     topology::{Topology, TopologyError},
 };
@@ -29,6 +30,9 @@ pub struct BrokerSettings {
     pub max_reconnect_delay: Duration,
     /// How long a publisher waits for its confirm.
     pub confirm_timeout: Duration,
+    /// A connection that brings nothing for twice as long is dead, to either side. RabbitMQ's documentation ("Detecting Dead TCP Connections
+    /// with Heartbeats") recommends 5 to 20 seconds.
+    pub heartbeat: Duration,
     /// The largest frame, in bytes. A longer message is sent in several frames. The client (lapin) keeps buffers of 32
     /// frames in each direction and touches all of them, so this decides how much memory a connection takes.
     pub frame_max: u32,
@@ -36,12 +40,22 @@ pub struct BrokerSettings {
     pub topology: Topology,
 }
 
+impl BrokerSettings {
+    /// The virtual host of the URL.
+    pub fn vhost(&self) -> String {
+        self.url.expose_secret().parse::<AMQPUri>().map_or_else(|_| "/".to_owned(), |uri| uri.vhost)
+    }
+}
+
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectionError {
-    /// The broker is unreachable or rejects the connection.
+    /// The broker is unreachable or ended the connection.
     #[error("no connection to RabbitMQ: {0}")]
-    Connection(#[from] lapin::Error),
+    Connection(lapin::Error),
+    /// The broker does not let this user in, or has no such virtual host.
+    #[error("broker.url: RabbitMQ refuses it, because of the user, the password or the virtual host: {0}")]
+    Refused(lapin::Error),
     /// The URL is invalid.
     #[error("broker.url: {0}")]
     Url(String),
@@ -53,11 +67,26 @@ pub enum ConnectionError {
     Topology(#[from] TopologyError),
 }
 
+impl From<lapin::Error> for ConnectionError {
+    fn from(error: lapin::Error) -> Self {
+        /// AMQP 0-9-1: `ACCESS_REFUSED`, which is about the user, and `NOT_ALLOWED`, which is about the virtual host.
+        const NOT_LET_IN: [u16; 2] = [403, 530];
+        match error.kind() {
+            ErrorKind::ProtocolError(reply) if NOT_LET_IN.contains(&reply.get_id()) => Self::Refused(error),
+            _ => Self::Connection(error),
+        }
+    }
+}
+
 impl ConnectionError {
     /// Whether no new attempt can succeed before a person acts.
     pub fn is_fatal(&self) -> bool {
-        use TopologyError::{Different, Mismatch, Missing};
-        matches!(self, Self::Topology(Mismatch { .. } | Missing { .. } | Different { .. }))
+        use TopologyError::{Different, Drops, Mismatch, Missing};
+        match self {
+            Self::Url(_) | Self::Refused(_) => true,
+            Self::Topology(error) => matches!(error, Mismatch { .. } | Missing { .. } | Different { .. } | Drops),
+            Self::Connection(_) | Self::TimedOut(_) => false,
+        }
     }
 }
 
@@ -65,9 +94,18 @@ impl ConnectionError {
 #[derive(Debug, Clone)]
 pub struct Connection {
     state: watch::Receiver<Option<Arc<Open>>>,
-    broken: Arc<Notify>,
+    trouble: Arc<Trouble>,
     settings: Arc<BrokerSettings>,
     _alive: Arc<watch::Sender<()>>,
+}
+
+/// What users of a connection report to its supervisor.
+#[derive(Debug, Default)]
+struct Trouble {
+    /// It does not work.
+    broken: Notify,
+    /// It gives no answers, and may be dead without a word.
+    silent: Notify,
 }
 
 /// An open connection. Dropping it closes it.
@@ -82,7 +120,8 @@ impl Connection {
     /// connects in the background.
     ///
     /// # Errors
-    /// Only when the first attempt shows that queues are missing or were declared with other settings.
+    /// Only when the first attempt shows that a person has to act: the URL is wrong, RabbitMQ refuses user or virtual host, or queues
+    /// are missing or were declared with other settings.
     pub async fn open(settings: BrokerSettings) -> Result<Self, ConnectionError> {
         let settings = Arc::new(settings);
         let first = match connect(&settings).await {
@@ -94,10 +133,10 @@ impl Connection {
             }
         };
         let (state, receiver) = watch::channel(first);
-        let broken = Arc::new(Notify::new());
+        let trouble = Arc::new(Trouble::default());
         let (alive, dropped) = watch::channel(());
-        tokio::spawn(supervise(settings.clone(), state, broken.clone(), dropped));
-        Ok(Self { state: receiver, broken, settings, _alive: Arc::new(alive) })
+        tokio::spawn(supervise(settings.clone(), state, trouble.clone(), dropped));
+        Ok(Self { state: receiver, trouble, settings, _alive: Arc::new(alive) })
     }
 
     /// The channel, if a message can be published on it now: it is connected, and the broker does not block publishers (it
@@ -143,7 +182,13 @@ impl Connection {
 
     /// Tells the supervisor that the channel does not work, so that it reconnects at once.
     pub fn report_broken(&self) {
-        self.broken.notify_one();
+        self.trouble.broken.notify_one();
+    }
+
+    /// Tells the supervisor that answers do not come. It opens another connection beside this one, which takes its place if it
+    /// works: RabbitMQ may be slow, and then the old one is as good.
+    pub fn report_silent(&self) {
+        self.trouble.silent.notify_one();
     }
 
     /// Whether messages can be published now.
@@ -161,7 +206,7 @@ impl Connection {
 async fn supervise(
     settings: Arc<BrokerSettings>,
     state: watch::Sender<Option<Arc<Open>>>,
-    broken: Arc<Notify>,
+    trouble: Arc<Trouble>,
     mut dropped: watch::Receiver<()>,
 ) {
     loop {
@@ -169,7 +214,13 @@ async fn supervise(
         if let Some(open) = open {
             metrics::gauge!("leadline_broker_connected", "connection" => settings.name.clone()).set(1.0);
             tokio::select! {
-                () = until_broken(&open, &broken) => {}
+                () = until_broken(&open, &trouble.broken) => {}
+                fresh = connection_beside(&settings, &trouble.silent) => {
+                    tracing::warn!(connection = settings.name, "the connection to RabbitMQ gave no answers; another one takes its place");
+                    trouble.forget();
+                    state.send_replace(Some(Arc::new(fresh)));
+                    continue;
+                }
                 _ = dropped.changed() => return,
             }
             metrics::gauge!("leadline_broker_connected", "connection" => settings.name.clone()).set(0.0);
@@ -188,9 +239,29 @@ async fn supervise(
         };
         if let Ok(open) = open {
             tracing::info!(connection = settings.name, "connected to RabbitMQ");
-            // A report that is still stored is about the connection before this one.
-            let _ = broken.notified().now_or_never();
+            trouble.forget();
             state.send_replace(Some(Arc::new(open)));
+        }
+    }
+}
+
+impl Trouble {
+    /// Forgets the reports that are still stored: they are about the connection before this one.
+    fn forget(&self) {
+        let _ = self.broken.notified().now_or_never();
+        let _ = self.silent.notified().now_or_never();
+    }
+}
+
+/// Waits until the connection is reported as silent and another one can be opened.
+async fn connection_beside(settings: &BrokerSettings, silent: &Notify) -> Open {
+    loop {
+        silent.notified().await;
+        match connect(settings).await {
+            Ok(open) => return open,
+            Err(error) => {
+                tracing::warn!(%error, connection = settings.name, "RabbitMQ does not answer; keeping the connection")
+            }
         }
     }
 }
@@ -213,11 +284,13 @@ async fn until_broken(open: &Open, broken: &Notify) {
 /// is.
 ///
 /// # Errors
-/// When RabbitMQ does not answer in time, the user may not declare them, or they exist with other arguments.
+/// When RabbitMQ does not answer in time, the user may not declare them, they exist with other arguments, or a policy makes
+/// them drop messages.
 pub async fn declare_topology(settings: &BrokerSettings) -> Result<(), ConnectionError> {
     within(settings.connect_timeout, async {
         let Open { connection, channel } = open(settings).await?;
         settings.topology.declare(&channel).await?;
+        check_overflow(&connection).await?;
         Ok(connection.close(200, "declared".into()).await?)
     })
     .await
@@ -237,6 +310,7 @@ async fn open(settings: &BrokerSettings) -> Result<Open, ConnectionError> {
     let properties = ConnectionProperties::default().with_connection_name(settings.name.as_str().into());
     let mut uri: AMQPUri = settings.url.expose_secret().parse().map_err(ConnectionError::Url)?;
     uri.query.frame_max.get_or_insert(settings.frame_max);
+    uri.query.heartbeat.get_or_insert(u16::try_from(settings.heartbeat.as_secs()).unwrap_or(u16::MAX));
     let connection = lapin::Connection::connect_uri(uri, properties).await?;
     let channel = connection.create_channel().await?;
     Ok(Open { connection, channel })

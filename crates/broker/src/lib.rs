@@ -9,7 +9,10 @@ mod connection;
 mod consumer;
 mod delivery_worker;
 mod handler;
+#[cfg(feature = "management")]
+mod management;
 mod message;
+mod overflow_check;
 mod parking;
 mod publisher;
 mod retry_schedule;
@@ -20,6 +23,8 @@ mod trace;
 pub use connection::{BrokerSettings, Connection, ConnectionError, declare_topology};
 pub use consumer::{ConsumeMode, ConsumerSettings, consume};
 pub use handler::{Delivery, Disposition, Handler};
+#[cfg(feature = "management")]
+pub use management::{HarmfulPolicy, ManagementError, harmful_policies};
 pub use message::Message;
 pub use parking::{ParkedMessage, ParkingLot};
 pub use publisher::{PublishError, Publisher};

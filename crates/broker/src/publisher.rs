@@ -151,7 +151,10 @@ impl Publisher {
                 self.connection.report_broken();
                 Err(PublishError::Broken(error))
             }
-            Err(_) => Err(PublishError::Unconfirmed(self.confirm_timeout)),
+            Err(_) => {
+                self.connection.report_silent();
+                Err(PublishError::Unconfirmed(self.confirm_timeout))
+            }
         }
     }
 }

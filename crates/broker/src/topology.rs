@@ -70,6 +70,12 @@ pub enum TopologyError {
         /// What the settings say.
         max_queue_length: u32,
     },
+    /// A policy makes queues drop messages.
+    #[error(
+        "a policy of RabbitMQ makes full queues drop their oldest messages, which were answered 200: take `overflow` out of it, or \
+         leave out the queues that begin with `leadline.` (docs/operations.md)"
+    )]
+    Drops,
     /// Any other error.
     #[error("`{name}`: {error}")]
     Other {
@@ -152,6 +158,12 @@ impl Topology {
         Ok(())
     }
 
+    /// All queues.
+    #[cfg(feature = "management")]
+    pub(crate) fn routes(&self) -> Vec<Route> {
+        Stage::ALL.into_iter().flat_map(|stage| self.queues(stage)).map(|(route, _)| route).collect()
+    }
+
     /// How many messages are in each queue at this moment. Messages that are delivered and not yet acknowledged are not
     /// counted. Exact, unlike the management API, whose numbers are seconds old.
     pub async fn queue_depths(&self, channel: &Channel) -> Result<Vec<(Route, u32)>, TopologyError> {
@@ -191,7 +203,8 @@ async fn check_queue(channel: &Channel, route: Route) -> Result<u32, TopologyErr
     Ok(queue.map_err(|error| classify(&name, error))?.message_count())
 }
 
-fn arguments() -> FieldTable {
+/// What every queue is declared with.
+pub(crate) fn arguments() -> FieldTable {
     let mut table = FieldTable::default();
     table.insert("x-queue-type".into(), text("quorum"));
     table.insert("x-overflow".into(), text("reject-publish"));

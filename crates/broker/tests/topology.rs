@@ -1,5 +1,4 @@
 //! One process declares the queues; all others only check that they are there, and may do what their role does.
-#![allow(clippy::expect_used, reason = "these are tests; their fixtures too")]
 
 use std::time::Duration;
 
@@ -10,29 +9,7 @@ use broker::{
 use reqwest::Method;
 use testbed::{Role, TestNamespace};
 
-const DELAY: Duration = Duration::from_secs(60);
-
-fn settings(namespace: &TestNamespace, role: Role) -> BrokerSettings {
-    BrokerSettings {
-        url: namespace.amqp_url_of(role).expect("a URL").into(),
-        name: role.user().to_owned(),
-        connect_timeout: Duration::from_secs(30),
-        max_reconnect_delay: Duration::from_millis(100),
-        confirm_timeout: Duration::from_secs(30),
-        frame_max: 16_384,
-        topology: Topology {
-            retry_schedule: RetrySchedule::new(vec![DELAY], 3).expect("a schedule"),
-            delivery_limit: 20,
-            max_queue_length: 1_000,
-        },
-    }
-}
-
-async fn declared() -> TestNamespace {
-    let namespace = testbed::namespace().await.expect("a namespace");
-    declare_topology(&settings(&namespace, Role::Owner)).await.expect("declared");
-    namespace
-}
+use crate::fixtures::{DELAY, declared, settings};
 
 async fn delete(namespace: &TestNamespace, queue: &str) {
     let path = format!("queues/{}/{queue}", namespace.name);
@@ -155,4 +132,51 @@ async fn no_service_may_declare_anything() {
         let error = declare_topology(&wider).await.expect_err("refused").to_string();
         assert!(error.contains("ACCESS_REFUSED") || error.contains("access"), "{}: {error}", role.user());
     }
+}
+
+/// A policy as administrators set it for all queues of a host.
+async fn set_policy(namespace: &TestNamespace, definition: serde_json::Value) {
+    let path = format!("policies/{}/house-rule", namespace.name);
+    let policy = serde_json::json!({"pattern": ".*", "definition": definition, "apply-to": "queues"});
+    namespace.management(Method::PUT, &path, Some(policy)).await.expect("set");
+}
+
+#[tokio::test]
+async fn a_policy_that_makes_queues_drop_messages_is_refused_before_one_is_lost() {
+    let namespace = declared().await;
+    set_policy(&namespace, serde_json::json!({"max-length": 5})).await;
+    declare_topology(&settings(&namespace, Role::Owner)).await.expect("full queues refuse messages as before");
+    set_policy(&namespace, serde_json::json!({"max-length": 5, "overflow": "drop-head"})).await;
+    let refused = declare_topology(&settings(&namespace, Role::Owner)).await.expect_err("messages would be lost");
+    assert!(matches!(refused, ConnectionError::Topology(TopologyError::Drops)), "{refused}");
+    let left: Vec<_> = namespace.queues().await.expect("asked").into_iter().map(|queue| queue.name).collect();
+    assert!(!left.iter().any(|name| name.contains("overflow-check")), "{left:?}");
+}
+
+#[cfg(feature = "management")]
+#[tokio::test]
+async fn a_policy_that_changes_a_queue_is_named_with_what_it_does() {
+    let namespace = declared().await;
+    let settings = settings(&namespace, Role::Owner);
+    let url = namespace.management_url().to_owned().into();
+    let harmful = async || {
+        let found = broker::harmful_policies(&url, &settings.vhost(), &settings.topology).await.expect("asked");
+        found.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    assert_eq!(harmful().await, Vec::<String>::new());
+    set_policy(&namespace, serde_json::json!({"overflow": "drop-head"})).await;
+    // RabbitMQ applies a policy to its queues a moment later.
+    let all = async {
+        loop {
+            let found = harmful().await;
+            if found.len() == 9 {
+                return found;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    let found = tokio::time::timeout(Duration::from_secs(60), all).await.expect("every queue has it");
+    let expected =
+        "the policy `house-rule` on `leadline.events` has overflow = \"drop-head\": a full queue drops messages";
+    assert!(found.contains(&expected.to_owned()), "{found:?}");
 }

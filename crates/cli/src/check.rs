@@ -278,9 +278,22 @@ async fn check_broker(settings: &Settings, report: &mut Report) {
     match broker::Connection::open(broker).await {
         Ok(connection) if connection.is_ready() => {
             report.ok("RabbitMQ", "connected; every queue is declared as needed");
+            check_policies(settings, connection.settings(), report).await;
         }
         Ok(_) => report.problem("RabbitMQ", "cannot be reached (broker.url), or blocks publishers"),
         Err(error) => report.problem("RabbitMQ", error),
+    }
+}
+
+/// Whether RabbitMQ's policies leave the queues as they were declared.
+async fn check_policies(settings: &Settings, broker: &broker::BrokerSettings, report: &mut Report) {
+    let Some(url) = &settings.broker.management_url else {
+        return report.ok("RabbitMQ policies", "not looked at: broker.management_url is not set");
+    };
+    match broker::harmful_policies(url, &broker.vhost(), &broker.topology).await {
+        Ok(harmful) if harmful.is_empty() => report.ok("RabbitMQ policies", "none changes a queue"),
+        Ok(harmful) => harmful.iter().for_each(|harmful| report.problem("RabbitMQ policies", harmful)),
+        Err(error) => report.problem("RabbitMQ policies", error),
     }
 }
 
@@ -289,5 +302,32 @@ async fn check_ledger(settings: &Settings, report: &mut Report) {
         Ok(ledger) => ledger,
         Err(error) => return report.problem("ledger", error),
     };
-    report.check("ledger", ledger.check().await.map(|()| "connected; the schema is up to date"));
+    let checked = ledger.check().await;
+    let is_reached = checked.is_ok();
+    report.check("ledger", checked.map(|()| "connected; the schema is up to date"));
+    if is_reached {
+        check_connections(settings, &ledger, report).await;
+    }
+}
+
+/// The fewest processes of a fleet: a receiver, which does not connect, an inference worker, a writer, and the command line.
+const FEWEST_PROCESSES: i32 = 3;
+
+/// Whether the server has room for the connections of the processes.
+async fn check_connections(settings: &Settings, ledger: &ledger::Ledger, report: &mut Report) {
+    let room = match ledger.server_connections().await {
+        Ok(room) => room,
+        Err(error) => return report.problem("ledger connections", error),
+    };
+    let each = i32::try_from(settings.ledger.max_connections).unwrap_or(i32::MAX);
+    let processes = room / each;
+    let text = format!(
+        "the server takes {room}, a process up to {each} (ledger.max_connections): enough for {processes} inference workers, \
+         writers and commands together"
+    );
+    if processes < FEWEST_PROCESSES {
+        report.problem("ledger connections", text)
+    } else {
+        report.ok("ledger connections", text)
+    }
 }

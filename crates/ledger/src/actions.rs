@@ -29,8 +29,9 @@ impl Ledger {
     /// Which of these actions there are. Anybody can write a marker with the id of one.
     pub async fn known_actions(&self, ids: &[ActionId]) -> Result<HashSet<ActionId>, LedgerError> {
         let ids: Vec<_> = ids.iter().map(|id| id.0).collect();
-        let known =
-            sqlx::query_scalar!("select id from action where id = any($1::uuid[])", &ids).fetch_all(&self.pool).await?;
+        let known = sqlx::query_scalar!("select id from action where id = any($1::uuid[])", &ids)
+            .fetch_all(&self.connections)
+            .await?;
         Ok(known.into_iter().map(ActionId).collect())
     }
 
@@ -44,7 +45,7 @@ impl Ledger {
         attempt: i32,
         looked: bool,
     ) -> Result<BeginOutcome, LedgerError> {
-        let mut transaction = self.begin().await?;
+        let mut transaction = self.connections.begin().await?;
         let Some(row) = sqlx::query!(
             r#"select a.state::text as "state!", c.attempt = $3 and c.state = 'sending' as "holds_claim!",
                       (extract(epoch from clock_timestamp() - a.sending_since))::float8 as sending_for,
@@ -69,7 +70,7 @@ impl Ledger {
             command.0,
             attempt
         )
-        .fetch_optional(&mut *transaction)
+        .fetch_optional(&mut transaction)
         .await?
         else {
             return Ok(BeginOutcome::Lost);
@@ -82,7 +83,7 @@ impl Ledger {
                     id.0,
                     Reason::DoneRecently.as_str()
                 )
-                .execute(&mut *transaction)
+                .execute(&mut transaction)
                 .await?;
                 BeginOutcome::Ended
             }
@@ -94,7 +95,7 @@ impl Ledger {
                     "update action set state = 'sending', sending_since = clock_timestamp() where id = $1",
                     id.0
                 )
-                .execute(&mut *transaction)
+                .execute(&mut transaction)
                 .await?;
                 BeginOutcome::Send
             }
@@ -124,7 +125,7 @@ impl Ledger {
             detail.map(stored_detail),
             hubspot_id
         )
-        .execute(&self.pool)
+        .execute(&self.connections)
         .await?;
         Ok(())
     }
@@ -146,7 +147,7 @@ impl Ledger {
             command.0,
             attempt
         )
-        .execute(&self.pool)
+        .execute(&self.connections)
         .await?;
         Ok(())
     }

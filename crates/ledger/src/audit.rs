@@ -195,7 +195,7 @@ impl Ledger {
             r#"select state::text as "state!", reason, count(*) as "events!" from event
                group by state, reason order by state, reason"#
         )
-        .fetch_all(&self.pool)
+        .fetch_all(&self.connections)
         .await?;
         let counts = rows.into_iter().map(|row| {
             Ok(EventCount {
@@ -216,7 +216,7 @@ impl Ledger {
             key_or_id,
             id
         )
-        .fetch_optional(&self.pool)
+        .fetch_optional(&self.connections)
         .await?
         else {
             return Ok(None);
@@ -246,7 +246,7 @@ impl Ledger {
                from event_history where event_id = $1 order by id"#,
             event
         )
-        .fetch_all(&self.pool)
+        .fetch_all(&self.connections)
         .await?;
         let history = rows.into_iter().map(|row| {
             let from_state = row.from_state.map(|state| HISTORY_FROM_STATE.read(&state, EventState::parse));
@@ -269,7 +269,7 @@ impl Ledger {
                where event_id = $1 and merged_from is not null order by 1, 2, 3"#,
             event
         )
-        .fetch_all(&self.pool)
+        .fetch_all(&self.connections)
         .await?)
     }
 
@@ -283,7 +283,7 @@ impl Ledger {
                where i.event_id = $1 order by i.created_at, i.id"#,
             event
         )
-        .fetch_all(&self.pool)
+        .fetch_all(&self.connections)
         .await?;
         let inferences = rows.into_iter().map(|row| {
             Ok(InferenceEntry {
@@ -316,7 +316,7 @@ impl Ledger {
                from charge where event_id = $1 and state <> 'free'"#,
             event
         )
-        .fetch_one(&self.pool)
+        .fetch_one(&self.connections)
         .await?)
     }
 
@@ -328,7 +328,7 @@ impl Ledger {
              where c.event_id = $1 order by w.written_at, w.object_type, w.object_id, w.property",
             event
         )
-        .fetch_all(&self.pool)
+        .fetch_all(&self.connections)
         .await?)
     }
 
@@ -339,7 +339,7 @@ impl Ledger {
              where c.event_id = $1 order by c.object_type, c.object_id, s.property",
             event
         )
-        .fetch_all(&self.pool)
+        .fetch_all(&self.connections)
         .await?;
         let skipped = rows.into_iter().map(|row| {
             Ok(SkippedWriteEntry {
@@ -361,7 +361,7 @@ impl Ledger {
                where c.event_id = $1 order by a.id"#,
             event
         )
-        .fetch_all(&self.pool)
+        .fetch_all(&self.connections)
         .await?;
         let actions = rows.into_iter().map(|row| {
             Ok(ActionEntry {

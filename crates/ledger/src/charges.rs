@@ -3,7 +3,7 @@
 
 use domain::{ChargeId, EventId, InferenceId, RecordRef, inference::ChargeState};
 
-use crate::{Ledger, LedgerError, records::columns};
+use crate::{Ledger, LedgerError, connections::Transaction, records::columns};
 
 /// A request to the model that is about to be sent: one field for each column.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,7 +80,7 @@ impl Ledger {
             &limit(|limits| limits.all),
             &limit(|limits| limits.playbook),
         )
-        .fetch_one(&self.pool)
+        .fetch_one(&self.connections)
         .await?;
         Ok(begun)
     }
@@ -88,7 +88,7 @@ impl Ledger {
 
 /// Settles charges. Not fenced by the claim: what was paid was paid, even if another worker holds the event by now.
 pub(crate) async fn settle_charges(
-    transaction: &mut sqlx::PgTransaction<'_>,
+    transaction: &mut Transaction,
     settled: &[SettledCharge],
 ) -> Result<(), LedgerError> {
     if settled.is_empty() {
@@ -107,7 +107,7 @@ pub(crate) async fn settle_charges(
         &settled.iter().map(|charge| charge.state.as_str().to_owned()).collect::<Vec<_>>(),
         &settled.iter().map(|charge| charge.micro_dollars).collect::<Vec<_>>(),
     )
-    .execute(&mut **transaction)
+    .execute(&mut *transaction)
     .await?;
     Ok(())
 }

@@ -50,7 +50,7 @@ impl Ledger {
                       coalesce(due_at <= clock_timestamp(), false) as "is_due!"
                from circuit_breaker order by dependency"#
         )
-        .fetch_all(&self.pool)
+        .fetch_all(&self.connections)
         .await?;
         let breakers = rows.into_iter().map(|row| {
             Ok(CircuitBreaker {
@@ -95,7 +95,7 @@ impl Ledger {
             milliseconds(delays.first),
             milliseconds(delays.max),
         )
-        .execute(&self.pool)
+        .execute(&self.connections)
         .await?;
         Ok(opened.rows_affected() == 1)
     }
@@ -117,7 +117,7 @@ impl Ledger {
             milliseconds(delays.first),
             milliseconds(delays.max),
         )
-        .execute(&self.pool)
+        .execute(&self.connections)
         .await?;
         Ok(taken.rows_affected() == 1)
     }
@@ -139,7 +139,7 @@ impl Ledger {
             worker.0,
             milliseconds(close_after),
         )
-        .execute(&self.pool)
+        .execute(&self.connections)
         .await?;
         Ok(changed.rows_affected() == 1)
     }
@@ -152,7 +152,7 @@ impl Ledger {
             dependency.as_str(),
             worker.0,
         )
-        .execute(&self.pool)
+        .execute(&self.connections)
         .await?;
         Ok(changed.rows_affected() == 1)
     }

@@ -152,7 +152,7 @@ impl Ledger {
             milliseconds(lease),
             &named,
         )
-        .fetch_all(&self.pool)
+        .fetch_all(&self.connections)
         .await?;
         let reclaimed: Vec<_> = rows.iter().filter(|row| row.attempt > 1).map(|row| row.id).collect();
         let mut commands =
@@ -179,7 +179,7 @@ impl Ledger {
             &keys,
             &copies
         )
-        .fetch_all(&self.pool)
+        .fetch_all(&self.connections)
         .await?;
         let erased = self.erased_among(requests).await?;
         let rows = rows.into_iter().map(|row| {
@@ -218,7 +218,7 @@ impl Ledger {
             &events().map(named_records).collect::<Vec<_>>(),
             &events().map(|event| event.occurred_at).collect::<Vec<_>>(),
         )
-        .fetch_all(&self.pool)
+        .fetch_all(&self.connections)
         .await?;
         Ok(erased.into_iter().map(|key| (key, ClaimDenied::Erased)).collect())
     }

@@ -5,7 +5,7 @@ use std::{collections::HashSet, time::Duration};
 use domain::{CommandState, ObjectId, Reason, WriteCommandId};
 use uuid::Uuid;
 
-use crate::{Ledger, LedgerError, Worker, milliseconds, stored_detail};
+use crate::{Ledger, LedgerError, Worker, connections::Transaction, milliseconds, stored_detail};
 
 /// What became of a command under one claim.
 #[derive(Debug, Clone)]
@@ -62,7 +62,7 @@ impl Ledger {
     /// the command since, or, if it says that properties were written, when `worker` no longer holds the record's lease:
     /// then another writer may have written a newer value meanwhile.
     pub async fn finish_commands(&self, results: &[CommandResult], worker: &Worker) -> Result<Vec<bool>, LedgerError> {
-        let mut transaction = self.begin().await?;
+        let mut transaction = self.connections.begin().await?;
         let ids: Vec<_> = results.iter().map(|item| item.id.0).collect();
         let attempts: Vec<_> = results.iter().map(|item| item.attempt).collect();
         let states: Vec<_> = results.iter().map(|item| item.state.as_str().to_owned()).collect();
@@ -79,7 +79,7 @@ impl Ledger {
              order by id for update",
             &ids
         )
-        .fetch_all(&mut *transaction)
+        .fetch_all(&mut transaction)
         .await?;
         // The records are locked too: a writer that takes a lease over waits until this is committed, and then sees it.
         sqlx::query!(
@@ -90,7 +90,7 @@ impl Ledger {
             &ids,
             worker.0
         )
-        .fetch_all(&mut *transaction)
+        .fetch_all(&mut transaction)
         .await?;
         let committed = sqlx::query_scalar!(
             "update write_command c
@@ -119,7 +119,7 @@ impl Ledger {
             &writes,
             &survivors as &[Option<i64>],
         )
-        .fetch_all(&mut *transaction)
+        .fetch_all(&mut transaction)
         .await?;
         let committed: HashSet<Uuid> = committed.into_iter().collect();
         let written = || {
@@ -143,7 +143,7 @@ impl Ledger {
             &before as &[Option<String>],
             &after,
         )
-        .execute(&mut *transaction)
+        .execute(&mut transaction)
         .await?;
         // HubSpot has no such record (any more): its actions cannot be carried out.
         sqlx::query!(
@@ -154,12 +154,12 @@ impl Ledger {
                and a.state = 'intended'",
             &ids
         )
-        .execute(&mut *transaction)
+        .execute(&mut transaction)
         .await?;
         insert_skipped_writes(&mut transaction, results.iter().filter(|item| committed.contains(&item.id.0))).await?;
         let events =
             sqlx::query_scalar!("select distinct event_id from write_command where id = any($1::uuid[])", &ids)
-                .fetch_all(&mut *transaction)
+                .fetch_all(&mut transaction)
                 .await?;
         end_events(&mut transaction, &events).await?;
         transaction.commit().await?;
@@ -169,7 +169,7 @@ impl Ledger {
 
 /// Ends the decided events among `events` that have no unfinished command left. The event takes the gravest state of its
 /// commands: parked, else written, else dropped, else skipped, else superseded.
-pub(crate) async fn end_events(transaction: &mut sqlx::PgTransaction<'_>, events: &[Uuid]) -> Result<(), LedgerError> {
+pub(crate) async fn end_events(transaction: &mut Transaction, events: &[Uuid]) -> Result<(), LedgerError> {
     sqlx::query!(
         "with ended as (
              select c.event_id,
@@ -194,13 +194,13 @@ pub(crate) async fn end_events(transaction: &mut sqlx::PgTransaction<'_>, events
          from ended where e.id = ended.event_id and e.state = 'decided'",
         events
     )
-    .execute(&mut **transaction)
+    .execute(&mut *transaction)
     .await?;
     Ok(())
 }
 
 async fn insert_skipped_writes(
-    transaction: &mut sqlx::PgTransaction<'_>,
+    transaction: &mut Transaction,
     results: impl Iterator<Item = &CommandResult>,
 ) -> Result<(), LedgerError> {
     let skipped: Vec<_> =
@@ -218,15 +218,15 @@ async fn insert_skipped_writes(
         &skipped.iter().map(|(_, skipped)| skipped.current_value.clone()).collect::<Vec<_>>() as &[Option<String>],
         &skipped.iter().map(|(_, skipped)| skipped.proposed_value.clone()).collect::<Vec<_>>(),
     )
-    .execute(&mut **transaction)
+    .execute(&mut *transaction)
     .await?;
     Ok(())
 }
 
 /// Locks the event of a write command. Every statement that changes both locks the event first, so that two do not deadlock.
-pub(crate) async fn lock_event_of(connection: &mut sqlx::PgConnection, id: WriteCommandId) -> Result<(), LedgerError> {
+pub(crate) async fn lock_event_of(transaction: &mut Transaction, id: WriteCommandId) -> Result<(), LedgerError> {
     sqlx::query!("select id from event where id = (select event_id from write_command where id = $1) for update", id.0)
-        .fetch_optional(connection)
+        .fetch_optional(&mut *transaction)
         .await?;
     Ok(())
 }

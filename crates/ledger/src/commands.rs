@@ -91,7 +91,7 @@ impl Ledger {
             worker.0,
             milliseconds(lease),
         )
-        .fetch_all(&self.pool)
+        .fetch_all(&self.connections)
         .await?;
         let mut known: HashMap<_, _> = rows.into_iter().map(|row| (row.id, row)).collect();
         let claim = |id: &WriteCommandId| match known.get_mut(&id.0) {
@@ -139,7 +139,7 @@ impl Ledger {
              where event_id = any($1::uuid[]) and finished_at is null order by id",
             events
         )
-        .fetch_all(&self.pool)
+        .fetch_all(&self.connections)
         .await?;
         let mut commands: HashMap<Uuid, Vec<WriteCommandId>> = HashMap::new();
         for row in rows {
@@ -151,7 +151,7 @@ impl Ledger {
     /// The state of a write command; `None` when the ledger does not have it.
     pub async fn command_state(&self, id: WriteCommandId) -> Result<Option<CommandState>, LedgerError> {
         let state = sqlx::query_scalar!(r#"select state::text as "state!" from write_command where id = $1"#, id.0)
-            .fetch_optional(&self.pool)
+            .fetch_optional(&self.connections)
             .await?;
         state.map(|state| COMMAND_STATE.read(&state, CommandState::parse)).transpose()
     }

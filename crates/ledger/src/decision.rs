@@ -9,6 +9,7 @@ use crate::{
     Ledger, LedgerError,
     charges::{SettledCharge, settle_charges},
     command_results::end_events,
+    connections::Transaction,
     inferences::{ClaimedInference, insert_inferences},
     milliseconds, stored_detail,
 };
@@ -43,7 +44,7 @@ impl Ledger {
     /// Commits decisions, each with its inferences, write commands and actions or not at all. Returns for each, in order,
     /// whether it was committed: `false` when another worker has claimed the event since.
     pub async fn commit_decisions(&self, decisions: &[Decision]) -> Result<Vec<bool>, LedgerError> {
-        let mut transaction = self.begin().await?;
+        let mut transaction = self.connections.begin().await?;
         let ids: Vec<_> = decisions.iter().map(|decision| decision.event_id.0).collect();
         let attempts: Vec<_> = decisions.iter().map(|decision| decision.attempt).collect();
         let states: Vec<_> = decisions.iter().map(|decision| decision.state.to_string()).collect();
@@ -77,7 +78,7 @@ impl Ledger {
             &playbooks as &[Option<String>],
             &waits as &[Option<f64>],
         )
-        .fetch_all(&mut *transaction)
+        .fetch_all(&mut transaction)
         .await?;
         let updated: HashSet<Uuid> = updated.into_iter().collect();
         let committed: Vec<_> = decisions.iter().filter(|item| updated.contains(&item.event_id.0)).collect();
@@ -106,10 +107,7 @@ impl Ledger {
     }
 }
 
-async fn insert_commands(
-    transaction: &mut sqlx::PgTransaction<'_>,
-    decisions: &[&Decision],
-) -> Result<(), LedgerError> {
+async fn insert_commands(transaction: &mut Transaction, decisions: &[&Decision]) -> Result<(), LedgerError> {
     let all: Vec<_> = decisions.iter().flat_map(|item| &item.commands).collect();
     if all.is_empty() {
         return Ok(());
@@ -137,12 +135,12 @@ async fn insert_commands(
         &column!(command => command.record.object_id.0),
         &properties,
     )
-    .execute(&mut **transaction)
+    .execute(&mut *transaction)
     .await?;
     Ok(())
 }
 
-async fn insert_actions(transaction: &mut sqlx::PgTransaction<'_>, decisions: &[&Decision]) -> Result<(), LedgerError> {
+async fn insert_actions(transaction: &mut Transaction, decisions: &[&Decision]) -> Result<(), LedgerError> {
     let commands = decisions.iter().flat_map(|item| &item.commands);
     let all: Vec<_> =
         commands.flat_map(|command| command.actions.iter().map(move |action| (command.id.0, action))).collect();
@@ -162,7 +160,7 @@ async fn insert_actions(transaction: &mut sqlx::PgTransaction<'_>, decisions: &[
         &all.iter().map(|(_, action)| serde_json::json!(action.spec)).collect::<Vec<_>>(),
         &hours.collect::<Vec<_>>(),
     )
-    .execute(&mut **transaction)
+    .execute(&mut *transaction)
     .await?;
     Ok(())
 }

@@ -74,15 +74,15 @@ impl Ledger {
     /// record under all of its ids.
     pub async fn request_erasure(&self, of: &RecordRef, cause: ErasureCause) -> Result<Vec<RecordRef>, LedgerError> {
         let records = self.known_as(of).await?;
-        let mut transaction = self.begin().await?;
+        let mut transaction = self.connections.begin().await?;
         for record in &records {
             let (portal, kind, id) = key(record);
             sqlx::query!("select request_erasure($1, $2, $3, $4)", portal, kind, id, cause.as_str())
-                .execute(&mut *transaction)
+                .execute(&mut transaction)
                 .await?;
         }
         let (portal, kind, id) = key(of);
-        sqlx::query!("select erase_merges($1, $2, $3)", portal, kind, id).execute(&mut *transaction).await?;
+        sqlx::query!("select erase_merges($1, $2, $3)", portal, kind, id).execute(&mut transaction).await?;
         transaction.commit().await?;
         Ok(records)
     }
@@ -99,7 +99,7 @@ impl Ledger {
             milliseconds(min_age),
             limit
         )
-        .fetch_all(&self.pool)
+        .fetch_all(&self.connections)
         .await?;
         let open = rows.into_iter().filter_map(|row| {
             let records = records_of(row.portal_id, &row.records);
@@ -127,14 +127,14 @@ impl Ledger {
             kind,
             id
         )
-        .fetch_optional(&self.pool)
+        .fetch_optional(&self.connections)
         .await?;
         Ok((erased, records_of(portal, &records.flatten().unwrap_or_default())))
     }
 
     async fn erase_next(&self, of: &RecordRef) -> Result<Option<Erased>, LedgerError> {
         let (portal, kind, id) = key(of);
-        let mut transaction = self.begin().await?;
+        let mut transaction = self.connections.begin().await?;
         let row = sqlx::query!(
             r#"select changed as "changed!", events as "events!", inferences as "inferences!",
                       write_commands as "write_commands!", written_values as "values!", actions as "actions!",
@@ -145,7 +145,7 @@ impl Ledger {
             id,
             ROWS_AT_ONCE
         )
-        .fetch_one(&mut *transaction)
+        .fetch_one(&mut transaction)
         .await?;
         end_events(&mut transaction, &row.of_dropped).await?;
         transaction.commit().await?;
@@ -162,7 +162,9 @@ impl Ledger {
     /// forgets which record it was.
     pub async fn conclude_erasure(&self, of: &RecordRef, is_final: bool) -> Result<(), LedgerError> {
         let (portal, kind, id) = key(of);
-        sqlx::query!("select conclude_erasure($1, $2, $3, $4)", portal, kind, id, is_final).execute(&self.pool).await?;
+        sqlx::query!("select conclude_erasure($1, $2, $3, $4)", portal, kind, id, is_final)
+            .execute(&self.connections)
+            .await?;
         Ok(())
     }
 
@@ -176,7 +178,7 @@ impl Ledger {
             kind,
             id
         )
-        .fetch_optional(&self.pool)
+        .fetch_optional(&self.connections)
         .await?;
         let receipt = row.map(|row| {
             Ok(ErasureReceipt {
@@ -202,7 +204,7 @@ impl Ledger {
             "select id from write_command where id = any($1::uuid[]) and state = 'dropped' and reason = 'record_erased'",
             &all
         )
-        .fetch_all(&self.pool)
+        .fetch_all(&self.connections)
         .await?;
         Ok(found.into_iter().map(WriteCommandId).collect())
     }
@@ -211,7 +213,7 @@ impl Ledger {
     /// no writer has. Later events of the record, which was restored then, are left alone. Returns how many there were.
     pub async fn cancel_waiting(&self, of: &RecordRef, deleted_at: OffsetDateTime) -> Result<i64, LedgerError> {
         let (portal, kind, id) = key(of);
-        let mut transaction = self.begin().await?;
+        let mut transaction = self.connections.begin().await?;
         let row = sqlx::query!(
             r#"select cancelled as "cancelled!", of_dropped as "of_dropped!" from cancel_waiting($1, $2, $3, $4)"#,
             portal,
@@ -219,7 +221,7 @@ impl Ledger {
             id,
             deleted_at
         )
-        .fetch_one(&mut *transaction)
+        .fetch_one(&mut transaction)
         .await?;
         end_events(&mut transaction, &row.of_dropped).await?;
         transaction.commit().await?;

@@ -24,6 +24,9 @@ pub enum LedgerError {
         /// The migrations that the database has.
         applied: Vec<i64>,
     },
+    /// The server only reads: it is a standby, or after a failover the old primary.
+    #[error("the ledger's server takes no writes: it is a standby, or was the primary before a failover")]
+    ReadOnly,
     /// A row holds a name that this binary does not know: a newer version wrote it, or a person did.
     #[error("the ledger has an unknown name in {table}.{column}: `{value}`")]
     Unreadable {
@@ -66,6 +69,7 @@ impl LedgerError {
                 | sqlx::Error::PoolClosed
                 | sqlx::Error::WorkerCrashed,
             ) => ErrorKind::Away,
+            Self::ReadOnly => ErrorKind::Away,
             Self::Database(sqlx::Error::Encode(_)) => ErrorKind::DataRefused,
             Self::Database(_) | Self::Migration(_) | Self::Schema { .. } | Self::Unreadable { .. } => ErrorKind::Other,
         }

@@ -7,6 +7,7 @@ use domain::{EventId, Inference, RecordRef};
 use crate::{
     Ledger, LedgerError,
     charges::{SettledCharge, settle_charges},
+    connections::Transaction,
 };
 
 impl Ledger {
@@ -29,7 +30,7 @@ impl Ledger {
             playbook,
             hashes,
         )
-        .fetch_all(&self.pool)
+        .fetch_all(&self.connections)
         .await?;
         Ok(rows.into_iter().map(|row| (row.part, row.answer)).collect())
     }
@@ -43,14 +44,14 @@ impl Ledger {
         inference: &Inference,
         charges: &[SettledCharge],
     ) -> Result<bool, LedgerError> {
-        let mut transaction = self.begin().await?;
+        let mut transaction = self.connections.begin().await?;
         settle_charges(&mut transaction, charges).await?;
         let holds_claim = sqlx::query_scalar!(
             r#"select true as "holds_claim!" from event where id = $1 and attempt = $2 and state = 'claimed' for share"#,
             event_id.0,
             attempt
         )
-        .fetch_optional(&mut *transaction)
+        .fetch_optional(&mut transaction)
         .await?
         .is_some();
         if holds_claim {
@@ -70,7 +71,7 @@ pub(crate) struct ClaimedInference<'a> {
 }
 
 pub(crate) async fn insert_inferences(
-    transaction: &mut sqlx::PgTransaction<'_>,
+    transaction: &mut Transaction,
     all: &[ClaimedInference<'_>],
 ) -> Result<(), LedgerError> {
     if all.is_empty() {
@@ -144,7 +145,7 @@ pub(crate) async fn insert_inferences(
         &read().map(|(_, read)| read.object_id.0).collect::<Vec<_>>(),
         &read().map(|(_, read)| read.is_own).collect::<Vec<_>>(),
     )
-    .execute(&mut **transaction)
+    .execute(&mut *transaction)
     .await?;
     Ok(())
 }

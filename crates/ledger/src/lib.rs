@@ -31,6 +31,7 @@ mod claim;
 mod column;
 mod command_results;
 mod commands;
+mod connections;
 mod decision;
 mod erasure;
 mod error;
@@ -49,12 +50,10 @@ mod verification;
 
 use std::time::Duration;
 
-use sqlx::{
-    PgPool, PgTransaction,
-    postgres::{PgConnectOptions, PgPoolOptions},
-};
-
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use uuid::Uuid;
+
+use crate::connections::Connections;
 
 pub use actions::BeginOutcome;
 pub use audit::{
@@ -103,10 +102,19 @@ pub struct LedgerSettings {
     pub statement_timeout: Duration,
 }
 
+/// When Postgres gives up a client that is no longer there, whose locks others wait for: after half a minute without an answer
+/// (Postgres' documentation, "Connections and Authentication": `tcp_keepalives_*` in seconds, `tcp_user_timeout` in milliseconds).
+const LOST_CLIENTS: [(&str, &str); 4] = [
+    ("tcp_keepalives_idle", "15"),
+    ("tcp_keepalives_interval", "5"),
+    ("tcp_keepalives_count", "3"),
+    ("tcp_user_timeout", "30000"),
+];
+
 /// The Postgres side of Leadline. Cheap to clone; clones share connections.
 #[derive(Debug, Clone)]
 pub struct Ledger {
-    pool: PgPool,
+    connections: Connections,
 }
 
 /// The holder of a claim or a lease. Unique per process, so that a restarted worker is a new holder.
@@ -137,55 +145,59 @@ impl Ledger {
             ("idle_in_transaction_session_timeout", timeout.as_str()),
             ("timezone", "UTC"),
         ]);
-        let pool = PgPoolOptions::new()
-            .max_connections(settings.max_connections)
-            .acquire_timeout(settings.acquire_timeout)
-            .connect_lazy_with(options);
-        Ok(Self { pool })
-    }
-
-    /// Begins a transaction, which is rolled back when it is dropped.
-    ///
-    /// `begin` runs to its end in a task of its own even when the caller is cancelled: sqlx forgets a transaction whose
-    /// `begin` was cancelled after it was sent, and the connection would return to the pool within it, with its locks.
-    pub(crate) async fn begin(&self) -> Result<PgTransaction<'static>, LedgerError> {
-        let pool = self.pool.clone();
-        let begun = tokio::spawn(async move { pool.begin().await }).await;
-        Ok(begun.map_err(|_| sqlx::Error::WorkerCrashed)??)
+        let options = options.options(LOST_CLIENTS);
+        let pool =
+            PgPoolOptions::new().max_connections(settings.max_connections).acquire_timeout(settings.acquire_timeout);
+        Ok(Self { connections: Connections::new(pool, options, settings.statement_timeout) })
     }
 
     /// Brings the schema up to date, gives the roles of `deploy/postgres/roles.sql` their rights, and says what is kept for how
     /// long. Returns `false` where these roles do not exist. Safe to call from many processes at once: each step takes a lock.
     pub async fn migrate(&self, retention: Retention) -> Result<bool, LedgerError> {
-        MIGRATIONS.run(&self.pool).await.map_err(LedgerError::Migration)?;
-        sqlx::raw_sql(GRANTS).execute(&self.pool).await?;
+        // Another process may be at it, or a large table may have to be changed: no statement of it has the services' time limit.
+        let options = self.connections.connect_options().clone().options([("statement_timeout", "0")]);
+        let owner = PgPoolOptions::new().max_connections(1).connect_lazy_with(options);
+        MIGRATIONS.run(&owner).await.map_err(LedgerError::Migration)?;
+        sqlx::raw_sql(GRANTS).execute(&owner).await?;
+        owner.close().await;
         self.set_retention(retention).await?;
         let roles = sqlx::query_scalar!(
             r#"select count(*) as "roles!" from pg_roles
                where rolname in ('leadline_inference', 'leadline_writer', 'leadline_operator', 'leadline_auditor')"#
         );
-        Ok(roles.fetch_one(&self.pool).await? == 4)
+        Ok(roles.fetch_one(&self.connections).await? == 4)
     }
 
-    /// Succeeds when the ledger answers and has every migration that this binary needs. It may have newer ones: during
-    /// a rolling update the old version goes on working.
+    /// Succeeds when the ledger answers, can be written to, and has every migration that this binary needs. It may have newer ones:
+    /// during a rolling update the old version goes on working.
     pub async fn check(&self) -> Result<(), LedgerError> {
         let expected: Vec<i64> = MIGRATIONS.iter().map(|migration| migration.version).collect();
         let exists = sqlx::query_scalar!(r#"select to_regclass('_sqlx_migrations') is not null as "exists!""#)
-            .fetch_one(&self.pool)
+            .fetch_one(&self.connections)
             .await?;
         let applied = if exists {
             sqlx::query_scalar::<_, i64>("select version from _sqlx_migrations where success order by version")
-                .fetch_all(&self.pool)
+                .fetch_all(&self.connections)
                 .await?
         } else {
             Vec::new()
         };
-        if expected.iter().all(|version| applied.contains(version)) {
-            Ok(())
-        } else {
-            Err(LedgerError::Schema { expected, applied })
+        if !expected.iter().all(|version| applied.contains(version)) {
+            return Err(LedgerError::Schema { expected, applied });
         }
+        let only_reads = "select pg_is_in_recovery() or current_setting('transaction_read_only')::boolean";
+        if sqlx::query_scalar::<_, bool>(only_reads).fetch_one(&self.connections).await? {
+            self.connections.reconnect();
+            return Err(LedgerError::ReadOnly);
+        }
+        Ok(())
+    }
+
+    /// How many connections the server takes from roles that are no superusers.
+    pub async fn server_connections(&self) -> Result<i32, LedgerError> {
+        let room =
+            "select current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int";
+        Ok(sqlx::query_scalar(room).fetch_one(&self.connections).await?)
     }
 }
 

@@ -24,7 +24,7 @@ impl Ledger {
         let mut sorted: Vec<_> = merges.to_vec();
         sorted.sort();
         sorted.dedup();
-        let mut transaction = self.begin().await?;
+        let mut transaction = self.connections.begin().await?;
         // One after the other: each may change where the next one leads to.
         for RecordMerge { old, survivor } in &sorted {
             let (portal, kind, id) = (old.portal_id.0, old.object_type.type_id(), old.object_id.0);
@@ -42,7 +42,7 @@ impl Ledger {
                 id,
                 survivor.0,
             )
-            .fetch_optional(&mut *transaction)
+            .fetch_optional(&mut transaction)
             .await?;
             let Some(last) = recorded else { continue };
             sqlx::query!(
@@ -52,7 +52,7 @@ impl Ledger {
                 id,
                 last,
             )
-            .execute(&mut *transaction)
+            .execute(&mut transaction)
             .await?;
         }
         transaction.commit().await?;
@@ -69,7 +69,7 @@ impl Ledger {
             &types,
             &ids,
         )
-        .fetch_all(&self.pool)
+        .fetch_all(&self.connections)
         .await?;
         let merged = rows.into_iter().map(|row| {
             let of = |id| record(row.portal_id, &row.object_type, id);
@@ -86,7 +86,7 @@ impl Ledger {
             of.object_type.type_id(),
             of.object_id.0,
         )
-        .fetch_all(&self.pool)
+        .fetch_all(&self.connections)
         .await?;
         let old = merged.into_iter().map(|id| RecordRef { object_id: ObjectId(id), ..of.clone() });
         Ok(std::iter::once(of.clone()).chain(old).collect())

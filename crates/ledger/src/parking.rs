@@ -88,7 +88,7 @@ impl Ledger {
                       reason, detail, object_type as "object_type!", object_id, parked_at
                from parked order by parked_at, event_key"#
         )
-        .fetch_all(&self.pool)
+        .fetch_all(&self.connections)
         .await?;
         let entries = rows.into_iter().map(|row| {
             Ok(ParkedEntry {
@@ -116,14 +116,14 @@ impl Ledger {
             event_key,
             Reason::Replayed.as_str()
         )
-        .execute(&self.pool)
+        .execute(&self.connections)
         .await?;
         Ok(replayed.rows_affected() == 1)
     }
 
     /// Makes a parked write command, and its parked actions, ready to be carried out again. Returns whether it was parked.
     pub async fn replay_command(&self, id: WriteCommandId) -> Result<bool, LedgerError> {
-        let mut transaction = self.begin().await?;
+        let mut transaction = self.connections.begin().await?;
         lock_event_of(&mut transaction, id).await?;
         let event = sqlx::query_scalar!(
             "update write_command
@@ -132,7 +132,7 @@ impl Ledger {
              where id = $1 and state = 'parked' returning event_id",
             id.0
         )
-        .fetch_optional(&mut *transaction)
+        .fetch_optional(&mut transaction)
         .await?;
         if let Some(event) = event {
             // A parked action was either never begun or rejected for good, so it was not done.
@@ -141,9 +141,9 @@ impl Ledger {
                  where write_command_id = $1 and state = 'parked'",
                 id.0
             )
-            .execute(&mut *transaction)
+            .execute(&mut transaction)
             .await?;
-            sqlx::query!("update event set age_since = now() where id = $1", event).execute(&mut *transaction).await?;
+            sqlx::query!("update event set age_since = now() where id = $1", event).execute(&mut transaction).await?;
             sqlx::query!(
                 "update event e set state = 'decided', reason = null, detail = null
                  where e.id = $1 and e.state = 'parked'
@@ -151,7 +151,7 @@ impl Ledger {
                                  order by h.id desc limit 1) = 'decided', true)",
                 event
             )
-            .execute(&mut *transaction)
+            .execute(&mut transaction)
             .await?;
         }
         transaction.commit().await?;
@@ -160,14 +160,14 @@ impl Ledger {
 
     /// Drops a parked event, and its parked write commands, as discarded. Returns whether it was parked.
     pub async fn discard_event(&self, event_key: &str) -> Result<bool, LedgerError> {
-        let mut transaction = self.begin().await?;
+        let mut transaction = self.connections.begin().await?;
         let event = sqlx::query_scalar!(
             "update event set state = 'dropped', reason = $2
              where event_key = $1 and state = 'parked' returning id",
             event_key,
             Reason::Discarded.as_str()
         )
-        .fetch_optional(&mut *transaction)
+        .fetch_optional(&mut transaction)
         .await?;
         if let Some(event) = event {
             sqlx::query!(
@@ -175,7 +175,7 @@ impl Ledger {
                 event,
                 Reason::Discarded.as_str()
             )
-            .execute(&mut *transaction)
+            .execute(&mut transaction)
             .await?;
         }
         transaction.commit().await?;
@@ -185,14 +185,14 @@ impl Ledger {
     /// Drops a parked write command as discarded, and its event if no other command of it is parked. Returns whether it was
     /// parked.
     pub async fn discard_command(&self, id: WriteCommandId) -> Result<bool, LedgerError> {
-        let mut transaction = self.begin().await?;
+        let mut transaction = self.connections.begin().await?;
         let event = sqlx::query_scalar!(
             "update write_command set state = 'dropped', reason = $2
              where id = $1 and state = 'parked' returning event_id",
             id.0,
             Reason::Discarded.as_str()
         )
-        .fetch_optional(&mut *transaction)
+        .fetch_optional(&mut transaction)
         .await?;
         if let Some(event) = event {
             sqlx::query!(
@@ -202,7 +202,7 @@ impl Ledger {
                 event,
                 Reason::Discarded.as_str()
             )
-            .execute(&mut *transaction)
+            .execute(&mut transaction)
             .await?;
         }
         transaction.commit().await?;
@@ -219,7 +219,7 @@ impl Ledger {
             key_or_id,
             id
         )
-        .fetch_optional(&self.pool)
+        .fetch_optional(&self.connections)
         .await?
         else {
             return Ok(None);

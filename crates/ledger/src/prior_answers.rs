@@ -118,7 +118,7 @@ impl Ledger {
             &ids,
             milliseconds(context_age),
         )
-        .fetch_all(&self.pool)
+        .fetch_all(&self.connections)
         .await?;
         let prior_answers = rows.into_iter().map(|row| PriorAnswers {
             answered: row.answered.0,

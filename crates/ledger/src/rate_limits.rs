@@ -147,7 +147,7 @@ impl Ledger {
             &terms.iter().map(|terms| terms.share).collect::<Vec<_>>(),
             &terms.iter().map(|terms| terms.quota).collect::<Vec<_>>(),
         )
-        .fetch_all(&self.pool)
+        .fetch_all(&self.connections)
         .await?;
         Ok(())
     }
@@ -178,7 +178,7 @@ impl Ledger {
             &request.refunds.iter().map(|refund| refund.slice).collect::<Vec<_>>(),
             &request.refunds.iter().map(|refund| refund.amount).collect::<Vec<_>>(),
         )
-        .fetch_one(&self.pool)
+        .fetch_one(&self.connections)
         .await?;
         let duration = |milliseconds: f64| seconds(milliseconds / 1_000.0);
         Ok(Grant {
@@ -198,7 +198,7 @@ impl Ledger {
                       rejections as "rejections!"
                from rate_limits order by name"#
         )
-        .fetch_all(&self.pool)
+        .fetch_all(&self.connections)
         .await?)
     }
 
@@ -210,7 +210,7 @@ impl Ledger {
                       micro_dollars_spent as "micro_dollars_spent!"
                from spend_limits order by name"#
         )
-        .fetch_all(&self.pool)
+        .fetch_all(&self.connections)
         .await?)
     }
 }

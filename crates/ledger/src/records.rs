@@ -66,7 +66,7 @@ impl Ledger {
             worker.0,
             milliseconds(lease),
         )
-        .fetch_all(&self.pool)
+        .fetch_all(&self.connections)
         .await?;
         Ok(rows.into_iter().map(|row| record(row.portal_id, &row.object_type, row.object_id)).collect())
     }
@@ -94,7 +94,7 @@ impl Ledger {
             &ids,
             worker.0,
         )
-        .execute(&self.pool)
+        .execute(&self.connections)
         .await?;
         Ok(())
     }
@@ -124,7 +124,7 @@ impl Ledger {
             &types,
             &ids,
         )
-        .fetch_all(&self.pool)
+        .fetch_all(&self.connections)
         .await?;
         let mut newest = LatestWrites::default();
         for row in rows {

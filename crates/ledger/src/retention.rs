@@ -24,7 +24,7 @@ impl Ledger {
         for table in BY_DAY {
             added += i64::from(
                 sqlx::query_scalar!(r#"select add_day_partitions($1, $2) as "added!""#, table, ahead)
-                    .fetch_one(&self.pool)
+                    .fetch_one(&self.connections)
                     .await?,
             );
         }
@@ -39,7 +39,7 @@ impl Ledger {
             days(retention.raw_days),
             days(retention.events_days)
         )
-        .execute(&self.pool)
+        .execute(&self.connections)
         .await?;
         Ok(())
     }
@@ -55,8 +55,9 @@ impl Ledger {
     }
 
     async fn drop_days(&self, table: &str) -> Result<i64, LedgerError> {
-        let dropped =
-            sqlx::query_scalar!(r#"select drop_day_partitions($1) as "dropped!""#, table).fetch_one(&self.pool).await?;
+        let dropped = sqlx::query_scalar!(r#"select drop_day_partitions($1) as "dropped!""#, table)
+            .fetch_one(&self.connections)
+            .await?;
         Ok(i64::from(dropped))
     }
 
@@ -64,7 +65,7 @@ impl Ledger {
     /// actions. Parked events are kept, however old, because they wait for an operator. Returns how many events it deleted.
     pub async fn delete_finished(&self, limit: i64) -> Result<u64, LedgerError> {
         let deleted = sqlx::query_scalar!(r#"select delete_finished_events($1) as "deleted!""#, limit)
-            .fetch_one(&self.pool)
+            .fetch_one(&self.connections)
             .await?;
         Ok(u64::try_from(deleted).unwrap_or(0))
     }

@@ -22,7 +22,7 @@ impl Ledger {
             worker.0,
             milliseconds(lease),
         )
-        .execute(&self.pool)
+        .execute(&self.connections)
         .await?;
         Ok(acquired.rows_affected() == 1)
     }

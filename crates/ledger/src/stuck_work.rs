@@ -62,7 +62,7 @@ impl Ledger {
             milliseconds(after),
             max,
         )
-        .fetch_all(&self.pool)
+        .fetch_all(&self.connections)
         .await?;
         let events = rows.into_iter().map(|row| {
             Ok(StuckEvent {
@@ -88,7 +88,7 @@ impl Ledger {
             milliseconds(after),
             max,
         )
-        .fetch_all(&self.pool)
+        .fetch_all(&self.connections)
         .await?;
         let stuck = rows.into_iter().map(|row| StuckCommand {
             id: WriteCommandId(row.id),
@@ -106,13 +106,13 @@ impl Ledger {
             "update event set requeued_at = now(), requeues = requeues + 1 where id = any($1::uuid[])",
             events
         )
-        .execute(&self.pool)
+        .execute(&self.connections)
         .await?;
         sqlx::query!(
             "update write_command set requeued_at = now(), requeues = requeues + 1 where id = any($1::uuid[])",
             commands
         )
-        .execute(&self.pool)
+        .execute(&self.connections)
         .await?;
         Ok(())
     }
@@ -128,7 +128,7 @@ impl Ledger {
             reason.as_str(),
             stored_detail(detail)
         )
-        .execute(&self.pool)
+        .execute(&self.connections)
         .await?;
         Ok(parked.rows_affected() == 1)
     }
@@ -136,11 +136,11 @@ impl Ledger {
     /// Parks a write command whose writer's lease has expired, and ends its event if that was its last one. Returns `false`,
     /// and changes nothing, when a writer has taken it since, or it has ended.
     pub async fn park_command(&self, id: WriteCommandId, reason: Reason, detail: &str) -> Result<bool, LedgerError> {
-        let mut transaction = self.begin().await?;
+        let mut transaction = self.connections.begin().await?;
         lock_event_of(&mut transaction, id).await?;
         let event =
             sqlx::query_scalar!("select park_stuck_command($1, $2, $3)", id.0, reason.as_str(), stored_detail(detail))
-                .fetch_one(&mut *transaction)
+                .fetch_one(&mut transaction)
                 .await?;
         if let Some(event) = event {
             end_events(&mut transaction, &[event]).await?;

@@ -57,7 +57,7 @@ impl Ledger {
             r#"select extract(epoch from clock_timestamp() - min(first_claimed_at))::float8 from event
                where finished_at is null"#
         )
-        .fetch_one(&self.pool)
+        .fetch_one(&self.connections)
         .await?;
         Ok(Duration::try_from_secs_f64(seconds.unwrap_or_default().max(0.0)).unwrap_or_default())
     }
@@ -69,7 +69,7 @@ impl Ledger {
                       (array_agg(event_key order by first_claimed_at))[1] as "oldest_key!"
                from event where finished_at is null group by state, reason order by 4"#
         )
-        .fetch_all(&self.pool)
+        .fetch_all(&self.connections)
         .await?;
         let events = rows.into_iter().map(|row| {
             Ok(UnfinishedEvents {
@@ -89,7 +89,7 @@ impl Ledger {
             r#"select state::text as "state!", count(*) as "commands!", min(created_at) as "oldest!"
                from write_command where finished_at is null group by state order by 3"#
         )
-        .fetch_all(&self.pool)
+        .fetch_all(&self.connections)
         .await?;
         let commands = rows.into_iter().map(|row| {
             Ok(UnfinishedCommands {
@@ -128,7 +128,7 @@ impl Ledger {
             &changes.iter().map(|item| item.at).collect::<Vec<_>>(),
             milliseconds(tolerance),
         )
-        .fetch_all(&self.pool)
+        .fetch_all(&self.connections)
         .await?;
         Ok(rows)
     }

@@ -38,7 +38,7 @@ impl Ledger {
             &types,
             &ids,
         )
-        .execute(&self.pool)
+        .execute(&self.connections)
         .await?;
         Ok(())
     }
@@ -50,7 +50,7 @@ impl Ledger {
              where verify and expires_at < now() order by expires_at limit $1",
             limit
         )
-        .fetch_all(&self.pool)
+        .fetch_all(&self.connections)
         .await?;
         Ok(rows.into_iter().map(|row| record(row.portal_id, &row.object_type, row.object_id)).collect())
     }
@@ -73,7 +73,7 @@ impl Ledger {
             of.object_type.type_id(),
             of.object_id.0,
         )
-        .fetch_all(&self.pool)
+        .fetch_all(&self.connections)
         .await?;
         Ok(rows)
     }
@@ -87,7 +87,7 @@ impl Ledger {
             of.object_type.type_id(),
             of.object_id.0,
         )
-        .fetch_optional(&self.pool)
+        .fetch_optional(&self.connections)
         .await?;
         Ok(failures.unwrap_or(0))
     }
@@ -103,7 +103,7 @@ impl Ledger {
             of.object_id.0,
             worker.0,
         )
-        .execute(&self.pool)
+        .execute(&self.connections)
         .await?;
         Ok(())
     }

@@ -11,6 +11,7 @@ mod claims;
 mod clock;
 mod command_results;
 mod commands;
+mod connections;
 mod decisions;
 mod erasure;
 mod fixtures;

@@ -13,6 +13,9 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{grants::Grants, outgoing::Outgoing, quota_client::Acquired, recent_demand::RecentDemand};
 
+/// A request is a statement or two, each with a bound of its own.
+const LONGEST_REQUEST: Duration = Duration::from_secs(120);
+
 /// The pause after the ledger did not answer.
 const PAUSE_AFTER_ERROR: Duration = Duration::from_millis(500);
 
@@ -135,7 +138,7 @@ impl QuotaActor {
             self.serve();
             let is_due = !self.waiting.is_empty() && self.next_request_at <= Instant::now();
             if is_due || self.outgoing.is_late() || self.outgoing.is_urgent {
-                self.request().await;
+                watchdog::watch("quota", LONGEST_REQUEST, self.request()).await;
                 self.serve();
             }
         }

@@ -14,13 +14,16 @@ use crate::{
 /// A probe that takes longer has failed.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(20);
 
+/// A step makes a handful of statements and at most one probe of each dependency, and all of them have bounds of their own.
+const LONGEST_STEP: Duration = Duration::from_secs(300);
+
 impl CircuitBreakers {
     /// Starts a task that keeps the circuit breakers in step with the ledger for as long as the process runs.
     pub fn start_sync(&self, ledger: Ledger, worker: Worker, probes: Vec<(Dependency, Probe)>) {
         let sync = BreakerSync { circuit_breakers: self.clone(), ledger, worker, probes };
         tokio::spawn(async move {
             loop {
-                if let Err(error) = sync.step().await {
+                if let Err(error) = watchdog::watch("circuit breakers", LONGEST_STEP, sync.step()).await {
                     tracing::debug!(%error, "the circuit breakers could not be read; they keep their state");
                 }
                 let poll = Duration::from_millis(sync.circuit_breakers.settings.poll_ms);

@@ -17,6 +17,9 @@ const ERASE_INTERVAL: Duration = Duration::from_secs(10);
 /// How often a worker tries to get the lease of a task, if the task is not due more often.
 const LEASE_INTERVAL: Duration = Duration::from_secs(30);
 
+/// A pass makes many statements, each with a bound of its own. One that takes this long makes no progress.
+const LONGEST_PASS: Duration = Duration::from_secs(3_600);
+
 /// Starts the tasks, which run until `stop`: reconcile, delete old data, and measure the age of the oldest unfinished event.
 pub fn run_maintenance(
     settings: &Settings,
@@ -78,9 +81,10 @@ impl SingletonTask {
     {
         loop {
             tokio::time::sleep(self.interval.min(LEASE_INTERVAL)).await;
-            match self.ledger.acquire_singleton_lease(self.name, &self.worker, self.interval).await {
+            let lease = self.ledger.acquire_singleton_lease(self.name, &self.worker, self.interval);
+            match watchdog::watch(self.name, LONGEST_PASS, lease).await {
                 Ok(true) => {
-                    if let Err(error) = work().await {
+                    if let Err(error) = watchdog::watch(self.name, LONGEST_PASS, work()).await {
                         tracing::warn!(task = self.name, %error, "the task failed; it runs again after its interval");
                     }
                 }

@@ -68,6 +68,7 @@ pub fn listener_limits(settings: &Settings) -> ListenerLimits {
         max_connections: receiver.max_connections,
         max_connections_per_peer: receiver.max_connections_per_peer,
         header_timeout: read_timeout(settings),
+        keep_alive: Duration::from_secs(receiver.keep_alive_seconds),
         max_age: Duration::from_secs(receiver.connection_max_seconds),
     }
 }

@@ -6,6 +6,7 @@ use axum::{Router, extract::State, http::StatusCode, response::IntoResponse, rou
 use metrics_exporter_prometheus::PrometheusHandle;
 use settings::AdminSection;
 use tokio_util::sync::CancellationToken;
+use watchdog::StuckTask;
 
 use crate::{
     listener::ListenerLimits,
@@ -24,6 +25,7 @@ pub(crate) fn limits(settings: &AdminSection) -> ListenerLimits {
         max_connections: settings.max_connections,
         max_connections_per_peer: settings.max_connections_per_peer,
         header_timeout: Duration::from_millis(settings.read_timeout_ms),
+        keep_alive: Duration::from_secs(settings.keep_alive_seconds),
         max_age: Duration::from_secs(settings.connection_max_seconds),
     }
 }
@@ -38,10 +40,19 @@ pub(crate) fn router(
     let readiness = CachedReadiness::new(readiness, timeout, Duration::from_millis(settings.ready_cache_ms));
     let admin = Arc::new(Admin { readiness, metrics, stopping });
     Router::new()
-        .route("/livez", get(async || "alive\n"))
+        .route("/livez", get(async || liveness(&watchdog::stuck_tasks())))
         .route("/readyz", get(ready))
         .route("/metrics", get(async |State(admin): State<Arc<Admin>>| admin.metrics.render()))
         .with_state(admin)
+}
+
+/// 200 while every task of the process gets on with its work, else 503 and the tasks that are stuck.
+fn liveness(stuck: &[StuckTask]) -> (StatusCode, String) {
+    if stuck.is_empty() {
+        return (StatusCode::OK, "alive\n".to_owned());
+    }
+    tracing::error!(?stuck, "a task is stuck; this process asks to be started again");
+    (StatusCode::SERVICE_UNAVAILABLE, stuck.iter().map(|task| format!("{task}\n")).collect())
 }
 
 /// 200 when every check passes, else 503; one line for each check. A stopping service is not ready, so that no new requests
@@ -122,6 +133,15 @@ mod tests {
         assert_eq!(asked.load(Ordering::SeqCst), 3, "without a cache each request asks");
     }
 
+    #[test]
+    fn a_process_with_a_stuck_task_asks_to_be_started_again() {
+        let (took, limit) = (Duration::from_secs(75), Duration::from_secs(60));
+        let (status, text) = liveness(&[StuckTask { task: "quota", took, limit }]);
+        assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(text, "quota: at one piece of work for 75 s, which takes 60 s at most\n");
+        assert_eq!(liveness(&[]), (StatusCode::OK, "alive\n".to_owned()));
+    }
+
     #[tokio::test]
     async fn dependencies_that_say_nothing_delay_the_answer_by_one_timeout_together() {
         let silent = || std::future::pending::<Result<(), crate::ServiceFailure>>();
@@ -156,7 +176,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_client_that_reads_no_answer_loses_its_connection() {
-        let limits = ListenerLimits { max_age: Duration::from_millis(300), ..limits(&AdminSection::default()) };
+        let soon = Duration::from_millis(300);
+        let limits = ListenerLimits { max_age: soon, keep_alive: soon, ..limits(&AdminSection::default()) };
         let router = Router::new().route("/", axum::routing::get(async || "x".repeat(1_000_000)));
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("an address");

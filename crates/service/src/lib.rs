@@ -12,6 +12,7 @@
 mod admin;
 mod error;
 mod frame;
+mod head_timer;
 pub mod listener;
 mod log_limit;
 mod open_files;

@@ -1,8 +1,19 @@
 //! An HTTP/1.1 listener whose connections are bounded: in number, for each peer, and in time.
 
-use std::{net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    net::SocketAddr,
+    pin::pin,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use axum::{Router, body::Body, extract::Request};
+use axum::{
+    Router,
+    body::Body,
+    extract::Request,
+    http::{HeaderValue, header::CONNECTION},
+};
 use hyper::{body::Incoming, server::conn::http1, service::Service, service::service_fn};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
@@ -15,6 +26,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
+    head_timer::{ConnectionPhase, Phase, TimedStream},
     log_limit::LogLimit,
     peers::{Holding, Peer, PeerLimit},
 };
@@ -34,9 +46,12 @@ pub struct ListenerLimits {
     pub max_connections: usize,
     /// The most connections of one peer; further ones are closed at once.
     pub max_connections_per_peer: usize,
-    /// How long a client may take to send the head of a request, and how long a connection may wait for the next one.
+    /// How long a client may take to send the head of a request.
     pub header_timeout: Duration,
-    /// After this a connection takes no more requests, so that a client that reads no answers does not keep it for ever.
+    /// How long a connection may rest after a good request. Longer than the proxies before it keep one, which is a minute or so.
+    pub keep_alive: Duration,
+    /// After this the next answer closes the connection, and [`ListenerLimits::keep_alive`] later it is closed without one: a client
+    /// that reads no answers does not keep it for ever.
     pub max_age: Duration,
 }
 
@@ -118,21 +133,33 @@ impl Places {
 /// Answers the requests of a connection until the client closes it, it is too old, or the service stops.
 async fn converse(accepted: Accepted, router: Router, limits: ListenerLimits, stop: CancellationToken) {
     let Accepted { stream, peer, _slot, _holding } = accepted;
+    let phase = ConnectionPhase::new();
+    let stream = TimedStream::new(stream, phase.clone(), limits.header_timeout);
     let router = TowerToHyperService::new(router);
+    let opened = Instant::now();
     let service = service_fn(move |mut request: hyper::Request<Incoming>| {
         request.extensions_mut().insert(peer);
-        router.call(Request::from(request.map(Body::new)))
+        phase.set(Phase::Request);
+        let (phase, answer) = (phase.clone(), router.call(Request::from(request.map(Body::new))));
+        async move {
+            let mut response = answer.await?;
+            phase.set(if response.status().is_success() { Phase::Rest } else { Phase::Head });
+            if opened.elapsed() > limits.max_age {
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            Ok::<_, Infallible>(response)
+        }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(limits.header_timeout)
+        .header_read_timeout(limits.keep_alive.max(limits.header_timeout))
         .max_buf_size(MAX_BUFFER_BYTES)
         .serve_connection(TokioIo::new(stream), service);
     let mut connection = pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => Some(ended),
         () = stop.cancelled() => None,
-        () = tokio::time::sleep(limits.max_age) => None,
+        () = tokio::time::sleep(limits.max_age + limits.keep_alive) => None,
     };
     let ended = if let Some(ended) = ended {
         ended

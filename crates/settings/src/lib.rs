@@ -35,7 +35,7 @@ pub fn file_or_default(given: Option<PathBuf>) -> Option<PathBuf> {
 impl Settings {
     /// Reads and validates the settings for `scope` from `file` (if given) and the process's environment.
     pub fn load(file: Option<&Path>, scope: ConfigScope) -> Result<Self, InvalidSettings> {
-        Self::load_from(file, std::env::vars().collect(), scope)
+        Self::load_from(file, source::texts(std::env::vars_os()).map_err(InvalidSettings)?, scope)
     }
 
     /// The same with a given environment.
@@ -149,6 +149,17 @@ mod tests {
         let both = [("LEADLINE__HUBSPOT__TOKEN_FILE", path), ("LEADLINE__HUBSPOT__TOKEN", "x")];
         assert!(rejected(&both, ConfigScope::LedgerOnly).contains("given twice"));
         std::fs::remove_file(file).expect("removable");
+    }
+
+    #[test]
+    fn a_parameter_of_the_ledgers_url_that_would_be_ignored_is_refused() {
+        let url = |query: &str| format!("postgres://u:geheim@127.0.0.1/leadline?{query}");
+        let ignored = url("target_session_attrs=read-write&options[lock_timeout]=1000&connect_timeout=3");
+        let message = rejected(&[("LEADLINE__LEDGER__URL", &ignored)], ConfigScope::LedgerOnly);
+        assert!(message.contains("not known here: target_session_attrs, connect_timeout"), "{message}");
+        assert!(!message.contains("geheim"), "{message}");
+        let read = url("sslmode=disable&options[lock_timeout]=1000");
+        load(&[("LEADLINE__LEDGER__URL", &read)], ConfigScope::LedgerOnly).expect("valid");
     }
 
     #[test]

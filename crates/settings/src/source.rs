@@ -1,6 +1,6 @@
 //! Reading the settings from the file and the environment.
 
-use std::{collections::HashMap, path::Path};
+use std::{collections::HashMap, ffi::OsString, path::Path};
 
 use config::{Config, ConfigError, Environment, File, FileFormat, Map, Value, ValueKind};
 
@@ -14,8 +14,9 @@ const LISTS: [&str; 3] =
     ["broker.retry_delays_seconds", "hubspot.signature_versions", "inference.protected_properties"];
 
 /// Settings whose text is a secret, beside those of the table `notify`.
-const SECRETS: [&str; 6] = [
+const SECRETS: [&str; 7] = [
     "broker.url",
+    "broker.management_url",
     "ledger.url",
     "hubspot.token",
     "hubspot.client_secret",
@@ -70,6 +71,21 @@ pub(super) fn read(file: Option<&Path>, environment: Vec<(String, String)>) -> R
     merged.try_deserialize().map_err(|error| vec![finding("settings", InvalidValue::from(error).to_string())])
 }
 
+/// The variables that are settings, as text. Other variables may hold any bytes.
+pub(super) fn texts(
+    variables: impl Iterator<Item = (OsString, OsString)>,
+) -> Result<Vec<(String, String)>, Vec<SettingsFinding>> {
+    let ours = variables.filter_map(|(name, value)| Some((name.into_string().ok()?, value)));
+    let (mut texts, mut findings) = (Vec::new(), Vec::new());
+    for (name, value) in ours.filter(|(name, _)| name.starts_with(PREFIX)) {
+        match value.into_string() {
+            Ok(value) => texts.push((name, value)),
+            Err(_) => findings.push(finding(&key_of(&name), format!("{name} is no text in UTF-8"))),
+        }
+    }
+    if findings.is_empty() { Ok(texts) } else { Err(findings) }
+}
+
 /// The setting that a variable is for, like `broker.url`.
 fn key_of(variable: &str) -> String {
     variable[PREFIX.len()..].replace("__", ".").to_lowercase()
@@ -104,7 +120,9 @@ fn with_files(environment: Vec<(String, String)>, findings: &mut Vec<SettingsFin
     let (files, mut variables): (Vec<_>, Map<String, String>) = {
         let with_prefix = environment.into_iter().filter(|(name, _)| name.starts_with(PREFIX));
         let (files, plain): (Vec<_>, Vec<_>) = with_prefix.partition(|(name, _)| name.ends_with(FILE_SUFFIX));
-        (files, plain.into_iter().collect())
+        // Tools that write secrets often end them with a line break.
+        let without_break = |(name, value): (String, String)| (name, value.trim_end_matches(['\r', '\n']).to_owned());
+        (files, plain.into_iter().map(without_break).collect())
     };
     for (name, path) in files {
         let key = key_of(&name);
@@ -159,5 +177,30 @@ impl From<ConfigError> for InvalidValue {
             ConfigError::At { error, .. } => Self::from(*error),
             other => Self::Other(other),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{ffi::OsString, os::unix::ffi::OsStringExt};
+
+    use super::{texts, with_files};
+
+    #[test]
+    fn bytes_in_variables_of_others_do_not_matter_and_in_ours_they_are_named() {
+        let bytes = || OsString::from_vec(vec![0xff, 0xfe]);
+        let of = |name: &str, value: OsString| (OsString::from(name), value);
+        let others = [of("LESSOPEN", bytes()), of("LEADLINE__BROKER__URL", "amqp://x".into()), (bytes(), "x".into())];
+        assert_eq!(texts(others.into_iter()), Ok(vec![("LEADLINE__BROKER__URL".to_owned(), "amqp://x".to_owned())]));
+        let findings = texts([of("LEADLINE__HUBSPOT__TOKEN", bytes())].into_iter()).expect_err("no text");
+        assert_eq!(findings[0].to_string(), "hubspot.token: LEADLINE__HUBSPOT__TOKEN is no text in UTF-8");
+    }
+
+    #[test]
+    fn a_line_break_after_a_secret_is_not_part_of_it() {
+        let variables = vec![("LEADLINE__HUBSPOT__TOKEN".to_owned(), "token\r\n".to_owned())];
+        let mut findings = Vec::new();
+        assert_eq!(with_files(variables, &mut findings)["LEADLINE__HUBSPOT__TOKEN"], "token");
+        assert_eq!(findings, Vec::new());
     }
 }

@@ -5,7 +5,7 @@ use secrecy::{ExposeSecret, SecretString};
 use crate::{
     error::SettingsFinding,
     tables::{ConfigScope, Settings},
-    transport::{PostgresTransport, is_plain_text_elsewhere},
+    transport::{PostgresTransport, ignored_parameters, is_plain_text_elsewhere},
 };
 
 /// The most records in one batch call, by HubSpot's documentation of its CRM batch endpoints.
@@ -132,6 +132,7 @@ fn admin(settings: &Settings, check: &mut Check) {
     check.within(admin.max_connections as u64, 1..=1_024, "admin.max_connections");
     let most = admin.max_connections as u64;
     check.within(admin.max_connections_per_peer as u64, 1..=most, "admin.max_connections_per_peer");
+    check.within(admin.keep_alive_seconds, 1..=3_600, "admin.keep_alive_seconds");
     check.within(admin.connection_max_seconds, 5..=86_400, "admin.connection_max_seconds");
     check.within(settings.telemetry.refusals_per_minute.into(), 1..=60_000, "telemetry.refusals_per_minute");
 }
@@ -141,9 +142,15 @@ fn broker(settings: &Settings, check: &mut Check) {
     let url = broker.url.expose_secret();
     check.url(url, &["amqp", "amqps"], "broker.url");
     check.encrypted(url, "amqp", "broker.url", ("broker.allow_plaintext", broker.allow_plaintext));
+    if let Some(url) = &broker.management_url {
+        let (url, permission) = (url.expose_secret(), ("broker.allow_plaintext", broker.allow_plaintext));
+        check.url(url, &["http", "https"], "broker.management_url");
+        check.encrypted(url, "http", "broker.management_url", permission);
+    }
     check.within(broker.connect_timeout_seconds, 1..=300, "broker.connect_timeout_seconds");
     check.within(broker.reconnect_max_seconds, 1..=300, "broker.reconnect_max_seconds");
     check.within(broker.confirm_timeout_ms, 10..=60_000, "broker.confirm_timeout_ms");
+    check.within(broker.heartbeat_seconds, 1..=600, "broker.heartbeat_seconds");
     // The smallest frame of AMQP 0-9-1, and RabbitMQ's default maximum.
     check.within(broker.frame_max_bytes.into(), 4_096..=131_072, "broker.frame_max_bytes");
     check.within(broker.delivery_limit.into(), 2..=1_000_000, "broker.delivery_limit");
@@ -166,6 +173,12 @@ fn ledger(settings: &Settings, check: &mut Check) {
         allow("ledger.allow_plaintext")
     );
     check.that(is_safe || ledger.allow_plaintext, "ledger.url", message);
+    let ignored = ignored_parameters(&ledger.url);
+    let message = format!(
+        "has parameters that are not known here: {}. A server that only reads is left without `target_session_attrs`",
+        ignored.join(", ")
+    );
+    check.that(ignored.is_empty(), "ledger.url", message);
     check.within(ledger.max_connections.into(), 1..=1_000, "ledger.max_connections");
     check.within(ledger.acquire_timeout_ms, 10..=600_000, "ledger.acquire_timeout_ms");
     check.within(ledger.statement_timeout_ms, 10..=600_000, "ledger.statement_timeout_ms");
@@ -236,6 +249,7 @@ fn receiver(settings: &Settings, check: &mut Check) {
     check.within(receiver.max_connections as u64, 1..=65_535, "receiver.max_connections");
     let most = receiver.max_connections as u64;
     check.within(receiver.max_connections_per_peer as u64, 1..=most, "receiver.max_connections_per_peer");
+    check.within(receiver.keep_alive_seconds, 1..=3_600, "receiver.keep_alive_seconds");
     check.within(receiver.connection_max_seconds, 5..=86_400, "receiver.connection_max_seconds");
     check.within(receiver.retry_after_seconds, 1..=86_400, "receiver.retry_after_seconds");
     // HubSpot closes the request after 5 s; after a late 200 it sends the same events again.

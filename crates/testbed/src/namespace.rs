@@ -164,6 +164,11 @@ impl TestNamespace {
         if text.is_empty() { Ok(Value::Null) } else { Ok(serde_json::from_str(&text)?) }
     }
 
+    /// The management API's URL, with the login.
+    pub fn management_url(&self) -> &str {
+        &self.management_url
+    }
+
     /// The management UI's address without credentials, and the login: `user / password`.
     pub fn management_login(&self) -> (String, String) {
         let (scheme, rest) = self.management_url.split_once("://").unwrap_or(("http", &self.management_url));

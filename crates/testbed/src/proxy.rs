@@ -1,6 +1,13 @@
-//! A TCP proxy that can stall or cut connections.
+//! A TCP proxy that can stall, silence or cut connections.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use anyhow::Result;
 use tokio::{
@@ -20,12 +27,22 @@ pub enum Traffic {
     Cut,
 }
 
+/// What it does now.
+#[derive(Debug, Clone, Copy)]
+struct State {
+    traffic: Traffic,
+    /// Connections with a lower number stay open, and every byte on them is lost.
+    first_alive: u64,
+}
+
 /// A proxy on loopback to one address. It stops listening when dropped.
 #[derive(Debug)]
 pub struct Proxy {
     /// The address on which it listens.
     pub address: SocketAddr,
-    traffic: watch::Sender<Traffic>,
+    state: watch::Sender<State>,
+    /// How many were accepted.
+    connections: Arc<AtomicU64>,
     task: tokio::task::JoinHandle<()>,
 }
 
@@ -34,25 +51,39 @@ impl Proxy {
     pub async fn to(target: String) -> Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
-        let (traffic, state) = watch::channel(Traffic::Flows);
+        let (sender, state) = watch::channel(State { traffic: Traffic::Flows, first_alive: 0 });
+        let connections = Arc::new(AtomicU64::new(0));
+        let accepted = connections.clone();
         let task = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                if *state.borrow() != Traffic::Cut
+                let number = accepted.fetch_add(1, Ordering::SeqCst);
+                if state.borrow().traffic != Traffic::Cut
                     && let Ok(server) = TcpStream::connect(&target).await
                 {
                     let (client_in, client_out) = client.into_split();
                     let (server_in, server_out) = server.into_split();
-                    tokio::spawn(pass(client_in, server_out, state.clone()));
-                    tokio::spawn(pass(server_in, client_out, state.clone()));
+                    tokio::spawn(pass(number, client_in, server_out, state.clone()));
+                    tokio::spawn(pass(number, server_in, client_out, state.clone()));
                 }
             }
         });
-        Ok(Self { address, traffic, task })
+        Ok(Self { address, state: sender, connections, task })
     }
 
     /// Changes what it does with connections, open ones too.
     pub fn set(&self, traffic: Traffic) {
-        self.traffic.send_replace(traffic);
+        self.state.send_modify(|state| state.traffic = traffic);
+    }
+
+    /// Loses every byte on the connections that are open now, and tells neither side. New connections work.
+    pub fn silence_open_connections(&self) {
+        let first_alive = self.connections.load(Ordering::SeqCst);
+        self.state.send_modify(|state| state.first_alive = first_alive);
+    }
+
+    /// How many connections it has taken so far.
+    pub fn connections(&self) -> u64 {
+        self.connections.load(Ordering::SeqCst)
     }
 }
 
@@ -63,21 +94,25 @@ impl Drop for Proxy {
 }
 
 async fn pass(
+    number: u64,
     mut from: tokio::net::tcp::OwnedReadHalf,
     mut to: tokio::net::tcp::OwnedWriteHalf,
-    mut state: watch::Receiver<Traffic>,
+    mut state: watch::Receiver<State>,
 ) {
     let mut buffer = vec![0; 16_384];
     loop {
         let read = tokio::select! {
             read = from.read(&mut buffer) => read,
-            _ = state.wait_for(|traffic| *traffic == Traffic::Cut) => return,
+            _ = state.wait_for(|state| state.traffic == Traffic::Cut) => return,
         };
         let Ok(count @ 1..) = read else { return };
-        while *state.borrow() == Traffic::Stalls {
+        while state.borrow().traffic == Traffic::Stalls {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        if *state.borrow() == Traffic::Cut || to.write_all(&buffer[..count]).await.is_err() {
+        if number < state.borrow().first_alive {
+            continue;
+        }
+        if state.borrow().traffic == Traffic::Cut || to.write_all(&buffer[..count]).await.is_err() {
             return;
         }
     }

@@ -39,6 +39,8 @@ pub enum ChaosFault {
     CutApis,
     StallBroker,
     StallLedger,
+    SilenceBroker,
+    SilenceLedger,
     DiskAlarm,
     MemoryAlarm,
     PurgeWrites,
@@ -57,7 +59,7 @@ pub enum ChaosFault {
 }
 
 impl ChaosFault {
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 32] = [
         Self::KillReceiver,
         Self::KillInference,
         Self::KillWriter,
@@ -73,6 +75,8 @@ impl ChaosFault {
         Self::CutApis,
         Self::StallBroker,
         Self::StallLedger,
+        Self::SilenceBroker,
+        Self::SilenceLedger,
         Self::DiskAlarm,
         Self::MemoryAlarm,
         Self::PurgeWrites,
@@ -109,6 +113,8 @@ impl fmt::Display for ChaosFault {
             Self::CutApis => "HubSpot and OpenAI: connections cut",
             Self::StallBroker => "RabbitMQ: connections stalled (no bytes pass)",
             Self::StallLedger => "Postgres: connections stalled (no bytes pass)",
+            Self::SilenceBroker => "RabbitMQ: open connections die in silence",
+            Self::SilenceLedger => "Postgres: open connections die in silence",
             Self::DiskAlarm => "RabbitMQ: disk alarm",
             Self::MemoryAlarm => "RabbitMQ: memory alarm",
             Self::PurgeWrites => "RabbitMQ: leadline.writes purged by mistake",
@@ -176,6 +182,8 @@ impl Targets<'_> {
             ChaosFault::CutApis => through(&self.proxies.apis, Traffic::Cut, a_while).await,
             ChaosFault::StallBroker => through(&self.proxies.broker, Traffic::Stalls, a_while).await,
             ChaosFault::StallLedger => through(&self.proxies.ledger, Traffic::Stalls, a_while).await,
+            ChaosFault::SilenceBroker => self.proxies.broker.silence_open_connections(),
+            ChaosFault::SilenceLedger => self.proxies.ledger.silence_open_connections(),
             ChaosFault::DiskAlarm => {
                 let instances = self.instances()?;
                 instances.rabbitmqctl(&["set_disk_free_limit", "9000GB"]).await?;

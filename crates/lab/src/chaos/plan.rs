@@ -41,6 +41,7 @@ pub fn plan(namespace: &TestNamespace, simulator_port: u16, proxies: &Proxies) -
         ("inference.playbooks", playbooks(&namespace.name)?.display().to_string()),
         ("ledger.url", through(&namespace.postgres_url, &proxies.ledger)),
         ("ledger.acquire_timeout_ms", "2000".to_owned()),
+        ("ledger.statement_timeout_ms", "3000".to_owned()),
         ("hubspot.base_url", apis.clone()),
         ("openai.base_url", format!("{apis}/v1")),
         ("broker.retry_delays_seconds", "1,2,5".to_owned()),

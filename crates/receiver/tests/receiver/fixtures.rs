@@ -38,6 +38,10 @@ pub struct Options {
     pub max_queue_length: u32,
     /// Whether a proxy is between the receiver and RabbitMQ.
     pub through_proxy: bool,
+    /// How long a connection may rest between two requests.
+    pub keep_alive: Duration,
+    /// How long it waits for RabbitMQ's confirm.
+    pub confirm_timeout: Duration,
 }
 
 impl Default for Options {
@@ -57,6 +61,8 @@ impl Default for Options {
             max_connections_per_peer: 512,
             max_queue_length: 100_000,
             through_proxy: false,
+            keep_alive: Duration::from_secs(90),
+            confirm_timeout: Duration::from_secs(30),
         }
     }
 }
@@ -91,7 +97,10 @@ impl TestReceiver {
             url = url.replace(namespace.amqp_address(), &between.address.to_string());
             proxy = Some(between);
         }
-        let publisher = Publisher::open(BrokerSettings { url: url.into(), ..settings }).await.expect("a publisher");
+        let publisher =
+            Publisher::open(BrokerSettings { url: url.into(), confirm_timeout: options.confirm_timeout, ..settings })
+                .await
+                .expect("a publisher");
         let secrets = options.secrets.into_iter().map(Into::into).collect();
         let verifier = SignatureVerifier::new(secrets, PUBLIC_URL, false, options.accept_v2);
         let log = Arc::new(LogLimit::new(1));
@@ -102,6 +111,7 @@ impl TestReceiver {
             max_connections: 1_024,
             max_connections_per_peer: options.max_connections_per_peer,
             header_timeout: options.limits.body_time.pause,
+            keep_alive: options.keep_alive,
             max_age: Duration::from_secs(600),
         };
         let stop = CancellationToken::new();
@@ -160,6 +170,7 @@ fn broker_settings(namespace: &TestNamespace, max_queue_length: u32) -> BrokerSe
         connect_timeout: Duration::from_secs(30),
         max_reconnect_delay: Duration::from_secs(1),
         confirm_timeout: Duration::from_secs(30),
+        heartbeat: Duration::from_secs(30),
         frame_max: 16_384,
         topology: Topology { retry_schedule, delivery_limit: 20, max_queue_length },
     }

@@ -1,14 +1,17 @@
 //! Which webhooks are accepted, and what becomes of their events.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::http::{HeaderValue, StatusCode};
 use hubspot::{signature, webhook::BodyBounds};
 use receiver::handler::WebhookLimits;
-use reqwest::Client;
+use reqwest::{Client, RequestBuilder};
 use serde_json::{Value, json};
 use testbed::proxy::Traffic;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
 
 use crate::fixtures::{
     Options, PUBLIC_URL, SECRET, TestReceiver, answer, begin, body_time, event, forged_headers, raw, refused,
@@ -165,6 +168,67 @@ async fn a_webhook_is_answered_503_unless_rabbitmq_confirms_every_event_of_it() 
     }
     let queued = receiver.take_payloads("leadline.events").await.len();
     assert!(queued >= accepted_before, "{queued} in the queue, {accepted_before} were answered 200");
+}
+
+/// Sends the head and the body of `request` on a connection that stays open.
+async fn send(stream: &mut TcpStream, request: RequestBuilder) {
+    let request = request.build().expect("a request");
+    let body = request.body().and_then(reqwest::Body::as_bytes).expect("a body").to_vec();
+    let mut head = format!("POST /webhooks/hubspot HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n", body.len());
+    for (name, value) in request.headers() {
+        head.push_str(&format!("{name}: {}\r\n", value.to_str().expect("text")));
+    }
+    stream.write_all(&[head.as_bytes(), b"\r\n", &body].concat()).await.expect("written");
+}
+
+/// The status line of the next answer.
+async fn status(stream: &mut TcpStream) -> String {
+    let mut answer = vec![0; 4_096];
+    let read = tokio::time::timeout(Duration::from_secs(30), stream.read(&mut answer)).await;
+    let length = read.expect("an answer in time").expect("an open connection");
+    String::from_utf8_lossy(&answer[..length]).lines().next().unwrap_or_default().to_owned()
+}
+
+#[tokio::test]
+async fn a_proxys_connection_may_rest_and_a_strangers_may_not() {
+    let pause = Duration::from_millis(500);
+    let limits = WebhookLimits { body_time: body_time(pause), ..Options::default().limits };
+    let receiver = TestReceiver::start(Options { limits, ..Options::default() }).await;
+    let body = json!([event(1, 1)]).to_string();
+    let mut proxy = TcpStream::connect(receiver.address).await.expect("connected");
+    send(&mut proxy, receiver.signed(SECRET, body.clone())).await;
+    assert_eq!(status(&mut proxy).await, "HTTP/1.1 200 OK");
+    // Longer than the head of a request may take.
+    tokio::time::sleep(pause * 3).await;
+    send(&mut proxy, receiver.signed(SECRET, body.clone())).await;
+    assert_eq!(status(&mut proxy).await, "HTTP/1.1 200 OK", "the connection was kept");
+    let mut stranger = TcpStream::connect(receiver.address).await.expect("connected");
+    send(&mut stranger, receiver.signed("another secret", body)).await;
+    assert_eq!(status(&mut stranger).await, "HTTP/1.1 401 Unauthorized");
+    assert_eq!(status(&mut stranger).await, "", "closed, long before the proxy's would be");
+}
+
+#[tokio::test]
+async fn webhooks_are_taken_again_soon_after_the_connection_to_rabbitmq_died_in_silence() {
+    let confirm_timeout = Duration::from_secs(1);
+    let options = Options { through_proxy: true, confirm_timeout, ..Options::default() };
+    let receiver = TestReceiver::start(options).await;
+    assert_eq!(receiver.post(json!([event(1, 1)]).to_string()).await.0, StatusCode::OK);
+    receiver.proxy.as_ref().expect("a proxy").silence_open_connections();
+    let died = Instant::now();
+    let mut attempt = 1;
+    loop {
+        attempt += 1;
+        let (status, answer) = receiver.post(json!([event(1, attempt)]).to_string()).await;
+        if status == StatusCode::OK {
+            break;
+        }
+        assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE, "HubSpot sends it again: {answer}");
+        assert!(died.elapsed() < Duration::from_secs(10), "{attempt} webhooks were refused");
+        tokio::task::yield_now().await;
+    }
+    let queued = receiver.take_payloads("leadline.events").await;
+    assert!(queued.len() >= 2, "what is answered 200 is in the queue: {queued:?}");
 }
 
 #[tokio::test]

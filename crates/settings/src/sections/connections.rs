@@ -8,10 +8,12 @@ use serde::Deserialize;
 #[serde(deny_unknown_fields, default)]
 pub struct BrokerSection {
     pub url: SecretString,
+    pub management_url: Option<SecretString>,
     pub allow_plaintext: bool,
     pub connect_timeout_seconds: u64,
     pub reconnect_max_seconds: u64,
     pub confirm_timeout_ms: u64,
+    pub heartbeat_seconds: u64,
     pub frame_max_bytes: u32,
     pub delivery_limit: u32,
     pub max_queue_length: u32,
@@ -25,10 +27,12 @@ impl Default for BrokerSection {
     fn default() -> Self {
         Self {
             url: "amqp://guest:guest@127.0.0.1:5672/%2f".into(),
+            management_url: None,
             allow_plaintext: false,
             connect_timeout_seconds: 10,
             reconnect_max_seconds: 2,
             confirm_timeout_ms: 3_000,
+            heartbeat_seconds: 5,
             frame_max_bytes: 16_384,
             delivery_limit: 20,
             max_queue_length: 10_000_000,

@@ -115,6 +115,7 @@ pub struct AdminSection {
     pub read_timeout_ms: u64,
     pub max_connections: usize,
     pub max_connections_per_peer: usize,
+    pub keep_alive_seconds: u64,
     pub connection_max_seconds: u64,
 }
 
@@ -127,7 +128,8 @@ impl Default for AdminSection {
             read_timeout_ms: 2_000,
             max_connections: 32,
             max_connections_per_peer: 16,
-            connection_max_seconds: 60,
+            keep_alive_seconds: 90,
+            connection_max_seconds: 600,
         }
     }
 }

@@ -1,0 +1,50 @@
+//! Finds out whether a policy makes full queues drop messages.
+//!
+//! A policy of RabbitMQ takes precedence over the `x-overflow` that a queue was declared with (RabbitMQ's documentation, "Queue Length
+//! Limit" and "Policies"), and AMQP tells a client nothing of policies. So a queue of the same kind is filled, and looked at.
+
+use std::time::Duration;
+
+use lapin::{
+    BasicProperties, Channel, Connection,
+    options::{BasicGetOptions, BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions, QueueDeleteOptions},
+    types::AMQPValue,
+};
+use uuid::Uuid;
+
+use crate::topology::{TopologyError, arguments};
+
+/// The queue deletes itself after this, if it could not be deleted.
+const EXPIRES: Duration = Duration::from_secs(60);
+
+/// Fails when a queue named as Leadline's are drops its oldest message when it is full.
+pub async fn check_overflow(connection: &Connection) -> Result<(), TopologyError> {
+    let name = format!("leadline.overflow-check.{}", Uuid::now_v7().simple());
+    let other = |error| TopologyError::Other { name: name.clone(), error };
+    // A channel of its own: an error would close it.
+    let channel = connection.create_channel().await.map_err(other)?;
+    let keeps = keeps_the_oldest(&channel, &name).await;
+    let _ = channel.queue_delete(name.as_str().into(), QueueDeleteOptions::default()).await;
+    let _ = channel.close(200, "checked".into()).await;
+    if keeps.map_err(other)? { Ok(()) } else { Err(TopologyError::Drops) }
+}
+
+/// Fills a queue that has room for one message with three.
+async fn keeps_the_oldest(channel: &Channel, name: &str) -> Result<bool, lapin::Error> {
+    let mut arguments = arguments();
+    arguments.insert("x-max-length".into(), AMQPValue::LongLongInt(1));
+    arguments
+        .insert("x-expires".into(), AMQPValue::LongLongInt(i64::try_from(EXPIRES.as_millis()).unwrap_or(i64::MAX)));
+    channel.queue_declare(name.into(), QueueDeclareOptions::durable(), arguments).await?;
+    channel.confirm_select(ConfirmSelectOptions::default()).await?;
+    for body in ["1", "2", "3"] {
+        let options = BasicPublishOptions::default();
+        // The default exchange. The second or third is rejected, which is right.
+        channel
+            .basic_publish("".into(), name.into(), options, body.as_bytes(), BasicProperties::default())
+            .await?
+            .await?;
+    }
+    let oldest = channel.basic_get(name.into(), BasicGetOptions { no_ack: true }).await?;
+    Ok(oldest.is_some_and(|message| message.delivery.data == b"1"))
+}

@@ -1,0 +1,264 @@
+//! The connections to Postgres, and the bound that every statement has on this side.
+//!
+//! Postgres ends a statement that runs too long (`statement_timeout`). A server that dies without a word, or a proxy that swallows bytes,
+//! ends nothing: the kernel keeps such a connection for some fifteen minutes. So each statement has a bound here, too. When one gets no
+//! answer within it, the whole pool is given up and a fresh one takes its place: the other connections lead to the same server, and
+//! sqlx waits without a bound for those that it tests before it hands them out again.
+
+use std::{
+    fmt, io,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use futures_util::{FutureExt, StreamExt, TryFutureExt, TryStreamExt, future::BoxFuture, stream, stream::BoxStream};
+use sqlx::{
+    Either, Execute, Executor, PgPool, PgTransaction, Postgres, SqlStr,
+    postgres::{PgConnectOptions, PgPoolOptions, PgQueryResult, PgRow, PgStatement, PgTypeInfo},
+};
+use tokio::time::Instant;
+
+/// Beyond the time that Postgres gives a statement: the way there and back.
+const NETWORK_ALLOWANCE: Duration = Duration::from_secs(2);
+
+/// A server that only reads. After a failover it is the old primary, or a standby (Postgres' documentation, "PostgreSQL Error Codes").
+const READ_ONLY_TRANSACTION: &str = "25006";
+
+/// Connections to one database. Cheap to clone; clones share them.
+#[derive(Clone)]
+pub(crate) struct Connections(Arc<Inner>);
+
+struct Inner {
+    pool_options: PgPoolOptions,
+    connect_options: PgConnectOptions,
+    statement_limit: Duration,
+    current: Mutex<Current>,
+}
+
+/// The pool that is used now.
+struct Current {
+    pool: PgPool,
+    /// Counts pools, so that a pool is given up once by all that wait for it.
+    generation: u64,
+    /// When Postgres answered last, be it with an error.
+    answered_at: Instant,
+}
+
+impl fmt::Debug for Connections {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Connections").field(&self.current().pool).finish()
+    }
+}
+
+impl Connections {
+    /// Connections that are opened when they are first used. Postgres ends a statement after `statement_timeout`.
+    pub fn new(pool_options: PgPoolOptions, connect_options: PgConnectOptions, statement_timeout: Duration) -> Self {
+        let pool = pool_options.clone().connect_lazy_with(connect_options.clone());
+        let current = Mutex::new(Current { pool, generation: 0, answered_at: Instant::now() });
+        let statement_limit = statement_timeout + NETWORK_ALLOWANCE;
+        Self(Arc::new(Inner { pool_options, connect_options, statement_limit, current }))
+    }
+
+    /// How a connection is made.
+    pub fn connect_options(&self) -> &PgConnectOptions {
+        &self.0.connect_options
+    }
+
+    /// Gives up all connections, so that new ones are opened.
+    pub fn reconnect(&self) {
+        let generation = self.current().generation;
+        self.give_up(generation);
+    }
+
+    /// Begins a transaction, which is rolled back when it is dropped.
+    ///
+    /// `begin` runs to its end in a task of its own even when the caller is cancelled: sqlx forgets a transaction whose
+    /// `begin` was cancelled after it was sent, and the connection would return to the pool within it, with its locks.
+    pub async fn begin(&self) -> Result<Transaction, sqlx::Error> {
+        let connections = self.clone();
+        let begin = async move {
+            let Held { connection, generation } = connections.acquire().await?;
+            let begun = sqlx::Transaction::begin(connection, None);
+            let transaction = connections.bounded(generation, begun).await?;
+            Ok(Transaction { transaction, connections, generation })
+        };
+        tokio::spawn(begin).await.map_err(|_| sqlx::Error::WorkerCrashed)?
+    }
+
+    async fn acquire(&self) -> Result<Held, sqlx::Error> {
+        let (pool, generation) = {
+            let current = self.current();
+            (current.pool.clone(), current.generation)
+        };
+        match pool.acquire().await {
+            Ok(connection) => Ok(Held { connection, generation }),
+            Err(error) => {
+                // All connections may be in use, and then their statements are answered.
+                let is_silent = self.current().answered_at.elapsed() > self.0.statement_limit;
+                if matches!(error, sqlx::Error::PoolTimedOut) && is_silent {
+                    self.give_up(generation);
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Waits for an answer on a connection of pool number `generation`, and gives that pool up if none comes.
+    async fn bounded<T>(
+        &self,
+        generation: u64,
+        work: impl Future<Output = Result<T, sqlx::Error>>,
+    ) -> Result<T, sqlx::Error> {
+        let limit = self.0.statement_limit;
+        let Ok(result) = tokio::time::timeout(limit, work).await else {
+            self.give_up(generation);
+            let silent = io::Error::new(io::ErrorKind::TimedOut, format!("Postgres did not answer within {limit:?}"));
+            return Err(sqlx::Error::Io(silent));
+        };
+        self.current().answered_at = Instant::now();
+        if let Err(sqlx::Error::Database(error)) = &result
+            && error.code().as_deref() == Some(READ_ONLY_TRANSACTION)
+        {
+            // The address may lead to another server by now, and only a new connection finds out.
+            self.give_up(generation);
+        }
+        result
+    }
+
+    /// Replaces pool number `generation`, unless that was done already.
+    fn give_up(&self, generation: u64) {
+        let mut current = self.current();
+        if current.generation != generation {
+            return;
+        }
+        tracing::warn!("the connections to Postgres are given up, and new ones are opened");
+        metrics::counter!("leadline_ledger_pools_given_up_total").increment(1);
+        let fresh = self.0.pool_options.clone().connect_lazy_with(self.0.connect_options.clone());
+        let given_up = std::mem::replace(&mut current.pool, fresh);
+        current.generation += 1;
+        drop(current);
+        // Who waits for one of its connections is told at once. A statement that is under way still gets its answer.
+        tokio::spawn(async move { given_up.close().await });
+    }
+
+    /// Held for a few instructions only.
+    fn current(&self) -> MutexGuard<'_, Current> {
+        self.0.current.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A connection that is in use.
+struct Held {
+    connection: sqlx::pool::PoolConnection<Postgres>,
+    generation: u64,
+}
+
+/// A transaction whose every statement is bounded.
+#[derive(Debug)]
+pub(crate) struct Transaction {
+    transaction: PgTransaction<'static>,
+    connections: Connections,
+    generation: u64,
+}
+
+impl Transaction {
+    pub async fn commit(self) -> Result<(), sqlx::Error> {
+        self.connections.bounded(self.generation, self.transaction.commit()).await
+    }
+}
+
+impl<'c> Executor<'c> for &'c Connections {
+    type Database = Postgres;
+
+    fn fetch_many<'e, 'q: 'e, E>(self, query: E) -> BoxStream<'e, Result<Either<PgQueryResult, PgRow>, sqlx::Error>>
+    where
+        'c: 'e,
+        E: 'q + Execute<'q, Postgres>,
+    {
+        whole(async move {
+            let mut held = self.acquire().await?;
+            self.bounded(held.generation, held.connection.fetch_many(query).try_collect::<Vec<_>>()).await
+        })
+    }
+
+    fn fetch_optional<'e, 'q: 'e, E>(self, query: E) -> BoxFuture<'e, Result<Option<PgRow>, sqlx::Error>>
+    where
+        'c: 'e,
+        E: 'q + Execute<'q, Postgres>,
+    {
+        Box::pin(async move {
+            let mut held = self.acquire().await?;
+            self.bounded(held.generation, held.connection.fetch_optional(query)).await
+        })
+    }
+
+    fn prepare_with<'e>(
+        self,
+        sql: SqlStr,
+        parameters: &'e [PgTypeInfo],
+    ) -> BoxFuture<'e, Result<PgStatement, sqlx::Error>>
+    where
+        'c: 'e,
+    {
+        Box::pin(async move {
+            let mut held = self.acquire().await?;
+            self.bounded(held.generation, held.connection.prepare_with(sql, parameters)).await
+        })
+    }
+
+    fn describe<'e>(self, sql: SqlStr) -> BoxFuture<'e, Result<sqlx::Describe<Postgres>, sqlx::Error>>
+    where
+        'c: 'e,
+    {
+        Box::pin(async move {
+            let mut held = self.acquire().await?;
+            self.bounded(held.generation, held.connection.describe(sql)).await
+        })
+    }
+}
+
+impl<'t> Executor<'t> for &'t mut Transaction {
+    type Database = Postgres;
+
+    fn fetch_many<'e, 'q: 'e, E>(self, query: E) -> BoxStream<'e, Result<Either<PgQueryResult, PgRow>, sqlx::Error>>
+    where
+        't: 'e,
+        E: 'q + Execute<'q, Postgres>,
+    {
+        let rows = self.transaction.fetch_many(query).try_collect::<Vec<_>>();
+        whole(self.connections.bounded(self.generation, rows))
+    }
+
+    fn fetch_optional<'e, 'q: 'e, E>(self, query: E) -> BoxFuture<'e, Result<Option<PgRow>, sqlx::Error>>
+    where
+        't: 'e,
+        E: 'q + Execute<'q, Postgres>,
+    {
+        self.connections.bounded(self.generation, self.transaction.fetch_optional(query)).boxed()
+    }
+
+    fn prepare_with<'e>(
+        self,
+        sql: SqlStr,
+        parameters: &'e [PgTypeInfo],
+    ) -> BoxFuture<'e, Result<PgStatement, sqlx::Error>>
+    where
+        't: 'e,
+    {
+        self.connections.bounded(self.generation, self.transaction.prepare_with(sql, parameters)).boxed()
+    }
+
+    fn describe<'e>(self, sql: SqlStr) -> BoxFuture<'e, Result<sqlx::Describe<Postgres>, sqlx::Error>>
+    where
+        't: 'e,
+    {
+        self.connections.bounded(self.generation, self.transaction.describe(sql)).boxed()
+    }
+}
+
+/// The rows of a statement, taken whole: the bound is for all of its answer, which is of bounded length.
+fn whole<'e>(
+    rows: impl Future<Output = Result<Vec<Either<PgQueryResult, PgRow>>, sqlx::Error>> + Send + 'e,
+) -> BoxStream<'e, Result<Either<PgQueryResult, PgRow>, sqlx::Error>> {
+    rows.map_ok(|rows| stream::iter(rows.into_iter().map(Ok))).try_flatten_stream().boxed()
+}
