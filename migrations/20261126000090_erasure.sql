@@ -86,6 +86,16 @@ language sql security definer set search_path = public, pg_temp as $$
         events_until = greatest(erasure.events_until, excluded.events_until)
 $$;
 
+-- Asks for a record to be erased that was merged into one which was erased for privacy reasons before the merge was known.
+create function erase_merged(of_portal bigint, of_type text, old_id bigint, survivor bigint) returns void
+language plpgsql security definer set search_path = public, pg_temp as $$
+begin
+    if is_erased(of_portal, array[of_type || '/' || survivor], 'infinity') then
+        perform request_erasure(of_portal, of_type, old_id, 'privacy_deletion');
+        perform erase_merges(of_portal, of_type, survivor);
+    end if;
+end $$;
+
 -- Ends write commands that have not been carried out, with their actions, and returns their events. The caller has locked
 -- these.
 create function drop_commands(of_commands uuid[], why text) returns uuid[]
@@ -199,16 +209,14 @@ begin
         where (e.portal_id, e.object_type, e.object_id) = (of_portal, of_type, of_id) limit max_rows)
         || array(
         select e.id from event e where e.portal_id = of_portal and e.associated @> array[this] limit max_rows);
-    -- Those of its engagements keep their keys: an engagement may be somebody else's, too, and its event has its effect once.
+    -- Those of its engagements lose their values alone: an engagement may be somebody else's, too, and its event has its effect, once.
     of_engagements := array(
         select e.id from event e
         join (select split_part(k, '/', 1) as object_type, split_part(k, '/', 2)::bigint as object_id from unnest(known) as k
               where k <> this)
              as key on (e.object_type, e.object_id) = (key.object_type, key.object_id)
         where e.portal_id = of_portal
-          and (e.payload ? 'propertyValue' or e.detail is not null or e.state in ('claimed', 'waiting')
-               or e.state = 'parked' and not exists (select from write_command c
-                                                     where c.event_id = e.id and c.state = 'parked'))
+          and (e.payload ? 'propertyValue' or e.detail is not null)
         limit max_rows);
     -- Every statement that changes several locks the events first, in the order of ids.
     perform from event e
@@ -281,9 +289,8 @@ begin
     update event e set payload = e.payload - 'propertyValue' where e.id = any(of_engagements);
     get diagnostics touched = row_count;
     events := events + touched;
-    named := named || of_engagements;
-    update event_history h set detail = null where h.detail is not null and h.event_id = any(named);
-    update event e set detail = null where e.id = any(named) and e.detail is not null;
+    update event_history h set detail = null where h.detail is not null and h.event_id = any(named || of_engagements);
+    update event e set detail = null where e.id = any(named || of_engagements) and e.detail is not null;
     -- A decided event ends with its write commands, of which one may be about somebody else.
     update event e set state = 'dropped', reason = 'record_erased', lease_expires_at = null, due_at = null
     where e.id = any(named)
@@ -319,5 +326,5 @@ $$;
 
 revoke execute on function
     record_hash(bigint, text), is_erased(bigint, text[], timestamptz), request_erasure(bigint, text, bigint, text),
-    drop_commands(uuid[], text), cancel_waiting(bigint, text, bigint, timestamptz),
+    erase_merged(bigint, text, bigint, bigint), drop_commands(uuid[], text), cancel_waiting(bigint, text, bigint, timestamptz),
     erase_record(bigint, text, bigint, bigint), conclude_erasure(bigint, text, bigint, boolean) from public;

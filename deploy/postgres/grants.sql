@@ -50,6 +50,7 @@ grant update (state, attempt, worker, lease_expires_at, reason, detail, due_at, 
     on write_command to leadline_writer;
 grant select, insert on record_merge to leadline_writer;
 grant update (survivor_id) on record_merge to leadline_writer;
+grant execute on function erase_merged(bigint, text, bigint, bigint) to leadline_inference, leadline_writer;
 grant update (state, sending_since, reason, detail, hubspot_id, finished_at) on action to leadline_writer;
 grant update, delete on record_lease to leadline_writer;
 

@@ -10,19 +10,23 @@ pub enum Stage {
     /// `leadline.backfill`: changes that no webhook reported, for `leadline-inference`. They have a queue of their own so
     /// that they do not delay live events. Message priorities cannot do that: quorum queues of RabbitMQ 3 have none.
     Backfill,
+    /// `leadline.erasures`: deletions for privacy reasons, for `leadline-inference`. They need the ledger alone, so they do not wait
+    /// with the events for an outage of HubSpot or OpenAI to end.
+    Erasures,
     /// `leadline.writes`: write commands, for `leadline-writer`.
     Writes,
 }
 
 impl Stage {
     /// Every stage.
-    pub const ALL: [Self; 3] = [Self::Events, Self::Backfill, Self::Writes];
+    pub const ALL: [Self; 4] = [Self::Events, Self::Backfill, Self::Erasures, Self::Writes];
 
     /// The name of the stage's queue.
     pub fn queue(self) -> &'static str {
         match self {
             Self::Events => "leadline.events",
             Self::Backfill => "leadline.backfill",
+            Self::Erasures => "leadline.erasures",
             Self::Writes => "leadline.writes",
         }
     }
@@ -33,6 +37,7 @@ impl Stage {
         match self {
             Self::Events => "leadline.events.exchange",
             Self::Backfill => "leadline.backfill.exchange",
+            Self::Erasures => "leadline.erasures.exchange",
             Self::Writes => "leadline.writes.exchange",
         }
     }

@@ -47,6 +47,8 @@ pub struct EventHandler {
     pub publisher: Publisher,
     /// Says whether a dependency is away.
     pub circuit_breakers: CircuitBreakers,
+    /// Whether its events need HubSpot or OpenAI, and wait while one of them is away.
+    pub waits_for_outages: bool,
     /// The delays of events that failed.
     pub retry_schedule: RetrySchedule,
     /// How long an event waits, and how long it may take.
@@ -99,7 +101,9 @@ struct Begun {
 impl Handler for EventHandler {
     async fn handle(&self, delivery: Delivery) -> Disposition {
         // RabbitMQ may have delivered the message just before the circuit breaker opened.
-        if let Some(reason) = self.circuit_breakers.wait_reason(&delivery.tries()) {
+        if self.waits_for_outages
+            && let Some(reason) = self.circuit_breakers.wait_reason(&delivery.tries())
+        {
             return Disposition::defer(reason);
         }
         let event: Arc<Event> = match serde_json::from_slice(&delivery.message.body) {
@@ -134,7 +138,7 @@ impl EventHandler {
     /// Claims the event in the ledger, which is the idempotency check. `Err` says what becomes of a delivery whose event is
     /// not to be processed.
     async fn claim(&self, event: Arc<Event>, delivery: &Delivery) -> Result<Claimed, Disposition> {
-        match self.ledger.claim(event, delivery.message.copy_id).await {
+        match self.ledger.claim(event.clone(), delivery.message.copy_id).await {
             Ok(Claim::Granted(claimed)) => Ok(claimed),
             // A worker was killed, or the broker refused the message, after the ledger had parked the event: the message
             // still has to reach the parking lot, and the write commands the next queue.
@@ -150,8 +154,7 @@ impl EventHandler {
                 count_duplicate("done");
                 Err(Disposition::Done)
             }
-            // With its message, the last that is known of it goes.
-            Ok(Claim::Denied(ClaimDenied::Erased)) => Err(Disposition::Done),
+            Ok(Claim::Denied(ClaimDenied::Erased)) => Err(self.end_erased(&event).await),
             // A worker was killed between the commit and the publication, or the event was delivered twice. Publishing
             // again is harmless: the writer recognises a command by its id.
             Ok(Claim::Denied(ClaimDenied::Decided(commands))) => {
@@ -169,6 +172,22 @@ impl EventHandler {
                 // What the ledger refuses has no row there: its message alone goes to the parking lot.
                 let retry = self.retry_schedule.decide(error.retry_action(), &delivery.tries());
                 Err(retry.disposition(reason, &detail))
+            }
+        }
+    }
+
+    /// An event of an erased record: with its message, the last that is known of it goes. A merge may be told after the survivor was
+    /// erased, and what is known under the old ids goes, too.
+    async fn end_erased(&self, event: &Event) -> Disposition {
+        let merged = hubspot::webhook::merged_ids(event);
+        if merged.is_empty() || event.portal_id != self.playbooks.portal_id() {
+            return Disposition::Done;
+        }
+        match self.ledger.record_merges(&event.record(), merged).await {
+            Ok(()) => Disposition::Done,
+            Err(error) => {
+                tracing::warn!(%error, "the ledger does not take a merge into an erased record");
+                Disposition::defer(error.reason())
             }
         }
     }

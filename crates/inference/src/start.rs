@@ -2,18 +2,22 @@
 
 use std::sync::Arc;
 
-use broker::Stage;
+use broker::{ConsumeMode, Stage};
 use futures_util::future::OptionFuture;
 use ledger::Worker;
 use maintenance::{CircuitBreakers, Eraser, Reconciler};
 use service::{ServiceFailure, Wired};
 use settings::Settings;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     model_end::warn_of_ending_models,
     wiring::{self, Wiring},
 };
+
+/// Deletions for privacy reasons at once. Each is a few statements, and they are rare.
+const ERASURES_AT_ONCE: usize = 4;
 
 /// Connects to RabbitMQ and the ledger and starts the service's background tasks. The returned work consumes events until
 /// `stop` is cancelled and what is in progress has ended.
@@ -33,7 +37,7 @@ pub async fn start(
     let readiness = bootstrap::warn_of_ending_versions(readiness, &settings);
     let readiness = warn_of_ending_models(readiness, &playbooks);
     let worker = Worker::named("inference");
-    let Wiring { live, backfill, probes } =
+    let Wiring { live, backfill, erasures, probes } =
         wiring::wire(&settings, playbooks, &ledger, worker.clone(), publisher.clone(), circuit_breakers.clone())?;
     let writable = live.writable.clone();
     tokio::spawn(stop.clone().run_until_cancelled_owned(async move { writable.watch().await }));
@@ -43,21 +47,24 @@ pub async fn start(
     maintenance::run_erasures(eraser, ledger.clone(), worker.clone(), &stop);
     maintenance::run_maintenance(&settings, ledger, reconciler, worker, &stop);
 
-    let consume = |connection, stage, concurrency, handler| {
+    let consume = |connection, stage, concurrency, handler, mode| {
         let consumer = bootstrap::consumer_settings(&settings, stage, concurrency);
-        let mode = circuit_breakers.consume_mode();
         broker::consume(connection, publisher.clone(), consumer, Arc::new(handler), mode, stop.clone())
     };
-    let live = consume(connection, Stage::Events, settings.inference.concurrency, live);
+    let (mode, always) = (circuit_breakers.consume_mode(), watch::Sender::new(ConsumeMode::Normal));
+    let live = consume(connection, Stage::Events, settings.inference.concurrency, live, mode.clone());
+    let connection = bootstrap::connect_consumer(&settings, "erasures").await?;
+    let erasures = consume(connection, Stage::Erasures, ERASURES_AT_ONCE, erasures, always.subscribe());
     let backfill = match backfill {
         None => None,
         Some(handler) => {
             let connection = bootstrap::connect_consumer(&settings, "backfill").await?;
-            Some(consume(connection, Stage::Backfill, settings.inference.backfill_concurrency, handler))
+            Some(consume(connection, Stage::Backfill, settings.inference.backfill_concurrency, handler, mode))
         }
     };
     let work = async move {
-        tokio::join!(live, OptionFuture::from(backfill));
+        tokio::join!(live, erasures, OptionFuture::from(backfill));
+        drop(always);
         Ok(())
     };
     Ok(Wired { readiness, work })

@@ -98,6 +98,8 @@ pub struct Wiring {
     /// Processes events of the backfill lane, whose calls leave a reserve of the rate limits to live events. `None` when
     /// `inference.backfill_concurrency` is 0.
     pub backfill: Option<EventHandler>,
+    /// Processes deletions for privacy reasons, which need the ledger alone.
+    pub erasures: EventHandler,
     /// Detects the end of an outage, for each of [`DEPENDENCIES`].
     pub probes: Vec<(Dependency, Probe)>,
 }
@@ -148,6 +150,7 @@ pub fn wire(
         },
         publisher,
         circuit_breakers,
+        waits_for_outages: true,
         retry_schedule: bootstrap::retry_schedule(settings)?,
         timing: EventTiming {
             debounce: Duration::from_millis(settings.inference.debounce_ms),
@@ -157,7 +160,8 @@ pub fn wire(
     };
     let has_backfill = settings.inference.backfill_concurrency > 0;
     let backfill = has_backfill.then(|| with_lane(&live, &rate_limiters, Lane::Backfill));
-    Ok(Wiring { live, backfill, probes })
+    let erasures = EventHandler { waits_for_outages: false, ..live.clone() };
+    Ok(Wiring { live, backfill, erasures, probes })
 }
 
 /// Detects the end of an outage of OpenAI by reading the description of `model`, which costs nothing.

@@ -70,9 +70,11 @@ impl Ledger {
     /// Asks for a record to be erased. From now on no event of it is claimed that has happened so far, nor any after a
     /// privacy deletion. Asked for again, it is done again.
     ///
-    /// The same is asked for under the ids by which the record was known before merges, and the ledger forgets these. Returns the
-    /// record under all of its ids.
+    /// The same is asked for under all ids by which the record is known, its survivor's and those from before merges, and the ledger
+    /// forgets these merges. Returns the record under all of its ids.
     pub async fn request_erasure(&self, of: &RecordRef, cause: ErasureCause) -> Result<Vec<RecordRef>, LedgerError> {
+        let survivors = self.survivors(std::slice::from_ref(of)).await?;
+        let of = survivors.get(of).unwrap_or(of);
         let records = self.known_as(of).await?;
         let mut transaction = self.connections.begin().await?;
         for record in &records {
@@ -87,16 +89,23 @@ impl Ledger {
         Ok(records)
     }
 
-    /// At most `limit` erasures that are not finished and were asked for at least `min_age` ago, the oldest first.
-    pub async fn open_erasures(&self, min_age: Duration, limit: i64) -> Result<Vec<OpenErasure>, LedgerError> {
+    /// At most `limit` erasures for which something is to be done: those of which nothing was erased yet and that were asked for at least
+    /// `min_age` ago, and then those that were asked for at least `open_for` ago and can be finished. The oldest first.
+    pub async fn open_erasures(
+        &self,
+        min_age: Duration,
+        open_for: Duration,
+        limit: i64,
+    ) -> Result<Vec<OpenErasure>, LedgerError> {
         let rows = sqlx::query!(
             r#"select portal_id, records as "records!", erased_at is not null as "is_erased!",
                       extract(epoch from clock_timestamp() - requested_at)::float8 as "age_seconds!"
                from erasure
                where finished_at is null and records is not null
-                 and requested_at <= clock_timestamp() - $1 * interval '1 millisecond'
-               order by requested_at limit $2"#,
+                 and requested_at <= clock_timestamp() - case when erased_at is null then $1::float8 else $2 end * interval '1 millisecond'
+               order by erased_at is not null, requested_at limit $3"#,
             milliseconds(min_age),
+            milliseconds(open_for),
             limit
         )
         .fetch_all(&self.connections)

@@ -54,6 +54,10 @@ impl Ledger {
             )
             .execute(&mut transaction)
             .await?;
+            // Learned after its survivor was erased for privacy reasons: what is known under the old id goes, too.
+            sqlx::query!("select erase_merged($1, $2, $3, $4)", portal, kind, id, last)
+                .execute(&mut transaction)
+                .await?;
         }
         transaction.commit().await?;
         Ok(())

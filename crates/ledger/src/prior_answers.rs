@@ -30,6 +30,8 @@ pub struct PriorAnswersRequest {
 /// What the playbooks have answered about an event and a record, and about newer events of the record.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PriorAnswers {
+    /// Whether the record was erased after the event.
+    pub is_erased: bool,
     /// By playbook: its answer for this event and record under an earlier claim. It is not paid for again.
     pub answered: HashMap<String, PriorAnswer>,
     /// Playbooks that have answered a newer event of the record, so that an answer for this event would be out of date.
@@ -67,7 +69,8 @@ impl Ledger {
         let records: Vec<_> = requests.iter().map(|request| request.record.clone()).collect();
         let (portals, types, ids) = columns(&records);
         let rows = sqlx::query!(
-            r#"select coalesce((select jsonb_object_agg(prior.playbook, prior.answer)
+            r#"select is_erased(input.portal_id, array[input.object_type || '/' || input.object_id], input.occurred_at) as "is_erased!",
+                      coalesce((select jsonb_object_agg(prior.playbook, prior.answer)
                                 from (select distinct on (i.playbook) i.playbook,
                                              jsonb_build_object('inference_id', i.id, 'model', i.model, 'fields', i.fields,
                                                  'unverified', i.unverified, 'has_commands', has_commands) as answer
@@ -121,6 +124,7 @@ impl Ledger {
         .fetch_all(&self.connections)
         .await?;
         let prior_answers = rows.into_iter().map(|row| PriorAnswers {
+            is_erased: row.is_erased,
             answered: row.answered.0,
             answered_newer: row.newer.into_iter().collect(),
             newer_waiting: row.newer_waiting,

@@ -3,18 +3,20 @@
 use std::time::Duration;
 
 use domain::{
-    CommandState, Event, EventState, Inference, ObjectId, ObjectType, Reason, RecordRef,
+    CommandState, Event, EventId, EventState, Inference, ObjectId, ObjectType, Reason, RecordRef,
     event::{EventKey, EventKind, Subject},
     inference::{ErasureCause, ReadRecord},
     write_command::ActionSpec,
 };
 use ledger::{
-    ChargeRequest, Claim, ClaimDenied, CommandClaim, Decision, Erased, RecordLimits, SkippedWrite, WrittenProperty,
+    ChargeRequest, Claim, ClaimDenied, CommandClaim, Decision, Erased, PriorAnswersRequest, RecordLimits, RecordMerge,
+    SkippedWrite, WrittenProperty,
 };
 use serde_json::json;
 
 use crate::fixtures::{
-    PORTAL, TestLedger, command, contact, decision, decision_with_commands, event, inference, result, worker, written,
+    LEASE, PORTAL, TestLedger, command, contact, decision, decision_with_commands, event, inference, result, worker,
+    written,
 };
 
 /// The contact who is erased: an id that stands nowhere by chance.
@@ -323,7 +325,7 @@ async fn an_answer_that_read_the_person_and_comes_late_is_erased_by_the_next_pas
     test.erase(&zebulon(), ErasureCause::PrivacyDeletion).await;
     test.ledger.conclude_erasure(&zebulon(), false).await.expect("erased");
     let late = test.answered(&event(2, 1), &contact(2), about_him, MARKER).await;
-    let open = test.ledger.open_erasures(Duration::ZERO, 10).await.expect("asked");
+    let open = test.ledger.open_erasures(Duration::ZERO, Duration::ZERO, 10).await.expect("asked");
     assert_eq!(open.len(), 1);
     assert!(open[0].is_erased && open[0].record == zebulon() && open[0].records.len() == 2, "{open:?}");
     let (erased, _) = test.ledger.erase(&zebulon()).await.expect("erased");
@@ -334,13 +336,75 @@ async fn an_answer_that_read_the_person_and_comes_late_is_erased_by_the_next_pas
 }
 
 #[tokio::test]
+async fn many_erasures_at_once_do_not_wait_for_those_that_stay_open() {
+    let test = TestLedger::new().await;
+    for id in 1..=5 {
+        test.ledger.request_erasure(&contact(id), ErasureCause::Operator).await.expect("requested");
+    }
+    let due = async |open_for: Duration| {
+        let open = test.ledger.open_erasures(Duration::ZERO, open_for, 3).await.expect("asked");
+        open.iter().map(|open| open.record.object_id.0).collect::<Vec<_>>()
+    };
+    assert_eq!(due(LEASE).await, [1, 2, 3]);
+    for id in [1, 2, 3] {
+        test.ledger.erase(&contact(id)).await.expect("erased");
+        test.ledger.conclude_erasure(&contact(id), false).await.expect("erased");
+    }
+    assert_eq!(due(LEASE).await, [4, 5], "the first ones stay open, and there is nothing to do for them yet");
+    assert_eq!(due(Duration::ZERO).await, [4, 5, 1], "those that can be finished come after the others");
+}
+
+#[tokio::test]
+async fn a_record_is_erased_under_all_its_ids_whichever_of_them_is_named() {
+    let test = TestLedger::new().await;
+    let merge = |old, survivor| RecordMerge { old: contact(old), survivor: ObjectId(survivor) };
+    test.ledger.record_merges(&[merge(1, 9), merge(2, 9)]).await.expect("recorded");
+    let mut records = test.ledger.request_erasure(&contact(1), ErasureCause::Operator).await.expect("requested");
+    records.sort();
+    assert_eq!(records, [contact(1), contact(2), contact(9)], "the id is one from before the merge");
+    assert_eq!(test.ledger.known_as(&contact(9)).await.expect("asked"), [contact(9)], "and the merges are forgotten");
+}
+
+#[tokio::test]
+async fn a_merge_that_is_told_after_its_survivor_was_erased_erases_the_old_record_too() {
+    let test = TestLedger::new().await;
+    test.erase(&contact(9), ErasureCause::PrivacyDeletion).await;
+    test.erase(&contact(8), ErasureCause::Operator).await;
+    let merge = |old, survivor| RecordMerge { old: contact(old), survivor: ObjectId(survivor) };
+    test.ledger.record_merges(&[merge(1, 9), merge(2, 8)]).await.expect("recorded");
+    let open = test.ledger.open_erasures(Duration::ZERO, LEASE, 10).await.expect("asked");
+    let waiting: Vec<_> = open.into_iter().filter(|open| !open.is_erased).map(|open| open.record).collect();
+    assert_eq!(waiting, [contact(1)], "an operator's erasure is not about what comes later");
+}
+
+/// An email of two persons, whose event waits, is still about the other one when the first is erased.
+#[tokio::test]
+async fn what_waits_for_an_engagement_of_two_persons_goes_on_when_one_is_erased() {
+    let test = TestLedger::new().await;
+    let email = of_type(ObjectType::Email, NOTE, 1, MARKER);
+    test.answered(&event(ZEBULON, 1), &zebulon(), vec![read(ObjectType::Email, NOTE, true)], MARKER).await;
+    test.claimed(&email, "inference").await;
+    test.erase(&zebulon(), ErasureCause::PrivacyDeletion).await;
+    assert_eq!(test.state(&email).await, (EventState::Claimed, None));
+    assert_eq!(test.found(MARKER).await, Vec::<String>::new(), "its value is gone all the same");
+    let asked = |record| PriorAnswersRequest {
+        event_id: EventId::new(),
+        occurred_at: email.occurred_at,
+        event_key: email.key.clone(),
+        record,
+    };
+    let prior = test.ledger.prior_answers(&[asked(zebulon()), asked(contact(2))], LEASE).await.expect("asked");
+    assert_eq!(prior.iter().map(|prior| prior.is_erased).collect::<Vec<_>>(), [true, false]);
+}
+
+#[tokio::test]
 async fn the_receipt_says_what_was_erased_and_not_who() {
     let test = TestLedger::new().await;
     test.answered(&event(ZEBULON, 1), &zebulon(), vec![], MARKER).await;
     assert_eq!(test.ledger.erasure_receipt(&zebulon()).await.expect("asked"), None);
     test.erase(&zebulon(), ErasureCause::PrivacyDeletion).await;
     test.ledger.conclude_erasure(&zebulon(), true).await.expect("finished");
-    assert_eq!(test.ledger.open_erasures(Duration::ZERO, 10).await.expect("asked"), []);
+    assert_eq!(test.ledger.open_erasures(Duration::ZERO, Duration::ZERO, 10).await.expect("asked"), []);
     let receipt = test.ledger.erasure_receipt(&zebulon()).await.expect("asked").expect("a receipt");
     let erased = Erased { events: 1, inferences: 1, write_commands: 1, values: 0, actions: 1 };
     assert_eq!((receipt.cause, receipt.erased), (ErasureCause::PrivacyDeletion, erased));

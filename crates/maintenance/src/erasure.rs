@@ -7,7 +7,7 @@ use std::{collections::HashSet, time::Duration};
 
 use broker::{Connection, Message, ParkedMessage, ParkingLot, Route, Stage};
 use domain::{Event, RecordRef, WriteCommandId, named_record::named_in_text, write_command::CommandMessage};
-use ledger::{Erased, Ledger, LedgerError};
+use ledger::{Erased, Ledger, LedgerError, OpenErasure};
 use settings::Settings;
 
 /// How long an erasure waits at first: until what came with it, such as the event of the deletion itself, has ended. What is
@@ -59,33 +59,46 @@ impl Eraser {
         Self { ledger, connection, open_for: Duration::from_secs(longest_lease) + MARGIN }
     }
 
-    /// Carries out every erasure that is open.
+    /// Carries out every erasure that is due. One that fails keeps no other from being carried out.
     ///
     /// # Errors
     /// The ledger or RabbitMQ is away. What was erased stays erased.
     pub async fn pass(&self) -> Result<(), EraseError> {
-        let (mut due, mut records) = (Vec::new(), Vec::new());
-        for open in self.ledger.open_erasures(MIN_AGE, MAX_AT_ONCE).await? {
-            let (_, found) = self.ledger.erase(&open.record).await?;
-            let is_final = open.age >= self.open_for;
-            // Nothing comes into the queues in between: no event of it is claimed any more.
-            if is_final || !open.is_erased {
-                records.extend(found);
-                due.push((open.record, is_final, open.is_erased));
+        loop {
+            let open = self.ledger.open_erasures(MIN_AGE, self.open_for, MAX_AT_ONCE).await?;
+            let is_full = usize::try_from(MAX_AT_ONCE).is_ok_and(|most| open.len() >= most);
+            let concluded = self.carry_out(open).await?;
+            // Those that failed are first in the next list, too.
+            if !is_full || concluded == 0 {
+                return Ok(());
             }
         }
-        if due.is_empty() {
-            return Ok(());
+    }
+
+    /// Carries out these erasures and returns how many did not fail.
+    async fn carry_out(&self, open: Vec<OpenErasure>) -> Result<usize, EraseError> {
+        let (mut carried_out, mut records) = (Vec::new(), ErasedRecords::default());
+        for open in open {
+            match self.ledger.erase(&open.record).await {
+                Ok((_, found)) => {
+                    records.add(&open.record, found);
+                    carried_out.push(open);
+                }
+                Err(error) if error.is_away() => return Err(error.into()),
+                Err(error) => tracing::error!(%error, "a record could not be erased; the next pass tries again"),
+            }
         }
-        self.remove_messages(&records).await?;
-        for (record, is_final, was_erased) in due {
-            self.ledger.conclude_erasure(&record, is_final).await?;
-            if !was_erased {
+        if !carried_out.is_empty() {
+            self.remove_messages(&records).await?;
+        }
+        for open in &carried_out {
+            self.ledger.conclude_erasure(&open.record, open.age >= self.open_for).await?;
+            if !open.is_erased {
                 metrics::counter!("leadline_erasures_total").increment(1);
                 tracing::info!("erased a record");
             }
         }
-        Ok(())
+        Ok(carried_out.len())
     }
 
     /// Carries out the erasure of one record that was asked for. The fleet goes on with it until it is finished.
@@ -93,7 +106,9 @@ impl Eraser {
     /// # Errors
     /// The ledger or RabbitMQ is away. What was erased stays erased.
     pub async fn erase(&self, record: &RecordRef) -> Result<ErasedCounts, EraseError> {
-        let (ledger, records) = self.ledger.erase(record).await?;
+        let (ledger, found) = self.ledger.erase(record).await?;
+        let mut records = ErasedRecords::default();
+        records.add(record, found);
         let messages = self.remove_messages(&records).await?;
         self.ledger.conclude_erasure(record, false).await?;
         Ok(ErasedCounts { ledger, messages })
@@ -102,7 +117,7 @@ impl Eraser {
     /// Removes the messages about these records from all parking lots and retry queues, with those of erased write commands,
     /// and returns how many there were. A message that stays is never taken from its queue, only looked at: when this is
     /// interrupted, RabbitMQ has it still.
-    async fn remove_messages(&self, records: &[RecordRef]) -> Result<usize, EraseError> {
+    async fn remove_messages(&self, records: &ErasedRecords) -> Result<usize, EraseError> {
         let mut removed = 0;
         for (route, depth) in self.connection.queue_depths().await? {
             if depth == 0 || matches!(route, Route::Queue(_)) {
@@ -110,7 +125,7 @@ impl Eraser {
             }
             let queue = ParkingLot::open_queue(&self.connection, route).await?;
             removed += match route.stage() {
-                Stage::Events | Stage::Backfill => remove_events(&queue, depth, records).await?,
+                Stage::Events | Stage::Backfill | Stage::Erasures => remove_events(&queue, depth, records).await?,
                 Stage::Writes => self.remove_commands(&queue, depth).await?,
             };
             queue.close().await;
@@ -142,11 +157,11 @@ impl Eraser {
     }
 }
 
-async fn remove_events(queue: &ParkingLot, depth: u32, records: &[RecordRef]) -> Result<usize, EraseError> {
+async fn remove_events(queue: &ParkingLot, depth: u32, records: &ErasedRecords) -> Result<usize, EraseError> {
     let mut removed = 0;
     for _ in 0..depth {
         let Some(parked) = queue.next().await? else { break };
-        if is_about(&parked.message, records) {
+        if records.are_in(&parked.message) {
             queue.remove(&parked).await?;
             removed += 1;
         }
@@ -154,14 +169,39 @@ async fn remove_events(queue: &ParkingLot, depth: u32, records: &[RecordRef]) ->
     Ok(removed)
 }
 
-/// Whether a message of an event, or of an element that is none, is about one of the records.
-fn is_about(message: &Message, records: &[RecordRef]) -> bool {
-    let named = match serde_json::from_slice::<Event>(&message.body) {
-        Ok(event) => event.named_records(),
-        Err(_) => named_in_text(&String::from_utf8_lossy(&message.body)),
-    };
-    named.iter().any(|named| records.iter().any(|record| named.may_be(record)))
+/// Records that are erased, and their engagements.
+#[derive(Debug, Default)]
+struct ErasedRecords {
+    records: Vec<RecordRef>,
+    /// They may be somebody else's, too.
+    engagements: Vec<RecordRef>,
 }
+
+impl ErasedRecords {
+    /// Adds a record with what was found of it.
+    fn add(&mut self, record: &RecordRef, found: Vec<RecordRef>) {
+        self.records.push(record.clone());
+        self.engagements.extend(found.into_iter().filter(|found| found != record));
+    }
+
+    /// Whether a message of an event, or of an element that is none, has to go: it names one of the records, or holds a value of one of
+    /// their engagements. The ledger has the event of such a message, and the reconciler publishes it again, without the value.
+    fn are_in(&self, message: &Message) -> bool {
+        let (named, has_value) = match serde_json::from_slice::<Event>(&message.body) {
+            Ok(event) => (event.named_records(), event.payload.get(VALUE).is_some()),
+            Err(_) => {
+                let text = String::from_utf8_lossy(&message.body);
+                (named_in_text(&text), text.contains(VALUE))
+            }
+        };
+        let is_any_of =
+            |records: &[RecordRef]| named.iter().any(|named| records.iter().any(|record| named.may_be(record)));
+        is_any_of(&self.records) || has_value && is_any_of(&self.engagements)
+    }
+}
+
+/// The field of an event with the new value of a property.
+const VALUE: &str = "propertyValue";
 
 fn command_of(message: &Message) -> Option<WriteCommandId> {
     Some(serde_json::from_slice::<CommandMessage>(&message.body).ok()?.id)

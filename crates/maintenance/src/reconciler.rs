@@ -81,7 +81,7 @@ impl Reconciler {
                 let is_counted = |route: Route| stages.contains(&route.stage()) && !matches!(route, Route::Parked(_));
                 depths.iter().filter(|(route, _)| is_counted(*route)).map(|(_, depth)| *depth as usize).sum()
             };
-            if queued(&[Stage::Events, Stage::Backfill]) >= events.len() {
+            if queued(&[Stage::Events, Stage::Backfill, Stage::Erasures]) >= events.len() {
                 events.retain(|event| event.overdue > after * LONG_QUEUE_FACTOR);
             }
             if queued(&[Stage::Writes]) >= commands.len() {

@@ -11,6 +11,7 @@ use axum::{
 };
 use broker::{Message, PublishError, Publisher, Route, Stage};
 use crashpoint::crash_point;
+use domain::event::EventKind;
 use futures_util::future::join_all;
 use hubspot::{
     signature::{SignatureHeaders, SignatureVerifier, Verification},
@@ -185,7 +186,7 @@ impl WebhookHandler {
     /// Publishes every message and waits for all confirms together.
     async fn publish(&self, messages: Vec<OutgoingMessage>) -> Result<Published, WebhookRejection> {
         let confirms = messages.into_iter().map(|OutgoingMessage { route, message, span }| {
-            let is_event = route == Route::Queue(Stage::Events);
+            let is_event = matches!(route, Route::Queue(_));
             async move { self.publisher.publish(route, &message).await.map(|()| is_event) }.instrument(span)
         });
         let mut published = Published { accepted: 0, parked: 0 };
@@ -224,7 +225,8 @@ impl OutgoingMessage {
             Ok(event) => {
                 let span = tracing::info_span!(parent: None, "event", key = %event.key);
                 let body = serde_json::to_vec(&event).unwrap_or_else(|_| element.raw.into_bytes());
-                Self { route: Route::Queue(Stage::Events), message: Message::new(event.key.as_str(), body), span }
+                let stage = if event.kind == EventKind::PrivacyDeletion { Stage::Erasures } else { Stage::Events };
+                Self { route: Route::Queue(stage), message: Message::new(event.key.as_str(), body), span }
             }
             Err(rejection) => {
                 let span = tracing::info_span!(parent: None, "rejected event");

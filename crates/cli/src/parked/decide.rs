@@ -116,7 +116,7 @@ pub async fn run(
 
 async fn replay(operator: &Operator, item: &ParkedItem) -> anyhow::Result<ItemResult> {
     match item.stage {
-        Stage::Events | Stage::Backfill => replay_event(operator, item).await,
+        Stage::Events | Stage::Backfill | Stage::Erasures => replay_event(operator, item).await,
         Stage::Writes => replay_command(operator, item).await,
     }
 }
@@ -179,7 +179,9 @@ async fn replay_command(operator: &Operator, item: &ParkedItem) -> anyhow::Resul
 
 async fn discard(operator: &Operator, item: &ParkedItem) -> anyhow::Result<ItemResult> {
     let discarded = match (&item.entry, item.stage) {
-        (Some(entry), Stage::Events | Stage::Backfill) => operator.ledger.discard_event(&entry.event_key).await?,
+        (Some(entry), Stage::Events | Stage::Backfill | Stage::Erasures) => {
+            operator.ledger.discard_event(&entry.event_key).await?
+        }
         (Some(ParkedEntry { write_command_id: Some(id), .. }), Stage::Writes) => {
             operator.ledger.discard_command(WriteCommandId(*id)).await?
         }

@@ -181,6 +181,10 @@ fn usable(playbook: &Playbook, prior: PriorAnswer) -> Option<UsableAnswer> {
 /// The result of a run that needs no question: this event's answer has had its effect, or a newer one of the record has or will
 /// have an answer.
 fn earlier_result(playbook: &Playbook, prior_answers: &PriorAnswers, loop_guard: &LoopGuard) -> Option<RunResult> {
+    // An event of its engagement is not forgotten with it: it may be about others, too.
+    if prior_answers.is_erased {
+        return Some(RunResult::Nothing(NothingToDo::dropped(Reason::RecordErased)));
+    }
     if prior_answers.answered.get(&playbook.name).is_some_and(|answer| answer.has_commands) {
         return Some(RunResult::Answered);
     }
