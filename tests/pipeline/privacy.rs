@@ -181,6 +181,27 @@ async fn a_person_whom_hubspot_deleted_for_privacy_reasons_is_gone_within_a_minu
     nothing_is_left(&fleet).await;
 }
 
+/// An outage may last for hours, and a person's data has to go within a minute.
+#[tokio::test]
+async fn a_person_is_erased_while_hubspot_or_openai_is_away() {
+    let fleet = fleet(&pipeline()).await;
+    contact(&fleet, ZEBULON, &[BUYER]).await;
+    send_accepted(&fleet, &[note_event(ZEBULON, 1)]).await;
+    ended_as(&fleet, &note_event(ZEBULON, 1), "written", None).await;
+    let revoked = Fault::new(Target::Openai, FaultKind::Status { code: 401, retry_after: None });
+    fleet.simulator.fault(&revoked).await.expect("set");
+    contact(&fleet, 2, &[BUYER]).await;
+    send_accepted(&fleet, &[note_event(2, 1)]).await;
+    let outages = async || ask::<i64>(&fleet, "select count(*) from circuit_breaker where state = 'open'").await;
+    until("the fleet pauses", async || outages().await == 1).await;
+    fleet.simulator.delete_for_privacy(ZEBULON).await.expect("deleted");
+    until("erased", async || {
+        ask::<bool>(&fleet, "select exists (select from erasure where erased_at is not null)").await
+    })
+    .await;
+    assert_eq!(outages().await, 1, "the outage goes on");
+}
+
 const COUNTS: &str = "select count(*) || ' ' || count(distinct event_id) || ' ' || sum(prompt_tokens) || ' '
                              || sum(cost_micro_dollars) from inference";
 

@@ -84,7 +84,7 @@ async fn a_migration_may_take_longer_than_any_other_statement() {
     let test = TestLedger::new().await;
     let ledger = Ledger::connect(&settings(&test.url)).expect("a URL");
     let mut lock = test.database.begin().await.expect("a transaction");
-    sqlx::query("lock table event in access exclusive mode").execute(&mut *lock).await.expect("a lock");
+    sqlx::query("lock table _sqlx_migrations in access exclusive mode").execute(&mut *lock).await.expect("a lock");
     let migration = tokio::spawn(async move { ledger.migrate(Retention { raw_days: 30, events_days: 90 }).await });
     let waits =
         "select count(*) > 0 from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'
