@@ -7,12 +7,18 @@ use std::time::Duration;
 
 use lapin::{
     BasicProperties, Channel, Connection,
-    options::{BasicGetOptions, BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions, QueueDeleteOptions},
-    types::AMQPValue,
+    options::{
+        BasicGetOptions, BasicPublishOptions, ConfirmSelectOptions, QueueBindOptions, QueueDeclareOptions,
+        QueueDeleteOptions,
+    },
+    types::{AMQPValue, FieldTable},
 };
 use uuid::Uuid;
 
-use crate::topology::{TopologyError, arguments};
+use crate::{
+    route::Stage,
+    topology::{TopologyError, arguments},
+};
 
 /// The queue deletes itself after this, if it could not be deleted.
 const EXPIRES: Duration = Duration::from_secs(60);
@@ -36,12 +42,16 @@ async fn keeps_the_oldest(channel: &Channel, name: &str) -> Result<bool, lapin::
     arguments
         .insert("x-expires".into(), AMQPValue::LongLongInt(i64::try_from(EXPIRES.as_millis()).unwrap_or(i64::MAX)));
     channel.queue_declare(name.into(), QueueDeclareOptions::durable(), arguments).await?;
+    // The owner may write to no exchange but Leadline's.
+    let exchange = Stage::Events.exchange();
+    let bind = QueueBindOptions::default();
+    channel.queue_bind(name.into(), exchange.into(), name.into(), bind, FieldTable::default()).await?;
     channel.confirm_select(ConfirmSelectOptions::default()).await?;
     for body in ["1", "2", "3"] {
         let options = BasicPublishOptions::default();
-        // The default exchange. The second or third is rejected, which is right.
+        // The second or third is rejected, which is right.
         channel
-            .basic_publish("".into(), name.into(), options, body.as_bytes(), BasicProperties::default())
+            .basic_publish(exchange.into(), name.into(), options, body.as_bytes(), BasicProperties::default())
             .await?
             .await?;
     }

@@ -112,7 +112,7 @@ fn postgres_elsewhere_is_verified_unless_the_url_says_otherwise() {
         settings.ledger.url().expose_secret().to_owned()
     };
     assert_eq!(url("postgres://u:p@db.example.com/l"), "postgres://u:p@db.example.com/l?sslmode=verify-full");
-    assert_eq!(url("postgres://u:p@db/l?a=b"), "postgres://u:p@db/l?a=b&sslmode=verify-full");
+    assert_eq!(url("postgres://u:p@db/l?dbname=l"), "postgres://u:p@db/l?dbname=l&sslmode=verify-full");
     for as_it_is in [
         "postgres://u:p@127.0.0.1/l",
         "postgres://u:p@db/l?sslmode=require",
