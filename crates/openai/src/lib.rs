@@ -7,6 +7,7 @@ mod chat;
 mod client;
 mod connections;
 mod error;
+mod lenient;
 pub mod models;
 
 pub use chat::{ChatMessage, ChatRequest, Completion, FinishReason, ResponseFormat, Role};
