@@ -21,6 +21,11 @@ pub(crate) fn is_event_stream(content_type: Option<&str>, body: &[u8]) -> bool {
     is_declared || [&b"data:"[..], b"event:", b": "].iter().any(|field| body.starts_with(field))
 }
 
+/// Whether the body is a page for people, in HTML or XML.
+pub(crate) fn is_page(body: &[u8]) -> bool {
+    without_byte_order_mark(body).trim_ascii_start().starts_with(b"<")
+}
+
 fn without_byte_order_mark(body: &[u8]) -> &[u8] {
     body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body)
 }

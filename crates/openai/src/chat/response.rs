@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, map::Entry};
 
 use super::{ChatRequest, ResponseFormat};
-use crate::{OpenAiError, error::OpenAiApiError, lenient};
+use crate::{OpenAiApiError, OpenAiError, lenient};
 
 /// The answer of a chat completion.
 #[derive(Debug, Clone, PartialEq, Eq)]
