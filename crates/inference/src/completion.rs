@@ -195,10 +195,7 @@ impl<'a> Conversation<'a> {
             Ok(reserved) => reserved,
             Err(error) => return Ok(Err(error)),
         };
-        let mut answered = self.question.model_client.openai.complete_once(&self.request, &reserved.tag).await;
-        if let Ok(completion) = &mut answered {
-            completion.usage = completion.usage.filter(|usage| is_possible(usage, self.question.model));
-        }
+        let answered = self.question.model_client.openai.complete_once(&self.request, &reserved.tag).await;
         let (state, cost) = match &answered {
             Ok(completion) if completion.usage.is_some() => (ChargeState::Answered, self.answered(completion, most).1),
             Ok(_) => (ChargeState::Estimated, reserved.micro_dollars),
@@ -274,12 +271,6 @@ impl<'a> Conversation<'a> {
             request_id: completion.request_id,
         }
     }
-}
-
-/// Whether a request to the model can have used that much: the rest says nothing about what it cost.
-fn is_possible(usage: &TokenUsage, model: &Model) -> bool {
-    let most = i64::try_from(model.window).unwrap_or(i64::MAX);
-    usage.prompt_tokens <= most && usage.completion_tokens <= most
 }
 
 /// The effort to ask for. A model that reasons is always told, because its default may change; one that does not refuses to

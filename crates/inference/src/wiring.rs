@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use bootstrap::{BootstrapError, CallHooks};
 use domain::{AppId, Dependency, PortalId};
 use ledger::{Ledger, Worker};
-use limits::{Lane, RateLimiters};
+use limits::{Lane, RateLimiters, TaskHealth};
 use maintenance::{CircuitBreakers, Probe, hubspot_probe, probe};
 use openai::{OpenAiClient, models::Model};
 use playbook::{LoadError, Playbook};
@@ -100,6 +100,8 @@ pub struct Wiring {
     pub backfill: Option<EventHandler>,
     /// Detects the end of an outage, for each of [`DEPENDENCIES`].
     pub probes: Vec<(Dependency, Probe)>,
+    /// Whether the tasks behind the limits work.
+    pub quota_health: TaskHealth,
 }
 
 /// Builds the handlers for `playbooks`. `worker` names this process in claims.
@@ -157,7 +159,7 @@ pub fn wire(
     };
     let has_backfill = settings.inference.backfill_concurrency > 0;
     let backfill = has_backfill.then(|| with_lane(&live, &rate_limiters, Lane::Backfill));
-    Ok(Wiring { live, backfill, probes })
+    Ok(Wiring { live, backfill, probes, quota_health: rate_limiters.health().clone() })
 }
 
 /// Detects the end of an outage of OpenAI by reading the description of `model`, which costs nothing.

@@ -74,10 +74,7 @@ impl ChatRequest {
     /// The most tokens that can be billed for the request, by the model's own encoding: the messages, the schema, the
     /// framing of both, and the longest answer.
     pub fn most_usage(&self) -> TokenUsage {
-        let schema = match &self.format {
-            ResponseFormat::Schema { schema, .. } | ResponseFormat::Function { schema, .. } => schema.to_string(),
-            ResponseFormat::Json | ResponseFormat::Text => String::new(),
-        };
+        let schema = self.schema();
         let texts = self.messages.iter().map(|message| message.content.as_str()).chain([schema.as_str()]);
         let prompt = models::count_prompt(&self.model, texts) + FRAMING;
         let prompt_tokens = i64::try_from(prompt).unwrap_or(i64::MAX);
@@ -87,6 +84,22 @@ impl ChatRequest {
             // All of it may be written to the cache, which is the highest price.
             cache_write_tokens: prompt_tokens,
             completion_tokens: self.max_completion_tokens.into(),
+        }
+    }
+
+    /// Whether the request can have used that much: a token is at least a byte of the prompt, and no model answers more than
+    /// the longest answer, not even where a server does not know `max_completion_tokens`. More says nothing about its cost.
+    pub(crate) fn can_use(&self, usage: &TokenUsage) -> bool {
+        let bytes = self.messages.iter().map(|message| message.content.len()).sum::<usize>() + self.schema().len();
+        let longest_answer = LONGEST_ANSWER.max(self.max_completion_tokens.into());
+        usage.prompt_tokens <= i64::try_from(bytes + ADDED).unwrap_or(i64::MAX)
+            && usage.completion_tokens <= longest_answer
+    }
+
+    fn schema(&self) -> String {
+        match &self.format {
+            ResponseFormat::Schema { schema, .. } | ResponseFormat::Function { schema, .. } => schema.to_string(),
+            ResponseFormat::Json | ResponseFormat::Text => String::new(),
         }
     }
 
@@ -195,13 +208,19 @@ impl<'a> NamedSchema<'a> {
 /// Tokens around a schema or the description of a function, which OpenAI does not document.
 const FRAMING: usize = 50;
 
+/// Tokens that servers add to a prompt, generously: templates and instructions of their own.
+const ADDED: usize = 5_000;
+
+/// The longest answer of any model, in tokens.
+const LONGEST_ANSWER: i64 = 128_000;
+
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
 
     use serde_json::json;
 
-    use super::{ChatMessage, ChatRequest, ResponseFormat, Role};
+    use super::{ChatMessage, ChatRequest, ResponseFormat, Role, TokenUsage};
 
     #[test]
     fn the_most_that_a_request_can_use_counts_every_token_and_the_schema() {
@@ -221,5 +240,10 @@ mod tests {
         let schema = Arc::new(json!({"type": "object", "properties": {"a_rather_long_name": {"type": "string"}}}));
         let with_schema = request(&symbols, ResponseFormat::Schema { name: "x".to_owned(), schema }).most_usage();
         assert!(with_schema.prompt_tokens > most.prompt_tokens);
+        let request = request(&symbols, ResponseFormat::Text);
+        assert!(request.can_use(&most));
+        let huge = 1_000_000;
+        assert!(!request.can_use(&TokenUsage { prompt_tokens: huge, ..most }));
+        assert!(!request.can_use(&TokenUsage { completion_tokens: huge, ..most }));
     }
 }

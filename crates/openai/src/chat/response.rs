@@ -86,7 +86,7 @@ pub(crate) fn read(
         finish: FinishReason::deserialize(&choice["finish_reason"]).unwrap_or(FinishReason::Other),
         content: content.unwrap_or_default(),
         refusal: lenient::refusal(&message["refusal"], &message["content"]),
-        usage: lenient::usage(&body["usage"]),
+        usage: lenient::usage(&body["usage"]).filter(|usage| request.can_use(usage)),
         request_id,
         latency,
     })
@@ -194,6 +194,8 @@ mod tests {
         let body = json!({"choices": [choice], "usage": details});
         let usage = TokenUsage { prompt_tokens: 9, cached_tokens: 0, cache_write_tokens: 0, completion_tokens: 1 };
         assert_eq!(completion(&body, ResponseFormat::Json).usage, Some(usage));
+        let huge = json!({"choices": [choice], "usage": {"prompt_tokens": 9_000_000, "completion_tokens": 1}});
+        assert_eq!(completion(&huge, ResponseFormat::Json).usage, None, "more than was sent");
     }
 
     #[test]
