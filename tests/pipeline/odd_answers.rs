@@ -5,8 +5,8 @@ use serde_json::{Value, json};
 use simulator::{Fault, FaultKind, OddForm, Target};
 
 use fixtures::{
-    BUYER, PlaybookFolder, WITHIN, ask, contact, ended_as, fleet, key, note_event, object, pipeline, property,
-    questions, send_accepted, until,
+    BUYER, PlaybookFolder, WITHIN, ask, contact, ended_as, fleet, happened, key, note_event, object, pipeline,
+    property, questions, send_accepted, until,
 };
 
 const LEADS: &str = include_str!("../../deploy/playbooks/lead-qualification.toml");
@@ -23,21 +23,16 @@ fn error(code: u16, fields: &Value) -> FaultKind {
 /// What OpenAI billed, and what the ledger says that it cost, in micro-dollars.
 async fn billed_and_recorded(fleet: &Fleet) -> (i64, i64) {
     let charges = fleet.simulator.charges().await.expect("the simulator answers");
-    let recorded = ask(fleet, "select coalesce(sum(cost_micro_dollars), 0)::bigint from cost_by_playbook_and_day").await;
+    let recorded =
+        ask(fleet, "select coalesce(sum(cost_micro_dollars), 0)::bigint from cost_by_playbook_and_day").await;
     (charges.iter().map(|charge| charge.micro_dollars).sum(), recorded)
 }
 
 #[tokio::test]
 async fn an_answer_in_an_odd_form_is_an_answer_and_paid_for_once() {
     let fleet = fleet(&pipeline().with("openai.model", "gpt-4o")).await;
-    let exact = [
-        OddForm::Nulls,
-        OddForm::EmptyRefusal,
-        OddForm::Parts,
-        OddForm::Floats,
-        OddForm::ByteOrderMark,
-        OddForm::Gzip,
-    ];
+    let exact =
+        [OddForm::Nulls, OddForm::EmptyRefusal, OddForm::Parts, OddForm::Floats, OddForm::ByteOrderMark, OddForm::Gzip];
     for (id, form) in (1..).zip(exact) {
         contact(&fleet, id, &[BUYER]).await;
         model_does(&fleet, FaultKind::OddForm(form), 1).await;
@@ -63,7 +58,10 @@ async fn counts_that_cannot_be_are_not_what_an_answer_cost() {
         ended_as(&fleet, &note_event(id, 1), "written", None).await;
     }
     let states: String = ask(&fleet, "select string_agg(state, ' ' order by created_at) from charge").await;
-    assert_eq!(states, "answered estimated", "more cached than there is: all of it; more than the window: says nothing");
+    assert_eq!(
+        states, "answered estimated",
+        "more cached than there is: all of it; more than the window: says nothing"
+    );
     let (billed, recorded) = billed_and_recorded(&fleet).await;
     assert!((billed / 2..billed * 10).contains(&recorded), "{recorded} µ$ for {billed}");
 }
@@ -109,7 +107,9 @@ async fn an_answer_that_cannot_be_read_is_asked_for_once_more_and_pauses_nobody(
 
 #[tokio::test]
 async fn one_event_whose_answer_is_a_page_of_a_proxy_pauses_nobody_and_several_do() {
-    let fleet = fleet(&pipeline().with("circuit_breaker.failure_threshold", "3")).await;
+    let plan =
+        pipeline().with("circuit_breaker.failure_threshold", "3").with("circuit_breaker.probe_first_seconds", "1");
+    let fleet = fleet(&plan).await;
     contact(&fleet, 1, &["<p>This one is blocked. They have $50k ready for Q1.</p>"]).await;
     let page = || FaultKind::Answer { code: 200, body: "<html>Blocked, says a proxy</html>".to_owned() };
     let blocked = Fault::new(Target::Openai, page()).on_path("/chat/completions").containing("This one is blocked");
@@ -186,7 +186,7 @@ async fn a_part_that_is_condensed_to_nothing_leads_to_no_answer() {
     object(&fleet, "ticket", 30, &[("content", "It is broken.")], &[("contact", 1)]).await;
     // Text is condensed without a schema; the answer of the question has one.
     model_does(&fleet, FaultKind::OddForm(OddForm::Empty), None).await;
-    let event = fixtures::happened("ticket", 30, "creation", None, 1);
+    let event = happened("ticket", 30, "creation", None, 1);
     send_accepted(&fleet, std::slice::from_ref(&event)).await;
     let story = ended_as(&fleet, &event, "parked", Some("answer_empty")).await;
     assert!(story.inferences.iter().all(|inference| inference.part.is_some()), "nothing was answered: {story:?}");
@@ -211,7 +211,8 @@ async fn an_account_without_money_or_a_country_without_openai_pauses_and_parks_n
         send_accepted(&fleet, &[note_event(id, 1)]).await;
         let open = async || {
             let circuits = fleet.ledger.circuit_breakers().await.expect("asked");
-            circuits.iter().any(|circuit| circuit.reason.map(domain::Reason::as_str) == Some(reason))
+            let is_open = |circuit: &ledger::CircuitBreaker| circuit.state == domain::CircuitBreakerState::Open;
+            circuits.iter().any(|one| is_open(one) && one.reason.map(domain::Reason::as_str) == Some(reason))
         };
         until(reason, open).await;
         fleet.simulator.clear_faults().await.expect("cleared");
@@ -243,7 +244,7 @@ async fn a_request_that_never_fits_the_limit_is_shortened_and_parked_if_that_doe
     let long = LEADS.replace("max_tokens = 24_000", "max_tokens = 9_000");
     let folder = PlaybookFolder::new("too-large", &[&long]);
     let plan = pipeline().with("openai.model", "gpt-4o").with("inference.playbooks", folder.path());
-    let arguments = ["--tokens-per-minute", "6000"].map(ToOwned::to_owned).to_vec();
+    let arguments = ["--tokens-per-minute", "7000"].map(ToOwned::to_owned).to_vec();
     let plan = lab::FleetPlan { simulator_arguments: arguments, ..plan };
     let fleet = fleet(&plan.with("rate_limit.openai_share", "1.0")).await;
     let talk = "We spoke about the weather in some detail, and then again. ";

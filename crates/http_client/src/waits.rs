@@ -90,7 +90,20 @@ mod tests {
         ] {
             assert_eq!(after(text), Some(seconds), "{text}");
         }
-        for text in ["-1", "1e18", "inf", "NaN", "", "s", "7m12", "7x", "m", "86401", "Fri, 27 Nov 2026 12:00:30 GMT", "tomorrow"] {
+        for text in [
+            "-1",
+            "1e18",
+            "inf",
+            "NaN",
+            "",
+            "s",
+            "7m12",
+            "7x",
+            "m",
+            "86401",
+            "Fri, 27 Nov 2026 12:00:30 GMT",
+            "tomorrow",
+        ] {
             assert_eq!(after(text), None, "{text}");
         }
         assert_eq!(with(&[]), None);

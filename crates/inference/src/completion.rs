@@ -171,11 +171,9 @@ impl<'a> Conversation<'a> {
     /// Sends the request until there is an answer or the retries in the process are used up. An answer that cannot be read is
     /// asked for once more, and not as often as one that did not come: each of them may be billed.
     async fn complete(&mut self) -> Result<Completion, StepError> {
-        let ModelClient { openai, text_pool, .. } = self.question.model_client;
-        let most = most_usage(text_pool, &self.request).await;
-        let attempts = || retry::run(openai.retry_policy(), || self.complete_once(&most));
-        let answered = match attempts().await {
-            Err(error) if error.is_worth_one_more() => attempts().await,
+        let most = most_usage(&self.question.model_client.text_pool, &self.request).await;
+        let answered = match self.complete_with_retries(&most).await {
+            Err(error) if error.is_worth_one_more() => self.complete_with_retries(&most).await,
             answered => answered,
         };
         let completion = answered??;
@@ -183,6 +181,11 @@ impl<'a> Conversation<'a> {
         self.usage += usage;
         self.cost += cost;
         Ok(completion)
+    }
+
+    async fn complete_with_retries(&self, most: &TokenUsage) -> Result<Result<Completion, StepError>, OpenAiError> {
+        let policy = self.question.model_client.openai.retry_policy();
+        retry::run(policy, || self.complete_once(most)).await
     }
 
     /// Sends the request once. The most that it can cost is reserved before. What it did not cost is given back, unless that

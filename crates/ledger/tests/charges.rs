@@ -73,7 +73,11 @@ async fn what_a_model_without_a_price_costs_is_unknown_and_not_nothing() {
         assert!(test.commit(&decided).await);
         let expected = EventCost { requests: 1, micro_dollars: price, estimated_micro_dollars: 0 };
         assert_eq!(cost(&test, &event).await, expected);
-        assert_eq!(test.value::<Option<i64>>(by_day).await, price, "the model costs nothing only where that is its price");
+        assert_eq!(
+            test.value::<Option<i64>>(by_day).await,
+            price,
+            "the model costs nothing only where that is its price"
+        );
     }
 }
 
@@ -92,7 +96,10 @@ async fn a_charge_is_settled_also_when_another_worker_has_taken_the_event_over()
     let part = inference(&contact(1));
     let charges = [settled(&requests[1], ChargeState::Answered, 50)];
     assert!(!test.ledger.store_inference(late.event_id, late.attempt, &part, &charges).await.expect("asked"));
-    assert_eq!(cost(&test, &event).await, EventCost { requests: 2, micro_dollars: Some(350), estimated_micro_dollars: 0 });
+    assert_eq!(
+        cost(&test, &event).await,
+        EventCost { requests: 2, micro_dollars: Some(350), estimated_micro_dollars: 0 }
+    );
     // A repetition that comes late changes nothing.
     decided.charges = vec![settled(&requests[0], ChargeState::Estimated, 700)];
     test.commit(&decided).await;

@@ -142,7 +142,8 @@ impl OpenAiApiError {
         let error = Some(&part["error"]).filter(|error| !error.is_null())?;
         let read = Self::of(error);
         let status = [&error["code"], &error["status"]].into_iter().find_map(Value::as_u64);
-        let by_number = status.and_then(|status| u16::try_from(status).ok()).filter(|status| (400..600).contains(status));
+        let by_number =
+            status.and_then(|status| u16::try_from(status).ok()).filter(|status| (400..600).contains(status));
         let by_code = || STATUS_BY_CODE.iter().find(|(_, codes)| read.has_code(codes)).map(|(status, _)| *status);
         // Others are known by their code, whatever the status.
         let known = || (read.by_code().is_some() || read.has_code(&OVERLOADED)).then_some(503);
@@ -210,17 +211,17 @@ impl OpenAiApiError {
         let after = self.retry_after;
         match (self.meaning(), self.should_retry) {
             (Meaning::OutOfCredit | Meaning::Region, _) => RetryAction::RetryLater { after: Some(WAIT_FOR_A_PERSON) },
-            (Meaning::TooLong | Meaning::Filtered, _) => RetryAction::Park,
-            // The key is invalid and every call fails; the retry queues give an operator time to replace it.
-            (Meaning::Unauthorized, _) => RetryAction::RetryLater { after },
-            (Meaning::RateLimited | Meaning::Overloaded, None | Some(true)) => RetryAction::RateLimited { after },
-            (Meaning::RateLimited | Meaning::Overloaded | Meaning::Unavailable, Some(false)) => {
-                RetryAction::RetryLater { after }
-            }
-            (Meaning::Unavailable, None) | (_, Some(true)) => RetryAction::RetryNow { after },
-            (Meaning::Invalid | Meaning::Forbidden | Meaning::NoModel | Meaning::Refused, None | Some(false)) => {
+            (Meaning::TooLong | Meaning::Filtered, _)
+            | (Meaning::Invalid | Meaning::Forbidden | Meaning::NoModel | Meaning::Refused, None | Some(false)) => {
                 RetryAction::Park
             }
+            // When the key is invalid, every call fails; the retry queues give an operator time to replace it.
+            (Meaning::Unauthorized, _)
+            | (Meaning::RateLimited | Meaning::Overloaded | Meaning::Unavailable, Some(false)) => {
+                RetryAction::RetryLater { after }
+            }
+            (Meaning::RateLimited | Meaning::Overloaded, None | Some(true)) => RetryAction::RateLimited { after },
+            (Meaning::Unavailable, None) | (_, Some(true)) => RetryAction::RetryNow { after },
         }
     }
 
@@ -259,7 +260,11 @@ mod tests {
 
     fn assert_means(error: &OpenAiError, reason: Reason, retry_action: RetryAction, is_certain_outage: Option<bool>) {
         let outage = error.outage().map(|outage| outage.is_certain);
-        assert_eq!((error.reason(), error.retry_action(), outage), (reason, retry_action, is_certain_outage), "{error}");
+        assert_eq!(
+            (error.reason(), error.retry_action(), outage),
+            (reason, retry_action, is_certain_outage),
+            "{error}"
+        );
     }
 
     #[test]
@@ -330,7 +335,9 @@ mod tests {
 
     #[test]
     fn a_page_of_a_proxy_passes_and_an_overload_is_waited_for() {
-        for (status, body) in [(520, "<html>"), (522, " <!DOCTYPE html>"), (524, "<html>"), (403, "\u{feff}<html>"), (502, "")] {
+        for (status, body) in
+            [(520, "<html>"), (522, " <!DOCTYPE html>"), (524, "<html>"), (403, "\u{feff}<html>"), (502, "")]
+        {
             assert_means(&error(status, body), Reason::OpenAiUnavailable, NOW, Some(false));
         }
         let overloaded = answered(503, &json!({"type": "server_error", "code": "server_is_overloaded"}));

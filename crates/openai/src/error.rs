@@ -28,7 +28,9 @@ pub enum OpenAiError {
     #[error("OpenAI answered with something that is not JSON, as a proxy's page is")]
     NotJson,
     /// A stream of server-sent events, although none was asked for: a gateway is set to stream, and will do it again.
-    #[error("the answer is a stream of server-sent events, which nobody asked for; set the gateway to answer without streaming")]
+    #[error(
+        "the answer is a stream of server-sent events, which nobody asked for; set the gateway to answer without streaming"
+    )]
     EventStream,
 }
 
@@ -81,4 +83,3 @@ impl Failure for OpenAiError {
         Some(Outage { dependency: Dependency::OpenAi, is_certain })
     }
 }
-

@@ -123,7 +123,8 @@ mod tests {
         let expected =
             TokenUsage { prompt_tokens: 300, cached_tokens: 300, cache_write_tokens: 0, completion_tokens: 20 };
         assert_eq!(usage(&reported), Some(expected));
-        let responses = json!({"input_tokens": 300, "output_tokens": 20, "input_tokens_details": {"cached_tokens": 300}});
+        let responses =
+            json!({"input_tokens": 300, "output_tokens": 20, "input_tokens_details": {"cached_tokens": 300}});
         assert_eq!(usage(&responses), Some(expected));
         for details in [json!(null), json!({}), json!({"cached_tokens": null}), json!({"cached_tokens": -5})] {
             let reported = json!({"prompt_tokens": 300, "completion_tokens": 0, "prompt_tokens_details": details});
@@ -157,7 +158,9 @@ mod tests {
         ] {
             assert_eq!(text(&content).as_deref(), Some("one two"), "{content}");
         }
-        for nothing in [json!(null), json!(""), json!(" \n"), json!([]), json!([{"type": "refusal", "refusal": "no"}]), json!(7)] {
+        for nothing in
+            [json!(null), json!(""), json!(" \n"), json!([]), json!([{"type": "refusal", "refusal": "no"}]), json!(7)]
+        {
             assert_eq!(text(&nothing), None, "{nothing}");
         }
     }

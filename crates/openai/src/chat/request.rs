@@ -156,7 +156,9 @@ struct Body<'a> {
 #[derive(Serialize)]
 #[serde(untagged)]
 enum Shape<'a> {
-    Answer { response_format: AnswerShape<'a> },
+    Answer {
+        response_format: AnswerShape<'a>,
+    },
     Call {
         tools: [Tool<NamedSchema<'a>>; 1],
         tool_choice: Tool<Named<'a>>,

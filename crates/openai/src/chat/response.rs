@@ -124,8 +124,12 @@ fn merged(calls: &[(&Value, String)]) -> Option<Map<String, Value>> {
         }
         for (field, value) in fields {
             match merged.entry(field) {
-                Entry::Vacant(vacant) => drop(vacant.insert(value)),
-                Entry::Occupied(mut known) if known.get().is_null() => drop(known.insert(value)),
+                Entry::Vacant(vacant) => {
+                    vacant.insert(value);
+                }
+                Entry::Occupied(mut known) if known.get().is_null() => {
+                    known.insert(value);
+                }
                 Entry::Occupied(known) if value.is_null() || *known.get() == value => {}
                 Entry::Occupied(_) => return None,
             }
@@ -135,7 +139,7 @@ fn merged(calls: &[(&Value, String)]) -> Option<Map<String, Value>> {
 }
 
 fn side_by_side(calls: &[(&Value, String)]) -> String {
-    let read = |arguments: &String| serde_json::from_str(arguments).unwrap_or_else(|_| arguments.as_str().into());
+    let read = |arguments: &str| serde_json::from_str(arguments).unwrap_or_else(|_| Value::from(arguments));
     Value::Array(calls.iter().map(|(_, arguments)| read(arguments)).collect()).to_string()
 }
 
@@ -190,7 +194,8 @@ mod tests {
         assert_eq!(completion(&body, ResponseFormat::Json), expected);
         let bare = json!({"choices": [{"message": {"content": "{}"}}]});
         assert_eq!(completion(&bare, ResponseFormat::Json), expected);
-        let details = json!({"prompt_tokens": 9.0, "completion_tokens": 1, "prompt_tokens_details": {"cached_tokens": null}});
+        let details =
+            json!({"prompt_tokens": 9.0, "completion_tokens": 1, "prompt_tokens_details": {"cached_tokens": null}});
         let body = json!({"choices": [choice], "usage": details});
         let usage = TokenUsage { prompt_tokens: 9, cached_tokens: 0, cache_write_tokens: 0, completion_tokens: 1 };
         assert_eq!(completion(&body, ResponseFormat::Json).usage, Some(usage));
@@ -200,11 +205,15 @@ mod tests {
 
     #[test]
     fn an_answer_without_a_choice_cannot_be_read_and_one_without_a_word_is_empty() {
-        for body in [json!({}), json!({"choices": null}), json!({"choices": []}), json!([]), json!("hello"), Value::Null] {
+        for body in
+            [json!({}), json!({"choices": null}), json!({"choices": []}), json!([]), json!("hello"), Value::Null]
+        {
             let result = read(&body, &request(ResponseFormat::Json), None, Duration::ZERO);
             assert!(matches!(result, Err(OpenAiError::Unreadable(_))), "{body}: {result:?}");
         }
-        for message in [json!(null), json!({}), json!({"content": null}), json!({"content": " \n"}), json!({"content": []})] {
+        for message in
+            [json!(null), json!({}), json!({"content": null}), json!({"content": " \n"}), json!({"content": []})]
+        {
             assert!(of_message(&message, ResponseFormat::Json).is_empty(), "{message}");
         }
         let refused = json!({"content": null, "refusal": "No."});
@@ -256,7 +265,8 @@ mod tests {
 
     #[test]
     fn a_choice_that_is_an_error_is_one() {
-        let failed = json!({"error": {"code": 502, "message": "Upstream error"}, "finish_reason": "error", "message": {}});
+        let failed =
+            json!({"error": {"code": 502, "message": "Upstream error"}, "finish_reason": "error", "message": {}});
         let result = read(&json!({"choices": [failed]}), &request(ResponseFormat::Text), None, Duration::ZERO);
         assert!(matches!(&result, Err(OpenAiError::Api(error)) if error.http_status == 502), "{result:?}");
     }
