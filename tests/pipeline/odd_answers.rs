@@ -177,13 +177,13 @@ async fn an_answer_without_a_word_is_asked_for_with_more_room_and_then_parked() 
 async fn a_part_that_is_condensed_to_nothing_leads_to_no_answer() {
     let fleet = fleet(&pipeline()).await;
     contact(&fleet, 1, &[]).await;
+    object(&fleet, "ticket", 30, &[("content", "It is broken.")], &[("contact", 1)]).await;
     for n in 0..8 {
         let text = "We spoke about the weather in some detail. ".repeat(1_400);
         let at = format!("2026-11-{:02}T10:00:00Z", n + 1);
         let properties = [("hs_timestamp", at.as_str()), ("hs_email_text", text.as_str())];
         object(&fleet, "email", 60 + n, &properties, &[("ticket", 30)]).await;
     }
-    object(&fleet, "ticket", 30, &[("content", "It is broken.")], &[("contact", 1)]).await;
     // Text is condensed without a schema; the answer of the question has one.
     model_does(&fleet, FaultKind::OddForm(OddForm::Empty), None).await;
     let event = happened("ticket", 30, "creation", None, 1);
@@ -288,4 +288,16 @@ async fn an_overload_is_waited_for_and_counts_as_no_attempt() {
     let story = ended_as(&fleet, &note_event(1, 1), "written", None).await;
     let claims = story.history.iter().filter(|entry| entry.state == domain::EventState::Claimed).count();
     assert_eq!(claims, 5, "four times it waited: {:?}", story.history);
+}
+
+#[tokio::test]
+async fn a_wait_of_a_day_is_obeyed_for_a_minute() {
+    let fleet = fleet(&pipeline().with("broker.retry_delays_seconds", "1,61,3600")).await;
+    contact(&fleet, 1, &[BUYER]).await;
+    model_does(&fleet, FaultKind::Status { code: 429, retry_after: Some(86_400) }, 1).await;
+    send_accepted(&fleet, &[note_event(1, 1)]).await;
+    let waiting = |state: domain::EventState| state == domain::EventState::Waiting;
+    fleet.until_event(&key(&note_event(1, 1)), waiting, WITHIN).await.expect("it waits");
+    let wait: i64 = ask(&fleet, "select extract(epoch from due_at - now())::bigint from event").await;
+    assert!((0..=61).contains(&wait), "{wait} s");
 }
