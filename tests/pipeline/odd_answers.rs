@@ -179,7 +179,7 @@ async fn a_part_that_is_condensed_to_nothing_leads_to_no_answer() {
     contact(&fleet, 1, &[]).await;
     object(&fleet, "ticket", 30, &[("content", "It is broken.")], &[("contact", 1)]).await;
     for n in 0..8 {
-        let text = "We spoke about the weather in some detail. ".repeat(1_400);
+        let text = format!("It was the {n}th time that we spoke about the weather. ").repeat(1_000);
         let at = format!("2026-11-{:02}T10:00:00Z", n + 1);
         let properties = [("hs_timestamp", at.as_str()), ("hs_email_text", text.as_str())];
         object(&fleet, "email", 60 + n, &properties, &[("ticket", 30)]).await;
