@@ -39,7 +39,7 @@ closed_set! {
         OpenAiRateLimited = "openai_rate_limited", "OpenAI's rate limit is reached.";
         InsufficientQuota = "insufficient_quota", "The OpenAI account has no credit left.";
         ModelNotFound = "model_not_found", "OpenAI has no such model for this API key.";
-        ContextTooLong = "context_too_long", "The prompt does not fit the model's context window.";
+        ContextTooLong = "context_too_long", "The prompt does not fit the model's context window, or the account's limit on tokens.";
         // Rate limits and spend limits
         RateLimitShareExhausted = "rate_limit_share_exhausted", "The fleet has used its share of a rate limit.";
         PlaybookPaused = "playbook_paused", "The playbook has reached its spend limit for the day.";
