@@ -13,6 +13,7 @@ mod long_texts;
 mod loops;
 mod merges;
 mod money;
+mod odd_answers;
 mod once;
 mod openapi;
 mod operator;

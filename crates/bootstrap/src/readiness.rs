@@ -22,6 +22,18 @@ pub fn broker_and_ledger_readiness(publisher: &Publisher, ledger: &ledger::Ledge
     })
 }
 
+/// Not ready while a task that acquires quota is broken: no call is made under its limit. `broken` says how many are.
+#[cfg(feature = "clients")]
+pub fn add_quota_readiness(readiness: Readiness, broken: impl Fn() -> usize + Send + Sync + 'static) -> Readiness {
+    readiness.with("rate limits", move || {
+        let broken = broken();
+        async move {
+            let why = || format!("{broken} tasks that acquire quota panicked and do not work again yet").into();
+            (broken == 0).then_some(()).ok_or_else(why)
+        }
+    })
+}
+
 /// Warns, on `/readyz` and in a metric, of versions of HubSpot's API in use whose support ends.
 #[cfg(feature = "clients")]
 pub fn warn_of_ending_versions(readiness: Readiness, settings: &settings::Settings) -> Readiness {

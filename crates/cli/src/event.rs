@@ -54,7 +54,8 @@ fn print_summary(story: &EventStory) {
             0 => String::new(),
             micro_dollars => format!(", {micro_dollars} µ$ of it estimated because an answer does not say it"),
         };
-        say!("cost      {micro_dollars} µ$ for {requests} requests to the model{estimated}");
+        let micro_dollars = micro_dollars.map_or_else(|| "unknown".to_owned(), |cost| format!("{cost} µ$"));
+        say!("cost      {micro_dollars} for {requests} requests to the model{estimated}");
     }
     if let Some(trace) = &story.trace_id {
         say!("trace     {trace}");

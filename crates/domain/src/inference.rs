@@ -84,6 +84,8 @@ pub enum InferenceOutcome {
     Truncated,
     /// OpenAI's content filter withheld the answer.
     Filtered,
+    /// The model answered nothing, also with the doubled limit.
+    Empty,
 }
 
 named_values!(InferenceOutcome {
@@ -93,6 +95,7 @@ named_values!(InferenceOutcome {
     Refused => "refused",
     Truncated => "truncated",
     Filtered => "filtered",
+    Empty => "empty",
 });
 
 /// How much a reasoning model thinks before it answers (OpenAI's API reference, `reasoning_effort`).

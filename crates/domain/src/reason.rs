@@ -35,10 +35,11 @@ closed_set! {
         OpenAiInvalidRequest = "openai_invalid_request", "OpenAI rejected the request as invalid.";
         OpenAiUnauthorized = "openai_unauthorized", "OpenAI rejected the API key.";
         OpenAiForbidden = "openai_forbidden", "The API key lacks a permission.";
+        OpenAiRegion = "openai_region", "OpenAI does not answer from this country.";
         OpenAiRateLimited = "openai_rate_limited", "OpenAI's rate limit is reached.";
         InsufficientQuota = "insufficient_quota", "The OpenAI account has no credit left.";
         ModelNotFound = "model_not_found", "OpenAI has no such model for this API key.";
-        ContextTooLong = "context_too_long", "The prompt does not fit the model's context window.";
+        ContextTooLong = "context_too_long", "The prompt does not fit the model's context window, or the account's limit on tokens.";
         // Rate limits and spend limits
         RateLimitShareExhausted = "rate_limit_share_exhausted", "The fleet has used its share of a rate limit.";
         PlaybookPaused = "playbook_paused", "The playbook has reached its spend limit for the day.";
@@ -48,6 +49,7 @@ closed_set! {
         SchemaInvalid = "schema_invalid", "The answer does not match the playbook's schema, even after one repair.";
         Refused = "refused", "The model declined to answer.";
         AnswerTruncated = "answer_truncated", "The answer was truncated, even with more output tokens.";
+        AnswerEmpty = "answer_empty", "The model answered nothing, even with more output tokens.";
         ContentFiltered = "content_filtered", "OpenAI's content filter withheld the answer.";
         Unverified = "unverified", "A quotation of the answer was not found in what the model had read.";
         // The playbook
@@ -136,6 +138,7 @@ impl Reason {
             | Self::OpenAiUnreadable
             | Self::OpenAiUnavailable
             | Self::OpenAiUnauthorized
+            | Self::OpenAiRegion
             | Self::InsufficientQuota => Some(Dependency::OpenAi),
             _ => None,
         }

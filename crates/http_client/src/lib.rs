@@ -2,17 +2,16 @@
 //!
 //! The HubSpot client, the OpenAI client and the notification channels use it.
 
+mod compressed;
 mod storable;
+mod waits;
 
 use std::time::Duration;
 
-use reqwest::{
-    ClientBuilder, Response,
-    header::{HeaderMap, RETRY_AFTER},
-    redirect::Policy,
-};
+use reqwest::{ClientBuilder, Response, redirect::Policy};
 
 pub use storable::{replace_unstorable_escapes, without_unstorable_escapes};
+pub use waits::retry_after;
 
 /// How often an idle or busy HTTP/2 connection is pinged. HTTP/2 puts all requests on one connection: if it breaks without
 /// a sign, every request on it would wait for its own timeout.
@@ -64,11 +63,15 @@ pub enum BodyError {
     /// The body is longer than the caller accepts, in bytes.
     #[error("the answer has more than {0} bytes")]
     TooLong(usize),
+    /// The body is compressed, and cannot be decompressed.
+    #[error("the answer's compression is broken: {0}")]
+    Compressed(std::io::Error),
 }
 
 /// Reads a JSON body of at most `max` bytes, without the escapes that the ledger cannot store; bytes that are no text are
 /// replaced, so that half a character in one record does not make a whole answer unreadable. It counts the bytes that arrive and
-/// does not trust `Content-Length`.
+/// does not trust `Content-Length`. No client asks for compression, and gateways compress all the same: gzip is decompressed, and
+/// counted as what it becomes.
 pub async fn read_body(mut response: Response, max: usize) -> Result<Vec<u8>, BodyError> {
     let mut body = Vec::new();
     while let Some(chunk) = response.chunk().await? {
@@ -76,6 +79,9 @@ pub async fn read_body(mut response: Response, max: usize) -> Result<Vec<u8>, Bo
             return Err(BodyError::TooLong(max));
         }
         body.extend_from_slice(&chunk);
+    }
+    if compressed::is_gzip(&body) {
+        body = compressed::decompress(&body, max)?;
     }
     replace_unstorable_escapes(&mut body);
     if std::str::from_utf8(&body).is_err() {
@@ -98,43 +104,9 @@ pub fn json_error_position(error: &serde_json::Error) -> String {
     format!("the JSON is not as documented, at line {}, column {}", error.line(), error.column())
 }
 
-/// The longest wait that is believed: HubSpot documents up to a day while a portal is migrated (477).
-const MAX_RETRY_AFTER: Duration = Duration::from_secs(86_400);
-
-/// How long the other side asks to wait: `retry-after-ms` (OpenAI) in milliseconds, else `Retry-After` in seconds. More than a day
-/// says nothing. The date form of `Retry-After` is not understood; neither HubSpot nor OpenAI sends it.
-pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let number = |name: &str| headers.get(name)?.to_str().ok()?.trim().parse::<f64>().ok();
-    let milliseconds = number("retry-after-ms").map(|milliseconds| milliseconds / 1_000.0);
-    let wait = Duration::try_from_secs_f64(milliseconds.or_else(|| number(RETRY_AFTER.as_str()))?).ok()?;
-    (wait <= MAX_RETRY_AFTER).then_some(wait)
-}
-
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
-    use reqwest::header::{HeaderMap, HeaderValue};
-
-    use super::{json_error_position, retry_after};
-
-    #[test]
-    fn milliseconds_are_preferred_to_seconds_and_nonsense_is_ignored() {
-        let with = |headers: &[(&'static str, &'static str)]| {
-            let headers = headers
-                .iter()
-                .map(|(name, value)| (name.parse().expect("a header name"), HeaderValue::from_static(value)));
-            retry_after(&headers.collect::<HeaderMap>())
-        };
-        assert_eq!(with(&[("retry-after", "3"), ("retry-after-ms", "250")]), Some(Duration::from_millis(250)));
-        assert_eq!(with(&[("retry-after", "3")]), Some(Duration::from_secs(3)));
-        assert_eq!(with(&[("retry-after", "-1")]), None);
-        assert_eq!(with(&[("retry-after", "86400")]), Some(Duration::from_secs(86_400)));
-        assert_eq!(with(&[("retry-after", "1e18")]), None);
-        assert_eq!(with(&[("retry-after", "inf")]), None);
-        assert_eq!(with(&[("retry-after", "Wed, 21 Oct 2015 07:28:00 GMT")]), None);
-        assert_eq!(with(&[]), None);
-    }
+    use super::json_error_position;
 
     #[test]
     fn the_position_of_a_json_error_does_not_quote_the_value() {

@@ -66,9 +66,13 @@ async fn ask(
 ) -> Result<UsableAnswer, StepError> {
     let mut shrink_factor = 1;
     loop {
-        let prompt = PromptFitter::new(question, today.to_owned(), shrink_factor).fit(context, log).await?;
         let is_too_long = |error: &StepError| error.reason() == Reason::ContextTooLong;
-        match completion::complete(question, prompt, log).await {
+        // A part of the context may be too long, too.
+        let answered = match PromptFitter::new(question, today.to_owned(), shrink_factor).fit(context, log).await {
+            Ok(prompt) => completion::complete(question, prompt, log).await,
+            Err(error) => Err(error),
+        };
+        match answered {
             Ok(answered) => {
                 let mut inference = Inference { read: context.read(), ..answered.inference };
                 let result = answered.result;

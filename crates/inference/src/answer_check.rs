@@ -16,6 +16,8 @@ pub(crate) enum AnswerCheck {
     Mismatch(String),
     /// The model declined to answer.
     Refused,
+    /// It says nothing.
+    Empty,
     /// It ended at the limit of output tokens.
     Truncated,
     /// OpenAI's content filter withheld it.
@@ -26,6 +28,7 @@ impl AnswerCheck {
     pub(crate) fn of(playbook: &Playbook, completion: &Completion) -> Self {
         match completion.finish {
             FinishReason::ContentFilter => Self::Filtered,
+            _ if completion.is_empty() => Self::Empty,
             FinishReason::Length => Self::Truncated,
             _ if completion.refusal.is_some() => Self::Refused,
             _ => match playbook.answer.fields.check(&completion.content) {
@@ -44,6 +47,10 @@ impl AnswerCheck {
             Self::Valid(fields) => return (InferenceOutcome::Valid, Ok(fields)),
             Self::Mismatch(why) => (InferenceOutcome::Invalid, Reason::SchemaInvalid, why),
             Self::Refused => (InferenceOutcome::Refused, Reason::Refused, "the model declined to answer".to_owned()),
+            Self::Empty => {
+                let detail = "the model answered nothing, even with twice the output tokens".to_owned();
+                (InferenceOutcome::Empty, Reason::AnswerEmpty, detail)
+            }
             Self::Truncated => {
                 let detail = "the answer was truncated, even with twice the output tokens".to_owned();
                 (InferenceOutcome::Truncated, Reason::AnswerTruncated, detail)
@@ -113,5 +120,7 @@ mod tests {
         assert_eq!(check(FinishReason::ContentFilter, "{}", None), filtered);
         let refused = (InferenceOutcome::Refused, Some(Reason::Refused));
         assert_eq!(check(FinishReason::Stop, "", Some("I cannot help with that.")), refused);
+        let empty = (InferenceOutcome::Empty, Some(Reason::AnswerEmpty));
+        assert_eq!((check(FinishReason::Stop, "", None), check(FinishReason::Length, "", None)), (empty, empty));
     }
 }

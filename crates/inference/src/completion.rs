@@ -58,8 +58,8 @@ pub(crate) struct Answered {
     pub(crate) result: Result<Map<String, Value>, StepError>,
 }
 
-/// Asks the question with `prompt`. A truncated answer is requested once more with twice the output tokens, one that does not
-/// match the schema is repaired once.
+/// Asks the question with `prompt`. A truncated or empty answer is requested once more with twice the output tokens, one that
+/// does not match the schema is repaired once.
 ///
 /// # Errors
 /// There was no answer, so there is no inference to record.
@@ -72,7 +72,7 @@ pub(crate) async fn complete(
     let mut conversation = Conversation::start(question, log, response_format(playbook));
     conversation.push(Role::System, instructions(playbook, prompt.system));
     conversation.push(Role::User, prompt.user);
-    let Untruncated { mut completion, mut failure } = conversation.complete_untruncated().await?;
+    let WithRoom { mut completion, mut failure } = conversation.complete_with_room().await?;
     let mut check = AnswerCheck::of(playbook, &completion);
     if let (AnswerCheck::Mismatch(why), None) = (&check, &failure) {
         conversation.push(Role::Assistant, completion.content.clone());
@@ -106,20 +106,21 @@ pub(crate) async fn condense(
     conversation.push(Role::System, prompt.system);
     conversation.push(Role::User, prompt.user);
     // A truncated summary is still a summary of the beginning, also when no longer one can be had; truncated JSON would be
-    // useless.
-    let Untruncated { completion, .. } = conversation.complete_untruncated().await?;
+    // useless. An empty one would make the question one about nothing.
+    let WithRoom { completion, .. } = conversation.complete_with_room().await?;
     let outcome = match completion.finish {
         FinishReason::ContentFilter => InferenceOutcome::Filtered,
         _ if completion.refusal.is_some() => InferenceOutcome::Refused,
+        _ if completion.is_empty() => InferenceOutcome::Empty,
         _ => InferenceOutcome::Valid,
     };
     Ok(conversation.into_inference(completion, outcome, Value::Null))
 }
 
-/// An answer for which more room was asked if it was truncated.
-struct Untruncated {
+/// An answer for which more room was asked if it was truncated or empty.
+struct WithRoom {
     completion: Completion,
-    /// Why there is no longer answer than this truncated one.
+    /// Why there is no longer answer than this one.
     failure: Option<StepError>,
 }
 
@@ -152,29 +153,39 @@ impl<'a> Conversation<'a> {
         self.request.messages.push(ChatMessage { role, content });
     }
 
-    /// Sends the request; if the answer is truncated, once more with twice the output tokens.
-    async fn complete_untruncated(&mut self) -> Result<Untruncated, StepError> {
+    /// Sends the request; if the answer is truncated or empty, once more with twice the output tokens: reasoning may have taken
+    /// all of them.
+    async fn complete_with_room(&mut self) -> Result<WithRoom, StepError> {
         let completion = self.complete().await?;
-        if completion.finish != FinishReason::Length {
-            return Ok(Untruncated { completion, failure: None });
+        if completion.finish != FinishReason::Length && !completion.is_empty() {
+            return Ok(WithRoom { completion, failure: None });
         }
         let doubled = self.request.max_completion_tokens.saturating_mul(2);
         self.request.max_completion_tokens = doubled.min(self.question.model.max_output);
         Ok(match self.complete().await {
-            Ok(completion) => Untruncated { completion, failure: None },
-            Err(error) => Untruncated { completion, failure: Some(error) },
+            Ok(completion) => WithRoom { completion, failure: None },
+            Err(error) => WithRoom { completion, failure: Some(error) },
         })
     }
 
-    /// Sends the request until there is an answer or the retries in the process are used up.
+    /// Sends the request until there is an answer or the retries in the process are used up. An answer that cannot be read is
+    /// asked for once more, and not as often as one that did not come: each of them may be billed.
     async fn complete(&mut self) -> Result<Completion, StepError> {
-        let ModelClient { openai, text_pool, .. } = self.question.model_client;
-        let most = most_usage(text_pool, &self.request).await;
-        let completion = retry::run(openai.retry_policy(), || self.complete_once(&most)).await??;
+        let most = most_usage(&self.question.model_client.text_pool, &self.request).await;
+        let answered = match self.complete_with_retries(&most).await {
+            Err(error) if error.is_worth_one_more() => self.complete_with_retries(&most).await,
+            answered => answered,
+        };
+        let completion = answered??;
         let (usage, cost) = self.answered(&completion, &most);
         self.usage += usage;
         self.cost += cost;
         Ok(completion)
+    }
+
+    async fn complete_with_retries(&self, most: &TokenUsage) -> Result<Result<Completion, StepError>, OpenAiError> {
+        let policy = self.question.model_client.openai.retry_policy();
+        retry::run(policy, || self.complete_once(most)).await
     }
 
     /// Sends the request once. The most that it can cost is reserved before. What it did not cost is given back, unless that

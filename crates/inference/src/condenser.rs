@@ -72,6 +72,7 @@ async fn condense_part(
     let reason = match inference.outcome {
         InferenceOutcome::Valid => return Ok(inference.answer),
         InferenceOutcome::Filtered => Reason::ContentFiltered,
+        InferenceOutcome::Empty => Reason::AnswerEmpty,
         _ => Reason::Refused,
     };
     let detail = "the model did not condense a part of the context".to_owned();

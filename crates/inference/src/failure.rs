@@ -52,7 +52,7 @@ pub enum StepError {
     /// The model answered, but the answer cannot be used.
     #[error("{detail}")]
     Answer {
-        /// `schema_invalid`, `refused`, `answer_truncated`, `content_filtered` or `unverified`.
+        /// `schema_invalid`, `refused`, `answer_truncated`, `answer_empty`, `content_filtered` or `unverified`.
         reason: Reason,
         /// An explanation that quotes nothing of the answer.
         detail: String,

@@ -69,6 +69,12 @@ impl<'a> QuestionLog<'a> {
         Self::default()
     }
 
+    /// Whether something was asked about the event before, under this claim or an earlier one.
+    fn has_asked(&self) -> bool {
+        let charges = self.charges();
+        self.claim.is_some_and(|claim| claim.attempt > 1) || !charges.begun.is_empty() || !charges.settled.is_empty()
+    }
+
     fn charges(&self) -> MutexGuard<'_, Charges> {
         self.charges.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -106,7 +112,8 @@ impl<'a> QuestionLog<'a> {
     /// The request must not be sent: the record has used up its day's money, or the ledger did not store the reservation.
     pub(crate) async fn begin(&self, request: PendingRequest<'_>) -> Result<(ChargeId, Arc<RequestTag>), StepError> {
         let id = ChargeId::new();
-        let tag = Arc::new(RequestTag::new(id.0));
+        let tag = RequestTag::new(id.0);
+        let tag = Arc::new(if self.has_asked() { tag.repeated() } else { tag });
         let Some(LoggedClaim { ledger, event_id, attempt }) = self.claim else { return Ok((id, tag)) };
         let PendingRequest { inference_id, most_micro_dollars, .. } = request;
         let charge = ChargeRequest {

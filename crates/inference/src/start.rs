@@ -37,8 +37,9 @@ pub async fn start(
     let readiness = bootstrap::warn_of_ending_versions(readiness, &settings);
     let readiness = warn_of_ending_models(readiness, &playbooks);
     let worker = Worker::named("inference");
-    let Wiring { live, backfill, erasures, probes } =
+    let Wiring { live, backfill, erasures, probes, quota_health } =
         wiring::wire(&settings, playbooks, &ledger, worker.clone(), publisher.clone(), circuit_breakers.clone())?;
+    let readiness = bootstrap::add_quota_readiness(readiness, move || quota_health.broken());
     let writable = live.writable.clone();
     tokio::spawn(stop.clone().run_until_cancelled_owned(async move { writable.watch().await }));
     circuit_breakers.start_sync(ledger.clone(), worker.clone(), probes);

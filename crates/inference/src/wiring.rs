@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use bootstrap::{BootstrapError, CallHooks};
 use domain::{AppId, Dependency, PortalId};
 use ledger::{Ledger, Worker};
-use limits::{Lane, RateLimiters};
+use limits::{Lane, RateLimiters, TaskHealth};
 use maintenance::{CircuitBreakers, Probe, hubspot_probe, probe};
 use openai::{OpenAiClient, models::Model};
 use playbook::{LoadError, Playbook};
@@ -102,6 +102,8 @@ pub struct Wiring {
     pub erasures: EventHandler,
     /// Detects the end of an outage, for each of [`DEPENDENCIES`].
     pub probes: Vec<(Dependency, Probe)>,
+    /// Whether the tasks behind the limits work.
+    pub quota_health: TaskHealth,
 }
 
 /// Builds the handlers for `playbooks`. `worker` names this process in claims.
@@ -161,7 +163,8 @@ pub fn wire(
     let has_backfill = settings.inference.backfill_concurrency > 0;
     let backfill = has_backfill.then(|| with_lane(&live, &rate_limiters, Lane::Backfill));
     let erasures = EventHandler { waits_for_outages: false, ..live.clone() };
-    Ok(Wiring { live, backfill, erasures, probes })
+    let quota_health = rate_limiters.health().clone();
+    Ok(Wiring { live, backfill, erasures, probes, quota_health })
 }
 
 /// Detects the end of an outage of OpenAI by reading the description of `model`, which costs nothing.

@@ -57,8 +57,8 @@ pub struct EventStory {
 pub struct EventCost {
     /// The requests that were or may have been paid for.
     pub requests: i64,
-    /// Their cost in 10⁻⁶ $.
-    pub micro_dollars: i64,
+    /// Their cost in 10⁻⁶ $; `None` for a model without a known price.
+    pub micro_dollars: Option<i64>,
     /// The part of it whose answer was lost, unreadable or silent about its cost, and that counts as the most it can be.
     pub estimated_micro_dollars: i64,
 }
@@ -310,10 +310,13 @@ impl Ledger {
     async fn cost_of(&self, event: Uuid) -> Result<EventCost, LedgerError> {
         Ok(sqlx::query_as!(
             EventCost,
-            r#"select count(*) as "requests!", coalesce(sum(micro_dollars), 0)::bigint as "micro_dollars!",
-                      coalesce(sum(micro_dollars) filter (where state <> 'answered'), 0)::bigint
+            r#"select count(*) as "requests!",
+                      sum(case when c.reserved_micro_dollars > 0 or i.cost_micro_dollars is not null
+                               then c.micro_dollars end)::bigint as "micro_dollars?",
+                      coalesce(sum(c.micro_dollars) filter (where c.state <> 'answered'), 0)::bigint
                           as "estimated_micro_dollars!"
-               from charge where event_id = $1 and state <> 'free'"#,
+               from charge c left join inference i on i.id = c.inference_id
+               where c.event_id = $1 and c.state <> 'free'"#,
             event
         )
         .fetch_one(&self.connections)

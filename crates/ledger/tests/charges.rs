@@ -1,7 +1,7 @@
 //! A request to the model is in the ledger before it is sent, and what it cost when its answer is known. What the questions
 //! about one record may cost in a day has an end.
 
-use domain::{ChargeId, Event, EventState, InferenceId, Reason, RecordRef, inference::ChargeState};
+use domain::{ChargeId, Event, EventState, Inference, InferenceId, Reason, RecordRef, inference::ChargeState};
 use ledger::{ChargeRequest, Claimed, EventCost, RecordLimits, SettledCharge};
 
 use crate::fixtures::{PLAYBOOK, TestLedger, contact, decision, event, inference};
@@ -39,7 +39,7 @@ async fn a_reservation_counts_until_it_is_settled() {
     let claimed = test.claimed(&event, "a").await;
     let requests = [700, 200, 100].map(|most| request(&claimed, &contact(1), most));
     assert_eq!(begin(&test, &requests).await, [true, true, true]);
-    let all = EventCost { requests: 3, micro_dollars: 1_000, estimated_micro_dollars: 1_000 };
+    let all = EventCost { requests: 3, micro_dollars: Some(1_000), estimated_micro_dollars: 1_000 };
     assert_eq!(cost(&test, &event).await, all);
     assert_eq!(begin(&test, &requests).await, [true, true, true], "the same batch again, whose answer was lost");
     assert_eq!(cost(&test, &event).await, all);
@@ -51,10 +51,34 @@ async fn a_reservation_counts_until_it_is_settled() {
         settled(&requests[2], ChargeState::Free, 0),
     ];
     assert!(test.commit(&decided).await);
-    let some = EventCost { requests: 2, micro_dollars: 500, estimated_micro_dollars: 200 };
+    let some = EventCost { requests: 2, micro_dollars: Some(500), estimated_micro_dollars: 200 };
     assert_eq!(cost(&test, &event).await, some);
     let by_day = "select (cost_micro_dollars, estimated_micro_dollars)::text from cost_by_playbook_and_day";
     assert_eq!(test.value::<String>(by_day).await, "(500,200)");
+}
+
+#[tokio::test]
+async fn what_a_model_without_a_price_costs_is_unknown_and_not_nothing() {
+    let by_day = "select cost_micro_dollars from cost_by_playbook_and_day";
+    for price in [None, Some(0)] {
+        let test = TestLedger::new().await;
+        let event = event(1, 1);
+        let claimed = test.claimed(&event, "a").await;
+        let answered = Inference { cost_micro_dollars: price, ..inference(&contact(1)) };
+        let request = ChargeRequest { inference_id: answered.id, ..request(&claimed, &contact(1), 0) };
+        begin(&test, std::slice::from_ref(&request)).await;
+        let mut decided = decision(&claimed, EventState::Skipped, Some(Reason::NothingIntended));
+        decided.inferences = vec![answered];
+        decided.charges = vec![settled(&request, ChargeState::Answered, 0)];
+        assert!(test.commit(&decided).await);
+        let expected = EventCost { requests: 1, micro_dollars: price, estimated_micro_dollars: 0 };
+        assert_eq!(cost(&test, &event).await, expected);
+        assert_eq!(
+            test.value::<Option<i64>>(by_day).await,
+            price,
+            "the model costs nothing only where that is its price"
+        );
+    }
 }
 
 #[tokio::test]
@@ -72,11 +96,14 @@ async fn a_charge_is_settled_also_when_another_worker_has_taken_the_event_over()
     let part = inference(&contact(1));
     let charges = [settled(&requests[1], ChargeState::Answered, 50)];
     assert!(!test.ledger.store_inference(late.event_id, late.attempt, &part, &charges).await.expect("asked"));
-    assert_eq!(cost(&test, &event).await, EventCost { requests: 2, micro_dollars: 350, estimated_micro_dollars: 0 });
+    assert_eq!(
+        cost(&test, &event).await,
+        EventCost { requests: 2, micro_dollars: Some(350), estimated_micro_dollars: 0 }
+    );
     // A repetition that comes late changes nothing.
     decided.charges = vec![settled(&requests[0], ChargeState::Estimated, 700)];
     test.commit(&decided).await;
-    assert_eq!(cost(&test, &event).await.micro_dollars, 350);
+    assert_eq!(cost(&test, &event).await.micro_dollars, Some(350));
 }
 
 #[tokio::test]

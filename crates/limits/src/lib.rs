@@ -11,6 +11,8 @@ mod quota_actor;
 mod quota_client;
 mod recent_demand;
 mod spend_limiter;
+mod task_health;
 
 pub use limiters::{Lane, RateLimiters};
 pub use spend_limiter::{Reservation, SpendLimiter};
+pub use task_health::TaskHealth;

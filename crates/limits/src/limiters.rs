@@ -11,7 +11,7 @@ use ledger::{Ledger, RateLimitTerms, Window};
 use retry::{HUBSPOT_ASSOCIATIONS, Permit, PermitFuture, QuotaReport, RateLimiter, SharedRateLimiter};
 use settings::{MissingSetting, Settings};
 
-use crate::{quota_client::QuotaClient, spend_limiter::SpendLimiter};
+use crate::{TaskHealth, quota_client::QuotaClient, spend_limiter::SpendLimiter};
 
 /// The window of HubSpot's burst limit.
 const HUBSPOT_WINDOW: Duration = Duration::from_secs(10);
@@ -35,6 +35,7 @@ pub struct RateLimiters {
     settings: settings::RateLimitSection,
     micro_dollars_per_day: i64,
     portal: i64,
+    health: TaskHealth,
 }
 
 impl RateLimiters {
@@ -48,7 +49,13 @@ impl RateLimiters {
             settings: settings.rate_limit.clone(),
             micro_dollars_per_day: settings.spend.micro_dollars_per_day,
             portal: settings.hubspot.portal_id.ok_or(MissingSetting("hubspot.portal_id"))?,
+            health: TaskHealth::default(),
         })
+    }
+
+    /// Whether the tasks behind the limiters work.
+    pub fn health(&self) -> &TaskHealth {
+        &self.health
     }
 
     /// Limits calls to HubSpot: the portal's calls per ten seconds and per day, and those of the association endpoints.
@@ -81,7 +88,7 @@ impl RateLimiters {
                 share: self.settings.hubspot_day_share,
             },
         ];
-        QuotaClient::open(self.ledger.clone(), terms, self.share_of(lane))
+        QuotaClient::open(self.ledger.clone(), terms, self.share_of(lane), &self.health)
     }
 
     /// Limits calls to OpenAI: each model's requests and tokens per minute.
@@ -96,7 +103,7 @@ impl RateLimiters {
 
     /// Limits what answers cost in a day. `playbooks` are the names of those with a limit of their own, in micro-dollars.
     pub fn spend_limiter(&self, playbooks: impl IntoIterator<Item = (String, i64)>) -> SpendLimiter {
-        SpendLimiter::open(&self.ledger, self.micro_dollars_per_day, playbooks)
+        SpendLimiter::open(&self.ledger, self.micro_dollars_per_day, playbooks, &self.health)
     }
 
     fn model_quota(&self, model: &str, share: f64) -> QuotaClient {
@@ -108,7 +115,7 @@ impl RateLimiters {
             quota,
             share: settings.openai_share,
         });
-        QuotaClient::open(self.ledger.clone(), terms.into(), share)
+        QuotaClient::open(self.ledger.clone(), terms.into(), share, &self.health)
     }
 
     fn share_of(&self, lane: Lane) -> f64 {

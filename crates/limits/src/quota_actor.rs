@@ -11,7 +11,9 @@ use ledger::{AcquireRequest, Grant, Ledger, LedgerError, RateLimitTerms};
 use retry::{QuotaReport, RateLimited, Shortage};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::{grants::Grants, outgoing::Outgoing, quota_client::Acquired, recent_demand::RecentDemand};
+use crate::{
+    grants::Grants, outgoing::Outgoing, quota_client::Acquired, recent_demand::RecentDemand, task_health::OneTaskHealth,
+};
 
 /// A request is a statement or two, each with a bound of its own.
 const LONGEST_REQUEST: Duration = Duration::from_secs(120);
@@ -73,6 +75,7 @@ pub struct QuotaActor {
     /// Why there is nothing for those who wait.
     shortage: Shortage,
     exhausted_at: watch::Sender<Option<Instant>>,
+    health: OneTaskHealth,
 }
 
 /// The limits in the ledger.
@@ -92,6 +95,7 @@ impl QuotaActor {
         share: f64,
         inbox: mpsc::UnboundedReceiver<QuotaMessage>,
         exhausted_at: watch::Sender<Option<Instant>>,
+        health: OneTaskHealth,
     ) -> Self {
         let names = terms.iter().map(|terms| terms.name.clone()).collect();
         Self {
@@ -104,6 +108,7 @@ impl QuotaActor {
             next_request_at: Instant::now(),
             shortage: Shortage::Unknown,
             exhausted_at,
+            health,
         }
     }
 
@@ -112,6 +117,7 @@ impl QuotaActor {
     pub async fn run_until_closed(mut self) {
         while AssertUnwindSafe(self.run()).catch_unwind().await.is_err() {
             tracing::error!(limits = ?self.limits.names, "the task that acquires quota panicked; it begins anew");
+            self.health.panicked();
             self.waiting.clear();
             self.outgoing.forget_reports();
             tokio::time::sleep(PAUSE_AFTER_ERROR).await;
@@ -198,6 +204,7 @@ impl QuotaActor {
             let Some(waiter) = self.waiting.pop_front() else { return };
             let slices = waiter.costs.iter().zip(&mut self.grants).map(|(cost, grants)| grants.take(*cost)).collect();
             self.recent_demand.add(&waiter.costs);
+            self.health.worked();
             // If the caller no longer waits, what was acquired is dropped, and so given back.
             let _ = waiter.reply.send(Ok(Acquired::new(waiter.refunds, waiter.costs, slices)));
         }
@@ -235,6 +242,7 @@ impl QuotaActor {
         };
         match self.limits.ledger.acquire_quota(&request).await {
             Ok(grant) => {
+                self.health.worked();
                 self.shortage = Shortage::UsedUp;
                 self.outgoing.clear();
                 self.add_grant(&grant, requested_at, &need);
@@ -294,7 +302,7 @@ mod tests {
     use ledger::{Ledger, LedgerSettings, RateLimitTerms, Window};
     use retry::Shortage;
 
-    use crate::quota_client::QuotaClient;
+    use crate::{TaskHealth, quota_client::QuotaClient};
 
     fn absent_ledger() -> Ledger {
         Ledger::connect(&LedgerSettings {
@@ -310,17 +318,22 @@ mod tests {
     #[tokio::test]
     async fn without_a_ledger_it_is_unknown_what_is_left() {
         let terms = RateLimitTerms { name: "test".to_owned(), window: Window::Day, quota: 100, share: 1.0 };
-        let client = QuotaClient::open(absent_ledger(), vec![terms], 1.0);
+        let client = QuotaClient::open(absent_ledger(), vec![terms], 1.0, &TaskHealth::default());
         let limited = client.acquire(vec![1], Duration::from_millis(100)).await.expect_err("no ledger");
         assert_eq!(limited.shortage, Shortage::Unknown);
     }
 
     /// A rejection by the first of no limits makes it panic.
     #[tokio::test]
-    async fn an_actor_that_panics_begins_anew() {
-        let client = QuotaClient::open(absent_ledger(), vec![], 1.0);
+    async fn an_actor_that_panics_is_broken_until_it_works_again() {
+        let health = TaskHealth::default();
+        let client = QuotaClient::open(absent_ledger(), vec![], 1.0, &health);
         client.report(vec![], Instant::now(), Some(Duration::from_secs(1)));
+        while health.broken() == 0 {
+            tokio::task::yield_now().await;
+        }
         let acquired = client.acquire(vec![], Duration::from_secs(60)).await;
         assert!(acquired.is_ok(), "{acquired:?}");
+        assert_eq!(health.broken(), 0);
     }
 }

@@ -6,7 +6,10 @@ use ledger::{Ledger, RateLimitTerms};
 use retry::{QuotaReport, RateLimited, Shortage};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::quota_actor::{QuotaActor, QuotaMessage, Waiter};
+use crate::{
+    TaskHealth,
+    quota_actor::{QuotaActor, QuotaMessage, Waiter},
+};
 
 /// Acquires quota from the ledger for those who wait here, in the order in which they came. Cheap to clone; clones share what
 /// was acquired.
@@ -19,11 +22,13 @@ pub struct QuotaClient {
 
 impl QuotaClient {
     /// A client for the limits with these `terms`. `share` is the part of each limit that its callers may use up, from 0 to 1.
-    pub fn open(ledger: Ledger, terms: Vec<RateLimitTerms>, share: f64) -> Self {
+    /// `health` knows whether the task behind it works.
+    pub fn open(ledger: Ledger, terms: Vec<RateLimitTerms>, share: f64, health: &TaskHealth) -> Self {
         let (messages, inbox) = mpsc::unbounded_channel();
         let limits = terms.len();
         let (exhausted, exhausted_at) = watch::channel(None);
-        tokio::spawn(QuotaActor::new(ledger, terms, share, inbox, exhausted).run_until_closed());
+        let actor = QuotaActor::new(ledger, terms, share, inbox, exhausted, health.of_one_task());
+        tokio::spawn(actor.run_until_closed());
         Self { messages, limits, exhausted_at }
     }
 

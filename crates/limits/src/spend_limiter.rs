@@ -5,7 +5,10 @@ use std::{collections::HashMap, time::Duration};
 use ledger::{Ledger, RateLimitTerms, Window};
 use retry::RateLimited;
 
-use crate::quota_client::{Acquired, QuotaClient};
+use crate::{
+    TaskHealth,
+    quota_client::{Acquired, QuotaClient},
+};
 
 /// Reserves money for model calls while the day's limits allow it. Cheap to clone. The default one has no limit.
 #[derive(Debug, Clone, Default)]
@@ -48,10 +51,15 @@ const MAX_WAIT: Duration = Duration::from_secs(5);
 impl SpendLimiter {
     /// A limiter with these limits, in micro-dollars a day: `all` for all playbooks together (0: no limit), and one for each
     /// of `playbooks`.
-    pub fn open(ledger: &Ledger, all: i64, playbooks: impl IntoIterator<Item = (String, i64)>) -> Self {
+    pub fn open(
+        ledger: &Ledger,
+        all: i64,
+        playbooks: impl IntoIterator<Item = (String, i64)>,
+        health: &TaskHealth,
+    ) -> Self {
         let spend_limit = |name: String, quota| {
             let terms = RateLimitTerms { name, window: Window::Day, quota, share: 1.0 };
-            let quota_client = QuotaClient::open(ledger.clone(), vec![terms], 1.0);
+            let quota_client = QuotaClient::open(ledger.clone(), vec![terms], 1.0, health);
             SpendLimit { micro_dollars_per_day: quota, quota_client }
         };
         Self {

@@ -17,9 +17,11 @@ use time::Date;
 use uuid::Uuid;
 
 use crate::{
-    chat::{ChatRequest, ChatResponse, Completion},
+    api_error::OpenAiApiError,
+    chat::{self, ChatRequest, Completion},
     connections::{ConnectionSharing, Connections, SharedConnection},
-    error::{OpenAiApiError, OpenAiError},
+    error::OpenAiError,
+    lenient,
     models::parse_day,
 };
 
@@ -82,13 +84,21 @@ const CLIENT_REQUEST_ID: &str = "x-client-request-id";
 #[derive(Debug)]
 pub struct RequestTag {
     id: Uuid,
+    /// Whether something was asked before for the same reason, with whatever success.
+    is_repeat: bool,
     was_sent: AtomicBool,
 }
 
 impl RequestTag {
     /// The tag of the request `id`.
     pub fn new(id: Uuid) -> Self {
-        Self { id, was_sent: AtomicBool::new(false) }
+        Self { id, is_repeat: false, was_sent: AtomicBool::new(false) }
+    }
+
+    /// The tag of a request that is not the first one about the same event.
+    #[must_use]
+    pub fn repeated(self) -> Self {
+        Self { is_repeat: true, ..self }
     }
 
     /// Whether the request was or is about to be sent, so that it may be billed.
@@ -103,6 +113,9 @@ pub struct ModelDescription {
     /// The first day on which it no longer answers, if that is known.
     pub shutdown_date: Option<Date>,
 }
+
+/// The longest wait that is obeyed, as in OpenAI's own clients: gateways answer a day. After it, another request finds out.
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
 /// The wait after a 429 without `Retry-After`.
 const RATE_LIMIT_WAIT: Duration = Duration::from_secs(1);
@@ -175,10 +188,14 @@ impl OpenAiClient {
                 Ok(completion) => {
                     rate_limiter.record_answer(permit, reports, completion.usage.map(|usage| usage.total()));
                 }
+                // A request that is too long is not counted, and a shorter one is about to follow.
+                Err((Reason::ContextTooLong, _)) => rate_limiter.record_answer(permit, reports, Some(0)),
                 Err(_) => rate_limiter.record_answer(permit, reports, None),
             }
         }
-        if let Some(observer) = &self.settings.hooks.observer {
+        // Whatever one event brings about, it is no outage by itself: of its answers that are no JSON, one counts.
+        let is_told = !tag.is_repeat || !matches!(result, Err(OpenAiError::NotJson));
+        if let Some(observer) = self.settings.hooks.observer.as_ref().filter(|_| is_told) {
             observer.record(result.as_ref().err().map(|error| error as &dyn Failure));
         }
         metrics::counter!("leadline_openai_calls_total", "model" => request.model.clone(), "outcome" => outcome)
@@ -197,10 +214,10 @@ impl OpenAiClient {
         let connection = self.connection()?;
         let response = connection.http().get(url).send().await.map_err(|error| self.transport_error(error))?;
         if !response.status().is_success() {
-            return Err(self.api_error(response).await);
+            return Err(OpenAiError::Api(self.api_error(response).await));
         }
         // Compatible servers describe their models in other ways, or not at all.
-        let body: Value = serde_json::from_slice(&self.read(response).await?).unwrap_or_default();
+        let body = lenient::json(&self.read(response).await?).unwrap_or_default();
         Ok(ModelDescription { shutdown_date: body["shutdown_date"].as_str().and_then(parse_day) })
     }
 
@@ -221,39 +238,52 @@ impl OpenAiClient {
         let response = post.send().await.map_err(|error| self.transport_error(error))?;
         *reports = ["requests", "tokens"].map(|dimension| quota_report(response.headers(), dimension));
         if !response.status().is_success() {
-            return Err(self.api_error(response).await);
+            let mut error = self.api_error(response).await;
+            error.never_fits = never_fits(request, &error, reports[1]);
+            return Err(OpenAiError::Api(error));
         }
         let request_id = text(response.headers(), "x-request-id");
-        let bytes = self.read(response).await?;
-        let body: ChatResponse =
-            serde_json::from_slice(&bytes).map_err(|error| OpenAiError::Unreadable(json_error_position(&error)))?;
-        body.completion(&request.format, request_id, started.elapsed())
-            .ok_or_else(|| OpenAiError::Unreadable("it has no choices".to_owned()))
+        let body = self.json_answer(response).await?;
+        chat::read(&body, request, request_id, started.elapsed())
+    }
+
+    /// The body of an answer of success, as JSON. It is neither a stream nor an error.
+    async fn json_answer(&self, response: reqwest::Response) -> Result<Value, OpenAiError> {
+        let media_type = text(response.headers(), CONTENT_TYPE.as_str());
+        let body = self.read(response).await?;
+        if lenient::is_event_stream(media_type.as_deref(), &body) {
+            return Err(OpenAiError::EventStream);
+        }
+        let body = lenient::json(&body).map_err(|error| match body.trim_ascii_start().first() {
+            Some(b'{' | b'[') => OpenAiError::Unreadable(json_error_position(&error)),
+            _ => OpenAiError::NotJson,
+        })?;
+        OpenAiApiError::within(&body).map_or(Ok(body), Err)
     }
 
     fn connection(&self) -> Result<SharedConnection, OpenAiError> {
         self.connections.pick().map_err(|error| self.transport_error(error))
     }
 
-    async fn api_error(&self, response: reqwest::Response) -> OpenAiError {
+    async fn api_error(&self, response: reqwest::Response) -> Box<OpenAiApiError> {
         let status = response.status().as_u16();
-        let retry_after = retry_after(response.headers());
+        let retry_after = retry_after(response.headers()).map(|wait| wait.min(LONGEST_WAIT));
         let should_retry = text(response.headers(), "x-should-retry").and_then(|text| text.parse().ok());
         let request_id = text(response.headers(), "x-request-id");
         let body = self.read(response).await.unwrap_or_default();
-        OpenAiError::Api(Box::new(OpenAiApiError {
+        Box::new(OpenAiApiError {
             http_status: status,
             retry_after,
             should_retry,
             request_id,
             ..OpenAiApiError::read(&body)
-        }))
+        })
     }
 
     async fn read(&self, response: reqwest::Response) -> Result<Vec<u8>, OpenAiError> {
         read_body(response, self.settings.max_response_bytes).await.map_err(|error| match error {
             BodyError::Transport(error) => self.transport_error(error),
-            BodyError::TooLong(_) => OpenAiError::Unreadable(error.to_string()),
+            BodyError::TooLong(_) | BodyError::Compressed(_) => OpenAiError::Unreadable(error.to_string()),
         })
     }
 
@@ -264,6 +294,16 @@ impl OpenAiClient {
             OpenAiError::Connection(error.without_url())
         }
     }
+}
+
+/// Whether a request that was rejected for its tokens fits the limit at no time: the limit is smaller than the request, or none
+/// of it was used up. OpenAI answers both as any other rate limit, and says the difference in words alone.
+fn never_fits(request: &ChatRequest, error: &OpenAiApiError, tokens: Option<QuotaReport>) -> bool {
+    let is_about = |what: &str| error.kind.as_deref() == Some(what);
+    tokens.is_some_and(|tokens| {
+        let is_smaller = tokens.quota() < request.reserved_tokens() && !is_about("requests");
+        is_smaller || (tokens.remaining() == tokens.quota() && is_about("tokens"))
+    })
 }
 
 /// The rate-limit headers about `requests` or `tokens`; `None` when they are missing or say nothing, as behind many gateways.

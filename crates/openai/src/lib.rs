@@ -3,14 +3,17 @@
 //! The crate does not depend on playbooks, queues or tables. The base URL, the path and the authentication header are
 //! settings, because many installations use gateways or compatible servers.
 
+mod api_error;
 mod chat;
 mod client;
 mod connections;
 mod error;
+mod lenient;
 pub mod models;
 
+pub use api_error::OpenAiApiError;
 pub use chat::{ChatMessage, ChatRequest, Completion, FinishReason, ResponseFormat, Role};
 pub use client::{ModelDescription, OpenAiClient, OpenAiCredentials, OpenAiSettings, OpenAiSetupError, RequestTag};
 pub use connections::ConnectionSharing;
 pub use domain::inference::TokenUsage;
-pub use error::{OpenAiApiError, OpenAiError};
+pub use error::OpenAiError;

@@ -11,9 +11,6 @@ use crate::text::MAX_HUBSPOT_TEXT;
 /// The maximum number of items in a list field.
 pub(crate) const MAX_LIST_ITEMS: usize = 100;
 
-/// A pattern for days (`YYYY-MM-DD`). It cannot check the length of a month.
-const DAY: &str = "^[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])$";
-
 /// The fields of an answer and the schemas that follow from them.
 #[derive(Debug)]
 pub struct AnswerFields {
@@ -117,7 +114,9 @@ impl AnswerFields {
     /// Compiles the schemas.
     pub(crate) fn new(fields: Vec<AnswerField>) -> Result<Self, SchemaError> {
         let schema = object_schema(&fields, |field| field.kind.bounded_schema());
-        let validator = jsonschema::validator_for(&schema).map_err(|error| SchemaError(error.to_string()))?;
+        // Days have a format: no pattern knows how long a month is.
+        let options = jsonschema::options().should_validate_formats(true);
+        let validator = options.build(&schema).map_err(|error| SchemaError(error.to_string()))?;
         let strict_schema = Arc::new(object_schema(&fields, AnswerField::strict_schema));
         Ok(Self { list: fields, validator, strict_schema })
     }
@@ -290,7 +289,7 @@ impl FieldKind {
                 bound("enum", json!(options));
             }
             Self::Date => {
-                bound("pattern", json!(DAY));
+                bound("format", json!("date"));
             }
             Self::List { items, max_items } => {
                 bound("items", object_schema(items, |field| field.kind.bounded_schema()));

@@ -113,6 +113,49 @@ pub enum FaultKind {
     NoChoices,
     /// The account has no credit left (429 `insufficient_quota`).
     InsufficientQuota,
+    /// The call has no effect; the answer has this status and this body, as a gateway or another version of the API answers.
+    Answer {
+        /// For example 402 or 520.
+        code: u16,
+        /// JSON, or a page.
+        body: String,
+    },
+    /// The model's answer is billed, and arrives in a form that users of gateways and compatible servers have reported.
+    OddForm(OddForm),
+}
+
+/// A form of a model's answer that OpenAI does not document, and that was seen in the field.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OddForm {
+    /// Null for the model, the finish reason and the cached tokens.
+    Nulls,
+    /// Null instead of the choices.
+    NullChoices,
+    /// An empty refusal beside the answer.
+    EmptyRefusal,
+    /// The content as a list of parts.
+    Parts,
+    /// The arguments of a function call as an object.
+    ArgumentsObject,
+    /// One answer over two calls of the function.
+    TwoCalls,
+    /// Numbers of tokens as floats.
+    Floats,
+    /// More cached tokens than the prompt has.
+    CachedAbovePrompt,
+    /// More tokens than any model reads or writes.
+    HugeCounts,
+    /// A byte order mark before the JSON.
+    ByteOrderMark,
+    /// Compressed, although nobody asked for it.
+    Gzip,
+    /// Server-sent events, although nobody asked for a stream.
+    EventStream,
+    /// An error in an answer of success.
+    ErrorWithin,
+    /// No content at all, as when reasoning has taken all of the room.
+    Empty,
 }
 
 /// A fault of the model itself, passed to the endpoint that plays the model.

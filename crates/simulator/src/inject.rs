@@ -92,6 +92,11 @@ pub(crate) async fn inject(State(simulator): State<Arc<Simulator>>, request: Req
             response
         }
         Some(FaultKind::InsufficientQuota) => openai::errors::insufficient_quota(),
+        Some(FaultKind::Answer { code, body }) => {
+            let media_type = if body.trim_start().starts_with('<') { "text/html" } else { "application/json" };
+            let status = StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+            (status, [(header::CONTENT_TYPE, media_type)], body).into_response()
+        }
         Some(kind) => {
             request.extensions_mut().insert(Misbehaviour(kind));
             next.run(request).await

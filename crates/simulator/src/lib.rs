@@ -27,7 +27,7 @@ use axum::{Router, extract::DefaultBodyLimit, middleware};
 pub use calls::Call;
 pub use charges::Charge;
 pub use config::Config;
-pub use faults::{Fault, FaultKind, Target};
+pub use faults::{Fault, FaultKind, OddForm, Target};
 pub use options::SimulatorOptions;
 pub use state::Simulator;
 pub use webhooks::WebhookDelivery;

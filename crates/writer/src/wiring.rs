@@ -7,7 +7,7 @@ use bootstrap::BootstrapError;
 use domain::{AppId, Dependency, PortalId};
 use hubspot::HubSpotClient;
 use ledger::{Ledger, Worker};
-use limits::{Lane, RateLimiters};
+use limits::{Lane, RateLimiters, TaskHealth};
 use maintenance::{CircuitBreakers, Probe, hubspot_probe};
 use retry::CallHooks;
 use settings::{MissingSetting, Settings};
@@ -52,6 +52,8 @@ pub struct Writer {
     pub verify_interval: Duration,
     /// Tests whether an outage of HubSpot is over.
     pub probes: Vec<(Dependency, Probe)>,
+    /// Whether the tasks behind the limits work.
+    pub quota_health: TaskHealth,
 }
 
 /// Builds the writer. Everything that it leases is leased to `worker` or a name derived from it.
@@ -73,7 +75,8 @@ pub fn wire(
         protected_properties: settings.inference.protected_properties.iter().cloned().collect(),
     };
     let lease = Duration::from_secs(settings.writer.lease_seconds);
-    let hubspot = hubspot_client(settings, ledger, circuit_breakers)?;
+    let rate_limiters = RateLimiters::new(settings, ledger)?;
+    let hubspot = hubspot_client(settings, &rate_limiters, circuit_breakers)?;
     let executor = BatchExecutor {
         ledger: ledger.clone(),
         hubspot: hubspot.clone(),
@@ -96,6 +99,7 @@ pub fn wire(
         verifier: Verifier::new(hubspot.clone(), ledger.clone(), worker, lease, rules),
         verify_interval: Duration::from_secs(settings.reconcile.interval_seconds.min(MAX_VERIFY_INTERVAL)),
         probes: vec![(Dependency::HubSpot, hubspot_probe(&hubspot))],
+        quota_health: rate_limiters.health().clone(),
     })
 }
 
@@ -103,10 +107,10 @@ pub fn wire(
 /// for, so writes go before the reads of a backfill.
 fn hubspot_client(
     settings: &Settings,
-    ledger: &Ledger,
+    rate_limiters: &RateLimiters,
     circuit_breakers: &CircuitBreakers,
 ) -> Result<HubSpotClient, WriterWiringError> {
-    let rate_limiter = RateLimiters::new(settings, ledger)?.hubspot(Lane::Live);
+    let rate_limiter = rate_limiters.hubspot(Lane::Live);
     let hooks =
         CallHooks { observer: circuit_breakers.observer(Dependency::HubSpot), rate_limiter: Some(rate_limiter) };
     Ok(bootstrap::hubspot_client(settings, hooks)?)

@@ -222,7 +222,7 @@ impl HubSpotClient {
         let bytes = match read_body(response, self.settings.max_response_bytes).await {
             Ok(bytes) => bytes,
             Err(BodyError::Transport(error)) => return Err(self.transport_error(error)),
-            Err(error @ BodyError::TooLong(_)) => {
+            Err(error @ (BodyError::TooLong(_) | BodyError::Compressed(_))) => {
                 return Err(HubSpotError::Unreadable { operation, message: error.to_string() });
             }
         };

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use time::{Date, OffsetDateTime, macros::date};
 
 use super::{
-    errors,
+    errors, odd,
     request::{ChatRequest, ResponseFormat, Role, check},
     rules,
 };
@@ -97,7 +97,11 @@ async fn complete(
     charge(&simulator, &facts, &headers, &answer);
     let latency = Duration::from_millis(simulator.config.model_latency_ms);
     simulator.openai_traffic.wait_for_model(tokio::time::sleep(latency)).await;
-    let mut response = Json(as_sent(answer, misbehaviour.as_ref())).into_response();
+    let form = match &misbehaviour {
+        Some(FaultKind::OddForm(form)) => Some(*form),
+        _ => None,
+    };
+    let mut response = odd::respond(as_sent(answer, misbehaviour.as_ref()), form);
     let headers = response.headers_mut();
     headers.extend(limits);
     let id = format!("req_{}", uuid::Uuid::now_v7().simple());

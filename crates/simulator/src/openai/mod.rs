@@ -3,6 +3,7 @@
 mod chat;
 pub(crate) mod errors;
 pub(crate) mod limits;
+mod odd;
 mod request;
 mod rules;
 mod schema;

@@ -21,6 +21,8 @@ pub(super) struct ChatRequest {
     #[serde(default)]
     pub(super) tool_choice: Option<Tool>,
     #[serde(default)]
+    pub(super) parallel_tool_calls: Option<bool>,
+    #[serde(default)]
     pub(super) max_completion_tokens: Option<u32>,
     #[serde(default)]
     pub(super) temperature: Option<f64>,
@@ -164,6 +166,10 @@ fn check_reasoning(request: &ChatRequest, facts: &models::Model) -> Result<(), B
 
 fn check_tools(request: &ChatRequest) -> Result<(), Box<Response>> {
     let refuse = |message: &str, param: &str| Err(Box::new(errors::invalid_request(message, Some(param), None)));
+    if request.parallel_tool_calls.is_some() && request.tools.is_empty() {
+        let message = "Invalid value for 'parallel_tool_calls': 'parallel_tool_calls' is only allowed when 'tools' are specified.";
+        return refuse(message, "parallel_tool_calls");
+    }
     for tool in &request.tools {
         if tool.kind != "function" || !is_name(&tool.function.name) {
             return refuse("Invalid 'tools[0].function.name'", "tools[0].function.name");

@@ -1,0 +1,251 @@
+//! The request of a chat completion.
+
+use std::sync::Arc;
+
+use domain::inference::{Effort, TokenUsage};
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::models;
+
+/// The request of a chat completion.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ChatRequest {
+    /// The model's name.
+    pub model: String,
+    /// The conversation: instructions first, data last. OpenAI caches a prefix that requests share and bills it at a
+    /// lower price.
+    pub messages: Vec<ChatMessage>,
+    /// The format of the answer.
+    pub format: ResponseFormat,
+    /// Not sent when `None`: models that reason refuse the parameter.
+    pub temperature: Option<f64>,
+    /// How much the model reasons; not sent when `None`, because other models refuse the parameter.
+    pub effort: Option<Effort>,
+    /// The longest answer, in tokens, reasoning included. OpenAI counts all of it against the token limit, before the answer.
+    pub max_completion_tokens: u32,
+}
+
+/// A message of the conversation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ChatMessage {
+    /// The author.
+    pub role: Role,
+    /// The text.
+    pub content: String,
+}
+
+/// The author of a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// The instructions.
+    System,
+    /// The data and the task.
+    User,
+    /// An earlier answer of the model.
+    Assistant,
+}
+
+/// The format of the answer.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ResponseFormat {
+    /// Structured outputs (gpt-4o-2024-08-06 and later): the answer follows a schema.
+    Schema {
+        /// The name: 1–64 of `[A-Za-z0-9_-]`.
+        name: String,
+        /// The schema, within OpenAI's strict subset.
+        schema: Arc<Value>,
+    },
+    /// JSON mode: any JSON object. The word JSON must be in the messages, or OpenAI answers 400.
+    Json,
+    /// A call of one function whose strict parameters are a schema; for models without structured outputs.
+    Function {
+        /// The name: 1–64 of `[A-Za-z0-9_-]`.
+        name: String,
+        /// The schema, within OpenAI's strict subset.
+        schema: Arc<Value>,
+    },
+    /// Plain text.
+    Text,
+}
+
+impl ChatRequest {
+    /// The most tokens that can be billed for the request, by the model's own encoding: the messages, the schema, the
+    /// framing of both, and the longest answer.
+    pub fn most_usage(&self) -> TokenUsage {
+        let schema = self.schema();
+        let texts = self.messages.iter().map(|message| message.content.as_str()).chain([schema.as_str()]);
+        let prompt = models::count_prompt(&self.model, texts) + FRAMING;
+        let prompt_tokens = i64::try_from(prompt).unwrap_or(i64::MAX);
+        TokenUsage {
+            prompt_tokens,
+            cached_tokens: 0,
+            // All of it may be written to the cache, which is the highest price.
+            cache_write_tokens: prompt_tokens,
+            completion_tokens: self.max_completion_tokens.into(),
+        }
+    }
+
+    /// Whether the request can have used that much: a token is at least a byte of the prompt, and no model answers more than
+    /// the longest answer, not even where a server does not know `max_completion_tokens`. More says nothing about its cost.
+    pub(crate) fn can_use(&self, usage: &TokenUsage) -> bool {
+        let bytes = self.messages.iter().map(|message| message.content.len()).sum::<usize>() + self.schema().len();
+        let longest_answer = LONGEST_ANSWER.max(self.max_completion_tokens.into());
+        usage.prompt_tokens <= i64::try_from(bytes + ADDED).unwrap_or(i64::MAX)
+            && usage.completion_tokens <= longest_answer
+    }
+
+    fn schema(&self) -> String {
+        match &self.format {
+            ResponseFormat::Schema { schema, .. } | ResponseFormat::Function { schema, .. } => schema.to_string(),
+            ResponseFormat::Json | ResponseFormat::Text => String::new(),
+        }
+    }
+
+    /// About how many tokens OpenAI counts against the token limit when the request arrives: four bytes a token, four
+    /// tokens for each message, and the longest answer.
+    pub fn reserved_tokens(&self) -> i64 {
+        let prompt: usize = self.messages.iter().map(|message| message.content.len() / 4 + 4).sum();
+        i64::try_from(prompt).unwrap_or(i64::MAX).saturating_add(self.max_completion_tokens.into())
+    }
+
+    /// The request's body, as JSON.
+    #[expect(clippy::expect_used, reason = "every key is a string, and nothing else can make it fail")]
+    pub(crate) fn body(&self) -> String {
+        let body = Body {
+            model: &self.model,
+            messages: &self.messages,
+            max_completion_tokens: self.max_completion_tokens,
+            store: false,
+            shape: match &self.format {
+                ResponseFormat::Schema { name, schema } => Shape::Answer {
+                    response_format: AnswerShape::JsonSchema { json_schema: NamedSchema::schema(name, schema) },
+                },
+                ResponseFormat::Json => Shape::Answer { response_format: AnswerShape::JsonObject },
+                ResponseFormat::Function { name, schema } => Shape::Call {
+                    tools: [Tool::Function { function: NamedSchema::function(name, schema) }],
+                    tool_choice: Tool::Function { function: Named { name } },
+                    parallel_tool_calls: false,
+                },
+                ResponseFormat::Text => Shape::Free {},
+            },
+            temperature: self.temperature,
+            reasoning_effort: self.effort,
+        };
+        serde_json::to_string(&body).expect("the request can be written as JSON")
+    }
+}
+
+/// The body of the request. It borrows everything, because thousands of requests wait at once.
+#[derive(Serialize)]
+struct Body<'a> {
+    model: &'a str,
+    messages: &'a [ChatMessage],
+    max_completion_tokens: u32,
+    /// `false`: OpenAI must not store CRM data.
+    store: bool,
+    #[serde(flatten)]
+    shape: Shape<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    temperature: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reasoning_effort: Option<Effort>,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Shape<'a> {
+    Answer {
+        response_format: AnswerShape<'a>,
+    },
+    Call {
+        tools: [Tool<NamedSchema<'a>>; 1],
+        tool_choice: Tool<Named<'a>>,
+        /// `false`: one call is one answer (OpenAI's guide to function calling).
+        parallel_tool_calls: bool,
+    },
+    Free {},
+}
+
+#[derive(Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+enum AnswerShape<'a> {
+    JsonSchema { json_schema: NamedSchema<'a> },
+    JsonObject,
+}
+
+#[derive(Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+enum Tool<T> {
+    Function { function: T },
+}
+
+#[derive(Serialize)]
+struct Named<'a> {
+    name: &'a str,
+}
+
+/// A schema that the answer, or the call of a function, must follow.
+#[derive(Serialize)]
+struct NamedSchema<'a> {
+    name: &'a str,
+    strict: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    schema: Option<&'a Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    parameters: Option<&'a Value>,
+}
+
+impl<'a> NamedSchema<'a> {
+    fn schema(name: &'a str, schema: &'a Value) -> Self {
+        Self { name, strict: true, schema: Some(schema), parameters: None }
+    }
+
+    fn function(name: &'a str, parameters: &'a Value) -> Self {
+        Self { name, strict: true, schema: None, parameters: Some(parameters) }
+    }
+}
+
+/// Tokens around a schema or the description of a function, which OpenAI does not document.
+const FRAMING: usize = 50;
+
+/// Tokens that servers add to a prompt, generously: templates and instructions of their own.
+const ADDED: usize = 5_000;
+
+/// The longest answer of any model, in tokens.
+const LONGEST_ANSWER: i64 = 128_000;
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use serde_json::json;
+
+    use super::{ChatMessage, ChatRequest, ResponseFormat, Role, TokenUsage};
+
+    #[test]
+    fn the_most_that_a_request_can_use_counts_every_token_and_the_schema() {
+        let request = |content: &str, format| ChatRequest {
+            model: "gpt-4o".to_owned(),
+            messages: vec![ChatMessage { role: Role::User, content: content.to_owned() }],
+            format,
+            temperature: None,
+            effort: None,
+            max_completion_tokens: 600,
+        };
+        // Every character is a token or more: a rule of four bytes for each would be too low.
+        let symbols = "§¶†‡".repeat(100);
+        let most = request(&symbols, ResponseFormat::Text).most_usage();
+        assert!(most.prompt_tokens >= 400, "{most:?}");
+        assert_eq!(most.completion_tokens, 600);
+        let schema = Arc::new(json!({"type": "object", "properties": {"a_rather_long_name": {"type": "string"}}}));
+        let with_schema = request(&symbols, ResponseFormat::Schema { name: "x".to_owned(), schema }).most_usage();
+        assert!(with_schema.prompt_tokens > most.prompt_tokens);
+        let request = request(&symbols, ResponseFormat::Text);
+        assert!(request.can_use(&most));
+        let huge = 1_000_000;
+        assert!(!request.can_use(&TokenUsage { prompt_tokens: huge, ..most }));
+        assert!(!request.can_use(&TokenUsage { completion_tokens: huge, ..most }));
+    }
+}
