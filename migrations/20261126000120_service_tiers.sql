@@ -6,7 +6,7 @@ comment on column inference.service_tier is
     'in which the last answer was processed, as it says itself, and by which it was priced: a name of '
     'domain::model::ServiceTier; a test compares the two. Null when the answer does not say it';
 
--- An inference without a charge is one of `leadline playbook run`.
+-- With the share of the cache. An inference without a charge is one of `leadline playbook run`.
 create or replace view cost_by_playbook_and_day as
 select day,
        playbook,
@@ -24,7 +24,8 @@ from (select (i.created_at at time zone 'UTC')::date as day, i.playbook, i.model
              case when c.inference_id is null then i.cost_micro_dollars end as micro_dollars, null::bigint as estimated
       from inference i left join (select distinct inference_id from charge) c on c.inference_id = i.id
       union all
-      select (c.created_at at time zone 'UTC')::date, c.playbook, coalesce(i.model, c.model), 0, 0, 0, 0, 0, c.micro_dollars,
+      select (c.created_at at time zone 'UTC')::date, c.playbook, coalesce(i.model, c.model), 0, 0, 0, 0, 0,
+             case when c.reserved_micro_dollars > 0 or i.cost_micro_dollars is not null then c.micro_dollars end,
              case when c.state in ('reserved', 'estimated') then c.micro_dollars end
       from charge c left join inference i on i.id = c.inference_id
       where c.state <> 'free') as spent

@@ -66,7 +66,6 @@ pub fn openai_client(settings: &Settings, hooks: CallHooks) -> Result<openai::Op
             ModelApi::ChatCompletions => section.chat_path.clone(),
             ModelApi::Responses => section.responses_path.clone(),
         },
-        prompt_cache_key: section.prompt_cache_key,
         credentials: openai::OpenAiCredentials {
             header: section.auth_header.clone(),
             api_key: section.api_key.clone().ok_or(MissingSetting("openai.api_key"))?,

@@ -11,7 +11,7 @@ use domain::{
 use ledger::RecordLimits;
 use limits::{Reservation, SpendLimiter};
 use openai::{
-    ChatMessage, ChatRequest, Completion, FinishReason, OpenAiClient, OpenAiError, RequestOptions, RequestTag,
+    CacheOptions, ChatMessage, ChatRequest, Completion, FinishReason, OpenAiClient, OpenAiError, RequestOptions, RequestTag,
     ResponseFormat, Role,
     models::Model,
 };
@@ -288,7 +288,7 @@ fn request(playbook: &Playbook, model: &Model, format: ResponseFormat, prompt: R
         options: RequestOptions {
             verbosity: playbook.model.verbosity,
             service_tier: requested_tier(playbook, model),
-            cache_key: Some(format!("leadline-{}", playbook.version)),
+            cache: cache(playbook, model),
         },
         max_completion_tokens: room(playbook, model),
     }
@@ -301,6 +301,14 @@ fn effort(playbook: &Playbook, model: &Model) -> Option<Effort> {
     match &model.reasoning {
         Some(reasoning) => wanted.or(Some(reasoning.default)),
         None => wanted.filter(|effort| *effort != Effort::None),
+    }
+}
+
+/// What is said about the cache: questions of one version of a playbook begin alike.
+fn cache(playbook: &Playbook, model: &Model) -> CacheOptions {
+    CacheOptions {
+        key: model.prompt_cache.then(|| format!("leadline-{}", playbook.version)),
+        ends_with_instructions: model.prompt_cache && model.has_cache_breakpoints(),
     }
 }
 

@@ -81,7 +81,7 @@ pub fn model_of(settings: &Settings, playbook: &Playbook) -> Model {
     let tier = settings.openai.service_tier;
     let has_tier = facts.price.is_none_or(|price| price.has_tier(tier));
     let service_tier = if has_tier { tier } else { RequestedTier::Default };
-    Model { name: name.clone(), service_tier, ..facts }
+    Model { name: name.clone(), service_tier, prompt_cache: settings.openai.prompt_cache, ..facts }
 }
 
 /// The dependencies whose outages pause this service.

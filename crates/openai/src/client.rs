@@ -36,8 +36,6 @@ pub struct OpenAiSettings {
     pub api: ModelApi,
     /// The path of that API, appended to the base URL.
     pub path: String,
-    /// Whether requests carry their cache key, which some compatible servers refuse.
-    pub prompt_cache_key: bool,
     /// How the client authenticates.
     pub credentials: OpenAiCredentials,
     /// The timeout of one attempt, from connecting to the last byte. An answer may take minutes.
@@ -237,10 +235,9 @@ impl OpenAiClient {
         let started = Instant::now();
         let connection = self.connection()?;
         // Sent as a stream, so that reqwest keeps no copy for redirects and retries while thousands of requests wait.
-        let cache_key = request.options.cache_key.as_deref().filter(|_| self.settings.prompt_cache_key);
         let body = Body::wrap(match self.settings.api {
-            ModelApi::ChatCompletions => request.body(cache_key),
-            ModelApi::Responses => responses::body(request, cache_key),
+            ModelApi::ChatCompletions => request.body(),
+            ModelApi::Responses => responses::body(request),
         });
         let post = connection.http().post(url).header(CONTENT_TYPE, "application/json");
         let post = post.header(CLIENT_REQUEST_ID, tag.id.to_string()).body(body);

@@ -10,6 +10,7 @@ mod connections;
 mod error;
 mod lenient;
 pub mod models;
+mod prompt_cache;
 mod responses;
 
 pub use api_error::OpenAiApiError;
@@ -18,3 +19,4 @@ pub use client::{ModelDescription, OpenAiClient, OpenAiCredentials, OpenAiSettin
 pub use connections::ConnectionSharing;
 pub use domain::inference::TokenUsage;
 pub use error::OpenAiError;
+pub use prompt_cache::CacheOptions;

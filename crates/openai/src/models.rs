@@ -34,6 +34,9 @@ pub struct Model {
     /// The service tier of a request that names none. No fact: the settings say it.
     #[serde(skip)]
     pub service_tier: RequestedTier,
+    /// Whether requests say what is to be cached. No fact: the settings say it.
+    #[serde(skip)]
+    pub prompt_cache: bool,
     /// The price, if it is known.
     pub price: Option<Price>,
 }
@@ -71,8 +74,14 @@ impl Model {
             reasoning: None,
             verbosity: false,
             service_tier: RequestedTier::default(),
+            prompt_cache: false,
             price: None,
         }
+    }
+
+    /// Whether a request may mark the end of what is to be cached: where writing to the cache has a price.
+    pub fn has_cache_breakpoints(&self) -> bool {
+        self.price.is_some_and(|price| price.cache_write.is_some())
     }
 
     /// The effort of a request that asks for `wanted`; [`Effort::None`] for a model that does not reason.

@@ -9,14 +9,15 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::{
-    ChatMessage, ChatRequest, Completion, FinishReason, OpenAiError, ResponseFormat,
+    ChatRequest, Completion, FinishReason, OpenAiError, ResponseFormat,
     chat::{LEAST_OUTPUT, one_answer},
     lenient,
+    prompt_cache::{Explicit, SentMessage},
 };
 
-/// The request's body, in JSON, with this cache key.
+/// The request's body, in JSON.
 #[expect(clippy::expect_used, reason = "every key is a string, and nothing else can make it fail")]
-pub(crate) fn body(request: &ChatRequest, prompt_cache_key: Option<&str>) -> String {
+pub(crate) fn body(request: &ChatRequest) -> String {
     let (format, call) = match &request.format {
         ResponseFormat::Schema { name, schema } => (Some(Format::JsonSchema { name, strict: true, schema }), None),
         ResponseFormat::Json => (Some(Format::JsonObject), None),
@@ -26,7 +27,7 @@ pub(crate) fn body(request: &ChatRequest, prompt_cache_key: Option<&str>) -> Str
     let verbosity = request.options.verbosity;
     let body = Body {
         model: &request.model,
-        input: &request.messages,
+        input: request.options.cache.messages(&request.messages, "input_text"),
         max_output_tokens: request.max_completion_tokens.max(LEAST_OUTPUT),
         store: false,
         text: (format.is_some() || verbosity.is_some()).then_some(Text { format, verbosity }),
@@ -34,7 +35,8 @@ pub(crate) fn body(request: &ChatRequest, prompt_cache_key: Option<&str>) -> Str
         temperature: request.temperature,
         reasoning: request.effort.map(|effort| Reasoning { effort }),
         service_tier: request.options.sent_tier(),
-        prompt_cache_key,
+        prompt_cache_key: request.options.cache.key.as_deref(),
+        prompt_cache_options: request.options.cache.sent(),
     };
     serde_json::to_string(&body).expect("the request can be written as JSON")
 }
@@ -43,7 +45,7 @@ pub(crate) fn body(request: &ChatRequest, prompt_cache_key: Option<&str>) -> Str
 #[derive(Serialize)]
 struct Body<'a> {
     model: &'a str,
-    input: &'a [ChatMessage],
+    input: Vec<SentMessage<'a>>,
     max_output_tokens: u32,
     /// `false`: OpenAI must not store CRM data, which it does by default.
     store: bool,
@@ -59,6 +61,8 @@ struct Body<'a> {
     service_tier: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     prompt_cache_key: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    prompt_cache_options: Option<Explicit>,
 }
 
 #[derive(Serialize)]
@@ -177,7 +181,9 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::{body, read};
-    use crate::{ChatMessage, ChatRequest, Completion, FinishReason, OpenAiError, RequestOptions, ResponseFormat, Role};
+    use crate::{
+        CacheOptions, ChatMessage, ChatRequest, Completion, FinishReason, OpenAiError, RequestOptions, ResponseFormat, Role,
+    };
 
     fn request(format: ResponseFormat) -> ChatRequest {
         ChatRequest {
@@ -196,7 +202,7 @@ mod tests {
     }
 
     fn sent(request: &ChatRequest) -> Value {
-        serde_json::from_str(&body(request, request.options.cache_key.as_deref())).expect("JSON")
+        serde_json::from_str(&body(request)).expect("JSON")
     }
 
     fn completion(body: &Value, format: ResponseFormat) -> Completion {
@@ -211,14 +217,17 @@ mod tests {
         let options = RequestOptions {
             verbosity: Some(Verbosity::Low),
             service_tier: RequestedTier::Priority,
-            cache_key: Some("leadline-1".to_owned()),
+            cache: CacheOptions { key: Some("leadline-1".to_owned()), ends_with_instructions: true },
         };
         let schema = Arc::new(json!({"type": "object"}));
         let format = ResponseFormat::Schema { name: "leads".to_owned(), schema };
         let full = ChatRequest { effort: Some(Effort::High), options, max_completion_tokens: 5, ..request(format) };
+        let part = json!({"type": "input_text", "text": "A note.", "prompt_cache_breakpoint": {"mode": "explicit"}});
+        let marked = json!([{"role": "user", "content": [part]}]);
         assert_eq!(
             sent(&full),
-            json!({"model": "gpt-6-luna", "input": input, "max_output_tokens": 16, "store": false,
+            json!({"model": "gpt-6-luna", "input": marked, "max_output_tokens": 16, "store": false,
+                "prompt_cache_options": {"mode": "explicit"},
                 "text": {"format": {"type": "json_schema", "name": "leads", "strict": true, "schema": {"type": "object"}},
                     "verbosity": "low"},
                 "reasoning": {"effort": "high"}, "service_tier": "priority", "prompt_cache_key": "leadline-1"})

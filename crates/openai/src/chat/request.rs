@@ -9,7 +9,10 @@ use domain::{
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::models;
+use crate::{
+    models,
+    prompt_cache::{CacheOptions, Explicit, SentMessage},
+};
 
 /// What a model is asked, through either API.
 #[derive(Debug, Clone, PartialEq)]
@@ -38,9 +41,8 @@ pub struct RequestOptions {
     pub verbosity: Option<Verbosity>,
     /// How fast and how dear the answer is.
     pub service_tier: RequestedTier,
-    /// The same for all requests that begin alike: OpenAI sends these to the machines that have their beginning in the cache
-    /// (its guide to prompt caching).
-    pub cache_key: Option<String>,
+    /// What is cached.
+    pub cache: CacheOptions,
 }
 
 impl RequestOptions {
@@ -134,12 +136,12 @@ impl ChatRequest {
         i64::try_from(prompt).unwrap_or(i64::MAX).saturating_add(self.max_completion_tokens.into())
     }
 
-    /// The body of the request as a chat completion, in JSON, with this cache key.
+    /// The body of the request as a chat completion, in JSON.
     #[expect(clippy::expect_used, reason = "every key is a string, and nothing else can make it fail")]
-    pub(crate) fn body(&self, prompt_cache_key: Option<&str>) -> String {
+    pub(crate) fn body(&self) -> String {
         let body = Body {
             model: &self.model,
-            messages: &self.messages,
+            messages: self.options.cache.messages(&self.messages, "text"),
             max_completion_tokens: self.max_completion_tokens,
             store: false,
             shape: match &self.format {
@@ -158,7 +160,8 @@ impl ChatRequest {
             reasoning_effort: self.effort,
             verbosity: self.options.verbosity,
             service_tier: self.options.sent_tier(),
-            prompt_cache_key,
+            prompt_cache_key: self.options.cache.key.as_deref(),
+            prompt_cache_options: self.options.cache.sent(),
         };
         serde_json::to_string(&body).expect("the request can be written as JSON")
     }
@@ -168,7 +171,7 @@ impl ChatRequest {
 #[derive(Serialize)]
 struct Body<'a> {
     model: &'a str,
-    messages: &'a [ChatMessage],
+    messages: Vec<SentMessage<'a>>,
     max_completion_tokens: u32,
     /// `false`: OpenAI must not store CRM data.
     store: bool,
@@ -184,6 +187,8 @@ struct Body<'a> {
     service_tier: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     prompt_cache_key: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    prompt_cache_options: Option<Explicit>,
 }
 
 #[derive(Serialize)]

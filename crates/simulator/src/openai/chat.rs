@@ -19,6 +19,7 @@ use serde_json::{Value, json};
 use time::{Date, OffsetDateTime, macros::date};
 
 use super::{
+    cache::CacheUse,
     errors, odd,
     request::{ChatRequest, ResponseFormat, Role, check, param},
     responses, rules,
@@ -110,7 +111,10 @@ pub(super) async fn answer_question(
         Err(response) => return *response,
     };
     let misbehaviour = misbehaviour.map(|Extension(Misbehaviour(kind))| kind);
-    let answer = answer(request, (prompt_tokens, facts.effort(request.reasoning_effort)), room, misbehaviour.as_ref());
+    let mut answer = answer(request, (prompt_tokens, facts.effort(request.reasoning_effort)), room, misbehaviour.as_ref());
+    let CacheUse { read, written } = lock(&simulator.prompt_cache).take(request, &facts, prompt_tokens);
+    let details = &mut answer["usage"]["prompt_tokens_details"];
+    (details["cached_tokens"], details["cache_write_tokens"]) = (json!(read), json!(written));
     // Before the wait: a client that gives up meanwhile is billed all the same.
     charge(simulator, &facts, headers, &answer);
     let latency = Duration::from_millis(simulator.config.model_latency_ms);
@@ -135,7 +139,9 @@ pub(super) async fn answer_question(
 fn charge(simulator: &Simulator, facts: &models::Model, headers: &HeaderMap, answer: &Value) {
     let tokens = |kind: &str| answer["usage"][kind].as_i64().unwrap_or(0);
     let (prompt_tokens, completion_tokens) = (tokens("prompt_tokens"), tokens("completion_tokens"));
-    let usage = TokenUsage { prompt_tokens, completion_tokens, cached_tokens: 0, cache_write_tokens: 0 };
+    let details = |kind: &str| answer["usage"]["prompt_tokens_details"][kind].as_i64().unwrap_or(0);
+    let (cached_tokens, cache_write_tokens) = (details("cached_tokens"), details("cache_write_tokens"));
+    let usage = TokenUsage { prompt_tokens, completion_tokens, cached_tokens, cache_write_tokens };
     let tier = answer["service_tier"].as_str().and_then(ServiceTier::parse).unwrap_or(ServiceTier::Default);
     let charge = Charge {
         client_request_id: headers.get("x-client-request-id").and_then(|id| id.to_str().ok()).map(ToOwned::to_owned),

@@ -1,5 +1,6 @@
 //! Simulated OpenAI: chat completions, responses and models.
 
+pub(crate) mod cache;
 mod chat;
 pub(crate) mod errors;
 pub(crate) mod limits;

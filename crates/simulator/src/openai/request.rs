@@ -38,15 +38,74 @@ pub(super) struct ChatRequest {
     pub(super) service_tier: Option<RequestedTier>,
     #[serde(default, rename = "prompt_cache_key")]
     pub(super) _prompt_cache_key: Option<String>,
+    #[serde(default)]
+    pub(super) prompt_cache_options: Option<PromptCacheOptions>,
     #[serde(default, rename = "store")]
     pub(super) _store: Option<bool>,
 }
 
+/// Whether OpenAI chooses itself up to where a prompt is cached.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
+pub(super) struct PromptCacheOptions {
+    pub(super) mode: CacheMode,
+}
+
+#[derive(Deserialize, Clone, Copy, PartialEq)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum CacheMode {
+    Implicit,
+    Explicit,
+}
+
+#[derive(Deserialize)]
+#[serde(try_from = "SentMessage")]
 pub(super) struct ChatMessage {
     pub(super) role: Role,
     pub(super) content: String,
+    /// Whether the end of what is to be cached is marked here.
+    pub(super) is_breakpoint: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SentMessage {
+    role: Role,
+    content: Content,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Content {
+    Text(String),
+    Parts(Vec<Part>),
+}
+
+/// A part of a message: `text` in chat completions, `input_text` in responses.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Part {
+    #[serde(rename = "type")]
+    kind: String,
+    text: String,
+    #[serde(default)]
+    prompt_cache_breakpoint: Option<PromptCacheOptions>,
+}
+
+impl TryFrom<SentMessage> for ChatMessage {
+    type Error = String;
+
+    fn try_from(SentMessage { role, content }: SentMessage) -> Result<Self, String> {
+        let parts = match content {
+            Content::Text(content) => return Ok(Self { role, content, is_breakpoint: false }),
+            Content::Parts(parts) => parts,
+        };
+        if let Some(part) = parts.iter().find(|part| !["text", "input_text"].contains(&part.kind.as_str())) {
+            return Err(format!("Invalid value: '{}'. Supported values are: 'text'", part.kind));
+        }
+        let is_breakpoint = parts.iter().any(|part| part.prompt_cache_breakpoint.is_some());
+        Ok(Self { role, content: parts.into_iter().map(|part| part.text).collect(), is_breakpoint })
+    }
 }
 
 #[derive(Deserialize, PartialEq)]
@@ -131,6 +190,11 @@ pub(super) fn check(request: &ChatRequest, facts: &models::Model, api: ModelApi)
     }
     if request.verbosity.is_some() && !facts.verbosity {
         return refuse("Unsupported parameter: 'verbosity' is not supported with this model.", "verbosity");
+    }
+    let marks = request.messages.iter().any(|message| message.is_breakpoint);
+    if (marks || request.prompt_cache_options.is_some()) && !facts.has_cache_breakpoints() {
+        let message = "Unsupported parameter: 'prompt_cache_options' is not supported with this model.";
+        return refuse(message, "prompt_cache_options");
     }
     check_reasoning(request, facts, api)?;
     check_tools(request, api)?;

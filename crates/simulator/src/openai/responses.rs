@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 use super::{
     chat::{answer_question, is_admitted},
     errors,
-    request::{ChatMessage, ChatRequest, Function, NamedSchema, ResponseFormat, Tool},
+    request::{ChatMessage, ChatRequest, Function, NamedSchema, PromptCacheOptions, ResponseFormat, Tool},
 };
 use crate::{faults::Misbehaviour, state::Simulator};
 
@@ -51,6 +51,8 @@ struct ResponsesRequest {
     service_tier: Option<RequestedTier>,
     #[serde(default)]
     prompt_cache_key: Option<String>,
+    #[serde(default)]
+    prompt_cache_options: Option<PromptCacheOptions>,
     #[serde(default)]
     store: Option<bool>,
 }
@@ -146,6 +148,7 @@ impl ResponsesRequest {
             verbosity: self.text.verbosity,
             service_tier: self.service_tier,
             _prompt_cache_key: self.prompt_cache_key,
+            prompt_cache_options: self.prompt_cache_options,
             parallel_tool_calls: self.parallel_tool_calls,
             _store: self.store,
         }
