@@ -281,7 +281,8 @@ impl Ledger {
     async fn inferences_of(&self, event: Uuid) -> Result<Vec<InferenceEntry>, LedgerError> {
         let rows = sqlx::query!(
             r#"select i.created_at, i.playbook, i.playbook_version, i.object_type, i.object_id, i.part, i.unverified,
-                      i.model, i.service_tier, i.outcome, i.prompt_tokens, i.completion_tokens, i.cost_micro_dollars, i.latency_ms,
+                      i.model, i.service_tier, i.outcome, i.prompt_tokens, i.completion_tokens, i.cost_micro_dollars,
+                      i.latency_ms,
                       r.prompt as "prompt?", r.answer as "answer?"
                from inference i
                left join inference_raw r on r.inference_id = i.id and r.created_at = i.created_at
