@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use domain::model::ModelApi;
 use hubspot::client::{ApiVersion, ApiVersions, AssociationsVersion};
 use ledger::{Ledger, LedgerSettings, Retention};
 use openai::models::{self, Model, Price};
@@ -63,8 +62,8 @@ pub fn openai_client(settings: &Settings, hooks: CallHooks) -> Result<openai::Op
         base_url: section.base_url.clone(),
         api: section.api,
         path: match section.api {
-            ModelApi::ChatCompletions => section.chat_path.clone(),
-            ModelApi::Responses => section.responses_path.clone(),
+            openai::ModelApi::ChatCompletions => section.chat_path.clone(),
+            openai::ModelApi::Responses => section.responses_path.clone(),
         },
         credentials: openai::OpenAiCredentials {
             header: section.auth_header.clone(),

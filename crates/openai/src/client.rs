@@ -5,7 +5,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use domain::model::ModelApi;
 use http_client::{BodyError, MAX_NAME, json_error_position, read_body, retry_after, shortened};
 use reqwest::{
     Body,
@@ -18,6 +17,7 @@ use time::Date;
 use uuid::Uuid;
 
 use crate::{
+    ModelApi,
     api_error::OpenAiApiError,
     chat::{self, ChatRequest, Completion},
     connections::{ConnectionSharing, Connections, SharedConnection},

@@ -17,6 +17,6 @@ pub use api_error::OpenAiApiError;
 pub use chat::{ChatMessage, ChatRequest, Completion, FinishReason, RequestOptions, ResponseFormat, Role};
 pub use client::{ModelDescription, OpenAiClient, OpenAiCredentials, OpenAiSettings, OpenAiSetupError, RequestTag};
 pub use connections::ConnectionSharing;
-pub use domain::inference::TokenUsage;
+pub use domain::{inference::TokenUsage, model::ModelApi};
 pub use error::OpenAiError;
 pub use prompt_cache::CacheOptions;
