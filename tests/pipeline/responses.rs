@@ -98,7 +98,8 @@ async fn a_model_that_calls_no_functions_in_chat_completions_calls_them_through_
 
 #[tokio::test]
 async fn an_answer_costs_what_the_tier_that_it_names_costs_and_the_dearest_is_reserved() {
-    let playbook = LEADS.replace("mode = \"schema\"", "name = \"gpt-6.1-terra\"\nservice_tier = \"fast\"\nverbosity = \"low\"");
+    let playbook =
+        LEADS.replace("mode = \"schema\"", "name = \"gpt-6.1-terra\"\nservice_tier = \"fast\"\nverbosity = \"low\"");
     let folder = PlaybookFolder::new("service-tiers", &[&playbook]);
     let fleet = fleet(&pipeline().with("inference.playbooks", folder.path())).await;
     let mut costs = Vec::new();
@@ -147,7 +148,9 @@ async fn a_surcharge_is_on_top_and_compatible_servers_get_no_parameter_that_they
 
 #[tokio::test]
 async fn long_instructions_are_read_from_the_cache_and_no_data_is_written_to_it() {
-    let rules = "- Judge what the notes say about budget, authority, need and time, and nothing that they do not say.\n".repeat(60);
+    let rules =
+        "- Judge what the notes say about budget, authority, need and time, and nothing that they do not say.\n"
+            .repeat(60);
     let playbook = LEADS.replace("Answer with JSON only.", &format!("{rules}\nAnswer with JSON only."));
     let folder = PlaybookFolder::new("cached-instructions", &[&playbook]);
     for api in ["chat_completions", "responses"] {

@@ -11,9 +11,8 @@ use domain::{
 use ledger::RecordLimits;
 use limits::{Reservation, SpendLimiter};
 use openai::{
-    CacheOptions, ChatMessage, ChatRequest, Completion, FinishReason, OpenAiClient, OpenAiError, RequestOptions, RequestTag,
-    ResponseFormat, Role,
-    models::Model,
+    CacheOptions, ChatMessage, ChatRequest, Completion, FinishReason, OpenAiClient, OpenAiError, RequestOptions,
+    RequestTag, ResponseFormat, Role, models::Model,
 };
 use playbook::{AnswerMode, Playbook, RenderedPrompt};
 use serde_json::{Map, Value, json};

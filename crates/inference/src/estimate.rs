@@ -86,5 +86,9 @@ const QUOTATION: usize = 80;
 
 /// English words, `length` characters long.
 fn typical_text(length: usize) -> String {
-    "They want to roll it out in two offices and asked for an offer by the end of the month. ".chars().cycle().take(length).collect()
+    "They want to roll it out in two offices and asked for an offer by the end of the month. "
+        .chars()
+        .cycle()
+        .take(length)
+        .collect()
 }

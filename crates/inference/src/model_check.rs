@@ -5,10 +5,7 @@ use openai::models::{self, FunctionCalls, Model};
 use playbook::{AnswerMode, Playbook};
 
 /// The options that the playbooks' models refuse when they are asked through `api`, each with its playbook and line.
-pub fn check_models<'a>(
-    api: ModelApi,
-    playbooks: impl IntoIterator<Item = (&'a Playbook, &'a Model)>,
-) -> Vec<String> {
+pub fn check_models<'a>(api: ModelApi, playbooks: impl IntoIterator<Item = (&'a Playbook, &'a Model)>) -> Vec<String> {
     playbooks.into_iter().flat_map(|(playbook, model)| refused_options(api, playbook, model)).collect()
 }
 
@@ -54,10 +51,8 @@ fn refused_options(api: ModelApi, playbook: &Playbook, model: &Model) -> Vec<Str
             refuse(options.lines.mode, format!("{} calls no functions; {INSTEAD}", model.name));
         }
         FunctionCalls::WithoutReasoning if calls_function && effort != Effort::None => {
-            let what = format!(
-                "{} calls functions only with effort = \"none\", and this is {effort}; {INSTEAD}",
-                model.name
-            );
+            let what =
+                format!("{} calls functions only with effort = \"none\", and this is {effort}; {INSTEAD}", model.name);
             refuse(options.lines.mode, what);
         }
         _ => {}

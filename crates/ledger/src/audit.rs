@@ -1,7 +1,8 @@
 //! What became of an event? Everything that the ledger has about it, for the operator.
 
 use domain::{
-    ActionState, EventId, EventState, Reason, inference::InferenceOutcome, model::ServiceTier, write_command::ActionKind,
+    ActionState, EventId, EventState, Reason, inference::InferenceOutcome, model::ServiceTier,
+    write_command::ActionKind,
 };
 use time::OffsetDateTime;
 use uuid::Uuid;

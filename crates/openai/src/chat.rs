@@ -5,5 +5,5 @@ mod response;
 
 pub(crate) use request::LEAST_OUTPUT;
 pub use request::{ChatMessage, ChatRequest, RequestOptions, ResponseFormat, Role};
-pub(crate) use response::{one_answer, read};
 pub use response::{Completion, FinishReason};
+pub(crate) use response::{one_answer, read};

@@ -296,7 +296,11 @@ mod tests {
             TokenUsage { prompt_tokens: 2_000, cached_tokens: 0, cache_write_tokens: 1_000, completion_tokens: 0 };
         assert_eq!(price.of(&usage, ServiceTier::Default), 1_000 + 1_250);
         let long = TokenUsage { prompt_tokens: 300_000, completion_tokens: 1_000, ..TokenUsage::default() };
-        assert_eq!(price.of(&long, ServiceTier::Default), 2 * 300_000 + 7_500, "twice the prompt, one and a half times the answer");
+        assert_eq!(
+            price.of(&long, ServiceTier::Default),
+            2 * 300_000 + 7_500,
+            "twice the prompt, one and a half times the answer"
+        );
         let huge = TokenUsage { prompt_tokens: i64::MAX, completion_tokens: i64::MAX, ..TokenUsage::default() };
         assert_eq!(price.of(&huge, ServiceTier::Default), i64::MAX, "no overflow");
     }

@@ -182,7 +182,8 @@ mod tests {
 
     use super::{body, read};
     use crate::{
-        CacheOptions, ChatMessage, ChatRequest, Completion, FinishReason, OpenAiError, RequestOptions, ResponseFormat, Role,
+        CacheOptions, ChatMessage, ChatRequest, Completion, FinishReason, OpenAiError, RequestOptions, ResponseFormat,
+        Role,
     };
 
     fn request(format: ResponseFormat) -> ChatRequest {

@@ -307,9 +307,7 @@ fn openai(settings: &Settings, check: &mut Check) {
     check.url(&openai.base_url, &["https", "http"], "openai.base_url");
     let permission = ("openai.allow_plaintext", openai.allow_plaintext);
     check.encrypted(&openai.base_url, "http", "openai.base_url", permission);
-    for (path, key) in
-        [(&openai.chat_path, "openai.chat_path"), (&openai.responses_path, "openai.responses_path")]
-    {
+    for (path, key) in [(&openai.chat_path, "openai.chat_path"), (&openai.responses_path, "openai.responses_path")] {
         check.that(path.starts_with('/'), key, "must begin with /");
     }
     check.within(openai.surcharge_percent.into(), 0..=1_000, "openai.surcharge_percent");

@@ -135,14 +135,16 @@ mod tests {
         let documented: Vec<_> = table.lines().skip(2).map(cells).collect();
         assert!(documented.len() >= 3 * 4, "{}", documented.len());
         for row in documented {
-            let computed = rows(&Settings::default(), &shipped(&row[1]), &[row[2].clone()]).expect("computed").remove(0);
+            let computed =
+                rows(&Settings::default(), &shipped(&row[1]), &[row[2].clone()]).expect("computed").remove(0);
             let Some(MeanCost { tokens, per_thousand: Some(cost) }) = computed.mean else {
                 assert_eq!(row[6], "refused", "{row:?}");
                 continue;
             };
             let numbers = [tokens.prompt, tokens.answer, tokens.reasoning].map(|number| number.to_string());
             for (computed, said) in numbers.into_iter().chain([dollars(cost)]).zip(&row[3..]) {
-                let (computed, said): (f64, f64) = (computed.parse().expect("a number"), said.parse().expect("a number"));
+                let (computed, said): (f64, f64) =
+                    (computed.parse().expect("a number"), said.parse().expect("a number"));
                 assert!((computed - said).abs() <= computed.mul_add(0.05, 0.011), "{computed}, not {said}: {row:?}");
             }
         }

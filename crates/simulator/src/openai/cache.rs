@@ -34,7 +34,8 @@ impl PromptCache {
             return CacheUse::default();
         }
         let has_breakpoints = facts.has_cache_breakpoints();
-        let is_implicit = request.prompt_cache_options.as_ref().is_none_or(|options| options.mode == CacheMode::Implicit);
+        let is_implicit =
+            request.prompt_cache_options.as_ref().is_none_or(|options| options.mode == CacheMode::Implicit);
         let mut hasher = DefaultHasher::new();
         request.model.hash(&mut hasher);
         let (mut tokens, mut used, mut written) = (0, CacheUse::default(), 0);

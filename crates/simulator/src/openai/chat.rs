@@ -111,7 +111,8 @@ pub(super) async fn answer_question(
         Err(response) => return *response,
     };
     let misbehaviour = misbehaviour.map(|Extension(Misbehaviour(kind))| kind);
-    let mut answer = answer(request, (prompt_tokens, facts.effort(request.reasoning_effort)), room, misbehaviour.as_ref());
+    let mut answer =
+        answer(request, (prompt_tokens, facts.effort(request.reasoning_effort)), room, misbehaviour.as_ref());
     let CacheUse { read, written } = lock(&simulator.prompt_cache).take(request, &facts, prompt_tokens);
     let details = &mut answer["usage"]["prompt_tokens_details"];
     (details["cached_tokens"], details["cache_write_tokens"]) = (json!(read), json!(written));

@@ -186,7 +186,10 @@ pub(super) fn check(request: &ChatRequest, facts: &models::Model, api: ModelApi)
     // Flex and fast mode are offered for some models only (OpenAI's guides to both).
     let tier = request.service_tier.unwrap_or_default();
     if facts.price.is_some_and(|price| !price.has_tier(tier)) {
-        return refuse(&format!("Invalid service_tier argument: {tier} is not available for this model."), "service_tier");
+        return refuse(
+            &format!("Invalid service_tier argument: {tier} is not available for this model."),
+            "service_tier",
+        );
     }
     if request.verbosity.is_some() && !facts.verbosity {
         return refuse("Unsupported parameter: 'verbosity' is not supported with this model.", "verbosity");
