@@ -237,6 +237,12 @@ fn as_json_schema(value: &mut Value) {
         Value::Object(object) => {
             object.remove("example");
             object.remove("pattern");
+            // The discriminator picks one of the schemas; without it, several fit: OpenAI's two messages differ in nothing else.
+            if object.remove("discriminator").is_some()
+                && let Some(schemas) = object.remove("oneOf")
+            {
+                object.insert("anyOf".to_owned(), schemas);
+            }
             let nullable = object.remove("nullable") == Some(Value::Bool(true));
             object.values_mut().for_each(as_json_schema);
             if let Some(properties) = object.get_mut("properties").and_then(|p| p.get_mut("properties"))
