@@ -154,7 +154,6 @@ pub(super) struct Function {
 /// The name of a chat completion's parameter in the errors of `api`.
 pub(super) fn param(api: ModelApi, name: &'static str) -> &'static str {
     match (api, name) {
-        (ModelApi::ChatCompletions, name) => name,
         (ModelApi::Responses, "messages") => "input",
         (ModelApi::Responses, "response_format") => "text.format",
         (ModelApi::Responses, "response_format.json_schema.name") => "text.format.name",
@@ -163,7 +162,7 @@ pub(super) fn param(api: ModelApi, name: &'static str) -> &'static str {
         (ModelApi::Responses, "verbosity") => "text.verbosity",
         (ModelApi::Responses, "tools[0].function.name") => "tools[0].name",
         (ModelApi::Responses, "tools[0].function.parameters") => "tools[0].parameters",
-        (ModelApi::Responses, name) => name,
+        (_, name) => name,
     }
 }
 
