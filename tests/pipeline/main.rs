@@ -24,6 +24,7 @@ mod playbook_command;
 mod privacy;
 mod rate_limits;
 mod reconcile;
+mod responses;
 mod retention;
 mod strangers;
 mod use_cases;

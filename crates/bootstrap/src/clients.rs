@@ -60,7 +60,11 @@ pub fn openai_client(settings: &Settings, hooks: CallHooks) -> Result<openai::Op
     let section = &settings.openai;
     Ok(openai::OpenAiClient::new(openai::OpenAiSettings {
         base_url: section.base_url.clone(),
-        chat_path: section.chat_path.clone(),
+        api: section.api,
+        path: match section.api {
+            openai::ModelApi::ChatCompletions => section.chat_path.clone(),
+            openai::ModelApi::Responses => section.responses_path.clone(),
+        },
         credentials: openai::OpenAiCredentials {
             header: section.auth_header.clone(),
             api_key: section.api_key.clone().ok_or(MissingSetting("openai.api_key"))?,
@@ -79,25 +83,36 @@ pub fn openai_client(settings: &Settings, hooks: CallHooks) -> Result<openai::Op
 }
 
 /// Context window, longest answer and prices of a model. `openai.models` in the settings takes precedence over the built-in
-/// table; `None` if neither has the model.
+/// table, and `openai.surcharge_percent` is on top of both; `None` if neither has the model.
 pub fn model_facts(settings: &Settings, name: &str) -> Option<Model> {
+    let mut model = described_model(settings, name)?;
+    if let Some(price) = &mut model.price {
+        price.surcharge_percent = settings.openai.surcharge_percent;
+    }
+    Some(model)
+}
+
+fn described_model(settings: &Settings, name: &str) -> Option<Model> {
     let known = models::find(name);
     let Some(facts) = settings.openai.models.iter().find(|facts| facts.name == name) else { return known };
     // What the settings say of a model's price says nothing of its end and of its reasoning.
-    let (shutdown_date, reasoning) = known.map_or((None, None), |known| (known.shutdown_date, known.reasoning));
+    let known = known.unwrap_or_else(|| Model::unknown(name));
+    let tiers = known.price;
     Some(Model {
         name: facts.name.clone(),
         window: facts.window,
         max_output: facts.max_output,
-        shutdown_date,
-        reasoning,
         price: Some(Price {
             input: facts.input_micro_dollars,
             cached_input: facts.cached_input_micro_dollars,
             cache_write: facts.cache_write_micro_dollars,
             output: facts.output_micro_dollars,
             long_prompt: facts.long_prompt_tokens,
+            flex_percent: facts.flex_percent.or(tiers.and_then(|price| price.flex_percent)),
+            priority_percent: facts.priority_percent.or(tiers.and_then(|price| price.priority_percent)),
+            surcharge_percent: 0,
         }),
+        ..known
     })
 }
 

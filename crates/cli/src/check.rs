@@ -237,7 +237,7 @@ fn check_models(settings: &Settings, playbooks: &[Playbook], report: &mut Report
 pub fn model_findings(settings: &Settings, playbooks: &[Playbook]) -> (SpendFindings, Vec<String>) {
     let models: Vec<_> = playbooks.iter().map(|playbook| inference::model_of(settings, playbook)).collect();
     let with_models = || playbooks.iter().zip(&models);
-    (inference::check_spending(settings, with_models()), inference::check_models(with_models()))
+    (inference::check_spending(settings, with_models()), inference::check_models(settings.openai.api, with_models()))
 }
 
 async fn check_openai(settings: &Settings, playbooks: &[Playbook], report: &mut Report) {

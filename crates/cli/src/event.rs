@@ -86,7 +86,7 @@ fn merges_table(entries: &[MergeEntry]) -> Table {
 }
 
 fn inferences_table(entries: &[InferenceEntry]) -> Table {
-    let header = ["answered", "playbook", "record", "model", "outcome", "tokens in", "tokens out", "µ$", "ms"];
+    let header = ["answered", "playbook", "record", "model", "tier", "outcome", "tokens in", "tokens out", "µ$", "ms"];
     let mut inferences = table(&header);
     for inference in entries {
         inferences.add_row([
@@ -94,6 +94,7 @@ fn inferences_table(entries: &[InferenceEntry]) -> Table {
             format!("{}@{}", inference.playbook, inference.playbook_version),
             record(&inference.object_type, inference.object_id),
             inference.model.clone(),
+            or_empty(inference.service_tier),
             outcome(inference),
             inference.prompt_tokens.to_string(),
             inference.completion_tokens.to_string(),

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     event::RecordRef,
     ids::{InferenceId, ObjectId, ObjectType},
+    model::ServiceTier,
     names::{closed_set, named_values},
 };
 
@@ -36,6 +37,8 @@ pub struct Inference {
     pub model_requested: String,
     /// The dated model snapshot that answered.
     pub model: String,
+    /// In which service tier, if the answer says it; by it the answer is priced.
+    pub service_tier: Option<ServiceTier>,
     /// The messages as sent.
     pub prompt: serde_json::Value,
     /// The answer's content as received, before any validation.

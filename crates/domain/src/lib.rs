@@ -1,6 +1,6 @@
 //! The vocabulary of Leadline as types: no I/O, no async, no text processing.
 //!
-//! [`event`] is what HubSpot reports, [`inference`] what the model answered, [`write_command`] what is to be written,
+//! [`event`] is what HubSpot reports, [`model`] how a model is asked, [`inference`] what it answered, [`write_command`] what is to be written,
 //! [`state`] how far each of them has come, and [`reason`] why. Every other crate may import this one; it imports none.
 
 mod dependency;
@@ -8,6 +8,7 @@ pub mod event;
 pub mod hash;
 pub mod ids;
 pub mod inference;
+pub mod model;
 pub mod named_record;
 mod names;
 pub mod reason;

@@ -95,6 +95,7 @@ mod tests {
             refusal: refusal.map(ToOwned::to_owned),
             usage: None,
             request_id: None,
+            service_tier: None,
             latency: Duration::ZERO,
         };
         let (outcome, result) = AnswerCheck::of(&playbook, &completion).into_result();

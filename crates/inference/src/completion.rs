@@ -6,12 +6,13 @@ use std::sync::Arc;
 use domain::{
     ChargeId, Inference, InferenceId, RecordRef,
     inference::{ChargeState, Effort, InferenceOutcome, TokenUsage},
+    model::RequestedTier,
 };
 use ledger::RecordLimits;
 use limits::{Reservation, SpendLimiter};
 use openai::{
-    ChatMessage, ChatRequest, Completion, FinishReason, OpenAiClient, OpenAiError, RequestTag, ResponseFormat, Role,
-    models::Model,
+    CacheOptions, ChatMessage, ChatRequest, Completion, FinishReason, OpenAiClient, OpenAiError, RequestOptions,
+    RequestTag, ResponseFormat, Role, models::Model,
 };
 use playbook::{AnswerMode, Playbook, RenderedPrompt};
 use serde_json::{Map, Value, json};
@@ -69,9 +70,7 @@ pub(crate) async fn complete(
     log: &QuestionLog<'_>,
 ) -> Result<Answered, StepError> {
     let playbook = question.playbook;
-    let mut conversation = Conversation::start(question, log, response_format(playbook));
-    conversation.push(Role::System, instructions(playbook, prompt.system));
-    conversation.push(Role::User, prompt.user);
+    let mut conversation = Conversation::start(question, log, question_request(playbook, question.model, prompt));
     let WithRoom { mut completion, mut failure } = conversation.complete_with_room().await?;
     let mut check = AnswerCheck::of(playbook, &completion);
     if let (AnswerCheck::Mismatch(why), None) = (&check, &failure) {
@@ -102,9 +101,8 @@ pub(crate) async fn condense(
     prompt: RenderedPrompt,
     log: &QuestionLog<'_>,
 ) -> Result<Inference, StepError> {
-    let mut conversation = Conversation::start(question, log, ResponseFormat::Text);
-    conversation.push(Role::System, prompt.system);
-    conversation.push(Role::User, prompt.user);
+    let request = request(question.playbook, question.model, ResponseFormat::Text, prompt);
+    let mut conversation = Conversation::start(question, log, request);
     // A truncated summary is still a summary of the beginning, also when no longer one can be had; truncated JSON would be
     // useless. An empty one would make the question one about nothing.
     let WithRoom { completion, .. } = conversation.complete_with_room().await?;
@@ -136,16 +134,7 @@ struct Conversation<'a> {
 }
 
 impl<'a> Conversation<'a> {
-    fn start(question: Question<'a>, log: &'a QuestionLog<'a>, format: ResponseFormat) -> Self {
-        let Question { playbook, model, .. } = question;
-        let request = ChatRequest {
-            model: model.name.clone(),
-            messages: Vec::new(),
-            format,
-            temperature: playbook.model.temperature,
-            effort: effort(playbook, model),
-            max_completion_tokens: room(playbook, model),
-        };
+    fn start(question: Question<'a>, log: &'a QuestionLog<'a>, request: ChatRequest) -> Self {
         Self { question, log, id: InferenceId::new(), request, usage: TokenUsage::default(), cost: 0 }
     }
 
@@ -194,7 +183,7 @@ impl<'a> Conversation<'a> {
     /// The outer error is OpenAI's and may be retried, the inner one is not.
     async fn complete_once(&self, most: &TokenUsage) -> Result<Result<Completion, StepError>, OpenAiError> {
         let playbook = &self.question.playbook.name;
-        let mut reserved = match self.reserve(self.cost_of(most)).await {
+        let mut reserved = match self.reserve(self.most_cost(most)).await {
             Ok(reserved) => reserved,
             Err(error) => return Ok(Err(error)),
         };
@@ -239,15 +228,17 @@ impl<'a> Conversation<'a> {
         Ok(Reserved { charge, tag, micro_dollars: most, of_limits })
     }
 
-    /// The tokens and the cost of an answer; the most that its request can use, if the answer does not say it.
+    /// The tokens and the cost of an answer, by the tier that it names; the most that its request can use, if the answer does
+    /// not say it.
     fn answered(&self, completion: &Completion, most: &TokenUsage) -> (TokenUsage, i64) {
-        let usage = completion.usage.unwrap_or(*most);
-        (usage, self.cost_of(&usage))
+        let Some(usage) = completion.usage else { return (*most, self.most_cost(most)) };
+        let tier = completion.service_tier.unwrap_or(self.request.options.service_tier.presumed());
+        (usage, self.question.model.price.map_or(0, |price| price.of(&usage, tier)))
     }
 
-    /// In micro-dollars; 0 for a model without a price.
-    fn cost_of(&self, usage: &TokenUsage) -> i64 {
-        self.question.model.price.map_or(0, |price| price.of(usage))
+    /// The most that `usage` can cost in micro-dollars, whichever tier answers; 0 for a model without a price.
+    fn most_cost(&self, usage: &TokenUsage) -> i64 {
+        self.question.model.price.map_or(0, |price| price.most(usage, self.request.options.service_tier))
     }
 
     fn into_inference(self, completion: Completion, outcome: InferenceOutcome, fields: Value) -> Inference {
@@ -263,6 +254,7 @@ impl<'a> Conversation<'a> {
             read: Vec::new(),
             model_requested: model.name.clone(),
             model: completion.model,
+            service_tier: completion.service_tier,
             prompt: json!(self.request.messages),
             answer: completion.refusal.unwrap_or(completion.content),
             outcome,
@@ -276,6 +268,31 @@ impl<'a> Conversation<'a> {
     }
 }
 
+/// The request that puts the playbook's question.
+pub(crate) fn question_request(playbook: &Playbook, model: &Model, prompt: RenderedPrompt) -> ChatRequest {
+    let RenderedPrompt { system, user } = prompt;
+    let prompt = RenderedPrompt { system: instructions(playbook, system), user };
+    request(playbook, model, response_format(playbook), prompt)
+}
+
+/// The first request of a conversation. What all questions of a playbook have in common comes first, so that OpenAI can cache it.
+fn request(playbook: &Playbook, model: &Model, format: ResponseFormat, prompt: RenderedPrompt) -> ChatRequest {
+    let message = |role, content| ChatMessage { role, content };
+    ChatRequest {
+        model: model.name.clone(),
+        messages: vec![message(Role::System, prompt.system), message(Role::User, prompt.user)],
+        format,
+        temperature: playbook.model.temperature,
+        effort: effort(playbook, model),
+        options: RequestOptions {
+            verbosity: playbook.model.verbosity,
+            service_tier: requested_tier(playbook, model),
+            cache: cache(playbook, model),
+        },
+        max_completion_tokens: room(playbook, model),
+    }
+}
+
 /// The effort to ask for. A model that reasons is always told, because its default may change; one that does not refuses to
 /// be told anything.
 fn effort(playbook: &Playbook, model: &Model) -> Option<Effort> {
@@ -284,6 +301,19 @@ fn effort(playbook: &Playbook, model: &Model) -> Option<Effort> {
         Some(reasoning) => wanted.or(Some(reasoning.default)),
         None => wanted.filter(|effort| *effort != Effort::None),
     }
+}
+
+/// What is said about the cache: questions of one version of a playbook begin alike.
+fn cache(playbook: &Playbook, model: &Model) -> CacheOptions {
+    CacheOptions {
+        key: model.prompt_cache.then(|| format!("leadline-{}", playbook.version)),
+        ends_with_instructions: model.prompt_cache && model.has_cache_breakpoints(),
+    }
+}
+
+/// The service tier to ask for.
+pub(crate) fn requested_tier(playbook: &Playbook, model: &Model) -> RequestedTier {
+    playbook.model.service_tier.unwrap_or(model.service_tier)
 }
 
 /// The room for the answer and, of a model that reasons, for its reasoning: OpenAI takes both out of one limit, and a model
@@ -377,7 +407,7 @@ fn count_inference(playbook: &Playbook, outcome: InferenceOutcome, usage: &Token
 #[cfg(test)]
 mod tests {
     use futures_util::FutureExt;
-    use openai::{ChatMessage, ChatRequest, ResponseFormat, Role};
+    use openai::{ChatMessage, ChatRequest, RequestOptions, ResponseFormat, Role};
     use tokio::sync::oneshot;
 
     use super::{TextPool, most_usage};
@@ -402,6 +432,7 @@ mod tests {
             format: ResponseFormat::Text,
             temperature: None,
             effort: None,
+            options: RequestOptions::default(),
             max_completion_tokens: 100,
         };
         let (short, long) = (request("word ".repeat(10)), request("word ".repeat(12_000)));

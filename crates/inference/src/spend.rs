@@ -4,7 +4,7 @@ use openai::models::{Model, Price};
 use playbook::Playbook;
 use settings::Settings;
 
-use crate::completion::room;
+use crate::completion::{requested_tier, room};
 
 /// What an operator should know about the spend limits.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -22,6 +22,7 @@ pub fn check_spending<'a>(
 ) -> SpendFindings {
     let mut findings = SpendFindings::default();
     for (playbook, model) in playbooks {
+        findings.warnings.extend(changing_instructions(playbook));
         let limits: Vec<_> = limits_of(settings, playbook).into_iter().filter(|(_, limit)| *limit > 0).collect();
         let Some((name, limit)) = limits.iter().min_by_key(|(_, limit)| *limit) else { continue };
         match &model.price {
@@ -54,6 +55,19 @@ pub fn check_spending<'a>(
     findings
 }
 
+/// Instructions that are dearer than they need be.
+fn changing_instructions(playbook: &Playbook) -> Option<String> {
+    let parts: Vec<_> = playbook.prompt.changing_instructions().iter().map(|part| part.as_str()).collect();
+    (!parts.is_empty()).then(|| {
+        format!(
+            "the playbook `{}` has {{{{ today }}}} or {{{{ record }}}} in prompt.{}, so that OpenAI cannot cache it; name them in \
+             prompt.user",
+            playbook.name,
+            parts.join(" and prompt.")
+        )
+    })
+}
+
 /// Every limit that a playbook's questions have, by the name of its setting, in micro-dollars; 0 or absent: no limit.
 fn limits_of(settings: &Settings, playbook: &Playbook) -> [(&'static str, i64); 4] {
     let (spend, model) = (&settings.spend, &playbook.model);
@@ -76,7 +90,7 @@ fn most_of_one_question(playbook: &Playbook, model: &Model, price: &Price) -> i6
         cache_write_tokens: prompt_tokens,
         completion_tokens: room(playbook, model).into(),
     };
-    price.of(&usage)
+    price.most(&usage, requested_tier(playbook, model))
 }
 
 #[cfg(test)]
@@ -102,14 +116,7 @@ mod tests {
     }
 
     fn without_price() -> Model {
-        Model {
-            name: "my-model".to_owned(),
-            window: 32_000,
-            max_output: 4_096,
-            shutdown_date: None,
-            reasoning: None,
-            price: None,
-        }
+        Model { window: 32_000, max_output: 4_096, ..Model::unknown("my-model") }
     }
 
     fn gpt_4o() -> Model {
@@ -139,6 +146,16 @@ mod tests {
         assert_eq!(warnings(&Settings::default()), [""; 0]);
         let unlimited = warnings(&settings(0, 0));
         assert!(unlimited.len() == 2 && unlimited[0].contains("spend.micro_dollars_per_day is 0"), "{unlimited:?}");
+    }
+
+    #[test]
+    fn instructions_that_change_from_event_to_event_are_a_warning() {
+        let text = LEADS.replace("Answer with JSON only.", "Today is {{ today }}. Answer with JSON only.");
+        let changing = Playbook::parse("lead-qualification.toml", &text, &[]).expect("a valid playbook");
+        let warnings = |playbook| check_spending(&Settings::default(), [(playbook, &gpt_4o())]).warnings;
+        let said = warnings(&changing);
+        assert!(said.len() == 1 && said[0].contains("{{ today }}") && said[0].contains("prompt.system"), "{said:?}");
+        assert_eq!(warnings(&playbook("")), [""; 0], "the shipped one does not");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use bootstrap::{BootstrapError, CallHooks};
-use domain::{AppId, Dependency, PortalId};
+use domain::{AppId, Dependency, PortalId, model::RequestedTier};
 use ledger::{Ledger, Worker};
 use limits::{Lane, RateLimiters, TaskHealth};
 use maintenance::{CircuitBreakers, Probe, hubspot_probe, probe};
@@ -60,24 +60,17 @@ pub fn load_playbooks(settings: &Settings) -> Result<Vec<ConfiguredPlaybook>, Pl
     let findings = check_spending(settings, playbooks.iter().map(|one| (&one.playbook, &one.model)));
     findings.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
     let mut problems = findings.problems;
-    problems.extend(check_models(playbooks.iter().map(|one| (&one.playbook, &one.model))));
+    problems.extend(check_models(settings.openai.api, playbooks.iter().map(|one| (&one.playbook, &one.model))));
     if problems.is_empty() { Ok(playbooks) } else { Err(PlaybooksError::Models(problems)) }
 }
 
-/// The facts about a playbook's model, which reasons as `openai.effort` says if the playbook says nothing. An unknown model has
-/// no price, and the playbook's own limits are its only ones.
+/// The facts about a playbook's model, which reasons as `openai.effort` says if the playbook says nothing, in the tier
+/// `openai.service_tier`. An unknown model has no price, and the playbook's own limits are its only ones.
 pub fn model_of(settings: &Settings, playbook: &Playbook) -> Model {
     let name = playbook.model.name.as_ref().unwrap_or(&settings.openai.model);
     let unknown = || {
         tracing::warn!(model = name, "no facts about this model in openai.models; its cost is not recorded");
-        Model {
-            name: name.clone(),
-            window: usize::MAX,
-            max_output: u32::MAX,
-            shutdown_date: None,
-            reasoning: None,
-            price: None,
-        }
+        Model::unknown(name)
     };
     let mut facts = bootstrap::model_facts(settings, name).unwrap_or_else(unknown);
     if let Some(reasoning) = &mut facts.reasoning
@@ -85,7 +78,10 @@ pub fn model_of(settings: &Settings, playbook: &Playbook) -> Model {
     {
         reasoning.default = effort;
     }
-    Model { name: name.clone(), ..facts }
+    let tier = settings.openai.service_tier;
+    let has_tier = facts.price.is_none_or(|price| price.has_tier(tier));
+    let service_tier = if has_tier { tier } else { RequestedTier::Default };
+    Model { name: name.clone(), service_tier, prompt_cache: settings.openai.prompt_cache, ..facts }
 }
 
 /// The dependencies whose outages pause this service.

@@ -1,6 +1,9 @@
 //! What became of an event? Everything that the ledger has about it, for the operator.
 
-use domain::{ActionState, EventId, EventState, Reason, inference::InferenceOutcome, write_command::ActionKind};
+use domain::{
+    ActionState, EventId, EventState, Reason, inference::InferenceOutcome, model::ServiceTier,
+    write_command::ActionKind,
+};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -13,6 +16,7 @@ const HISTORY_FROM_STATE: Column = Column::new("event_history", "from_state");
 const HISTORY_STATE: Column = Column::new("event_history", "state");
 const HISTORY_REASON: Column = Column::new("event_history", "reason");
 const OUTCOME: Column = Column::new("inference", "outcome");
+const SERVICE_TIER: Column = Column::new("inference", "service_tier");
 const SKIPPED_WRITE_REASON: Column = Column::new("skipped_write", "reason");
 const ACTION_KIND: Column = Column::new("action", "kind");
 const ACTION_REASON: Column = Column::new("action", "reason");
@@ -110,6 +114,8 @@ pub struct InferenceEntry {
     pub unverified: Vec<String>,
     /// The dated snapshot that answered.
     pub model: String,
+    /// The service tier in which it was processed, if the answer says it.
+    pub service_tier: Option<ServiceTier>,
     /// Whether the answer could be used.
     pub outcome: InferenceOutcome,
     /// Tokens of the prompt.
@@ -276,7 +282,8 @@ impl Ledger {
     async fn inferences_of(&self, event: Uuid) -> Result<Vec<InferenceEntry>, LedgerError> {
         let rows = sqlx::query!(
             r#"select i.created_at, i.playbook, i.playbook_version, i.object_type, i.object_id, i.part, i.unverified,
-                      i.model, i.outcome, i.prompt_tokens, i.completion_tokens, i.cost_micro_dollars, i.latency_ms,
+                      i.model, i.service_tier, i.outcome, i.prompt_tokens, i.completion_tokens, i.cost_micro_dollars,
+                      i.latency_ms,
                       r.prompt as "prompt?", r.answer as "answer?"
                from inference i
                left join inference_raw r on r.inference_id = i.id and r.created_at = i.created_at
@@ -295,6 +302,9 @@ impl Ledger {
                 part: row.part,
                 unverified: row.unverified,
                 model: row.model,
+                service_tier: (row.service_tier.as_deref())
+                    .map(|tier| SERVICE_TIER.read(tier, ServiceTier::parse))
+                    .transpose()?,
                 outcome: OUTCOME.read(&row.outcome, InferenceOutcome::parse)?,
                 prompt_tokens: row.prompt_tokens,
                 completion_tokens: row.completion_tokens,

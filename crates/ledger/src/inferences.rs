@@ -91,18 +91,18 @@ pub(crate) async fn insert_inferences(
         "with input as (select * from unnest($1::uuid[], $2::uuid[], $3::int[], $4::text[], $5::text[], $6::text[], $7::text[],
                               $8::jsonb[], $9::text[], $10::text[], $11::jsonb[], $12::bigint[], $13::bigint[],
                      $14::bigint[], $15::bigint[], $16::bigint[], $17::text[], $18::bigint[], $19::text[],
-                     $20::bigint[], $21::text[], $22::text[], $23::text[])
+                     $20::bigint[], $21::text[], $22::text[], $23::text[], $28::text[])
               as input (id, event_id, attempt, playbook, version, requested, model, prompt, answer, outcome, fields,
                         tokens, cached, completion, cost, latency, request_id, portal_id, object_type, object_id, part,
-                        context_hash, unverified)
+                        context_hash, unverified, service_tier)
          ), inserted as (
              insert into inference (id, event_id, attempt, playbook, playbook_version, model_requested, model, outcome,
                                     fields, prompt_tokens, cached_tokens, completion_tokens, cost_micro_dollars,
                                     latency_ms, request_id, portal_id, object_type, object_id, part, context_hash,
-                                    unverified)
+                                    unverified, service_tier)
              select id, event_id, attempt, playbook, version, requested, model, outcome, fields, tokens, cached,
                     completion, cost, latency, request_id, portal_id, object_type, object_id, part, context_hash,
-                    array_remove(string_to_array(unverified, ' '), '')
+                    array_remove(string_to_array(unverified, ' '), ''), service_tier
              from input
              on conflict (event_id, playbook, playbook_version, portal_id, object_type, object_id, coalesce(part, ''))
                  where outcome = 'valid' and object_id <> 0 do nothing
@@ -144,6 +144,7 @@ pub(crate) async fn insert_inferences(
         &read().map(|(_, read)| read.object_type.type_id().to_owned()).collect::<Vec<_>>(),
         &read().map(|(_, read)| read.object_id.0).collect::<Vec<_>>(),
         &read().map(|(_, read)| read.is_own).collect::<Vec<_>>(),
+        &column!(inference => inference.service_tier.map(|tier| tier.as_str().to_owned())) as &[Option<String>],
     )
     .execute(&mut *transaction)
     .await?;

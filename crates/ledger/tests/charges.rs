@@ -1,8 +1,12 @@
 //! A request to the model is in the ledger before it is sent, and what it cost when its answer is known. What the questions
 //! about one record may cost in a day has an end.
 
-use domain::{ChargeId, Event, EventState, Inference, InferenceId, Reason, RecordRef, inference::ChargeState};
-use ledger::{ChargeRequest, Claimed, EventCost, RecordLimits, SettledCharge};
+use domain::{
+    ChargeId, Event, EventState, Inference, InferenceId, Reason, RecordRef,
+    inference::{ChargeState, TokenUsage},
+    model::ServiceTier,
+};
+use ledger::{ChargeRequest, Claimed, Decision, EventCost, RecordLimits, SettledCharge};
 
 use crate::fixtures::{PLAYBOOK, TestLedger, contact, decision, event, inference};
 
@@ -135,4 +139,21 @@ async fn workers_that_ask_for_one_record_at_once_get_no_more_than_its_limit() {
     let begun: usize =
         begun.into_iter().map(|batch| batch.expect("asked").into_iter().filter(|begun| *begun).count()).sum();
     assert_eq!(begun, 55, "eleven of 90 within 1,000, for each of five records");
+}
+
+#[tokio::test]
+async fn an_answer_has_its_service_tier_and_the_view_of_costs_the_share_of_the_cache() {
+    let test = TestLedger::new().await;
+    for (id, tier, cached_tokens) in [(1, Some(ServiceTier::Flex), 700), (2, None, 50)] {
+        let event = event(id, 1);
+        let claimed = test.claimed(&event, "a").await;
+        let usage = TokenUsage { prompt_tokens: 1_000, cached_tokens, ..TokenUsage::default() };
+        let inference = Inference { service_tier: tier, usage, ..inference(&contact(id)) };
+        let decided = Decision { inferences: vec![inference], ..decision(&claimed, EventState::Skipped, None) };
+        assert!(test.commit(&decided).await);
+        let story = test.ledger.event_story(event.key.as_str()).await.expect("asked").expect("known");
+        assert_eq!(story.inferences[0].service_tier, tier);
+    }
+    let share = "select cached_percent::text from cost_by_playbook_and_day";
+    assert_eq!(test.value::<String>(share).await, "37.5");
 }

@@ -8,6 +8,7 @@ use domain::{
     RecordRef, WriteCommand, WriteCommandId,
     event::{EventKey, EventKind, Subject},
     inference::{InferenceOutcome, TokenUsage},
+    model::ServiceTier,
     write_command::{Action, ActionSpec, PropertyChange, WritePolicy},
 };
 use ledger::{
@@ -212,6 +213,7 @@ pub fn inference(record: &RecordRef) -> Inference {
         read: vec![],
         model_requested: "gpt-5-mini".to_owned(),
         model: "gpt-5-mini-2025-08-07".to_owned(),
+        service_tier: Some(ServiceTier::Default),
         prompt: json!([{"role": "user", "content": format!("note of {record}\n: {record}\n They have $50k ready.")}]),
         answer: r#"{"lead_score": 85}"#.to_owned(),
         outcome: InferenceOutcome::Valid,

@@ -3,6 +3,7 @@
 use domain::{
     ActionState, CircuitBreakerState, CommandState, EventState, Reason,
     inference::{ChargeState, InferenceOutcome},
+    model::ServiceTier,
 };
 use ledger::LedgerError;
 use sqlx::AssertSqlSafe;
@@ -55,6 +56,8 @@ async fn the_database_and_the_code_have_the_same_states_and_outcomes() {
     assert_eq!(enum_names(&test, "action_state").await, names(ActionState::ALL, ActionState::as_str));
     let outcomes = checked_names(&test, "inference", "outcome").await;
     assert_eq!(outcomes, names(InferenceOutcome::ALL, InferenceOutcome::as_str));
+    let tiers = checked_names(&test, "inference", "service_tier").await;
+    assert_eq!(tiers, names(ServiceTier::ALL, ServiceTier::as_str));
     assert_eq!(checked_names(&test, "charge", "state").await, names(ChargeState::ALL, ChargeState::as_str));
     let states = checked_names(&test, "circuit_breaker", "state").await;
     assert_eq!(states, names(CircuitBreakerState::ALL, CircuitBreakerState::as_str));

@@ -17,12 +17,14 @@ use time::Date;
 use uuid::Uuid;
 
 use crate::{
+    ModelApi,
     api_error::OpenAiApiError,
     chat::{self, ChatRequest, Completion},
     connections::{ConnectionSharing, Connections, SharedConnection},
     error::OpenAiError,
     lenient,
     models::parse_day,
+    responses,
 };
 
 /// How the client calls OpenAI or a gateway to it.
@@ -30,8 +32,10 @@ use crate::{
 pub struct OpenAiSettings {
     /// `https://api.openai.com/v1`, a gateway, or the simulator.
     pub base_url: String,
-    /// The path of chat completions, appended to the base URL.
-    pub chat_path: String,
+    /// The API through which models are asked.
+    pub api: ModelApi,
+    /// The path of that API, appended to the base URL.
+    pub path: String,
     /// How the client authenticates.
     pub credentials: OpenAiCredentials,
     /// The timeout of one attempt, from connecting to the last byte. An answer may take minutes.
@@ -227,11 +231,14 @@ impl OpenAiClient {
         tag: &RequestTag,
         reports: &mut [Option<QuotaReport>; 2],
     ) -> Result<Completion, OpenAiError> {
-        let url = format!("{}{}", self.settings.base_url.trim_end_matches('/'), self.settings.chat_path);
+        let url = format!("{}{}", self.settings.base_url.trim_end_matches('/'), self.settings.path);
         let started = Instant::now();
         let connection = self.connection()?;
         // Sent as a stream, so that reqwest keeps no copy for redirects and retries while thousands of requests wait.
-        let body = Body::wrap(request.body());
+        let body = Body::wrap(match self.settings.api {
+            ModelApi::ChatCompletions => request.body(),
+            ModelApi::Responses => responses::body(request),
+        });
         let post = connection.http().post(url).header(CONTENT_TYPE, "application/json");
         let post = post.header(CLIENT_REQUEST_ID, tag.id.to_string()).body(body);
         tag.was_sent.store(true, Ordering::Relaxed);
@@ -244,7 +251,11 @@ impl OpenAiClient {
         }
         let request_id = text(response.headers(), "x-request-id");
         let body = self.json_answer(response).await?;
-        chat::read(&body, request, request_id, started.elapsed())
+        let read = match self.settings.api {
+            ModelApi::ChatCompletions => chat::read,
+            ModelApi::Responses => responses::read,
+        };
+        read(&body, request, request_id, started.elapsed())
     }
 
     /// The body of an answer of success, as JSON. It is neither a stream nor an error.

@@ -1,6 +1,7 @@
 //! Reads what others say: OpenAI's answers, and those of gateways and servers that answer almost like it. Null is absent, and
 //! what is not sane says nothing.
 
+use domain::model::ServiceTier;
 use http_client::{MAX_NAME, shortened};
 use serde_json::Value;
 
@@ -107,6 +108,15 @@ pub(crate) fn usage(reported: &Value) -> Option<TokenUsage> {
     let cached_tokens = detail("cached_tokens").min(prompt_tokens);
     let cache_write_tokens = detail("cache_write_tokens").min(prompt_tokens - cached_tokens);
     Some(TokenUsage { prompt_tokens, cached_tokens, cache_write_tokens, completion_tokens })
+}
+
+/// The service tier in which a request was processed. `fast` is the newer name of `priority`; a name that OpenAI does not document
+/// says nothing.
+pub(crate) fn service_tier(value: &Value) -> Option<ServiceTier> {
+    match value.as_str()? {
+        "fast" => Some(ServiceTier::Priority),
+        name => ServiceTier::parse(name),
+    }
 }
 
 #[cfg(test)]

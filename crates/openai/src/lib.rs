@@ -1,4 +1,4 @@
-//! OpenAI for Rust: chat completions, structured outputs, errors, token counts, prices.
+//! OpenAI for Rust: chat completions, responses, structured outputs, errors, token counts, prices.
 //!
 //! The crate does not depend on playbooks, queues or tables. The base URL, the path and the authentication header are
 //! settings, because many installations use gateways or compatible servers.
@@ -10,10 +10,13 @@ mod connections;
 mod error;
 mod lenient;
 pub mod models;
+mod prompt_cache;
+mod responses;
 
 pub use api_error::OpenAiApiError;
-pub use chat::{ChatMessage, ChatRequest, Completion, FinishReason, ResponseFormat, Role};
+pub use chat::{ChatMessage, ChatRequest, Completion, FinishReason, RequestOptions, ResponseFormat, Role};
 pub use client::{ModelDescription, OpenAiClient, OpenAiCredentials, OpenAiSettings, OpenAiSetupError, RequestTag};
 pub use connections::ConnectionSharing;
-pub use domain::inference::TokenUsage;
+pub use domain::{inference::TokenUsage, model::ModelApi};
 pub use error::OpenAiError;
+pub use prompt_cache::CacheOptions;

@@ -3,7 +3,10 @@
 
 use std::sync::LazyLock;
 
-use domain::inference::{Effort, TokenUsage};
+use domain::{
+    inference::{Effort, TokenUsage},
+    model::{RequestedTier, ServiceTier},
+};
 use serde::Deserialize;
 use time::Date;
 
@@ -25,6 +28,15 @@ pub struct Model {
     pub shutdown_date: Option<Date>,
     /// How it reasons; `None` for a model that does not.
     pub reasoning: Option<Reasoning>,
+    /// Whether it can be told how many words to make.
+    #[serde(default)]
+    pub verbosity: bool,
+    /// The service tier of a request that names none. No fact: the settings say it.
+    #[serde(skip)]
+    pub service_tier: RequestedTier,
+    /// Whether requests say what is to be cached. No fact: the settings say it.
+    #[serde(skip)]
+    pub prompt_cache: bool,
     /// The price, if it is known.
     pub price: Option<Price>,
 }
@@ -41,7 +53,7 @@ pub struct Reasoning {
     pub functions: FunctionCalls,
 }
 
-/// When a reasoning model can be told to call a function, in chat completions.
+/// When a reasoning model can be told to call a function, in chat completions. Through the Responses API, all can.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FunctionCalls {
@@ -52,6 +64,26 @@ pub enum FunctionCalls {
 }
 
 impl Model {
+    /// A model about which nothing is known.
+    pub fn unknown(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            window: usize::MAX,
+            max_output: u32::MAX,
+            shutdown_date: None,
+            reasoning: None,
+            verbosity: false,
+            service_tier: RequestedTier::default(),
+            prompt_cache: false,
+            price: None,
+        }
+    }
+
+    /// Whether a request may mark the end of what is to be cached: where writing to the cache has a price.
+    pub fn has_cache_breakpoints(&self) -> bool {
+        self.price.is_some_and(|price| price.cache_write.is_some())
+    }
+
     /// The effort of a request that asks for `wanted`; [`Effort::None`] for a model that does not reason.
     pub fn effort(&self, wanted: Option<Effort>) -> Effort {
         self.reasoning.as_ref().map_or(Effort::None, |reasoning| wanted.unwrap_or(reasoning.default))
@@ -72,21 +104,35 @@ pub struct Price {
     pub output: i64,
     /// A prompt of more tokens costs twice as much, and its answer half as much again; `None` where length does not matter.
     pub long_prompt: Option<i64>,
+    /// The price of flex processing, in percent of the others; `None` for a model without this tier.
+    pub flex_percent: Option<u32>,
+    /// The price of priority processing, now fast mode, in percent of the others; `None` for a model without this tier.
+    pub priority_percent: Option<u32>,
+    /// What is added to all prices, in percent. No fact about the model: the settings say it.
+    #[serde(default)]
+    pub surcharge_percent: u32,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Facts {
-    #[serde(rename = "as_of")]
-    _as_of: String,
+    as_of: String,
     models: Vec<Model>,
 }
 
 #[expect(clippy::expect_used, reason = "the file is a part of the program, and a test reads it")]
-static KNOWN: LazyLock<Vec<Model>> = LazyLock::new(|| {
-    let facts: Facts = toml::from_str(include_str!("../models.toml")).expect("models.toml is valid");
-    facts.models
-});
+static FACTS: LazyLock<Facts> =
+    LazyLock::new(|| toml::from_str(include_str!("../models.toml")).expect("models.toml is valid"));
+
+/// Every model that `models.toml` lists, also those that were shut down.
+pub fn known() -> &'static [Model] {
+    &FACTS.models
+}
+
+/// The day of the facts, in ISO 8601.
+pub fn as_of() -> &'static str {
+    &FACTS.as_of
+}
 
 fn day<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Date>, D::Error> {
     let text = Option::<String>::deserialize(deserializer)?;
@@ -106,7 +152,7 @@ pub fn find(name: &str) -> Option<Model> {
             rest.is_empty() || rest.strip_prefix('-').is_some_and(|date| date.starts_with(|c: char| c.is_ascii_digit()))
         })
     };
-    KNOWN.iter().find(|known| is_snapshot_of(&known.name)).cloned()
+    known().iter().find(|known| is_snapshot_of(&known.name)).cloned()
 }
 
 /// How near the day is on which a model is shut down.
@@ -134,9 +180,26 @@ impl ShutdownUrgency {
 /// One million: prices are for so many tokens.
 const MILLION: i128 = 1_000_000;
 
+/// The price of priority processing in percent, of a model that names none: that of most.
+const PRIORITY_PERCENT: u32 = 200;
+
 impl Price {
-    /// The cost of `usage` in micro-dollars, rounded up.
-    pub fn of(&self, usage: &TokenUsage) -> i64 {
+    /// Whether a request may ask for `tier`.
+    pub fn has_tier(&self, tier: RequestedTier) -> bool {
+        match tier {
+            RequestedTier::Auto | RequestedTier::Default => true,
+            RequestedTier::Flex => self.flex_percent.is_some(),
+            RequestedTier::Priority => self.priority_percent.is_some(),
+        }
+    }
+
+    /// The cost of `usage` in micro-dollars, rounded up, of an answer that was processed in `tier`.
+    pub fn of(&self, usage: &TokenUsage, tier: ServiceTier) -> i64 {
+        let of_tier = match tier {
+            ServiceTier::Default | ServiceTier::Scale => 100,
+            ServiceTier::Flex => self.flex_percent.unwrap_or(100),
+            ServiceTier::Priority => self.priority_percent.unwrap_or(PRIORITY_PERCENT),
+        };
         let cached = usage.cached_tokens.clamp(0, usage.prompt_tokens.max(0));
         let written = usage.cache_write_tokens.clamp(0, usage.prompt_tokens.max(0) - cached);
         let fresh = usage.prompt_tokens - cached - written;
@@ -146,9 +209,21 @@ impl Price {
         let is_long = self.long_prompt.is_some_and(|most| usage.prompt_tokens > most);
         // In halves, because a long prompt's answer costs half as much again.
         let halves = if is_long { 4 * prompt + 3 * answer } else { 2 * (prompt + answer) };
-        let per_unit = 2 * MILLION;
-        let rounded = halves.div_euclid(per_unit) + i128::from(halves.rem_euclid(per_unit) > 0);
+        let percents = i128::from(of_tier) * (100 + i128::from(self.surcharge_percent));
+        let (cost, per_unit) = (halves.saturating_mul(percents), 2 * MILLION * 100 * 100);
+        let rounded = cost.div_euclid(per_unit) + i128::from(cost.rem_euclid(per_unit) > 0);
         i64::try_from(rounded).unwrap_or(i64::MAX)
+    }
+
+    /// The most that `usage` can cost of a request that asks for `tier`: OpenAI may answer a flex or priority request in the
+    /// standard tier, and one that leaves it to the project's settings in any.
+    pub fn most(&self, usage: &TokenUsage, tier: RequestedTier) -> i64 {
+        let asked = match tier {
+            RequestedTier::Default => ServiceTier::Default,
+            RequestedTier::Flex => ServiceTier::Flex,
+            RequestedTier::Auto | RequestedTier::Priority => ServiceTier::Priority,
+        };
+        self.of(usage, asked).max(self.of(usage, ServiceTier::Default))
     }
 }
 
@@ -208,10 +283,10 @@ mod tests {
             cache_write_tokens: 0,
         };
         let usage = of(1_000_000, 0, 100_000);
-        assert_eq!(price.of(&usage), 3_500_000, "$2.50 in and $1.00 out");
-        assert_eq!(price.of(&of(1_000, 400, 1)), 1_500 + 500 + 10);
-        assert_eq!(price.of(&of(1, 0, 0)), 3, "2.5 micro-dollars");
-        assert_eq!(price.of(&of(100, 500, 0)), 125, "not more is cached than there is");
+        assert_eq!(price.of(&usage, ServiceTier::Default), 3_500_000, "$2.50 in and $1.00 out");
+        assert_eq!(price.of(&of(1_000, 400, 1), ServiceTier::Default), 1_500 + 500 + 10);
+        assert_eq!(price.of(&of(1, 0, 0), ServiceTier::Default), 3, "2.5 micro-dollars");
+        assert_eq!(price.of(&of(100, 500, 0), ServiceTier::Default), 125, "not more is cached than there is");
     }
 
     #[test]
@@ -219,11 +294,37 @@ mod tests {
         let price = find("gpt-6.1-terra").and_then(|model| model.price).expect("known");
         let usage =
             TokenUsage { prompt_tokens: 2_000, cached_tokens: 0, cache_write_tokens: 1_000, completion_tokens: 0 };
-        assert_eq!(price.of(&usage), 1_000 + 1_250);
+        assert_eq!(price.of(&usage, ServiceTier::Default), 1_000 + 1_250);
         let long = TokenUsage { prompt_tokens: 300_000, completion_tokens: 1_000, ..TokenUsage::default() };
-        assert_eq!(price.of(&long), 2 * 300_000 + 7_500, "twice the prompt, one and a half times the answer");
+        assert_eq!(
+            price.of(&long, ServiceTier::Default),
+            2 * 300_000 + 7_500,
+            "twice the prompt, one and a half times the answer"
+        );
         let huge = TokenUsage { prompt_tokens: i64::MAX, completion_tokens: i64::MAX, ..TokenUsage::default() };
-        assert_eq!(price.of(&huge), i64::MAX, "no overflow");
+        assert_eq!(price.of(&huge, ServiceTier::Default), i64::MAX, "no overflow");
+    }
+
+    #[test]
+    fn the_tier_of_the_answer_and_a_surcharge_change_the_price() {
+        let price = find("gpt-6.1-terra").and_then(|model| model.price).expect("known");
+        let usage = TokenUsage { prompt_tokens: 1_001, completion_tokens: 100, ..TokenUsage::default() };
+        let of = |tier| price.of(&usage, tier);
+        assert_eq!([of(ServiceTier::Default), of(ServiceTier::Scale)], [1_501, 1_501]);
+        assert_eq!([of(ServiceTier::Flex), of(ServiceTier::Priority)], [751, 3_002], "half, rounded up, and double");
+        let regional = Price { surcharge_percent: 10, ..price };
+        assert_eq!(regional.of(&usage, ServiceTier::Default), 1_652, "1651.1");
+        assert_eq!(regional.of(&usage, ServiceTier::Flex), 826, "825.55: rounded once");
+    }
+
+    #[test]
+    fn the_most_is_that_of_the_dearest_tier_in_which_a_request_may_be_answered() {
+        let price = find("gpt-6.1-terra").and_then(|model| model.price).expect("known");
+        let usage = TokenUsage { prompt_tokens: 1_000, ..TokenUsage::default() };
+        let most = |tier| price.most(&usage, tier);
+        assert_eq!(most(RequestedTier::Flex), 1_000, "flex may be answered as default");
+        assert_eq!([most(RequestedTier::Default), most(RequestedTier::Priority)], [1_000, 2_000]);
+        assert_eq!(most(RequestedTier::Auto), 2_000, "the project may be set to priority");
     }
 
     #[test]

@@ -49,7 +49,7 @@ pub use model::{AnswerMode, ModelLines, ModelOptions};
 pub use path::{RecordPath, RecordPathError};
 pub use plan::PlannedWrite;
 pub use playbook::{AnswerRules, Effects, Guard, Playbook, Selection};
-pub use prompt::{Fence, PromptError, PromptTemplates, RenderedPrompt};
+pub use prompt::{Fence, PromptError, PromptPart, PromptTemplates, RenderedPrompt};
 pub use reads::{ContextPlan, ContextRead, WindowStrategy};
 pub use templates::{Condition, TemplateError, TextTemplate, Variables};
 pub use text::{TextFormat, is_forwarded, is_invisible, json_text, normalize, plain_text, without_quoted_history};

@@ -1,6 +1,9 @@
 //! Which model answers, and with which options it is asked.
 
-use domain::inference::Effort;
+use domain::{
+    inference::Effort,
+    model::{RequestedTier, Verbosity},
+};
 
 /// Which model answers, and with which options it is asked. It has more than eight fields because it is one table of the file.
 #[derive(Debug, Clone)]
@@ -13,6 +16,10 @@ pub struct ModelOptions {
     pub temperature: Option<f64>,
     /// How much the model reasons; `None` takes the setting `openai.effort`.
     pub effort: Option<Effort>,
+    /// How fast and how dear the answer is; `None` takes the setting `openai.service_tier`.
+    pub service_tier: Option<RequestedTier>,
+    /// How many words the model makes; `None` leaves it to the model.
+    pub verbosity: Option<Verbosity>,
     /// The limit of the answer, in tokens. `OpenAI` counts it against the rate limit of tokens before the answer is
     /// known, so it should not be larger than needed.
     pub max_output_tokens: u32,
@@ -37,6 +44,10 @@ pub struct ModelLines {
     pub temperature: Option<usize>,
     /// `effort`
     pub effort: Option<usize>,
+    /// `service_tier`
+    pub service_tier: Option<usize>,
+    /// `verbosity`
+    pub verbosity: Option<usize>,
 }
 
 /// How the request asks for the form of the answer.

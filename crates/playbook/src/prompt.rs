@@ -190,6 +190,14 @@ impl PromptTemplates {
         })
     }
 
+    /// The instructions that differ from record to record or from day to day. The provider caches only what prompts have in common
+    /// up to the first difference, and the instructions come first.
+    pub fn changing_instructions(&self) -> Vec<PromptPart> {
+        let of = |part, record, today| self.render_part(part, context! { record => record, today => today }).ok();
+        let changes = |part: &PromptPart| of(*part, "contact/1", "2026-01-01") != of(*part, "deal/2", "2027-02-28");
+        [PromptPart::System, PromptPart::Condense].into_iter().filter(changes).collect()
+    }
+
     /// Whether a text that the model wrote repeats the instructions or the tag around the data. Record data has then
     /// made the model reveal its prompt, which must not be written to a property.
     pub fn repeats_instructions(&self, text: &str) -> bool {

@@ -321,7 +321,10 @@ fn openai(settings: &Settings, check: &mut Check) {
     check.url(&openai.base_url, &["https", "http"], "openai.base_url");
     let permission = ("openai.allow_plaintext", openai.allow_plaintext);
     check.encrypted(&openai.base_url, "http", "openai.base_url", permission);
-    check.that(openai.chat_path.starts_with('/'), "openai.chat_path", "must begin with /");
+    for (path, key) in [(&openai.chat_path, "openai.chat_path"), (&openai.responses_path, "openai.responses_path")] {
+        check.that(path.starts_with('/'), key, "must begin with /");
+    }
+    check.within(openai.surcharge_percent.into(), 0..=1_000, "openai.surcharge_percent");
     check.that(!openai.model.is_empty(), "openai.model", "is empty");
     check.within(openai.timeout_seconds, 1..=3_600, "openai.timeout_seconds");
     check.within(openai.attempts as u64, 1..=20, "openai.attempts");

@@ -111,6 +111,9 @@ pub enum FaultKind {
     NoUsage,
     /// The answer is billed and holds no choice.
     NoChoices,
+    /// The answer is processed in this service tier, whatever was asked for: OpenAI answers some priority requests in the
+    /// standard tier, and a project may be set to another one.
+    Tier(String),
     /// The account has no credit left (429 `insufficient_quota`).
     InsufficientQuota,
     /// The call has no effect; the answer has this status and this body, as a gateway or another version of the API answers.

@@ -1,6 +1,7 @@
 //! `leadline playbook`: checks, provisions, runs and evaluates playbooks.
 
 mod case;
+mod cost;
 mod eval;
 mod explain;
 mod provision;
@@ -50,6 +51,15 @@ pub enum PlaybookCommand {
         #[arg(long)]
         write: bool,
     },
+    /// Prints what an answer costs for each playbook and model: of the prompts of its cases and an answer of usual length. Asks
+    /// nothing.
+    Cost {
+        /// The playbook files, each with its cases in `cases/NAME` beside it; by default those in the folder of the settings.
+        files: Vec<PathBuf>,
+        /// A model to compare; by default all that are known and answer today.
+        #[arg(long = "model")]
+        models: Vec<String>,
+    },
     /// Runs a playbook for a folder of cases and compares the answers with what the cases expect.
     Eval {
         /// The playbook file.
@@ -93,6 +103,11 @@ pub async fn run(command: PlaybookCommand, config: Option<&Path>) -> anyhow::Res
             let settings = Settings::load(config, ConfigScope::Inference)?;
             let playbook = one(&file, &settings)?;
             run::run(&settings, &playbook, &record, write).await
+        }
+        PlaybookCommand::Cost { files, models } => {
+            let settings = Settings::load(config, ConfigScope::LedgerOnly)?;
+            let files = if files.is_empty() { cost::files_of(&settings)? } else { files };
+            cost::run(&settings, &files, &models)
         }
         PlaybookCommand::Eval { file, cases } => {
             let settings = Settings::load(config, ConfigScope::OpenAiOnly)?;

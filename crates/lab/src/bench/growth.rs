@@ -7,6 +7,7 @@ use domain::CommandState;
 use domain::{
     Event, EventState, Inference, InferenceId, RecordRef, WriteCommand, WriteCommandId,
     inference::{InferenceOutcome, TokenUsage},
+    model::ServiceTier,
     write_command::{PropertyChange, WritePolicy},
 };
 use ledger::{
@@ -216,6 +217,7 @@ fn inference(record: &RecordRef) -> Inference {
         read: vec![],
         model_requested: "gpt-4o".to_owned(),
         model: "gpt-4o".to_owned(),
+        service_tier: Some(ServiceTier::Default),
         prompt: json!([{"role": "user", "content": "a prompt ".repeat(100)}]),
         answer: "an answer ".repeat(20),
         outcome: InferenceOutcome::Valid,

@@ -1,14 +1,20 @@
-//! The request of a chat completion.
+//! What a model is asked, and how a chat completion says it.
 
 use std::sync::Arc;
 
-use domain::inference::{Effort, TokenUsage};
+use domain::{
+    inference::{Effort, TokenUsage},
+    model::{RequestedTier, Verbosity},
+};
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::models;
+use crate::{
+    models,
+    prompt_cache::{CacheOptions, Explicit, SentMessage},
+};
 
-/// The request of a chat completion.
+/// What a model is asked, through either API.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ChatRequest {
     /// The model's name.
@@ -22,8 +28,28 @@ pub struct ChatRequest {
     pub temperature: Option<f64>,
     /// How much the model reasons; not sent when `None`, because other models refuse the parameter.
     pub effort: Option<Effort>,
+    /// What it asks for beside the answer.
+    pub options: RequestOptions,
     /// The longest answer, in tokens, reasoning included. OpenAI counts all of it against the token limit, before the answer.
     pub max_completion_tokens: u32,
+}
+
+/// What a request asks for beside the answer.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RequestOptions {
+    /// How many words the model makes; not sent when `None`, because other models refuse the parameter.
+    pub verbosity: Option<Verbosity>,
+    /// How fast and how dear the answer is.
+    pub service_tier: RequestedTier,
+    /// What is cached.
+    pub cache: CacheOptions,
+}
+
+impl RequestOptions {
+    /// The service tier as it is sent: `auto` is what a request means that names none.
+    pub(crate) fn sent_tier(&self) -> Option<&'static str> {
+        (self.service_tier != RequestedTier::Auto).then(|| self.service_tier.as_str())
+    }
 }
 
 /// A message of the conversation.
@@ -83,7 +109,7 @@ impl ChatRequest {
             cached_tokens: 0,
             // All of it may be written to the cache, which is the highest price.
             cache_write_tokens: prompt_tokens,
-            completion_tokens: self.max_completion_tokens.into(),
+            completion_tokens: self.max_completion_tokens.max(LEAST_OUTPUT).into(),
         }
     }
 
@@ -110,12 +136,12 @@ impl ChatRequest {
         i64::try_from(prompt).unwrap_or(i64::MAX).saturating_add(self.max_completion_tokens.into())
     }
 
-    /// The request's body, as JSON.
+    /// The body of the request as a chat completion, in JSON.
     #[expect(clippy::expect_used, reason = "every key is a string, and nothing else can make it fail")]
     pub(crate) fn body(&self) -> String {
         let body = Body {
             model: &self.model,
-            messages: &self.messages,
+            messages: self.options.cache.messages(&self.messages, "text"),
             max_completion_tokens: self.max_completion_tokens,
             store: false,
             shape: match &self.format {
@@ -132,6 +158,10 @@ impl ChatRequest {
             },
             temperature: self.temperature,
             reasoning_effort: self.effort,
+            verbosity: self.options.verbosity,
+            service_tier: self.options.sent_tier(),
+            prompt_cache_key: self.options.cache.key.as_deref(),
+            prompt_cache_options: self.options.cache.sent(),
         };
         serde_json::to_string(&body).expect("the request can be written as JSON")
     }
@@ -141,7 +171,7 @@ impl ChatRequest {
 #[derive(Serialize)]
 struct Body<'a> {
     model: &'a str,
-    messages: &'a [ChatMessage],
+    messages: Vec<SentMessage<'a>>,
     max_completion_tokens: u32,
     /// `false`: OpenAI must not store CRM data.
     store: bool,
@@ -151,6 +181,14 @@ struct Body<'a> {
     temperature: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     reasoning_effort: Option<Effort>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    verbosity: Option<Verbosity>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    service_tier: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    prompt_cache_key: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    prompt_cache_options: Option<Explicit>,
 }
 
 #[derive(Serialize)]
@@ -207,6 +245,9 @@ impl<'a> NamedSchema<'a> {
     }
 }
 
+/// The smallest limit of an answer that the Responses API takes (OpenAI's OpenAPI file, `CreateResponse`).
+pub(crate) const LEAST_OUTPUT: u32 = 16;
+
 /// Tokens around a schema or the description of a function, which OpenAI does not document.
 const FRAMING: usize = 50;
 
@@ -222,7 +263,7 @@ mod tests {
 
     use serde_json::json;
 
-    use super::{ChatMessage, ChatRequest, ResponseFormat, Role, TokenUsage};
+    use super::{ChatMessage, ChatRequest, RequestOptions, ResponseFormat, Role, TokenUsage};
 
     #[test]
     fn the_most_that_a_request_can_use_counts_every_token_and_the_schema() {
@@ -232,6 +273,7 @@ mod tests {
             format,
             temperature: None,
             effort: None,
+            options: RequestOptions::default(),
             max_completion_tokens: 600,
         };
         // Every character is a token or more: a rule of four bytes for each would be too low.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use domain::inference::TokenUsage;
+use domain::{inference::TokenUsage, model::ServiceTier};
 use http_client::without_unstorable_escapes;
 use serde::Deserialize;
 use serde_json::{Map, Value, map::Entry};
@@ -25,6 +25,8 @@ pub struct Completion {
     pub usage: Option<TokenUsage>,
     /// The id that OpenAI's support asks for.
     pub request_id: Option<String>,
+    /// The service tier in which it was processed, if the answer says it.
+    pub service_tier: Option<ServiceTier>,
     /// The duration of the attempt that was answered.
     pub latency: Duration,
 }
@@ -88,18 +90,23 @@ pub(crate) fn read(
         refusal: lenient::refusal(&message["refusal"], &message["content"]),
         usage: lenient::usage(&body["usage"]).filter(|usage| request.can_use(usage)),
         request_id,
+        service_tier: lenient::service_tier(&body["service_tier"]),
         latency,
     })
 }
 
 /// The arguments of the function calls, as one JSON text: `tool_calls`, or `function_call` of older servers.
+fn called(message: &Value) -> Option<String> {
+    let functions = lenient::items(&message["tool_calls"]).iter().map(|call| &call["function"]);
+    one_answer(functions.chain([&message["function_call"]]))
+}
+
+/// The arguments of function calls, as one JSON text.
 ///
 /// Models split one answer over several calls. Calls that complete each other are one answer; all others are kept side by side,
 /// in a list, which fits no schema of an answer: half of it would.
-fn called(message: &Value) -> Option<String> {
-    let functions = lenient::items(&message["tool_calls"]).iter().map(|call| &call["function"]);
-    let calls: Vec<_> = functions
-        .chain([&message["function_call"]])
+pub(crate) fn one_answer<'a>(calls: impl Iterator<Item = &'a Value>) -> Option<String> {
+    let calls: Vec<_> = calls
         .filter_map(|function| {
             let arguments = lenient::arguments(&function["arguments"]).map(without_unstorable_escapes)?;
             Some((&function["name"], arguments))
@@ -151,7 +158,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::{ChatRequest, Completion, FinishReason, ResponseFormat, read};
-    use crate::OpenAiError;
+    use crate::{OpenAiError, chat::RequestOptions};
 
     fn request(format: ResponseFormat) -> ChatRequest {
         ChatRequest {
@@ -160,6 +167,7 @@ mod tests {
             format,
             temperature: None,
             effort: None,
+            options: RequestOptions::default(),
             max_completion_tokens: 100,
         }
     }
@@ -189,6 +197,7 @@ mod tests {
             refusal: None,
             usage: None,
             request_id: None,
+            service_tier: None,
             latency: Duration::ZERO,
         };
         assert_eq!(completion(&body, ResponseFormat::Json), expected);

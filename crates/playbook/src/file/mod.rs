@@ -123,21 +123,29 @@ fn model(checker: &mut Checker, table: &ModelTable) -> ModelOptions {
     let per_day = limit(table.max_micro_dollars_per_day.as_ref(), "max_micro_dollars_per_day");
     let per_record = limit(table.max_micro_dollars_per_record_and_day.as_ref(), "max_micro_dollars_per_record_and_day");
     let lines = ModelLines {
-        mode: table.mode.as_ref().map(|mode| checker.line(&mode.span())),
-        temperature: table.temperature.as_ref().map(|temperature| checker.line(&temperature.span())),
-        effort: table.effort.as_ref().map(|effort| checker.line(&effort.span())),
+        mode: line(checker, table.mode.as_ref()),
+        temperature: line(checker, table.temperature.as_ref()),
+        effort: line(checker, table.effort.as_ref()),
+        service_tier: line(checker, table.service_tier.as_ref()),
+        verbosity: line(checker, table.verbosity.as_ref()),
     };
     ModelOptions {
         name: table.name.clone(),
         mode: table.mode.as_ref().map_or(AnswerMode::Schema, |mode| *mode.get_ref()),
         temperature: table.temperature.as_ref().map(|temperature| *temperature.get_ref()),
         effort: table.effort.as_ref().map(|effort| *effort.get_ref()),
+        service_tier: table.service_tier.as_ref().map(|tier| *tier.get_ref()),
+        verbosity: table.verbosity.as_ref().map(|verbosity| *verbosity.get_ref()),
         max_output_tokens: table.max_output_tokens,
         max_reasoning_tokens: table.max_reasoning_tokens,
         lines,
         max_micro_dollars_per_day: per_day,
         max_micro_dollars_per_record_and_day: per_record,
     }
+}
+
+fn line<T>(checker: &Checker, value: Option<&Spanned<T>>) -> Option<usize> {
+    value.map(|value| checker.line(&value.span()))
 }
 
 fn prompt(checker: &mut Checker, table: &PromptTable) -> Option<PromptTemplates> {

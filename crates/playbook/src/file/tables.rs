@@ -8,6 +8,7 @@ use toml::Spanned;
 
 use domain::{
     inference::Effort,
+    model::{RequestedTier, Verbosity},
     write_command::{TaskPriority, TaskType, WritePolicy},
 };
 
@@ -85,6 +86,8 @@ pub(super) struct ModelTable {
     pub(super) mode: Option<Spanned<AnswerMode>>,
     pub(super) temperature: Option<Spanned<f64>>,
     pub(super) effort: Option<Spanned<Effort>>,
+    pub(super) service_tier: Option<Spanned<RequestedTier>>,
+    pub(super) verbosity: Option<Spanned<Verbosity>>,
     pub(super) max_output_tokens: u32,
     pub(super) max_reasoning_tokens: Option<u32>,
     pub(super) max_micro_dollars_per_day: Option<Spanned<i64>>,
@@ -98,6 +101,8 @@ impl Default for ModelTable {
             mode: None,
             temperature: None,
             effort: None,
+            service_tier: None,
+            verbosity: None,
             max_output_tokens: 1_000,
             max_reasoning_tokens: None,
             max_micro_dollars_per_day: None,

@@ -1,6 +1,9 @@
 //! What the fleet connects to: broker, ledger, HubSpot, OpenAI.
 
-use domain::inference::Effort;
+use domain::{
+    inference::Effort,
+    model::{ModelApi, RequestedTier},
+};
 use secrecy::SecretString;
 use serde::Deserialize;
 
@@ -133,13 +136,18 @@ pub enum SignatureVersion {
 pub struct OpenAiSection {
     pub base_url: String,
     pub allow_plaintext: bool,
+    pub api: ModelApi,
     pub chat_path: String,
+    pub responses_path: String,
     pub auth_header: String,
     pub api_key: Option<SecretString>,
     pub organization: Option<String>,
     pub project: Option<String>,
     pub model: String,
     pub effort: Option<Effort>,
+    pub service_tier: RequestedTier,
+    pub prompt_cache: bool,
+    pub surcharge_percent: u32,
     pub timeout_seconds: u64,
     pub attempts: usize,
     pub backoff_ms: u64,
@@ -155,13 +163,18 @@ impl Default for OpenAiSection {
         Self {
             base_url: "https://api.openai.com/v1".to_owned(),
             allow_plaintext: false,
+            api: ModelApi::ChatCompletions,
             chat_path: "/chat/completions".to_owned(),
+            responses_path: "/responses".to_owned(),
             auth_header: "authorization".to_owned(),
             api_key: None,
             organization: None,
             project: None,
             model: "gpt-6-luna".to_owned(),
             effort: Some(Effort::Low),
+            service_tier: RequestedTier::Default,
+            prompt_cache: true,
+            surcharge_percent: 0,
             timeout_seconds: 60,
             attempts: 3,
             backoff_ms: 500,
@@ -188,4 +201,8 @@ pub struct ModelFacts {
     pub output_micro_dollars: i64,
     #[serde(default)]
     pub long_prompt_tokens: Option<i64>,
+    #[serde(default)]
+    pub flex_percent: Option<u32>,
+    #[serde(default)]
+    pub priority_percent: Option<u32>,
 }

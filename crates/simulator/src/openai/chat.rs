@@ -1,4 +1,4 @@
-//! Simulated OpenAI: the endpoints for chat completions and models.
+//! Simulated OpenAI: the endpoints for chat completions and models, and the model behind them and behind the Responses API.
 
 use std::{sync::Arc, time::Duration};
 
@@ -10,15 +10,19 @@ use axum::{
     routing::{get, post},
 };
 use bytes::Bytes;
-use domain::inference::Effort;
+use domain::{
+    inference::Effort,
+    model::{ModelApi, RequestedTier, ServiceTier},
+};
 use openai::{TokenUsage, models};
 use serde_json::{Value, json};
 use time::{Date, OffsetDateTime, macros::date};
 
 use super::{
+    cache::CacheUse,
     errors, odd,
-    request::{ChatRequest, ResponseFormat, Role, check},
-    rules,
+    request::{ChatRequest, ResponseFormat, Role, check, param},
+    responses, rules,
 };
 use crate::{
     charges::Charge,
@@ -29,10 +33,13 @@ use crate::{
 
 /// The endpoints.
 pub(crate) fn router() -> Router<Arc<Simulator>> {
-    Router::new().route("/v1/chat/completions", post(complete)).route("/v1/models/{model}", get(model))
+    Router::new()
+        .route("/v1/chat/completions", post(complete))
+        .route("/v1/responses", post(responses::respond))
+        .route("/v1/models/{model}", get(model))
 }
 
-fn is_admitted(simulator: &Simulator, headers: &HeaderMap) -> bool {
+pub(super) fn is_admitted(simulator: &Simulator, headers: &HeaderMap) -> bool {
     let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
     given == Some(simulator.config.api_key.as_str())
 }
@@ -71,10 +78,22 @@ async fn complete(
         Ok(request) => request,
         Err(error) => return errors::invalid_request(&error.to_string(), None, None),
     };
+    answer_question(&simulator, &headers, misbehaviour, &request, ModelApi::ChatCompletions, |answer| answer).await
+}
+
+/// Has the model answer what came through `api`, as a chat completion that `as_answer` says in the words of that API.
+pub(super) async fn answer_question(
+    simulator: &Simulator,
+    headers: &HeaderMap,
+    misbehaviour: Option<Extension<Misbehaviour>>,
+    request: &ChatRequest,
+    api: ModelApi,
+    as_answer: impl FnOnce(Value) -> Value,
+) -> Response {
     let Some(facts) = available(&request.model) else {
         return errors::model_not_found(&request.model);
     };
-    if let Err(response) = check(&request, &facts) {
+    if let Err(response) = check(request, &facts, api) {
         return *response;
     }
     let prompt_tokens = models::count_prompt(&request.model, request.messages.iter().map(|m| m.content.as_str()));
@@ -85,23 +104,27 @@ async fn complete(
             facts.window,
             prompt_tokens + room as usize
         );
-        return errors::invalid_request(&message, Some("messages"), Some("context_length_exceeded"));
+        return errors::invalid_request(&message, Some(param(api, "messages")), Some("context_length_exceeded"));
     }
     let limits = match simulator.openai_traffic.take(prompt_tokens + room as usize) {
         Ok(limits) => limits,
         Err(response) => return *response,
     };
     let misbehaviour = misbehaviour.map(|Extension(Misbehaviour(kind))| kind);
-    let answer = answer(&request, (prompt_tokens, facts.effort(request.reasoning_effort)), room, misbehaviour.as_ref());
+    let mut answer =
+        answer(request, (prompt_tokens, facts.effort(request.reasoning_effort)), room, misbehaviour.as_ref());
+    let CacheUse { read, written } = lock(&simulator.prompt_cache).take(request, &facts, prompt_tokens);
+    let details = &mut answer["usage"]["prompt_tokens_details"];
+    (details["cached_tokens"], details["cache_write_tokens"]) = (json!(read), json!(written));
     // Before the wait: a client that gives up meanwhile is billed all the same.
-    charge(&simulator, &facts, &headers, &answer);
+    charge(simulator, &facts, headers, &answer);
     let latency = Duration::from_millis(simulator.config.model_latency_ms);
     simulator.openai_traffic.wait_for_model(tokio::time::sleep(latency)).await;
     let form = match &misbehaviour {
         Some(FaultKind::OddForm(form)) => Some(*form),
         _ => None,
     };
-    let mut response = odd::respond(as_sent(answer, misbehaviour.as_ref()), form);
+    let mut response = odd::respond(as_answer(as_sent(answer, misbehaviour.as_ref())), form);
     let headers = response.headers_mut();
     headers.extend(limits);
     let id = format!("req_{}", uuid::Uuid::now_v7().simple());
@@ -117,13 +140,16 @@ async fn complete(
 fn charge(simulator: &Simulator, facts: &models::Model, headers: &HeaderMap, answer: &Value) {
     let tokens = |kind: &str| answer["usage"][kind].as_i64().unwrap_or(0);
     let (prompt_tokens, completion_tokens) = (tokens("prompt_tokens"), tokens("completion_tokens"));
-    let usage = TokenUsage { prompt_tokens, completion_tokens, cached_tokens: 0, cache_write_tokens: 0 };
+    let details = |kind: &str| answer["usage"]["prompt_tokens_details"][kind].as_i64().unwrap_or(0);
+    let (cached_tokens, cache_write_tokens) = (details("cached_tokens"), details("cache_write_tokens"));
+    let usage = TokenUsage { prompt_tokens, completion_tokens, cached_tokens, cache_write_tokens };
+    let tier = answer["service_tier"].as_str().and_then(ServiceTier::parse).unwrap_or(ServiceTier::Default);
     let charge = Charge {
         client_request_id: headers.get("x-client-request-id").and_then(|id| id.to_str().ok()).map(ToOwned::to_owned),
         model: answer["model"].as_str().unwrap_or_default().to_owned(),
         prompt_tokens,
         completion_tokens,
-        micro_dollars: facts.price.map_or(0, |price| price.of(&usage)),
+        micro_dollars: facts.price.map_or(0, |price| price.of(&usage, tier)),
     };
     lock(&simulator.charges).add(charge, simulator.config.keep_calls);
 }
@@ -223,12 +249,21 @@ fn answer(
         "created": OffsetDateTime::now_utc().unix_timestamp(),
         "model": snapshot(&request.model),
         "system_fingerprint": "fp_simulator",
-        "service_tier": "default",
+        "service_tier": tier(request.service_tier, misbehaviour),
         "choices": [{"index": 0, "finish_reason": finish, "logprobs": null, "message": message}],
         "usage": {"prompt_tokens": prompt_tokens, "completion_tokens": completion_tokens,
             "total_tokens": prompt_tokens + completion_tokens, "prompt_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0, "audio_tokens": 0},
             "completion_tokens_details": {"reasoning_tokens": reasoning_tokens, "audio_tokens": 0, "accepted_prediction_tokens": 0, "rejected_prediction_tokens": 0}},
     })
+}
+
+/// The tier in which a request is processed: `fast` is answered as `priority` (OpenAI's OpenAPI file, `ServiceTier`).
+fn tier(requested: Option<RequestedTier>, misbehaviour: Option<&FaultKind>) -> String {
+    match (misbehaviour, requested.unwrap_or(RequestedTier::Auto)) {
+        (Some(FaultKind::Tier(tier)), _) => tier.clone(),
+        (_, RequestedTier::Auto) => ServiceTier::Default.to_string(),
+        (_, requested) => requested.to_string(),
+    }
 }
 
 /// How many tokens the model reasons: always as many, so that a test knows the cost.

@@ -1,10 +1,12 @@
-//! Simulated OpenAI: chat completions and models.
+//! Simulated OpenAI: chat completions, responses and models.
 
+pub(crate) mod cache;
 mod chat;
 pub(crate) mod errors;
 pub(crate) mod limits;
 mod odd;
 mod request;
+mod responses;
 mod rules;
 mod schema;
 

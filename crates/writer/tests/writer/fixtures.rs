@@ -9,6 +9,7 @@ use domain::{
     PortalId, Reason, RecordRef, WriteCommand, WriteCommandId,
     event::{EventKind, Subject},
     inference::{InferenceOutcome, TokenUsage},
+    model::ServiceTier,
     write_command::{Action, ActionSpec, PropertyChange, WritePolicy},
 };
 use hubspot::{
@@ -402,6 +403,7 @@ fn inference(record: &RecordRef) -> Inference {
         read: vec![],
         model_requested: "gpt-4o".to_owned(),
         model: "gpt-4o-2024-08-06".to_owned(),
+        service_tier: Some(ServiceTier::Default),
         prompt: json!([]),
         answer: "{}".to_owned(),
         outcome: InferenceOutcome::Valid,

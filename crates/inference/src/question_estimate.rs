@@ -1,0 +1,94 @@
+//! What a question takes and costs, without asking it.
+
+use domain::model::{RequestedTier, ServiceTier};
+use openai::{
+    TokenUsage,
+    models::{Model, count_tokens},
+};
+use playbook::{AnswerField, Context, Fence, FieldKind, LocalTime, Playbook};
+use serde_json::{Map, Value, json};
+
+use crate::{
+    StepError,
+    completion::{question_request, requested_tier},
+};
+
+/// The tokens of one question and its answer.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct QuestionEstimate {
+    /// Tokens of the prompt with the schema, counted.
+    pub prompt: i64,
+    /// Tokens of an answer whose texts and lists are half as long as the playbook allows.
+    pub answer: i64,
+    /// Tokens of reasoning: half of the room for it.
+    pub reasoning: i64,
+}
+
+impl QuestionEstimate {
+    /// The question of `playbook` to `model` about a `context` that fits one prompt.
+    ///
+    /// # Errors
+    /// The prompt cannot be rendered for this context.
+    pub fn of(playbook: &Playbook, model: &Model, context: &Context, now: &LocalTime) -> Result<Self, StepError> {
+        let prompt = playbook.prompt.render(context.record(), &context.whole(), &now.today(), &Fence::random())?;
+        let request = question_request(playbook, model, prompt);
+        let answer = typical_answer(playbook.answer.fields.iter()).to_string();
+        let room_for_reasoning = request.max_completion_tokens.saturating_sub(playbook.model.max_output_tokens);
+        Ok(Self {
+            prompt: request.most_usage().prompt_tokens,
+            answer: i64::try_from(count_tokens(&model.name, &answer)).unwrap_or(i64::MAX),
+            reasoning: i64::from(room_for_reasoning / 2),
+        })
+    }
+
+    /// What it costs in micro-dollars in the tier that is asked for, if nothing of the prompt is in the cache; `None` for a
+    /// model without a price.
+    pub fn cost(&self, playbook: &Playbook, model: &Model) -> Option<i64> {
+        let usage = TokenUsage {
+            prompt_tokens: self.prompt,
+            completion_tokens: self.answer + self.reasoning,
+            ..TokenUsage::default()
+        };
+        let tier = match requested_tier(playbook, model) {
+            RequestedTier::Flex => ServiceTier::Flex,
+            requested => requested.presumed(),
+        };
+        model.price.map(|price| price.of(&usage, tier))
+    }
+}
+
+/// Every field has a value, every text and list is half as long as it may be.
+fn typical_answer<'a>(fields: impl IntoIterator<Item = &'a AnswerField>) -> Value {
+    let mut answer = Map::new();
+    for AnswerField { name, kind, evidence, .. } in fields {
+        answer.insert(name.clone(), typical_value(kind));
+        if *evidence {
+            answer.insert(format!("{name}_quote"), typical_text(QUOTATION).into());
+        }
+    }
+    Value::Object(answer)
+}
+
+fn typical_value(kind: &FieldKind) -> Value {
+    match kind {
+        FieldKind::Integer { maximum, .. } => json!(maximum),
+        FieldKind::Number { minimum, maximum } => json!((minimum + maximum) / 2.0 + 0.5),
+        FieldKind::Text { max_length } => typical_text(max_length / 2).into(),
+        FieldKind::Date => json!("2026-01-31"),
+        FieldKind::Boolean => json!(true),
+        FieldKind::Choice { options } => json!(options.first()),
+        FieldKind::List { items, max_items } => vec![typical_answer(items); max_items.div_ceil(2)].into(),
+    }
+}
+
+/// The length of a quotation, in characters.
+const QUOTATION: usize = 80;
+
+/// English words, `length` characters long.
+fn typical_text(length: usize) -> String {
+    "They want to roll it out in two offices and asked for an offer by the end of the month. "
+        .chars()
+        .cycle()
+        .take(length)
+        .collect()
+}
