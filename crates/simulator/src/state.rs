@@ -11,7 +11,7 @@ use crate::{
     faults::Fault,
     hubspot::{limits::HubSpotLimits, portal::Portal},
     messages::ChannelMessage,
-    openai::limits::OpenAiTraffic,
+    openai::{ModelAccess, limits::OpenAiTraffic},
     population,
     webhooks::WebhookSender,
 };
@@ -22,6 +22,7 @@ pub struct Simulator {
     pub(crate) portal: Mutex<Portal>,
     pub(crate) hubspot_limits: Mutex<HubSpotLimits>,
     pub(crate) openai_traffic: OpenAiTraffic,
+    pub(crate) model_access: Mutex<ModelAccess>,
     pub(crate) faults: Mutex<Vec<Fault>>,
     /// Tells the calls that are held that the faults are switched off.
     pub(crate) faults_cleared: watch::Sender<()>,
@@ -41,6 +42,7 @@ impl Simulator {
             portal: Mutex::new(portal),
             hubspot_limits: Mutex::new(HubSpotLimits::new(&config)),
             openai_traffic: OpenAiTraffic::new(&config),
+            model_access: Mutex::default(),
             faults: Mutex::default(),
             faults_cleared: watch::Sender::default(),
             calls: Mutex::default(),

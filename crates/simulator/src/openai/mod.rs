@@ -1,5 +1,6 @@
 //! Simulated OpenAI: chat completions and models.
 
+mod access;
 mod chat;
 pub(crate) mod errors;
 pub(crate) mod limits;
@@ -7,4 +8,5 @@ mod request;
 mod rules;
 mod schema;
 
+pub use access::ModelAccess;
 pub(crate) use chat::router;
