@@ -136,15 +136,7 @@ struct Conversation<'a> {
 
 impl<'a> Conversation<'a> {
     fn start(question: Question<'a>, log: &'a QuestionLog<'a>, format: ResponseFormat) -> Self {
-        let Question { playbook, model, .. } = question;
-        let request = ChatRequest {
-            model: model.name.clone(),
-            messages: Vec::new(),
-            format,
-            temperature: playbook.model.temperature,
-            effort: effort(playbook, model),
-            max_completion_tokens: room(playbook, model),
-        };
+        let request = request(question.playbook, question.model, format);
         Self { question, log, id: InferenceId::new(), request, usage: TokenUsage::default(), cost: 0 }
     }
 
@@ -265,6 +257,18 @@ impl<'a> Conversation<'a> {
     }
 }
 
+/// A request of the playbook to `model`, without messages.
+pub(crate) fn request(playbook: &Playbook, model: &Model, format: ResponseFormat) -> ChatRequest {
+    ChatRequest {
+        model: model.name.clone(),
+        messages: Vec::new(),
+        format,
+        temperature: playbook.model.temperature,
+        effort: effort(playbook, model),
+        max_completion_tokens: room(playbook, model),
+    }
+}
+
 /// The effort to ask for. A model that reasons is always told, because its default may change; one that does not refuses to
 /// be told anything.
 fn effort(playbook: &Playbook, model: &Model) -> Option<Effort> {
@@ -327,7 +331,7 @@ async fn most_usage(text_pool: &TextPool, request: &ChatRequest) -> TokenUsage {
 }
 
 /// The system message. JSON mode guarantees JSON but not its shape, so the message contains the schema then.
-fn instructions(playbook: &Playbook, system: String) -> String {
+pub(crate) fn instructions(playbook: &Playbook, system: String) -> String {
     match playbook.model.mode {
         AnswerMode::Schema | AnswerMode::Function => system,
         AnswerMode::Json => format!(
@@ -338,7 +342,7 @@ fn instructions(playbook: &Playbook, system: String) -> String {
     }
 }
 
-fn response_format(playbook: &Playbook) -> ResponseFormat {
+pub(crate) fn response_format(playbook: &Playbook) -> ResponseFormat {
     match playbook.model.mode {
         AnswerMode::Schema => ResponseFormat::Schema {
             name: playbook.name.clone(),

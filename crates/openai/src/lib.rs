@@ -13,4 +13,4 @@ pub use chat::{ChatMessage, ChatRequest, Completion, FinishReason, ResponseForma
 pub use client::{ModelDescription, OpenAiClient, OpenAiCredentials, OpenAiSettings, OpenAiSetupError, RequestTag};
 pub use connections::ConnectionSharing;
 pub use domain::inference::TokenUsage;
-pub use error::{OpenAiApiError, OpenAiError};
+pub use error::{ModelRefusal, OpenAiApiError, OpenAiError};

@@ -29,7 +29,7 @@ pub async fn start(
     let worker = Worker::named("writer");
     let Writer { handler, verifier, verify_interval, probes } =
         wiring::wire(&settings, &ledger, &circuit_breakers, &worker)?;
-    circuit_breakers.start_sync(ledger.clone(), worker.clone(), probes);
+    circuit_breakers.start_sync(ledger.clone(), worker.clone(), probes, None);
     verifier.start(verify_interval, circuit_breakers.clone(), &stop);
     let reconciler = Reconciler::new(ledger.clone(), publisher.clone(), settings.reconcile.clone());
     maintenance::run_maintenance(&settings, ledger, reconciler, worker, &stop);

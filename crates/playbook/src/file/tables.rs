@@ -82,6 +82,7 @@ pub(super) struct ReadTable {
 #[serde(deny_unknown_fields, default)]
 pub(super) struct ModelTable {
     pub(super) name: Option<String>,
+    pub(super) fallback: Vec<Spanned<String>>,
     pub(super) mode: Option<Spanned<AnswerMode>>,
     pub(super) temperature: Option<Spanned<f64>>,
     pub(super) effort: Option<Spanned<Effort>>,
@@ -95,6 +96,7 @@ impl Default for ModelTable {
     fn default() -> Self {
         Self {
             name: None,
+            fallback: Vec::new(),
             mode: None,
             temperature: None,
             effort: None,
