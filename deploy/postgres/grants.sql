@@ -35,7 +35,8 @@ grant execute on function
     begin_charges(uuid[], uuid[], integer[], uuid[], text[], bigint[], text[], bigint[], text[], bigint[], bigint[], bigint[])
     to leadline_inference, leadline_operator;
 grant execute on function cancel_waiting(bigint, text, bigint, timestamptz) to leadline_inference;
-grant update (state, attempt, worker, lease_expires_at, reason, detail, due_at, playbook, message_copy_id)
+grant update (state, attempt, worker, lease_expires_at, reason, detail, due_at, playbook, message_copy_id, age_since,
+              unusable_answers)
     on event to leadline_inference;
 
 grant select, insert on record_merge to leadline_inference;
@@ -60,7 +61,8 @@ grant select on all tables in schema public to leadline_operator;
 revoke select on receipt_key from leadline_operator;
 grant insert on event, inference, inference_raw, inference_record, write_command, action, charge to leadline_operator;
 grant update (state, micro_dollars, settled_at) on charge to leadline_operator;
-grant update (state, attempt, worker, lease_expires_at, reason, detail, due_at, playbook, message_copy_id, age_since)
+grant update (state, attempt, worker, lease_expires_at, reason, detail, due_at, playbook, message_copy_id, age_since,
+              unusable_answers)
     on event to leadline_operator;
 grant update (state, reason, detail, due_at, finished_at, created_at) on write_command to leadline_operator;
 grant update (state, sending_since, reason, detail, finished_at) on action to leadline_operator;

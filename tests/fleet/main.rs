@@ -9,6 +9,7 @@ mod concurrency;
 mod crash_points;
 mod door;
 mod long_texts;
+mod model_circuits;
 mod observability;
 mod once;
 mod operator;

@@ -32,14 +32,14 @@ async fn until(what: &str, within: Duration, condition: impl AsyncFn() -> bool) 
 
 async fn state(fleet: &Fleet, dependency: &str) -> String {
     let circuits = fleet.ledger.circuit_breakers().await.expect("asked");
-    let circuit = circuits.into_iter().find(|circuit| circuit.dependency.as_str() == dependency);
+    let circuit = circuits.into_iter().find(|circuit| circuit.circuit.to_string() == dependency);
     circuit.map_or("closed", |circuit| circuit.state.as_str()).to_owned()
 }
 
 /// How often the dependency was probed since the outage began.
 async fn probes(fleet: &Fleet, dependency: &str) -> i32 {
     let circuits = fleet.ledger.circuit_breakers().await.expect("asked");
-    circuits.iter().find(|circuit| circuit.dependency.as_str() == dependency).map_or(0, |circuit| circuit.probes)
+    circuits.iter().find(|circuit| circuit.circuit.to_string() == dependency).map_or(0, |circuit| circuit.probes)
 }
 
 /// The status of a member's `/readyz`, and what it says.

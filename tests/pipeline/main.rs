@@ -12,6 +12,7 @@ mod injection;
 mod long_texts;
 mod loops;
 mod merges;
+mod model_circuits;
 mod money;
 mod odd_answers;
 mod once;

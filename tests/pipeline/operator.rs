@@ -3,10 +3,12 @@
 use std::process::Output;
 
 use lab::FleetPlan;
-use simulator::admin::Quirks;
+use simulator::admin::{ModelAccess, Quirks};
 use testbed::workspace;
 
-use fixtures::{BUYER, contact, ended_as, fleet, key, note, note_event, object, pipeline, send_accepted};
+use fixtures::{
+    BUYER, PlaybookFolder, contact, ended_as, fleet, key, note, note_event, object, pipeline, questions, send_accepted,
+};
 
 fn text(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
@@ -48,6 +50,37 @@ async fn check_finds_everything_that_is_wrong_at_once() {
         let found = said.split_whitespace().collect::<Vec<_>>().join(" ");
         assert!(found.contains(finding), "{finding} in\n{said}");
     }
+}
+
+/// Facts about a model may be out of date; only a question says what it takes.
+#[tokio::test]
+async fn check_asks_each_playbooks_models_and_says_what_they_refuse() {
+    let playbook = include_str!("../../deploy/playbooks/lead-qualification.toml")
+        .replace("mode = \"schema\"", "fallback = [\"gpt-6.1-terra\"]\nmode = \"schema\"");
+    let playbooks = PlaybookFolder::new("check-questions", &[&playbook]);
+    let plan = FleetPlan { receivers: 0, inferences: 0, writers: 0, ..pipeline() };
+    let fleet = fleet(&plan.with("inference.playbooks", playbooks.path())).await;
+    let good = fleet.leadline(&["check"]).await.expect("runs");
+    assert!(good.status.success(), "{}", text(&good));
+    assert!(text(&good).contains("OpenAI question: gpt-6.1-terra answers lead-qualification"), "{}", text(&good));
+    assert_eq!(questions(&fleet).await, 2, "one of each model");
+
+    let refused = vec!["reasoning_effort".to_owned()];
+    fleet.simulator.models(&ModelAccess { refused_parameters: refused, ..ModelAccess::default() }).await.expect("set");
+    let bad = fleet.leadline(&["check"]).await.expect("runs");
+    assert!(!bad.status.success());
+    for model in ["gpt-6-luna", "gpt-6.1-terra"] {
+        let said =
+            format!("lead-qualification: {model} refuses `reasoning_effort`, which comes from `effort` in [model]");
+        assert!(text(&bad).contains(&said), "{said} in\n{}", text(&bad));
+    }
+    let unasked = fleet.leadline(&["check", "--no-questions"]).await.expect("runs");
+    assert!(unasked.status.success(), "{}", text(&unasked));
+
+    let forbidden = vec!["gpt-6.1-terra".to_owned()];
+    fleet.simulator.models(&ModelAccess { forbidden, ..ModelAccess::default() }).await.expect("set");
+    let bad = text(&fleet.leadline(&["check"]).await.expect("runs"));
+    assert!(bad.contains("this API key may not use gpt-6.1-terra") && bad.contains("1 problems found"), "{bad}");
 }
 
 #[tokio::test]

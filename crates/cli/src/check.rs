@@ -13,7 +13,10 @@ use hubspot::{
     client::{Pipeline, TokenInfo},
 };
 use inference::SpendFindings;
-use openai::models::ShutdownUrgency;
+use openai::{
+    OpenAiClient,
+    models::{Model, ShutdownUrgency},
+};
 use playbook::Playbook;
 use settings::{ConfigScope, Settings};
 
@@ -60,15 +63,16 @@ impl Report {
     }
 }
 
-/// Checks settings, playbooks, HubSpot, OpenAI, RabbitMQ and the ledger. Fails when there is a problem.
-pub async fn run(file: Option<&Path>) -> ExitCode {
+/// Checks settings, playbooks, HubSpot, OpenAI, RabbitMQ and the ledger; with `asks` also whether the models answer. Fails when
+/// there is a problem.
+pub async fn run(file: Option<&Path>, asks: bool) -> ExitCode {
     let mut report = Report::default();
     let source =
         file.map_or_else(|| "the environment".to_owned(), |file| format!("{} and the environment", file.display()));
     match Settings::load(file, ConfigScope::Everything) {
         Ok(settings) => {
             report.ok("settings", format!("valid, from {source}"));
-            check_all(&settings, &mut report).await;
+            check_all(&settings, asks, &mut report).await;
         }
         Err(findings) => report.problem("settings", findings),
     }
@@ -81,7 +85,7 @@ pub async fn run(file: Option<&Path>) -> ExitCode {
     }
 }
 
-async fn check_all(settings: &Settings, report: &mut Report) {
+async fn check_all(settings: &Settings, asks: bool, report: &mut Report) {
     let playbooks = match playbook::load(&settings.inference.playbooks, &settings.inference.protected_properties) {
         Ok(playbooks) => {
             let name = |playbook: &Playbook| format!("{}@{}", playbook.name, playbook.version);
@@ -99,7 +103,7 @@ async fn check_all(settings: &Settings, report: &mut Report) {
     }
     check_channels(settings, &playbooks, report);
     check_models(settings, &playbooks, report);
-    check_openai(settings, &playbooks, report).await;
+    check_openai(settings, &playbooks, asks, report).await;
     check_broker(settings, report).await;
     check_ledger(settings, report).await;
 }
@@ -235,25 +239,34 @@ fn check_models(settings: &Settings, playbooks: &[Playbook], report: &mut Report
 
 /// What is to be said about the spend limits of these playbooks, and the options of theirs that their models refuse.
 pub fn model_findings(settings: &Settings, playbooks: &[Playbook]) -> (SpendFindings, Vec<String>) {
-    let models: Vec<_> = playbooks.iter().map(|playbook| inference::model_of(settings, playbook)).collect();
-    let with_models = || playbooks.iter().zip(&models);
-    (inference::check_spending(settings, with_models()), inference::check_models(settings.openai.api, with_models()))
+    let models: Vec<_> = playbooks.iter().flat_map(|playbook| with_models(settings, playbook)).collect();
+    let models = || models.iter().map(|(playbook, model)| (*playbook, model));
+    (inference::check_spending(settings, models()), inference::check_models(settings.openai.api, models()))
 }
 
-async fn check_openai(settings: &Settings, playbooks: &[Playbook], report: &mut Report) {
+/// A playbook with each of its models.
+fn with_models<'a>(settings: &Settings, playbook: &'a Playbook) -> Vec<(&'a Playbook, Model)> {
+    let own = inference::model_of(settings, playbook);
+    let fallbacks = inference::fallbacks_of(settings, playbook);
+    std::iter::once(own).chain(fallbacks).map(|model| (playbook, model)).collect()
+}
+
+async fn check_openai(settings: &Settings, playbooks: &[Playbook], asks: bool, report: &mut Report) {
     let client = match bootstrap::openai_client(settings, bootstrap::CallHooks::default()) {
         Ok(client) => client,
         Err(error) => return report.problem("OpenAI", error),
     };
+    let asked: Vec<_> = playbooks.iter().flat_map(|playbook| with_models(settings, playbook)).collect();
     let mut models: BTreeMap<&String, Vec<&str>> = BTreeMap::new();
-    for playbook in playbooks {
-        let model = playbook.model.name.as_ref().unwrap_or(&settings.openai.model);
-        models.entry(model).or_default().push(&playbook.name);
+    for (playbook, model) in &asked {
+        models.entry(&model.name).or_default().push(&playbook.name);
     }
     let today = time::OffsetDateTime::now_utc().date();
+    let mut is_reached = false;
     for (model, playbooks) in models {
         let playbooks = playbooks.join(", ");
         let described = client.describe(model).await;
+        is_reached |= described.is_ok();
         // OpenAI's own word counts; compatible servers say nothing.
         let known = bootstrap::model_facts(settings, model).and_then(|facts| facts.shutdown_date);
         let shutdown = described.as_ref().ok().and_then(|model| model.shutdown_date).or(known);
@@ -267,6 +280,21 @@ async fn check_openai(settings: &Settings, playbooks: &[Playbook], report: &mut 
                 ShutdownUrgency::Imminent => report.problem("OpenAI model", what),
             }
         }
+    }
+    // A wrong key is one problem, and not one for each question.
+    if asks && is_reached {
+        ask_models(&client, &asked, report).await;
+    }
+}
+
+/// Whether each playbook's request is one that its models take: facts may be out of date, and the key's project may lack a model.
+async fn ask_models(client: &OpenAiClient, asked: &[(&Playbook, Model)], report: &mut Report) {
+    for (playbook, model) in asked {
+        let answer = inference::try_model(client, playbook, model).await;
+        let answer = answer.map(|()| format!("{} answers {}", model.name, playbook.name));
+        let explained =
+            answer.map_err(|error| format!("{}: {}", playbook.name, inference::explain_refusal(model, &error)));
+        report.check("OpenAI question", explained);
     }
 }
 

@@ -36,8 +36,12 @@ struct Arguments {
 enum Command {
     /// Migrates the ledger to the schema that this version needs, gives its roles their rights, and declares the queues.
     Migrate,
-    /// Checks settings, playbooks, credentials, scopes, properties, RabbitMQ and the ledger, and lists every problem.
-    Check,
+    /// Checks settings, playbooks, credentials, scopes, properties, models, RabbitMQ and the ledger, and lists every problem.
+    Check {
+        /// Do not ask the models anything. Otherwise each playbook asks each of its models one small question.
+        #[arg(long)]
+        no_questions: bool,
+    },
     /// Checks, provisions, runs and evaluates playbooks.
     Playbook {
         #[command(subcommand)]
@@ -100,7 +104,7 @@ async fn run() -> anyhow::Result<ExitCode> {
     match command {
         Command::Migrate => migrate::run(file.as_deref()).await,
         Command::Playbook { command } => playbooks::run(command, file.as_deref()).await,
-        Command::Check => Ok(check::run(file.as_deref()).await),
+        Command::Check { no_questions } => Ok(check::run(file.as_deref(), !no_questions).await),
         Command::Event { command: Some(EventCommand::Requeue { key_or_id }), .. } => {
             requeue::run(file.as_deref(), &key_or_id).await
         }

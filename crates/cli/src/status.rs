@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, path::Path, process::ExitCode, time::Duration};
 
-use domain::{CircuitBreakerState, Reason};
+use domain::{Circuit, CircuitBreakerState, PlaybookModel, Reason};
 use ledger::{Ledger, ParkedStage};
 use time::OffsetDateTime;
 
@@ -97,20 +97,27 @@ async fn print_spend_limits(ledger: &Ledger) -> anyhow::Result<()> {
 
 async fn print_circuit_breakers(ledger: &Ledger) -> anyhow::Result<()> {
     let mut breakers = table(&["circuit breaker", "state", "for", "reason", "detail", "failed probes"]);
+    let mut paused = table(&["playbook", "version", "model", "state", "for", "reason", "detail"]);
     for breaker in ledger.circuit_breakers().await? {
-        if breaker.state == CircuitBreakerState::Closed {
+        let state = breaker.state;
+        if state == CircuitBreakerState::Closed {
             continue;
         }
-        breakers.add_row([
-            breaker.dependency.to_string(),
-            breaker.state.to_string(),
-            breaker.opened_at.map(times::age).unwrap_or_default(),
-            breaker.reason.map_or("", Reason::as_str).to_owned(),
-            breaker.detail.unwrap_or_default(),
-            breaker.probes.to_string(),
-        ]);
+        let since = breaker.opened_at.map(times::age).unwrap_or_default();
+        let reason = breaker.reason.map_or("", Reason::as_str).to_owned();
+        let detail = breaker.detail.unwrap_or_default();
+        match breaker.circuit {
+            Circuit::Dependency(dependency) => {
+                let probes = breaker.probes.to_string();
+                breakers.add_row([dependency.to_string(), state.to_string(), since, reason, detail, probes]);
+            }
+            Circuit::Model(PlaybookModel { playbook, version, model }) => {
+                paused.add_row([playbook, version, model, state.to_string(), since, reason, detail]);
+            }
+        }
     }
     section("circuit breakers that are not closed", &breakers);
+    section("models that do not answer a playbook (a fallback does, or its events wait)", &paused);
     Ok(())
 }
 

@@ -43,6 +43,7 @@ closed_set! {
         // Rate limits and spend limits
         RateLimitShareExhausted = "rate_limit_share_exhausted", "The fleet has used its share of a rate limit.";
         PlaybookPaused = "playbook_paused", "The playbook has reached its spend limit for the day.";
+        ModelPaused = "model_paused", "The playbook's model is gone, forbidden or refuses a parameter; its events wait.";
         RecordPaused = "record_paused", "The questions about the record have cost what a record may cost in a day.";
         SpendLimitTooLow = "spend_limit_too_low", "A single question may cost more than a spend limit allows.";
         // The answer

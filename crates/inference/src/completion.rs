@@ -368,7 +368,7 @@ async fn most_usage(text_pool: &TextPool, request: &ChatRequest) -> TokenUsage {
 }
 
 /// The system message. JSON mode guarantees JSON but not its shape, so the message contains the schema then.
-fn instructions(playbook: &Playbook, system: String) -> String {
+pub(crate) fn instructions(playbook: &Playbook, system: String) -> String {
     match playbook.model.mode {
         AnswerMode::Schema | AnswerMode::Function => system,
         AnswerMode::Json => format!(
@@ -379,7 +379,7 @@ fn instructions(playbook: &Playbook, system: String) -> String {
     }
 }
 
-fn response_format(playbook: &Playbook) -> ResponseFormat {
+pub(crate) fn response_format(playbook: &Playbook) -> ResponseFormat {
     match playbook.model.mode {
         AnswerMode::Schema => ResponseFormat::Schema {
             name: playbook.name.clone(),

@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use batcher::BatcherError;
 use ledger::LedgerError;
+use maintenance::ModelPause;
 use playbook::{PromptError, TemplateError};
 use retry::{Failure, Outage, RateLimited, Reason, RetryAction, Shortage};
 use time::{OffsetDateTime, Time};
@@ -20,6 +21,9 @@ pub enum StepError {
     /// A call to OpenAI failed.
     #[error(transparent)]
     OpenAi(#[from] openai::OpenAiError),
+    /// The models of the playbook are away.
+    #[error("the playbook waits for its model: {}", .0.why)]
+    ModelPaused(ModelPause),
     /// The spend limit of the playbook or of the fleet is reached.
     #[error("the spend limit of the day is reached; the playbook continues in {:?} at the latest", .0.after)]
     SpendLimitReached(RateLimited),
@@ -84,6 +88,12 @@ impl StepError {
         Self::RecordLimitReached(RateLimited { after, shortage: Shortage::UsedUp })
     }
 
+    /// Whether a pause of a model seems to be the event's own doing: its question paused the model the last time, too, and the
+    /// model has answered others in between. Then it counts as a failure, so that it does not go on for ever.
+    pub(crate) fn is_its_own(&self, last_reason: Option<Reason>) -> bool {
+        last_reason == Some(Reason::ModelPaused) && matches!(self, Self::ModelPaused(pause) if pause.opened_again)
+    }
+
     /// Why no money could be reserved of the day's limits of playbook and fleet.
     pub(crate) fn not_reserved(limited: RateLimited) -> Self {
         match limited.shortage {
@@ -124,6 +134,8 @@ impl Failure for StepError {
             Self::NotWritable(_) => RetryAction::RetryLater { after: None },
             // It has not failed: it comes back until the record is no longer young.
             Self::NotAssociatedYet => RetryAction::RateLimited { after: None },
+            // Others wait as well, and it says nothing about the event.
+            Self::ModelPaused(pause) => RetryAction::RateLimited { after: Some(pause.after) },
             Self::Ledger(error) => error.retry_action(),
             Self::LedgerBatch(BatcherError::Failed(error)) => error.retry_action(),
             Self::Prompt(_)
@@ -143,6 +155,7 @@ impl Failure for StepError {
             Self::SpendLimitReached(_) => Reason::PlaybookPaused,
             Self::SpendUnknown(_) => Reason::LedgerUnavailable,
             Self::RecordLimitReached(_) => Reason::RecordPaused,
+            Self::ModelPaused(_) => Reason::ModelPaused,
             Self::SpendLimitTooLow { .. } => Reason::SpendLimitTooLow,
             Self::Prompt(_) => Reason::PromptFailed,
             Self::Template(_) => Reason::TemplateFailed,

@@ -8,6 +8,7 @@
 //! the ledger knows what was done.
 
 mod deletion;
+mod model_choice;
 mod playbook_run;
 
 use std::{
@@ -18,8 +19,8 @@ use std::{
 use broker::{Delivery, Disposition, Handler, Publisher, RetryDecision, RetrySchedule, Route, Stage, Tries};
 use crashpoint::crash_point;
 use domain::{Event, EventState, Inference, RecordRef, WriteCommand, WriteCommandId};
-use ledger::{Claim, ClaimDenied, Claimed, Decision, SettledCharge};
-use maintenance::{CircuitBreakers, command_message};
+use ledger::{Claim, ClaimDenied, Claimed, Decision, SettledCharge, UnusableAnswer};
+use maintenance::{CircuitBreakers, ModelCircuits, command_message};
 use retry::{Failure, Reason, RetryAction};
 use time::OffsetDateTime;
 
@@ -49,6 +50,8 @@ pub struct EventHandler {
     pub circuit_breakers: CircuitBreakers,
     /// Whether its events need HubSpot or OpenAI, and wait while one of them is away.
     pub waits_for_outages: bool,
+    /// Says whether a playbook's model is away.
+    pub model_circuits: ModelCircuits,
     /// The delays of events that failed.
     pub retry_schedule: RetrySchedule,
     /// How long an event waits, and how long it may take.
@@ -90,6 +93,14 @@ struct Progress<'a> {
     inferences: Vec<Inference>,
     commands: Vec<WriteCommand>,
     log: QuestionLog<'a>,
+    /// Answers that cannot be used, under this claim or an earlier one.
+    unusable: Vec<UnusableAnswer>,
+}
+
+impl<'a> Progress<'a> {
+    fn new(log: QuestionLog<'a>) -> Self {
+        Self { inferences: Vec::new(), commands: Vec::new(), log, unusable: Vec::new() }
+    }
 }
 
 /// A claimed event, and what its message has behind it.
@@ -119,7 +130,7 @@ impl Handler for EventHandler {
         crash_point!("inference.after_claim");
         let began = Instant::now();
         let log = QuestionLog::of(&self.ledger, &claimed);
-        let mut progress = Progress { inferences: Vec::new(), commands: Vec::new(), log };
+        let mut progress = Progress::new(log);
         let processed = self.process(&event, &claimed, &mut progress);
         let result = tokio::time::timeout(self.timing.time_limit, processed).await;
         let result = result.unwrap_or_else(|_| Err(StepError::DeadlineExceeded.into()));
@@ -254,7 +265,8 @@ impl EventHandler {
                 Ok(RunResult::Answered) => {}
                 Ok(RunResult::Nothing(because)) => nothing = because,
                 Err(error) => {
-                    let failed = RunFailure { error, playbook: Some(run.playbook.name.clone()) };
+                    progress.unusable.extend(run.unusable(&error));
+                    let failed = RunFailure { error, playbook: Some(run.playbook().name.clone()) };
                     failure = Some(match failure {
                         Some(earlier) => earlier.more_severe(failed),
                         None => failed,
@@ -292,6 +304,7 @@ impl EventHandler {
             inferences: progress.inferences,
             commands: progress.commands,
             charges: progress.log.into_settled(),
+            unusable: Vec::new(),
         };
         let disposition = match result {
             Ok(RunResult::Answered) => Disposition::Done,
@@ -303,12 +316,19 @@ impl EventHandler {
             }
             Err(RunFailure { error, playbook }) => {
                 let (reason, detail) = (error.reason(), error.to_string());
-                let retry = self.circuit_breakers.decide(&self.retry_schedule, &error, &begun.tries);
+                let retry = if error.is_its_own(begun.tries.last_reason) {
+                    self.retry_schedule.decide(RetryAction::RetryLater { after: None }, &begun.tries)
+                } else {
+                    self.circuit_breakers.decide(&self.retry_schedule, &error, &begun.tries)
+                };
                 let disposition = retry.disposition(reason, &detail);
                 decision.state = state_of(retry);
                 decision.reason = Some(reason);
                 decision.detail = Some(detail);
                 decision.playbook = playbook;
+                if decision.state == EventState::Waiting {
+                    decision.unusable = progress.unusable;
+                }
                 if matches!(error, StepError::NotAssociatedYet) {
                     tracing::debug!(%reason, "the event waits");
                 } else {
@@ -357,7 +377,7 @@ impl EventHandler {
             tracing::warn!(%error, "cannot commit the decision");
             return Disposition::defer(Reason::LedgerUnavailable);
         }
-        let progress = Progress { inferences: Vec::new(), commands: Vec::new(), log: QuestionLog::none() };
+        let progress = Progress::new(QuestionLog::none());
         let (mut refused, disposition) = self.conclude(begun, progress, Err(error.into()));
         refused.charges = charges;
         match self.commit(&begun.claimed, refused, disposition.clone()).await {

@@ -10,9 +10,8 @@ use crate::ConfiguredPlaybook;
 pub fn warn_of_ending_models(readiness: Readiness, playbooks: &[ConfiguredPlaybook]) -> Readiness {
     let ends: Vec<_> = playbooks
         .iter()
-        .filter_map(|ConfiguredPlaybook { playbook, model }| {
-            Some((playbook.name.clone(), model.name.clone(), model.shutdown_date?))
-        })
+        .flat_map(|configured| configured.models().map(move |model| (&configured.playbook, model)))
+        .filter_map(|(playbook, model)| Some((playbook.name.clone(), model.name.clone(), model.shutdown_date?)))
         .collect();
     for (_, model, day) in &ends {
         #[expect(clippy::cast_precision_loss, reason = "seconds of this century")]

@@ -1,17 +1,32 @@
 //! The playbooks that the fleet runs, and which of them an event can start.
 
-use domain::{AppId, Event, PortalId};
+use domain::{AppId, Event, PlaybookModel, PortalId};
 use openai::models::Model;
 use playbook::{Playbook, TemplateError};
 
 use crate::loop_guard::LoopGuard;
 
-/// A playbook with the facts about its model.
+/// A playbook with the facts about its models.
 pub struct ConfiguredPlaybook {
     /// The playbook.
     pub playbook: Playbook,
     /// Context window, longest answer and price of the model that the playbook asks.
     pub model: Model,
+    /// The same of the models that answer while those before are away.
+    pub fallbacks: Vec<Model>,
+}
+
+impl ConfiguredPlaybook {
+    /// Its models, in the order in which they are asked.
+    pub fn models(&self) -> impl Iterator<Item = &Model> {
+        std::iter::once(&self.model).chain(&self.fallbacks)
+    }
+
+    /// The circuit of one of its models.
+    pub fn circuit(&self, model: &Model) -> PlaybookModel {
+        let Playbook { name, version, .. } = &self.playbook;
+        PlaybookModel { playbook: name.clone(), version: version.clone(), model: model.name.clone() }
+    }
 }
 
 /// Every playbook of a fleet, with the loop guard over all properties and engagements that they write.

@@ -40,9 +40,10 @@ pub async fn start(
     let Wiring { live, backfill, erasures, probes, quota_health } =
         wiring::wire(&settings, playbooks, &ledger, worker.clone(), publisher.clone(), circuit_breakers.clone())?;
     let readiness = bootstrap::add_quota_readiness(readiness, move || quota_health.broken());
+    let readiness = live.model_circuits.add_note(readiness);
     let writable = live.writable.clone();
     tokio::spawn(stop.clone().run_until_cancelled_owned(async move { writable.watch().await }));
-    circuit_breakers.start_sync(ledger.clone(), worker.clone(), probes);
+    circuit_breakers.start_sync(ledger.clone(), worker.clone(), probes, Some(live.model_circuits.clone()));
     let reconciler = Reconciler::new(ledger.clone(), publisher.clone(), settings.reconcile.clone());
     let eraser = Eraser::new(ledger.clone(), connection.clone(), &settings);
     maintenance::run_erasures(eraser, ledger.clone(), worker.clone(), &stop);

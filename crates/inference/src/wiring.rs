@@ -6,9 +6,10 @@ use bootstrap::{BootstrapError, CallHooks};
 use domain::{AppId, Dependency, PortalId, model::RequestedTier};
 use ledger::{Ledger, Worker};
 use limits::{Lane, RateLimiters, TaskHealth};
-use maintenance::{CircuitBreakers, Probe, hubspot_probe, probe};
-use openai::{OpenAiClient, models::Model};
+use maintenance::{CircuitBreakers, ModelCircuits, ModelProbe, Probe, hubspot_probe, probe};
+use openai::{OpenAiClient, OpenAiError, models::Model};
 use playbook::{LoadError, Playbook};
+use retry::Failure;
 use settings::{MissingSetting, Settings};
 
 use crate::{
@@ -54,20 +55,33 @@ pub fn load_playbooks(settings: &Settings) -> Result<Vec<ConfiguredPlaybook>, Pl
     let configure = |mut playbook: Playbook| {
         playbook.effects.escapes_formulas = settings.inference.escape_formulas;
         tracing::info!(name = playbook.name, version = playbook.version, "playbook");
-        ConfiguredPlaybook { model: model_of(settings, &playbook), playbook }
+        let fallbacks = fallbacks_of(settings, &playbook);
+        ConfiguredPlaybook { model: model_of(settings, &playbook), fallbacks, playbook }
     };
     let playbooks: Vec<_> = playbooks.into_iter().map(configure).collect();
-    let findings = check_spending(settings, playbooks.iter().map(|one| (&one.playbook, &one.model)));
+    let with_models = || playbooks.iter().flat_map(|one| one.models().map(|model| (&one.playbook, model)));
+    let findings = check_spending(settings, with_models());
     findings.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
     let mut problems = findings.problems;
-    problems.extend(check_models(settings.openai.api, playbooks.iter().map(|one| (&one.playbook, &one.model))));
+    problems.extend(check_models(settings.openai.api, with_models()));
     if problems.is_empty() { Ok(playbooks) } else { Err(PlaybooksError::Models(problems)) }
 }
 
 /// The facts about a playbook's model, which reasons as `openai.effort` says if the playbook says nothing, in the tier
 /// `openai.service_tier`. An unknown model has no price, and the playbook's own limits are its only ones.
 pub fn model_of(settings: &Settings, playbook: &Playbook) -> Model {
-    let name = playbook.model.name.as_ref().unwrap_or(&settings.openai.model);
+    facts_about(settings, playbook.model.name.as_ref().unwrap_or(&settings.openai.model))
+}
+
+/// The facts about the models that answer while a playbook's own is away, as [`model_of`] gives them. One that is the own,
+/// because `openai.model` says so, is left out.
+pub fn fallbacks_of(settings: &Settings, playbook: &Playbook) -> Vec<Model> {
+    let own = playbook.model.name.as_ref().unwrap_or(&settings.openai.model);
+    let others = playbook.model.fallback.iter().filter(|name| *name != own);
+    others.map(|name| facts_about(settings, name)).collect()
+}
+
+fn facts_about(settings: &Settings, name: &str) -> Model {
     let unknown = || {
         tracing::warn!(model = name, "no facts about this model in openai.models; its cost is not recorded");
         Model::unknown(name)
@@ -81,7 +95,7 @@ pub fn model_of(settings: &Settings, playbook: &Playbook) -> Model {
     let tier = settings.openai.service_tier;
     let has_tier = facts.price.is_none_or(|price| price.has_tier(tier));
     let service_tier = if has_tier { tier } else { RequestedTier::Default };
-    Model { name: name.clone(), service_tier, prompt_cache: settings.openai.prompt_cache, ..facts }
+    Model { name: name.to_owned(), service_tier, prompt_cache: settings.openai.prompt_cache, ..facts }
 }
 
 /// The dependencies whose outages pause this service.
@@ -129,6 +143,10 @@ pub fn wire(
         Some((playbook.name.clone(), playbook.model.max_micro_dollars_per_day?))
     });
     let spend_limiter = rate_limiters.spend_limiter(spend_limits);
+    let models = playbooks.iter().flat_map(|one| one.models().map(|model| one.circuit(model)));
+    let owner = (ledger.clone(), worker.clone());
+    let model_circuits =
+        ModelCircuits::new(&settings.circuit_breaker, models, owner, lease(settings), model_probe(&openai));
     let limited = hubspot.with_rate_limiter(rate_limiters.hubspot(Lane::Live));
     let portal_clock = PortalClock::new(limited.clone());
     let writable = Arc::new(WritableProperties::new(limited, playbooks.iter().map(|configured| &configured.playbook)));
@@ -149,6 +167,7 @@ pub fn wire(
         publisher,
         circuit_breakers,
         waits_for_outages: true,
+        model_circuits,
         retry_schedule: bootstrap::retry_schedule(settings)?,
         timing: EventTiming {
             debounce: Duration::from_millis(settings.inference.debounce_ms),
@@ -169,6 +188,19 @@ fn openai_probe(openai: &OpenAiClient, model: &str) -> Probe {
     probe(move || {
         let (openai, model) = (openai.clone(), model.clone());
         async move { openai.describe(&model).await.map(drop) }
+    })
+}
+
+/// Asks for the description of a model, which costs nothing. Only OpenAI's own word says that it is away: compatible servers do
+/// not describe theirs.
+fn model_probe(openai: &OpenAiClient) -> ModelProbe {
+    let openai = openai.clone();
+    Box::new(move |model| {
+        let openai = openai.clone();
+        Box::pin(async move {
+            let denied = |error: OpenAiError| error.denies_model() || error.outage().is_some();
+            !openai.describe(&model).await.is_err_and(denied)
+        })
     })
 }
 
@@ -208,4 +240,36 @@ fn batched_ledger_settings(settings: &Settings) -> BatchedLedgerSettings {
 
 fn lease(settings: &Settings) -> Duration {
     Duration::from_secs(settings.inference.lease_seconds)
+}
+
+#[cfg(test)]
+mod tests {
+    use settings::Settings;
+
+    use super::load_playbooks;
+
+    const LEADS: &str = include_str!("../../../deploy/playbooks/lead-qualification.toml");
+
+    /// What is wrong with the shipped lead qualification with these options of its model.
+    fn problems(name: &str, options: &str) -> String {
+        let folder = std::env::temp_dir().join(format!("leadline-wiring-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).expect("a folder");
+        let text = LEADS.replace("mode = \"schema\"", options);
+        std::fs::write(folder.join("leads.toml"), text).expect("written");
+        let mut settings = Settings::default();
+        settings.inference.playbooks.clone_from(&folder);
+        let loaded = load_playbooks(&settings);
+        std::fs::remove_dir_all(&folder).expect("removed");
+        loaded.err().map(|error| error.to_string()).unwrap_or_default()
+    }
+
+    #[test]
+    fn options_and_limits_are_checked_for_every_fallback() {
+        let plain = problems("plain", "effort = \"none\"\nfallback = [\"gpt-6.1-terra\", \"gpt-4o\"]");
+        assert_eq!(plain, "");
+        let refused = problems("refused", "effort = \"none\"\nfallback = [\"gpt-6.1-sol\"]");
+        assert!(refused.contains("gpt-6.1-sol knows no effort `none`"), "{refused}");
+        let unpriced = problems("unpriced", "fallback = [\"my-model\"]");
+        assert!(unpriced.contains("`my-model`, which has no price"), "{unpriced}");
+    }
 }

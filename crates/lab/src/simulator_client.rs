@@ -5,7 +5,9 @@ use reqwest::{Method, StatusCode};
 use serde::{Serialize, de::DeserializeOwned};
 use simulator::{
     Call, Charge, Fault, WebhookDelivery,
-    admin::{ChannelMessage, Edit, Merge, NewContact, NewRecord, ObjectView, Quirks, SendWebhook, Survivor},
+    admin::{
+        ChannelMessage, Edit, Merge, ModelAccess, NewContact, NewRecord, ObjectView, Quirks, SendWebhook, Survivor,
+    },
 };
 
 /// A client of a running simulator.
@@ -109,6 +111,11 @@ impl SimulatorClient {
     /// Sets how HubSpot treats certain records and properties.
     pub async fn quirks(&self, quirks: &Quirks) -> Result<()> {
         self.send(Method::POST, "quirks", Some(quirks)).await
+    }
+
+    /// Says which models are away and which parameters are refused, from now on.
+    pub async fn models(&self, access: &ModelAccess) -> Result<()> {
+        self.send(Method::POST, "models", Some(access)).await
     }
 
     /// Ends the lag of the search index: searches find everything that was written so far.

@@ -2,10 +2,10 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use domain::{Event, EventId, EventState, NamedRecord, WriteCommandId};
+use domain::{Event, EventId, EventState, NamedRecord, Reason, WriteCommandId};
 use uuid::Uuid;
 
-use crate::{Ledger, LedgerError, Worker, column::EVENT_STATE, milliseconds, seconds};
+use crate::{Ledger, LedgerError, UnusableAnswer, Worker, column::EVENT_STATE, decision, milliseconds, seconds};
 
 /// An event that a worker asks to work on.
 #[derive(Debug, Clone, Copy)]
@@ -59,8 +59,11 @@ pub struct Claimed {
     pub commands: Vec<WriteCommandId>,
     /// Whether earlier claims decided any write command, finished or not: then the event has had an effect.
     pub was_decided: bool,
-    /// For how long it has been on its way, without the time in which the whole fleet paused.
+    /// For how long it has been on its way, without the time in which the whole fleet paused or the model of a playbook was
+    /// away.
     pub age: Duration,
+    /// Answers under earlier claims that cannot be used.
+    pub unusable: Vec<UnusableAnswer>,
 }
 
 impl Ledger {
@@ -131,9 +134,12 @@ impl Ledger {
             on conflict (event_key) do update
             set state = 'claimed', attempt = e.attempt + 1, worker = excluded.worker,
                 lease_expires_at = excluded.lease_expires_at, reason = null, detail = null, due_at = null,
-                playbook = null, message_copy_id = excluded.message_copy_id
+                playbook = null, message_copy_id = excluded.message_copy_id,
+                age_since = case when e.state = 'waiting' and e.reason = $15
+                                 then e.age_since + age_seconds(e.state_since) * interval '1 second'
+                                 else e.age_since end
             where e.state = 'waiting' or (e.state = 'claimed' and e.lease_expires_at < now())
-            returning e.id, e.event_key, e.attempt,
+            returning e.id, e.event_key, e.attempt, e.unusable_answers,
                       exists (select from write_command c where c.event_id = e.id) as "was_decided!",
                       case when e.attempt > 1 then age_seconds(e.age_since) else 0 end as "age_seconds!"
             "#,
@@ -151,6 +157,7 @@ impl Ledger {
             worker.0,
             milliseconds(lease),
             &named,
+            Reason::ModelPaused.as_str(),
         )
         .fetch_all(&self.connections)
         .await?;
@@ -164,6 +171,7 @@ impl Ledger {
                 commands: commands.remove(&row.id).unwrap_or_default(),
                 was_decided: row.was_decided,
                 age: seconds(row.age_seconds),
+                unusable: decision::unusable_answers(row.unusable_answers),
             };
             (row.event_key, claimed)
         });

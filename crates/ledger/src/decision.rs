@@ -2,7 +2,8 @@
 
 use std::{collections::HashSet, time::Duration};
 
-use domain::{EventId, EventState, Inference, Reason, WriteCommand};
+use domain::{EventId, EventState, Inference, Reason, RecordRef, WriteCommand};
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::{
@@ -38,6 +39,53 @@ pub struct Decision {
     pub commands: Vec<WriteCommand>,
     /// What became of the requests to the model. Committed also when the decision does not count.
     pub charges: Vec<SettledCharge>,
+    /// If it waits: the answers that cannot be used, so that they are not asked for again.
+    pub unusable: Vec<UnusableAnswer>,
+}
+
+/// An answer that cannot be used: what a playbook's run about a record ended with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnusableAnswer {
+    /// The playbook.
+    pub playbook: String,
+    /// Its version.
+    pub playbook_version: String,
+    /// The record, as text.
+    pub record: String,
+    /// Why it cannot be used.
+    pub reason: Reason,
+    /// The reason in words, which quote nothing of the answer.
+    pub detail: String,
+}
+
+impl UnusableAnswer {
+    /// Whether it is what this version of the playbook was answered about `record`.
+    pub fn is_of(&self, playbook: &str, version: &str, record: &RecordRef) -> bool {
+        self.playbook == playbook && self.playbook_version == version && self.record == record.to_string()
+    }
+
+    fn stored(&self) -> Value {
+        json!({"playbook": self.playbook, "version": self.playbook_version, "record": self.record,
+            "reason": self.reason.as_str(), "detail": stored_detail(&self.detail)})
+    }
+
+    /// `None` for one that this version cannot read; it is asked for again.
+    fn read(stored: &Value) -> Option<Self> {
+        let text = |key: &str| stored[key].as_str().map(ToOwned::to_owned);
+        Some(Self {
+            playbook: text("playbook")?,
+            playbook_version: text("version")?,
+            record: text("record")?,
+            reason: Reason::parse(stored["reason"].as_str()?)?,
+            detail: text("detail")?,
+        })
+    }
+}
+
+/// The answers in the column `event.unusable_answers`.
+pub(crate) fn unusable_answers(column: Option<Value>) -> Vec<UnusableAnswer> {
+    let Some(Value::Array(stored)) = column else { return Vec::new() };
+    stored.iter().filter_map(UnusableAnswer::read).collect()
 }
 
 impl Ledger {
@@ -53,13 +101,14 @@ impl Ledger {
         let details: Vec<_> = decisions.iter().map(|decision| decision.detail.as_deref().map(stored_detail)).collect();
         let playbooks: Vec<_> = decisions.iter().map(|decision| decision.playbook.clone()).collect();
         let waits: Vec<_> = decisions.iter().map(|decision| decision.wait.map(milliseconds)).collect();
+        let unusable: Vec<_> = decisions.iter().map(|decision| stored(&decision.unusable)).collect();
         // Rows are locked in the order of ids, as in every statement that changes several events, so that two do not
         // deadlock.
         let updated = sqlx::query_scalar!(
             "with input as (
                  select * from unnest($1::uuid[], $2::int[], $3::text[], $4::text[], $5::text[], $6::text[],
-                                      $7::float8[])
-                     as input (id, attempt, state, reason, detail, playbook, wait)
+                                      $7::float8[], $8::jsonb[])
+                     as input (id, attempt, state, reason, detail, playbook, wait, unusable)
              ), locked as (
                  select e.id from event e join input using (id)
                  where e.attempt = input.attempt and e.state = 'claimed' order by e.id for update of e
@@ -67,7 +116,7 @@ impl Ledger {
              update event e
              set state = input.state::event_state, reason = input.reason, detail = input.detail,
                  lease_expires_at = null, playbook = input.playbook,
-                 due_at = now() + input.wait * interval '1 millisecond'
+                 due_at = now() + input.wait * interval '1 millisecond', unusable_answers = input.unusable
              from locked join input using (id) where e.id = locked.id
              returning e.id",
             &ids,
@@ -77,6 +126,7 @@ impl Ledger {
             &details as &[Option<String>],
             &playbooks as &[Option<String>],
             &waits as &[Option<f64>],
+            &unusable as &[Option<Value>],
         )
         .fetch_all(&mut transaction)
         .await?;
@@ -105,6 +155,11 @@ impl Ledger {
         transaction.commit().await?;
         Ok(decisions.iter().map(|decision| updated.contains(&decision.event_id.0)).collect())
     }
+}
+
+/// The column of `answers`; null where there are none, as for nearly every event.
+fn stored(answers: &[UnusableAnswer]) -> Option<Value> {
+    (!answers.is_empty()).then(|| answers.iter().map(UnusableAnswer::stored).collect())
 }
 
 async fn insert_commands(transaction: &mut Transaction, decisions: &[&Decision]) -> Result<(), LedgerError> {

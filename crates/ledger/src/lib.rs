@@ -14,7 +14,7 @@
 //! | `verification` | which records may hold an older value than the ledger? | writer |
 //! | `actions` | may this action be carried out, or was it done already? Is there such an action? | writer, inference |
 //! | `rate_limits` | may the fleet make this call or spend this money? | limits |
-//! | `circuit_breakers` | is HubSpot or OpenAI away? | maintenance |
+//! | `circuit_breakers` | is HubSpot or OpenAI away, or a playbook's model? | maintenance |
 //! | `singleton_leases` | is it this worker's turn? | maintenance |
 //! | `stuck_work` | which work has lost its message? | maintenance |
 //! | `retention` | which data may be deleted? | maintenance |
@@ -65,7 +65,7 @@ pub use circuit_breakers::{CircuitBreaker, ProbeDelays};
 pub use claim::{Claim, ClaimDenied, ClaimRequest, Claimed};
 pub use command_results::{CommandResult, SkippedWrite, WrittenProperty};
 pub use commands::CommandClaim;
-pub use decision::Decision;
+pub use decision::{Decision, UnusableAnswer};
 pub use erasure::{Erased, ErasureReceipt, OpenErasure};
 pub use error::{LedgerError, Refusal};
 pub use merges::RecordMerge;

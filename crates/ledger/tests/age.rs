@@ -35,6 +35,24 @@ async fn time_in_which_the_fleet_paused_does_not_count_and_none_counts_twice() {
     assert_eq!(age(&test).await, 1_000 - 100 - 400 - 50);
 }
 
+/// A model may be away for longer than an event may become old.
+#[tokio::test]
+async fn the_time_in_which_an_event_waited_for_a_paused_model_does_not_count() {
+    let test = TestLedger::new().await;
+    let event = event(1, 1);
+    let age_after = async |reason| {
+        let claimed = test.claimed(&event, "a").await;
+        assert!(test.commit(&decision(&claimed, EventState::Waiting, Some(reason))).await);
+        test.run("update event set age_since = now() - interval '1000 seconds', state_since = now() - interval '600 seconds'")
+            .await;
+        let claimed = test.claimed(&event, "a").await;
+        assert!(test.commit(&decision(&claimed, EventState::Waiting, Some(Reason::RateLimited))).await);
+        claimed.age.as_secs()
+    };
+    assert!((400..500).contains(&age_after(Reason::ModelPaused).await));
+    assert!((1_000..1_100).contains(&age_after(Reason::RateLimited).await));
+}
+
 #[tokio::test]
 async fn a_circuit_breaker_that_opens_and_closes_leaves_its_outages() {
     let test = TestLedger::new().await;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use domain::{CommandState, EventState, InferenceId, Reason, inference::InferenceOutcome};
 
-use ledger::Decision;
+use ledger::{Decision, UnusableAnswer};
 
 use crate::fixtures::{TestLedger, decision, decision_with_commands, event, inference, result};
 
@@ -142,4 +142,30 @@ async fn a_detail_is_stored_up_to_a_length() {
     let longest = "select greatest(max(length(e.detail)), max(length(h.detail)))
                    from event e join event_history h on h.event_id = e.id";
     assert_eq!(test.value::<i32>(longest).await, 2_000);
+}
+
+#[tokio::test]
+async fn answers_that_cannot_be_used_are_remembered_while_the_event_waits_and_no_longer() {
+    let test = TestLedger::new().await;
+    let event = event(1, 1);
+    let claimed = test.claimed(&event, "a").await;
+    assert_eq!(claimed.unusable, []);
+    let unusable = UnusableAnswer {
+        playbook: "leads".to_owned(),
+        playbook_version: "1".to_owned(),
+        record: event.record().to_string(),
+        reason: Reason::SchemaInvalid,
+        detail: "no number".to_owned(),
+    };
+    let waits =
+        |claimed, unusable| Decision { unusable, ..decision(claimed, EventState::Waiting, Some(Reason::ModelPaused)) };
+    assert!(test.commit(&waits(&claimed, vec![unusable.clone()])).await);
+    let claimed = test.claimed(&event, "b").await;
+    assert_eq!(claimed.unusable, std::slice::from_ref(&unusable));
+    assert!(unusable.is_of("leads", "1", &event.record()) && !unusable.is_of("leads", "2", &event.record()));
+    assert!(test.commit(&waits(&claimed, claimed.unusable.clone())).await);
+    let claimed = test.claimed(&event, "b").await;
+    assert!(test.commit(&decision(&claimed, EventState::Parked, Some(Reason::SchemaInvalid))).await);
+    let left: i64 = test.value("select count(*) from event where unusable_answers is not null").await;
+    assert_eq!(left, 0, "a replay asks again");
 }

@@ -268,6 +268,7 @@ pub fn decision(claimed: &Claimed, state: EventState, reason: Option<Reason>) ->
         inferences: vec![],
         commands: vec![],
         charges: vec![],
+        unusable: vec![],
     }
 }
 

@@ -5,22 +5,31 @@ use std::{sync::atomic::Ordering, time::Duration};
 
 use domain::{CircuitBreakerState, Dependency};
 use ledger::{CircuitBreaker, Ledger, LedgerError, ProbeDelays, Worker};
+use tokio::time::Instant;
 
 use crate::{
     circuit_breakers::{Breaker, CircuitBreakers},
+    model_circuits::ModelCircuits,
     probe::Probe,
 };
 
 /// A probe that takes longer has failed.
-const PROBE_TIMEOUT: Duration = Duration::from_secs(20);
+pub(crate) const PROBE_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// A step makes a handful of statements and at most one probe of each dependency, and all of them have bounds of their own.
 const LONGEST_STEP: Duration = Duration::from_secs(300);
 
 impl CircuitBreakers {
-    /// Starts a task that keeps the circuit breakers in step with the ledger for as long as the process runs.
-    pub fn start_sync(&self, ledger: Ledger, worker: Worker, probes: Vec<(Dependency, Probe)>) {
-        let sync = BreakerSync { circuit_breakers: self.clone(), ledger, worker, probes };
+    /// Starts a task that keeps the circuit breakers, and those of `models`, in step with the ledger for as long as the process
+    /// runs.
+    pub fn start_sync(
+        &self,
+        ledger: Ledger,
+        worker: Worker,
+        probes: Vec<(Dependency, Probe)>,
+        models: Option<ModelCircuits>,
+    ) {
+        let sync = BreakerSync { circuit_breakers: self.clone(), ledger, worker, probes, models };
         tokio::spawn(async move {
             loop {
                 if let Err(error) = watchdog::watch("circuit breakers", LONGEST_STEP, sync.step()).await {
@@ -39,6 +48,7 @@ struct BreakerSync {
     ledger: Ledger,
     worker: Worker,
     probes: Vec<(Dependency, Probe)>,
+    models: Option<ModelCircuits>,
 }
 
 impl BreakerSync {
@@ -49,16 +59,20 @@ impl BreakerSync {
         for breaker in self.circuit_breakers.breakers.iter() {
             self.report(breaker).await?;
         }
+        let asked_at = Instant::now();
         let rows = self.ledger.circuit_breakers().await?;
         for breaker in self.circuit_breakers.breakers.iter() {
-            let row = rows.iter().find(|row| row.dependency == breaker.dependency);
+            let row = rows.iter().find(|row| row.circuit == breaker.dependency.into());
             breaker.adopt(row);
             if let Some(row) = row {
                 self.advance(breaker, row).await?;
             }
         }
         self.circuit_breakers.update_mode();
-        Ok(())
+        match &self.models {
+            Some(models) => models.follow(&rows, asked_at).await,
+            None => Ok(()),
+        }
     }
 
     /// Opens the circuit in the ledger, if an outage was noticed here.
@@ -67,7 +81,7 @@ impl BreakerSync {
         let dependency = breaker.dependency;
         let is_new = self
             .ledger
-            .open_circuit_breaker(dependency, outage.reason, &outage.detail, &self.worker, self.delays())
+            .open_circuit_breaker(&dependency.into(), outage.reason, &outage.detail, &self.worker, self.delays())
             .await?;
         if is_new {
             tracing::error!(
@@ -87,18 +101,18 @@ impl BreakerSync {
     /// An open circuit: probe, when a probe is due and no other worker makes it. A half-open circuit: close it, when a call
     /// has succeeded here or no call has failed for the configured time.
     async fn advance(&self, breaker: &Breaker, row: &CircuitBreaker) -> Result<(), LedgerError> {
-        let dependency = breaker.dependency;
+        let (dependency, circuit) = (breaker.dependency, &row.circuit);
         let has_changed = match row.state {
             CircuitBreakerState::Open if row.is_due => {
-                let is_ours = self.ledger.take_probe(dependency, &self.worker, self.delays()).await?;
+                let is_ours = self.ledger.take_probe(circuit, &self.worker, self.delays()).await?;
                 if !(is_ours && self.probe(dependency).await) {
                     return Ok(());
                 }
                 let half_open = Duration::from_secs(self.circuit_breakers.settings.half_open_seconds);
-                self.ledger.half_open_circuit_breaker(dependency, &self.worker, half_open).await?
+                self.ledger.half_open_circuit_breaker(circuit, &self.worker, half_open).await?
             }
             CircuitBreakerState::HalfOpen if row.is_due || breaker.has_succeeded.load(Ordering::Relaxed) => {
-                self.ledger.close_circuit_breaker(dependency, &self.worker).await?
+                self.ledger.close_circuit_breaker(circuit, &self.worker).await?
             }
             _ => false,
         };

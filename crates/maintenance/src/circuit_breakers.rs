@@ -344,13 +344,15 @@ mod tests {
 
     fn in_the_ledger(state: CircuitBreakerState) -> CircuitBreaker {
         CircuitBreaker {
-            dependency: Dependency::HubSpot,
+            circuit: Dependency::HubSpot.into(),
             state,
             reason: Some(Reason::Unauthorized),
             detail: None,
             opened_at: None,
             probes: 0,
             is_due: false,
+            due_in: Duration::ZERO,
+            refused_events: 0,
         }
     }
 

@@ -165,7 +165,7 @@ impl OpenAiApiError {
         }
     }
 
-    fn has_code(&self, codes: &[&str]) -> bool {
+    pub(crate) fn has_code(&self, codes: &[&str]) -> bool {
         let names = [&self.code, &self.kind, &self.inner_code];
         names.into_iter().flatten().any(|name| codes.contains(&name.as_str()))
     }

@@ -9,6 +9,7 @@ mod client;
 mod connections;
 mod error;
 mod lenient;
+mod model_refusal;
 pub mod models;
 mod prompt_cache;
 mod responses;
@@ -19,4 +20,5 @@ pub use client::{ModelDescription, OpenAiClient, OpenAiCredentials, OpenAiSettin
 pub use connections::ConnectionSharing;
 pub use domain::{inference::TokenUsage, model::ModelApi};
 pub use error::OpenAiError;
+pub use model_refusal::ModelRefusal;
 pub use prompt_cache::CacheOptions;

@@ -10,6 +10,8 @@ use domain::{
 pub struct ModelOptions {
     /// The model's name; `None` takes the setting `openai.model`.
     pub name: Option<String>,
+    /// The models that answer instead, in this order, while those before are away. The other options hold for them, too.
+    pub fallback: Vec<String>,
     /// How the request asks for the form of the answer.
     pub mode: AnswerMode,
     /// The sampling temperature; `None` leaves it out of the request, which models that reason require.

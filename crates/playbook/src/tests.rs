@@ -60,6 +60,19 @@ fn findings(shipped: &str, from: &str, to: &str) -> String {
 }
 
 #[test]
+fn a_fallback_is_another_model_and_named_once() {
+    let with = |options: &str| LEADS.replacen("mode = \"schema\"", options, 1);
+    let fallback = parse(&with("fallback = [\"gpt-6.1-terra\", \"gpt-4o\"]")).expect("valid").model.fallback;
+    assert_eq!(fallback, ["gpt-6.1-terra", "gpt-4o"]);
+    for wrong in
+        ["name = \"gpt-4o\"\nfallback = [\"gpt-4o\"]", "fallback = [\"gpt-4o\", \"gpt-4o\"]", "fallback = [\"\"]"]
+    {
+        let findings = parse(&with(wrong)).expect_err("must be rejected").to_string();
+        assert!(findings.contains("name each other model once"), "{findings}");
+    }
+}
+
+#[test]
 fn the_shipped_playbooks_write_what_they_say() {
     let written = |text: &str| {
         let playbook = shipped(text);

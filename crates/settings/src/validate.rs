@@ -294,6 +294,12 @@ fn maintenance(settings: &Settings, check: &mut Check) {
         "circuit_breaker.probe_max_seconds",
     );
     check.within(circuit_breaker.half_open_seconds, 1..=3_600, "circuit_breaker.half_open_seconds");
+    check.within(circuit_breaker.refusal_threshold.into(), 1..=1_000, "circuit_breaker.refusal_threshold");
+    check.within(
+        circuit_breaker.model_probe_max_seconds,
+        circuit_breaker.probe_first_seconds..=86_400,
+        "circuit_breaker.model_probe_max_seconds",
+    );
     check.within(reconcile.interval_seconds, 1..=86_400, "reconcile.interval_seconds");
     check.within(reconcile.stuck_after_seconds, 1..=86_400, "reconcile.stuck_after_seconds");
     check.within(reconcile.batch.into(), 1..=100_000, "reconcile.batch");

@@ -22,7 +22,7 @@ use crate::{
     webhooks::{DeliveryOptions, WebhookDelivery},
 };
 
-pub use crate::{hubspot::portal::RecordedChange, messages::ChannelMessage};
+pub use crate::{hubspot::portal::RecordedChange, messages::ChannelMessage, openai::ModelAccess};
 
 /// A contact to add.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -145,6 +145,7 @@ pub(crate) fn router() -> Router<Arc<Simulator>> {
         .route("/_simulator/channels/{channel}", post(take_message))
         .route("/_simulator/messages", get(messages))
         .route("/_simulator/quirks", post(set_quirks))
+        .route("/_simulator/models", post(set_model_access))
         .route("/_simulator/search-index", post(complete_search_index))
         .route("/_simulator/faults", get(faults).post(add_fault).delete(clear_faults))
         .route("/_simulator/calls", get(calls))
@@ -281,6 +282,12 @@ async fn set_quirks(State(simulator): Shared, Json(quirks): Json<Quirks>) -> Sta
         batch_reads_follow_merges: quirks.batch_reads_follow_merges,
         null_for_cleared: quirks.null_for_cleared,
     };
+    StatusCode::NO_CONTENT
+}
+
+/// Says which models are away, and which parameters are refused, from now on.
+async fn set_model_access(State(simulator): Shared, Json(access): Json<ModelAccess>) -> StatusCode {
+    *lock(&simulator.model_access) = access;
     StatusCode::NO_CONTENT
 }
 

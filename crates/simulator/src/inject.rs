@@ -32,6 +32,12 @@ pub(crate) async fn inject(State(simulator): State<Arc<Simulator>>, request: Req
     // Before the fault is looked for: it may be switched off in between.
     let mut cleared = simulator.faults_cleared.subscribe();
     let fault = pick(&simulator, target, head.uri.path(), &body);
+    if fault.is_none() && target == Target::Openai {
+        let refusal = lock(&simulator.model_access).refusal(head.uri.path(), &body);
+        if let Some(refusal) = refusal {
+            return refusal;
+        }
+    }
     let mut request = Request::from_parts(head, Body::from(body));
     match fault {
         None => next.run(request).await,

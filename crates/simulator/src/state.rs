@@ -11,7 +11,7 @@ use crate::{
     faults::Fault,
     hubspot::{limits::HubSpotLimits, portal::Portal},
     messages::ChannelMessage,
-    openai::{cache::PromptCache, limits::OpenAiTraffic},
+    openai::{ModelAccess, cache::PromptCache, limits::OpenAiTraffic},
     population,
     webhooks::WebhookSender,
 };
@@ -23,6 +23,7 @@ pub struct Simulator {
     pub(crate) hubspot_limits: Mutex<HubSpotLimits>,
     pub(crate) openai_traffic: OpenAiTraffic,
     pub(crate) prompt_cache: Mutex<PromptCache>,
+    pub(crate) model_access: Mutex<ModelAccess>,
     pub(crate) faults: Mutex<Vec<Fault>>,
     /// Tells the calls that are held that the faults are switched off.
     pub(crate) faults_cleared: watch::Sender<()>,
@@ -43,6 +44,7 @@ impl Simulator {
             hubspot_limits: Mutex::new(HubSpotLimits::new(&config)),
             openai_traffic: OpenAiTraffic::new(&config),
             prompt_cache: Mutex::default(),
+            model_access: Mutex::default(),
             faults: Mutex::default(),
             faults_cleared: watch::Sender::default(),
             calls: Mutex::default(),

@@ -30,7 +30,7 @@ pub async fn start(
     let Writer { handler, verifier, verify_interval, probes, quota_health } =
         wiring::wire(&settings, &ledger, &circuit_breakers, &worker)?;
     let readiness = bootstrap::add_quota_readiness(readiness, move || quota_health.broken());
-    circuit_breakers.start_sync(ledger.clone(), worker.clone(), probes);
+    circuit_breakers.start_sync(ledger.clone(), worker.clone(), probes, None);
     verifier.start(verify_interval, circuit_breakers.clone(), &stop);
     let reconciler = Reconciler::new(ledger.clone(), publisher.clone(), settings.reconcile.clone());
     maintenance::run_maintenance(&settings, ledger, reconciler, worker, &stop);

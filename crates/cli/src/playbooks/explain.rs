@@ -47,7 +47,9 @@ pub fn print(playbook: &Playbook, settings: &Settings) {
         WindowStrategy::MapReduce => "a longer one is summarised in parts",
     };
     print::blank();
-    say!("  asks {model} with at most {} tokens of context ({window}) for", playbook.context.max_tokens);
+    let fallback = &playbook.model.fallback;
+    let or = if fallback.is_empty() { String::new() } else { format!(" (while it is away {})", fallback.join(", ")) };
+    say!("  asks {model}{or} with at most {} tokens of context ({window}) for", playbook.context.max_tokens);
     let schema = serde_json::to_string_pretty(&**playbook.answer.fields.strict_schema()).unwrap_or_default();
     schema.lines().for_each(|line| say!("    {line}"));
 

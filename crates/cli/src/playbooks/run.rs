@@ -189,6 +189,7 @@ async fn submit(
         inferences: vec![inference],
         commands: commands.clone(),
         charges: vec![charge],
+        unusable: vec![],
     };
     ledger.commit_decisions(&[decision]).await?;
     for command in &commands {

@@ -10,8 +10,8 @@ use std::{
 
 use crashpoint::crash_point;
 use domain::{Event, Inference, ObjectId, ObjectType, RecordRef, WriteCommand};
-use ledger::{Claimed, PriorAnswer, PriorAnswers};
-use openai::models::Model;
+use ledger::{Claimed, PriorAnswer, PriorAnswers, UnusableAnswer};
+use maintenance::Turns;
 use playbook::{AnswerRules, Context, LocalTime, PlannedWrite, Playbook, UnverifiedPolicy, event_variable};
 use retry::Reason;
 use serde_json::Value;
@@ -19,15 +19,39 @@ use time::OffsetDateTime;
 
 use super::{EventHandler, Progress, RunResult};
 use crate::{
-    ConfiguredPlaybook, LoopGuard, ModelAnswer, NothingToDo, StepError, UsableAnswer, answer, context,
-    context::ReadContext,
+    ConfiguredPlaybook, LoopGuard, ModelAnswer, NothingToDo, StepError, UsableAnswer, context, context::ReadContext,
 };
 
 /// One playbook and one record.
 pub(super) struct PlaybookRun<'a> {
-    pub(super) playbook: &'a Playbook,
-    pub(super) model: &'a Model,
+    pub(super) configured: &'a ConfiguredPlaybook,
     pub(super) record: RecordRef,
+}
+
+impl PlaybookRun<'_> {
+    pub(super) fn playbook(&self) -> &Playbook {
+        &self.configured.playbook
+    }
+
+    /// What is to be remembered of a run that failed: an answer that was paid for and cannot be used.
+    pub(super) fn unusable(&self, error: &StepError) -> Option<UnusableAnswer> {
+        let StepError::Answer { reason, detail } = error else { return None };
+        let Playbook { name, version, .. } = self.playbook();
+        Some(UnusableAnswer {
+            playbook: name.clone(),
+            playbook_version: version.clone(),
+            record: self.record.to_string(),
+            reason: *reason,
+            detail: detail.clone(),
+        })
+    }
+
+    /// The failure of this run under an earlier claim, after which the event had to wait for something else.
+    fn earlier_failure(&self, claimed: &Claimed) -> Option<StepError> {
+        let Playbook { name, version, .. } = self.playbook();
+        let earlier = claimed.unusable.iter().find(|unusable| unusable.is_of(name, version, &self.record))?;
+        Some(StepError::Answer { reason: earlier.reason, detail: earlier.detail.clone() })
+    }
 }
 
 impl EventHandler {
@@ -41,9 +65,10 @@ impl EventHandler {
         let mut runs = Vec::new();
         // Two playbooks often ask for the same associations.
         let mut known: HashMap<(&ObjectType, usize), Vec<ObjectId>> = HashMap::new();
-        for ConfiguredPlaybook { playbook, model } in started {
+        for configured in started {
+            let playbook = &configured.playbook;
             if playbook.selection.records.contains(&subject.object_type) {
-                runs.push(PlaybookRun { playbook, model, record: subject.clone() });
+                runs.push(PlaybookRun { configured, record: subject.clone() });
                 continue;
             }
             for object_type in &playbook.selection.records {
@@ -61,7 +86,7 @@ impl EventHandler {
                     object_type: object_type.clone(),
                     object_id: *id,
                 });
-                runs.extend(records.map(|record| PlaybookRun { playbook, model, record }));
+                runs.extend(records.map(|record| PlaybookRun { configured, record }));
             }
         }
         Ok(runs)
@@ -90,12 +115,18 @@ impl EventHandler {
         run: &PlaybookRun<'_>,
         progress: &mut Progress<'_>,
     ) -> Result<RunResult, StepError> {
-        let PlaybookRun { playbook, model, record } = run;
+        let (playbook, record) = (run.playbook(), &run.record);
         let loop_guard = self.playbooks.loop_guard();
         let mut prior_answers = self.ledger.prior_answers(event, claimed, record).await?;
         if let Some(result) = earlier_result(playbook, &prior_answers, loop_guard) {
             return Ok(result);
         }
+        if let Some(error) = run.earlier_failure(claimed) {
+            return Err(error);
+        }
+        // Before HubSpot is read for nothing. An answer of an earlier claim needs no model.
+        let has_answer = prior_answers.answered.contains_key(&playbook.name);
+        let turns = if has_answer { Turns::default() } else { self.admit(run)? };
         let ReadContext { context, created_at, redacted } = self.read_context(record, playbook).await?;
         let context = Arc::new(context);
         // The record may have been merged into another one. What counts is what was answered about that one.
@@ -132,7 +163,7 @@ impl EventHandler {
                 return Err(StepError::NotAssociatedYet);
             }
             let ModelAnswer { inferences, result } =
-                answer(&self.model_client, playbook, model, record, (&context, &now), &progress.log).await;
+                self.ask(claimed, (run, record), (&context, &now), &turns, &progress.log).await;
             crash_point!("inference.after_answer");
             tracing::debug!(playbook = playbook.name, "the model has answered");
             let planned = result.and_then(plan);

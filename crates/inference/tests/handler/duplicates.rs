@@ -23,6 +23,7 @@ async fn park_in_the_ledger(ledger: &Ledger, event: &Event, message: &Message) {
         inferences: vec![],
         commands: vec![],
         charges: vec![],
+        unusable: vec![],
     };
     assert_eq!(ledger.commit_decisions(&[decision]).await.expect("committed"), [true]);
 }

@@ -169,6 +169,7 @@ async fn pass(ledger: &Ledger, first: i64) -> Result<()> {
             inferences: vec![inference],
             commands: vec![command],
             charges: vec![],
+            unusable: vec![],
         });
     }
     ledger.prior_answers(&prior, Duration::from_secs(86_400)).await?;

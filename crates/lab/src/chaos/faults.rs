@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 use lab::{Fleet, Proxy, cases::declines, proxy::Traffic};
 use rand::{Rng, RngExt, seq::IndexedRandom};
 use rustix::process::Signal;
-use simulator::{Fault, FaultKind, Target};
+use simulator::{Fault, FaultKind, Target, admin::ModelAccess};
 use testbed::{Instances, Services};
 
 use super::plan::Proxies;
@@ -56,10 +56,11 @@ pub enum ChaosFault {
     OpenAiHalfAnswers,
     OpenAiBlindBills,
     OpenAiNoMoney,
+    OpenAiModelShutDown,
 }
 
 impl ChaosFault {
-    pub const ALL: [Self; 32] = [
+    pub const ALL: [Self; 33] = [
         Self::KillReceiver,
         Self::KillInference,
         Self::KillWriter,
@@ -92,6 +93,7 @@ impl ChaosFault {
         Self::OpenAiHalfAnswers,
         Self::OpenAiBlindBills,
         Self::OpenAiNoMoney,
+        Self::OpenAiModelShutDown,
     ];
 }
 
@@ -132,6 +134,7 @@ impl fmt::Display for ChaosFault {
                 "OpenAI: answers are billed and lost, given up by a gateway (504), or do not say their cost"
             }
             Self::OpenAiNoMoney => "OpenAI: insufficient_quota",
+            Self::OpenAiModelShutDown => "OpenAI: the model is shut down, and comes back",
         })
     }
 }
@@ -219,6 +222,7 @@ impl Targets<'_> {
             ChaosFault::OpenAiNoMoney => {
                 self.api_fault(Target::Openai, FaultKind::InsufficientQuota, 100, a_while).await?;
             }
+            ChaosFault::OpenAiModelShutDown => self.shut_model_down(a_while).await?,
         }
         Ok(None)
     }
@@ -275,6 +279,15 @@ impl Targets<'_> {
             self.fleet.restart(index)?;
         }
         Ok(())
+    }
+
+    /// Takes the model of every playbook away, in the middle of their questions, and brings it back.
+    async fn shut_model_down(&mut self, during: Duration) -> Result<()> {
+        let model = settings::Settings::default().openai.model;
+        let access = ModelAccess { shut_down: vec![model], ..ModelAccess::default() };
+        self.fleet.simulator.models(&access).await?;
+        tokio::time::sleep(during).await;
+        self.fleet.simulator.models(&ModelAccess::default()).await
     }
 
     /// Lets the simulator answer `percent` of the calls with a fault.

@@ -65,6 +65,7 @@ pub fn plan(namespace: &TestNamespace, simulator_port: u16, proxies: &Proxies) -
         ("circuit_breaker.probe_first_seconds", "1".to_owned()),
         ("circuit_breaker.probe_max_seconds", "4".to_owned()),
         ("circuit_breaker.half_open_seconds", "3".to_owned()),
+        ("circuit_breaker.model_probe_max_seconds", "4".to_owned()),
         ("reconcile.interval_seconds", "3".to_owned()),
         ("reconcile.stuck_after_seconds", "20".to_owned()),
         ("telemetry.log_format", "human".to_owned()),

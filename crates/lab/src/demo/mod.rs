@@ -77,7 +77,7 @@ pub async fn run(options: &DemoOptions) -> Result<()> {
 async fn show_all(fleet: &Fleet) -> Result<Score> {
     let mut score = Score::default();
     show::command(fleet, &["playbook", "provision"]).await?;
-    show::command(fleet, &["check"]).await?;
+    show::command(fleet, &["check", "--no-questions"]).await?;
     let cases = cases();
     let contacts = cases.iter().filter_map(|case| case.contact.as_ref());
     for contact in contacts {

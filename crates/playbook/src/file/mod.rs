@@ -122,6 +122,13 @@ fn model(checker: &mut Checker, table: &ModelTable) -> ModelOptions {
     };
     let per_day = limit(table.max_micro_dollars_per_day.as_ref(), "max_micro_dollars_per_day");
     let per_record = limit(table.max_micro_dollars_per_record_and_day.as_ref(), "max_micro_dollars_per_record_and_day");
+    for (index, fallback) in table.fallback.iter().enumerate() {
+        let name = fallback.get_ref();
+        let is_earlier = |other: &Spanned<String>| other.get_ref() == name;
+        if name.is_empty() || table.name.as_ref() == Some(name) || table.fallback[..index].iter().any(is_earlier) {
+            checker.add(fallback.span(), format!("fallback `{name}`: name each other model once"));
+        }
+    }
     let lines = ModelLines {
         mode: line(checker, table.mode.as_ref()),
         temperature: line(checker, table.temperature.as_ref()),
@@ -131,6 +138,7 @@ fn model(checker: &mut Checker, table: &ModelTable) -> ModelOptions {
     };
     ModelOptions {
         name: table.name.clone(),
+        fallback: table.fallback.iter().map(|name| name.get_ref().clone()).collect(),
         mode: table.mode.as_ref().map_or(AnswerMode::Schema, |mode| *mode.get_ref()),
         temperature: table.temperature.as_ref().map(|temperature| *temperature.get_ref()),
         effort: table.effort.as_ref().map(|effort| *effort.get_ref()),

@@ -83,6 +83,7 @@ pub(super) struct ReadTable {
 #[serde(deny_unknown_fields, default)]
 pub(super) struct ModelTable {
     pub(super) name: Option<String>,
+    pub(super) fallback: Vec<Spanned<String>>,
     pub(super) mode: Option<Spanned<AnswerMode>>,
     pub(super) temperature: Option<Spanned<f64>>,
     pub(super) effort: Option<Spanned<Effort>>,
@@ -98,6 +99,7 @@ impl Default for ModelTable {
     fn default() -> Self {
         Self {
             name: None,
+            fallback: Vec::new(),
             mode: None,
             temperature: None,
             effort: None,

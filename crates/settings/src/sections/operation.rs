@@ -61,6 +61,8 @@ pub struct CircuitBreakerSection {
     pub probe_first_seconds: u64,
     pub probe_max_seconds: u64,
     pub half_open_seconds: u64,
+    pub refusal_threshold: u32,
+    pub model_probe_max_seconds: u64,
 }
 
 impl Default for CircuitBreakerSection {
@@ -71,6 +73,8 @@ impl Default for CircuitBreakerSection {
             probe_first_seconds: 5,
             probe_max_seconds: 60,
             half_open_seconds: 30,
+            refusal_threshold: 3,
+            model_probe_max_seconds: 600,
         }
     }
 }

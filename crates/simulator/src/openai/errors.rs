@@ -33,6 +33,12 @@ pub(crate) fn model_not_found(model: &str) -> Response {
     answer(StatusCode::NOT_FOUND, "invalid_request_error", &message, None, Some("model_not_found"))
 }
 
+/// 403 for a model that the key's project lacks
+pub(crate) fn model_forbidden(model: &str) -> Response {
+    let message = format!("Project `proj_simulator` does not have access to model `{model}`.");
+    answer(StatusCode::FORBIDDEN, "invalid_request_error", &message, None, Some("model_not_found"))
+}
+
 /// 429 for a rate limit; `dimension` is `requests` or `tokens`
 pub(crate) fn rate_limited(dimension: &str) -> Response {
     let message = format!("Rate limit reached on {dimension} per min. Please try again later.");

@@ -1,5 +1,6 @@
 //! Simulated OpenAI: chat completions, responses and models.
 
+mod access;
 pub(crate) mod cache;
 mod chat;
 pub(crate) mod errors;
@@ -10,4 +11,5 @@ mod responses;
 mod rules;
 mod schema;
 
+pub use access::ModelAccess;
 pub(crate) use chat::router;

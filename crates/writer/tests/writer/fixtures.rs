@@ -188,6 +188,7 @@ impl TestWriter {
             inferences: vec![inference],
             commands: vec![command.clone()],
             charges: vec![],
+            unusable: vec![],
         };
         assert_eq!(self.ledger.commit_decisions(&[decision]).await.expect("committed"), [true]);
         command

@@ -1,0 +1,85 @@
+//! Which of a playbook's models is asked, and what their refusals mean for its other events.
+
+use std::sync::Arc;
+
+use domain::{EventId, RecordRef};
+use ledger::Claimed;
+use maintenance::{ModelPause, Permission, Refused, Turns};
+use openai::ModelRefusal;
+use playbook::{Context, LocalTime};
+use retry::Reason;
+
+use super::{EventHandler, playbook_run::PlaybookRun};
+use crate::{ModelAnswer, QuestionLog, StepError, answer};
+
+impl EventHandler {
+    /// Whether the run may go on to ask one of its models.
+    ///
+    /// # Errors
+    /// All of them are away.
+    pub(super) fn admit(&self, run: &PlaybookRun<'_>) -> Result<Turns, StepError> {
+        let circuits: Vec<_> = run.configured.models().map(|model| run.configured.circuit(model)).collect();
+        self.model_circuits.admit(&circuits).map_err(StepError::ModelPaused)
+    }
+
+    /// Asks the playbook's model, or while it is away the next one, about `record`, which the run's own may have been merged into.
+    pub(super) async fn ask(
+        &self,
+        claimed: &Claimed,
+        (run, record): (&PlaybookRun<'_>, &RecordRef),
+        context: (&Arc<Context>, &LocalTime),
+        turns: &Turns,
+        log: &QuestionLog<'_>,
+    ) -> ModelAnswer {
+        let mut inferences = Vec::new();
+        let mut pauses = Vec::new();
+        for model in run.configured.models() {
+            let circuit = run.configured.circuit(model);
+            let permission = match self.model_circuits.permission(&circuit, turns).await {
+                Ok(Ok(permission)) => permission,
+                Ok(Err(pause)) => {
+                    pauses.push(pause);
+                    continue;
+                }
+                Err(error) => return ModelAnswer { inferences, result: Err(error.into()) },
+            };
+            let answered = answer(&self.model_client, run.playbook(), model, record, context, log).await;
+            inferences.extend(answered.inferences);
+            match self.judge(permission, claimed.event_id, &answered.result).await {
+                Ok(None) => return ModelAnswer { inferences, result: answered.result },
+                Ok(Some(pause)) => pauses.push(pause),
+                Err(error) => return ModelAnswer { inferences, result: Err(error) },
+            }
+        }
+        ModelAnswer { inferences, result: Err(StepError::ModelPaused(ModelPause::of_all(pauses))) }
+    }
+
+    /// What an answer, or its absence, says about the model. Returns the pause that follows from it; `None` where the result
+    /// stands.
+    async fn judge<T>(
+        &self,
+        permission: Permission,
+        event: EventId,
+        result: &Result<T, StepError>,
+    ) -> Result<Option<ModelPause>, StepError> {
+        match result {
+            Ok(_) | Err(StepError::Answer { .. }) => self.model_circuits.answered(permission).await,
+            Err(error) => match refusal(error) {
+                Some(refused) => return Ok(self.model_circuits.refused(permission, event, &refused).await?),
+                None => self.model_circuits.give_back(permission).await,
+            },
+        }
+        Ok(None)
+    }
+}
+
+/// What a model refused, if it would refuse it of any event.
+fn refusal(error: &StepError) -> Option<Refused> {
+    let StepError::OpenAi(openai) = error else { return None };
+    let (reason, parameter) = match openai.model_refusal()? {
+        ModelRefusal::Gone => (Reason::ModelNotFound, None),
+        ModelRefusal::Forbidden => (Reason::OpenAiForbidden, None),
+        ModelRefusal::Parameter(parameter) => (Reason::OpenAiInvalidRequest, Some(parameter)),
+    };
+    Some(Refused { reason, detail: error.to_string(), parameter })
+}
