@@ -93,6 +93,15 @@ pub(crate) async fn complete(
     Ok(Answered { inference: conversation.into_inference(completion, outcome, fields), result })
 }
 
+/// The most tokens that one request of this question can use.
+pub(crate) async fn most_usage_of(question: Question<'_>, prompt: RenderedPrompt) -> TokenUsage {
+    let log = QuestionLog::none();
+    let mut conversation = Conversation::start(question, &log, response_format(question.playbook));
+    conversation.push(Role::System, instructions(question.playbook, prompt.system));
+    conversation.push(Role::User, prompt.user);
+    most_usage(&question.model_client.text_pool, &conversation.request).await
+}
+
 /// Has the model condense one part of a context that is too long for one question.
 ///
 /// # Errors

@@ -58,8 +58,8 @@ use uuid::Uuid;
 
 pub use actions::BeginOutcome;
 pub use audit::{
-    ActionEntry, EventCost, EventCount, EventStory, HistoryEntry, InferenceEntry, MergeEntry, SkippedWriteEntry,
-    WriteEntry,
+    ActionEntry, CondensedPartTexts, EventCost, EventCount, EventStory, HistoryEntry, InferenceEntry, MergeEntry,
+    SkippedWriteEntry, WriteEntry,
 };
 pub use charges::{ChargeRequest, RecordLimits, SettledCharge};
 pub use circuit_breakers::{CircuitBreaker, ProbeDelays};
