@@ -5,7 +5,7 @@ use std::process::Output;
 use lab::{Fleet, FleetPlan};
 use testbed::{Role, TestNamespace, workspace};
 
-use fixtures::{quick, services};
+use fixtures::{PlaybookFolder, quick, services};
 
 fn text(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
@@ -25,13 +25,11 @@ async fn run_with(program: &str, arguments: &[&str], environment: Vec<(String, S
 
 #[tokio::test]
 async fn a_wrong_playbook_is_refused_at_start_with_file_and_line() {
-    let folder = std::env::temp_dir().join(format!("leadline-wrong-playbook-{}", std::process::id()));
-    std::fs::create_dir_all(&folder).expect("a folder");
     let shipped = include_str!("../../deploy/playbooks/lead-qualification.toml");
-    std::fs::write(folder.join("broken.toml"), shipped.replace("maximum = 100\n", "maximum = -5\n")).expect("written");
+    let folder = PlaybookFolder::new("wrong-playbook", &[&shipped.replace("maximum = 100\n", "maximum = -5\n")]);
     let line = shipped.lines().position(|line| line == "name = \"lead_score\"").expect("there") + 1;
     let environment = [
-        ("inference.playbooks", folder.to_str().expect("UTF-8")),
+        ("inference.playbooks", folder.path()),
         ("hubspot.token", "t"),
         ("hubspot.app_id", "1"),
         ("hubspot.portal_id", "1"),
@@ -41,8 +39,7 @@ async fn a_wrong_playbook_is_refused_at_start_with_file_and_line() {
     let output = run("leadline-inference", &[], &environment).await;
     assert!(!output.status.success());
     let said = text(&output);
-    assert!(said.contains(&format!("broken.toml:{line}: field `lead_score`: minimum 0 is above maximum -5")), "{said}");
-    std::fs::remove_dir_all(folder).expect("removed");
+    assert!(said.contains(&format!("1.toml:{line}: field `lead_score`: minimum 0 is above maximum -5")), "{said}");
 }
 
 #[tokio::test]

@@ -5,7 +5,9 @@
 mod answers;
 mod backfill;
 mod bursts;
+mod cases;
 mod crm_objects;
+mod evaluation;
 mod failures;
 mod formed_slowly;
 mod injection;

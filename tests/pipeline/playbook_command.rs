@@ -4,19 +4,21 @@ use lab::{Fleet, FleetPlan};
 use simulator::admin::Quirks;
 use testbed::workspace;
 
-use fixtures::{BUYER, ask, contact, fleet, happened, held, object, pipeline, property, questions, tasks, times_set};
+use fixtures::{
+    BUYER, PlaybookFolder, ask, contact, fleet, happened, held, object, pipeline, property, questions, tasks, times_set,
+};
 
-fn no_services() -> FleetPlan {
+pub fn no_services() -> FleetPlan {
     FleetPlan { receivers: 0, inferences: 0, writers: 0, ..pipeline() }
 }
 
 /// Runs it and gives whether it succeeded and what it said.
-async fn playbook(fleet: &Fleet, arguments: &[&str]) -> (bool, String) {
+pub async fn playbook(fleet: &Fleet, arguments: &[&str]) -> (bool, String) {
     let output = fleet.leadline(&[&["playbook"], arguments].concat()).await.expect("runs");
     (output.status.success(), String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
 }
 
-const LEADS: &str = "deploy/playbooks/lead-qualification.toml";
+pub const LEADS: &str = "deploy/playbooks/lead-qualification.toml";
 
 #[tokio::test]
 async fn check_explains_what_a_playbook_would_do_and_what_is_wrong_with_it() {
@@ -35,25 +37,23 @@ async fn check_explains_what_a_playbook_would_do_and_what_is_wrong_with_it() {
     ] {
         assert!(said.contains(part), "{part} in\n{said}");
     }
-    let wrong = std::env::temp_dir().join(format!("leadline-wrong-{}.toml", std::process::id()));
-    let text = std::fs::read_to_string(workspace::root().expect("the workspace").join(LEADS)).expect("there");
-    std::fs::write(&wrong, text.replace("answer.lead_score >= 85", "answer.leadscore >= 85")).expect("written");
-    let (good, said) = playbook(&fleet, &["check", wrong.to_str().expect("UTF-8")]).await;
+    let text = include_str!("../../deploy/playbooks/lead-qualification.toml");
+    let folder = PlaybookFolder::new("wrong", &[&text.replace("answer.lead_score >= 85", "answer.leadscore >= 85")]);
+    let wrong = folder.file("1.toml");
+    let (good, said) = playbook(&fleet, &["check", &wrong]).await;
     let line = text.lines().position(|line| line.contains("answer.lead_score >= 85")).expect("there") + 1;
     assert!(!good && said.contains(&format!(".toml:{line}: when: `answer.leadscore` is undefined")), "{said}");
     // Right on its own, but it would wait for ever for what the other one writes.
     let waits = text
         .replace("name = \"lead-qualification\"", "name = \"waits\"")
         .replace("[\"notes_last_updated\"]", "[\"ai_sentiment_score\"]");
-    std::fs::write(&wrong, waits).expect("written");
-    let wrong_name = wrong.to_str().expect("UTF-8");
-    assert!(playbook(&fleet, &["check", wrong_name]).await.0);
-    let (good, said) = playbook(&fleet, &["check", wrong_name, "deploy/playbooks/churn-risk.toml"]).await;
+    folder.write("1.toml", &waits);
+    assert!(playbook(&fleet, &["check", &wrong]).await.0);
+    let (good, said) = playbook(&fleet, &["check", &wrong, "deploy/playbooks/churn-risk.toml"]).await;
     assert!(
         !good && said.contains("contact.ai_sentiment_score starts nothing, because the playbook `churn-risk`"),
         "{said}"
     );
-    std::fs::remove_file(wrong).expect("removed");
 }
 
 #[tokio::test]
@@ -76,17 +76,15 @@ async fn provision_prints_its_plan_creates_what_is_missing_and_changes_nothing()
 #[tokio::test]
 async fn provision_refuses_a_property_of_another_type_and_says_what_to_do() {
     let fleet = fleet(&no_services()).await;
-    let folder = std::env::temp_dir().join(format!("leadline-conflict-{}", std::process::id()));
-    std::fs::create_dir_all(&folder).expect("a folder");
-    let text = std::fs::read_to_string(workspace::root().expect("the workspace").join(LEADS)).expect("there");
-    let file = folder.join("p.toml");
-    std::fs::write(&file, text.replace("property = \"lead_score\"", "property = \"jobtitle\"")).expect("written");
+    let text = include_str!("../../deploy/playbooks/lead-qualification.toml");
+    let conflict = text.replace("property = \"lead_score\"", "property = \"jobtitle\"");
+    let folder = PlaybookFolder::new("conflict", &[&conflict]);
     fleet
         .simulator
         .quirks(&Quirks { missing_properties: vec!["ai_lead_summary".to_owned()], ..Quirks::default() })
         .await
         .expect("set");
-    let (good, said) = playbook(&fleet, &["provision", file.to_str().expect("UTF-8")]).await;
+    let (good, said) = playbook(&fleet, &["provision", &folder.file("1.toml")]).await;
     assert!(!good, "{said}");
     assert!(said.contains("CONFLICT contact.jobtitle: exists with type string"), "{said}");
     assert!(said.contains("name another property in the playbook"), "{said}");
@@ -95,7 +93,6 @@ async fn provision_refuses_a_property_of_another_type_and_says_what_to_do() {
         !calls.iter().any(|call| call.method == "POST" && call.path.contains("/properties/")),
         "nothing was created"
     );
-    std::fs::remove_dir_all(folder).expect("removed");
 }
 
 #[tokio::test]
@@ -132,29 +129,6 @@ async fn run_shows_everything_and_writes_only_when_told_to() {
     assert!(!good && said.contains("the playbook is about contact, not about a deal"), "{said}");
 }
 
-#[tokio::test]
-async fn eval_prints_hits_and_misses_of_the_shipped_cases() {
-    let fleet = fleet(&no_services()).await;
-    for name in ["lead-qualification", "churn-risk", "call-summary"] {
-        let file = format!("deploy/playbooks/{name}.toml");
-        let cases = format!("deploy/playbooks/cases/{name}");
-        let (good, said) = playbook(&fleet, &["eval", &file, &cases]).await;
-        assert!(good, "{said}");
-        assert!(said.contains("expectations met") && !said.contains('✗'), "{said}");
-    }
-    let folder = std::env::temp_dir().join(format!("leadline-eval-{}", std::process::id()));
-    std::fs::create_dir_all(&folder).expect("a folder");
-    let case = "what = \"a miss\"\nrecords = [{ path = \"contact\" }]\nentries = [{ kind = \"note\", \
-        at = 2026-01-10T10:00:00Z, text = \"A student.\" }]\n[expect]\nlead_score = { at_least = 90 }\n";
-    std::fs::write(folder.join("miss.toml"), case).expect("written");
-    let (good, said) = playbook(&fleet, &["eval", LEADS, folder.to_str().expect("UTF-8")]).await;
-    assert!(!good && said.contains('✗') && said.contains("0 of 1 expectations met"), "{said}");
-    std::fs::write(folder.join("miss.toml"), case.replace("lead_score =", "leadscore =")).expect("written");
-    let (good, said) = playbook(&fleet, &["eval", LEADS, folder.to_str().expect("UTF-8")]).await;
-    assert!(!good && said.contains("the playbook has no such field"), "{said}");
-    std::fs::remove_dir_all(folder).expect("removed");
-}
-
 /// The example in docs/playbooks.md: meeting notes become MEDDIC fields, by one file.
 #[tokio::test]
 async fn a_fourth_use_case_takes_one_file() {
@@ -162,10 +136,8 @@ async fn a_fourth_use_case_takes_one_file() {
     let page = std::fs::read_to_string(root.join("docs/playbooks.md")).expect("there");
     let (_, rest) = page.split_once("```toml\n# deploy/playbooks/meddic.toml\n").expect("the page shows it");
     let (text, _) = rest.split_once("```").expect("its end");
-    let folder = std::env::temp_dir().join(format!("leadline-fourth-{}", std::process::id()));
-    std::fs::create_dir_all(&folder).expect("a folder");
-    std::fs::write(folder.join("meddic.toml"), text).expect("written");
-    let fleet = fleet(&pipeline().with("inference.playbooks", folder.to_str().expect("UTF-8"))).await;
+    let folder = PlaybookFolder::new("fourth", &[text]);
+    let fleet = fleet(&pipeline().with("inference.playbooks", folder.path())).await;
     let (good, said) = playbook(&fleet, &["provision"]).await;
     assert!(good, "{said}");
     contact(&fleet, 1, &[]).await;
@@ -177,7 +149,6 @@ async fn a_fourth_use_case_takes_one_file() {
     fixtures::send_accepted(&fleet, std::slice::from_ref(&event)).await;
     fixtures::ended_as(&fleet, &event, "written", None).await;
     assert!(held(&fleet, "deal", 20, "meddic_economic_buyer").await.is_some_and(|text| text.contains("CTO")));
-    std::fs::remove_dir_all(folder).expect("removed");
 }
 
 /// A score that HubSpot calculates looks like any other number, and says so only in its metadata.

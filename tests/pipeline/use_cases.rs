@@ -231,7 +231,7 @@ async fn guards_and_conditions_ask_nothing_and_say_why() {
 }
 
 /// The lead qualification, and a second playbook that asks the same and writes its score elsewhere.
-fn two_playbooks(name: &str) -> PlaybookFolder {
+pub fn two_playbooks(name: &str) -> PlaybookFolder {
     let shipped = include_str!("../../deploy/playbooks/lead-qualification.toml");
     let other: String = shipped
         .replace("name = \"lead-qualification\"", "name = \"second-opinion\"")

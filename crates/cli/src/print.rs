@@ -3,7 +3,12 @@
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "the one place that prints")]
 
-use std::fmt::{self, Display};
+use std::{
+    fmt::{self, Display},
+    io::{self, IsTerminal, Write},
+};
+
+use serde::Serialize;
 
 /// A table whose cells cannot control the terminal.
 pub struct Table(comfy_table::Table);
@@ -80,6 +85,59 @@ macro_rules! say {
 }
 pub(crate) use say;
 
+/// Prints a value as JSON.
+///
+/// # Errors
+/// The value cannot be serialized.
+pub fn json(value: &impl Serialize) -> serde_json::Result<()> {
+    println!("{}", visible_json(&serde_json::to_string_pretty(value)?));
+    Ok(())
+}
+
+/// The same JSON without characters that a terminal would act on: they stand in strings alone, where JSON has escapes for them.
+fn visible_json(json: &str) -> String {
+    let mut shown = String::with_capacity(json.len());
+    for character in json.chars() {
+        if character == '\n' || is_visible(character) {
+            shown.push(character);
+        } else {
+            character.encode_utf16(&mut [0; 2]).iter().for_each(|unit| shown.push_str(&format!("\\u{unit:04x}")));
+        }
+    }
+    shown
+}
+
+/// One line on the standard error output that says how far something is, over and over; nothing where no terminal shows it.
+pub struct Progress {
+    is_shown: bool,
+}
+
+/// Back to the line's beginning, and the rest of the line away.
+const CLEAR_LINE: &str = "\r\u{1b}[K";
+
+impl Progress {
+    /// A line that shows nothing yet.
+    pub fn start() -> Self {
+        Self { is_shown: io::stderr().is_terminal() }
+    }
+
+    /// Shows this instead of what was shown before.
+    pub fn show(&mut self, line: &str) {
+        if self.is_shown {
+            eprint!("{CLEAR_LINE}{}", visible(line));
+            let _ = io::stderr().flush();
+        }
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        if self.is_shown {
+            eprint!("{CLEAR_LINE}");
+        }
+    }
+}
+
 /// The text with every character that a terminal would act on, or that would reorder or hide others, as its escape.
 pub fn visible(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
@@ -94,7 +152,8 @@ pub fn visible(text: &str) -> String {
     shown
 }
 
-fn is_visible(character: char) -> bool {
+/// Whether a character can be printed as it is.
+pub fn is_visible(character: char) -> bool {
     match character {
         // Joiners, and what makes an emoji of a sign: words and emoji consist of them.
         '\u{200c}' | '\u{200d}' | '\u{fe0f}' => true,
@@ -107,7 +166,7 @@ fn is_visible(character: char) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{table, visible};
+    use super::{table, visible, visible_json};
 
     #[test]
     fn what_a_terminal_would_act_on_is_shown_as_an_escape() {
@@ -126,6 +185,14 @@ mod tests {
         ] {
             assert_eq!(visible(text), shown);
         }
+    }
+
+    #[test]
+    fn json_has_no_control_characters_and_means_the_same() {
+        let text = "größer \u{1b}[2J\u{202e}\u{e0041}\u{9b}\n🚀";
+        let json = visible_json(&serde_json::to_string_pretty(&[text]).expect("JSON"));
+        assert!(json.chars().all(|character| character == '\n' || super::is_visible(character)), "{json:?}");
+        assert_eq!(serde_json::from_str::<Vec<String>>(&json).expect("JSON"), [text]);
     }
 
     #[test]

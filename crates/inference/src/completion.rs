@@ -92,6 +92,12 @@ pub(crate) async fn complete(
     Ok(Answered { inference: conversation.into_inference(completion, outcome, fields), result })
 }
 
+/// The most tokens that one request of this question can use.
+pub(crate) async fn most_usage_of(question: Question<'_>, prompt: RenderedPrompt) -> TokenUsage {
+    let request = question_request(question.playbook, question.model, prompt);
+    most_usage(&question.model_client.text_pool, &request).await
+}
+
 /// Has the model condense one part of a context that is too long for one question.
 ///
 /// # Errors

@@ -41,7 +41,7 @@ pub use model_trial::{explain_refusal, try_model};
 pub use nothing_to_do::NothingToDo;
 pub use playbook_set::{ConfiguredPlaybook, PlaybookSet};
 pub use portal_clock::PortalClock;
-pub use question_estimate::QuestionEstimate;
+pub use question_estimate::{QuestionEstimate, most_cost, most_usage};
 pub use question_log::QuestionLog;
 pub use spend::{SpendFindings, check_spending};
 pub use start::start;

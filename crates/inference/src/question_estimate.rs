@@ -1,6 +1,9 @@
 //! What a question takes and costs, without asking it.
 
-use domain::model::{RequestedTier, ServiceTier};
+use domain::{
+    RecordRef,
+    model::{RequestedTier, ServiceTier},
+};
 use openai::{
     TokenUsage,
     models::{Model, count_tokens},
@@ -9,8 +12,8 @@ use playbook::{AnswerField, Context, Fence, FieldKind, LocalTime, Playbook};
 use serde_json::{Map, Value, json};
 
 use crate::{
-    StepError,
-    completion::{question_request, requested_tier},
+    ModelClient, StepError,
+    completion::{self, Question, question_request, requested_tier},
 };
 
 /// The tokens of one question and its answer.
@@ -55,6 +58,28 @@ impl QuestionEstimate {
         };
         model.price.map(|price| price.of(&usage, tier))
     }
+}
+
+/// The most tokens that the question of `playbook` about `record` uses if its first answer can be used: a truncated answer, and
+/// one that does not fit the schema, is asked for once more. The whole context counts, also where only its newest part fits.
+///
+/// # Errors
+/// The prompt cannot be rendered for this record.
+pub async fn most_usage(
+    model_client: &ModelClient,
+    playbook: &Playbook,
+    model: &Model,
+    record: &RecordRef,
+    (context, now): (&Context, &LocalTime),
+) -> Result<TokenUsage, StepError> {
+    let prompt = playbook.prompt.render(record, &context.whole(), &now.today(), &Fence::random())?;
+    let question = Question { model_client, playbook, model, record };
+    Ok(completion::most_usage_of(question, prompt).await)
+}
+
+/// The most that `usage` costs in micro-dollars in a tier in which the question may be answered; `None` for a model without a price.
+pub fn most_cost(playbook: &Playbook, model: &Model, usage: &TokenUsage) -> Option<i64> {
+    model.price.map(|price| price.most(usage, requested_tier(playbook, model)))
 }
 
 /// Every field has a value, every text and list is half as long as it may be.

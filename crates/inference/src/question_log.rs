@@ -19,6 +19,8 @@ use crate::{BatchedLedger, StepError};
 pub struct QuestionLog<'a> {
     claim: Option<LoggedClaim<'a>>,
     charges: Mutex<Charges>,
+    /// The summaries of parts, of a question that belongs to no event.
+    parts: Mutex<Vec<Inference>>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -61,10 +63,10 @@ impl<'a> QuestionLog<'a> {
     /// The log of a claimed event.
     pub(crate) fn of(ledger: &'a BatchedLedger, claimed: &Claimed) -> Self {
         let claim = LoggedClaim { ledger, event_id: claimed.event_id, attempt: claimed.attempt };
-        Self { claim: Some(claim), charges: Mutex::default() }
+        Self { claim: Some(claim), ..Self::default() }
     }
 
-    /// A log that keeps nothing: for a question that an operator asks, which belongs to no event and has no limit.
+    /// A log outside the ledger: for a question that an operator asks, which belongs to no event and has no limit.
     pub fn none() -> Self {
         Self::default()
     }
@@ -73,6 +75,13 @@ impl<'a> QuestionLog<'a> {
     fn has_asked(&self) -> bool {
         let charges = self.charges();
         self.claim.is_some_and(|claim| claim.attempt > 1) || !charges.begun.is_empty() || !charges.settled.is_empty()
+    }
+
+    /// What a question that belongs to no event has cost in micro-dollars, with the requests whose answer was lost, and the
+    /// inferences about parts of its context.
+    pub fn into_cost_and_parts(mut self) -> (i64, Vec<Inference>) {
+        let parts = std::mem::take(self.parts.get_mut().unwrap_or_else(PoisonError::into_inner));
+        (self.into_settled().iter().map(|charge| charge.micro_dollars).sum(), parts)
     }
 
     fn charges(&self) -> MutexGuard<'_, Charges> {
@@ -93,7 +102,10 @@ impl<'a> QuestionLog<'a> {
     /// Stores the summary of one part, so that neither a worker that takes the event over nor a later event of the record
     /// pays for it again.
     pub(crate) async fn save_part(&self, inference: &Inference) -> Result<(), StepError> {
-        let Some(LoggedClaim { ledger, event_id, attempt }) = self.claim else { return Ok(()) };
+        let Some(LoggedClaim { ledger, event_id, attempt }) = self.claim else {
+            self.parts.lock().unwrap_or_else(PoisonError::into_inner).push(inference.clone());
+            return Ok(());
+        };
         let charges: Vec<_> = self.settled_of(inference.id);
         let store = || ledger.unbatched().store_inference(event_id, attempt, inference, &charges);
         let is_stored = retry::run(&COMMIT_RETRY, store).await?;
@@ -114,8 +126,11 @@ impl<'a> QuestionLog<'a> {
         let id = ChargeId::new();
         let tag = RequestTag::new(id.0);
         let tag = Arc::new(if self.has_asked() { tag.repeated() } else { tag });
-        let Some(LoggedClaim { ledger, event_id, attempt }) = self.claim else { return Ok((id, tag)) };
         let PendingRequest { inference_id, most_micro_dollars, .. } = request;
+        let begun = BegunCharge { inference_id, most_micro_dollars, tag: tag.clone() };
+        // Before the statement: it may be cancelled and take effect all the same.
+        self.charges().begun.insert(id, begun);
+        let Some(LoggedClaim { ledger, event_id, attempt }) = self.claim else { return Ok((id, tag)) };
         let charge = ChargeRequest {
             id,
             event_id,
@@ -127,9 +142,6 @@ impl<'a> QuestionLog<'a> {
             most_micro_dollars,
             record_limits: request.record_limits,
         };
-        let begun = BegunCharge { inference_id, most_micro_dollars, tag: tag.clone() };
-        // Before the statement: it may be cancelled and take effect all the same.
-        self.charges().begun.insert(id, begun);
         match ledger.begin_charge(charge).await {
             Ok(true) => Ok((id, tag)),
             Ok(false) => {

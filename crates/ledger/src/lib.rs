@@ -57,8 +57,8 @@ use crate::connections::Connections;
 
 pub use actions::BeginOutcome;
 pub use audit::{
-    ActionEntry, EventCost, EventCount, EventStory, HistoryEntry, InferenceEntry, MergeEntry, SkippedWriteEntry,
-    WriteEntry,
+    ActionEntry, CondensedPartTexts, EventCost, EventCount, EventStory, HistoryEntry, InferenceEntry, MergeEntry,
+    SkippedWriteEntry, WriteEntry,
 };
 pub use charges::{ChargeRequest, RecordLimits, SettledCharge};
 pub use circuit_breakers::{CircuitBreaker, ProbeDelays};

@@ -8,7 +8,7 @@
 //! 1. `trigger`: which events start the playbook.
 //! 2. `path` and `reads`: which records, properties and engagements are read from HubSpot.
 //! 3. `context`: what was read, as text for the model; `text` cleans that text.
-//! 4. `prompt` and `model`: what the model is asked, and which model.
+//! 4. `prompt` and `model`: what the model is asked, and which model; `read_back` reads a context out of a prompt again.
 //! 5. `fields` and `evidence`: the form of the answer, and whether its quotations are in the context.
 //! 6. `effects` and `plan`: the writes and actions of the playbook, and what an answer makes of them; `local_time`
 //!    says when a day begins and ends.
@@ -29,6 +29,7 @@ mod path;
 mod plan;
 mod playbook;
 mod prompt;
+mod read_back;
 mod reads;
 mod spreadsheet;
 mod templates;
@@ -50,6 +51,7 @@ pub use path::{RecordPath, RecordPathError};
 pub use plan::PlannedWrite;
 pub use playbook::{AnswerRules, Effects, Guard, Playbook, Selection};
 pub use prompt::{Fence, PromptError, PromptPart, PromptTemplates, RenderedPrompt};
+pub use read_back::{ShownContext, ShownEntry, ShownRecord};
 pub use reads::{ContextPlan, ContextRead, WindowStrategy};
 pub use templates::{Condition, TemplateError, TextTemplate, Variables};
 pub use text::{TextFormat, is_forwarded, is_invisible, json_text, normalize, plain_text, without_quoted_history};

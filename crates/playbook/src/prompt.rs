@@ -42,6 +42,13 @@ impl Fence {
 /// The length of a fence's number, in hexadecimal digits.
 const FENCE_DIGITS: usize = 16;
 
+/// The data between the tags of a user message; `None` when it has none.
+pub(crate) fn fenced_data(user_message: &str) -> Option<&str> {
+    let (_, behind) = user_message.split_once(&format!("<{DATA_TAG} "))?;
+    let (number, behind) = behind.split_once(">\n")?;
+    behind.split_once(&format!("\n</{DATA_TAG} {number}>")).map(|(data, _)| data)
+}
+
 /// How a part of a context is condensed unless the playbook gives a prompt of its own.
 const CONDENSE: &str = "\
 You condense a part of what a CRM holds about one record, so that a colleague who sees only your words can judge it.

@@ -12,7 +12,7 @@ use playbook::{LocalTime, Playbook, PortalZone};
 use settings::Settings;
 use time::OffsetDateTime;
 
-use super::case;
+use super::cases::{self, EvalCase};
 use crate::print::{self, say, table};
 
 /// What the questions of one playbook to one model cost on average over its cases.
@@ -60,7 +60,7 @@ pub fn run(settings: &Settings, files: &[PathBuf], models: &[String]) -> anyhow:
 fn rows(settings: &Settings, file: &Path, models: &[String]) -> anyhow::Result<Vec<CostRow>> {
     let mut playbook = super::one(file, settings)?;
     let folder = file.parent().unwrap_or(Path::new(".")).join("cases").join(&playbook.name);
-    let cases = case::load(&folder, &playbook)?;
+    let cases = cases::load(&folder, &playbook)?;
     let now = LocalTime::new(OffsetDateTime::now_utc(), PortalZone::utc());
     let mut rows = Vec::new();
     for name in models {
@@ -76,7 +76,7 @@ fn rows(settings: &Settings, file: &Path, models: &[String]) -> anyhow::Result<V
 fn mean_cost(
     playbook: &Playbook,
     model: &models::Model,
-    cases: &[case::EvalCase],
+    cases: &[EvalCase],
     now: &LocalTime,
 ) -> anyhow::Result<MeanCost> {
     let estimates = cases.iter().map(|case| QuestionEstimate::of(playbook, model, &case.context, now));

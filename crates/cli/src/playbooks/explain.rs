@@ -9,8 +9,22 @@ use crate::print::{self, say};
 /// Prints what a playbook subscribes to, reads, asks, writes and does. `settings` name the model, if the playbook does not.
 pub fn print(playbook: &Playbook, settings: &Settings) {
     say!("{}@{}  {}", playbook.name, playbook.version, playbook.description);
-
     print::blank();
+    print_selection(playbook);
+    print::blank();
+    print_reads(playbook);
+    print::blank();
+    print_question(playbook, settings);
+    print::blank();
+    print_writes(playbook);
+    if !playbook.effects.actions.is_empty() {
+        print::blank();
+        print_actions(playbook);
+    }
+    print::blank();
+}
+
+fn print_selection(playbook: &Playbook) {
     say!("  subscribes to");
     for trigger in &playbook.selection.triggers {
         let kind = &trigger.object_type;
@@ -25,8 +39,9 @@ pub fn print(playbook: &Playbook, settings: &Settings) {
     for guard in &playbook.selection.guards {
         say!("    not when {}  ({})", guard.when.source, guard.name);
     }
+}
 
-    print::blank();
+fn print_reads(playbook: &Playbook) {
     say!("  reads");
     for read in &playbook.context.reads {
         say!("    {}  (at most {})", read.path, if read.path.parent().is_none() { 1 } else { read.max_records });
@@ -40,20 +55,22 @@ pub fn print(playbook: &Playbook, settings: &Settings) {
             say!("      the newest {} of {}", read.newest, kinds.join(", "));
         }
     }
+}
 
+fn print_question(playbook: &Playbook, settings: &Settings) {
     let model = playbook.model.name.as_ref().unwrap_or(&settings.openai.model);
     let window = match playbook.context.window {
         WindowStrategy::Newest => "the newest first, the rest is left out",
         WindowStrategy::MapReduce => "a longer one is summarised in parts",
     };
-    print::blank();
     let fallback = &playbook.model.fallback;
     let or = if fallback.is_empty() { String::new() } else { format!(" (while it is away {})", fallback.join(", ")) };
     say!("  asks {model}{or} with at most {} tokens of context ({window}) for", playbook.context.max_tokens);
     let schema = serde_json::to_string_pretty(&**playbook.answer.fields.strict_schema()).unwrap_or_default();
     schema.lines().for_each(|line| say!("    {line}"));
+}
 
-    print::blank();
+fn print_writes(playbook: &Playbook) {
     say!("  writes");
     for write in &playbook.effects.writes {
         let from = match &write.value {
@@ -66,10 +83,10 @@ pub fn print(playbook: &Playbook, settings: &Settings) {
         let to: Vec<_> = write.to.iter().map(|path| format!("{path}.{}", write.property)).collect();
         say!("    {} ← {from}  ({})", to.join(", "), write.policy.as_str());
     }
-    if !playbook.effects.actions.is_empty() {
-        print::blank();
-        say!("  does");
-    }
+}
+
+fn print_actions(playbook: &Playbook) {
+    say!("  does");
     for action in &playbook.effects.actions {
         let on: Vec<_> = action.on.iter().map(ToString::to_string).collect();
         let what = match &action.spec {
@@ -88,5 +105,4 @@ pub fn print(playbook: &Playbook, settings: &Settings) {
             when.unwrap_or_default()
         );
     }
-    print::blank();
 }

@@ -1,9 +1,10 @@
 //! `leadline playbook`: checks, provisions, runs and evaluates playbooks.
 
-mod case;
+mod cases;
 mod cost;
 mod eval;
 mod explain;
+mod new_case;
 mod provision;
 mod rules;
 mod run;
@@ -60,13 +61,11 @@ pub enum PlaybookCommand {
         #[arg(long = "model")]
         models: Vec<String>,
     },
-    /// Runs a playbook for a folder of cases and compares the answers with what the cases expect.
-    Eval {
-        /// The playbook file.
-        file: PathBuf,
-        /// The folder with the cases (*.toml).
-        cases: PathBuf,
-    },
+    /// Asks one or several models about a folder of cases and compares the answers with what the cases expect, and with each
+    /// other. Exit code: 0 good, 1 an expectation is not met (with --baseline: too many), 2 wrong arguments, 3 undecided.
+    Eval(eval::EvalOptions),
+    /// Makes a case of what the model was asked about a real event, with names replaced.
+    Case(new_case::CaseOptions),
 }
 
 /// Runs the command with the settings in `config` and the environment.
@@ -109,11 +108,8 @@ pub async fn run(command: PlaybookCommand, config: Option<&Path>) -> anyhow::Res
             let files = if files.is_empty() { cost::files_of(&settings)? } else { files };
             cost::run(&settings, &files, &models)
         }
-        PlaybookCommand::Eval { file, cases } => {
-            let settings = Settings::load(config, ConfigScope::OpenAiOnly)?;
-            let playbook = one(&file, &settings)?;
-            eval::run(&settings, &playbook, &cases).await
-        }
+        PlaybookCommand::Eval(options) => Ok(eval::run(config, &options).await),
+        PlaybookCommand::Case(options) => new_case::run(config, &options).await,
     }
 }
 

@@ -8,7 +8,7 @@ use std::{
 use anyhow::Context;
 use bootstrap::CallHooks;
 use domain::ObjectType;
-use hubspot::client::{NewProperty, PropertyDefinition, PropertyGroup};
+use hubspot::client::{NewProperty, PropertyDefinition, PropertyGroup, PropertyRule};
 use playbook::Playbook;
 use settings::Settings;
 
@@ -50,26 +50,7 @@ pub async fn run(settings: &Settings, playbooks: &[Playbook], dry_run: bool) -> 
     let plan: Vec<_> = needed.iter().map(|property| (property, step(property, &known))).collect();
     new_groups.retain(|kind| plan.iter().any(|(p, step)| p.object_type == *kind && *step == Step::Create));
 
-    say!("plan");
-    for kind in &new_groups {
-        say!("  create   group {GROUP} of {kind}");
-    }
-    for (property, step) in &plan {
-        let name = format!("{}.{}", property.object_type, property.name);
-        match step {
-            Step::Create => {
-                let options: Vec<_> = property.options.iter().map(|option| option.value.as_str()).collect();
-                let options = if options.is_empty() { String::new() } else { format!(" of {}", options.join(", ")) };
-                say!("  create   {name}: {} ({}){options}", property.kind, property.field_type);
-            }
-            Step::Exists => {
-                say!("  exists   {name}");
-                let rules = rules.get(&property.object_type).map_or(&[][..], Vec::as_slice);
-                broken_rules(property, rules).iter().for_each(|broken| say!("  warning  {name}: {broken}"));
-            }
-            Step::Conflict(why) => say!("  CONFLICT {name}: {why}"),
-        }
-    }
+    print_plan(&new_groups, &plan, &rules);
     if plan.iter().any(|(_, step)| matches!(step, Step::Conflict(_))) {
         say!("nothing was created, because of the conflicts: existing properties are never changed");
         return Ok(ExitCode::FAILURE);
@@ -90,6 +71,33 @@ pub async fn run(settings: &Settings, playbooks: &[Playbook], dry_run: bool) -> 
     }
     say!("created {created} properties");
     Ok(ExitCode::SUCCESS)
+}
+
+fn print_plan(
+    new_groups: &[ObjectType],
+    plan: &[(&NeededProperty, Step)],
+    rules: &HashMap<ObjectType, Vec<PropertyRule>>,
+) {
+    say!("plan");
+    for kind in new_groups {
+        say!("  create   group {GROUP} of {kind}");
+    }
+    for (property, step) in plan {
+        let name = format!("{}.{}", property.object_type, property.name);
+        match step {
+            Step::Create => {
+                let options: Vec<_> = property.options.iter().map(|option| option.value.as_str()).collect();
+                let options = if options.is_empty() { String::new() } else { format!(" of {}", options.join(", ")) };
+                say!("  create   {name}: {} ({}){options}", property.kind, property.field_type);
+            }
+            Step::Exists => {
+                say!("  exists   {name}");
+                let rules = rules.get(&property.object_type).map_or(&[][..], Vec::as_slice);
+                broken_rules(property, rules).iter().for_each(|broken| say!("  warning  {name}: {broken}"));
+            }
+            Step::Conflict(why) => say!("  CONFLICT {name}: {why}"),
+        }
+    }
 }
 
 fn step(property: &NeededProperty, known: &HashMap<ObjectType, Vec<PropertyDefinition>>) -> Step {

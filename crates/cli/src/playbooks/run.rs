@@ -70,6 +70,25 @@ pub async fn run(settings: &Settings, playbook: &Playbook, record: &str, write: 
         result?;
         bail!("the model gave no answer");
     };
+    print_answered(&inference);
+    let fields = match result {
+        Ok(answer) => answer.fields,
+        Err(error) => {
+            say!("nothing would be written: {error}");
+            return Ok(ExitCode::FAILURE);
+        }
+    };
+    let intended = playbook.plan_writes(&manual_event_variable(now), &read, &fields, &inference.model, &local)?;
+    print_intended(&intended);
+    if !write {
+        say!("nothing was written; run it with --write to write it");
+        return Ok(ExitCode::SUCCESS);
+    }
+    submit(settings, playbook, &record, inference, intended, now).await
+}
+
+/// Prints a question, its answer, and how it was checked.
+fn print_answered(inference: &Inference) {
     say!("prompt");
     print_indented(&event::messages(&inference.prompt));
     say!(
@@ -88,20 +107,6 @@ pub async fn run(settings: &Settings, playbook: &Playbook, record: &str, write: 
     say!("  schema and bounds: {}", inference.outcome.as_str());
     say!("  quotations: {quotes}");
     print::blank();
-    let fields = match result {
-        Ok(answer) => answer.fields,
-        Err(error) => {
-            say!("nothing would be written: {error}");
-            return Ok(ExitCode::FAILURE);
-        }
-    };
-    let intended = playbook.plan_writes(&manual_event_variable(now), &read, &fields, &inference.model, &local)?;
-    print_intended(&intended);
-    if !write {
-        say!("nothing was written; run it with --write to write it");
-        return Ok(ExitCode::SUCCESS);
-    }
-    submit(settings, playbook, &record, inference, intended, now).await
 }
 
 /// The actions of the fleet whose notes and tasks are in the context. Without the ledger it is not known which markers
