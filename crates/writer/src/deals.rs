@@ -72,12 +72,7 @@ impl Pipelines {
         let names = [STAGE, PIPELINE, IS_CLOSED].map(ToOwned::to_owned);
         let read = hubspot.read_history(&ObjectType::Deal, &[deal.object_id], &names).await?;
         let Some(mut object) = read.into_iter().find(|object| object.id == deal.object_id) else {
-            return match look_up(hubspot, deal, &[]).await {
-                // It was merged a moment ago: the next attempt of the command goes on with the survivor.
-                Ok(_) => Err(ActionError::RecordMissed),
-                Err(error) if error.reason() == Reason::RecordGone => Ok(DealMove::NotMoved(Reason::RecordGone)),
-                Err(error) => Err(error.into()),
-            };
+            return not_found(hubspot, deal).await;
         };
         let mut property = |name: &str| object.properties.remove(name).flatten();
         let (current, pipeline_id, is_closed) = (property(STAGE), property(PIPELINE), property(IS_CLOSED));
@@ -109,8 +104,20 @@ impl Pipelines {
         let change =
             PropertyChange { property: STAGE.to_owned(), value: target.id.clone(), policy: WritePolicy::Always };
         let update = ObjectUpdate { id: deal.object_id, changes: std::slice::from_ref(&change) };
-        hubspot.update(&ObjectType::Deal, &update).await?;
+        if !hubspot.update(&ObjectType::Deal, &update).await? {
+            return not_found(hubspot, deal).await;
+        }
         Ok(DealMove::Moved(written(current, &target.id)))
+    }
+}
+
+/// What a deal that a batch call leaves out means for its move.
+async fn not_found(hubspot: &HubSpotClient, deal: &RecordRef) -> Result<DealMove, ActionError> {
+    match look_up(hubspot, deal, &[]).await {
+        // It was merged a moment ago: the next attempt of the command goes on with the survivor, and looks at its stage.
+        Ok(_) => Err(ActionError::RecordMissed),
+        Err(error) if error.reason() == Reason::RecordGone => Ok(DealMove::NotMoved(Reason::RecordGone)),
+        Err(error) => Err(error.into()),
     }
 }
 
