@@ -36,7 +36,7 @@ type CallResult = Option<Refused>;
 type RecordResults = HashMap<RecordRef, Written>;
 
 /// Writes the updates and returns the result for each command. Values that HubSpot does not take become skipped writes of
-/// their command; a command whose every value is refused fails.
+/// their command; a command of which nothing else is left fails.
 ///
 /// When several commands make one record's update and HubSpot rejects it without saying which value is wrong, each command is
 /// written on its own: the bad value of one playbook keeps no other from being written.
@@ -61,12 +61,16 @@ pub async fn apply(
     results
 }
 
-/// Moves the refused values of a part to its skipped writes.
+/// Moves the refused values of a part to its skipped writes. It fails when nothing else is left of its command: no value that was
+/// written or kept, and no action, which a person would miss.
 fn skip_refused(part: &mut CommandPart, refused: &Refused) -> Result<(), Arc<HubSpotError>> {
     let error_of = |change: &PropertyChange| refused.get(&change.property);
     let errors: Vec<_> = part.changes.iter().filter_map(error_of).cloned().collect();
+    let command = &part.taken;
+    let is_all = part.skipped_writes.is_empty() && command.written.is_empty() && command.command.actions.is_empty();
     if let Some(error) = errors.first()
         && errors.len() == part.changes.len()
+        && is_all
     {
         return Err(error.clone());
     }
