@@ -1,14 +1,11 @@
 //! The present in the portal's time zone.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
-use futures_util::{
-    FutureExt,
-    future::{BoxFuture, Shared},
-};
+use batcher::SharedCall;
 use hubspot::{HubSpotClient, HubSpotError};
 use playbook::{LocalTime, PortalZone};
 use retry::{Failure, Reason, RetryAction};
@@ -24,23 +21,15 @@ const FALLBACK_TTL: Duration = Duration::from_secs(60);
 #[derive(Clone)]
 pub struct PortalClock {
     hubspot: HubSpotClient,
-    known: Arc<Mutex<Known>>,
+    /// The time zone, and until when it is taken for granted.
+    known: Arc<Mutex<Option<(Instant, PortalZone)>>>,
+    question: Arc<SharedCall<PortalZone, HubSpotError>>,
 }
-
-/// What is known of the time zone, and the question that is under way.
-#[derive(Default)]
-struct Known {
-    zone: Option<(Instant, PortalZone)>,
-    question: Option<Question>,
-}
-
-/// A question that all who need its answer wait for together.
-type Question = Shared<BoxFuture<'static, Result<PortalZone, Arc<HubSpotError>>>>;
 
 impl PortalClock {
     /// A clock that asks `hubspot` for the time zone, at its first use and once an hour.
     pub fn new(hubspot: HubSpotClient) -> Self {
-        Self { hubspot, known: Arc::default() }
+        Self { hubspot, known: Arc::default(), question: Arc::default() }
     }
 
     /// The present. Where HubSpot does not say the time zone (any more), the last known one counts, and without one UTC.
@@ -48,31 +37,19 @@ impl PortalClock {
     /// # Errors
     /// The time zone was never known, and HubSpot is away or its rate limit is reached.
     pub async fn now(&self) -> Result<LocalTime, Arc<HubSpotError>> {
-        let fresh =
-            self.known().zone.as_ref().filter(|(until, _)| *until > Instant::now()).map(|(_, zone)| zone.clone());
-        let zone = match fresh {
-            Some(zone) => zone,
-            None => self.question().await?,
+        let last = self.known().clone();
+        let zone = match last {
+            Some((until, zone)) if until > Instant::now() => zone,
+            last => {
+                let clock = self.clone();
+                self.question.join(async move { clock.ask(last.map(|(_, zone)| zone)).await }).await?
+            }
         };
         Ok(LocalTime::new(OffsetDateTime::now_utc(), zone))
     }
 
-    fn known(&self) -> std::sync::MutexGuard<'_, Known> {
+    fn known(&self) -> MutexGuard<'_, Option<(Instant, PortalZone)>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The question that is under way, or a new one. All who wait for one that fails hear of it at once, and the next who needs the
-    /// time zone asks again.
-    fn question(&self) -> Question {
-        let mut known = self.known();
-        if let Some(question) = known.question.clone().filter(|question| question.peek().is_none()) {
-            return question;
-        }
-        let last = known.zone.as_ref().map(|(_, zone)| zone.clone());
-        let clock = self.clone();
-        let question = async move { clock.ask(last).await.map_err(Arc::new) }.boxed().shared();
-        known.question = Some(question.clone());
-        question
     }
 
     async fn ask(&self, last: Option<PortalZone>) -> Result<PortalZone, HubSpotError> {
@@ -94,7 +71,7 @@ impl PortalClock {
                 (otherwise.ok_or(error)?, FALLBACK_TTL)
             }
         };
-        self.known().zone = Some((Instant::now() + ttl, zone.clone()));
+        *self.known() = Some((Instant::now() + ttl, zone.clone()));
         Ok(zone)
     }
 }
