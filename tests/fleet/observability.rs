@@ -19,8 +19,8 @@ async fn nothing_secret_or_personal_reaches_a_log_line() {
         simulator::Target::Hubspot,
         simulator::FaultKind::Status { code: 403, retry_after: None },
     )
-    .on_path("/contacts/2")
-    .containing("lead_score");
+    .on_path("/contacts/batch/update")
+    .containing(r#""id":"2""#);
     fleet.simulator.fault(&refuses).await.expect("set");
     send_accepted(&fleet, &[note_event(1, 1)]).await;
     ended_as(&fleet, &note_event(1, 1), "written", None).await;

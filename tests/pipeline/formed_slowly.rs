@@ -2,8 +2,8 @@
 
 use domain::EventState;
 use fixtures::{
-    BUYER, PlaybookFolder, WITHIN, contact, ended_as, fleet, happened, key, note, object, pipeline, property,
-    questions, send_accepted,
+    BUYER, PlaybookFolder, WITHIN, contact, ended_as, fleet, happened, key, note, note_event, object, pipeline,
+    property, questions, send_accepted,
 };
 use lab::{Fleet, FleetPlan};
 use ledger::EventStory;
@@ -49,6 +49,35 @@ async fn a_ticket_without_its_contact_is_not_paid_for_twice() {
     ended_as(&fleet, &event, "written", None).await;
     assert!(property(&fleet, 1, "ai_sentiment_score").await.is_some());
     assert_eq!(questions(&fleet).await, 1);
+}
+
+/// A form creates a contact and then the note about it; a company is tied to a contact by its domain, moments later.
+#[tokio::test]
+async fn a_contact_without_its_first_note_or_its_company_is_not_skipped_for_good() {
+    let shipped = include_str!("../../deploy/playbooks/lead-qualification.toml");
+    let read = "[[context.reads]]\nof = \"contact > company\"\nproperties = [\"name\"]\n\n[model]";
+    let condition = "event = \"contact.creation\"\nwhen = \"company.name == 'Marsh'\"";
+    let of_company = shipped.replacen("event = \"contact.creation\"", condition, 1).replacen("[model]", read, 1);
+    let folder = PlaybookFolder::new("slow-company", &[&of_company]);
+    let fleet = fleet(&patient().with("inference.playbooks", folder.path())).await;
+    contact(&fleet, 1, &[]).await;
+    let noted = note_event(1, 1);
+    waits(&fleet, &noted).await;
+    assert_eq!(questions(&fleet).await, 0);
+    note(&fleet, 50, 1, BUYER).await;
+    ended_as(&fleet, &noted, "written", None).await;
+
+    contact(&fleet, 2, &[BUYER]).await;
+    let created = happened("contact", 2, "creation", None, 2);
+    waits(&fleet, &created).await;
+    object(&fleet, "company", 25, &[("name", "Marsh")], &[("contact", 2)]).await;
+    ended_as(&fleet, &created, "written", None).await;
+    // What it is waited for is there now, and the condition still does not hold.
+    contact(&fleet, 3, &[BUYER]).await;
+    object(&fleet, "company", 26, &[("name", "Other")], &[("contact", 3)]).await;
+    let other = happened("contact", 3, "creation", None, 3);
+    send_accepted(&fleet, std::slice::from_ref(&other)).await;
+    ended_as(&fleet, &other, "skipped", Some("condition_not_met")).await;
 }
 
 #[tokio::test]

@@ -73,7 +73,7 @@ async fn calls_of_a_day(version: &str, api: &str) -> Vec<Call> {
         let kind = FaultKind::Status { code, retry_after: None };
         fleet.simulator.fault(&Fault::new(target, kind).times(1)).await.expect("set");
     }
-    // Alone (PATCH), many (batch), without notes, and one that does not exist.
+    // Alone, many, without notes, and one that does not exist.
     send_accepted(&fleet, &[note_event(1, 1)]).await;
     ended(&fleet, &note_event(1, 1)).await;
     contact(&fleet, 13, &[]).await;
@@ -129,6 +129,10 @@ async fn by_hand(fleet: &lab::Fleet, version: &str) {
     assert_eq!((found["total"].as_i64(), found["results"].as_array().map(Vec::len)), (Some(16), Some(5)), "{found}");
     assert_eq!(found["paging"]["next"]["after"], "5");
     assert_eq!(call("GET", owners.to_owned(), None).await["results"].as_array().map(Vec::len), Some(3));
+    // The fleet updates one record as a batch of one.
+    let change = json!({"properties": {"firstname": "Ada"}});
+    let updated = call("PATCH", format!("{objects}/contacts/1"), Some(&change)).await;
+    assert_eq!(updated["id"], "1", "{updated}");
     let associated = call("PUT", format!("{associations}/deals/20/associations/default/companies/25"), None).await;
     assert_eq!(associated["status"], "COMPLETE", "{associated}");
     if version == "v3" {

@@ -33,7 +33,8 @@ async fn parked_fleet() -> Fleet {
     unknown["subscriptionType"] = json!("contact.teleported");
     assert_eq!(send(&fleet, &[unknown]).await.status, 200);
     let invalid = FaultKind::Status { code: 400, retry_after: None };
-    fleet.simulator.fault(&Fault::new(Target::Hubspot, invalid).on_path("/contacts/4")).await.expect("set");
+    let fault = Fault::new(Target::Hubspot, invalid).on_path("/contacts/batch/update").containing(r#""id":"4""#);
+    fleet.simulator.fault(&fault).await.expect("set");
     send_accepted(&fleet, &[note_event(4, 1)]).await;
     ended_as(&fleet, &note_event(4, 1), "parked", Some("validation_error")).await;
     fleet.until_parked("leadline.events", 3, WITHIN).await.expect("parked");

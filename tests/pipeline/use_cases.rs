@@ -254,9 +254,10 @@ async fn one_playbooks_bad_value_costs_no_other_its_write() {
     ended_as(&fleet, &note_event(1, 1), "parked", Some("validation_error")).await;
     assert_eq!(property(&fleet, 1, "lead_score").await.as_deref(), Some("75"));
     assert_eq!(property(&fleet, 1, "ai_sentiment_score").await, None);
-    let first =
-        fleet.simulator.calls(0).await.expect("asked").into_iter().find(|call| call.method == "PATCH").expect("one");
-    let both = ["lead_score", "ai_sentiment_score"].iter().all(|name| !first.request["properties"][name].is_null());
+    let calls = fleet.simulator.calls(0).await.expect("asked");
+    let first = calls.into_iter().find(|call| call.path.ends_with("/contacts/batch/update")).expect("one");
+    let values = &first.request["inputs"][0]["properties"];
+    let both = ["lead_score", "ai_sentiment_score"].iter().all(|name| !values[name].is_null());
     assert!(both, "it was one update at first: {}", first.request);
 }
 

@@ -1,10 +1,12 @@
 //! Batching: many callers submit one item each, and one call processes them together.
 
 mod bisect;
+mod shared_call;
 
 use std::{future::Future, sync::Arc, time::Duration};
 
 pub use bisect::bisect;
+pub use shared_call::SharedCall;
 use tokio::{
     sync::{Semaphore, mpsc, oneshot},
     time::Instant,

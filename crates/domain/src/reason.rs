@@ -133,6 +133,7 @@ impl Reason {
             | Self::HubSpotUnreachable
             | Self::HubSpotUnreadable
             | Self::HubSpotUnavailable
+            | Self::HubSpotRefused
             | Self::Unauthorized => Some(Dependency::HubSpot),
             Self::OpenAiTimeout
             | Self::OpenAiUnreachable

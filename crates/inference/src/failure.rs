@@ -109,6 +109,12 @@ impl From<hubspot::HubSpotError> for StepError {
     }
 }
 
+impl From<Arc<hubspot::HubSpotError>> for StepError {
+    fn from(error: Arc<hubspot::HubSpotError>) -> Self {
+        Self::HubSpot(error)
+    }
+}
+
 impl From<BatcherError<hubspot::HubSpotError>> for StepError {
     fn from(error: BatcherError<hubspot::HubSpotError>) -> Self {
         match error {

@@ -2,13 +2,13 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
+    sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
 use domain::ObjectType;
 use hubspot::{HubSpotClient, client::PropertyDefinition};
 use playbook::Playbook;
-use tokio::sync::Mutex;
 
 /// How often the definitions are read again.
 const INTERVAL: Duration = Duration::from_secs(3_600);
@@ -21,6 +21,8 @@ pub struct WritableProperties {
     hubspot: HubSpotClient,
     needed: BTreeMap<ObjectType, BTreeSet<String>>,
     known: Mutex<Known>,
+    /// Held by whoever reads the definitions. Only those wait for it whose playbook would write nothing.
+    checking: tokio::sync::Mutex<()>,
 }
 
 #[derive(Default)]
@@ -37,13 +39,15 @@ impl WritableProperties {
         for (object_type, property) in playbooks.into_iter().flat_map(values) {
             needed.entry(object_type).or_default().insert(property);
         }
-        Self { hubspot, needed, known: Mutex::default() }
+        Self { hubspot, needed, known: Mutex::default(), checking: tokio::sync::Mutex::default() }
     }
 
     /// Checks now, and then once an hour.
     pub async fn watch(&self) {
         loop {
-            self.check(&mut *self.known.lock().await).await;
+            let checking = self.checking.lock().await;
+            self.check().await;
+            drop(checking);
             tokio::time::sleep(INTERVAL).await;
         }
     }
@@ -51,17 +55,21 @@ impl WritableProperties {
     /// Why none of the answer's values could be written: HubSpot takes no value for any of the playbook's properties. `None` when
     /// a question makes sense, also for a playbook that has actions alone.
     pub async fn nothing_to_write(&self, playbook: &Playbook) -> Option<String> {
-        let mut known = self.known.lock().await;
-        let mut refusal = known.all_refused(playbook)?;
-        if known.checked_at.is_none_or(|at| at.elapsed() > MAX_AGE_OF_A_REFUSAL) {
-            self.check(&mut known).await;
-            refusal = known.all_refused(playbook)?;
+        self.known().all_refused(playbook)?;
+        let _checking = self.checking.lock().await;
+        let is_old = self.known().checked_at.is_none_or(|at| at.elapsed() > MAX_AGE_OF_A_REFUSAL);
+        if is_old {
+            self.check().await;
         }
-        Some(refusal)
+        self.known().all_refused(playbook)
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Reads the definitions. Where that fails, what was known before counts.
-    async fn check(&self, known: &mut Known) {
+    async fn check(&self) {
         for (object_type, names) in &self.needed {
             let definitions = match self.hubspot.properties(object_type).await {
                 Ok(definitions) => definitions,
@@ -70,13 +78,14 @@ impl WritableProperties {
                     continue;
                 }
             };
+            let mut known = self.known();
             for name in names {
                 let definition = definitions.iter().find(|definition| definition.name == *name);
                 let refusal = definition.map_or(Some("does not exist"), PropertyDefinition::not_writable);
                 known.note(object_type, name, refusal);
             }
         }
-        known.checked_at = Some(Instant::now());
+        self.known().checked_at = Some(Instant::now());
     }
 }
 

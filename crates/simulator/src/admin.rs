@@ -108,8 +108,8 @@ pub struct SendWebhook {
 #[serde(deny_unknown_fields, default)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a manner of its own")]
 pub struct Quirks {
-    /// Batch updates leave these ids out of their results and report no error.
-    pub left_out_ids: Vec<i64>,
+    /// Batch updates leave these ids out of their results so often, do not write them, and report no error.
+    pub left_out_ids: BTreeMap<i64, u32>,
     /// Contact properties with a validation rule: the largest value that it allows.
     pub maxima: BTreeMap<String, i64>,
     /// Contact properties that do not exist.

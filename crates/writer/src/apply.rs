@@ -1,5 +1,5 @@
-//! Writes updates to HubSpot: a PATCH for one record, a batch update for several. A bad value never keeps the other values of
-//! its record, or the other records of its batch, from being written.
+//! Writes updates to HubSpot, in batches. A bad value never keeps the other values of its record, or the other records of its
+//! batch, from being written.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -15,7 +15,7 @@ use hubspot::{
 use ledger::SkippedWrite;
 
 use crate::{
-    missing::{Found, MAX_READ_ALONE, Merged, Unwritten, look_up},
+    missing::{Found, MAX_READ_ALONE, Unwritten, look_up},
     plan::{self, CommandPart, RecordUpdate},
     refused::RefusedProperties,
 };
@@ -26,14 +26,17 @@ pub type CommandResults = HashMap<WriteCommandId, Result<(), Unwritten>>;
 /// The properties of a record that HubSpot did not take, each with HubSpot's answer.
 type Refused = HashMap<String, Arc<HubSpotError>>;
 
-/// The result of one record's update.
+/// The result of one record's update: what HubSpot did not take of it.
 type Written = Result<Refused, Unwritten>;
+
+/// What a call says of one record: `None` when it is not among the results.
+type CallResult = Option<Refused>;
 
 /// The result of each record's update.
 type RecordResults = HashMap<RecordRef, Written>;
 
 /// Writes the updates and returns the result for each command. Values that HubSpot does not take become skipped writes of
-/// their command; a command whose every value is refused fails.
+/// their command; a command of which nothing else is left fails.
 ///
 /// When several commands make one record's update and HubSpot rejects it without saying which value is wrong, each command is
 /// written on its own: the bad value of one playbook keeps no other from being written.
@@ -58,12 +61,16 @@ pub async fn apply(
     results
 }
 
-/// Moves the refused values of a part to its skipped writes.
+/// Moves the refused values of a part to its skipped writes. It fails when nothing else is left of its command: no value that was
+/// written or kept, and no action, which a person would miss.
 fn skip_refused(part: &mut CommandPart, refused: &Refused) -> Result<(), Arc<HubSpotError>> {
     let error_of = |change: &PropertyChange| refused.get(&change.property);
     let errors: Vec<_> = part.changes.iter().filter_map(error_of).cloned().collect();
+    let command = &part.taken;
+    let is_all = part.skipped_writes.is_empty() && command.written.is_empty() && command.command.actions.is_empty();
     if let Some(error) = errors.first()
         && errors.len() == part.changes.len()
+        && is_all
     {
         return Err(error.clone());
     }
@@ -92,14 +99,21 @@ struct Caller<'a> {
 impl Caller<'_> {
     /// Writes one command's part of a record's update.
     async fn write_part(&self, record: &RecordRef, part: &CommandPart) -> Written {
-        self.write_one(record, &part.changes).await
+        match self.write_one(record, &part.changes).await {
+            Ok(Some(refused)) => Ok(refused),
+            Ok(None) => self.write_left_out(record, &part.changes).await,
+            Err(error) => Err(Unwritten::Failed(error)),
+        }
     }
 
-    /// Writes a record alone that a batch update left out. It may have been merged since its values were read, and an update of the
-    /// old id would change the record that survived, over whose values no policy has decided. So it is looked up before.
-    async fn write_left_out(&self, update: &RecordUpdate) -> Written {
-        match look_up(self.hubspot, &update.record, &[]).await {
-            Ok(Found::There(_)) => self.write_one(&update.record, &update.changes).await,
+    /// Writes a record again that an update left out, once it is known to be there. When it was merged since its values were read,
+    /// no policy has decided over those of the record that survived.
+    async fn write_left_out(&self, record: &RecordRef, changes: &[PropertyChange]) -> Written {
+        match look_up(self.hubspot, record, &[]).await {
+            Ok(Found::There(_)) => match self.write_one(record, changes).await {
+                Ok(written) => written.ok_or(Unwritten::LeftOut),
+                Err(error) => Err(Unwritten::Failed(error)),
+            },
             Ok(Found::Merged(merged)) => Err(Unwritten::Merged(Arc::new(merged))),
             Err(error) => Err(Unwritten::Failed(Arc::new(error))),
         }
@@ -122,10 +136,10 @@ impl Caller<'_> {
     /// batch is halved until the bad record is alone.
     async fn write_batch(&self, object_type: &ObjectType, updates: &[&RecordUpdate], results: &mut RecordResults) {
         let mut missing = Vec::new();
-        let mut finish = |index: usize, result: Result<Option<Written>, _>| {
+        let mut finish = |index: usize, result: Result<CallResult, _>| {
             let update: &RecordUpdate = updates[index];
             match result {
-                Ok(Some(written)) => drop(results.insert(update.record.clone(), written)),
+                Ok(Some(refused)) => drop(results.insert(update.record.clone(), Ok(refused))),
                 Ok(None) => missing.push(update),
                 Err(error) => drop(results.insert(update.record.clone(), Err(Unwritten::Failed(error)))),
             }
@@ -143,24 +157,23 @@ impl Caller<'_> {
         // A record that is not among the results was not written, whatever the status code says.
         for (count, update) in missing.into_iter().enumerate() {
             metrics::counter!("leadline_batch_missing_results_total").increment(1);
-            let result =
-                if count < MAX_READ_ALONE { self.write_left_out(update).await } else { Err(Unwritten::NotLookedUp) };
+            let result = if count < MAX_READ_ALONE {
+                self.write_left_out(&update.record, &update.changes).await
+            } else {
+                Err(Unwritten::NotLookedUp)
+            };
             results.insert(update.record.clone(), result);
         }
     }
 
-    /// Makes one call, and another without the properties that HubSpot takes no value for. Returns the result of each record; `None`
-    /// when the record is not among the results.
+    /// Makes one call, and another without the properties that HubSpot takes no value for. Returns the result of each record.
     async fn write_once(
         &self,
         object_type: &ObjectType,
         updates: Arc<Vec<&RecordUpdate>>,
-    ) -> Result<Vec<Option<Written>>, Arc<HubSpotError>> {
+    ) -> Result<Vec<CallResult>, Arc<HubSpotError>> {
         if let [single] = updates[..] {
-            return match self.write_one(&single.record, &single.changes).await {
-                Err(Unwritten::Failed(error)) => Err(error),
-                written => Ok(vec![Some(written)]),
-            };
+            return Ok(vec![self.write_one(&single.record, &single.changes).await?]);
         }
         // Each round learns a property that no later one sends, so the rounds end.
         loop {
@@ -179,7 +192,7 @@ impl Caller<'_> {
                 }
             };
             let result = |(update, (changes, refused)): (&&RecordUpdate, (Vec<_>, Refused))| {
-                (changes.is_empty() || written.contains(&update.record.object_id)).then_some(Ok(refused))
+                (changes.is_empty() || written.contains(&update.record.object_id)).then_some(refused)
             };
             return Ok(updates.iter().zip(taken).map(result).collect());
         }
@@ -196,17 +209,14 @@ impl Caller<'_> {
         Ok(self.hubspot.update_many(object_type, bodies).await.map_err(Arc::new)?.into_iter().collect())
     }
 
-    /// Writes one record, and again without the values that HubSpot names as wrong. Returns what was left out.
-    ///
-    /// An update of one record takes the id of a merged one, too, and changes the record that survives. Then the command goes on with
-    /// that one, so that the write counts in its order and is recorded with what was there before.
-    async fn write_one(&self, record: &RecordRef, changes: &[PropertyChange]) -> Written {
+    /// Writes one record, and again without the values that HubSpot names as wrong.
+    async fn write_one(&self, record: &RecordRef, changes: &[PropertyChange]) -> Result<CallResult, Arc<HubSpotError>> {
         let (mut changes, mut refused) = self.split(&record.object_type, changes);
         while !changes.is_empty() {
             let update = ObjectUpdate { id: record.object_id, changes: &changes };
             let error = match self.hubspot.update(&record.object_type, &update).await {
-                Ok(id) if id == record.object_id => break,
-                Ok(survivor) => return Err(Unwritten::Merged(Arc::new(Merged::into(record, survivor, Vec::new())))),
+                Ok(true) => break,
+                Ok(false) => return Ok(None),
                 Err(error) => Arc::new(error),
             };
             self.refused_properties.learn(&record.object_type, &error);
@@ -214,11 +224,11 @@ impl Caller<'_> {
             let before = changes.len();
             changes.retain(|change| !names.iter().any(|name| name.name == change.property));
             if changes.len() == before {
-                return Err(Unwritten::Failed(error));
+                return Err(error);
             }
             refused.extend(names.into_iter().map(|name| (name.name, error.clone())));
         }
-        Ok(refused)
+        Ok(Some(refused))
     }
 
     /// The changes that can be sent, and the properties among them that HubSpot takes no value for.

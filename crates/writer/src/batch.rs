@@ -1,7 +1,7 @@
 //! Carries out a batch of write commands:
 //! take → lock → plan → write (read current values → apply policies → write) → act → record → unlock.
 //!
-//! Each step is a function below, in this order. A PATCH or a batch update may be sent twice, and the ledger decides whose
+//! Each step is a function below, in this order. An update may be sent twice, and the ledger decides whose
 //! values count. An action may not be carried out twice, which [`crate::actions`] ensures.
 
 use std::{

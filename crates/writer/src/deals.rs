@@ -1,10 +1,11 @@
 //! Moves a deal to another stage of its pipeline, but never out of a closed stage.
 
 use std::{
-    sync::Arc,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
+use batcher::SharedCall;
 use domain::{
     ObjectType, Reason, RecordRef,
     write_command::{DealStage, PropertyChange, WritePolicy},
@@ -15,7 +16,6 @@ use hubspot::{
 };
 use ledger::WrittenProperty;
 use retry::Failure;
-use tokio::sync::Mutex;
 
 use crate::{failure::ActionError, missing::look_up};
 
@@ -39,24 +39,29 @@ pub enum DealMove {
 /// The portal's deal pipelines, cached.
 pub struct Pipelines {
     cache: Mutex<Option<(Instant, Arc<Vec<Pipeline>>)>>,
+    read: SharedCall<Arc<Vec<Pipeline>>, HubSpotError>,
     ttl: Duration,
 }
 
 impl Pipelines {
     /// Reads the pipelines again when they are older than `ttl`.
     pub fn new(ttl: Duration) -> Self {
-        Self { cache: Mutex::new(None), ttl }
+        Self { cache: Mutex::new(None), read: SharedCall::default(), ttl }
     }
 
-    async fn get(&self, hubspot: &HubSpotClient) -> Result<Arc<Vec<Pipeline>>, HubSpotError> {
-        let mut cache = self.cache.lock().await;
-        if let Some((read_at, pipelines)) = cache.as_ref()
-            && read_at.elapsed() < self.ttl
-        {
-            return Ok(pipelines.clone());
+    fn cache(&self) -> MutexGuard<'_, Option<(Instant, Arc<Vec<Pipeline>>)>> {
+        self.cache.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn get(&self, hubspot: &HubSpotClient) -> Result<Arc<Vec<Pipeline>>, Arc<HubSpotError>> {
+        let cached = self.cache().as_ref().filter(|(at, _)| at.elapsed() < self.ttl).map(|(_, read)| read.clone());
+        if let Some(pipelines) = cached {
+            return Ok(pipelines);
         }
-        let pipelines = Arc::new(hubspot.pipelines(&ObjectType::Deal).await?);
-        *cache = Some((Instant::now(), pipelines.clone()));
+        let hubspot = hubspot.clone();
+        let read = async move { hubspot.pipelines(&ObjectType::Deal).await.map(Arc::new) };
+        let pipelines = self.read.join(read).await?;
+        *self.cache() = Some((Instant::now(), pipelines.clone()));
         Ok(pipelines)
     }
 
@@ -72,16 +77,11 @@ impl Pipelines {
         let names = [STAGE, PIPELINE, IS_CLOSED].map(ToOwned::to_owned);
         let read = hubspot.read_history(&ObjectType::Deal, &[deal.object_id], &names).await?;
         let Some(mut object) = read.into_iter().find(|object| object.id == deal.object_id) else {
-            return match look_up(hubspot, deal, &[]).await {
-                // It was merged a moment ago: the next attempt of the command goes on with the survivor.
-                Ok(_) => Err(ActionError::RecordMissed),
-                Err(error) if error.reason() == Reason::RecordGone => Ok(DealMove::NotMoved(Reason::RecordGone)),
-                Err(error) => Err(error.into()),
-            };
+            return not_found(hubspot, deal).await;
         };
         let mut property = |name: &str| object.properties.remove(name).flatten();
         let (current, pipeline_id, is_closed) = (property(STAGE), property(PIPELINE), property(IS_CLOSED));
-        let pipelines = self.get(hubspot).await?;
+        let pipelines = self.get(hubspot).await.map_err(ActionError::HubSpot)?;
         let pipeline = pipelines.iter().find(|pipeline| Some(&pipeline.id) == pipeline_id.as_ref());
         let is_wanted = |pipeline: &&Pipeline| to.pipeline.as_deref().is_none_or(|wanted| pipeline.is_called(wanted));
         let target = pipeline.filter(is_wanted).and_then(|pipeline| pipeline.stage(&to.stage));
@@ -109,8 +109,20 @@ impl Pipelines {
         let change =
             PropertyChange { property: STAGE.to_owned(), value: target.id.clone(), policy: WritePolicy::Always };
         let update = ObjectUpdate { id: deal.object_id, changes: std::slice::from_ref(&change) };
-        hubspot.update(&ObjectType::Deal, &update).await?;
+        if !hubspot.update(&ObjectType::Deal, &update).await? {
+            return not_found(hubspot, deal).await;
+        }
         Ok(DealMove::Moved(written(current, &target.id)))
+    }
+}
+
+/// What a deal that a batch call leaves out means for its move.
+async fn not_found(hubspot: &HubSpotClient, deal: &RecordRef) -> Result<DealMove, ActionError> {
+    match look_up(hubspot, deal, &[]).await {
+        // It was merged a moment ago: the next attempt of the command goes on with the survivor, and looks at its stage.
+        Ok(_) => Err(ActionError::RecordMissed),
+        Err(error) if error.reason() == Reason::RecordGone => Ok(DealMove::NotMoved(Reason::RecordGone)),
+        Err(error) => Err(error.into()),
     }
 }
 

@@ -52,6 +52,21 @@ impl Failure for BatchLost {
     }
 }
 
+/// A record is there, and HubSpot's answer to an update of it leaves it out.
+#[derive(Debug, thiserror::Error)]
+#[error("HubSpot's answer leaves the record out, although it is there")]
+pub struct RecordLeftOut;
+
+impl Failure for RecordLeftOut {
+    fn retry_action(&self) -> RetryAction {
+        RetryAction::RetryLater { after: None }
+    }
+
+    fn reason(&self) -> Reason {
+        Reason::NotApplied
+    }
+}
+
 impl From<hubspot::HubSpotError> for ActionError {
     fn from(error: hubspot::HubSpotError) -> Self {
         Self::HubSpot(Arc::new(error))

@@ -52,6 +52,8 @@ pub enum Unwritten {
     Merged(Arc<Merged>),
     /// A batch call did not find it, and it was not read alone, because too many were missing.
     NotLookedUp,
+    /// It is there, and the answer to an update of it alone leaves it out.
+    LeftOut,
 }
 
 /// Reads a record that a batch call did not find, with the properties `names` and their histories.

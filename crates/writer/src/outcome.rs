@@ -9,6 +9,7 @@ use maintenance::CircuitBreakers;
 use retry::Failure;
 
 use crate::{
+    failure::RecordLeftOut,
     missing::{Merged, Unwritten},
     plan::TakenCommand,
 };
@@ -85,6 +86,7 @@ impl FailurePolicy {
         match why {
             Unwritten::Failed(error) => self.failed(taken, &**error),
             Unwritten::NotLookedUp => CommandOutcome::defer(taken, Reason::NotApplied),
+            Unwritten::LeftOut => self.failed(taken, &RecordLeftOut),
             Unwritten::Merged(merged) => {
                 let mut outcome = CommandOutcome::defer(taken, Reason::RecordMerged);
                 outcome.row.moved_to = Some(merged.survivor);

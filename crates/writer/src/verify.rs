@@ -11,7 +11,10 @@ use domain::{
     Reason, RecordRef,
     write_command::{PropertyChange, WritePolicy},
 };
-use hubspot::{HubSpotClient, HubSpotError, client::ObjectUpdate};
+use hubspot::{
+    HubSpotClient, HubSpotError,
+    client::{CrmObject, ObjectUpdate},
+};
 use ledger::{LatestValue, Ledger, LedgerError, Worker};
 use maintenance::CircuitBreakers;
 use retry::Failure;
@@ -19,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     deals::STAGE,
+    failure::RecordLeftOut,
     missing::{Found, look_up},
     policy::WriteRules,
 };
@@ -38,9 +42,23 @@ pub enum VerifyError {
     /// HubSpot rejected a call or did not answer.
     #[error(transparent)]
     HubSpot(#[from] HubSpotError),
+    /// The record is there, and HubSpot's answer to an update of it leaves it out.
+    #[error(transparent)]
+    LeftOut(#[from] RecordLeftOut),
     /// The ledger does not answer.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
+}
+
+impl VerifyError {
+    /// Whether it concerns one record, and says nothing of the others.
+    fn is_of_record(&self) -> bool {
+        match self {
+            Self::HubSpot(error) => error.outage().is_none(),
+            Self::LeftOut(_) => true,
+            Self::Ledger(_) => false,
+        }
+    }
 }
 
 /// Verifies records and repairs their values.
@@ -94,8 +112,8 @@ impl Verifier {
             let outcome = match repaired {
                 Ok(0) => "consistent",
                 Ok(_) => "repaired",
-                // It says nothing of the other records. This one stays marked, but not for ever.
-                Err(VerifyError::HubSpot(error)) if error.outage().is_none() => {
+                // This one stays marked, but not for ever.
+                Err(error) if error.is_of_record() => {
                     tracing::warn!(%record, %error, "the record was not verified");
                     if self.ledger.count_failed_verification(record).await? < MAX_FAILURES {
                         continue;
@@ -126,18 +144,9 @@ impl Verifier {
         let read = self.hubspot.read_history(&record.object_type, &[record.object_id], &names).await?;
         let object = match read.into_iter().find(|object| object.id == record.object_id) {
             Some(object) => object,
-            None => match look_up(&self.hubspot, record, &names).await {
-                Ok(Found::There(object)) => object,
-                Ok(Found::Merged(merged)) => {
-                    // A late call about the old id has changed the record that survived.
-                    self.ledger.record_merges(&merged.merges).await?;
-                    let survivor = RecordRef { object_id: merged.survivor, ..record.clone() };
-                    self.ledger.mark_for_verification(&[survivor]).await?;
-                    return Ok(0);
-                }
-                // It was deleted.
-                Err(error) if error.reason() == Reason::RecordGone => return Ok(0),
-                Err(error) => return Err(error.into()),
+            None => match self.look_up(record, &names).await? {
+                Some(object) => object,
+                None => return Ok(0),
             },
         };
         let is_outdated = |write: &&LatestValue| {
@@ -157,11 +166,35 @@ impl Verifier {
         self.repair(record, changes).await
     }
 
+    /// Reads a record alone that a batch call leaves out; `None` when nothing is to be repaired in it.
+    async fn look_up(&self, record: &RecordRef, names: &[String]) -> Result<Option<CrmObject>, VerifyError> {
+        match look_up(&self.hubspot, record, names).await {
+            Ok(Found::There(object)) => Ok(Some(object)),
+            Ok(Found::Merged(merged)) => {
+                // A late call about the old id has changed the record that survived.
+                self.ledger.record_merges(&merged.merges).await?;
+                let survivor = RecordRef { object_id: merged.survivor, ..record.clone() };
+                self.ledger.mark_for_verification(&[survivor]).await?;
+                Ok(None)
+            }
+            // It was deleted.
+            Err(error) if error.reason() == Reason::RecordGone => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// Writes values again and returns how many. A property that HubSpot refuses costs the record no other one.
     async fn repair(&self, record: &RecordRef, mut changes: Vec<PropertyChange>) -> Result<usize, VerifyError> {
         while !changes.is_empty() {
             let update = ObjectUpdate { id: record.object_id, changes: &changes };
-            let Err(error) = self.hubspot.update(&record.object_type, &update).await else { break };
+            let error = match self.hubspot.update(&record.object_type, &update).await {
+                Ok(true) => break,
+                // It was merged or deleted a moment ago.
+                Ok(false) => {
+                    return self.look_up(record, &[]).await?.map_or(Ok(0), |_| Err(RecordLeftOut.into()));
+                }
+                Err(error) => error,
+            };
             let sent = changes.len();
             changes.retain(|change| !error.api().is_some_and(|refusal| refusal.is_about(&change.property)));
             if changes.len() == sent {

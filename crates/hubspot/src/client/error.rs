@@ -13,7 +13,7 @@ use super::{
 /// A call that failed.
 #[derive(Debug, thiserror::Error)]
 pub enum HubSpotError {
-    /// No answer within the timeout. A PATCH may have taken effect.
+    /// No answer within the timeout. An update may have taken effect.
     #[error("HubSpot did not answer within {0:?}")]
     TimedOut(Duration),
     /// The connection failed or broke.
@@ -113,6 +113,12 @@ fn is_scope_list(context: &str) -> bool {
     ["requiredGranularScopes", "requiredScopes", "missingScopes"].contains(&context)
 }
 
+/// The category of an error about a record that does not exist.
+const OBJECT_NOT_FOUND: &str = "OBJECT_NOT_FOUND";
+
+/// The category of an error about values that HubSpot does not take.
+pub(super) const VALIDATION_ERROR: &str = "VALIDATION_ERROR";
+
 /// The shortest wait when a record is locked (423): HubSpot's documentation asks for at least two seconds.
 const LOCKED_WAIT: Duration = Duration::from_secs(2);
 
@@ -127,7 +133,7 @@ const DAILY_WAIT: Duration = Duration::from_secs(3_600);
 impl Failure for HubSpotError {
     fn retry_action(&self) -> RetryAction {
         match self {
-            // A PATCH has the same effect when it is sent twice, so it is repeated. What is not HubSpot's is temporary.
+            // An update has the same effect when it is sent twice, so it is repeated. What is not HubSpot's is temporary.
             Self::TimedOut(_) | Self::Connection(_) | Self::NotJson { .. } => RetryAction::RetryNow { after: None },
             Self::InDoubt(_) | Self::Unreadable { .. } => RetryAction::RetryLater { after: None },
             Self::RateLimited(RateLimited { after, .. }) => RetryAction::RateLimited { after: Some(*after) },
@@ -178,10 +184,11 @@ impl HubSpotError {
     }
 
     /// Whether a single item of a failed batch call can be the cause: HubSpot rejects the whole batch for one invalid
-    /// value (400), and for a body that is too long (413); and one record can make the answer unreadable, or too long.
+    /// value (400), for a body that is too long (413), and for a new object that is to be associated with a record that is gone
+    /// (404); and one record can make the answer unreadable, or too long.
     pub fn may_be_one_item(&self) -> bool {
         match self {
-            Self::Api(error) => error.is_validation() || error.http_status == 413,
+            Self::Api(error) => error.is_validation() || error.http_status == 413 || error.lacks_association(),
             Self::Unreadable { .. } => true,
             _ => false,
         }
@@ -203,7 +210,9 @@ impl HubSpotApiError {
             // 477 (HubSpot's own code): the portal is being migrated, with a `Retry-After` of up to 24 hours.
             // 488 (HubSpot's own code): the portal is in another data centre, and every call fails until the URL is changed.
             401 | 477 | 488 => RetryAction::RetryLater { after: self.retry_after },
-            404 => RetryAction::Discard,
+            404 if self.is_record_gone() => RetryAction::Discard,
+            // The next attempt finds out whether it is the record of the command that is gone.
+            404 if self.lacks_association() => RetryAction::RetryLater { after: self.retry_after },
             423 => RetryAction::RetryNow { after: Some(self.retry_after.unwrap_or_default().max(LOCKED_WAIT)) },
             429 if self.is_daily() => RetryAction::RateLimited { after: Some(self.retry_after.unwrap_or(DAILY_WAIT)) },
             429 => RetryAction::RateLimited { after: Some(self.retry_after.unwrap_or(RATE_LIMIT_WAIT)) },
@@ -219,7 +228,7 @@ impl HubSpotApiError {
             400 => Reason::ValidationError,
             401 => Reason::Unauthorized,
             403 => Reason::MissingScope,
-            404 => Reason::RecordGone,
+            404 if self.is_record_gone() => Reason::RecordGone,
             409 => Reason::Conflict,
             413 | 414 => Reason::TooLarge,
             423 => Reason::RecordLocked,
@@ -231,11 +240,32 @@ impl HubSpotApiError {
         }
     }
 
-    /// Whether the status is a client error that HubSpot's documentation does not name. It may concern this record, or the
-    /// whole portal: the same answer for many records in a row is an outage.
+    /// Whether the status is a client error that HubSpot's documentation does not name for the call. It may concern this record, or
+    /// the whole portal: the same answer for many records in a row is an outage. So is a 404 that is not about one record: the URL is
+    /// wrong, a version of the API was switched off, an object type was deleted, or a proxy does not let the call through.
     fn is_undocumented(&self) -> bool {
-        let documented = [400, 401, 403, 404, 405, 406, 408, 409, 413, 414, 415, 422, 423, 429, 477, 488];
-        (400..500).contains(&self.http_status) && !documented.contains(&self.http_status)
+        let documented = [400, 401, 403, 405, 406, 408, 409, 413, 414, 415, 422, 423, 429, 477, 488];
+        let is_named = documented.contains(&self.http_status) || self.is_record_gone() || self.lacks_association();
+        (400..500).contains(&self.http_status) && !is_named
+    }
+
+    /// Whether HubSpot does not have the one record that the call reads. A batch call leaves out what is missing (207), so a 404 to it
+    /// is about something else.
+    fn is_record_gone(&self) -> bool {
+        self.operation == Operation::ReadObject && self.is_hubspots_not_found()
+    }
+
+    /// Whether one of the records that new objects are to be associated with is gone.
+    fn lacks_association(&self) -> bool {
+        self.operation == Operation::BatchCreateObjects && self.is_hubspots_not_found()
+    }
+
+    /// Whether HubSpot itself says that a record does not exist (404 `OBJECT_NOT_FOUND`), and nothing between us and HubSpot. HubSpot
+    /// may leave the category out, but hardly the correlation id ("Error handling").
+    fn is_hubspots_not_found(&self) -> bool {
+        let ErrorBody { category, correlation_id, .. } = &self.body;
+        let is_named = category == OBJECT_NOT_FOUND || (category.is_empty() && !correlation_id.is_empty());
+        self.http_status == 404 && is_named
     }
 
     /// Whether the daily limit of the account is used up.
@@ -256,5 +286,64 @@ impl HubSpotApiError {
     /// Whether HubSpot rejects the content of the call (400), and not its sender or its time.
     pub fn is_validation(&self) -> bool {
         self.http_status == 400
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// HubSpot's answer for a record that does not exist.
+    const NOT_FOUND: &str =
+        r#"{"status":"error","message":"Object not found.","correlationId":"c-1","category":"OBJECT_NOT_FOUND"}"#;
+
+    fn answered(http_status: u16, operation: Operation, body: &str) -> HubSpotError {
+        let body = ErrorBody::read(body.as_bytes());
+        HubSpotError::Api(Box::new(HubSpotApiError { http_status, operation, retry_after: None, body }))
+    }
+
+    #[test]
+    fn a_record_is_gone_only_when_hubspot_says_so_to_a_read_of_that_record() {
+        let without_category = r#"{"status":"error","correlationId":"c-1"}"#;
+        for body in [NOT_FOUND, without_category] {
+            let error = answered(404, Operation::ReadObject, body);
+            assert_eq!((error.reason(), error.retry_action()), (Reason::RecordGone, RetryAction::Discard), "{body}");
+            assert_eq!(error.outage(), None);
+        }
+        let of_proxy = "<html>404 page not found</html>";
+        let of_path = r#"{"status":"error","correlationId":"c-1","category":"RESOURCE_NOT_FOUND"}"#;
+        let others = [
+            Operation::BatchReadObjects,
+            Operation::BatchReadHistories,
+            Operation::BatchUpdateObjects,
+            Operation::SearchObjects,
+            Operation::BatchReadAssociations,
+            Operation::ListAssociationLabels,
+            Operation::ListProperties,
+            Operation::ListPipelines,
+            Operation::DescribeAccount,
+        ];
+        let of_one = [of_proxy, of_path, "{}", ""].map(|body| (Operation::ReadObject, body));
+        let of_others = others.iter().flat_map(|operation| [(*operation, of_proxy), (*operation, NOT_FOUND)]);
+        let creations = [(Operation::BatchCreateObjects, of_proxy), (Operation::BatchCreateObjects, of_path)];
+        for (operation, body) in of_one.into_iter().chain(of_others).chain(creations) {
+            let error = answered(404, operation, body);
+            assert_eq!(error.reason(), Reason::HubSpotRefused, "{operation}: {body}");
+            assert_eq!(error.retry_action(), RetryAction::RetryNow { after: None }, "{operation}: {body}");
+            let outage = Some(Outage { dependency: Dependency::HubSpot, is_certain: false });
+            assert_eq!(error.outage(), outage, "when many meet it: {operation}: {body}");
+            assert!(!error.may_be_one_item(), "{operation}: {body}");
+            // A message that meets it again and again while others succeed is not taken for an outage for ever.
+            assert_eq!(error.reason().may_be_outage_of(), Some(Dependency::HubSpot));
+        }
+    }
+
+    #[test]
+    fn an_association_with_a_record_that_is_gone_costs_no_other_new_object() {
+        let error = answered(404, Operation::BatchCreateObjects, NOT_FOUND);
+        assert!(error.may_be_one_item(), "the batch is halved until it is alone");
+        assert_eq!((error.outage(), error.leaves_doubt()), (None, false));
+        assert_eq!(error.retry_action(), RetryAction::RetryLater { after: None });
+        assert_eq!(error.reason(), Reason::HubSpotRefused);
     }
 }

@@ -60,7 +60,11 @@ impl ErrorBody {
     /// Reads the body of an answer that is not 2xx. A body that is not JSON, as proxies send it, is an empty one.
     pub fn read(bytes: &[u8]) -> Self {
         let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
-        let Ok(body) = serde_json::from_slice::<Value>(bytes) else { return Self::default() };
+        serde_json::from_slice::<Value>(bytes).map(|body| Self::from_value(&body)).unwrap_or_default()
+    }
+
+    /// Reads an error that is a part of an answer.
+    pub fn from_value(body: &Value) -> Self {
         let name = |key| body.get(key).and_then(short);
         let details = body.get("errors").and_then(Value::as_array).into_iter().flatten();
         Self {

@@ -11,9 +11,7 @@ pub enum Operation {
     BatchReadObjects,
     /// Reads many records with the histories of their properties.
     BatchReadHistories,
-    /// Updates one record.
-    UpdateObject,
-    /// Updates many records.
+    /// Updates records, many or one.
     BatchUpdateObjects,
     /// Creates many records.
     BatchCreateObjects,
@@ -48,7 +46,6 @@ impl Operation {
             Self::ReadObject => "object.read",
             Self::BatchReadObjects => "object.batch_read",
             Self::BatchReadHistories => "object.batch_read_histories",
-            Self::UpdateObject => "object.update",
             Self::BatchUpdateObjects => "object.batch_update",
             Self::BatchCreateObjects => "object.batch_create",
             Self::SearchObjects => "object.search",

@@ -60,11 +60,6 @@ impl<'a, B> Call<'a, B> {
     pub(super) fn post(operation: Operation, path: &'a str, body: &'a B) -> Self {
         Self { operation, method: Method::POST, path, query: &[], body: Some(body) }
     }
-
-    /// A PATCH of `body` as JSON.
-    pub(super) fn patch(operation: Operation, path: &'a str, body: &'a B) -> Self {
-        Self { operation, method: Method::PATCH, path, query: &[], body: Some(body) }
-    }
 }
 
 /// A client of one portal's API. Cheap to clone; all clones share connections.

@@ -1,18 +1,19 @@
 //! Webhook bodies: an array of 1–100 events. Each event is parsed and checked on its own.
 
 mod body;
+mod fields;
+mod subject;
 
 pub use body::{BodyBounds, CUT, WebhookBody};
+pub use subject::merged_ids;
 
-use std::collections::BTreeSet;
-
-use domain::{
-    Event, EventKey, ObjectId, ObjectType, PortalId,
-    event::{ADDED, EventKind, REMOVED, Subject},
-};
+use domain::{Event, EventKey, PortalId, event::EventKind};
 use retry::Reason;
-use serde_json::{Map, Value, value::RawValue};
+use serde_json::{Value, value::RawValue};
 use time::OffsetDateTime;
+
+use fields::{Flaw, flaw, integer, required, text};
+use subject::kind_and_subject;
 
 /// The most events of one request (HubSpot's documentation of webhooks).
 pub const MAX_EVENTS: usize = 100;
@@ -106,19 +107,6 @@ fn within_bounds(raw: &str) -> Result<&str, Flaw> {
     Ok(raw)
 }
 
-const INVALID: Reason = Reason::EventInvalid;
-const UNKNOWN_TYPE: Reason = Reason::UnknownEventType;
-
-struct Flaw {
-    place: &'static str,
-    message: String,
-    reason: Reason,
-}
-
-fn flaw(place: &'static str, message: impl Into<String>) -> Flaw {
-    Flaw { place, message: message.into(), reason: INVALID }
-}
-
 fn event_from(payload: Value) -> Result<Event, Flaw> {
     let Value::Object(fields) = &payload else {
         return Err(flaw("", "is not a JSON object"));
@@ -154,121 +142,6 @@ fn event_from(payload: Value) -> Result<Event, Flaw> {
         },
         payload,
     })
-}
-
-fn kind_and_subject(fields: &Map<String, Value>) -> Result<(EventKind, Subject), Flaw> {
-    // Some of HubSpot's payloads name this field `eventType`.
-    let place = if fields.contains_key("subscriptionType") { "subscriptionType" } else { "eventType" };
-    let name = text(fields, place)?.ok_or_else(|| flaw("subscriptionType", "is missing"))?;
-    let unknown = || Flaw {
-        place,
-        message: format!("`{}` is not an event type that Leadline knows", name.escape_debug()),
-        reason: UNKNOWN_TYPE,
-    };
-    let (object, kind) = name.split_once('.').ok_or_else(unknown)?;
-    let kind = EventKind::from_subscription(kind).ok_or_else(unknown)?;
-    // `object.associationChange` names the types of both ends, and the one at the beginning is the subscription's.
-    let type_id = match (text(fields, "objectTypeId")?, kind) {
-        (None, EventKind::AssociationChange) => text(fields, "fromObjectTypeId")?,
-        (type_id, _) => type_id,
-    };
-    let object_type = match (ObjectType::from(object), type_id) {
-        // `object.*` is HubSpot's generic form: the type id names the object type.
-        (ObjectType::Other(_), Some(type_id)) => ObjectType::from(type_id),
-        (ObjectType::Other(name), None) if ["product", "line_item", "conversation"].contains(&name.as_str()) => {
-            ObjectType::Other(name)
-        }
-        (ObjectType::Other(name), None) if name == "object" || name == "engagement" => {
-            return Err(flaw("objectTypeId", format!("is missing, and `{name}.*` needs it")));
-        }
-        (ObjectType::Other(_), None) => return Err(unknown()),
-        (known, _) => known,
-    };
-    let subject = if kind == EventKind::AssociationChange {
-        association(fields, object_type)?
-    } else if kind == EventKind::Merge {
-        Subject::Record { object_type, object_id: survivor(fields)? }
-    } else {
-        Subject::Record { object_type, object_id: ObjectId(required(fields, "objectId")?) }
-    };
-    Ok((kind, subject))
-}
-
-/// An event of `contact.*` names the pair (`CONTACT_TO_DEAL`), one of `object.*` the type ids of both ends (HubSpot's guide to
-/// webhooks and public clients; no document shows a whole body of the second form).
-fn association(fields: &Map<String, Value>, object_type: ObjectType) -> Result<Subject, Flaw> {
-    let is_removed = fields.get("associationRemoved").and_then(Value::as_bool).unwrap_or(false);
-    let pair = text(fields, "associationType")?;
-    let by_pair = pair.as_deref().and_then(|pair| pair.split_once("_TO_"));
-    let by_pair = by_pair.and_then(|(_, to)| ObjectType::parse_supported(&to.to_lowercase()).ok());
-    let to_type = text(fields, "toObjectTypeId")?.map(ObjectType::from).or(by_pair);
-    let type_id = integer(fields, "associationTypeId").ok().flatten().map(|id| id.to_string());
-    let name = match (pair, &to_type) {
-        (Some(pair), _) => pair,
-        (None, Some(to)) => format!("{}.{}", to.type_id(), type_id.unwrap_or_default()),
-        (None, None) => type_id.unwrap_or_else(|| "-".to_owned()),
-    };
-    Ok(Subject::Association {
-        object_type,
-        from: ObjectId(required(fields, "fromObjectId")?),
-        to_type,
-        to: ObjectId(required(fields, "toObjectId")?),
-        association: format!("{name}{}", if is_removed { REMOVED } else { ADDED }),
-    })
-}
-
-/// The record with which a merge goes on: a new one, with a new id, as a rule (HubSpot's changelog "Updated merge functionality for
-/// contacts and companies"). Every delivery names the same one, so that the event's key stays the same.
-fn survivor(fields: &Map<String, Value>) -> Result<ObjectId, Flaw> {
-    let survivor =
-        integer(fields, "newObjectId")?.map_or_else(|| integer(fields, "primaryObjectId"), |id| Ok(Some(id)))?;
-    survivor.map_or_else(|| required(fields, "objectId"), Ok).map(ObjectId)
-}
-
-/// The ids under which the records of a merge were known before it, without that of the record with which it goes on. None for
-/// other events.
-pub fn merged_ids(event: &Event) -> Vec<ObjectId> {
-    if event.kind != EventKind::Merge {
-        return Vec::new();
-    }
-    let record = event.record();
-    let merged = event.payload.get("mergedObjectIds").and_then(Value::as_array).into_iter().flatten();
-    let named = ["primaryObjectId", "objectId"].into_iter().filter_map(|name| event.payload.get(name));
-    let id = |value: &Value| value.as_i64().or_else(|| value.as_str()?.parse().ok()).map(ObjectId);
-    let ids: BTreeSet<_> = merged.chain(named).filter_map(id).filter(|id| *id != record.object_id).collect();
-    ids.into_iter().take(MAX_MERGED_IDS).collect()
-}
-
-/// The most ids of merged records that are taken from one event. HubSpot merges two records at a time.
-const MAX_MERGED_IDS: usize = 100;
-
-fn required(fields: &Map<String, Value>, name: &'static str) -> Result<i64, Flaw> {
-    integer(fields, name)?.ok_or_else(|| flaw(name, "is missing"))
-}
-
-/// A 64-bit integer, also one in the form of a string of digits.
-fn integer(fields: &Map<String, Value>, name: &'static str) -> Result<Option<i64>, Flaw> {
-    let not_an_integer = || flaw(name, "is not a 64-bit integer");
-    match fields.get(name) {
-        None | Some(Value::Null) => Ok(None),
-        Some(Value::Number(number)) => number.as_i64().map(Some).ok_or_else(not_an_integer),
-        Some(Value::String(digits)) => digits.parse().map(Some).map_err(|_| not_an_integer()),
-        Some(_) => Err(not_an_integer()),
-    }
-}
-
-/// The longest name or id that is accepted, in bytes. HubSpot's longest property names have 100 characters.
-const MAX_TEXT: usize = 256;
-
-fn text(fields: &Map<String, Value>, name: &'static str) -> Result<Option<String>, Flaw> {
-    match fields.get(name) {
-        None | Some(Value::Null) => Ok(None),
-        Some(Value::String(text)) if text.len() <= MAX_TEXT => Ok(Some(text.clone())),
-        Some(Value::String(text)) => {
-            Err(flaw(name, format!("has {} bytes; at most {MAX_TEXT} are accepted", text.len())))
-        }
-        Some(_) => Err(flaw(name, "is not a string")),
-    }
 }
 
 #[cfg(test)]
@@ -345,6 +218,28 @@ mod tests {
         assert_eq!(event.key.as_str(), "2:note.associationChange:0-46:4>5/0-1.202+:-:3:1");
         assert_eq!(event.record().to_string(), "note/4");
         assert!(!event.subject.is_removed_association());
+    }
+
+    /// The ids of records of different types may be the same.
+    #[test]
+    fn an_association_event_is_about_the_record_at_its_beginning_whatever_else_it_names() {
+        let change = |subscription: &str, more: &Value| {
+            let mut payload = json!({"eventId": 1, "portalId": 2, "occurredAt": 3, "subscriptionType": subscription,
+                "fromObjectId": 4, "toObjectId": 5, "associationRemoved": false});
+            payload.as_object_mut().expect("object").extend(more.as_object().expect("object").clone());
+            let event = one(&payload).expect("understood");
+            let named = event.named_records();
+            let record = event.record();
+            assert_eq!(named[0].object_type.as_ref(), Some(&record.object_type), "as an erasure finds it");
+            record.to_string()
+        };
+        let generic = "object.associationChange";
+        let types = json!({"fromObjectTypeId": "0-46", "toObjectTypeId": "0-1", "objectTypeId": "0-1"});
+        assert_eq!(change(generic, &types), "note/4");
+        assert_eq!(change(generic, &json!({"objectTypeId": "0-46", "toObjectTypeId": "0-1"})), "note/4");
+        assert_eq!(change("contact.associationChange", &json!({"fromObjectTypeId": "0-3"})), "deal/4");
+        let pair = json!({"associationType": "DEAL_TO_CONTACT", "objectTypeId": "0-1"});
+        assert_eq!(change("contact.associationChange", &pair), "deal/4");
     }
 
     #[test]

@@ -138,7 +138,11 @@ impl EventHandler {
                 return Ok(result);
             }
         }
+        let may_be_incomplete = self.timing.may_be_incomplete(claimed, created_at);
         if let Some(mut nothing) = check_guards(event, playbook, &context)? {
+            if may_be_incomplete && depends_on_associations(nothing.reason, playbook, &context) {
+                return Err(StepError::NotAssociatedYet);
+            }
             if nothing.reason == Reason::EmptyContext && !redacted.is_empty() {
                 let names: Vec<_> = redacted.into_iter().collect();
                 nothing.detail =
@@ -146,11 +150,10 @@ impl EventHandler {
             }
             return Ok(RunResult::Nothing(nothing));
         }
-        let now = self.portal_clock.now().await?;
-        let plan = |answer: UsableAnswer| commands_of(event, claimed, (playbook, &context, &now), answer);
+        let plan = |answer, now: &LocalTime| commands_of(event, claimed, (playbook, &context, now), answer);
         let prior = prior_answers.answered.remove(&playbook.name).and_then(|prior| usable(playbook, prior));
         let planned = if let Some(prior) = prior {
-            plan(prior)
+            plan(prior, &self.portal_clock.now().await?)
         } else {
             let hash = self.hash(&context, &playbook.version).await;
             if prior_answers.last_context.get(&playbook.name) == Some(&hash) {
@@ -159,14 +162,15 @@ impl EventHandler {
             if let Some(detail) = self.writable.nothing_to_write(playbook).await {
                 return Err(StepError::NotWritable(detail));
             }
-            if playbook.lacks_targets(&context) && self.timing.may_be_incomplete(claimed, created_at) {
+            if playbook.lacks_targets(&context) && may_be_incomplete {
                 return Err(StepError::NotAssociatedYet);
             }
+            let now = self.portal_clock.now().await?;
             let ModelAnswer { inferences, result } =
                 self.ask(claimed, (run, record), (&context, &now), &turns, &progress.log).await;
             crash_point!("inference.after_answer");
             tracing::debug!(playbook = playbook.name, "the model has answered");
-            let planned = result.and_then(plan);
+            let planned = result.and_then(|answer| plan(answer, &now));
             // Without a plan the context counts as not answered: a later event of the record asks about it again.
             let context_hash = planned.is_ok().then_some(hash);
             let with_hash = |inference| Inference { context_hash: context_hash.clone(), ..inference };
@@ -248,6 +252,16 @@ fn check_guards(event: &Event, playbook: &Playbook, context: &Context) -> Result
         return Ok(Some(NothingToDo { detail: Some(guard.name.clone()), ..nothing }));
     }
     Ok(context.entries.is_empty().then(|| NothingToDo::skipped(Reason::EmptyContext)))
+}
+
+/// Whether there is nothing to ask for want of records or engagements that the playbook reads and that may be on their way. Conditions
+/// and guards see records, and no engagements.
+fn depends_on_associations(nothing: Reason, playbook: &Playbook, context: &Context) -> bool {
+    let reads = playbook.context.reads_for(&context.record().object_type);
+    reads.iter().any(|read| {
+        let lacks_records = read.path.parent().is_some() && context.records_at(&read.path).next().is_none();
+        lacks_records || (nothing == Reason::EmptyContext && !read.engagements.is_empty())
+    })
 }
 
 #[cfg(test)]

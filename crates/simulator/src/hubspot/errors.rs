@@ -98,6 +98,7 @@ pub(crate) fn by_status(status: StatusCode) -> Response {
     match status {
         StatusCode::UNAUTHORIZED => invalid_authentication(),
         StatusCode::FORBIDDEN => missing_scope("crm.objects.contacts.write"),
+        StatusCode::NOT_FOUND => object_not_found("1"),
         StatusCode::TOO_MANY_REQUESTS => rate_limited("TEN_SECONDLY_ROLLING"),
         status if status.as_u16() == 488 => wrong_data_centre(status),
         other => answer(other, "INTERNAL_ERROR", "There was a problem with the request.", &json!({})),

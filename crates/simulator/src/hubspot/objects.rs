@@ -165,7 +165,8 @@ pub(super) async fn batch_update(
                 missing.push(text);
                 continue;
             };
-            if portal.quirks.left_out_ids.contains(&id) {
+            if let Some(times) = portal.quirks.left_out_ids.get_mut(&id).filter(|times| **times > 0) {
+                *times -= 1;
                 continue;
             }
             write(&simulator, &mut portal, &object_type, id, &values);

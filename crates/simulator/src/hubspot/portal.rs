@@ -37,8 +37,8 @@ pub(crate) struct Portal {
 /// How the portal departs from the documented behaviour; see [`Quirks`](crate::admin::Quirks).
 #[derive(Default)]
 pub(crate) struct PortalQuirks {
-    /// Ids that batch updates leave out of their results.
-    pub(crate) left_out_ids: HashSet<i64>,
+    /// How often batch updates leave out which ids.
+    pub(crate) left_out_ids: HashMap<i64, u32>,
     /// The largest value that a property's validation rule allows, by property.
     pub(crate) maxima: HashMap<String, i64>,
     /// The property that a deal's stage requires, by stage.

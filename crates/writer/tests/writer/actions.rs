@@ -7,6 +7,7 @@ use domain::{
     ActionId, ActionState, EventState, Reason, RecordRef,
     write_command::{ActionSpec, DealStage, Task, TaskPriority, TaskType, marker},
 };
+use futures_util::future::join_all;
 use simulator::{Fault, FaultKind, Target, admin::Quirks};
 use testbed::Redirection;
 use time::OffsetDateTime;
@@ -84,6 +85,63 @@ async fn a_task_is_created_without_an_owner_that_hubspot_does_not_know() {
         let tasks = writer.tasks().await;
         assert!(matches!(&tasks[..], [task] if !task.properties.contains_key("hubspot_owner_id")), "{tasks:?}");
     }
+}
+
+/// HubSpot refuses a whole batch of new tasks because one of them is for a record that is gone.
+#[tokio::test]
+async fn a_task_for_a_record_that_is_gone_costs_no_other_command_its_task() {
+    let linger = Duration::from_millis(500);
+    let writer = TestWriter::with(WriterOptions { linger, ..WriterOptions::default() }).await;
+    let mut commands = Vec::new();
+    for id in 1..=8 {
+        let record = writer.contact(id).await;
+        commands.push(writer.decide(&record, 1, &[], vec![task(&record, None)]).await);
+    }
+    let not_found = FaultKind::Status { code: 404, retry_after: None };
+    let fault = Fault::new(Target::Hubspot, not_found).on_path("/tasks/batch/create").containing(r#""id":"7""#);
+    writer.fault(&fault).await;
+    let dispositions = join_all(commands.iter().map(|command| writer.handle(command))).await;
+    for (command, disposition) in commands.iter().zip(dispositions) {
+        if command.record.object_id.0 == 7 {
+            let is_retried = matches!(disposition, Disposition::Retry { reason: Reason::HubSpotRefused, .. });
+            assert!(is_retried, "{disposition:?}");
+        } else {
+            assert_eq!(disposition, Disposition::Done);
+            writer.ended_as(command, EventState::Written, None).await;
+        }
+    }
+    assert_eq!(writer.tasks().await.len(), 7);
+    // The next attempt sees whose record it is.
+    writer.delete(7).await;
+    assert_eq!(writer.handle(&commands[6]).await, Disposition::Done);
+    writer.ended_as(&commands[6], EventState::Dropped, Some(Reason::RecordGone)).await;
+}
+
+/// Something else of the command counts: a value that a person set and that stays, or the task itself.
+#[tokio::test]
+async fn a_value_that_hubspot_refuses_does_not_cost_the_tasks() {
+    let writer = TestWriter::start().await;
+    let quirks = Quirks { maxima: [("ai_budget_estimate".to_owned(), 10_000_000)].into(), ..Quirks::default() };
+    writer.quirks(&quirks).await;
+    let refused = set("ai_budget_estimate", "900000000");
+    let cases = [
+        (1, vec![set("lead_score", "85"), refused.clone()], true, Reason::KeptHumanValue),
+        (2, vec![refused.clone()], true, Reason::ValueRefused),
+        (3, vec![set("lead_score", "85"), refused], false, Reason::KeptHumanValue),
+    ];
+    for (id, changes, with_task, reason) in cases {
+        let record = writer.contact(id).await;
+        writer.edit(id, "lead_score", "12", "CRM_UI").await;
+        let actions = if with_task { vec![task(&record, None)] } else { Vec::new() };
+        let command = writer.decide(&record, 1, &changes, actions).await;
+        assert_eq!(writer.handle(&command).await, Disposition::Done, "contact {id}");
+        let story = writer.ended_as(&command, EventState::Skipped, Some(reason)).await;
+        let refused = story.skipped_writes.iter().filter(|skipped| skipped.reason == Reason::ValueRefused);
+        assert_eq!(refused.count(), 1, "{:?}", story.skipped_writes);
+        let done = story.actions.iter().filter(|action| action.state == ActionState::Done).count();
+        assert_eq!(done, usize::from(with_task));
+    }
+    assert_eq!(writer.tasks().await.len(), 2);
 }
 
 /// A deal in another pipeline, which has no stage `Risk`: it stays, and so does a closed one in any pipeline.

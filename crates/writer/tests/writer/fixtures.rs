@@ -301,6 +301,22 @@ impl TestWriter {
         RecordRef { object_id: ObjectId(survivor.id), ..primary.clone() }
     }
 
+    /// Merges `merged` into `primary` once a call to a path that contains `path` has been answered, after the first `known` calls.
+    /// Then it switches all faults off: the calls that are held find the records merged.
+    pub async fn merge_after_call(
+        &self,
+        (known, path): (usize, &str),
+        primary: &RecordRef,
+        merged: &RecordRef,
+    ) -> RecordRef {
+        while !self.calls().await.iter().skip(known).any(|call| call.path.contains(path)) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        let survivor = self.merge(primary, &[merged]).await;
+        self.clear_faults().await;
+        survivor
+    }
+
     pub async fn quirks(&self, quirks: &Quirks) {
         self.post("quirks", quirks).await;
     }

@@ -77,30 +77,41 @@ async fn a_merge_between_read_and_write_overwrites_nothing() {
     writer.ended_as(&command, EventState::Skipped, Some(Reason::KeptHumanValue)).await;
 }
 
-/// A batch of one is an update of one record, which takes an old id, and HubSpot has no compare-and-set.
+/// An update of one record by its path would take the old id and change the survivor.
 #[tokio::test]
-async fn an_update_that_lands_on_the_survivor_counts_there_with_what_was_there_before() {
-    let writer = slow_batches().await;
-    let (one, two) = (writer.contact(1).await, writer.contact(2).await);
-    writer.edit(2, "lead_score", "12", "WORKFLOWS").await;
-    let command = writer.decide(&one, 2, &[set("lead_score", "85")], Vec::new()).await;
-    writer.fault(&Fault::new(Target::Hubspot, FaultKind::Held).on_path("/contacts/1")).await;
-    let merged = async {
-        while writer.calls().await.is_empty() {
-            tokio::time::sleep(Duration::from_millis(10)).await;
+async fn a_merge_between_read_and_write_of_a_single_record_leaves_the_survivor_to_the_policies() {
+    for (source, kept) in [("CRM_UI", true), ("WORKFLOWS", false)] {
+        let writer = slow_batches().await;
+        let (one, two) = (writer.contact(1).await, writer.contact(2).await);
+        writer.edit(2, "lead_score", "12", source).await;
+        let command = writer.decide(&one, 2, &[set("lead_score", "85")], Vec::new()).await;
+        writer.fault(&held_update(r#""lead_score":"85""#)).await;
+        let merge = writer.merge_after_call((0, "/contacts/batch/read"), &two, &one);
+        let (disposition, survivor) = tokio::join!(writer.handle(&command), merge);
+        assert_eq!(disposition, Disposition::Done);
+        let held = writer.property(survivor.object_id.0, "lead_score").await;
+        if kept {
+            assert_eq!(held.as_deref(), Some("12"), "a person set it");
+            writer.ended_as(&command, EventState::Skipped, Some(Reason::KeptHumanValue)).await;
+            continue;
         }
-        let survivor = writer.merge(&two, &[&one]).await;
-        writer.clear_faults().await;
-        survivor
-    };
-    let (disposition, survivor) = tokio::join!(writer.handle(&command), merged);
-    assert_eq!(disposition, Disposition::Done);
-    let story = writer.ended_as(&command, EventState::Written, None).await;
-    let [write] = &story.writes[..] else { panic!("{:?}", story.writes) };
-    assert_eq!((write.object_id, write.before.as_deref()), (survivor.object_id.0, Some("12")), "an undo restores it");
-    let older = writer.decide(&survivor, 1, &[set("lead_score", "25")], Vec::new()).await;
-    assert_eq!(writer.handle(&older).await, Disposition::Done);
-    writer.ended_as(&older, EventState::Superseded, Some(Reason::NewerEventWritten)).await;
+        assert_eq!(held.as_deref(), Some("85"));
+        let story = writer.ended_as(&command, EventState::Written, None).await;
+        let [write] = &story.writes[..] else { panic!("{:?}", story.writes) };
+        assert_eq!(
+            (write.object_id, write.before.as_deref()),
+            (survivor.object_id.0, Some("12")),
+            "an undo restores it"
+        );
+        let older = writer.decide(&survivor, 1, &[set("lead_score", "25")], Vec::new()).await;
+        assert_eq!(writer.handle(&older).await, Disposition::Done);
+        writer.ended_as(&older, EventState::Superseded, Some(Reason::NewerEventWritten)).await;
+    }
+}
+
+/// Holds the updates whose body contains this, also those of one record by its path.
+fn held_update(values: &str) -> Fault {
+    Fault::new(Target::Hubspot, FaultKind::Held).containing(values)
 }
 
 #[tokio::test]
@@ -247,6 +258,26 @@ async fn a_deal_that_is_merged_while_it_is_to_be_moved_is_moved_all_the_same() {
     assert_eq!(writer.value("deal", survivor.object_id.0, "dealstage").await.as_deref(), Some("991231"));
 }
 
+/// Whoever merged them wanted a closed deal.
+#[tokio::test]
+async fn a_deal_that_is_merged_into_a_closed_one_while_it_is_moved_stays_closed() {
+    let writer = slow_batches().await;
+    let open = writer.object("deal", 20, &[("pipeline", "default"), ("dealstage", "contractsent")]).await;
+    let won = writer.object("deal", 21, &[("pipeline", "default"), ("dealstage", "closedwon")]).await;
+    let stage = DealStage { stage: "Risk".to_owned(), pipeline: None };
+    let command = writer.decide(&open, 1, &[], vec![ActionSpec::MoveDeal(stage)]).await;
+    writer.fault(&held_update(r#""dealstage":"991231""#)).await;
+    let (disposition, survivor) =
+        tokio::join!(writer.handle(&command), writer.merge_after_call((0, "/pipelines/"), &won, &open));
+    let stage = writer.value("deal", survivor.object_id.0, "dealstage").await;
+    assert_eq!(stage.as_deref(), Some("closedwon"), "{disposition:?}");
+    writer.until_done(&command).await;
+    let story = writer.ended_as(&command, EventState::Written, None).await;
+    assert_eq!(story.actions[0].reason, Some(Reason::DealClosed), "{:?}", story.actions);
+    let stage = writer.value("deal", survivor.object_id.0, "dealstage").await;
+    assert_eq!(stage.as_deref(), Some("closedwon"));
+}
+
 /// The late call of a writer that lost its lease names an old id, and HubSpot changes the survivor.
 #[tokio::test]
 async fn a_late_write_to_an_old_id_is_repaired_in_the_record_that_survives() {
@@ -263,5 +294,26 @@ async fn a_late_write_to_an_old_id_is_repaired_in_the_record_that_survives() {
     writer.verifier.pass().await.expect("the survivor is marked");
     writer.verifier.pass().await.expect("verified");
     assert_eq!(writer.property(survivor.object_id.0, "lead_score").await.as_deref(), Some("85"));
+    assert_eq!(writer.query::<i64>("select count(*) from record_lease").await, 0);
+}
+
+#[tokio::test]
+async fn a_repair_of_a_record_that_is_merged_meanwhile_overwrites_nothing() {
+    let writer = TestWriter::start().await;
+    let (one, two) = (writer.contact(1).await, writer.contact(2).await);
+    for (second, score) in [(1, "25"), (2, "85")] {
+        let command = writer.decide(&one, second, &[set("lead_score", score)], Vec::new()).await;
+        assert_eq!(writer.handle(&command).await, Disposition::Done);
+    }
+    writer.edit(2, "lead_score", "12", "CRM_UI").await;
+    writer.edit_as_app(1, "lead_score", "25").await;
+    writer.ledger.mark_for_verification(std::slice::from_ref(&one)).await.expect("marked");
+    writer.fault(&held_update(r#""lead_score":"85""#)).await;
+    let known = writer.calls().await.len();
+    let merge = writer.merge_after_call((known, "/contacts/batch/read"), &two, &one);
+    let (passed, survivor) = tokio::join!(writer.verifier.pass(), merge);
+    passed.expect("the survivor is marked");
+    writer.verifier.pass().await.expect("verified");
+    assert_eq!(writer.property(survivor.object_id.0, "lead_score").await.as_deref(), Some("12"), "a person set it");
     assert_eq!(writer.query::<i64>("select count(*) from record_lease").await, 0);
 }

@@ -15,8 +15,7 @@ async fn an_older_write_that_is_held_up_does_not_land_on_a_newer_one() {
     let older = writer.decide(&record, 1, &[set("lead_score", "25")], Vec::new()).await;
     // Longer than the client waits within the process, so that the message goes to a retry queue.
     let unavailable = FaultKind::Status { code: 503, retry_after: Some(8) };
-    let fault = Fault::new(Target::Hubspot, unavailable).containing("lead_score").on_path("/contacts/1").times(1);
-    writer.fault(&fault).await;
+    writer.fault(&Fault::new(Target::Hubspot, unavailable).on_path("/contacts/batch/update").times(1)).await;
     let disposition = writer.handle(&older).await;
     assert!(matches!(disposition, Disposition::Retry { .. } | Disposition::Defer { .. }), "{disposition:?}");
     assert_eq!(writer.property(1, "lead_score").await, None);
