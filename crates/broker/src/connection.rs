@@ -215,7 +215,7 @@ async fn supervise(
             metrics::gauge!("leadline_broker_connected", "connection" => settings.name.clone()).set(1.0);
             tokio::select! {
                 () = until_broken(&open, &trouble.broken) => {}
-                fresh = connection_beside(&settings, &trouble.silent) => {
+                fresh = connection_beside(&open, &settings, &trouble.silent) => {
                     tracing::warn!(connection = settings.name, "the connection to RabbitMQ gave no answers; another one takes its place");
                     trouble.forget();
                     state.send_replace(Some(Arc::new(fresh)));
@@ -254,9 +254,13 @@ impl Trouble {
 }
 
 /// Waits until the connection is reported as silent and another one can be opened.
-async fn connection_beside(settings: &BrokerSettings, silent: &Notify) -> Open {
+async fn connection_beside(open: &Open, settings: &BrokerSettings, silent: &Notify) -> Open {
     loop {
         silent.notified().await;
+        // RabbitMQ has said that it blocks publishers. It would say so of another connection only when that one publishes.
+        if open.connection.status().blocked() {
+            continue;
+        }
         match connect(settings).await {
             Ok(open) => return open,
             Err(error) => {
