@@ -1,6 +1,6 @@
 //! A virtual host and a database for one test, so that tests side by side do not disturb each other.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use anyhow::{Context, Result, bail};
 use reqwest::Method;
@@ -13,7 +13,8 @@ use crate::{
     workspace,
 };
 
-/// A fresh virtual host and a fresh database of the same name. Both stay until the services end or
+/// A fresh virtual host and a fresh database of the same name. The virtual host goes with the last clone: RabbitMQ becomes slow with
+/// the thousands of quorum queues that hundreds of tests declare. The database stays until the services end or
 /// [`TestNamespace::remove`] is called.
 #[derive(Debug, Clone)]
 pub struct TestNamespace {
@@ -25,6 +26,25 @@ pub struct TestNamespace {
     pub postgres_url: String,
     management_url: String,
     admin_url: String,
+    _virtual_host: Arc<VirtualHost>,
+}
+
+/// Removes the virtual host when it is dropped, in the background.
+#[derive(Debug)]
+struct VirtualHost {
+    name: String,
+    management_url: String,
+}
+
+impl Drop for VirtualHost {
+    fn drop(&mut self) {
+        let (path, management_url) = (format!("vhosts/{}", self.name), self.management_url.clone());
+        // The test's runtime is ending. What is not removed when the process ends, ends with the services.
+        std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            let _ = runtime.map(|runtime| runtime.block_on(call(&management_url, Method::DELETE, &path, None)));
+        });
+    }
 }
 
 /// The part of RabbitMQ's definitions that `deploy/rabbitmq/permissions.json` has.
@@ -75,10 +95,13 @@ impl TestNamespace {
     }
 
     async fn with(services: &Services, database: TestDatabase) -> Result<Self> {
+        let management_url = services.management_url.trim_end_matches('/').to_owned();
+        let virtual_host = VirtualHost { name: database.name.clone(), management_url: management_url.clone() };
         let namespace = Self {
+            _virtual_host: Arc::new(virtual_host),
             amqp_url: format!("{}/{}", services.amqp_url.trim_end_matches('/'), database.name),
             postgres_url: database.url,
-            management_url: services.management_url.trim_end_matches('/').to_owned(),
+            management_url,
             admin_url: services.postgres_url.clone(),
             name: database.name,
         };
@@ -144,24 +167,7 @@ impl TestNamespace {
 
     /// Calls RabbitMQ's management API; `path` begins after `/api/`. An empty answer is `null`.
     pub async fn management(&self, method: Method, path: &str, body: Option<Value>) -> Result<Value> {
-        // reqwest needs a TLS provider, even for HTTP. This fails only when one is installed already.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let (scheme, rest) = self.management_url.split_once("://").context("the management URL has no scheme")?;
-        let (credentials, host) = rest.rsplit_once('@').context("the management URL has no user")?;
-        let (user, password) = credentials.split_once(':').unwrap_or((credentials, ""));
-        let mut request = reqwest::Client::new()
-            .request(method.clone(), format!("{scheme}://{host}/api/{path}"))
-            .basic_auth(user, Some(password));
-        if let Some(body) = body {
-            request = request.json(&body);
-        }
-        let response = request.send().await.context("cannot reach RabbitMQ's management API")?;
-        let status = response.status();
-        let text = response.text().await?;
-        if !status.is_success() {
-            bail!("RabbitMQ's management API answered {status} to {method} {path}: {text}");
-        }
-        if text.is_empty() { Ok(Value::Null) } else { Ok(serde_json::from_str(&text)?) }
+        call(&self.management_url, method, path, body).await
     }
 
     /// The management API's URL, with the login.
@@ -180,4 +186,26 @@ impl TestNamespace {
         let rest = self.management_url.split_once("://").map_or(self.management_url.as_str(), |(_, rest)| rest);
         rest.split(':').next().unwrap_or("guest")
     }
+}
+
+/// Calls RabbitMQ's management API; `path` begins after `/api/`. An empty answer is `null`.
+async fn call(management_url: &str, method: Method, path: &str, body: Option<Value>) -> Result<Value> {
+    // reqwest needs a TLS provider, even for HTTP. This fails only when one is installed already.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let (scheme, rest) = management_url.split_once("://").context("the management URL has no scheme")?;
+    let (credentials, host) = rest.rsplit_once('@').context("the management URL has no user")?;
+    let (user, password) = credentials.split_once(':').unwrap_or((credentials, ""));
+    let mut request = reqwest::Client::new()
+        .request(method.clone(), format!("{scheme}://{host}/api/{path}"))
+        .basic_auth(user, Some(password));
+    if let Some(body) = body {
+        request = request.json(&body);
+    }
+    let response = request.send().await.context("cannot reach RabbitMQ's management API")?;
+    let status = response.status();
+    let text = response.text().await?;
+    if !status.is_success() {
+        bail!("RabbitMQ's management API answered {status} to {method} {path}: {text}");
+    }
+    if text.is_empty() { Ok(Value::Null) } else { Ok(serde_json::from_str(&text)?) }
 }
