@@ -33,7 +33,14 @@ language sql security definer set search_path = public, pg_temp as $$
     where portal_id = of_portal and object_type = of_type and (old_id = of_id or survivor_id = of_id)
 $$;
 
-revoke execute on function erase_merges(bigint, text, bigint) from public;
+-- One transaction at a time tells of merges, or asks for a record to be erased under all of its ids: neither overlooks what the
+-- other has not committed yet.
+create function lock_merges() returns void
+language sql set search_path = public, pg_temp as $$
+    select pg_advisory_xact_lock(hashtextextended('record_merge', 0))
+$$;
+
+revoke execute on function erase_merges(bigint, text, bigint), lock_merges() from public;
 
 create view merged_records as
 select m.portal_id, m.object_type, m.old_id, m.survivor_id, m.noticed_at,

@@ -70,8 +70,8 @@ begin
                    where at <= e.events_until);
 end $$;
 
--- Asks for a record to be erased; erase_record does it. Asked for again, it begins again.
-create function request_erasure(of_portal bigint, of_type text, of_id bigint, why text) returns void
+-- Asks for a record to be erased under one of its ids; erase_record does it. Asked for again, it begins again.
+create function request_erasure_of_id(of_portal bigint, of_type text, of_id bigint, why text) returns void
 language sql security definer set search_path = public, pg_temp as $$
     insert into erasure (record_hash, portal_id, object_type, cause, events_until, records)
     select record_hash(of_portal, of_type || '/' || of_id), of_portal, of_type, why,
@@ -86,13 +86,39 @@ language sql security definer set search_path = public, pg_temp as $$
         events_until = greatest(erasure.events_until, excluded.events_until)
 $$;
 
--- Asks for a record to be erased that was merged into one which was erased for privacy reasons before the merge was known.
-create function erase_merged(of_portal bigint, of_type text, old_id bigint, survivor bigint) returns void
+-- Asks for what is known under the old ids of a record to be erased, forgets its merges, and returns these ids. The caller has
+-- called lock_merges().
+create function request_erasure_of_merged(of_portal bigint, of_type text, survivor bigint, why text) returns bigint[]
+language plpgsql security definer set search_path = public, pg_temp as $$
+declare
+    merged bigint[] := array(select m.old_id from record_merge m
+                             where (m.portal_id, m.object_type, m.survivor_id) = (of_portal, of_type, survivor)
+                             order by m.old_id for update);
+begin
+    perform request_erasure_of_id(of_portal, of_type, old.id, why) from unnest(merged) as old (id);
+    perform erase_merges(of_portal, of_type, survivor);
+    return merged;
+end $$;
+
+-- Asks for a record to be erased under all ids by which it is known, and returns them: its survivor's first.
+create function request_erasure(of_portal bigint, of_type text, of_id bigint, why text) returns bigint[]
+language plpgsql security definer set search_path = public, pg_temp as $$
+declare
+    survivor bigint;
+begin
+    perform lock_merges();
+    survivor := coalesce((select m.survivor_id from record_merge m
+                          where (m.portal_id, m.object_type, m.old_id) = (of_portal, of_type, of_id)), of_id);
+    perform request_erasure_of_id(of_portal, of_type, survivor, why);
+    return survivor || request_erasure_of_merged(of_portal, of_type, survivor, why);
+end $$;
+
+-- The same for the old ids of a record which was erased for privacy reasons before its merges were known.
+create function erase_merged(of_portal bigint, of_type text, survivor bigint) returns void
 language plpgsql security definer set search_path = public, pg_temp as $$
 begin
     if is_erased(of_portal, array[of_type || '/' || survivor], 'infinity') then
-        perform request_erasure(of_portal, of_type, old_id, 'privacy_deletion');
-        perform erase_merges(of_portal, of_type, survivor);
+        perform request_erasure_of_merged(of_portal, of_type, survivor, 'privacy_deletion');
     end if;
 end $$;
 
@@ -325,6 +351,7 @@ language sql security definer set search_path = public, pg_temp as $$
 $$;
 
 revoke execute on function
-    record_hash(bigint, text), is_erased(bigint, text[], timestamptz), request_erasure(bigint, text, bigint, text),
-    erase_merged(bigint, text, bigint, bigint), drop_commands(uuid[], text), cancel_waiting(bigint, text, bigint, timestamptz),
+    record_hash(bigint, text), is_erased(bigint, text[], timestamptz), request_erasure_of_id(bigint, text, bigint, text),
+    request_erasure_of_merged(bigint, text, bigint, text), request_erasure(bigint, text, bigint, text),
+    erase_merged(bigint, text, bigint), drop_commands(uuid[], text), cancel_waiting(bigint, text, bigint, timestamptz),
     erase_record(bigint, text, bigint, bigint), conclude_erasure(bigint, text, bigint, boolean) from public;

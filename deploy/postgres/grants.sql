@@ -51,7 +51,7 @@ grant update (state, attempt, worker, lease_expires_at, reason, detail, due_at, 
     on write_command to leadline_writer;
 grant select, insert on record_merge to leadline_writer;
 grant update (survivor_id) on record_merge to leadline_writer;
-grant execute on function erase_merged(bigint, text, bigint, bigint) to leadline_inference, leadline_writer;
+grant execute on function erase_merged(bigint, text, bigint), lock_merges() to leadline_inference, leadline_writer;
 grant update (state, sending_since, reason, detail, hubspot_id, finished_at) on action to leadline_writer;
 grant update, delete on record_lease to leadline_writer;
 
@@ -71,8 +71,7 @@ grant update (state, sending_since, reason, detail, finished_at) on action to le
 grant select on erasure to leadline_inference;
 grant execute on function
     record_hash(bigint, text), is_erased(bigint, text[], timestamptz), request_erasure(bigint, text, bigint, text),
-    erase_record(bigint, text, bigint, bigint), conclude_erasure(bigint, text, bigint, boolean),
-    erase_merges(bigint, text, bigint)
+    erase_record(bigint, text, bigint, bigint), conclude_erasure(bigint, text, bigint, boolean)
     to leadline_inference, leadline_operator;
 
 -- What every worker does besides: publishes again what lost its message, shares limits and outages, deletes old data.

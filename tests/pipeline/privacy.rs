@@ -152,8 +152,13 @@ async fn a_person_whom_hubspot_deleted_for_privacy_reasons_is_gone_within_a_minu
         let message = event_message(&event);
         publish(&fleet, Route::Retry(Stage::Events, std::time::Duration::from_secs(3_600)), &message).await;
     }
+    // And one of the note that he shares.
+    let mut shared = happened("note", 5001, "propertyChange", Some("hs_note_body"), 8);
+    shared["propertyValue"] = json!(MARKER);
+    let waiting = Route::Retry(Stage::Events, std::time::Duration::from_secs(3_600));
+    publish(&fleet, waiting, &event_message(&shared)).await;
     let before: String = ask(&fleet, COUNTS).await;
-    assert!(in_tables(&fleet, MARKER).await.len() > 5 && in_queues(&fleet, MARKER).await.len() == 4);
+    assert!(in_tables(&fleet, MARKER).await.len() > 5 && in_queues(&fleet, MARKER).await.len() == 5);
 
     let asked_at = std::time::Instant::now();
     fleet.simulator.delete_for_privacy(ZEBULON).await.expect("deleted");
@@ -166,6 +171,8 @@ async fn a_person_whom_hubspot_deleted_for_privacy_reasons_is_gone_within_a_minu
     assert_eq!(ask::<String>(&fleet, COUNTS).await, before, "counts and costs stay");
     let others = in_queues(&fleet, "\"objectId\":2").await;
     assert_eq!(others.len(), 3, "two parked, and one that waits: {others:?}");
+    let shared = in_queues(&fleet, "\"objectId\":5001").await;
+    assert!(shared.len() == 1 && !shared[0].contains("propertyValue"), "it waits without the value: {shared:?}");
     let receipt: String =
         ask(&fleet, "select cause || ' ' || (events > 2) || ' ' || (inferences > 2) from erasure").await;
     assert_eq!(receipt, "privacy_deletion true true");
@@ -200,6 +207,24 @@ async fn a_person_is_erased_while_hubspot_or_openai_is_away() {
     })
     .await;
     assert_eq!(outages().await, 1, "the outage goes on");
+}
+
+/// It is told of a merge into an erased person, and the ledger does not take that.
+#[tokio::test]
+async fn a_merge_into_an_erased_person_that_the_ledger_never_takes_is_parked() {
+    let fleet = fleet(&pipeline()).await;
+    contact(&fleet, ZEBULON, &[]).await;
+    fleet.simulator.delete_for_privacy(ZEBULON).await.expect("deleted");
+    until("erased", async || {
+        ask::<bool>(&fleet, "select exists (select from erasure where erased_at is not null)").await
+    })
+    .await;
+    fixtures::sql(&fleet, "alter function lock_merges() rename to lock_nothing").await;
+    let mut merge = happened("contact", ZEBULON, "merge", None, 1);
+    (merge["primaryObjectId"], merge["mergedObjectIds"]) = (json!(ZEBULON), json!([2]));
+    merge["newObjectId"] = json!(ZEBULON);
+    send_accepted(&fleet, &[merge]).await;
+    fleet.until_parked("leadline.events", 1, fixtures::WITHIN).await.expect("it does not wait without end");
 }
 
 const COUNTS: &str = "select count(*) || ' ' || count(distinct event_id) || ' ' || sum(prompt_tokens) || ' '

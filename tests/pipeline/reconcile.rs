@@ -10,8 +10,8 @@ use lab::FleetPlan;
 use ledger::{ClaimRequest, Worker};
 
 use fixtures::{
-    BUYER, WITHIN, ask, contact, ended_as, fleet, key, note_event, pipeline, property, purge, questions, send_accepted,
-    sql, times_set, until,
+    BUYER, WITHIN, ask, contact, ended_as, fleet, happened, key, note_event, pipeline, property, purge, questions,
+    send_accepted, sql, times_set, until,
 };
 
 fn reconciling() -> FleetPlan {
@@ -112,6 +112,29 @@ async fn an_event_that_is_no_webhook_is_parked_and_not_looked_at_for_ever() {
     assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
     let story = fleet.ledger.event_story(event.key.as_str()).await.expect("asked").expect("known");
     assert_eq!((story.state, story.reason), (EventState::Parked, Some(Reason::EventInvalid)));
+}
+
+/// They have a queue of their own that no outage pauses, also when they are published again.
+#[tokio::test]
+async fn a_privacy_deletion_whose_message_was_lost_goes_to_its_own_queue_again() {
+    let plan = FleetPlan { receivers: 0, inferences: 0, writers: 0, ..pipeline() };
+    let fleet = fleet(&plan).await;
+    let body = serde_json::json!([happened("contact", 1, "privacyDeletion", None, 1)]).to_string();
+    let element = hubspot::webhook::parse(body.as_bytes()).expect("an array").pop().expect("one element");
+    let event = element.event.expect("an event");
+    let request = ClaimRequest { event: &event, message_copy_id: domain::EventId::new().0, trace_id: None };
+    fleet.ledger.claim(&[request], &Worker::named("dead"), Duration::from_secs(60)).await.expect("claimed");
+    sql(&fleet, "update event set lease_expires_at = now() - interval '10 hours'").await;
+    for (messages, arguments) in [(1, &["event", "requeue", event.key.as_str()][..]), (2, &["reconcile", "--yes"])] {
+        let done = fleet.leadline(arguments).await.expect("runs");
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+        fleet.until_holds("leadline.erasures", messages, WITHIN).await.expect("published");
+        sql(&fleet, "update event set requeued_at = requeued_at - interval '10 hours'").await;
+    }
+    sql(&fleet, "update event set state = 'parked', reason = 'attempts_exhausted', lease_expires_at = null").await;
+    let listed = fleet.leadline(&["parked", "list", "--stage", "erasures"]).await.expect("runs");
+    let said = String::from_utf8_lossy(&listed.stdout);
+    assert!(said.contains("1 parked"), "{said}");
 }
 
 /// A writer was frozen with its call at the socket, and wakes when a newer value is there: HubSpot has no compare-and-set.

@@ -15,6 +15,8 @@ pub use clients::{api_versions, connect_ledger, hubspot_client, model_facts, ope
 pub use error::BootstrapError;
 pub use readiness::broker_readiness;
 #[cfg(feature = "clients")]
-pub use readiness::{add_quota_readiness, broker_and_ledger_readiness, warn_of_ending_versions};
+pub use readiness::{
+    add_consumer_readiness, add_quota_readiness, broker_and_ledger_readiness, warn_of_ending_versions,
+};
 #[cfg(feature = "clients")]
 pub use retry::CallHooks;

@@ -12,6 +12,16 @@ pub fn broker_readiness(publisher: &Publisher) -> Readiness {
     })
 }
 
+/// Not ready while there is no connection to consume the messages of `stage`.
+#[cfg(feature = "clients")]
+pub fn add_consumer_readiness(readiness: Readiness, stage: &'static str, connection: &broker::Connection) -> Readiness {
+    let connection = connection.clone();
+    readiness.with(stage, move || {
+        let is_ready = connection.is_ready();
+        async move { is_ready.then_some(()).ok_or_else(|| "RabbitMQ is unreachable for its consumer".into()) }
+    })
+}
+
 /// Ready while messages can be published, and the ledger answers and has the schema version that this binary needs.
 #[cfg(feature = "clients")]
 pub fn broker_and_ledger_readiness(publisher: &Publisher, ledger: &ledger::Ledger) -> Readiness {

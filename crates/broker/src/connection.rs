@@ -2,7 +2,6 @@
 
 use std::{sync::Arc, time::Duration};
 
-use futures_util::FutureExt;
 use lapin::{Channel, ConnectionProperties, ErrorKind, options::ConfirmSelectOptions, uri::AMQPUri};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::{Notify, watch};
@@ -94,12 +93,12 @@ impl ConnectionError {
 #[derive(Debug, Clone)]
 pub struct Connection {
     state: watch::Receiver<Option<Arc<Open>>>,
-    trouble: Arc<Trouble>,
     settings: Arc<BrokerSettings>,
     _alive: Arc<watch::Sender<()>>,
 }
 
-/// What users of a connection report to its supervisor.
+/// What users of an open connection report to the supervisor. Each open connection has its own: what is reported about one that another
+/// one has taken the place of is heard by nobody.
 #[derive(Debug, Default)]
 struct Trouble {
     /// It does not work.
@@ -113,6 +112,38 @@ struct Trouble {
 struct Open {
     connection: lapin::Connection,
     channel: Channel,
+    trouble: Arc<Trouble>,
+}
+
+/// The channel of an open connection, to which what is reported belongs.
+#[derive(Debug, Clone)]
+pub struct OpenChannel {
+    channel: Channel,
+    trouble: Arc<Trouble>,
+}
+
+impl OpenChannel {
+    /// The channel.
+    pub(crate) fn channel(&self) -> &Channel {
+        &self.channel
+    }
+
+    /// Tells the supervisor that the channel does not work, so that it reconnects at once.
+    pub(crate) fn report_broken(&self) {
+        self.trouble.broken.notify_one();
+    }
+
+    /// Tells the supervisor that answers do not come. It opens another connection beside this one, which takes its place if it
+    /// works: RabbitMQ may be slow, and then the old one is as good.
+    pub(crate) fn report_silent(&self) {
+        self.trouble.silent.notify_one();
+    }
+}
+
+impl Open {
+    fn usable(&self) -> OpenChannel {
+        OpenChannel { channel: self.channel.clone(), trouble: self.trouble.clone() }
+    }
 }
 
 impl Connection {
@@ -133,29 +164,33 @@ impl Connection {
             }
         };
         let (state, receiver) = watch::channel(first);
-        let trouble = Arc::new(Trouble::default());
         let (alive, dropped) = watch::channel(());
-        tokio::spawn(supervise(settings.clone(), state, trouble.clone(), dropped));
-        Ok(Self { state: receiver, trouble, settings, _alive: Arc::new(alive) })
+        tokio::spawn(supervise(settings.clone(), state, dropped));
+        Ok(Self { state: receiver, settings, _alive: Arc::new(alive) })
     }
 
     /// The channel, if a message can be published on it now: it is connected, and the broker does not block publishers (it
     /// does so when it runs out of memory or disk).
-    pub fn channel(&self) -> Option<Channel> {
+    pub(crate) fn channel(&self) -> Option<OpenChannel> {
         let open = self.state.borrow().clone()?;
         let usable = open.connection.status().connected()
             && open.channel.status().connected()
             && !open.connection.status().blocked();
-        usable.then(|| open.channel.clone())
+        usable.then(|| open.usable())
+    }
+
+    /// Whether this is still the channel that messages are published on.
+    pub(crate) fn is_current(&self, channel: &OpenChannel) -> bool {
+        self.state.borrow().as_ref().is_some_and(|open| Arc::ptr_eq(&open.trouble, &channel.trouble))
     }
 
     /// Waits until there is a channel to consume from.
-    pub async fn wait_for_channel(&self) -> Channel {
+    pub(crate) async fn wait_for_channel(&self) -> OpenChannel {
         let mut state = self.state.clone();
         loop {
             let open = state.borrow_and_update().clone();
             if let Some(open) = open.filter(|open| open.channel.status().connected()) {
-                return open.channel.clone();
+                return open.usable();
             }
             // The supervisor ends only when the last clone of this connection is dropped, or when the runtime shuts down:
             // then the service ends as well, and there is nothing else to wait for.
@@ -176,19 +211,15 @@ impl Connection {
     }
 
     /// How many messages are in each queue (see [`Topology::queue_depths`]).
+    ///
+    /// # Errors
+    /// There is no answer within [`BrokerSettings::connect_timeout`]: who asks does so again, later.
     pub async fn queue_depths(&self) -> Result<Vec<(Route, u32)>, ConnectionError> {
-        Ok(self.settings.topology.queue_depths(&self.wait_for_channel().await).await?)
-    }
-
-    /// Tells the supervisor that the channel does not work, so that it reconnects at once.
-    pub fn report_broken(&self) {
-        self.trouble.broken.notify_one();
-    }
-
-    /// Tells the supervisor that answers do not come. It opens another connection beside this one, which takes its place if it
-    /// works: RabbitMQ may be slow, and then the old one is as good.
-    pub fn report_silent(&self) {
-        self.trouble.silent.notify_one();
+        within(self.settings.connect_timeout, async {
+            let open = self.wait_for_channel().await;
+            Ok(self.settings.topology.queue_depths(open.channel()).await?)
+        })
+        .await
     }
 
     /// Whether messages can be published now.
@@ -206,7 +237,6 @@ impl Connection {
 async fn supervise(
     settings: Arc<BrokerSettings>,
     state: watch::Sender<Option<Arc<Open>>>,
-    trouble: Arc<Trouble>,
     mut dropped: watch::Receiver<()>,
 ) {
     loop {
@@ -214,10 +244,9 @@ async fn supervise(
         if let Some(open) = open {
             metrics::gauge!("leadline_broker_connected", "connection" => settings.name.clone()).set(1.0);
             tokio::select! {
-                () = until_broken(&open, &trouble.broken) => {}
-                fresh = connection_beside(&open, &settings, &trouble.silent) => {
+                () = until_broken(&open) => {}
+                fresh = connection_beside(&open, &settings) => {
                     tracing::warn!(connection = settings.name, "the connection to RabbitMQ gave no answers; another one takes its place");
-                    trouble.forget();
                     state.send_replace(Some(Arc::new(fresh)));
                     continue;
                 }
@@ -239,24 +268,15 @@ async fn supervise(
         };
         if let Ok(open) = open {
             tracing::info!(connection = settings.name, "connected to RabbitMQ");
-            trouble.forget();
             state.send_replace(Some(Arc::new(open)));
         }
     }
 }
 
-impl Trouble {
-    /// Forgets the reports that are still stored: they are about the connection before this one.
-    fn forget(&self) {
-        let _ = self.broken.notified().now_or_never();
-        let _ = self.silent.notified().now_or_never();
-    }
-}
-
 /// Waits until the connection is reported as silent and another one can be opened.
-async fn connection_beside(open: &Open, settings: &BrokerSettings, silent: &Notify) -> Open {
+async fn connection_beside(open: &Open, settings: &BrokerSettings) -> Open {
     loop {
-        silent.notified().await;
+        open.trouble.silent.notified().await;
         // RabbitMQ has said that it blocks publishers. It would say so of another connection only when that one publishes.
         if open.connection.status().blocked() {
             continue;
@@ -274,9 +294,9 @@ async fn connection_beside(open: &Open, settings: &BrokerSettings, silent: &Noti
 const CHECK_INTERVAL: Duration = Duration::from_millis(250);
 
 /// Waits until the connection is broken or reported as such.
-async fn until_broken(open: &Open, broken: &Notify) {
+async fn until_broken(open: &Open) {
     loop {
-        let reported = tokio::time::timeout(CHECK_INTERVAL, broken.notified()).await.is_ok();
+        let reported = tokio::time::timeout(CHECK_INTERVAL, open.trouble.broken.notified()).await.is_ok();
         // A report counts even when the state looks good: the reason may be a deleted queue, which connecting again names.
         if reported || !(open.connection.status().connected() && open.channel.status().connected()) {
             return;
@@ -292,7 +312,7 @@ async fn until_broken(open: &Open, broken: &Notify) {
 /// them drop messages.
 pub async fn declare_topology(settings: &BrokerSettings) -> Result<(), ConnectionError> {
     within(settings.connect_timeout, async {
-        let Open { connection, channel } = open(settings).await?;
+        let Open { connection, channel, .. } = open(settings).await?;
         settings.topology.declare(&channel).await?;
         check_overflow(&connection).await?;
         Ok(connection.close(200, "declared".into()).await?)
@@ -317,7 +337,7 @@ async fn open(settings: &BrokerSettings) -> Result<Open, ConnectionError> {
     uri.query.heartbeat.get_or_insert(u16::try_from(settings.heartbeat.as_secs()).unwrap_or(u16::MAX));
     let connection = lapin::Connection::connect_uri(uri, properties).await?;
     let channel = connection.create_channel().await?;
-    Ok(Open { connection, channel })
+    Ok(Open { connection, channel, trouble: Arc::default() })
 }
 
 async fn within<T>(

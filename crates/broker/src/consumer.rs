@@ -70,10 +70,10 @@ pub async fn consume<H: Handler>(
     // message is delivered again, and the ledger recognises it.
     let in_progress = JoinSet::new();
     let mut consumer = Consumer { settings, worker: Arc::new(worker), slots, in_progress };
-    let mut channel;
+    let mut open;
     loop {
-        channel = tokio::select! {
-            channel = connection.wait_for_channel() => channel,
+        open = tokio::select! {
+            open = connection.wait_for_channel() => open,
             () = stop.cancelled() => return consumer.finish(None).await,
         };
         let current = *mode.borrow_and_update();
@@ -84,22 +84,22 @@ pub async fn consume<H: Handler>(
                 () = stop.cancelled() => break,
             }
         }
-        match consumer.consume_until_changed(&channel, current, &mut mode, &stop).await {
+        match consumer.consume_until_changed(open.channel(), current, &mut mode, &stop).await {
             Ok(ConsumeEnd::Stopped) => break,
             Ok(ConsumeEnd::ModeChanged) => {}
             Ok(ConsumeEnd::CancelledByBroker) => {
                 // The channel may still look connected: connected = true in this line is no contradiction.
-                tracing::warn!(queue, connected = channel.status().connected(), "the broker ended the consumer");
+                tracing::warn!(queue, connected = open.channel().status().connected(), "the broker ended the consumer");
             }
             Err(error) => {
                 tracing::warn!(%error, queue, "consuming failed; starting again");
                 metrics::counter!("leadline_consumer_restarts_total", "queue" => queue).increment(1);
-                connection.report_broken();
+                open.report_broken();
                 tokio::time::sleep(RESTART_PAUSE).await;
             }
         }
     }
-    consumer.finish(Some(&channel)).await;
+    consumer.finish(Some(open.channel())).await;
 }
 
 /// Why a consumer took no more deliveries.

@@ -124,35 +124,39 @@ impl Publisher {
     }
 
     async fn publish_once(&self, route: Route, message: &Message) -> Result<(), PublishError> {
-        let channel = self.connection.channel().ok_or(PublishError::Unavailable)?;
+        let open = self.connection.channel().ok_or(PublishError::Unavailable)?;
         let _probe =
             if self.stall.stalled() { Some(self.stall.probe().ok_or(PublishError::Unavailable)?) } else { None };
         let (exchange, key) = (route.stage().exchange(), route.to_string());
         let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
         let confirmed = async {
-            let confirm = channel
+            let confirm = open
+                .channel()
                 .basic_publish(exchange.into(), key.as_str().into(), options, &message.body, message.properties())
                 .await?;
             confirm.await
         };
         let confirmed = tokio::time::timeout(self.confirm_timeout, confirmed).await;
-        // Any answer, also a rejection, shows that the broker answers again.
-        self.stall.is_stalled.store(confirmed.is_err(), Ordering::Relaxed);
+        // Any answer, also a rejection, shows that the broker answers again. What becomes of a message on a connection that another one
+        // has taken the place of says nothing about that one.
+        if self.connection.is_current(&open) {
+            self.stall.is_stalled.store(confirmed.is_err(), Ordering::Relaxed);
+        }
         match confirmed {
             Ok(Ok(Confirmation::Ack(None))) => Ok(()),
             // Because of the mandatory flag, a message that no queue takes is returned, and then confirmed.
             Ok(Ok(Confirmation::Ack(Some(_)))) => {
                 // The queue was deleted; connecting again says what is missing.
-                self.connection.report_broken();
+                open.report_broken();
                 Err(PublishError::Unroutable(key))
             }
             Ok(Ok(Confirmation::Nack(_) | Confirmation::NotRequested)) => Err(PublishError::Rejected(key)),
             Ok(Err(error)) => {
-                self.connection.report_broken();
+                open.report_broken();
                 Err(PublishError::Broken(error))
             }
             Err(_) => {
-                self.connection.report_silent();
+                open.report_silent();
                 Err(PublishError::Unconfirmed(self.confirm_timeout))
             }
         }

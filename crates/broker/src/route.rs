@@ -2,6 +2,8 @@
 
 use std::{fmt, time::Duration};
 
+use domain::{EventKey, event::EventKind};
+
 /// A stage of processing, named by its queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Stage {
@@ -20,6 +22,11 @@ pub enum Stage {
 impl Stage {
     /// Every stage.
     pub const ALL: [Self; 4] = [Self::Events, Self::Backfill, Self::Erasures, Self::Writes];
+
+    /// The stage that an event goes to, be it for the first time or again.
+    pub fn of_event(key: &EventKey) -> Self {
+        if key.kind() == Some(EventKind::PrivacyDeletion) { Self::Erasures } else { Self::Events }
+    }
 
     /// The name of the stage's queue.
     pub fn queue(self) -> &'static str {
@@ -87,7 +94,27 @@ fn in_largest_unit(delay: Duration) -> String {
 mod tests {
     use std::time::Duration;
 
+    use domain::{
+        EventKey, ObjectId, ObjectType, PortalId,
+        event::{EventKind, Subject},
+    };
+
     use super::{Route, Stage};
+
+    #[test]
+    fn a_privacy_deletion_has_a_stage_of_its_own_whatever_it_is_about() {
+        let of_key = |object_type: &str, kind| {
+            let subject = Subject::Record { object_type: ObjectType::from(object_type), object_id: ObjectId(7) };
+            Stage::of_event(&EventKey::new(PortalId(1), kind, &subject, Some("a.b:privacyDeletion"), 1, "1"))
+        };
+        for object_type in ["0-1", "2-123"] {
+            for kind in EventKind::ALL.iter().copied() {
+                let expected = if kind == EventKind::PrivacyDeletion { Stage::Erasures } else { Stage::Events };
+                assert_eq!(of_key(object_type, kind), expected, "{object_type} {kind}");
+            }
+        }
+        assert_eq!(Stage::of_event(&EventKey::from_text("erased:0190")), Stage::Events);
+    }
 
     #[test]
     fn a_retry_queue_is_named_by_its_delay_in_the_largest_unit() {

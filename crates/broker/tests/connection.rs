@@ -2,10 +2,20 @@
 
 use std::time::Duration;
 
-use broker::{BrokerSettings, Connection};
-use testbed::{Role, proxy::Proxy};
+use broker::{BrokerSettings, Connection, ConnectionError, Message, PublishError, Publisher, Route, Stage};
+use testbed::{
+    Role, TestNamespace,
+    proxy::{Proxy, Traffic},
+};
 
 use crate::fixtures::{declared, settings};
+
+/// How to reach the broker of `namespace` through `proxy`.
+fn through(proxy: &Proxy, namespace: &TestNamespace) -> BrokerSettings {
+    let url = namespace.amqp_url_of(Role::Writer).expect("a URL");
+    let url = url.replace(namespace.amqp_address(), &proxy.address.to_string()).into();
+    BrokerSettings { url, ..settings(namespace, Role::Writer) }
+}
 
 /// Why a service does not start with this URL.
 async fn refusal(url: String) -> String {
@@ -35,12 +45,7 @@ async fn a_url_that_rabbitmq_refuses_ends_the_start_with_words() {
 async fn a_consumers_connection_that_brings_nothing_is_opened_again() {
     let namespace = declared().await;
     let proxy = Proxy::to(namespace.amqp_address().to_owned()).await.expect("a proxy");
-    let url = namespace.amqp_url_of(Role::Writer).expect("a URL");
-    let through_proxy = BrokerSettings {
-        url: url.replace(namespace.amqp_address(), &proxy.address.to_string()).into(),
-        heartbeat: Duration::from_secs(1),
-        ..settings(&namespace, Role::Writer)
-    };
+    let through_proxy = BrokerSettings { heartbeat: Duration::from_secs(1), ..through(&proxy, &namespace) };
     let connection = Connection::open(through_proxy).await.expect("connected");
     assert!(connection.is_ready());
     let before = proxy.connections();
@@ -52,4 +57,50 @@ async fn a_consumers_connection_that_brings_nothing_is_opened_again() {
     };
     tokio::time::timeout(Duration::from_secs(30), opened_again).await.expect("it is noticed without RabbitMQ's help");
     connection.queue_depths().await.expect("the new connection works");
+}
+
+#[tokio::test]
+async fn how_long_the_queues_are_is_not_waited_for_without_end() {
+    let namespace = declared().await;
+    let proxy = Proxy::to(namespace.amqp_address().to_owned()).await.expect("a proxy");
+    proxy.set(Traffic::Cut);
+    let connect_timeout = Duration::from_millis(500);
+    let away = BrokerSettings { connect_timeout, ..through(&proxy, &namespace) };
+    let connection = Connection::open(away).await.expect("it connects in the background");
+    let asked = tokio::time::timeout(Duration::from_secs(20), connection.queue_depths()).await.expect("an end");
+    assert!(matches!(asked, Err(ConnectionError::TimedOut(limit)) if limit == connect_timeout), "{asked:?}");
+}
+
+/// A confirm that is still owed on the connection before says nothing about the one that has taken its place.
+#[tokio::test]
+async fn what_becomes_of_a_message_on_an_old_connection_does_not_disturb_the_new_one() {
+    let namespace = declared().await;
+    let proxy = Proxy::to(namespace.amqp_address().to_owned()).await.expect("a proxy");
+    let confirm_timeout = Duration::from_secs(4);
+    let settings = BrokerSettings { confirm_timeout, ..through(&proxy, &namespace) };
+    let publisher = Publisher::open(settings).await.expect("a publisher");
+    let publish = || {
+        let publisher = publisher.clone();
+        async move { publisher.publish(Route::Queue(Stage::Events), &Message::new("key", b"{}".to_vec())).await }
+    };
+    publish().await.expect("published");
+    let before = proxy.connections();
+    proxy.silence_open_connections();
+    let first = tokio::spawn(publish());
+    tokio::time::sleep(confirm_timeout / 2).await;
+    let second = tokio::spawn(publish());
+    let lost = first.await.expect("no panic");
+    assert!(matches!(lost, Err(PublishError::Unconfirmed(_))), "{lost:?}");
+    while proxy.connections() == before || publish().await.is_err() {
+        tokio::task::yield_now().await;
+    }
+    assert!(publisher.is_ready(), "the new connection confirms");
+    second.await.expect("no panic").expect_err("it was sent on the old connection");
+    assert!(publisher.is_ready());
+    // Whoever hears the report would connect at once, or look within a quarter of a second.
+    let until = tokio::time::Instant::now() + Duration::from_secs(1);
+    while tokio::time::Instant::now() < until {
+        publish().await.expect("it goes on");
+    }
+    assert_eq!(proxy.connections(), before + 1, "nobody has connected once more");
 }

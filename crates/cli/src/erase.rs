@@ -29,7 +29,8 @@ pub async fn run(file: Option<&Path>, record: &str, yes: bool) -> anyhow::Result
         );
         return Ok(ExitCode::SUCCESS);
     }
-    let eraser = Eraser::new(operator.ledger.clone(), operator.connection.clone(), &operator.settings);
+    let Operator { settings, ledger, connection, publisher } = &operator;
+    let eraser = Eraser::new(ledger.clone(), connection.clone(), publisher.clone(), settings);
     // The record under all ids by which it was known before merges.
     let mut ledger = Erased::default();
     let mut messages = 0;

@@ -4,7 +4,7 @@ use std::{path::Path, process::ExitCode};
 
 use anyhow::bail;
 use broker::{Route, Stage};
-use domain::EventState;
+use domain::{EventKey, EventState};
 
 use crate::{operator::Operator, print::say};
 
@@ -22,7 +22,8 @@ pub async fn run(file: Option<&Path>, key_or_id: &str) -> anyhow::Result<ExitCod
             if state == EventState::Parked {
                 operator.ledger.replay_event(&event.key).await?;
             }
-            publisher.publish(Route::Queue(Stage::Events), &maintenance::payload_message(&event.payload)?).await?;
+            let stage = Stage::of_event(&EventKey::from_text(event.key.as_str()));
+            publisher.publish(Route::Queue(stage), &maintenance::payload_message(&event.payload)?).await?;
             operator.ledger.record_requeue(&[event.id], &[]).await?;
             say!("published the event again: {} (it was {state})", event.key);
         }

@@ -102,6 +102,12 @@ impl EventKey {
         Self(text.into())
     }
 
+    /// What happened, as far as the key says: that of an erased event says nothing.
+    pub fn kind(&self) -> Option<EventKind> {
+        let (_, kind) = self.0.split(':').nth(1)?.rsplit_once('.')?;
+        EventKind::ALL.iter().copied().find(|known| known.as_str() == kind)
+    }
+
     /// The key as text.
     pub fn as_str(&self) -> &str {
         &self.0

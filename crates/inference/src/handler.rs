@@ -165,7 +165,7 @@ impl EventHandler {
                 count_duplicate("done");
                 Err(Disposition::Done)
             }
-            Ok(Claim::Denied(ClaimDenied::Erased)) => Err(self.end_erased(&event).await),
+            Ok(Claim::Denied(ClaimDenied::Erased)) => Err(self.end_erased(&event, &delivery.tries()).await),
             // A worker was killed between the commit and the publication, or the event was delivered twice. Publishing
             // again is harmless: the writer recognises a command by its id.
             Ok(Claim::Denied(ClaimDenied::Decided(commands))) => {
@@ -189,7 +189,7 @@ impl EventHandler {
 
     /// An event of an erased record: with its message, the last that is known of it goes. A merge may be told after the survivor was
     /// erased, and what is known under the old ids goes, too.
-    async fn end_erased(&self, event: &Event) -> Disposition {
+    async fn end_erased(&self, event: &Event, tries: &Tries) -> Disposition {
         let merged = hubspot::webhook::merged_ids(event);
         if merged.is_empty() || event.portal_id != self.playbooks.portal_id() {
             return Disposition::Done;
@@ -197,8 +197,10 @@ impl EventHandler {
         match self.ledger.record_merges(&event.record(), merged).await {
             Ok(()) => Disposition::Done,
             Err(error) => {
-                tracing::warn!(%error, "the ledger does not take a merge into an erased record");
-                Disposition::defer(error.reason())
+                let error = StepError::from(error);
+                let (reason, detail) = (error.reason(), error.to_string());
+                tracing::warn!(%reason, %error, "the ledger does not take a merge into an erased record");
+                self.retry_schedule.decide(error.retry_action(), tries).disposition(reason, &detail)
             }
         }
     }

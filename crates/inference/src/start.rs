@@ -45,7 +45,7 @@ pub async fn start(
     tokio::spawn(stop.clone().run_until_cancelled_owned(async move { writable.watch().await }));
     circuit_breakers.start_sync(ledger.clone(), worker.clone(), probes, Some(live.model_circuits.clone()));
     let reconciler = Reconciler::new(ledger.clone(), publisher.clone(), settings.reconcile.clone());
-    let eraser = Eraser::new(ledger.clone(), connection.clone(), &settings);
+    let eraser = Eraser::new(ledger.clone(), connection.clone(), publisher.clone(), &settings);
     maintenance::run_erasures(eraser, ledger.clone(), worker.clone(), &stop);
     maintenance::run_maintenance(&settings, ledger, reconciler, worker, &stop);
 
@@ -56,6 +56,7 @@ pub async fn start(
     let (mode, always) = (circuit_breakers.consume_mode(), watch::Sender::new(ConsumeMode::Normal));
     let live = consume(connection, Stage::Events, settings.inference.concurrency, live, mode.clone());
     let connection = bootstrap::connect_consumer(&settings, "erasures").await?;
+    let readiness = bootstrap::add_consumer_readiness(readiness, "erasures", &connection);
     let erasures = consume(connection, Stage::Erasures, ERASURES_AT_ONCE, erasures, always.subscribe());
     let backfill = match backfill {
         None => None,

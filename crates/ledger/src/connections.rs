@@ -40,8 +40,10 @@ struct Current {
     pool: PgPool,
     /// Counts pools, so that a pool is given up once by all that wait for it.
     generation: u64,
-    /// When Postgres answered last, be it with an error.
+    /// When Postgres answered last, be it with an error, or when this pool took the place of another one.
     answered_at: Instant,
+    /// When the last pool was given up.
+    given_up_at: Option<Instant>,
 }
 
 impl fmt::Debug for Connections {
@@ -54,7 +56,7 @@ impl Connections {
     /// Connections that are opened when they are first used. Postgres ends a statement after `statement_timeout`.
     pub fn new(pool_options: PgPoolOptions, connect_options: PgConnectOptions, statement_timeout: Duration) -> Self {
         let pool = pool_options.clone().connect_lazy_with(connect_options.clone());
-        let current = Mutex::new(Current { pool, generation: 0, answered_at: Instant::now() });
+        let current = Mutex::new(Current { pool, generation: 0, answered_at: Instant::now(), given_up_at: None });
         let statement_limit = statement_timeout + NETWORK_ALLOWANCE;
         Self(Arc::new(Inner { pool_options, connect_options, statement_limit, current }))
     }
@@ -64,7 +66,7 @@ impl Connections {
         &self.0.connect_options
     }
 
-    /// Gives up all connections, so that new ones are opened.
+    /// Gives up all connections, so that new ones are opened, unless that was done just now.
     pub fn reconnect(&self) {
         let generation = self.current().generation;
         self.give_up(generation);
@@ -85,7 +87,15 @@ impl Connections {
         tokio::spawn(begin).await.map_err(|_| sqlx::Error::WorkerCrashed)?
     }
 
+    /// A connection. Who waited for one of a pool that was given up meanwhile gets one of the pool in its place.
     async fn acquire(&self) -> Result<Held, sqlx::Error> {
+        match self.acquire_once().await {
+            Err(sqlx::Error::PoolClosed) => self.acquire_once().await,
+            acquired => acquired,
+        }
+    }
+
+    async fn acquire_once(&self) -> Result<Held, sqlx::Error> {
         let (pool, generation) = {
             let current = self.current();
             (current.pool.clone(), current.generation)
@@ -125,10 +135,12 @@ impl Connections {
         result
     }
 
-    /// Replaces pool number `generation`, unless that was done already.
+    /// Replaces pool number `generation`, unless that was done already, or just now: a server that is away, or only reads, for hours
+    /// gets no new connections with every statement.
     fn give_up(&self, generation: u64) {
         let mut current = self.current();
-        if current.generation != generation {
+        let is_soon = current.given_up_at.is_some_and(|at| at.elapsed() < self.0.statement_limit);
+        if current.generation != generation || is_soon {
             return;
         }
         tracing::warn!("the connections to Postgres are given up, and new ones are opened");
@@ -136,6 +148,7 @@ impl Connections {
         let fresh = self.0.pool_options.clone().connect_lazy_with(self.0.connect_options.clone());
         let given_up = std::mem::replace(&mut current.pool, fresh);
         current.generation += 1;
+        (current.answered_at, current.given_up_at) = (Instant::now(), Some(Instant::now()));
         drop(current);
         // Who waits for one of its connections is told at once. A statement that is under way still gets its answer.
         tokio::spawn(async move { given_up.close().await });

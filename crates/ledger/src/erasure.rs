@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use domain::{RecordRef, WriteCommandId, inference::ErasureCause};
+use domain::{ObjectId, RecordRef, WriteCommandId, inference::ErasureCause};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -73,20 +73,17 @@ impl Ledger {
     /// The same is asked for under all ids by which the record is known, its survivor's and those from before merges, and the ledger
     /// forgets these merges. Returns the record under all of its ids.
     pub async fn request_erasure(&self, of: &RecordRef, cause: ErasureCause) -> Result<Vec<RecordRef>, LedgerError> {
-        let survivors = self.survivors(std::slice::from_ref(of)).await?;
-        let of = survivors.get(of).unwrap_or(of);
-        let records = self.known_as(of).await?;
-        let mut transaction = self.connections.begin().await?;
-        for record in &records {
-            let (portal, kind, id) = key(record);
-            sqlx::query!("select request_erasure($1, $2, $3, $4)", portal, kind, id, cause.as_str())
-                .execute(&mut transaction)
-                .await?;
-        }
         let (portal, kind, id) = key(of);
-        sqlx::query!("select erase_merges($1, $2, $3)", portal, kind, id).execute(&mut transaction).await?;
-        transaction.commit().await?;
-        Ok(records)
+        let ids = sqlx::query_scalar!(
+            r#"select request_erasure($1, $2, $3, $4) as "ids!""#,
+            portal,
+            kind,
+            id,
+            cause.as_str()
+        )
+        .fetch_one(&self.connections)
+        .await?;
+        Ok(ids.into_iter().map(|id| RecordRef { object_id: ObjectId(id), ..of.clone() }).collect())
     }
 
     /// At most `limit` erasures for which something is to be done: those of which nothing was erased yet and that were asked for at least

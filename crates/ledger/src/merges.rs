@@ -25,6 +25,7 @@ impl Ledger {
         sorted.sort();
         sorted.dedup();
         let mut transaction = self.connections.begin().await?;
+        sqlx::query!("select lock_merges()").execute(&mut transaction).await?;
         // One after the other: each may change where the next one leads to.
         for RecordMerge { old, survivor } in &sorted {
             let (portal, kind, id) = (old.portal_id.0, old.object_type.type_id(), old.object_id.0);
@@ -54,10 +55,8 @@ impl Ledger {
             )
             .execute(&mut transaction)
             .await?;
-            // Learned after its survivor was erased for privacy reasons: what is known under the old id goes, too.
-            sqlx::query!("select erase_merged($1, $2, $3, $4)", portal, kind, id, last)
-                .execute(&mut transaction)
-                .await?;
+            // Learned after its survivor was erased for privacy reasons: what is known under its old ids goes, too.
+            sqlx::query!("select erase_merged($1, $2, $3)", portal, kind, last).execute(&mut transaction).await?;
         }
         transaction.commit().await?;
         Ok(())

@@ -22,7 +22,7 @@ fn settings(url: &str) -> LedgerSettings {
 }
 
 /// A ledger whose connections go through a proxy.
-async fn through_proxy(test: &TestLedger) -> (Ledger, Proxy) {
+async fn through_proxy(test: &TestLedger, settings: fn(&str) -> LedgerSettings) -> (Ledger, Proxy) {
     let mut url = url::Url::parse(&test.url).expect("a URL");
     let target = format!("{}:{}", url.host_str().expect("a host"), url.port().expect("a port"));
     let proxy = Proxy::to(target).await.expect("a proxy");
@@ -34,7 +34,7 @@ async fn through_proxy(test: &TestLedger) -> (Ledger, Proxy) {
 #[tokio::test]
 async fn connections_that_die_in_silence_are_given_up_and_new_ones_answer() {
     let test = TestLedger::new().await;
-    let (ledger, proxy) = through_proxy(&test).await;
+    let (ledger, proxy) = through_proxy(&test, settings).await;
     let checks = || futures_util::future::join_all((0..8).map(|_| ledger.check()));
     // Several times, because a connection may die while it is idle, in use, or tested.
     for _ in 0..3 {
@@ -75,8 +75,54 @@ async fn a_server_that_only_reads_is_away_and_left_when_another_one_can_be_reach
     assert!(matches!(ledger.check().await, Err(LedgerError::ReadOnly)), "readiness says so");
     // `TestLedger` holds a session from before.
     test.run(&format!("alter database \"{name}\" set default_transaction_read_only = off")).await;
-    ledger.check().await.expect("a new connection can write");
+    // At first it uses the connections that it opened when it found out.
+    let left = async { while ledger.check().await.is_err() {} };
+    tokio::time::timeout(BACK_TO_WORK, left).await.expect("a new connection can write");
     ledger.mark_for_verification(&[record]).await.expect("a new connection can write");
+}
+
+#[tokio::test]
+async fn a_server_that_only_reads_for_long_gets_no_new_connections_with_every_statement() {
+    let test = TestLedger::new().await;
+    let name: String = test.value("select current_database()::text").await;
+    test.run(&format!("alter database \"{name}\" set default_transaction_read_only = on")).await;
+    let (ledger, proxy) = through_proxy(&test, settings).await;
+    let began = Instant::now();
+    for _ in 0..30 {
+        assert!(matches!(ledger.check().await, Err(LedgerError::ReadOnly)));
+    }
+    // Four connections at most in each pool: the first, the one in its place, and one more for each time that a statement may take.
+    let allowed = 4 * (2 + began.elapsed().as_millis() / 2_500);
+    assert!(u128::from(proxy.connections()) <= allowed, "{} connections", proxy.connections());
+}
+
+#[tokio::test]
+async fn who_waits_for_a_connection_gets_one_of_the_pool_that_takes_the_place_of_a_silent_one() {
+    let patient = |url: &str| LedgerSettings {
+        acquire_timeout: Duration::from_secs(20),
+        statement_timeout: Duration::from_secs(3),
+        ..settings(url)
+    };
+    let test = TestLedger::new().await;
+    let (ledger, proxy) = through_proxy(&test, patient).await;
+    let mut lock = test.database.begin().await.expect("a transaction");
+    sqlx::query("lock table record_lease in access exclusive mode").execute(&mut *lock).await.expect("a lock");
+    let in_use: Vec<_> = (1..=4)
+        .map(|id| {
+            let ledger = ledger.clone();
+            tokio::spawn(async move { ledger.mark_for_verification(&[contact(id)]).await })
+        })
+        .collect();
+    let waits = "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
+    while test.value::<i64>(waits).await < 4 {
+        tokio::task::yield_now().await;
+    }
+    proxy.silence_open_connections();
+    ledger.check().await.expect("it gets its connection from the fresh pool");
+    for silent in in_use {
+        let error = silent.await.expect("no panic").expect_err("no answer came");
+        assert!(error.is_away(), "{error}");
+    }
 }
 
 #[tokio::test]

@@ -380,6 +380,46 @@ async fn a_merge_that_is_told_after_its_survivor_was_erased_erases_the_old_recor
     assert_eq!(records, [contact(1)], "an operator's erasure is not about what comes later");
 }
 
+#[tokio::test]
+async fn a_chain_of_merges_that_is_told_late_erases_every_record_of_it() {
+    let test = TestLedger::new().await;
+    let merge = |old, survivor| RecordMerge { old: contact(old), survivor: ObjectId(survivor) };
+    test.ledger.record_merges(&[merge(1, 2)]).await.expect("recorded");
+    test.erase(&contact(9), ErasureCause::PrivacyDeletion).await;
+    test.ledger.conclude_erasure(&contact(9), false).await.expect("erased");
+    test.ledger.record_merges(&[merge(2, 9)]).await.expect("recorded");
+    let open = test.ledger.open_erasures(Duration::ZERO, LEASE, 10).await.expect("asked");
+    let mut records: Vec<_> = open.into_iter().map(|open| open.record).collect();
+    records.sort();
+    assert_eq!(records, [contact(1), contact(2)], "also the one that was merged before");
+    assert_eq!(test.ledger.known_as(&contact(9)).await.expect("asked"), [contact(9)], "and the merges are forgotten");
+}
+
+#[tokio::test]
+async fn a_merge_that_is_told_while_its_survivor_is_being_erased_is_not_overlooked() {
+    let test = TestLedger::new().await;
+    // A transaction that tells of a merge and has not ended.
+    let mut telling = test.database.begin().await.expect("a transaction");
+    for statement in [
+        "select lock_merges()",
+        "insert into record_merge (portal_id, object_type, old_id, survivor_id)
+         values (9876543, '0-1', 1, 9)",
+        "select erase_merged(9876543, '0-1', 9)",
+    ] {
+        sqlx::query(statement).execute(&mut *telling).await.expect(statement);
+    }
+    let ledger = test.ledger.clone();
+    let asked = tokio::spawn(async move { ledger.request_erasure(&contact(9), ErasureCause::PrivacyDeletion).await });
+    let waits =
+        "select count(*) > 0 from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
+    while !asked.is_finished() && !test.value::<bool>(waits).await {
+        tokio::task::yield_now().await;
+    }
+    telling.commit().await.expect("committed");
+    let records = asked.await.expect("no panic").expect("requested");
+    assert_eq!(records, [contact(9), contact(1)]);
+}
+
 /// An email of two persons, whose event waits, is still about the other one when the first is erased.
 #[tokio::test]
 async fn what_waits_for_an_engagement_of_two_persons_goes_on_when_one_is_erased() {

@@ -15,8 +15,9 @@ use crate::{
     grants::Grants, outgoing::Outgoing, quota_client::Acquired, recent_demand::RecentDemand, task_health::OneTaskHealth,
 };
 
-/// A request is a statement or two, each with a bound of its own.
-const LONGEST_REQUEST: Duration = Duration::from_secs(120);
+/// A request is a statement or two. Each waits at most a minute for a connection and a minute for its answer (the settings' bounds), the
+/// way there and back not counted.
+const LONGEST_REQUEST: Duration = Duration::from_secs(300);
 
 /// The pause after the ledger did not answer.
 const PAUSE_AFTER_ERROR: Duration = Duration::from_millis(500);

@@ -1,11 +1,12 @@
 //! Erases the records whose erasure was asked for: from the ledger, the parking lots and the retry queues.
 //!
 //! A worker that began before may still store something: the answer about another record that has read this one. So an
-//! erasure stays open until every lease of that time has ended, and each pass erases what was stored since.
+//! erasure stays open until every lease of that time has ended. It is carried out twice: at once, and then, for what was stored
+//! since.
 
 use std::{collections::HashSet, time::Duration};
 
-use broker::{Connection, Message, ParkedMessage, ParkingLot, Route, Stage};
+use broker::{Connection, Message, ParkedMessage, ParkingLot, PublishError, Publisher, Route, Stage};
 use domain::{Event, RecordRef, WriteCommandId, named_record::named_in_text, write_command::CommandMessage};
 use ledger::{Erased, Ledger, LedgerError, OpenErasure};
 use settings::Settings;
@@ -23,6 +24,10 @@ const COMMANDS_AT_ONCE: usize = 500;
 /// How much longer than the longest lease an erasure stays open: a commit may be on its way when the lease ends.
 const MARGIN: Duration = Duration::from_secs(60);
 
+/// A batch makes many statements and reads each parking lot once, each call with a bound of its own. One that takes this long makes no
+/// progress.
+const LONGEST_BATCH: Duration = Duration::from_secs(3_600);
+
 /// Why an erasure was not carried out. The next pass goes on.
 #[derive(Debug, thiserror::Error)]
 pub enum EraseError {
@@ -32,6 +37,9 @@ pub enum EraseError {
     /// A parking lot or a retry queue could not be read.
     #[error(transparent)]
     Broker(#[from] broker::ConnectionError),
+    /// A message that loses its value could not be published without it.
+    #[error(transparent)]
+    Publish(#[from] PublishError),
 }
 
 /// What was erased of one record.
@@ -39,7 +47,7 @@ pub enum EraseError {
 pub struct ErasedCounts {
     /// In the ledger.
     pub ledger: Erased,
-    /// Messages in parking lots and retry queues.
+    /// Messages in parking lots and retry queues that were removed, or lost their values.
     pub messages: usize,
 }
 
@@ -48,15 +56,16 @@ pub struct ErasedCounts {
 pub struct Eraser {
     ledger: Ledger,
     connection: Connection,
+    publisher: Publisher,
     /// How long after it was asked for an erasure stays open.
     open_for: Duration,
 }
 
 impl Eraser {
     /// An eraser that reads the queues over `connection`.
-    pub fn new(ledger: Ledger, connection: Connection, settings: &Settings) -> Self {
+    pub fn new(ledger: Ledger, connection: Connection, publisher: Publisher, settings: &Settings) -> Self {
         let longest_lease = settings.inference.lease_seconds.max(settings.writer.lease_seconds);
-        Self { ledger, connection, open_for: Duration::from_secs(longest_lease) + MARGIN }
+        Self { ledger, connection, publisher, open_for: Duration::from_secs(longest_lease) + MARGIN }
     }
 
     /// Carries out every erasure that is due. One that fails keeps no other from being carried out.
@@ -67,7 +76,7 @@ impl Eraser {
         loop {
             let open = self.ledger.open_erasures(MIN_AGE, self.open_for, MAX_AT_ONCE).await?;
             let is_full = usize::try_from(MAX_AT_ONCE).is_ok_and(|most| open.len() >= most);
-            let concluded = self.carry_out(open).await?;
+            let concluded = watchdog::watch("erase", LONGEST_BATCH, self.carry_out(open)).await?;
             // Those that failed are first in the next list, too.
             if !is_full || concluded == 0 {
                 return Ok(());
@@ -115,8 +124,8 @@ impl Eraser {
     }
 
     /// Removes the messages about these records from all parking lots and retry queues, with those of erased write commands,
-    /// and returns how many there were. A message that stays is never taken from its queue, only looked at: when this is
-    /// interrupted, RabbitMQ has it still.
+    /// and returns how many there were. A message that stays is never taken from its queue, only looked at, and one that loses its value
+    /// is published without it before: when this is interrupted, RabbitMQ has it still.
     async fn remove_messages(&self, records: &ErasedRecords) -> Result<usize, EraseError> {
         let mut removed = 0;
         for (route, depth) in self.connection.queue_depths().await? {
@@ -125,10 +134,34 @@ impl Eraser {
             }
             let queue = ParkingLot::open_queue(&self.connection, route).await?;
             removed += match route.stage() {
-                Stage::Events | Stage::Backfill | Stage::Erasures => remove_events(&queue, depth, records).await?,
+                Stage::Events | Stage::Backfill | Stage::Erasures => {
+                    self.remove_events(&queue, route, depth, records).await?
+                }
                 Stage::Writes => self.remove_commands(&queue, depth).await?,
             };
             queue.close().await;
+        }
+        Ok(removed)
+    }
+
+    async fn remove_events(
+        &self,
+        queue: &ParkingLot,
+        route: Route,
+        depth: u32,
+        records: &ErasedRecords,
+    ) -> Result<usize, EraseError> {
+        let mut removed = 0;
+        for _ in 0..depth {
+            let Some(parked) = queue.next().await? else { break };
+            match records.fate_of(&parked.message) {
+                Fate::Stays => continue,
+                Fate::Goes => {}
+                // The ledger may not know its event, and then this is all that is known of it.
+                Fate::LosesValue(message) => self.publisher.publish(route, &message).await?,
+            }
+            queue.remove(&parked).await?;
+            removed += 1;
         }
         Ok(removed)
     }
@@ -157,18 +190,6 @@ impl Eraser {
     }
 }
 
-async fn remove_events(queue: &ParkingLot, depth: u32, records: &ErasedRecords) -> Result<usize, EraseError> {
-    let mut removed = 0;
-    for _ in 0..depth {
-        let Some(parked) = queue.next().await? else { break };
-        if records.are_in(&parked.message) {
-            queue.remove(&parked).await?;
-            removed += 1;
-        }
-    }
-    Ok(removed)
-}
-
 /// Records that are erased, and their engagements.
 #[derive(Debug, Default)]
 struct ErasedRecords {
@@ -184,20 +205,46 @@ impl ErasedRecords {
         self.engagements.extend(found.into_iter().filter(|found| found != record));
     }
 
-    /// Whether a message of an event, or of an element that is none, has to go: it names one of the records, or holds a value of one of
-    /// their engagements. The ledger has the event of such a message, and the reconciler publishes it again, without the value.
-    fn are_in(&self, message: &Message) -> bool {
-        let (named, has_value) = match serde_json::from_slice::<Event>(&message.body) {
-            Ok(event) => (event.named_records(), event.payload.get(VALUE).is_some()),
-            Err(_) => {
-                let text = String::from_utf8_lossy(&message.body);
-                (named_in_text(&text), text.contains(VALUE))
-            }
-        };
+    /// What becomes of a message of an event, or of an element that is none. It goes when it names one of the records. When it holds a
+    /// value of one of their engagements, which may be somebody else's, too, it loses that.
+    fn fate_of(&self, message: &Message) -> Fate {
+        let event = serde_json::from_slice::<Event>(&message.body).ok();
+        let text = String::from_utf8_lossy(&message.body);
+        let named = event.as_ref().map_or_else(|| named_in_text(&text), Event::named_records);
         let is_any_of =
             |records: &[RecordRef]| named.iter().any(|named| records.iter().any(|record| named.may_be(record)));
-        is_any_of(&self.records) || has_value && is_any_of(&self.engagements)
+        if is_any_of(&self.records) {
+            return Fate::Goes;
+        }
+        let has_value = event.as_ref().map_or_else(|| text.contains(VALUE), |event| event.payload.get(VALUE).is_some());
+        if !has_value || !is_any_of(&self.engagements) {
+            return Fate::Stays;
+        }
+        // Of text that is no JSON, such as an element that was cut, nobody could tell where the value ends.
+        let body = without_value(&message.body, event.is_some());
+        body.map_or(Fate::Goes, |body| {
+            let mut left = message.clone();
+            (left.body, left.detail) = (body, None);
+            Fate::LosesValue(left)
+        })
     }
+}
+
+/// What becomes of a message.
+#[derive(Debug, PartialEq)]
+enum Fate {
+    Stays,
+    Goes,
+    /// This message takes its place.
+    LosesValue(Message),
+}
+
+/// The body of a message without the value: that of an event, which holds the element that HubSpot sent, or such an element itself.
+fn without_value(body: &[u8], is_event: bool) -> Option<Vec<u8>> {
+    let mut json: serde_json::Value = serde_json::from_slice(body).ok()?;
+    let element = if is_event { json.get_mut("payload")? } else { &mut json };
+    element.as_object_mut()?.remove(VALUE)?;
+    serde_json::to_vec(&json).ok()
 }
 
 /// The field of an event with the new value of a property.
@@ -205,4 +252,51 @@ const VALUE: &str = "propertyValue";
 
 fn command_of(message: &Message) -> Option<WriteCommandId> {
     Some(serde_json::from_slice::<CommandMessage>(&message.body).ok()?.id)
+}
+
+#[cfg(test)]
+mod tests {
+    use broker::Message;
+    use domain::{ObjectId, ObjectType, PortalId, RecordRef};
+    use serde_json::{Value, json};
+
+    use super::{ErasedRecords, Fate};
+    use crate::messages::payload_message;
+
+    fn record(object_type: ObjectType, id: i64) -> RecordRef {
+        RecordRef { portal_id: PortalId(1), object_type, object_id: ObjectId(id) }
+    }
+
+    fn element(object: &str, type_id: &str, id: i64) -> Value {
+        json!({"eventId": 1, "portalId": 1, "occurredAt": 1_764_000_000_000_i64, "attemptNumber": 0, "objectId": id,
+               "objectTypeId": type_id, "subscriptionType": format!("{object}.propertyChange"), "propertyName": "hs_note_body",
+               "propertyValue": "Zebulon", "changeSource": "CRM_UI"})
+    }
+
+    #[test]
+    fn a_message_of_a_shared_engagement_loses_its_value_and_keeps_the_rest() {
+        let mut erased = ErasedRecords::default();
+        let person = record(ObjectType::Contact, 7);
+        erased.add(&person, vec![person.clone(), record(ObjectType::Note, 5)]);
+        let note = element("object", "0-46", 5);
+        let of = |element: &Value| payload_message(element).expect("an event");
+        assert_eq!(erased.fate_of(&of(&element("contact", "0-1", 7))), Fate::Goes);
+        assert_eq!(erased.fate_of(&of(&element("contact", "0-1", 8))), Fate::Stays);
+
+        let mut waiting = of(&note);
+        (waiting.attempts, waiting.reason) = (3, Some("hubspot_unavailable".to_owned()));
+        let Fate::LosesValue(left) = erased.fate_of(&waiting) else { panic!("{:?}", erased.fate_of(&waiting)) };
+        let mut expected = note.clone();
+        expected.as_object_mut().expect("an object").remove("propertyValue");
+        waiting.body = of(&expected).body;
+        assert_eq!(left, waiting);
+        assert_eq!(erased.fate_of(&left), Fate::Stays, "it is not published again and again");
+
+        // What the receiver could not read may be replayed by a later version.
+        let unread = Message::new("rejected:0", note.to_string().into_bytes());
+        let Fate::LosesValue(left) = erased.fate_of(&unread) else { panic!("{:?}", erased.fate_of(&unread)) };
+        assert_eq!(serde_json::from_slice::<Value>(&left.body).expect("JSON"), expected);
+        let cut = Message::new("rejected:0", note.to_string().into_bytes()[..note.to_string().len() - 1].to_vec());
+        assert_eq!(erased.fate_of(&cut), Fate::Goes);
+    }
 }

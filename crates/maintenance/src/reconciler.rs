@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use broker::{PublishError, Publisher, Route, Stage};
-use domain::EventState;
+use domain::{EventKey, EventState};
 use ledger::{Ledger, LedgerError, StuckCommand, StuckEvent};
 use retry::Reason;
 
@@ -72,11 +72,13 @@ impl Reconciler {
     pub async fn find(&self) -> Result<ReconcileFindings, ReconcileError> {
         let after = Duration::from_secs(self.settings.stuck_after_seconds);
         let limit = i64::from(self.settings.batch);
+        // Before the ledger is asked: RabbitMQ may take long to answer, and what is overdue has to be so now. And what has left a queue
+        // since then is in the ledger.
+        let depths = self.publisher.queue_depths().await?;
         let mut events = self.ledger.stuck_events(after, limit).await?;
         let mut commands = self.ledger.stuck_commands(after, limit).await?;
         let overdue = events.len() + commands.len();
         if overdue > 0 {
-            let depths = self.publisher.queue_depths().await?;
             let queued = |stages: &[Stage]| -> usize {
                 let is_counted = |route: Route| stages.contains(&route.stage()) && !matches!(route, Route::Parked(_));
                 depths.iter().filter(|(route, _)| is_counted(*route)).map(|(_, depth)| *depth as usize).sum()
@@ -97,6 +99,7 @@ impl Reconciler {
         let mut counts = RepairCounts::default();
         let (mut events, mut commands) = (Vec::new(), Vec::new());
         for event in &findings.events {
+            let stage = Stage::of_event(&EventKey::from_text(event.key.as_str()));
             let message = match payload_message(&event.payload) {
                 Ok(message) => message,
                 Err(error) => {
@@ -116,11 +119,11 @@ impl Reconciler {
                 if self.ledger.park_event(event.id, Reason::AttemptsExhausted, &detail).await? {
                     counts.parked += 1;
                     let parked = message.with_reason(Reason::AttemptsExhausted, &detail);
-                    self.publisher.publish(Route::Parked(Stage::Events), &parked).await?;
+                    self.publisher.publish(Route::Parked(stage), &parked).await?;
                 }
                 continue;
             }
-            self.publisher.publish(Route::Queue(Stage::Events), &message).await?;
+            self.publisher.publish(Route::Queue(stage), &message).await?;
             events.push(event.id.0);
         }
         for stuck in &findings.commands {

@@ -32,7 +32,7 @@ pub fn run_maintenance(
     let task = SingletonTask { name: "reconcile", interval, ledger: ledger.clone(), worker: worker.clone() };
     tokio::spawn(stop.clone().run_until_cancelled_owned(task.repeat(move || {
         let reconciler = reconciler.clone();
-        async move { reconciler.pass().await.map(drop) }
+        async move { watchdog::watch("reconcile", LONGEST_PASS, reconciler.pass()).await.map(drop) }
     })));
 
     let retention = settings.retention.clone();
@@ -41,7 +41,7 @@ pub fn run_maintenance(
     let pruned = ledger.clone();
     tokio::spawn(stop.clone().run_until_cancelled_owned(task.repeat(move || {
         let (ledger, retention) = (pruned.clone(), retention.clone());
-        async move { prune(&ledger, &retention).await.map(drop) }
+        async move { watchdog::watch("retention", LONGEST_PASS, prune(&ledger, &retention)).await.map(drop) }
     })));
 
     tokio::spawn(stop.clone().run_until_cancelled_owned(async move {
@@ -72,7 +72,7 @@ struct SingletonTask {
 }
 
 impl SingletonTask {
-    /// Does `work` whenever this worker gets the lease. Errors are logged; the next interval is a new attempt.
+    /// Does `work`, which is watched by itself, whenever this worker gets the lease. Errors are logged; the next interval is a new attempt.
     async fn repeat<F, Fut, E>(self, work: F)
     where
         F: Fn() -> Fut,
@@ -84,7 +84,7 @@ impl SingletonTask {
             let lease = self.ledger.acquire_singleton_lease(self.name, &self.worker, self.interval);
             match watchdog::watch(self.name, LONGEST_PASS, lease).await {
                 Ok(true) => {
-                    if let Err(error) = watchdog::watch(self.name, LONGEST_PASS, work()).await {
+                    if let Err(error) = work().await {
                         tracing::warn!(task = self.name, %error, "the task failed; it runs again after its interval");
                     }
                 }

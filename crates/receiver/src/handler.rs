@@ -11,7 +11,6 @@ use axum::{
 };
 use broker::{Message, PublishError, Publisher, Route, Stage};
 use crashpoint::crash_point;
-use domain::event::EventKind;
 use futures_util::future::join_all;
 use hubspot::{
     signature::{SignatureHeaders, SignatureVerifier, Verification},
@@ -225,8 +224,11 @@ impl OutgoingMessage {
             Ok(event) => {
                 let span = tracing::info_span!(parent: None, "event", key = %event.key);
                 let body = serde_json::to_vec(&event).unwrap_or_else(|_| element.raw.into_bytes());
-                let stage = if event.kind == EventKind::PrivacyDeletion { Stage::Erasures } else { Stage::Events };
-                Self { route: Route::Queue(stage), message: Message::new(event.key.as_str(), body), span }
+                Self {
+                    route: Route::Queue(Stage::of_event(&event.key)),
+                    message: Message::new(event.key.as_str(), body),
+                    span,
+                }
             }
             Err(rejection) => {
                 let span = tracing::info_span!(parent: None, "rejected event");

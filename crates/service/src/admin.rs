@@ -6,7 +6,7 @@ use axum::{Router, extract::State, http::StatusCode, response::IntoResponse, rou
 use metrics_exporter_prometheus::PrometheusHandle;
 use settings::AdminSection;
 use tokio_util::sync::CancellationToken;
-use watchdog::StuckTask;
+use watchdog::HungTask;
 
 use crate::{
     listener::ListenerLimits,
@@ -40,19 +40,19 @@ pub(crate) fn router(
     let readiness = CachedReadiness::new(readiness, timeout, Duration::from_millis(settings.ready_cache_ms));
     let admin = Arc::new(Admin { readiness, metrics, stopping });
     Router::new()
-        .route("/livez", get(async || liveness(&watchdog::stuck_tasks())))
+        .route("/livez", get(async || liveness(&watchdog::hung_tasks())))
         .route("/readyz", get(ready))
         .route("/metrics", get(async |State(admin): State<Arc<Admin>>| admin.metrics.render()))
         .with_state(admin)
 }
 
-/// 200 while every task of the process gets on with its work, else 503 and the tasks that are stuck.
-fn liveness(stuck: &[StuckTask]) -> (StatusCode, String) {
-    if stuck.is_empty() {
+/// 200 while every task of the process gets on with its work, else 503 and the tasks that hang.
+fn liveness(hung: &[HungTask]) -> (StatusCode, String) {
+    if hung.is_empty() {
         return (StatusCode::OK, "alive\n".to_owned());
     }
-    tracing::error!(?stuck, "a task is stuck; this process asks to be started again");
-    (StatusCode::SERVICE_UNAVAILABLE, stuck.iter().map(|task| format!("{task}\n")).collect())
+    tracing::error!(?hung, "a task hangs; this process asks to be started again");
+    (StatusCode::SERVICE_UNAVAILABLE, hung.iter().map(|task| format!("{task}\n")).collect())
 }
 
 /// 200 when every check passes, else 503; one line for each check. A stopping service is not ready, so that no new requests
@@ -134,9 +134,9 @@ mod tests {
     }
 
     #[test]
-    fn a_process_with_a_stuck_task_asks_to_be_started_again() {
+    fn a_process_with_a_hung_task_asks_to_be_started_again() {
         let (took, limit) = (Duration::from_secs(75), Duration::from_secs(60));
-        let (status, text) = liveness(&[StuckTask { task: "quota", took, limit }]);
+        let (status, text) = liveness(&[HungTask { task: "quota", took, limit }]);
         assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
         assert_eq!(text, "quota: at one piece of work for 75 s, which takes 60 s at most\n");
         assert_eq!(liveness(&[]), (StatusCode::OK, "alive\n".to_owned()));

@@ -180,8 +180,8 @@ fn ledger(settings: &Settings, check: &mut Check) {
     );
     check.that(ignored.is_empty(), "ledger.url", message);
     check.within(ledger.max_connections.into(), 1..=1_000, "ledger.max_connections");
-    check.within(ledger.acquire_timeout_ms, 10..=600_000, "ledger.acquire_timeout_ms");
-    check.within(ledger.statement_timeout_ms, 10..=600_000, "ledger.statement_timeout_ms");
+    check.within(ledger.acquire_timeout_ms, 10..=60_000, "ledger.acquire_timeout_ms");
+    check.within(ledger.statement_timeout_ms, 10..=60_000, "ledger.statement_timeout_ms");
     check.within(ledger.batch_linger_ms, 0..=1_000, "ledger.batch_linger_ms");
     check.within(ledger.batch_max as u64, 1..=10_000, "ledger.batch_max");
     // HubSpot repeats a delivery for up to 24 hours: the event's key must be known for as long.

@@ -23,7 +23,7 @@ struct Work {
 
 /// A task that has been at one piece of work for longer than it may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct StuckTask {
+pub struct HungTask {
     /// The task.
     pub task: &'static str,
     /// How long it has been at it.
@@ -32,7 +32,7 @@ pub struct StuckTask {
     pub limit: Duration,
 }
 
-impl fmt::Display for StuckTask {
+impl fmt::Display for HungTask {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { task, took, limit } = self;
         write!(f, "{task}: at one piece of work for {} s, which takes {} s at most", took.as_secs(), limit.as_secs())
@@ -48,12 +48,12 @@ pub async fn watch<T>(task: &'static str, limit: Duration, work: impl Future<Out
     result
 }
 
-/// The tasks that are stuck now.
-pub fn stuck_tasks() -> Vec<StuckTask> {
+/// The tasks that hang now.
+pub fn hung_tasks() -> Vec<HungTask> {
     let under_way = watched();
     let late = under_way.iter().filter_map(Weak::upgrade).filter_map(|work| {
         let took = work.began.elapsed();
-        (took > work.limit).then_some(StuckTask { task: work.task, took, limit: work.limit })
+        (took > work.limit).then_some(HungTask { task: work.task, took, limit: work.limit })
     });
     late.collect()
 }
@@ -69,10 +69,10 @@ fn watched() -> MutexGuard<'static, Vec<Weak<Work>>> {
 mod tests {
     use std::time::Duration;
 
-    use super::{stuck_tasks, watch};
+    use super::{hung_tasks, watch};
 
-    fn is_stuck(task: &str) -> bool {
-        stuck_tasks().iter().any(|stuck| stuck.task == task)
+    fn is_hung(task: &str) -> bool {
+        hung_tasks().iter().any(|hung| hung.task == task)
     }
 
     #[tokio::test]
@@ -80,22 +80,22 @@ mod tests {
         let (finish, finished) = tokio::sync::oneshot::channel::<()>();
         let work = tokio::spawn(watch("slow", Duration::ZERO, finished));
         tokio::task::yield_now().await;
-        assert!(is_stuck("slow"));
+        assert!(is_hung("slow"));
         finish.send(()).expect("it waits");
         work.await.expect("no panic").expect("finished");
-        assert!(!is_stuck("slow"));
+        assert!(!is_hung("slow"));
     }
 
     #[tokio::test]
-    async fn work_that_is_cancelled_or_in_time_is_not_stuck() {
+    async fn work_that_is_cancelled_or_in_time_does_not_hang() {
         let cancelled = tokio::spawn(watch("cancelled", Duration::ZERO, std::future::pending::<()>()));
         tokio::task::yield_now().await;
-        assert!(is_stuck("cancelled"));
+        assert!(is_hung("cancelled"));
         cancelled.abort();
         let _ = cancelled.await;
-        assert!(!is_stuck("cancelled"));
+        assert!(!is_hung("cancelled"));
         let _in_time = tokio::spawn(watch("in time", Duration::from_secs(3_600), std::future::pending::<()>()));
         tokio::task::yield_now().await;
-        assert!(!is_stuck("in time"));
+        assert!(!is_hung("in time"));
     }
 }

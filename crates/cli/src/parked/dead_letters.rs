@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use broker::{ParkingLot, Stage};
+use domain::EventKey;
 use ledger::ParkedEntry;
 
 use super::{
@@ -49,7 +50,10 @@ pub async fn scan(operator: &Operator, filter: &ParkedFilter) -> anyhow::Result<
         parking_lots.push((stage, parking_lot));
     }
     let without_message = entries.into_values().map(|entry| {
-        let stage = if entry.write_command_id.is_some() { Stage::Writes } else { Stage::Events };
+        let stage = match entry.write_command_id {
+            Some(_) => Stage::Writes,
+            None => Stage::of_event(&EventKey::from_text(entry.event_key.as_str())),
+        };
         ParkedItem::new(stage, None, Some(entry))
     });
     items.extend(without_message);

@@ -85,16 +85,18 @@ async fn events(ledger: &PgPool, sent: &Sent, report: &mut InvariantReport) -> R
     Ok(())
 }
 
-/// Every element that is no event is in the parking lot, at least once.
+/// Every element that is no event is in a parking lot of events, at least once.
 async fn poison(fleet: &Fleet, sent: &Sent, report: &mut InvariantReport) -> Result<()> {
     let connection = Connection::open(fleet.broker_settings()?).await?;
-    let parking_lot = ParkingLot::open(&connection, Stage::Events).await?;
     let mut bodies = String::new();
-    while let Some(parked) = parking_lot.next().await? {
-        bodies.push_str(&String::from_utf8_lossy(&parked.message.body));
-        bodies.push('\n');
+    for stage in [Stage::Events, Stage::Backfill, Stage::Erasures] {
+        let parking_lot = ParkingLot::open(&connection, stage).await?;
+        while let Some(parked) = parking_lot.next().await? {
+            bodies.push_str(&String::from_utf8_lossy(&parked.message.body));
+            bodies.push('\n');
+        }
+        parking_lot.close().await;
     }
-    parking_lot.close().await;
     for mark in &sent.poison {
         if !bodies.contains(&format!("\"{mark}\"")) {
             report.lost.insert(mark.clone());
