@@ -122,24 +122,30 @@ fn retry_policy(attempts: usize, base_ms: u64, max_ms: u64) -> RetryPolicy {
 
 #[cfg(test)]
 mod tests {
-    use settings::{ConfigScope, Settings};
+    use settings::{ModelFacts, Settings};
 
     use super::model_facts;
 
     #[test]
     fn a_price_in_the_settings_keeps_what_is_known_of_the_cache_and_of_long_prompts() {
-        let price = |options: &str| {
-            let models = format!(
-                "[{{name = \"gpt-6-luna\", window = 1050000, max_output = 128000, input_micro_dollars = 90000, \
-                 cached_input_micro_dollars = 9000, output_micro_dollars = 450000{options}}}]"
-            );
-            let environment = vec![("LEADLINE__OPENAI__MODELS".to_owned(), models)];
-            let settings = Settings::load_from(None, environment, ConfigScope::Inference).expect("right");
+        let price = |cache_write_micro_dollars, long_prompt_tokens| {
+            let mut settings = Settings::default();
+            settings.openai.models = vec![ModelFacts {
+                name: "gpt-6-luna".to_owned(),
+                window: 1_050_000,
+                max_output: 128_000,
+                input_micro_dollars: 90_000,
+                cached_input_micro_dollars: 9_000,
+                cache_write_micro_dollars,
+                output_micro_dollars: 450_000,
+                long_prompt_tokens,
+                flex_percent: None,
+                priority_percent: None,
+            }];
             let price = model_facts(&settings, "gpt-6-luna").and_then(|model| model.price).expect("a price");
             (price.input, price.cache_write, price.long_prompt)
         };
-        assert_eq!(price(""), (90_000, Some(125_000), Some(272_000)));
-        let given = price(", cache_write_micro_dollars = 1, long_prompt_tokens = 2");
-        assert_eq!(given, (90_000, Some(1), Some(2)));
+        assert_eq!(price(None, None), (90_000, Some(125_000), Some(272_000)));
+        assert_eq!(price(Some(1), Some(2)), (90_000, Some(1), Some(2)));
     }
 }

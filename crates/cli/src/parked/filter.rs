@@ -88,7 +88,7 @@ mod tests {
         assert!(error.contains("a similar value exists: 'refused'") && error.contains("validation_error"), "{error}");
         assert!(parse(&["--stage", "writes"]).is_ok());
         let error = parse(&["--stage", "write"]).expect_err("no stage").to_string();
-        assert!(error.contains("events, backfill, writes"), "{error}");
+        assert!(error.contains("events, backfill, erasures, writes"), "{error}");
     }
 
     #[test]
