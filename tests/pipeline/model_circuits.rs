@@ -134,7 +134,7 @@ async fn a_model_that_is_said_not_to_be_there_is_asked_all_the_same_after_the_lo
 
 #[tokio::test]
 async fn a_fallback_that_is_too_dear_to_be_asked_does_not_park_what_waits_for_its_own_model() {
-    let options = "fallback = [\"gpt-6-astra\"]\nmax_micro_dollars_per_day = 200000";
+    let options = "fallback = [\"gpt-6-astra\"]\nmax_micro_dollars_per_day = 50_000";
     let playbooks = PlaybookFolder::new("dear-fallback", &[&mortal(options)]);
     let fleet = fleet(&plan(&playbooks)).await;
     contact(&fleet, 1, &[BUYER]).await;

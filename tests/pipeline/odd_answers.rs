@@ -1,5 +1,6 @@
 //! Answers as gateways and compatible servers give them: read where they say something, and where not, no other event pays for it.
 
+use domain::EventState;
 use lab::Fleet;
 use serde_json::{Value, json};
 use simulator::{Fault, FaultKind, OddForm, Target};
