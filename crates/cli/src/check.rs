@@ -354,8 +354,8 @@ async fn check_connections(settings: &Settings, ledger: &ledger::Ledger, report:
          writers and commands together"
     );
     if processes < FEWEST_PROCESSES {
-        report.problem("ledger connections", text)
+        report.problem("ledger connections", text);
     } else {
-        report.ok("ledger connections", text)
+        report.ok("ledger connections", text);
     }
 }
