@@ -6,7 +6,8 @@ comment on column inference.service_tier is
     'in which the last answer was processed, as it says itself, and by which it was priced: a name of '
     'domain::model::ServiceTier; a test compares the two. Null when the answer does not say it';
 
--- With the share of the cache. An inference without a charge is one of `leadline playbook run`.
+-- With the share of the cache. What a model without a price cost is unknown, and not nothing: neither was anything reserved, nor
+-- has its answer a cost. An inference without a charge is one of `leadline playbook run`.
 create or replace view cost_by_playbook_and_day as
 select day,
        playbook,

@@ -8,7 +8,7 @@ use fixtures::{
     send_accepted, until,
 };
 use lab::{Fleet, FleetPlan};
-use simulator::{Fault, FaultKind, Target, admin::ModelAccess};
+use simulator::{Fault, FaultKind, OddForm, Target, admin::ModelAccess};
 
 /// The model that goes away.
 const MORTAL: &str = "gpt-4o";
@@ -73,7 +73,7 @@ async fn parked(fleet: &Fleet) -> i64 {
 #[tokio::test]
 async fn a_model_that_is_shut_down_pauses_its_playbook_alone_until_it_answers_again() {
     let playbooks = PlaybookFolder::new("model-gone", &[&mortal(""), &playbook("other", "")]);
-    let fleet = fleet(&plan(&playbooks)).await;
+    let fleet = fleet(&plan(&playbooks).with("circuit_breaker.model_probe_max_seconds", "600")).await;
     set(&fleet, shut_down()).await;
     let events: Vec<_> = (1..=8).map(|id| note_event(id, 1)).collect();
     for id in 1..=8 {
@@ -118,6 +118,62 @@ async fn a_model_that_the_project_may_not_use_pauses_its_playbook_until_it_may()
     set(&fleet, ModelAccess::default()).await;
     ended_as(&fleet, &note_event(1, 1), "written", None).await;
     assert_eq!(parked(&fleet).await, 0);
+}
+
+#[tokio::test]
+async fn a_model_that_is_said_not_to_be_there_is_asked_all_the_same_after_the_longest_wait() {
+    let playbooks = PlaybookFolder::new("model-undescribed", &[&mortal("")]);
+    let fleet = fleet(&plan(&playbooks)).await;
+    contact(&fleet, 1, &[BUYER]).await;
+    set(&fleet, shut_down()).await;
+    send_accepted(&fleet, &[note_event(1, 1)]).await;
+    paused(&fleet, &note_event(1, 1)).await;
+    set(&fleet, ModelAccess { undescribed: vec![MORTAL.to_owned()], ..ModelAccess::default() }).await;
+    ended_as(&fleet, &note_event(1, 1), "written", None).await;
+}
+
+#[tokio::test]
+async fn a_fallback_that_is_too_dear_to_be_asked_does_not_park_what_waits_for_its_own_model() {
+    let options = "fallback = [\"gpt-6-astra\"]\nmax_micro_dollars_per_day = 50_000";
+    let playbooks = PlaybookFolder::new("dear-fallback", &[&mortal(options)]);
+    let fleet = fleet(&plan(&playbooks)).await;
+    contact(&fleet, 1, &[BUYER]).await;
+    set(&fleet, shut_down()).await;
+    send_accepted(&fleet, &[note_event(1, 1)]).await;
+    paused(&fleet, &note_event(1, 1)).await;
+    set(&fleet, ModelAccess::default()).await;
+    ended_as(&fleet, &note_event(1, 1), "written", None).await;
+    assert_eq!(parked(&fleet).await, 0);
+}
+
+#[tokio::test]
+async fn a_parameter_that_one_model_refuses_is_put_to_the_next_before_the_event_parks() {
+    let playbooks = PlaybookFolder::new("parameter-fallback", &[&mortal("fallback = [\"gpt-4.1\"]")]);
+    let fleet = fleet(&plan(&playbooks)).await;
+    contact(&fleet, 1, &[BUYER]).await;
+    let body = r#"{"error":{"code":"unsupported_value","param":"temperature","type":"invalid_request_error"}}"#;
+    let refused = FaultKind::Answer { code: 400, body: body.to_owned() };
+    let of_mortal = format!("\"model\":\"{MORTAL}\"");
+    fleet.simulator.fault(&Fault::new(Target::Openai, refused).containing(&of_mortal)).await.expect("set");
+    send_accepted(&fleet, &[note_event(1, 1)]).await;
+    ended_as(&fleet, &note_event(1, 1), "written", None).await;
+    assert_eq!(ask::<String>(&fleet, "select string_agg(model_requested, ' ') from inference").await, "gpt-4.1");
+}
+
+#[tokio::test]
+async fn a_403_that_says_nothing_parks_one_event_and_pauses_for_several() {
+    let playbooks = PlaybookFolder::new("unexplained", &[&mortal("")]);
+    let fleet = fleet(&plan(&playbooks)).await;
+    let blocked = FaultKind::Answer { code: 403, body: r#"{"message":"Forbidden"}"#.to_owned() };
+    fleet.simulator.fault(&Fault::new(Target::Openai, blocked).containing("They have")).await.expect("set");
+    for id in 1..=3 {
+        contact(&fleet, id, &["They have $70k ready."]).await;
+        send_accepted(&fleet, &[note_event(id, 1)]).await;
+        if id < 3 {
+            ended_as(&fleet, &note_event(id, 1), "parked", Some("openai_forbidden")).await;
+        }
+    }
+    paused(&fleet, &note_event(3, 1)).await;
 }
 
 #[tokio::test]
@@ -218,6 +274,22 @@ async fn an_answer_of_another_playbook_that_cannot_be_used_is_not_paid_for_again
     // What the first playbook answered is written all the same.
     until("written", async || property(&fleet, 1, "lead_score").await.is_some()).await;
     assert_eq!(ask::<i64>(&fleet, "select count(*) from event where unusable_answers is not null").await, 0);
+}
+
+#[tokio::test]
+async fn an_answer_of_another_playbook_that_cannot_be_read_is_not_asked_for_again_while_the_event_waits() {
+    let playbooks = PlaybookFolder::new("unreadable", &[&mortal(""), &playbook("other", "")]);
+    let fleet = fleet(&plan(&playbooks)).await;
+    contact(&fleet, 1, &[BUYER]).await;
+    set(&fleet, shut_down()).await;
+    let odd = Fault::new(Target::Openai, FaultKind::OddForm(OddForm::NullChoices));
+    fleet.simulator.fault(&odd.containing("\"name\":\"other\"")).await.expect("set");
+    send_accepted(&fleet, &[note_event(1, 1)]).await;
+    let waits = "select count(*) from event_history where state = 'waiting' and reason = 'model_paused'";
+    until("it came back several times", async || ask::<i64>(&fleet, waits).await >= 3).await;
+    set(&fleet, ModelAccess::default()).await;
+    ended_as(&fleet, &note_event(1, 1), "parked", Some("openai_unreadable")).await;
+    assert_eq!(answers(&fleet, "other", "gpt-6-luna").await, 2, "once, and once more");
 }
 
 /// One event that is answered 404 whatever happens, as by a gateway that does not like its text.

@@ -1,5 +1,6 @@
 //! Answers as gateways and compatible servers give them: read where they say something, and where not, no other event pays for it.
 
+use domain::EventState;
 use lab::Fleet;
 use serde_json::{Value, json};
 use simulator::{Fault, FaultKind, OddForm, Target};
@@ -193,6 +194,35 @@ async fn a_part_that_is_condensed_to_nothing_leads_to_no_answer() {
     let calls = fleet.simulator.calls(0).await.expect("asked");
     let with_schema = calls.iter().filter(|call| !call.request["response_format"].is_null()).count();
     assert_eq!(with_schema, 0, "the question about nothing was not asked");
+}
+
+/// Why the second request of a part failed decides: the empty first answer is none of the model.
+#[tokio::test]
+async fn a_part_whose_second_request_fails_waits_and_is_condensed_later() {
+    let fleet = fleet(&pipeline()).await;
+    contact(&fleet, 1, &[]).await;
+    object(&fleet, "ticket", 30, &[("content", "It is broken.")], &[("contact", 1)]).await;
+    for n in 0..8 {
+        let begins = if n == 7 { "This one is odd. " } else { "" };
+        let text =
+            begins.to_owned() + &format!("It was the {n}th time that we spoke about the weather. ").repeat(1_000);
+        let at = format!("2026-11-{:02}T10:00:00Z", n + 1);
+        let properties = [("hs_timestamp", at.as_str()), ("hs_email_text", text.as_str())];
+        object(&fleet, "email", 60 + n, &properties, &[("ticket", 30)]).await;
+    }
+    for (kind, times) in
+        [(FaultKind::OddForm(OddForm::Empty), Some(1)), (FaultKind::Status { code: 409, retry_after: None }, None)]
+    {
+        let fault = Fault::new(Target::Openai, kind).containing("This one is odd").times(times);
+        fleet.simulator.fault(&fault).await.expect("set");
+    }
+    let event = happened("ticket", 30, "creation", None, 1);
+    send_accepted(&fleet, std::slice::from_ref(&event)).await;
+    let has_failed = |state| matches!(state, EventState::Waiting | EventState::Parked);
+    let story = fleet.until_event(&key(&event), has_failed, WITHIN).await.expect("fails");
+    assert_eq!(story.reason.map(domain::Reason::as_str), Some("openai_unavailable"), "{story:?}");
+    fleet.simulator.clear_faults().await.expect("mended");
+    ended_as(&fleet, &event, "written", None).await;
 }
 
 #[tokio::test]

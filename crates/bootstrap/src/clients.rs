@@ -97,7 +97,7 @@ fn described_model(settings: &Settings, name: &str) -> Option<Model> {
     let Some(facts) = settings.openai.models.iter().find(|facts| facts.name == name) else { return known };
     // What the settings say of a model's price says nothing of its end and of its reasoning.
     let known = known.unwrap_or_else(|| Model::unknown(name));
-    let tiers = known.price;
+    let price = known.price;
     Some(Model {
         name: facts.name.clone(),
         window: facts.window,
@@ -105,11 +105,11 @@ fn described_model(settings: &Settings, name: &str) -> Option<Model> {
         price: Some(Price {
             input: facts.input_micro_dollars,
             cached_input: facts.cached_input_micro_dollars,
-            cache_write: facts.cache_write_micro_dollars,
+            cache_write: facts.cache_write_micro_dollars.or(price.and_then(|price| price.cache_write)),
             output: facts.output_micro_dollars,
-            long_prompt: facts.long_prompt_tokens,
-            flex_percent: facts.flex_percent.or(tiers.and_then(|price| price.flex_percent)),
-            priority_percent: facts.priority_percent.or(tiers.and_then(|price| price.priority_percent)),
+            long_prompt: facts.long_prompt_tokens.or(price.and_then(|price| price.long_prompt)),
+            flex_percent: facts.flex_percent.or(price.and_then(|price| price.flex_percent)),
+            priority_percent: facts.priority_percent.or(price.and_then(|price| price.priority_percent)),
             surcharge_percent: 0,
         }),
         ..known
@@ -118,4 +118,34 @@ fn described_model(settings: &Settings, name: &str) -> Option<Model> {
 
 fn retry_policy(attempts: usize, base_ms: u64, max_ms: u64) -> RetryPolicy {
     RetryPolicy { attempts, base_delay: Duration::from_millis(base_ms), max_delay: Duration::from_millis(max_ms) }
+}
+
+#[cfg(test)]
+mod tests {
+    use settings::{ModelFacts, Settings};
+
+    use super::model_facts;
+
+    #[test]
+    fn a_price_in_the_settings_keeps_what_is_known_of_the_cache_and_of_long_prompts() {
+        let price = |cache_write_micro_dollars, long_prompt_tokens| {
+            let mut settings = Settings::default();
+            settings.openai.models = vec![ModelFacts {
+                name: "gpt-6-luna".to_owned(),
+                window: 1_050_000,
+                max_output: 128_000,
+                input_micro_dollars: 90_000,
+                cached_input_micro_dollars: 9_000,
+                cache_write_micro_dollars,
+                output_micro_dollars: 450_000,
+                long_prompt_tokens,
+                flex_percent: None,
+                priority_percent: None,
+            }];
+            let price = model_facts(&settings, "gpt-6-luna").and_then(|model| model.price).expect("a price");
+            (price.input, price.cache_write, price.long_prompt)
+        };
+        assert_eq!(price(None, None), (90_000, Some(125_000), Some(272_000)));
+        assert_eq!(price(Some(1), Some(2)), (90_000, Some(1), Some(2)));
+    }
 }

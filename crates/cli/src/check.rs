@@ -268,7 +268,7 @@ async fn check_openai(settings: &Settings, playbooks: &[Playbook], asks: bool, r
         let described = client.describe(model).await;
         is_reached |= described.is_ok();
         // OpenAI's own word counts; compatible servers say nothing.
-        let known = bootstrap::model_facts(settings, model).and_then(|facts| facts.shutdown_date);
+        let known = bootstrap::model_facts(settings, model).unwrap_or_else(|| Model::unknown(model)).shutdown_date;
         let shutdown = described.as_ref().ok().and_then(|model| model.shutdown_date).or(known);
         report.check("OpenAI", described.map(|_| format!("the API key may use {model} ({playbooks})")));
         if let Some(day) = shutdown {
@@ -354,8 +354,8 @@ async fn check_connections(settings: &Settings, ledger: &ledger::Ledger, report:
          writers and commands together"
     );
     if processes < FEWEST_PROCESSES {
-        report.problem("ledger connections", text)
+        report.problem("ledger connections", text);
     } else {
-        report.ok("ledger connections", text)
+        report.ok("ledger connections", text);
     }
 }

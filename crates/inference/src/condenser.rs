@@ -11,7 +11,7 @@ use retry::Reason;
 
 use crate::{
     QuestionLog, StepError,
-    completion::{self, Question},
+    completion::{self, Condensed, Question},
 };
 
 /// The parts of one context that are condensed at the same time.
@@ -66,9 +66,12 @@ async fn condense_part(
     CondensedPart { hash, read }: CondensedPart,
     log: &QuestionLog<'_>,
 ) -> Result<String, StepError> {
-    let inference = completion::condense(question, prompt, log).await?;
+    let Condensed { inference, failure } = completion::condense(question, prompt, log).await?;
     let inference = Inference { part: Some(hash), read, ..inference };
     log.save_part(&inference).await?;
+    if let Some(failure) = failure {
+        return Err(failure);
+    }
     let reason = match inference.outcome {
         InferenceOutcome::Valid => return Ok(inference.answer),
         InferenceOutcome::Filtered => Reason::ContentFiltered,

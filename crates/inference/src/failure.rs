@@ -94,6 +94,15 @@ impl StepError {
         last_reason == Some(Reason::ModelPaused) && matches!(self, Self::ModelPaused(pause) if pause.opened_again)
     }
 
+    /// Whether there was an answer that cannot be used and may be billed, and another one would be no better.
+    pub(crate) fn is_unusable_answer(&self) -> bool {
+        match self {
+            Self::Answer { .. } => true,
+            Self::OpenAi(error) => error.may_be_billed() && error.retry_action() == RetryAction::Park,
+            _ => false,
+        }
+    }
+
     /// Why no money could be reserved of the day's limits of playbook and fleet.
     pub(crate) fn not_reserved(limited: RateLimited) -> Self {
         match limited.shortage {
@@ -236,6 +245,17 @@ mod tests {
         let retried = || failure(StepError::DeadlineExceeded, "retried");
         assert_eq!(parks("parked").more_severe(retried()).playbook.as_deref(), Some("retried"));
         assert_eq!(retried().more_severe(parks("parked")).playbook.as_deref(), Some("retried"));
+    }
+
+    #[test]
+    fn an_answer_that_cannot_be_read_is_paid_for_and_one_that_did_not_come_may_be_asked_for_again() {
+        use openai::OpenAiError;
+        for error in [OpenAiError::Unreadable(String::new()), OpenAiError::EventStream] {
+            assert!(StepError::OpenAi(error).is_unusable_answer());
+        }
+        for error in [OpenAiError::NotJson, OpenAiError::TimedOut(Duration::ZERO)] {
+            assert!(!StepError::OpenAi(error).is_unusable_answer());
+        }
     }
 
     #[test]

@@ -93,13 +93,13 @@ struct Progress<'a> {
     inferences: Vec<Inference>,
     commands: Vec<WriteCommand>,
     log: QuestionLog<'a>,
-    /// Answers that cannot be used, under this claim or an earlier one.
+    /// Answers that cannot be used, under this claim or an earlier one, each once.
     unusable: Vec<UnusableAnswer>,
 }
 
 impl<'a> Progress<'a> {
-    fn new(log: QuestionLog<'a>) -> Self {
-        Self { inferences: Vec::new(), commands: Vec::new(), log, unusable: Vec::new() }
+    fn new(log: QuestionLog<'a>, unusable: Vec<UnusableAnswer>) -> Self {
+        Self { inferences: Vec::new(), commands: Vec::new(), log, unusable }
     }
 }
 
@@ -130,17 +130,18 @@ impl Handler for EventHandler {
         crash_point!("inference.after_claim");
         let began = Instant::now();
         let log = QuestionLog::of(&self.ledger, &claimed);
-        let mut progress = Progress::new(log);
+        let mut progress = Progress::new(log, claimed.unusable.clone());
         let processed = self.process(&event, &claimed, &mut progress);
         let result = tokio::time::timeout(self.timing.time_limit, processed).await;
         let result = result.unwrap_or_else(|_| Err(StepError::DeadlineExceeded.into()));
         let tries = Tries { age: claimed.age + began.elapsed(), ..delivery.tries() };
         let begun = Begun { claimed, tries };
+        let unusable = progress.unusable.clone();
         let (decision, disposition) = self.conclude(&begun, progress, result);
         let charges = decision.charges.clone();
         match self.commit(&begun.claimed, decision, disposition).await {
             Ok(disposition) => disposition,
-            Err(error) => self.commit_refusal(&begun, charges, error).await,
+            Err(error) => self.commit_refusal(&begun, (charges, unusable), error).await,
         }
     }
 }
@@ -267,7 +268,8 @@ impl EventHandler {
                 Ok(RunResult::Answered) => {}
                 Ok(RunResult::Nothing(because)) => nothing = because,
                 Err(error) => {
-                    progress.unusable.extend(run.unusable(&error));
+                    let unusable = run.unusable(&error).filter(|answer| !progress.unusable.contains(answer));
+                    progress.unusable.extend(unusable);
                     let failed = RunFailure { error, playbook: Some(run.playbook().name.clone()) };
                     failure = Some(match failure {
                         Some(earlier) => earlier.more_severe(failed),
@@ -374,12 +376,17 @@ impl EventHandler {
     /// Commits, instead of a decision that the ledger did not take, that it did not: the event failed for this reason, and
     /// what its answers cost counts. While the ledger is away, there is nothing to commit: the lease expires by itself, and
     /// the message comes back.
-    async fn commit_refusal(&self, begun: &Begun, charges: Vec<SettledCharge>, error: StepError) -> Disposition {
+    async fn commit_refusal(
+        &self,
+        begun: &Begun,
+        (charges, unusable): (Vec<SettledCharge>, Vec<UnusableAnswer>),
+        error: StepError,
+    ) -> Disposition {
         if error.reason() == Reason::LedgerUnavailable {
             tracing::warn!(%error, "cannot commit the decision");
             return Disposition::defer(Reason::LedgerUnavailable);
         }
-        let progress = Progress::new(QuestionLog::none());
+        let progress = Progress::new(QuestionLog::none(), unusable);
         let (mut refused, disposition) = self.conclude(begun, progress, Err(error.into()));
         refused.charges = charges;
         match self.commit(&begun.claimed, refused, disposition.clone()).await {

@@ -23,6 +23,7 @@ mod portal_clock;
 mod prompt_fitter;
 mod question_estimate;
 mod question_log;
+mod question_request;
 mod spend;
 mod start;
 mod text_pool;

@@ -4,7 +4,7 @@ use domain::ChargeId;
 use openai::{ModelRefusal, OpenAiClient, OpenAiError, RequestTag, models::Model};
 use playbook::{Playbook, RenderedPrompt};
 
-use crate::completion::question_request;
+use crate::question_request::question_request;
 
 /// Asks `model` as the playbook does, with the same parameters, about nothing. It costs a few hundred tokens.
 ///
@@ -31,6 +31,7 @@ pub fn explain_refusal(model: &Model, error: &OpenAiError) -> String {
             format!("there is no model {name} for this API key: it was shut down, or its name is wrong ({said})")
         }
         Some(ModelRefusal::Forbidden) => format!("this API key may not use {name} ({said})"),
+        Some(ModelRefusal::Unexplained) => format!("{name} is forbidden, or a gateway blocks the question ({said})"),
         Some(ModelRefusal::Parameter(parameter)) => {
             let cause = cause_of(&parameter).map(|key| format!(", which comes from {key}")).unwrap_or_default();
             format!("{name} refuses `{parameter}`{cause} ({said})")

@@ -13,7 +13,8 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     ModelClient, StepError,
-    completion::{self, Question, question_request, requested_tier},
+    completion::{self, Question},
+    question_request::{question_request, requested_tier},
 };
 
 /// The tokens of one question and its answer.

@@ -4,7 +4,7 @@ use openai::models::{Model, Price};
 use playbook::Playbook;
 use settings::Settings;
 
-use crate::completion::{requested_tier, room};
+use crate::question_request::{requested_tier, room};
 
 /// What an operator should know about the spend limits.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    model_end::warn_of_ending_models,
+    model_end::ModelEnds,
     wiring::{self, Wiring},
 };
 
@@ -35,12 +35,15 @@ pub async fn start(
     let circuit_breakers = CircuitBreakers::new(&settings.circuit_breaker, &wiring::DEPENDENCIES);
     let readiness = circuit_breakers.add_readiness_checks(bootstrap::broker_and_ledger_readiness(&publisher, &ledger));
     let readiness = bootstrap::warn_of_ending_versions(readiness, &settings);
-    let readiness = warn_of_ending_models(readiness, &playbooks);
+    let model_ends = ModelEnds::of(&playbooks);
+    let readiness = model_ends.add_note(readiness);
     let worker = Worker::named("inference");
     let Wiring { live, backfill, erasures, probes, quota_health } =
         wiring::wire(&settings, playbooks, &ledger, worker.clone(), publisher.clone(), circuit_breakers.clone())?;
     let readiness = bootstrap::add_quota_readiness(readiness, move || quota_health.broken());
     let readiness = live.model_circuits.add_note(readiness);
+    let openai = live.model_client.openai.clone();
+    tokio::spawn(stop.clone().run_until_cancelled_owned(async move { model_ends.watch(&openai).await }));
     let writable = live.writable.clone();
     tokio::spawn(stop.clone().run_until_cancelled_owned(async move { writable.watch().await }));
     circuit_breakers.start_sync(ledger.clone(), worker.clone(), probes, Some(live.model_circuits.clone()));

@@ -192,7 +192,7 @@ fn openai_probe(openai: &OpenAiClient, model: &str) -> Probe {
 }
 
 /// Asks for the description of a model, which costs nothing. Only OpenAI's own word says that it is away: compatible servers do
-/// not describe theirs.
+/// not describe theirs, and some keys may ask models and not read about them.
 fn model_probe(openai: &OpenAiClient) -> ModelProbe {
     let openai = openai.clone();
     Box::new(move |model| {

@@ -47,6 +47,14 @@ pub struct ProbeDelays {
     pub max: Duration,
 }
 
+impl ProbeDelays {
+    /// Whether the wait after so many probes is the longest one.
+    pub fn is_longest_after(&self, probes: i32) -> bool {
+        let doublings = u32::try_from(probes).unwrap_or(0).min(20);
+        self.first.saturating_mul(1 << doublings) >= self.max
+    }
+}
+
 /// The columns that name a circuit. Those of a model are empty for a whole dependency.
 struct Key<'a> {
     dependency: &'static str,

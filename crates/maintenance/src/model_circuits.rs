@@ -35,7 +35,8 @@ pub struct Refused {
     pub reason: Reason,
     /// The reason in words.
     pub detail: String,
-    /// The parameter that it does not take; `None` when it is away for any request.
+    /// What it does not take, a parameter for example, where the event's own data may be to blame: then several events decide.
+    /// `None` when it is away for any request.
     pub parameter: Option<String>,
 }
 
@@ -341,7 +342,8 @@ impl ModelCircuits {
                 && self.0.ledger.take_probe(&row.circuit, &self.0.worker, self.delays()).await?
             {
                 // On its own: the probe of a model must not delay what is known about the others.
-                tokio::spawn(self.clone().probe(model.clone(), row.reason));
+                let has_waited_longest = self.delays().is_longest_after(row.probes);
+                tokio::spawn(self.clone().probe(model.clone(), row.reason, has_waited_longest));
             }
         }
         let is_overdue = |row: &CircuitBreaker| {
@@ -371,9 +373,11 @@ impl ModelCircuits {
         metrics::gauge!("leadline_playbook_model_paused", &labels).set(if known.is_closed() { 0.0 } else { 1.0 });
     }
 
-    /// Lets one event at a time ask a model that is there again. Whether a parameter is taken again, only a question says.
-    async fn probe(self, model: PlaybookModel, reason: Option<Reason>) {
-        let is_there = reason == Some(Reason::OpenAiInvalidRequest)
+    /// Lets one event at a time ask a model that is there again. Whether a parameter is taken again, only a question says. So it is
+    /// after the longest wait, whatever is said of the model: it may answer all the same, and a refusal costs nothing.
+    async fn probe(self, model: PlaybookModel, reason: Option<Reason>, has_waited_longest: bool) {
+        let is_there = has_waited_longest
+            || reason == Some(Reason::OpenAiInvalidRequest)
             || tokio::time::timeout(PROBE_TIMEOUT, (self.0.probe)(model.model.clone())).await.unwrap_or(false);
         tracing::info!(playbook = model.playbook, model = model.model, is_there, "probed a model");
         if !is_there {

@@ -112,14 +112,15 @@ const OVERLOADED: [&str; 3] = ["server_is_overloaded", "overloaded_error", "slow
 /// What OpenAI calls the errors of its own servers (its documentation, "Error codes": 500 and 503).
 const SERVER_ERRORS: [&str; 2] = ["server_error", "service_unavailable"];
 
-/// The status of an error within an answer of success, by its code or type.
+/// The status of an error within an answer of success, by its code or type. The first that matches counts: the type of a bad
+/// request is that of others, too, whose code says more.
 const STATUS_BY_CODE: [(u16, &[&str]); 6] = [
-    (400, &["invalid_request_error"]),
     (401, &["invalid_api_key", "authentication_error"]),
     (403, &["permission_error"]),
     (404, &["model_not_found", "not_found_error"]),
     (429, &["rate_limit_exceeded", "rate_limit_error"]),
     (500, &SERVER_ERRORS),
+    (400, &["invalid_request_error"]),
 ];
 
 /// The wait when only a person can mend it, for example by adding credit: that takes longer than seconds.
@@ -141,9 +142,8 @@ impl OpenAiApiError {
     pub(crate) fn within(part: &Value) -> Option<OpenAiError> {
         let error = Some(&part["error"]).filter(|error| !error.is_null())?;
         let read = Self::of(error);
-        let status = [&error["code"], &error["status"]].into_iter().find_map(Value::as_u64);
-        let by_number =
-            status.and_then(|status| u16::try_from(status).ok()).filter(|status| (400..600).contains(status));
+        let number = |value: &Value| lenient::name(value)?.parse().ok().filter(|status| (400..600).contains(status));
+        let by_number = [&error["code"], &error["status"]].into_iter().find_map(number);
         let by_code = || STATUS_BY_CODE.iter().find(|(_, codes)| read.has_code(codes)).map(|(status, _)| *status);
         // Others are known by their code, whatever the status.
         let known = || (read.by_code().is_some() || read.has_code(&OVERLOADED)).then_some(503);
@@ -202,7 +202,7 @@ impl OpenAiApiError {
             403 if self.is_page => Meaning::Unavailable,
             400 => Meaning::Invalid,
             403 => Meaning::Forbidden,
-            404 => Meaning::NoModel,
+            404 | 410 => Meaning::NoModel,
             _ => Meaning::Refused,
         }
     }
@@ -355,7 +355,14 @@ mod tests {
         assert!(within(Value::Null).is_none() && OpenAiApiError::within(&json!({})).is_none());
         let reason = |error: Value| within(error).map(|error| error.reason());
         assert_eq!(reason(json!({"code": 429})), Some(Reason::OpenAiRateLimited));
+        assert_eq!(reason(json!({"code": "429"})), Some(Reason::OpenAiRateLimited));
+        assert_eq!(reason(json!({"code": null, "status": "503"})), Some(Reason::OpenAiUnavailable));
         assert_eq!(reason(json!({"code": 502, "message": "Upstream"})), Some(Reason::OpenAiUnavailable));
+        let of_key = json!({"type": "invalid_request_error", "code": "invalid_api_key"});
+        assert_eq!(reason(of_key), Some(Reason::OpenAiUnauthorized));
+        let of_model = json!({"type": "invalid_request_error", "code": "model_not_found"});
+        assert_eq!(reason(of_model), Some(Reason::ModelNotFound));
+        assert_eq!(reason(json!({"type": "invalid_request_error"})), Some(Reason::OpenAiInvalidRequest));
         assert_eq!(reason(json!({"type": "server_error", "code": null})), Some(Reason::OpenAiUnavailable));
         assert_eq!(reason(json!({"code": "server_is_overloaded"})), Some(Reason::OpenAiUnavailable));
         assert_eq!(reason(json!({"code": "context_length_exceeded"})), Some(Reason::ContextTooLong));

@@ -3,7 +3,7 @@
 mod request;
 mod response;
 
-pub(crate) use request::LEAST_OUTPUT;
 pub use request::{ChatMessage, ChatRequest, RequestOptions, ResponseFormat, Role};
+pub(crate) use request::{CommonOptions, LEAST_OUTPUT};
 pub use response::{Completion, FinishReason};
 pub(crate) use response::{one_answer, read};

@@ -7,13 +7,15 @@ use crate::{OpenAiApiError, OpenAiError};
 /// Why a model takes no request of this kind, whatever it is about.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ModelRefusal {
-    /// There is no such model (any more): 404, or the code `model_not_found`. OpenAI does not document what a model answers that
+    /// There is no such model (any more): 404 or 410, or the code `model_not_found`. OpenAI does not document what a model answers that
     /// was shut down; users have seen this (models.dev#3707).
     Gone,
     /// The API key's project may not use it: 403.
     Forbidden,
     /// It does not take this parameter, or not with this value: 400 with a `param` of the request's options.
     Parameter(String),
+    /// A 403 in another form than OpenAI's: a gateway may forbid the model, or have blocked one text.
+    Unexplained,
 }
 
 impl OpenAiError {
@@ -23,18 +25,17 @@ impl OpenAiError {
         match error.reason() {
             Reason::ModelNotFound => Some(ModelRefusal::Gone),
             Reason::OpenAiInvalidRequest if error.has_code(&["model_not_found"]) => Some(ModelRefusal::Gone),
-            // A gateway may block a text; it does not answer in OpenAI's form.
             Reason::OpenAiForbidden if error.kind.is_some() || error.code.is_some() => Some(ModelRefusal::Forbidden),
+            Reason::OpenAiForbidden => Some(ModelRefusal::Unexplained),
             Reason::OpenAiInvalidRequest => error.refused_parameter().map(ModelRefusal::Parameter),
             _ => None,
         }
     }
 
-    /// Whether OpenAI itself says that the API key has no such model. The 404 of a compatible server may only mean that it
-    /// describes no models.
+    /// Whether OpenAI itself says that the API key has no such model. Another 404 may only mean that a compatible server describes
+    /// no models, and another 403 that the key may not read descriptions.
     pub fn denies_model(&self) -> bool {
-        let is_named = matches!(self, Self::Api(error) if error.has_code(&["model_not_found"]));
-        is_named || self.model_refusal() == Some(ModelRefusal::Forbidden)
+        matches!(self, Self::Api(error) if error.has_code(&["model_not_found"]))
     }
 }
 
@@ -61,9 +62,22 @@ mod tests {
     use super::ModelRefusal;
     use crate::{OpenAiApiError, OpenAiError};
 
+    fn error(http_status: u16, body: &str) -> OpenAiError {
+        OpenAiError::Api(Box::new(OpenAiApiError { http_status, ..OpenAiApiError::read(body.as_bytes()) }))
+    }
+
     fn model_refusal(http_status: u16, body: &str) -> Option<ModelRefusal> {
-        let error = OpenAiApiError { http_status, ..OpenAiApiError::read(body.as_bytes()) };
-        OpenAiError::Api(Box::new(error)).model_refusal()
+        error(http_status, body).model_refusal()
+    }
+
+    #[test]
+    fn only_the_code_denies_that_there_is_a_model() {
+        for status in [403, 404] {
+            assert!(error(status, r#"{"error":{"code":"model_not_found"}}"#).denies_model());
+            for other in ["", r#"{"error":{"type":"permission_error","code":"insufficient_permissions"}}"#] {
+                assert!(!error(status, other).denies_model(), "{status} {other}");
+            }
+        }
     }
 
     #[test]
@@ -89,6 +103,11 @@ mod tests {
                 None,
             ),
             (403, "<html>Blocked by a firewall because of a text</html>", None),
+            (403, "", Some(ModelRefusal::Unexplained)),
+            (403, r#"{"message":"Forbidden"}"#, Some(ModelRefusal::Unexplained)),
+            (403, r#"{"error":{"type":"permission_error"}}"#, Some(ModelRefusal::Forbidden)),
+            (410, r#"{"error":{"message":"This model was shut down."}}"#, Some(ModelRefusal::Gone)),
+            (410, "", Some(ModelRefusal::Gone)),
             (
                 400,
                 r#"{"error":{"type":"invalid_request_error","param":"temperature","code":"unsupported_value"}}"#,

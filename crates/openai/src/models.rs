@@ -64,13 +64,13 @@ pub enum FunctionCalls {
 }
 
 impl Model {
-    /// A model about which nothing is known.
+    /// A model about which nothing is known, but its end, perhaps.
     pub fn unknown(name: &str) -> Self {
         Self {
             name: name.to_owned(),
             window: usize::MAX,
             max_output: u32::MAX,
-            shutdown_date: None,
+            shutdown_date: end_of(name),
             reasoning: None,
             verbosity: false,
             service_tier: RequestedTier::default(),
@@ -118,6 +118,16 @@ pub struct Price {
 struct Facts {
     as_of: String,
     models: Vec<Model>,
+    ending: Vec<Ending>,
+}
+
+/// Models of which only the end is known.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Ending {
+    names: Vec<String>,
+    #[serde(deserialize_with = "day")]
+    shutdown_date: Option<Date>,
 }
 
 #[expect(clippy::expect_used, reason = "the file is a part of the program, and a test reads it")]
@@ -147,12 +157,20 @@ pub(crate) fn parse_day(text: &str) -> Option<Date> {
 
 /// The facts about `name`, which may be a dated snapshot; `None` for a model that `models.toml` does not list.
 pub fn find(name: &str) -> Option<Model> {
-    let is_snapshot_of = |known: &str| {
-        name.strip_prefix(known).is_some_and(|rest| {
-            rest.is_empty() || rest.strip_prefix('-').is_some_and(|date| date.starts_with(|c: char| c.is_ascii_digit()))
-        })
-    };
-    known().iter().find(|known| is_snapshot_of(&known.name)).cloned()
+    known().iter().find(|known| is_snapshot(name, &known.name)).cloned()
+}
+
+/// The first day on which `name` no longer answers, of a model of which nothing else is known.
+fn end_of(name: &str) -> Option<Date> {
+    let is_of = |ending: &&Ending| ending.names.iter().any(|known| is_snapshot(name, known));
+    FACTS.ending.iter().find(is_of)?.shutdown_date
+}
+
+/// Whether `name` is the model `known` or a dated snapshot of it.
+fn is_snapshot(name: &str, known: &str) -> bool {
+    name.strip_prefix(known).is_some_and(|rest| {
+        rest.is_empty() || rest.strip_prefix('-').is_some_and(|date| date.starts_with(|c: char| c.is_ascii_digit()))
+    })
 }
 
 /// How near the day is on which a model is shut down.

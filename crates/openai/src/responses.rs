@@ -10,9 +10,9 @@ use serde_json::Value;
 
 use crate::{
     ChatRequest, Completion, FinishReason, OpenAiError, ResponseFormat,
-    chat::{LEAST_OUTPUT, one_answer},
+    chat::{CommonOptions, LEAST_OUTPUT, one_answer},
     lenient,
-    prompt_cache::{Explicit, SentMessage},
+    prompt_cache::SentMessage,
 };
 
 /// The request's body, in JSON.
@@ -26,17 +26,12 @@ pub(crate) fn body(request: &ChatRequest) -> String {
     };
     let verbosity = request.options.verbosity;
     let body = Body {
-        model: &request.model,
+        common: request.common(),
         input: request.options.cache.messages(&request.messages, "input_text"),
         max_output_tokens: request.max_completion_tokens.max(LEAST_OUTPUT),
-        store: false,
         text: (format.is_some() || verbosity.is_some()).then_some(Text { format, verbosity }),
         call,
-        temperature: request.temperature,
         reasoning: request.effort.map(|effort| Reasoning { effort }),
-        service_tier: request.options.sent_tier(),
-        prompt_cache_key: request.options.cache.key.as_deref(),
-        prompt_cache_options: request.options.cache.sent(),
     };
     serde_json::to_string(&body).expect("the request can be written as JSON")
 }
@@ -44,25 +39,16 @@ pub(crate) fn body(request: &ChatRequest) -> String {
 /// The body of the request. It borrows everything, because thousands of requests wait at once.
 #[derive(Serialize)]
 struct Body<'a> {
-    model: &'a str,
+    #[serde(flatten)]
+    common: CommonOptions<'a>,
     input: Vec<SentMessage<'a>>,
     max_output_tokens: u32,
-    /// `false`: OpenAI must not store CRM data, which it does by default.
-    store: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     text: Option<Text<'a>>,
     #[serde(flatten)]
     call: Option<Call<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    temperature: Option<f64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     reasoning: Option<Reasoning>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    service_tier: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    prompt_cache_key: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    prompt_cache_options: Option<Explicit>,
 }
 
 #[derive(Serialize)]
@@ -163,7 +149,7 @@ pub(crate) fn read(
         finish,
         content: content.unwrap_or_default(),
         refusal: of_type("message").find_map(|message| lenient::refusal(&message["refusal"], &message["content"])),
-        usage: lenient::usage(&body["usage"]),
+        usage: request.read_usage(&body["usage"]),
         request_id,
         service_tier: lenient::service_tier(&body["service_tier"]),
         latency,
@@ -292,6 +278,16 @@ mod tests {
             "output": [{"type": "reasoning", "summary": []}], "usage": null});
         let reasoned = completion(&reasoned, ResponseFormat::Json);
         assert!(reasoned.is_empty() && reasoned.finish == FinishReason::Length && reasoned.usage.is_none());
+    }
+
+    #[test]
+    fn counts_that_the_request_cannot_have_used_say_nothing() {
+        let usage = |input: i64, output: i64| {
+            let body = json!({"output": [], "usage": {"input_tokens": input, "output_tokens": output}});
+            completion(&body, ResponseFormat::Text).usage
+        };
+        assert!(usage(2_000, 70).is_some());
+        assert_eq!((usage(90_000_000, 70), usage(2_000, 90_000_000)), (None, None));
     }
 
     #[test]

@@ -33,6 +33,8 @@ impl EventHandler {
     ) -> ModelAnswer {
         let mut inferences = Vec::new();
         let mut pauses = Vec::new();
+        // What stands if no other model answers or is only away.
+        let mut refused = None;
         for model in run.configured.models() {
             let circuit = run.configured.circuit(model);
             let permission = match self.model_circuits.permission(&circuit, turns).await {
@@ -46,31 +48,51 @@ impl EventHandler {
             let answered = answer(&self.model_client, run.playbook(), model, record, context, log).await;
             inferences.extend(answered.inferences);
             match self.judge(permission, claimed.event_id, &answered.result).await {
-                Ok(None) => return ModelAnswer { inferences, result: answered.result },
-                Ok(Some(pause)) => pauses.push(pause),
+                // What the models before it are, decides about the event.
+                Ok(Verdict::Stands)
+                    if matches!(answered.result, Err(StepError::SpendLimitTooLow { .. }))
+                        && (refused.is_some() || !pauses.is_empty()) => {}
+                Ok(Verdict::Stands) => return ModelAnswer { inferences, result: answered.result },
+                Ok(Verdict::NotTaken) => refused = refused.or(Some(answered.result)),
+                Ok(Verdict::Away(pause)) => pauses.push(pause),
                 Err(error) => return ModelAnswer { inferences, result: Err(error) },
             }
         }
-        ModelAnswer { inferences, result: Err(StepError::ModelPaused(ModelPause::of_all(pauses))) }
+        let result = refused
+            .filter(|_| pauses.is_empty())
+            .unwrap_or_else(|| Err(StepError::ModelPaused(ModelPause::of_all(pauses))));
+        ModelAnswer { inferences, result }
     }
 
-    /// What an answer, or its absence, says about the model. Returns the pause that follows from it; `None` where the result
-    /// stands.
+    /// What an answer, or its absence, says about the model.
     async fn judge<T>(
         &self,
         permission: Permission,
         event: EventId,
         result: &Result<T, StepError>,
-    ) -> Result<Option<ModelPause>, StepError> {
+    ) -> Result<Verdict, StepError> {
         match result {
             Ok(_) | Err(StepError::Answer { .. }) => self.model_circuits.answered(permission).await,
             Err(error) => match refusal(error) {
-                Some(refused) => return Ok(self.model_circuits.refused(permission, event, &refused).await?),
+                Some(refused) => {
+                    let pause = self.model_circuits.refused(permission, event, &refused).await?;
+                    return Ok(pause.map_or(Verdict::NotTaken, Verdict::Away));
+                }
                 None => self.model_circuits.give_back(permission).await,
             },
         }
-        Ok(None)
+        Ok(Verdict::Stands)
     }
+}
+
+/// What a model's answer, or its absence, means for the event.
+enum Verdict {
+    /// It is the event's result.
+    Stands,
+    /// This model does not take the question. Another one may.
+    NotTaken,
+    /// The model is away.
+    Away(ModelPause),
 }
 
 /// What a model refused, if it would refuse it of any event.
@@ -80,6 +102,7 @@ fn refusal(error: &StepError) -> Option<Refused> {
         ModelRefusal::Gone => (Reason::ModelNotFound, None),
         ModelRefusal::Forbidden => (Reason::OpenAiForbidden, None),
         ModelRefusal::Parameter(parameter) => (Reason::OpenAiInvalidRequest, Some(parameter)),
+        ModelRefusal::Unexplained => (Reason::OpenAiForbidden, Some("403".to_owned())),
     };
     Some(Refused { reason, detail: error.to_string(), parameter })
 }

@@ -13,7 +13,7 @@ use domain::{Event, Inference, ObjectId, ObjectType, RecordRef, WriteCommand};
 use ledger::{Claimed, PriorAnswer, PriorAnswers, UnusableAnswer};
 use maintenance::Turns;
 use playbook::{AnswerRules, Context, LocalTime, PlannedWrite, Playbook, UnverifiedPolicy, event_variable};
-use retry::Reason;
+use retry::{Failure, Reason};
 use serde_json::Value;
 use time::OffsetDateTime;
 
@@ -33,16 +33,18 @@ impl PlaybookRun<'_> {
         &self.configured.playbook
     }
 
-    /// What is to be remembered of a run that failed: an answer that was paid for and cannot be used.
+    /// What is to be remembered of a run that failed: an answer that was paid for, or may be, and cannot be used.
     pub(super) fn unusable(&self, error: &StepError) -> Option<UnusableAnswer> {
-        let StepError::Answer { reason, detail } = error else { return None };
+        if !error.is_unusable_answer() {
+            return None;
+        }
         let Playbook { name, version, .. } = self.playbook();
         Some(UnusableAnswer {
             playbook: name.clone(),
             playbook_version: version.clone(),
             record: self.record.to_string(),
-            reason: *reason,
-            detail: detail.clone(),
+            reason: error.reason(),
+            detail: error.to_string(),
         })
     }
 

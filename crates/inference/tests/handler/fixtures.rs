@@ -7,7 +7,7 @@ use domain::Event;
 use inference::{handler::EventHandler, wiring};
 use ledger::{Ledger, Worker};
 use maintenance::CircuitBreakers;
-use serde_json::json;
+use serde_json::{Value, json};
 use settings::{ConfigScope, Settings};
 
 /// Longer than any test takes.
@@ -21,6 +21,9 @@ pub async fn handler() -> (EventHandler, Ledger) {
         ("BROKER__URL", namespace.amqp_url.as_str()),
         ("LEDGER__URL", namespace.postgres_url.as_str()),
         ("HUBSPOT__TOKEN", "token"),
+        // Nobody listens there.
+        ("HUBSPOT__BASE_URL", "http://127.0.0.1:9"),
+        ("HUBSPOT__ATTEMPTS", "1"),
         ("HUBSPOT__APP_ID", "1234567"),
         ("HUBSPOT__PORTAL_ID", "9876543"),
         ("OPENAI__API_KEY", "key"),
@@ -41,10 +44,20 @@ pub async fn handler() -> (EventHandler, Ledger) {
 
 /// An event of a kind that starts no playbook, so that its end needs neither HubSpot nor OpenAI.
 pub fn event(n: i64) -> Event {
-    let payload = json!([{"eventId": n, "subscriptionId": 1, "portalId": 9_876_543, "appId": 1_234_567,
+    parse(&json!([{"eventId": n, "subscriptionId": 1, "portalId": 9_876_543, "appId": 1_234_567,
         "occurredAt": 1_900_000_000_000_i64, "attemptNumber": 0, "objectId": 1, "objectTypeId": "0-1",
         "subscriptionType": "contact.propertyChange", "propertyName": "favourite_colour", "propertyValue": "1",
-        "changeSource": "CRM_UI", "sourceId": "userId:42"}]);
+        "changeSource": "CRM_UI", "sourceId": "userId:42"}]))
+}
+
+/// The event of a new note, whose records HubSpot has to say.
+pub fn note_event(n: i64) -> Event {
+    parse(&json!([{"eventId": n, "subscriptionId": 1, "portalId": 9_876_543, "appId": 1_234_567,
+        "occurredAt": 1_900_000_000_000_i64, "attemptNumber": 0, "objectId": n, "objectTypeId": "0-46",
+        "subscriptionType": "object.creation", "changeSource": "CRM_UI", "sourceId": "userId:42"}]))
+}
+
+fn parse(payload: &Value) -> Event {
     let body = payload.to_string();
     hubspot::webhook::parse(body.as_bytes()).expect("a webhook").remove(0).event.expect("an event")
 }

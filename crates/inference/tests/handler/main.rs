@@ -4,3 +4,4 @@
 mod duplicates;
 mod fixtures;
 mod refusals;
+mod waiting;

@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::{
-    models,
+    lenient, models,
     prompt_cache::{CacheOptions, Explicit, SentMessage},
 };
 
@@ -43,13 +43,6 @@ pub struct RequestOptions {
     pub service_tier: RequestedTier,
     /// What is cached.
     pub cache: CacheOptions,
-}
-
-impl RequestOptions {
-    /// The service tier as it is sent: `auto` is what a request means that names none.
-    pub(crate) fn sent_tier(&self) -> Option<&'static str> {
-        (self.service_tier != RequestedTier::Auto).then(|| self.service_tier.as_str())
-    }
 }
 
 /// A message of the conversation.
@@ -115,11 +108,16 @@ impl ChatRequest {
 
     /// Whether the request can have used that much: a token is at least a byte of the prompt, and no model answers more than
     /// the longest answer, not even where a server does not know `max_completion_tokens`. More says nothing about its cost.
-    pub(crate) fn can_use(&self, usage: &TokenUsage) -> bool {
+    fn can_use(&self, usage: &TokenUsage) -> bool {
         let bytes = self.messages.iter().map(|message| message.content.len()).sum::<usize>() + self.schema().len();
         let longest_answer = LONGEST_ANSWER.max(self.max_completion_tokens.into());
         usage.prompt_tokens <= i64::try_from(bytes + ADDED).unwrap_or(i64::MAX)
             && usage.completion_tokens <= longest_answer
+    }
+
+    /// What the answer to this request says about its tokens; `None` where that says nothing.
+    pub(crate) fn read_usage(&self, reported: &Value) -> Option<TokenUsage> {
+        lenient::usage(reported).filter(|usage| self.can_use(usage))
     }
 
     fn schema(&self) -> String {
@@ -136,14 +134,27 @@ impl ChatRequest {
         i64::try_from(prompt).unwrap_or(i64::MAX).saturating_add(self.max_completion_tokens.into())
     }
 
+    /// The part of the body that both APIs have.
+    pub(crate) fn common(&self) -> CommonOptions<'_> {
+        let RequestOptions { service_tier, cache, .. } = &self.options;
+        CommonOptions {
+            model: &self.model,
+            store: false,
+            temperature: self.temperature,
+            // `auto` is what a request means that names none.
+            service_tier: (*service_tier != RequestedTier::Auto).then(|| service_tier.as_str()),
+            prompt_cache_key: cache.key.as_deref(),
+            prompt_cache_options: cache.sent(),
+        }
+    }
+
     /// The body of the request as a chat completion, in JSON.
     #[expect(clippy::expect_used, reason = "every key is a string, and nothing else can make it fail")]
     pub(crate) fn body(&self) -> String {
         let body = Body {
-            model: &self.model,
+            common: self.common(),
             messages: self.options.cache.messages(&self.messages, "text"),
             max_completion_tokens: self.max_completion_tokens,
-            store: false,
             shape: match &self.format {
                 ResponseFormat::Schema { name, schema } => Shape::Answer {
                     response_format: AnswerShape::JsonSchema { json_schema: NamedSchema::schema(name, schema) },
@@ -156,12 +167,8 @@ impl ChatRequest {
                 },
                 ResponseFormat::Text => Shape::Free {},
             },
-            temperature: self.temperature,
             reasoning_effort: self.effort,
             verbosity: self.options.verbosity,
-            service_tier: self.options.sent_tier(),
-            prompt_cache_key: self.options.cache.key.as_deref(),
-            prompt_cache_options: self.options.cache.sent(),
         };
         serde_json::to_string(&body).expect("the request can be written as JSON")
     }
@@ -170,19 +177,26 @@ impl ChatRequest {
 /// The body of the request. It borrows everything, because thousands of requests wait at once.
 #[derive(Serialize)]
 struct Body<'a> {
-    model: &'a str,
+    #[serde(flatten)]
+    common: CommonOptions<'a>,
     messages: Vec<SentMessage<'a>>,
     max_completion_tokens: u32,
-    /// `false`: OpenAI must not store CRM data.
-    store: bool,
     #[serde(flatten)]
     shape: Shape<'a>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    temperature: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     reasoning_effort: Option<Effort>,
     #[serde(skip_serializing_if = "Option::is_none")]
     verbosity: Option<Verbosity>,
+}
+
+/// What a request says in the same words through either API.
+#[derive(Serialize)]
+pub(crate) struct CommonOptions<'a> {
+    model: &'a str,
+    /// `false`: OpenAI must not store CRM data, which the Responses API does by default.
+    store: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    temperature: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     service_tier: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]

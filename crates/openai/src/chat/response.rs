@@ -88,7 +88,7 @@ pub(crate) fn read(
         finish: FinishReason::deserialize(&choice["finish_reason"]).unwrap_or(FinishReason::Other),
         content: content.unwrap_or_default(),
         refusal: lenient::refusal(&message["refusal"], &message["content"]),
-        usage: lenient::usage(&body["usage"]).filter(|usage| request.can_use(usage)),
+        usage: request.read_usage(&body["usage"]),
         request_id,
         service_tier: lenient::service_tier(&body["service_tier"]),
         latency,

@@ -16,6 +16,8 @@ pub struct ModelAccess {
     /// Models that the API key's project may not use: 403 for questions (seen by users of OpenAI). They are described all the
     /// same.
     pub forbidden: Vec<String>,
+    /// Models that answer and whose descriptions are not found, as behind gateways that describe some models only.
+    pub undescribed: Vec<String>,
     /// Parameters that no model takes: 400 `unsupported_parameter`, with the parameter's name in `param`.
     pub refused_parameters: Vec<String>,
 }
@@ -25,7 +27,8 @@ impl ModelAccess {
     pub(crate) fn refusal(&self, path: &str, body: &[u8]) -> Option<Response> {
         let holds = |models: &[String], model: &str| models.iter().any(|known| known == model);
         if let Some((_, model)) = path.split_once("/models/") {
-            return holds(&self.shut_down, model).then(|| errors::model_not_found(model));
+            let is_hidden = holds(&self.shut_down, model) || holds(&self.undescribed, model);
+            return is_hidden.then(|| errors::model_not_found(model));
         }
         let is_needed = !(self.shut_down.is_empty() && self.forbidden.is_empty() && self.refused_parameters.is_empty());
         let request: Value = is_needed.then(|| serde_json::from_slice(body).ok()).flatten()?;

@@ -15,6 +15,7 @@ use domain::{
     model::{ModelApi, RequestedTier, ServiceTier},
 };
 use openai::{TokenUsage, models};
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use time::{Date, OffsetDateTime, macros::date};
 
@@ -39,7 +40,19 @@ pub(crate) fn router() -> Router<Arc<Simulator>> {
         .route("/v1/models/{model}", get(model))
 }
 
-pub(super) fn is_admitted(simulator: &Simulator, headers: &HeaderMap) -> bool {
+/// The request of a client that has the key.
+pub(super) fn admitted<T: DeserializeOwned>(
+    simulator: &Simulator,
+    headers: &HeaderMap,
+    body: &[u8],
+) -> Result<T, Box<Response>> {
+    if !is_admitted(simulator, headers) {
+        return Err(Box::new(errors::invalid_api_key()));
+    }
+    serde_json::from_slice(body).map_err(|error| Box::new(errors::invalid_request(&error.to_string(), None, None)))
+}
+
+fn is_admitted(simulator: &Simulator, headers: &HeaderMap) -> bool {
     let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
     given == Some(simulator.config.api_key.as_str())
 }
@@ -71,12 +84,9 @@ async fn complete(
     misbehaviour: Option<Extension<Misbehaviour>>,
     body: Bytes,
 ) -> Response {
-    if !is_admitted(&simulator, &headers) {
-        return errors::invalid_api_key();
-    }
-    let request: ChatRequest = match serde_json::from_slice(&body) {
+    let request: ChatRequest = match admitted(&simulator, &headers, &body) {
         Ok(request) => request,
-        Err(error) => return errors::invalid_request(&error.to_string(), None, None),
+        Err(refusal) => return *refusal,
     };
     answer_question(&simulator, &headers, misbehaviour, &request, ModelApi::ChatCompletions, |answer| answer).await
 }

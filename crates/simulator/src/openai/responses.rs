@@ -13,7 +13,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{
-    chat::{answer_question, is_admitted},
+    chat::{admitted, answer_question},
     errors,
     request::{ChatMessage, ChatRequest, Function, NamedSchema, PromptCacheOptions, ResponseFormat, Tool},
 };
@@ -100,12 +100,9 @@ pub(super) async fn respond(
     misbehaviour: Option<Extension<Misbehaviour>>,
     body: Bytes,
 ) -> Response {
-    if !is_admitted(&simulator, &headers) {
-        return errors::invalid_api_key();
-    }
-    let request: ResponsesRequest = match serde_json::from_slice(&body) {
+    let request: ResponsesRequest = match admitted(&simulator, &headers, &body) {
         Ok(request) => request,
-        Err(error) => return errors::invalid_request(&error.to_string(), None, None),
+        Err(refusal) => return *refusal,
     };
     if request.max_output_tokens.is_some_and(|most| most < LEAST_OUTPUT) {
         let message = format!("Invalid 'max_output_tokens': integer below minimum value. Expected >= {LEAST_OUTPUT}.");

@@ -24,6 +24,8 @@ pub struct GivenNames<'a> {
 pub struct KnownNames {
     /// By their lower-case form.
     names: HashMap<String, KnownName>,
+    /// Names of one letter, or of digits, which are names only where nothing else stands.
+    short: HashMap<String, KnownName>,
     /// Finds every name; longer ones first.
     finder: Option<Regex>,
     /// How many people and companies are known.
@@ -33,18 +35,26 @@ pub struct KnownNames {
 /// A name, or a part of one.
 #[derive(Clone, Copy)]
 pub struct KnownName {
-    /// [`GIVEN`], [`FAMILY`] or [`COMPANY`].
-    pub kind: &'static str,
+    /// What it is of the person or company.
+    pub kind: NameKind,
     /// The person or company that it belongs to.
     pub group: usize,
 }
 
-/// A first name.
-pub const GIVEN: &str = "Firstname";
-/// A last name.
-pub const FAMILY: &str = "Lastname";
-/// A company's name.
-pub const COMPANY: &str = "Company";
+/// What a name is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum NameKind {
+    /// A first name.
+    Given,
+    /// A last name.
+    Family,
+    /// First name and last name.
+    GivenFamily,
+    /// Last name and first name.
+    FamilyGiven,
+    /// A company's name.
+    Company,
+}
 
 /// A company is also called by the first word of its name, unless it is one of these.
 const COMMON_FIRST_WORDS: [&str; 12] = [
@@ -100,16 +110,32 @@ impl KnownNames {
     }
 
     /// What this is a name of, however it is written.
-    pub fn get(&self, name: &str) -> Option<KnownName> {
+    fn get(&self, name: &str) -> Option<KnownName> {
         self.names.get(&name.to_lowercase()).copied()
+    }
+
+    /// What the value of a property is a name of that holds nothing else, however short and however it is written.
+    pub fn of_whole(&self, value: &str) -> Option<KnownName> {
+        let value = value.split_whitespace().collect::<Vec<_>>().join(" ");
+        self.get(&value).or_else(|| self.short.get(&value.to_lowercase()).copied())
     }
 
     /// Where each name stands in a text, with what it is a name of.
     pub fn find_in(&self, text: &str) -> Vec<(Range<usize>, KnownName)> {
+        self.find_words(text, is_capitalised)
+    }
+
+    /// Known names that stand in a text in lower case, where they may be other words.
+    pub fn lower_case_in<'t>(&self, text: &'t str) -> Vec<&'t str> {
+        self.find_words(text, |found| !is_capitalised(found)).into_iter().map(|(place, _)| &text[place]).collect()
+    }
+
+    fn find_words(&self, text: &str, is_wanted: impl Fn(&str) -> bool) -> Vec<(Range<usize>, KnownName)> {
         let mut found = Vec::new();
         let mut at = 0;
         while let Some(place) = self.finder.as_ref().and_then(|finder| finder.find_at(text, at)) {
-            match self.get(place.as_str()).filter(|_| is_name_at(text, place.start(), place.end())) {
+            let is_name = is_word_at(text, place.start(), place.end()) && is_wanted(place.as_str());
+            match self.get(place.as_str()).filter(|_| is_name) {
                 Some(name) => {
                     found.push((place.range(), name));
                     at = place.end();
@@ -146,9 +172,17 @@ impl KnownNames {
 
     fn learn_person(&mut self, given: Option<&str>, family: Option<&str>) {
         let [given, family] = [given, family].map(|name| name.unwrap_or_default().trim());
-        let group = self.half_known(GIVEN, given, FAMILY).or_else(|| self.half_known(FAMILY, family, GIVEN));
+        let half_known = |kind, name, other| self.half_known(kind, name, other);
+        let group = half_known(NameKind::Given, given, NameKind::Family);
+        let group = group.or_else(|| half_known(NameKind::Family, family, NameKind::Given));
         let group = group.unwrap_or_else(|| self.new_group());
-        for (kind, name) in [(GIVEN, given), (FAMILY, family)] {
+        if !given.is_empty() && !family.is_empty() {
+            // Scripts without case have no space between names either.
+            let space = if given.chars().chain(family.chars()).all(is_without_case) { "" } else { " " };
+            self.learn(NameKind::GivenFamily, &format!("{given}{space}{family}"), group);
+            self.learn(NameKind::FamilyGiven, &format!("{family}{space}{given}"), group);
+        }
+        for (kind, name) in [(NameKind::Given, given), (NameKind::Family, family)] {
             self.learn(kind, name, group);
             // Of two first names, or a name with `von`, one is enough to tell who it is.
             let is_telling = |part: &&str| part.chars().count() >= 3 && !part.chars().all(char::is_lowercase);
@@ -157,7 +191,7 @@ impl KnownNames {
     }
 
     /// The person of whom this name is known, and not yet the `other` one.
-    fn half_known(&self, kind: &str, name: &str, other: &str) -> Option<usize> {
+    fn half_known(&self, kind: NameKind, name: &str, other: NameKind) -> Option<usize> {
         let known = self.names.get(&name.to_lowercase()).filter(|known| known.kind == kind)?;
         let is_whole = self.names.values().any(|name| name.group == known.group && name.kind == other);
         (!is_whole).then_some(known.group)
@@ -171,21 +205,23 @@ impl KnownNames {
     fn learn_company(&mut self, name: &str) {
         let group = self.new_group();
         let name = name.trim();
-        self.learn(COMPANY, name, group);
+        self.learn(NameKind::Company, name, group);
         let short = LEGAL_FORM.replace(name, "");
-        self.learn(COMPANY, &short, group);
+        self.learn(NameKind::Company, &short, group);
         if let Some((first, _)) = short.split_once(' ')
             && first.chars().count() >= 4
             && !COMMON_FIRST_WORDS.contains(&first.to_lowercase().as_str())
         {
-            self.learn(COMPANY, first, group);
+            self.learn(NameKind::Company, first, group);
         }
     }
 
     /// What is known already keeps its meaning.
-    fn learn(&mut self, kind: &'static str, name: &str, group: usize) {
-        if name.chars().filter(|character| character.is_alphabetic()).count() >= 2 {
-            self.names.entry(name.to_lowercase()).or_insert(KnownName { kind, group });
+    fn learn(&mut self, kind: NameKind, name: &str, group: usize) {
+        let letters = name.chars().filter(|character| character.is_alphabetic()).count();
+        let names = if letters >= 2 { &mut self.names } else { &mut self.short };
+        if !name.is_empty() {
+            names.entry(name.to_lowercase()).or_insert(KnownName { kind, group });
         }
     }
 
@@ -227,13 +263,20 @@ pub fn role(record: &ShownRecord, name: &str) -> Role {
     }
 }
 
-/// Whether what was found is a word of its own, capitalised, perhaps with the `s` of a genitive.
-fn is_name_at(text: &str, start: usize, end: usize) -> bool {
-    let is_word = |character: char| character.is_alphanumeric();
+/// Whether what was found is a word of its own, perhaps with the `s` of a genitive. Scripts without case have no spaces between
+/// words, so that nothing is known of their ends.
+fn is_word_at(text: &str, start: usize, end: usize) -> bool {
+    let is_word = |character: char| character.is_alphanumeric() && !is_without_case(character);
     let before = text[..start].chars().next_back();
     let behind = text[end..].strip_prefix('s').unwrap_or(&text[end..]);
-    let found = &text[start..end];
-    let is_capitalised =
-        found.contains(char::is_whitespace) || found.chars().next().is_some_and(|first| !first.is_lowercase());
-    is_capitalised && !before.is_some_and(is_word) && !behind.starts_with(is_word)
+    !before.is_some_and(is_word) && !behind.starts_with(is_word)
+}
+
+fn is_without_case(character: char) -> bool {
+    character.is_alphabetic() && !character.is_lowercase() && !character.is_uppercase()
+}
+
+/// Whether a name is written like one. Of several words, nobody writes the like by chance.
+fn is_capitalised(name: &str) -> bool {
+    name.contains(char::is_whitespace) || name.chars().next().is_some_and(|first| !first.is_lowercase())
 }

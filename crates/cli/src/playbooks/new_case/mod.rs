@@ -132,9 +132,11 @@ fn say_what_to_look_at(placeholders: &Placeholders, shown: &playbook::ShownConte
             print::error(format_args!("  {} → {placeholder}", print::visible(original)));
         }
     }
-    let suspects = names::suspects(shown);
+    let mut suspects = placeholders.kept_in(shown);
+    suspects.extend(names::suspects(shown));
     if !suspects.is_empty() {
         let suspects = suspects.join(", ");
+        let suspects = print::visible(&suspects);
         print::error(format_args!("kept, and perhaps names (--person and --company replace more): {suspects}"));
     }
     notes.iter().for_each(|note| print::error(format_args!("note: {}", print::visible(note))));

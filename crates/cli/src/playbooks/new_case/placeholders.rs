@@ -8,7 +8,7 @@ use regex::Regex;
 
 use super::{
     addresses::{MAIL, PHONE, WEB, domain_of, is_phone},
-    known_names::{COMPANY, GIVEN, KnownName, KnownNames, Role, role},
+    known_names::{KnownName, KnownNames, NameKind, Role, role},
 };
 
 /// The placeholders of one case. Each gets its number when it is first used.
@@ -54,7 +54,7 @@ impl Placeholders {
 
     /// A property that is a name and nothing else, whichever way it is written.
     fn whole_name(&mut self, value: &str) -> String {
-        match self.names.get(value.trim()) {
+        match self.names.of_whole(value) {
             Some(name) => self.name(value.trim(), name),
             None => self.replace(value),
         }
@@ -80,9 +80,27 @@ impl Placeholders {
 
     fn name(&mut self, original: &str, name: KnownName) -> String {
         // Both parts of a person's name have one number.
-        let counted = if name.kind == COMPANY { COMPANY } else { GIVEN };
+        let counted = if name.kind == NameKind::Company { "company" } else { "person" };
         let number = self.number(counted, &name.group.to_string());
-        self.remember(original, format!("{}{number}", name.kind))
+        let (given, family) = (format!("Firstname{number}"), format!("Lastname{number}"));
+        let placeholder = match name.kind {
+            NameKind::Given => given,
+            NameKind::Family => family,
+            NameKind::GivenFamily => format!("{given} {family}"),
+            NameKind::FamilyGiven => format!("{family} {given}"),
+            NameKind::Company => format!("Company{number}"),
+        };
+        self.remember(original, placeholder)
+    }
+
+    /// Known names that were kept because they stand in lower case.
+    pub fn kept_in(&self, shown: &ShownContext) -> Vec<String> {
+        let values = shown.records.iter().flat_map(|record| record.properties.values());
+        let texts = values.chain(shown.entries.iter().map(|entry| &entry.text));
+        let mut kept: Vec<_> = texts.flat_map(|text| self.names.lower_case_in(text)).map(ToOwned::to_owned).collect();
+        kept.sort();
+        kept.dedup();
+        kept
     }
 
     fn mail(&mut self, original: &str) -> String {
@@ -220,6 +238,36 @@ mod tests {
         ] {
             assert_eq!(text(&[], original), expected);
         }
+    }
+
+    #[test]
+    fn a_whole_name_in_lower_case_is_replaced_and_a_part_of_it_is_shown() {
+        let mut shown = replaced(&JON, &["spoke to jon bell, or bell jon. then jon rang the bell"]);
+        let expected = "spoke to Firstname1 Lastname1, or Lastname1 Firstname1. then jon rang the bell";
+        assert_eq!(shown.entries[0].text, expected);
+        let mut with_names = shown.clone();
+        with_names.records = vec![record(ObjectType::Contact, &JON)];
+        let placeholders = placeholders(&with_names);
+        shown.records.clear();
+        assert_eq!(placeholders.kept_in(&shown), ["bell", "jon"]);
+    }
+
+    #[test]
+    fn a_property_that_is_a_name_is_replaced_whole_however_short() {
+        let of = |properties: &[(&str, &str)]| {
+            let shown = replaced(properties, &["J is a letter, and 3M a number"]);
+            assert_eq!(shown.entries[0].text, "J is a letter, and 3M a number");
+            shown.records[0].properties.values().cloned().collect::<Vec<_>>().join(", ")
+        };
+        assert_eq!(of(&[("company", "3M"), ("firstname", "J"), ("lastname", "李")]), "Company1, Firstname1, Lastname1");
+        assert_eq!(of(&[("contact_name", "jon  bell"), ("company", "99")]), "Company1, Firstname1 Lastname1");
+    }
+
+    #[test]
+    fn a_name_in_a_script_without_case_is_found_within_other_letters() {
+        let known = [("firstname", "太郎"), ("lastname", "田中")];
+        assert_eq!(text(&known, "昨日は田中さんと話した"), "昨日はLastname1さんと話した");
+        assert_eq!(text(&known, "田中太郎です"), "Lastname1 Firstname1です");
     }
 
     #[test]
