@@ -284,7 +284,7 @@ async fn connection_beside(open: &Open, settings: &BrokerSettings) -> Open {
         match connect(settings).await {
             Ok(open) => return open,
             Err(error) => {
-                tracing::warn!(%error, connection = settings.name, "RabbitMQ does not answer; keeping the connection")
+                tracing::warn!(%error, connection = settings.name, "RabbitMQ does not answer; keeping the connection");
             }
         }
     }

@@ -81,8 +81,8 @@ impl Connections {
         let begin = async move {
             let Held { connection, generation } = connections.acquire().await?;
             let begun = sqlx::Transaction::begin(connection, None);
-            let transaction = connections.bounded(generation, begun).await?;
-            Ok(Transaction { transaction, connections, generation })
+            let inner = connections.bounded(generation, begun).await?;
+            Ok(Transaction { inner, connections, generation })
         };
         tokio::spawn(begin).await.map_err(|_| sqlx::Error::WorkerCrashed)?
     }
@@ -169,14 +169,14 @@ struct Held {
 /// A transaction whose every statement is bounded.
 #[derive(Debug)]
 pub(crate) struct Transaction {
-    transaction: PgTransaction<'static>,
+    inner: PgTransaction<'static>,
     connections: Connections,
     generation: u64,
 }
 
 impl Transaction {
     pub async fn commit(self) -> Result<(), sqlx::Error> {
-        self.connections.bounded(self.generation, self.transaction.commit()).await
+        self.connections.bounded(self.generation, self.inner.commit()).await
     }
 }
 
@@ -238,7 +238,7 @@ impl<'t> Executor<'t> for &'t mut Transaction {
         't: 'e,
         E: 'q + Execute<'q, Postgres>,
     {
-        let rows = self.transaction.fetch_many(query).try_collect::<Vec<_>>();
+        let rows = self.inner.fetch_many(query).try_collect::<Vec<_>>();
         whole(self.connections.bounded(self.generation, rows))
     }
 
@@ -247,7 +247,7 @@ impl<'t> Executor<'t> for &'t mut Transaction {
         't: 'e,
         E: 'q + Execute<'q, Postgres>,
     {
-        self.connections.bounded(self.generation, self.transaction.fetch_optional(query)).boxed()
+        self.connections.bounded(self.generation, self.inner.fetch_optional(query)).boxed()
     }
 
     fn prepare_with<'e>(
@@ -258,14 +258,14 @@ impl<'t> Executor<'t> for &'t mut Transaction {
     where
         't: 'e,
     {
-        self.connections.bounded(self.generation, self.transaction.prepare_with(sql, parameters)).boxed()
+        self.connections.bounded(self.generation, self.inner.prepare_with(sql, parameters)).boxed()
     }
 
     fn describe<'e>(self, sql: SqlStr) -> BoxFuture<'e, Result<sqlx::Describe<Postgres>, sqlx::Error>>
     where
         't: 'e,
     {
-        self.connections.bounded(self.generation, self.transaction.describe(sql)).boxed()
+        self.connections.bounded(self.generation, self.inner.describe(sql)).boxed()
     }
 }
 

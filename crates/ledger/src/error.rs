@@ -61,7 +61,8 @@ impl LedgerError {
     fn kind(&self) -> ErrorKind {
         match self {
             Self::Refused(refusal) => refusal.kind(),
-            Self::Database(
+            Self::ReadOnly
+            | Self::Database(
                 sqlx::Error::Io(_)
                 | sqlx::Error::Tls(_)
                 | sqlx::Error::Protocol(_)
@@ -69,7 +70,6 @@ impl LedgerError {
                 | sqlx::Error::PoolClosed
                 | sqlx::Error::WorkerCrashed,
             ) => ErrorKind::Away,
-            Self::ReadOnly => ErrorKind::Away,
             Self::Database(sqlx::Error::Encode(_)) => ErrorKind::DataRefused,
             Self::Database(_) | Self::Migration(_) | Self::Schema { .. } | Self::Unreadable { .. } => ErrorKind::Other,
         }

@@ -70,7 +70,7 @@ async fn a_server_that_only_reads_is_away_and_left_when_another_one_can_be_reach
     let name: String = test.value("select current_database()::text").await;
     test.run(&format!("alter database \"{name}\" set default_transaction_read_only = on")).await;
     let record = contact(1);
-    let refused = ledger.mark_for_verification(&[record.clone()]).await.expect_err("it only reads");
+    let refused = ledger.mark_for_verification(std::slice::from_ref(&record)).await.expect_err("it only reads");
     assert!(refused.is_away(), "{refused}");
     assert!(matches!(ledger.check().await, Err(LedgerError::ReadOnly)), "readiness says so");
     // `TestLedger` holds a session from before.

@@ -49,14 +49,15 @@ impl Fleet {
         let simulator_url = format!("http://127.0.0.1:{simulator_port}");
         let receiver_ports: Vec<u16> = (0..plan.receivers).map(|_| free_port()).collect::<Result<_>>()?;
         let environment = environment(&namespace, plan, &simulator_url)?;
-        migrate(&namespace, &environment).await?;
+        // Boxed, as the settings are large, and with them what holds them across an await.
+        Box::pin(migrate(&namespace, &environment)).await?;
         // The test itself may do everything, and goes past any proxy.
         let mut everything = environment.clone();
         everything.extend([
             (variable("broker.url"), namespace.amqp_url.clone()),
             (variable("ledger.url"), namespace.postgres_url.clone()),
         ]);
-        let settings = load(everything)?;
+        let settings = Box::new(load(everything)?);
         let ledger = bootstrap::connect_ledger(&settings, "leadline-dev").map_err(anyhow::Error::msg)?;
 
         let mut fleet = Self {
