@@ -280,7 +280,7 @@ async fn connection_beside(settings: &BrokerSettings, silent: &Notify) -> Open {
         match connect(settings).await {
             Ok(open) => return open,
             Err(error) => {
-                tracing::warn!(%error, connection = settings.name, "RabbitMQ does not answer; keeping the connection")
+                tracing::warn!(%error, connection = settings.name, "RabbitMQ does not answer; keeping the connection");
             }
         }
     }

@@ -68,8 +68,8 @@ impl LedgerError {
                 | sqlx::Error::PoolTimedOut
                 | sqlx::Error::PoolClosed
                 | sqlx::Error::WorkerCrashed,
-            ) => ErrorKind::Away,
-            Self::ReadOnly => ErrorKind::Away,
+            )
+            | Self::ReadOnly => ErrorKind::Away,
             Self::Database(sqlx::Error::Encode(_)) => ErrorKind::DataRefused,
             Self::Database(_) | Self::Migration(_) | Self::Schema { .. } | Self::Unreadable { .. } => ErrorKind::Other,
         }
