@@ -48,7 +48,7 @@ pub struct ListenerLimits {
     pub max_connections_per_peer: usize,
     /// How long a client may take to send the head of a request.
     pub header_timeout: Duration,
-    /// How long a connection may rest after a good request. Longer than the proxies before it keep one, which is a minute or so.
+    /// How long a connection may rest after a request without fault. Longer than the proxies before it keep one, which is a minute or so.
     pub keep_alive: Duration,
     /// After this the next answer closes the connection, and [`ListenerLimits::keep_alive`] later it is closed without one: a client
     /// that reads no answers does not keep it for ever.
@@ -143,7 +143,8 @@ async fn converse(accepted: Accepted, router: Router, limits: ListenerLimits, st
         let (phase, answer) = (phase.clone(), router.call(Request::from(request.map(Body::new))));
         async move {
             let mut response = answer.await?;
-            phase.set(if response.status().is_success() { Phase::Rest } else { Phase::Head });
+            // Whose request was wrong may not rest; who is asked to come back may.
+            phase.set(if response.status().is_client_error() { Phase::Head } else { Phase::Rest });
             if opened.elapsed() > limits.max_age {
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
