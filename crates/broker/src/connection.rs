@@ -97,8 +97,8 @@ pub struct Connection {
     _alive: Arc<watch::Sender<()>>,
 }
 
-/// What users of an open connection report to the supervisor. Each open connection has its own: what is reported about one that another
-/// one has taken the place of is heard by nobody.
+/// What users of an open connection report to the supervisor. Each open connection has its own, so that a report about one that was
+/// replaced has no effect.
 #[derive(Debug, Default)]
 struct Trouble {
     /// It does not work.

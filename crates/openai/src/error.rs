@@ -29,7 +29,7 @@ pub enum OpenAiError {
     NotJson,
     /// A stream of server-sent events, although none was asked for: a gateway is set to stream, and will do it again.
     #[error(
-        "the answer is a stream of server-sent events, which nobody asked for; set the gateway to answer without streaming"
+        "the answer is a stream of server-sent events, although a whole one was asked for; set the gateway to answer without streaming"
     )]
     EventStream,
 }

@@ -12,7 +12,7 @@ pub(crate) fn json(body: &[u8]) -> Result<Value, serde_json::Error> {
     serde_json::from_slice(without_byte_order_mark(body))
 }
 
-/// Whether the body is a stream of server-sent events, which is answered where a gateway streams although nobody asked for it.
+/// Whether the body is a stream of server-sent events, which is answered where a gateway streams although a whole answer was asked for.
 pub(crate) fn is_event_stream(content_type: Option<&str>, body: &[u8]) -> bool {
     let is_declared = content_type
         .and_then(|media_type| media_type.split(';').next())

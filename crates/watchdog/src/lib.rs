@@ -1,4 +1,4 @@
-//! Tells whether the long-lived tasks of a process get on with their work. `/livez` fails while one of them does not, and whoever runs
+//! Tells whether the long-lived tasks of a process get on with their work. `/livez` fails while one of them does not, and what runs
 //! the process (Kubernetes, for example) starts it again.
 //!
 //! Every call that a task makes has a bound of its own. The watchdog is for what those bounds miss: a task that waits for ever looks

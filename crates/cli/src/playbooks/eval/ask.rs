@@ -93,13 +93,13 @@ pub async fn ask_all(
     max_cost: Option<i64>,
     now: &LocalTime,
 ) -> Vec<CaseAnswer> {
-    let purse = Purse { max: max_cost, taken: AtomicI64::new(0) };
+    let budget = RunBudget { max: max_cost, taken: AtomicI64::new(0) };
     let mut progress = Progress::start();
     let started = Instant::now();
     let all = questions.list.len();
     let asked = questions.list.iter().enumerate().map(|(index, question)| {
-        let purse = &purse;
-        async move { (index, question.ask(model_client, purse, now).await) }
+        let budget = &budget;
+        async move { (index, question.ask(model_client, budget, now).await) }
     });
     let mut asked = stream::iter(asked.collect::<Vec<_>>()).buffer_unordered(concurrency as usize);
     let mut answers = Vec::with_capacity(all);
@@ -123,12 +123,12 @@ fn progress_line(done: usize, all: usize, elapsed: Duration, spent: i64) -> Stri
 }
 
 /// The money of one run. An estimate knows nothing of repairs, so the bound also holds while it is spent.
-struct Purse {
+struct RunBudget {
     max: Option<i64>,
     taken: AtomicI64,
 }
 
-impl Purse {
+impl RunBudget {
     /// Takes `most`, or says that it is not there.
     fn take(&self, most: i64) -> bool {
         let taken = self.taken.fetch_add(most, Ordering::Relaxed).saturating_add(most);
@@ -146,7 +146,7 @@ impl Purse {
 }
 
 impl Question<'_> {
-    async fn ask(&self, model_client: &ModelClient, purse: &Purse, now: &LocalTime) -> CaseAnswer {
+    async fn ask(&self, model_client: &ModelClient, budget: &RunBudget, now: &LocalTime) -> CaseAnswer {
         let Self { candidate: Candidate { playbook, model }, case, repetition, most } = *self;
         let mut answered = CaseAnswer {
             model: model.name.clone(),
@@ -160,7 +160,7 @@ impl Question<'_> {
             tokens: Tokens::default(),
         };
         let most = most.unwrap_or(0);
-        if !purse.take(most) {
+        if !budget.take(most) {
             answered.failure = Some("not asked: what --max-cost allows is used up".to_owned());
             return answered;
         }
@@ -170,7 +170,7 @@ impl Question<'_> {
         let answer = inference::answer(model_client, playbook, model, case.context.record(), about, &log).await;
         answered.latency_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
         let (cost, parts) = log.into_cost_and_parts();
-        purse.settle(most, cost);
+        budget.settle(most, cost);
         answered.cost_micro_dollars = model.price.map(|_| cost);
         for inference in answer.inferences.iter().chain(&parts) {
             answered.tokens.add(&inference.usage);
@@ -215,7 +215,7 @@ impl From<StepError> for Failure {
 mod tests {
     use std::{sync::atomic::AtomicI64, time::Duration};
 
-    use super::{Purse, progress_line};
+    use super::{RunBudget, progress_line};
 
     #[test]
     fn progress_says_how_much_is_done_what_it_cost_and_how_long_the_rest_takes() {
@@ -227,11 +227,11 @@ mod tests {
 
     #[test]
     fn what_repairs_cost_is_not_there_for_later_questions() {
-        let purse = Purse { max: Some(100), taken: AtomicI64::new(0) };
-        assert!(purse.take(40) && purse.take(40) && !purse.take(40));
-        purse.settle(40, 10);
-        assert!(purse.take(40), "what was not used is there again");
-        purse.settle(40, 90);
-        assert!(!purse.take(1));
+        let budget = RunBudget { max: Some(100), taken: AtomicI64::new(0) };
+        assert!(budget.take(40) && budget.take(40) && !budget.take(40));
+        budget.settle(40, 10);
+        assert!(budget.take(40), "what was not used is there again");
+        budget.settle(40, 90);
+        assert!(!budget.take(1));
     }
 }
