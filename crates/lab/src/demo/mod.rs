@@ -43,7 +43,10 @@ pub async fn run(options: &DemoOptions) -> Result<()> {
     }
     // As in a new customer's portal, the properties that the playbooks write do not exist yet.
     let simulator_arguments = vec!["--without-ai-properties".to_owned()];
-    let plan = FleetPlan { simulator_arguments, ..FleetPlan::default() }.with("telemetry.log_format", "human");
+    let plan = FleetPlan { simulator_arguments, ..FleetPlan::default() }
+        .with("telemetry.log_format", "human")
+        // All records of the demo are young, and those without any text would wait for theirs for a minute.
+        .with("inference.association_wait_seconds", "15");
     let fleet = step("simulator, receiver, inference and writer", Fleet::start(namespace, &plan)).await?;
 
     let started = Instant::now();
