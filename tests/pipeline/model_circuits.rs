@@ -1,11 +1,9 @@
 //! A model that is gone, forbidden or refuses a parameter pauses its playbook, parks nothing, and costs other work nothing.
 
-use std::time::Duration;
-
 use domain::EventState;
 use fixtures::{
-    BUYER, PlaybookFolder, WITHIN, ask, contact, ended_as, fleet, key, note_event, pipeline, property, questions,
-    send_accepted, until,
+    BUYER, PlaybookFolder, WITHIN, ask, contact, ended_as, fleet, key, note_event, others_are_written, pipeline,
+    property, questions, send_accepted, until,
 };
 use lab::{Fleet, FleetPlan};
 use simulator::{Fault, FaultKind, OddForm, Target, admin::ModelAccess};
@@ -301,18 +299,10 @@ async fn an_event_that_pauses_the_model_again_and_again_is_parked_and_the_others
     let blocked = Fault::new(Target::Openai, FaultKind::Status { code: 404, retry_after: None });
     fleet.simulator.fault(&blocked.containing("The one that is blocked")).await.expect("set");
     send_accepted(&fleet, &[note_event(1, 1)]).await;
-    let others = async {
-        for id in 2.. {
-            contact(&fleet, id, &[BUYER]).await;
-            send_accepted(&fleet, &[note_event(id, 1)]).await;
-            ended_as(&fleet, &note_event(id, 1), "written", None).await;
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
-    };
     let event = note_event(1, 1);
     tokio::select! {
         _ = ended_as(&fleet, &event, "parked", Some("model_paused")) => {}
-        () = others => {}
+        () = others_are_written(&fleet) => {}
     }
     assert!(questions(&fleet).await > 3);
 }

@@ -1,8 +1,9 @@
 //! Nothing waits without end, whatever excuses its waiting; and one event that always fails pauses no others.
 
-use std::time::Duration;
-
-use fixtures::{BUYER, WITHIN, contact, ended_as, fleet, note, note_event, pipeline, property, send_accepted, sql};
+use fixtures::{
+    BUYER, WITHIN, contact, ended_as, fleet, note, note_event, others_are_written, pipeline, property, send_accepted,
+    sql,
+};
 use lab::FleetPlan;
 use serde_json::json;
 use simulator::{Fault, FaultKind, Target};
@@ -67,14 +68,6 @@ async fn an_event_that_opens_the_circuit_again_and_again_is_parked_and_the_other
     let blocked = Fault::new(Target::Openai, FaultKind::Status { code: 401, retry_after: None });
     fleet.simulator.fault(&blocked.containing("The one that is blocked")).await.expect("set");
     send_accepted(&fleet, &[note_event(1, 1)]).await;
-    let others = async {
-        for id in 2.. {
-            contact(&fleet, id, &[BUYER]).await;
-            send_accepted(&fleet, &[note_event(id, 1)]).await;
-            ended_as(&fleet, &note_event(id, 1), "written", None).await;
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
-    };
     let poison = async {
         let story = ended_as(&fleet, &note_event(1, 1), "parked", Some("openai_unauthorized")).await;
         let waits = story.history.iter().filter(|entry| entry.state == domain::EventState::Waiting).count();
@@ -82,6 +75,6 @@ async fn an_event_that_opens_the_circuit_again_and_again_is_parked_and_the_other
     };
     tokio::select! {
         () = poison => {}
-        () = others => {}
+        () = others_are_written(&fleet) => {}
     }
 }

@@ -13,7 +13,7 @@ use futures_util::{
 
 type Call<T, E> = Shared<BoxFuture<'static, Result<T, Arc<E>>>>;
 
-/// Lets all callers that come while a call is under way wait for its result, also for its failure: nobody waits for one failing call
+/// Lets all callers that come while a call is under way wait for its result, also for its failure: no caller waits for one failing call
 /// after the other. Keeps no result; who comes later makes a call of their own.
 pub struct SharedCall<T: Clone, E>(Mutex<Option<Call<T, E>>>);
 

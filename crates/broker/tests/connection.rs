@@ -97,12 +97,12 @@ async fn what_becomes_of_a_message_on_an_old_connection_does_not_disturb_the_new
     assert!(publisher.is_ready(), "the new connection confirms");
     second.await.expect("no panic").expect_err("it was sent on the old connection");
     assert!(publisher.is_ready());
-    // Whoever hears the report would connect at once, or look within a quarter of a second.
+    // A supervisor that takes the report would connect at once, or look within a quarter of a second.
     let until = tokio::time::Instant::now() + Duration::from_secs(1);
     while tokio::time::Instant::now() < until {
         publish().await.expect("it goes on");
         // The queue takes a thousand.
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    assert_eq!(proxy.connections(), before + 1, "nobody has connected once more");
+    assert_eq!(proxy.connections(), before + 1, "no other connection was opened");
 }

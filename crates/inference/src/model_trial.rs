@@ -18,7 +18,7 @@ pub async fn try_model(openai: &OpenAiClient, playbook: &Playbook, model: &Model
     retry::run(openai.retry_policy(), ask).await.map(drop)
 }
 
-/// Why a model did not answer the question of [`try_model`], in words for whoever writes playbooks. The question holds no data of
+/// Why a model did not answer the question of [`try_model`], in words for the author of playbooks. The question holds no data of
 /// the CRM, so that OpenAI's own words may be shown.
 pub fn explain_refusal(model: &Model, error: &OpenAiError) -> String {
     let name = &model.name;

@@ -184,7 +184,7 @@ impl HubSpotClient {
 
     /// Updates one record, as a batch of one. Returns whether it was written: a record that is gone was not, and one that was merged
     /// into another one was not either. The update of a single object takes the old id and changes the record that survived, over
-    /// values that nobody has looked at; a batch update does not take it, and costs one call as well (HubSpot's guide "Using
+    /// values that no policy has looked at; a batch update does not take it, and costs one call as well (HubSpot's guide "Using
     /// object APIs").
     ///
     /// # Errors

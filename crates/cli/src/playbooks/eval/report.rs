@@ -141,7 +141,7 @@ pub struct BaselineReport {
     pub drops: Vec<String>,
 }
 
-/// What a run means for whoever waits for it.
+/// What a run means for the person or the CI that waits for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {

@@ -45,7 +45,7 @@ pub fn company_of(host: &str) -> Option<String> {
     (label.chars().count() >= 4 && !MAIL_PROVIDERS.contains(&label)).then(|| label.to_owned())
 }
 
-/// The domain that somebody has registered.
+/// The registered domain.
 pub fn domain_of(host: &str) -> String {
     let host = host.to_lowercase();
     let labels: Vec<_> = host.trim_matches('.').split('.').collect();

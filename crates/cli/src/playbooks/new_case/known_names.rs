@@ -276,7 +276,7 @@ fn is_without_case(character: char) -> bool {
     character.is_alphabetic() && !character.is_lowercase() && !character.is_uppercase()
 }
 
-/// Whether a name is written like one. Of several words, nobody writes the like by chance.
+/// Whether a name is written like one. Several such words do not stand together by chance.
 fn is_capitalised(name: &str) -> bool {
     name.contains(char::is_whitespace) || name.chars().next().is_some_and(|first| !first.is_lowercase())
 }

@@ -1,4 +1,4 @@
-//! Placeholders for what tells who somebody is: people's names, companies' names, mail addresses, domains and phone numbers. The
+//! Placeholders for what identifies people: people's names, companies' names, mail addresses, domains and phone numbers. The
 //! same original has the same placeholder everywhere in a case, so that quotations are still found.
 
 use std::collections::HashMap;
@@ -114,7 +114,7 @@ impl Placeholders {
         format!("domain{}.example", self.number("domain", &domain_of(host)))
     }
 
-    /// Without the path: it may name somebody, too.
+    /// Without the path: it may name a person, too.
     fn web(&mut self, found: &str) -> String {
         let original = found.trim_end_matches(['.', ',', ';', ':', '!', '?']);
         let (scheme, rest) = original.split_once("://").map_or(("", original), |(_, rest)| ("https://", rest));

@@ -1,50 +1,21 @@
 //! Reads of many events share a call; a record that cannot be read takes no other along.
-#![allow(clippy::expect_used, reason = "these are tests")]
 
 use std::time::Duration;
 
 use domain::{ObjectId, ObjectType};
 use futures_util::future::join_all;
-use hubspot::{
-    HubSpotClient,
-    client::{ApiVersions, HubSpotSettings},
-};
 use inference::{CrmReader, CrmReaderSettings};
-use retry::{CallHooks, Failure, Reason, RetryPolicy};
-use simulator::{Call, Config, Fault, FaultKind, Simulator, Target, admin::NewRecord};
-use tokio::net::TcpListener;
+use retry::{Failure, Reason};
+use simulator::{Fault, FaultKind, Target, admin::NewRecord};
+
+use crate::fixtures::{calls, client, post};
 
 /// A reader, and the URL of the simulator that it reads from.
 async fn reader() -> (CrmReader, String) {
-    http_client::install_tls_provider();
-    let config = Config { calls_per_10s: 100_000, ..Config::default() };
-    let token = config.token.clone().into();
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    let url = format!("http://{}", listener.local_addr().expect("an address"));
-    let router = Simulator::new(config).router();
-    tokio::spawn(async move { axum::serve(listener, router).await });
-    let hubspot = HubSpotClient::new(HubSpotSettings {
-        base_url: url.clone(),
-        token,
-        api_versions: ApiVersions::default(),
-        timeout: Duration::from_secs(30),
-        retry: RetryPolicy { attempts: 3, base_delay: Duration::from_millis(1), max_delay: Duration::from_millis(2) },
-        max_response_bytes: 10_000_000,
-        hooks: CallHooks::default(),
-    })
-    .expect("a client");
+    let (hubspot, url) = client(3).await;
     // Long enough for all reads of a test, on a busy machine too.
     let settings = CrmReaderSettings { linger: Duration::from_millis(500), max_in_flight: 2 };
     (CrmReader::new(hubspot, settings), url)
-}
-
-async fn post(url: &str, path: &str, body: &impl serde::Serialize) {
-    let request = reqwest::Client::new().post(format!("{url}/_simulator/{path}")).json(body);
-    request.send().await.expect("sent").error_for_status().expect("accepted");
-}
-
-async fn calls(url: &str) -> Vec<Call> {
-    reqwest::get(format!("{url}/_simulator/calls")).await.expect("asked").json().await.expect("calls")
 }
 
 #[tokio::test]
