@@ -33,7 +33,7 @@ impl Default for RateLimitSection {
             openai_requests_per_minute: 500,
             openai_tokens_per_minute: 30_000,
             backfill_share: 0.5,
-            batch_linger_at_limit_ms: 4_000,
+            batch_linger_at_limit_ms: 6_000,
             max_wait_seconds: 30,
             max_hold_seconds: 60,
         }

@@ -112,7 +112,7 @@ impl Default for WriterSection {
             concurrency: 1_000,
             batch_linger_ms: 50,
             batch_max: 100,
-            parallel_batches: 4,
+            parallel_batches: 10,
             pipeline_cache_ttl_seconds: 300,
             refused_properties_seconds: 3_600,
             notify_timeout_seconds: 10,
