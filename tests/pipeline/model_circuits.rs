@@ -256,6 +256,26 @@ async fn the_next_model_answers_while_one_is_away_and_the_ledger_says_which() {
 }
 
 #[tokio::test]
+async fn what_the_first_model_could_read_is_shortened_for_a_fallback_that_reads_less() {
+    // gpt-4.1 reads a million tokens, gpt-4o 128,000.
+    let options = "name = \"gpt-4.1\"\nfallback = [\"gpt-4o\"]";
+    let roomy = playbook("roomy", options).replace("max_tokens = 24_000", "max_tokens = 500_000");
+    let playbooks = PlaybookFolder::new("fallback-window", &[&roomy]);
+    let limits = plan(&playbooks).with("rate_limit.openai_tokens_per_minute", "10000000");
+    let fleet = fleet(&limits).await;
+    // A token a word: nine notes are some 160,000 tokens.
+    let notes: Vec<_> = (1..=9).map(|day| format!("Day {day}. {BUYER} {}", "so it is ".repeat(6_000))).collect();
+    contact(&fleet, 1, &notes.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    set(&fleet, ModelAccess { shut_down: vec!["gpt-4.1".to_owned()], ..ModelAccess::default() }).await;
+    send_accepted(&fleet, &[note_event(1, 1)]).await;
+    ended_as(&fleet, &note_event(1, 1), "written", None).await;
+    assert_eq!(answers(&fleet, "roomy", "gpt-4o").await, 1);
+    assert_eq!(refusals(&fleet).await, 1, "the first model's alone: it is not there");
+    let read: i64 = ask(&fleet, "select prompt_tokens from inference").await;
+    assert!((60_000..128_000).contains(&read), "{read} tokens");
+}
+
+#[tokio::test]
 async fn an_answer_of_another_playbook_that_cannot_be_used_is_not_paid_for_again_while_the_event_waits() {
     let playbooks = PlaybookFolder::new("unusable", &[&mortal(""), &playbook("other", "")]);
     let fleet = fleet(&plan(&playbooks)).await;

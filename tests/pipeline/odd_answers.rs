@@ -29,24 +29,29 @@ async fn billed_and_recorded(fleet: &Fleet) -> (i64, i64) {
     (charges.iter().map(|charge| charge.micro_dollars).sum(), recorded)
 }
 
+/// The APIs through which a model is asked, each with the path of its questions.
+const APIS: [(&str, &str); 2] = [("chat_completions", "/v1/chat/completions"), ("responses", "/v1/responses")];
+
 #[tokio::test]
 async fn an_answer_in_an_odd_form_is_an_answer_and_paid_for_once() {
-    let fleet = fleet(&pipeline().with("openai.model", "gpt-4o")).await;
     let exact =
         [OddForm::Nulls, OddForm::EmptyRefusal, OddForm::Parts, OddForm::Floats, OddForm::ByteOrderMark, OddForm::Gzip];
-    for (id, form) in (1..).zip(exact) {
-        contact(&fleet, id, &[BUYER]).await;
-        model_does(&fleet, FaultKind::OddForm(form), 1).await;
-        send_accepted(&fleet, &[note_event(id, 1)]).await;
-        ended_as(&fleet, &note_event(id, 1), "written", None).await;
-        assert_eq!(property(&fleet, id, "ai_budget_estimate").await.as_deref(), Some("50000"), "{form:?}");
-        let (billed, recorded) = billed_and_recorded(&fleet).await;
-        assert_eq!(recorded, billed, "after {form:?}");
+    for (api, _) in APIS {
+        let fleet = fleet(&pipeline().with("openai.model", "gpt-4o").with("openai.api", api)).await;
+        for (id, form) in (1..).zip(exact) {
+            contact(&fleet, id, &[BUYER]).await;
+            model_does(&fleet, FaultKind::OddForm(form), 1).await;
+            send_accepted(&fleet, &[note_event(id, 1)]).await;
+            ended_as(&fleet, &note_event(id, 1), "written", None).await;
+            assert_eq!(property(&fleet, id, "ai_budget_estimate").await.as_deref(), Some("50000"), "{api} {form:?}");
+            let (billed, recorded) = billed_and_recorded(&fleet).await;
+            assert_eq!(recorded, billed, "{api}, after {form:?}");
+        }
+        assert_eq!(questions(&fleet).await, exact.len(), "{api}");
+        assert_eq!(ask::<i64>(&fleet, "select count(*) from outage").await, 0, "{api}");
+        let models: String = ask(&fleet, "select model from inference order by created_at limit 1").await;
+        assert_eq!(models, "gpt-4o", "the model that was asked, where the answer names none");
     }
-    assert_eq!(questions(&fleet).await, exact.len());
-    assert_eq!(ask::<i64>(&fleet, "select count(*) from outage").await, 0);
-    let models: String = ask(&fleet, "select model from inference order by created_at limit 1").await;
-    assert_eq!(models, "gpt-4o", "the model that was asked, where the answer names none");
 }
 
 #[tokio::test]
@@ -73,18 +78,20 @@ async fn calls_of_a_function_are_read_in_every_form_and_never_by_half() {
     assert_ne!(playbook, LEADS);
     let folder = PlaybookFolder::new("function-calls", &[&playbook]);
     let plan = pipeline().with("openai.model", "gpt-4o").with("inference.playbooks", folder.path());
-    let fleet = fleet(&plan).await;
-    for (id, form) in [(1, OddForm::ArgumentsObject), (2, OddForm::TwoCalls)] {
-        contact(&fleet, id, &[BUYER]).await;
-        model_does(&fleet, FaultKind::OddForm(form), 1).await;
-        send_accepted(&fleet, &[note_event(id, 1)]).await;
-        ended_as(&fleet, &note_event(id, 1), "written", None).await;
-        assert_eq!(property(&fleet, id, "ai_budget_estimate").await.as_deref(), Some("50000"), "{form:?}");
+    for (api, path) in APIS {
+        let fleet = fleet(&plan.clone().with("openai.api", api)).await;
+        for (id, form) in [(1, OddForm::ArgumentsObject), (2, OddForm::TwoCalls)] {
+            contact(&fleet, id, &[BUYER]).await;
+            model_does(&fleet, FaultKind::OddForm(form), 1).await;
+            send_accepted(&fleet, &[note_event(id, 1)]).await;
+            ended_as(&fleet, &note_event(id, 1), "written", None).await;
+            assert_eq!(property(&fleet, id, "ai_budget_estimate").await.as_deref(), Some("50000"), "{api} {form:?}");
+        }
+        let calls = fleet.simulator.calls(0).await.expect("asked");
+        let asked: Vec<_> = calls.iter().filter(|call| call.path == path).collect();
+        assert_eq!(asked.len(), 2, "{api}");
+        assert!(asked.iter().all(|call| call.request["parallel_tool_calls"] == json!(false)), "one call is asked for");
     }
-    let calls = fleet.simulator.calls(0).await.expect("asked");
-    let asked: Vec<_> = calls.iter().filter(|call| call.path == "/v1/chat/completions").collect();
-    assert_eq!(asked.len(), 2);
-    assert!(asked.iter().all(|call| call.request["parallel_tool_calls"] == json!(false)), "one call is asked for");
 }
 
 #[tokio::test]

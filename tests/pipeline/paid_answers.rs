@@ -1,8 +1,8 @@
 //! An answer that was paid for has its effect, or its event says truthfully why not; and nobody pays for it twice.
 
 use fixtures::{
-    BUYER, PlaybookFolder, WITHIN, ended_as, fleet, key, note, note_event, object, pipeline, property, questions,
-    send_accepted, until,
+    BUYER, PlaybookFolder, WITHIN, ask, contact, ended_as, fleet, key, note, note_event, object, pipeline, property,
+    questions, send_accepted, sql, until,
 };
 use lab::{Fleet, FleetPlan};
 use simulator::{Fault, FaultKind, Target, admin::Edit};
@@ -81,4 +81,32 @@ async fn a_playbook_whose_plan_failed_says_so_when_another_one_had_to_be_retried
     assert_eq!(questions(&fleet).await, 3, "one of the first playbook, two of the second");
     // What the second one answered is written all the same.
     until("written", async || property(&fleet, 1, "lead_score").await.is_some()).await;
+}
+
+/// Postgres takes no answer for a while, with an error that may pass.
+#[tokio::test]
+async fn an_answer_that_cannot_be_used_is_not_paid_for_again_when_the_ledger_refuses_the_decision() {
+    let named = |name: &str| {
+        let playbook = include_str!("../../deploy/playbooks/lead-qualification.toml");
+        playbook.replace("name = \"lead-qualification\"", &format!("name = \"{name}\""))
+    };
+    let playbooks = PlaybookFolder::new("refused-decision", &[&named("first"), &named("second")]);
+    let fleet = fleet(&plan(&playbooks)).await;
+    sql(
+        &fleet,
+        "create function refuse() returns trigger language plpgsql as $$ begin raise exception 'not now'; end $$;
+         create trigger refuse before insert on inference_raw for each row execute function refuse()",
+    )
+    .await;
+    contact(&fleet, 1, &[BUYER]).await;
+    let declines = Fault::new(Target::Openai, FaultKind::Refusal).containing("\"name\":\"second\"");
+    fleet.simulator.fault(&declines).await.expect("set");
+    send_accepted(&fleet, &[note_event(1, 1)]).await;
+    let refused = "select exists (select from event_history where state = 'waiting' and reason = 'ledger_refused')";
+    until("the decision is refused", async || ask(&fleet, refused).await).await;
+    sql(&fleet, "drop trigger refuse on inference_raw").await;
+    ended_as(&fleet, &note_event(1, 1), "parked", Some("refused")).await;
+    let calls = fleet.simulator.calls(0).await.expect("asked");
+    let second = calls.iter().filter(|call| call.request.to_string().contains("\"name\":\"second\"")).count();
+    assert_eq!(second, 1);
 }

@@ -134,7 +134,7 @@ pub(super) async fn answer_question(
         Some(FaultKind::OddForm(form)) => Some(*form),
         _ => None,
     };
-    let mut response = odd::respond(as_answer(as_sent(answer, misbehaviour.as_ref())), form);
+    let mut response = odd::respond(as_answer(as_sent(answer, misbehaviour.as_ref())), api, form);
     let headers = response.headers_mut();
     headers.extend(limits);
     let id = format!("req_{}", uuid::Uuid::now_v7().simple());
