@@ -1,4 +1,5 @@
-//! `leadline`: the operator's command.
+//! `leadline`: the operator's command. Called as `leadline-inference` or `leadline-writer` it is that service: the image holds one
+//! program for the three, because each would carry the tokenizers' tables of 50 MB.
 #![deny(clippy::print_stdout, clippy::print_stderr)] // Only `print` prints: it escapes what a terminal would act on.
 
 mod backfill;
@@ -17,10 +18,17 @@ mod requeue;
 mod status;
 mod times;
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{
+    ffi::OsStr,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
+
+#[global_allocator]
+static ALLOCATOR: service::Jemalloc = service::Jemalloc;
 
 #[derive(Parser)]
 #[command(name = "leadline", version, about = "Operates a fleet of Leadline services")]
@@ -90,11 +98,16 @@ enum EventCommand {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    // An error may contain what HubSpot, OpenAI or a file says.
-    run().await.unwrap_or_else(|error| {
-        print::error(format_args!("Error: {error:?}"));
-        ExitCode::FAILURE
-    })
+    let called = std::env::args_os().next().unwrap_or_default();
+    match Path::new(&called).file_name().and_then(OsStr::to_str) {
+        Some("leadline-inference") => Box::pin(inference::main()).await,
+        Some("leadline-writer") => Box::pin(writer::main()).await,
+        // An error may contain what HubSpot, OpenAI or a file says.
+        _ => run().await.unwrap_or_else(|error| {
+            print::error(format_args!("Error: {error:?}"));
+            ExitCode::FAILURE
+        }),
+    }
 }
 
 async fn run() -> anyhow::Result<ExitCode> {

@@ -45,7 +45,7 @@ pub use portal_clock::PortalClock;
 pub use question_estimate::{QuestionEstimate, most_cost, most_usage};
 pub use question_log::QuestionLog;
 pub use spend::{SpendFindings, check_spending};
-pub use start::start;
+pub use start::{main, start};
 pub use text_pool::TextPool;
 pub use wiring::{fallbacks_of, model_of};
 pub use writable::WritableProperties;

@@ -1,13 +1,13 @@
 //! Connects and wires the service, for its `main` and for tests that run it as a task.
 
-use std::sync::Arc;
+use std::{process::ExitCode, sync::Arc};
 
 use broker::{ConsumeMode, Stage};
 use futures_util::future::OptionFuture;
 use ledger::Worker;
 use maintenance::{CircuitBreakers, Eraser, Reconciler};
 use service::{ServiceFailure, Wired};
-use settings::Settings;
+use settings::{ConfigScope, Settings};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -18,6 +18,17 @@ use crate::{
 
 /// Deletions for privacy reasons at once. Each is a few statements, and they are rare.
 const ERASURES_AT_ONCE: usize = 4;
+
+/// The `main` of `leadline-inference`, which the image's one program runs, too, when it is called by that name.
+pub async fn main() -> ExitCode {
+    service::main(
+        "leadline-inference",
+        "Reads the context of an event and asks the model about it",
+        ConfigScope::Inference,
+        start,
+    )
+    .await
+}
 
 /// Connects to RabbitMQ and the ledger and starts the service's background tasks. The returned work consumes events until
 /// `stop` is cancelled and what is in progress has ended.

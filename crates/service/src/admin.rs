@@ -81,7 +81,10 @@ mod tests {
     use tokio_util::sync::DropGuard;
 
     use super::*;
-    use crate::{LogLimit, listener};
+    use crate::{
+        LogLimit, listener,
+        probe::{Probe, ask},
+    };
 
     async fn start(readiness: Readiness, settings: &AdminSection) -> (SocketAddr, DropGuard) {
         let metrics = PrometheusBuilder::new().build_recorder().handle();
@@ -95,12 +98,7 @@ mod tests {
     }
 
     async fn get(address: SocketAddr, path: &str) -> String {
-        let mut stream = TcpStream::connect(address).await.expect("connected");
-        let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
-        stream.write_all(request.as_bytes()).await.expect("written");
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await.expect("an answer");
-        answer
+        crate::probe::get(&address.to_string(), path).await.expect("an answer")
     }
 
     fn counting() -> (Readiness, Arc<AtomicUsize>) {
@@ -131,6 +129,23 @@ mod tests {
             get(address, "/readyz").await;
         }
         assert_eq!(asked.load(Ordering::SeqCst), 3, "without a cache each request asks");
+    }
+
+    #[tokio::test]
+    async fn a_container_without_an_http_client_asks_by_the_program_itself() {
+        let away = || async { Err::<(), crate::ServiceFailure>("away".into()) };
+        let (address, stop) = start(Readiness::default().with("broker", away), &AdminSection::default()).await;
+        // As services in containers listen: on every interface.
+        let listen = SocketAddr::from(([0, 0, 0, 0], address.port())).to_string();
+        let settings = AdminSection { listen, ..AdminSection::default() };
+        ask(Probe::Livez, &settings).await.expect("alive");
+        let refused = ask(Probe::Readyz, &settings).await.expect_err("not ready").to_string();
+        assert!(refused.starts_with("HTTP/1.1 503") && refused.contains("broker: away"), "{refused}");
+        drop(stop);
+        // Port 1 of loopback: nothing listens there.
+        let settings = AdminSection { listen: "127.0.0.1:1".to_owned(), ..settings };
+        let none = ask(Probe::Livez, &settings).await.expect_err("nothing listens").to_string();
+        assert!(none.contains("admin.listen 127.0.0.1:"), "{none}");
     }
 
     #[test]

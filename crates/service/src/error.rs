@@ -2,7 +2,7 @@
 
 use settings::InvalidSettings;
 
-use crate::{open_files::TooFewFiles, telemetry::TelemetryError};
+use crate::{open_files::TooFewFiles, probe::ProbeFailed, telemetry::TelemetryError};
 
 /// What a service's own code reports when it cannot start or go on.
 pub type ServiceFailure = Box<dyn std::error::Error + Send + Sync>;
@@ -19,6 +19,9 @@ pub enum ServiceError {
     /// The process may have too few files open.
     #[error(transparent)]
     Files(#[from] TooFewFiles),
+    /// The service that was asked about does not answer, or says no.
+    #[error(transparent)]
+    Probe(#[from] ProbeFailed),
     /// The internal listener or the signal handlers could not be set up.
     #[error("{what}: {error}")]
     Io {

@@ -13,6 +13,7 @@ use crate::{
     listener,
     log_limit::LogLimit,
     open_files,
+    probe::{self, Probe},
     readiness::Readiness,
     telemetry,
 };
@@ -26,6 +27,9 @@ struct ServiceOptions {
     /// Only say whether the settings are valid.
     #[arg(long)]
     check_config: bool,
+    /// Only ask the service that runs beside this one, at `admin.listen`, whether it is alive or ready. For containers without `curl`.
+    #[arg(long, value_enum, value_name = "PATH", conflicts_with = "check_config")]
+    probe: Option<Probe>,
 }
 
 impl ServiceOptions {
@@ -78,6 +82,10 @@ where
     W: Future<Output = Result<(), ServiceFailure>>,
 {
     let file = settings::file_or_default(options.config);
+    if let Some(probe) = options.probe {
+        let settings = Settings::load(file.as_deref(), ConfigScope::AdminOnly)?;
+        return Ok(probe::ask(probe, &settings.admin).await?);
+    }
     let settings = Settings::load(file.as_deref(), scope)?;
     if options.check_config {
         println!("{name}: the settings are valid");

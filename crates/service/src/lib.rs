@@ -17,6 +17,7 @@ pub mod listener;
 mod log_limit;
 mod open_files;
 mod peers;
+mod probe;
 mod readiness;
 mod telemetry;
 

@@ -62,6 +62,8 @@ pub enum ConfigScope {
     LedgerAndBroker,
     /// `leadline playbook eval`: the model alone.
     OpenAiOnly,
+    /// `--probe` of a service: the internal listener alone.
+    AdminOnly,
     /// `leadline check`: everything that any service needs.
     Everything,
 }

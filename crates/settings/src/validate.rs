@@ -66,17 +66,19 @@ fn allow(key: &str) -> String {
 
 /// Everything that is wrong with the settings that `scope` needs.
 pub(super) fn findings(settings: &Settings, scope: ConfigScope) -> Vec<SettingsFinding> {
-    use ConfigScope::{Everything, Inference, LedgerOnly, OpenAiOnly, Receiver, Writer};
+    use ConfigScope::{AdminOnly, Everything, Inference, LedgerOnly, OpenAiOnly, Receiver, Writer};
     let mut check = Check(Vec::new());
     if !matches!(scope, LedgerOnly | OpenAiOnly) {
+        admin(settings, &mut check);
+    }
+    if !matches!(scope, LedgerOnly | OpenAiOnly | AdminOnly) {
         broker(settings, &mut check);
         if let Some(endpoint) = &settings.telemetry.otlp_endpoint {
             let permission = ("telemetry.allow_plaintext", settings.telemetry.allow_plaintext);
             check.encrypted(endpoint, "http", "telemetry.otlp_endpoint", permission);
         }
-        admin(settings, &mut check);
     }
-    if !matches!(scope, Receiver | OpenAiOnly) {
+    if !matches!(scope, Receiver | OpenAiOnly | AdminOnly) {
         ledger(settings, &mut check);
     }
     if matches!(scope, Receiver | Everything) {

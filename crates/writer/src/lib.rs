@@ -34,5 +34,5 @@ pub use notify::Channels;
 pub use outcome::FailurePolicy;
 pub use policy::WriteRules;
 pub use refused::RefusedProperties;
-pub use start::start;
+pub use start::{main, start};
 pub use verify::{Verifier, VerifyError};

@@ -1,16 +1,21 @@
 //! Connects and wires the service, for its `main` and for tests that run it as a task.
 
-use std::sync::Arc;
+use std::{process::ExitCode, sync::Arc};
 
 use broker::Stage;
 use domain::Dependency;
 use ledger::Worker;
 use maintenance::{CircuitBreakers, Reconciler};
 use service::{ServiceFailure, Wired};
-use settings::Settings;
+use settings::{ConfigScope, Settings};
 use tokio_util::sync::CancellationToken;
 
 use crate::wiring::{self, Writer};
+
+/// The `main` of `leadline-writer`, which the image's one program runs, too, when it is called by that name.
+pub async fn main() -> ExitCode {
+    service::main("leadline-writer", "Applies write commands to HubSpot", ConfigScope::Writer, start).await
+}
 
 /// Connects to RabbitMQ and the ledger and starts the service's background tasks. The returned work consumes write commands
 /// until `stop` is cancelled and what is in progress has ended.
