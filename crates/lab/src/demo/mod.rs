@@ -3,18 +3,21 @@
 mod hubspot_cases;
 mod keep;
 mod real;
+mod running;
 mod score;
 mod show;
 mod use_cases;
 
 use std::time::Instant;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, ensure};
 use domain::EventState;
 use lab::{
-    Fleet, FleetPlan,
+    Fleet, FleetPlan, SimulatorClient,
     cases::{Case, Expected, GUIDE_CONTACT, cases, declines},
+    fleet::until_event,
 };
+use ledger::Ledger;
 use serde_json::{Value, json};
 use simulator::admin::SendWebhook;
 use testbed::{Services, TestNamespace, step};
@@ -30,9 +33,15 @@ pub struct DemoOptions {
     /// Use the real APIs on one contact of your portal instead of the simulator. Writes to it.
     #[arg(long, value_name = "CONTACT_ID")]
     real: Option<i64>,
+    /// Use a fleet that runs already, on the simulator at this URL and the ledger that `LEADLINE__LEDGER__URL` names, as in containers.
+    #[arg(long, value_name = "SIMULATOR_URL", conflicts_with_all = ["keep", "real"])]
+    running: Option<String>,
 }
 
 pub async fn run(options: &DemoOptions) -> Result<()> {
+    if let Some(simulator) = &options.running {
+        return running::run(simulator).await;
+    }
     if options.real.is_some() {
         real::settings()?;
     }
@@ -51,16 +60,7 @@ pub async fn run(options: &DemoOptions) -> Result<()> {
 
     let started = Instant::now();
     let score = show_all(&fleet).await?;
-    println!("\nsummary");
-    println!(
-        "  {} outcomes as expected, {} not, in {:.1} s",
-        score.expected,
-        score.unexpected.len(),
-        started.elapsed().as_secs_f64()
-    );
-    for outcome in &score.unexpected {
-        println!("  UNEXPECTED {outcome}");
-    }
+    score.print(started.elapsed());
     if options.keep {
         keep::until_stopped(&fleet).await;
     }
@@ -69,10 +69,8 @@ pub async fn run(options: &DemoOptions) -> Result<()> {
     let logs = if unexpected > 0 { fleet.logs() } else { String::new() };
     drop(fleet);
     namespace.remove().await?;
-    if unexpected > 0 {
-        eprintln!("{logs}");
-        bail!("{unexpected} outcomes were not as expected");
-    }
+    eprint!("{logs}");
+    ensure!(unexpected == 0, "{unexpected} outcomes were not as expected");
     Ok(())
 }
 
@@ -89,9 +87,9 @@ async fn show_all(fleet: &Fleet) -> Result<Score> {
     fleet.simulator.fault(&declines()).await?;
     let before = guide_contact(fleet).await?;
 
-    let guide_key = webhooks(fleet, &cases, &mut score).await?;
+    let guide_key = webhooks(&fleet.simulator, &cases, &mut score).await?;
     rejections(fleet, &mut score).await?;
-    outcomes(fleet, &cases, &mut score).await?;
+    outcomes(&fleet.ledger, &cases, &mut score).await?;
     step("waiting until the queues and retry queues are empty", fleet.until_idle(WITHIN)).await?;
     duplicates_and_echoes(fleet, &guide_key, &mut score).await?;
     use_cases::run(fleet, &mut score).await?;
@@ -111,7 +109,7 @@ async fn guide_contact(fleet: &Fleet) -> Result<simulator::admin::ObjectView> {
 }
 
 /// Posts every event, signed: the guide's alone, the others as one batch, and the guide's once more.
-async fn webhooks(fleet: &Fleet, cases: &[Case], score: &mut Score) -> Result<String> {
+async fn webhooks(simulator: &SimulatorClient, cases: &[Case], score: &mut Score) -> Result<String> {
     println!("\nwebhooks, correctly signed");
     let (guide, others): (Vec<&Case>, Vec<&Case>) = cases.iter().partition(|case| case.event_id == GUIDE_CONTACT);
     let guide: Vec<Value> = guide.into_iter().map(Case::event).collect();
@@ -122,8 +120,7 @@ async fn webhooks(fleet: &Fleet, cases: &[Case], score: &mut Score) -> Result<St
         ("the guide's payload again: a duplicate", &guide),
     ];
     for (what, events) in sends {
-        let delivery =
-            fleet.simulator.webhook(&SendWebhook { events: events.clone(), forged: false, url: None }).await?;
+        let delivery = simulator.webhook(&SendWebhook { events: events.clone(), forged: false, url: None }).await?;
         show::delivery(what, &delivery);
         score.check(what, delivery.status == 200, || delivery.answer.clone());
     }
@@ -154,11 +151,11 @@ async fn rejections(fleet: &Fleet, score: &mut Score) -> Result<()> {
 }
 
 /// How each event ended.
-async fn outcomes(fleet: &Fleet, cases: &[Case], score: &mut Score) -> Result<()> {
+async fn outcomes(ledger: &Ledger, cases: &[Case], score: &mut Score) -> Result<()> {
     println!("\nwhat became of each event");
     for case in cases {
         let key = key_of(&case.event())?;
-        let story = fleet.until_event(&key, EventState::is_final, WITHIN).await;
+        let story = until_event(ledger, &key, EventState::is_final, WITHIN).await;
         let result = story.as_ref().map_err(|error| anyhow::anyhow!("{error:#}"));
         let result = result.and_then(|story| ended_as_expected(case, story));
         show::outcome(case, story.as_ref().ok(), &result);

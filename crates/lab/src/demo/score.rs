@@ -33,6 +33,16 @@ impl Score {
         let result = if is_expected { Ok(()) } else { Err(anyhow::Error::msg(difference())) };
         self.note(what, &result);
     }
+
+    /// Prints how many outcomes were as expected, and those that were not.
+    pub fn print(&self, took: Duration) {
+        println!("\nsummary");
+        let (expected, unexpected) = (self.expected, self.unexpected.len());
+        println!("  {expected} outcomes as expected, {unexpected} not, in {:.1} s", took.as_secs_f64());
+        for outcome in &self.unexpected {
+            println!("  UNEXPECTED {outcome}");
+        }
+    }
 }
 
 /// The key of a webhook's element.

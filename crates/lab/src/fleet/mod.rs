@@ -15,6 +15,7 @@ use logs::Logs;
 pub use member::Member;
 pub use plan::{FleetPlan, Members, PUBLIC_URL, variable};
 use task::Task;
+pub use wait::until_event;
 
 /// A running fleet. On drop the services end, then the simulator.
 #[derive(Debug)]

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use domain::EventState;
-use ledger::EventStory;
+use ledger::{EventStory, Ledger};
 
 use super::Fleet;
 
@@ -47,20 +47,7 @@ impl Fleet {
         until: impl Fn(EventState) -> bool,
         within: Duration,
     ) -> Result<EventStory> {
-        let started = Instant::now();
-        loop {
-            let story = self.ledger.event_story(key).await?;
-            if let Some(story) = &story
-                && until(story.state)
-            {
-                return Ok(story.clone());
-            }
-            if started.elapsed() > within {
-                let state = story.map_or_else(|| "not in the ledger".to_owned(), |story| story.state.to_string());
-                bail!("after {within:?} the event {key} is {state}");
-            }
-            tokio::time::sleep(Duration::from_millis(30)).await;
-        }
+        until_event(&self.ledger, key, until, within).await
     }
 
     /// Waits until every event in the ledger is finished and all queues but the parking lots are empty.
@@ -107,5 +94,28 @@ impl Fleet {
     async fn depths(&self) -> Result<Vec<(String, u32)>> {
         let (broker, _) = self.broker.as_ref().context("the fleet has not started")?;
         Ok(broker.queue_depths().await?.into_iter().map(|(route, depth)| (route.to_string(), depth)).collect())
+    }
+}
+
+/// Waits until an event in the ledger of any fleet is in a state that `until` accepts, and returns what the ledger has about it.
+pub async fn until_event(
+    ledger: &Ledger,
+    key: &str,
+    until: impl Fn(EventState) -> bool,
+    within: Duration,
+) -> Result<EventStory> {
+    let started = Instant::now();
+    loop {
+        let story = ledger.event_story(key).await?;
+        if let Some(story) = &story
+            && until(story.state)
+        {
+            return Ok(story.clone());
+        }
+        if started.elapsed() > within {
+            let state = story.map_or_else(|| "not in the ledger".to_owned(), |story| story.state.to_string());
+            bail!("after {within:?} the event {key} is {state}");
+        }
+        tokio::time::sleep(Duration::from_millis(30)).await;
     }
 }
