@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use openai::models::token_ends;
+use openai::tokens::token_ends;
 use playbook::{Context, Fence, RenderedPrompt, TextFormat, WindowStrategy, json_text, plain_text};
 
 use crate::{

@@ -4,10 +4,7 @@ use domain::{
     RecordRef,
     model::{RequestedTier, ServiceTier},
 };
-use openai::{
-    TokenUsage,
-    models::{Model, count_tokens},
-};
+use openai::{TokenUsage, models::Model, tokens::count_tokens};
 use playbook::{AnswerField, Context, Fence, FieldKind, LocalTime, Playbook};
 use serde_json::{Map, Value, json};
 

@@ -13,6 +13,7 @@ mod model_refusal;
 pub mod models;
 mod prompt_cache;
 mod responses;
+pub mod tokens;
 
 pub use api_error::OpenAiApiError;
 pub use chat::{ChatMessage, ChatRequest, Completion, FinishReason, RequestOptions, ResponseFormat, Role};

@@ -1,6 +1,6 @@
 //! What a model is asked, and how a chat completion says it.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use domain::{
     inference::{Effort, TokenUsage},
@@ -10,8 +10,9 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::{
-    lenient, models,
+    lenient,
     prompt_cache::{CacheOptions, Explicit, SentMessage},
+    tokens::{self, SharedCounts},
 };
 
 /// What a model is asked, through either API.
@@ -89,13 +90,21 @@ pub enum ResponseFormat {
     Text,
 }
 
+/// Instructions and schemas; a process asks with a few of them, thousands of times.
+static SHARED: LazyLock<SharedCounts> = LazyLock::new(SharedCounts::default);
+
 impl ChatRequest {
     /// The most tokens that can be billed for the request, by the model's own encoding: the messages, the schema, the
     /// framing of both, and the longest answer.
     pub fn most_usage(&self) -> TokenUsage {
         let schema = self.schema();
-        let texts = self.messages.iter().map(|message| message.content.as_str()).chain([schema.as_str()]);
-        let prompt = models::count_prompt(&self.model, texts) + FRAMING;
+        // Instructions and schema are those of a playbook; only what others wrote is counted anew.
+        let of_messages = self.messages.iter().map(|message| match message.role {
+            Role::System => SHARED.count(&self.model, &message.content),
+            Role::User | Role::Assistant => tokens::count_tokens(&self.model, &message.content),
+        });
+        let of_schema = SHARED.count(&self.model, &schema);
+        let prompt = tokens::prompt_of(of_messages.chain([of_schema])) + FRAMING;
         let prompt_tokens = i64::try_from(prompt).unwrap_or(i64::MAX);
         TokenUsage {
             prompt_tokens,

@@ -5,7 +5,7 @@ use std::{
     hash::{DefaultHasher, Hash, Hasher},
 };
 
-use openai::models::{self, Model};
+use openai::{models::Model, tokens};
 
 use super::request::{CacheMode, ChatRequest};
 
@@ -41,7 +41,7 @@ impl PromptCache {
         let (mut tokens, mut used, mut written) = (0, CacheUse::default(), 0);
         for (index, message) in request.messages.iter().enumerate() {
             message.content.hash(&mut hasher);
-            tokens += models::count_prompt(&request.model, [message.content.as_str()]);
+            tokens += tokens::count_prompt(&request.model, [message.content.as_str()]);
             let prefix = hasher.finish();
             let is_end = index + 1 == request.messages.len();
             if tokens < LEAST_TOKENS {

@@ -14,7 +14,7 @@ use domain::{
     inference::Effort,
     model::{ModelApi, RequestedTier, ServiceTier},
 };
-use openai::{TokenUsage, models};
+use openai::{TokenUsage, models, tokens};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use time::{Date, OffsetDateTime, macros::date};
@@ -106,7 +106,7 @@ pub(super) async fn answer_question(
     if let Err(response) = check(request, &facts, api) {
         return *response;
     }
-    let prompt_tokens = models::count_prompt(&request.model, request.messages.iter().map(|m| m.content.as_str()));
+    let prompt_tokens = tokens::count_prompt(&request.model, request.messages.iter().map(|m| m.content.as_str()));
     let room = request.max_completion_tokens.unwrap_or(facts.max_output);
     if prompt_tokens + room as usize > facts.window {
         let message = format!(
@@ -233,7 +233,7 @@ fn answer(
     }
     let reasoning_tokens = reasoning_tokens(effort).min(room as usize);
     let room = room as usize - reasoning_tokens;
-    let mut completion_tokens = models::count_tokens(&request.model, content.as_deref().unwrap_or_default());
+    let mut completion_tokens = tokens::count_tokens(&request.model, content.as_deref().unwrap_or_default());
     if room == 0 {
         // The reasoning took it all.
         finish = "length";
