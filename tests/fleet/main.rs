@@ -7,6 +7,7 @@ mod backfill;
 mod broker_trouble;
 mod concurrency;
 mod crash_points;
+mod dashboard;
 mod door;
 mod long_texts;
 mod model_circuits;

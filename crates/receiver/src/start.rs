@@ -1,16 +1,16 @@
 //! Connects and wires the service, for its `main` and for tests that run it as a task.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use service::{LogLimit, ServiceFailure, Wired, listener};
 use settings::Settings;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::{handler, wiring};
+use crate::{handler, health, wiring};
 
-/// Connects to RabbitMQ and binds the public listener. The returned work accepts webhooks until `stop` is cancelled and the
-/// requests in progress are answered.
+/// Connects to RabbitMQ and binds the public listener. The returned work accepts webhooks until `stop` was cancelled for
+/// `receiver.linger_seconds` and the requests in progress are answered.
 ///
 /// # Errors
 /// A setting is wrong, the address is in use, or RabbitMQ has queues with other arguments.
@@ -22,14 +22,30 @@ pub async fn start(
     let publisher = broker::Publisher::open(broker).await?;
     let readiness = bootstrap::broker_readiness(&publisher);
     let log = Arc::new(LogLimit::new(settings.telemetry.refusals_per_minute));
+    let health = health::router(publisher.clone(), stop.clone());
     let handler = wiring::webhook_handler(&settings, publisher, log.clone())?;
     let listen = &settings.receiver.listen;
     let public = TcpListener::bind(listen).await.map_err(|error| format!("receiver.listen {listen}: {error}"))?;
     tracing::info!(address = %public.local_addr()?, "listening for webhooks");
     let limits = wiring::listener_limits(&settings);
+    let router = handler::router(Arc::new(handler)).merge(health);
+    let linger = Duration::from_secs(settings.receiver.linger_seconds);
     let work = async move {
-        listener::serve(public, handler::router(Arc::new(handler)), limits, log, stop).await;
+        listener::serve(public, router, limits, log, later(stop, linger)).await;
         Ok(())
     };
     Ok(Wired { readiness, work })
+}
+
+/// A token that is cancelled this long after `stop`: load balancers hear of a stop later than the receiver, and what they send
+/// meanwhile is to be taken.
+fn later(stop: CancellationToken, linger: Duration) -> CancellationToken {
+    let later = CancellationToken::new();
+    let cancelled = later.clone().drop_guard();
+    tokio::spawn(async move {
+        stop.cancelled().await;
+        tokio::time::sleep(linger).await;
+        drop(cancelled);
+    });
+    later
 }

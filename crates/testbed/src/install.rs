@@ -16,12 +16,32 @@ pub async fn build_tools() -> Result<()> {
     if is_on_path("make") {
         return Ok(());
     }
-    if !rustix::process::geteuid().is_root() {
-        bail!(
-            "`make` is needed to build jemalloc: install Debian's package make, or run this as root to have it installed"
-        );
+    missing("make", "to build jemalloc").await
+}
+
+/// Installs a Python that makes virtual environments.
+pub async fn python() -> Result<()> {
+    let makes_environments = Command::new("python3").args(["-c", "import ensurepip, venv"]).output().await;
+    if makes_environments.is_ok_and(|output| output.status.success()) {
+        return Ok(());
     }
-    step("installing Debian's package make", packages(&["make"])).await
+    missing("python3-venv", "to check the manifests").await
+}
+
+/// Installs Prometheus, whose `promtool` tests alerts, and which the dashboard is tried with.
+pub async fn prometheus() -> Result<()> {
+    if is_on_path("promtool") {
+        return Ok(());
+    }
+    missing("prometheus", "to test alerts and dashboard").await
+}
+
+/// Installs a package that is missing, or says what it is for.
+async fn missing(package: &str, purpose: &str) -> Result<()> {
+    if !rustix::process::geteuid().is_root() {
+        bail!("Debian's package {package} is needed {purpose}: install it, or run this as root to have it installed");
+    }
+    step(&format!("installing Debian's package {package}"), packages(&[package])).await
 }
 
 /// Installs packages without starting the services in them.

@@ -24,7 +24,7 @@ mod services;
 pub mod workspace;
 
 pub use database::{TestDatabase, database};
-pub use install::build_tools;
+pub use install::{build_tools, prometheus, python};
 pub use interrupt::exit_code;
 pub use namespace::{QueueDepth, TestNamespace, namespace};
 pub use port::free_port;

@@ -5,6 +5,7 @@ mod cargo;
 mod dependencies;
 mod fuzz;
 mod lab;
+mod manifests;
 mod queries;
 mod tests;
 
@@ -36,6 +37,8 @@ enum Command {
         #[arg(long, default_value_t = 1_000_000)]
         cases: u32,
     },
+    /// Renders deploy/kubernetes and checks it against Kubernetes' schemas, the operators' definitions and policies.
+    Manifests,
     /// Checks dependencies against deny.toml.
     Dependencies,
     #[command(subcommand)]
@@ -69,6 +72,7 @@ async fn main() -> ExitCode {
             Command::Chaos(Arguments { arguments }) => lab::run("chaos", &arguments).await,
             Command::Bench(Arguments { arguments }) => lab::run("bench", &arguments).await,
             Command::Fuzz { cases } => fuzz::run(cases).await,
+            Command::Manifests => manifests::check().await,
             Command::Dependencies => dependencies::check().await,
             Command::Queries(Queries::Prepare) => queries::prepare().await,
             Command::Queries(Queries::Check) => queries::check().await,

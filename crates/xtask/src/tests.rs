@@ -20,6 +20,7 @@ const THREADS: &str = "6";
 pub async fn run(arguments: &[String]) -> Result<()> {
     eprintln!("set-up");
     build(&[]).await?;
+    testbed::prometheus().await?;
     let services = Services::up().await?;
     eprintln!("tests");
     let mut tests = cargo()?;

@@ -139,14 +139,7 @@ impl TestReceiver {
 
     /// A request to the receiver with this query, signed with `secret` as one to `signed_url`.
     pub fn signed_for(&self, signed_url: &str, query: &str, secret: &str, body: impl Into<Vec<u8>>) -> RequestBuilder {
-        let body = body.into();
-        let timestamp = (OffsetDateTime::now_utc().unix_timestamp() * 1_000).to_string();
-        let signature = signature::v3(secret, "POST", &signature::signed_uri(signed_url), &body, &timestamp);
-        Client::new()
-            .post(format!("{}{query}", self.url))
-            .header("X-HubSpot-Signature-v3", signature)
-            .header("X-HubSpot-Request-Timestamp", timestamp)
-            .body(body)
+        signed_request(&format!("{}{query}", self.url), signed_url, secret, body.into())
     }
 
     pub async fn post(&self, body: impl Into<Vec<u8>>) -> (StatusCode, String) {
@@ -160,6 +153,17 @@ impl TestReceiver {
         let payload = |message: &Value| serde_json::from_str(message["payload"].as_str().expect("text")).expect("JSON");
         messages.iter().map(payload).collect()
     }
+}
+
+/// A request to `url`, signed with `secret` as one to `signed_url`.
+pub fn signed_request(url: &str, signed_url: &str, secret: &str, body: Vec<u8>) -> RequestBuilder {
+    let timestamp = (OffsetDateTime::now_utc().unix_timestamp() * 1_000).to_string();
+    let signature = signature::v3(secret, "POST", &signature::signed_uri(signed_url), &body, &timestamp);
+    Client::new()
+        .post(url)
+        .header("X-HubSpot-Signature-v3", signature)
+        .header("X-HubSpot-Request-Timestamp", timestamp)
+        .body(body)
 }
 
 fn broker_settings(namespace: &TestNamespace, max_queue_length: u32) -> BrokerSettings {

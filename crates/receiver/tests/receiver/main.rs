@@ -4,4 +4,5 @@
 
 mod door;
 mod fixtures;
+mod stop;
 mod webhooks;

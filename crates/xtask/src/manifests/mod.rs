@@ -1,0 +1,72 @@
+//! `cargo xtask manifests`: what is in `deploy/kubernetes`, rendered and checked without a cluster.
+
+mod crds;
+mod pods;
+mod tools;
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+use testbed::{step, workspace};
+
+use self::{crds::Crds, pods::Known, tools::Tools};
+
+const OVERLAYS: [&str; 2] = ["small", "scaled"];
+
+/// What an overlay renders.
+struct Rendered {
+    /// All of it, as YAML.
+    file: PathBuf,
+    resources: Vec<Value>,
+}
+
+/// Fails with everything that is wrong.
+pub async fn check() -> Result<()> {
+    let tools = Tools::install().await?;
+    let kubernetes = workspace::root()?.join("deploy/kubernetes");
+    let known = Known::read(&tools, &kubernetes).await?;
+    let crds = Crds::read(&tools).await?;
+    let mut findings = Vec::new();
+    for overlay in OVERLAYS {
+        let rendered = tools.render(&kubernetes, overlay).await?;
+        step(&format!("{overlay}: Kubernetes' schemas"), tools.kubernetes_schemas(&rendered.file)).await?;
+        step(&format!("{overlay}: policies"), tools.policies(&rendered.file, &kubernetes.join("checkov.yaml"))).await?;
+        let found = crds.findings(&rendered.resources)?.into_iter().chain(pods::findings(&rendered.resources, &known));
+        findings.extend(found.map(|finding| format!("{overlay}: {finding}")));
+    }
+    findings.extend(migration_findings(&tools, &kubernetes).await?);
+    if !findings.is_empty() {
+        bail!("the manifests are wrong:\n  {}", findings.join("\n  "));
+    }
+    println!("the overlays {} hold", OVERLAYS.join(" and "));
+    Ok(())
+}
+
+/// A Job's template cannot be changed, so each image needs a Job of its own. Pins two images in copies of the folder and
+/// compares what is rendered.
+async fn migration_findings(tools: &Tools, kubernetes: &Path) -> Result<Option<String>> {
+    let deploy = kubernetes.parent().context("deploy/kubernetes has a parent")?;
+    let copy = workspace::root()?.join("target/manifests/pinned");
+    let mut jobs = Vec::new();
+    for digit in ["a", "b"] {
+        if copy.exists() {
+            fs::remove_dir_all(&copy)?;
+        }
+        tools::run("cp", &["-r".as_ref(), deploy.as_os_str(), copy.as_os_str()]).await?;
+        let image = format!("registry.example.com/leadline@sha256:{}", digit.repeat(64));
+        tools::run(copy.join("kubernetes/pin"), &[image.as_ref()]).await?;
+        let rendered = tools.render(&copy.join("kubernetes"), "small").await?;
+        let job = rendered.resources.into_iter().find(|resource| resource["kind"] == "Job");
+        let job = job.context("small has no Job")?;
+        if job["spec"]["template"]["spec"]["containers"][0]["image"] != image {
+            return Ok(Some(format!("deploy/kubernetes/pin {image}: the Job runs another image")));
+        }
+        jobs.push(job["metadata"]["name"].clone());
+    }
+    fs::remove_dir_all(&copy)?;
+    Ok((jobs[0] == jobs[1]).then(|| format!("two images have the same Job, {}, whose template cannot change", jobs[0])))
+}
