@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use domain::{
     ActionId, ActionState, EventState, Reason, RecordRef, WriteCommand,
-    write_command::{ActionSpec, DealStage, PropertyChange, Task, TaskPriority, TaskType, WritePolicy, marker},
+    write_command::{ActionSpec, DealStage, PropertyChange, Task, TaskPriority, TaskType, WritePolicy},
 };
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -40,7 +40,7 @@ fn notification() -> ActionSpec {
 
 /// The same action, told with a time that differs by so many milliseconds, or of another event.
 fn varied(id: ActionId, milliseconds: u128, event: u128) -> ActionId {
-    ActionId(Uuid::from_u128((id.0.as_u128() + (milliseconds << 80)) ^ event))
+    ActionId(Uuid::from_u128(id.0.as_u128().wrapping_add(milliseconds << 80) ^ event))
 }
 
 async fn carry_out(writer: &TestWriter, command: &WriteCommand) -> Vec<(ActionState, Option<Reason>)> {
@@ -70,7 +70,7 @@ async fn a_task_that_the_ledger_has_forgotten_is_found_and_one_that_was_not_made
     assert_eq!(carry_out(&writer, &commands[0]).await, [DONE]);
     assert_eq!(carry_out(&writer, &commands[1]).await, [DONE], "the backfill tells of it with another time");
     let story = writer.story(&commands[1]).await;
-    assert_eq!((story.actions[0].id, story.actions[0].hubspot_id), (varied(id(1), 900, 0), Some(72)));
+    assert_eq!((ActionId(story.actions[0].id), story.actions[0].hubspot_id), (varied(id(1), 900, 0), Some(72)));
     let overtaken = (ActionState::Skipped, Some(Reason::NewerEventWritten));
     assert_eq!(carry_out(&writer, &commands[2]).await, [overtaken]);
     assert_eq!(writer.tasks().await.len(), 5);
