@@ -52,7 +52,10 @@ grant update (state, attempt, worker, lease_expires_at, reason, detail, due_at, 
 grant select, insert on record_merge to leadline_writer;
 grant update (survivor_id) on record_merge to leadline_writer;
 grant execute on function erase_merged(bigint, text, bigint), lock_merges() to leadline_inference, leadline_writer;
-grant update (state, sending_since, reason, detail, hubspot_id, finished_at) on action to leadline_writer;
+-- The id, when a recovered ledger finds again what it has forgotten.
+grant update (id, state, sending_since, reason, detail, hubspot_id, finished_at) on action to leadline_writer;
+grant execute on function recovered_at() to leadline_inference, leadline_writer, leadline_operator;
+grant select on recovery to leadline_inference;
 grant update, delete on record_lease to leadline_writer;
 
 -- Looks at everything but the key of the receipts, replays, discards and erases, publishes again what lost its message, and tries a

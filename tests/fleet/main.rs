@@ -4,11 +4,14 @@
 
 mod actions;
 mod backfill;
+mod backup;
 mod broker_trouble;
 mod concurrency;
 mod crash_points;
 mod dashboard;
 mod door;
+mod failover;
+mod leads;
 mod long_texts;
 mod model_circuits;
 mod observability;

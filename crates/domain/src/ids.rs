@@ -78,7 +78,7 @@ own_id!(
     WriteCommandId
 );
 own_id!(
-    /// The ledger's id of an action. The marker in the task or note that the action creates contains it.
+    /// The ledger's id of an action. The marker in the task or note that the action creates contains it. See [`ActionId::of`].
     ActionId
 );
 

@@ -3,6 +3,7 @@
 //! [`event`] is what HubSpot reports, [`model`] how a model is asked, [`inference`] what it answered, [`write_command`] what is to be written,
 //! [`state`] how far each of them has come, and [`reason`] why. Every other crate may import this one; it imports none.
 
+mod action_id;
 mod dependency;
 pub mod event;
 pub mod hash;
@@ -15,6 +16,7 @@ pub mod reason;
 pub mod state;
 pub mod write_command;
 
+pub use action_id::ActionPosition;
 pub use dependency::{Circuit, Dependency, PlaybookModel};
 pub use event::{Event, EventKey, RecordRef};
 pub use ids::{ActionId, AppId, ChargeId, EventId, InferenceId, ObjectId, ObjectType, PortalId, WriteCommandId};

@@ -6,6 +6,7 @@
 use std::{collections::HashSet, time::Duration};
 
 use domain::{ActionId, ActionState, Reason, WriteCommandId};
+use time::OffsetDateTime;
 
 use crate::{Ledger, LedgerError, column::ACTION_STATE, stored_detail};
 
@@ -26,13 +27,49 @@ pub enum BeginOutcome {
 }
 
 impl Ledger {
-    /// Which of these actions there are. Anybody can write a marker with the id of one.
-    pub async fn known_actions(&self, ids: &[ActionId]) -> Result<HashSet<ActionId>, LedgerError> {
+    /// Which of these actions the ledger has.
+    pub async fn recorded_actions(&self, ids: &[ActionId]) -> Result<HashSet<ActionId>, LedgerError> {
         let ids: Vec<_> = ids.iter().map(|id| id.0).collect();
-        let known = sqlx::query_scalar!("select id from action where id = any($1::uuid[])", &ids)
+        let recorded = sqlx::query_scalar!("select id from action where id = any($1::uuid[])", &ids)
             .fetch_all(&self.connections)
             .await?;
-        Ok(known.into_iter().map(ActionId).collect())
+        Ok(recorded.into_iter().map(ActionId).collect())
+    }
+
+    /// Which of these actions had ended at a time, as far as the ledger knows.
+    pub async fn actions_ended_by(
+        &self,
+        ids: &[ActionId],
+        at: OffsetDateTime,
+    ) -> Result<HashSet<ActionId>, LedgerError> {
+        let ids: Vec<_> = ids.iter().map(|id| id.0).collect();
+        let ended =
+            sqlx::query_scalar!("select id from action where id = any($1::uuid[]) and finished_at <= $2", &ids, at)
+                .fetch_all(&self.connections)
+                .await?;
+        Ok(ended.into_iter().map(ActionId).collect())
+    }
+
+    /// Which of these actions are the fleet's: anybody can write a marker with the id of one. The ledger has them, or it was
+    /// recovered and their event, whose time is part of the id, falls into the time that it has forgotten.
+    pub async fn known_actions(&self, ids: &[ActionId]) -> Result<HashSet<ActionId>, LedgerError> {
+        let mut known = self.recorded_actions(ids).await?;
+        let others: Vec<_> = ids.iter().filter(|id| !known.contains(id)).collect();
+        if others.is_empty() || self.recovery().await?.is_none() {
+            return Ok(known);
+        }
+        let milliseconds = others.iter().map(|id| i64::try_from(id.milliseconds()).unwrap_or(i64::MAX));
+        let forgotten = sqlx::query_scalar!(
+            r#"select input.id as "id!" from unnest($1::uuid[], $2::bigint[]) as input (id, milliseconds)
+               where exists (select from recovery r
+                             where to_timestamp(input.milliseconds / 1000.0) between r.forgotten_since and r.recovered_at)"#,
+            &others.iter().map(|id| id.0).collect::<Vec<_>>(),
+            &milliseconds.collect::<Vec<_>>(),
+        )
+        .fetch_all(&self.connections)
+        .await?;
+        known.extend(forgotten.into_iter().map(ActionId));
+        Ok(known)
     }
 
     /// Begins an action under the claim of its command. `looked` says that the writer has looked for an action in doubt
@@ -128,6 +165,19 @@ impl Ledger {
         .execute(&self.connections)
         .await?;
         Ok(())
+    }
+
+    /// Gives an action the id under which its task or note was found in HubSpot. Returns `false`, and changes nothing, when that
+    /// is the id of another action.
+    pub async fn adopt_action_id(&self, id: ActionId, found: ActionId) -> Result<bool, LedgerError> {
+        let adopted = sqlx::query!(
+            "update action set id = $2 where id = $1 and not exists (select from action where id = $2)",
+            id.0,
+            found.0
+        )
+        .execute(&self.connections)
+        .await?;
+        Ok(adopted.rows_affected() == 1)
     }
 
     /// Makes an action intended again whose call certainly did not happen, so that it is not in doubt. Does nothing when

@@ -8,7 +8,7 @@ use serde_json::Value;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use crate::{Ledger, LedgerError, Worker, column::COMMAND_STATE, milliseconds, records::record, seconds};
+use crate::{Ledger, LedgerError, Recovery, Worker, column::COMMAND_STATE, milliseconds, records::record, seconds};
 
 /// The ledger's answer to a writer that asks for a write command.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,6 +23,8 @@ pub enum CommandClaim {
         written: Vec<String>,
         /// For how long its event has been on its way, without the time in which the whole fleet paused.
         age: Duration,
+        /// Since when the ledger may have forgotten what it knew; `None` when it was never recovered.
+        recovery: Option<Recovery>,
     },
     /// The writer holds the command, but its properties or actions cannot be read: somebody has changed its row.
     Unreadable {
@@ -73,6 +75,8 @@ impl Ledger {
                     lease_expires_at = now() + $3::float8 * interval '1 millisecond'
                 from locked where c.id = locked.id
                 returning c.id, c.attempt
+            ), recovery as (
+                select recovered_at() as at
             )
             select c.id, claimed.attempt as "attempt?", c.finished_at is not null as "finished!",
                    c.event_id, c.inference_id, c.event_key, c.occurred_at, c.portal_id, c.object_type, c.object_id,
@@ -84,7 +88,9 @@ impl Ledger {
                               from action a where a.write_command_id = c.id) end as actions,
                    array(select w.property from write w where w.write_command_id = c.id) as "written!",
                    case when claimed.attempt > 1 then (select age_seconds(e.age_since) from event e where e.id = c.event_id)
-                        else 0 end as "age_seconds!"
+                        else 0 end as "age_seconds!",
+                   (select at from recovery) as recovered_at,
+                   (select extract(epoch from clock_timestamp() - at) from recovery)::float8 as recovered_for
             from write_command c left join claimed using (id) where c.id = any($1::uuid[])
             "#,
             &all,
@@ -175,6 +181,9 @@ struct ClaimedRow {
     actions: Option<Value>,
     written: Vec<String>,
     age_seconds: f64,
+    /// Absent unless the ledger was recovered.
+    recovered_at: Option<OffsetDateTime>,
+    recovered_for: Option<f64>,
 }
 
 impl ClaimedRow {
@@ -204,7 +213,8 @@ impl ClaimedRow {
             actions,
         });
         let age = seconds(self.age_seconds);
-        CommandClaim::Granted { command, attempt, written: mem::take(&mut self.written), age }
+        let recovery = Recovery::read(self.recovered_at, self.recovered_for);
+        CommandClaim::Granted { command, attempt, written: mem::take(&mut self.written), age, recovery }
     }
 }
 

@@ -9,6 +9,7 @@
 //! | `decision` | what became of the event? | inference |
 //! | `commands` | may this writer carry out this command? | writer |
 //! | `command_results` | what became of the command? | writer |
+//! | `recovery` | what may it have forgotten? | writer |
 //! | `records` | may this writer change this record, and who wrote to it last? | writer |
 //! | `merges` | under which ids is this record known? | writer, inference |
 //! | `verification` | which records may hold an older value than the ledger? | writer |
@@ -41,6 +42,7 @@ mod parking;
 mod prior_answers;
 mod rate_limits;
 mod records;
+mod recovery;
 mod retention;
 mod retry_policy;
 mod singleton_leases;
@@ -75,6 +77,7 @@ pub use rate_limits::{
     AcquireRequest, Grant, ObservedQuota, RateLimitEntry, RateLimitTerms, Refund, SpendLimitEntry, Window,
 };
 pub use records::LatestWrites;
+pub use recovery::Recovery;
 pub use retention::Retention;
 pub use retry_policy::{COMMIT_RETRY, LEDGER_RETRY};
 pub use stuck_work::{StuckCommand, StuckEvent};
@@ -161,6 +164,8 @@ impl Ledger {
         sqlx::raw_sql(GRANTS).execute(&owner).await?;
         owner.close().await;
         self.set_retention(retention).await?;
+        // From now on a backup knows of which database it is.
+        self.recovery().await?;
         let roles = sqlx::query_scalar!(
             r#"select count(*) as "roles!" from pg_roles
                where rolname in ('leadline_inference', 'leadline_writer', 'leadline_operator', 'leadline_auditor')"#

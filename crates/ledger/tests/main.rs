@@ -20,6 +20,7 @@ mod parking;
 mod prior_answers;
 mod rate_limits;
 mod records;
+mod recovery;
 mod refusals;
 mod retention;
 mod roles;

@@ -48,7 +48,7 @@ pub use load::{LoadError, load, load_files};
 pub use local_time::{LocalTime, PortalZone, UnknownTimeZone};
 pub use model::{AnswerMode, ModelLines, ModelOptions};
 pub use path::{RecordPath, RecordPathError};
-pub use plan::PlannedWrite;
+pub use plan::{PlannedAction, PlannedWrite};
 pub use playbook::{AnswerRules, Effects, Guard, Playbook, Selection};
 pub use prompt::{Fence, PromptError, PromptPart, PromptTemplates, RenderedPrompt};
 pub use read_back::{ShownContext, ShownEntry, ShownRecord};

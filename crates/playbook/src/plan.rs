@@ -1,7 +1,7 @@
 //! From an answer to the properties and actions of each record.
 
 use domain::{
-    ActionId, Event, EventId, InferenceId, RecordRef, WriteCommand, WriteCommandId,
+    ActionId, ActionPosition, Event, EventId, InferenceId, RecordRef, WriteCommand, WriteCommandId,
     write_command::{Action, ActionSpec, PropertyChange, Task},
 };
 use serde_json::{Map, Value};
@@ -31,12 +31,37 @@ pub struct PlannedWrite {
     /// The values to set.
     pub properties: Vec<PropertyChange>,
     /// The actions to perform after the values are set.
-    pub actions: Vec<Action>,
+    pub actions: Vec<PlannedAction>,
+}
+
+/// An action without the id that its event gives it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlannedAction {
+    /// The action's name in the playbook.
+    pub name: String,
+    /// See [`Action::cooldown_hours`].
+    pub cooldown_hours: u32,
+    /// What to do.
+    pub spec: ActionSpec,
+    position: ActionPosition,
 }
 
 impl PlannedWrite {
-    /// The write command, under a new id, for what `inference` says about an event.
-    pub fn into_command(self, event: &Event, event_id: EventId, inference_id: InferenceId) -> WriteCommand {
+    /// The write command, under a new id, for what `inference` says about an event. Its actions have the ids that the same
+    /// answer about the same change always leads to.
+    pub fn into_command(
+        self,
+        playbook: &Playbook,
+        event: &Event,
+        event_id: EventId,
+        inference_id: InferenceId,
+    ) -> WriteCommand {
+        let record = &self.record;
+        let with_id = |PlannedAction { name, cooldown_hours, spec, position }| {
+            let id = ActionId::of(event, &playbook.name, record, &name, position);
+            Action { id, name, cooldown_hours, spec }
+        };
+        let actions = self.actions.into_iter().map(with_id).collect();
         WriteCommand {
             id: WriteCommandId::new(),
             event_id,
@@ -45,7 +70,7 @@ impl PlannedWrite {
             occurred_at: event.occurred_at,
             record: self.record,
             properties: self.properties,
-            actions: self.actions,
+            actions,
         }
     }
 }
@@ -102,8 +127,8 @@ impl Playbook {
                 plan.of(&record).properties.push(change);
             }
         }
-        for action in &self.effects.actions {
-            for (record, action) in self.plan_action(action, context, answer, &variables, now)? {
+        for (index, action) in self.effects.actions.iter().enumerate() {
+            for (record, action) in self.plan_action((index, action), context, answer, &variables, now)? {
                 plan.of(&record).actions.push(action);
             }
         }
@@ -124,12 +149,12 @@ impl Playbook {
     /// of the record that the playbook is about.
     fn plan_action(
         &self,
-        plan: &ActionPlan,
+        (index, plan): (usize, &ActionPlan),
         context: &Context,
         answer: &Map<String, Value>,
         variables: &Variables,
         now: &LocalTime,
-    ) -> Result<Vec<(RecordRef, Action)>, TemplateError> {
+    ) -> Result<Vec<(RecordRef, PlannedAction)>, TemplateError> {
         let rounds = match &plan.for_each {
             None => vec![variables.clone()],
             Some(list) => {
@@ -139,17 +164,17 @@ impl Playbook {
         };
         let on = records_at(context, &plan.on);
         let mut actions = Vec::new();
-        for variables in &rounds {
+        for (item, variables) in rounds.iter().enumerate() {
             if let Some(when) = &plan.when
                 && !self.templates.holds(when, variables)?
             {
                 continue;
             }
-            let action = |spec| Action {
-                id: ActionId::new(),
+            let action = |spec| PlannedAction {
                 name: plan.name.clone(),
                 cooldown_hours: plan.cooldown_hours,
                 spec,
+                position: ActionPosition { action: index, item },
             };
             if let ActionTemplate::MoveDeal(stage) = &plan.spec {
                 let deals = on.iter().map(|deal| (deal.clone(), action(ActionSpec::MoveDeal(stage.clone()))));

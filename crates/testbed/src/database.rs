@@ -73,12 +73,12 @@ fn url_of(services: &Services, name: &str) -> Result<String> {
     Ok(format!("{server}/{name}"))
 }
 
-async fn connect(url: &str) -> Result<PgConnection> {
+pub(crate) async fn connect(url: &str) -> Result<PgConnection> {
     PgConnection::connect(url).await.context("cannot connect to Postgres")
 }
 
 /// Runs one statement outside a transaction.
-async fn execute(connection: &mut PgConnection, statement: &str) -> Result<()> {
+pub(crate) async fn execute(connection: &mut PgConnection, statement: &str) -> Result<()> {
     let query = sqlx::raw_sql(AssertSqlSafe(statement.to_owned()));
     connection.execute(query).await.with_context(|| format!("Postgres refused `{statement}`"))?;
     Ok(())
@@ -138,7 +138,7 @@ async fn template(services: &Services, connection: &mut PgConnection) -> Result<
 }
 
 /// The text of a file in `deploy/postgres`.
-fn deploy_file(name: &str) -> Result<String> {
+pub(crate) fn deploy_file(name: &str) -> Result<String> {
     let path = workspace::root()?.join("deploy/postgres").join(name);
     std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))
 }

@@ -10,6 +10,7 @@
 //!
 //! Both use the services that the environment names, which `cargo xtask test` starts once for all test binaries.
 
+mod backup;
 mod database;
 mod install;
 mod interrupt;
@@ -32,4 +33,4 @@ pub use process::Process;
 pub use progress::step;
 pub use redirect::Redirection;
 pub use role::Role;
-pub use services::{AMQP_URL, Instances, MANAGEMENT_URL, POSTGRES_URL, Services};
+pub use services::{AMQP_URL, Instances, MANAGEMENT_URL, OldPrimary, POSTGRES_URL, Replication, Services};

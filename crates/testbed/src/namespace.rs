@@ -146,6 +146,11 @@ impl TestNamespace {
         role.url(&self.postgres_url)
     }
 
+    /// The URL of another database of the server, for a user who may do everything.
+    pub(crate) fn admin_url(&self) -> &str {
+        &self.admin_url
+    }
+
     /// Removes both, even while clients are connected.
     pub async fn remove(&self) -> Result<()> {
         self.management(Method::DELETE, &format!("vhosts/{}", self.name), None).await?;

@@ -1,4 +1,4 @@
-//! A TCP proxy that can stall, silence or cut connections.
+//! A TCP proxy that can stall, silence or cut connections, and lead new ones to another address.
 
 use std::{
     net::SocketAddr,
@@ -41,6 +41,7 @@ pub struct Proxy {
     /// The address on which it listens.
     pub address: SocketAddr,
     state: watch::Sender<State>,
+    target: watch::Sender<String>,
     /// How many were accepted.
     connections: Arc<AtomicU64>,
     task: tokio::task::JoinHandle<()>,
@@ -51,12 +52,14 @@ impl Proxy {
     pub async fn to(target: String) -> Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
+        let (target, leads_to) = watch::channel(target);
         let (sender, state) = watch::channel(State { traffic: Traffic::Flows, first_alive: 0 });
         let connections = Arc::new(AtomicU64::new(0));
         let accepted = connections.clone();
         let task = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 let number = accepted.fetch_add(1, Ordering::SeqCst);
+                let target = leads_to.borrow().clone();
                 if state.borrow().traffic != Traffic::Cut
                     && let Ok(server) = TcpStream::connect(&target).await
                 {
@@ -67,12 +70,17 @@ impl Proxy {
                 }
             }
         });
-        Ok(Self { address, state: sender, connections, task })
+        Ok(Self { address, state: sender, target, connections, task })
     }
 
     /// Changes what it does with connections, open ones too.
     pub fn set(&self, traffic: Traffic) {
         self.state.send_modify(|state| state.traffic = traffic);
+    }
+
+    /// Leads new connections to another address (`host:port`). Those that are open stay where they are.
+    pub fn lead_to(&self, target: String) {
+        self.target.send_replace(target);
     }
 
     /// Loses every byte on the connections that are open now, and tells neither side. New connections work.

@@ -1,5 +1,8 @@
 //! Carries out actions, each once: begin (committed) → call → finish (committed). An action that was begun and not finished
-//! is in doubt: its effect is looked for before the call is made again.
+//! is in doubt: its effect is looked for before the call is made again. So is that of an action which a recovered ledger may have
+//! forgotten.
+
+use std::time::Duration;
 
 use crashpoint::crash_point;
 use domain::{
@@ -7,16 +10,18 @@ use domain::{
     write_command::{Action, ActionSpec},
 };
 use hubspot::HubSpotClient;
-use ledger::{BeginOutcome, LEDGER_RETRY, LatestWrites, Ledger, LedgerError, WrittenProperty};
+use ledger::{BeginOutcome, LEDGER_RETRY, LatestWrites, Ledger, LedgerError, Recovery, WrittenProperty};
 use retry::{Failure, RetryAction};
+use time::OffsetDateTime;
 use tokio::time::Instant;
 
 use crate::{
-    deals::{DealMove, Pipelines, STAGE},
+    deals::{DealMove, EarlierMoves, Pipelines, STAGE},
     engagements::Engagements,
     failure::ActionError,
     notify::Channels,
     plan::TakenCommand,
+    recovered::{Forgotten, is_done},
 };
 
 /// Carries out the actions of write commands.
@@ -37,6 +42,12 @@ pub struct ActionScope<'a> {
     pub superseded: bool,
     /// When the lease ends. No call is sent that could outlast it.
     pub deadline: Instant,
+    /// What the fleet set that a recovered ledger may have forgotten.
+    pub forgotten: Option<Forgotten>,
+    /// Values of the command's event were written before, and the ledger has forgotten it.
+    pub wrote_before: bool,
+    /// When the attempts had ended that the ledger may have forgotten.
+    pub ended_before: Option<OffsetDateTime>,
 }
 
 /// The result of one action.
@@ -93,19 +104,22 @@ impl ActionExecutor {
         action: &Action,
         scope: ActionScope<'_>,
     ) -> Result<Option<WrittenProperty>, ActionError> {
-        match self.begin(taken, action.id, false).await? {
-            BeginOutcome::Ended => Ok(None),
-            BeginOutcome::Lost => Err(ActionError::LeaseLost),
-            BeginOutcome::Send => self.send(taken, action, scope, false).await,
-            BeginOutcome::InDoubt { sending_for } => {
-                // The earlier call may still be under way until its timeout and take effect after we have looked.
-                let timeout = self.hubspot.timeout();
-                if sending_for < timeout {
-                    return Err(ActionError::CallUnderWay(timeout.saturating_sub(sending_for)));
-                }
-                self.resolve_doubt(taken, action, scope).await
-            }
+        let recovery = taken.may_be_forgotten(action);
+        let sending_for = match (self.begin(taken, action.id, false).await?, recovery) {
+            (BeginOutcome::Ended, _) => return Ok(None),
+            (BeginOutcome::Lost, _) => return Err(ActionError::LeaseLost),
+            (BeginOutcome::Send, None) => return self.send(taken, action, scope, false).await,
+            // Nothing that it looks for is under way: the attempts had ended.
+            (BeginOutcome::Send, Some(_)) if matches!(action.spec, ActionSpec::Notify { .. }) => Duration::MAX,
+            (BeginOutcome::Send, Some(recovery)) => recovery.age,
+            (BeginOutcome::InDoubt { sending_for }, _) => sending_for,
+        };
+        // The earlier call may still be under way until its timeout and take effect after we have looked.
+        let timeout = self.hubspot.timeout();
+        if sending_for < timeout {
+            return Err(ActionError::CallUnderWay(timeout.saturating_sub(sending_for)));
         }
+        self.resolve_doubt(taken, action, scope).await
     }
 
     /// Begin: commits that the call is about to be sent. `looked` says that the effect of an earlier call was looked for and
@@ -122,8 +136,8 @@ impl ActionExecutor {
         scope: ActionScope<'_>,
     ) -> Result<Option<WrittenProperty>, ActionError> {
         metrics::counter!("leadline_actions_in_doubt_total", "kind" => action.spec.kind().as_str()).increment(1);
-        if let Some(found) = self.engagements.find(action).await? {
-            return self.finish(action, ActionResult::done(Some(found))).await;
+        if let Some((id, result)) = self.look(taken, action, scope).await? {
+            return self.finish(&Action { id, ..action.clone() }, result).await;
         }
         if scope.superseded {
             // A task or note was not found, so it does not exist. A channel cannot be queried, so the message may have been
@@ -137,6 +151,53 @@ impl ActionExecutor {
             BeginOutcome::Lost | BeginOutcome::InDoubt { .. } => Err(ActionError::LeaseLost),
             BeginOutcome::Send => self.send(taken, action, scope, true).await,
         }
+    }
+
+    /// Looks for what an earlier call did. The id is that under which it was done.
+    async fn look(
+        &self,
+        taken: &TakenCommand,
+        action: &Action,
+        scope: ActionScope<'_>,
+    ) -> Result<Option<(ActionId, ActionResult)>, ActionError> {
+        let Some(recovery) = taken.may_be_forgotten(action) else {
+            let found = self.engagements.find(action).await?;
+            return Ok(found.map(|found| (action.id, ActionResult::done(Some(found)))));
+        };
+        if matches!(action.spec, ActionSpec::Notify { .. }) {
+            // A channel cannot be asked. What was done beside the notification tells of it.
+            let was_sent = scope.wrote_before || self.did_others(taken, &recovery, scope.ended_before).await?;
+            return Ok(was_sent.then(|| (action.id, ActionResult::skipped(Reason::MaybeDone))));
+        }
+        let mut marked = self.engagements.marked(action, |marker| is_done(action, marker)).await?;
+        // What the ledger remembers was taken into account before.
+        let markers: Vec<_> = marked.iter().map(|found| found.action).collect();
+        let recorded = self.ledger.recorded_actions(&markers).await?;
+        marked.retain(|found| found.action == action.id || !recorded.contains(&found.action));
+        for found in marked.iter().filter(|found| found.action.is_same_as(action.id)) {
+            if found.action == action.id || self.ledger.adopt_action_id(action.id, found.action).await? {
+                return Ok(Some((found.action, ActionResult::done(Some(found.id)))));
+            }
+        }
+        let reason = if action.cooldown_hours > 0 { Reason::DoneRecently } else { Reason::NewerEventWritten };
+        Ok((!marked.is_empty()).then(|| (action.id, ActionResult::skipped(reason))))
+    }
+
+    /// Whether a task or note of the command was made by an attempt that the ledger has forgotten.
+    async fn did_others(
+        &self,
+        taken: &TakenCommand,
+        recovery: &Recovery,
+        ended_before: Option<OffsetDateTime>,
+    ) -> Result<bool, ActionError> {
+        let mut made = Vec::new();
+        for other in &taken.command.actions {
+            made.extend(self.engagements.marked(other, |marker| is_done(other, marker)).await?);
+        }
+        made.retain(|found| found.created_at.zip(ended_before).is_none_or(|(made, ended)| made < ended));
+        let markers: Vec<_> = made.iter().map(|found| found.action).collect();
+        let remembered = self.ledger.actions_ended_by(&markers, recovery.at).await?;
+        Ok(markers.iter().any(|marker| !remembered.contains(marker)))
     }
 
     /// Sends the call of an action that is begun, and records the result.
@@ -190,7 +251,9 @@ impl ActionExecutor {
                 Ok(ActionResult::skipped(Reason::NewerEventWritten))
             }
             ActionSpec::MoveDeal(stage) => {
-                match self.pipelines.move_deal(&self.hubspot, &command.record, stage, in_doubt).await? {
+                let known = scope.latest.value(&command.record, STAGE);
+                let earlier = EarlierMoves { in_doubt, forgotten: scope.forgotten, known };
+                match self.pipelines.move_deal(&self.hubspot, &command.record, stage, earlier).await? {
                     DealMove::Moved(written) => Ok(ActionResult { written: Some(written), ..ActionResult::done(None) }),
                     DealMove::NotMoved(reason) => Ok(ActionResult::skipped(reason)),
                 }

@@ -26,6 +26,7 @@ use crate::{
     outcome::{CommandOutcome, FailurePolicy},
     plan::{self, CommandPart, RecordUpdate, TakenCommand},
     policy::{self, WriteRules},
+    recovered::Forgotten,
     refused::RefusedProperties,
     value_reader::ValueReader,
 };
@@ -184,9 +185,9 @@ impl BatchExecutor {
                 }
             };
             dispositions[index] = match claim {
-                CommandClaim::Granted { command, attempt, written, age } => {
+                CommandClaim::Granted { command, attempt, written, age, recovery } => {
                     let tries = Tries { age, ..*tries };
-                    commands.push(TakenCommand { index, command: *command, attempt, written, tries });
+                    commands.push(TakenCommand { index, command: *command, attempt, written, tries, recovery });
                     continue;
                 }
                 CommandClaim::Unreadable { attempt, detail } => {
@@ -267,7 +268,7 @@ impl BatchExecutor {
     async fn write(&self, updates: &mut [RecordUpdate], latest: &LatestWrites) -> Vec<CommandOutcome> {
         let reader = ValueReader { hubspot: &self.hubspot, latest, null_values: &self.null_values };
         let (current, unread) = reader.read(updates).await;
-        policy::apply_policies(updates, &current, &self.rules);
+        policy::apply_policies(updates, &current, latest, &self.rules);
         let results = apply::apply(&self.hubspot, updates, &self.refused_properties).await;
         crash_point!("writer.after_write");
         let parts = updates.iter().flat_map(|update| update.parts.iter().map(move |part| (update, part)));
@@ -276,12 +277,31 @@ impl BatchExecutor {
                 return self.failures.unwritten(&part.taken, why);
             }
             match results.get(&part.taken.command.id) {
-                Some(Ok(())) => written_outcome(update, part, &current),
+                Some(Ok(())) => CommandOutcome {
+                    wrote_before: self.wrote_before(part, &current, latest),
+                    ..written_outcome(update, part, &current)
+                },
                 Some(Err(why)) => self.failures.unwritten(&part.taken, why),
                 None => CommandOutcome::defer(&part.taken, Reason::NotApplied),
             }
         };
         parts.map(outcome).collect()
+    }
+
+    /// Whether HubSpot shows values of the command's properties that the fleet has written for its event or a newer one, and that
+    /// the ledger has forgotten: then its actions may have been carried out, too.
+    fn wrote_before(&self, part: &CommandPart, current: &CurrentValues, latest: &LatestWrites) -> bool {
+        let command = &part.taken.command;
+        let forgotten = Forgotten::of_ended_attempts(&part.taken, self.rules.app_id, self.lease);
+        let Some((forgotten, current)) = forgotten.zip(current.get(&command.record)) else {
+            return false;
+        };
+        command.properties.iter().filter_map(|change| Some((change, current.get(&change.property)?))).any(
+            |(change, current)| {
+                let known = latest.value(&command.record, &change.property);
+                current.entries().iter().any(|set| forgotten.includes(set, known))
+            },
+        )
     }
 
     /// Act: carries out the actions of the commands whose properties are settled. What was written is recorded even when
@@ -291,8 +311,16 @@ impl BatchExecutor {
         let acting = settled.filter_map(|outcome| {
             let taken = outcome.with_actions.take()?;
             let superseded = outcome.row.state == CommandState::Superseded;
+            let scope = ActionScope {
+                latest,
+                superseded,
+                deadline,
+                forgotten: Forgotten::of(&taken, self.rules.app_id),
+                wrote_before: outcome.wrote_before,
+                ended_before: taken.ended_before(self.lease),
+            };
             Some(async move {
-                let actions = self.actions.execute(&taken, ActionScope { latest, superseded, deadline });
+                let actions = self.actions.execute(&taken, scope);
                 if let Ok((stages, failure)) = tokio::time::timeout_at(deadline, actions).await {
                     outcome.row.written.extend(stages);
                     if let Some(error) = failure {

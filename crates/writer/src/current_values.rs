@@ -36,7 +36,8 @@ pub enum History {
 }
 
 impl CurrentValue {
-    fn entries(&self) -> &[PastValue] {
+    /// The history, newest first; empty when it was not read.
+    pub fn entries(&self) -> &[PastValue] {
         match &self.history {
             History::NotNeeded => &[],
             History::Read(entries) => entries,

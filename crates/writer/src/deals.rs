@@ -12,12 +12,12 @@ use domain::{
 };
 use hubspot::{
     HubSpotClient, HubSpotError,
-    client::{ObjectUpdate, Pipeline, PipelineStage},
+    client::{ObjectUpdate, PastValue, Pipeline, PipelineStage},
 };
 use ledger::WrittenProperty;
 use retry::Failure;
 
-use crate::{failure::ActionError, missing::look_up};
+use crate::{failure::ActionError, missing::look_up, recovered::Forgotten};
 
 /// The property that holds a deal's stage.
 pub const STAGE: &str = "dealstage";
@@ -34,6 +34,23 @@ pub enum DealMove {
     Moved(WrittenProperty),
     /// The deal was not moved, for this reason.
     NotMoved(Reason),
+}
+
+/// What may have been done to a deal before it is moved.
+#[derive(Debug, Clone, Copy)]
+pub struct EarlierMoves<'a> {
+    /// An earlier attempt may have moved it; the value before then comes from the history.
+    pub in_doubt: bool,
+    /// A recovered ledger may have forgotten these moves. None is made again: a person may have moved the deal on since.
+    pub forgotten: Option<Forgotten>,
+    /// The stage to which the fleet moved it last, as far as the ledger knows.
+    pub known: Option<&'a str>,
+}
+
+impl EarlierMoves<'_> {
+    fn has_forgotten(&self, set: &PastValue) -> bool {
+        self.forgotten.is_some_and(|forgotten| forgotten.includes(set, self.known))
+    }
 }
 
 /// The portal's deal pipelines, cached.
@@ -66,13 +83,13 @@ impl Pipelines {
     }
 
     /// Moves `deal` to `stage`, a label or an id of its pipeline; with a `pipeline`, a label or an id, only if the deal is in that
-    /// one. `in_doubt` says that an earlier attempt may have moved it; the value before then comes from the history.
+    /// one.
     pub async fn move_deal(
         &self,
         hubspot: &HubSpotClient,
         deal: &RecordRef,
         to: &DealStage,
-        in_doubt: bool,
+        earlier: EarlierMoves<'_>,
     ) -> Result<DealMove, ActionError> {
         let names = [STAGE, PIPELINE, IS_CLOSED].map(ToOwned::to_owned);
         let read = hubspot.read_history(&ObjectType::Deal, &[deal.object_id], &names).await?;
@@ -85,11 +102,21 @@ impl Pipelines {
         let pipeline = pipelines.iter().find(|pipeline| Some(&pipeline.id) == pipeline_id.as_ref());
         let is_wanted = |pipeline: &&Pipeline| to.pipeline.as_deref().is_none_or(|wanted| pipeline.is_called(wanted));
         let target = pipeline.filter(is_wanted).and_then(|pipeline| pipeline.stage(&to.stage));
+        let moves = object.history.get(STAGE).map_or(&[][..], Vec::as_slice);
+        if let Some(made) = moves.iter().position(|set| earlier.has_forgotten(set)) {
+            let is_ours = target.is_some_and(|target| target.id == moves[made].value);
+            let before = moves.get(made + 1).map(|past| past.value.clone());
+            return Ok(if is_ours {
+                DealMove::Moved(written(before, &moves[made].value))
+            } else {
+                DealMove::NotMoved(Reason::NewerEventWritten)
+            });
+        }
         if let Some(target) = target
             && current.as_ref() == Some(&target.id)
         {
-            let before = object.history.get(STAGE).and_then(|history| history.get(1)).map(|past| past.value.clone());
-            return Ok(if in_doubt {
+            let before = moves.get(1).map(|past| past.value.clone());
+            return Ok(if earlier.in_doubt {
                 DealMove::Moved(written(before, &target.id))
             } else {
                 DealMove::NotMoved(Reason::AlreadyThere)

@@ -12,7 +12,9 @@ use hubspot::{
 };
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
-use crate::{association_types::AssociationTypes, batch_creator::BatchCreator, failure::ActionError};
+use crate::{
+    association_types::AssociationTypes, batch_creator::BatchCreator, failure::ActionError, recovered::Marked,
+};
 
 /// The properties that hold the text, and in it the action's marker.
 const TASK_BODY: &str = "hs_task_body";
@@ -117,16 +119,27 @@ impl Engagements {
         created.map(Some).ok_or(ActionError::ResultUnknown)
     }
 
-    /// Finds the task or note that an earlier attempt of `action` created, by its marker. Reads the newest ones of the
-    /// records it is associated with, because HubSpot's search lags by seconds.
+    /// Finds the task or note that an earlier attempt of `action` created, by its marker.
     ///
     /// Returns `None` for other actions: moving a deal may be repeated, and a notification channel cannot be read.
     pub async fn find(&self, action: &Action) -> Result<Option<ObjectId>, HubSpotError> {
+        let marked = self.marked(action, |marker| marker == action.id).await?;
+        Ok(marked.first().map(|marked| marked.id))
+    }
+
+    /// Finds the tasks or notes of an action's records whose markers are wanted, the newest first. Reads the newest ones of the
+    /// records, because HubSpot's search lags by seconds.
+    pub async fn marked(
+        &self,
+        action: &Action,
+        is_wanted: impl Fn(ActionId) -> bool,
+    ) -> Result<Vec<Marked>, HubSpotError> {
         let (kind, body, records) = match &action.spec {
             ActionSpec::CreateTask(task) => (ObjectType::Task, TASK_BODY, &task.associations),
             ActionSpec::CreateNote { associations, .. } => (ObjectType::Note, NOTE_BODY, associations),
-            ActionSpec::MoveDeal(_) | ActionSpec::Notify { .. } => return Ok(None),
+            ActionSpec::MoveDeal(_) | ActionSpec::Notify { .. } => return Ok(Vec::new()),
         };
+        let mut found = Vec::new();
         for record in records.iter().filter(|record| !record.object_type.is_engagement()) {
             let associated =
                 self.hubspot.associated(&record.object_type, &[record.object_id], &kind, MAX_ASSOCIATIONS).await?;
@@ -134,16 +147,19 @@ impl Engagements {
             ids.sort_unstable_by(|a, b| b.cmp(a));
             for ids in ids[..ids.len().min(MAX_SEARCHED)].chunks(MAX_BATCH) {
                 let read = self.hubspot.read_many(&kind, ids, &[body.to_owned()]).await?;
-                let has_marker = |object: &&CrmObject| {
+                let marked = |object: &CrmObject| {
                     let text = object.properties.get(body).and_then(Option::as_deref).unwrap_or_default();
-                    marker_in(text) == Some(action.id)
+                    let action = marker_in(text).filter(|marker| is_wanted(*marker))?;
+                    Some(Marked { action, id: object.id, created_at: object.created_at })
                 };
-                if let Some(found) = read.iter().find(has_marker) {
-                    return Ok(Some(found.id));
-                }
+                found.extend(read.iter().filter_map(marked));
+            }
+            if !found.is_empty() {
+                break;
             }
         }
-        Ok(None)
+        found.sort_by(|a: &Marked, b| b.id.cmp(&a.id));
+        Ok(found)
     }
 }
 

@@ -19,6 +19,7 @@ mod outcome;
 mod plan;
 mod policy;
 mod record;
+mod recovered;
 mod refused;
 mod start;
 mod value_reader;

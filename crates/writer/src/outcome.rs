@@ -30,6 +30,8 @@ pub struct CommandOutcome {
     pub merged: Option<Arc<Merged>>,
     /// The command, as long as its actions are not carried out; `None` when it has no actions.
     pub with_actions: Option<TakenCommand>,
+    /// Whether values of its event were written before, and the ledger has forgotten it.
+    pub wrote_before: bool,
 }
 
 impl CommandOutcome {
@@ -53,7 +55,8 @@ impl CommandOutcome {
         };
         let with_actions = (!taken.command.actions.is_empty()).then(|| taken.clone());
         let (index, tries) = (taken.index, taken.tries);
-        Self { index, disposition, tries, record: taken.command.record.clone(), row, merged: None, with_actions }
+        let record = taken.command.record.clone();
+        Self { index, disposition, tries, record, row, merged: None, with_actions, wrote_before: false }
     }
 
     /// The command comes back through the shortest retry queue, and the attempt does not count as failed.

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use broker::Tries;
 use domain::{ObjectType, RecordRef, WriteCommand, write_command::PropertyChange};
-use ledger::{LatestWrites, SkippedWrite};
+use ledger::{LatestWrites, Recovery, SkippedWrite};
 
 /// A write command that this writer has taken: the ledger leases it to this writer.
 #[derive(Debug, Clone)]
@@ -20,6 +20,8 @@ pub struct TakenCommand {
     pub written: Vec<String>,
     /// What its message has behind it.
     pub tries: Tries,
+    /// Since when the ledger may have forgotten what it knew.
+    pub recovery: Option<Recovery>,
 }
 
 /// One record's update, made of the commands in the batch that are about it.
@@ -113,7 +115,7 @@ mod tests {
             properties: properties.iter().map(change).collect(),
             actions: Vec::new(),
         };
-        TakenCommand { index, command, attempt: 1, written: Vec::new(), tries: Tries::default() }
+        TakenCommand { index, command, attempt: 1, written: Vec::new(), tries: Tries::default(), recovery: None }
     }
 
     #[test]

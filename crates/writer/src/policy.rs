@@ -12,11 +12,12 @@ use domain::{
     write_command::{PropertyChange, WritePolicy},
 };
 use hubspot::client::{ChangeAuthor, PastValue};
-use ledger::SkippedWrite;
+use ledger::{LatestWrites, SkippedWrite};
 
 use crate::{
     current_values::{CurrentValue, CurrentValues},
     plan::RecordUpdate,
+    recovered::Forgotten,
 };
 
 /// What holds for every write, whatever a write command asks for.
@@ -36,7 +37,12 @@ pub struct WriteRules {
 ///
 /// A value that HubSpot holds already is not sent, but it stays in its command's part and is recorded as written: otherwise
 /// an older event could put its value over it.
-pub fn apply_policies(updates: &mut [RecordUpdate], current: &CurrentValues, rules: &WriteRules) {
+pub fn apply_policies(
+    updates: &mut [RecordUpdate],
+    current: &CurrentValues,
+    latest: &LatestWrites,
+    rules: &WriteRules,
+) {
     for update in updates {
         let Some(current) = current.get(&update.record) else {
             update.changes.clear();
@@ -44,10 +50,17 @@ pub fn apply_policies(updates: &mut [RecordUpdate], current: &CurrentValues, rul
         };
         for part in &mut update.parts {
             let command = &part.taken.command;
+            let recovered = Forgotten::since_recorded(&part.taken, rules.app_id);
             part.changes.retain(|change| {
                 let Some(current) = current.get(&change.property) else { return false };
                 let is_protected = rules.protected_properties.contains(&change.property);
-                let by_policy = || reason_to_skip(change, current, command, rules.app_id);
+                let known = latest.value(&command.record, &change.property);
+                let is_overtaken = recovered.is_some_and(|forgotten| {
+                    let is_forgotten = |set: &PastValue| forgotten.includes(set, known);
+                    !current.equals(&change.value) && current.last_set().is_some_and(is_forgotten)
+                });
+                let overtaken = || is_overtaken.then_some(Reason::NewerEventWritten);
+                let by_policy = || overtaken().or_else(|| reason_to_skip(change, current, command, rules.app_id));
                 let reason = if is_protected { Some(Reason::ProtectedProperty) } else { by_policy() };
                 let Some(reason) = reason else { return true };
                 if is_protected {

@@ -115,7 +115,11 @@ impl ValueReader<'_> {
             Some(ours) => current.equals(ours),
             None => current.is_null && self.null_values.mean_never_set(),
         };
-        is_asked_for && !is_known
+        // Somebody's value, or one that a recovered ledger has forgotten.
+        let may_be_forgotten = || {
+            update.parts.iter().any(|part| part.taken.predates_recovery().is_some() && part.changes.contains(change))
+        };
+        !is_known && (is_asked_for || may_be_forgotten())
     }
 
     async fn read_batch(&self, read: Read<'_>, records: Vec<&RecordRef>, progress: &mut Progress) {

@@ -13,9 +13,9 @@ use domain::{
 };
 use hubspot::{
     HubSpotClient, HubSpotError,
-    client::{CrmObject, ObjectUpdate},
+    client::{CrmObject, ObjectUpdate, PastValue},
 };
-use ledger::{LatestValue, Ledger, LedgerError, Worker};
+use ledger::{LatestValue, Ledger, LedgerError, Recovery, Worker};
 use maintenance::CircuitBreakers;
 use retry::Failure;
 use tokio_util::sync::CancellationToken;
@@ -103,8 +103,10 @@ impl Verifier {
         }
         // A lease can be taken once the previous one has expired, and every call under that one has ended by then.
         let locked = self.ledger.lock_records(&records, &self.worker, self.lease).await?;
+        let recovery = self.ledger.recovery().await?;
         for record in records.iter().filter(|record| locked.contains(record)) {
-            let Ok(repaired) = tokio::time::timeout(self.lease.mul_f64(SHARE_FOR_CALLS), self.verify(record)).await
+            let Ok(repaired) =
+                tokio::time::timeout(self.lease.mul_f64(SHARE_FOR_CALLS), self.verify(record, recovery)).await
             else {
                 // The lease expires, and the record is still marked.
                 return Ok(());
@@ -134,7 +136,7 @@ impl Verifier {
     }
 
     /// Compares a record with the ledger and returns how many properties were written again.
-    async fn verify(&self, record: &RecordRef) -> Result<usize, VerifyError> {
+    async fn verify(&self, record: &RecordRef, recovery: Option<Recovery>) -> Result<usize, VerifyError> {
         let mut newest = self.ledger.latest_values(record).await?;
         newest.retain(|write| self.may_repair(&write.property));
         if newest.is_empty() {
@@ -152,7 +154,11 @@ impl Verifier {
         let is_outdated = |write: &&LatestValue| {
             let current = object.properties.get(&write.property).and_then(Option::as_deref).unwrap_or_default();
             let last_set = object.history.get(&write.property).and_then(|history| history.first());
-            current != write.value && last_set.is_some_and(|set| set.is_by_app(self.rules.app_id))
+            // What the fleet set before a recovery may be newer than what the ledger still knows.
+            let is_late = |set: &PastValue| {
+                set.is_by_app(self.rules.app_id) && !recovery.is_some_and(|recovery| recovery.is_after(set.timestamp))
+            };
+            current != write.value && last_set.is_some_and(is_late)
         };
         let change = |write: &LatestValue| PropertyChange {
             property: write.property.clone(),

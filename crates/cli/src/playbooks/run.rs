@@ -181,7 +181,7 @@ async fn submit(
         .await?;
     let Some(Claim::Granted(claimed)) = claims.into_iter().next() else { bail!("the ledger did not accept the event") };
     let charge = record_charge(&ledger, &claimed, &inference).await?;
-    let command = |planned: PlannedWrite| planned.into_command(&event, claimed.event_id, inference.id);
+    let command = |planned: PlannedWrite| planned.into_command(playbook, &event, claimed.event_id, inference.id);
     let commands: Vec<_> = intended.into_iter().map(command).collect();
     let decision = Decision {
         playbook: None,

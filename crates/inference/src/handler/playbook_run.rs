@@ -198,7 +198,7 @@ fn commands_of(
     let UsableAnswer { inference_id, model, fields } = answer;
     let now = LocalTime::new(OffsetDateTime::now_utc(), asked_at.zone.clone());
     let planned = playbook.plan_writes(&event_variable(event), context, &fields, &model, &now)?;
-    let command = |planned: PlannedWrite| planned.into_command(event, claimed.event_id, inference_id);
+    let command = |planned: PlannedWrite| planned.into_command(playbook, event, claimed.event_id, inference_id);
     Ok(planned.into_iter().map(command).collect())
 }
 

@@ -11,7 +11,7 @@ use lab::{Fleet, Proxy, cases::declines, proxy::Traffic};
 use rand::{Rng, RngExt, seq::IndexedRandom};
 use rustix::process::Signal;
 use simulator::{Fault, FaultKind, Target, admin::ModelAccess};
-use testbed::{Instances, Services};
+use testbed::{Instances, OldPrimary, Services};
 
 use super::plan::Proxies;
 
@@ -34,6 +34,7 @@ pub enum ChaosFault {
     FreezeWriter,
     CrashRabbitMq,
     CrashPostgres,
+    PromoteStandby,
     CutBroker,
     CutLedger,
     CutApis,
@@ -60,7 +61,7 @@ pub enum ChaosFault {
 }
 
 impl ChaosFault {
-    pub const ALL: [Self; 33] = [
+    pub const ALL: [Self; 34] = [
         Self::KillReceiver,
         Self::KillInference,
         Self::KillWriter,
@@ -71,6 +72,7 @@ impl ChaosFault {
         Self::FreezeWriter,
         Self::CrashRabbitMq,
         Self::CrashPostgres,
+        Self::PromoteStandby,
         Self::CutBroker,
         Self::CutLedger,
         Self::CutApis,
@@ -110,6 +112,7 @@ impl fmt::Display for ChaosFault {
             Self::FreezeWriter => "writer: SIGSTOP beyond its lease",
             Self::CrashRabbitMq => "RabbitMQ: kill -9, started again",
             Self::CrashPostgres => "Postgres: kill -9, started again",
+            Self::PromoteStandby => "Postgres: primary killed, standby promoted",
             Self::CutBroker => "RabbitMQ: connections cut",
             Self::CutLedger => "Postgres: connections cut",
             Self::CutApis => "HubSpot and OpenAI: connections cut",
@@ -180,6 +183,12 @@ impl Targets<'_> {
             ChaosFault::FreezeWriter => self.freeze("leadline-writer", random).await?,
             ChaosFault::CrashRabbitMq => self.instances()?.crash_rabbitmq(a_while).await?,
             ChaosFault::CrashPostgres => self.instances()?.crash_postgres(a_while).await?,
+            ChaosFault::PromoteStandby => {
+                let instances = self.instances()?;
+                // The last one may have been promoted.
+                instances.make_standby().await?;
+                instances.promote_standby(OldPrimary::Dies).await?;
+            }
             ChaosFault::CutBroker => through(&self.proxies.broker, Traffic::Cut, a_while).await,
             ChaosFault::CutLedger => through(&self.proxies.ledger, Traffic::Cut, a_while).await,
             ChaosFault::CutApis => through(&self.proxies.apis, Traffic::Cut, a_while).await,

@@ -18,7 +18,7 @@ use anyhow::{Context, Result, bail};
 use lab::{Fleet, cases::declines};
 use rand::{RngExt, SeedableRng, rngs::Xoshiro256PlusPlus};
 use sqlx::PgPool;
-use testbed::{Services, TestNamespace, step};
+use testbed::{Replication, Services, TestNamespace, step};
 use time::OffsetDateTime;
 use tokio_util::sync::CancellationToken;
 
@@ -39,6 +39,9 @@ pub struct ChaosOptions {
     /// Only faults whose name contains this, for example `RabbitMQ`.
     #[arg(long)]
     only: Option<String>,
+    /// Postgres has a standby with synchronous replication, and promoting it is one of the faults.
+    #[arg(long)]
+    standby: bool,
     /// Events per second.
     #[arg(long, default_value_t = 15.0)]
     load: f64,
@@ -55,14 +58,19 @@ pub async fn run(options: &ChaosOptions) -> Result<()> {
     println!("chaos for {} minutes, seed {seed}", options.minutes);
     let result = run_with_seed(options, seed).await;
     if result.is_err() {
-        eprintln!("\nto repeat it: cargo xtask chaos --minutes {} --seed {seed}", options.minutes);
+        let standby = if options.standby { " --standby" } else { "" };
+        eprintln!("\nto repeat it: cargo xtask chaos --minutes {} --seed {seed}{standby}", options.minutes);
     }
     result
 }
 
 async fn run_with_seed(options: &ChaosOptions, seed: u64) -> Result<()> {
-    let schedule = Schedule::new(options.only.as_deref()).context("no fault has such a name")?;
-    let mut services = Services::private("", "").await?;
+    let schedule = Schedule::new(options.only.as_deref(), options.standby).context("no fault has such a name")?;
+    let mut services = if options.standby {
+        Services::with_standby(Replication::Synchronous).await?
+    } else {
+        Services::private("", "").await?
+    };
     let namespace = TestNamespace::new(&services).await?;
     let simulator_port = testbed::free_port()?;
     let proxies = Proxies::start(&namespace, simulator_port).await?;

@@ -204,10 +204,15 @@ impl Fleet {
 
     /// Runs the operator's command against this fleet and returns its output.
     pub async fn leadline(&self, arguments: &[&str]) -> Result<std::process::Output> {
+        self.leadline_as(Role::Operator, arguments).await
+    }
+
+    /// The same with the rights of another role: `leadline migrate` is the owner's.
+    pub async fn leadline_as(&self, role: Role, arguments: &[&str]) -> Result<std::process::Output> {
         let program = workspace::binaries()?.join("leadline");
         tokio::process::Command::new(program)
             .args(arguments)
-            .envs(self.operator.iter().cloned())
+            .envs(self.environment_of(role)?)
             .current_dir(workspace::root()?)
             .output()
             .await

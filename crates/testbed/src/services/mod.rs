@@ -6,12 +6,15 @@ mod postgres;
 mod private;
 mod program;
 mod rabbitmq;
+mod standby;
 
 use anyhow::{Context, Result, bail};
 
 use crate::{install, step};
 use postgres::Durability;
+pub(crate) use postgres::program as postgres_program;
 pub use private::Instances;
+pub use standby::{OldPrimary, Replication};
 
 /// Variable: a running RabbitMQ, `amqp://user:password@host:port`, without a virtual host.
 pub const AMQP_URL: &str = "LEADLINE_DEV_AMQP_URL";
@@ -89,17 +92,27 @@ impl Services {
                  this as root to have them installed"
             );
         }
-        Self::start_private("", "", Durability::NoFsync).await
+        Self::start_private("", "", Durability::NoFsync, None).await
     }
 
     /// Private instances of the installed programs, even when others are running: tests that kill RabbitMQ or Postgres must
     /// not share them. Postgres calls fsync, as in production. RabbitMQ gets the lines `config` in `rabbitmq.conf`, and the
     /// terms `advanced` in its application's environment.
     pub async fn private(config: &str, advanced: &str) -> Result<Self> {
-        Self::start_private(config, advanced, Durability::Fsync).await
+        Self::start_private(config, advanced, Durability::Fsync, None).await
     }
 
-    async fn start_private(config: &str, advanced: &str, durability: Durability) -> Result<Self> {
+    /// The same, with a standby beside Postgres, and one address in front of both.
+    pub async fn with_standby(replication: Replication) -> Result<Self> {
+        Self::start_private("", "", Durability::Fsync, Some(replication)).await
+    }
+
+    async fn start_private(
+        config: &str,
+        advanced: &str,
+        durability: Durability,
+        replication: Option<Replication>,
+    ) -> Result<Self> {
         if !private::are_installed() {
             if !rustix::process::geteuid().is_root() {
                 bail!(
@@ -110,7 +123,11 @@ impl Services {
             let install = install::packages(&["postgresql", "rabbitmq-server"]);
             step("installing Debian's packages postgresql and rabbitmq-server", install).await?;
         }
-        let instances = step("private RabbitMQ and Postgres", Instances::start(config, advanced, durability)).await?;
+        let mut instances =
+            step("private RabbitMQ and Postgres", Instances::start(config, advanced, durability)).await?;
+        if let Some(replication) = replication {
+            step("a standby of Postgres", instances.add_standby(replication)).await?;
+        }
         Ok(Self {
             amqp_url: instances.amqp_url(),
             management_url: instances.management_url(),

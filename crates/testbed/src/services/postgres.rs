@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    io::Write,
     path::{Path, PathBuf},
     process::{Command, Stdio},
     time::{Duration, Instant},
@@ -47,6 +48,45 @@ impl Postgres {
         Ok(Self { process: start(&folder, port, durability)?, folder, port, durability })
     }
 
+    /// Copies the server into `folder` and starts the copy as a standby that follows the server at `from`.
+    pub(super) async fn standby(&self, folder: PathBuf, from: &str, durability: Durability) -> Result<Self> {
+        let port = free_port()?;
+        let program = program("pg_basebackup").context("Postgres is not installed")?;
+        make_folder(&folder)?;
+        let mut copy = as_postgres(&program);
+        copy.args(["--host=127.0.0.1", "--username=postgres", "--checkpoint=fast", "--write-recovery-conf"])
+            .args(["--port", &self.port.to_string(), "--pgdata"])
+            .arg(folder.join("data"))
+            .current_dir("/");
+        let output = tokio::process::Command::from(copy).output().await?;
+        if !output.status.success() {
+            bail!("pg_basebackup failed:\n{}", String::from_utf8_lossy(&output.stderr));
+        }
+        // The last line wins.
+        let mut settings = fs::OpenOptions::new().append(true).open(folder.join("data/postgresql.auto.conf"))?;
+        writeln!(settings, "primary_conninfo = '{from}'\nwal_retrieve_retry_interval = '200ms'")?;
+        Ok(Self { process: start(&folder, port, durability)?, folder, port, durability })
+    }
+
+    /// Its data is below this folder.
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    pub(super) fn durability(&self) -> Durability {
+        self.durability
+    }
+
+    /// `host:port`.
+    pub(super) fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// Kills it as a power cut would.
+    pub(super) fn kill(&mut self) {
+        self.process.kill();
+    }
+
     /// `false`: it does not accept connections yet. An error: its process has ended.
     pub(super) fn is_up(&mut self) -> Result<bool> {
         self.process.still_runs()?;
@@ -54,7 +94,7 @@ impl Postgres {
     }
 
     pub(super) fn url(&self) -> String {
-        format!("postgres://postgres@127.0.0.1:{}/postgres", self.port)
+        format!("postgres://postgres@{}/postgres", self.address())
     }
 
     /// Kills it as a power cut would, starts it again after `down`, and waits until it answers.
@@ -76,6 +116,11 @@ impl Postgres {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
+}
+
+/// The path of one of the newest version's programs.
+pub(crate) fn program(name: &str) -> Option<PathBuf> {
+    programs().map(|programs| programs.join(name))
 }
 
 /// The folder of the newest version's programs.
@@ -103,10 +148,7 @@ fn as_postgres(program: &Path) -> Command {
 
 fn create_cluster(folder: &Path) -> Result<()> {
     let programs = programs().context("Postgres is not installed")?;
-    fs::create_dir_all(folder)?;
-    if rustix::process::geteuid().is_root() {
-        succeed(Command::new("chown").arg("postgres").arg(folder))?;
-    }
+    make_folder(folder)?;
     let mut initdb = as_postgres(&programs.join("initdb"));
     initdb
         .args(["--auth=trust", "--username=postgres", "--encoding=UTF8", "--no-locale", "-D"])
@@ -115,11 +157,20 @@ fn create_cluster(folder: &Path) -> Result<()> {
     succeed(&mut initdb)
 }
 
+/// A folder into which Postgres may write.
+fn make_folder(folder: &Path) -> Result<()> {
+    fs::create_dir_all(folder)?;
+    if rustix::process::geteuid().is_root() {
+        succeed(Command::new("chown").arg("postgres").arg(folder))?;
+    }
+    Ok(())
+}
+
 fn start(folder: &Path, port: u16, durability: Durability) -> Result<Process> {
     let server = programs().context("Postgres is not installed")?.join("postgres");
     let is_root = rustix::process::geteuid().is_root();
     let program = if is_root { PathBuf::from("runuser") } else { server.clone() };
-    let log = folder.parent().unwrap_or(folder).join("postgres.log");
+    let log = folder.with_extension("log");
     let process = Process::start("postgres", &program, &log, |command| {
         if is_root {
             command.args(["-u", "postgres", "--"]).arg(&server);

@@ -12,6 +12,7 @@ use super::{
     postgres::{self, Durability, Postgres},
     program::UP_WITHIN,
     rabbitmq::RabbitMq,
+    standby::{Failover, OldPrimary, Replication},
 };
 use crate::workspace;
 
@@ -19,6 +20,8 @@ use crate::workspace;
 #[derive(Debug)]
 pub struct Instances {
     rabbitmq: RabbitMq,
+    /// The standby ends before its primary.
+    failover: Option<Failover>,
     postgres: Postgres,
     _folder: Folder,
 }
@@ -44,7 +47,7 @@ impl Instances {
         let folder = new_folder()?;
         let rabbitmq = RabbitMq::start(folder.0.clone(), config, advanced)?;
         let postgres = Postgres::start(folder.0.join("postgres"), durability)?;
-        let mut instances = Self { rabbitmq, postgres, _folder: folder };
+        let mut instances = Self { rabbitmq, postgres, failover: None, _folder: folder };
         let started = Instant::now();
         while !(instances.postgres.is_up()? && instances.rabbitmq.is_up()?) {
             if started.elapsed() > UP_WITHIN {
@@ -65,6 +68,35 @@ impl Instances {
         self.postgres.crash(down).await
     }
 
+    /// Gives Postgres a standby, and both of them one address.
+    pub(super) async fn add_standby(&mut self, replication: Replication) -> Result<()> {
+        self.failover = Some(Failover::start(&self.postgres, replication).await?);
+        Ok(())
+    }
+
+    fn failover(&mut self) -> Result<(&mut Failover, &mut Postgres)> {
+        let failover = self.failover.as_mut().context("Postgres has no standby")?;
+        Ok((failover, &mut self.postgres))
+    }
+
+    /// Makes another standby when the last one was promoted, and waits until it follows the primary.
+    pub async fn make_standby(&mut self) -> Result<()> {
+        let (failover, primary) = self.failover()?;
+        failover.make_standby(primary).await
+    }
+
+    /// Passes nothing on to the standby any more: what is committed from now on is lost when it is promoted.
+    pub fn cut_replication(&mut self) -> Result<()> {
+        self.failover()?.0.cut_stream();
+        Ok(())
+    }
+
+    /// Promotes the standby: it takes the primary's place behind the one address.
+    pub async fn promote_standby(&mut self, old: OldPrimary) -> Result<()> {
+        let (failover, primary) = self.failover()?;
+        failover.promote(primary, old).await
+    }
+
     /// Runs `rabbitmqctl` against the private node.
     pub async fn rabbitmqctl(&self, arguments: &[&str]) -> Result<()> {
         self.rabbitmq.ctl(arguments).await
@@ -79,7 +111,7 @@ impl Instances {
     }
 
     pub(super) fn postgres_url(&self) -> String {
-        self.postgres.url()
+        self.failover.as_ref().map_or_else(|| self.postgres.url(), Failover::url)
     }
 }
 

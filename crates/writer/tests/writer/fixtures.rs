@@ -10,7 +10,7 @@ use domain::{
     event::{EventKind, Subject},
     inference::{InferenceOutcome, TokenUsage},
     model::ServiceTier,
-    write_command::{Action, ActionSpec, PropertyChange, WritePolicy},
+    write_command::{Action, ActionSpec, PropertyChange, WritePolicy, marker},
 };
 use hubspot::{
     HubSpotClient,
@@ -23,7 +23,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 use simulator::{
     Call, Config, Fault, Simulator,
-    admin::{Edit, Merge, NewRecord, ObjectView, Quirks, Survivor},
+    admin::{ChannelMessage, Edit, Merge, NewRecord, ObjectView, Quirks, Survivor},
 };
 use time::OffsetDateTime;
 use tokio::net::TcpListener;
@@ -46,7 +46,7 @@ pub struct WriterOptions {
     pub linger: Duration,
     /// The timeout of a call to HubSpot.
     pub call_timeout: Duration,
-    /// The URLs of the notification channels.
+    /// The URLs of the notification channels. One that begins with a slash leads to the simulator.
     pub channels: BTreeMap<String, String>,
 }
 
@@ -115,7 +115,8 @@ impl TestWriter {
         let circuit_breakers = CircuitBreakers::new(&breaker_settings, &[Dependency::HubSpot]);
         let delays = vec![Duration::from_secs(1), Duration::from_secs(2)];
         let retry_schedule = RetrySchedule::new(delays, MAX_ATTEMPTS).expect("a schedule");
-        let urls = options.channels.into_iter().map(|(name, url)| (name, url.into())).collect();
+        let url_of = |url: String| if url.starts_with('/') { format!("{simulator_url}{url}") } else { url };
+        let urls = options.channels.into_iter().map(|(name, url)| (name, url_of(url).into())).collect();
         let channels = Channels::new(urls, Duration::from_secs(1)).expect("channels");
         let worker = Worker::named("writer");
         let protected_properties = settings::InferenceSection::default().protected_properties;
@@ -159,6 +160,28 @@ impl TestWriter {
     ) -> WriteCommand {
         let occurred_at =
             OffsetDateTime::from_unix_timestamp(BASE_SECONDS + second).expect("a time after 1970 and before 9999");
+        self.decide_at(record, occurred_at, properties, actions).await
+    }
+
+    /// The same, for an event that happens now.
+    pub async fn decide_now(
+        &self,
+        record: &RecordRef,
+        properties: &[PropertyChange],
+        actions: Vec<ActionSpec>,
+    ) -> WriteCommand {
+        let now = OffsetDateTime::now_utc();
+        let now = now.replace_millisecond(now.millisecond()).expect("a millisecond");
+        self.decide_at(record, now, properties, actions).await
+    }
+
+    async fn decide_at(
+        &self,
+        record: &RecordRef,
+        occurred_at: OffsetDateTime,
+        properties: &[PropertyChange],
+        actions: Vec<ActionSpec>,
+    ) -> WriteCommand {
         let event = event(record, occurred_at);
         let request = ClaimRequest { event: &event, message_copy_id: uuid::Uuid::nil(), trace_id: None };
         let worker = Worker::named("inference");
@@ -253,6 +276,26 @@ impl TestWriter {
         sqlx::raw_sql(sql).execute(&mut connection).await.expect(sql);
     }
 
+    /// Makes the ledger one that was restored from a backup.
+    pub async fn restored(&self) {
+        self.execute_all("delete from recovery; insert into recovery (database) values ('the former one')").await;
+    }
+
+    /// Gives the only action of a command another id.
+    pub async fn give_action_id(&self, command: &WriteCommand, id: ActionId) {
+        assert!(self.ledger.adopt_action_id(command.actions[0].id, id).await.expect("an answer"));
+    }
+
+    /// Creates a task of a contact in HubSpot that carries the marker of an action.
+    pub async fn marked_task(&self, id: i64, contact: i64, action: ActionId) {
+        let body = format!("Call her<br><br>{}", marker(action));
+        let properties = [("hs_task_subject", "Call Ada"), ("hs_task_body", &body)];
+        let properties = properties.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+        let associations = vec![("contact".to_owned(), contact)];
+        let new = NewRecord { kind: "task".to_owned(), id, properties, associations, ..NewRecord::default() };
+        self.post("objects", &new).await;
+    }
+
     /// Creates a contact in HubSpot and returns it as a record.
     pub async fn contact(&self, id: i64) -> RecordRef {
         self.object("contact", id, &[("firstname", "Ada")]).await
@@ -268,22 +311,29 @@ impl TestWriter {
 
     /// Changes a property in HubSpot as a person (`CRM_UI`) or another `source` does.
     pub async fn edit(&self, contact: i64, property: &str, value: &str, source: &str) {
-        self.edit_from(contact, property, value, (source, "userId:9")).await;
+        self.edit_from(("contact", contact), property, value, (source, "userId:9")).await;
     }
 
     /// Changes a property in HubSpot as a late call of our own app does.
     pub async fn edit_as_app(&self, contact: i64, property: &str, value: &str) {
-        self.edit_from(contact, property, value, ("INTEGRATION", &self.app_id.to_string())).await;
+        self.edit_from(("contact", contact), property, value, ("INTEGRATION", &self.app_id.to_string())).await;
     }
 
-    async fn edit_from(&self, contact: i64, property: &str, value: &str, (source, source_id): (&str, &str)) {
+    /// Moves a deal to a stage as our own app does, and then to another one as a person does.
+    pub async fn move_deal(&self, deal: i64, by_app: &str, by_person: &str) {
+        let app = self.app_id.to_string();
+        self.edit_from(("deal", deal), "dealstage", by_app, ("INTEGRATION", &app)).await;
+        self.edit_from(("deal", deal), "dealstage", by_person, ("CRM_UI", "userId:9")).await;
+    }
+
+    async fn edit_from(&self, (kind, id): (&str, i64), property: &str, value: &str, (source, source_id): (&str, &str)) {
         let edit = Edit {
             properties: [(property.to_owned(), value.to_owned())].into(),
             source: source.to_owned(),
             source_id: source_id.to_owned(),
             announce: false,
         };
-        let url = format!("{}/_simulator/objects/contact/{contact}", self.simulator_url);
+        let url = format!("{}/_simulator/objects/{kind}/{id}", self.simulator_url);
         self.http.patch(url).json(&edit).send().await.expect("sent").error_for_status().expect("edited");
     }
 
@@ -351,6 +401,11 @@ impl TestWriter {
     /// Every task in HubSpot.
     pub async fn tasks(&self) -> Vec<ObjectView> {
         self.get("objects/task").await
+    }
+
+    /// The messages that the channels of the simulator have received.
+    pub async fn messages(&self) -> Vec<ChannelMessage> {
+        self.get("messages").await
     }
 
     /// Every note in HubSpot.

@@ -11,3 +11,4 @@ mod merges;
 mod messages;
 mod order;
 mod policies;
+mod recovered;

@@ -1,0 +1,89 @@
+//! What a recovered ledger may have forgotten, and how HubSpot shows it.
+
+use std::time::Duration;
+
+use domain::{ActionId, AppId, ObjectId, write_command::Action};
+use hubspot::client::PastValue;
+use ledger::Recovery;
+use time::OffsetDateTime;
+
+use crate::plan::TakenCommand;
+
+/// The values that the fleet set within a time which a recovered ledger may have forgotten.
+#[derive(Debug, Clone, Copy)]
+pub struct Forgotten {
+    app: AppId,
+    from: OffsetDateTime,
+    until: OffsetDateTime,
+}
+
+impl Forgotten {
+    /// Those since the command's event, which it or a newer event caused. `None` when the event happened after the recovery.
+    pub fn of(taken: &TakenCommand, app: AppId) -> Option<Self> {
+        let recovery = taken.predates_recovery()?;
+        Some(Self { app, from: taken.command.occurred_at, until: recovery.at })
+    }
+
+    /// Those since the command was recorded, which a newer event caused, unless it wrote them itself. `None` when it was recorded
+    /// after the recovery: then its answer is about what the record holds now.
+    pub fn since_recorded(taken: &TakenCommand, app: AppId) -> Option<Self> {
+        let forgotten = Self { from: taken.command.recorded_at(), ..Self::of(taken, app)? };
+        (forgotten.from < forgotten.until).then_some(forgotten)
+    }
+
+    /// Those since the command's event, without those of attempts that may not have come to the actions.
+    pub fn of_ended_attempts(taken: &TakenCommand, app: AppId, lease: Duration) -> Option<Self> {
+        let forgotten = Self::of(taken, app)?;
+        Some(Self { until: taken.ended_before(lease)?, ..forgotten })
+    }
+
+    /// Whether it is one of these values. The value that the ledger knows as the last one, `known`, is not.
+    pub fn includes(&self, set: &PastValue, known: Option<&str>) -> bool {
+        set.is_by_app(self.app) && (self.from..self.until).contains(&set.timestamp) && known != Some(set.value.as_str())
+    }
+}
+
+impl TakenCommand {
+    /// The recovery after which the ledger may have forgotten what was done for the command's event.
+    pub fn predates_recovery(&self) -> Option<Recovery> {
+        self.recovery.filter(|recovery| recovery.is_after(self.command.occurred_at))
+    }
+
+    /// When the attempts had ended that the ledger may have forgotten. An attempt that it remembers may have been under way at the
+    /// recovery, for no longer than its `lease`; what that one has begun is in doubt as after any crash.
+    pub fn ended_before(&self, lease: Duration) -> Option<OffsetDateTime> {
+        let is_remembered = self.attempt > 1;
+        self.recovery.map(|recovery| if is_remembered { recovery.at - lease } else { recovery.at })
+    }
+
+    /// The recovery after which the ledger may have forgotten that an action was carried out: for the command's event, or for
+    /// another one within the action's cooldown.
+    pub fn may_be_forgotten(&self, action: &Action) -> Option<Recovery> {
+        let is_recent = |recovery: &Recovery| recovery.age < cooldown(action);
+        self.predates_recovery().or_else(|| self.recovery.filter(is_recent))
+    }
+}
+
+/// A task or note that carries the marker of an action.
+#[derive(Debug, Clone, Copy)]
+pub struct Marked {
+    /// The action.
+    pub action: ActionId,
+    /// The task or note.
+    pub id: ObjectId,
+    /// When it was created, as far as HubSpot says.
+    pub created_at: Option<OffsetDateTime>,
+}
+
+/// Whether the marker says that `action` is not to be carried out: it was, for the same change, for a newer one, or for another one
+/// within its cooldown.
+pub fn is_done(action: &Action, marker: ActionId) -> bool {
+    let now = OffsetDateTime::now_utc().unix_timestamp_nanos() / 1_000_000;
+    let age = u64::try_from(now).unwrap_or(0).saturating_sub(marker.milliseconds());
+    let is_repeated = || marker.is_as_new_as(action.id) || Duration::from_millis(age) < cooldown(action);
+    marker == action.id || marker.is_repetition_of(action.id) && is_repeated()
+}
+
+fn cooldown(action: &Action) -> Duration {
+    Duration::from_secs(u64::from(action.cooldown_hours) * 3_600)
+}
