@@ -13,6 +13,7 @@
 mod database;
 mod install;
 mod interrupt;
+mod management;
 mod namespace;
 mod port;
 mod process;
@@ -21,6 +22,7 @@ pub mod proxy;
 mod redirect;
 mod role;
 mod services;
+mod urls;
 pub mod workspace;
 
 pub use database::{TestDatabase, database};
@@ -32,4 +34,4 @@ pub use process::Process;
 pub use progress::step;
 pub use redirect::Redirection;
 pub use role::Role;
-pub use services::{AMQP_URL, Instances, MANAGEMENT_URL, POSTGRES_URL, Services};
+pub use services::{AMQP_URL, Instances, MANAGEMENT_URL, On, POSTGRES_URL, RabbitMq, Services};
