@@ -163,3 +163,37 @@ async fn a_flood_without_a_broker_is_refused_at_once_and_memory_stays_flat() {
     };
     tokio::time::timeout(Duration::from_secs(10), back).await.expect("taken again");
 }
+
+/// Two proxies to one RabbitMQ are two nodes to the fleet. Each is lost in turn, so that every connection is lost once.
+#[tokio::test]
+async fn a_fleet_goes_on_with_another_node_when_one_is_lost_and_does_nothing_twice() {
+    let services = fixtures::services();
+    let (_, broker) = services.amqp_url.rsplit_once('@').expect("a user");
+    let to_broker = async || Proxy::to(broker.to_owned()).await.expect("a proxy");
+    let nodes = [to_broker().await, to_broker().await];
+    let namespace = TestNamespace::new(&services).await.expect("a namespace");
+    let url = |node: &Proxy| namespace.amqp_url.replace(broker, &node.address.to_string());
+    let urls = nodes.each_ref().map(url).join(",");
+    let plan = FleetPlan { broker_url: Some(urls), ..quick() }.with("broker.confirm_timeout_ms", "1000");
+    let fleet = Fleet::start(namespace, &plan).await.expect("a fleet");
+    for contact_id in 1..=3 {
+        contact(&fleet, contact_id, &[BUYER]).await;
+    }
+    send_accepted(&fleet, &[note_event(1, 1)]).await;
+    ended_as(&fleet, &note_event(1, 1), "written", None).await;
+    for (node, contact_id) in nodes.iter().zip([2, 3]) {
+        node.set(Traffic::Cut);
+        let taken = async {
+            while send(&fleet, &[note_event(contact_id, 1)]).await.status != 200 {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), taken).await.expect("taken again");
+        ended_as(&fleet, &note_event(contact_id, 1), "written", None).await;
+        node.set(Traffic::Flows);
+    }
+    for contact_id in 1..=3 {
+        assert_eq!(times_set(&fleet, contact_id, "lead_score").await, 1);
+    }
+    assert_eq!(questions(&fleet).await, 3);
+}

@@ -19,7 +19,7 @@ pub fn retry_schedule(settings: &Settings) -> Result<RetrySchedule, BootstrapErr
 pub fn broker_settings(settings: &Settings, connection_name: &str) -> Result<BrokerSettings, BootstrapError> {
     let section = &settings.broker;
     Ok(BrokerSettings {
-        url: section.url.clone(),
+        urls: section.urls(),
         name: connection_name.to_owned(),
         connect_timeout: Duration::from_secs(section.connect_timeout_seconds),
         max_reconnect_delay: Duration::from_secs(section.reconnect_max_seconds),

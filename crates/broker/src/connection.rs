@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use futures_util::future::BoxFuture;
 use lapin::{Channel, ConnectionProperties, ErrorKind, options::ConfirmSelectOptions, uri::AMQPUri};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::{Notify, watch};
@@ -11,6 +12,7 @@ use tokio_retry::{
 };
 
 use crate::{
+    dial::{Node, dial, first_node},
     overflow_check::check_overflow,
     route::Route,
     topology::{Topology, TopologyError},
@@ -19,11 +21,11 @@ use crate::{
 /// How to reach the broker.
 #[derive(Debug, Clone)]
 pub struct BrokerSettings {
-    /// `amqp://user:password@host:port/vhost`, or `amqps://…`.
-    pub url: SecretString,
+    /// `amqp://user:password@host:port/vhost`, or `amqps://…`: at least one. Several are those of a cluster's nodes.
+    pub urls: Vec<SecretString>,
     /// The connection's name, as shown in the management UI.
     pub name: String,
-    /// The time that one attempt may take, from TCP to the checked queues.
+    /// The time that one attempt with one node may take, from TCP to the checked queues.
     pub connect_timeout: Duration,
     /// The longest delay between two attempts to connect.
     pub max_reconnect_delay: Duration,
@@ -40,9 +42,10 @@ pub struct BrokerSettings {
 }
 
 impl BrokerSettings {
-    /// The virtual host of the URL.
+    /// The virtual host, which is the same in every URL.
     pub fn vhost(&self) -> String {
-        self.url.expose_secret().parse::<AMQPUri>().map_or_else(|_| "/".to_owned(), |uri| uri.vhost)
+        let first = self.urls.first().and_then(|url| url.expose_secret().parse::<AMQPUri>().ok());
+        first.map_or_else(|| "/".to_owned(), |uri| uri.vhost)
     }
 }
 
@@ -112,6 +115,7 @@ struct Trouble {
 struct Open {
     connection: lapin::Connection,
     channel: Channel,
+    node: Node,
     trouble: Arc<Trouble>,
 }
 
@@ -155,7 +159,7 @@ impl Connection {
     /// are missing or were declared with other settings.
     pub async fn open(settings: BrokerSettings) -> Result<Self, ConnectionError> {
         let settings = Arc::new(settings);
-        let first = match connect(&settings).await {
+        let first = match connect(&settings, None).await {
             Ok(open) => Some(Arc::new(open)),
             Err(error) if error.is_fatal() => return Err(error),
             Err(error) => {
@@ -261,13 +265,14 @@ async fn supervise(
             tracing::warn!(%error, connection = settings.name, "cannot connect to RabbitMQ; trying again");
             true
         };
-        let reconnect = RetryIf::start(delays, || connect(&settings), log_and_repeat);
+        let reconnect = RetryIf::start(delays, || connect(&settings, None), log_and_repeat);
         let open = tokio::select! {
             open = reconnect => open,
             _ = dropped.changed() => return,
         };
         if let Ok(open) = open {
-            tracing::info!(connection = settings.name, "connected to RabbitMQ");
+            let node = open.node.address;
+            tracing::info!(connection = settings.name, %node, "connected to RabbitMQ");
             state.send_replace(Some(Arc::new(open)));
         }
     }
@@ -281,7 +286,8 @@ async fn connection_beside(open: &Open, settings: &BrokerSettings) -> Open {
         if open.connection.status().blocked() {
             continue;
         }
-        match connect(settings).await {
+        // Its node would most likely give no answers on another one, either.
+        match connect(settings, Some(open.node)).await {
             Ok(open) => return open,
             Err(error) => {
                 tracing::warn!(%error, connection = settings.name, "RabbitMQ does not answer; keeping the connection");
@@ -311,8 +317,10 @@ async fn until_broken(open: &Open) {
 /// When RabbitMQ does not answer in time, the user may not declare them, they exist with other arguments, or a policy makes
 /// them drop messages.
 pub async fn declare_topology(settings: &BrokerSettings) -> Result<(), ConnectionError> {
+    let attempt =
+        |uri, node| -> BoxFuture<'_, _> { Box::pin(within(settings.connect_timeout, open(settings, uri, node))) };
+    let Open { connection, channel, .. } = first_node(settings, None, attempt).await?;
     within(settings.connect_timeout, async {
-        let Open { connection, channel, .. } = open(settings).await?;
         settings.topology.declare(&channel).await?;
         check_overflow(&connection).await?;
         Ok(connection.close(200, "declared".into()).await?)
@@ -320,27 +328,29 @@ pub async fn declare_topology(settings: &BrokerSettings) -> Result<(), Connectio
     .await
 }
 
-async fn connect(settings: &BrokerSettings) -> Result<Open, ConnectionError> {
-    within(settings.connect_timeout, async {
-        let open = open(settings).await?;
-        settings.topology.check(&open.channel).await?;
-        open.channel.confirm_select(ConfirmSelectOptions::default()).await?;
-        Ok(open)
-    })
-    .await
+/// Connects to a node; to `last` only when it can be no other.
+async fn connect(settings: &BrokerSettings, last: Option<Node>) -> Result<Open, ConnectionError> {
+    let attempt = |uri, node| -> BoxFuture<'_, _> {
+        Box::pin(within(settings.connect_timeout, async move {
+            let open = open(settings, uri, node).await?;
+            settings.topology.check(&open.connection).await?;
+            open.channel.confirm_select(ConfirmSelectOptions::default()).await?;
+            Ok(open)
+        }))
+    };
+    first_node(settings, last, attempt).await
 }
 
-async fn open(settings: &BrokerSettings) -> Result<Open, ConnectionError> {
+async fn open(settings: &BrokerSettings, mut uri: AMQPUri, node: Node) -> Result<Open, ConnectionError> {
     let properties = ConnectionProperties::default().with_connection_name(settings.name.as_str().into());
-    let mut uri: AMQPUri = settings.url.expose_secret().parse().map_err(ConnectionError::Url)?;
     uri.query.frame_max.get_or_insert(settings.frame_max);
     uri.query.heartbeat.get_or_insert(u16::try_from(settings.heartbeat.as_secs()).unwrap_or(u16::MAX));
-    let connection = lapin::Connection::connect_uri(uri, properties).await?;
+    let connection = dial(uri, node.address, properties).await?;
     let channel = connection.create_channel().await?;
-    Ok(Open { connection, channel, trouble: Arc::default() })
+    Ok(Open { connection, channel, node, trouble: Arc::default() })
 }
 
-async fn within<T>(
+pub(crate) async fn within<T>(
     timeout: Duration,
     work: impl Future<Output = Result<T, ConnectionError>>,
 ) -> Result<T, ConnectionError> {

@@ -8,6 +8,7 @@
 mod connection;
 mod consumer;
 mod delivery_worker;
+mod dial;
 mod handler;
 #[cfg(feature = "management")]
 mod management;

@@ -12,8 +12,9 @@
 //! there, and need no right to declare anything (deploy/rabbitmq/permissions.json). All are quorum queues. Dead lettering is at-least-once, which
 //! requires `reject-publish`: a full queue rejects new messages instead of dropping its oldest.
 
+use futures_util::future::join_all;
 use lapin::{
-    Channel, ErrorKind, ExchangeKind,
+    Channel, Connection, ErrorKind, ExchangeKind,
     options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions},
     types::{AMQPValue, FieldTable, LongString},
 };
@@ -23,8 +24,9 @@ use crate::{
     route::{Route, Stage},
 };
 
-/// Each look at a parked message in the management UI counts as a delivery; RabbitMQ must not drop it for that.
-const PARKED_DELIVERY_LIMIT: i64 = 1_000_000;
+/// Each look at a message that rests in a parking lot or a retry queue counts as a delivery; RabbitMQ must not move or drop it for that.
+/// Without a limit of its own, a queue has one of 20 since RabbitMQ 4.0; that there is none (-1) cannot be said to RabbitMQ 3.
+const RESTING_DELIVERY_LIMIT: i64 = 1_000_000;
 
 /// The queues and their arguments.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -90,7 +92,7 @@ impl Topology {
     /// The queues of a stage with their arguments. A queue comes after the one that it dead-letters to.
     fn queues(&self, stage: Stage) -> Vec<(Route, FieldTable)> {
         let mut parked = arguments();
-        parked.insert("x-delivery-limit".into(), AMQPValue::LongLongInt(PARKED_DELIVERY_LIMIT));
+        parked.insert("x-delivery-limit".into(), AMQPValue::LongLongInt(RESTING_DELIVERY_LIMIT));
 
         let mut queue = arguments();
         dead_letters_to(&mut queue, Route::Parked(stage));
@@ -103,6 +105,7 @@ impl Topology {
             dead_letters_to(&mut retry_queue, Route::Queue(stage));
             let ttl = i64::try_from(delay.as_millis()).unwrap_or(i64::MAX);
             retry_queue.insert("x-message-ttl".into(), AMQPValue::LongLongInt(ttl));
+            retry_queue.insert("x-delivery-limit".into(), AMQPValue::LongLongInt(RESTING_DELIVERY_LIMIT));
             queues.push((Route::Retry(stage, *delay), retry_queue));
         }
         queues
@@ -140,21 +143,29 @@ impl Topology {
 
     /// Finds out whether all that [`Topology::declare`] declares is there, as these settings declare it. Changes nothing
     /// and needs no permission.
-    pub(crate) async fn check(&self, channel: &Channel) -> Result<(), TopologyError> {
-        for stage in Stage::ALL {
-            check_exchange(channel, stage.exchange()).await?;
-            for (route, _) in self.queues(stage) {
-                check_queue(channel, route).await?;
-            }
-            check_exchange(channel, &self.declared_as(stage)).await.map_err(|error| match error {
-                TopologyError::Missing { .. } => TopologyError::Different {
-                    queue: stage.queue(),
-                    delivery_limit: self.delivery_limit,
-                    max_queue_length: self.max_queue_length,
-                },
-                other => other,
-            })?;
+    pub(crate) async fn check(&self, connection: &Connection) -> Result<(), TopologyError> {
+        // Side by side: in a cluster that has just lost a node, RabbitMQ waits a moment for the leader of each queue.
+        let stages = join_all(Stage::ALL.map(|stage| self.check_stage(connection, stage))).await;
+        stages.into_iter().collect()
+    }
+
+    async fn check_stage(&self, connection: &Connection, stage: Stage) -> Result<(), TopologyError> {
+        let other = |error| TopologyError::Other { name: stage.queue().to_owned(), error };
+        let channel = connection.create_channel().await.map_err(other)?;
+        check_exchange(&channel, stage.exchange()).await?;
+        for (route, _) in self.queues(stage) {
+            check_queue(&channel, route).await?;
         }
+        check_exchange(&channel, &self.declared_as(stage)).await.map_err(|error| match error {
+            TopologyError::Missing { .. } => TopologyError::Different {
+                queue: stage.queue(),
+                delivery_limit: self.delivery_limit,
+                max_queue_length: self.max_queue_length,
+            },
+            other => other,
+        })?;
+        // It has told what it was opened for.
+        let _ = channel.close(200, "checked".into()).await;
         Ok(())
     }
 
@@ -242,12 +253,28 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn queue_names_are_the_documented_ones() {
+    fn topology() -> Topology {
         let delays = [10, 60, 600, 3600].map(Duration::from_secs).to_vec();
         let retry_schedule = RetrySchedule::new(delays, 10).expect("valid");
-        let topology = Topology { retry_schedule, delivery_limit: 20, max_queue_length: 1 };
-        let names: Vec<_> = topology.queues(Stage::Events).iter().map(|(route, _)| route.to_string()).collect();
+        Topology { retry_schedule, delivery_limit: 20, max_queue_length: 1 }
+    }
+
+    /// What a queue does not say for itself, RabbitMQ's versions do not agree on.
+    #[test]
+    fn every_queue_says_when_it_gives_a_message_up_and_what_it_does_when_it_is_full() {
+        for (route, arguments) in Stage::ALL.into_iter().flat_map(|stage| topology().queues(stage)) {
+            let limit = arguments.inner().get("x-delivery-limit");
+            let rests = !matches!(route, Route::Queue(_));
+            let expected = if rests { RESTING_DELIVERY_LIMIT } else { 20 };
+            assert_eq!(limit, Some(&AMQPValue::LongLongInt(expected)), "{route}");
+            assert_eq!(arguments.inner().get("x-queue-type"), Some(&text("quorum")), "{route}");
+            assert_eq!(arguments.inner().get("x-overflow"), Some(&text("reject-publish")), "{route}");
+        }
+    }
+
+    #[test]
+    fn queue_names_are_the_documented_ones() {
+        let names: Vec<_> = topology().queues(Stage::Events).iter().map(|(route, _)| route.to_string()).collect();
         assert_eq!(
             names,
             [

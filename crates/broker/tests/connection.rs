@@ -7,20 +7,31 @@ use testbed::{
     Role, TestNamespace,
     proxy::{Proxy, Traffic},
 };
+use tokio::{io::AsyncReadExt, net::TcpListener};
 
 use crate::fixtures::{declared, settings};
 
 /// How to reach the broker of `namespace` through `proxy`.
 fn through(proxy: &Proxy, namespace: &TestNamespace) -> BrokerSettings {
     let url = namespace.amqp_url_of(Role::Writer).expect("a URL");
-    let url = url.replace(namespace.amqp_address(), &proxy.address.to_string()).into();
-    BrokerSettings { url, ..settings(namespace, Role::Writer) }
+    let url = url.replace(namespace.amqp_address(), &proxy.address.to_string());
+    BrokerSettings { urls: vec![url.into()], ..settings(namespace, Role::Writer) }
+}
+
+/// How to reach the broker of `namespace` through any of the `proxies`, as if they were the nodes of a cluster.
+fn through_any(proxies: &[&Proxy], namespace: &TestNamespace) -> BrokerSettings {
+    let urls = proxies.iter().flat_map(|proxy| through(proxy, namespace).urls).collect();
+    BrokerSettings { urls, ..settings(namespace, Role::Writer) }
+}
+
+async fn publish(publisher: &Publisher) -> Result<(), PublishError> {
+    publisher.publish(Route::Queue(Stage::Events), &Message::new("key", b"{}".to_vec())).await
 }
 
 /// Why a service does not start with this URL.
 async fn refusal(url: String) -> String {
     let namespace = declared().await;
-    let error = Connection::open(BrokerSettings { url: url.into(), ..settings(&namespace, Role::Writer) }).await;
+    let error = Connection::open(BrokerSettings { urls: vec![url.into()], ..settings(&namespace, Role::Writer) }).await;
     error.expect_err("no attempt can succeed").to_string()
 }
 
@@ -81,7 +92,7 @@ async fn what_becomes_of_a_message_on_an_old_connection_does_not_disturb_the_new
     let publisher = Publisher::open(settings).await.expect("a publisher");
     let publish = || {
         let publisher = publisher.clone();
-        async move { publisher.publish(Route::Queue(Stage::Events), &Message::new("key", b"{}".to_vec())).await }
+        async move { publish(&publisher).await }
     };
     publish().await.expect("published");
     let before = proxy.connections();
@@ -105,4 +116,52 @@ async fn what_becomes_of_a_message_on_an_old_connection_does_not_disturb_the_new
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     assert_eq!(proxy.connections(), before + 1, "no other connection was opened");
+}
+
+/// The proxies are the nodes of a cluster to the client: the one that it is connected to dies, or says nothing any more.
+#[tokio::test]
+async fn a_publisher_goes_on_with_another_node_when_its_own_is_lost() {
+    let namespace = declared().await;
+    for trouble in [Traffic::Cut, Traffic::Stalls] {
+        let target = namespace.amqp_address().to_owned();
+        let nodes = [Proxy::to(target.clone()).await.expect("a proxy"), Proxy::to(target).await.expect("a proxy")];
+        let confirm_timeout = Duration::from_secs(1);
+        let settings = BrokerSettings { confirm_timeout, ..through_any(&[&nodes[0], &nodes[1]], &namespace) };
+        let publisher = Publisher::open(settings).await.expect("a publisher");
+        publish(&publisher).await.expect("published");
+        let (own, other) = if nodes[0].connections() > 0 { (&nodes[0], &nodes[1]) } else { (&nodes[1], &nodes[0]) };
+        let before = other.connections();
+        own.set(trouble);
+        let goes_on = async {
+            while publish(&publisher).await.is_err() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), goes_on).await.expect("it goes on");
+        assert!(other.connections() > before, "{trouble:?}");
+        // The first one is there again, and then the second one is lost.
+        own.set(Traffic::Flows);
+        other.set(trouble);
+        let goes_back = async {
+            while publish(&publisher).await.is_err() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), goes_back).await.expect("it goes back");
+    }
+}
+
+#[tokio::test]
+async fn a_handshake_that_is_given_up_closes_its_connection() {
+    let namespace = declared().await;
+    let silent = TcpListener::bind("127.0.0.1:0").await.expect("a listener");
+    let url = format!("amqp://guest:guest@{}", silent.local_addr().expect("an address"));
+    let connect_timeout = Duration::from_millis(200);
+    let settings = BrokerSettings { urls: vec![url.into()], connect_timeout, ..settings(&namespace, Role::Writer) };
+    let _connection = Connection::open(settings).await.expect("it connects in the background");
+    let (mut peer, _) = silent.accept().await.expect("an attempt");
+    let mut header = Vec::new();
+    let closed = tokio::time::timeout(Duration::from_secs(30), peer.read_to_end(&mut header)).await;
+    closed.expect("it is closed").expect("read");
+    assert_eq!(header, b"AMQP\0\0\x09\x01");
 }

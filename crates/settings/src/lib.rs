@@ -3,6 +3,7 @@
 //!
 //! Unknown keys are rejected, everything is validated before anything starts, and all errors are reported together.
 
+mod broker_urls;
 mod error;
 mod sections;
 mod source;

@@ -3,6 +3,7 @@
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::{
+    broker_urls::{has_comma_in_virtual_host, share_a_virtual_host},
     error::SettingsFinding,
     tables::{ConfigScope, Settings},
     transport::{PostgresTransport, ignored_parameters, is_plain_text_elsewhere},
@@ -13,6 +14,10 @@ const HUBSPOT_BATCH: usize = 100;
 
 /// The most events of one webhook, by HubSpot's documentation.
 const MAX_EVENTS: usize = 100;
+
+/// The largest element of a webhook, which is a message of its own: RabbitMQ 4.0 takes none above 16 MiB (its release notes), and closes
+/// the channel of who sends one.
+const MAX_MESSAGE: usize = 15 * 1_024 * 1_024;
 
 /// Collects findings, so that all are reported together.
 struct Check(Vec<SettingsFinding>);
@@ -141,9 +146,16 @@ fn admin(settings: &Settings, check: &mut Check) {
 
 fn broker(settings: &Settings, check: &mut Check) {
     let broker = &settings.broker;
-    let url = broker.url.expose_secret();
-    check.url(url, &["amqp", "amqps"], "broker.url");
-    check.encrypted(url, "amqp", "broker.url", ("broker.allow_plaintext", broker.allow_plaintext));
+    let urls = broker.urls();
+    for url in &urls {
+        check.url(url.expose_secret(), &["amqp", "amqps"], "broker.url");
+        let permission = ("broker.allow_plaintext", broker.allow_plaintext);
+        check.encrypted(url.expose_secret(), "amqp", "broker.url", permission);
+    }
+    check.that(share_a_virtual_host(&urls), "broker.url", "its URLs lead to different virtual hosts");
+    let is_one = !urls.iter().any(has_comma_in_virtual_host);
+    let message = "after a comma another URL begins with amqp:// or amqps://; a comma in a virtual host's name is %2c";
+    check.that(is_one, "broker.url", message);
     if let Some(url) = &broker.management_url {
         let (url, permission) = (url.expose_secret(), ("broker.allow_plaintext", broker.allow_plaintext));
         check.url(url, &["http", "https"], "broker.management_url");
@@ -153,8 +165,8 @@ fn broker(settings: &Settings, check: &mut Check) {
     check.within(broker.reconnect_max_seconds, 1..=300, "broker.reconnect_max_seconds");
     check.within(broker.confirm_timeout_ms, 10..=60_000, "broker.confirm_timeout_ms");
     check.within(broker.heartbeat_seconds, 1..=600, "broker.heartbeat_seconds");
-    // The smallest frame of AMQP 0-9-1, and RabbitMQ's default maximum.
-    check.within(broker.frame_max_bytes.into(), 4_096..=131_072, "broker.frame_max_bytes");
+    // The smallest frame that RabbitMQ 4.1 accepts (its release notes), and the default maximum of all versions.
+    check.within(broker.frame_max_bytes.into(), 8_192..=131_072, "broker.frame_max_bytes");
     check.within(broker.delivery_limit.into(), 2..=1_000_000, "broker.delivery_limit");
     check.within(broker.max_queue_length.into(), 1..=u32::MAX.into(), "broker.max_queue_length");
     check.within(broker.max_attempts.into(), 1..=1_000, "broker.max_attempts");
@@ -237,6 +249,8 @@ fn receiver(settings: &Settings, check: &mut Check) {
     let batch = MAX_EVENTS * (receiver.max_value_bytes + 1_024);
     let message = format!("must hold a full batch of events with cut values (receiver.max_value_bytes): {batch}");
     check.that(receiver.max_kept_bytes >= batch, "receiver.max_kept_bytes", message);
+    let message = format!("must be at most {MAX_MESSAGE}: RabbitMQ takes no larger message");
+    check.that(receiver.max_kept_bytes <= MAX_MESSAGE, "receiver.max_kept_bytes", message);
     check.that(
         receiver.max_bytes_in_flight >= receiver.max_kept_bytes && receiver.max_bytes_in_flight <= 4_294_967_295,
         "receiver.max_bytes_in_flight",

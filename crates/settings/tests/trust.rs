@@ -54,6 +54,21 @@ fn everything_over_tls_needs_no_permission() {
 }
 
 #[test]
+fn every_url_of_a_cluster_is_looked_at() {
+    let first = COMPLETE[0].1;
+    let urls = |second: &str| refused(&[("BROKER__URL", &format!("{first}, {second}"))]);
+    let says = urls("amqp://leadline:geheim@two.example.com/leadline");
+    assert!(says.contains("broker.url: amqp:// to another machine"), "{says}");
+    let says = urls("amqps://leadline:geheim@two.example.com/other");
+    assert!(says.contains("broker.url: its URLs lead to different virtual hosts"), "{says}");
+    let says = refused(&[("BROKER__URL", &format!("{first},two.example.com:5671/leadline"))]);
+    assert!(says.contains("broker.url: after a comma another URL begins with amqp://"), "{says}");
+    let three = format!("{first},{first},{first}");
+    let settings = load(None, &[("BROKER__URL", &three)]).expect("valid");
+    assert_eq!(settings.broker.urls().len(), 3);
+}
+
+#[test]
 fn plain_text_to_another_host_is_refused_unless_it_is_allowed_there() {
     for (setting, value, permission) in [
         ("BROKER__URL", "amqp://leadline:geheim@rabbitmq:5672/%2f", "BROKER__ALLOW_PLAINTEXT"),

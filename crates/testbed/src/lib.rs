@@ -14,6 +14,7 @@ mod backup;
 mod database;
 mod install;
 mod interrupt;
+mod management;
 mod namespace;
 mod port;
 mod process;
@@ -22,6 +23,7 @@ pub mod proxy;
 mod redirect;
 mod role;
 mod services;
+mod urls;
 pub mod workspace;
 
 pub use database::{TestDatabase, database};
@@ -33,4 +35,6 @@ pub use process::Process;
 pub use progress::step;
 pub use redirect::Redirection;
 pub use role::Role;
-pub use services::{AMQP_URL, Instances, MANAGEMENT_URL, OldPrimary, POSTGRES_URL, Replication, Services};
+pub use services::{
+    AMQP_URL, Instances, MANAGEMENT_URL, OldPrimary, On, POSTGRES_URL, RabbitMq, Replication, Services,
+};

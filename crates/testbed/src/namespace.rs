@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use reqwest::Method;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -10,7 +10,8 @@ use serde_json::{Value, json};
 use crate::{
     Role, Services,
     database::{TestDatabase, drop_database},
-    workspace,
+    management::call,
+    urls, workspace,
 };
 
 /// A fresh virtual host and a fresh database of the same name. The virtual host goes with the last clone: RabbitMQ becomes slow with
@@ -20,7 +21,7 @@ use crate::{
 pub struct TestNamespace {
     /// The name of both.
     pub name: String,
-    /// The broker's URL, with the virtual host, for a user who may do everything.
+    /// The broker's URL, with the virtual host, for a user who may do everything. Of a cluster, those of its nodes, separated by commas.
     pub amqp_url: String,
     /// The database's URL, for a user who may do everything.
     pub postgres_url: String,
@@ -99,7 +100,9 @@ impl TestNamespace {
         let virtual_host = VirtualHost { name: database.name.clone(), management_url: management_url.clone() };
         let namespace = Self {
             _virtual_host: Arc::new(virtual_host),
-            amqp_url: format!("{}/{}", services.amqp_url.trim_end_matches('/'), database.name),
+            amqp_url: urls::each(&services.amqp_url, |url| {
+                Ok(format!("{}/{}", url.trim_end_matches('/'), database.name))
+            })?,
             postgres_url: database.url,
             management_url,
             admin_url: services.postgres_url.clone(),
@@ -113,9 +116,10 @@ impl TestNamespace {
         Ok(namespace)
     }
 
-    /// The broker's address, `host:port`.
+    /// The broker's address, `host:port`; of a cluster, its first node's.
     pub fn amqp_address(&self) -> &str {
-        let after_user = self.amqp_url.rsplit_once('@').map_or(self.amqp_url.as_str(), |(_, rest)| rest);
+        let first = self.amqp_url.split(',').next().unwrap_or_default();
+        let after_user = first.rsplit_once('@').map_or(first, |(_, rest)| rest);
         after_user.split('/').next().unwrap_or(after_user)
     }
 
@@ -191,26 +195,4 @@ impl TestNamespace {
         let rest = self.management_url.split_once("://").map_or(self.management_url.as_str(), |(_, rest)| rest);
         rest.split(':').next().unwrap_or("guest")
     }
-}
-
-/// Calls RabbitMQ's management API; `path` begins after `/api/`. An empty answer is `null`.
-async fn call(management_url: &str, method: Method, path: &str, body: Option<Value>) -> Result<Value> {
-    // reqwest needs a TLS provider, even for HTTP. This fails only when one is installed already.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let (scheme, rest) = management_url.split_once("://").context("the management URL has no scheme")?;
-    let (credentials, host) = rest.rsplit_once('@').context("the management URL has no user")?;
-    let (user, password) = credentials.split_once(':').unwrap_or((credentials, ""));
-    let mut request = reqwest::Client::new()
-        .request(method.clone(), format!("{scheme}://{host}/api/{path}"))
-        .basic_auth(user, Some(password));
-    if let Some(body) = body {
-        request = request.json(&body);
-    }
-    let response = request.send().await.context("cannot reach RabbitMQ's management API")?;
-    let status = response.status();
-    let text = response.text().await?;
-    if !status.is_success() {
-        bail!("RabbitMQ's management API answered {status} to {method} {path}: {text}");
-    }
-    if text.is_empty() { Ok(Value::Null) } else { Ok(serde_json::from_str(&text)?) }
 }

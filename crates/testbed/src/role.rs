@@ -2,6 +2,8 @@
 
 use anyhow::{Context, Result};
 
+use crate::urls;
+
 /// A user with the rights of one program, and no others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
@@ -36,15 +38,17 @@ impl Role {
         }
     }
 
-    /// The same URL for this user.
+    /// The same URL for this user, or the same URLs.
     ///
     /// # Errors
     ///
-    /// When `url` has no scheme.
+    /// When one has no scheme.
     pub fn url(self, url: &str) -> Result<String> {
-        let (scheme, rest) = url.split_once("://").with_context(|| format!("`{url}` has no scheme"))?;
-        let host = rest.rsplit_once('@').map_or(rest, |(_, host)| host);
-        let user = self.user();
-        Ok(format!("{scheme}://{user}:{user}@{host}"))
+        urls::each(url, |url| {
+            let (scheme, rest) = url.split_once("://").with_context(|| format!("`{url}` has no scheme"))?;
+            let host = rest.rsplit_once('@').map_or(rest, |(_, host)| host);
+            let user = self.user();
+            Ok(format!("{scheme}://{user}:{user}@{host}"))
+        })
     }
 }

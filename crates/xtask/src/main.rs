@@ -12,6 +12,7 @@ mod tests;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use testbed::On;
 
 #[derive(Parser)]
 #[command(name = "cargo xtask", about = "The developer's commands; each does all set-up and leaves nothing running")]
@@ -21,6 +22,10 @@ enum Command {
     Demo(Arguments),
     /// Runs every test, unit to whole fleet, then three minutes of chaos.
     Test {
+        /// What RabbitMQ and Postgres run on: `containers`, `private`, `environment`, or their URLs, separated by commas:
+        /// amqp://user:password@host:port,http://user:password@host:port,postgres://user:password@host:port/database.
+        #[arg(long)]
+        on: Option<On>,
         /// Arguments for `cargo test`, for example a test's name. With arguments, chaos does not run.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
@@ -68,7 +73,7 @@ async fn main() -> ExitCode {
     testbed::exit_code(async {
         match command {
             Command::Demo(Arguments { arguments }) => lab::run("demo", &arguments).await,
-            Command::Test { arguments } => tests::run(&arguments).await,
+            Command::Test { on, arguments } => tests::run(on.as_ref(), &arguments).await,
             Command::Chaos(Arguments { arguments }) => lab::run("chaos", &arguments).await,
             Command::Bench(Arguments { arguments }) => lab::run("bench", &arguments).await,
             Command::Fuzz { cases } => fuzz::run(cases).await,

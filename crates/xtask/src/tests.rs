@@ -1,7 +1,7 @@
 //! `cargo xtask test`: starts the services once, builds, and runs every test.
 
 use anyhow::{Result, bail};
-use testbed::Services;
+use testbed::{On, Services};
 
 use crate::{
     cargo::{build, cargo},
@@ -17,11 +17,11 @@ const THREADS_VARIABLE: &str = "RUST_TEST_THREADS";
 /// More than there are cores: most tests wait for RabbitMQ, Postgres and timers, not for a core.
 const THREADS: &str = "6";
 
-pub async fn run(arguments: &[String]) -> Result<()> {
+pub async fn run(on: Option<&On>, arguments: &[String]) -> Result<()> {
     eprintln!("set-up");
     build(&[]).await?;
     testbed::prometheus().await?;
-    let services = Services::up().await?;
+    let services = Services::chosen(on).await?;
     eprintln!("tests");
     let mut tests = cargo()?;
     tests.arg("test");
@@ -36,10 +36,12 @@ pub async fn run(arguments: &[String]) -> Result<()> {
         bail!("some tests failed");
     }
     if arguments.is_empty() {
-        // Chaos starts services of its own, because it kills them.
+        // Chaos starts services of its own where it may, because it kills them.
         drop(services);
         eprintln!("chaos");
-        return lab::become_lab("debug", "chaos", &CHAOS);
+        let on = on.map(ToString::to_string);
+        let on = on.iter().flat_map(|on| ["--on", on]);
+        return lab::become_lab("debug", "chaos", &CHAOS.into_iter().chain(on).collect::<Vec<_>>());
     }
     Ok(())
 }

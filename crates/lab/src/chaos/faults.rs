@@ -11,9 +11,9 @@ use lab::{Fleet, Proxy, cases::declines, proxy::Traffic};
 use rand::{Rng, RngExt, seq::IndexedRandom};
 use rustix::process::Signal;
 use simulator::{Fault, FaultKind, Target, admin::ModelAccess};
-use testbed::{Instances, OldPrimary, Services};
+use testbed::{OldPrimary, Services};
 
-use super::plan::Proxies;
+use super::{cluster::ClusterFault, phases::Phase, plan::Proxies};
 
 /// How long a frozen process stays frozen: longer than the leases of this fleet.
 pub const FROZEN: Duration = Duration::from_secs(12);
@@ -58,9 +58,12 @@ pub enum ChaosFault {
     OpenAiBlindBills,
     OpenAiNoMoney,
     OpenAiModelShutDown,
+    /// Of a RabbitMQ of three nodes.
+    Cluster(ClusterFault),
 }
 
 impl ChaosFault {
+    /// Every fault of a fleet with a RabbitMQ of one node. [`ChaosFault::PromoteStandby`] needs a Postgres that has a standby.
     pub const ALL: [Self; 34] = [
         Self::KillReceiver,
         Self::KillInference,
@@ -97,11 +100,18 @@ impl ChaosFault {
         Self::OpenAiNoMoney,
         Self::OpenAiModelShutDown,
     ];
+
+    /// Whether RabbitMQ or Postgres is killed, or its limits are changed: what may not be done to services of others.
+    pub fn breaks_services(self) -> bool {
+        use ChaosFault::{Cluster, CrashPostgres, CrashRabbitMq, DiskAlarm, MemoryAlarm, PromoteStandby};
+        matches!(self, CrashRabbitMq | CrashPostgres | PromoteStandby | DiskAlarm | MemoryAlarm | Cluster(_))
+    }
 }
 
 impl fmt::Display for ChaosFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::Cluster(fault) => return fault.fmt(f),
             Self::KillReceiver => "receiver: kill -9",
             Self::KillInference => "inference: kill -9",
             Self::KillWriter => "writer: kill -9",
@@ -149,6 +159,15 @@ pub struct Targets<'a> {
     pub proxies: Proxies,
 }
 
+/// What is known about a fault when it is over.
+#[derive(Debug, Default)]
+pub struct Course {
+    /// How the process stopped, if the fault was a graceful stop.
+    pub stop: Option<GracefulStop>,
+    /// When RabbitMQ could take messages, and when it could not, if the fault was one of a cluster.
+    pub phases: Vec<Phase>,
+}
+
 /// How a process took SIGTERM.
 #[derive(Debug, Clone, Copy)]
 pub struct GracefulStop {
@@ -164,49 +183,48 @@ pub struct Injected {
     pub in_flight: HashSet<String>,
     /// From the fault's end until the next event was written.
     pub recovery: Duration,
-    /// How the process stopped, if the fault was a graceful stop.
-    pub stop: Option<GracefulStop>,
+    pub course: Course,
 }
 
 impl Targets<'_> {
-    /// Injects a fault and ends it: when this returns, everything runs again. `Some` for a fault that is a graceful stop.
-    pub async fn inject(&mut self, fault: ChaosFault, random: &mut impl Rng) -> Result<Option<GracefulStop>> {
+    /// Injects a fault and ends it: when this returns, everything runs again.
+    pub async fn inject(&mut self, fault: ChaosFault, random: &mut impl Rng) -> Result<Course> {
         let a_while = Duration::from_millis(random.random_range(1_500..4_000));
         match fault {
             ChaosFault::KillReceiver => self.kill("leadline-receiver", random).await?,
             ChaosFault::KillInference => self.kill("leadline-inference", random).await?,
             ChaosFault::KillWriter => self.kill("leadline-writer", random).await?,
-            ChaosFault::StopReceiver => return self.stop("leadline-receiver", random).await.map(Some),
-            ChaosFault::StopInference => return self.stop("leadline-inference", random).await.map(Some),
-            ChaosFault::StopWriter => return self.stop("leadline-writer", random).await.map(Some),
+            ChaosFault::StopReceiver => return self.stop("leadline-receiver", random).await,
+            ChaosFault::StopInference => return self.stop("leadline-inference", random).await,
+            ChaosFault::StopWriter => return self.stop("leadline-writer", random).await,
             ChaosFault::FreezeInference => self.freeze("leadline-inference", random).await?,
             ChaosFault::FreezeWriter => self.freeze("leadline-writer", random).await?,
-            ChaosFault::CrashRabbitMq => self.instances()?.crash_rabbitmq(a_while).await?,
-            ChaosFault::CrashPostgres => self.instances()?.crash_postgres(a_while).await?,
+            ChaosFault::CrashRabbitMq => self.services.crash_rabbitmq(a_while).await?,
+            ChaosFault::CrashPostgres => self.services.crash_postgres(a_while).await?,
             ChaosFault::PromoteStandby => {
-                let instances = self.instances()?;
+                let instances = self.services.instances().context("only a private Postgres has a standby")?;
                 // The last one may have been promoted.
                 instances.make_standby().await?;
                 instances.promote_standby(OldPrimary::Dies).await?;
             }
             ChaosFault::CutBroker => through(&self.proxies.broker, Traffic::Cut, a_while).await,
-            ChaosFault::CutLedger => through(&self.proxies.ledger, Traffic::Cut, a_while).await,
-            ChaosFault::CutApis => through(&self.proxies.apis, Traffic::Cut, a_while).await,
+            ChaosFault::CutLedger => through(std::slice::from_ref(&self.proxies.ledger), Traffic::Cut, a_while).await,
+            ChaosFault::CutApis => through(std::slice::from_ref(&self.proxies.apis), Traffic::Cut, a_while).await,
             ChaosFault::StallBroker => through(&self.proxies.broker, Traffic::Stalls, a_while).await,
-            ChaosFault::StallLedger => through(&self.proxies.ledger, Traffic::Stalls, a_while).await,
-            ChaosFault::SilenceBroker => self.proxies.broker.silence_open_connections(),
+            ChaosFault::StallLedger => {
+                through(std::slice::from_ref(&self.proxies.ledger), Traffic::Stalls, a_while).await;
+            }
+            ChaosFault::SilenceBroker => self.proxies.broker.iter().for_each(Proxy::silence_open_connections),
             ChaosFault::SilenceLedger => self.proxies.ledger.silence_open_connections(),
             ChaosFault::DiskAlarm => {
-                let instances = self.instances()?;
-                instances.rabbitmqctl(&["set_disk_free_limit", "9000GB"]).await?;
+                self.services.rabbitmqctl(&["set_disk_free_limit", "9000GB"]).await?;
                 tokio::time::sleep(a_while).await;
-                instances.rabbitmqctl(&["set_disk_free_limit", "50MB"]).await?;
+                self.services.rabbitmqctl(&["set_disk_free_limit", "50MB"]).await?;
             }
             ChaosFault::MemoryAlarm => {
-                let instances = self.instances()?;
-                instances.rabbitmqctl(&["set_vm_memory_high_watermark", "0.0001"]).await?;
+                self.services.rabbitmqctl(&["set_vm_memory_high_watermark", "0.0001"]).await?;
                 tokio::time::sleep(a_while).await;
-                instances.rabbitmqctl(&["set_vm_memory_high_watermark", "0.4"]).await?;
+                self.services.rabbitmqctl(&["set_vm_memory_high_watermark", "0.4"]).await?;
             }
             ChaosFault::PurgeWrites => self.purge_writes(a_while).await?,
             ChaosFault::HubSpotErrors => self.api_fault(Target::Hubspot, status(500), 33, a_while).await?,
@@ -232,12 +250,13 @@ impl Targets<'_> {
                 self.api_fault(Target::Openai, FaultKind::InsufficientQuota, 100, a_while).await?;
             }
             ChaosFault::OpenAiModelShutDown => self.shut_model_down(a_while).await?,
+            ChaosFault::Cluster(fault) => {
+                let instances = self.services.instances().context("a cluster needs private instances")?;
+                let phases = fault.inject(instances.nodes(), &self.fleet.namespace, random).await?;
+                return Ok(Course { phases, ..Course::default() });
+            }
         }
-        Ok(None)
-    }
-
-    fn instances(&mut self) -> Result<&mut Instances> {
-        self.services.instances().context("chaos needs private instances")
+        Ok(Course::default())
     }
 
     /// One of the processes that run `program`.
@@ -252,7 +271,7 @@ impl Targets<'_> {
         self.fleet.restart(index)
     }
 
-    async fn stop(&mut self, program: &str, random: &mut impl Rng) -> Result<GracefulStop> {
+    async fn stop(&mut self, program: &str, random: &mut impl Rng) -> Result<Course> {
         let index = self.any_of(program, random)?;
         let process = &mut self.fleet.members[index].process;
         let started = Instant::now();
@@ -264,7 +283,7 @@ impl Targets<'_> {
         let was_killed = process.still_runs().is_ok();
         process.kill();
         self.fleet.restart(index)?;
-        Ok(GracefulStop { took, was_killed })
+        Ok(Course { stop: Some(GracefulStop { took, was_killed }), ..Course::default() })
     }
 
     async fn freeze(&mut self, program: &str, random: &mut impl Rng) -> Result<()> {
@@ -309,10 +328,10 @@ impl Targets<'_> {
     }
 }
 
-async fn through(proxy: &Proxy, traffic: Traffic, during: Duration) {
-    proxy.set(traffic);
+async fn through(proxies: &[Proxy], traffic: Traffic, during: Duration) {
+    proxies.iter().for_each(|proxy| proxy.set(traffic));
     tokio::time::sleep(during).await;
-    proxy.set(Traffic::Flows);
+    proxies.iter().for_each(|proxy| proxy.set(Traffic::Flows));
 }
 
 fn status(code: u16) -> FaultKind {

@@ -4,7 +4,7 @@
 use std::{
     collections::{BTreeMap, HashSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result};
@@ -43,10 +43,19 @@ pub struct Sent {
     pub duplicates: u64,
     /// Answers other than 200, by status; 0: no answer.
     pub rejections: BTreeMap<u16, u64>,
+    /// When each of them came.
+    pub rejected_at: Vec<Instant>,
     /// Webhooks that were accepted although their timestamp was too far off.
     pub wrongly_accepted: u64,
     /// Webhooks with such a timestamp that were refused.
     pub skewed: u64,
+}
+
+impl Sent {
+    fn reject(&mut self, status: u16) {
+        *self.rejections.entry(status).or_default() += 1;
+        self.rejected_at.push(Instant::now());
+    }
 }
 
 /// The load. Clones share what was sent.
@@ -168,7 +177,7 @@ impl Load {
             if status == Some(200) {
                 break;
             }
-            *self.sent().rejections.entry(status.unwrap_or(0)).or_default() += 1;
+            self.sent().reject(status.unwrap_or(0));
             tokio::time::sleep(Duration::from_millis(random.random_range(200..1_200))).await;
         }
         self.accept(batch)?;

@@ -2,9 +2,11 @@
 //! nothing lost, nothing twice.
 
 mod account;
+mod cluster;
 mod faults;
 mod invariants;
 mod load;
+mod phases;
 mod plan;
 mod report;
 mod schedule;
@@ -18,12 +20,14 @@ use anyhow::{Context, Result, bail};
 use lab::{Fleet, cases::declines};
 use rand::{RngExt, SeedableRng, rngs::Xoshiro256PlusPlus};
 use sqlx::PgPool;
-use testbed::{Replication, Services, TestNamespace, step};
+use testbed::{On, Replication, Services, TestNamespace, step};
 use time::OffsetDateTime;
 use tokio_util::sync::CancellationToken;
 
-use faults::{GRACEFUL, Injected, Targets};
-use load::Load;
+use cluster::ClusterFault;
+use faults::{ChaosFault, GRACEFUL, Injected, Targets};
+use load::{Load, Sent};
+use phases::Refused;
 use plan::Proxies;
 use schedule::Schedule;
 
@@ -40,11 +44,45 @@ pub struct ChaosOptions {
     #[arg(long)]
     only: Option<String>,
     /// Postgres has a standby with synchronous replication, and promoting it is one of the faults.
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["cluster", "on"])]
     standby: bool,
     /// Events per second.
     #[arg(long, default_value_t = 15.0)]
     load: f64,
+    /// RabbitMQ has three nodes, and the faults are those of such a cluster.
+    #[arg(long, conflicts_with = "on")]
+    cluster: bool,
+    /// What RabbitMQ and Postgres run on: `containers`, `private`, `environment`, or their URLs, separated by commas. Those that run
+    /// already are not killed.
+    #[arg(long)]
+    on: Option<On>,
+}
+
+impl ChaosOptions {
+    /// The faults of a run on `services`.
+    fn faults(&self, services: &Services) -> Vec<ChaosFault> {
+        if self.cluster {
+            return ClusterFault::ALL.map(ChaosFault::Cluster).into();
+        }
+        let (possible, left_out): (Vec<_>, Vec<_>) =
+            ChaosFault::ALL.into_iter().partition(|fault| services.may_be_killed() || !fault.breaks_services());
+        let possible = possible.into_iter().filter(|fault| self.standby || *fault != ChaosFault::PromoteStandby).collect();
+        for fault in left_out {
+            println!("  left out, because others may use the services: {fault}");
+        }
+        possible
+    }
+
+    /// The arguments that choose what it runs on.
+    fn target(&self) -> String {
+        match &self.on {
+            Some(On::Urls(_)) => " --on URLS".to_owned(),
+            Some(on) => format!(" --on {on}"),
+            None if self.cluster => " --cluster".to_owned(),
+            None if self.standby => " --standby".to_owned(),
+            None => String::new(),
+        }
+    }
 }
 
 /// The next event is written within this time after a fault, or the run fails.
@@ -58,19 +96,22 @@ pub async fn run(options: &ChaosOptions) -> Result<()> {
     println!("chaos for {} minutes, seed {seed}", options.minutes);
     let result = run_with_seed(options, seed).await;
     if result.is_err() {
-        let standby = if options.standby { " --standby" } else { "" };
-        eprintln!("\nto repeat it: cargo xtask chaos --minutes {} --seed {seed}{standby}", options.minutes);
+        let target = options.target();
+        eprintln!("\nto repeat it: cargo xtask chaos --minutes {} --seed {seed}{target}", options.minutes);
     }
     result
 }
 
 async fn run_with_seed(options: &ChaosOptions, seed: u64) -> Result<()> {
-    let schedule = Schedule::new(options.only.as_deref(), options.standby).context("no fault has such a name")?;
-    let mut services = if options.standby {
+    let mut services = if options.cluster {
+        Services::private_cluster().await?
+    } else if options.standby {
         Services::with_standby(Replication::Synchronous).await?
     } else {
-        Services::private("", "").await?
+        Services::for_chaos(options.on.as_ref()).await?
     };
+    let schedule = Schedule::new(options.faults(&services), options.only.as_deref());
+    let schedule = schedule.context("no fault has such a name")?;
     let namespace = TestNamespace::new(&services).await?;
     let simulator_port = testbed::free_port()?;
     let proxies = Proxies::start(&namespace, simulator_port).await?;
@@ -91,6 +132,7 @@ async fn run_with_seed(options: &ChaosOptions, seed: u64) -> Result<()> {
     let mut targets = Targets { services: &mut services, fleet: &mut fleet, proxies };
     let injected = inject_until(deadline, schedule, &mut targets, &load, &pool, &mut random).await;
     stop_sending.cancel();
+    let stopped_sending = Instant::now();
     let logs = format!("the logs are in target/fleet/{}", targets.fleet.namespace.name);
     let injected = injected.inspect_err(|_| targets.fleet.keep_logs()).context(logs.clone())?;
     let answered = step("every webhook is answered 200", async {
@@ -106,14 +148,24 @@ async fn run_with_seed(options: &ChaosOptions, seed: u64) -> Result<()> {
     let sent = load.all_sent();
     let mut invariants = invariants::check(targets.fleet, &pool, &sent).await?;
     invariants.wrong.extend(unsettled.map(|error| format!("{error:#}")));
-    for one in injected.iter().filter(|one| one.stop.is_some_and(|stop| stop.was_killed)) {
+    for one in injected.iter().filter(|one| one.course.stop.is_some_and(|stop| stop.was_killed)) {
         invariants.wrong.push(format!("{}: the process did not end within {GRACEFUL:?}", one.fault));
     }
+    let refused = refused(&injected, &sent, stopped_sending);
+    for (fault, refused) in refused.iter().filter(|(_, refused)| refused.until > refused.bound) {
+        let (until, bound) = (refused.until.as_secs_f64(), refused.bound);
+        invariants.wrong.push(format!("{fault}: webhooks were refused for {until:.2} s, and may be for {bound:?}"));
+    }
     let memory = targets.fleet.peak_memory("leadline-receiver");
-    let is_clean = report::print(&injected, &invariants, &sent, memory);
+    let is_clean = report::print(&injected, &refused, &invariants, &sent, memory);
     if !is_clean {
         targets.fleet.keep_logs();
         bail!("an event was lost or doubled, or an invariant does not hold; {logs}");
+    }
+    if !services.may_be_killed() {
+        let namespace = fleet.namespace.clone();
+        drop(fleet);
+        namespace.remove().await?;
     }
     Ok(())
 }
@@ -133,13 +185,24 @@ async fn inject_until(
     while Instant::now() < deadline {
         let fault = schedule.next(random);
         let in_flight = in_flight(load, ledger).await?;
-        let stop = targets.inject(fault, random).await.with_context(|| fault.to_string())?;
+        let course = targets.inject(fault, random).await.with_context(|| fault.to_string())?;
         let recovery = recovery(ledger).await.with_context(|| format!("after {fault}"))?;
         eprintln!("  ⚡ {fault}: {} in flight, recovered after {:.1} s", in_flight.len(), recovery.as_secs_f64());
-        injected.push(Injected { fault, in_flight, recovery, stop });
+        injected.push(Injected { fault, in_flight, recovery, course });
         tokio::time::sleep(Duration::from_millis(random.random_range(500..2_500))).await;
     }
     Ok(injected)
+}
+
+/// How long webhooks were refused by a fleet whose cluster had a majority, in each phase of each fault.
+fn refused(injected: &[Injected], sent: &Sent, end: Instant) -> Vec<(ChaosFault, Refused)> {
+    let phases: Vec<_> =
+        injected.iter().flat_map(|one| one.course.phases.iter().map(|phase| (one.fault, *phase))).collect();
+    let (faults, phases): (Vec<_>, Vec<_>) = phases.into_iter().unzip();
+    phases::refused(&phases, &sent.rejected_at, end)
+        .into_iter()
+        .map(|(phase, refused)| (faults[phase], refused))
+        .collect()
 }
 
 /// The keys of events that have been accepted and are not finished.

@@ -8,7 +8,8 @@ use testbed::{TestNamespace, workspace};
 
 /// The proxies between the services and what they talk to.
 pub struct Proxies {
-    pub broker: Proxy,
+    /// One for each node of RabbitMQ.
+    pub broker: Vec<Proxy>,
     pub ledger: Proxy,
     /// HubSpot and OpenAI: the simulator.
     pub apis: Proxy,
@@ -16,8 +17,12 @@ pub struct Proxies {
 
 impl Proxies {
     pub async fn start(namespace: &TestNamespace, simulator_port: u16) -> Result<Self> {
+        let mut broker = Vec::new();
+        for url in namespace.amqp_url.split(',') {
+            broker.push(Proxy::to(host_of(url)).await?);
+        }
         Ok(Self {
-            broker: Proxy::to(host_of(&namespace.amqp_url)).await?,
+            broker,
             ledger: Proxy::to(host_of(&namespace.postgres_url)).await?,
             apis: Proxy::to(format!("127.0.0.1:{simulator_port}")).await?,
         })
@@ -27,12 +32,14 @@ impl Proxies {
 /// Two receivers, three inferences and two writers. Their settings turn what takes minutes in production into seconds.
 pub fn plan(namespace: &TestNamespace, simulator_port: u16, proxies: &Proxies) -> Result<FleetPlan> {
     let through = |url: &str, proxy: &Proxy| url.replace(&host_of(url), &proxy.address.to_string());
+    let nodes = namespace.amqp_url.split(',').zip(&proxies.broker);
+    let broker_url = nodes.map(|(url, proxy)| through(url, proxy)).collect::<Vec<_>>().join(",");
     let apis = format!("http://{}", proxies.apis.address);
     let plan = FleetPlan {
         receivers: 2,
         inferences: 3,
         writers: 2,
-        broker_url: Some(through(&namespace.amqp_url, &proxies.broker)),
+        broker_url: Some(broker_url),
         simulator_port: Some(simulator_port),
         simulator_arguments: ["--calls-per-10s", "1500", "--model-latency-ms", "800"].map(ToOwned::to_owned).to_vec(),
         ..FleetPlan::default()

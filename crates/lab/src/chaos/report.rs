@@ -4,7 +4,13 @@ use std::{collections::BTreeMap, time::Duration};
 
 use comfy_table::{Table, presets::UTF8_HORIZONTAL_ONLY};
 
-use super::{account::Account, faults::Injected, invariants::InvariantReport, load::Sent};
+use super::{
+    account::Account,
+    faults::{ChaosFault, Injected},
+    invariants::InvariantReport,
+    load::Sent,
+    phases::Refused,
+};
 
 /// Prints what OpenAI billed and what the ledger says.
 fn print_account(account: &Account) {
@@ -28,7 +34,13 @@ fn print_account(account: &Account) {
 
 /// Prints the faults, the invariants checked at the end, and the figures. `true`: nothing was lost, doubled or wrong.
 /// `receiver_memory` is in KiB.
-pub fn print(injected: &[Injected], invariants: &InvariantReport, sent: &Sent, receiver_memory: u64) -> bool {
+pub fn print(
+    injected: &[Injected],
+    refused: &[(ChaosFault, Refused)],
+    invariants: &InvariantReport,
+    sent: &Sent,
+    receiver_memory: u64,
+) -> bool {
     let mut by_kind: BTreeMap<_, Vec<&Injected>> = BTreeMap::new();
     for one in injected {
         by_kind.entry(one.fault).or_default().push(one);
@@ -52,6 +64,9 @@ pub fn print(injected: &[Injected], invariants: &InvariantReport, sent: &Sent, r
         ]);
     }
     println!("\n{table}");
+    if !refused.is_empty() {
+        print_refused(refused);
+    }
 
     println!("\nwebhooks");
     println!("  {} answered 200, {} of them sent again afterwards", sent.webhooks, sent.duplicates);
@@ -81,7 +96,7 @@ pub fn print(injected: &[Injected], invariants: &InvariantReport, sent: &Sent, r
     );
     print_account(&invariants.account);
     let recoveries: Vec<_> = injected.iter().map(|one| one.recovery).collect();
-    let stops: Vec<_> = injected.iter().filter_map(|one| Some(one.stop?.took)).collect();
+    let stops: Vec<_> = injected.iter().filter_map(|one| Some(one.course.stop?.took)).collect();
     println!("\nfigures");
     println!(
         "  {} faults; recovered after: median {}, 99 % {}, longest {}",
@@ -115,6 +130,28 @@ pub fn print(injected: &[Injected], invariants: &InvariantReport, sent: &Sent, r
         println!("  WRONG {what}");
     }
     invariants.lost.is_empty() && invariants.doubled.is_empty() && invariants.wrong.is_empty()
+}
+
+/// Prints how long webhooks were refused after what happened to a cluster that had a majority.
+fn print_refused(refused: &[(ChaosFault, Refused)]) {
+    let mut by_kind: BTreeMap<_, Vec<&Refused>> = BTreeMap::new();
+    for (fault, one) in refused {
+        by_kind.entry(*fault).or_default().push(one);
+    }
+    let mut table = Table::new();
+    table.load_style(UTF8_HORIZONTAL_ONLY);
+    table.set_header([
+        "a node went or came, with a majority up",
+        "times",
+        "webhooks taken again after: median",
+        "longest",
+    ]);
+    for (fault, all) in by_kind {
+        let until: Vec<_> = all.iter().map(|one| one.until).collect();
+        let (median, longest) = (quantile(&until, 0.5), quantile(&until, 1.0));
+        table.add_row([fault.to_string(), all.len().to_string(), seconds(median), seconds(longest)]);
+    }
+    println!("\n{table}");
 }
 
 fn quantile(all: &[Duration], share: f64) -> Duration {

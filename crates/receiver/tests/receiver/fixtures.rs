@@ -97,10 +97,13 @@ impl TestReceiver {
             url = url.replace(namespace.amqp_address(), &between.address.to_string());
             proxy = Some(between);
         }
-        let publisher =
-            Publisher::open(BrokerSettings { url: url.into(), confirm_timeout: options.confirm_timeout, ..settings })
-                .await
-                .expect("a publisher");
+        let publisher = Publisher::open(BrokerSettings {
+            urls: vec![url.into()],
+            confirm_timeout: options.confirm_timeout,
+            ..settings
+        })
+        .await
+        .expect("a publisher");
         let secrets = options.secrets.into_iter().map(Into::into).collect();
         let verifier = SignatureVerifier::new(secrets, PUBLIC_URL, false, options.accept_v2);
         let log = Arc::new(LogLimit::new(1));
@@ -169,7 +172,7 @@ pub fn signed_request(url: &str, signed_url: &str, secret: &str, body: Vec<u8>) 
 fn broker_settings(namespace: &TestNamespace, max_queue_length: u32) -> BrokerSettings {
     let retry_schedule = RetrySchedule::new(vec![Duration::from_secs(10)], 3).expect("a schedule");
     BrokerSettings {
-        url: namespace.amqp_url.clone().into(),
+        urls: vec![namespace.amqp_url.clone().into()],
         name: "receiver test".to_owned(),
         connect_timeout: Duration::from_secs(30),
         max_reconnect_delay: Duration::from_secs(1),

@@ -3,17 +3,27 @@
 use std::{
     path::PathBuf,
     process::{Command, Stdio},
+    time::Duration,
 };
 
 use anyhow::{Context, Result, bail};
 
 use crate::{free_port, workspace};
 
+/// The service that is RabbitMQ.
+pub(super) const RABBITMQ: &str = "rabbitmq";
+/// The service that is Postgres.
+pub(super) const POSTGRES: &str = "postgres";
+
+/// What tests need beside `docker-compose.yml`: six fleets at once have more connections than Postgres takes by itself.
+const FOR_TESTS: &str = r#"services: { postgres: { command: ["-c", "max_connections=300"] } }"#;
+
 /// A running compose project; taken down with its volumes when dropped.
 #[derive(Debug)]
 pub(super) struct Compose {
     project: String,
     file: PathBuf,
+    for_tests: PathBuf,
     amqp: u16,
     management: u16,
     postgres: u16,
@@ -28,21 +38,44 @@ pub(super) fn answers() -> bool {
 
 impl Compose {
     pub(super) async fn up() -> Result<Self> {
+        let root = workspace::root()?;
+        let project = format!("leadline-dev-{}", std::process::id());
+        let for_tests = root.join("target").join(format!("{project}.yml"));
+        std::fs::write(&for_tests, FOR_TESTS).with_context(|| format!("cannot write {}", for_tests.display()))?;
         let compose = Self {
-            project: format!("leadline-dev-{}", std::process::id()),
-            file: workspace::root()?.join("docker-compose.yml"),
+            project,
+            file: root.join("docker-compose.yml"),
+            for_tests,
             amqp: free_port()?,
             management: free_port()?,
             postgres: free_port()?,
         };
-        let mut command = compose.command();
-        command.args(["up", "--detach", "--wait", "rabbitmq", "postgres"]);
+        compose.run(&["up", "--detach", "--wait", RABBITMQ, POSTGRES]).await?;
+        Ok(compose)
+    }
+
+    /// Kills a service as a power cut would, starts it again after `down`, and waits until it is healthy.
+    pub(super) async fn crash(&self, service: &str, down: Duration) -> Result<()> {
+        self.run(&["kill", "--signal", "KILL", service]).await?;
+        tokio::time::sleep(down).await;
+        self.run(&["up", "--detach", "--wait", service]).await
+    }
+
+    /// Runs `rabbitmqctl` in RabbitMQ's container.
+    pub(super) async fn rabbitmqctl(&self, arguments: &[&str]) -> Result<()> {
+        self.run(&[&["exec", "-T", RABBITMQ, "rabbitmqctl"], arguments].concat()).await
+    }
+
+    /// Runs a command of Compose.
+    async fn run(&self, arguments: &[&str]) -> Result<()> {
+        let mut command = self.command();
+        command.args(arguments);
         let output =
             tokio::task::spawn_blocking(move || command.output()).await?.context("cannot run docker compose")?;
         if !output.status.success() {
-            bail!("docker compose up failed:\n{}", String::from_utf8_lossy(&output.stderr));
+            bail!("docker compose {} failed:\n{}", arguments.join(" "), String::from_utf8_lossy(&output.stderr));
         }
-        Ok(compose)
+        Ok(())
     }
 
     fn command(&self) -> Command {
@@ -50,6 +83,8 @@ impl Compose {
         command
             .args(["compose", "--project-name", &self.project, "--file"])
             .arg(&self.file)
+            .arg("--file")
+            .arg(&self.for_tests)
             .env("RABBITMQ_PORT", self.amqp.to_string())
             .env("RABBITMQ_MANAGEMENT_PORT", self.management.to_string())
             .env("POSTGRES_PORT", self.postgres.to_string())
@@ -73,5 +108,6 @@ impl Compose {
 impl Drop for Compose {
     fn drop(&mut self) {
         let _ = self.command().args(["down", "--volumes"]).output();
+        let _ = std::fs::remove_file(&self.for_tests);
     }
 }

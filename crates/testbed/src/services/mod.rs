@@ -1,19 +1,26 @@
 //! Real RabbitMQ and real Postgres, in this order: the URLs in the environment, a Docker engine that answers, private
 //! instances of the installed programs (after installing Debian's packages, as root).
 
+mod cluster;
 mod docker;
+mod on;
 mod postgres;
 mod private;
 mod program;
 mod rabbitmq;
 mod standby;
 
+use std::time::Duration;
+
 use anyhow::{Context, Result, bail};
 
 use crate::{install, step};
+use cluster::Size;
+pub use on::{On, Urls};
 use postgres::Durability;
 pub(crate) use postgres::program as postgres_program;
 pub use private::Instances;
+pub use rabbitmq::RabbitMq;
 pub use standby::{OldPrimary, Replication};
 
 /// Variable: a running RabbitMQ, `amqp://user:password@host:port`, without a virtual host.
@@ -26,7 +33,7 @@ pub const POSTGRES_URL: &str = "LEADLINE_DEV_POSTGRES_URL";
 /// RabbitMQ and Postgres. What was started for this ends when it is dropped.
 #[derive(Debug)]
 pub struct Services {
-    /// RabbitMQ's URL without a virtual host.
+    /// RabbitMQ's URL without a virtual host. Of a cluster, those of its nodes, separated by commas.
     pub amqp_url: String,
     /// The management UI and API, with credentials.
     pub management_url: String,
@@ -37,11 +44,10 @@ pub struct Services {
 
 /// What ends with [`Services`].
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "there is one value in a process")]
 enum Owned {
     /// The services were running before.
     Nothing,
-    Docker(#[expect(dead_code, reason = "kept for its drop")] docker::Compose),
+    Docker(docker::Compose),
     Private(private::Instances),
 }
 
@@ -77,13 +83,7 @@ impl Services {
             return Ok(services);
         }
         if docker::answers() {
-            let compose = step("RabbitMQ and Postgres in Docker", docker::Compose::up()).await?;
-            return Ok(Self {
-                amqp_url: compose.amqp_url(),
-                management_url: compose.management_url(),
-                postgres_url: compose.postgres_url(),
-                owned: Owned::Docker(compose),
-            });
+            return Self::containers().await;
         }
         if !private::are_installed() && !rustix::process::geteuid().is_root() {
             bail!(
@@ -92,27 +92,67 @@ impl Services {
                  this as root to have them installed"
             );
         }
-        Self::start_private("", "", Durability::NoFsync, None).await
+        Self::start_private(Size::One, "", "", Durability::NoFsync).await
+    }
+
+    /// The services that the developer chose; `None`: as [`Services::up`].
+    pub async fn chosen(on: Option<&On>) -> Result<Self> {
+        match on {
+            None => Self::up().await,
+            Some(On::Private) => Self::start_private(Size::One, "", "", Durability::NoFsync).await,
+            Some(on) => Self::for_chaos(Some(on)).await,
+        }
+    }
+
+    /// As [`Services::chosen`], for chaos: what nobody chose, or is private, is as [`Services::private`].
+    pub async fn for_chaos(on: Option<&On>) -> Result<Self> {
+        match on {
+            Some(On::Environment) => Self::from_environment(),
+            Some(On::Urls(Urls { amqp, management, postgres })) => Ok(Self {
+                amqp_url: amqp.clone(),
+                management_url: management.clone(),
+                postgres_url: postgres.clone(),
+                owned: Owned::Nothing,
+            }),
+            Some(On::Containers) if !docker::answers() => bail!("no Docker engine answers (`docker info`)"),
+            Some(On::Containers) => Self::containers().await,
+            Some(On::Private) | None => Self::private("", "").await,
+        }
+    }
+
+    async fn containers() -> Result<Self> {
+        let compose = step("RabbitMQ and Postgres in Docker", docker::Compose::up()).await?;
+        Ok(Self {
+            amqp_url: compose.amqp_url(),
+            management_url: compose.management_url(),
+            postgres_url: compose.postgres_url(),
+            owned: Owned::Docker(compose),
+        })
     }
 
     /// Private instances of the installed programs, even when others are running: tests that kill RabbitMQ or Postgres must
     /// not share them. Postgres calls fsync, as in production. RabbitMQ gets the lines `config` in `rabbitmq.conf`, and the
     /// terms `advanced` in its application's environment.
     pub async fn private(config: &str, advanced: &str) -> Result<Self> {
-        Self::start_private(config, advanced, Durability::Fsync, None).await
+        Self::start_private(Size::One, config, advanced, Durability::Fsync).await
     }
 
-    /// The same, with a standby beside Postgres, and one address in front of both.
+    /// The same with three nodes of RabbitMQ that are a cluster.
+    pub async fn private_cluster() -> Result<Self> {
+        Self::start_private(Size::Three, "", "", Durability::Fsync).await
+    }
+
+    /// The same with one node, a standby beside Postgres, and one address in front of both.
     pub async fn with_standby(replication: Replication) -> Result<Self> {
-        Self::start_private("", "", Durability::Fsync, Some(replication)).await
+        let mut services = Self::private("", "").await?;
+        if let Owned::Private(instances) = &mut services.owned {
+            step("a standby of Postgres", instances.add_standby(replication)).await?;
+            services.postgres_url = instances.postgres_url();
+        }
+        Ok(services)
     }
 
-    async fn start_private(
-        config: &str,
-        advanced: &str,
-        durability: Durability,
-        replication: Option<Replication>,
-    ) -> Result<Self> {
+    async fn start_private(size: Size, config: &str, advanced: &str, durability: Durability) -> Result<Self> {
         if !private::are_installed() {
             if !rustix::process::geteuid().is_root() {
                 bail!(
@@ -123,11 +163,11 @@ impl Services {
             let install = install::packages(&["postgresql", "rabbitmq-server"]);
             step("installing Debian's packages postgresql and rabbitmq-server", install).await?;
         }
-        let mut instances =
-            step("private RabbitMQ and Postgres", Instances::start(config, advanced, durability)).await?;
-        if let Some(replication) = replication {
-            step("a standby of Postgres", instances.add_standby(replication)).await?;
-        }
+        let what = match size {
+            Size::One => "private RabbitMQ and Postgres",
+            Size::Three => "a private RabbitMQ of three nodes, and Postgres",
+        };
+        let instances = step(what, Instances::start(size, config, advanced, durability)).await?;
         Ok(Self {
             amqp_url: instances.amqp_url(),
             management_url: instances.management_url(),
@@ -143,4 +183,38 @@ impl Services {
             Owned::Nothing | Owned::Docker(_) => None,
         }
     }
+
+    /// Whether they may be killed: they were started for this.
+    pub fn may_be_killed(&self) -> bool {
+        !matches!(self.owned, Owned::Nothing)
+    }
+
+    /// Kills RabbitMQ as a power cut would, starts it again after `down`, and waits until it is there.
+    pub async fn crash_rabbitmq(&mut self, down: Duration) -> Result<()> {
+        match &mut self.owned {
+            Owned::Private(instances) => instances.crash_rabbitmq(down).await,
+            Owned::Docker(compose) => compose.crash(docker::RABBITMQ, down).await,
+            Owned::Nothing => bail!(OF_OTHERS),
+        }
+    }
+
+    /// Kills Postgres as a power cut would, starts it again after `down`, and waits until it answers.
+    pub async fn crash_postgres(&mut self, down: Duration) -> Result<()> {
+        match &mut self.owned {
+            Owned::Private(instances) => instances.crash_postgres(down).await,
+            Owned::Docker(compose) => compose.crash(docker::POSTGRES, down).await,
+            Owned::Nothing => bail!(OF_OTHERS),
+        }
+    }
+
+    /// Runs `rabbitmqctl` on the node.
+    pub async fn rabbitmqctl(&self, arguments: &[&str]) -> Result<()> {
+        match &self.owned {
+            Owned::Private(instances) => instances.rabbitmqctl(arguments).await,
+            Owned::Docker(compose) => compose.rabbitmqctl(arguments).await,
+            Owned::Nothing => bail!(OF_OTHERS),
+        }
+    }
 }
+
+const OF_OTHERS: &str = "services that were running before are not broken on purpose";

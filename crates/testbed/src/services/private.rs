@@ -9,6 +9,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 
 use super::{
+    cluster::{Cluster, Size},
     postgres::{self, Durability, Postgres},
     program::UP_WITHIN,
     rabbitmq::RabbitMq,
@@ -19,7 +20,7 @@ use crate::workspace;
 /// Private RabbitMQ and Postgres; ended, and their folder removed, when dropped. Fields are dropped in this order.
 #[derive(Debug)]
 pub struct Instances {
-    rabbitmq: RabbitMq,
+    rabbitmq: Cluster,
     /// The standby ends before its primary.
     failover: Option<Failover>,
     postgres: Postgres,
@@ -43,15 +44,16 @@ pub(super) fn are_installed() -> bool {
 impl Instances {
     /// Starts both. Call it on a thread that lives as long as they should: when that thread ends, the kernel stops them (see
     /// [`crate::Process`]).
-    pub(super) async fn start(config: &str, advanced: &str, durability: Durability) -> Result<Self> {
+    pub(super) async fn start(size: Size, config: &str, advanced: &str, durability: Durability) -> Result<Self> {
         let folder = new_folder()?;
-        let rabbitmq = RabbitMq::start(folder.0.clone(), config, advanced)?;
+        let rabbitmq = Cluster::start(&folder.0, size, config, advanced).await?;
         let postgres = Postgres::start(folder.0.join("postgres"), durability)?;
         let mut instances = Self { rabbitmq, postgres, failover: None, _folder: folder };
         let started = Instant::now();
-        while !(instances.postgres.is_up()? && instances.rabbitmq.is_up()?) {
+        while !instances.postgres.is_up()? || instances.newest_node().is_starting()? {
             if started.elapsed() > UP_WITHIN {
-                bail!("RabbitMQ or Postgres did not start within {UP_WITHIN:?}:\n{}", instances.rabbitmq.log());
+                let log = instances.newest_node().log();
+                bail!("RabbitMQ or Postgres did not start within {UP_WITHIN:?}:\n{log}");
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
@@ -60,7 +62,7 @@ impl Instances {
 
     /// Kills RabbitMQ as a power cut would, starts it again after `down`, and waits until it accepts AMQP connections.
     pub async fn crash_rabbitmq(&mut self, down: Duration) -> Result<()> {
-        self.rabbitmq.crash(down).await
+        self.rabbitmq.nodes[0].crash(down).await
     }
 
     /// Kills Postgres as a power cut would, starts it again after `down`, and waits until it answers.
@@ -99,15 +101,26 @@ impl Instances {
 
     /// Runs `rabbitmqctl` against the private node.
     pub async fn rabbitmqctl(&self, arguments: &[&str]) -> Result<()> {
-        self.rabbitmq.ctl(arguments).await
+        self.rabbitmq.nodes[0].ctl(arguments).await
+    }
+
+    /// The nodes of RabbitMQ: one, or three that are a cluster.
+    pub fn nodes(&mut self) -> &mut [RabbitMq] {
+        &mut self.rabbitmq.nodes
+    }
+
+    /// There is at least one node.
+    fn newest_node(&mut self) -> &mut RabbitMq {
+        let newest = self.rabbitmq.nodes.len() - 1;
+        &mut self.rabbitmq.nodes[newest]
     }
 
     pub(super) fn amqp_url(&self) -> String {
-        self.rabbitmq.amqp_url()
+        self.rabbitmq.nodes.iter().map(RabbitMq::amqp_url).collect::<Vec<_>>().join(",")
     }
 
     pub(super) fn management_url(&self) -> String {
-        self.rabbitmq.management_url()
+        self.rabbitmq.nodes[0].management_url()
     }
 
     pub(super) fn postgres_url(&self) -> String {

@@ -2,8 +2,9 @@
 
 use std::{fs, net::TcpStream, path::PathBuf, time::Duration};
 
-/// RabbitMQ and Postgres start within seconds; after this time a start counts as failed.
-pub(super) const UP_WITHIN: Duration = Duration::from_secs(60);
+/// RabbitMQ and Postgres start within seconds; after this time a start counts as failed. On a busy machine a node of a cluster takes a
+/// minute.
+pub(super) const UP_WITHIN: Duration = Duration::from_secs(180);
 
 /// The path `inner` below the last folder of `parent` (the newest version) that has it.
 pub(super) fn newest_with(parent: &str, inner: &str) -> Option<PathBuf> {
