@@ -32,4 +32,4 @@ pub use process::Process;
 pub use progress::step;
 pub use redirect::Redirection;
 pub use role::Role;
-pub use services::{AMQP_URL, Instances, MANAGEMENT_URL, POSTGRES_URL, Services};
+pub use services::{AMQP_URL, Instances, MANAGEMENT_URL, POSTGRES_URL, PgBouncer, Services};

@@ -2,6 +2,7 @@
 //! instances of the installed programs (after installing Debian's packages, as root).
 
 mod docker;
+mod pgbouncer;
 mod postgres;
 mod private;
 mod program;
@@ -10,6 +11,7 @@ mod rabbitmq;
 use anyhow::{Context, Result, bail};
 
 use crate::{install, step};
+pub use pgbouncer::PgBouncer;
 use postgres::Durability;
 pub use private::Instances;
 
