@@ -74,7 +74,7 @@ grant update (state, sending_since, reason, detail, finished_at) on action to le
 grant select on erasure to leadline_inference;
 grant execute on function
     record_hash(bigint, text), is_erased(bigint, text[], timestamptz), request_erasure(bigint, text, bigint, text),
-    erase_record(bigint, text, bigint, bigint), conclude_erasure(bigint, text, bigint, boolean)
+    erasure_size(bigint, text, bigint), erase_record(bigint, text, bigint, bigint, integer), conclude_erasure(bigint, text, bigint, boolean)
     to leadline_inference, leadline_operator;
 
 -- What every worker does besides: publishes again what lost its message, shares limits and outages, deletes old data.
@@ -89,7 +89,7 @@ grant execute on function
     acquire_quota(text[], bigint[], bigint[], float8, bigint[], bigint[], float8[], float8, integer[], bigint[], bigint[])
     to leadline_inference, leadline_writer, leadline_operator;
 grant execute on function
-    add_day_partitions(text, integer), drop_day_partitions(text), delete_finished_events(bigint)
+    add_day_partition(text, integer), drop_oldest_day(text), delete_default_rows(text, bigint), delete_finished_events(bigint)
     to leadline_inference, leadline_writer;
 grant execute on function park_stuck_command(uuid, text, text) to leadline_inference, leadline_writer, leadline_operator;
 

@@ -24,6 +24,7 @@ mod order;
 mod paid_answers;
 mod parked;
 mod playbook_command;
+mod poolers;
 mod privacy;
 mod rate_limits;
 mod reconcile;

@@ -257,6 +257,21 @@ async fn an_operator_erases_a_person_as_completely_also_when_the_prompts_are_gon
     );
 }
 
+#[tokio::test]
+async fn the_ledger_is_erased_also_while_rabbitmq_is_away_and_the_fleet_takes_the_messages() {
+    let fleet = known().await;
+    let program = testbed::workspace::binaries().expect("built").join("leadline");
+    let mut command = tokio::process::Command::new(program);
+    command.args(["erase", "contact/777000111", "--yes"]).envs(fleet.operator_environment().iter().cloned());
+    command.env("LEADLINE__BROKER__URL", "amqp://127.0.0.1:1");
+    command.current_dir(testbed::workspace::root().expect("the workspace"));
+    let done = command.output().await.expect("runs");
+    let said = String::from_utf8_lossy(&done.stderr).into_owned();
+    assert!(!done.status.success() && said.contains("the ledger is erased, and the queues are not yet"), "{said}");
+    assert_eq!(in_tables(&fleet, MARKER).await, Vec::<String>::new());
+    until("the messages are gone", async || in_queues(&fleet, MARKER).await.is_empty()).await;
+}
+
 /// What waits for a writer is cancelled with the rest.
 #[tokio::test]
 async fn what_is_unfinished_is_dropped_when_a_record_is_erased() {

@@ -3,22 +3,56 @@
 use std::time::Duration;
 
 use hubspot::client::{ApiVersion, ApiVersions, AssociationsVersion};
-use ledger::{Ledger, LedgerSettings, Retention};
+use ledger::{Ledger, LedgerError, LedgerSettings, PoolMode, Retention};
 use openai::models::{self, Model, Price};
 use retry::{CallHooks, RetryPolicy};
+use secrecy::SecretString;
 use settings::{MissingSetting, Settings};
 
 use crate::BootstrapError;
 
 /// The ledger. `application_name` is shown in Postgres's `pg_stat_activity`. Connects when it is first used.
 pub fn connect_ledger(settings: &Settings, application_name: &str) -> Result<Ledger, BootstrapError> {
+    let pool_mode = match settings.ledger.pool_mode {
+        settings::PoolMode::Session => PoolMode::Session,
+        settings::PoolMode::Transaction => PoolMode::Transaction,
+    };
+    ledger_at(settings, settings.ledger.url(), pool_mode, application_name)
+}
+
+/// The ledger for a service, which ends with words when Postgres, or a pooler before it, answers and has not the sessions that the
+/// settings say. Postgres may be away: then readiness says it later.
+pub async fn connect_ledger_verified(settings: &Settings, application_name: &str) -> Result<Ledger, BootstrapError> {
+    let ledger = connect_ledger(settings, application_name)?;
+    match ledger.verify_sessions().await {
+        Err(fault @ LedgerError::Session(_)) => Err(fault.into()),
+        Err(error) => {
+            tracing::warn!(%error, "the ledger does not answer yet");
+            Ok(ledger)
+        }
+        Ok(()) => Ok(ledger),
+    }
+}
+
+/// The ledger for its migration, which needs sessions whatever the others use.
+pub fn connect_ledger_to_migrate(settings: &Settings, application_name: &str) -> Result<Ledger, BootstrapError> {
+    ledger_at(settings, settings.ledger.migrate_url(), PoolMode::Session, application_name)
+}
+
+fn ledger_at(
+    settings: &Settings,
+    url: SecretString,
+    pool_mode: PoolMode,
+    application_name: &str,
+) -> Result<Ledger, BootstrapError> {
     let section = &settings.ledger;
     Ok(Ledger::connect(&LedgerSettings {
-        url: section.url(),
+        url,
         application_name: application_name.to_owned(),
         max_connections: section.max_connections,
         acquire_timeout: Duration::from_millis(section.acquire_timeout_ms),
         statement_timeout: Duration::from_millis(section.statement_timeout_ms),
+        pool_mode,
     })?)
 }
 

@@ -347,11 +347,12 @@ async fn check_connections(settings: &Settings, ledger: &ledger::Ledger, report:
         Ok(room) => room,
         Err(error) => return report.problem("ledger connections", error),
     };
-    let each = i32::try_from(settings.ledger.max_connections).unwrap_or(i32::MAX);
+    let maintenance = ledger::MAINTENANCE_CONNECTIONS;
+    let each = i32::try_from(settings.ledger.max_connections + maintenance).unwrap_or(i32::MAX);
     let processes = room / each;
     let text = format!(
-        "the server takes {room}, a process up to {each} (ledger.max_connections): enough for {processes} inference workers, \
-         writers and commands together"
+        "the server takes {room}, a process up to {each} (ledger.max_connections, and {maintenance} for maintenance): enough for \
+         {processes} inference workers, writers and commands together"
     );
     if processes < FEWEST_PROCESSES {
         report.problem("ledger connections", text);

@@ -1,18 +1,31 @@
 //! `leadline erase`: removes a record's data from the ledger, the parking lots and the retry queues. Counts, costs and times
 //! remain.
 
-use std::{path::Path, process::ExitCode};
+use std::{
+    path::Path,
+    process::ExitCode,
+    time::{Duration, Instant},
+};
 
-use domain::inference::ErasureCause;
-use ledger::Erased;
+use anyhow::Context;
+use domain::{RecordRef, inference::ErasureCause};
+use ledger::{Erased, Ledger};
 use maintenance::Eraser;
+use settings::{ConfigScope, Settings};
 
-use crate::{operator::Operator, print::say, record, times::utc};
+use crate::{
+    operator,
+    print::say,
+    record,
+    times::{self, utc},
+};
 
 pub async fn run(file: Option<&Path>, record: &str, yes: bool) -> anyhow::Result<ExitCode> {
-    let operator = Operator::connect(file).await?;
-    let record = record::parse(record, &operator.settings)?;
-    if let Some(receipt) = operator.ledger.erasure_receipt(&record).await? {
+    let settings = Settings::load(file, ConfigScope::LedgerAndBroker)?;
+    let ledger = operator::ledger(&settings)?;
+    ledger.verify_sessions().await?;
+    let record = record::parse(record, &settings)?;
+    if let Some(receipt) = ledger.erasure_receipt(&record).await? {
         let state = receipt.erased_at.map_or_else(|| "under way".to_owned(), |at| format!("done at {}", utc(at)));
         say!(
             "{record} was erased before ({}, asked for at {}): {state}, {} events, {} inferences",
@@ -29,23 +42,101 @@ pub async fn run(file: Option<&Path>, record: &str, yes: bool) -> anyhow::Result
         );
         return Ok(ExitCode::SUCCESS);
     }
-    let Operator { settings, ledger, connection, publisher } = &operator;
-    let eraser = Eraser::new(ledger.clone(), connection.clone(), publisher.clone(), settings);
-    // The record under all ids by which it was known before merges.
-    let mut ledger = Erased::default();
-    let mut messages = 0;
-    for record in operator.ledger.request_erasure(&record, ErasureCause::Operator).await? {
-        let counts = eraser.erase(&record).await?;
-        ledger += counts.ledger;
-        messages += counts.messages;
-    }
+    let (erased, records) = erase_from_ledger(&ledger, &record).await?;
+    let messages = erase_messages(&settings, ledger, records).await.context(
+        "the ledger is erased, and the queues are not yet: the fleet does it as soon as it can, or run this again",
+    )?;
     say!(
         "erased {record}: {} events, {} inferences, {} write commands, {} values, {} actions, {messages} parked messages",
-        ledger.events,
-        ledger.inferences,
-        ledger.write_commands,
-        ledger.values,
-        ledger.actions
+        erased.events,
+        erased.inferences,
+        erased.write_commands,
+        erased.values,
+        erased.actions
     );
     Ok(ExitCode::SUCCESS)
+}
+
+/// Erases a record under all ids by which it was known before merges. Returns each with its engagements.
+async fn erase_from_ledger(
+    ledger: &Ledger,
+    record: &RecordRef,
+) -> anyhow::Result<(Erased, Vec<(RecordRef, Vec<RecordRef>)>)> {
+    let ids = ledger.request_erasure(record, ErasureCause::Operator).await?;
+    let mut size = 0;
+    for record in &ids {
+        size += ledger.erasure_size(record).await?;
+    }
+    let (mut all, mut records, mut progress) = (Erased::default(), Vec::new(), Progress::of(size));
+    for record in ids {
+        let before = all.rows();
+        let tell = |erased: &Erased| progress.tell(before + erased.rows());
+        let (erased, found) = ledger.erase_telling(&record, tell).await.context(
+            "the erasure is not complete: run this again, and it goes on where it ended; the fleet does so by itself, too",
+        )?;
+        all += erased;
+        records.push((record, found));
+    }
+    Ok((all, records))
+}
+
+async fn erase_messages(
+    settings: &Settings,
+    ledger: Ledger,
+    records: Vec<(RecordRef, Vec<RecordRef>)>,
+) -> anyhow::Result<usize> {
+    let (connection, publisher) = operator::broker(settings).await?;
+    Ok(Eraser::new(ledger, connection, publisher, settings).erase_messages(records).await?)
+}
+
+/// What takes less long needs no words.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// How often it is said how far it is.
+const EVERY: Duration = Duration::from_secs(5);
+
+/// Says how far an erasure is.
+struct Progress {
+    size: i64,
+    began: Instant,
+    said: Option<Instant>,
+}
+
+impl Progress {
+    fn of(size: i64) -> Self {
+        Self { size, began: Instant::now(), said: None }
+    }
+
+    fn tell(&mut self, done: i64) {
+        let (took, is_due) = (self.began.elapsed(), self.said.is_none_or(|said| said.elapsed() >= EVERY));
+        if took >= PATIENCE && is_due {
+            say!("{}", progress_line(done, self.size, took));
+            self.said = Some(Instant::now());
+        }
+    }
+}
+
+/// How far it is after `took`. Other records' answers that read this one come last, and nobody knows before how many they are.
+fn progress_line(done: i64, size: i64, took: Duration) -> String {
+    if done >= size || done == 0 {
+        return format!("erased {done} rows; other records' answers are looked at");
+    }
+    #[expect(clippy::cast_precision_loss, reason = "numbers of rows")]
+    let left = took.mul_f64((size - done) as f64 / done as f64);
+    format!("erased {done} of about {size} rows; about {} left", times::duration(left))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::progress_line;
+
+    #[test]
+    fn the_estimate_goes_on_at_the_pace_so_far() {
+        let took = Duration::from_secs(10);
+        assert_eq!(progress_line(1_000, 13_000, took), "erased 1000 of about 13000 rows; about 2 min 0 s left");
+        assert_eq!(progress_line(13_200, 13_000, took), "erased 13200 rows; other records' answers are looked at");
+        assert_eq!(progress_line(0, 0, took), "erased 0 rows; other records' answers are looked at");
+    }
 }

@@ -3,14 +3,24 @@
 use std::{path::Path, process::ExitCode};
 
 use anyhow::Context;
+use ledger::{MIGRATION_PATIENCE, MigrationWait};
 use settings::{ConfigScope, Settings};
 
-use crate::{operator, print::say};
+use crate::{print::say, times::duration};
 
 pub async fn run(file: Option<&Path>) -> anyhow::Result<ExitCode> {
     let settings = Settings::load(file, ConfigScope::LedgerAndBroker)?;
     let retention = bootstrap::retention(&settings);
-    let has_roles = operator::ledger(&settings)?.migrate(retention).await.context("the ledger was not migrated")?;
+    let ledger = bootstrap::connect_ledger_to_migrate(&settings, "leadline migrate")?;
+    let tell = |wait| {
+        let what = match wait {
+            MigrationWait::OtherMigration => "another process migrates the ledger: waits for it",
+            MigrationWait::Table => "a table is in use: tries again",
+        };
+        say!("{what}, for up to {}", duration(MIGRATION_PATIENCE));
+    };
+    let migrated = ledger.migrate_telling(retention, MIGRATION_PATIENCE, tell).await;
+    let has_roles = migrated.context("the ledger was not migrated")?;
     say!("the ledger's schema is up to date");
     say!(
         "prompts and answers are kept for {} days, ended events for {} (0: for ever)",

@@ -24,12 +24,22 @@ impl Operator {
     pub async fn connect(file: Option<&Path>) -> anyhow::Result<Self> {
         let settings = Settings::load(file, ConfigScope::LedgerAndBroker)?;
         let ledger = ledger(&settings)?;
-        let broker = bootstrap::broker_settings(&settings, "leadline")?;
-        let connection = Connection::open(broker.clone()).await?;
-        anyhow::ensure!(connection.is_ready(), "RabbitMQ (broker.url) cannot be reached or blocks publishers");
-        let publisher = Publisher::open(broker).await?;
+        ledger.verify_sessions().await?;
+        let (connection, publisher) = broker(&settings).await?;
         Ok(Self { settings, ledger, connection, publisher })
     }
+}
+
+/// Connections to RabbitMQ.
+///
+/// # Errors
+///
+/// When RabbitMQ does not answer at once.
+pub async fn broker(settings: &Settings) -> anyhow::Result<(Connection, Publisher)> {
+    let broker = bootstrap::broker_settings(settings, "leadline")?;
+    let connection = Connection::open(broker.clone()).await?;
+    anyhow::ensure!(connection.is_ready(), "RabbitMQ (broker.url) cannot be reached or blocks publishers");
+    Ok((connection, Publisher::open(broker).await?))
 }
 
 /// The ledger of these settings.

@@ -34,7 +34,7 @@ pub async fn main() -> ExitCode {
 /// `stop` is cancelled and what is in progress has ended.
 ///
 /// # Errors
-/// A playbook or a setting is wrong, or RabbitMQ has queues with other arguments.
+/// A playbook or a setting is wrong, RabbitMQ has queues with other arguments, or a pooler before Postgres works in another way.
 pub async fn start(
     settings: Settings,
     stop: CancellationToken,
@@ -42,7 +42,7 @@ pub async fn start(
     // Before anything connects, so that a wrong playbook is reported even when RabbitMQ is away.
     let playbooks = wiring::load_playbooks(&settings)?;
     let (connection, publisher) = bootstrap::connect_broker(&settings, "inference").await?;
-    let ledger = bootstrap::connect_ledger(&settings, "leadline-inference")?;
+    let ledger = bootstrap::connect_ledger_verified(&settings, "leadline-inference").await?;
     let circuit_breakers = CircuitBreakers::new(&settings.circuit_breaker, &wiring::DEPENDENCIES);
     let readiness = circuit_breakers.add_readiness_checks(bootstrap::broker_and_ledger_readiness(&publisher, &ledger));
     let readiness = bootstrap::warn_of_ending_versions(readiness, &settings);

@@ -4,6 +4,8 @@
 //! ends nothing: the kernel keeps such a connection for some fifteen minutes. So each statement has a bound here, too. When one gets no
 //! answer within it, the whole pool is given up and a fresh one takes its place: the other connections lead to the same server, and
 //! sqlx waits without a bound for those that it tests before it hands them out again.
+//!
+//! What a connection is told first, and how it is used where a pooler shares sessions, is in `session`.
 
 use std::{
     fmt, io,
@@ -14,12 +16,18 @@ use std::{
 use futures_util::{FutureExt, StreamExt, TryFutureExt, TryStreamExt, future::BoxFuture, stream, stream::BoxStream};
 use sqlx::{
     Either, Execute, Executor, PgPool, PgTransaction, Postgres, SqlStr,
-    postgres::{PgConnectOptions, PgPoolOptions, PgQueryResult, PgRow, PgStatement, PgTypeInfo},
+    error::BoxDynError,
+    postgres::{PgArguments, PgConnectOptions, PgPoolOptions, PgQueryResult, PgRow, PgStatement, PgTypeInfo},
 };
-use tokio::time::Instant;
+use tokio::{sync::OnceCell, time::Instant};
+
+use crate::session::{Limits, PoolMode, Session, SessionFault, fault_of};
 
 /// Beyond the time that Postgres gives a statement: the way there and back.
 const NETWORK_ALLOWANCE: Duration = Duration::from_secs(2);
+
+/// The longest that a transaction may rest between two statements, below the shortest lease.
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
 /// A server that only reads. After a failover it is the old primary, or a standby (Postgres' documentation, "PostgreSQL Error Codes").
 const READ_ONLY_TRANSACTION: &str = "25006";
@@ -31,9 +39,16 @@ pub(crate) struct Connections(Arc<Inner>);
 struct Inner {
     pool_options: PgPoolOptions,
     connect_options: PgConnectOptions,
+    session: Session,
     statement_limit: Duration,
+    /// Set once it is known that sessions are as `session` expects them.
+    verified: OnceCell<()>,
+    /// Why the last connection could not be prepared. sqlx logs it, tries again, and says only that no connection came in time.
+    fault: Fault,
     current: Mutex<Current>,
 }
+
+type Fault = Arc<Mutex<Option<SessionFault>>>;
 
 /// The pool that is used now.
 struct Current {
@@ -53,17 +68,45 @@ impl fmt::Debug for Connections {
 }
 
 impl Connections {
-    /// Connections that are opened when they are first used. Postgres ends a statement after `statement_timeout`.
-    pub fn new(pool_options: PgPoolOptions, connect_options: PgConnectOptions, statement_timeout: Duration) -> Self {
+    /// Connections that are opened when they are first used. Postgres ends a statement after `statement_timeout`, and waiting for a lock
+    /// after `lock_timeout`.
+    pub fn new(
+        pool_options: PgPoolOptions,
+        connect_options: PgConnectOptions,
+        pool_mode: PoolMode,
+        statement_timeout: Duration,
+        lock_timeout: Option<Duration>,
+    ) -> Self {
+        let limits = Limits {
+            statement: Some(statement_timeout),
+            lock: lock_timeout,
+            idle_in_transaction: statement_timeout.min(LONGEST_PAUSE),
+        };
+        let session = Session::new(pool_mode, &limits, &connect_options);
+        let statement_limit = statement_timeout + NETWORK_ALLOWANCE;
+        let fault = Fault::default();
+        let pool_options = telling(pool_options, session.clone(), fault.clone(), statement_limit);
         let pool = pool_options.clone().connect_lazy_with(connect_options.clone());
         let current = Mutex::new(Current { pool, generation: 0, answered_at: Instant::now(), given_up_at: None });
-        let statement_limit = statement_timeout + NETWORK_ALLOWANCE;
-        Self(Arc::new(Inner { pool_options, connect_options, statement_limit, current }))
+        let verified = OnceCell::new();
+        Self(Arc::new(Inner { pool_options, connect_options, session, statement_limit, verified, fault, current }))
     }
 
     /// How a connection is made.
     pub fn connect_options(&self) -> &PgConnectOptions {
         &self.0.connect_options
+    }
+
+    /// Finds out once, with connections of its own, whether sessions are as they are expected.
+    pub async fn verify_sessions(&self) -> Result<(), sqlx::Error> {
+        let inner = &self.0;
+        let verify = async {
+            let limit = inner.pool_options.get_acquire_timeout();
+            let verified = tokio::time::timeout(limit, inner.session.verify(&inner.connect_options)).await;
+            verified.unwrap_or(Err(sqlx::Error::PoolTimedOut))
+        };
+        inner.verified.get_or_try_init(|| verify).await?;
+        Ok(())
     }
 
     /// Gives up all connections, so that new ones are opened, unless that was done just now.
@@ -80,7 +123,7 @@ impl Connections {
         let connections = self.clone();
         let begin = async move {
             let Held { connection, generation } = connections.acquire().await?;
-            let begun = sqlx::Transaction::begin(connection, None);
+            let begun = sqlx::Transaction::begin(connection, connections.0.session.begin());
             let inner = connections.bounded(generation, begun).await?;
             Ok(Transaction { inner, connections, generation })
         };
@@ -108,7 +151,8 @@ impl Connections {
                 if matches!(error, sqlx::Error::PoolTimedOut) && is_silent {
                     self.give_up(generation);
                 }
-                Err(error)
+                let fault = matches!(error, sqlx::Error::PoolTimedOut).then(|| lock(&self.0.fault).clone()).flatten();
+                Err(fault.map_or(error, Into::into))
             }
         }
     }
@@ -154,10 +198,27 @@ impl Connections {
         tokio::spawn(async move { given_up.close().await });
     }
 
-    /// Held for a few instructions only.
     fn current(&self) -> MutexGuard<'_, Current> {
-        self.0.current.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0.current)
     }
+}
+
+/// The same options, but each connection is told first what `session` is told, within `limit`. Keeps why one could not be.
+fn telling(pool_options: PgPoolOptions, session: Session, fault: Fault, limit: Duration) -> PgPoolOptions {
+    pool_options.after_connect(move |connection, _| {
+        let (session, fault) = (session.clone(), fault.clone());
+        Box::pin(async move {
+            let established = tokio::time::timeout(limit, session.establish(connection)).await;
+            let established = established.unwrap_or(Err(sqlx::Error::PoolTimedOut));
+            *lock(&fault) = established.as_ref().err().and_then(fault_of).cloned();
+            established
+        })
+    })
+}
+
+/// Held for a few instructions only.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A connection that is in use.
@@ -180,6 +241,30 @@ impl Transaction {
     }
 }
 
+/// A statement that the session keeps prepared, if it may: for the next transaction of the same connection.
+struct Prepared<E> {
+    query: E,
+    is_kept: bool,
+}
+
+impl<'q, E: Execute<'q, Postgres>> Execute<'q, Postgres> for Prepared<E> {
+    fn sql(self) -> SqlStr {
+        self.query.sql()
+    }
+
+    fn statement(&self) -> Option<&PgStatement> {
+        self.query.statement()
+    }
+
+    fn take_arguments(&mut self) -> Result<Option<PgArguments>, BoxDynError> {
+        self.query.take_arguments()
+    }
+
+    fn persistent(&self) -> bool {
+        self.is_kept && self.query.persistent()
+    }
+}
+
 impl<'c> Executor<'c> for &'c Connections {
     type Database = Postgres;
 
@@ -189,8 +274,14 @@ impl<'c> Executor<'c> for &'c Connections {
         E: 'q + Execute<'q, Postgres>,
     {
         whole(async move {
-            let mut held = self.acquire().await?;
-            self.bounded(held.generation, held.connection.fetch_many(query).try_collect::<Vec<_>>()).await
+            if self.0.session.is_own() {
+                let mut held = self.acquire().await?;
+                return self.bounded(held.generation, held.connection.fetch_many(query).try_collect::<Vec<_>>()).await;
+            }
+            let mut transaction = self.begin().await?;
+            let rows = transaction.fetch_many(query).try_collect().await?;
+            transaction.commit().await?;
+            Ok(rows)
         })
     }
 
@@ -200,8 +291,14 @@ impl<'c> Executor<'c> for &'c Connections {
         E: 'q + Execute<'q, Postgres>,
     {
         Box::pin(async move {
-            let mut held = self.acquire().await?;
-            self.bounded(held.generation, held.connection.fetch_optional(query)).await
+            if self.0.session.is_own() {
+                let mut held = self.acquire().await?;
+                return self.bounded(held.generation, held.connection.fetch_optional(query)).await;
+            }
+            let mut transaction = self.begin().await?;
+            let row = transaction.fetch_optional(query).await?;
+            transaction.commit().await?;
+            Ok(row)
         })
     }
 
@@ -238,6 +335,7 @@ impl<'t> Executor<'t> for &'t mut Transaction {
         't: 'e,
         E: 'q + Execute<'q, Postgres>,
     {
+        let query = Prepared { query, is_kept: self.connections.0.session.is_own() };
         let rows = self.inner.fetch_many(query).try_collect::<Vec<_>>();
         whole(self.connections.bounded(self.generation, rows))
     }
@@ -247,6 +345,7 @@ impl<'t> Executor<'t> for &'t mut Transaction {
         't: 'e,
         E: 'q + Execute<'q, Postgres>,
     {
+        let query = Prepared { query, is_kept: self.connections.0.session.is_own() };
         self.connections.bounded(self.generation, self.inner.fetch_optional(query)).boxed()
     }
 

@@ -13,6 +13,10 @@ use crate::{Ledger, LedgerError, column::Column, command_results::end_events, mi
 /// About how many rows of each kind one transaction empties: few enough that no other transaction waits long for its locks.
 const ROWS_AT_ONCE: i64 = 200;
 
+/// How often a transaction is tried again that waited in vain for a worker's lock, and after which pause.
+const LOCKED_TRIES: usize = 30;
+const LOCKED_PAUSE: Duration = Duration::from_millis(200);
+
 const CAUSE: Column = Column::new("erasure", "cause");
 
 /// How many rows about one record were emptied.
@@ -28,6 +32,13 @@ pub struct Erased {
     pub values: i64,
     /// Actions whose texts were erased.
     pub actions: i64,
+}
+
+impl Erased {
+    /// The rows that [`Ledger::erasure_size`] counts.
+    pub fn rows(&self) -> i64 {
+        self.events + self.inferences + self.write_commands
+    }
 }
 
 impl std::ops::AddAssign for Erased {
@@ -122,9 +133,20 @@ impl Ledger {
     /// Many small transactions: when it is interrupted, the next call goes on. Returns what was emptied, and the record with
     /// its engagements.
     pub async fn erase(&self, of: &RecordRef) -> Result<(Erased, Vec<RecordRef>), LedgerError> {
-        let mut erased = Erased::default();
-        while let Some(more) = self.erase_next(of).await? {
+        self.erase_telling(of, |_| {}).await
+    }
+
+    /// As [`Ledger::erase`], and tells after each transaction what was emptied so far.
+    pub async fn erase_telling(
+        &self,
+        of: &RecordRef,
+        mut tell: impl FnMut(&Erased) + Send,
+    ) -> Result<(Erased, Vec<RecordRef>), LedgerError> {
+        let (mut erased, mut looked_at) = (Erased::default(), 0);
+        while let Some((more, looked_at_now)) = self.erase_next_unlocked(of, looked_at).await? {
             erased += more;
+            looked_at = looked_at_now;
+            tell(&erased);
         }
         let (portal, kind, id) = key(of);
         let records = sqlx::query_scalar!(
@@ -138,30 +160,50 @@ impl Ledger {
         Ok((erased, records_of(portal, &records.flatten().unwrap_or_default())))
     }
 
-    async fn erase_next(&self, of: &RecordRef) -> Result<Option<Erased>, LedgerError> {
+    /// About how many rows are to be emptied: those about the record itself.
+    pub async fn erasure_size(&self, of: &RecordRef) -> Result<i64, LedgerError> {
         let (portal, kind, id) = key(of);
-        let mut transaction = self.connections.begin().await?;
+        let size = sqlx::query_scalar!(r#"select erasure_size($1, $2, $3) as "size!""#, portal, kind, id);
+        Ok(size.fetch_one(&self.maintenance).await?)
+    }
+
+    /// The next transaction of an erasure, once nobody holds what it needs.
+    async fn erase_next_unlocked(&self, of: &RecordRef, looked_at: i32) -> Result<Option<(Erased, i32)>, LedgerError> {
+        for _ in 0..LOCKED_TRIES {
+            match self.erase_next(of, looked_at).await {
+                Err(error) if error.is_locked() => tokio::time::sleep(LOCKED_PAUSE).await,
+                result => return result,
+            }
+        }
+        self.erase_next(of, looked_at).await
+    }
+
+    async fn erase_next(&self, of: &RecordRef, looked_at: i32) -> Result<Option<(Erased, i32)>, LedgerError> {
+        let (portal, kind, id) = key(of);
+        let mut transaction = self.maintenance.begin().await?;
         let row = sqlx::query!(
             r#"select changed as "changed!", events as "events!", inferences as "inferences!",
                       write_commands as "write_commands!", written_values as "values!", actions as "actions!",
-                      of_dropped as "of_dropped!"
-               from erase_record($1, $2, $3, $4)"#,
+                      of_dropped as "of_dropped!", looked_at_now as "looked_at_now!"
+               from erase_record($1, $2, $3, $4, $5)"#,
             portal,
             kind,
             id,
-            ROWS_AT_ONCE
+            ROWS_AT_ONCE,
+            looked_at
         )
         .fetch_one(&mut transaction)
         .await?;
         end_events(&mut transaction, &row.of_dropped).await?;
         transaction.commit().await?;
-        Ok((row.changed > 0).then_some(Erased {
+        let erased = Erased {
             events: row.events,
             inferences: row.inferences,
             write_commands: row.write_commands,
             values: row.values,
             actions: row.actions,
-        }))
+        };
+        Ok((row.changed > 0).then_some((erased, row.looked_at_now)))
     }
 
     /// Records that nothing is left of a record. `is_final`: no worker can store anything about it any more, so that the receipt

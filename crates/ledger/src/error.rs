@@ -3,6 +3,9 @@
 use std::fmt;
 
 use retry::{Failure, Reason, RetryAction};
+use sqlx::migrate::MigrateError;
+
+use crate::session::{SessionFault, fault_of};
 
 /// What can go wrong with the ledger.
 #[derive(Debug, thiserror::Error)]
@@ -15,7 +18,7 @@ pub enum LedgerError {
     Database(sqlx::Error),
     /// The schema could not be brought up to date.
     #[error("ledger migration: {0}")]
-    Migration(sqlx::migrate::MigrateError),
+    Migration(MigrateError),
     /// The schema lacks migrations that this binary needs.
     #[error("the ledger has migrations {applied:?}, this binary needs {expected:?}; run `leadline migrate`")]
     Schema {
@@ -27,6 +30,12 @@ pub enum LedgerError {
     /// The server only reads: it is a standby, or after a failover the old primary.
     #[error("the ledger's server takes no writes: it is a standby, or was the primary before a failover")]
     ReadOnly,
+    /// The server's sessions, or a pooler's, are not as the settings say.
+    #[error("ledger: {0}")]
+    Session(SessionFault),
+    /// Another process migrates the ledger, and did not end.
+    #[error("another process migrates the ledger: it was waited for {0:?} and has not ended")]
+    MigrationUnderWay(std::time::Duration),
     /// A row holds a name that this binary does not know: a newer version wrote it, or a person did.
     #[error("the ledger has an unknown name in {table}.{column}: `{value}`")]
     Unreadable {
@@ -58,10 +67,23 @@ impl LedgerError {
         self.kind() == ErrorKind::Away
     }
 
+    /// Whether somebody else held a lock for longer than is waited for locks, or waited for this statement's. The same statement may
+    /// succeed at any moment.
+    pub fn is_locked(&self) -> bool {
+        match self {
+            Self::Refused(refusal) => is_locked(&*refusal.error),
+            Self::Migration(MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _)) => {
+                error.as_database_error().is_some_and(is_locked)
+            }
+            _ => false,
+        }
+    }
+
     fn kind(&self) -> ErrorKind {
         match self {
             Self::Refused(refusal) => refusal.kind(),
             Self::ReadOnly
+            | Self::Session(_)
             | Self::Database(
                 sqlx::Error::Io(_)
                 | sqlx::Error::Tls(_)
@@ -71,7 +93,11 @@ impl LedgerError {
                 | sqlx::Error::WorkerCrashed,
             ) => ErrorKind::Away,
             Self::Database(sqlx::Error::Encode(_)) => ErrorKind::DataRefused,
-            Self::Database(_) | Self::Migration(_) | Self::Schema { .. } | Self::Unreadable { .. } => ErrorKind::Other,
+            Self::Database(_)
+            | Self::Migration(_)
+            | Self::MigrationUnderWay(_)
+            | Self::Schema { .. }
+            | Self::Unreadable { .. } => ErrorKind::Other,
         }
     }
 }
@@ -80,7 +106,7 @@ impl From<sqlx::Error> for LedgerError {
     fn from(error: sqlx::Error) -> Self {
         match error {
             sqlx::Error::Database(error) => Self::Refused(Refusal::from(error)),
-            other => Self::Database(other),
+            other => fault_of(&other).cloned().map_or(Self::Database(other), Self::Session),
         }
     }
 }
@@ -101,14 +127,21 @@ impl From<Box<dyn sqlx::error::DatabaseError>> for Refusal {
 /// under an earlier claim, for example. It is found the next time.
 const FOREIGN_KEY_VIOLATION: &str = "23503";
 
+/// `lock_not_available` (after `lock_timeout`) and `deadlock_detected`.
+const LOCKED: [&str; 2] = ["55P03", "40P01"];
+
+fn is_locked(error: &dyn sqlx::error::DatabaseError) -> bool {
+    error.code().is_some_and(|code| LOCKED.contains(&&*code))
+}
+
 impl Refusal {
     /// By the class of the SQLSTATE (Postgres' documentation, "PostgreSQL Error Codes").
     fn kind(&self) -> ErrorKind {
         let code = self.error.code().unwrap_or_default();
         match code.get(..2).unwrap_or_default() {
-            // Connection, transaction state (read-only), authorization, no such database or schema, rolled back, no such
-            // table or no right to it, out of resources, locked, stopped by an operator, a system error.
-            "08" | "25" | "28" | "3D" | "3F" | "40" | "42" | "53" | "55" | "57" | "58" => ErrorKind::Away,
+            // Connection, transaction state (read-only), a prepared statement that a pooler has lost, authorization, no such database
+            // or schema, rolled back, no such table or no right to it, out of resources, locked, stopped by an operator, a system error.
+            "08" | "25" | "26" | "28" | "3D" | "3F" | "40" | "42" | "53" | "55" | "57" | "58" => ErrorKind::Away,
             _ if code == FOREIGN_KEY_VIOLATION => ErrorKind::Other,
             // Cardinality, data, integrity, beyond what a row or an index can hold.
             "21" | "22" | "23" | "54" => ErrorKind::DataRefused,

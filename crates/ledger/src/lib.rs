@@ -19,6 +19,7 @@
 //! | `singleton_leases` | is it this worker's turn? | maintenance |
 //! | `stuck_work` | which work has lost its message? | maintenance |
 //! | `retention` | which data may be deleted? | maintenance |
+//! | `migration` | is the schema up to date? | operator |
 //! | `erasure` | what is known about a record that has to go? | inference, maintenance, operator |
 //! | `unfinished`, `parking`, `audit` | what is unfinished, what is parked, what became of an event? | operator |
 //!
@@ -38,6 +39,7 @@ mod erasure;
 mod error;
 mod inferences;
 mod merges;
+mod migration;
 mod parking;
 mod prior_answers;
 mod rate_limits;
@@ -45,6 +47,7 @@ mod records;
 mod recovery;
 mod retention;
 mod retry_policy;
+mod session;
 mod singleton_leases;
 mod stuck_work;
 mod unfinished;
@@ -55,7 +58,7 @@ use std::time::Duration;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use uuid::Uuid;
 
-use crate::connections::Connections;
+use crate::{connections::Connections, migration::MIGRATIONS};
 
 pub use actions::BeginOutcome;
 pub use audit::{
@@ -71,6 +74,7 @@ pub use decision::{Decision, UnusableAnswer};
 pub use erasure::{Erased, ErasureReceipt, OpenErasure};
 pub use error::{LedgerError, Refusal};
 pub use merges::RecordMerge;
+pub use migration::{MIGRATION_PATIENCE, MigrationWait};
 pub use parking::{EventToRequeue, ParkedEntry, ParkedStage};
 pub use prior_answers::{PriorAnswer, PriorAnswers, PriorAnswersRequest};
 pub use rate_limits::{
@@ -80,15 +84,10 @@ pub use records::LatestWrites;
 pub use recovery::Recovery;
 pub use retention::Retention;
 pub use retry_policy::{COMMIT_RETRY, LEDGER_RETRY};
+pub use session::{PoolMode, SessionFault};
 pub use stuck_work::{StuckCommand, StuckEvent};
 pub use unfinished::{RecordChange, UnfinishedCommands, UnfinishedEvents};
 pub use verification::LatestValue;
-
-/// The migrations, compiled in.
-static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("../../migrations");
-
-/// What each role may do, compiled in. Changes nothing where the roles do not exist.
-const GRANTS: &str = include_str!("../../../deploy/postgres/grants.sql");
 
 /// How the ledger is reached.
 #[derive(Debug, Clone)]
@@ -101,23 +100,31 @@ pub struct LedgerSettings {
     pub max_connections: u32,
     /// How long a statement waits for a connection.
     pub acquire_timeout: Duration,
-    /// How long a statement may run, by the server's clock.
+    /// How long a statement may run, by the server's clock. Maintenance has a limit of its own.
     pub statement_timeout: Duration,
+    /// Whose the sessions behind the URL are.
+    pub pool_mode: PoolMode,
 }
 
-/// When Postgres gives up a client that is no longer there, whose locks others wait for: after half a minute without an answer
-/// (Postgres' documentation, "Connections and Authentication": `tcp_keepalives_*` in seconds, `tcp_user_timeout` in milliseconds).
-const LOST_CLIENTS: [(&str, &str); 4] = [
-    ("tcp_keepalives_idle", "15"),
-    ("tcp_keepalives_interval", "5"),
-    ("tcp_keepalives_count", "3"),
-    ("tcp_user_timeout", "30000"),
-];
+/// How many connections a process may have beyond `max_connections`: what is done about the ledger itself must not wait for the
+/// services' statements, nor they for it.
+pub const MAINTENANCE_CONNECTIONS: u32 = 2;
+
+/// How long a statement of maintenance may run. Each is about one partition, or a few hundred rows.
+const MAINTENANCE_STATEMENT: Duration = Duration::from_secs(300);
+
+/// How long maintenance waits for a lock, and at most makes others wait behind it. It tries again later.
+const MAINTENANCE_LOCK: Duration = Duration::from_secs(2);
+
+/// How long a connection of maintenance rests before it is closed.
+const MAINTENANCE_REST: Duration = Duration::from_secs(60);
 
 /// The Postgres side of Leadline. Cheap to clone; clones share connections.
 #[derive(Debug, Clone)]
 pub struct Ledger {
     connections: Connections,
+    /// For erasures, retention and partitions.
+    maintenance: Connections,
 }
 
 /// The holder of a claim or a lease. Unique per process, so that a restarted worker is a new holder.
@@ -140,42 +147,40 @@ impl Ledger {
     /// When the URL cannot be parsed.
     pub fn connect(settings: &LedgerSettings) -> Result<Self, LedgerError> {
         use secrecy::ExposeSecret;
-        let timeout = settings.statement_timeout.as_millis().to_string();
         let options: PgConnectOptions = settings.url.expose_secret().parse()?;
-        let options = options.application_name(&settings.application_name).options([
-            ("statement_timeout", timeout.as_str()),
-            // A worker that is frozen within a transaction would hold its locks for as long.
-            ("idle_in_transaction_session_timeout", timeout.as_str()),
-            ("timezone", "UTC"),
-        ]);
-        let options = options.options(LOST_CLIENTS);
+        // Values come in binary, and poolers refuse parameters that they do not know.
+        let options = options.application_name(&settings.application_name).extra_float_digits(None);
         let pool =
-            PgPoolOptions::new().max_connections(settings.max_connections).acquire_timeout(settings.acquire_timeout);
-        Ok(Self { connections: Connections::new(pool, options, settings.statement_timeout) })
-    }
-
-    /// Brings the schema up to date, gives the roles of `deploy/postgres/roles.sql` their rights, and says what is kept for how
-    /// long. Returns `false` where these roles do not exist. Safe to call from many processes at once: each step takes a lock.
-    pub async fn migrate(&self, retention: Retention) -> Result<bool, LedgerError> {
-        // Another process may be at it, or a large table may have to be changed: no statement of it has the services' time limit.
-        let options = self.connections.connect_options().clone().options([("statement_timeout", "0")]);
-        let owner = PgPoolOptions::new().max_connections(1).connect_lazy_with(options);
-        MIGRATIONS.run(&owner).await.map_err(LedgerError::Migration)?;
-        sqlx::raw_sql(GRANTS).execute(&owner).await?;
-        owner.close().await;
-        self.set_retention(retention).await?;
-        // From now on a backup knows of which database it is.
-        self.recovery().await?;
-        let roles = sqlx::query_scalar!(
-            r#"select count(*) as "roles!" from pg_roles
-               where rolname in ('leadline_inference', 'leadline_writer', 'leadline_operator', 'leadline_auditor')"#
+            |connections| PgPoolOptions::new().max_connections(connections).acquire_timeout(settings.acquire_timeout);
+        let connections = Connections::new(
+            pool(settings.max_connections),
+            options.clone(),
+            settings.pool_mode,
+            settings.statement_timeout,
+            None,
         );
-        Ok(roles.fetch_one(&self.connections).await? == 4)
+        let maintenance = Connections::new(
+            pool(MAINTENANCE_CONNECTIONS).idle_timeout(MAINTENANCE_REST),
+            options,
+            settings.pool_mode,
+            MAINTENANCE_STATEMENT,
+            Some(MAINTENANCE_LOCK),
+        );
+        Ok(Self { connections, maintenance })
     }
 
-    /// Succeeds when the ledger answers, can be written to, and has every migration that this binary needs. It may have newer ones:
-    /// during a rolling update the old version goes on working.
+    /// Finds out, the first time that it is asked and the ledger answers, whether sessions are as [`LedgerSettings::pool_mode`] says.
+    ///
+    /// # Errors
+    /// [`LedgerError::Session`] when they are not, which only a person can mend; another one when the ledger is away.
+    pub async fn verify_sessions(&self) -> Result<(), LedgerError> {
+        Ok(self.connections.verify_sessions().await?)
+    }
+
+    /// Succeeds when the ledger answers with sessions as they are expected, can be written to, and has every migration that this
+    /// binary needs. It may have newer ones: during a rolling update the old version goes on working.
     pub async fn check(&self) -> Result<(), LedgerError> {
+        self.verify_sessions().await?;
         let expected: Vec<i64> = MIGRATIONS.iter().map(|migration| migration.version).collect();
         let exists = sqlx::query_scalar!(r#"select to_regclass('_sqlx_migrations') is not null as "exists!""#)
             .fetch_one(&self.connections)

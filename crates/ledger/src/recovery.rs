@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use sqlx::PgConnection;
 use time::OffsetDateTime;
 
 use crate::{Ledger, LedgerError, seconds};
@@ -31,6 +32,12 @@ impl Recovery {
     pub fn is_after(&self, time: OffsetDateTime) -> bool {
         time < self.at + CLOCK_SKEW
     }
+}
+
+/// Compares the database with the one that it was, and remembers what it is.
+pub(crate) async fn note(connection: &mut PgConnection) -> Result<(), LedgerError> {
+    sqlx::query!("select recovered_at() as at").fetch_one(connection).await?;
+    Ok(())
 }
 
 impl Ledger {

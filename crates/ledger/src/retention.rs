@@ -2,11 +2,19 @@
 //!
 //! The statements are functions of the ledger's owner (`migrations/`): no service may delete by itself, nor say what is old. The
 //! owner says it when it migrates.
+//!
+//! Each statement is about one partition, or a bounded number of rows. One that somebody else's lock keeps waiting is left for the
+//! next time, so that nobody waits behind it.
+
+use sqlx::PgConnection;
 
 use crate::{Ledger, LedgerError};
 
 /// Tables with one partition per day.
 const BY_DAY: [&str; 3] = ["inference_raw", "inference_record", "event_history"];
+
+/// How many rows of a default partition one statement deletes.
+const ROWS_AT_ONCE: i64 = 1_000;
 
 /// For how many days what is kept; 0: for ever.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,26 +30,12 @@ impl Ledger {
     pub async fn add_partitions(&self, ahead: i32) -> Result<i64, LedgerError> {
         let mut added = 0;
         for table in BY_DAY {
-            added += i64::from(
-                sqlx::query_scalar!(r#"select add_day_partitions($1, $2) as "added!""#, table, ahead)
-                    .fetch_one(&self.connections)
-                    .await?,
-            );
+            for day in 0..=ahead {
+                let is_added = sqlx::query_scalar!(r#"select add_day_partition($1, $2) as "added!""#, table, day);
+                added += i64::from(unless_locked(is_added.fetch_one(&self.maintenance).await)?.unwrap_or(false));
+            }
         }
         Ok(added)
-    }
-
-    /// Says what is kept for how long. Only the ledger's owner may.
-    pub(crate) async fn set_retention(&self, retention: Retention) -> Result<(), LedgerError> {
-        let days = |days: u32| i32::try_from(days).unwrap_or(i32::MAX);
-        sqlx::query!(
-            "update retention set days = case of_table when 'inference_raw' then $1::int else $2::int end",
-            days(retention.raw_days),
-            days(retention.events_days)
-        )
-        .execute(&self.connections)
-        .await?;
-        Ok(())
     }
 
     /// Drops the partitions of prompts and answers that are older than kept. Returns how many it dropped.
@@ -55,18 +49,50 @@ impl Ledger {
     }
 
     async fn drop_days(&self, table: &str) -> Result<i64, LedgerError> {
-        let dropped = sqlx::query_scalar!(r#"select drop_day_partitions($1) as "dropped!""#, table)
-            .fetch_one(&self.connections)
-            .await?;
-        Ok(i64::from(dropped))
+        loop {
+            let deleted =
+                sqlx::query_scalar!(r#"select delete_default_rows($1, $2) as "deleted!""#, table, ROWS_AT_ONCE);
+            if unless_locked(deleted.fetch_one(&self.maintenance).await)?.unwrap_or(0) < ROWS_AT_ONCE {
+                break;
+            }
+        }
+        let mut dropped = 0;
+        loop {
+            let is_dropped = sqlx::query_scalar!(r#"select drop_oldest_day($1) as "dropped!""#, table);
+            if !unless_locked(is_dropped.fetch_one(&self.maintenance).await)?.unwrap_or(false) {
+                return Ok(dropped);
+            }
+            dropped += 1;
+        }
     }
 
     /// Deletes at most `limit` ended events that are older than kept, with their inferences, charges, write commands and
     /// actions. Parked events are kept, however old, because they wait for an operator. Returns how many events it deleted.
     pub async fn delete_finished(&self, limit: i64) -> Result<u64, LedgerError> {
-        let deleted = sqlx::query_scalar!(r#"select delete_finished_events($1) as "deleted!""#, limit)
-            .fetch_one(&self.connections)
-            .await?;
-        Ok(u64::try_from(deleted).unwrap_or(0))
+        let deleted = sqlx::query_scalar!(r#"select delete_finished_events($1) as "deleted!""#, limit);
+        let deleted = unless_locked(deleted.fetch_one(&self.maintenance).await)?;
+        Ok(deleted.and_then(|deleted| u64::try_from(deleted).ok()).unwrap_or(0))
+    }
+}
+
+/// Says what is kept for how long. Only the ledger's owner may.
+pub(crate) async fn say(owner: &mut PgConnection, retention: Retention) -> Result<(), LedgerError> {
+    let days = |days: u32| i32::try_from(days).unwrap_or(i32::MAX);
+    sqlx::query!(
+        "update retention set days = case of_table when 'inference_raw' then $1::int else $2::int end",
+        days(retention.raw_days),
+        days(retention.events_days)
+    )
+    .execute(owner)
+    .await?;
+    Ok(())
+}
+
+/// What a statement returned; `None` when it waited for somebody else's lock in vain.
+fn unless_locked<T>(result: Result<T, sqlx::Error>) -> Result<Option<T>, LedgerError> {
+    match result.map_err(LedgerError::from) {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if error.is_locked() => Ok(None),
+        Err(error) => Err(error),
     }
 }

@@ -18,6 +18,7 @@ fn settings(url: &str) -> LedgerSettings {
         max_connections: 4,
         acquire_timeout: Duration::from_secs(5),
         statement_timeout: Duration::from_millis(500),
+        pool_mode: ledger::PoolMode::Session,
     }
 }
 

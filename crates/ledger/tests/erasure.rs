@@ -144,6 +144,17 @@ fn read(object_type: ObjectType, id: i64, is_own: bool) -> ReadRecord {
     ReadRecord { object_type, object_id: ObjectId(id), is_own }
 }
 
+/// The statement that adds so many events of the contact that wait.
+fn many_events(count: usize) -> String {
+    format!(
+        "insert into event (id, event_key, portal_id, subscription_type, object_type, object_id, occurred_at, payload,
+                            state, worker, message_copy_id)
+         select gen_random_uuid(), 'k' || n, {}, 'contact.creation', '0-1', {ZEBULON}, now(), '{{\"propertyValue\": \"{MARKER}\"}}',
+                'waiting', 'a', gen_random_uuid() from generate_series(1, {count}) n",
+        PORTAL.0
+    )
+}
+
 /// Everything that the ledger can know about the contact, and about others beside him.
 async fn everything() -> TestLedger {
     let test = TestLedger::new().await;
@@ -463,19 +474,80 @@ async fn the_receipt_says_what_was_erased_and_not_who() {
 #[tokio::test]
 async fn a_record_with_many_rows_is_erased_in_small_transactions() {
     let test = TestLedger::new().await;
-    test.run(&format!(
-        "insert into event (id, event_key, portal_id, subscription_type, object_type, object_id, occurred_at, payload,
-                            state, worker, message_copy_id)
-         select gen_random_uuid(), 'k' || n, {}, 'contact.creation', '0-1', {ZEBULON}, now(), '{{\"propertyValue\": \"{MARKER}\"}}',
-                'waiting', 'a', gen_random_uuid() from generate_series(1, 1000) n",
-        PORTAL.0
-    ))
-    .await;
+    test.run(&many_events(1_000)).await;
     let erased = test.erase(&zebulon(), ErasureCause::Operator).await;
     assert_eq!(erased.events, 1_000);
     assert_eq!(test.found(MARKER).await, Vec::<String>::new());
     let transactions: i64 = test.value("select count(distinct xmin::text) from event").await;
     assert!(transactions >= 5, "{transactions}");
+}
+
+#[tokio::test]
+async fn an_erasure_that_is_killed_goes_on_where_it_ended() {
+    let test = TestLedger::new().await;
+    let note = vec![read(ObjectType::Note, NOTE, true)];
+    test.answered(&event(2, 1), &contact(2), note.clone(), MARKER).await;
+    for n in 1..=5 {
+        test.answered(&valued(ZEBULON, n, MARKER), &zebulon(), note.clone(), MARKER).await;
+    }
+    test.run(&many_events(600)).await;
+    test.ledger.request_erasure(&zebulon(), ErasureCause::Operator).await.expect("requested");
+    let (told, mut tells) = tokio::sync::mpsc::unbounded_channel();
+    let ledger = test.ledger.clone();
+    let killed = tokio::spawn(async move {
+        ledger.erase_telling(&zebulon(), |erased| told.send(erased.rows()).expect("somebody listens")).await
+    });
+    assert!(tells.recv().await.is_some_and(|rows| rows > 0));
+    killed.abort();
+    let _ = killed.await;
+    let left = test.ledger.erasure_size(&zebulon()).await.expect("asked");
+    assert!(left < 615, "what it has done is done: {left}");
+    test.ledger.erase(&zebulon()).await.expect("erased");
+    assert_eq!(test.found(MARKER).await, Vec::<String>::new(), "nor in what others read of his notes");
+    assert_eq!(test.ledger.erasure_size(&zebulon()).await.expect("asked"), 0);
+    let receipt = test.ledger.erasure_receipt(&zebulon()).await.expect("asked").expect("a receipt");
+    assert_eq!((receipt.erased.events, receipt.erased.inferences), (605, 6), "each counts once");
+}
+
+/// Ledgers are large, and a person has few rows in them.
+#[tokio::test]
+async fn an_erasure_reads_no_table_as_a_whole() {
+    let test = everything().await;
+    test.ledger.request_erasure(&zebulon(), ErasureCause::Operator).await.expect("requested");
+    let step = |looked_at| format!("select erase_record({}, '0-1', {ZEBULON}, 200, {looked_at})", PORTAL.0);
+    // The one key.
+    let key = ["receipt_key"];
+    assert_eq!(test.tables_read(&step(0)).await, key);
+    // What is about himself is done, and the answers that read him come next.
+    test.run(&step(0)).await;
+    assert_eq!(test.tables_read(&step(0)).await, key);
+    assert!(test.value::<i64>("select inferences from erasure").await > 0);
+    let cancel = format!("select cancel_waiting({}, '0-1', 4, now())", PORTAL.0);
+    assert_eq!(test.tables_read(&cancel).await, Vec::<String>::new());
+}
+
+/// A worker holds a row that the erasure needs, and lets it go.
+#[tokio::test]
+async fn an_erasure_waits_for_a_worker_in_pieces_and_goes_on() {
+    let test = TestLedger::new().await;
+    test.answered(&valued(ZEBULON, 1, MARKER), &zebulon(), vec![], MARKER).await;
+    test.ledger.request_erasure(&zebulon(), ErasureCause::Operator).await.expect("requested");
+    let mut works = test.database.begin().await.expect("a transaction");
+    sqlx::query("select * from event for update").execute(&mut *works).await.expect("locked");
+    let ledger = test.ledger.clone();
+    let erasure = tokio::spawn(async move { ledger.erase(&zebulon()).await });
+    // It has given up once, and waits again.
+    let waits =
+        "select count(*) > 0 from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
+    for is_waiting in [true, false, true] {
+        while test.value::<bool>(waits).await != is_waiting {
+            assert!(!erasure.is_finished(), "{:?}", erasure.await);
+            tokio::task::yield_now().await;
+        }
+    }
+    works.rollback().await.expect("a rollback");
+    let (erased, _) = erasure.await.expect("no panic").expect("erased");
+    assert_eq!(erased.events, 1);
 }
 
 /// Two people of one event: without their ids, nothing tells their answers apart.

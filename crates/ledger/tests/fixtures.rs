@@ -16,7 +16,7 @@ use ledger::{
     WrittenProperty,
 };
 use serde_json::json;
-use sqlx::{AssertSqlSafe, PgPool, postgres::PgPoolOptions};
+use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, PgPool, postgres::PgPoolOptions};
 use time::OffsetDateTime;
 
 /// Longer than any test takes.
@@ -47,6 +47,7 @@ impl TestLedger {
             max_connections: 4,
             acquire_timeout: Duration::from_secs(60),
             statement_timeout: Duration::from_secs(60),
+            pool_mode: ledger::PoolMode::Session,
         };
         let pool = PgPoolOptions::new().max_connections(2).acquire_timeout(Duration::from_secs(60));
         Self {
@@ -69,6 +70,19 @@ impl TestLedger {
     {
         let result = sqlx::query_scalar(AssertSqlSafe(query.to_owned())).fetch_one(&self.database).await;
         result.unwrap_or_else(|error| panic!("{query}: {error}"))
+    }
+
+    /// The tables that a statement cannot but go through from the beginning.
+    pub async fn tables_read(&self, statement: &str) -> Vec<String> {
+        // Of its own, because what a session has read is counted for a while.
+        let mut session = PgConnection::connect(&self.url).await.expect("connected");
+        for statement in ["begin", "set local enable_seqscan = off", statement] {
+            session.execute(AssertSqlSafe(statement.to_owned())).await.expect("done");
+        }
+        let read = "select array(select relname::text from pg_stat_xact_user_tables where seq_tup_read > 0)";
+        let tables = sqlx::query_scalar(read).fetch_one(&mut session).await.expect("counted");
+        session.close().await.expect("closed");
+        tables
     }
 
     /// Ends the lease of every claimed event.

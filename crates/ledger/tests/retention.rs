@@ -1,6 +1,9 @@
 //! Old data goes, a day at a time and in small batches.
 
+use std::time::Duration;
+
 use domain::{EventState, Reason};
+use ledger::{Ledger, LedgerSettings, PoolMode};
 
 use crate::fixtures::{TestLedger, decision, event};
 
@@ -91,4 +94,54 @@ async fn old_finished_events_are_deleted_in_batches_and_parked_and_unfinished_on
         )
         .await;
     assert_eq!(rows, "1 1 1 1 1", "nothing of the deleted ones is left");
+}
+
+/// A ledger whose statements, as those of services, may take as long as this.
+fn with_limit(test: &TestLedger, statement_timeout: Duration) -> Ledger {
+    let settings = LedgerSettings {
+        url: test.url.clone().into(),
+        application_name: "tests".to_owned(),
+        max_connections: 1,
+        acquire_timeout: Duration::from_secs(20),
+        statement_timeout,
+        pool_mode: PoolMode::Session,
+    };
+    Ledger::connect(&settings).expect("a URL")
+}
+
+#[tokio::test]
+async fn a_lock_that_somebody_holds_delays_retention_and_fails_nothing() {
+    let test = TestLedger::new().await;
+    let command = test.decided(&event(1, 1)).await;
+    test.written(&command, "a").await;
+    test.run(AGED).await;
+    test.run(
+        "create table inference_raw_20200103 partition of inference_raw
+             for values from ('2020-01-03 00:00:00+00') to ('2020-01-04 00:00:00+00')",
+    )
+    .await;
+    let ledger = with_limit(&test, Duration::from_millis(300));
+    ledger.add_partitions(7).await.expect("added");
+    let mut reads = test.database.begin().await.expect("a transaction");
+    sqlx::query("select * from inference_raw_20200103").execute(&mut *reads).await.expect("read");
+    assert_eq!(ledger.drop_raw_texts().await.expect("no error"), 1, "the day that nobody reads");
+    // A new partition needs the default one for itself.
+    sqlx::query("select * from event_history_default").execute(&mut *reads).await.expect("read");
+    let added = ledger.add_partitions(8).await.expect("no error");
+    assert_eq!(added, 2, "one for each of the other tables");
+    reads.rollback().await.expect("a rollback");
+    assert_eq!(ledger.drop_raw_texts().await.expect("dropped"), 1);
+    assert_eq!(ledger.add_partitions(8).await.expect("added"), 1);
+}
+
+/// Without an index, every inference that goes would read all write commands, because of the foreign key.
+#[tokio::test]
+async fn old_events_are_deleted_without_reading_whole_tables() {
+    let test = TestLedger::new().await;
+    for id in [1, 2, 3] {
+        let command = test.decided(&event(id, 1)).await;
+        test.written(&command, "a").await;
+    }
+    test.run(AGED).await;
+    assert_eq!(test.tables_read("select delete_finished_events(10)").await, Vec::<String>::new());
 }

@@ -26,6 +26,7 @@ fn ledger_of(role: Role, url: &str) -> Ledger {
         max_connections: 2,
         acquire_timeout: Duration::from_secs(60),
         statement_timeout: Duration::from_secs(60),
+        pool_mode: ledger::PoolMode::Session,
     })
     .expect("a URL")
 }
@@ -167,9 +168,9 @@ async fn functions_of_the_owner_have_a_fixed_search_path_and_do_no_more_than_the
         .await;
     assert!(loose.is_empty(), "{loose:?} run with the owner's rights and the caller's search path");
     for (statement, says) in [
-        ("select drop_day_partitions('event')", "event has no partition a day"),
-        ("select add_day_partitions('event', 1)", "no partitions of event"),
-        ("select add_day_partitions('event_history', 2000000)", "no partitions of event_history for 2000000 days"),
+        ("select drop_oldest_day('event')", "event has no partition a day"),
+        ("select add_day_partition('event', 1)", "no partition of event"),
+        ("select add_day_partition('event_history', 2000000)", "no partition of event_history in 2000000 days"),
         ("update retention set days = 1", "permission denied"),
         ("insert into retention values ('event_history', 2)", "permission denied"),
         ("select drop_commands('{}', 'record_erased')", "permission denied"),
@@ -179,7 +180,7 @@ async fn functions_of_the_owner_have_a_fixed_search_path_and_do_no_more_than_the
     }
     for (role, statement) in [
         (Role::Auditor, "select delete_finished_events(1)"),
-        (Role::Writer, "select erase_record(1, '0-1', 1, 1)"),
+        (Role::Writer, "select erase_record(1, '0-1', 1, 1, 0)"),
         (Role::Writer, "select request_erasure(1, '0-1', 1, 'operator')"),
         // Who has the key can find out by trying which records were erased.
         (Role::Operator, "select key from receipt_key"),

@@ -312,6 +312,7 @@ mod tests {
             max_connections: 1,
             acquire_timeout: Duration::from_millis(10),
             statement_timeout: Duration::from_secs(1),
+            pool_mode: ledger::PoolMode::Session,
         })
         .expect("a URL")
     }

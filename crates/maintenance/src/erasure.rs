@@ -8,7 +8,7 @@ use std::{collections::HashSet, time::Duration};
 
 use broker::{Connection, Message, ParkedMessage, ParkingLot, PublishError, Publisher, Route, Stage};
 use domain::{Event, RecordRef, WriteCommandId, named_record::named_in_text, write_command::CommandMessage};
-use ledger::{Erased, Ledger, LedgerError, OpenErasure};
+use ledger::{Ledger, LedgerError, OpenErasure};
 use settings::Settings;
 
 /// How long an erasure waits at first: until what came with it, such as the event of the deletion itself, has ended. What is
@@ -40,15 +40,6 @@ pub enum EraseError {
     /// A message that loses its value could not be published without it.
     #[error(transparent)]
     Publish(#[from] PublishError),
-}
-
-/// What was erased of one record.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct ErasedCounts {
-    /// In the ledger.
-    pub ledger: Erased,
-    /// Messages in parking lots and retry queues that were removed, or lost their values.
-    pub messages: usize,
 }
 
 /// Erases records. Cheap to clone.
@@ -110,17 +101,20 @@ impl Eraser {
         Ok(carried_out.len())
     }
 
-    /// Carries out the erasure of one record that was asked for. The fleet goes on with it until it is finished.
+    /// Carries out the rest of erasures that were carried out in the ledger: removes the messages about these records, each with what
+    /// [`Ledger::erase`] found of it, and returns how many there were. The fleet goes on with them until they are finished.
     ///
     /// # Errors
-    /// The ledger or RabbitMQ is away. What was erased stays erased.
-    pub async fn erase(&self, record: &RecordRef) -> Result<ErasedCounts, EraseError> {
-        let (ledger, found) = self.ledger.erase(record).await?;
+    /// The ledger or RabbitMQ is away. The fleet does it later.
+    pub async fn erase_messages(&self, erased: Vec<(RecordRef, Vec<RecordRef>)>) -> Result<usize, EraseError> {
         let mut records = ErasedRecords::default();
-        records.add(record, found);
+        let named: Vec<_> = erased.iter().map(|(record, _)| record.clone()).collect();
+        erased.into_iter().for_each(|(record, found)| records.add(&record, found));
         let messages = self.remove_messages(&records).await?;
-        self.ledger.conclude_erasure(record, false).await?;
-        Ok(ErasedCounts { ledger, messages })
+        for record in named {
+            self.ledger.conclude_erasure(&record, false).await?;
+        }
+        Ok(messages)
     }
 
     /// Removes the messages about these records from all parking lots and retry queues, with those of erased write commands,

@@ -15,7 +15,7 @@ mod retention;
 mod schedule;
 
 pub use circuit_breakers::CircuitBreakers;
-pub use erasure::{EraseError, ErasedCounts, Eraser};
+pub use erasure::{EraseError, Eraser};
 pub use messages::{UnreadablePayload, command_message, event_message, payload_message};
 pub use model_circuits::{ModelCircuits, ModelPause, ModelProbe, Permission, Refused, Turns};
 pub use probe::{Probe, hubspot_probe, probe};

@@ -16,8 +16,8 @@ use std::path::{Path, PathBuf};
 pub use error::{InvalidSettings, MissingSetting, SettingsFinding};
 pub use sections::{
     AdminSection, BrokerSection, CircuitBreakerSection, HubSpotSection, InferenceSection, LedgerSection, LogFormat,
-    ModelFacts, OpenAiSection, RateLimitSection, ReceiverSection, ReconcileSection, RetentionSection, SignatureVersion,
-    SpendSection, TelemetrySection, WriterSection,
+    ModelFacts, OpenAiSection, PoolMode, RateLimitSection, ReceiverSection, ReconcileSection, RetentionSection,
+    SignatureVersion, SpendSection, TelemetrySection, WriterSection,
 };
 pub use tables::{ConfigScope, Settings};
 
@@ -159,8 +159,24 @@ mod tests {
         let message = rejected(&[("LEADLINE__LEDGER__URL", &ignored)], ConfigScope::LedgerOnly);
         assert!(message.contains("not known here: target_session_attrs, connect_timeout"), "{message}");
         assert!(!message.contains("geheim"), "{message}");
+        let message = rejected(&[("LEADLINE__LEDGER__MIGRATE_URL", &ignored)], ConfigScope::LedgerOnly);
+        assert!(message.contains("ledger.migrate_url: ") && !message.contains("geheim"), "{message}");
         let read = url("sslmode=disable&options[lock_timeout]=1000");
         load(&[("LEADLINE__LEDGER__URL", &read)], ConfigScope::LedgerOnly).expect("valid");
+    }
+
+    #[test]
+    fn migrations_go_to_the_ledger_unless_they_have_a_url_of_their_own() {
+        let migrates_at = |variables: &[(&str, &str)]| {
+            let settings = load(variables, ConfigScope::LedgerOnly).expect("valid");
+            secrecy::ExposeSecret::expose_secret(&settings.ledger.migrate_url()).to_owned()
+        };
+        let pooler = ("LEADLINE__LEDGER__URL", "postgres://u@pooler.example.com:6432/l");
+        assert_eq!(migrates_at(&[pooler]), "postgres://u@pooler.example.com:6432/l?sslmode=verify-full");
+        let server = ("LEADLINE__LEDGER__MIGRATE_URL", "postgres://u@127.0.0.1/l");
+        assert_eq!(migrates_at(&[pooler, server, ("LEADLINE__LEDGER__POOL_MODE", "transaction")]), server.1);
+        let message = rejected(&[("LEADLINE__LEDGER__POOL_MODE", "statement")], ConfigScope::LedgerOnly);
+        assert!(message.contains("ledger.pool_mode: "), "{message}");
     }
 
     #[test]

@@ -84,13 +84,22 @@ impl LedgerSection {
     /// The URL to connect to: `url`, with `sslmode=verify-full` when it leads to another machine and has no `sslmode`. By
     /// itself the client would take what the server offers, down to plain text.
     pub fn url(&self) -> SecretString {
-        match PostgresTransport::of(&self.url) {
-            Some(PostgresTransport { stays_here: false, ssl_mode: None }) => {
-                let url = self.url.expose_secret();
-                let separator = if url.contains('?') { '&' } else { '?' };
-                format!("{url}{separator}sslmode=verify-full").into()
-            }
-            _ => self.url.clone(),
+        with_tls(&self.url)
+    }
+
+    /// The URL for migrations, in the same way: `migrate_url`, else `url`.
+    pub fn migrate_url(&self) -> SecretString {
+        with_tls(self.migrate_url.as_ref().unwrap_or(&self.url))
+    }
+}
+
+fn with_tls(url: &SecretString) -> SecretString {
+    match PostgresTransport::of(url) {
+        Some(PostgresTransport { stays_here: false, ssl_mode: None }) => {
+            let url = url.expose_secret();
+            let separator = if url.contains('?') { '&' } else { '?' };
+            format!("{url}{separator}sslmode=verify-full").into()
         }
+        _ => url.clone(),
     }
 }

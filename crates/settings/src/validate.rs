@@ -179,20 +179,10 @@ fn broker(settings: &Settings, check: &mut Check) {
 
 fn ledger(settings: &Settings, check: &mut Check) {
     let ledger = &settings.ledger;
-    check.url(ledger.url.expose_secret(), &["postgres", "postgresql"], "ledger.url");
-    let is_safe = PostgresTransport::of(&ledger.url).is_none_or(|transport| transport.is_safe());
-    let message = format!(
-        "leads to another machine whose certificate is not verified: it needs sslmode=verify-full (the default) or \
-         verify-ca; {}",
-        allow("ledger.allow_plaintext")
-    );
-    check.that(is_safe || ledger.allow_plaintext, "ledger.url", message);
-    let ignored = ignored_parameters(&ledger.url);
-    let message = format!(
-        "has parameters that are not known here: {}. A server that only reads is left without `target_session_attrs`",
-        ignored.join(", ")
-    );
-    check.that(ignored.is_empty(), "ledger.url", message);
+    postgres_url(&ledger.url, ledger.allow_plaintext, "ledger.url", check);
+    if let Some(url) = &ledger.migrate_url {
+        postgres_url(url, ledger.allow_plaintext, "ledger.migrate_url", check);
+    }
     check.within(ledger.max_connections.into(), 1..=1_000, "ledger.max_connections");
     check.within(ledger.acquire_timeout_ms, 10..=60_000, "ledger.acquire_timeout_ms");
     check.within(ledger.statement_timeout_ms, 10..=60_000, "ledger.statement_timeout_ms");
@@ -201,6 +191,23 @@ fn ledger(settings: &Settings, check: &mut Check) {
     // HubSpot repeats a delivery for up to 24 hours: the event's key must be known for as long.
     let kept = settings.retention.events_days;
     check.that(kept == 0 || kept >= 2, "retention.events_days", format!("{kept} is less than 2 days (0: for ever)"));
+}
+
+fn postgres_url(url: &SecretString, allow_plaintext: bool, key: &str, check: &mut Check) {
+    check.url(url.expose_secret(), &["postgres", "postgresql"], key);
+    let is_safe = PostgresTransport::of(url).is_none_or(|transport| transport.is_safe());
+    let message = format!(
+        "leads to another machine whose certificate is not verified: it needs sslmode=verify-full (the default) or \
+         verify-ca; {}",
+        allow("ledger.allow_plaintext")
+    );
+    check.that(is_safe || allow_plaintext, key, message);
+    let ignored = ignored_parameters(url);
+    let message = format!(
+        "has parameters that are not known here: {}. A server that only reads is left without `target_session_attrs`",
+        ignored.join(", ")
+    );
+    check.that(ignored.is_empty(), key, message);
 }
 
 fn limits(settings: &Settings, check: &mut Check) {

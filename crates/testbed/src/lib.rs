@@ -36,5 +36,5 @@ pub use progress::step;
 pub use redirect::Redirection;
 pub use role::Role;
 pub use services::{
-    AMQP_URL, Instances, MANAGEMENT_URL, OldPrimary, On, POSTGRES_URL, RabbitMq, Replication, Services,
+    AMQP_URL, Instances, MANAGEMENT_URL, OldPrimary, On, POSTGRES_URL, PgBouncer, RabbitMq, Replication, Services,
 };

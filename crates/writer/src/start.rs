@@ -21,13 +21,13 @@ pub async fn main() -> ExitCode {
 /// until `stop` is cancelled and what is in progress has ended.
 ///
 /// # Errors
-/// A setting is wrong, or RabbitMQ has queues with other arguments.
+/// A setting is wrong, RabbitMQ has queues with other arguments, or a pooler before Postgres works in another way.
 pub async fn start(
     settings: Settings,
     stop: CancellationToken,
 ) -> Result<Wired<impl Future<Output = Result<(), ServiceFailure>> + Send + 'static>, ServiceFailure> {
     let (connection, publisher) = bootstrap::connect_broker(&settings, "writer").await?;
-    let ledger = bootstrap::connect_ledger(&settings, "leadline-writer")?;
+    let ledger = bootstrap::connect_ledger_verified(&settings, "leadline-writer").await?;
     let circuit_breakers = CircuitBreakers::new(&settings.circuit_breaker, &[Dependency::HubSpot]);
     let readiness = circuit_breakers.add_readiness_checks(bootstrap::broker_and_ledger_readiness(&publisher, &ledger));
     let readiness = bootstrap::warn_of_ending_versions(readiness, &settings);

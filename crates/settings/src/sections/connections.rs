@@ -51,6 +51,8 @@ impl Default for BrokerSection {
 #[serde(deny_unknown_fields, default)]
 pub struct LedgerSection {
     pub url: SecretString,
+    pub migrate_url: Option<SecretString>,
+    pub pool_mode: PoolMode,
     pub allow_plaintext: bool,
     pub max_connections: u32,
     pub acquire_timeout_ms: u64,
@@ -59,10 +61,22 @@ pub struct LedgerSection {
     pub batch_max: usize,
 }
 
+/// What a pooler before Postgres gives a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PoolMode {
+    /// A session of its own. There may be no pooler.
+    Session,
+    /// A session for each transaction.
+    Transaction,
+}
+
 impl Default for LedgerSection {
     fn default() -> Self {
         Self {
             url: "postgres://leadline:leadline@127.0.0.1:5432/leadline".into(),
+            migrate_url: None,
+            pool_mode: PoolMode::Session,
             allow_plaintext: false,
             max_connections: 8,
             acquire_timeout_ms: 5_000,

@@ -8,7 +8,9 @@ mod connections;
 mod operation;
 mod services;
 
-pub use connections::{BrokerSection, HubSpotSection, LedgerSection, ModelFacts, OpenAiSection, SignatureVersion};
+pub use connections::{
+    BrokerSection, HubSpotSection, LedgerSection, ModelFacts, OpenAiSection, PoolMode, SignatureVersion,
+};
 pub use operation::{
     AdminSection, CircuitBreakerSection, LogFormat, RateLimitSection, ReconcileSection, RetentionSection, SpendSection,
     TelemetrySection,

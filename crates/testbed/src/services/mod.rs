@@ -4,6 +4,7 @@
 mod cluster;
 mod docker;
 mod on;
+mod pgbouncer;
 mod postgres;
 mod private;
 mod program;
@@ -17,6 +18,7 @@ use anyhow::{Context, Result, bail};
 use crate::{install, step};
 use cluster::Size;
 pub use on::{On, Urls};
+pub use pgbouncer::PgBouncer;
 use postgres::Durability;
 pub(crate) use postgres::program as postgres_program;
 pub use private::Instances;

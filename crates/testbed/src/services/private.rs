@@ -29,7 +29,7 @@ pub struct Instances {
 
 /// A folder that is removed on drop.
 #[derive(Debug)]
-struct Folder(PathBuf);
+pub(super) struct Folder(pub(super) PathBuf);
 
 impl Drop for Folder {
     fn drop(&mut self) {
@@ -129,7 +129,7 @@ impl Instances {
 }
 
 /// A fresh folder. Also removes the folders of processes that were killed.
-fn new_folder() -> Result<Folder> {
+pub(super) fn new_folder() -> Result<Folder> {
     let mut parent = workspace::root()?.join("target/services");
     fs::create_dir_all(&parent).with_context(|| format!("cannot make {}", parent.display()))?;
     if rustix::process::geteuid().is_root() && !postgres::may_enter(&parent) {

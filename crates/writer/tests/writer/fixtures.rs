@@ -87,6 +87,7 @@ impl TestWriter {
             max_connections: 4,
             acquire_timeout: Duration::from_secs(10),
             statement_timeout: Duration::from_secs(10),
+            pool_mode: ledger::PoolMode::Session,
         })
         .expect("a ledger");
         let config = Config { calls_per_10s: 100_000, ..Config::default() };
