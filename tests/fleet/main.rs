@@ -5,6 +5,7 @@
 mod actions;
 mod backfill;
 mod broker_trouble;
+mod check_config;
 mod concurrency;
 mod crash_points;
 mod door;

@@ -5,7 +5,8 @@ use secrecy::{ExposeSecret, SecretString};
 use crate::{
     error::SettingsFinding,
     tables::{ConfigScope, Settings},
-    transport::{PostgresTransport, ignored_parameters, is_plain_text_elsewhere},
+    transport::{PostgresTransport, is_plain_text_elsewhere},
+    urls::{self, HttpUrl},
 };
 
 /// The most records in one batch call, by HubSpot's documentation of its CRM batch endpoints.
@@ -34,9 +35,18 @@ impl Check {
         self.that(value.is_none_or(|secret| !secret.expose_secret().is_empty()), key, "is empty");
     }
 
-    fn url(&mut self, value: &str, schemes: &[&str], key: &str) {
-        let known = schemes.iter().any(|scheme| value.starts_with(&format!("{scheme}://")));
-        self.that(known, key, format!("must begin with {}", schemes.join(":// or ") + "://"));
+    /// A secret that is sent in a header.
+    fn header(&mut self, value: Option<&str>, key: &str) {
+        let is_fine = value.is_none_or(|value| value.bytes().all(|byte| byte.is_ascii_graphic()));
+        self.that(is_fine, key, "has a character in it that no key has: a space, a line break, or one beyond ASCII");
+    }
+
+    fn all(&mut self, key: &str, problems: Vec<String>) {
+        problems.into_iter().for_each(|problem| self.that(false, key, problem));
+    }
+
+    fn http(&mut self, value: &str, kind: HttpUrl, key: &str) {
+        self.all(key, urls::http(value, kind));
     }
 
     /// A URL whose scheme `plain` is without TLS may lead to another machine only where `permission` says so.
@@ -71,6 +81,7 @@ pub(super) fn findings(settings: &Settings, scope: ConfigScope) -> Vec<SettingsF
     if !matches!(scope, LedgerOnly | OpenAiOnly) {
         broker(settings, &mut check);
         if let Some(endpoint) = &settings.telemetry.otlp_endpoint {
+            check.http(endpoint, HttpUrl::Base, "telemetry.otlp_endpoint");
             let permission = ("telemetry.allow_plaintext", settings.telemetry.allow_plaintext);
             check.encrypted(endpoint, "http", "telemetry.otlp_endpoint", permission);
         }
@@ -112,7 +123,7 @@ pub(super) fn findings(settings: &Settings, scope: ConfigScope) -> Vec<SettingsF
         check.within(writer.notify_timeout_seconds, 1..=300, "writer.notify_timeout_seconds");
         for (channel, url) in &settings.notify {
             let (url, key) = (url.expose_secret(), format!("notify.{channel}"));
-            check.url(url, &["https", "http"], &key);
+            check.http(url, HttpUrl::Whole, &key);
             check.encrypted(url, "http", &key, ("writer.allow_plaintext", writer.allow_plaintext));
         }
         // The calls under the lease: the read of current values, the write, and an action.
@@ -140,11 +151,11 @@ fn admin(settings: &Settings, check: &mut Check) {
 fn broker(settings: &Settings, check: &mut Check) {
     let broker = &settings.broker;
     let url = broker.url.expose_secret();
-    check.url(url, &["amqp", "amqps"], "broker.url");
+    check.all("broker.url", urls::amqp(url));
     check.encrypted(url, "amqp", "broker.url", ("broker.allow_plaintext", broker.allow_plaintext));
     if let Some(url) = &broker.management_url {
         let (url, permission) = (url.expose_secret(), ("broker.allow_plaintext", broker.allow_plaintext));
-        check.url(url, &["http", "https"], "broker.management_url");
+        check.http(url, HttpUrl::Base, "broker.management_url");
         check.encrypted(url, "http", "broker.management_url", permission);
     }
     check.within(broker.connect_timeout_seconds, 1..=300, "broker.connect_timeout_seconds");
@@ -165,7 +176,7 @@ fn broker(settings: &Settings, check: &mut Check) {
 
 fn ledger(settings: &Settings, check: &mut Check) {
     let ledger = &settings.ledger;
-    check.url(ledger.url.expose_secret(), &["postgres", "postgresql"], "ledger.url");
+    check.all("ledger.url", urls::postgres(ledger.url.expose_secret()));
     let is_safe = PostgresTransport::of(&ledger.url).is_none_or(|transport| transport.is_safe());
     let message = format!(
         "leads to another machine whose certificate is not verified: it needs sslmode=verify-full (the default) or \
@@ -173,12 +184,6 @@ fn ledger(settings: &Settings, check: &mut Check) {
         allow("ledger.allow_plaintext")
     );
     check.that(is_safe || ledger.allow_plaintext, "ledger.url", message);
-    let ignored = ignored_parameters(&ledger.url);
-    let message = format!(
-        "has parameters that are not known here: {}. A server that only reads is left without `target_session_attrs`",
-        ignored.join(", ")
-    );
-    check.that(ignored.is_empty(), "ledger.url", message);
     check.within(ledger.max_connections.into(), 1..=1_000, "ledger.max_connections");
     check.within(ledger.acquire_timeout_ms, 10..=60_000, "ledger.acquire_timeout_ms");
     check.within(ledger.statement_timeout_ms, 10..=60_000, "ledger.statement_timeout_ms");
@@ -227,7 +232,7 @@ fn receiver(settings: &Settings, check: &mut Check) {
     check.address(&receiver.listen, "receiver.listen");
     check.set(receiver.public_url.as_ref(), "receiver.public_url");
     if let Some(url) = &receiver.public_url {
-        check.url(url, &["https", "http"], "receiver.public_url");
+        check.http(url, HttpUrl::Whole, "receiver.public_url");
     }
     check.within(receiver.max_body_bytes as u64, 1_024..=67_108_864, "receiver.max_body_bytes");
     // Names and ids have at most 256 bytes; a longer value is not cut below that.
@@ -261,7 +266,8 @@ fn receiver(settings: &Settings, check: &mut Check) {
 fn hubspot(settings: &Settings, check: &mut Check) {
     let hubspot = &settings.hubspot;
     check.secret(hubspot.token.as_ref(), "hubspot.token");
-    check.url(&hubspot.base_url, &["https", "http"], "hubspot.base_url");
+    check.header(hubspot.token.as_ref().map(ExposeSecret::expose_secret), "hubspot.token");
+    check.http(&hubspot.base_url, HttpUrl::Base, "hubspot.base_url");
     let permission = ("hubspot.allow_plaintext", hubspot.allow_plaintext);
     check.encrypted(&hubspot.base_url, "http", "hubspot.base_url", permission);
     check.that(
@@ -324,7 +330,11 @@ fn lease(seconds: u64, needed: u64, key: &str, check: &mut Check) {
 fn openai(settings: &Settings, check: &mut Check) {
     let openai = &settings.openai;
     check.secret(openai.api_key.as_ref(), "openai.api_key");
-    check.url(&openai.base_url, &["https", "http"], "openai.base_url");
+    check.header(openai.api_key.as_ref().map(ExposeSecret::expose_secret), "openai.api_key");
+    check.header(openai.organization.as_deref(), "openai.organization");
+    check.header(openai.project.as_deref(), "openai.project");
+    check.header(Some(&openai.auth_header), "openai.auth_header");
+    check.http(&openai.base_url, HttpUrl::Base, "openai.base_url");
     let permission = ("openai.allow_plaintext", openai.allow_plaintext);
     check.encrypted(&openai.base_url, "http", "openai.base_url", permission);
     for (path, key) in [(&openai.chat_path, "openai.chat_path"), (&openai.responses_path, "openai.responses_path")] {
