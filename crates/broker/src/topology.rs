@@ -7,7 +7,8 @@
 //! leadline.events.retry.10s · .1m · .10m · .1h                            (retry queues)
 //! ```
 //!
-//! The same for `leadline.backfill` and `leadline.writes`. Each stage has an exchange, so that a user may be given the right
+//! The same for `leadline.backfill`, `leadline.erasures` and `leadline.writes`. `leadline.events.overflow` is kept full, to see what full
+//! queues do. Each stage has an exchange, so that a user may be given the right
 //! to write to one stage alone. One process declares all this (`leadline migrate`); the services only check that it is
 //! there, and need no right to declare anything (deploy/rabbitmq/permissions.json). All are quorum queues. Dead lettering is at-least-once, which
 //! requires `reject-publish`: a full queue rejects new messages instead of dropping its oldest.
@@ -19,6 +20,7 @@ use lapin::{
 };
 
 use crate::{
+    overflow_check::{FULL_QUEUE, FULL_QUEUE_EXCHANGE, full_queue_arguments},
     retry_schedule::RetrySchedule,
     route::{Route, Stage},
 };
@@ -120,6 +122,12 @@ impl Topology {
     pub(crate) async fn declare(&self, channel: &Channel) -> Result<(), TopologyError> {
         let durable = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
         let declared_as = ExchangeDeclareOptions { auto_delete: true, internal: true, ..durable };
+        declare_exchange(channel, FULL_QUEUE_EXCHANGE, durable).await?;
+        channel
+            .queue_declare(FULL_QUEUE.into(), QueueDeclareOptions::durable(), full_queue_arguments())
+            .await
+            .map_err(|error| classify(FULL_QUEUE, error))?;
+        bind(channel, FULL_QUEUE, FULL_QUEUE_EXCHANGE).await?;
         for stage in Stage::ALL {
             declare_exchange(channel, stage.exchange(), durable).await?;
             for (route, arguments) in self.queues(stage) {
@@ -155,7 +163,7 @@ impl Topology {
                 other => other,
             })?;
         }
-        Ok(())
+        check_exchange(channel, FULL_QUEUE_EXCHANGE).await
     }
 
     /// All queues.

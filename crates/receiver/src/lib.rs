@@ -3,6 +3,7 @@
 
 pub mod body;
 pub mod handler;
+mod overflow;
 mod rejection;
 mod start;
 pub mod wiring;

@@ -257,6 +257,7 @@ fn receiver(settings: &Settings, check: &mut Check) {
     check.within(receiver.keep_alive_seconds, 1..=3_600, "receiver.keep_alive_seconds");
     check.within(receiver.connection_max_seconds, 5..=86_400, "receiver.connection_max_seconds");
     check.within(receiver.retry_after_seconds, 1..=86_400, "receiver.retry_after_seconds");
+    check.within(receiver.overflow_check_seconds, 1..=3_600, "receiver.overflow_check_seconds");
     // HubSpot closes the request after 5 s; after a late 200 it sends the same events again.
     let answer_ms = receiver.read_timeout_ms + settings.broker.confirm_timeout_ms;
     let message = format!("with broker.confirm_timeout_ms an answer may take {answer_ms} ms; HubSpot waits 5,000");
