@@ -8,6 +8,7 @@ mod broker_trouble;
 mod check_config;
 mod concurrency;
 mod crash_points;
+mod credentials;
 mod door;
 mod long_texts;
 mod model_circuits;

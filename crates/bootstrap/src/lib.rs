@@ -11,7 +11,7 @@ mod readiness;
 
 pub use broker_connections::{broker_settings, connect_broker, connect_consumer, consumer_settings, retry_schedule};
 #[cfg(feature = "clients")]
-pub use clients::{api_versions, connect_ledger, hubspot_client, model_facts, openai_client, retention};
+pub use clients::{api_versions, connect_ledger, credential, hubspot_client, model_facts, openai_client, retention};
 pub use error::BootstrapError;
 pub use readiness::broker_readiness;
 #[cfg(feature = "clients")]
