@@ -197,3 +197,24 @@ async fn a_fleet_goes_on_with_another_node_when_one_is_lost_and_does_nothing_twi
     }
     assert_eq!(questions(&fleet).await, 3);
 }
+
+/// An administrator sets a policy for all queues of the host, and takes it away again.
+#[tokio::test]
+async fn a_receiver_is_unready_while_a_policy_makes_queues_drop_messages() {
+    let plan = FleetPlan { inferences: 0, writers: 0, ..quick() }.with("receiver.overflow_check_seconds", "1");
+    let fleet = fixtures::fleet(&plan).await;
+    let url = format!("{}/readyz", fleet.members[fleet.indices("leadline-receiver")[0]].admin_url);
+    let says = async |status: StatusCode, text: &str| {
+        let response = reqwest::get(&url).await.expect("answers");
+        response.status() == status && response.text().await.expect("text").contains(text)
+    };
+    assert!(says(StatusCode::OK, "").await);
+    let path = format!("policies/{}/house-rule", fleet.namespace.name);
+    let definition = json!({"max-length": 5, "overflow": "drop-head"});
+    let policy = json!({"pattern": "^leadline\\.events", "definition": definition, "apply-to": "queues"});
+    fleet.namespace.management(reqwest::Method::PUT, &path, Some(policy)).await.expect("set");
+    let drops = "queues: a policy of RabbitMQ makes full queues drop messages that were answered 200";
+    until("it is unready", async || says(StatusCode::SERVICE_UNAVAILABLE, drops).await).await;
+    fleet.namespace.management(reqwest::Method::DELETE, &path, None).await.expect("deleted");
+    until("it is ready again", async || says(StatusCode::OK, "").await).await;
+}

@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use lab::{Fleet, FleetPlan};
+use ledger::CircuitBreaker;
 use simulator::{Fault, FaultKind, Target};
 
 use fixtures::{BUYER, WITHIN, ask, contact, ended_as, fleet, note_event, questions, quick, send_accepted};
 
 /// An outage is recognised after a few failures, and probed every second or two.
-fn watchful() -> FleetPlan {
+pub(super) fn watchful() -> FleetPlan {
     FleetPlan { inferences: 2, ..quick() }
         .with("circuit_breaker.failure_threshold", "6")
         .with("circuit_breaker.poll_ms", "100")
@@ -21,7 +22,7 @@ fn watchful() -> FleetPlan {
         .with("rate_limit.openai_tokens_per_minute", "1000000")
 }
 
-async fn until(what: &str, within: Duration, condition: impl AsyncFn() -> bool) {
+pub(super) async fn until(what: &str, within: Duration, condition: impl AsyncFn() -> bool) {
     let waiting = async {
         while !condition().await {
             tokio::time::sleep(Duration::from_millis(30)).await;
@@ -30,20 +31,23 @@ async fn until(what: &str, within: Duration, condition: impl AsyncFn() -> bool) 
     tokio::time::timeout(within, waiting).await.unwrap_or_else(|_| panic!("not within {within:?}: {what}"));
 }
 
-async fn state(fleet: &Fleet, dependency: &str) -> String {
+/// The circuit of the dependency, or of its credential, that was opened.
+async fn circuit(fleet: &Fleet, dependency: &str) -> Option<CircuitBreaker> {
     let circuits = fleet.ledger.circuit_breakers().await.expect("asked");
-    let circuit = circuits.into_iter().find(|circuit| circuit.circuit.to_string() == dependency);
-    circuit.map_or("closed", |circuit| circuit.state.as_str()).to_owned()
+    circuits.into_iter().find(|one| one.circuit.to_string().starts_with(dependency))
+}
+
+pub(super) async fn state(fleet: &Fleet, dependency: &str) -> String {
+    circuit(fleet, dependency).await.map_or("closed", |circuit| circuit.state.as_str()).to_owned()
 }
 
 /// How often the dependency was probed since the outage began.
 async fn probes(fleet: &Fleet, dependency: &str) -> i32 {
-    let circuits = fleet.ledger.circuit_breakers().await.expect("asked");
-    circuits.iter().find(|circuit| circuit.circuit.to_string() == dependency).map_or(0, |circuit| circuit.probes)
+    circuit(fleet, dependency).await.map_or(0, |circuit| circuit.probes)
 }
 
 /// The status of a member's `/readyz`, and what it says.
-async fn ready(fleet: &Fleet, program: &str) -> Vec<(u16, String)> {
+pub(super) async fn ready(fleet: &Fleet, program: &str) -> Vec<(u16, String)> {
     let mut answers = Vec::new();
     for index in fleet.indices(program) {
         let response = reqwest::get(format!("{}/readyz", fleet.members[index].admin_url)).await.expect("answers");
@@ -58,7 +62,11 @@ async fn calls(fleet: &Fleet) -> usize {
 
 /// Thirty events while `kind` strikes `target`, for longer than the retry schedule lasts: paused, shown, over, all written.
 async fn outage(target: Target, kind: FaultKind, dependency: &str, reason: &str) {
-    let fleet = fleet(&watchful()).await;
+    outage_of(&watchful(), target, kind, dependency, reason).await;
+}
+
+async fn outage_of(plan: &FleetPlan, target: Target, kind: FaultKind, dependency: &str, reason: &str) {
+    let fleet = fleet(plan).await;
     let ids: Vec<i64> = (1..=30).collect();
     for id in &ids {
         contact(&fleet, *id, &[BUYER]).await;
@@ -131,6 +139,13 @@ async fn an_exhausted_quota_pauses_the_fleet_until_it_is_raised() {
 #[tokio::test]
 async fn a_dead_key_pauses_the_fleet_until_it_is_good_again() {
     outage(Target::Openai, status(401), "openai", "openai_unauthorized").await;
+}
+
+/// There is nobody who could confirm it but the one worker itself.
+#[tokio::test]
+async fn a_dead_key_pauses_a_fleet_of_one_until_it_is_good_again() {
+    let plan = FleetPlan { inferences: 1, ..watchful() };
+    outage_of(&plan, Target::Openai, status(401), "openai", "openai_unauthorized").await;
 }
 
 #[tokio::test]

@@ -2,14 +2,33 @@
 
 use std::time::Duration;
 
+use domain::{Credential, Dependency, Fingerprint};
 use hubspot::client::{ApiVersion, ApiVersions, AssociationsVersion};
 use ledger::{Ledger, LedgerError, LedgerSettings, PoolMode, Retention};
 use openai::models::{self, Model, Price};
 use retry::{CallHooks, RetryPolicy};
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 use settings::{MissingSetting, Settings};
 
 use crate::BootstrapError;
+
+/// What `dependency` is called with. OpenAI's key counts together with the organization and the project that are named with it.
+///
+/// # Errors
+/// It is not given, or no portal, whose id is the salt of the fingerprint.
+pub fn credential(settings: &Settings, dependency: Dependency) -> Result<Credential, MissingSetting> {
+    let (hubspot, openai) = (&settings.hubspot, &settings.openai);
+    let (setting, secret, more) = match dependency {
+        Dependency::HubSpot => ("hubspot.token", &hubspot.token, [None, None]),
+        Dependency::OpenAi => {
+            ("openai.api_key", &openai.api_key, [openai.organization.as_deref(), openai.project.as_deref()])
+        }
+    };
+    let secret = secret.as_ref().ok_or(MissingSetting(setting))?.expose_secret();
+    let salt = hubspot.portal_id.ok_or(MissingSetting("hubspot.portal_id"))?.to_string();
+    let secrets = [secret].into_iter().chain(more.map(Option::unwrap_or_default));
+    Ok(Credential { dependency, setting, fingerprint: Fingerprint::of(&salt, secrets) })
+}
 
 /// The ledger. `application_name` is shown in Postgres's `pg_stat_activity`. Connects when it is first used.
 pub fn connect_ledger(settings: &Settings, application_name: &str) -> Result<Ledger, BootstrapError> {

@@ -12,8 +12,8 @@ mod readiness;
 pub use broker_connections::{broker_settings, connect_broker, connect_consumer, consumer_settings, retry_schedule};
 #[cfg(feature = "clients")]
 pub use clients::{
-    api_versions, connect_ledger, connect_ledger_to_migrate, connect_ledger_verified, hubspot_client, model_facts,
-    openai_client, retention,
+    api_versions, connect_ledger, connect_ledger_to_migrate, connect_ledger_verified, credential, hubspot_client,
+    model_facts, openai_client, retention,
 };
 pub use error::BootstrapError;
 pub use readiness::broker_readiness;

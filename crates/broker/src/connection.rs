@@ -13,7 +13,7 @@ use tokio_retry::{
 
 use crate::{
     dial::{Node, dial, first_node},
-    overflow_check::check_overflow,
+    overflow_check::{check_overflow, refuses_when_full},
     route::Route,
     topology::{Topology, TopologyError},
 };
@@ -58,9 +58,9 @@ pub enum ConnectionError {
     /// The broker does not let this user in, or has no such virtual host.
     #[error("broker.url: RabbitMQ refuses it, because of the user, the password or the virtual host: {0}")]
     Refused(lapin::Error),
-    /// The URL is invalid.
-    #[error("broker.url: {0}")]
-    Url(String),
+    /// The URL is invalid. The client's error is not told: it may quote the URL, with the password.
+    #[error("broker.url is no AMQP URL")]
+    Url,
     /// The broker did not answer in time.
     #[error("RabbitMQ did not answer within {0:?}")]
     TimedOut(Duration),
@@ -85,7 +85,7 @@ impl ConnectionError {
     pub fn is_fatal(&self) -> bool {
         use TopologyError::{Different, Drops, Mismatch, Missing};
         match self {
-            Self::Url(_) | Self::Refused(_) => true,
+            Self::Url | Self::Refused(_) => true,
             Self::Topology(error) => matches!(error, Mismatch { .. } | Missing { .. } | Different { .. } | Drops),
             Self::Connection(_) | Self::TimedOut(_) => false,
         }
@@ -222,6 +222,22 @@ impl Connection {
         within(self.settings.connect_timeout, async {
             let open = self.wait_for_channel().await;
             Ok(self.settings.topology.queue_depths(open.channel()).await?)
+        })
+        .await
+    }
+
+    /// Whether full queues refuse messages, as they were declared to. A policy of RabbitMQ may have them drop their oldest instead, from
+    /// one moment to the next.
+    ///
+    /// # Errors
+    /// That is not known: there is no answer within [`BrokerSettings::connect_timeout`], or this user may not publish for it.
+    pub async fn refuses_when_full(&self) -> Result<bool, ConnectionError> {
+        within(self.settings.connect_timeout, async {
+            let channel = self.new_channel().await?;
+            let refuses = refuses_when_full(&channel).await;
+            // An error has closed it.
+            let _ = channel.close(200, "checked".into()).await;
+            Ok(refuses?)
         })
         .await
     }

@@ -112,6 +112,14 @@ impl Publisher {
         self.connection.queue_depths().await
     }
 
+    /// Whether full queues refuse messages (see [`Connection::refuses_when_full`]).
+    ///
+    /// # Errors
+    /// That is not known.
+    pub async fn refuses_when_full(&self) -> Result<bool, ConnectionError> {
+        self.connection.refuses_when_full().await
+    }
+
     /// Whether messages can be published now: connected, not blocked, and confirms arrive.
     pub fn is_ready(&self) -> bool {
         self.connection.is_ready() && !self.stall.stalled()

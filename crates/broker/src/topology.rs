@@ -7,7 +7,8 @@
 //! leadline.events.retry.10s · .1m · .10m · .1h                            (retry queues)
 //! ```
 //!
-//! The same for `leadline.backfill` and `leadline.writes`. Each stage has an exchange, so that a user may be given the right
+//! The same for `leadline.backfill`, `leadline.erasures` and `leadline.writes`. `leadline.events.overflow` is kept full, to see what full
+//! queues do. Each stage has an exchange, so that a user may be given the right
 //! to write to one stage alone. One process declares all this (`leadline migrate`); the services only check that it is
 //! there, and need no right to declare anything (deploy/rabbitmq/permissions.json). All are quorum queues. Dead lettering is at-least-once, which
 //! requires `reject-publish`: a full queue rejects new messages instead of dropping its oldest.
@@ -20,6 +21,7 @@ use lapin::{
 };
 
 use crate::{
+    overflow_check::{FULL_QUEUE, FULL_QUEUE_EXCHANGE, full_queue_arguments},
     retry_schedule::RetrySchedule,
     route::{Route, Stage},
 };
@@ -123,6 +125,12 @@ impl Topology {
     pub(crate) async fn declare(&self, channel: &Channel) -> Result<(), TopologyError> {
         let durable = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
         let declared_as = ExchangeDeclareOptions { auto_delete: true, internal: true, ..durable };
+        declare_exchange(channel, FULL_QUEUE_EXCHANGE, durable).await?;
+        channel
+            .queue_declare(FULL_QUEUE.into(), QueueDeclareOptions::durable(), full_queue_arguments())
+            .await
+            .map_err(|error| classify(FULL_QUEUE, error))?;
+        bind(channel, FULL_QUEUE, FULL_QUEUE_EXCHANGE).await?;
         for stage in Stage::ALL {
             declare_exchange(channel, stage.exchange(), durable).await?;
             for (route, arguments) in self.queues(stage) {
@@ -146,7 +154,13 @@ impl Topology {
     pub(crate) async fn check(&self, connection: &Connection) -> Result<(), TopologyError> {
         // Side by side: in a cluster that has just lost a node, RabbitMQ waits a moment for the leader of each queue.
         let stages = join_all(Stage::ALL.map(|stage| self.check_stage(connection, stage))).await;
-        stages.into_iter().collect()
+        stages.into_iter().collect::<Result<(), _>>()?;
+        let other = |error| TopologyError::Other { name: FULL_QUEUE_EXCHANGE.to_owned(), error };
+        let channel = connection.create_channel().await.map_err(other)?;
+        check_exchange(&channel, FULL_QUEUE_EXCHANGE).await?;
+        // It has told what it was opened for.
+        let _ = channel.close(200, "checked".into()).await;
+        Ok(())
     }
 
     async fn check_stage(&self, connection: &Connection, stage: Stage) -> Result<(), TopologyError> {

@@ -154,6 +154,32 @@ async fn a_policy_that_makes_queues_drop_messages_is_refused_before_one_is_lost(
     assert!(!left.iter().any(|name| name.contains("overflow-check")), "{left:?}");
 }
 
+/// A receiver may neither declare nor read, and notices within moments.
+#[tokio::test]
+async fn a_policy_that_is_set_while_a_receiver_runs_is_noticed_and_so_is_its_end() {
+    let namespace = declared().await;
+    let publisher = Publisher::open(settings(&namespace, Role::Receiver)).await.expect("a publisher");
+    let becomes = async |expected: bool| {
+        let noticed = async { while publisher.refuses_when_full().await.expect("answers") != expected {} };
+        tokio::time::timeout(Duration::from_secs(60), noticed).await.expect("noticed");
+    };
+    for _ in 0..3 {
+        assert!(publisher.refuses_when_full().await.expect("answers"), "as declared");
+    }
+    set_policy(&namespace, serde_json::json!({"max-length": 5, "overflow": "drop-head"})).await;
+    becomes(false).await;
+    set_policy(&namespace, serde_json::json!({"max-length": 5, "overflow": "reject-publish"})).await;
+    becomes(true).await;
+    set_policy(&namespace, serde_json::json!({"overflow": "drop-head"})).await;
+    becomes(false).await;
+    let path = format!("policies/{}/house-rule", namespace.name);
+    namespace.management(Method::DELETE, &path, None).await.expect("deleted");
+    becomes(true).await;
+    delete(&namespace, "leadline.events.overflow").await;
+    let missing = publisher.refuses_when_full().await;
+    assert!(matches!(missing, Err(ConnectionError::Topology(TopologyError::Missing { .. }))), "{missing:?}");
+}
+
 #[cfg(feature = "management")]
 #[tokio::test]
 async fn a_policy_that_changes_a_queue_is_named_with_what_it_does() {

@@ -26,18 +26,24 @@ use std::{
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
+use settings::{ConfigScope, Settings};
+
+use crate::print::say;
 
 #[global_allocator]
 static ALLOCATOR: service::Jemalloc = service::Jemalloc;
 
 #[derive(Parser)]
-#[command(name = "leadline", version, about = "Operates a fleet of Leadline services")]
+#[command(name = "leadline", version, about = "Operates a fleet of Leadline services", arg_required_else_help = true)]
 struct Arguments {
     /// The settings file.
     #[arg(long, env = "LEADLINE_CONFIG", global = true)]
     config: Option<PathBuf>,
+    /// Only say whether the settings are valid, of all services together. `leadline check` also tries them.
+    #[arg(long)]
+    check_config: bool,
     #[command(subcommand)]
-    command: Command,
+    command: Option<Command>,
 }
 
 #[derive(Subcommand)]
@@ -111,10 +117,15 @@ async fn main() -> ExitCode {
 }
 
 async fn run() -> anyhow::Result<ExitCode> {
-    let Arguments { config, command } = Arguments::parse();
+    let Arguments { config, check_config, command } = Arguments::parse();
     http_client::install_tls_provider();
     let file = settings::file_or_default(config);
-    match command {
+    if check_config {
+        Settings::load(file.as_deref(), ConfigScope::Everything)?;
+        say!("leadline: the settings are valid");
+        return Ok(ExitCode::SUCCESS);
+    }
+    match command.context("which command? `leadline --help` lists them")? {
         Command::Migrate => migrate::run(file.as_deref()).await,
         Command::Playbook { command } => playbooks::run(command, file.as_deref()).await,
         Command::Check { no_questions } => Ok(check::run(file.as_deref(), !no_questions).await),

@@ -97,19 +97,28 @@ async fn print_spend_limits(ledger: &Ledger) -> anyhow::Result<()> {
 
 async fn print_circuit_breakers(ledger: &Ledger) -> anyhow::Result<()> {
     let mut breakers = table(&["circuit breaker", "state", "for", "reason", "detail", "failed probes"]);
+    let mut rejected = table(&["credential", "workers", "reason", "detail"]);
     let mut paused = table(&["playbook", "version", "model", "state", "for", "reason", "detail"]);
     for breaker in ledger.circuit_breakers().await? {
         let state = breaker.state;
-        if state == CircuitBreakerState::Closed {
-            continue;
-        }
         let since = breaker.opened_at.map(times::age).unwrap_or_default();
         let reason = breaker.reason.map_or("", Reason::as_str).to_owned();
         let detail = breaker.detail.unwrap_or_default();
+        if !breaker.rejected_by.is_empty() && state != CircuitBreakerState::Open {
+            rejected.add_row([
+                breaker.circuit.to_string(),
+                breaker.rejected_by.join(", "),
+                reason.clone(),
+                detail.clone(),
+            ]);
+        }
+        if state == CircuitBreakerState::Closed {
+            continue;
+        }
         match breaker.circuit {
-            Circuit::Dependency(dependency) => {
+            circuit @ (Circuit::Dependency(_) | Circuit::Credential(..)) => {
                 let probes = breaker.probes.to_string();
-                breakers.add_row([dependency.to_string(), state.to_string(), since, reason, detail, probes]);
+                breakers.add_row([circuit.to_string(), state.to_string(), since, reason, detail, probes]);
             }
             Circuit::Model(PlaybookModel { playbook, version, model }) => {
                 paused.add_row([playbook, version, model, state.to_string(), since, reason, detail]);
@@ -117,6 +126,7 @@ async fn print_circuit_breakers(ledger: &Ledger) -> anyhow::Result<()> {
         }
     }
     section("circuit breakers that are not closed", &breakers);
+    section("workers that pause because their credential is rejected (and not for others)", &rejected);
     section("models that do not answer a playbook (a fallback does, or its events wait)", &paused);
     Ok(())
 }

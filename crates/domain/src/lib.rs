@@ -17,7 +17,7 @@ pub mod state;
 pub mod write_command;
 
 pub use action_id::ActionPosition;
-pub use dependency::{Circuit, Dependency, PlaybookModel};
+pub use dependency::{Circuit, Credential, Dependency, Fingerprint, PlaybookModel};
 pub use event::{Event, EventKey, RecordRef};
 pub use ids::{ActionId, AppId, ChargeId, EventId, InferenceId, ObjectId, ObjectType, PortalId, WriteCommandId};
 pub use inference::Inference;

@@ -43,7 +43,7 @@ pub async fn start(
     let playbooks = wiring::load_playbooks(&settings)?;
     let (connection, publisher) = bootstrap::connect_broker(&settings, "inference").await?;
     let ledger = bootstrap::connect_ledger_verified(&settings, "leadline-inference").await?;
-    let circuit_breakers = CircuitBreakers::new(&settings.circuit_breaker, &wiring::DEPENDENCIES);
+    let circuit_breakers = CircuitBreakers::new(&settings.circuit_breaker, wiring::credentials(&settings)?);
     let readiness = circuit_breakers.add_readiness_checks(bootstrap::broker_and_ledger_readiness(&publisher, &ledger));
     let readiness = bootstrap::warn_of_ending_versions(readiness, &settings);
     let model_ends = ModelEnds::of(&playbooks);

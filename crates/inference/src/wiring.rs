@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use bootstrap::{BootstrapError, CallHooks};
-use domain::{AppId, Dependency, PortalId, model::RequestedTier};
+use domain::{AppId, Credential, Dependency, PortalId, model::RequestedTier};
 use ledger::{Ledger, Worker};
 use limits::{Lane, RateLimiters, TaskHealth};
 use maintenance::{CircuitBreakers, ModelCircuits, ModelProbe, Probe, hubspot_probe, probe};
@@ -100,6 +100,14 @@ fn facts_about(settings: &Settings, name: &str) -> Model {
 
 /// The dependencies whose outages pause this service.
 pub const DEPENDENCIES: [Dependency; 2] = [Dependency::HubSpot, Dependency::OpenAi];
+
+/// What the service calls each of [`DEPENDENCIES`] with.
+///
+/// # Errors
+/// One of them is not given.
+pub fn credentials(settings: &Settings) -> Result<Vec<Credential>, MissingSetting> {
+    DEPENDENCIES.into_iter().map(|dependency| bootstrap::credential(settings, dependency)).collect()
+}
 
 /// What the service consists of.
 pub struct Wiring {

@@ -1,11 +1,11 @@
-//! Is HubSpot or OpenAI away, or the model of a playbook? Outages, shared by the whole fleet.
+//! Is HubSpot or OpenAI away, a credential rejected, or the model of a playbook away? Outages, shared by the whole fleet.
 //!
 //! `closed` → `open` (no calls) → a probe succeeds → `half_open` (one message at a time) → `closed`, or back to `open` with
 //! a longer wait until the next probe. Time is the database's.
 
 use std::time::Duration;
 
-use domain::{Circuit, CircuitBreakerState, Dependency, EventId, PlaybookModel, Reason};
+use domain::{Circuit, CircuitBreakerState, Dependency, EventId, Fingerprint, PlaybookModel, Reason};
 use time::OffsetDateTime;
 
 use crate::{Ledger, LedgerError, Worker, column::Column, milliseconds, seconds, stored_detail};
@@ -36,6 +36,9 @@ pub struct CircuitBreaker {
     pub due_in: Duration,
     /// Of a closed one of a model: how many events it refused for the same parameter, without an answer in between.
     pub refused_events: i32,
+    /// Of one of a credential that is not open: the workers that are rejected with it, and pause by themselves. Each says so again with
+    /// its next probe, an hour later at most; what is older is forgotten.
+    pub rejected_by: Vec<String>,
 }
 
 /// The wait between probes: it doubles from `first` to `max`.
@@ -45,19 +48,28 @@ pub struct ProbeDelays {
     pub first: Duration,
     /// The longest wait.
     pub max: Duration,
+    /// For how long the worker that opened the circuit, or probed last, leaves the next probe to others: its own failures may be
+    /// due to itself.
+    pub others_first: Duration,
 }
 
 impl ProbeDelays {
+    /// The wait after so many probes.
+    pub fn after(&self, probes: i32) -> Duration {
+        let doublings = u32::try_from(probes).unwrap_or(0).min(20);
+        self.first.saturating_mul(1 << doublings).min(self.max)
+    }
+
     /// Whether the wait after so many probes is the longest one.
     pub fn is_longest_after(&self, probes: i32) -> bool {
-        let doublings = u32::try_from(probes).unwrap_or(0).min(20);
-        self.first.saturating_mul(1 << doublings) >= self.max
+        self.after(probes) == self.max
     }
 }
 
-/// The columns that name a circuit. Those of a model are empty for a whole dependency.
-struct Key<'a> {
-    dependency: &'static str,
+/// The columns that name a circuit. Those that do not concern it are empty.
+pub(crate) struct Key<'a> {
+    pub(crate) dependency: &'static str,
+    pub(crate) credential: &'a str,
     playbook: &'a str,
     version: &'a str,
     model: &'a str,
@@ -66,9 +78,8 @@ struct Key<'a> {
 impl<'a> From<&'a Circuit> for Key<'a> {
     fn from(circuit: &'a Circuit) -> Self {
         match circuit {
-            Circuit::Dependency(dependency) => {
-                Self { dependency: dependency.as_str(), playbook: "", version: "", model: "" }
-            }
+            Circuit::Dependency(dependency) => Self::of(*dependency, ""),
+            Circuit::Credential(dependency, fingerprint) => Self::of(*dependency, fingerprint.as_str()),
             Circuit::Model(model) => Self::from(model),
         }
     }
@@ -76,7 +87,13 @@ impl<'a> From<&'a Circuit> for Key<'a> {
 
 impl<'a> From<&'a PlaybookModel> for Key<'a> {
     fn from(PlaybookModel { playbook, version, model }: &'a PlaybookModel) -> Self {
-        Self { dependency: Dependency::OpenAi.as_str(), playbook, version, model }
+        Self { playbook, version, model, ..Self::of(Dependency::OpenAi, "") }
+    }
+}
+
+impl<'a> Key<'a> {
+    fn of(dependency: Dependency, credential: &'a str) -> Self {
+        Self { dependency: dependency.as_str(), credential, playbook: "", version: "", model: "" }
     }
 }
 
@@ -84,24 +101,26 @@ impl Ledger {
     /// Every circuit breaker that was ever opened.
     pub async fn circuit_breakers(&self) -> Result<Vec<CircuitBreaker>, LedgerError> {
         let rows = sqlx::query!(
-            r#"select dependency, playbook, playbook_version, model, state, reason, detail, opened_at, probes,
+            r#"select dependency, credential, playbook, playbook_version, model, state, reason, detail, opened_at, probes,
+                      case when changed_at > clock_timestamp() - interval '2 hours' then rejected_by else '{}' end
+                          as "rejected_by!",
                       coalesce(due_at <= clock_timestamp(), false) as "is_due!",
                       coalesce(extract(epoch from due_at - clock_timestamp())::float8, 0) as "due_in!",
                       cardinality(refused_events) as "refused_events!"
-               from circuit_breaker order by dependency, playbook, playbook_version, model"#
+               from circuit_breaker order by dependency, credential, playbook, playbook_version, model"#
         )
         .fetch_all(&self.connections)
         .await?;
         let breakers = rows.into_iter().map(|row| {
             let dependency = DEPENDENCY.read(&row.dependency, Dependency::parse)?;
-            let circuit = if row.playbook.is_empty() {
-                Circuit::Dependency(dependency)
-            } else {
-                Circuit::Model(PlaybookModel {
+            let circuit = match (row.credential.is_empty(), row.playbook.is_empty()) {
+                (true, true) => Circuit::Dependency(dependency),
+                (false, _) => Circuit::Credential(dependency, Fingerprint::from_text(row.credential)),
+                (true, false) => Circuit::Model(PlaybookModel {
                     playbook: row.playbook,
                     version: row.playbook_version,
                     model: row.model,
-                })
+                }),
             };
             Ok(CircuitBreaker {
                 circuit,
@@ -113,6 +132,7 @@ impl Ledger {
                 is_due: row.is_due,
                 due_in: seconds(row.due_in),
                 refused_events: row.refused_events,
+                rejected_by: row.rejected_by,
             })
         });
         breakers.collect()
@@ -131,11 +151,12 @@ impl Ledger {
         let key = Key::from(circuit);
         let opened = sqlx::query!(
             "insert into circuit_breaker as c (dependency, playbook, playbook_version, model, state, reason, detail, worker,
-                                               opened_at, probes, due_at)
+                                               opened_at, probes, due_at, credential)
              values ($1, $2, $3, $4, 'open', $5, $6, $7, clock_timestamp(), 0,
-                     clock_timestamp() + $8 * interval '1 millisecond')
-             on conflict (dependency, playbook, playbook_version, model) do update
+                     clock_timestamp() + $8 * interval '1 millisecond', $10)
+             on conflict (dependency, credential, playbook, playbook_version, model) do update
              set state = 'open', reason = excluded.reason, detail = excluded.detail, worker = excluded.worker,
+                 accepted_by = null,
                  opened_at = case when c.state = 'closed' then clock_timestamp() else c.opened_at end,
                  probes = case when c.state = 'closed' then 0 else c.probes + 1 end,
                  due_at = clock_timestamp() + least($9, $8 * case when c.state = 'closed' then 1
@@ -152,13 +173,15 @@ impl Ledger {
             worker.0,
             milliseconds(delays.first),
             milliseconds(delays.max),
+            key.credential,
         )
         .execute(&self.connections)
         .await?;
         Ok(opened.rows_affected() == 1)
     }
 
-    /// Takes the probe that is due. Returns `true` to one worker of the fleet, which then probes.
+    /// Takes the probe that is due. Returns `true` to one worker of the fleet, which then probes: another one than the last, if there
+    /// is one.
     pub async fn take_probe(
         &self,
         circuit: &Circuit,
@@ -170,8 +193,8 @@ impl Ledger {
             "update circuit_breaker
              set worker = $5, probes = probes + 1,
                  due_at = clock_timestamp() + least($7, $6 * power(2, least(probes + 1, 20))) * interval '1 millisecond'
-             where (dependency, playbook, playbook_version, model) = ($1, $2, $3, $4)
-               and state = 'open' and due_at <= clock_timestamp()",
+             where (dependency, playbook, playbook_version, model, credential) = ($1, $2, $3, $4, $8) and state = 'open'
+               and due_at + case worker when $5 then $9::float8 else 0 end * interval '1 millisecond' <= clock_timestamp()",
             key.dependency,
             key.playbook,
             key.version,
@@ -179,6 +202,8 @@ impl Ledger {
             worker.0,
             milliseconds(delays.first),
             milliseconds(delays.max),
+            key.credential,
+            milliseconds(delays.others_first),
         )
         .execute(&self.connections)
         .await?;
@@ -196,15 +221,16 @@ impl Ledger {
         let key = Key::from(circuit);
         let changed = sqlx::query!(
             "update circuit_breaker
-             set state = 'half_open', worker = $5, changed_at = clock_timestamp(),
+             set state = 'half_open', worker = $5, changed_at = clock_timestamp(), rejected_by = '{}', accepted_by = null,
                  due_at = clock_timestamp() + $6 * interval '1 millisecond'
-             where (dependency, playbook, playbook_version, model) = ($1, $2, $3, $4) and state = 'open'",
+             where (dependency, playbook, playbook_version, model, credential) = ($1, $2, $3, $4, $7) and state = 'open'",
             key.dependency,
             key.playbook,
             key.version,
             key.model,
             worker.0,
             milliseconds(close_after),
+            key.credential,
         )
         .execute(&self.connections)
         .await?;
@@ -218,12 +244,14 @@ impl Ledger {
             "update circuit_breaker
              set state = 'closed', worker = $5, due_at = null, changed_at = clock_timestamp(), parameter = null,
                  refused_events = '{}'
-             where (dependency, playbook, playbook_version, model) = ($1, $2, $3, $4) and state = 'half_open'",
+             where (dependency, playbook, playbook_version, model, credential) = ($1, $2, $3, $4, $6)
+               and state = 'half_open'",
             key.dependency,
             key.playbook,
             key.version,
             key.model,
             worker.0,
+            key.credential,
         )
         .execute(&self.connections)
         .await?;
@@ -287,7 +315,7 @@ impl Ledger {
             r#"insert into circuit_breaker as c (dependency, playbook, playbook_version, model, state, worker, parameter,
                                                  refused_events)
                values ($1, $2, $3, $4, 'closed', $5, $6, array[$7::uuid])
-               on conflict (dependency, playbook, playbook_version, model) do update
+               on conflict (dependency, credential, playbook, playbook_version, model) do update
                set worker = excluded.worker, parameter = excluded.parameter, changed_at = clock_timestamp(),
                    refused_events = case when c.parameter is distinct from excluded.parameter then excluded.refused_events
                                          when c.refused_events @> excluded.refused_events then c.refused_events
@@ -321,12 +349,13 @@ impl Ledger {
         Ok(())
     }
 
-    /// Closes the circuit breakers of models that no worker has looked after for so long: the playbook was edited, or asks
-    /// another model.
+    /// Closes the circuit breakers of models and credentials that no worker has looked after for so long: the playbook was edited, or
+    /// asks another model; the credential is no longer in use.
     pub async fn close_abandoned_circuit_breakers(&self, after: Duration) -> Result<u64, LedgerError> {
         let closed = sqlx::query!(
             "update circuit_breaker set state = 'closed', due_at = null, changed_at = clock_timestamp()
-             where playbook <> '' and state <> 'closed' and due_at < clock_timestamp() - $1 * interval '1 millisecond'",
+             where (playbook <> '' or credential <> '') and state <> 'closed'
+               and due_at < clock_timestamp() - $1 * interval '1 millisecond'",
             milliseconds(after),
         )
         .execute(&self.connections)

@@ -16,6 +16,7 @@
 //! | `actions` | may this action be carried out, or was it done already? Is there such an action? | writer, inference |
 //! | `rate_limits` | may the fleet make this call or spend this money? | limits |
 //! | `circuit_breakers` | is HubSpot or OpenAI away, or a playbook's model? | maintenance |
+//! | `credential_circuits` | is a credential rejected for all who have it? | maintenance |
 //! | `singleton_leases` | is it this worker's turn? | maintenance |
 //! | `stuck_work` | which work has lost its message? | maintenance |
 //! | `retention` | which data may be deleted? | maintenance |
@@ -34,6 +35,7 @@ mod column;
 mod command_results;
 mod commands;
 mod connections;
+mod credential_circuits;
 mod decision;
 mod erasure;
 mod error;
@@ -70,6 +72,7 @@ pub use circuit_breakers::{CircuitBreaker, ProbeDelays};
 pub use claim::{Claim, ClaimDenied, ClaimRequest, Claimed};
 pub use command_results::{CommandResult, SkippedWrite, WrittenProperty};
 pub use commands::CommandClaim;
+pub use credential_circuits::CredentialRejection;
 pub use decision::{Decision, UnusableAnswer};
 pub use erasure::{Erased, ErasureReceipt, OpenErasure};
 pub use error::{LedgerError, Refusal};

@@ -8,7 +8,8 @@ use ledger::{CircuitBreaker, ProbeDelays};
 use crate::fixtures::{TestLedger, worker};
 
 const HUBSPOT: Circuit = Circuit::Dependency(Dependency::HubSpot);
-const DELAYS: ProbeDelays = ProbeDelays { first: Duration::from_secs(1_000), max: Duration::from_secs(5_000) };
+const DELAYS: ProbeDelays =
+    ProbeDelays { first: Duration::from_secs(1_000), max: Duration::from_secs(5_000), others_first: Duration::ZERO };
 
 async fn open(test: &TestLedger, worker: &str) -> bool {
     let worker = self::worker(worker);

@@ -12,6 +12,7 @@ mod clock;
 mod command_results;
 mod commands;
 mod connections;
+mod credential_circuits;
 mod decisions;
 mod erasure;
 mod erasure_size;

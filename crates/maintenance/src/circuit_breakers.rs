@@ -1,21 +1,19 @@
-//! Circuit breakers for HubSpot and OpenAI: a failing call concerns that call alone, but a rejected key or many failures in a row
-//! are an outage and concern the whole fleet.
+//! Circuit breakers for HubSpot and OpenAI: a failing call concerns that call alone, many failures in a row are an outage and concern
+//! the whole fleet, and a rejected key concerns this process until others that have it are rejected as well.
 //!
 //! The service's API clients report every attempt of every call to an observer. What a service notices goes into the ledger,
 //! and every service of the fleet reads it from there: while a circuit is open, nothing is consumed, and what fails because of
 //! the outage is deferred without using up its attempts.
 
-use std::sync::{
-    Arc, Mutex, PoisonError,
-    atomic::{AtomicBool, AtomicU32, Ordering},
-};
+use std::sync::Arc;
 
 use broker::{ConsumeMode, RetryDecision, RetrySchedule, Tries};
-use domain::{CircuitBreakerState, Dependency, Reason};
-use ledger::CircuitBreaker;
-use retry::{CallObserver, Failure, RetryAction, SharedObserver};
+use domain::{CircuitBreakerState, Credential, Dependency, Reason};
+use retry::{Failure, OutageSign, SharedObserver};
 use service::Readiness;
 use tokio::sync::{Notify, watch};
+
+use crate::breaker::Breaker;
 
 /// The circuit breakers of a service's dependencies. Cheap to clone; clones share everything.
 #[derive(Debug, Clone)]
@@ -27,132 +25,13 @@ pub struct CircuitBreakers {
     pub(crate) wake: Arc<Notify>,
 }
 
-/// The circuit breaker of one dependency, as this service knows it.
-#[derive(Debug)]
-pub(crate) struct Breaker {
-    pub(crate) dependency: Dependency,
-    /// How many failures in a row make an outage.
-    failure_threshold: u32,
-    failures_in_a_row: AtomicU32,
-    /// Whether a call has succeeded since the state last changed.
-    pub(crate) has_succeeded: AtomicBool,
-    /// Whether a call has succeeded since the circuit was last opened.
-    has_recovered: AtomicBool,
-    known: Mutex<KnownState>,
-    wake: Arc<Notify>,
-}
-
-#[derive(Debug, Default)]
-pub(crate) struct KnownState {
-    state: CircuitBreakerState,
-    /// An outage that was noticed here and is not in the ledger yet.
-    pub(crate) unreported: Option<NoticedOutage>,
-    /// Why the circuit is not closed, for people.
-    why: String,
-    /// Whether it was opened although calls had succeeded since the time before: then the process that
-    /// failed both times may be the cause.
-    opened_after_success: bool,
-}
-
-#[derive(Debug, Clone)]
-pub(crate) struct NoticedOutage {
-    pub(crate) reason: Reason,
-    pub(crate) detail: String,
-}
-
-impl CallObserver for Breaker {
-    fn record(&self, failure: Option<&dyn Failure>) {
-        match failure.map(|failure| (failure, failure.outage())) {
-            Some((failure, Some(outage))) => {
-                let in_a_row = self.failures_in_a_row.fetch_add(1, Ordering::Relaxed) + 1;
-                let is_half_open = self.state() == CircuitBreakerState::HalfOpen;
-                if outage.is_certain || in_a_row >= self.failure_threshold || is_half_open {
-                    self.open(failure);
-                }
-            }
-            // A rate limit says nothing about the dependency's health.
-            Some((failure, None)) if matches!(failure.retry_action(), RetryAction::RateLimited { .. }) => {}
-            // The call succeeded, or the dependency answered and rejected it: it is available.
-            _ => {
-                self.failures_in_a_row.store(0, Ordering::Relaxed);
-                self.has_recovered.store(true, Ordering::Relaxed);
-                let is_first = !self.has_succeeded.swap(true, Ordering::Relaxed);
-                if is_first && self.state() == CircuitBreakerState::HalfOpen {
-                    self.wake.notify_one();
-                }
-            }
-        }
-    }
-}
-
-impl Breaker {
-    fn new(dependency: Dependency, failure_threshold: u32, wake: Arc<Notify>) -> Self {
-        Self {
-            dependency,
-            failure_threshold,
-            failures_in_a_row: AtomicU32::new(0),
-            has_succeeded: AtomicBool::new(false),
-            has_recovered: AtomicBool::new(false),
-            known: Mutex::default(),
-            wake,
-        }
-    }
-
-    pub(crate) fn known(&self) -> std::sync::MutexGuard<'_, KnownState> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn state(&self) -> CircuitBreakerState {
-        self.known().state
-    }
-
-    /// Opens the circuit here at once; the ledger follows.
-    fn open(&self, failure: &dyn Failure) {
-        let mut known = self.known();
-        if known.state == CircuitBreakerState::Open {
-            return;
-        }
-        known.state = CircuitBreakerState::Open;
-        known.opened_after_success = self.has_recovered.swap(false, Ordering::Relaxed);
-        known.why = format!("{}: {failure}", failure.reason());
-        known.unreported = Some(NoticedOutage { reason: failure.reason(), detail: failure.to_string() });
-        drop(known);
-        self.wake.notify_one();
-    }
-
-    /// Takes over the ledger's state, unless an outage was noticed here that the ledger does not have yet.
-    pub(crate) fn adopt(&self, row: Option<&CircuitBreaker>) {
-        let mut known = self.known();
-        if known.unreported.is_some() {
-            return;
-        }
-        let state = row.map_or(CircuitBreakerState::Closed, |row| row.state);
-        if known.state != state {
-            tracing::warn!(dependency = %self.dependency, state = state.as_str(), "the circuit breaker has a new state");
-            self.failures_in_a_row.store(0, Ordering::Relaxed);
-            self.has_succeeded.store(false, Ordering::Relaxed);
-            if state == CircuitBreakerState::Open {
-                known.opened_after_success = self.has_recovered.swap(false, Ordering::Relaxed);
-            }
-        }
-        known.state = state;
-        known.why = row.map_or_else(String::new, |row| {
-            let reason = row.reason.map_or("", Reason::as_str);
-            format!("{reason}: {}", row.detail.as_deref().unwrap_or_default())
-        });
-        metrics::gauge!("leadline_circuit_breaker_open", "dependency" => self.dependency.as_str())
-            .set(if state == CircuitBreakerState::Closed { 0.0 } else { 1.0 });
-    }
-}
-
 impl CircuitBreakers {
-    /// The circuit breakers of `dependencies`, all closed.
-    pub fn new(settings: &settings::CircuitBreakerSection, dependencies: &[Dependency]) -> Self {
+    /// The circuit breakers of the dependencies that are called with `credentials`, all closed.
+    pub fn new(settings: &settings::CircuitBreakerSection, credentials: impl IntoIterator<Item = Credential>) -> Self {
         let wake = Arc::new(Notify::new());
-        let breaker =
-            |dependency: &Dependency| Arc::new(Breaker::new(*dependency, settings.failure_threshold, wake.clone()));
+        let breaker = |credential| Arc::new(Breaker::new(credential, settings, wake.clone()));
         Self {
-            breakers: Arc::new(dependencies.iter().map(breaker).collect()),
+            breakers: Arc::new(credentials.into_iter().map(breaker).collect()),
             settings: settings.clone(),
             mode: Arc::new(watch::Sender::new(ConsumeMode::Normal)),
             wake,
@@ -165,7 +44,7 @@ impl CircuitBreakers {
     }
 
     fn breaker(&self, dependency: Dependency) -> Option<&Arc<Breaker>> {
-        self.breakers.iter().find(|breaker| breaker.dependency == dependency)
+        self.breakers.iter().find(|breaker| breaker.dependency() == dependency)
     }
 
     /// What becomes of a message with these `tries` whose processing failed. A failure that belongs to an outage is deferred:
@@ -182,11 +61,11 @@ impl CircuitBreakers {
     /// time, too, although calls of others have succeeded since, is the message's own.
     fn is_outage(&self, failure: &dyn Failure, tries: &Tries) -> bool {
         failure.outage().is_some_and(|outage| {
-            let Some(breaker) = self.breaker(outage.dependency) else { return outage.is_certain };
+            let Some(breaker) = self.breaker(outage.dependency) else { return outage.sign != OutageSign::Possible };
             let known = breaker.known();
             let failed_before = tries.last_reason.and_then(Reason::may_be_outage_of) == Some(outage.dependency);
             let is_its_own = failed_before && known.opened_after_success;
-            !is_its_own && (outage.is_certain || known.state != CircuitBreakerState::Closed)
+            !is_its_own && (outage.sign != OutageSign::Possible || known.state() != CircuitBreakerState::Closed)
         })
     }
 
@@ -197,11 +76,11 @@ impl CircuitBreakers {
         let failed_of = tries.last_reason.and_then(Reason::may_be_outage_of);
         let must_wait = |breaker: &&Arc<Breaker>| match breaker.state() {
             CircuitBreakerState::Open => true,
-            CircuitBreakerState::HalfOpen => tries.failures > 0 || failed_of == Some(breaker.dependency),
+            CircuitBreakerState::HalfOpen => tries.failures > 0 || failed_of == Some(breaker.dependency()),
             CircuitBreakerState::Closed => false,
         };
         let waits_for = self.breakers.iter().find(must_wait)?;
-        Some(match (waits_for.dependency, tries.last_reason) {
+        Some(match (waits_for.dependency(), tries.last_reason) {
             // It keeps the reason for which it failed.
             (_, Some(reason)) if failed_of.is_some() => reason,
             (Dependency::OpenAi, _) => Reason::OpenAiCircuitOpen,
@@ -209,22 +88,23 @@ impl CircuitBreakers {
         })
     }
 
+    /// Whether the credential of a dependency is rejected here.
+    pub(crate) fn is_rejected(&self, dependency: Dependency) -> bool {
+        self.breaker(dependency).is_some_and(|breaker| breaker.known().is_rejected())
+    }
+
     /// How many messages may be consumed, now and after every change.
     pub fn consume_mode(&self) -> watch::Receiver<ConsumeMode> {
         self.mode.subscribe()
     }
 
-    /// Adds a check for each dependency: it fails while the circuit is not closed.
+    /// Adds a check for each dependency: it fails while a circuit is not closed, and while the credential of this process is rejected.
     #[must_use]
     pub fn add_readiness_checks(&self, readiness: Readiness) -> Readiness {
         self.breakers.iter().fold(readiness, |readiness, breaker| {
             let checked = breaker.clone();
-            readiness.with(breaker.dependency.as_str(), move || {
-                let known = checked.known();
-                let result = match known.state {
-                    CircuitBreakerState::Closed => Ok(()),
-                    state => Err(format!("circuit {}, {}", state.as_str(), known.why).into()),
-                };
+            readiness.with(breaker.dependency().as_str(), move || {
+                let result = checked.pause().map_or(Ok(()), |pause| Err(pause.into()));
                 async move { result }
             })
         })
@@ -247,17 +127,18 @@ mod tests {
     use std::{fmt, time::Duration};
 
     use broker::{RetryDecision, RetrySchedule, Tries};
-    use domain::{CircuitBreakerState, Dependency};
+    use domain::{Circuit, CircuitBreakerState, Credential, Dependency, Fingerprint};
     use ledger::CircuitBreaker;
-    use retry::{Failure, Outage, Reason, RetryAction};
+    use retry::{Failure, Outage, OutageSign, Reason, RetryAction};
 
     use super::CircuitBreakers;
+    use crate::own_credential::OwnCredential;
 
     const FRESH: Tries = Tries { failures: 0, age: Duration::ZERO, last_reason: None };
 
     #[derive(Debug)]
     struct Failed {
-        outage: Option<bool>,
+        outage: Option<OutageSign>,
         retry_action: RetryAction,
     }
 
@@ -277,26 +158,46 @@ mod tests {
             Reason::NotApplied
         }
         fn outage(&self) -> Option<Outage> {
-            self.outage.map(|is_certain| Outage { dependency: Dependency::HubSpot, is_certain })
+            self.outage.map(|sign| Outage { dependency: Dependency::HubSpot, sign })
         }
     }
 
-    fn failed(outage: Option<bool>, retry_action: RetryAction) -> Failed {
+    fn failed(outage: Option<OutageSign>, retry_action: RetryAction) -> Failed {
         Failed { outage, retry_action }
     }
 
     fn circuit_breakers() -> CircuitBreakers {
         CircuitBreakers::new(
             &settings::CircuitBreakerSection { failure_threshold: 3, ..settings::CircuitBreakerSection::default() },
-            &[Dependency::HubSpot],
+            [credential()],
         )
+    }
+
+    fn credential() -> Credential {
+        let fingerprint = Fingerprint::of("1", ["token"]);
+        Credential { dependency: Dependency::HubSpot, setting: "hubspot.token", fingerprint }
+    }
+
+    fn in_the_ledger(circuit: Circuit, state: CircuitBreakerState) -> CircuitBreaker {
+        CircuitBreaker {
+            circuit,
+            state,
+            reason: Some(Reason::Unauthorized),
+            detail: None,
+            opened_at: None,
+            probes: 0,
+            is_due: false,
+            due_in: Duration::ZERO,
+            refused_events: 0,
+            rejected_by: Vec::new(),
+        }
     }
 
     #[test]
     fn many_failures_in_a_row_are_an_outage_and_a_success_between_them_is_not() {
         let circuit_breakers = circuit_breakers();
         let observer = circuit_breakers.observer(Dependency::HubSpot).expect("an observer");
-        let unavailable = failed(Some(false), RetryAction::RetryNow { after: None });
+        let unavailable = failed(Some(OutageSign::Possible), RetryAction::RetryNow { after: None });
         for _ in 0..2 {
             observer.record(Some(&unavailable));
             observer.record(Some(&unavailable));
@@ -322,18 +223,54 @@ mod tests {
     }
 
     #[test]
-    fn one_rejected_key_is_enough() {
+    fn one_rejected_key_is_enough_for_this_process_and_is_no_outage_of_the_fleet() {
         let circuit_breakers = circuit_breakers();
-        let rejected = failed(Some(true), RetryAction::RetryLater { after: None });
+        let rejected = failed(Some(OutageSign::CredentialRejected), RetryAction::RetryLater { after: None });
         circuit_breakers.observer(Dependency::HubSpot).expect("an observer").record(Some(&rejected));
         assert!(circuit_breakers.wait_reason(&FRESH).is_some() && circuit_breakers.is_outage(&rejected, &FRESH));
+        let breaker = &circuit_breakers.breakers[0];
+        assert_eq!(breaker.known().unreported, None);
+        let said = breaker.pause().expect("it is not ready");
+        let fingerprint = credential().fingerprint;
+        assert!(said.contains(&format!("hubspot.token with the fingerprint {fingerprint} is rejected")), "{said}");
+        // Of the others it is known meanwhile that they are well.
+        breaker.adopt(None, None);
+        assert!(circuit_breakers.wait_reason(&FRESH).is_some());
+    }
+
+    #[test]
+    fn an_account_without_money_is_an_outage_at_once() {
+        let circuit_breakers = circuit_breakers();
+        let exhausted = failed(Some(OutageSign::Certain), RetryAction::RetryLater { after: None });
+        circuit_breakers.observer(Dependency::HubSpot).expect("an observer").record(Some(&exhausted));
+        assert!(circuit_breakers.wait_reason(&FRESH).is_some() && circuit_breakers.is_outage(&exhausted, &FRESH));
+        assert!(circuit_breakers.breakers[0].known().unreported.is_some(), "the fleet has to know");
+    }
+
+    #[test]
+    fn a_circuit_of_the_credential_pauses_its_workers_and_takes_the_place_of_what_they_knew_alone() {
+        let circuit_breakers = circuit_breakers();
+        let breaker = &circuit_breakers.breakers[0];
+        let rejected = failed(Some(OutageSign::CredentialRejected), RetryAction::RetryLater { after: None });
+        circuit_breakers.observer(Dependency::HubSpot).expect("an observer").record(Some(&rejected));
+        let (rejection, _) = breaker.known().own.unreported().expect("the ledger has to know");
+        breaker.known().own.mark_reported(&rejection);
+        let row = |state| in_the_ledger(credential().circuit(), state);
+        breaker.adopt(None, Some(&row(CircuitBreakerState::Open)));
+        assert!(circuit_breakers.wait_reason(&FRESH).is_some() && breaker.known().is_rejected());
+        breaker.adopt(None, Some(&row(CircuitBreakerState::Closed)));
+        assert_eq!(
+            (circuit_breakers.wait_reason(&FRESH), breaker.pause()),
+            (None, None),
+            "who probed it was another one"
+        );
     }
 
     #[test]
     fn an_answer_that_rejects_the_call_ends_a_row_of_failures() {
         let circuit_breakers = circuit_breakers();
         let observer = circuit_breakers.observer(Dependency::HubSpot).expect("an observer");
-        let unavailable = failed(Some(false), RetryAction::RetryNow { after: None });
+        let unavailable = failed(Some(OutageSign::Possible), RetryAction::RetryNow { after: None });
         for _ in 0..5 {
             observer.record(Some(&unavailable));
             observer.record(Some(&unavailable));
@@ -342,24 +279,11 @@ mod tests {
         assert_eq!(circuit_breakers.wait_reason(&FRESH), None);
     }
 
-    fn in_the_ledger(state: CircuitBreakerState) -> CircuitBreaker {
-        CircuitBreaker {
-            circuit: Dependency::HubSpot.into(),
-            state,
-            reason: Some(Reason::Unauthorized),
-            detail: None,
-            opened_at: None,
-            probes: 0,
-            is_due: false,
-            due_in: Duration::ZERO,
-            refused_events: 0,
-        }
-    }
-
     #[test]
     fn a_half_open_circuit_takes_a_message_that_has_not_failed() {
         let circuit_breakers = circuit_breakers();
-        circuit_breakers.breakers[0].adopt(Some(&in_the_ledger(CircuitBreakerState::HalfOpen)));
+        let half_open = in_the_ledger(Dependency::HubSpot.into(), CircuitBreakerState::HalfOpen);
+        circuit_breakers.breakers[0].adopt(Some(&half_open), None);
         let tries = |failures, last_reason| Tries { failures, last_reason, ..FRESH };
         for admitted in [FRESH, tries(0, Some(Reason::HubSpotCircuitOpen)), tries(0, Some(Reason::LeasedElsewhere))] {
             assert_eq!(circuit_breakers.wait_reason(&admitted), None, "{admitted:?}");
@@ -367,7 +291,7 @@ mod tests {
         let failed = tries(0, Some(Reason::Unauthorized));
         assert_eq!(circuit_breakers.wait_reason(&failed), Some(Reason::Unauthorized), "it keeps its reason");
         assert!(circuit_breakers.wait_reason(&tries(1, Some(Reason::RecordLocked))).is_some());
-        circuit_breakers.breakers[0].adopt(None);
+        circuit_breakers.breakers[0].adopt(None, None);
         assert_eq!(circuit_breakers.wait_reason(&failed), None, "closed");
     }
 
@@ -377,15 +301,14 @@ mod tests {
         let observer = circuit_breakers.observer(Dependency::HubSpot).expect("an observer");
         let breaker = &circuit_breakers.breakers[0];
         let schedule = RetrySchedule::new(vec![Duration::from_secs(10)], 3).expect("a schedule");
-        let rejected = failed(Some(true), RetryAction::RetryLater { after: None });
+        let rejected = failed(Some(OutageSign::CredentialRejected), RetryAction::RetryLater { after: None });
         let mut tries = FRESH;
         let mut fail = |expected| {
             observer.record(Some(&rejected));
             assert_eq!(circuit_breakers.decide(&schedule, &rejected, &tries), expected);
             tries.last_reason = Some(Reason::Unauthorized);
-            breaker.known().unreported = None;
-            breaker.adopt(Some(&in_the_ledger(CircuitBreakerState::Open)));
-            breaker.adopt(None);
+            // A probe is accepted, and time passes.
+            breaker.known().own = OwnCredential::Accepted;
         };
         let (excused, counted) =
             (RetryDecision::Defer(Duration::from_secs(10)), RetryDecision::Retry(Duration::from_secs(10)));

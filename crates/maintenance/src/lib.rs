@@ -1,14 +1,17 @@
 //! What the fleet does besides its work: outages, lost messages, old data, erased persons.
 //!
 //! [`CircuitBreakers`] recognise an outage of HubSpot or OpenAI, pause the whole fleet, and detect the end of the outage by
-//! probes; [`ModelCircuits`] pause single playbooks whose model is away. The [`Reconciler`] publishes work again whose message is lost. [`run_maintenance`] does that every few minutes, on
+//! probes; a process whose credential is rejected pauses alone, until another one confirms it. [`ModelCircuits`] pause single playbooks
+//! whose model is away. The [`Reconciler`] publishes work again whose message is lost. [`run_maintenance`] does that every few minutes, on
 //! one worker of the fleet at a time, and deletes old data. The [`Eraser`] carries out erasures that were asked for.
 
+mod breaker;
 mod breaker_sync;
 mod circuit_breakers;
 mod erasure;
 mod messages;
 mod model_circuits;
+mod own_credential;
 mod probe;
 mod reconciler;
 mod retention;
@@ -18,7 +21,7 @@ pub use circuit_breakers::CircuitBreakers;
 pub use erasure::{EraseError, Eraser};
 pub use messages::{UnreadablePayload, command_message, event_message, payload_message};
 pub use model_circuits::{ModelCircuits, ModelPause, ModelProbe, Permission, Refused, Turns};
-pub use probe::{Probe, hubspot_probe, probe};
+pub use probe::{Probe, ProbeOutcome, hubspot_probe, probe};
 pub use reconciler::{ReconcileError, ReconcileFindings, Reconciler, RepairCounts};
 pub use retention::{PruneCounts, prune};
 pub use schedule::{run_erasures, run_maintenance};

@@ -19,14 +19,11 @@ use ledger::{CircuitBreaker, LEDGER_RETRY, Ledger, LedgerError, ProbeDelays, Wor
 use service::Readiness;
 use tokio::time::Instant;
 
-use crate::breaker_sync::PROBE_TIMEOUT;
+use crate::{breaker::others_first, breaker_sync::PROBE_TIMEOUT};
 
 /// Asks whether there is a model with this name, without a question that costs money. Where that cannot be known, an event has to
 /// find it out, and the answer is yes.
 pub type ModelProbe = Box<dyn Fn(String) -> Pin<Box<dyn Future<Output = bool> + Send>> + Send + Sync>;
-
-/// No worker has a playbook's version any more when nobody has probed its model for so long after it was due.
-const ABANDONED_AFTER: Duration = Duration::from_secs(600);
 
 /// What a model refused, whatever the question was about.
 #[derive(Debug, Clone)]
@@ -314,6 +311,7 @@ impl ModelCircuits {
         ProbeDelays {
             first: Duration::from_secs(settings.probe_first_seconds),
             max: Duration::from_secs(settings.model_probe_max_seconds),
+            others_first: others_first(settings),
         }
     }
 
@@ -331,26 +329,26 @@ impl ModelCircuits {
         })
     }
 
-    /// Takes over what the ledger said at `asked_at`, and probes what is due.
-    pub(crate) async fn follow(&self, rows: &[CircuitBreaker], asked_at: Instant) -> Result<(), LedgerError> {
+    /// Takes over what the ledger said at `asked_at`, and probes what is due, if this process may: whose key is rejected finds out nothing
+    /// about a model.
+    pub(crate) async fn follow(
+        &self,
+        rows: &[CircuitBreaker],
+        asked_at: Instant,
+        may_probe: bool,
+    ) -> Result<(), LedgerError> {
         let is_of =
             |row: &CircuitBreaker, model: &PlaybookModel| matches!(&row.circuit, Circuit::Model(of) if of == model);
         for model in self.0.circuits.keys() {
             let row = rows.iter().find(|row| is_of(row, model));
             self.adopt(model, row, asked_at);
-            if let Some(row) = row.filter(|row| row.state == CircuitBreakerState::Open && row.is_due)
+            if let Some(row) = row.filter(|row| may_probe && row.state == CircuitBreakerState::Open && row.is_due)
                 && self.0.ledger.take_probe(&row.circuit, &self.0.worker, self.delays()).await?
             {
                 // On its own: the probe of a model must not delay what is known about the others.
                 let has_waited_longest = self.delays().is_longest_after(row.probes);
                 tokio::spawn(self.clone().probe(model.clone(), row.reason, has_waited_longest));
             }
-        }
-        let is_overdue = |row: &CircuitBreaker| {
-            matches!(row.circuit, Circuit::Model(_)) && row.state != CircuitBreakerState::Closed && row.is_due
-        };
-        if rows.iter().any(is_overdue) {
-            self.0.ledger.close_abandoned_circuit_breakers(ABANDONED_AFTER).await?;
         }
         Ok(())
     }

@@ -2,7 +2,7 @@
 
 use std::{fmt, time::Duration};
 
-use retry::{Reason, RetryAction};
+use retry::{OutageSign, Reason, RetryAction};
 use serde_json::Value;
 
 use crate::{OpenAiError, lenient};
@@ -225,12 +225,13 @@ impl OpenAiApiError {
         }
     }
 
-    /// Whether this is a sign of an outage, and whether a certain one.
-    pub(crate) fn is_certain_outage(&self) -> Option<bool> {
+    /// What this shows of an outage.
+    pub(crate) fn outage_sign(&self) -> Option<OutageSign> {
         match self.meaning() {
-            Meaning::OutOfCredit | Meaning::Region | Meaning::Unauthorized => Some(true),
-            Meaning::Overloaded => Some(false),
-            Meaning::Unavailable if self.http_status >= 500 || self.is_page => Some(false),
+            Meaning::Unauthorized => Some(OutageSign::CredentialRejected),
+            Meaning::OutOfCredit | Meaning::Region => Some(OutageSign::Certain),
+            Meaning::Overloaded => Some(OutageSign::Possible),
+            Meaning::Unavailable if self.http_status >= 500 || self.is_page => Some(OutageSign::Possible),
             _ => None,
         }
     }
@@ -240,7 +241,11 @@ impl OpenAiApiError {
 mod tests {
     use std::time::Duration;
 
-    use retry::{Failure, Reason, RetryAction};
+    use retry::{
+        Failure, OutageSign,
+        OutageSign::{Certain, Possible},
+        Reason, RetryAction,
+    };
     use serde_json::{Value, json};
 
     use super::{OpenAiApiError, OpenAiError, WAIT_FOR_A_PERSON};
@@ -258,13 +263,9 @@ mod tests {
     const WAIT: RetryAction = RetryAction::RateLimited { after: None };
     const PERSON: RetryAction = RetryAction::RetryLater { after: Some(WAIT_FOR_A_PERSON) };
 
-    fn assert_means(error: &OpenAiError, reason: Reason, retry_action: RetryAction, is_certain_outage: Option<bool>) {
-        let outage = error.outage().map(|outage| outage.is_certain);
-        assert_eq!(
-            (error.reason(), error.retry_action(), outage),
-            (reason, retry_action, is_certain_outage),
-            "{error}"
-        );
+    fn assert_means(error: &OpenAiError, reason: Reason, retry_action: RetryAction, sign: Option<OutageSign>) {
+        let outage = error.outage().map(|outage| outage.sign);
+        assert_eq!((error.reason(), error.retry_action(), outage), (reason, retry_action, sign), "{error}");
     }
 
     #[test]
@@ -295,9 +296,9 @@ mod tests {
             (400, json!({"code": "billing_hard_limit_reached"})),
             (402, json!({"message": "Payment required"})),
         ] {
-            assert_means(&answered(status, &fields), Reason::InsufficientQuota, PERSON, Some(true));
+            assert_means(&answered(status, &fields), Reason::InsufficientQuota, PERSON, Some(Certain));
         }
-        assert_means(&error(402, ""), Reason::InsufficientQuota, PERSON, Some(true));
+        assert_means(&error(402, ""), Reason::InsufficientQuota, PERSON, Some(Certain));
     }
 
     #[test]
@@ -329,7 +330,7 @@ mod tests {
     #[test]
     fn a_country_is_the_whole_organisations_and_another_403_is_not() {
         let region = json!({"code": "unsupported_country_region_territory", "type": "request_forbidden"});
-        assert_means(&answered(403, &region), Reason::OpenAiRegion, PERSON, Some(true));
+        assert_means(&answered(403, &region), Reason::OpenAiRegion, PERSON, Some(Certain));
         assert_means(&answered(403, &json!({"code": null})), Reason::OpenAiForbidden, RetryAction::Park, None);
     }
 
@@ -338,15 +339,15 @@ mod tests {
         for (status, body) in
             [(520, "<html>"), (522, " <!DOCTYPE html>"), (524, "<html>"), (403, "\u{feff}<html>"), (502, "")]
         {
-            assert_means(&error(status, body), Reason::OpenAiUnavailable, NOW, Some(false));
+            assert_means(&error(status, body), Reason::OpenAiUnavailable, NOW, Some(Possible));
         }
         let overloaded = answered(503, &json!({"type": "server_error", "code": "server_is_overloaded"}));
-        assert_means(&overloaded, Reason::OpenAiUnavailable, WAIT, Some(false));
-        assert_means(&answered(503, &json!({"code": "slow_down"})), Reason::OpenAiUnavailable, WAIT, Some(false));
+        assert_means(&overloaded, Reason::OpenAiUnavailable, WAIT, Some(Possible));
+        assert_means(&answered(503, &json!({"code": "slow_down"})), Reason::OpenAiUnavailable, WAIT, Some(Possible));
         assert_means(&answered(429, &json!({"code": "slow_down"})), Reason::OpenAiRateLimited, WAIT, None);
         let told = OpenAiApiError { should_retry: Some(false), http_status: 503, ..OpenAiApiError::default() };
         let later = RetryAction::RetryLater { after: None };
-        assert_means(&OpenAiError::Api(Box::new(told)), Reason::OpenAiUnavailable, later, Some(false));
+        assert_means(&OpenAiError::Api(Box::new(told)), Reason::OpenAiUnavailable, later, Some(Possible));
     }
 
     #[test]
@@ -380,8 +381,8 @@ mod tests {
         parks(OpenAiError::EventStream);
         assert!(!OpenAiError::EventStream.is_worth_one_more() && OpenAiError::EventStream.may_be_billed());
         let later = RetryAction::RetryLater { after: None };
-        assert_means(&OpenAiError::NotJson, Reason::OpenAiUnreadable, later, Some(false));
-        assert_means(&OpenAiError::TimedOut(Duration::ZERO), Reason::OpenAiTimeout, NOW, Some(false));
+        assert_means(&OpenAiError::NotJson, Reason::OpenAiUnreadable, later, Some(Possible));
+        assert_means(&OpenAiError::TimedOut(Duration::ZERO), Reason::OpenAiTimeout, NOW, Some(Possible));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use retry::{Dependency, Failure, Outage, RateLimited, Reason, RetryAction};
+use retry::{Dependency, Failure, Outage, OutageSign, RateLimited, Reason, RetryAction};
 
 use crate::OpenAiApiError;
 
@@ -75,11 +75,11 @@ impl Failure for OpenAiError {
     }
 
     fn outage(&self) -> Option<Outage> {
-        let is_certain = match self {
-            Self::TimedOut(_) | Self::Connection(_) | Self::NotJson => false,
+        let sign = match self {
+            Self::TimedOut(_) | Self::Connection(_) | Self::NotJson => OutageSign::Possible,
             Self::RateLimited(_) | Self::Unreadable(_) | Self::EventStream => return None,
-            Self::Api(error) => error.is_certain_outage()?,
+            Self::Api(error) => error.outage_sign()?,
         };
-        Some(Outage { dependency: Dependency::OpenAi, is_certain })
+        Some(Outage { dependency: Dependency::OpenAi, sign })
     }
 }

@@ -4,6 +4,7 @@
 pub mod body;
 pub mod handler;
 mod health;
+mod overflow;
 mod rejection;
 mod start;
 pub mod wiring;

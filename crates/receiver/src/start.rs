@@ -7,7 +7,7 @@ use settings::Settings;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::{handler, health, wiring};
+use crate::{handler, health, overflow, wiring};
 
 /// Connects to RabbitMQ and binds the public listener. The returned work accepts webhooks until `stop` was cancelled for
 /// `receiver.linger_seconds` and the requests in progress are answered.
@@ -20,7 +20,8 @@ pub async fn start(
 ) -> Result<Wired<impl Future<Output = Result<(), ServiceFailure>> + Send + 'static>, ServiceFailure> {
     let broker = bootstrap::broker_settings(&settings, "receiver")?;
     let publisher = broker::Publisher::open(broker).await?;
-    let readiness = bootstrap::broker_readiness(&publisher);
+    let interval = Duration::from_secs(settings.receiver.overflow_check_seconds);
+    let readiness = overflow::watch(bootstrap::broker_readiness(&publisher), publisher.clone(), interval, &stop);
     let log = Arc::new(LogLimit::new(settings.telemetry.refusals_per_minute));
     let health = health::router(publisher.clone(), stop.clone());
     let handler = wiring::webhook_handler(&settings, publisher, log.clone())?;

@@ -64,6 +64,17 @@ impl<F: Failure> Failure for Arc<F> {
 pub struct Outage {
     /// Which one.
     pub dependency: Dependency,
-    /// Whether this one failure proves the outage (a rejected key, no money left), or only many in a row do.
-    pub is_certain: bool,
+    /// What the failure shows.
+    pub sign: OutageSign,
+}
+
+/// What one failure shows of an outage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OutageSign {
+    /// The credential of this process is rejected. A cheap call shows whether it still is; others may have another one.
+    CredentialRejected,
+    /// No call of anybody gets through: the account has no money left, for example.
+    Certain,
+    /// Only many failures in a row are an outage.
+    Possible,
 }

@@ -15,7 +15,7 @@ mod retry_policy;
 
 pub use call_hooks::{CallHooks, CallObserver, SharedObserver};
 pub use domain::{Dependency, Reason};
-pub use failure::{Failure, Outage, RetryAction};
+pub use failure::{Failure, Outage, OutageSign, RetryAction};
 pub use rate_limiter::{
     HUBSPOT_ASSOCIATIONS, Permit, PermitFuture, QuotaReport, RateLimited, RateLimiter, SharedRateLimiter, Shortage,
 };

@@ -9,6 +9,7 @@ mod sections;
 mod source;
 mod tables;
 mod transport;
+mod urls;
 mod validate;
 
 use std::path::{Path, PathBuf};
@@ -157,7 +158,10 @@ mod tests {
         let url = |query: &str| format!("postgres://u:geheim@127.0.0.1/leadline?{query}");
         let ignored = url("target_session_attrs=read-write&options[lock_timeout]=1000&connect_timeout=3");
         let message = rejected(&[("LEADLINE__LEDGER__URL", &ignored)], ConfigScope::LedgerOnly);
-        assert!(message.contains("not known here: target_session_attrs, connect_timeout"), "{message}");
+        assert!(message.contains("parameters that are not known here: connect_timeout"), "{message}");
+        let left =
+            "its parameter `target_session_attrs` is not known here: a server that only reads is left without it";
+        assert!(message.contains(left), "{message}");
         assert!(!message.contains("geheim"), "{message}");
         let message = rejected(&[("LEADLINE__LEDGER__MIGRATE_URL", &ignored)], ConfigScope::LedgerOnly);
         assert!(message.contains("ledger.migrate_url: ") && !message.contains("geheim"), "{message}");

@@ -62,7 +62,8 @@ pub(super) fn read(file: Option<&Path>, environment: Vec<(String, String)>) -> R
             // TOML's numbers lose their form: a secret 1e3 would become `1000`.
             findings.push(SettingsFinding { key, origin, message: "is no text: put it in quotes".to_owned() });
         } else if let Err(error) = check_alone(&key, value) {
-            findings.push(SettingsFinding { key, origin, message: error.to_string() });
+            let message = without_value(&key, &error);
+            findings.push(SettingsFinding { key, origin, message });
         }
     }
     if !findings.is_empty() {
@@ -75,12 +76,15 @@ pub(super) fn read(file: Option<&Path>, environment: Vec<(String, String)>) -> R
 pub(super) fn texts(
     variables: impl Iterator<Item = (OsString, OsString)>,
 ) -> Result<Vec<(String, String)>, Vec<SettingsFinding>> {
-    let ours = variables.filter_map(|(name, value)| Some((name.into_string().ok()?, value)));
+    let ours = variables.filter(|(name, _)| name.as_encoded_bytes().starts_with(PREFIX.as_bytes()));
     let (mut texts, mut findings) = (Vec::new(), Vec::new());
-    for (name, value) in ours.filter(|(name, _)| name.starts_with(PREFIX)) {
-        match value.into_string() {
-            Ok(value) => texts.push((name, value)),
-            Err(_) => findings.push(finding(&key_of(&name), format!("{name} is no text in UTF-8"))),
+    for (name, value) in ours {
+        match (name.into_string(), value.into_string()) {
+            (Ok(name), Ok(value)) => texts.push((name, value)),
+            (Ok(name), Err(_)) => findings.push(finding(&key_of(&name), format!("{name} is no text in UTF-8"))),
+            (Err(_), _) => {
+                findings.push(finding(PREFIX, "the name of a variable that begins so is no text in UTF-8".to_owned()));
+            }
         }
     }
     if findings.is_empty() { Ok(texts) } else { Err(findings) }
@@ -120,9 +124,7 @@ fn with_files(environment: Vec<(String, String)>, findings: &mut Vec<SettingsFin
     let (files, mut variables): (Vec<_>, Map<String, String>) = {
         let with_prefix = environment.into_iter().filter(|(name, _)| name.starts_with(PREFIX));
         let (files, plain): (Vec<_>, Vec<_>) = with_prefix.partition(|(name, _)| name.ends_with(FILE_SUFFIX));
-        // Tools that write secrets often end them with a line break.
-        let without_break = |(name, value): (String, String)| (name, value.trim_end_matches(['\r', '\n']).to_owned());
-        (files, plain.into_iter().map(without_break).collect())
+        (files, plain.into_iter().map(|(name, value)| (name, without_break(&value))).collect())
     };
     for (name, path) in files {
         let key = key_of(&name);
@@ -131,12 +133,21 @@ fn with_files(environment: Vec<(String, String)>, findings: &mut Vec<SettingsFin
             findings.push(finding(&key, format!("given twice, as {target} and as {name}")));
             continue;
         }
-        match std::fs::read_to_string(&path) {
-            Ok(text) => drop(variables.insert(target, text.trim_end().to_owned())),
-            Err(error) => findings.push(finding(&key, format!("cannot read {path}: {error}"))),
+        match std::fs::read_to_string(without_break(&path)) {
+            Ok(text) => drop(variables.insert(target, without_break(&text))),
+            // Whoever gives the secret in the place of its file's name must not read it in a log.
+            Err(error) if Path::new(&path).is_absolute() => {
+                findings.push(finding(&key, format!("cannot read {path}: {error}")));
+            }
+            Err(error) => findings.push(finding(&key, format!("cannot read the file that {name} names: {error}"))),
         }
     }
     variables
+}
+
+/// The value without the line breaks at its end: tools that write secrets often end them with one, whatever they write them to.
+fn without_break(value: &str) -> String {
+    value.trim_end_matches(['\r', '\n']).to_owned()
 }
 
 /// Collects all values below `table` with their keys, like `broker.url`.
@@ -160,12 +171,21 @@ fn check_alone(key: &str, value: Value) -> Result<(), InvalidValue> {
     Ok(())
 }
 
-/// Why a value is invalid, without the value.
+/// What is wrong with a value, without the value: who gives a setting the value of another one may have given it a secret. The text of an
+/// error that is the same for any other value does not quote it: of an unknown setting it names the known ones.
+fn without_value(key: &str, error: &InvalidValue) -> String {
+    let text = error.to_string();
+    let of_another = || check_alone(key, Value::from("?")).err().map(|error| error.to_string());
+    let is_told = matches!(error, InvalidValue::Type(_)) || of_another().as_ref() == Some(&text);
+    if is_told { text } else { "has none of the values that it takes; deploy/leadline.toml names them".to_owned() }
+}
+
+/// Why a value is invalid.
 #[derive(Debug, thiserror::Error)]
 enum InvalidValue {
     #[error("expected {0}")]
     Type(&'static str),
-    /// For an unknown setting: serde's text names it and the known ones.
+    /// Its text may quote the value.
     #[error("{0}")]
     Other(ConfigError),
 }
@@ -192,8 +212,12 @@ mod tests {
         let of = |name: &str, value: OsString| (OsString::from(name), value);
         let others = [of("LESSOPEN", bytes()), of("LEADLINE__BROKER__URL", "amqp://x".into()), (bytes(), "x".into())];
         assert_eq!(texts(others.into_iter()), Ok(vec![("LEADLINE__BROKER__URL".to_owned(), "amqp://x".to_owned())]));
-        let findings = texts([of("LEADLINE__HUBSPOT__TOKEN", bytes())].into_iter()).expect_err("no text");
+        let mut name = b"LEADLINE__HUBSPOT__".to_vec();
+        name.push(0xff);
+        let ours = [of("LEADLINE__HUBSPOT__TOKEN", bytes()), (OsString::from_vec(name), "x".into())];
+        let findings = texts(ours.into_iter()).expect_err("no text");
         assert_eq!(findings[0].to_string(), "hubspot.token: LEADLINE__HUBSPOT__TOKEN is no text in UTF-8");
+        assert_eq!(findings[1].to_string(), "LEADLINE__: the name of a variable that begins so is no text in UTF-8");
     }
 
     #[test]

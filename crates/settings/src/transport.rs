@@ -52,34 +52,6 @@ impl PostgresTransport {
     }
 }
 
-/// The parameters of a Postgres URL that the client (sqlx) reads. It ignores all others.
-const PARAMETERS: [&str; 17] = [
-    "sslmode",
-    "ssl-mode",
-    "sslrootcert",
-    "ssl-root-cert",
-    "ssl-ca",
-    "sslcert",
-    "ssl-cert",
-    "sslkey",
-    "ssl-key",
-    "statement-cache-capacity",
-    "host",
-    "hostaddr",
-    "port",
-    "dbname",
-    "user",
-    "password",
-    "options",
-];
-
-/// The parameters of a Postgres URL that would be ignored: what they promise, such as `target_session_attrs`, would not be kept.
-pub(crate) fn ignored_parameters(url: &SecretString) -> Vec<String> {
-    let Ok(url) = Url::parse(url.expose_secret()) else { return Vec::new() };
-    let is_read = |name: &str| PARAMETERS.contains(&name) || name.starts_with("options[");
-    url.query_pairs().map(|(name, _)| name.into_owned()).filter(|name| !is_read(name)).collect()
-}
-
 impl LedgerSection {
     /// The URL to connect to: `url`, with `sslmode=verify-full` when it leads to another machine and has no `sslmode`. By
     /// itself the client would take what the server offers, down to plain text.

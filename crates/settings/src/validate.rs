@@ -6,7 +6,8 @@ use crate::{
     broker_urls::{has_comma_in_virtual_host, share_a_virtual_host},
     error::SettingsFinding,
     tables::{ConfigScope, Settings},
-    transport::{PostgresTransport, ignored_parameters, is_plain_text_elsewhere},
+    transport::{PostgresTransport, is_plain_text_elsewhere},
+    urls::{self, HttpUrl},
 };
 
 /// The most records in one batch call, by HubSpot's documentation of its CRM batch endpoints.
@@ -39,9 +40,18 @@ impl Check {
         self.that(value.is_none_or(|secret| !secret.expose_secret().is_empty()), key, "is empty");
     }
 
-    fn url(&mut self, value: &str, schemes: &[&str], key: &str) {
-        let known = schemes.iter().any(|scheme| value.starts_with(&format!("{scheme}://")));
-        self.that(known, key, format!("must begin with {}", schemes.join(":// or ") + "://"));
+    /// A secret that is sent in a header.
+    fn header(&mut self, value: Option<&str>, key: &str) {
+        let is_fine = value.is_none_or(|value| value.bytes().all(|byte| byte.is_ascii_graphic()));
+        self.that(is_fine, key, "has a character in it that no key has: a space, a line break, or one beyond ASCII");
+    }
+
+    fn all(&mut self, key: &str, problems: Vec<String>) {
+        problems.into_iter().for_each(|problem| self.that(false, key, problem));
+    }
+
+    fn http(&mut self, value: &str, kind: HttpUrl, key: &str) {
+        self.all(key, urls::http(value, kind));
     }
 
     /// A URL whose scheme `plain` is without TLS may lead to another machine only where `permission` says so.
@@ -79,6 +89,7 @@ pub(super) fn findings(settings: &Settings, scope: ConfigScope) -> Vec<SettingsF
     if !matches!(scope, LedgerOnly | OpenAiOnly | AdminOnly) {
         broker(settings, &mut check);
         if let Some(endpoint) = &settings.telemetry.otlp_endpoint {
+            check.http(endpoint, HttpUrl::Base, "telemetry.otlp_endpoint");
             let permission = ("telemetry.allow_plaintext", settings.telemetry.allow_plaintext);
             check.encrypted(endpoint, "http", "telemetry.otlp_endpoint", permission);
         }
@@ -119,7 +130,7 @@ pub(super) fn findings(settings: &Settings, scope: ConfigScope) -> Vec<SettingsF
         check.within(writer.notify_timeout_seconds, 1..=300, "writer.notify_timeout_seconds");
         for (channel, url) in &settings.notify {
             let (url, key) = (url.expose_secret(), format!("notify.{channel}"));
-            check.url(url, &["https", "http"], &key);
+            check.http(url, HttpUrl::Whole, &key);
             check.encrypted(url, "http", &key, ("writer.allow_plaintext", writer.allow_plaintext));
         }
         // The calls under the lease: the read of current values, the write, and an action.
@@ -146,19 +157,18 @@ fn admin(settings: &Settings, check: &mut Check) {
 
 fn broker(settings: &Settings, check: &mut Check) {
     let broker = &settings.broker;
-    let urls = broker.urls();
-    for url in &urls {
-        check.url(url.expose_secret(), &["amqp", "amqps"], "broker.url");
-        let permission = ("broker.allow_plaintext", broker.allow_plaintext);
-        check.encrypted(url.expose_secret(), "amqp", "broker.url", permission);
+    let nodes = broker.urls();
+    for url in nodes.iter().map(ExposeSecret::expose_secret) {
+        check.all("broker.url", urls::amqp(url));
+        check.encrypted(url, "amqp", "broker.url", ("broker.allow_plaintext", broker.allow_plaintext));
     }
-    check.that(share_a_virtual_host(&urls), "broker.url", "its URLs lead to different virtual hosts");
-    let is_one = !urls.iter().any(has_comma_in_virtual_host);
+    check.that(share_a_virtual_host(&nodes), "broker.url", "its URLs lead to different virtual hosts");
+    let is_one = !nodes.iter().any(has_comma_in_virtual_host);
     let message = "after a comma another URL begins with amqp:// or amqps://; a comma in a virtual host's name is %2c";
     check.that(is_one, "broker.url", message);
     if let Some(url) = &broker.management_url {
         let (url, permission) = (url.expose_secret(), ("broker.allow_plaintext", broker.allow_plaintext));
-        check.url(url, &["http", "https"], "broker.management_url");
+        check.http(url, HttpUrl::Base, "broker.management_url");
         check.encrypted(url, "http", "broker.management_url", permission);
     }
     check.within(broker.connect_timeout_seconds, 1..=300, "broker.connect_timeout_seconds");
@@ -194,7 +204,7 @@ fn ledger(settings: &Settings, check: &mut Check) {
 }
 
 fn postgres_url(url: &SecretString, allow_plaintext: bool, key: &str, check: &mut Check) {
-    check.url(url.expose_secret(), &["postgres", "postgresql"], key);
+    check.all(key, urls::postgres(url.expose_secret()));
     let is_safe = PostgresTransport::of(url).is_none_or(|transport| transport.is_safe());
     let message = format!(
         "leads to another machine whose certificate is not verified: it needs sslmode=verify-full (the default) or \
@@ -202,12 +212,6 @@ fn postgres_url(url: &SecretString, allow_plaintext: bool, key: &str, check: &mu
         allow("ledger.allow_plaintext")
     );
     check.that(is_safe || allow_plaintext, key, message);
-    let ignored = ignored_parameters(url);
-    let message = format!(
-        "has parameters that are not known here: {}. A server that only reads is left without `target_session_attrs`",
-        ignored.join(", ")
-    );
-    check.that(ignored.is_empty(), key, message);
 }
 
 fn limits(settings: &Settings, check: &mut Check) {
@@ -248,7 +252,7 @@ fn receiver(settings: &Settings, check: &mut Check) {
     check.address(&receiver.listen, "receiver.listen");
     check.set(receiver.public_url.as_ref(), "receiver.public_url");
     if let Some(url) = &receiver.public_url {
-        check.url(url, &["https", "http"], "receiver.public_url");
+        check.http(url, HttpUrl::Whole, "receiver.public_url");
     }
     check.within(receiver.max_body_bytes as u64, 1_024..=67_108_864, "receiver.max_body_bytes");
     // Names and ids have at most 256 bytes; a longer value is not cut below that.
@@ -276,6 +280,7 @@ fn receiver(settings: &Settings, check: &mut Check) {
     check.within(receiver.connection_max_seconds, 5..=86_400, "receiver.connection_max_seconds");
     check.within(receiver.linger_seconds, 0..=300, "receiver.linger_seconds");
     check.within(receiver.retry_after_seconds, 1..=86_400, "receiver.retry_after_seconds");
+    check.within(receiver.overflow_check_seconds, 1..=3_600, "receiver.overflow_check_seconds");
     // HubSpot closes the request after 5 s; after a late 200 it sends the same events again.
     let answer_ms = receiver.read_timeout_ms + settings.broker.confirm_timeout_ms;
     let message = format!("with broker.confirm_timeout_ms an answer may take {answer_ms} ms; HubSpot waits 5,000");
@@ -285,7 +290,8 @@ fn receiver(settings: &Settings, check: &mut Check) {
 fn hubspot(settings: &Settings, check: &mut Check) {
     let hubspot = &settings.hubspot;
     check.secret(hubspot.token.as_ref(), "hubspot.token");
-    check.url(&hubspot.base_url, &["https", "http"], "hubspot.base_url");
+    check.header(hubspot.token.as_ref().map(ExposeSecret::expose_secret), "hubspot.token");
+    check.http(&hubspot.base_url, HttpUrl::Base, "hubspot.base_url");
     let permission = ("hubspot.allow_plaintext", hubspot.allow_plaintext);
     check.encrypted(&hubspot.base_url, "http", "hubspot.base_url", permission);
     check.that(
@@ -348,7 +354,11 @@ fn lease(seconds: u64, needed: u64, key: &str, check: &mut Check) {
 fn openai(settings: &Settings, check: &mut Check) {
     let openai = &settings.openai;
     check.secret(openai.api_key.as_ref(), "openai.api_key");
-    check.url(&openai.base_url, &["https", "http"], "openai.base_url");
+    check.header(openai.api_key.as_ref().map(ExposeSecret::expose_secret), "openai.api_key");
+    check.header(openai.organization.as_deref(), "openai.organization");
+    check.header(openai.project.as_deref(), "openai.project");
+    check.header(Some(&openai.auth_header), "openai.auth_header");
+    check.http(&openai.base_url, HttpUrl::Base, "openai.base_url");
     let permission = ("openai.allow_plaintext", openai.allow_plaintext);
     check.encrypted(&openai.base_url, "http", "openai.base_url", permission);
     for (path, key) in [(&openai.chat_path, "openai.chat_path"), (&openai.responses_path, "openai.responses_path")] {

@@ -28,7 +28,8 @@ pub async fn start(
 ) -> Result<Wired<impl Future<Output = Result<(), ServiceFailure>> + Send + 'static>, ServiceFailure> {
     let (connection, publisher) = bootstrap::connect_broker(&settings, "writer").await?;
     let ledger = bootstrap::connect_ledger_verified(&settings, "leadline-writer").await?;
-    let circuit_breakers = CircuitBreakers::new(&settings.circuit_breaker, &[Dependency::HubSpot]);
+    let token = bootstrap::credential(&settings, Dependency::HubSpot)?;
+    let circuit_breakers = CircuitBreakers::new(&settings.circuit_breaker, [token]);
     let readiness = circuit_breakers.add_readiness_checks(bootstrap::broker_and_ledger_readiness(&publisher, &ledger));
     let readiness = bootstrap::warn_of_ending_versions(readiness, &settings);
     let worker = Worker::named("writer");

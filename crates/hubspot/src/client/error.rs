@@ -3,7 +3,11 @@
 use std::{fmt, time::Duration};
 
 use http_client::shortened;
-use retry::{Dependency, Failure, Outage, RateLimited, Reason, RetryAction};
+use retry::{
+    Dependency, Failure, Outage,
+    OutageSign::{self, Certain, CredentialRejected, Possible},
+    RateLimited, Reason, RetryAction,
+};
 
 use super::{
     error_body::{ErrorBody, ErrorContext, ErrorDetail, RefusedProperty},
@@ -153,16 +157,17 @@ impl Failure for HubSpotError {
     }
 
     fn outage(&self) -> Option<Outage> {
-        let outage = |is_certain| Some(Outage { dependency: Dependency::HubSpot, is_certain });
+        let outage = |sign: OutageSign| Some(Outage { dependency: Dependency::HubSpot, sign });
         match self {
-            Self::TimedOut(_) | Self::Connection(_) | Self::NotJson { .. } => outage(false),
+            Self::TimedOut(_) | Self::Connection(_) | Self::NotJson { .. } => outage(Possible),
             Self::InDoubt(error) => error.outage(),
             Self::RateLimited(_) | Self::Unreadable { .. } => None,
             Self::Api(error) => match error.http_status {
-                401 | 477 | 488 => outage(true),
-                429 if error.is_daily() => outage(true),
-                500..=599 => outage(false),
-                _ if error.is_undocumented() => outage(false),
+                401 => outage(CredentialRejected),
+                477 | 488 => outage(Certain),
+                429 if error.is_daily() => outage(Certain),
+                500..=599 => outage(Possible),
+                _ if error.is_undocumented() => outage(Possible),
                 _ => None,
             },
         }
@@ -330,7 +335,7 @@ mod tests {
             let error = answered(404, operation, body);
             assert_eq!(error.reason(), Reason::HubSpotRefused, "{operation}: {body}");
             assert_eq!(error.retry_action(), RetryAction::RetryNow { after: None }, "{operation}: {body}");
-            let outage = Some(Outage { dependency: Dependency::HubSpot, is_certain: false });
+            let outage = Some(Outage { dependency: Dependency::HubSpot, sign: OutageSign::Possible });
             assert_eq!(error.outage(), outage, "when many meet it: {operation}: {body}");
             assert!(!error.may_be_one_item(), "{operation}: {body}");
             // A message that meets it again and again while others succeed is not taken for an outage for ever.

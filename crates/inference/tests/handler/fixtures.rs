@@ -35,7 +35,8 @@ pub async fn handler() -> (EventHandler, Ledger) {
     let broker = bootstrap::broker_settings(&settings, "test").expect("settings");
     broker::declare_topology(&broker).await.expect("declared");
     let (_, publisher) = bootstrap::connect_broker(&settings, "test").await.expect("a broker");
-    let circuit_breakers = CircuitBreakers::new(&settings.circuit_breaker, &wiring::DEPENDENCIES);
+    let credentials = wiring::credentials(&settings).expect("given");
+    let circuit_breakers = CircuitBreakers::new(&settings.circuit_breaker, credentials);
     let playbooks = wiring::load_playbooks(&settings).expect("the playbooks are right");
     let worker = Worker::named("test");
     let wiring = wiring::wire(&settings, playbooks, &ledger, worker, publisher, circuit_breakers).expect("a handler");

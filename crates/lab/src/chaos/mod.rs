@@ -66,7 +66,8 @@ impl ChaosOptions {
         }
         let (possible, left_out): (Vec<_>, Vec<_>) =
             ChaosFault::ALL.into_iter().partition(|fault| services.may_be_killed() || !fault.breaks_services());
-        let possible = possible.into_iter().filter(|fault| self.standby || *fault != ChaosFault::PromoteStandby).collect();
+        let possible =
+            possible.into_iter().filter(|fault| self.standby || *fault != ChaosFault::PromoteStandby).collect();
         for fault in left_out {
             println!("  left out, because others may use the services: {fault}");
         }

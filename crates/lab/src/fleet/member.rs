@@ -29,7 +29,8 @@ impl Member {
         let root = workspace::root()?;
         let process = Process::start(program, &path, log, |command| {
             // Only the given settings: those in a developer's environment must not change a test.
-            for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("LEADLINE__")) {
+            for (name, _) in std::env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"LEADLINE__"))
+            {
                 command.env_remove(name);
             }
             command.envs(environment.iter().cloned()).current_dir(root);

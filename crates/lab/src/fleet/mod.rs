@@ -123,8 +123,16 @@ impl Fleet {
 
     /// Starts one more inference worker (`leadline-inference`) or writer (`leadline-writer`).
     pub async fn add(&mut self, program: &str) -> Result<()> {
+        self.add_with_settings(program, &[]).await
+    }
+
+    /// Starts one more inference worker or writer, with settings that the others do not have, for example
+    /// `("openai.api_key", "sk-wrong")`.
+    pub async fn add_with_settings(&mut self, program: &str, settings: &[(&str, &str)]) -> Result<()> {
         let role = if program == "leadline-writer" { Role::Writer } else { Role::Inference };
-        self.add_with(program, role, self.environment.clone()).await
+        let mut environment = self.environment.clone();
+        environment.extend(settings.iter().map(|(key, value)| (variable(key), (*value).to_owned())));
+        self.add_with(program, role, environment).await
     }
 
     async fn add_with(&mut self, program: &str, role: Role, environment: Vec<(String, String)>) -> Result<()> {

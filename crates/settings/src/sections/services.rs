@@ -22,6 +22,7 @@ pub struct ReceiverSection {
     pub retry_after_seconds: u64,
     pub max_bytes_in_flight: usize,
     pub max_bytes_per_peer: usize,
+    pub overflow_check_seconds: u64,
 }
 
 impl Default for ReceiverSection {
@@ -42,6 +43,7 @@ impl Default for ReceiverSection {
             retry_after_seconds: 10,
             max_bytes_in_flight: 12_582_912,
             max_bytes_per_peer: 6_291_456,
+            overflow_check_seconds: 15,
         }
     }
 }

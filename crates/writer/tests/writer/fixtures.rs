@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use batcher::BatcherSettings;
 use broker::{Delivery, Disposition, Handler, RetrySchedule};
 use domain::{
-    ActionId, AppId, Dependency, Event, EventId, EventKey, EventState, Inference, InferenceId, ObjectId, ObjectType,
-    PortalId, Reason, RecordRef, WriteCommand, WriteCommandId,
+    ActionId, AppId, Credential, Dependency, Event, EventId, EventKey, EventState, Fingerprint, Inference, InferenceId,
+    ObjectId, ObjectType, PortalId, Reason, RecordRef, WriteCommand, WriteCommandId,
     event::{EventKind, Subject},
     inference::{InferenceOutcome, TokenUsage},
     model::ServiceTier,
@@ -113,7 +113,9 @@ impl TestWriter {
 
         let breaker_settings =
             settings::CircuitBreakerSection { failure_threshold: 1_000, ..settings::CircuitBreakerSection::default() };
-        let circuit_breakers = CircuitBreakers::new(&breaker_settings, &[Dependency::HubSpot]);
+        let fingerprint = Fingerprint::of("9876543", ["token"]);
+        let token = Credential { dependency: Dependency::HubSpot, setting: "hubspot.token", fingerprint };
+        let circuit_breakers = CircuitBreakers::new(&breaker_settings, [token]);
         let delays = vec![Duration::from_secs(1), Duration::from_secs(2)];
         let retry_schedule = RetrySchedule::new(delays, MAX_ATTEMPTS).expect("a schedule");
         let url_of = |url: String| if url.starts_with('/') { format!("{simulator_url}{url}") } else { url };
