@@ -48,7 +48,7 @@ pub(crate) async fn first_node<'a, T: Send>(
     let attempt = &attempt;
     let mut urls = Vec::new();
     for url in &settings.urls {
-        urls.push(url.expose_secret().parse::<AMQPUri>().map_err(ConnectionError::Url)?);
+        urls.push(url.expose_secret().parse::<AMQPUri>().map_err(|_| ConnectionError::Url)?);
     }
     let urls: Vec<_> = urls.into_iter().enumerate().collect();
     let urls = in_random_order(urls, |(url, _)| last.is_some_and(|last| last.url == *url));
