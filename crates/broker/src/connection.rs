@@ -1,6 +1,10 @@
 //! A connection to RabbitMQ that is kept open: it reconnects by itself and checks the queues each time.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::HashSet,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use futures_util::future::BoxFuture;
 use lapin::{Channel, ConnectionProperties, ErrorKind, options::ConfirmSelectOptions, uri::AMQPUri};
@@ -108,6 +112,10 @@ struct Trouble {
     broken: Notify,
     /// It gives no answers, and may be dead without a word.
     silent: Notify,
+    /// A queue refuses messages that has never taken one on this channel.
+    refused: Notify,
+    /// The queues that have taken a message on this channel.
+    taking: Mutex<HashSet<String>>,
 }
 
 /// An open connection. Dropping it closes it.
@@ -141,6 +149,26 @@ impl OpenChannel {
     /// works: RabbitMQ may be slow, and then the old one is as good.
     pub(crate) fn report_silent(&self) {
         self.trouble.silent.notify_one();
+    }
+}
+
+impl OpenChannel {
+    /// Remembers that a queue takes messages on this channel.
+    pub(crate) fn took(&self, queue: &str) {
+        let mut taking = self.trouble.taking.lock().unwrap_or_else(PoisonError::into_inner);
+        if !taking.contains(queue) {
+            taking.insert(queue.to_owned());
+        }
+    }
+
+    /// Tells the supervisor that a queue refuses messages. One that took messages before is full. One that never did may look to this
+    /// channel alone as if it had no leader: RabbitMQ 3.10 asks the leader that it knew when the channel published there for the first
+    /// time, for as long as that node is down. Then the supervisor opens another connection, as for a silent one, but not at once.
+    pub(crate) fn report_refused(&self, queue: &str) {
+        let taking = self.trouble.taking.lock().unwrap_or_else(PoisonError::into_inner);
+        if !taking.contains(queue) {
+            self.trouble.refused.notify_one();
+        }
     }
 }
 
@@ -266,7 +294,7 @@ async fn supervise(
             tokio::select! {
                 () = until_broken(&open) => {}
                 fresh = connection_beside(&open, &settings) => {
-                    tracing::warn!(connection = settings.name, "the connection to RabbitMQ gave no answers; another one takes its place");
+                    tracing::warn!(connection = settings.name, "the connection to RabbitMQ gave no answers, or refusals alone; another one takes its place");
                     state.send_replace(Some(Arc::new(fresh)));
                     continue;
                 }
@@ -297,7 +325,10 @@ async fn supervise(
 /// Waits until the connection is reported as silent and another one can be opened.
 async fn connection_beside(open: &Open, settings: &BrokerSettings) -> Open {
     loop {
-        open.trouble.silent.notified().await;
+        tokio::select! {
+            () = open.trouble.silent.notified() => {}
+            () = refused_for_long(open) => {}
+        }
         // RabbitMQ has said that it blocks publishers. It would say so of another connection only when that one publishes.
         if open.connection.status().blocked() {
             continue;
@@ -310,6 +341,14 @@ async fn connection_beside(open: &Open, settings: &BrokerSettings) -> Open {
             }
         }
     }
+}
+
+/// The pause before a connection is opened because of refusals: the queue may be full, and then each new one is refused as well.
+const REFUSED_PAUSE: Duration = Duration::from_secs(2);
+
+async fn refused_for_long(open: &Open) {
+    open.trouble.refused.notified().await;
+    tokio::time::sleep(REFUSED_PAUSE).await;
 }
 
 /// How often the connection's state is checked. A connection that ended without a report is noticed within this time.

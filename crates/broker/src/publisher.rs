@@ -151,14 +151,20 @@ impl Publisher {
             self.stall.is_stalled.store(confirmed.is_err(), Ordering::Relaxed);
         }
         match confirmed {
-            Ok(Ok(Confirmation::Ack(None))) => Ok(()),
+            Ok(Ok(Confirmation::Ack(None))) => {
+                open.took(&key);
+                Ok(())
+            }
             // Because of the mandatory flag, a message that no queue takes is returned, and then confirmed.
             Ok(Ok(Confirmation::Ack(Some(_)))) => {
                 // The queue was deleted; connecting again says what is missing.
                 open.report_broken();
                 Err(PublishError::Unroutable(key))
             }
-            Ok(Ok(Confirmation::Nack(_) | Confirmation::NotRequested)) => Err(PublishError::Rejected(key)),
+            Ok(Ok(Confirmation::Nack(_) | Confirmation::NotRequested)) => {
+                open.report_refused(&key);
+                Err(PublishError::Rejected(key))
+            }
             Ok(Err(error)) => {
                 open.report_broken();
                 Err(PublishError::Broken(error))

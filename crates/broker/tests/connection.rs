@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use broker::{BrokerSettings, Connection, ConnectionError, Message, PublishError, Publisher, Route, Stage};
+use broker::{
+    BrokerSettings, Connection, ConnectionError, Message, PublishError, Publisher, Route, Stage, Topology,
+    declare_topology,
+};
 use testbed::{
     Role, TestNamespace,
     proxy::{Proxy, Traffic},
@@ -164,4 +167,29 @@ async fn a_handshake_that_is_given_up_closes_its_connection() {
     let closed = tokio::time::timeout(Duration::from_secs(30), peer.read_to_end(&mut header)).await;
     closed.expect("it is closed").expect("read");
     assert_eq!(header, b"AMQP\0\0\x09\x01");
+}
+
+/// To a channel that has put nothing into a queue yet, a refusal may be a leader that is away; to one that has, the queue is full.
+#[tokio::test]
+async fn a_queue_that_refuses_from_the_beginning_is_tried_on_another_connection() {
+    let namespace = testbed::namespace().await.expect("a namespace");
+    let full = |settings: BrokerSettings| {
+        let topology = Topology { max_queue_length: 1, ..settings.topology.clone() };
+        BrokerSettings { topology, ..settings }
+    };
+    declare_topology(&full(settings(&namespace, Role::Owner))).await.expect("declared");
+    let target = namespace.amqp_address().to_owned();
+    let ways = [Proxy::to(target.clone()).await.expect("a proxy"), Proxy::to(target).await.expect("a proxy")];
+    let old = Publisher::open(full(through(&ways[0], &namespace))).await.expect("a publisher");
+    while publish(&old).await.is_ok() {}
+    let new = Publisher::open(full(through(&ways[1], &namespace))).await.expect("a publisher");
+    let refused = publish(&new).await;
+    assert!(matches!(refused, Err(PublishError::Rejected(_))), "{refused:?}");
+    let opened = async {
+        while ways[1].connections() < 2 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), opened).await.expect("another connection");
+    assert_eq!(ways[0].connections(), 1, "the queue is full, which no other connection changes");
 }

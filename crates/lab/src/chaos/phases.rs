@@ -51,7 +51,7 @@ impl Phase {
 /// How long webhooks were refused in one phase.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Refused {
-    /// From the phase's beginning to the last answer other than 200.
+    /// From the phase's beginning to the last answer other than 200 that followed from it.
     pub until: Duration,
     /// What it may be.
     pub bound: Duration,
@@ -62,11 +62,24 @@ pub struct Refused {
 pub fn refused(phases: &[Phase], refusals: &[Instant], end: Instant) -> Vec<(usize, Refused)> {
     let ends = phases.iter().skip(1).map(|next| next.began).chain([end]);
     let in_phase = |(place, (phase, end)): (usize, (&Phase, Instant))| {
-        let last = refusals.iter().filter(|at| (phase.began..end).contains(*at)).max();
-        let until = last.map_or(Duration::ZERO, |last| *last - phase.began);
-        Some((place, Refused { until, bound: phase.bound()? }))
+        let within = refusals.iter().copied().filter(|at| (phase.began..end).contains(at));
+        Some((place, Refused { until: longest(phase.began, within), bound: phase.bound()? }))
     };
     phases.iter().zip(ends).enumerate().filter_map(in_phase).collect()
+}
+
+/// The longest time of refusals, of which the first begins at `began`. One that comes after [`TAKEN_AGAIN_WITHIN`] without any is another
+/// trouble, for example a machine that is busy: it begins a new time.
+fn longest(began: Instant, refusals: impl Iterator<Item = Instant>) -> Duration {
+    let (mut since, mut last, mut longest) = (began, began, Duration::ZERO);
+    for at in refusals {
+        if at - last > TAKEN_AGAIN_WITHIN {
+            since = at;
+        }
+        longest = longest.max(at - since);
+        last = at;
+    }
+    longest
 }
 
 #[cfg(test)]
@@ -80,7 +93,7 @@ mod tests {
         let phase = |seconds, kind| Phase { began: at(seconds), kind };
         let silent = PhaseKind::OneSilent(Duration::from_secs(5));
         let phases = [phase(0, PhaseKind::Minority), phase(20, PhaseKind::Majority), phase(30, silent)];
-        let found = refused(&phases, &[at(1), at(15), at(21), at(22), at(37), at(50)], at(40));
+        let found = refused(&phases, &[at(1), at(15), at(21), at(22), at(29), at(33), at(37), at(50)], at(40));
         let seconds = |(place, one): &(usize, Refused)| (*place, one.until.as_secs(), one.bound.as_secs());
         assert_eq!(found.iter().map(seconds).collect::<Vec<_>>(), [(1, 2, 5), (2, 7, 10)]);
     }
