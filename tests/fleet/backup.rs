@@ -45,13 +45,13 @@ fn created(kind: &str, id: i64) -> serde_json::Value {
     event
 }
 
-async fn kill(fleet: &mut Fleet, program: &str) {
+fn kill(fleet: &mut Fleet, program: &str) {
     for index in fleet.indices(program) {
         fleet.members[index].process.kill();
     }
 }
 
-async fn restart(fleet: &mut Fleet, program: &str) {
+fn restart(fleet: &mut Fleet, program: &str) {
     for index in fleet.indices(program) {
         fleet.restart(index).expect("restarted");
     }
@@ -120,10 +120,10 @@ async fn a_restored_ledger_does_nothing_twice_and_finds_everything_since_the_dum
     set(&fleet, "deal", 40, "dealstage", "contractsent").await;
     set(&fleet, "contact", 20, "lead_score", "7").await;
     // One is decided and not written, two are in the queue.
-    kill(&mut fleet, "leadline-writer").await;
+    kill(&mut fleet, "leadline-writer");
     leads(&fleet, [50]).await;
     fleet.until_holds("leadline.writes", 1, WITHIN).await.expect("published");
-    kill(&mut fleet, "leadline-inference").await;
+    kill(&mut fleet, "leadline-inference");
     leads(&fleet, [60, 61]).await;
     fleet.until_holds("leadline.events", 2, WITHIN).await.expect("in the queue");
     let (calls_before, messages_before) = effects(&fleet).await;
@@ -139,8 +139,8 @@ async fn a_restored_ledger_does_nothing_twice_and_finds_everything_since_the_dum
     leadline(&fleet, Role::Owner, &["migrate"]).await;
     end_event_leases(&fleet).await;
     end_write_leases(&fleet).await;
-    restart(&mut fleet, "leadline-inference").await;
-    restart(&mut fleet, "leadline-writer").await;
+    restart(&mut fleet, "leadline-inference");
+    restart(&mut fleet, "leadline-writer");
     fleet.until_ready().await.expect("ready");
     // HubSpot delivers once more what the ledger has forgotten, and something new happens to whom it has forgotten.
     send_accepted(&fleet, &webhooks).await;

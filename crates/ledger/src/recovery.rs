@@ -12,7 +12,7 @@ use time::OffsetDateTime;
 use crate::{Ledger, LedgerError, seconds};
 
 /// How late HubSpot's clock may be, compared with the ledger's.
-const CLOCK_SKEW: Duration = Duration::from_secs(60);
+const CLOCK_SKEW: Duration = Duration::from_secs(10);
 
 /// That the ledger was recovered: restored from a backup, or served by a promoted standby.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

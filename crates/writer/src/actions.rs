@@ -13,7 +13,7 @@ use hubspot::HubSpotClient;
 use ledger::{BeginOutcome, LEDGER_RETRY, LatestWrites, Ledger, LedgerError, Recovery, WrittenProperty};
 use retry::{Failure, RetryAction};
 use time::OffsetDateTime;
-use tokio::time::Instant;
+use tokio::{sync::Semaphore, time::Instant};
 
 use crate::{
     deals::{DealMove, EarlierMoves, Pipelines, STAGE},
@@ -31,7 +31,12 @@ pub struct ActionExecutor {
     engagements: Engagements,
     pipelines: Pipelines,
     channels: Channels,
+    looks: Semaphore,
 }
+
+/// How many actions are looked for at once. After a recovery it is nearly all of a batch: were they looked for side by side, none
+/// might be found within the lease, and so in every attempt.
+const MAX_LOOKS: usize = 8;
 
 /// What holds for all actions of one command.
 #[derive(Clone, Copy)]
@@ -71,7 +76,8 @@ impl ActionResult {
 impl ActionExecutor {
     /// Carries out actions against `hubspot` and `channels` and records them in `ledger`.
     pub fn new(ledger: Ledger, hubspot: HubSpotClient, pipelines: Pipelines, channels: Channels) -> Self {
-        Self { engagements: Engagements::new(&hubspot), ledger, hubspot, pipelines, channels }
+        let looks = Semaphore::new(MAX_LOOKS);
+        Self { engagements: Engagements::new(&hubspot), ledger, hubspot, pipelines, channels, looks }
     }
 
     /// Carries out the actions of a command one after the other; a failed action does not stop the next ones. Returns the
@@ -136,7 +142,10 @@ impl ActionExecutor {
         scope: ActionScope<'_>,
     ) -> Result<Option<WrittenProperty>, ActionError> {
         metrics::counter!("leadline_actions_in_doubt_total", "kind" => action.spec.kind().as_str()).increment(1);
-        if let Some((id, result)) = self.look(taken, action, scope).await? {
+        let looking = self.looks.acquire().await;
+        let found = self.look(taken, action, scope).await?;
+        drop(looking);
+        if let Some((id, result)) = found {
             return self.finish(&Action { id, ..action.clone() }, result).await;
         }
         if scope.superseded {

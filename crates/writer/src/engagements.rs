@@ -158,7 +158,7 @@ impl Engagements {
                 break;
             }
         }
-        found.sort_by(|a: &Marked, b| b.id.cmp(&a.id));
+        found.sort_by_key(|marked: &Marked| std::cmp::Reverse(marked.id));
         Ok(found)
     }
 }
