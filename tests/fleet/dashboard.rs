@@ -98,9 +98,12 @@ async fn every_panel_shows_what_a_fleet_did() {
         let seen = format!("sum(leadline_duplicates_total) >= {n} and on () sum(leadline_inferences_total) >= {n}");
         until("Prometheus has seen the event", async || !prometheus.ask(&seen).await.is_empty()).await;
     }
-    let twice = r#"min(count_over_time({__name__=~"leadline_.+_total"}[5m])) > 1"#;
-    until("every counter has the two samples that a rate needs", async || !prometheus.ask(twice).await.is_empty())
-        .await;
+    let counters = r#"{__name__=~"leadline_.+_total"}[5m]"#;
+    let has_two = |series: &Value| series["values"].as_array().is_some_and(|samples| samples.len() > 1);
+    until("every counter has the two samples that a rate needs", async || {
+        prometheus.ask(counters).await.iter().all(has_two)
+    })
+    .await;
     let mut empty = Vec::new();
     for (title, queries) in panels() {
         let queries: Vec<_> = queries.into_iter().filter(|query| !query.contains(OF_RABBITMQ)).collect();

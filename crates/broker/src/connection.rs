@@ -63,7 +63,7 @@ pub enum ConnectionError {
     #[error("broker.url: RabbitMQ refuses it, because of the user, the password or the virtual host: {0}")]
     Refused(lapin::Error),
     /// The URL is invalid. The client's error is not told: it may quote the URL, with the password.
-    #[error("broker.url is no AMQP URL")]
+    #[error("broker.url: it is no AMQP URL")]
     Url,
     /// The broker did not answer in time.
     #[error("RabbitMQ did not answer within {0:?}")]
@@ -287,14 +287,17 @@ async fn supervise(
     state: watch::Sender<Option<Arc<Open>>>,
     mut dropped: watch::Receiver<()>,
 ) {
+    let mut refused_pause = REFUSED_PAUSE;
     loop {
         let open = state.borrow().clone();
         if let Some(open) = open {
             metrics::gauge!("leadline_broker_connected", "connection" => settings.name.clone()).set(1.0);
             tokio::select! {
                 () = until_broken(&open) => {}
-                fresh = connection_beside(&open, &settings) => {
+                fresh = connection_beside(&open, &settings, refused_pause) => {
                     tracing::warn!(connection = settings.name, "the connection to RabbitMQ gave no answers, or refusals alone; another one takes its place");
+                    // A full queue refuses on a new connection, too: each of them costs what is under way on the one before.
+                    refused_pause = (refused_pause * 2).min(MAX_REFUSED_PAUSE);
                     state.send_replace(Some(Arc::new(fresh)));
                     continue;
                 }
@@ -303,6 +306,7 @@ async fn supervise(
             metrics::gauge!("leadline_broker_connected", "connection" => settings.name.clone()).set(0.0);
             tracing::warn!(connection = settings.name, "the connection to RabbitMQ is lost");
         }
+        refused_pause = REFUSED_PAUSE;
         state.send_replace(None);
         let delays = ExponentialBackoff::from_millis(2).factor(50).max_delay(settings.max_reconnect_delay).map(jitter);
         let log_and_repeat = |error: &ConnectionError| {
@@ -323,11 +327,11 @@ async fn supervise(
 }
 
 /// Waits until the connection is reported as silent and another one can be opened.
-async fn connection_beside(open: &Open, settings: &BrokerSettings) -> Open {
+async fn connection_beside(open: &Open, settings: &BrokerSettings, refused_pause: Duration) -> Open {
     loop {
         tokio::select! {
             () = open.trouble.silent.notified() => {}
-            () = refused_for_long(open) => {}
+            () = refused_for_long(open, refused_pause) => {}
         }
         // RabbitMQ has said that it blocks publishers. It would say so of another connection only when that one publishes.
         if open.connection.status().blocked() {
@@ -346,9 +350,12 @@ async fn connection_beside(open: &Open, settings: &BrokerSettings) -> Open {
 /// The pause before a connection is opened because of refusals: the queue may be full, and then each new one is refused as well.
 const REFUSED_PAUSE: Duration = Duration::from_secs(2);
 
-async fn refused_for_long(open: &Open) {
+/// The pause doubles up to this with each connection that was opened for that reason.
+const MAX_REFUSED_PAUSE: Duration = Duration::from_secs(120);
+
+async fn refused_for_long(open: &Open, pause: Duration) {
     open.trouble.refused.notified().await;
-    tokio::time::sleep(REFUSED_PAUSE).await;
+    tokio::time::sleep(pause).await;
 }
 
 /// How often the connection's state is checked. A connection that ended without a report is noticed within this time.
@@ -400,7 +407,7 @@ async fn open(settings: &BrokerSettings, mut uri: AMQPUri, node: Node) -> Result
     let properties = ConnectionProperties::default().with_connection_name(settings.name.as_str().into());
     uri.query.frame_max.get_or_insert(settings.frame_max);
     uri.query.heartbeat.get_or_insert(u16::try_from(settings.heartbeat.as_secs()).unwrap_or(u16::MAX));
-    let connection = dial(uri, node.address, properties).await?;
+    let connection = dial(uri, node.address, settings.connect_timeout, properties).await?;
     let channel = connection.create_channel().await?;
     Ok(Open { connection, channel, node, trouble: Arc::default() })
 }

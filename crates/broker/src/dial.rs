@@ -100,10 +100,11 @@ fn in_random_order<T>(all: Vec<T>, last: impl Fn(&T) -> bool) -> Vec<T> {
     with_rank.into_iter().map(|(_, one)| one).collect()
 }
 
-/// Connects to one address.
+/// Connects to one address, which has to take the connection within `longest`.
 pub(crate) async fn dial(
     uri: AMQPUri,
     address: SocketAddr,
+    longest: Duration,
     properties: ConnectionProperties,
 ) -> Result<lapin::Connection, lapin::Error> {
     let attempt = Arc::new(Attempt::default());
@@ -112,7 +113,9 @@ pub(crate) async fn dial(
         uri,
         lapin::runtime::default_runtime()?,
         async move |uri: AMQPUri, runtime| {
-            let stream = AsyncTcpStream::connect(&runtime, address).await?;
+            // An address that swallows everything would hold a thread and its buffers for minutes.
+            let connect = tokio::time::timeout(longest, AsyncTcpStream::connect(&runtime, address));
+            let stream = connect.await.map_err(|_| std::io::Error::from(std::io::ErrorKind::TimedOut))??;
             if let AsyncTcpStream::Plain(plain) = &stream {
                 keep(&of_attempt, plain.get_ref())?;
             }

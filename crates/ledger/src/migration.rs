@@ -58,11 +58,12 @@ impl Ledger {
     ) -> Result<bool, LedgerError> {
         let options = self.connections.connect_options();
         let session = Session::new(PoolMode::Session, &LIMITS, options);
-        session.verify(options).await?;
-        let mut owner = session.connect(options).await?;
+        // A server that says nothing is no reason to wait without end. The migrations themselves may take as long as they need.
+        within_answer(session.verify(options)).await?;
+        let mut owner = within_answer(session.connect(options)).await?;
         let mut waiting = Waiting { until: Instant::now() + patience, told: None, tell };
-        while !sqlx::query_scalar::<_, bool>("select pg_try_advisory_lock($1)").bind(TURN).fetch_one(&mut owner).await?
-        {
+        let try_lock = || sqlx::query_scalar::<_, bool>("select pg_try_advisory_lock($1)").bind(TURN);
+        while !within_answer(try_lock().fetch_one(&mut owner)).await? {
             if !waiting.goes_on(MigrationWait::OtherMigration).await {
                 return Err(LedgerError::MigrationUnderWay(patience));
             }
@@ -76,6 +77,14 @@ impl Ledger {
             }
         }
     }
+}
+
+/// The longest wait for the connection, and for an answer that needs no work.
+const LONGEST_ANSWER: Duration = Duration::from_secs(60);
+
+async fn within_answer<T>(answer: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, sqlx::Error> {
+    let silent = |_| Err(sqlx::Error::Io(std::io::Error::from(std::io::ErrorKind::TimedOut)));
+    tokio::time::timeout(LONGEST_ANSWER, answer).await.unwrap_or_else(silent)
 }
 
 struct Waiting<T> {

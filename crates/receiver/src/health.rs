@@ -4,12 +4,14 @@ use axum::{Router, http::StatusCode, routing::get};
 use broker::Publisher;
 use tokio_util::sync::CancellationToken;
 
+use crate::overflow::FullQueues;
+
 /// The route. It says nothing but the status, because strangers may ask it, and asks nobody.
-pub(crate) fn router(publisher: Publisher, stopping: CancellationToken) -> Router {
+pub(crate) fn router(publisher: Publisher, full_queues: FullQueues, stopping: CancellationToken) -> Router {
     Router::new().route(
         "/healthz",
         get(move || {
-            let takes_webhooks = publisher.is_ready() && !stopping.is_cancelled();
+            let takes_webhooks = publisher.is_ready() && !full_queues.drop_messages() && !stopping.is_cancelled();
             async move { if takes_webhooks { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE } }
         }),
     )

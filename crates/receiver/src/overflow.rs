@@ -37,11 +37,28 @@ impl Found {
     }
 }
 
+/// What was found out last about full queues.
+#[derive(Debug, Clone, Default)]
+pub struct FullQueues(Arc<Mutex<Found>>);
+
+impl FullQueues {
+    /// Whether they drop messages.
+    pub fn drop_messages(&self) -> bool {
+        lock(&self.0).drops
+    }
+}
+
 /// Looks every `interval`, until `stop`, whether full queues drop messages. The returned readiness fails while they do: what is accepted
 /// then may be lost.
-pub fn watch(readiness: Readiness, publisher: Publisher, interval: Duration, stop: &CancellationToken) -> Readiness {
-    let found = Arc::new(Mutex::new(Found::default()));
-    let (of_check, of_note) = (found.clone(), found.clone());
+pub fn watch(
+    readiness: Readiness,
+    publisher: Publisher,
+    interval: Duration,
+    stop: &CancellationToken,
+) -> (Readiness, FullQueues) {
+    let full_queues = FullQueues::default();
+    let found = full_queues.0.clone();
+    let (of_check, of_note) = (full_queues.clone(), found.clone());
     tokio::spawn(stop.clone().run_until_cancelled_owned(async move {
         loop {
             let refuses = watchdog::watch("overflow check", LONGEST_CHECK, publisher.refuses_when_full()).await;
@@ -50,13 +67,14 @@ pub fn watch(readiness: Readiness, publisher: Publisher, interval: Duration, sto
         }
     }));
     let readiness = readiness.with("queues", move || {
-        let drops = lock(&of_check).drops;
+        let drops = of_check.drop_messages();
         async move { if drops { Err(DROPS.into()) } else { Ok(()) } }
     });
-    readiness.with_note(move || {
+    let readiness = readiness.with_note(move || {
         let unknown = lock(&of_note).unknown.clone()?;
         Some(format!("whether full queues drop messages is not known: {unknown}"))
-    })
+    });
+    (readiness, full_queues)
 }
 
 /// What `/readyz` says.

@@ -21,9 +21,10 @@ pub async fn start(
     let broker = bootstrap::broker_settings(&settings, "receiver")?;
     let publisher = broker::Publisher::open(broker).await?;
     let interval = Duration::from_secs(settings.receiver.overflow_check_seconds);
-    let readiness = overflow::watch(bootstrap::broker_readiness(&publisher), publisher.clone(), interval, &stop);
+    let (readiness, full_queues) =
+        overflow::watch(bootstrap::broker_readiness(&publisher), publisher.clone(), interval, &stop);
     let log = Arc::new(LogLimit::new(settings.telemetry.refusals_per_minute));
-    let health = health::router(publisher.clone(), stop.clone());
+    let health = health::router(publisher.clone(), full_queues, stop.clone());
     let handler = wiring::webhook_handler(&settings, publisher, log.clone())?;
     let listen = &settings.receiver.listen;
     let public = TcpListener::bind(listen).await.map_err(|error| format!("receiver.listen {listen}: {error}"))?;

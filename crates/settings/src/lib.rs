@@ -128,7 +128,7 @@ mod tests {
             "inference.concurrency: ",
             "LEADLINE__INFERENCE__CONCURRENCY",
             "writer.batch_size: unknown",
-            "hubspot.token_file: cannot read /nowhere/at/all",
+            "hubspot.token_file: cannot read the file that LEADLINE__HUBSPOT__TOKEN_FILE names",
             "nowhere.key: unknown",
         ] {
             assert!(message.contains(part), "{part} in\n{message}");

@@ -145,8 +145,12 @@ fn parameters(url: &Url, judge: impl Fn(&str, &str) -> Option<(bool, &'static st
             Some((true, _)) => {}
         }
     }
-    if !unknown.is_empty() {
-        problems.push(format!("has parameters that are not known here: {}", unknown.join(", ")));
+    // After a password with a plain `&`, the rest of it looks like a parameter.
+    let may_be_secret = url.query_pairs().any(|(name, _)| name == "password");
+    match unknown.len() {
+        0 => {}
+        count if may_be_secret => problems.push(format!("has {count} parameters that are not known here")),
+        _ => problems.push(format!("has parameters that are not known here: {}", unknown.join(", "))),
     }
     problems
 }

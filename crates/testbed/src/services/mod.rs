@@ -50,7 +50,7 @@ enum Owned {
     /// The services were running before.
     Nothing,
     Docker(docker::Compose),
-    Private(private::Instances),
+    Private(Box<private::Instances>),
 }
 
 impl Services {
@@ -174,7 +174,7 @@ impl Services {
             amqp_url: instances.amqp_url(),
             management_url: instances.management_url(),
             postgres_url: instances.postgres_url(),
-            owned: Owned::Private(instances),
+            owned: Owned::Private(Box::new(instances)),
         })
     }
 
