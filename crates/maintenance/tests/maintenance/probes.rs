@@ -43,8 +43,9 @@ async fn opened(ledger: &Ledger, circuit: &Circuit) -> CircuitBreaker {
 async fn who_finds_its_credential_rejected_by_a_probe_leaves_the_outage_to_others() {
     let ledger = ledger().await;
     let outage = Circuit::from(Dependency::OpenAi);
-    let noted = ledger.open_circuit_breaker(&outage, Reason::OpenAiUnavailable, "503", &Worker::named("good"), DELAYS);
-    assert!(noted.await.expect("asked"));
+    let good = Worker::named("good");
+    let noted = ledger.open_circuit_breaker(&outage, Reason::OpenAiUnavailable, "503", &good, DELAYS).await;
+    assert!(noted.expect("asked"));
 
     let fingerprint = Fingerprint::of("1", ["sk-wrong"]);
     let credential = Credential { dependency: Dependency::OpenAi, setting: "openai.api_key", fingerprint };
