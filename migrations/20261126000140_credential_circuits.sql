@@ -33,6 +33,11 @@ begin
     if new.playbook <> '' then
         return null;
     end if;
+    -- Nobody looked after the models meanwhile. From now on that is due.
+    if tg_op = 'UPDATE' and new.credential <> '' and new.state = 'closed' and old.state <> 'closed' then
+        update circuit_breaker set due_at = clock_timestamp()
+        where dependency = new.dependency and playbook <> '' and state <> 'closed' and due_at < clock_timestamp();
+    end if;
     if new.state = 'open' and (tg_op = 'INSERT' or old.state <> 'open') then
         delete from outage where closed_at < clock_timestamp() - interval '400 days';
         insert into outage (dependency, credential, opened_at, reason)

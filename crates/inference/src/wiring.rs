@@ -190,12 +190,18 @@ pub fn wire(
     Ok(Wiring { live, backfill, erasures, probes, quota_health })
 }
 
-/// Detects the end of an outage of OpenAI by reading the description of `model`, which costs nothing.
+/// Detects the end of an outage of OpenAI by reading the description of `model`, which costs nothing. Some keys may ask models and not
+/// read about them: whether such a key works, a message has to find out.
 fn openai_probe(openai: &OpenAiClient, model: &str) -> Probe {
     let (openai, model) = (openai.clone(), model.to_owned());
     probe(move || {
         let (openai, model) = (openai.clone(), model.clone());
-        async move { openai.describe(&model).await.map(drop) }
+        async move {
+            match openai.describe(&model).await {
+                Err(error) if !error.leaves_key_valid() => Err(error),
+                _ => Ok(()),
+            }
+        }
     })
 }
 
@@ -252,9 +258,12 @@ fn lease(settings: &Settings) -> Duration {
 
 #[cfg(test)]
 mod tests {
+    use axum::{Json, Router, http::StatusCode};
+    use maintenance::ProbeOutcome;
+    use serde_json::{Value, json};
     use settings::Settings;
 
-    use super::load_playbooks;
+    use super::{load_playbooks, openai_probe};
 
     const LEADS: &str = include_str!("../../../deploy/playbooks/lead-qualification.toml");
 
@@ -269,6 +278,34 @@ mod tests {
         let loaded = load_playbooks(&settings);
         std::fs::remove_dir_all(&folder).expect("removed");
         loaded.err().map(|error| error.to_string()).unwrap_or_default()
+    }
+
+    /// What the probe finds out when OpenAI answers with this error.
+    async fn probed(error: Value) -> ProbeOutcome {
+        http_client::install_tls_provider();
+        let answer = move || async move { (StatusCode::UNAUTHORIZED, Json(json!({ "error": error }))) };
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        tokio::spawn(async move { axum::serve(listener, Router::new().fallback(answer)).await });
+        let mut settings = Settings::default();
+        settings.openai.api_key = Some("sk-restricted".to_owned().into());
+        settings.openai.base_url = format!("http://{address}");
+        let hooks = bootstrap::CallHooks { observer: None, rate_limiter: None };
+        let openai = bootstrap::openai_client(&settings, hooks).expect("a client");
+        openai_probe(&openai, "gpt-4o")().await
+    }
+
+    #[tokio::test]
+    async fn a_key_that_may_not_read_about_models_is_not_rejected_by_the_probe() {
+        let lacks_scope = json!({"message": "Missing scopes", "type": "invalid_request_error", "code": null});
+        assert_eq!(probed(lacks_scope).await, ProbeOutcome::Available);
+        for wrong in [
+            json!({"type": "invalid_request_error", "code": "invalid_api_key"}),
+            json!({"type": "authentication_error", "code": null}),
+        ] {
+            let outcome = probed(wrong.clone()).await;
+            assert!(matches!(outcome, ProbeOutcome::Rejected { .. }), "{wrong}: {outcome:?}");
+        }
     }
 
     #[test]

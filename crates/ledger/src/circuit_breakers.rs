@@ -350,12 +350,17 @@ impl Ledger {
     }
 
     /// Closes the circuit breakers of models and credentials that no worker has looked after for so long: the playbook was edited, or
-    /// asks another model; the credential is no longer in use.
+    /// asks another model; the credential is no longer in use. While a credential is rejected, nobody looks after the models that are
+    /// asked with it, and their circuits stay.
     pub async fn close_abandoned_circuit_breakers(&self, after: Duration) -> Result<u64, LedgerError> {
         let closed = sqlx::query!(
-            "update circuit_breaker set state = 'closed', due_at = null, changed_at = clock_timestamp()
+            "update circuit_breaker c set state = 'closed', due_at = null, changed_at = clock_timestamp()
              where (playbook <> '' or credential <> '') and state <> 'closed'
-               and due_at < clock_timestamp() - $1 * interval '1 millisecond'",
+               and due_at < clock_timestamp() - $1 * interval '1 millisecond'
+               and (playbook = ''
+                    or not exists (select from circuit_breaker of_key
+                                   where of_key.dependency = c.dependency and of_key.credential <> ''
+                                     and of_key.state <> 'closed'))",
             milliseconds(after),
         )
         .execute(&self.connections)

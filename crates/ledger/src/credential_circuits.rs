@@ -74,15 +74,23 @@ impl Ledger {
         Ok(())
     }
 
-    /// Notes that this worker goes on with another credential while `rejected` is: the fleet does not pause, and events grow older.
-    pub async fn note_other_credential(&self, rejected: &Circuit, worker: &Worker) -> Result<(), LedgerError> {
+    /// Notes that this worker goes on with another credential while `rejected` is: the fleet does not pause, and events grow older. Its
+    /// last call was accepted so long ago; that was before, if the circuit was opened later.
+    pub async fn note_other_credential(
+        &self,
+        rejected: &Circuit,
+        worker: &Worker,
+        accepted_ago: Duration,
+    ) -> Result<(), LedgerError> {
         let key = Key::from(rejected);
         sqlx::query!(
             "update circuit_breaker set accepted_by = $3, accepted_at = clock_timestamp()
-             where (dependency, credential) = ($1, $2) and playbook = '' and state = 'open' and accepted_by is null",
+             where (dependency, credential) = ($1, $2) and playbook = '' and state = 'open' and accepted_by is null
+               and changed_at < clock_timestamp() - $4::float8 * interval '1 millisecond'",
             key.dependency,
             key.credential,
             worker.0,
+            milliseconds(accepted_ago),
         )
         .execute(&self.connections)
         .await?;

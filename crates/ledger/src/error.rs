@@ -79,6 +79,11 @@ impl LedgerError {
         }
     }
 
+    /// Whether the statement ran for longer than statements may, and was ended. Others may be short.
+    pub fn is_timed_out(&self) -> bool {
+        matches!(self, Self::Refused(refusal) if refusal.error.code().is_some_and(|code| code == QUERY_CANCELED))
+    }
+
     fn kind(&self) -> ErrorKind {
         match self {
             Self::Refused(refusal) => refusal.kind(),
@@ -129,6 +134,9 @@ const FOREIGN_KEY_VIOLATION: &str = "23503";
 
 /// `lock_not_available` (after `lock_timeout`) and `deadlock_detected`.
 const LOCKED: [&str; 2] = ["55P03", "40P01"];
+
+/// After `statement_timeout`.
+const QUERY_CANCELED: &str = "57014";
 
 fn is_locked(error: &dyn sqlx::error::DatabaseError) -> bool {
     error.code().is_some_and(|code| LOCKED.contains(&&*code))

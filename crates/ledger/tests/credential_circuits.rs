@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use domain::{Circuit, CircuitBreakerState, Dependency, Fingerprint, Reason};
+use domain::{Circuit, CircuitBreakerState, Dependency, Fingerprint, PlaybookModel, Reason};
 use ledger::{CircuitBreaker, CredentialRejection, ProbeDelays};
 
 use crate::fixtures::{TestLedger, worker};
@@ -133,6 +133,31 @@ async fn a_credential_out_of_use_is_no_outage_for_ever() {
 }
 
 #[tokio::test]
+async fn a_model_that_is_away_while_the_key_is_rejected_is_not_given_up() {
+    let test = TestLedger::new().await;
+    let name = |name: &str| name.to_owned();
+    let model = PlaybookModel { playbook: name("leads"), version: name("1"), model: name("gpt-4o") };
+    let (model, key) = (Circuit::Model(model), credential("key"));
+    for (circuit, reason) in [(&model, Reason::ModelNotFound), (&key, Reason::OpenAiUnauthorized)] {
+        let opened = test.ledger.open_circuit_breaker(circuit, reason, "", &worker("a"), DELAYS).await;
+        assert!(opened.expect("asked"));
+    }
+    let give_up = async || test.ledger.close_abandoned_circuit_breakers(Duration::from_secs(600)).await.expect("asked");
+    let overdue = "update circuit_breaker set due_at = now() - interval '11 minutes' where playbook <> ''";
+    let is_open = "select state = 'open' from circuit_breaker where playbook <> ''";
+    test.run(overdue).await;
+    assert_eq!(give_up().await, 0, "nobody may probe it");
+    let half_open = test.ledger.half_open_circuit_breaker(&key, &worker("a"), Duration::ZERO).await;
+    assert!(half_open.expect("asked"));
+    assert_eq!(give_up().await, 0, "a message may be rejected still");
+    assert!(test.ledger.close_circuit_breaker(&key, &worker("a")).await.expect("asked"));
+    assert_eq!(give_up().await, 0, "it is due now, and not for long");
+    assert!(test.value::<bool>(is_open).await);
+    test.run(overdue).await;
+    assert_eq!(give_up().await, 1, "nobody has that model");
+}
+
+#[tokio::test]
 async fn no_event_stays_young_while_others_go_on_with_another_credential() {
     let test = TestLedger::new().await;
     let open_outages = "select count(*) from outage where closed_at is null";
@@ -141,8 +166,13 @@ async fn no_event_stays_young_while_others_go_on_with_another_credential() {
         test.ledger.open_circuit_breaker(&credential("key"), reason, "401", &worker("a"), DELAYS).await.expect("asked")
     };
     assert!(open().await);
+    let goes_on = async |accepted_ago| {
+        test.ledger.note_other_credential(&credential("key"), &worker("b"), accepted_ago).await.expect("noted");
+    };
+    goes_on(Duration::from_secs(60)).await;
+    assert_eq!(test.value::<i64>(open_outages).await, 1, "it has called nothing since");
     for _ in 0..2 {
-        test.ledger.note_other_credential(&credential("key"), &worker("b")).await.expect("noted");
+        goes_on(Duration::ZERO).await;
         assert_eq!(test.value::<i64>(open_outages).await, 0);
         assert_eq!(row(&test, "key").await.state, CircuitBreakerState::Open, "for those that have it");
     }

@@ -14,7 +14,7 @@ use ledger::{CircuitBreaker, ProbeDelays};
 use retry::{CallObserver, Failure, OutageSign, RetryAction};
 use tokio::{sync::Notify, time::Instant};
 
-use crate::own_credential::{OwnCredential, OwnTask, Rejection};
+use crate::own_credential::{OwnCredential, Rejection};
 
 /// The circuit breaker of one dependency, as this service knows it.
 #[derive(Debug)]
@@ -43,6 +43,8 @@ pub(crate) struct KnownState {
     pub(crate) own: OwnCredential,
     /// An outage that was noticed here and is not in the ledger yet.
     pub(crate) unreported: Option<Rejection>,
+    /// When a call was accepted last.
+    pub(crate) last_success: Option<Instant>,
     /// Why a circuit of the fleet is not closed, for people.
     why: String,
     has_been_open: bool,
@@ -107,6 +109,7 @@ impl CallObserver for Breaker {
                     self.wake.notify_one();
                 }
                 let mut known = self.known();
+                known.last_success = Some(Instant::now());
                 if matches!(known.own, OwnCredential::OnTrial { .. }) {
                     known.own = OwnCredential::Accepted;
                     self.wake.notify_one();
@@ -162,30 +165,39 @@ impl Breaker {
         if known.state() == CircuitBreakerState::Open {
             return;
         }
-        tracing::error!(
-            credential = %self.credential,
-            reason = %rejection.reason,
-            detail = rejection.detail,
-            "a credential is rejected; this process pauses, and others that have it look whether it works for them"
-        );
-        known.own.reject(rejection, self.delays, Instant::now());
+        self.note_rejection(&mut known, rejection);
         known.note_opened(&self.has_recovered);
         drop(known);
         self.wake.notify_one();
     }
 
-    /// What is to be done now about a credential that was rejected here.
-    pub(crate) fn own_task(&self) -> Option<OwnTask> {
-        self.known().own.task(Instant::now())
+    fn note_rejection(&self, known: &mut KnownState, rejection: Rejection) {
+        if known.own.state() != CircuitBreakerState::Open {
+            tracing::error!(
+                credential = %self.credential,
+                reason = %rejection.reason,
+                detail = rejection.detail,
+                "a credential is rejected; this process pauses, and others that have it look whether it works for them"
+            );
+        }
+        known.own.reject(rejection, self.delays, Instant::now());
     }
 
-    /// A probe of this process's own came to nothing.
-    pub(crate) fn own_probe_failed(&self, rejection: Option<Rejection>) {
-        let own = &mut self.known().own;
-        match rejection {
-            Some(rejection) => own.reject(rejection, self.delays, Instant::now()),
-            None => own.postpone(self.delays, Instant::now()),
-        }
+    /// Whether a credential that was rejected here is to be probed now. A trial in which no call was rejected ends.
+    pub(crate) fn is_own_probe_due(&self) -> bool {
+        let (mut known, now) = (self.known(), Instant::now());
+        known.own.end_trial(now);
+        known.own.is_probe_due(now)
+    }
+
+    /// A probe was rejected, whatever is known of the dependency.
+    pub(crate) fn probe_rejected(&self, rejection: Rejection) {
+        self.note_rejection(&mut self.known(), rejection);
+    }
+
+    /// A probe of this process's own came to nothing: the dependency is away.
+    pub(crate) fn postpone_own_probe(&self) {
+        self.known().own.postpone(self.delays, Instant::now());
     }
 
     /// A probe of this process's own was accepted: messages are tried one at a time, for so long.

@@ -11,7 +11,7 @@ use crate::{
     breaker::{Breaker, delays},
     circuit_breakers::CircuitBreakers,
     model_circuits::ModelCircuits,
-    own_credential::{OwnCredential, OwnTask, Rejection},
+    own_credential::Rejection,
     probe::{Probe, ProbeOutcome},
 };
 
@@ -148,11 +148,20 @@ impl BreakerSync {
         let has_changed = match row.state {
             CircuitBreakerState::Open if row.is_due && may_probe => {
                 let delays = delays(&self.circuit_breakers.settings);
-                let is_ours = self.ledger.take_probe(circuit, &self.worker, delays).await?;
-                if !(is_ours && self.probe(breaker.dependency()).await == ProbeOutcome::Available) {
+                if !self.ledger.take_probe(circuit, &self.worker, delays).await? {
                     return Ok(());
                 }
-                self.ledger.half_open_circuit_breaker(circuit, &self.worker, self.half_open()).await?
+                match self.probe(breaker.dependency()).await {
+                    ProbeOutcome::Available => {
+                        self.ledger.half_open_circuit_breaker(circuit, &self.worker, self.half_open()).await?
+                    }
+                    // From now on it leaves the probes to those whose credential works.
+                    ProbeOutcome::Rejected { reason, detail } if matches!(circuit, Circuit::Dependency(_)) => {
+                        breaker.probe_rejected(Rejection { reason, detail });
+                        true
+                    }
+                    ProbeOutcome::Rejected { .. } | ProbeOutcome::Away => false,
+                }
             }
             CircuitBreakerState::HalfOpen if row.is_due || breaker.has_succeeded.load(Ordering::Relaxed) => {
                 self.ledger.close_circuit_breaker(circuit, &self.worker).await?
@@ -185,8 +194,9 @@ impl BreakerSync {
         }
     }
 
-    /// While another credential of the dependency is rejected and this process works, the fleet does not pause.
+    /// While another credential of the dependency is rejected and calls of this process are accepted, the fleet does not pause.
     async fn go_on_beside(&self, breaker: &Breaker, rows: &[CircuitBreaker]) -> Result<(), LedgerError> {
+        let Some(last_success) = breaker.known().last_success else { return Ok(()) };
         let own = breaker.credential.circuit();
         let is_of_others = |row: &&CircuitBreaker| {
             let is_ours = row.circuit == own;
@@ -195,7 +205,7 @@ impl BreakerSync {
         };
         for row in rows.iter().filter(is_of_others) {
             if row.state == CircuitBreakerState::Open && breaker.state() == CircuitBreakerState::Closed {
-                self.ledger.note_other_credential(&row.circuit, &self.worker).await?;
+                self.ledger.note_other_credential(&row.circuit, &self.worker, last_success.elapsed()).await?;
             }
         }
         Ok(())
@@ -203,20 +213,19 @@ impl BreakerSync {
 
     /// Probes a credential that was rejected here, when that is due.
     async fn look_after_own(&self, breaker: &Breaker) -> Result<(), LedgerError> {
-        match breaker.own_task() {
-            None => {}
-            Some(OwnTask::Trust) => breaker.known().own = OwnCredential::Accepted,
-            Some(OwnTask::Probe) => match self.probe(breaker.dependency()).await {
-                ProbeOutcome::Available => {
-                    self.ledger.note_accepted_credential(&breaker.credential.circuit(), &self.worker).await?;
-                    breaker.try_again(self.half_open());
-                }
-                ProbeOutcome::Rejected { reason, detail } => {
-                    breaker.own_probe_failed(Some(Rejection { reason, detail }));
-                    self.report_rejection(breaker).await?;
-                }
-                ProbeOutcome::Away => breaker.own_probe_failed(None),
-            },
+        if !breaker.is_own_probe_due() {
+            return Ok(());
+        }
+        match self.probe(breaker.dependency()).await {
+            ProbeOutcome::Available => {
+                self.ledger.note_accepted_credential(&breaker.credential.circuit(), &self.worker).await?;
+                breaker.try_again(self.half_open());
+            }
+            ProbeOutcome::Rejected { reason, detail } => {
+                breaker.probe_rejected(Rejection { reason, detail });
+                self.report_rejection(breaker).await?;
+            }
+            ProbeOutcome::Away => breaker.postpone_own_probe(),
         }
         Ok(())
     }

@@ -75,30 +75,43 @@ impl Eraser {
         }
     }
 
-    /// Carries out these erasures and returns how many did not fail.
+    /// Carries out these erasures and returns how many did not fail. When the ledger goes away, those that were carried out before are
+    /// concluded first, as far as that is possible.
     async fn carry_out(&self, open: Vec<OpenErasure>) -> Result<usize, EraseError> {
         let (mut carried_out, mut records) = (Vec::new(), ErasedRecords::default());
+        let mut away = None;
         for open in open {
             match self.ledger.erase(&open.record).await {
                 Ok((_, found)) => {
                     records.add(&open.record, found);
                     carried_out.push(open);
                 }
-                Err(error) if error.is_away() => return Err(error.into()),
+                Err(error) if ends_pass(&error) => {
+                    away = Some(error);
+                    break;
+                }
                 Err(error) => tracing::error!(%error, "a record could not be erased; the next pass tries again"),
             }
         }
         if !carried_out.is_empty() {
             self.remove_messages(&records).await?;
         }
+        let mut concluded = 0;
         for open in &carried_out {
-            self.ledger.conclude_erasure(&open.record, open.age >= self.open_for).await?;
+            match self.ledger.conclude_erasure(&open.record, open.age >= self.open_for).await {
+                Ok(()) => concluded += 1,
+                Err(error) if ends_pass(&error) => return Err(error.into()),
+                Err(error) => {
+                    tracing::error!(%error, "an erasure could not be concluded; the next pass tries again");
+                    continue;
+                }
+            }
             if !open.is_erased {
                 metrics::counter!("leadline_erasures_total").increment(1);
                 tracing::info!("erased a record");
             }
         }
-        Ok(carried_out.len())
+        away.map_or(Ok(concluded), |error| Err(error.into()))
     }
 
     /// Carries out the rest of erasures that were carried out in the ledger: removes the messages about these records, each with what
@@ -182,6 +195,12 @@ impl Eraser {
         }
         Ok(removed)
     }
+}
+
+/// Whether the ledger is away. A record that somebody holds, or with more than one statement can go through, is the only one that has to
+/// wait.
+fn ends_pass(error: &LedgerError) -> bool {
+    error.is_away() && !error.is_locked() && !error.is_timed_out()
 }
 
 /// Records that are erased, and their engagements.

@@ -37,14 +37,6 @@ pub(crate) enum OwnCredential {
     OnTrial { probes: i32, until: Instant },
 }
 
-/// What is to be done about the own credential now.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum OwnTask {
-    Probe,
-    /// No call was rejected for long enough.
-    Trust,
-}
-
 impl OwnCredential {
     /// What it means for the work of this process.
     pub(crate) fn state(&self) -> CircuitBreakerState {
@@ -81,13 +73,16 @@ impl OwnCredential {
         }
     }
 
-    /// What is to be done now, if anything is.
-    pub(crate) fn task(&self, now: Instant) -> Option<OwnTask> {
-        match self {
-            Self::Rejected { due_at, .. } if *due_at <= now => Some(OwnTask::Probe),
-            Self::OnTrial { until, .. } if *until <= now => Some(OwnTask::Trust),
-            _ => None,
+    /// Ends a trial in which no call was rejected for long enough.
+    pub(crate) fn end_trial(&mut self, now: Instant) {
+        if matches!(self, Self::OnTrial { until, .. } if *until <= now) {
+            *self = Self::Accepted;
         }
+    }
+
+    /// Whether it is to be probed now.
+    pub(crate) fn is_probe_due(&self, now: Instant) -> bool {
+        matches!(self, Self::Rejected { due_at, .. } if *due_at <= now)
     }
 
     /// The rejection that the ledger does not know yet, and whether it is a repeated one.
@@ -123,7 +118,7 @@ mod tests {
     use ledger::ProbeDelays;
     use tokio::time::Instant;
 
-    use super::{OwnCredential, OwnTask, Rejection};
+    use super::{OwnCredential, Rejection};
 
     const DELAYS: ProbeDelays =
         ProbeDelays { first: Duration::from_secs(5), max: Duration::from_secs(15), others_first: Duration::ZERO };
@@ -138,24 +133,29 @@ mod tests {
         own.reject(rejection(), DELAYS, now);
         assert_eq!((own.state(), own.unreported()), (CircuitBreakerState::Open, Some((rejection(), false))));
         own.mark_reported(&rejection());
-        assert_eq!((own.unreported(), own.task(now)), (None, None));
+        assert_eq!((own.unreported(), own.is_probe_due(now)), (None, false));
         for wait in [5, 10, 15, 15] {
             now += Duration::from_secs(wait - 1);
-            assert_eq!(own.task(now), None, "{wait}");
+            assert!(!own.is_probe_due(now), "{wait}");
             now += Duration::from_secs(1);
-            assert_eq!(own.task(now), Some(OwnTask::Probe), "{wait}");
+            assert!(own.is_probe_due(now), "{wait}");
             own.reject(rejection(), DELAYS, now);
             assert_eq!(own.unreported(), Some((rejection(), true)), "the fleet has to know that it was no accident");
             own.mark_reported(&rejection());
         }
         own.try_again(Duration::from_secs(30), now);
-        assert_eq!((own.state(), own.task(now)), (CircuitBreakerState::HalfOpen, None));
+        own.end_trial(now);
+        assert_eq!(own.state(), CircuitBreakerState::HalfOpen);
         now += Duration::from_secs(30);
-        assert_eq!(own.task(now), Some(OwnTask::Trust));
         own.reject(rejection(), DELAYS, now);
+        own.end_trial(now);
+        assert_eq!(own.state(), CircuitBreakerState::Open, "a call was rejected just before the trial's end");
         assert_eq!(own.unreported(), Some((rejection(), false)), "it had worked meanwhile");
         own.reject(rejection(), DELAYS, now);
         assert_eq!(own.unreported(), Some((rejection(), false)), "nobody could say yet that it works");
+        own.try_again(Duration::from_secs(30), now);
+        own.end_trial(now + Duration::from_secs(30));
+        assert_eq!(own.state(), CircuitBreakerState::Closed, "no call was rejected");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Tells what a model refuses of any request from what is wrong with one.
 
-use retry::Reason;
+use retry::{OutageSign, Reason};
 
 use crate::{OpenAiApiError, OpenAiError};
 
@@ -36,6 +36,14 @@ impl OpenAiError {
     /// no models, and another 403 that the key may not read descriptions.
     pub fn denies_model(&self) -> bool {
         matches!(self, Self::Api(error) if error.has_code(&["model_not_found"]))
+    }
+
+    /// Whether a call was answered with 401, and OpenAI does not say that the API key itself is wrong. So it answers a restricted key that
+    /// lacks the right to this call, and may have that to others: with the type `invalid_request_error`, and no code.
+    pub fn leaves_key_valid(&self) -> bool {
+        let Self::Api(error) = self else { return false };
+        let is_rejected = error.outage_sign() == Some(OutageSign::CredentialRejected);
+        is_rejected && !error.has_code(&["invalid_api_key", "authentication_error"])
     }
 }
 
@@ -78,6 +86,22 @@ mod tests {
                 assert!(!error(status, other).denies_model(), "{status} {other}");
             }
         }
+    }
+
+    #[test]
+    fn a_401_says_that_the_key_is_wrong_by_its_code_or_type_alone() {
+        let of_scope =
+            r#"{"error":{"message":"Missing scopes: api.model.read","type":"invalid_request_error","code":null}}"#;
+        for lacking in [of_scope, "", r#"{"error":{"message":"Incorrect API key provided: invalid_api_key"}}"#] {
+            assert!(error(401, lacking).leaves_key_valid(), "{lacking}");
+        }
+        for wrong in [
+            r#"{"error":{"type":"invalid_request_error","code":"invalid_api_key"}}"#,
+            r#"{"error":{"type":"authentication_error","code":null}}"#,
+        ] {
+            assert!(!error(401, wrong).leaves_key_valid(), "{wrong}");
+        }
+        assert!(!error(503, "").leaves_key_valid() && !error(403, of_scope).leaves_key_valid());
     }
 
     #[test]
