@@ -63,20 +63,30 @@ impl ActionId {
     /// Whether both ids are of one action for one change, which a webhook and a backfill may have told with slightly different
     /// times.
     pub fn is_same_as(self, other: Self) -> bool {
-        let without_time = low_bits(TIME_SHIFT);
-        self.0.as_u128() & without_time == other.0.as_u128() & without_time
-            && self.milliseconds().abs_diff(other.milliseconds()) <= TOLERANCE
+        self.agrees_with(other, low_bits(TIME_SHIFT)) && self.is_of_same_time_as(other)
+    }
+
+    /// Whether both are for one change, be they different actions, or the same one for other items of a list.
+    pub fn is_of_same_event_as(self, other: Self) -> bool {
+        self.agrees_with(other, low_bits(EVENT_BITS)) && self.is_of_same_time_as(other)
     }
 
     /// Whether both are the same action of the same playbook on the same record, be it for different events.
     pub fn is_repetition_of(self, other: Self) -> bool {
-        let repeated = low_bits(REPEATED_BITS) << EVENT_BITS;
-        self.0.as_u128() & repeated == other.0.as_u128() & repeated
+        self.agrees_with(other, low_bits(REPEATED_BITS) << EVENT_BITS)
     }
 
-    /// Whether its event is that of the other id, or a newer one.
-    pub fn is_as_new_as(self, other: Self) -> bool {
-        self.milliseconds() + TOLERANCE >= other.milliseconds()
+    /// Whether its event is another and newer one.
+    pub fn is_newer_than(self, other: Self) -> bool {
+        !self.is_of_same_event_as(other) && self.milliseconds() > other.milliseconds()
+    }
+
+    fn agrees_with(self, other: Self, bits: u128) -> bool {
+        self.0.as_u128() & bits == other.0.as_u128() & bits
+    }
+
+    fn is_of_same_time_as(self, other: Self) -> bool {
+        self.milliseconds().abs_diff(other.milliseconds()) <= TOLERANCE
     }
 
     /// When its event happened, in milliseconds since 1970.
@@ -171,11 +181,23 @@ mod tests {
         let (earlier, later) =
             (id(&event(1, "notes", 0), "call", FIRST), id(&event(2, "phone", 60_000), "call", FIRST));
         assert!(later.is_repetition_of(earlier) && !later.is_same_as(earlier));
-        assert!(later.is_as_new_as(earlier) && !earlier.is_as_new_as(later));
+        assert!(later.is_newer_than(earlier) && !earlier.is_newer_than(later));
         assert!(!id(&event(2, "phone", 60_000), "write", FIRST).is_repetition_of(earlier));
         let item = |item| id(&event(1, "notes", 0), "call", ActionPosition { action: 3, item });
         let ids: Vec<_> = (0..100).map(item).collect();
         assert!(ids.is_sorted() && ids[0] > earlier && ids[99] < later, "{ids:?}");
         assert_eq!((earlier.0.get_version_num(), earlier.milliseconds()), (7, 1_764_000_000_000));
+    }
+
+    /// Only the times of one change differ between those who tell of it.
+    #[test]
+    fn another_event_is_newer_by_a_millisecond_and_another_item_of_the_same_event_never() {
+        let one = id(&event(1, "notes", 500), "call", FIRST);
+        let of_phone = |milliseconds| id(&event(2, "phone", milliseconds), "call", FIRST);
+        assert!(of_phone(501).is_newer_than(one) && !of_phone(500).is_newer_than(one));
+        assert!(!of_phone(499).is_newer_than(one), "it is older");
+        let second_item = id(&event(1, "notes", 900), "call", ActionPosition { action: 0, item: 1 });
+        assert!(second_item.is_repetition_of(one) && second_item.is_of_same_event_as(one));
+        assert!(!second_item.is_newer_than(one) && !second_item.is_same_as(one));
     }
 }

@@ -3,18 +3,53 @@
 //! `intended` → `sending` (committed before the call) → `done`. A writer that finds an action in `sending` looks in HubSpot
 //! whether it was done before it sends the call again.
 
-use std::{collections::HashSet, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
 
 use domain::{ActionId, ActionState, Reason, WriteCommandId};
 use time::OffsetDateTime;
 
 use crate::{Ledger, LedgerError, column::ACTION_STATE, stored_detail};
 
+/// Whether the writer looks in HubSpot for an action before it sends the call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Look {
+    /// Only when a call was begun before.
+    IfInDoubt,
+    /// In any case: a recovered ledger may have forgotten that the action was done.
+    First,
+    /// It has looked, and HubSpot does not have it.
+    Done,
+}
+
+/// When an action was begun and when it ended, as far as the ledger knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RecordedAction {
+    begun_at: Option<OffsetDateTime>,
+    ended_at: Option<OffsetDateTime>,
+}
+
+impl RecordedAction {
+    /// Whether it had ended at a time.
+    pub fn had_ended_by(&self, time: OffsetDateTime) -> bool {
+        self.ended_at.is_some_and(|ended| ended <= time)
+    }
+
+    /// Whether its call had been begun at a time, or it had ended without one.
+    pub fn had_begun_by(&self, time: OffsetDateTime) -> bool {
+        self.had_ended_by(time) || self.begun_at.is_some_and(|begun| begun <= time)
+    }
+}
+
 /// Whether an action may be carried out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BeginOutcome {
     /// The call is to be sent; that it is being sent is committed.
     Send,
+    /// The writer looks in HubSpot first, and begins it then. No call was begun.
+    LookFirst,
     /// A call was begun and its result was never recorded. The writer looks in HubSpot first.
     InDoubt {
         /// Time since the call began, by the database's clock.
@@ -27,33 +62,23 @@ pub enum BeginOutcome {
 }
 
 impl Ledger {
-    /// Which of these actions the ledger has.
-    pub async fn recorded_actions(&self, ids: &[ActionId]) -> Result<HashSet<ActionId>, LedgerError> {
+    /// Those of these actions that the ledger has.
+    pub async fn recorded_actions(&self, ids: &[ActionId]) -> Result<HashMap<ActionId, RecordedAction>, LedgerError> {
         let ids: Vec<_> = ids.iter().map(|id| id.0).collect();
-        let recorded = sqlx::query_scalar!("select id from action where id = any($1::uuid[])", &ids)
-            .fetch_all(&self.connections)
-            .await?;
-        Ok(recorded.into_iter().map(ActionId).collect())
-    }
-
-    /// Which of these actions had ended at a time, as far as the ledger knows.
-    pub async fn actions_ended_by(
-        &self,
-        ids: &[ActionId],
-        at: OffsetDateTime,
-    ) -> Result<HashSet<ActionId>, LedgerError> {
-        let ids: Vec<_> = ids.iter().map(|id| id.0).collect();
-        let ended =
-            sqlx::query_scalar!("select id from action where id = any($1::uuid[]) and finished_at <= $2", &ids, at)
+        let recorded =
+            sqlx::query!("select id, sending_since, finished_at from action where id = any($1::uuid[])", &ids)
                 .fetch_all(&self.connections)
                 .await?;
-        Ok(ended.into_iter().map(ActionId).collect())
+        let read = recorded
+            .into_iter()
+            .map(|row| (ActionId(row.id), RecordedAction { begun_at: row.sending_since, ended_at: row.finished_at }));
+        Ok(read.collect())
     }
 
     /// Which of these actions are the fleet's: anybody can write a marker with the id of one. The ledger has them, or it was
     /// recovered and their event, whose time is part of the id, falls into the time that it has forgotten.
     pub async fn known_actions(&self, ids: &[ActionId]) -> Result<HashSet<ActionId>, LedgerError> {
-        let mut known = self.recorded_actions(ids).await?;
+        let mut known: HashSet<_> = self.recorded_actions(ids).await?.into_keys().collect();
         let others: Vec<_> = ids.iter().filter(|id| !known.contains(id)).collect();
         if others.is_empty() || self.recovery().await?.is_none() {
             return Ok(known);
@@ -72,15 +97,14 @@ impl Ledger {
         Ok(known)
     }
 
-    /// Begins an action under the claim of its command. `looked` says that the writer has looked for an action in doubt
-    /// and HubSpot does not have it. An action that was done for the same record within its `cooldown_hours` ends as
-    /// skipped.
+    /// Begins an action under the claim of its command. An action that was done for the same record within its
+    /// `cooldown_hours` ends as skipped.
     pub async fn begin_action(
         &self,
         id: ActionId,
         command: WriteCommandId,
         attempt: i32,
-        looked: bool,
+        look: Look,
     ) -> Result<BeginOutcome, LedgerError> {
         let mut transaction = self.connections.begin().await?;
         let Some(row) = sqlx::query!(
@@ -124,7 +148,8 @@ impl Ledger {
                 .await?;
                 BeginOutcome::Ended
             }
-            ActionState::Sending if !looked => BeginOutcome::InDoubt {
+            ActionState::Intended if look == Look::First => BeginOutcome::LookFirst,
+            ActionState::Sending if look != Look::Done => BeginOutcome::InDoubt {
                 sending_for: Duration::from_secs_f64(row.sending_for.unwrap_or_default().max(0.0)),
             },
             ActionState::Intended | ActionState::Sending => {

@@ -62,7 +62,7 @@ use uuid::Uuid;
 
 use crate::{connections::Connections, migration::MIGRATIONS};
 
-pub use actions::BeginOutcome;
+pub use actions::{BeginOutcome, Look, RecordedAction};
 pub use audit::{
     ActionEntry, CondensedPartTexts, EventCost, EventCount, EventStory, HistoryEntry, InferenceEntry, MergeEntry,
     SkippedWriteEntry, WriteEntry,

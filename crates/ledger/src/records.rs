@@ -8,11 +8,15 @@ use std::{
 use domain::{EventKey, ObjectId, ObjectType, PortalId, RecordRef, WriteCommand};
 use time::OffsetDateTime;
 
-use crate::{Ledger, LedgerError, Worker, milliseconds};
+use crate::{Ledger, LedgerError, Worker, milliseconds, recovery::CLOCK_SKEW};
 
-/// The newest event that wrote each property of some records, and what it wrote.
+/// The newest event that wrote each property of some records, and what it wrote; after a recovery also what else was written.
 #[derive(Debug, Default)]
-pub struct LatestWrites(HashMap<RecordRef, HashMap<String, LatestWrite>>);
+pub struct LatestWrites {
+    newest: HashMap<RecordRef, HashMap<String, LatestWrite>>,
+    /// When each value was recorded last, by record and property.
+    recorded: HashMap<RecordRef, HashMap<String, HashMap<String, OffsetDateTime>>>,
+}
 
 #[derive(Debug)]
 struct LatestWrite {
@@ -32,8 +36,15 @@ impl LatestWrites {
         self.write(record, property).map(|write| write.value.as_str())
     }
 
+    /// Whether a value that HubSpot shows as set at a time is one that the ledger has: it recorded that value since, or has it as
+    /// the last one, which may have been set again.
+    pub fn has_value(&self, record: &RecordRef, property: &str, value: &str, set_at: OffsetDateTime) -> bool {
+        let recorded_at = || self.recorded.get(record)?.get(property)?.get(value);
+        self.value(record, property) == Some(value) || recorded_at().is_some_and(|at| set_at <= *at + CLOCK_SKEW)
+    }
+
     fn write(&self, record: &RecordRef, property: &str) -> Option<&LatestWrite> {
-        self.0.get(record)?.get(property)
+        self.newest.get(record)?.get(property)
     }
 }
 
@@ -100,8 +111,13 @@ impl Ledger {
     }
 
     /// For each property of some records, the newest event that wrote it, and its value. What was written to records that were
-    /// merged into one of them counts, too.
-    pub async fn latest_writes(&self, records: &[RecordRef]) -> Result<LatestWrites, LedgerError> {
+    /// merged into one of them counts, too. With a `since`, [`LatestWrites::has_value`] knows every value that was written since
+    /// then.
+    pub async fn latest_writes(
+        &self,
+        records: &[RecordRef],
+        since: Option<OffsetDateTime>,
+    ) -> Result<LatestWrites, LedgerError> {
         let (portals, types, ids) = columns(records);
         let rows = sqlx::query!(
             r#"with asked as (
@@ -130,9 +146,46 @@ impl Ledger {
         for row in rows {
             let record = record(row.portal_id, &row.object_type, row.object_id);
             let write = LatestWrite { at: row.occurred_at, key: EventKey::from_text(row.event_key), value: row.after };
-            newest.0.entry(record).or_default().insert(row.property, write);
+            newest.newest.entry(record).or_default().insert(row.property, write);
+        }
+        if let Some(since) = since {
+            self.add_values_since(since - CLOCK_SKEW, (&portals, &types, &ids), &mut newest).await?;
         }
         Ok(newest)
+    }
+
+    async fn add_values_since(
+        &self,
+        since: OffsetDateTime,
+        (portals, types, ids): (&[i64], &[String], &[i64]),
+        writes: &mut LatestWrites,
+    ) -> Result<(), LedgerError> {
+        let rows = sqlx::query!(
+            r#"select asked.portal_id as "portal_id!", asked.object_type as "object_type!", asked.object_id as "object_id!",
+                      w.property, w.after, max(w.written_at) as "recorded_at!"
+               from unnest($1::bigint[], $2::text[], $3::bigint[]) as asked (portal_id, object_type, object_id)
+               cross join lateral (select asked.object_id as id
+                                   union all
+                                   select m.old_id from record_merge m
+                                   where (m.portal_id, m.object_type, m.survivor_id)
+                                         = (asked.portal_id, asked.object_type, asked.object_id)) as known_as
+               join write w on (w.portal_id, w.object_type, w.object_id)
+                               = (asked.portal_id, asked.object_type, known_as.id)
+               where w.written_at >= $4
+               group by asked.portal_id, asked.object_type, asked.object_id, w.property, w.after"#,
+            portals,
+            types,
+            ids,
+            since,
+        )
+        .fetch_all(&self.connections)
+        .await?;
+        for row in rows {
+            let record = record(row.portal_id, &row.object_type, row.object_id);
+            let values = writes.recorded.entry(record).or_default().entry(row.property).or_default();
+            values.insert(row.after, row.recorded_at);
+        }
+        Ok(())
     }
 }
 

@@ -11,8 +11,8 @@ use time::OffsetDateTime;
 
 use crate::{Ledger, LedgerError, seconds};
 
-/// How late HubSpot's clock may be, compared with the ledger's.
-const CLOCK_SKEW: Duration = Duration::from_secs(10);
+/// How late HubSpot's clock may be, compared with the ledger's, or the other way round.
+pub(crate) const CLOCK_SKEW: Duration = Duration::from_secs(10);
 
 /// That the ledger was recovered: restored from a backup, or served by a promoted standby.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,12 +1,12 @@
 //! An action is carried out once: what was begun and not finished is in doubt, and looked for first.
 
 use domain::{ActionId, ActionState, Reason, WriteCommand};
-use ledger::BeginOutcome;
+use ledger::{BeginOutcome, Look};
 
 use crate::fixtures::{TestLedger, decision_with_commands, event};
 
-async fn begin(test: &TestLedger, command: &WriteCommand, attempt: i32, looked: bool) -> BeginOutcome {
-    test.ledger.begin_action(command.actions[0].id, command.id, attempt, looked).await.expect("asked")
+async fn begin(test: &TestLedger, command: &WriteCommand, attempt: i32, look: Look) -> BeginOutcome {
+    test.ledger.begin_action(command.actions[0].id, command.id, attempt, look).await.expect("asked")
 }
 
 async fn finish(test: &TestLedger, command: &WriteCommand, state: ActionState, reason: Option<Reason>) {
@@ -20,15 +20,15 @@ async fn what_was_begun_and_not_finished_is_in_doubt_until_it_was_looked_for() {
     let event = event(1, 1);
     let command = test.decided(&event).await;
     let attempt = test.claimed_command(&command, "a").await;
-    assert_eq!(begin(&test, &command, attempt, false).await, BeginOutcome::Send);
+    assert_eq!(begin(&test, &command, attempt, Look::IfInDoubt).await, BeginOutcome::Send);
     test.run("update action set sending_since = now() - interval '90 seconds'").await;
-    let BeginOutcome::InDoubt { sending_for } = begin(&test, &command, attempt, false).await else {
+    let BeginOutcome::InDoubt { sending_for } = begin(&test, &command, attempt, Look::IfInDoubt).await else {
         panic!("it may have been done");
     };
     assert!(sending_for.as_secs() >= 90, "{sending_for:?}");
-    assert_eq!(begin(&test, &command, attempt, true).await, BeginOutcome::Send, "HubSpot does not have it");
+    assert_eq!(begin(&test, &command, attempt, Look::Done).await, BeginOutcome::Send, "HubSpot does not have it");
     finish(&test, &command, ActionState::Done, None).await;
-    assert_eq!(begin(&test, &command, attempt, true).await, BeginOutcome::Ended);
+    assert_eq!(begin(&test, &command, attempt, Look::Done).await, BeginOutcome::Ended);
 
     finish(&test, &command, ActionState::Parked, Some(Reason::ValidationError)).await;
     let story = test.ledger.event_story(event.key.as_str()).await.expect("asked").expect("known");
@@ -41,16 +41,17 @@ async fn an_action_is_begun_only_under_the_claim_of_its_command() {
     let test = TestLedger::new().await;
     let command = test.decided(&event(1, 1)).await;
     let other = test.decided(&event(2, 1)).await;
-    assert_eq!(begin(&test, &command, 0, false).await, BeginOutcome::Lost, "no writer has claimed it");
+    assert_eq!(begin(&test, &command, 0, Look::IfInDoubt).await, BeginOutcome::Lost, "no writer has claimed it");
     let late = test.claimed_command(&command, "a").await;
     test.end_command_leases().await;
     let current = test.claimed_command(&command, "b").await;
-    assert_eq!(begin(&test, &command, late, false).await, BeginOutcome::Lost);
-    let foreign = test.ledger.begin_action(command.actions[0].id, other.id, current, false).await.expect("asked");
+    assert_eq!(begin(&test, &command, late, Look::IfInDoubt).await, BeginOutcome::Lost);
+    let foreign =
+        test.ledger.begin_action(command.actions[0].id, other.id, current, Look::IfInDoubt).await.expect("asked");
     assert_eq!(foreign, BeginOutcome::Lost);
-    let unknown = test.ledger.begin_action(ActionId::new(), command.id, current, false).await.expect("asked");
+    let unknown = test.ledger.begin_action(ActionId::new(), command.id, current, Look::IfInDoubt).await.expect("asked");
     assert_eq!(unknown, BeginOutcome::Lost);
-    assert_eq!(begin(&test, &command, current, false).await, BeginOutcome::Send);
+    assert_eq!(begin(&test, &command, current, Look::IfInDoubt).await, BeginOutcome::Send);
 }
 
 #[tokio::test]
@@ -59,16 +60,16 @@ async fn a_call_that_certainly_did_not_happen_leaves_no_doubt() {
     let command = test.decided(&event(1, 1)).await;
     let id = command.actions[0].id;
     let attempt = test.claimed_command(&command, "a").await;
-    assert_eq!(begin(&test, &command, attempt, false).await, BeginOutcome::Send);
+    assert_eq!(begin(&test, &command, attempt, Look::IfInDoubt).await, BeginOutcome::Send);
     test.ledger.revert_action_begin(id, command.id, attempt).await.expect("reverted");
-    assert_eq!(begin(&test, &command, attempt, false).await, BeginOutcome::Send, "not in doubt");
+    assert_eq!(begin(&test, &command, attempt, Look::IfInDoubt).await, BeginOutcome::Send, "not in doubt");
 
     // Another writer has claimed the command and begun the action: the first one has no say any more.
     test.end_command_leases().await;
     let newer = test.claimed_command(&command, "b").await;
-    assert_eq!(begin(&test, &command, newer, true).await, BeginOutcome::Send);
+    assert_eq!(begin(&test, &command, newer, Look::Done).await, BeginOutcome::Send);
     test.ledger.revert_action_begin(id, command.id, attempt).await.expect("asked");
-    assert!(matches!(begin(&test, &command, newer, false).await, BeginOutcome::InDoubt { .. }));
+    assert!(matches!(begin(&test, &command, newer, Look::IfInDoubt).await, BeginOutcome::InDoubt { .. }));
 }
 
 #[tokio::test]
@@ -76,23 +77,23 @@ async fn an_action_is_done_once_within_its_cooldown_for_a_record() {
     let test = TestLedger::new().await;
     let first = test.decided(&event(1, 1)).await;
     let attempt = test.claimed_command(&first, "a").await;
-    assert_eq!(begin(&test, &first, attempt, false).await, BeginOutcome::Send);
+    assert_eq!(begin(&test, &first, attempt, Look::IfInDoubt).await, BeginOutcome::Send);
     finish(&test, &first, ActionState::Done, None).await;
 
     let again = test.decided(&event(1, 2)).await;
     let attempt = test.claimed_command(&again, "a").await;
-    assert_eq!(begin(&test, &again, attempt, false).await, BeginOutcome::Ended);
+    assert_eq!(begin(&test, &again, attempt, Look::IfInDoubt).await, BeginOutcome::Ended);
     let story = test.ledger.event_story(event(1, 2).key.as_str()).await.expect("asked").expect("known");
     assert_eq!((story.actions[0].state, story.actions[0].reason), (ActionState::Skipped, Some(Reason::DoneRecently)));
 
     let other_record = test.decided(&event(2, 1)).await;
     let attempt = test.claimed_command(&other_record, "a").await;
-    assert_eq!(begin(&test, &other_record, attempt, false).await, BeginOutcome::Send);
+    assert_eq!(begin(&test, &other_record, attempt, Look::IfInDoubt).await, BeginOutcome::Send);
 
     test.run("update action set finished_at = finished_at - interval '25 hours' where state = 'done'").await;
     let later = test.decided(&event(1, 3)).await;
     let attempt = test.claimed_command(&later, "a").await;
-    assert_eq!(begin(&test, &later, attempt, false).await, BeginOutcome::Send, "24 hours are over");
+    assert_eq!(begin(&test, &later, attempt, Look::IfInDoubt).await, BeginOutcome::Send, "24 hours are over");
 }
 
 #[tokio::test]
@@ -108,7 +109,7 @@ async fn a_cooldown_is_that_of_one_playbook_and_none_at_all_for_zero_hours() {
     assert!(test.commit(&decision).await);
     for command in &decision.commands {
         let attempt = test.claimed_command(command, "a").await;
-        assert_eq!(begin(&test, command, attempt, false).await, BeginOutcome::Send);
+        assert_eq!(begin(&test, command, attempt, Look::IfInDoubt).await, BeginOutcome::Send);
         finish(&test, command, ActionState::Done, None).await;
     }
     assert_eq!(test.value::<i64>("select count(*) from action where state = 'done'").await, 3);

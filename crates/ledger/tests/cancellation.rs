@@ -22,7 +22,8 @@ async fn a_call_that_is_cancelled_leaves_no_transaction_open() {
     // Cancelled at every moment of the call: while it waits for a connection, after `begin` was sent, within the transaction, …
     for microseconds in (0..3_000).step_by(15) {
         let (ledger, command) = (test.ledger.clone(), command.id);
-        let call = tokio::spawn(async move { ledger.begin_action(action, command, attempt, false).await });
+        let call =
+            tokio::spawn(async move { ledger.begin_action(action, command, attempt, ledger::Look::IfInDoubt).await });
         let started = Instant::now();
         while started.elapsed() < Duration::from_micros(microseconds) {
             std::hint::spin_loop();

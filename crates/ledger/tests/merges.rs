@@ -5,7 +5,7 @@ use std::slice::from_ref;
 use domain::{
     ActionState, CommandState, ObjectId, Reason, RecordRef, inference::ErasureCause, write_command::ActionSpec,
 };
-use ledger::{BeginOutcome, CommandClaim, CommandResult, RecordMerge};
+use ledger::{BeginOutcome, CommandClaim, CommandResult, Look, RecordMerge};
 
 use crate::fixtures::{TestLedger, contact, decision_with_commands, event, result};
 
@@ -43,10 +43,10 @@ async fn what_was_written_to_a_merged_record_counts_for_the_survivor() {
     let older = test.decided(&event(7, 1)).await;
     let newer = test.decided(&event(1, 2)).await;
     test.written(&newer, "a").await;
-    let latest = test.ledger.latest_writes(&[contact(7)]).await.expect("asked");
+    let latest = test.ledger.latest_writes(&[contact(7)], None).await.expect("asked");
     assert!(!latest.is_newer_than(&older, "lead_score") && latest.value(&contact(7), "lead_score").is_none());
     test.ledger.record_merges(&[merge(1, 7), merge(2, 7)]).await.expect("recorded");
-    let latest = test.ledger.latest_writes(&[contact(7), contact(8)]).await.expect("asked");
+    let latest = test.ledger.latest_writes(&[contact(7), contact(8)], None).await.expect("asked");
     assert!(latest.is_newer_than(&older, "lead_score"));
     assert_eq!(latest.value(&contact(7), "lead_score"), Some("85"));
     let values = test.ledger.latest_values(&contact(7)).await.expect("asked");
@@ -89,7 +89,7 @@ async fn an_action_that_was_done_for_a_merged_record_was_done_for_the_survivor()
     let first = test.decided(&event(1, 1)).await;
     let attempt = test.claimed_command(&first, "a").await;
     let begin = async |command: &domain::WriteCommand, attempt| {
-        test.ledger.begin_action(command.actions[0].id, command.id, attempt, false).await.expect("asked")
+        test.ledger.begin_action(command.actions[0].id, command.id, attempt, Look::IfInDoubt).await.expect("asked")
     };
     assert_eq!(begin(&first, attempt).await, BeginOutcome::Send);
     let id = first.actions[0].id;

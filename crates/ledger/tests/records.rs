@@ -7,7 +7,7 @@ use ledger::LatestWrites;
 use crate::fixtures::{LEASE, TestLedger, contact, event, worker};
 
 async fn latest_writes(test: &TestLedger, record: &RecordRef) -> LatestWrites {
-    test.ledger.latest_writes(std::slice::from_ref(record)).await.expect("asked")
+    test.ledger.latest_writes(std::slice::from_ref(record), None).await.expect("asked")
 }
 
 async fn to_verify(test: &TestLedger) -> Vec<RecordRef> {

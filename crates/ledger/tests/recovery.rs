@@ -3,13 +3,13 @@
 use std::{collections::HashSet, time::Duration};
 
 use domain::ActionId;
-use ledger::CommandClaim;
+use ledger::{BeginOutcome, CommandClaim, Look};
 use sqlx::{Connection, PgConnection};
 use testbed::Services;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use crate::fixtures::{TestLedger, event};
+use crate::fixtures::{TestLedger, contact, event};
 
 /// What the tables say when they come from another database.
 const RESTORED: &str = "update recovery set database = 'another one'";
@@ -80,6 +80,46 @@ async fn markers_of_the_time_that_is_forgotten_are_the_fleets_own() {
     assert_eq!(test.ledger.known_actions(&asked).await.expect("asked"), HashSet::from([known, forgotten]));
     let later = marker(OffsetDateTime::now_utc() + Duration::from_secs(60));
     assert_eq!(test.ledger.known_actions(&[later]).await.expect("asked"), HashSet::new(), "anybody can write one");
+}
+
+#[tokio::test]
+async fn every_value_that_was_written_since_an_event_is_known_and_not_only_the_last_one() {
+    let test = TestLedger::new().await;
+    let record = contact(1);
+    for second in 1..=2 {
+        let command = test.decided(&event(1, second)).await;
+        test.written(&command, "a").await;
+    }
+    test.run("update write set after = case when event_key like '%:2' then 'last' else 'earlier' end").await;
+    let now = OffsetDateTime::now_utc();
+    let records = std::slice::from_ref(&record);
+    let latest = test.ledger.latest_writes(records, None).await.expect("asked");
+    let has = |value, at| latest.has_value(&record, "lead_score", value, at);
+    assert_eq!((has("last", now), has("earlier", now)), (true, false), "it was asked for nothing else");
+    let latest = test.ledger.latest_writes(records, Some(now)).await.expect("asked");
+    let has = |value, at| latest.has_value(&record, "lead_score", value, at);
+    assert_eq!((has("last", now), has("earlier", now), has("another", now)), (true, true, false));
+    let later = now + Duration::from_secs(60);
+    assert_eq!((has("last", later), has("earlier", later)), (true, false), "it was written again since");
+}
+
+#[tokio::test]
+async fn an_action_that_is_looked_for_first_is_not_in_doubt_by_that() {
+    let test = TestLedger::new().await;
+    let command = test.decided(&event(1, 1)).await;
+    let attempt = test.claimed_command(&command, "a").await;
+    let id = command.actions[0].id;
+    let begin = async |look| test.ledger.begin_action(id, command.id, attempt, look).await.expect("asked");
+    for _ in 0..2 {
+        assert_eq!(begin(Look::First).await, BeginOutcome::LookFirst);
+    }
+    let begun = OffsetDateTime::now_utc() - Duration::from_secs(5);
+    assert_eq!(begin(Look::Done).await, BeginOutcome::Send);
+    assert!(matches!(begin(Look::First).await, BeginOutcome::InDoubt { .. }));
+    let recorded = test.ledger.recorded_actions(&[id]).await.expect("asked")[&id];
+    let later = begun + Duration::from_secs(10);
+    assert_eq!((recorded.had_begun_by(begun), recorded.had_begun_by(later)), (false, true));
+    assert!(!recorded.had_ended_by(later));
 }
 
 #[tokio::test]

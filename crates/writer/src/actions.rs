@@ -10,7 +10,7 @@ use domain::{
     write_command::{Action, ActionSpec},
 };
 use hubspot::HubSpotClient;
-use ledger::{BeginOutcome, LEDGER_RETRY, LatestWrites, Ledger, LedgerError, Recovery, WrittenProperty};
+use ledger::{BeginOutcome, LEDGER_RETRY, LatestWrites, Ledger, LedgerError, Look, Recovery, WrittenProperty};
 use retry::{Failure, RetryAction};
 use time::OffsetDateTime;
 use tokio::{sync::Semaphore, time::Instant};
@@ -21,7 +21,7 @@ use crate::{
     failure::ActionError,
     notify::Channels,
     plan::TakenCommand,
-    recovered::{Forgotten, is_done},
+    recovered::{Forgotten, Marked, is_done, was_done},
 };
 
 /// Carries out the actions of write commands.
@@ -111,35 +111,37 @@ impl ActionExecutor {
         scope: ActionScope<'_>,
     ) -> Result<Option<WrittenProperty>, ActionError> {
         let recovery = taken.may_be_forgotten(action);
-        let sending_for = match (self.begin(taken, action.id, false).await?, recovery) {
-            (BeginOutcome::Ended, _) => return Ok(None),
-            (BeginOutcome::Lost, _) => return Err(ActionError::LeaseLost),
-            (BeginOutcome::Send, None) => return self.send(taken, action, scope, false).await,
+        let look = if recovery.is_some() { Look::First } else { Look::IfInDoubt };
+        let (sending_for, in_doubt) = match self.begin(taken, action.id, look).await? {
+            BeginOutcome::Ended => return Ok(None),
+            BeginOutcome::Lost => return Err(ActionError::LeaseLost),
+            BeginOutcome::Send => return self.send(taken, action, scope, false).await,
             // Nothing that it looks for is under way: the attempts had ended.
-            (BeginOutcome::Send, Some(_)) if matches!(action.spec, ActionSpec::Notify { .. }) => Duration::MAX,
-            (BeginOutcome::Send, Some(recovery)) => recovery.age,
-            (BeginOutcome::InDoubt { sending_for }, _) => sending_for,
+            BeginOutcome::LookFirst if matches!(action.spec, ActionSpec::Notify { .. }) => (Duration::MAX, false),
+            BeginOutcome::LookFirst => (recovery.map_or(Duration::MAX, |recovery| recovery.age), false),
+            BeginOutcome::InDoubt { sending_for } => (sending_for, true),
         };
         // The earlier call may still be under way until its timeout and take effect after we have looked.
         let timeout = self.hubspot.timeout();
         if sending_for < timeout {
             return Err(ActionError::CallUnderWay(timeout.saturating_sub(sending_for)));
         }
-        self.resolve_doubt(taken, action, scope).await
+        self.resolve_doubt(taken, action, scope, in_doubt).await
     }
 
-    /// Begin: commits that the call is about to be sent. `looked` says that the effect of an earlier call was looked for and
-    /// not found.
-    async fn begin(&self, taken: &TakenCommand, id: ActionId, looked: bool) -> Result<BeginOutcome, LedgerError> {
-        retry::run(&LEDGER_RETRY, || self.ledger.begin_action(id, taken.command.id, taken.attempt, looked)).await
+    /// Begin: commits that the call is about to be sent.
+    async fn begin(&self, taken: &TakenCommand, id: ActionId, look: Look) -> Result<BeginOutcome, LedgerError> {
+        retry::run(&LEDGER_RETRY, || self.ledger.begin_action(id, taken.command.id, taken.attempt, look)).await
     }
 
-    /// Looks for the effect of an earlier call, and sends the call again only when there is none.
+    /// Looks for the effect of an earlier call, and sends the call again only when there is none. `in_doubt` says that the ledger
+    /// knows of an earlier call, rather than that it may have forgotten one.
     async fn resolve_doubt(
         &self,
         taken: &TakenCommand,
         action: &Action,
         scope: ActionScope<'_>,
+        in_doubt: bool,
     ) -> Result<Option<WrittenProperty>, ActionError> {
         metrics::counter!("leadline_actions_in_doubt_total", "kind" => action.spec.kind().as_str()).increment(1);
         let looking = self.looks.acquire().await;
@@ -155,10 +157,10 @@ impl ActionExecutor {
             let reason = if does_not_exist { Reason::NewerEventWritten } else { Reason::MaybeDone };
             return self.finish(action, ActionResult::skipped(reason)).await;
         }
-        match self.begin(taken, action.id, true).await? {
+        match self.begin(taken, action.id, Look::Done).await? {
             BeginOutcome::Ended => Ok(None),
-            BeginOutcome::Lost | BeginOutcome::InDoubt { .. } => Err(ActionError::LeaseLost),
-            BeginOutcome::Send => self.send(taken, action, scope, true).await,
+            BeginOutcome::Lost | BeginOutcome::LookFirst | BeginOutcome::InDoubt { .. } => Err(ActionError::LeaseLost),
+            BeginOutcome::Send => self.send(taken, action, scope, in_doubt).await,
         }
     }
 
@@ -179,10 +181,16 @@ impl ActionExecutor {
             return Ok(was_sent.then(|| (action.id, ActionResult::skipped(Reason::MaybeDone))));
         }
         let mut marked = self.engagements.marked(action, |marker| is_done(action, marker)).await?;
-        // What the ledger remembers was taken into account before.
-        let markers: Vec<_> = marked.iter().map(|found| found.action).collect();
-        let recorded = self.ledger.recorded_actions(&markers).await?;
-        marked.retain(|found| found.action == action.id || !recorded.contains(&found.action));
+        let recorded = self.ledger.recorded_actions(&markers(&marked)).await?;
+        let is_of_command = |id: ActionId| taken.command.actions.iter().any(|other| other.id == id);
+        marked.retain(|found| match recorded.get(&found.action) {
+            _ if found.action == action.id => true,
+            None => true,
+            // What the ledger remembers was taken into account before, unless it was under way: then it was made since.
+            Some(known) => {
+                was_done(action, found.action) && !known.had_ended_by(recovery.at) && !is_of_command(found.action)
+            }
+        });
         for found in marked.iter().filter(|found| found.action.is_same_as(action.id)) {
             if found.action == action.id || self.ledger.adopt_action_id(action.id, found.action).await? {
                 return Ok(Some((found.action, ActionResult::done(Some(found.id)))));
@@ -204,9 +212,10 @@ impl ActionExecutor {
             made.extend(self.engagements.marked(other, |marker| is_done(other, marker)).await?);
         }
         made.retain(|found| found.created_at.zip(ended_before).is_none_or(|(made, ended)| made < ended));
-        let markers: Vec<_> = made.iter().map(|found| found.action).collect();
-        let remembered = self.ledger.actions_ended_by(&markers, recovery.at).await?;
-        Ok(markers.iter().any(|marker| !remembered.contains(marker)))
+        let recorded = self.ledger.recorded_actions(&markers(&made)).await?;
+        // The attempt that was under way may have made it, and is not forgotten.
+        let is_remembered = |id| recorded.get(id).is_some_and(|known| known.had_begun_by(recovery.at));
+        Ok(made.iter().any(|found| !is_remembered(&found.action)))
     }
 
     /// Sends the call of an action that is begun, and records the result.
@@ -260,8 +269,7 @@ impl ActionExecutor {
                 Ok(ActionResult::skipped(Reason::NewerEventWritten))
             }
             ActionSpec::MoveDeal(stage) => {
-                let known = scope.latest.value(&command.record, STAGE);
-                let earlier = EarlierMoves { in_doubt, forgotten: scope.forgotten, known };
+                let earlier = EarlierMoves { in_doubt, forgotten: scope.forgotten, known: scope.latest };
                 match self.pipelines.move_deal(&self.hubspot, &command.record, stage, earlier).await? {
                     DealMove::Moved(written) => Ok(ActionResult { written: Some(written), ..ActionResult::done(None) }),
                     DealMove::NotMoved(reason) => Ok(ActionResult::skipped(reason)),
@@ -304,6 +312,10 @@ impl ActionExecutor {
         }
         Ok(())
     }
+}
+
+fn markers(marked: &[Marked]) -> Vec<ActionId> {
+    marked.iter().map(|found| found.action).collect()
 }
 
 fn created(id: Option<ObjectId>) -> ActionResult {

@@ -26,7 +26,7 @@ use crate::{
     outcome::{CommandOutcome, FailurePolicy},
     plan::{self, CommandPart, RecordUpdate, TakenCommand},
     policy::{self, WriteRules},
-    recovered::Forgotten,
+    recovered::{Forgotten, forgotten_since},
     refused::RefusedProperties,
     value_reader::ValueReader,
 };
@@ -144,7 +144,8 @@ impl BatchExecutor {
         crash_point!("writer.after_take");
         let (locked, busy) = self.lock(taken, worker).await?;
         let records: Vec<_> = locked.iter().map(|taken| taken.command.record.clone()).collect();
-        let latest = retry::run(&LEDGER_RETRY, || self.ledger.latest_writes(&records)).await?;
+        let since = forgotten_since(&locked);
+        let latest = retry::run(&LEDGER_RETRY, || self.ledger.latest_writes(&records, since)).await?;
         let (updates, superseded) = plan::plan(locked, &latest);
         let mut outcomes = self.write_until(deadline, updates, &records, &latest).await?;
         outcomes.extend(busy.iter().map(|taken| CommandOutcome::defer(taken, Reason::RecordBusy)));
@@ -298,8 +299,8 @@ impl BatchExecutor {
         };
         command.properties.iter().filter_map(|change| Some((change, current.get(&change.property)?))).any(
             |(change, current)| {
-                let known = latest.value(&command.record, &change.property);
-                current.entries().iter().any(|set| forgotten.includes(set, known))
+                let property = (&command.record, change.property.as_str());
+                current.entries().iter().any(|set| forgotten.includes(set, property, latest))
             },
         )
     }

@@ -14,7 +14,7 @@ use hubspot::{
     HubSpotClient, HubSpotError,
     client::{ObjectUpdate, PastValue, Pipeline, PipelineStage},
 };
-use ledger::WrittenProperty;
+use ledger::{LatestWrites, WrittenProperty};
 use retry::Failure;
 
 use crate::{failure::ActionError, missing::look_up, recovered::Forgotten};
@@ -43,13 +43,13 @@ pub struct EarlierMoves<'a> {
     pub in_doubt: bool,
     /// A recovered ledger may have forgotten these moves. None is made again: a person may have moved the deal on since.
     pub forgotten: Option<Forgotten>,
-    /// The stage to which the fleet moved it last, as far as the ledger knows.
-    pub known: Option<&'a str>,
+    /// The moves that the ledger knows.
+    pub known: &'a LatestWrites,
 }
 
 impl EarlierMoves<'_> {
-    fn has_forgotten(&self, set: &PastValue) -> bool {
-        self.forgotten.is_some_and(|forgotten| forgotten.includes(set, self.known))
+    fn has_forgotten(&self, deal: &RecordRef, set: &PastValue) -> bool {
+        self.forgotten.is_some_and(|forgotten| forgotten.includes(set, (deal, STAGE), self.known))
     }
 }
 
@@ -103,7 +103,7 @@ impl Pipelines {
         let is_wanted = |pipeline: &&Pipeline| to.pipeline.as_deref().is_none_or(|wanted| pipeline.is_called(wanted));
         let target = pipeline.filter(is_wanted).and_then(|pipeline| pipeline.stage(&to.stage));
         let moves = object.history.get(STAGE).map_or(&[][..], Vec::as_slice);
-        if let Some(made) = moves.iter().position(|set| earlier.has_forgotten(set)) {
+        if let Some(made) = moves.iter().position(|set| earlier.has_forgotten(deal, set)) {
             let is_ours = target.is_some_and(|target| target.id == moves[made].value);
             let before = moves.get(made + 1).map(|past| past.value.clone());
             return Ok(if is_ours {

@@ -54,9 +54,9 @@ pub fn apply_policies(
             part.changes.retain(|change| {
                 let Some(current) = current.get(&change.property) else { return false };
                 let is_protected = rules.protected_properties.contains(&change.property);
-                let known = latest.value(&command.record, &change.property);
+                let property = (&command.record, change.property.as_str());
                 let is_overtaken = recovered.is_some_and(|forgotten| {
-                    let is_forgotten = |set: &PastValue| forgotten.includes(set, known);
+                    let is_forgotten = |set: &PastValue| forgotten.includes(set, property, latest);
                     !current.equals(&change.value) && current.last_set().is_some_and(is_forgotten)
                 });
                 let overtaken = || is_overtaken.then_some(Reason::NewerEventWritten);

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use domain::{ActionId, AppId, ObjectId, write_command::Action};
+use domain::{ActionId, AppId, ObjectId, RecordRef, write_command::Action};
 use hubspot::client::PastValue;
-use ledger::Recovery;
+use ledger::{LatestWrites, Recovery};
 use time::OffsetDateTime;
 
 use crate::plan::TakenCommand;
@@ -37,10 +37,19 @@ impl Forgotten {
         Some(Self { until: taken.ended_before(lease)?, ..forgotten })
     }
 
-    /// Whether it is one of these values. The value that the ledger knows as the last one, `known`, is not.
-    pub fn includes(&self, set: &PastValue, known: Option<&str>) -> bool {
-        set.is_by_app(self.app) && (self.from..self.until).contains(&set.timestamp) && known != Some(set.value.as_str())
+    /// Whether it is one of these values. One that the ledger has is not.
+    pub fn includes(&self, set: &PastValue, (record, property): (&RecordRef, &str), writes: &LatestWrites) -> bool {
+        set.is_by_app(self.app)
+            && (self.from..self.until).contains(&set.timestamp)
+            && !writes.has_value(record, property, &set.value, set.timestamp)
     }
+}
+
+/// Since when the ledger may have forgotten values that bear on these commands; `None` when all their events are newer than the
+/// last recovery.
+pub fn forgotten_since(taken: &[TakenCommand]) -> Option<OffsetDateTime> {
+    let older = taken.iter().filter(|taken| taken.predates_recovery().is_some());
+    older.map(|taken| taken.command.occurred_at).min()
 }
 
 impl TakenCommand {
@@ -75,13 +84,19 @@ pub struct Marked {
     pub created_at: Option<OffsetDateTime>,
 }
 
-/// Whether the marker says that `action` is not to be carried out: it was, for the same change, for a newer one, or for another one
-/// within its cooldown.
+/// Whether the marker says that `action` is not to be carried out: it was, or is overtaken.
 pub fn is_done(action: &Action, marker: ActionId) -> bool {
+    was_done(action, marker) || marker.is_repetition_of(action.id) && marker.is_newer_than(action.id)
+}
+
+/// Whether the marker says that `action` was carried out, for the same change, or for another one within its cooldown. Other items
+/// of the same change's list are other actions.
+pub fn was_done(action: &Action, marker: ActionId) -> bool {
     let now = OffsetDateTime::now_utc().unix_timestamp_nanos() / 1_000_000;
     let age = u64::try_from(now).unwrap_or(0).saturating_sub(marker.milliseconds());
-    let is_repeated = || marker.is_as_new_as(action.id) || Duration::from_millis(age) < cooldown(action);
-    marker == action.id || marker.is_repetition_of(action.id) && is_repeated()
+    let is_recent = Duration::from_millis(age) < cooldown(action);
+    let is_of_other_event = marker.is_repetition_of(action.id) && !marker.is_of_same_event_as(action.id);
+    marker.is_same_as(action.id) || is_of_other_event && is_recent
 }
 
 fn cooldown(action: &Action) -> Duration {

@@ -179,7 +179,7 @@ async fn pass(ledger: &Ledger, first: i64) -> Result<()> {
     let records: Vec<_> = commands.iter().map(|command| command.record.clone()).collect();
     let taken = ledger.claim_commands(&ids, records[0].portal_id, &worker, LEASE).await?;
     ledger.lock_records(&records, &worker, LEASE).await?;
-    ledger.latest_writes(&records).await?;
+    ledger.latest_writes(&records, None).await?;
     let finished = commands.iter().zip(taken).map(|(command, taken)| {
         let CommandClaim::Granted { attempt, .. } = taken else { anyhow::bail!("a command was not taken: {taken:?}") };
         Ok(CommandResult {

@@ -120,6 +120,106 @@ async fn a_notification_is_sent_unless_its_task_or_its_values_were_there_before_
     assert_eq!(keys, [Some(commands[2].actions[0].id.to_string())]);
 }
 
+/// Of a list's items each is an action of its own, and so is that of another event, however close.
+#[tokio::test]
+async fn another_item_of_a_list_or_an_event_a_moment_older_does_not_stand_for_a_task() {
+    let writer = writer().await;
+    let mut commands = Vec::new();
+    for id in 1..=3 {
+        let record = writer.contact(id).await;
+        commands.push(writer.decide_now(&record, &[], vec![task(&record)]).await);
+    }
+    let id = |index: usize| commands[index].actions[0].id;
+    writer.marked_task(71, 1, varied(id(0), 0, 1 << 64)).await;
+    writer.marked_task(72, 2, varied(id(1), 0_u128.wrapping_sub(500), 1)).await;
+    writer.marked_task(73, 3, varied(id(2), 1, 1)).await;
+    writer.restored().await;
+    assert_eq!(carry_out(&writer, &commands[0]).await, [DONE]);
+    assert_eq!(carry_out(&writer, &commands[1]).await, [DONE]);
+    let overtaken = (ActionState::Skipped, Some(Reason::NewerEventWritten));
+    assert_eq!(carry_out(&writer, &commands[2]).await, [overtaken], "a newer event's was made");
+    assert_eq!(writer.tasks().await.len(), 5);
+}
+
+/// The dump has the first action as under way, and its task was made since.
+#[tokio::test]
+async fn a_task_that_was_under_way_at_the_dump_begins_the_cooldown_and_overtakes_nothing() {
+    let writer = writer().await;
+    let record = writer.contact(1).await;
+    let under_way = writer.decide_now(&record, &[], vec![task(&record)]).await;
+    let next = writer.decide_now(&record, &[], vec![task(&record)]).await;
+    writer.execute("update action set cooldown_hours = 168").await;
+    let first = under_way.actions[0].id;
+    writer.give_action_id(&next, varied(first, 1, 1)).await;
+    writer.marked_task(71, 1, first).await;
+    writer.restored().await;
+    assert_eq!(carry_out(&writer, &next).await, [(ActionState::Skipped, Some(Reason::DoneRecently))]);
+    assert_eq!(carry_out(&writer, &under_way).await, [DONE]);
+    assert_eq!(writer.tasks().await.len(), 1);
+
+    // Without a cooldown each event has its task, in whichever order.
+    let record = writer.contact(2).await;
+    let newer = writer.decide_now(&record, &[], vec![task(&record)]).await;
+    let older = writer.decide_now(&record, &[], vec![task(&record)]).await;
+    writer.give_action_id(&older, varied(newer.actions[0].id, 0_u128.wrapping_sub(60_000), 1)).await;
+    writer.restored().await;
+    for command in [&newer, &older] {
+        assert_eq!(carry_out(&writer, command).await, [DONE]);
+    }
+    assert_eq!(writer.tasks().await.len(), 3);
+}
+
+#[tokio::test]
+async fn the_task_of_an_attempt_that_the_ledger_remembers_does_not_keep_the_notification() {
+    let writer = writer().await;
+    let record = writer.contact(1).await;
+    let command = writer.decide_now(&record, &[], vec![notification(), task(&record)]).await;
+    writer.execute("update action set state = 'sending', sending_since = now() where name = 'action-1'").await;
+    writer.marked_task(71, 1, command.actions[1].id).await;
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    writer.restored().await;
+    assert_eq!(carry_out(&writer, &command).await, [DONE, DONE]);
+    assert_eq!((writer.messages().await.len(), writer.tasks().await.len()), (1, 1));
+}
+
+/// What the fleet wrote since the last event happened is all recorded, for older events.
+#[tokio::test]
+async fn after_a_promotion_that_lost_nothing_no_write_counts_as_forgotten() {
+    let writer = writer().await;
+    let contact = writer.contact(1).await;
+    let stage = [("dealname", "Renewal"), ("dealstage", "appointmentscheduled"), ("pipeline", "default")];
+    let deal = writer.object("deal", 2, &stage).await;
+    let move_to = |stage: &str| ActionSpec::MoveDeal(DealStage { stage: stage.to_owned(), pipeline: None });
+    let (mut scores, mut moves) = (Vec::new(), Vec::new());
+    for (score, stage) in [("40", "qualifiedtobuy"), ("55", "presentationscheduled"), ("70", "contractsent")] {
+        scores.push(writer.decide_now(&contact, &[set("lead_score", score)], vec![notification()]).await);
+        moves.push(writer.decide_now(&deal, &[], vec![move_to(stage)]).await);
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    for command in scores[..2].iter().chain(&moves[..2]) {
+        assert_eq!(carry_out(&writer, command).await, [DONE]);
+    }
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    writer.restored().await;
+    for command in [&scores[2], &moves[2]] {
+        assert_eq!(carry_out(&writer, command).await, [DONE]);
+    }
+    assert_eq!(writer.messages().await.len(), 3);
+    assert_eq!(writer.value("deal", 2, "dealstage").await.as_deref(), Some("contractsent"));
+}
+
+#[tokio::test]
+async fn a_stage_that_a_person_set_is_not_taken_for_a_write_of_the_fleet() {
+    let writer = writer().await;
+    let stage = [("dealname", "Renewal"), ("dealstage", "contractsent"), ("pipeline", "default")];
+    let deal = writer.object("deal", 1, &stage).await;
+    let there = ActionSpec::MoveDeal(DealStage { stage: "contractsent".to_owned(), pipeline: None });
+    let command = writer.decide_now(&deal, &[], vec![there]).await;
+    writer.restored().await;
+    assert_eq!(carry_out(&writer, &command).await, [(ActionState::Skipped, Some(Reason::AlreadyThere))]);
+    assert_eq!(writer.query::<i64>("select count(*) from write").await, 0);
+}
+
 #[tokio::test]
 async fn a_deal_that_a_person_moved_on_since_is_not_moved_back() {
     let writer = writer().await;
