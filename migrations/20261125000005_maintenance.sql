@@ -86,28 +86,5 @@ begin
     return added;
 end $$;
 
--- Drops the partitions whose days were over before `before`, and returns how many it dropped.
-create function drop_day_partitions(parent text, before timestamptz) returns integer language plpgsql as $$
-declare
-    child   text;
-    dropped integer := 0;
-begin
-    perform set_config('lock_timeout', '2s', true);
-    for child in
-        select c.relname from pg_inherits i join pg_class c on c.oid = i.inhrelid
-        where i.inhparent = to_regclass(parent) and c.relname ~ ('^' || parent || '_[0-9]{8}$')
-          and to_date(right(c.relname, 8), 'YYYYMMDD') + 1 <= (before at time zone 'UTC')::date
-        order by c.relname
-    loop
-        begin
-            execute format('drop table %I', child);
-            dropped := dropped + 1;
-        exception when lock_not_available then
-            return dropped;
-        end;
-    end loop;
-    return dropped;
-end $$;
-
 select add_day_partitions('inference_raw', 7), add_day_partitions('inference_record', 7),
        add_day_partitions('event_history', 7);

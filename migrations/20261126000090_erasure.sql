@@ -150,6 +150,7 @@ language plpgsql security definer set search_path = public, pg_temp as $$
 declare
     waiting  uuid[];
     commands uuid[];
+    concerned uuid[];
 begin
     commands := array(select c.id from write_command c
                       where (c.portal_id, c.object_type, c.object_id) = (of_portal, of_type, of_id)
@@ -157,9 +158,8 @@ begin
     waiting := array(select e.id from event e
                      where (e.portal_id, e.object_type, e.object_id) = (of_portal, of_type, of_id)
                        and e.occurred_at <= before and e.state = 'waiting');
-    perform from event e
-    where e.id = any(waiting) or e.id in (select c.event_id from write_command c where c.id = any(commands))
-    order by e.id for update;
+    concerned := waiting || array(select c.event_id from write_command c where c.id = any(commands));
+    perform from event e where e.id = any(concerned) order by e.id for update;
     -- A writer may have taken one since.
     commands := array(select c.id from write_command c
                       where c.id = any(commands) and c.state in ('recorded', 'waiting') order by c.id for update);
@@ -168,176 +168,6 @@ begin
     where id = any(waiting) and state = 'waiting';
     get diagnostics cancelled = row_count;
     cancelled := cancelled + cardinality(commands);
-end $$;
-
--- Erases the next part, at most about `max_rows` rows of each kind, of a record whose erasure was asked for: what was read,
--- asked, answered and written about it, and its id. Of other records' answers that read it or one of its engagements, it
--- erases the prompt, the answer and the values that followed. What has not ended is dropped, so that nobody commits it any
--- more. `changed` is 0 when nothing is left; `of_dropped` are the events whose write commands were dropped.
-create function erase_record(
-    of_portal bigint, of_type text, of_id bigint, max_rows bigint,
-    out changed bigint, out events bigint, out inferences bigint, out write_commands bigint, out written_values bigint,
-    out actions bigint, out of_dropped uuid[]
-) language plpgsql security definer set search_path = public, pg_temp as $$
-declare
-    this      text := of_type || '/' || of_id;
-    hash      bytea := record_hash(of_portal, this);
-    known     text[];
-    about     uuid[];
-    commands  uuid[];
-    named     uuid[];
-    of_engagements uuid[];
-    touched   bigint;
-begin
-    changed := 0; events := 0; inferences := 0; write_commands := 0; written_values := 0; actions := 0;
-    of_dropped := '{}';
-    -- One at a time erases a record.
-    select e.records into known from erasure e where e.record_hash = hash and e.records is not null for update;
-    if not found then
-        return;
-    end if;
-    perform set_config('leadline.erasure', 'on', true);
-
-    -- Its engagements: those that were read for answers about it, and those that association events tie to it.
-    known := array[this] || array(
-        select r from (
-            select unnest(known)
-            union
-            select r.object_type || '/' || r.object_id
-            from inference i join inference_record r on r.inference_id = i.id and r.created_at = i.created_at
-            where (i.portal_id, i.object_type, i.object_id) = (of_portal, of_type, of_id)
-              and r.portal_id = of_portal and r.is_own
-            union
-            select other from event e, unnest(e.associated) as other
-            where e.portal_id = of_portal and e.associated @> array[this]
-              and split_part(other, '/', 1) in ('0-18', '0-27', '0-46', '0-47', '0-48', '0-49')
-        ) as own (r)
-        where r <> this);
-    update erasure set records = known where record_hash = hash;
-
-    -- Answers about it, and others that read its texts.
-    about := array(select i.id from inference i
-                   where (i.portal_id, i.object_type, i.object_id) = (of_portal, of_type, of_id) limit max_rows)
-        || array(
-        select distinct r.inference_id from inference_record r
-        join (select split_part(k, '/', 1) as object_type, split_part(k, '/', 2)::bigint as object_id from unnest(known) as k)
-             as key using (object_type, object_id)
-        where r.portal_id = of_portal limit max_rows);
-    commands := array(
-        select c.id from write_command c
-        where c.event_id in (select i.event_id from inference i where i.id = any(about)) and c.inference_id = any(about)
-        union
-        (select c.id from write_command c
-         where (c.portal_id, c.object_type, c.object_id) = (of_portal, of_type, of_id) limit max_rows));
-    -- Its own events and those of its associations, whatever they hold. That they were here is known from the receipt.
-    named := array(
-        select e.id from event e
-        where (e.portal_id, e.object_type, e.object_id) = (of_portal, of_type, of_id) limit max_rows)
-        || array(
-        select e.id from event e where e.portal_id = of_portal and e.associated @> array[this] limit max_rows);
-    -- Those of its engagements lose their values alone: an engagement may be somebody else's, too, and its event has its effect, once.
-    of_engagements := array(
-        select e.id from event e
-        join (select split_part(k, '/', 1) as object_type, split_part(k, '/', 2)::bigint as object_id from unnest(known) as k
-              where k <> this)
-             as key on (e.object_type, e.object_id) = (key.object_type, key.object_id)
-        where e.portal_id = of_portal
-          and (e.payload ? 'propertyValue' or e.detail is not null)
-        limit max_rows);
-    -- Every statement that changes several locks the events first, in the order of ids.
-    perform from event e
-    where e.id = any(named || of_engagements)
-       or e.id in (select i.event_id from inference i where i.id = any(about)
-                   union select c.event_id from write_command c where c.id = any(commands))
-    order by e.id for update;
-
-    of_dropped := drop_commands(commands, 'record_erased');
-    delete from inference_raw r using inference i
-    where i.id = any(about) and r.inference_id = i.id and r.created_at = i.created_at;
-    -- An erased value may stand elsewhere as the one that was there before.
-    update write later set before = '(erased)'
-    from write w
-    where w.write_command_id = any(commands)
-      and (later.portal_id, later.object_type, later.object_id, later.property)
-          = (w.portal_id, w.object_type, w.object_id, w.property)
-      and later.written_at >= w.written_at and later.before = w.after;
-    update skipped_write s set current_value = '(erased)'
-    from write w, write_command c
-    where w.write_command_id = any(commands) and s.write_command_id = c.id and s.property = w.property
-      and (c.portal_id, c.object_type, c.object_id) = (w.portal_id, w.object_type, w.object_id)
-      and s.at >= w.written_at and s.current_value = w.after;
-    update write set after = '(erased)',
-           before = case when (portal_id, object_type, object_id) = (of_portal, of_type, of_id)
-                         then case when before is not null then '(erased)' end else before end,
-           object_id = case when (portal_id, object_type, object_id) = (of_portal, of_type, of_id) then 0 else object_id end
-    where write_command_id = any(commands);
-    get diagnostics written_values = row_count;
-    update skipped_write s set proposed_value = '(erased)',
-           current_value = case when (c.portal_id, c.object_type, c.object_id) = (of_portal, of_type, of_id)
-                                then case when s.current_value is not null then '(erased)' end else s.current_value end
-    from write_command c where c.id = s.write_command_id and c.id = any(commands);
-    get diagnostics touched = row_count;
-    written_values := written_values + touched;
-    update action a set spec = jsonb_build_object('kind', a.kind, 'erased', true), detail = null,
-           hubspot_id = case when (c.portal_id, c.object_type, c.object_id) = (of_portal, of_type, of_id)
-                             then null else a.hubspot_id end
-    from write_command c where c.id = a.write_command_id and c.id = any(commands);
-    get diagnostics actions = row_count;
-    update write_command set properties = '[]', detail = null,
-           object_id = case when (portal_id, object_type, object_id) = (of_portal, of_type, of_id) then 0 else object_id end
-    where id = any(commands);
-    get diagnostics write_commands = row_count;
-    -- What led to an answer about it may be an event of another record: then only its words go.
-    update event_history h set detail = null
-    where h.detail is not null and h.event_id in (select i.event_id from inference i where i.id = any(about));
-    update event e set detail = null,
-           payload = case when exists (select from inference i where i.event_id = e.id and i.id = any(about)
-                                              and (i.portal_id, i.object_type, i.object_id) = (of_portal, of_type, of_id))
-                          then e.payload - 'propertyValue' else e.payload end
-    where e.id in (select i.event_id from inference i where i.id = any(about));
-    update inference i set fields = null, unverified = '{}', context_hash = null,
-           part = case when i.part is not null then 'erased:' || i.id end,
-           object_id = case when (i.portal_id, i.object_type, i.object_id) = (of_portal, of_type, of_id) then 0 else i.object_id end
-    where i.id = any(about);
-    get diagnostics inferences = row_count;
-    delete from inference_record where inference_id = any(about);
-    get diagnostics touched = row_count;
-    changed := inferences + write_commands + touched;
-
-    -- The events.
-    update write w set event_key = 'erased:' || c.event_id
-    from write_command c where c.event_id = any(named) and w.write_command_id = c.id;
-    update write_command c set event_key = 'erased:' || c.event_id where c.event_id = any(named);
-    update event e
-    set payload = '{"erased": true}', event_key = 'erased:' || e.id, object_id = null, associated = null
-    where e.id = any(named);
-    get diagnostics events = row_count;
-    update event e set payload = e.payload - 'propertyValue' where e.id = any(of_engagements);
-    get diagnostics touched = row_count;
-    events := events + touched;
-    update event_history h set detail = null where h.detail is not null and h.event_id = any(named || of_engagements);
-    update event e set detail = null where e.id = any(named || of_engagements) and e.detail is not null;
-    -- A decided event ends with its write commands, of which one may be about somebody else.
-    update event e set state = 'dropped', reason = 'record_erased', lease_expires_at = null, due_at = null
-    where e.id = any(named)
-      and (e.state in ('claimed', 'waiting')
-           or e.state = 'parked' and not exists (select from write_command c
-                                                 where c.event_id = e.id and c.state = 'parked'));
-    changed := changed + events;
-
-    update charge set object_id = 0
-    where id in (select c.id from charge c where (c.portal_id, c.object_type, c.object_id) = (of_portal, of_type, of_id)
-                 limit max_rows);
-    get diagnostics touched = row_count;
-    changed := changed + touched;
-    delete from record_lease l where (l.portal_id, l.object_type, l.object_id) = (of_portal, of_type, of_id);
-
-    perform set_config('leadline.erasure', 'off', true);
-    update erasure e
-    set events = e.events + erase_record.events, inferences = e.inferences + erase_record.inferences,
-        write_commands = e.write_commands + erase_record.write_commands,
-        written_values = e.written_values + erase_record.written_values, actions = e.actions + erase_record.actions
-    where e.record_hash = hash;
 end $$;
 
 -- Records that nothing was left of a record, and once `is_final` forgets which record it was.
@@ -354,4 +184,4 @@ revoke execute on function
     record_hash(bigint, text), is_erased(bigint, text[], timestamptz), request_erasure_of_id(bigint, text, bigint, text),
     request_erasure_of_merged(bigint, text, bigint, text), request_erasure(bigint, text, bigint, text),
     erase_merged(bigint, text, bigint), drop_commands(uuid[], text), cancel_waiting(bigint, text, bigint, timestamptz),
-    erase_record(bigint, text, bigint, bigint), conclude_erasure(bigint, text, bigint, boolean) from public;
+    conclude_erasure(bigint, text, bigint, boolean) from public;

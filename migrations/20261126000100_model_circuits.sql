@@ -21,22 +21,6 @@ comment on column circuit_breaker.due_at is
     'open: when the next probe is due; half_open: when it closes by itself, if no call fails before, or of a model when the next '
     'event may ask it';
 
--- Only an outage of a whole dependency pauses the fleet, and leaves its time out of the age of every event.
-create or replace function circuit_breaker_record_outage() returns trigger
-language plpgsql security definer set search_path = public, pg_temp as $$
-begin
-    if new.playbook <> '' then
-        return null;
-    end if;
-    if new.state = 'open' and (tg_op = 'INSERT' or old.state <> 'open') then
-        delete from outage where closed_at < clock_timestamp() - interval '400 days';
-        insert into outage (dependency, opened_at, reason) values (new.dependency, clock_timestamp(), new.reason);
-    elsif tg_op = 'UPDATE' and old.state = 'open' and new.state <> 'open' then
-        update outage set closed_at = clock_timestamp() where dependency = new.dependency and closed_at is null;
-    end if;
-    return null;
-end $$;
-
 comment on column event.age_since is
     'from when its age counts: its first claim, or when an operator replayed it; later by the time in which it waited for a '
     'paused model. What is older than broker.max_age_seconds does not wait any more';

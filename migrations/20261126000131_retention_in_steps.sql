@@ -2,7 +2,6 @@
 -- and no lock is held while the next one is waited for. How long is waited for a lock is the connection's to say.
 
 drop function add_day_partitions(text, integer);
-drop function drop_day_partitions(text);
 
 -- Makes the partition of a day, today or one to come, and returns whether it did. A row of a day without a partition goes into
 -- the default partition.
@@ -84,7 +83,7 @@ end $$;
 --
 -- Each of its statements is about rows that an index finds: the size of the tables, and of their many partitions, must not lead
 -- the planner to read them whole.
-create or replace function delete_finished_events(max_rows bigint) returns bigint
+create function delete_finished_events(max_rows bigint) returns bigint
 language plpgsql security definer set search_path = public, pg_temp
 set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off as $$
 declare
@@ -110,4 +109,6 @@ begin
     return cardinality(events);
 end $$;
 
-revoke execute on function add_day_partition(text, integer), drop_oldest_day(text), delete_default_rows(text, bigint) from public;
+revoke execute on function
+    add_day_partition(text, integer), drop_oldest_day(text), delete_default_rows(text, bigint), delete_finished_events(bigint)
+    from public;

@@ -1,10 +1,7 @@
 -- Erasing a person with many rows, or in a large ledger, in steps that are all of about the same size.
 --
--- Until now each step read all inferences and all events, all writes to the record, and everything that was read for any answer
--- about it. Now it looks at the next few rows of the record by an index, then at the next few of its engagements, and names the day
--- of what it looks for in tables with a partition a day.
-
-drop function erase_record(bigint, text, bigint, bigint);
+-- Each looks at the next few rows of the record by an index, then at the next few of its engagements, and names the day of what it
+-- looks for in tables with a partition a day.
 
 -- About how many rows erasing a record will change: what is about itself.
 create function erasure_size(of_portal bigint, of_type text, of_id bigint) returns bigint

@@ -27,13 +27,14 @@ alter table outage drop constraint outage_pkey;
 alter table outage add primary key (dependency, credential, opened_at);
 comment on column outage.credential is 'the fingerprint of the credential whose circuit was open; empty for all of them';
 
+-- A model that is away pauses its playbook alone, and leaves nothing out of the age of events.
 create or replace function circuit_breaker_record_outage() returns trigger
 language plpgsql security definer set search_path = public, pg_temp as $$
 begin
     if new.playbook <> '' then
         return null;
     end if;
-    -- Nobody looked after the models meanwhile. From now on that is due.
+    -- The models were not looked after meanwhile. From now on that is due.
     if tg_op = 'UPDATE' and new.credential <> '' and new.state = 'closed' and old.state <> 'closed' then
         update circuit_breaker set due_at = clock_timestamp()
         where dependency = new.dependency and playbook <> '' and state <> 'closed' and due_at < clock_timestamp();
