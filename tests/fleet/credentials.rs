@@ -58,18 +58,24 @@ async fn last_is_unready(fleet: &Fleet, program: &str) -> String {
     said
 }
 
+/// A fleet with one more member that runs `program`, with a wrong secret: the others write all, and it says which setting is wrong.
+async fn beside_one_with(program: &str, setting: &str, wrong: &str) -> (Fleet, String) {
+    let mut fleet = fleet(&strict()).await;
+    fleet.add_with_settings(program, &[(setting, wrong)]).await.expect("started");
+    fleet.until_ready().await.expect("nothing is known of its secret");
+    let sent = events_until_unready(&fleet, program).await;
+    all_are_written(&fleet, sent).await;
+    let said = last_is_unready(&fleet, program).await;
+    let expected = format!("{setting} with the fingerprint {}", Fingerprint::of(PORTAL, [wrong, "", ""]));
+    assert!(said.contains(&expected), "{said}");
+    (fleet, said)
+}
+
 #[tokio::test]
 async fn one_worker_with_a_wrong_key_leaves_its_events_to_the_others_and_says_so() {
-    let mut fleet = fleet(&strict()).await;
-    fleet.add_with_settings("leadline-inference", &[("openai.api_key", "sk-wrong")]).await.expect("started");
-    fleet.until_ready().await.expect("nothing is known of its key");
-    let sent = events_until_unready(&fleet, "leadline-inference").await;
-    all_are_written(&fleet, sent).await;
-    let said = last_is_unready(&fleet, "leadline-inference").await;
+    let (fleet, said) = beside_one_with("leadline-inference", "openai.api_key", "sk-wrong").await;
     let fingerprint = Fingerprint::of(PORTAL, ["sk-wrong", "", ""]);
-    let expected = format!("openai.api_key with the fingerprint {fingerprint}");
     assert!(said.contains("openai: circuit open") && said.contains("openai_unauthorized"), "{said}");
-    assert!(said.contains(&expected), "{said}");
     fleet_goes_on(&fleet).await;
     let status = fleet.leadline(&["status"]).await.expect("runs");
     let status = String::from_utf8_lossy(&status.stdout).into_owned();
@@ -79,15 +85,8 @@ async fn one_worker_with_a_wrong_key_leaves_its_events_to_the_others_and_says_so
 
 #[tokio::test]
 async fn one_writer_with_a_wrong_token_leaves_its_commands_to_the_others_and_says_so() {
-    let mut fleet = fleet(&strict()).await;
-    fleet.add_with_settings("leadline-writer", &[("hubspot.token", "pat-wrong")]).await.expect("started");
-    fleet.until_ready().await.expect("nothing is known of its token");
-    let sent = events_until_unready(&fleet, "leadline-writer").await;
-    all_are_written(&fleet, sent).await;
-    let said = last_is_unready(&fleet, "leadline-writer").await;
-    let fingerprint = Fingerprint::of(PORTAL, ["pat-wrong", "", ""]);
-    let expected = format!("hubspot.token with the fingerprint {fingerprint}");
-    assert!(said.contains("hubspot: circuit open") && said.contains(&expected), "{said}");
+    let (fleet, said) = beside_one_with("leadline-writer", "hubspot.token", "pat-wrong").await;
+    assert!(said.contains("hubspot: circuit open"), "{said}");
     assert!(ready(&fleet, "leadline-inference").await.iter().all(|(status, _)| *status == 200));
     fleet_goes_on(&fleet).await;
 }

@@ -116,7 +116,7 @@ impl Progress {
     }
 }
 
-/// How far it is after `took`. Other records' answers that read this one come last, and nobody knows before how many they are.
+/// How far it is after `took`. Other records' answers that read this one come last, and how many they are is not known before.
 fn progress_line(done: i64, size: i64, took: Duration) -> String {
     if done >= size || done == 0 {
         return format!("erased {done} rows; other records' answers are looked at");

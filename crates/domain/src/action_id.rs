@@ -1,6 +1,6 @@
 //! What an action's id says.
 //!
-//! The id is made of the event, the playbook, the record and the action, and of nothing random: whoever carries out the same
+//! The id is made of the event, the playbook, the record and the action, and of nothing random: a worker that carries out the same
 //! action again, with a ledger that has forgotten the first time, finds what it did by the same id. Its form is that of a
 //! UUIDv7 whose time is that of the event, and whose other bits are
 //!

@@ -75,7 +75,7 @@ impl Ledger {
         Ok(read.collect())
     }
 
-    /// Which of these actions are the fleet's: anybody can write a marker with the id of one. The ledger has them, or it was
+    /// Which of these actions are the fleet's: strangers can write a marker with the id of one. The ledger has them, or it was
     /// recovered and their event, whose time is part of the id, falls into the time that it has forgotten.
     pub async fn known_actions(&self, ids: &[ActionId]) -> Result<HashSet<ActionId>, LedgerError> {
         let mut known: HashSet<_> = self.recorded_actions(ids).await?.into_keys().collect();

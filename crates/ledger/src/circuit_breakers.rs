@@ -350,8 +350,8 @@ impl Ledger {
     }
 
     /// Closes the circuit breakers of models and credentials that no worker has looked after for so long: the playbook was edited, or
-    /// asks another model; the credential is no longer in use. While a credential is rejected, nobody looks after the models that are
-    /// asked with it, and their circuits stay.
+    /// asks another model; the credential is no longer in use. While a credential is rejected, no worker looks after the models that
+    /// are asked with it, and their circuits stay.
     pub async fn close_abandoned_circuit_breakers(&self, after: Duration) -> Result<u64, LedgerError> {
         let closed = sqlx::query!(
             "update circuit_breaker c set state = 'closed', due_at = null, changed_at = clock_timestamp()

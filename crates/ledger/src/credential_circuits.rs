@@ -1,7 +1,7 @@
 //! Is a credential rejected, or is one worker mistaken about it? What the workers that have it say of it to each other.
 //!
 //! A worker that is rejected notes it and pauses by itself. Another one with the same credential looks whether it works. The
-//! circuit opens for all of them when two are rejected, or one is rejected twice, and it works for nobody else.
+//! circuit opens for all of them when two are rejected, or one is rejected twice, and it works for no other.
 
 use std::time::Duration;
 

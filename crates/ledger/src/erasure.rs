@@ -167,7 +167,7 @@ impl Ledger {
         Ok(size.fetch_one(&self.maintenance).await?)
     }
 
-    /// The next transaction of an erasure, once nobody holds what it needs.
+    /// The next transaction of an erasure, once no other process holds what it needs.
     async fn erase_next_unlocked(&self, of: &RecordRef, looked_at: i32) -> Result<Option<(Erased, i32)>, LedgerError> {
         for _ in 0..LOCKED_TRIES {
             match self.erase_next(of, looked_at).await {

@@ -67,7 +67,7 @@ impl LedgerError {
         self.kind() == ErrorKind::Away
     }
 
-    /// Whether somebody else held a lock for longer than is waited for locks, or waited for this statement's. The same statement may
+    /// Whether another process held a lock for longer than is waited for locks, or waited for this statement's. The same statement may
     /// succeed at any moment.
     pub fn is_locked(&self) -> bool {
         match self {

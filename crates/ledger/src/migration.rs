@@ -40,7 +40,7 @@ pub enum MigrationWait {
 }
 
 impl Ledger {
-    /// As [`Ledger::migrate_telling`], with the usual patience, and telling nobody.
+    /// As [`Ledger::migrate_telling`], with the usual patience, and without a word.
     pub async fn migrate(&self, retention: Retention) -> Result<bool, LedgerError> {
         self.migrate_telling(retention, MIGRATION_PATIENCE, |_| {}).await
     }

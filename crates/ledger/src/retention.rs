@@ -3,8 +3,8 @@
 //! The statements are functions of the ledger's owner (`migrations/`): no service may delete by itself, nor say what is old. The
 //! owner says it when it migrates.
 //!
-//! Each statement is about one partition, or a bounded number of rows. One that somebody else's lock keeps waiting is left for the
-//! next time, so that nobody waits behind it.
+//! Each statement is about one partition, or a bounded number of rows. One that another process's lock keeps waiting is left for
+//! the next time, so that no other waits behind it.
 
 use sqlx::PgConnection;
 
@@ -88,7 +88,7 @@ pub(crate) async fn say(owner: &mut PgConnection, retention: Retention) -> Resul
     Ok(())
 }
 
-/// What a statement returned; `None` when it waited for somebody else's lock in vain.
+/// What a statement returned; `None` when it waited for another process's lock in vain.
 fn unless_locked<T>(result: Result<T, sqlx::Error>) -> Result<Option<T>, LedgerError> {
     match result.map_err(LedgerError::from) {
         Ok(value) => Ok(Some(value)),

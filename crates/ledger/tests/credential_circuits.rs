@@ -1,4 +1,4 @@
-//! A credential that one worker says is rejected is paused for all when another one says so, too, or nobody says that it works.
+//! A credential that one worker says is rejected is paused for all when another one says so, too, or none says that it works.
 
 use std::time::Duration;
 

@@ -18,7 +18,7 @@ use crate::{
 /// A probe that takes longer has failed.
 pub(crate) const PROBE_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// No worker has a credential, or a playbook's version, any more when nobody has probed its circuit for so long after it was due.
+/// No worker has a credential, or a playbook's version, any more when none has probed its circuit for so long after it was due.
 const ABANDONED_AFTER: Duration = Duration::from_secs(600);
 
 /// A step makes a handful of statements and at most one probe of each dependency, and all of them have bounds of their own.

@@ -197,7 +197,7 @@ impl Eraser {
     }
 }
 
-/// Whether the ledger is away. A record that somebody holds, or with more than one statement can go through, is the only one that has to
+/// Whether the ledger is away. A record that another process holds, or with more than one statement can go through, is the only one that has to
 /// wait.
 fn ends_pass(error: &LedgerError) -> bool {
     error.is_away() && !error.is_locked() && !error.is_timed_out()

@@ -6,7 +6,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::overflow::FullQueues;
 
-/// The route. It says nothing but the status, because strangers may ask it, and asks nobody.
+/// The route. It says nothing but the status, because strangers may ask it, and asks no other service.
 pub(crate) fn router(publisher: Publisher, full_queues: FullQueues, stopping: CancellationToken) -> Router {
     Router::new().route(
         "/healthz",

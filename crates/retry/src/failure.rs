@@ -73,7 +73,7 @@ pub struct Outage {
 pub enum OutageSign {
     /// The credential of this process is rejected. A cheap call shows whether it still is; others may have another one.
     CredentialRejected,
-    /// No call of anybody gets through: the account has no money left, for example.
+    /// No call of any worker gets through: the account has no money left, for example.
     Certain,
     /// Only many failures in a row are an outage.
     Possible,

@@ -135,7 +135,7 @@ fn several_hosts(host: &str) -> Option<String> {
     host.contains(',').then(|| "has several hosts, which the client does not take".to_owned())
 }
 
-/// What is wrong with the parameters. `judge` says of each whether its value is right, and what it must be; `None` when nobody knows it.
+/// What is wrong with the parameters. `judge` says of each whether its value is right, and what it must be; `None` when it is not known.
 fn parameters(url: &Url, judge: impl Fn(&str, &str) -> Option<(bool, &'static str)>) -> Vec<String> {
     let (mut problems, mut unknown) = (Vec::new(), Vec::new());
     for (name, value) in url.query_pairs() {

@@ -115,7 +115,7 @@ impl ValueReader<'_> {
             Some(ours) => current.equals(ours),
             None => current.is_null && self.null_values.mean_never_set(),
         };
-        // Somebody's value, or one that a recovered ledger has forgotten.
+        // A person's value, or one that a recovered ledger has forgotten.
         let may_be_forgotten = || {
             update.parts.iter().any(|part| part.taken.predates_recovery().is_some() && part.changes.contains(change))
         };

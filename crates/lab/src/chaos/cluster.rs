@@ -127,7 +127,7 @@ async fn kill_two(nodes: &mut [RabbitMq], order: &[usize], down: Duration) -> Re
 }
 
 /// A node that wakes after the others gave it up finds them there again before it has noticed anything, so that it does not pause:
-/// Mnesia calls that a partition, and somebody has to restart it (RabbitMQ's documentation, "Clustering and Network Partitions").
+/// Mnesia calls that a partition, and a person has to restart it (RabbitMQ's documentation, "Clustering and Network Partitions").
 async fn freeze(node: &mut RabbitMq) -> Result<Vec<Phase>> {
     let frozen = Phase::one_silent(NOTICED_WITHIN);
     node.freeze();

@@ -106,7 +106,7 @@ impl Services {
         }
     }
 
-    /// As [`Services::chosen`], for chaos: what nobody chose, or is private, is as [`Services::private`].
+    /// As [`Services::chosen`], for chaos: what was not chosen, or is private, is as [`Services::private`].
     pub async fn for_chaos(on: Option<&On>) -> Result<Self> {
         match on {
             Some(On::Environment) => Self::from_environment(),

@@ -27,7 +27,7 @@ pub struct PgBouncer {
 }
 
 impl PgBouncer {
-    /// Starts one before the database of `url`, whose user everybody becomes. `settings` are lines of its section `[pgbouncer]`, among
+    /// Starts one before the database of `url`, whose user every client becomes. `settings` are lines of its section `[pgbouncer]`, among
     /// them `pool_mode`. Call it on a thread that lives as long as it should (see [`Process`]).
     pub async fn start(url: &str, settings: &str) -> Result<Self> {
         install_once().await?;

@@ -133,7 +133,7 @@ impl Failover {
         execute(&mut connection, "select pg_promote()").await?;
         self.address.lead_to(standby.server.address());
         std::mem::swap(primary, &mut standby.server);
-        // A killed one ends here; nobody connects to it any more.
+        // A killed one ends here; nothing connects to it any more.
         self.old = (old == OldPrimary::OnlyReads).then_some(standby.server);
         Ok(())
     }

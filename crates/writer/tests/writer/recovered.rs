@@ -43,6 +43,16 @@ fn varied(id: ActionId, milliseconds: u128, event: u128) -> ActionId {
     ActionId(Uuid::from_u128(id.0.as_u128().wrapping_add(milliseconds << 80) ^ event))
 }
 
+/// A task for each of so many new contacts, decided and not carried out.
+async fn decided_tasks(writer: &TestWriter, contacts: i64) -> Vec<WriteCommand> {
+    let mut commands = Vec::new();
+    for id in 1..=contacts {
+        let record = writer.contact(id).await;
+        commands.push(writer.decide_now(&record, &[], vec![task(&record)]).await);
+    }
+    commands
+}
+
 async fn carry_out(writer: &TestWriter, command: &WriteCommand) -> Vec<(ActionState, Option<Reason>)> {
     writer.until_done(command).await;
     let story = writer.story(command).await;
@@ -54,11 +64,7 @@ const DONE: (ActionState, Option<Reason>) = (ActionState::Done, None);
 #[tokio::test]
 async fn a_task_that_the_ledger_has_forgotten_is_found_and_one_that_was_not_made_is_made() {
     let writer = writer().await;
-    let mut commands = Vec::new();
-    for id in 1..=5 {
-        let record = writer.contact(id).await;
-        commands.push(writer.decide_now(&record, &[], vec![task(&record)]).await);
-    }
+    let commands = decided_tasks(&writer, 5).await;
     let id = |index: usize| commands[index].actions[0].id;
     writer.marked_task(71, 1, id(0)).await;
     writer.marked_task(72, 2, varied(id(1), 900, 0)).await;
@@ -124,11 +130,7 @@ async fn a_notification_is_sent_unless_its_task_or_its_values_were_there_before_
 #[tokio::test]
 async fn another_item_of_a_list_or_an_event_a_moment_older_does_not_stand_for_a_task() {
     let writer = writer().await;
-    let mut commands = Vec::new();
-    for id in 1..=3 {
-        let record = writer.contact(id).await;
-        commands.push(writer.decide_now(&record, &[], vec![task(&record)]).await);
-    }
+    let commands = decided_tasks(&writer, 3).await;
     let id = |index: usize| commands[index].actions[0].id;
     writer.marked_task(71, 1, varied(id(0), 0, 1 << 64)).await;
     writer.marked_task(72, 2, varied(id(1), 0_u128.wrapping_sub(500), 1)).await;

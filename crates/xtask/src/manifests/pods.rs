@@ -14,7 +14,7 @@ use super::tools::Tools;
 
 const PREFIX: &str = "LEADLINE__";
 
-/// ConfigMaps that whoever deploys makes: their files cannot be known.
+/// ConfigMaps that the operator makes: their files cannot be known.
 const MADE_BY_OTHERS: [&str; 1] = ["leadline-ca"];
 
 /// What the repository says about settings and secrets.
