@@ -100,16 +100,19 @@ impl Ledger {
         Ok(stuck.collect())
     }
 
-    /// Records that events and write commands were published again.
+    /// Records that events and write commands were published again. Rows are locked in the order of ids, as in every statement that
+    /// changes several, so that two do not deadlock.
     pub async fn record_requeue(&self, events: &[Uuid], commands: &[Uuid]) -> Result<(), LedgerError> {
         sqlx::query!(
-            "update event set requeued_at = now(), requeues = requeues + 1 where id = any($1::uuid[])",
+            "with locked as (select id from event where id = any($1::uuid[]) order by id for update)
+             update event e set requeued_at = now(), requeues = e.requeues + 1 from locked where e.id = locked.id",
             events
         )
         .execute(&self.connections)
         .await?;
         sqlx::query!(
-            "update write_command set requeued_at = now(), requeues = requeues + 1 where id = any($1::uuid[])",
+            "with locked as (select id from write_command where id = any($1::uuid[]) order by id for update)
+             update write_command c set requeued_at = now(), requeues = c.requeues + 1 from locked where c.id = locked.id",
             commands
         )
         .execute(&self.connections)

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use broker::{PublishError, Publisher, Route, Stage};
 use domain::{EventKey, EventState};
-use ledger::{Ledger, LedgerError, StuckCommand, StuckEvent};
+use ledger::{LEDGER_RETRY, Ledger, LedgerError, StuckCommand, StuckEvent};
 use retry::Reason;
 
 use crate::messages::{command_message, payload_message};
@@ -141,7 +141,8 @@ impl Reconciler {
             self.publisher.publish(Route::Queue(Stage::Writes), &message).await?;
             commands.push(stuck.id.0);
         }
-        self.ledger.record_requeue(&events, &commands).await?;
+        // Repeated, because the messages are published: a deadlock with a worker must not hide that.
+        retry::run(&LEDGER_RETRY, || self.ledger.record_requeue(&events, &commands)).await?;
         (counts.events, counts.commands) = (events.len(), commands.len());
         Ok(counts)
     }
