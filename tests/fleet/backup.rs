@@ -16,7 +16,7 @@ use fixtures::{
     WITHIN, ask, end_event_leases, end_write_leases, ended_as, held, object, property, quick, send_accepted, until,
 };
 
-use crate::leads::{Load, effects, lead, leadline, leads, log, until_finished};
+use crate::leads::{Load, effects, kill, lead, leadline, leads, log, restart, until_finished};
 
 /// The text of the contacts about which the model is asked while the ledger is dumped.
 const ASKED_NOW: &str = "<p>They have $50k ready for Q1 and are very excited to start. Asked while the dump runs.</p>";
@@ -43,18 +43,6 @@ fn created(kind: &str, id: i64) -> serde_json::Value {
     event["occurredAt"] =
         json!(i64::try_from(OffsetDateTime::now_utc().unix_timestamp_nanos() / 1_000_000).expect("fits"));
     event
-}
-
-fn kill(fleet: &mut Fleet, program: &str) {
-    for index in fleet.indices(program) {
-        fleet.members[index].process.kill();
-    }
-}
-
-fn restart(fleet: &mut Fleet, program: &str) {
-    for index in fleet.indices(program) {
-        fleet.restart(index).expect("restarted");
-    }
 }
 
 /// A file that is removed with this value.

@@ -10,7 +10,7 @@ use testbed::{OldPrimary, Replication, Role, Services, TestNamespace};
 
 use fixtures::{WITHIN, ask, end_event_leases, end_write_leases, quick, tasks, until};
 
-use crate::leads::{Load, effects, leadline, leads, until_finished};
+use crate::leads::{Load, effects, kill, leadline, leads, restart, until_finished};
 
 /// How long after a promotion the next event is written, at most.
 const BACK_WITHIN: Duration = Duration::from_secs(15);
@@ -38,7 +38,7 @@ async fn start(services: &Services) -> Fleet {
 async fn nothing_confirmed_is_lost(old: OldPrimary) {
     http_client::install_tls_provider();
     let mut services = Services::with_standby(Replication::Synchronous).await.expect("services");
-    let fleet = start(&services).await;
+    let mut fleet = start(&services).await;
     let load = Load::start(&fleet, 1);
     until("the fleet is at work", async || ask::<i64>(&fleet, WRITTEN).await >= 10).await;
 
@@ -53,8 +53,13 @@ async fn nothing_confirmed_is_lost(old: OldPrimary) {
     tokio::time::sleep(Duration::from_secs(1)).await;
     let ids = load.stop().await;
 
+    // Nothing more is sent under a lease that the test ends.
+    let workers = ["leadline-inference", "leadline-writer"];
+    workers.iter().for_each(|program| kill(&mut fleet, program));
     end_event_leases(&fleet).await;
     end_write_leases(&fleet).await;
+    workers.iter().for_each(|program| restart(&mut fleet, program));
+    fleet.until_ready().await.expect("ready");
     until_finished(&fleet).await;
     let lost: Vec<_> = confirmed.difference(&finished(&fleet).await).cloned().collect();
     assert!(lost.is_empty(), "confirmed and lost: {lost:?}");

@@ -66,6 +66,20 @@ pub async fn leadline(fleet: &Fleet, role: Role, arguments: &[&str]) -> String {
     said
 }
 
+/// Kills every member that runs a program.
+pub fn kill(fleet: &mut Fleet, program: &str) {
+    for index in fleet.indices(program) {
+        fleet.members[index].process.kill();
+    }
+}
+
+/// Starts every member again that ran a program.
+pub fn restart(fleet: &mut Fleet, program: &str) {
+    for index in fleet.indices(program) {
+        fleet.restart(index).expect("restarted");
+    }
+}
+
 /// Publishes again what has lost its message until everything is finished.
 pub async fn until_finished(fleet: &Fleet) {
     let unfinished = "select (select count(*) from event where finished_at is null)
