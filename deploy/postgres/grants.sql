@@ -29,10 +29,12 @@ grant select on _sqlx_migrations to leadline_inference, leadline_writer, leadlin
 
 -- Claims events, reserves money, stores what was asked and answered, records write commands.
 grant select on event, inference, inference_raw, write_command, write, action, rate_limit, charge to leadline_inference;
-grant insert on event, inference, inference_raw, inference_record, write_command, action, charge to leadline_inference;
+grant insert on event, inference, inference_raw, inference_record, write_command, charge to leadline_inference;
 grant update (state, micro_dollars, settled_at) on charge to leadline_inference;
 grant execute on function
     begin_charges(uuid[], uuid[], integer[], uuid[], text[], bigint[], text[], bigint[], text[], bigint[], bigint[], bigint[])
+    to leadline_inference, leadline_operator;
+grant execute on function record_actions(uuid[], uuid[], text[], text[], jsonb[], integer[])
     to leadline_inference, leadline_operator;
 grant execute on function cancel_waiting(bigint, text, bigint, timestamptz) to leadline_inference;
 grant update (state, attempt, worker, lease_expires_at, reason, detail, due_at, playbook, message_copy_id, age_since,
@@ -62,7 +64,7 @@ grant update, delete on record_lease to leadline_writer;
 -- playbook as an inference worker does.
 grant select on all tables in schema public to leadline_operator;
 revoke select on receipt_key from leadline_operator;
-grant insert on event, inference, inference_raw, inference_record, write_command, action, charge to leadline_operator;
+grant insert on event, inference, inference_raw, inference_record, write_command, charge to leadline_operator;
 grant update (state, micro_dollars, settled_at) on charge to leadline_operator;
 grant update (state, attempt, worker, lease_expires_at, reason, detail, due_at, playbook, message_copy_id, age_since,
               unusable_answers)

@@ -203,11 +203,8 @@ async fn insert_actions(transaction: &mut Transaction, decisions: &[&Decision]) 
         return Ok(());
     }
     let hours = all.iter().map(|(_, action)| i32::try_from(action.cooldown_hours).unwrap_or(i32::MAX));
-    // An action of an earlier claim is there already.
     sqlx::query!(
-        "insert into action (write_command_id, id, name, kind, spec, cooldown_hours)
-         select * from unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::jsonb[], $6::int[])
-         on conflict (id) do nothing",
+        "select record_actions($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::jsonb[], $6::int[])",
         &all.iter().map(|(id, _)| *id).collect::<Vec<_>>(),
         &all.iter().map(|(_, action)| action.id.0).collect::<Vec<_>>(),
         &all.iter().map(|(_, action)| action.name.clone()).collect::<Vec<_>>(),

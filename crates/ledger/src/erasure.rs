@@ -98,11 +98,13 @@ impl Ledger {
     }
 
     /// At most `limit` erasures for which something is to be done: those of which nothing was erased yet and that were asked for at least
-    /// `min_age` ago, and then those that were asked for at least `open_for` ago and can be finished. The oldest first.
+    /// `min_age` ago, and then those that were asked for at least `open_for` ago and can be finished. The oldest first,
+    /// without the first `skip`.
     pub async fn open_erasures(
         &self,
         min_age: Duration,
         open_for: Duration,
+        skip: i64,
         limit: i64,
     ) -> Result<Vec<OpenErasure>, LedgerError> {
         let rows = sqlx::query!(
@@ -111,9 +113,10 @@ impl Ledger {
                from erasure
                where finished_at is null and records is not null
                  and requested_at <= clock_timestamp() - case when erased_at is null then $1::float8 else $2 end * interval '1 millisecond'
-               order by erased_at is not null, requested_at limit $3"#,
+               order by erased_at is not null, requested_at, record_hash offset $3 limit $4"#,
             milliseconds(min_age),
             milliseconds(open_for),
+            skip,
             limit
         )
         .fetch_all(&self.connections)

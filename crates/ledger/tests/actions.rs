@@ -54,6 +54,45 @@ async fn an_action_is_begun_only_under_the_claim_of_its_command() {
     assert_eq!(begin(&test, &command, current, Look::IfInDoubt).await, BeginOutcome::Send);
 }
 
+/// The action goes with the change that replaces the other, in whatever order the two are decided, and is carried out once.
+#[tokio::test]
+async fn two_changes_of_one_millisecond_share_an_action_which_is_the_newer_ones() {
+    for newer_first in [false, true] {
+        let test = TestLedger::new().await;
+        let (older, newer) = (event(1, 1), event(1, 2));
+        assert!(older.key.as_str() < newer.key.as_str());
+        let (first, second) = if newer_first { (&newer, &older) } else { (&older, &newer) };
+        let decided_first = test.decided(first).await;
+        let claimed = test.claimed(second, "a").await;
+        let mut decision = decision_with_commands(second, &claimed, 1);
+        decision.commands[0].actions[0].id = decided_first.actions[0].id;
+        assert!(test.commit(&decision).await);
+        let decided_second = decision.commands.remove(0);
+        let (older, newer) =
+            if newer_first { (decided_second, decided_first) } else { (decided_first, decided_second) };
+
+        let attempt = test.claimed_command(&older, "a").await;
+        assert_eq!(begin(&test, &older, attempt, Look::IfInDoubt).await, BeginOutcome::Ended, "{newer_first}");
+        let attempt = test.claimed_command(&newer, "b").await;
+        assert_eq!(begin(&test, &newer, attempt, Look::IfInDoubt).await, BeginOutcome::Send, "{newer_first}");
+    }
+}
+
+#[tokio::test]
+async fn an_action_that_the_older_of_two_changes_left_out_is_the_newer_ones() {
+    let test = TestLedger::new().await;
+    let older = test.decided(&event(1, 1)).await;
+    finish(&test, &older, ActionState::Skipped, Some(Reason::NewerEventWritten)).await;
+    let event = event(1, 2);
+    let claimed = test.claimed(&event, "a").await;
+    let mut decision = decision_with_commands(&event, &claimed, 1);
+    decision.commands[0].actions[0].id = older.actions[0].id;
+    assert!(test.commit(&decision).await);
+    let newer = decision.commands.remove(0);
+    let attempt = test.claimed_command(&newer, "b").await;
+    assert_eq!(begin(&test, &newer, attempt, Look::IfInDoubt).await, BeginOutcome::Send);
+}
+
 #[tokio::test]
 async fn a_call_that_certainly_did_not_happen_leaves_no_doubt() {
     let test = TestLedger::new().await;

@@ -337,7 +337,7 @@ async fn an_answer_that_read_the_person_and_comes_late_is_erased_by_the_next_pas
     test.erase(&zebulon(), ErasureCause::PrivacyDeletion).await;
     test.ledger.conclude_erasure(&zebulon(), false).await.expect("erased");
     let late = test.answered(&event(2, 1), &contact(2), about_him, MARKER).await;
-    let open = test.ledger.open_erasures(Duration::ZERO, Duration::ZERO, 10).await.expect("asked");
+    let open = test.ledger.open_erasures(Duration::ZERO, Duration::ZERO, 0, 10).await.expect("asked");
     assert_eq!(open.len(), 1);
     assert!(open[0].is_erased && open[0].record == zebulon() && open[0].records.len() == 2, "{open:?}");
     let (erased, _) = test.ledger.erase(&zebulon()).await.expect("erased");
@@ -354,7 +354,7 @@ async fn many_erasures_at_once_do_not_wait_for_those_that_stay_open() {
         test.ledger.request_erasure(&contact(id), ErasureCause::Operator).await.expect("requested");
     }
     let due = async |open_for: Duration| {
-        let open = test.ledger.open_erasures(Duration::ZERO, open_for, 3).await.expect("asked");
+        let open = test.ledger.open_erasures(Duration::ZERO, open_for, 0, 3).await.expect("asked");
         open.iter().map(|open| open.record.object_id.0).collect::<Vec<_>>()
     };
     assert_eq!(due(LEASE).await, [1, 2, 3]);
@@ -386,7 +386,7 @@ async fn a_merge_that_is_told_after_its_survivor_was_erased_erases_the_old_recor
     }
     let merge = |old, survivor| RecordMerge { old: contact(old), survivor: ObjectId(survivor) };
     test.ledger.record_merges(&[merge(1, 9), merge(2, 8)]).await.expect("recorded");
-    let open = test.ledger.open_erasures(Duration::ZERO, LEASE, 10).await.expect("asked");
+    let open = test.ledger.open_erasures(Duration::ZERO, LEASE, 0, 10).await.expect("asked");
     let records: Vec<_> = open.into_iter().map(|open| open.record).collect();
     assert_eq!(records, [contact(1)], "an operator's erasure is not about what comes later");
 }
@@ -399,7 +399,7 @@ async fn a_chain_of_merges_that_is_told_late_erases_every_record_of_it() {
     test.erase(&contact(9), ErasureCause::PrivacyDeletion).await;
     test.ledger.conclude_erasure(&contact(9), false).await.expect("erased");
     test.ledger.record_merges(&[merge(2, 9)]).await.expect("recorded");
-    let open = test.ledger.open_erasures(Duration::ZERO, LEASE, 10).await.expect("asked");
+    let open = test.ledger.open_erasures(Duration::ZERO, LEASE, 0, 10).await.expect("asked");
     let mut records: Vec<_> = open.into_iter().map(|open| open.record).collect();
     records.sort();
     assert_eq!(records, [contact(1), contact(2)], "also the one that was merged before");
@@ -458,7 +458,7 @@ async fn the_receipt_says_what_was_erased_and_not_who() {
     assert_eq!(test.ledger.erasure_receipt(&zebulon()).await.expect("asked"), None);
     test.erase(&zebulon(), ErasureCause::PrivacyDeletion).await;
     test.ledger.conclude_erasure(&zebulon(), true).await.expect("finished");
-    assert_eq!(test.ledger.open_erasures(Duration::ZERO, Duration::ZERO, 10).await.expect("asked"), []);
+    assert_eq!(test.ledger.open_erasures(Duration::ZERO, Duration::ZERO, 0, 10).await.expect("asked"), []);
     let receipt = test.ledger.erasure_receipt(&zebulon()).await.expect("asked").expect("a receipt");
     let erased = Erased { events: 1, inferences: 1, write_commands: 1, values: 0, actions: 1 };
     assert_eq!((receipt.cause, receipt.erased), (ErasureCause::PrivacyDeletion, erased));

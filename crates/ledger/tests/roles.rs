@@ -226,7 +226,7 @@ async fn retention_and_erasure_work_with_the_rights_of_those_who_do_them() {
     let inference = ledger_of(Role::Inference, &test.url);
     let (erased, _) = inference.erase(&contact(2)).await.expect("erased, whoever asked for it");
     assert_eq!((erased.events, erased.inferences, erased.values), (1, 1, 1));
-    assert_eq!(inference.open_erasures(Duration::ZERO, Duration::ZERO, 1).await.expect("asked").len(), 1);
+    assert_eq!(inference.open_erasures(Duration::ZERO, Duration::ZERO, 0, 1).await.expect("asked").len(), 1);
     operator.conclude_erasure(&contact(2), false).await.expect("concluded");
     assert!(operator.erasure_receipt(&contact(2)).await.expect("asked").is_some());
     let now = time::OffsetDateTime::now_utc();
@@ -318,7 +318,7 @@ async fn the_operator_does_what_the_command_does_with_the_rights_of_the_role() {
     ledger.erasure_receipt(&contact(1)).await.expect("erase");
     ledger.request_erasure(&contact(1), ErasureCause::Operator).await.expect("erase");
     ledger.erase(&contact(1)).await.expect("erase");
-    ledger.open_erasures(Duration::ZERO, Duration::ZERO, 1).await.expect("erase");
+    ledger.open_erasures(Duration::ZERO, Duration::ZERO, 0, 1).await.expect("erase");
     ledger.conclude_erasure(&contact(1), false).await.expect("erase");
 
     // backfill

@@ -64,12 +64,14 @@ impl Eraser {
     /// # Errors
     /// The ledger or RabbitMQ is away. What was erased stays erased.
     pub async fn pass(&self) -> Result<(), EraseError> {
+        let mut failed = 0;
         loop {
-            let open = self.ledger.open_erasures(MIN_AGE, self.open_for, MAX_AT_ONCE).await?;
-            let is_full = usize::try_from(MAX_AT_ONCE).is_ok_and(|most| open.len() >= most);
+            let open = self.ledger.open_erasures(MIN_AGE, self.open_for, failed, MAX_AT_ONCE).await?;
+            let taken = i64::try_from(open.len()).unwrap_or(MAX_AT_ONCE);
             let concluded = watchdog::watch("erase", LONGEST_BATCH, self.carry_out(open)).await?;
-            // Those that failed are first in the next list, too.
-            if !is_full || concluded == 0 {
+            // Those that failed are the first of the next list, too.
+            failed += taken - concluded;
+            if taken < MAX_AT_ONCE {
                 return Ok(());
             }
         }
@@ -77,7 +79,7 @@ impl Eraser {
 
     /// Carries out these erasures and returns how many did not fail. When the ledger goes away, those that were carried out before are
     /// concluded first, as far as that is possible.
-    async fn carry_out(&self, open: Vec<OpenErasure>) -> Result<usize, EraseError> {
+    async fn carry_out(&self, open: Vec<OpenErasure>) -> Result<i64, EraseError> {
         let (mut carried_out, mut records) = (Vec::new(), ErasedRecords::default());
         let mut away = None;
         for open in open {
