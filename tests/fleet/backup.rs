@@ -63,6 +63,7 @@ async fn a_restored_ledger_does_nothing_twice_and_finds_everything_since_the_dum
     let plan = quick()
         .with("hubspot.timeout_seconds", "4")
         .with("writer.lease_seconds", &LEASE.to_string())
+        .with("rate_limit.batch_linger_at_limit_ms", "0")
         .with("reconcile.interval_seconds", "3600");
     let mut fleet = Fleet::start(namespace, &plan).await.expect("a fleet");
 

@@ -117,6 +117,7 @@ async fn a_question_that_is_cancelled_before_it_is_sent_gives_its_money_back() {
         .with("hubspot.timeout_seconds", "1")
         .with("openai.timeout_seconds", "1")
         .with("inference.lease_seconds", "7")
+        .with("rate_limit.batch_linger_at_limit_ms", "0")
         .with("rate_limit.max_wait_seconds", "600")
         .with("broker.max_attempts", "1");
     let fleet = fleet(&plan).await;

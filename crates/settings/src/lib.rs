@@ -188,4 +188,19 @@ mod tests {
         let message = rejected(&[("LEADLINE__INFERENCE__LEASE_SECONDS", "30")], ConfigScope::Inference);
         assert!(message.contains("inference.lease_seconds: "), "{message}");
     }
+
+    /// At the limit a creation would be too late for its lease each time, and the retries would keep the limit used up.
+    #[test]
+    fn a_lease_shorter_than_the_wait_in_a_batch_at_the_limit_is_rejected() {
+        let variables = [
+            ("LEADLINE__HUBSPOT__TIMEOUT_SECONDS", "1"),
+            ("LEADLINE__WRITER__NOTIFY_TIMEOUT_SECONDS", "1"),
+            ("LEADLINE__WRITER__LEASE_SECONDS", "5"),
+        ];
+        let message = rejected(&variables, ConfigScope::Writer);
+        assert!(message.contains("writer.lease_seconds: "), "{message}");
+        let brief = [&variables[..], &[("LEADLINE__RATE_LIMIT__BATCH_LINGER_AT_LIMIT_MS", "1000")]].concat();
+        let message = rejected(&brief, ConfigScope::Writer);
+        assert!(!message.contains("writer.lease_seconds: "), "{message}");
+    }
 }

@@ -133,9 +133,10 @@ pub(super) fn findings(settings: &Settings, scope: ConfigScope) -> Vec<SettingsF
             check.http(url, HttpUrl::Whole, &key);
             check.encrypted(url, "http", &key, ("writer.allow_plaintext", writer.allow_plaintext));
         }
-        // The calls under the lease: the read of current values, the write, and an action.
+        // The calls under the lease: the read of current values, the write, and an action, which waits for others at the limit.
         let hubspot = settings.hubspot.timeout_seconds;
-        let needed = 2 * hubspot + hubspot.max(writer.notify_timeout_seconds);
+        let calls = 2 * hubspot + hubspot.max(writer.notify_timeout_seconds);
+        let needed = calls + settings.rate_limit.batch_linger_at_limit_ms.div_ceil(1_000);
         lease(writer.lease_seconds, needed, "writer.lease_seconds", &mut check);
     }
     check.0
@@ -345,7 +346,9 @@ const MAX_LEASE: u64 = 1_500;
 
 /// One attempt of every call under a lease must fit into it, `needed` seconds. Further attempts end when the lease does.
 fn lease(seconds: u64, needed: u64, key: &str, check: &mut Check) {
-    let message = format!("{seconds} s is not longer than one attempt of every call under the lease: {needed} s");
+    let message = format!(
+        "{seconds} s is not longer than one attempt of every call under the lease, with its wait in a batch: {needed} s"
+    );
     check.that(seconds > needed, key, message);
     let message = format!("{seconds} s is longer than {MAX_LEASE} s, which RabbitMQ's consumer_timeout allows");
     check.that(seconds <= MAX_LEASE, key, message);
@@ -380,9 +383,11 @@ fn openai(settings: &Settings, check: &mut Check) {
 }
 
 fn inference(settings: &Settings, check: &mut Check) {
-    // Three reads (record, associations, engagements); two model calls (an invalid answer may be repaired once).
+    // Three reads (record, associations, engagements), each of which waits for others at the limit; two model calls (an invalid
+    // answer may be repaired once).
     let calls = 3 * settings.hubspot.timeout_seconds + 2 * settings.openai.timeout_seconds;
-    let needed = calls + settings.inference.debounce_ms.div_ceil(1_000);
+    let lingering = 3 * settings.rate_limit.batch_linger_at_limit_ms + settings.inference.debounce_ms;
+    let needed = calls + lingering.div_ceil(1_000);
     check.within(settings.inference.debounce_ms, 0..=60_000, "inference.debounce_ms");
     check.within(settings.inference.association_wait_seconds, 0..=3_600, "inference.association_wait_seconds");
     check.within(settings.inference.max_parts as u64, 1..=1_000, "inference.max_parts");

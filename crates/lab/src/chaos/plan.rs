@@ -68,6 +68,7 @@ pub fn plan(namespace: &TestNamespace, simulator_port: u16, proxies: &Proxies) -
         ("inference.concurrency", "50".to_owned()),
         ("writer.lease_seconds", "5".to_owned()),
         ("writer.notify_timeout_seconds", "1".to_owned()),
+        ("rate_limit.batch_linger_at_limit_ms", "300".to_owned()),
         ("circuit_breaker.poll_ms", "250".to_owned()),
         ("circuit_breaker.probe_first_seconds", "1".to_owned()),
         ("circuit_breaker.probe_max_seconds", "4".to_owned()),
