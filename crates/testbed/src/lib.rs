@@ -12,6 +12,7 @@
 
 mod backup;
 mod database;
+mod http;
 mod install;
 mod interrupt;
 mod management;
@@ -27,6 +28,7 @@ mod urls;
 pub mod workspace;
 
 pub use database::{TestDatabase, database};
+pub use http::get;
 pub use install::{build_tools, prometheus, python};
 pub use interrupt::exit_code;
 pub use namespace::{QueueDepth, TestNamespace, namespace};
@@ -36,5 +38,6 @@ pub use progress::step;
 pub use redirect::Redirection;
 pub use role::Role;
 pub use services::{
-    AMQP_URL, Instances, MANAGEMENT_URL, OldPrimary, On, POSTGRES_URL, PgBouncer, RabbitMq, Replication, Services,
+    AMQP_URL, Compose, Instances, MANAGEMENT_URL, OldPrimary, On, POSTGRES_URL, PgBouncer, RabbitMq, Replication,
+    Services, engine_answers,
 };

@@ -2,6 +2,8 @@
 //! builds on a fresh clone even while `.sqlx` is empty or wrong.
 
 mod cargo;
+mod command;
+mod containers;
 mod dependencies;
 mod fuzz;
 mod lab;
@@ -44,6 +46,8 @@ enum Command {
     },
     /// Renders deploy/kubernetes and checks it against Kubernetes' schemas, the operators' definitions and policies.
     Manifests,
+    /// Builds the images, runs the fleet of docker-compose.yml and the pods of deploy/kubernetes in a Docker engine, and checks them.
+    Containers(containers::Options),
     /// Checks dependencies against deny.toml.
     Dependencies,
     #[command(subcommand)]
@@ -78,6 +82,7 @@ async fn main() -> ExitCode {
             Command::Bench(Arguments { arguments }) => lab::run("bench", &arguments).await,
             Command::Fuzz { cases } => fuzz::run(cases).await,
             Command::Manifests => manifests::check().await,
+            Command::Containers(options) => containers::check(&options).await,
             Command::Dependencies => dependencies::check().await,
             Command::Queries(Queries::Prepare) => queries::prepare().await,
             Command::Queries(Queries::Check) => queries::check().await,

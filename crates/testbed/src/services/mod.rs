@@ -17,6 +17,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::{install, step};
 use cluster::Size;
+pub use docker::{Compose, engine_answers};
 pub use on::{On, Urls};
 pub use pgbouncer::PgBouncer;
 use postgres::Durability;
@@ -49,7 +50,7 @@ pub struct Services {
 enum Owned {
     /// The services were running before.
     Nothing,
-    Docker(docker::Compose),
+    Docker(Compose),
     Private(Box<private::Instances>),
 }
 
@@ -84,8 +85,12 @@ impl Services {
             eprintln!("  ✓ RabbitMQ and Postgres as named in the environment");
             return Ok(services);
         }
-        if docker::answers() {
-            return Self::containers().await;
+        if docker::engine_answers() {
+            match Self::containers().await {
+                Ok(services) => return Ok(services),
+                // For example one that reaches no registry of images.
+                Err(error) => eprintln!("  – the Docker engine cannot run them, so private instances do: {error:#}"),
+            }
         }
         if !private::are_installed() && !rustix::process::geteuid().is_root() {
             bail!(
@@ -116,14 +121,18 @@ impl Services {
                 postgres_url: postgres.clone(),
                 owned: Owned::Nothing,
             }),
-            Some(On::Containers) if !docker::answers() => bail!("no Docker engine answers (`docker info`)"),
+            Some(On::Containers) if !docker::engine_answers() => bail!("no Docker engine answers (`docker info`)"),
             Some(On::Containers) => Self::containers().await,
             Some(On::Private) | None => Self::private("", "").await,
         }
     }
 
-    async fn containers() -> Result<Self> {
-        let compose = step("RabbitMQ and Postgres in Docker", docker::Compose::up()).await?;
+    /// RabbitMQ and Postgres in containers.
+    ///
+    /// # Errors
+    /// The engine does not have their images and cannot pull them, or they do not start.
+    pub async fn containers() -> Result<Self> {
+        let compose = step("RabbitMQ and Postgres in Docker", Compose::for_tests()).await?;
         Ok(Self {
             amqp_url: compose.amqp_url(),
             management_url: compose.management_url(),
@@ -183,6 +192,14 @@ impl Services {
         match &mut self.owned {
             Owned::Private(instances) => Some(instances),
             Owned::Nothing | Owned::Docker(_) => None,
+        }
+    }
+
+    /// The network of their containers, if they run in some: there they are called `rabbitmq` and `postgres`.
+    pub fn network(&self) -> Option<String> {
+        match &self.owned {
+            Owned::Docker(compose) => Some(compose.network()),
+            Owned::Nothing | Owned::Private(_) => None,
         }
     }
 

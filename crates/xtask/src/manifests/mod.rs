@@ -13,15 +13,18 @@ use anyhow::{Context, Result, bail};
 use serde_json::Value;
 use testbed::{step, workspace};
 
-use self::{crds::Crds, pods::Known, tools::Tools};
+pub(crate) use self::tools::Tools;
+use self::{crds::Crds, pods::Known};
+use crate::command::run;
 
-const OVERLAYS: [&str; 2] = ["small", "scaled"];
+/// The overlays that are checked.
+pub(crate) const OVERLAYS: [&str; 2] = ["small", "scaled"];
 
 /// What an overlay renders.
-struct Rendered {
+pub(crate) struct Rendered {
     /// All of it, as YAML.
-    file: PathBuf,
-    resources: Vec<Value>,
+    pub(crate) file: PathBuf,
+    pub(crate) resources: Vec<Value>,
 }
 
 /// Fails with everything that is wrong.
@@ -56,9 +59,9 @@ async fn migration_findings(tools: &Tools, kubernetes: &Path) -> Result<Option<S
         if copy.exists() {
             fs::remove_dir_all(&copy)?;
         }
-        tools::run("cp", &["-r".as_ref(), deploy.as_os_str(), copy.as_os_str()]).await?;
+        run("cp", &["-r".as_ref(), deploy.as_os_str(), copy.as_os_str()]).await?;
         let image = format!("registry.example.com/leadline@sha256:{}", digit.repeat(64));
-        tools::run(copy.join("kubernetes/pin"), &[image.as_ref()]).await?;
+        run(copy.join("kubernetes/pin"), &[image.as_ref()]).await?;
         let rendered = tools.render(&copy.join("kubernetes"), "small").await?;
         let job = rendered.resources.into_iter().find(|resource| resource["kind"] == "Job");
         let job = job.context("small has no Job")?;

@@ -4,7 +4,6 @@ use std::{
     ffi::OsStr,
     fs,
     path::{Path, PathBuf},
-    process::Stdio,
 };
 
 use anyhow::{Context, Result, bail};
@@ -13,6 +12,7 @@ use testbed::{step, workspace};
 use tokio::process::Command;
 
 use super::Rendered;
+use crate::command::{output, run};
 
 const PACKAGES: [&str; 2] = ["kubernetes-validate==1.37.0", "checkov==3.3.30"];
 
@@ -23,7 +23,7 @@ const KUBERNETES: &str = "1.33.0";
 const TO_JSON: &str = "import json, sys, yaml; json.dump([d for d in yaml.safe_load_all(sys.stdin) if d], sys.stdout)";
 
 /// The installed programs.
-pub(super) struct Tools {
+pub(crate) struct Tools {
     /// The virtual environment's programs.
     programs: PathBuf,
     /// Where what is rendered is kept.
@@ -32,7 +32,7 @@ pub(super) struct Tools {
 
 impl Tools {
     /// Makes the virtual environment, unless it has these packages already.
-    pub(super) async fn install() -> Result<Self> {
+    pub(crate) async fn install() -> Result<Self> {
         if run("kubectl", &["version".as_ref(), "--client".as_ref()]).await.is_err() {
             bail!("`kubectl` is needed to render the manifests, as it is to apply them: install it");
         }
@@ -55,7 +55,7 @@ impl Tools {
     }
 
     /// Renders an overlay of `kubernetes`.
-    pub(super) async fn render(&self, kubernetes: &Path, overlay: &str) -> Result<Rendered> {
+    pub(crate) async fn render(&self, kubernetes: &Path, overlay: &str) -> Result<Rendered> {
         let folder = kubernetes.join("overlays").join(overlay);
         let yaml = run("kubectl", &["kustomize".as_ref(), folder.as_os_str()]).await?;
         let file = self.rendered.join(format!("{overlay}.yaml"));
@@ -85,21 +85,4 @@ impl Tools {
             options.into_iter().chain([config.as_os_str(), "--file".as_ref(), file.as_os_str()]).collect();
         run(self.programs.join("checkov"), &arguments).await.map(drop)
     }
-}
-
-/// What `program` prints. It fails with what it said.
-pub(super) async fn run(program: impl AsRef<OsStr>, arguments: &[&OsStr]) -> Result<String> {
-    let mut command = Command::new(program);
-    command.args(arguments).stdin(Stdio::null());
-    output(command).await
-}
-
-async fn output(mut command: Command) -> Result<String> {
-    let program = command.as_std().get_program().to_string_lossy().into_owned();
-    let output = command.kill_on_drop(true).output().await.with_context(|| format!("cannot run {program}"))?;
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    if !output.status.success() {
-        bail!("{program} failed:\n{text}{}", String::from_utf8_lossy(&output.stderr));
-    }
-    Ok(text)
 }
