@@ -19,6 +19,7 @@ mod open_files;
 mod peers;
 mod probe;
 mod readiness;
+mod span_export;
 mod telemetry;
 
 pub use error::ServiceFailure;
