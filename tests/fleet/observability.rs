@@ -1,6 +1,7 @@
 //! What operators see, and what no log may hold.
 
-use fixtures::{ask, contact, ended_as, fleet, note_event, quick, send_accepted};
+use fixtures::{ask, contact, ended_as, fleet, key, note_event, quick, send_accepted};
+use serde_json::Value;
 
 /// A note that no log line may hold.
 const PRIVATE: &str = "Her daughter Persephone is ill; they have $50k ready for Q1 and are excited.";
@@ -26,9 +27,42 @@ async fn nothing_secret_or_personal_reaches_a_log_line() {
     for member in &fleet.members {
         let log = member.process.log();
         assert!(log.contains("started"), "{} logs", member.process.name());
+        assert!(!log.contains("asked and answered"), "prompts are logged by {}", member.process.name());
         for secret in ["Persephone", "$50k", &known.token, &known.api_key, &known.client_secret] {
             assert!(!log.contains(secret), "`{secret}` in the log of {}", member.process.name());
         }
+    }
+}
+
+#[tokio::test]
+async fn prompts_and_answers_are_logged_redacted_where_an_operator_wants_them() {
+    let plan = quick().with("telemetry.log_prompts", "true").with("telemetry.log_format", "json");
+    let fleet = fleet(&plan.with("telemetry.log_prompts_max_bytes", "20000")).await;
+    let note = "They have $50k ready. Write to persephone@example.com or +49 30 1234567, key sk-proj-abcdefgh12345678.";
+    contact(&fleet, 1, &[note]).await;
+    send_accepted(&fleet, &[note_event(1, 1)]).await;
+    let story = ended_as(&fleet, &note_event(1, 1), "written", None).await;
+    let log = fleet.members[fleet.indices("leadline-inference")[0]].process.log();
+    let lines: Vec<Value> = log.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    let prompts: Vec<_> = lines.iter().filter(|line| line["target"] == "prompts").collect();
+    let [line] = prompts[..] else { panic!("{} lines\n{log}", prompts.len()) };
+    for (key, value) in [
+        ("event_key", key(&note_event(1, 1))),
+        ("trace_id", story.trace_id.expect("a trace")),
+        ("playbook", "lead-qualification".to_owned()),
+        ("outcome", "valid".to_owned()),
+    ] {
+        assert_eq!(line[key], value, "{line}");
+    }
+    assert!(
+        !line["playbook_version"].as_str().expect("text").is_empty()
+            && !line["model"].as_str().expect("text").is_empty()
+    );
+    let (prompt, answer) = (line["prompt"].as_str().expect("text"), line["answer"].as_str().expect("text"));
+    assert!(prompt.contains("They have $50k ready. Write to [email] or [phone], key [key]."), "{prompt}");
+    assert!(answer.contains("lead_score"), "{answer}");
+    for secret in ["persephone", "1234567,", "abcdefgh"] {
+        assert!(!log.contains(secret), "`{secret}` in\n{log}");
     }
 }
 
