@@ -88,12 +88,11 @@ impl<E: SpanExporter> SpanExporter for Counted<E> {
         let result = self.exporter.export(batch).await;
         count(if result.is_ok() { "exported" } else { "failed" }, spans);
         // Not the error itself: it names the URL, which may hold a secret.
-        match (self.is_failing.swap(result.is_err(), Ordering::Relaxed), &result) {
-            (false, Err(_)) => {
-                tracing::warn!("telemetry.otlp_endpoint takes no traces; spans are dropped until it does")
-            }
-            (true, Ok(())) => tracing::info!("telemetry.otlp_endpoint takes traces again"),
-            _ => {}
+        let was_failing = self.is_failing.swap(result.is_err(), Ordering::Relaxed);
+        if !was_failing && result.is_err() {
+            tracing::warn!("telemetry.otlp_endpoint takes no traces; spans are dropped until it does");
+        } else if was_failing && result.is_ok() {
+            tracing::info!("telemetry.otlp_endpoint takes traces again");
         }
         result
     }
