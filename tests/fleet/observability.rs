@@ -82,10 +82,13 @@ async fn health_and_metrics_are_on_every_service() {
         ("leadline-inference", "leadline_hubspot_ratelimit"),
         ("leadline-inference", "leadline_settings_info{service=\"leadline-inference\",of=\"playbooks\",fingerprint=\""),
         ("leadline-inference", "leadline_spend_limit_micro_dollars{service=\"leadline-inference\"} 50000000"),
+        // By the conventions for GenAI, with their buckets.
         (
             "leadline-inference",
             "gen_ai_client_token_usage_bucket{service=\"leadline-inference\",gen_ai_operation_name=\"chat\"",
         ),
+        ("leadline-inference", "gen_ai_token_type=\"output\",le=\"67108864\"}"),
+        ("leadline-inference", "le=\"81.92\"}"),
         ("leadline-writer", "leadline_settings_info{service=\"leadline-writer\",of=\"replica\",fingerprint=\""),
         ("leadline-inference", "version=\"v4 of the associations API\"} 1806364800"),
         ("leadline-writer", "leadline_write_commands_total{service=\"leadline-writer\",state=\"written\"} 1"),

@@ -41,6 +41,9 @@ impl PromptLog {
 
     /// Writes one line. Long texts are redacted on the threads of `text_pool`.
     pub(crate) async fn write(self, event_key: &str, inference: &Inference, is_part: bool, text_pool: &TextPool) {
+        if !tracing::enabled!(target: "prompts", tracing::Level::INFO) {
+            return;
+        }
         let (prompt, answer) = (conversation(&inference.prompt), inference.answer.clone());
         let sizes = (prompt.len(), answer.len());
         let prepare = move || (self.prepared(&prompt), self.prepared(&answer));
