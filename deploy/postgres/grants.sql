@@ -58,6 +58,8 @@ grant execute on function erase_merged(bigint, text, bigint), lock_merges() to l
 grant update (id, state, sending_since, reason, detail, hubspot_id, finished_at) on action to leadline_writer;
 grant execute on function recovered_at() to leadline_inference, leadline_writer, leadline_operator;
 grant select on recovery to leadline_inference;
+-- Shows what was spent today.
+grant select on spend_limits to leadline_inference;
 grant update, delete on record_lease to leadline_writer;
 
 -- Looks at everything but the key of the receipts, replays, discards and erases, publishes again what lost its message, and tries a

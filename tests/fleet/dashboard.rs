@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use simulator::admin::Edit;
 use testbed::{Process, free_port, workspace};
 
-use fixtures::{BUYER, contact, ended_as, fleet, note_event, quick, send_accepted, until};
+use fixtures::{BUYER, contact, ended_as, fleet, note, note_event, quick, send_accepted, until};
 
 /// What RabbitMQ alone says. The private instance of the tests has no such plugin.
 const OF_RABBITMQ: &str = "rabbitmq_";
@@ -85,8 +85,10 @@ async fn set_by_a_person(fleet: &Fleet, contact: i64) {
 
 #[tokio::test]
 async fn every_panel_shows_what_a_fleet_did() {
-    // HubSpot ends its support of this version.
-    let fleet = fleet(&quick().with("hubspot.associations_version", "v4")).await;
+    // HubSpot ends its support of this version, and OpenAI this model.
+    let plan = quick().with("hubspot.associations_version", "v4").with("openai.model", "gpt-4o");
+    // Port 1 of loopback: nothing listens there, and spans are counted.
+    let fleet = fleet(&plan.with("telemetry.otlp_endpoint", "http://127.0.0.1:1")).await;
     let prometheus = Prometheus::start(&fleet);
     for n in 1..=2 {
         contact(&fleet, n, &[BUYER]).await;
@@ -98,22 +100,27 @@ async fn every_panel_shows_what_a_fleet_did() {
         let seen = format!("sum(leadline_duplicates_total) >= {n} and on () sum(leadline_inferences_total) >= {n}");
         until("Prometheus has seen the event", async || !prometheus.ask(&seen).await.is_empty()).await;
     }
+    // Other words, and nothing new: the answers are what is written already.
+    note(&fleet, 901, 1, &BUYER.replace("They have", "They still have")).await;
+    send_accepted(&fleet, &[note_event(1, 2)]).await;
+    ended_as(&fleet, &note_event(1, 2), "written", None).await;
+    until("Prometheus has seen that", async || !prometheus.ask("leadline_unchanged_values_total").await.is_empty())
+        .await;
     let counters = r#"{__name__=~"leadline_.+_total"}[5m]"#;
     let has_two = |series: &Value| series["values"].as_array().is_some_and(|samples| samples.len() > 1);
     until("every counter has the two samples that a rate needs", async || {
         prometheus.ask(counters).await.iter().all(has_two)
     })
     .await;
+    let spans = "rate(leadline_spans_total[5m])";
+    until("spans are counted", async || !prometheus.ask(spans).await.is_empty()).await;
     let mut empty = Vec::new();
     for (title, queries) in panels() {
-        let queries: Vec<_> = queries.into_iter().filter(|query| !query.contains(OF_RABBITMQ)).collect();
-        let mut has_data = queries.is_empty();
-        for query in queries {
-            has_data |= !prometheus.ask(&query).await.is_empty();
-        }
-        if !has_data {
-            empty.push(title);
+        for query in queries.into_iter().filter(|query| !query.contains(OF_RABBITMQ)) {
+            if prometheus.ask(&query).await.is_empty() {
+                empty.push((title.clone(), query));
+            }
         }
     }
-    assert!(empty.is_empty(), "panels without data: {empty:?}");
+    assert!(empty.is_empty(), "queries without data: {empty:#?}");
 }

@@ -1,10 +1,7 @@
 //! What operators see, and what no log may hold.
 
-use std::sync::{Arc, Mutex};
-
-use axum::{Router, body::Bytes, extract::State, routing::post};
-
-use fixtures::{ask, contact, ended_as, fleet, note_event, quick, send_accepted};
+use fixtures::{ask, contact, ended_as, fleet, key, note_event, quick, send_accepted};
+use serde_json::Value;
 
 /// A note that no log line may hold.
 const PRIVATE: &str = "Her daughter Persephone is ill; they have $50k ready for Q1 and are excited.";
@@ -30,38 +27,42 @@ async fn nothing_secret_or_personal_reaches_a_log_line() {
     for member in &fleet.members {
         let log = member.process.log();
         assert!(log.contains("started"), "{} logs", member.process.name());
+        assert!(!log.contains("asked and answered"), "prompts are logged by {}", member.process.name());
         for secret in ["Persephone", "$50k", &known.token, &known.api_key, &known.client_secret] {
             assert!(!log.contains(secret), "`{secret}` in the log of {}", member.process.name());
         }
     }
 }
 
-// The collector has to answer while this thread waits for the services to stop.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn one_trace_spans_the_way_from_webhook_to_write_and_is_exported() {
-    let bodies: Arc<Mutex<Vec<Bytes>>> = Arc::default();
-    let collect = async |State(bodies): State<Arc<Mutex<Vec<Bytes>>>>, body: Bytes| {
-        bodies.lock().expect("unpoisoned").push(body);
-    };
-    let collector = Router::new().route("/v1/traces", post(collect)).with_state(bodies.clone());
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    let endpoint = format!("http://{}", listener.local_addr().expect("an address"));
-    tokio::spawn(async move { axum::serve(listener, collector).await });
-
-    let fleet = fleet(&quick().with("telemetry.otlp_endpoint", &endpoint)).await;
-    contact(&fleet, 1, &["They have $50k ready for Q1."]).await;
+#[tokio::test]
+async fn prompts_and_answers_are_logged_redacted_where_an_operator_wants_them() {
+    let plan = quick().with("telemetry.log_prompts", "true").with("telemetry.log_format", "json");
+    let fleet = fleet(&plan.with("telemetry.log_prompts_max_bytes", "20000")).await;
+    let note = "They have $50k ready. Write to persephone@example.com or +49 30 1234567, key sk-proj-abcdefgh12345678.";
+    contact(&fleet, 1, &[note]).await;
     send_accepted(&fleet, &[note_event(1, 1)]).await;
     let story = ended_as(&fleet, &note_event(1, 1), "written", None).await;
-    let trace = story.trace_id.expect("the ledger knows the trace");
-    assert_eq!(trace.len(), 32);
-    // Protobuf holds the id as 16 bytes. Exporters send what is left when the services stop.
-    drop(fleet);
-    let id: Vec<u8> = (0..16).map(|i| u8::from_str_radix(&trace[2 * i..2 * i + 2], 16).expect("hex")).collect();
-    let bodies = bodies.lock().expect("unpoisoned");
-    for service in ["leadline-receiver", "leadline-inference", "leadline-writer"] {
-        let holds = |body: &Bytes, needle: &[u8]| body.windows(needle.len()).any(|window| window == needle);
-        let found = bodies.iter().any(|body| holds(body, service.as_bytes()) && holds(body, &id));
-        assert!(found, "{service} exported a span of trace {trace}");
+    let log = fleet.members[fleet.indices("leadline-inference")[0]].process.log();
+    let lines: Vec<Value> = log.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    let prompts: Vec<_> = lines.iter().filter(|line| line["target"] == "prompts").collect();
+    let [line] = prompts[..] else { panic!("{} lines\n{log}", prompts.len()) };
+    for (key, value) in [
+        ("event_key", key(&note_event(1, 1))),
+        ("trace_id", story.trace_id.expect("a trace")),
+        ("playbook", "lead-qualification".to_owned()),
+        ("outcome", "valid".to_owned()),
+    ] {
+        assert_eq!(line[key], value, "{line}");
+    }
+    assert!(
+        !line["playbook_version"].as_str().expect("text").is_empty()
+            && !line["model"].as_str().expect("text").is_empty()
+    );
+    let (prompt, answer) = (line["prompt"].as_str().expect("text"), line["answer"].as_str().expect("text"));
+    assert!(prompt.contains("They have $50k ready. Write to [email] or [phone], key [key]."), "{prompt}");
+    assert!(answer.contains("lead_score"), "{answer}");
+    for secret in ["persephone", "1234567,", "abcdefgh"] {
+        assert!(!log.contains(secret), "`{secret}` in\n{log}");
     }
 }
 
@@ -79,6 +80,16 @@ async fn health_and_metrics_are_on_every_service() {
             "leadline_inferences_total{service=\"leadline-inference\",playbook=\"lead-qualification\",outcome=\"valid\"} 1",
         ),
         ("leadline-inference", "leadline_hubspot_ratelimit"),
+        ("leadline-inference", "leadline_settings_info{service=\"leadline-inference\",of=\"playbooks\",fingerprint=\""),
+        ("leadline-inference", "leadline_spend_limit_micro_dollars{service=\"leadline-inference\"} 50000000"),
+        // By the conventions for GenAI, with their buckets.
+        (
+            "leadline-inference",
+            "gen_ai_client_token_usage_bucket{service=\"leadline-inference\",gen_ai_operation_name=\"chat\"",
+        ),
+        ("leadline-inference", "gen_ai_token_type=\"output\",le=\"67108864\"}"),
+        ("leadline-inference", "le=\"81.92\"}"),
+        ("leadline-writer", "leadline_settings_info{service=\"leadline-writer\",of=\"replica\",fingerprint=\""),
         ("leadline-inference", "version=\"v4 of the associations API\"} 1806364800"),
         ("leadline-writer", "leadline_write_commands_total{service=\"leadline-writer\",state=\"written\"} 1"),
     ];

@@ -7,10 +7,12 @@ use std::{future::Future, sync::Arc, time::Duration};
 
 pub use bisect::bisect;
 pub use shared_call::SharedCall;
+use spans::batches::{self, Waiting};
 use tokio::{
     sync::{Semaphore, mpsc, oneshot},
     time::Instant,
 };
+use tracing::Instrument;
 
 /// Collects single items for a short time and processes them as a batch. Cheap to clone; clones share their batches.
 ///
@@ -18,6 +20,7 @@ use tokio::{
 /// for each record a hundredth of what HubSpot's batch calls allow.
 #[derive(Debug)]
 pub struct Batcher<I, O, E> {
+    name: &'static str,
     requests: mpsc::Sender<Request<I, O, E>>,
 }
 
@@ -26,7 +29,7 @@ const LONGEST_BATCH: Duration = Duration::from_secs(1_800);
 
 impl<I, O, E> Clone for Batcher<I, O, E> {
     fn clone(&self) -> Self {
-        Self { requests: self.requests.clone() }
+        Self { name: self.name, requests: self.requests.clone() }
     }
 }
 
@@ -37,6 +40,8 @@ type Reply<O, E> = oneshot::Sender<Result<O, BatcherError<E>>>;
 struct Request<I, O, E> {
     item: I,
     reply: Reply<O, E>,
+    /// In whose trace the item is.
+    waiting: Waiting,
 }
 
 /// A batch that is being collected. Its first item may be heavier than `max`.
@@ -83,6 +88,8 @@ pub enum BatcherError<E> {
 /// How long and how much is collected.
 #[derive(Clone)]
 pub struct BatcherSettings {
+    /// What a batch does, as traces name it.
+    pub name: &'static str,
     /// A batch is started when its items weigh this much …
     pub max: usize,
     /// … or when this time has passed since its first item, and fewer than `max_in_flight` batches are in progress. While it
@@ -128,7 +135,7 @@ where
         Fut: Future<Output = Result<Vec<O>, E>> + Send + 'static,
     {
         let (requests, mut received) = mpsc::channel::<Request<I, O, E>>(settings.max * 2);
-        let process = Arc::new(process);
+        let (process, name) = (Arc::new(process), settings.name);
         let in_flight = Arc::new(Semaphore::new(settings.max_in_flight));
         tokio::spawn(async move {
             let mut next = None;
@@ -160,13 +167,14 @@ where
                 let Ok(slot) = slot else { return };
                 let process = process.clone();
                 tokio::spawn(async move {
-                    let run = run_batch(batch.requests, &*process, may_be_one_item);
+                    let span = batches::batch(name, batch.requests.iter().map(|request| request.waiting.clone()));
+                    let run = run_batch(batch.requests, &*process, may_be_one_item).instrument(span);
                     watchdog::watch("batch", LONGEST_BATCH, run).await;
                     drop(slot);
                 });
             }
         });
-        Self { requests }
+        Self { name, requests }
     }
 
     /// Adds an item to the next batch and waits for its result.
@@ -174,9 +182,14 @@ where
     /// # Errors
     /// [`BatcherError::Failed`] with the error of the batch, or of the smallest part of it that the item was in.
     pub async fn submit(&self, item: I) -> Result<O, BatcherError<E>> {
+        let span = batches::wait(self.name);
         let (reply, result) = oneshot::channel();
-        self.requests.send(Request { item, reply }).await.map_err(|_| BatcherError::Closed)?;
-        result.await.unwrap_or(Err(BatcherError::Closed))
+        let request = Request { item, reply, waiting: Waiting::of(&span) };
+        let submit = async {
+            self.requests.send(request).await.map_err(|_| BatcherError::Closed)?;
+            result.await.unwrap_or(Err(BatcherError::Closed))
+        };
+        submit.instrument(span).await
     }
 }
 
@@ -211,7 +224,13 @@ mod tests {
     struct Bad(&'static str);
 
     fn settings() -> BatcherSettings {
-        BatcherSettings { max: 10, linger: Duration::from_millis(20), extra_linger: None, max_in_flight: 1 }
+        BatcherSettings {
+            name: "double",
+            max: 10,
+            linger: Duration::from_millis(20),
+            extra_linger: None,
+            max_in_flight: 1,
+        }
     }
 
     #[tokio::test]

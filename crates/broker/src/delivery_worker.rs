@@ -9,6 +9,7 @@ use lapin::{
     options::{BasicAckOptions, BasicNackOptions},
 };
 use retry::Reason;
+use spans::messages::{self, MessageOf};
 use tokio::time::Instant;
 use tracing::Instrument;
 
@@ -17,7 +18,6 @@ use crate::{
     message::Message,
     publisher::{PublishError, Publisher},
     route::{Route, Stage},
-    trace,
 };
 
 /// How long a delivery is kept unacknowledged while its message cannot be published to the next queue. Well below
@@ -39,8 +39,16 @@ impl<H: Handler> DeliveryWorker<H> {
     pub(crate) async fn process(&self, delivery: Delivery, acker: &Acker, channel: &Channel) {
         let queue = self.stage.queue();
         let message = delivery.message.clone();
-        let span = tracing::info_span!("message", queue, id = message.id, attempts = message.attempts);
-        trace::set_parent(&span, message.trace());
+        let received = MessageOf {
+            exchange: self.stage.exchange(),
+            routing_key: queue,
+            id: &message.id,
+            body_bytes: message.body.len(),
+        };
+        let traced = messages::process(&received, message.trace());
+        let trace_id = spans::trace_id_of(&traced);
+        let (id, attempts) = (&message.id, message.attempts);
+        let span = tracing::info_span!("message", queue, id, attempts, trace_id);
         async {
             let started = Instant::now();
             let in_progress = metrics::gauge!("leadline_messages_in_progress", "queue" => queue);
@@ -52,11 +60,15 @@ impl<H: Handler> DeliveryWorker<H> {
                 detail: "the handler panicked; see the service's log".to_owned(),
             });
             in_progress.decrement(1.0);
+            if let Disposition::Retry { reason, .. } | Disposition::Park { reason, .. } = &disposition {
+                spans::fail(&traced, reason.as_str());
+            }
             metrics::counter!("leadline_messages_total", "queue" => queue, "outcome" => disposition.as_str())
                 .increment(1);
             metrics::histogram!("leadline_message_seconds", "queue" => queue).record(started.elapsed().as_secs_f64());
             self.carry_out(disposition, message, acker, channel).await;
         }
+        .instrument(traced.clone())
         .instrument(span)
         .await;
     }

@@ -19,7 +19,6 @@ mod publisher;
 mod retry_schedule;
 mod route;
 mod topology;
-mod trace;
 
 pub use connection::{BrokerSettings, Connection, ConnectionError, declare_topology};
 pub use consumer::{ConsumeMode, ConsumerSettings, consume};
@@ -32,4 +31,3 @@ pub use publisher::{PublishError, Publisher};
 pub use retry_schedule::{RetryDecision, RetrySchedule, RetryScheduleError, Tries};
 pub use route::{Route, Stage};
 pub use topology::{Topology, TopologyError};
-pub use trace::{current_trace_id, set_parent};

@@ -5,9 +5,8 @@ use lapin::{
     types::{AMQPValue, FieldTable, LongString, ShortString},
 };
 use retry::Reason;
+use spans::TraceHeaders;
 use uuid::Uuid;
-
-use crate::trace::{self, TraceHeaders};
 
 const ATTEMPTS: &str = "x-leadline-attempts";
 const COPY_ID: &str = "x-leadline-copy-id";
@@ -74,7 +73,7 @@ impl Message {
                 headers.insert(name.into(), AMQPValue::LongString(LongString::from(value.as_str())));
             }
         }
-        let current = if self.trace.is_empty() { trace::current() } else { TraceHeaders::new() };
+        let current = if self.trace.is_empty() { spans::current_headers() } else { TraceHeaders::new() };
         for (name, value) in self.trace.iter().chain(&current) {
             headers.insert(short_string(name), AMQPValue::LongString(LongString::from(value.as_str())));
         }
@@ -97,7 +96,7 @@ impl Message {
             Some(AMQPValue::LongLongInt(attempts)) => u32::try_from(*attempts).unwrap_or(0),
             _ => 0,
         };
-        let trace = trace::HEADERS.iter().filter_map(|name| Some(((*name).to_owned(), text(name)?))).collect();
+        let trace = spans::HEADERS.iter().filter_map(|name| Some(((*name).to_owned(), text(name)?))).collect();
         Self {
             id: properties.message_id().as_ref().map(ToString::to_string).unwrap_or_default(),
             copy_id: text(COPY_ID).and_then(|id| id.parse().ok()).unwrap_or_default(),

@@ -10,6 +10,8 @@ use std::{
 
 use lapin::{Confirmation, options::BasicPublishOptions};
 use retry::{Failure, Reason, RetryAction};
+use spans::messages::{self, MessageOf};
+use tracing::Instrument;
 
 use crate::{
     connection::{BrokerSettings, Connection, ConnectionError},
@@ -100,10 +102,20 @@ impl Publisher {
     /// Publishes one message and waits for its confirm. Call it for many messages concurrently: RabbitMQ then confirms many
     /// at once, more than ten times faster than one after the other.
     pub async fn publish(&self, route: Route, message: &Message) -> Result<(), PublishError> {
-        let result = self.publish_once(route, message).await;
+        let key = route.to_string();
+        let published = MessageOf {
+            exchange: route.stage().exchange(),
+            routing_key: &key,
+            id: &message.id,
+            body_bytes: message.body.len(),
+        };
+        let span = messages::publish(&published);
+        let result = self.publish_once(route, message).instrument(span.clone()).await;
         let outcome = result.as_ref().map_or_else(|error| error.reason().as_str(), |()| "confirmed");
-        metrics::counter!("leadline_messages_published_total", "queue" => route.to_string(), "outcome" => outcome)
-            .increment(1);
+        if result.is_err() {
+            spans::fail(&span, outcome);
+        }
+        metrics::counter!("leadline_messages_published_total", "queue" => key, "outcome" => outcome).increment(1);
         result
     }
 

@@ -51,42 +51,59 @@ impl BatchedLedger {
     /// Starts the batchers. Events are claimed for `worker`.
     pub fn start(ledger: Ledger, worker: Worker, settings: BatchedLedgerSettings) -> Self {
         let BatchedLedgerSettings { lease, unchanged_context_ttl, .. } = settings;
-        let claims = start_batcher(&ledger, settings, LEDGER_RETRY, move |ledger, events: Arc<Vec<DeliveredEvent>>| {
-            let worker = worker.clone();
-            async move {
-                let requests: Vec<_> = events
-                    .iter()
-                    .map(|DeliveredEvent { event, message_copy_id, trace_id }| ClaimRequest {
-                        event,
-                        message_copy_id: *message_copy_id,
-                        trace_id: trace_id.as_deref(),
-                    })
-                    .collect();
-                ledger.claim(&requests, &worker, lease).await
-            }
-        });
-        let prior_answers =
-            start_batcher(&ledger, settings, LEDGER_RETRY, move |ledger, requests: Arc<Vec<_>>| async move {
-                ledger.prior_answers(&requests, unchanged_context_ttl).await
-            });
-        let decisions = start_batcher(&ledger, settings, COMMIT_RETRY, |ledger, decisions: Arc<Vec<_>>| async move {
-            ledger.commit_decisions(&decisions).await
-        });
-        let charges = start_batcher(&ledger, settings, LEDGER_RETRY, |ledger, requests: Arc<Vec<_>>| async move {
-            ledger.begin_charges(&requests).await
-        });
-        let known_actions =
-            start_batcher(&ledger, settings, LEDGER_RETRY, |ledger, asked: Arc<Vec<Vec<ActionId>>>| async move {
+        let claims = start_batcher(
+            &ledger,
+            ("claim events", settings),
+            LEDGER_RETRY,
+            move |ledger, events: Arc<Vec<DeliveredEvent>>| {
+                let worker = worker.clone();
+                async move {
+                    let requests: Vec<_> = events
+                        .iter()
+                        .map(|DeliveredEvent { event, message_copy_id, trace_id }| ClaimRequest {
+                            event,
+                            message_copy_id: *message_copy_id,
+                            trace_id: trace_id.as_deref(),
+                        })
+                        .collect();
+                    ledger.claim(&requests, &worker, lease).await
+                }
+            },
+        );
+        let prior_answers = start_batcher(
+            &ledger,
+            ("read prior answers", settings),
+            LEDGER_RETRY,
+            move |ledger, requests: Arc<Vec<_>>| async move { ledger.prior_answers(&requests, unchanged_context_ttl).await },
+        );
+        let decisions = start_batcher(
+            &ledger,
+            ("commit decisions", settings),
+            COMMIT_RETRY,
+            |ledger, decisions: Arc<Vec<_>>| async move { ledger.commit_decisions(&decisions).await },
+        );
+        let charges = start_batcher(
+            &ledger,
+            ("begin charges", settings),
+            LEDGER_RETRY,
+            |ledger, requests: Arc<Vec<_>>| async move { ledger.begin_charges(&requests).await },
+        );
+        let known_actions = start_batcher(
+            &ledger,
+            ("find known actions", settings),
+            LEDGER_RETRY,
+            |ledger, asked: Arc<Vec<Vec<ActionId>>>| async move {
                 let known = ledger.known_actions(&asked.concat()).await?;
                 let of = |ids: &Vec<ActionId>| ids.iter().copied().filter(|id| known.contains(id)).collect();
                 Ok(asked.iter().map(of).collect())
-            });
+            },
+        );
         Self { claims, prior_answers, charges, decisions, known_actions, ledger }
     }
 
     /// Claims an event under the copy of its message that was delivered.
     pub async fn claim(&self, event: Arc<Event>, message_copy_id: Uuid) -> Result<Claim, BatcherError<LedgerError>> {
-        self.claims.submit(DeliveredEvent { event, message_copy_id, trace_id: broker::current_trace_id() }).await
+        self.claims.submit(DeliveredEvent { event, message_copy_id, trace_id: spans::current_trace_id() }).await
     }
 
     /// What this event, newer events and earlier contexts of `record` have already been answered with.
@@ -142,11 +159,11 @@ impl BatchedLedger {
     }
 }
 
-/// A batcher whose batches `call` carries out, with retries while Postgres is away. When Postgres rejects a batch, its halves
+/// A batcher of this name whose batches `call` carries out, with retries while Postgres is away. When Postgres rejects a batch, its halves
 /// are tried on their own, so that one bad request fails alone.
 fn start_batcher<I, O, F, Fut>(
     ledger: &Ledger,
-    settings: BatchedLedgerSettings,
+    (name, settings): (&'static str, BatchedLedgerSettings),
     policy: RetryPolicy,
     call: F,
 ) -> Batcher<I, O, LedgerError>
@@ -157,6 +174,7 @@ where
     Fut: Future<Output = Result<Vec<O>, LedgerError>> + Send + 'static,
 {
     let settings = BatcherSettings {
+        name,
         max: settings.batch_max,
         linger: settings.linger,
         extra_linger: None,
@@ -165,7 +183,8 @@ where
     let (ledger, call) = (ledger.clone(), Arc::new(call));
     let carry_out = move |batch: Arc<Vec<I>>| {
         let (ledger, call) = (ledger.clone(), call.clone());
-        async move { retry::run(&policy, || call(ledger.clone(), batch.clone())).await }
+        let size = batch.len();
+        async move { retry::run(&policy, || ledger.traced(name, size, call(ledger.clone(), batch.clone()))).await }
     };
     Batcher::start(settings, carry_out, |error| !error.is_away())
 }

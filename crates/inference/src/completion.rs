@@ -17,7 +17,7 @@ use playbook::{Playbook, RenderedPrompt};
 use serde_json::{Map, Value, json};
 
 use crate::{
-    QuestionLog, TextPool,
+    PromptLog, QuestionLog, TextPool,
     answer_check::AnswerCheck,
     failure::StepError,
     question_log::PendingRequest,
@@ -37,12 +37,21 @@ pub struct ModelClient {
     pub max_parts: usize,
     /// Counts and splits what does not fit a prompt.
     pub text_pool: TextPool,
+    /// Writes prompts and answers into the log; `None`: nothing does.
+    pub prompt_log: Option<PromptLog>,
 }
 
 impl ModelClient {
     /// A client without spend limits.
     pub fn unlimited(openai: OpenAiClient, text_pool: TextPool, max_parts: usize) -> Self {
-        Self { openai, spend_limiter: SpendLimiter::default(), record_limit: None, max_parts, text_pool }
+        Self {
+            openai,
+            spend_limiter: SpendLimiter::default(),
+            record_limit: None,
+            max_parts,
+            text_pool,
+            prompt_log: None,
+        }
     }
 }
 
@@ -53,6 +62,15 @@ pub(crate) struct Question<'a> {
     pub(crate) playbook: &'a Playbook,
     pub(crate) model: &'a Model,
     pub(crate) record: &'a RecordRef,
+}
+
+impl Question<'_> {
+    /// Writes what was asked and answered about an event into the log, where an operator wants that.
+    async fn write_to_log(self, log: &QuestionLog<'_>, inference: &Inference, is_part: bool) {
+        if let Some((prompt_log, event_key)) = self.model_client.prompt_log.zip(log.event_key()) {
+            prompt_log.write(event_key, inference, is_part, &self.model_client.text_pool).await;
+        }
+    }
 }
 
 /// An answered question.
@@ -102,7 +120,9 @@ pub(crate) async fn complete(
     // The first answer cannot be used, and was paid for.
     let result = failure.map_or(checked, Err);
     let fields = result.as_ref().map_or(Value::Null, |fields| Value::Object(fields.clone()));
-    Ok(Answered { inference: conversation.into_inference(completion, outcome, fields), result })
+    let inference = conversation.into_inference(completion, outcome, fields);
+    question.write_to_log(log, &inference, false).await;
+    Ok(Answered { inference, result })
 }
 
 /// The most tokens that one request of this question can use.
@@ -132,7 +152,9 @@ pub(crate) async fn condense(
         _ => InferenceOutcome::Valid,
     };
     let failure = failure.filter(|_| outcome == InferenceOutcome::Empty);
-    Ok(Condensed { inference: conversation.into_inference(completion, outcome, Value::Null), failure })
+    let inference = conversation.into_inference(completion, outcome, Value::Null);
+    question.write_to_log(log, &inference, true).await;
+    Ok(Condensed { inference, failure })
 }
 
 /// An answer for which more room was asked if it was truncated or empty.

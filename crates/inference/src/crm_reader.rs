@@ -89,7 +89,7 @@ impl CrmReader {
         let read = |hubspot, (object_type, properties): (ObjectType, Vec<String>), requests: Arc<Vec<_>>| async move {
             read_records(&hubspot, &object_type, &properties, &requests).await
         };
-        Ok(self.batcher(&self.records, key, MAX_BATCH, read).submit(ids).await?)
+        Ok(self.batcher(&self.records, key, ("read records", MAX_BATCH), read).submit(ids).await?)
     }
 
     /// The `to` records that any of `ids` is associated with.
@@ -108,7 +108,8 @@ impl CrmReader {
         };
         // As many as HubSpot takes: these calls have a limit of their own, lower than that of all calls. The answer grows with their
         // number, but it is bounded (`hubspot.max_response_bytes`), and a batch whose answer is longer is halved.
-        let batcher = self.batcher(&self.associations, key, MAX_ASSOCIATION_INPUTS, read);
+        let max = MAX_ASSOCIATION_INPUTS;
+        let batcher = self.batcher(&self.associations, key, ("read associations", max), read);
         Ok(batcher.submit(ids).await?)
     }
 
@@ -118,7 +119,7 @@ impl CrmReader {
         &self,
         batchers: &Batchers<K, O>,
         key: K,
-        max: usize,
+        (name, max): (&'static str, usize),
         read: F,
     ) -> Batcher<Vec<ObjectId>, O, HubSpotError>
     where
@@ -132,6 +133,7 @@ impl CrmReader {
             return batcher.clone();
         }
         let limits = BatcherSettings {
+            name,
             max,
             linger: self.settings.linger,
             extra_linger: Some(self.hubspot.extra_linger()),

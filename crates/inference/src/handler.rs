@@ -129,7 +129,7 @@ impl Handler for EventHandler {
         };
         crash_point!("inference.after_claim");
         let began = Instant::now();
-        let log = QuestionLog::of(&self.ledger, &claimed);
+        let log = QuestionLog::of(&self.ledger, &event, &claimed);
         let mut progress = Progress::new(log, claimed.unusable.clone());
         let processed = self.process(&event, &claimed, &mut progress);
         let result = tokio::time::timeout(self.timing.time_limit, processed).await;

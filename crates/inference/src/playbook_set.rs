@@ -1,6 +1,6 @@
 //! The playbooks that the fleet runs, and which of them an event can start.
 
-use domain::{AppId, Event, PlaybookModel, PortalId};
+use domain::{AppId, Event, PlaybookModel, PortalId, hash::sha256_hex_of_list};
 use openai::models::Model;
 use playbook::{Playbook, TemplateError};
 
@@ -27,6 +27,14 @@ impl ConfiguredPlaybook {
         let Playbook { name, version, .. } = &self.playbook;
         PlaybookModel { playbook: name.clone(), version: version.clone(), model: model.name.clone() }
     }
+}
+
+/// Tells sets of playbooks apart: by their versions, and the models that they ask.
+pub(crate) fn digest(playbooks: &[ConfiguredPlaybook]) -> String {
+    let circuits: Vec<_> = playbooks.iter().flat_map(|one| one.models().map(|model| one.circuit(model))).collect();
+    sha256_hex_of_list(
+        circuits.iter().flat_map(|PlaybookModel { playbook, version, model }| [&**playbook, version, model]),
+    )
 }
 
 /// Every playbook of a fleet, with the loop guard over all properties and engagements that they write.

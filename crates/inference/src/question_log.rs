@@ -7,7 +7,7 @@ use std::{
 };
 
 use crashpoint::crash_point;
-use domain::{ChargeId, EventId, Inference, InferenceId, RecordRef, inference::ChargeState};
+use domain::{ChargeId, Event, EventId, Inference, InferenceId, RecordRef, inference::ChargeState};
 use ledger::{COMMIT_RETRY, ChargeRequest, Claimed, LEDGER_RETRY, RecordLimits, SettledCharge};
 use openai::RequestTag;
 
@@ -27,6 +27,7 @@ pub struct QuestionLog<'a> {
 struct LoggedClaim<'a> {
     ledger: &'a BatchedLedger,
     event_id: EventId,
+    event_key: &'a str,
     /// The number of the claim. The ledger rejects a summary of a claim that another worker has taken over.
     attempt: i32,
 }
@@ -61,14 +62,20 @@ pub(crate) struct PendingRequest<'a> {
 
 impl<'a> QuestionLog<'a> {
     /// The log of a claimed event.
-    pub(crate) fn of(ledger: &'a BatchedLedger, claimed: &Claimed) -> Self {
-        let claim = LoggedClaim { ledger, event_id: claimed.event_id, attempt: claimed.attempt };
+    pub(crate) fn of(ledger: &'a BatchedLedger, event: &'a Event, claimed: &Claimed) -> Self {
+        let Claimed { event_id, attempt, .. } = *claimed;
+        let claim = LoggedClaim { ledger, event_id, event_key: event.key.as_str(), attempt };
         Self { claim: Some(claim), ..Self::default() }
     }
 
     /// A log outside the ledger: for a question that an operator asks, which belongs to no event and has no limit.
     pub fn none() -> Self {
         Self::default()
+    }
+
+    /// The key of the event; `None` for a question that belongs to none.
+    pub(crate) fn event_key(&self) -> Option<&'a str> {
+        self.claim.map(|claim| claim.event_key)
     }
 
     /// Whether something was asked about the event before, under this claim or an earlier one.
@@ -102,7 +109,7 @@ impl<'a> QuestionLog<'a> {
     /// Stores the summary of one part, so that neither a worker that takes the event over nor a later event of the record
     /// pays for it again.
     pub(crate) async fn save_part(&self, inference: &Inference) -> Result<(), StepError> {
-        let Some(LoggedClaim { ledger, event_id, attempt }) = self.claim else {
+        let Some(LoggedClaim { ledger, event_id, attempt, .. }) = self.claim else {
             self.parts.lock().unwrap_or_else(PoisonError::into_inner).push(inference.clone());
             return Ok(());
         };
@@ -130,7 +137,7 @@ impl<'a> QuestionLog<'a> {
         let begun = BegunCharge { inference_id, most_micro_dollars, tag: tag.clone() };
         // Before the statement: it may be cancelled and take effect all the same.
         self.charges().begun.insert(id, begun);
-        let Some(LoggedClaim { ledger, event_id, attempt }) = self.claim else { return Ok((id, tag)) };
+        let Some(LoggedClaim { ledger, event_id, attempt, .. }) = self.claim else { return Ok((id, tag)) };
         let charge = ChargeRequest {
             id,
             event_id,

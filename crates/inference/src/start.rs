@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     model_end::ModelEnds,
+    playbook_set,
     wiring::{self, Wiring},
 };
 
@@ -41,6 +42,7 @@ pub async fn start(
 ) -> Result<Wired<impl Future<Output = Result<(), ServiceFailure>> + Send + 'static>, ServiceFailure> {
     // Before anything connects, so that a wrong playbook is reported even when RabbitMQ is away.
     let playbooks = wiring::load_playbooks(&settings)?;
+    service::settings_info("playbooks", &playbook_set::digest(&playbooks));
     let (connection, publisher) = bootstrap::connect_broker(&settings, "inference").await?;
     let ledger = bootstrap::connect_ledger_verified(&settings, "leadline-inference").await?;
     let circuit_breakers = CircuitBreakers::new(&settings.circuit_breaker, wiring::credentials(&settings)?);
@@ -55,6 +57,8 @@ pub async fn start(
     let readiness = live.model_circuits.add_note(readiness);
     let openai = live.model_client.openai.clone();
     tokio::spawn(stop.clone().run_until_cancelled_owned(async move { model_ends.watch(&openai).await }));
+    let (spend_limiter, spent) = (live.model_client.spend_limiter.clone(), ledger.clone());
+    tokio::spawn(stop.clone().run_until_cancelled_owned(async move { spend_limiter.watch(&spent).await }));
     let writable = live.writable.clone();
     tokio::spawn(stop.clone().run_until_cancelled_owned(async move { writable.watch().await }));
     circuit_breakers.start_sync(ledger.clone(), worker.clone(), probes, Some(live.model_circuits.clone()));

@@ -14,7 +14,7 @@ use settings::{MissingSetting, Settings};
 
 use crate::{
     BatchedLedger, BatchedLedgerSettings, ConfiguredPlaybook, CrmReader, CrmReaderSettings, ModelClient, PlaybookSet,
-    PortalClock, TextPool, WritableProperties,
+    PortalClock, PromptLog, TextPool, WritableProperties,
     handler::{EventHandler, EventTiming},
     model_check::check_models,
     spend::check_spending,
@@ -171,6 +171,7 @@ pub fn wire(
             record_limit: Some(settings.spend.micro_dollars_per_record_and_day).filter(|limit| *limit > 0),
             max_parts: settings.inference.max_parts,
             text_pool: text_pool(settings),
+            prompt_log: PromptLog::of(&settings.telemetry),
         },
         publisher,
         circuit_breakers,

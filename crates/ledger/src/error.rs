@@ -84,6 +84,14 @@ impl LedgerError {
         matches!(self, Self::Refused(refusal) if refusal.error.code().is_some_and(|code| code == QUERY_CANCELED))
     }
 
+    /// The SQLSTATE, if Postgres answered with an error.
+    pub(crate) fn code(&self) -> Option<String> {
+        match self {
+            Self::Refused(refusal) => refusal.error.code().map(Into::into),
+            _ => None,
+        }
+    }
+
     fn kind(&self) -> ErrorKind {
         match self {
             Self::Refused(refusal) => refusal.kind(),

@@ -52,6 +52,7 @@ mod retry_policy;
 mod session;
 mod singleton_leases;
 mod stuck_work;
+mod traced;
 mod unfinished;
 mod verification;
 

@@ -2,7 +2,8 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use ledger::{Ledger, RateLimitTerms, Window};
+use ledger::{Ledger, RateLimitTerms, SpendLimitEntry, Window};
+use metrics::Label;
 use retry::RateLimited;
 
 use crate::{
@@ -44,6 +45,9 @@ impl Reservation {
     }
 }
 
+/// How often it is measured what was spent.
+const MEASURE_INTERVAL: Duration = Duration::from_secs(15);
+
 /// A call waits this long for the ledger's answer. One that exceeds the day's limit does not wait: the next day may be hours
 /// away.
 const MAX_WAIT: Duration = Duration::from_secs(5);
@@ -80,6 +84,33 @@ impl SpendLimiter {
         limits.map(|limit| limit.micro_dollars_per_day).min()
     }
 
+    /// Shows what was spent today (UTC) or is set aside, and what may be, for as long as it runs.
+    pub async fn watch(&self, ledger: &Ledger) {
+        if self.all.is_none() && self.playbooks.is_empty() {
+            return;
+        }
+        loop {
+            match ledger.spend_limits().await {
+                Ok(entries) => self.show(&entries),
+                Err(error) => tracing::debug!(%error, "what was spent today could not be read"),
+            }
+            tokio::time::sleep(MEASURE_INTERVAL).await;
+        }
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "for monitoring")]
+    fn show(&self, entries: &[SpendLimitEntry]) {
+        let of_playbooks = self.playbooks.iter().map(|(name, limit)| (Some(name), limit));
+        for (playbook, limit) in self.all.iter().map(|limit| (None, limit)).chain(of_playbooks) {
+            // The ledger knows a limit from its first question on.
+            let entry = entries.iter().find(|entry| entry.playbook.as_ref() == playbook);
+            let spent = entry.map_or(0, |entry| entry.micro_dollars_spent);
+            let labels: Vec<_> = playbook.map(|name| Label::new("playbook", name.clone())).into_iter().collect();
+            metrics::gauge!("leadline_spend_today_micro_dollars", labels.clone()).set(spent as f64);
+            metrics::gauge!("leadline_spend_limit_micro_dollars", labels).set(limit.micro_dollars_per_day as f64);
+        }
+    }
+
     /// Reserves the estimated cost of a call of `playbook`.
     ///
     /// # Errors
@@ -90,5 +121,56 @@ impl SpendLimiter {
             reservation.of_limits.push(limit.quota_client.acquire(vec![micro_dollars], MAX_WAIT).await?);
         }
         Ok(reservation)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use ledger::{Ledger, LedgerSettings, SpendLimitEntry};
+    use metrics_exporter_prometheus::PrometheusBuilder;
+
+    use super::SpendLimiter;
+    use crate::TaskHealth;
+
+    #[tokio::test]
+    async fn the_metrics_show_what_was_spent_of_each_limit_that_holds() {
+        let ledger = Ledger::connect(&LedgerSettings {
+            url: "postgres://nobody@127.0.0.1:1/nothing".to_owned().into(),
+            application_name: "tests".to_owned(),
+            max_connections: 1,
+            acquire_timeout: Duration::from_millis(10),
+            statement_timeout: Duration::from_secs(1),
+            pool_mode: ledger::PoolMode::Session,
+        })
+        .expect("a URL");
+        let of_playbooks = [("churn-risk".to_owned(), 40), ("never-asked".to_owned(), 10)];
+        let limiter = SpendLimiter::open(&ledger, 50, of_playbooks, &TaskHealth::default());
+        let entry = |playbook: Option<&str>, spent| SpendLimitEntry {
+            name: "of the ledger".to_owned(),
+            playbook: playbook.map(ToOwned::to_owned),
+            micro_dollars_per_day: 1,
+            micro_dollars_spent: spent,
+        };
+        let recorder = PrometheusBuilder::new().build_recorder();
+        let entries = [entry(None, 30), entry(Some("churn-risk"), 20), entry(Some("of-yesterday"), 9)];
+        metrics::with_local_recorder(&recorder, || limiter.show(&entries));
+        let page = recorder.handle().render();
+        let mut shown: Vec<_> =
+            page.lines().filter(|line| line.contains("dollars") && !line.starts_with('#')).collect();
+        shown.sort_unstable();
+        let limit = |playbook| format!("leadline_spend_limit_micro_dollars{{playbook=\"{playbook}\"}}");
+        let today = |playbook| format!("leadline_spend_today_micro_dollars{{playbook=\"{playbook}\"}}");
+        let mut expected = vec![
+            "leadline_spend_limit_micro_dollars 50".to_owned(),
+            "leadline_spend_today_micro_dollars 30".to_owned(),
+            limit("churn-risk") + " 40",
+            today("churn-risk") + " 20",
+            limit("never-asked") + " 10",
+            today("never-asked") + " 0",
+        ];
+        expected.sort_unstable();
+        assert_eq!(shown, expected, "a limit that no longer holds is not shown");
     }
 }

@@ -47,6 +47,8 @@ pub(crate) struct KnownState {
     pub(crate) last_success: Option<Instant>,
     /// Why a circuit of the fleet is not closed, for people.
     why: String,
+    /// The reason of a pause that the metrics show.
+    shown: Option<Reason>,
     has_been_open: bool,
     /// Whether it was opened again although calls had succeeded since the time before: then the message that
     /// failed both times may be the cause.
@@ -67,6 +69,21 @@ impl KnownState {
     /// Whether the credential does not work: then a failure of this process says nothing about the dependency.
     pub(crate) fn is_rejected(&self) -> bool {
         worse(self.credential, self.own.state()) == CircuitBreakerState::Open
+    }
+
+    /// Shows in the metrics why `dependency` is paused here; `None`: it is not.
+    fn show_reason(&mut self, dependency: Dependency, reason: Option<Reason>) {
+        let show = |reason: Reason, value| {
+            let labels = [("dependency", dependency.as_str()), ("reason", reason.as_str())];
+            metrics::gauge!("leadline_circuit_breaker_reason", &labels).set(value);
+        };
+        if let Some(gone) = self.shown.filter(|shown| Some(*shown) != reason) {
+            show(gone, 0.0);
+        }
+        if let Some(reason) = reason {
+            show(reason, 1.0);
+        }
+        self.shown = reason;
     }
 
     fn note_opened(&mut self, has_recovered: &AtomicBool) {
@@ -233,6 +250,9 @@ impl Breaker {
             let reason = row.reason.map_or("", Reason::as_str);
             format!("{reason}: {}", row.detail.as_deref().unwrap_or_default())
         });
+        let of_fleet = row.filter(|_| after != CircuitBreakerState::Closed).and_then(|row| row.reason);
+        let own = known.own.rejection().map(|rejection| rejection.reason);
+        known.show_reason(self.dependency(), of_fleet.or(own));
         let is_rejected =
             known.credential != CircuitBreakerState::Closed || known.own.state() != CircuitBreakerState::Closed;
         let label = ("dependency", self.dependency().as_str());

@@ -129,6 +129,7 @@ mod tests {
     use broker::{RetryDecision, RetrySchedule, Tries};
     use domain::{Circuit, CircuitBreakerState, Credential, Dependency, Fingerprint};
     use ledger::CircuitBreaker;
+    use metrics_exporter_prometheus::PrometheusBuilder;
     use retry::{Failure, Outage, OutageSign, Reason, RetryAction};
 
     use super::CircuitBreakers;
@@ -264,6 +265,33 @@ mod tests {
             (None, None),
             "who probed it was another one"
         );
+    }
+
+    #[test]
+    fn the_metrics_say_why_a_circuit_is_paused_and_that_it_is_no_more() {
+        let recorder = PrometheusBuilder::new().build_recorder();
+        let circuit_breakers = circuit_breakers();
+        let breaker = &circuit_breakers.breakers[0];
+        let shown = |adopt: &dyn Fn()| {
+            metrics::with_local_recorder(&recorder, adopt);
+            let page = recorder.handle().render();
+            let reasons = page.lines().filter(|line| line.starts_with("leadline_circuit_breaker_reason"));
+            reasons.map(ToOwned::to_owned).collect::<std::collections::BTreeSet<_>>()
+        };
+        let line = |reason, value| {
+            format!("leadline_circuit_breaker_reason{{dependency=\"hubspot\",reason=\"{reason}\"}} {value}")
+        };
+        let row =
+            |state, reason| CircuitBreaker { reason: Some(reason), ..in_the_ledger(Dependency::HubSpot.into(), state) };
+        let away = row(CircuitBreakerState::Open, Reason::HubSpotUnavailable);
+        assert_eq!(shown(&|| breaker.adopt(None, None)), [].into());
+        assert_eq!(shown(&|| breaker.adopt(Some(&away), None)), [line("hubspot_unavailable", 1)].into());
+        let rejected = row(CircuitBreakerState::HalfOpen, Reason::Unauthorized);
+        let both = [line("hubspot_unavailable", 0), line("unauthorized", 1)];
+        assert_eq!(shown(&|| breaker.adopt(Some(&rejected), None)), both.into());
+        let over = row(CircuitBreakerState::Closed, Reason::Unauthorized);
+        let none = [line("hubspot_unavailable", 0), line("unauthorized", 0)];
+        assert_eq!(shown(&|| breaker.adopt(Some(&over), None)), none.into());
     }
 
     #[test]

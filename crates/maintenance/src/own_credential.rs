@@ -47,6 +47,14 @@ impl OwnCredential {
         }
     }
 
+    /// Why it is rejected, if it is.
+    pub(crate) fn rejection(&self) -> Option<&Rejection> {
+        match self {
+            Self::Rejected { rejection, .. } => Some(rejection),
+            Self::Accepted | Self::OnTrial { .. } => None,
+        }
+    }
+
     /// A call or a probe was rejected.
     pub(crate) fn reject(&mut self, rejection: Rejection, delays: ProbeDelays, now: Instant) {
         let (probes, is_repeated) = match self {

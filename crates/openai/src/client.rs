@@ -13,7 +13,9 @@ use reqwest::{
 use retry::{CallHooks, Failure, QuotaReport, Reason, RetryAction, RetryPolicy, SharedRateLimiter};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
+use spans::Server;
 use time::Date;
+use tracing::Instrument;
 use uuid::Uuid;
 
 use crate::{
@@ -24,7 +26,7 @@ use crate::{
     error::OpenAiError,
     lenient,
     models::parse_day,
-    responses,
+    responses, traced,
 };
 
 /// How the client calls OpenAI or a gateway to it.
@@ -129,6 +131,8 @@ const RATE_LIMIT_WAIT: Duration = Duration::from_secs(1);
 pub struct OpenAiClient {
     connections: Connections,
     settings: OpenAiSettings,
+    /// Whom traces and metrics name.
+    server: Option<Server>,
 }
 
 impl OpenAiClient {
@@ -152,7 +156,8 @@ impl OpenAiClient {
             }
         }
         let connections = Connections::new(settings.connections, settings.timeout, headers)?;
-        Ok(Self { connections, settings })
+        let server = Server::of(&settings.base_url);
+        Ok(Self { connections, settings, server })
     }
 
     /// The same client with another rate limiter.
@@ -182,7 +187,9 @@ impl OpenAiClient {
         };
         let started = Instant::now();
         let mut reports = [None; 2];
-        let result = self.send(request, tag, &mut reports).await;
+        let span = traced::span(request, self.settings.api, self.server.as_ref());
+        let result = self.send(request, tag, &mut reports).instrument(span.clone()).await;
+        traced::record(&span, (request, self.server.as_ref()), &result, started.elapsed());
         let outcome = result.as_ref().map_or_else(|error| error.reason().as_str(), |_| "ok");
         if let Some((rate_limiter, permit)) = permit {
             match result.as_ref().map_err(|error| (error.reason(), error.retry_action())) {

@@ -14,6 +14,7 @@ pub mod models;
 mod prompt_cache;
 mod responses;
 pub mod tokens;
+mod traced;
 
 pub use api_error::OpenAiApiError;
 pub use chat::{ChatMessage, ChatRequest, Completion, FinishReason, RequestOptions, ResponseFormat, Role};

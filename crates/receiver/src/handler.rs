@@ -18,6 +18,7 @@ use hubspot::{
 };
 use serde_json::json;
 use service::{Holding, LogLimit, Peer, PeerLimit};
+use spans::messages;
 use time::OffsetDateTime;
 use tokio::{sync::Semaphore, time::Instant};
 use tracing::{Instrument, Span};
@@ -222,7 +223,7 @@ impl OutgoingMessage {
     fn of(element: WebhookElement, log: &LogLimit) -> Self {
         match element.event {
             Ok(event) => {
-                let span = tracing::info_span!(parent: None, "event", key = %event.key);
+                let span = messages::event(event.key.as_str());
                 let body = serde_json::to_vec(&event).unwrap_or_else(|_| element.raw.into_bytes());
                 Self {
                     route: Route::Queue(Stage::of_event(&event.key)),
@@ -231,7 +232,7 @@ impl OutgoingMessage {
                 }
             }
             Err(rejection) => {
-                let span = tracing::info_span!(parent: None, "rejected event");
+                let span = messages::rejected_event();
                 if let Some(left_out) = log.admit("element") {
                     tracing::warn!(%rejection, left_out, "cannot read an element of a webhook; it goes to the parking lot");
                 }

@@ -94,6 +94,8 @@ where
     open_files::make_room(open_files::needed(&settings, scope))?;
     http_client::install_tls_provider();
     let telemetry = telemetry::start(name, &settings.telemetry)?;
+    settings_info("queues", &settings.queues_fingerprint());
+    settings_info("replica", &settings.replica_fingerprint());
     let stop = CancellationToken::new();
     stop_on_signal(stop.clone())?;
     let admin = settings.admin.clone();
@@ -122,6 +124,15 @@ where
     }
     telemetry.stop();
     result
+}
+
+/// So many hex digits tell the settings of a fleet apart.
+const FINGERPRINT: usize = 12;
+
+/// Shows the beginning of a digest of settings `of` a kind, so that an alert tells when replicas disagree.
+pub fn settings_info(of: &'static str, digest: &str) {
+    let fingerprint: String = digest.chars().take(FINGERPRINT).collect();
+    metrics::gauge!("leadline_settings_info", "of" => of, "fingerprint" => fingerprint).set(1.0);
 }
 
 /// Cancels `stop` at SIGTERM or SIGINT.

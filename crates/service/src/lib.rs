@@ -19,10 +19,11 @@ mod open_files;
 mod peers;
 mod probe;
 mod readiness;
+mod span_export;
 mod telemetry;
 
 pub use error::ServiceFailure;
-pub use frame::{Wired, main};
+pub use frame::{Wired, main, settings_info};
 pub use log_limit::LogLimit;
 pub use open_files::{TooFewFiles, make_room};
 pub use peers::{Holding, LimitReached, Peer, PeerLimit};

@@ -154,6 +154,7 @@ fn admin(settings: &Settings, check: &mut Check) {
     check.within(admin.keep_alive_seconds, 1..=3_600, "admin.keep_alive_seconds");
     check.within(admin.connection_max_seconds, 5..=86_400, "admin.connection_max_seconds");
     check.within(settings.telemetry.refusals_per_minute.into(), 1..=60_000, "telemetry.refusals_per_minute");
+    check.within(settings.telemetry.log_prompts_max_bytes as u64, 1..=1_048_576, "telemetry.log_prompts_max_bytes");
 }
 
 fn broker(settings: &Settings, check: &mut Check) {

@@ -131,7 +131,8 @@ impl ActionExecutor {
 
     /// Begin: commits that the call is about to be sent.
     async fn begin(&self, taken: &TakenCommand, id: ActionId, look: Look) -> Result<BeginOutcome, LedgerError> {
-        retry::run(&LEDGER_RETRY, || self.ledger.begin_action(id, taken.command.id, taken.attempt, look)).await
+        let begin = || self.ledger.begin_action(id, taken.command.id, taken.attempt, look);
+        retry::run(&LEDGER_RETRY, || self.ledger.traced("begin action", 1, begin())).await
     }
 
     /// Looks for the effect of an earlier call, and sends the call again only when there is none. `in_doubt` says that the ledger
@@ -289,8 +290,8 @@ impl ActionExecutor {
     /// Finish: commits the result.
     async fn finish(&self, action: &Action, result: ActionResult) -> Result<Option<WrittenProperty>, ActionError> {
         let id = result.hubspot_id.map(|id| id.0);
-        retry::run(&LEDGER_RETRY, || self.ledger.finish_action(action.id, result.state, result.reason, None, id))
-            .await?;
+        let finish = || self.ledger.finish_action(action.id, result.state, result.reason, None, id);
+        retry::run(&LEDGER_RETRY, || self.ledger.traced("finish action", 1, finish())).await?;
         count(action, result.state);
         Ok(result.written)
     }

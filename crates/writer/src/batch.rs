@@ -145,7 +145,9 @@ impl BatchExecutor {
         let (locked, busy) = self.lock(taken, worker).await?;
         let records: Vec<_> = locked.iter().map(|taken| taken.command.record.clone()).collect();
         let since = forgotten_since(&locked);
-        let latest = retry::run(&LEDGER_RETRY, || self.ledger.latest_writes(&records, since)).await?;
+        let read =
+            || self.ledger.traced("read latest writes", records.len(), self.ledger.latest_writes(&records, since));
+        let latest = retry::run(&LEDGER_RETRY, read).await?;
         let (updates, superseded) = plan::plan(locked, &latest);
         let mut outcomes = self.write_until(deadline, updates, &records, &latest).await?;
         outcomes.extend(busy.iter().map(|taken| CommandOutcome::defer(taken, Reason::RecordBusy)));
@@ -169,7 +171,8 @@ impl BatchExecutor {
         let ids: Vec<_> = batch.iter().map(|queued| queued.id).collect();
         let ours = self.rules.portal_id;
         let claim = |ids: Arc<Vec<WriteCommandId>>| async move {
-            retry::run(&LEDGER_RETRY, || self.ledger.claim_commands(&ids, ours, worker, self.lease)).await
+            let take = || self.ledger.claim_commands(&ids, ours, worker, self.lease);
+            retry::run(&LEDGER_RETRY, || self.ledger.traced("take commands", ids.len(), take())).await
         };
         let mut claims = Vec::new();
         batcher::bisect(ids, claim, |error| !error.is_away(), |_, claim| claims.push(claim)).await;
@@ -239,7 +242,9 @@ impl BatchExecutor {
                 tokio::time::sleep(LOCK_PAUSE).await;
             }
             let records: Vec<_> = waiting.iter().map(|taken| taken.command.record.clone()).collect();
-            let got = retry::run(&LEDGER_RETRY, || self.ledger.lock_records(&records, worker, self.lease)).await?;
+            let lock = || self.ledger.lock_records(&records, worker, self.lease);
+            let lock = || self.ledger.traced("lock records", records.len(), lock());
+            let got = retry::run(&LEDGER_RETRY, lock).await?;
             let (ours, busy): (Vec<_>, Vec<_>) =
                 waiting.into_iter().partition(|taken| got.contains(&taken.command.record));
             locked.extend(ours);
@@ -338,7 +343,9 @@ impl BatchExecutor {
 
     /// Unlock: ends the leases on the records.
     async fn unlock(&self, records: &[RecordRef], worker: &Worker) -> Result<(), LedgerError> {
-        retry::run(&LEDGER_RETRY, || self.ledger.unlock_records(records, worker)).await
+        let unlock =
+            || self.ledger.traced("unlock records", records.len(), self.ledger.unlock_records(records, worker));
+        retry::run(&LEDGER_RETRY, unlock).await
     }
 }
 

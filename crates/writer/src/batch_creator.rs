@@ -36,6 +36,7 @@ impl BatchCreator {
     /// Creates objects of `kind`, whose property `body` contains the action's marker.
     pub fn start(hubspot: &HubSpotClient, kind: ObjectType, body: &'static str) -> Self {
         let limits = BatcherSettings {
+            name: "create engagements",
             max: MAX_BATCH,
             linger: LINGER,
             extra_linger: Some(hubspot.extra_linger()),

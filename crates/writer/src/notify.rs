@@ -10,6 +10,8 @@ use http_client::retry_after;
 use retry::{Failure, Reason, RetryAction, RetryPolicy};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
+use spans::calls::{self, HttpRequest};
+use tracing::Instrument;
 
 /// Why a channel did not accept a message.
 #[derive(Debug, thiserror::Error)]
@@ -76,13 +78,21 @@ impl Channels {
     pub async fn send(&self, url: &SecretString, id: ActionId, text: &str) -> Result<(), NotifyError> {
         let body = json!({"text": without_mentions(text)});
         retry::run(&CHANNEL_RETRY, || async {
+            // The URL is a secret, and so is the address of some.
+            let span = calls::http(&HttpRequest { method: "POST", base_url: "", template: "/{channel}", server: None });
             let request = self.http.post(url.expose_secret()).header("Idempotency-Key", id.to_string()).json(&body);
-            let response = request.send().await.map_err(|error| NotifyError::Transport(error.without_url()))?;
-            if response.status().is_success() {
-                return Ok(());
+            let answered = request.send().instrument(span.clone()).await;
+            let result = answered.map_err(|error| NotifyError::Transport(error.without_url())).and_then(|response| {
+                let status = response.status();
+                calls::http_answered(&span, status.as_u16());
+                let retry_after = retry_after(response.headers());
+                let refused = NotifyError::Refused { status: status.as_u16(), retry_after };
+                if status.is_success() { Ok(()) } else { Err(refused) }
+            });
+            if let Err(error) = &result {
+                spans::fail(&span, error.reason().as_str());
             }
-            let retry_after = retry_after(response.headers());
-            Err(NotifyError::Refused { status: response.status().as_u16(), retry_after })
+            result
         })
         .await
     }

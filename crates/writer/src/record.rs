@@ -85,7 +85,9 @@ impl BatchExecutor {
             return recorded;
         }
         let commit = |rows: Arc<Vec<CommandResult>>| async move {
-            retry::run(&LEDGER_RETRY, || self.ledger.finish_commands(&rows, worker)).await
+            let finish =
+                || self.ledger.traced("finish commands", rows.len(), self.ledger.finish_commands(&rows, worker));
+            retry::run(&LEDGER_RETRY, finish).await
         };
         let may_be_one = |error: &LedgerError| !error.is_away();
         let rows = outcomes.iter().map(row).collect();

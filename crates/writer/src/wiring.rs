@@ -89,6 +89,7 @@ pub fn wire(
         names: BatchNames::of(worker.clone()),
     };
     let batching = BatcherSettings {
+        name: "write",
         max: settings.writer.batch_max,
         linger: Duration::from_millis(settings.writer.batch_linger_ms),
         extra_linger: Some(hubspot.extra_linger()),

@@ -14,6 +14,9 @@ use testbed::workspace;
 /// The alerts' unit tests.
 const TESTS: [&str; 2] = ["deploy/prometheus/rules_test.yml", "deploy/prometheus/rules_days_test.yml"];
 
+/// How the names of metrics begin that services record: theirs, and those of the conventions for GenAI.
+const OURS: [&str; 2] = ["leadline_", "gen_ai_client_"];
+
 fn root() -> PathBuf {
     workspace::root().expect("the workspace")
 }
@@ -34,7 +37,8 @@ fn promtool(arguments: &[&str]) {
 fn metrics_in(text: &str) -> BTreeSet<String> {
     let is_part = |character: char| character.is_ascii_lowercase() || character == '_' || character.is_ascii_digit();
     let words = text.split(|character| !is_part(character));
-    let metrics = words.filter(|word| ["leadline_", "rabbitmq_"].iter().any(|prefix| word.starts_with(prefix)));
+    let metrics =
+        words.filter(|word| ["leadline_", "gen_ai_client_", "rabbitmq_"].iter().any(|prefix| word.starts_with(prefix)));
     let without_suffix = |metric: &str| {
         let histogram = ["_bucket", "_sum", "_count"].iter().find_map(|suffix| metric.strip_suffix(suffix));
         histogram.unwrap_or(metric).to_owned()
@@ -71,7 +75,8 @@ fn recorded() -> BTreeSet<String> {
         for call in ["counter!(", "gauge!(", "histogram!("] {
             let names =
                 text.split(call).skip(1).filter_map(|rest| rest.trim_start().strip_prefix('"')?.split('"').next());
-            metrics.extend(names.filter(|name| name.starts_with("leadline_")).map(ToOwned::to_owned));
+            metrics
+                .extend(names.filter(|name| OURS.iter().any(|prefix| name.starts_with(prefix))).map(ToOwned::to_owned));
         }
     }
     metrics
@@ -106,7 +111,8 @@ fn alerts() -> Vec<(String, String)> {
 
 #[test]
 fn what_services_record_is_documented_and_nothing_else() {
-    let ours: BTreeSet<_> = documented().into_iter().filter(|metric| metric.starts_with("leadline_")).collect();
+    let ours: BTreeSet<_> =
+        documented().into_iter().filter(|metric| OURS.iter().any(|prefix| metric.starts_with(prefix))).collect();
     assert_eq!(recorded(), ours);
 }
 

@@ -1,6 +1,7 @@
 //! The path of every call: permit, authentication, timeout, metrics, classification, retries.
 
 use std::{
+    borrow::Cow,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -11,6 +12,11 @@ use reqwest::Method;
 use retry::{CallHooks, Failure, RateLimited, Reason, RetryAction, RetryPolicy, SharedRateLimiter, Shortage};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Serialize, de::DeserializeOwned};
+use spans::{
+    Server,
+    calls::{self, HttpRequest},
+};
+use tracing::{Instrument, Span};
 
 use super::{
     error::{HubSpotApiError, HubSpotError},
@@ -60,6 +66,14 @@ impl<'a, B> Call<'a, B> {
     pub(super) fn post(operation: Operation, path: &'a str, body: &'a B) -> Self {
         Self { operation, method: Method::POST, path, query: &[], body: Some(body) }
     }
+
+    /// The path as traces show it. An id names a record, and may be an e-mail address.
+    fn template(&self) -> Cow<'a, str> {
+        match (self.operation, self.path.rsplit_once('/')) {
+            (Operation::ReadObject, Some((records, _))) => format!("{records}/{{id}}").into(),
+            _ => self.path.into(),
+        }
+    }
 }
 
 /// A client of one portal's API. Cheap to clone; all clones share connections.
@@ -67,6 +81,8 @@ impl<'a, B> Call<'a, B> {
 pub struct HubSpotClient {
     http: reqwest::Client,
     settings: HubSpotSettings,
+    /// Whom traces name.
+    server: Option<Server>,
 }
 
 impl HubSpotClient {
@@ -76,7 +92,8 @@ impl HubSpotClient {
     /// When no TLS provider is installed or the system's roots cannot be read.
     pub fn new(settings: HubSpotSettings) -> Result<Self, reqwest::Error> {
         let http = http_client::builder(settings.timeout).build()?;
-        Ok(Self { http, settings })
+        let server = Server::of(&settings.base_url);
+        Ok(Self { http, settings, server })
     }
 
     /// The same client with another rate limiter.
@@ -152,8 +169,12 @@ impl HubSpotClient {
         // No document says whose limits the headers of an association endpoint are.
         let has_own_limit = !call.operation.limit().is_empty();
         let mut limits = LimitHeaders::default();
-        let result = self.call_once(call, &mut limits).await;
+        let span = self.span(call);
+        let result = self.call_once(call, &mut limits, &span).instrument(span.clone()).await;
         let outcome = result.as_ref().map_or_else(|error| error.reason().as_str(), |_| "ok");
+        if result.is_err() {
+            spans::fail(&span, outcome);
+        }
         let reports = if has_own_limit { [None; 2] } else { limits.reports() };
         if let Some((rate_limiter, permit)) = permit {
             match result.as_ref().map_err(|error| (error.reason(), error.retry_action(), error.outage())) {
@@ -192,10 +213,20 @@ impl HubSpotClient {
         .await
     }
 
+    fn span<B>(&self, call: &Call<'_, B>) -> Span {
+        calls::http(&HttpRequest {
+            method: call.method.as_str(),
+            base_url: self.settings.base_url.trim_end_matches('/'),
+            template: &call.template(),
+            server: self.server.as_ref(),
+        })
+    }
+
     async fn call_once<B: Serialize + Sync, T: DeserializeOwned>(
         &self,
         call: &Call<'_, B>,
         limits: &mut LimitHeaders,
+        span: &Span,
     ) -> Result<T, HubSpotError> {
         let Call { operation, method, path, query, body } = call;
         let operation = *operation;
@@ -213,6 +244,7 @@ impl HubSpotClient {
         *limits = LimitHeaders::from_headers(response.headers());
         limits.publish();
         let status = response.status();
+        calls::http_answered(span, status.as_u16());
         let retry_after = retry_after(response.headers());
         let bytes = match read_body(response, self.settings.max_response_bytes).await {
             Ok(bytes) => bytes,

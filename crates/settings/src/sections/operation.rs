@@ -144,6 +144,9 @@ pub struct TelemetrySection {
     pub log_level: String,
     pub log_format: LogFormat,
     pub refusals_per_minute: u32,
+    pub log_prompts: bool,
+    pub log_prompts_redacted: bool,
+    pub log_prompts_max_bytes: usize,
     pub otlp_endpoint: Option<String>,
     pub allow_plaintext: bool,
 }
@@ -154,6 +157,9 @@ impl Default for TelemetrySection {
             log_level: "info".to_owned(),
             log_format: LogFormat::Json,
             refusals_per_minute: 60,
+            log_prompts: false,
+            log_prompts_redacted: true,
+            log_prompts_max_bytes: 32_768,
             otlp_endpoint: None,
             allow_plaintext: false,
         }

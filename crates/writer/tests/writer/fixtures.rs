@@ -140,7 +140,13 @@ impl TestWriter {
             lease: options.lease,
             names: BatchNames::of(worker.clone()),
         };
-        let batching = BatcherSettings { max: MAX_BATCH, linger: options.linger, extra_linger: None, max_in_flight: 4 };
+        let batching = BatcherSettings {
+            name: "write",
+            max: MAX_BATCH,
+            linger: options.linger,
+            extra_linger: None,
+            max_in_flight: 4,
+        };
         Self {
             handler: WriteHandler::new(circuit_breakers, executor, batching),
             verifier: Verifier::new(hubspot, ledger.clone(), &worker, options.lease, rules),
