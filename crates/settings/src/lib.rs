@@ -190,6 +190,14 @@ mod tests {
         assert!(message.contains("inference.lease_seconds: "), "{message}");
     }
 
+    #[test]
+    fn an_empty_variable_is_as_one_that_is_not_there() {
+        let settings = load(&[("LEADLINE__TELEMETRY__OTLP_ENDPOINT", "")], ConfigScope::LedgerOnly).expect("valid");
+        assert_eq!(settings.telemetry.otlp_endpoint, None);
+        let message = rejected(&[("LEADLINE__HUBSPOT__TOKEN", "")], ConfigScope::Writer);
+        assert!(message.contains("hubspot.token: "), "{message}");
+    }
+
     /// At the limit a creation would be too late for its lease each time, and the retries would keep the limit used up.
     #[test]
     fn a_lease_shorter_than_the_wait_in_a_batch_at_the_limit_is_rejected() {

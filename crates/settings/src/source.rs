@@ -124,7 +124,9 @@ fn with_files(environment: Vec<(String, String)>, findings: &mut Vec<SettingsFin
     let (files, mut variables): (Vec<_>, Map<String, String>) = {
         let with_prefix = environment.into_iter().filter(|(name, _)| name.starts_with(PREFIX));
         let (files, plain): (Vec<_>, Vec<_>) = with_prefix.partition(|(name, _)| name.ends_with(FILE_SUFFIX));
-        (files, plain.into_iter().map(|(name, value)| (name, without_break(&value))).collect())
+        let plain = plain.into_iter().map(|(name, value)| (name, without_break(&value)));
+        // Compose gives an empty variable for one that is not set: `${NAME:-}`.
+        (files, plain.filter(|(_, value)| !value.is_empty()).collect())
     };
     for (name, path) in files {
         let key = key_of(&name);

@@ -18,9 +18,12 @@ pub(super) struct Container {
 impl Container {
     /// Starts one with the arguments of `docker run`.
     pub(super) async fn start(name: &str, arguments: &[String]) -> Result<Self> {
-        let command: Vec<_> = ["run", "--detach"].into_iter().chain(arguments.iter().map(String::as_str)).collect();
+        let command: Vec<_> = ["create"].into_iter().chain(arguments.iter().map(String::as_str)).collect();
         let id = docker(&command).await.with_context(|| name.to_owned())?.trim().to_owned();
-        Ok(Self { id, name: name.to_owned() })
+        // One that cannot be started is removed, too.
+        let container = Self { id, name: name.to_owned() };
+        docker(&["start", &container.id]).await.with_context(|| name.to_owned())?;
+        Ok(container)
     }
 
     /// Waits until it has ended, and returns its exit code.
@@ -33,11 +36,13 @@ impl Container {
     /// # Errors
     /// It does not within this time, or the container ends; its last lines are in the error.
     pub(super) async fn answers(&self, port: i64, path: &str, within: Duration) -> Result<()> {
-        let address = docker(&["port", &self.id, &format!("{port}/tcp")]).await?;
-        let address = address.lines().next().context("the port is not published")?;
-        let url = format!("http://{address}{path}");
         let started = Instant::now();
+        let address = docker(&["port", &self.id, &format!("{port}/tcp")]).await.unwrap_or_default();
+        let url = format!("http://{}{path}", address.lines().next().unwrap_or_default());
         loop {
+            if inspect(&self.id).await?["State"]["Running"] != true {
+                bail!("{} has ended:\n{}", self.name, self.log().await);
+            }
             let answer = testbed::get(&url).await;
             if answer.as_ref().is_ok_and(|(status, _)| *status == 200) {
                 return Ok(());

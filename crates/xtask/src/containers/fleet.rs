@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use testbed::{Compose, step};
 
 use super::container::{inspect, memory};
@@ -17,7 +17,10 @@ const FIRST_WRITE: &str = "select extract(epoch from min(created_at))::bigint fr
 pub(super) async fn findings() -> Result<Vec<String>> {
     let compose = Compose::new("containers", None)?;
     let started = (Instant::now(), std::time::SystemTime::now());
-    step("docker compose up", compose.run(&["up", "--detach", "--no-build", "--wait"])).await?;
+    if let Err(error) = step("docker compose up", compose.run(&["up", "--detach", "--no-build", "--wait"])).await {
+        let said = compose.run(&["logs", "--no-color", "--tail", "20"]).await.unwrap_or_default();
+        bail!("{error:#}\n{said}");
+    }
     println!("docker compose up: every service is healthy after {:.1} s", started.0.elapsed().as_secs_f64());
     let at_rest = memories(&compose).await?;
     let demo = step("docker compose run --rm demo", compose.run(&["run", "--rm", "-T", "demo"])).await?;

@@ -166,6 +166,11 @@ impl<'a> Surroundings<'a> {
         arguments.extend(
             list(&pod.container["ports"]).map(|port| format!("--publish=127.0.0.1::{}", port["containerPort"])),
         );
+        ensure!(
+            list(&pod.container["env"]).all(|entry| entry["value"].is_string()),
+            "{}: a variable without a value is not known here",
+            pod.name
+        );
         for (name, value) in self.environment(pod) {
             arguments.push(format!("--env={name}={value}"));
         }
