@@ -223,12 +223,9 @@ impl OutgoingMessage {
         match element.event {
             Ok(event) => {
                 let span = tracing::info_span!(parent: None, "event", key = %event.key);
-                let body = serde_json::to_vec(&event).unwrap_or_else(|_| element.raw.into_bytes());
-                Self {
-                    route: Route::Queue(Stage::of_event(&event.key)),
-                    message: Message::new(event.key.as_str(), body),
-                    span,
-                }
+                let key = event.key.as_str();
+                let message = Message::of(key, &event).unwrap_or_else(|_| Message::new(key, element.raw.into_bytes()));
+                Self { route: Route::Queue(Stage::of_event(&event.key)), message, span }
             }
             Err(rejection) => {
                 let span = tracing::info_span!(parent: None, "rejected event");
