@@ -1,14 +1,16 @@
-//! Messages of this version and of the last one are processed; those of a newer one wait for a newer worker.
+//! Two versions side by side. Messages of this version and of the last one are processed; those of a newer one wait for a newer worker. A ledger
+//! may have migrations of the next version, and must have those of this one.
 
 use std::path::Path;
 
 use domain::EventState;
-use lab::Fleet;
+use lab::{Fleet, FleetPlan};
 use reqwest::Method;
 use serde_json::{Value, json};
+use testbed::Role;
 
 use fixtures::{
-    BUYER, WITHIN, ask, contact, ended_as, fleet, note_event, pipeline, property, purge, send_accepted, until,
+    BUYER, WITHIN, ask, contact, ended_as, fleet, note_event, pipeline, property, purge, send_accepted, sql, until,
 };
 
 /// Messages that are kept of a version, as RabbitMQ's management API shows and takes them.
@@ -123,4 +125,47 @@ async fn messages_of_a_newer_version_wait_unharmed_until_a_worker_knows_it() {
     // Others are not held up.
     send_accepted(&fleet, &[note_event(101, 1)]).await;
     ended_as(&fleet, &note_event(101, 1), "written", None).await;
+}
+
+/// Every other thing that the next version adds, while this one runs.
+#[tokio::test]
+async fn services_go_on_with_a_ledger_that_the_next_version_has_migrated() {
+    let fleet = fleet(&pipeline()).await;
+    for id in [1, 2] {
+        contact(&fleet, id, &[BUYER]).await;
+    }
+    send_accepted(&fleet, &[note_event(1, 1)]).await;
+    // The statements are prepared now.
+    ended_as(&fleet, &note_event(1, 1), "written", None).await;
+    sql(
+        &fleet,
+        "do $$ declare name text; begin
+             for name in select oid::regclass::text from pg_class
+                         where relnamespace = 'public'::regnamespace and relkind in ('r', 'p') and not relispartition
+             loop execute format('alter table %s add column if not exists of_the_next_version text', name); end loop;
+         end $$;
+         create table of_the_next_version (id bigint primary key);
+         insert into _sqlx_migrations (version, description, success, checksum, execution_time)
+         values (99991231000000, 'of the next version', true, '\\x00', 0)",
+    )
+    .await;
+    send_accepted(&fleet, &[note_event(2, 1)]).await;
+    ended_as(&fleet, &note_event(2, 1), "written", None).await;
+    fleet.ledger.check().await.expect("they are ready");
+    for role in [Role::Inference, Role::Writer] {
+        let checked = fleet.leadline_as(role, &["migrate", "--check"]).await.expect("runs");
+        assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stderr));
+    }
+}
+
+#[tokio::test]
+async fn a_workers_user_is_told_which_migration_is_missing_and_changes_nothing() {
+    let fleet = fleet(&FleetPlan { receivers: 0, inferences: 0, writers: 0, ..pipeline() }).await;
+    sql(&fleet, "delete from _sqlx_migrations where version = (select max(version) from _sqlx_migrations)").await;
+    for role in [Role::Inference, Role::Writer] {
+        let checked = fleet.leadline_as(role, &["migrate", "--check"]).await.expect("runs");
+        let said = String::from_utf8_lossy(&checked.stderr).into_owned();
+        assert!(!checked.status.success() && said.contains("run `leadline migrate`"), "{said}");
+    }
+    fleet.ledger.check_migrations().await.expect_err("nothing was migrated");
 }

@@ -184,7 +184,20 @@ impl Ledger {
     /// binary needs. It may have newer ones: during a rolling update the old version goes on working.
     pub async fn check(&self) -> Result<(), LedgerError> {
         self.verify_sessions().await?;
-        let expected: Vec<i64> = MIGRATIONS.iter().map(|migration| migration.version).collect();
+        self.check_migrations().await?;
+        let only_reads = "select pg_is_in_recovery() or current_setting('transaction_read_only')::boolean";
+        if sqlx::query_scalar::<_, bool>(only_reads).fetch_one(&self.connections).await? {
+            self.connections.reconnect();
+            return Err(LedgerError::ReadOnly);
+        }
+        Ok(())
+    }
+
+    /// Succeeds when the ledger has every migration that this binary needs. Changes nothing.
+    ///
+    /// # Errors
+    /// [`LedgerError::Schema`] when it lacks one; another one when it does not answer, or this user may not know.
+    pub async fn check_migrations(&self) -> Result<(), LedgerError> {
         let exists = sqlx::query_scalar!(r#"select to_regclass('_sqlx_migrations') is not null as "exists!""#)
             .fetch_one(&self.connections)
             .await?;
@@ -195,15 +208,9 @@ impl Ledger {
         } else {
             Vec::new()
         };
-        if !expected.iter().all(|version| applied.contains(version)) {
-            return Err(LedgerError::Schema { expected, applied });
-        }
-        let only_reads = "select pg_is_in_recovery() or current_setting('transaction_read_only')::boolean";
-        if sqlx::query_scalar::<_, bool>(only_reads).fetch_one(&self.connections).await? {
-            self.connections.reconnect();
-            return Err(LedgerError::ReadOnly);
-        }
-        Ok(())
+        let needed = MIGRATIONS.iter().map(|migration| migration.version);
+        let missing: Vec<_> = needed.filter(|version| !applied.contains(version)).collect();
+        if missing.is_empty() { Ok(()) } else { Err(LedgerError::Schema { missing }) }
     }
 
     /// How many connections the server takes from roles that are no superusers.
