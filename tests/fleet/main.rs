@@ -22,3 +22,4 @@ mod operator;
 mod outages;
 mod reconcile;
 mod recovery;
+mod upgrade;
