@@ -22,4 +22,5 @@ mod operator;
 mod outages;
 mod reconcile;
 mod recovery;
+mod tls;
 mod upgrade;

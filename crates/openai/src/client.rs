@@ -44,7 +44,7 @@ pub struct OpenAiSettings {
     pub retry: RetryPolicy,
     /// Longer answers are an error.
     pub max_response_bytes: usize,
-    /// How requests share connections.
+    /// How connections are made, and how requests share them.
     pub connections: ConnectionSharing,
     /// The observer and the rate limiter of every attempt of a chat completion.
     pub hooks: CallHooks,
@@ -151,7 +151,7 @@ impl OpenAiClient {
                 headers.insert(HeaderName::from_static(name), HeaderValue::from_str(value)?);
             }
         }
-        let connections = Connections::new(settings.connections, settings.timeout, headers)?;
+        let connections = Connections::new(settings.connections.clone(), settings.timeout, headers)?;
         Ok(Self { connections, settings })
     }
 

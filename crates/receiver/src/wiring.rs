@@ -4,7 +4,8 @@ use std::{sync::Arc, time::Duration};
 
 use broker::Publisher;
 use hubspot::{signature::SignatureVerifier, webhook::BodyBounds};
-use service::{LogLimit, listener::ListenerLimits};
+use secrecy::ExposeSecret;
+use service::{LogLimit, ServerTls, listener::ListenerLimits};
 use settings::{MissingSetting, Settings, SignatureVersion};
 
 use crate::{
@@ -33,6 +34,17 @@ pub fn webhook_handler(
         accepts(SignatureVersion::V2),
     );
     Ok(WebhookHandler::new(verifier, publisher, log, webhook_limits(settings)))
+}
+
+/// The certificate of the public listener, if it has one.
+///
+/// # Errors
+/// It cannot be used.
+pub fn tls(settings: &Settings) -> Result<Option<ServerTls>, String> {
+    let receiver = &settings.receiver;
+    let Some((chain, key)) = receiver.tls_certificate.as_ref().zip(receiver.tls_key.as_ref()) else { return Ok(None) };
+    let tls = ServerTls::new(chain, key.expose_secret());
+    tls.map(Some).map_err(|error| format!("receiver.tls_certificate: {error}"))
 }
 
 /// How much the receiver takes.

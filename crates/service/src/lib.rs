@@ -20,6 +20,7 @@ mod peers;
 mod probe;
 mod readiness;
 mod telemetry;
+mod tls;
 
 pub use error::ServiceFailure;
 pub use frame::{Wired, main};
@@ -31,3 +32,4 @@ pub use readiness::Readiness;
 /// more memory than is in use and takes a sixth more CPU time (docs/performance.md). It is tuned when it is built, in
 /// `.cargo/config.toml`; `_RJEM_MALLOC_CONF` in the environment overrides that.
 pub use tikv_jemallocator::Jemalloc;
+pub use tls::{ServerTls, ServerTlsError};

@@ -5,6 +5,7 @@
 
 mod broker_urls;
 mod error;
+mod pem;
 mod sections;
 mod source;
 mod tables;

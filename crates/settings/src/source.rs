@@ -14,14 +14,17 @@ const LISTS: [&str; 3] =
     ["broker.retry_delays_seconds", "hubspot.signature_versions", "inference.protected_properties"];
 
 /// Settings whose text is a secret, beside those of the table `notify`.
-const SECRETS: [&str; 7] = [
+const SECRETS: [&str; 10] = [
     "broker.url",
     "broker.management_url",
+    "broker.tls_key",
     "ledger.url",
+    "ledger.migrate_url",
     "hubspot.token",
     "hubspot.client_secret",
     "hubspot.client_secret_previous",
     "openai.api_key",
+    "receiver.tls_key",
 ];
 
 /// Reads the settings, or reports every setting that is unknown or has a wrong type.

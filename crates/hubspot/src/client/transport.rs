@@ -25,6 +25,8 @@ use super::{
 pub struct HubSpotSettings {
     /// `https://api.hubapi.com`, or the simulator.
     pub base_url: String,
+    /// Authorities that are trusted beside the system's, in PEM.
+    pub authorities: Option<String>,
     /// The app's access token.
     pub token: SecretString,
     /// The versions of the API.
@@ -73,9 +75,9 @@ impl HubSpotClient {
     /// A client with these settings.
     ///
     /// # Errors
-    /// When no TLS provider is installed or the system's roots cannot be read.
+    /// When no TLS provider is installed, or certificates cannot be read: the system's or those of the settings.
     pub fn new(settings: HubSpotSettings) -> Result<Self, reqwest::Error> {
-        let http = http_client::builder(settings.timeout).build()?;
+        let http = http_client::builder_trusting(settings.timeout, settings.authorities.as_deref())?.build()?;
         Ok(Self { http, settings })
     }
 
