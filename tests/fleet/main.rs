@@ -22,5 +22,6 @@ mod operator;
 mod outages;
 mod reconcile;
 mod recovery;
+mod secrets;
 mod tls;
 mod upgrade;

@@ -57,6 +57,7 @@ mod verification;
 
 use std::time::Duration;
 
+use secrecy::{ExposeSecret, SecretString};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use uuid::Uuid;
 
@@ -96,7 +97,7 @@ pub use verification::LatestValue;
 #[derive(Debug, Clone)]
 pub struct LedgerSettings {
     /// `postgres://user:password@host:port/database`.
-    pub url: secrecy::SecretString,
+    pub url: SecretString,
     /// The name in `pg_stat_activity`.
     pub application_name: String,
     /// The largest number of connections of this process.
@@ -149,10 +150,7 @@ impl Ledger {
     /// # Errors
     /// When the URL cannot be parsed.
     pub fn connect(settings: &LedgerSettings) -> Result<Self, LedgerError> {
-        use secrecy::ExposeSecret;
-        let options: PgConnectOptions = settings.url.expose_secret().parse()?;
-        // Values come in binary, and poolers refuse parameters that they do not know.
-        let options = options.application_name(&settings.application_name).extra_float_digits(None);
+        let options = connect_options(&settings.url, &settings.application_name)?;
         let pool =
             |connections| PgPoolOptions::new().max_connections(connections).acquire_timeout(settings.acquire_timeout);
         let connections = Connections::new(
@@ -170,6 +168,18 @@ impl Ledger {
             Some(MAINTENANCE_LOCK),
         );
         Ok(Self { connections, maintenance })
+    }
+
+    /// Makes connections with another URL from now on: another password, or another server with the same data.
+    ///
+    /// # Errors
+    /// When the URL cannot be parsed; the one before stays.
+    pub fn replace_url(&self, url: &SecretString) -> Result<(), LedgerError> {
+        for connections in [&self.connections, &self.maintenance] {
+            let name = connections.connect_options().get_application_name().unwrap_or_default().to_owned();
+            connections.connect_with(connect_options(url, &name)?);
+        }
+        Ok(())
     }
 
     /// Finds out, the first time that it is asked and the ledger answers, whether sessions are as [`LedgerSettings::pool_mode`] says.
@@ -219,6 +229,12 @@ impl Ledger {
             "select current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int";
         Ok(sqlx::query_scalar(room).fetch_one(&self.connections).await?)
     }
+}
+
+fn connect_options(url: &SecretString, application_name: &str) -> Result<PgConnectOptions, sqlx::Error> {
+    let options: PgConnectOptions = url.expose_secret().parse()?;
+    // Values come in binary, and poolers refuse parameters that they do not know.
+    Ok(options.application_name(application_name).extra_float_digits(None))
 }
 
 /// The longest detail that is stored, in characters. What a server says about an error may be megabytes, and the detail of a

@@ -109,6 +109,11 @@ impl WebhookHandler {
         }
     }
 
+    /// What it verifies webhooks with.
+    pub fn verifier(&self) -> &SignatureVerifier {
+        &self.verifier
+    }
+
     async fn process(&self, request: Request, peer: Peer) -> Result<Published, WebhookRejection> {
         let (head, body) = request.into_parts();
         let mut incoming = IncomingBody::new(body, self.limits.body_time);

@@ -32,7 +32,9 @@ pub async fn start(
     let listen = &settings.receiver.listen;
     let public = TcpListener::bind(listen).await.map_err(|error| format!("receiver.listen {listen}: {error}"))?;
     tracing::info!(address = %public.local_addr()?, "listening for webhooks");
-    let entrance = Entrance::new(public, wiring::tls(&settings)?);
+    let tls = wiring::tls(&settings)?;
+    wiring::reload(&settings, handler.verifier().clone(), tls.clone()).start(&stop);
+    let entrance = Entrance::new(public, tls);
     let limits = wiring::listener_limits(&settings);
     let router = handler::router(Arc::new(handler)).merge(health);
     let linger = Duration::from_secs(settings.receiver.linger_seconds);

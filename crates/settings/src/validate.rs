@@ -111,6 +111,9 @@ pub(super) fn findings(settings: &Settings, scope: ConfigScope) -> Vec<SettingsF
     if !matches!(scope, Receiver | OpenAiOnly | AdminOnly) {
         ledger(settings, &mut check);
     }
+    if matches!(scope, Receiver | Inference | Writer | Everything) {
+        check.within(settings.secrets.reload_seconds, 0..=3_600, "secrets.reload_seconds");
+    }
     if matches!(scope, Receiver | Everything) {
         receiver(settings, &mut check);
     }

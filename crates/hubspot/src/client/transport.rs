@@ -1,7 +1,7 @@
 //! The path of every call: permit, authentication, timeout, metrics, classification, retries.
 
 use std::{
-    sync::Arc,
+    sync::{Arc, PoisonError, RwLock},
     time::{Duration, Instant},
 };
 
@@ -69,6 +69,8 @@ impl<'a, B> Call<'a, B> {
 pub struct HubSpotClient {
     http: reqwest::Client,
     settings: HubSpotSettings,
+    /// The token that calls are made with now: at first that of the settings.
+    token: Arc<RwLock<SecretString>>,
 }
 
 impl HubSpotClient {
@@ -78,7 +80,13 @@ impl HubSpotClient {
     /// When no TLS provider is installed, or certificates cannot be read: the system's or those of the settings.
     pub fn new(settings: HubSpotSettings) -> Result<Self, reqwest::Error> {
         let http = http_client::builder_trusting(settings.timeout, settings.authorities.as_deref())?.build()?;
-        Ok(Self { http, settings })
+        let token = Arc::new(RwLock::new(settings.token.clone()));
+        Ok(Self { http, settings, token })
+    }
+
+    /// From now on, calls of this client and its clones are made with another token.
+    pub fn replace_token(&self, token: SecretString) {
+        *self.token.write().unwrap_or_else(PoisonError::into_inner) = token;
     }
 
     /// The same client with another rate limiter.
@@ -118,8 +126,8 @@ impl HubSpotClient {
     }
 
     /// The token that calls are made with.
-    pub(super) fn token(&self) -> &SecretString {
-        &self.settings.token
+    pub(super) fn token(&self) -> SecretString {
+        self.token.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Makes a call that may be repeated: until it succeeds or the retries are used up.
@@ -204,7 +212,7 @@ impl HubSpotClient {
         let mut request = self
             .http
             .request(method.clone(), format!("{}{path}", self.settings.base_url.trim_end_matches('/')))
-            .bearer_auth(self.settings.token.expose_secret());
+            .bearer_auth(self.token().expose_secret());
         if !query.is_empty() {
             request = request.query(query);
         }
