@@ -42,7 +42,7 @@ impl Load {
             let id = delivered.webhooks + 1;
             lead(&self.simulator, id, BUYER).await;
             let body = json!([note_event(id, 1)]).to_string().into_bytes();
-            while let Some(receiver) = next.next() {
+            for receiver in next.by_ref() {
                 if self.http.post(receiver, body.clone(), 0).await == Some(200) {
                     break;
                 }
