@@ -22,4 +22,7 @@ mod operator;
 mod outages;
 mod reconcile;
 mod recovery;
+mod secrets;
+mod tls;
 mod traces;
+mod upgrade;

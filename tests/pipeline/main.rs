@@ -32,4 +32,5 @@ mod responses;
 mod retention;
 mod strangers;
 mod use_cases;
+mod versions;
 mod waiting;

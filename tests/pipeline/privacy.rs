@@ -233,7 +233,7 @@ const COUNTS: &str = "select count(*) || ' ' || count(distinct event_id) || ' ' 
 fn event_message(event: &Value) -> Message {
     let body = json!([event]).to_string();
     let element = hubspot::webhook::parse(body.as_bytes()).expect("an array").pop().expect("one element");
-    Message::new(key(event), serde_json::to_vec(&element.event.expect("an event")).expect("JSON"))
+    Message::of(key(event), &element.event.expect("an event")).expect("JSON")
 }
 
 #[tokio::test]

@@ -2,8 +2,11 @@
 
 use std::time::Duration;
 
-use broker::{BrokerSettings, Connection, ConsumerSettings, Publisher, RetrySchedule, Stage, Topology};
-use settings::Settings;
+use broker::{
+    BrokerAddress, BrokerSettings, ClientIdentity, Connection, ConsumerSettings, Publisher, RetrySchedule, Stage,
+    Topology,
+};
+use settings::{BrokerSection, Settings};
 
 use crate::BootstrapError;
 
@@ -15,11 +18,18 @@ pub fn retry_schedule(settings: &Settings) -> Result<RetrySchedule, BootstrapErr
     Ok(schedule.with_max_age(Duration::from_secs(section.max_age_seconds)))
 }
 
+/// Where RabbitMQ is, and how both sides show who they are.
+fn broker_address(section: &BrokerSection) -> BrokerAddress {
+    let identity = section.tls_certificate.clone().zip(section.tls_key.clone());
+    let identity = identity.map(|(certificate, key)| ClientIdentity { certificate, key });
+    BrokerAddress { urls: section.urls(), authorities: section.tls_ca.clone(), identity }
+}
+
 /// How to reach RabbitMQ. `connection_name` is shown in RabbitMQ's management UI.
 pub fn broker_settings(settings: &Settings, connection_name: &str) -> Result<BrokerSettings, BootstrapError> {
     let section = &settings.broker;
     Ok(BrokerSettings {
-        urls: section.urls(),
+        address: broker_address(section),
         name: connection_name.to_owned(),
         connect_timeout: Duration::from_secs(section.connect_timeout_seconds),
         max_reconnect_delay: Duration::from_secs(section.reconnect_max_seconds),

@@ -99,6 +99,7 @@ pub fn hubspot_client(settings: &Settings, hooks: CallHooks) -> Result<hubspot::
     let section = &settings.hubspot;
     Ok(hubspot::HubSpotClient::new(hubspot::client::HubSpotSettings {
         base_url: section.base_url.clone(),
+        authorities: section.tls_ca.clone(),
         token: section.token.clone().ok_or(MissingSetting("hubspot.token"))?,
         api_versions: api_versions(settings),
         timeout: Duration::from_secs(section.timeout_seconds),
@@ -128,6 +129,7 @@ pub fn openai_client(settings: &Settings, hooks: CallHooks) -> Result<openai::Op
         retry: retry_policy(section.attempts, section.backoff_ms, section.backoff_max_ms),
         max_response_bytes: section.max_response_bytes,
         connections: openai::ConnectionSharing {
+            authorities: section.tls_ca.clone(),
             per_connection: section.max_requests_per_connection,
             http2_prior_knowledge: section.http2_prior_knowledge,
         },

@@ -8,7 +8,7 @@ use std::{
 
 use futures_util::future::BoxFuture;
 use lapin::{Channel, ConnectionProperties, ErrorKind, options::ConfirmSelectOptions, uri::AMQPUri};
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::ExposeSecret;
 use tokio::sync::{Notify, watch};
 use tokio_retry::{
     RetryIf,
@@ -16,6 +16,7 @@ use tokio_retry::{
 };
 
 use crate::{
+    address::BrokerAddress,
     dial::{Node, dial, first_node},
     overflow_check::{check_overflow, refuses_when_full},
     route::Route,
@@ -25,8 +26,8 @@ use crate::{
 /// How to reach the broker.
 #[derive(Debug, Clone)]
 pub struct BrokerSettings {
-    /// `amqp://user:password@host:port/vhost`, or `amqps://…`: at least one. Several are those of a cluster's nodes.
-    pub urls: Vec<SecretString>,
+    /// Where it is.
+    pub address: BrokerAddress,
     /// The connection's name, as shown in the management UI.
     pub name: String,
     /// The time that one attempt with one node may take, from TCP to the checked queues.
@@ -48,7 +49,7 @@ pub struct BrokerSettings {
 impl BrokerSettings {
     /// The virtual host, which is the same in every URL.
     pub fn vhost(&self) -> String {
-        let first = self.urls.first().and_then(|url| url.expose_secret().parse::<AMQPUri>().ok());
+        let first = self.address.urls.first().and_then(|url| url.expose_secret().parse::<AMQPUri>().ok());
         first.map_or_else(|| "/".to_owned(), |uri| uri.vhost)
     }
 }
@@ -62,6 +63,16 @@ pub enum ConnectionError {
     /// The broker does not let this user in, or has no such virtual host.
     #[error("broker.url: RabbitMQ refuses it, because of the user, the password or the virtual host: {0}")]
     Refused(lapin::Error),
+    /// The broker's certificate is not accepted.
+    #[error(
+        "broker.url: RabbitMQ's certificate is not accepted: {0}. Authorities of your own are named in broker.tls_ca"
+    )]
+    Certificate(rustls::Error),
+    /// The broker ended the TLS handshake.
+    #[error(
+        "broker.url: RabbitMQ ends the TLS handshake: {0}. Does it want another certificate (broker.tls_certificate)?"
+    )]
+    OurCertificate(rustls::Error),
     /// The URL is invalid. The client's error is not told: it may quote the URL, with the password.
     #[error("broker.url: it is no AMQP URL")]
     Url,
@@ -79,6 +90,11 @@ impl From<lapin::Error> for ConnectionError {
         const NOT_LET_IN: [u16; 2] = [403, 530];
         match error.kind() {
             ErrorKind::ProtocolError(reply) if NOT_LET_IN.contains(&reply.get_id()) => Self::Refused(error),
+            ErrorKind::IOError(io) => match io.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+                Some(tls @ rustls::Error::InvalidCertificate(_)) => Self::Certificate(tls.clone()),
+                Some(tls @ rustls::Error::AlertReceived(_)) => Self::OurCertificate(tls.clone()),
+                _ => Self::Connection(error),
+            },
             _ => Self::Connection(error),
         }
     }
@@ -89,7 +105,7 @@ impl ConnectionError {
     pub fn is_fatal(&self) -> bool {
         use TopologyError::{Different, Drops, Mismatch, Missing};
         match self {
-            Self::Url | Self::Refused(_) => true,
+            Self::Url | Self::Refused(_) | Self::Certificate(_) | Self::OurCertificate(_) => true,
             Self::Topology(error) => matches!(error, Mismatch { .. } | Missing { .. } | Different { .. } | Drops),
             Self::Connection(_) | Self::TimedOut(_) => false,
         }
@@ -407,7 +423,7 @@ async fn open(settings: &BrokerSettings, mut uri: AMQPUri, node: Node) -> Result
     let properties = ConnectionProperties::default().with_connection_name(settings.name.as_str().into());
     uri.query.frame_max.get_or_insert(settings.frame_max);
     uri.query.heartbeat.get_or_insert(u16::try_from(settings.heartbeat.as_secs()).unwrap_or(u16::MAX));
-    let connection = dial(uri, node.address, settings.connect_timeout, properties).await?;
+    let connection = dial(uri, node.address, settings, properties).await?;
     let channel = connection.create_channel().await?;
     Ok(Open { connection, channel, node, trouble: Arc::default() })
 }

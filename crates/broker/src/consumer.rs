@@ -1,6 +1,10 @@
 //! The consumer of a stage: takes deliveries, bounds how many are in progress, and stops gracefully.
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    sync::{Arc, atomic::AtomicBool},
+    time::Duration,
+};
 
 use futures_util::StreamExt;
 use lapin::{
@@ -64,7 +68,13 @@ pub async fn consume<H: Handler>(
 ) {
     let queue = settings.stage.queue();
     let shortest_delay = connection.settings().topology.retry_schedule.shortest();
-    let worker = DeliveryWorker { publisher, stage: settings.stage, shortest_delay, handler };
+    let worker = DeliveryWorker {
+        publisher,
+        stage: settings.stage,
+        shortest_delay,
+        handler,
+        has_told_newer: AtomicBool::new(false),
+    };
     let slots = Arc::new(Semaphore::new(settings.concurrency));
     // Deliveries in progress may outlive their channel. They can still commit to the ledger; their acknowledgement fails, the
     // message is delivered again, and the ledger recognises it.

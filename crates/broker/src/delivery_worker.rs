@@ -1,6 +1,13 @@
 //! One delivery: calls the handler and does what its disposition says.
 
-use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{
+    panic::AssertUnwindSafe,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use crashpoint::crash_point;
 use futures_util::FutureExt;
@@ -33,6 +40,8 @@ pub(crate) struct DeliveryWorker<H> {
     /// The delay of the shortest retry queue.
     pub(crate) shortest_delay: Duration,
     pub(crate) handler: Arc<H>,
+    /// Whether the log has it that there are messages of a newer version.
+    pub(crate) has_told_newer: AtomicBool,
 }
 
 impl<H: Handler> DeliveryWorker<H> {
@@ -53,12 +62,11 @@ impl<H: Handler> DeliveryWorker<H> {
             let started = Instant::now();
             let in_progress = metrics::gauge!("leadline_messages_in_progress", "queue" => queue);
             in_progress.increment(1.0);
-            // After a panic the delivery would stay unacknowledged until the channel closes, then come back and panic again.
-            let handled = AssertUnwindSafe(self.handler.handle(delivery)).catch_unwind().await;
-            let disposition = handled.unwrap_or_else(|_| Disposition::Park {
-                reason: Reason::Panicked,
-                detail: "the handler panicked; see the service's log".to_owned(),
-            });
+            let disposition = if message.is_newer_than_known(self.stage) {
+                self.leave_to_newer(&message)
+            } else {
+                self.handled(delivery).await
+            };
             in_progress.decrement(1.0);
             if let Disposition::Retry { reason, .. } | Disposition::Park { reason, .. } = &disposition {
                 spans::fail(&traced, reason.as_str());
@@ -71,6 +79,29 @@ impl<H: Handler> DeliveryWorker<H> {
         .instrument(traced.clone())
         .instrument(span)
         .await;
+    }
+
+    async fn handled(&self, delivery: Delivery) -> Disposition {
+        // After a panic the delivery would stay unacknowledged until the channel closes, then come back and panic again.
+        let handled = AssertUnwindSafe(self.handler.handle(delivery)).catch_unwind().await;
+        handled.unwrap_or_else(|_| Disposition::Park {
+            reason: Reason::Panicked,
+            detail: "the handler panicked; see the service's log".to_owned(),
+        })
+    }
+
+    /// A message of a version that this program does not know. It is no failure, and nothing that a person has to look at: while the fleet
+    /// is upgraded, one of the newer workers gets the message when it comes back. Handing it back at once would count towards the delivery
+    /// limit and deliver it here again without rest.
+    fn leave_to_newer(&self, message: &Message) -> Disposition {
+        let queue = self.stage.queue();
+        metrics::counter!("leadline_messages_newer_version_total", "queue" => queue).increment(1);
+        // Each comes back every few seconds.
+        if !self.has_told_newer.swap(true, Ordering::Relaxed) {
+            let (version, known) = (message.version, self.stage.version());
+            tracing::warn!(queue, version, known, "messages of a newer version wait for a worker that knows it");
+        }
+        Disposition::defer(Reason::NewerVersion)
     }
 
     /// Publishes first and acknowledges after the confirm: a crash in between delivers the message twice and never loses it.

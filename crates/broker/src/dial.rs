@@ -17,7 +17,6 @@ use std::{
 use futures_util::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use lapin::{
     AsyncTcpStream, ConnectionProperties,
-    tcp::TLSConfig,
     uri::{AMQPScheme, AMQPUri},
 };
 use secrecy::ExposeSecret;
@@ -47,7 +46,7 @@ pub(crate) async fn first_node<'a, T: Send>(
 ) -> Result<T, ConnectionError> {
     let attempt = &attempt;
     let mut urls = Vec::new();
-    for url in &settings.urls {
+    for url in &settings.address.urls {
         urls.push(url.expose_secret().parse::<AMQPUri>().map_err(|_| ConnectionError::Url)?);
     }
     let urls: Vec<_> = urls.into_iter().enumerate().collect();
@@ -100,13 +99,14 @@ fn in_random_order<T>(all: Vec<T>, last: impl Fn(&T) -> bool) -> Vec<T> {
     with_rank.into_iter().map(|(_, one)| one).collect()
 }
 
-/// Connects to one address, which has to take the connection within `longest`.
+/// Connects to one address, which has to take the connection within [`BrokerSettings::connect_timeout`].
 pub(crate) async fn dial(
     uri: AMQPUri,
     address: SocketAddr,
-    longest: Duration,
+    settings: &BrokerSettings,
     properties: ConnectionProperties,
 ) -> Result<lapin::Connection, lapin::Error> {
+    let (longest, tls) = (settings.connect_timeout, settings.address.tls());
     let attempt = Arc::new(Attempt::default());
     let of_attempt = Arc::downgrade(&attempt);
     let connection = lapin::Connection::connector(
@@ -121,7 +121,7 @@ pub(crate) async fn dial(
             }
             match uri.scheme {
                 AMQPScheme::AMQP => Ok(stream),
-                AMQPScheme::AMQPS => Ok(stream.into_tls(&uri.authority.host, TLSConfig::default()).await?),
+                AMQPScheme::AMQPS => Ok(stream.into_tls(&uri.authority.host, tls.as_ref()).await?),
             }
         },
         properties,

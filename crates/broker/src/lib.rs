@@ -5,6 +5,7 @@
 //! [`Publisher::publish`] returns only when the broker has stored the message. [`consume`] gives deliveries to a
 //! [`Handler`] and does what its [`Disposition`] says. Both use a [`Connection`], which reconnects by itself.
 
+mod address;
 mod connection;
 mod consumer;
 mod delivery_worker;
@@ -20,6 +21,7 @@ mod retry_schedule;
 mod route;
 mod topology;
 
+pub use address::{BrokerAddress, ClientIdentity};
 pub use connection::{BrokerSettings, Connection, ConnectionError, declare_topology};
 pub use consumer::{ConsumeMode, ConsumerSettings, consume};
 pub use handler::{Delivery, Disposition, Handler};

@@ -1,5 +1,6 @@
 //! A message and its form in AMQP.
 
+use domain::MessageBody;
 use lapin::{
     BasicProperties,
     types::{AMQPValue, FieldTable, LongString, ShortString},
@@ -8,8 +9,11 @@ use retry::Reason;
 use spans::TraceHeaders;
 use uuid::Uuid;
 
+use crate::route::Stage;
+
 const ATTEMPTS: &str = "x-leadline-attempts";
 const COPY_ID: &str = "x-leadline-copy-id";
+const VERSION: &str = "x-leadline-version";
 const REASON: &str = "x-leadline-reason";
 const DETAIL: &str = "x-leadline-detail";
 
@@ -24,6 +28,9 @@ pub struct Message {
     /// Tells copies of the same message apart: a retry and a redelivery keep it; an event that HubSpot delivers again makes a
     /// message with another one. Nil for a message that another program published.
     pub copy_id: Uuid,
+    /// The version of the body's form ([`MessageBody::VERSION`]). `None` for a message from before there were versions, for one that
+    /// another program published, and for bytes of a webhook.
+    pub version: Option<u16>,
     /// JSON; in a parking lot it may be bytes of a webhook that could not be read.
     pub body: Vec<u8>,
     /// How many attempts to process it failed.
@@ -37,11 +44,20 @@ pub struct Message {
 }
 
 impl Message {
-    /// A new copy of a message, without headers.
+    /// A new message with this body, in the version of its form that this program writes.
+    ///
+    /// # Errors
+    /// The body cannot be encoded.
+    pub fn of<B: MessageBody>(id: impl Into<String>, body: &B) -> Result<Self, serde_json::Error> {
+        Ok(Self { version: Some(B::VERSION), ..Self::new(id, serde_json::to_vec(body)?) })
+    }
+
+    /// A new message with bytes that have no version, and without headers.
     pub fn new(id: impl Into<String>, body: Vec<u8>) -> Self {
         Self {
             id: id.into(),
             copy_id: Uuid::now_v7(),
+            version: None,
             body,
             attempts: 0,
             reason: None,
@@ -58,6 +74,11 @@ impl Message {
         self
     }
 
+    /// Whether its form is newer than this program knows. In the queues of `stage` it waits for a newer one.
+    pub fn is_newer_than_known(&self, stage: Stage) -> bool {
+        self.version.is_some_and(|version| version > stage.version())
+    }
+
     /// The trace context it carries.
     pub(crate) fn trace(&self) -> &TraceHeaders {
         &self.trace
@@ -68,6 +89,9 @@ impl Message {
         let mut headers = FieldTable::default();
         headers.insert(ATTEMPTS.into(), AMQPValue::LongLongInt(self.attempts.into()));
         headers.insert(COPY_ID.into(), AMQPValue::LongString(LongString::from(self.copy_id.to_string())));
+        if let Some(version) = self.version {
+            headers.insert(VERSION.into(), AMQPValue::LongLongInt(version.into()));
+        }
         for (name, value) in [(REASON, &self.reason), (DETAIL, &self.detail)] {
             if let Some(value) = value {
                 headers.insert(name.into(), AMQPValue::LongString(LongString::from(value.as_str())));
@@ -92,16 +116,17 @@ impl Message {
             AMQPValue::LongString(value) => Some(String::from_utf8_lossy(value.as_bytes()).into_owned()),
             _ => None,
         };
-        let attempts = match headers.and_then(|table| table.inner().get(ATTEMPTS)) {
-            Some(AMQPValue::LongLongInt(attempts)) => u32::try_from(*attempts).unwrap_or(0),
-            _ => 0,
+        let number = |name: &str| match headers?.inner().get(name)? {
+            AMQPValue::LongLongInt(number) => Some(*number),
+            _ => None,
         };
         let trace = spans::HEADERS.iter().filter_map(|name| Some(((*name).to_owned(), text(name)?))).collect();
         Self {
             id: properties.message_id().as_ref().map(ToString::to_string).unwrap_or_default(),
             copy_id: text(COPY_ID).and_then(|id| id.parse().ok()).unwrap_or_default(),
+            version: number(VERSION).map(|version| u16::try_from(version).unwrap_or(u16::MAX)),
             body,
-            attempts,
+            attempts: number(ATTEMPTS).and_then(|attempts| u32::try_from(attempts).ok()).unwrap_or(0),
             reason: text(REASON),
             detail: text(DETAIL),
             trace,
@@ -121,7 +146,7 @@ mod tests {
     #[test]
     fn a_message_is_the_same_after_encoding_and_decoding() {
         let mut message = Message::new("key", b"[1]".to_vec()).with_reason(Reason::ValidationError, "lead_score");
-        message.attempts = 3;
+        (message.attempts, message.version) = (3, Some(2));
         message
             .trace
             .insert("traceparent".to_owned(), "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".to_owned());

@@ -2,7 +2,7 @@
 
 use std::{fmt, time::Duration};
 
-use domain::{EventKey, event::EventKind};
+use domain::{Event, EventKey, MessageBody, event::EventKind, write_command::CommandMessage};
 
 /// A stage of processing, named by its queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -35,6 +35,14 @@ impl Stage {
             Self::Backfill => "leadline.backfill",
             Self::Erasures => "leadline.erasures",
             Self::Writes => "leadline.writes",
+        }
+    }
+
+    /// The newest version of its messages' bodies that this program reads.
+    pub fn version(self) -> u16 {
+        match self {
+            Self::Events | Self::Backfill | Self::Erasures => Event::VERSION,
+            Self::Writes => CommandMessage::VERSION,
         }
     }
 

@@ -18,13 +18,13 @@ use crate::fixtures::{declared, settings};
 fn through(proxy: &Proxy, namespace: &TestNamespace) -> BrokerSettings {
     let url = namespace.amqp_url_of(Role::Writer).expect("a URL");
     let url = url.replace(namespace.amqp_address(), &proxy.address.to_string());
-    BrokerSettings { urls: vec![url.into()], ..settings(namespace, Role::Writer) }
+    BrokerSettings { address: vec![url.into()].into(), ..settings(namespace, Role::Writer) }
 }
 
 /// How to reach the broker of `namespace` through any of the `proxies`, as if they were the nodes of a cluster.
 fn through_any(proxies: &[&Proxy], namespace: &TestNamespace) -> BrokerSettings {
-    let urls = proxies.iter().flat_map(|proxy| through(proxy, namespace).urls).collect();
-    BrokerSettings { urls, ..settings(namespace, Role::Writer) }
+    let urls = proxies.iter().flat_map(|proxy| through(proxy, namespace).address.urls).collect::<Vec<_>>();
+    BrokerSettings { address: urls.into(), ..settings(namespace, Role::Writer) }
 }
 
 async fn publish(publisher: &Publisher) -> Result<(), PublishError> {
@@ -34,7 +34,9 @@ async fn publish(publisher: &Publisher) -> Result<(), PublishError> {
 /// Why a service does not start with this URL.
 async fn refusal(url: String) -> String {
     let namespace = declared().await;
-    let error = Connection::open(BrokerSettings { urls: vec![url.into()], ..settings(&namespace, Role::Writer) }).await;
+    let error =
+        Connection::open(BrokerSettings { address: vec![url.into()].into(), ..settings(&namespace, Role::Writer) })
+            .await;
     error.expect_err("no attempt can succeed").to_string()
 }
 
@@ -160,7 +162,8 @@ async fn a_handshake_that_is_given_up_closes_its_connection() {
     let silent = TcpListener::bind("127.0.0.1:0").await.expect("a listener");
     let url = format!("amqp://guest:guest@{}", silent.local_addr().expect("an address"));
     let connect_timeout = Duration::from_millis(200);
-    let settings = BrokerSettings { urls: vec![url.into()], connect_timeout, ..settings(&namespace, Role::Writer) };
+    let settings =
+        BrokerSettings { address: vec![url.into()].into(), connect_timeout, ..settings(&namespace, Role::Writer) };
     let _connection = Connection::open(settings).await.expect("it connects in the background");
     let (mut peer, _) = silent.accept().await.expect("an attempt");
     let mut header = Vec::new();

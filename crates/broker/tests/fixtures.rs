@@ -11,7 +11,7 @@ pub const DELAY: Duration = Duration::from_secs(60);
 /// How a role reaches the broker of `namespace`.
 pub fn settings(namespace: &TestNamespace, role: Role) -> BrokerSettings {
     BrokerSettings {
-        urls: vec![namespace.amqp_url_of(role).expect("a URL").into()],
+        address: vec![namespace.amqp_url_of(role).expect("a URL").into()].into(),
         name: role.user().to_owned(),
         connect_timeout: Duration::from_secs(30),
         max_reconnect_delay: Duration::from_millis(100),

@@ -49,7 +49,12 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     /// Migrates the ledger to the schema that this version needs, gives its roles their rights, and declares the queues.
-    Migrate,
+    Migrate {
+        /// Only say whether the ledger has every migration that this version needs, and fail when it has not. Any program's user may
+        /// ask.
+        #[arg(long)]
+        check: bool,
+    },
     /// Checks settings, playbooks, credentials, scopes, properties, models, RabbitMQ and the ledger, and lists every problem.
     Check {
         /// Do not ask the models anything. Otherwise each playbook asks each of its models one small question.
@@ -126,7 +131,8 @@ async fn run() -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     match command.context("which command? `leadline --help` lists them")? {
-        Command::Migrate => migrate::run(file.as_deref()).await,
+        Command::Migrate { check: true } => migrate::check(file.as_deref()).await,
+        Command::Migrate { check: false } => migrate::run(file.as_deref()).await,
         Command::Playbook { command } => playbooks::run(command, file.as_deref()).await,
         Command::Check { no_questions } => Ok(check::run(file.as_deref(), !no_questions).await),
         Command::Event { command: Some(EventCommand::Requeue { key_or_id }), .. } => {

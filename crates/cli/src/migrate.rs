@@ -1,4 +1,5 @@
-//! `leadline migrate`: brings the ledger's schema up to date and declares the queues.
+//! `leadline migrate`: brings the ledger's schema up to date and declares the queues. With `--check` it only says whether a service of
+//! this version finds what it needs.
 
 use std::{path::Path, process::ExitCode};
 
@@ -7,6 +8,15 @@ use ledger::{MIGRATION_PATIENCE, MigrationWait};
 use settings::{ConfigScope, Settings};
 
 use crate::{print::say, times::duration};
+
+/// Whether the ledger has every migration that this version needs. Any program's user may ask, and nothing is changed.
+pub async fn check(file: Option<&Path>) -> anyhow::Result<ExitCode> {
+    let settings = Settings::load(file, ConfigScope::LedgerOnly)?;
+    let ledger = bootstrap::connect_ledger(&settings, "leadline migrate --check")?;
+    ledger.check_migrations().await?;
+    say!("the ledger has every migration that this version needs");
+    Ok(ExitCode::SUCCESS)
+}
 
 pub async fn run(file: Option<&Path>) -> anyhow::Result<ExitCode> {
     let settings = Settings::load(file, ConfigScope::LedgerAndBroker)?;

@@ -9,6 +9,7 @@ pub mod event;
 pub mod hash;
 pub mod ids;
 pub mod inference;
+mod message_body;
 pub mod model;
 pub mod named_record;
 mod names;
@@ -21,6 +22,7 @@ pub use dependency::{Circuit, Credential, Dependency, Fingerprint, PlaybookModel
 pub use event::{Event, EventKey, RecordRef};
 pub use ids::{ActionId, AppId, ChargeId, EventId, InferenceId, ObjectId, ObjectType, PortalId, WriteCommandId};
 pub use inference::Inference;
+pub use message_body::MessageBody;
 pub use named_record::NamedRecord;
 pub use reason::Reason;
 pub use state::{ActionState, CircuitBreakerState, CommandState, EventState};

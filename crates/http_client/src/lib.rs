@@ -6,9 +6,9 @@ mod compressed;
 mod storable;
 mod waits;
 
-use std::time::Duration;
+use std::{error::Error, time::Duration};
 
-use reqwest::{ClientBuilder, Response, redirect::Policy};
+use reqwest::{Certificate, ClientBuilder, Response, redirect::Policy};
 
 pub use storable::{replace_unstorable_escapes, without_unstorable_escapes};
 pub use waits::retry_after;
@@ -40,6 +40,15 @@ pub fn builder(timeout: Duration) -> ClientBuilder {
         .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
         .http2_keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
         .user_agent(USER_AGENT)
+}
+
+/// The same, and the certificates `authorities` in PEM are trusted beside the system's, for a server whose authority is not known to all.
+///
+/// # Errors
+/// They are no PEM.
+pub fn builder_trusting(timeout: Duration, authorities: Option<&str>) -> Result<ClientBuilder, reqwest::Error> {
+    let authorities = authorities.map_or_else(|| Ok(Vec::new()), |pem| Certificate::from_pem_bundle(pem.as_bytes()))?;
+    Ok(if authorities.is_empty() { builder(timeout) } else { builder(timeout).tls_certs_merge(authorities) })
 }
 
 /// A client that blocks its thread, with the same rules: what exports traces uses one, and may send secret headers.
@@ -88,6 +97,16 @@ pub async fn read_body(mut response: Response, max: usize) -> Result<Vec<u8>, Bo
         body = String::from_utf8_lossy(&body).into_owned().into_bytes();
     }
     Ok(body)
+}
+
+/// What a request failed of, to its root: that a certificate is not accepted stands at the end of a chain of errors. No URL is told, if the
+/// error has lost its own.
+pub fn with_cause(error: &reqwest::Error) -> String {
+    let mut root: Option<&dyn Error> = None;
+    while let Some(cause) = root.map_or_else(|| error.source(), |root| root.source()) {
+        root = Some(cause);
+    }
+    root.map_or_else(|| error.to_string(), |root| format!("{error}: {root}"))
 }
 
 /// The longest name, code or id of an error answer that is kept, in bytes.

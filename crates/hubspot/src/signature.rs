@@ -1,5 +1,7 @@
 //! Webhook signatures (HubSpot's documentation, "Validating requests").
 
+use std::sync::{Arc, PoisonError, RwLock};
+
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use hmac::{Hmac, KeyInit, Mac};
 use secrecy::{ExposeSecret, SecretString};
@@ -29,10 +31,10 @@ const DECODED: [(&str, &str); 12] = [
     ("%3B", ";"),
 ];
 
-/// Verifies that a request came from HubSpot.
-#[derive(Debug)]
+/// Verifies that a request came from HubSpot. Clones share their secrets.
+#[derive(Debug, Clone)]
 pub struct SignatureVerifier {
-    secrets: Vec<SecretString>,
+    secrets: Arc<RwLock<Vec<SecretString>>>,
     public_url: String,
     accept_v1: bool,
     accept_v2: bool,
@@ -92,7 +94,13 @@ impl SignatureVerifier {
     /// and v2 have no timestamp, so a request can be replayed: they are accepted only where the operator allows it, and
     /// only when the request has no v3 signature.
     pub fn new(secrets: Vec<SecretString>, public_url: &str, accept_v1: bool, accept_v2: bool) -> Self {
+        let secrets = Arc::new(RwLock::new(secrets));
         Self { secrets, public_url: public_url.to_owned(), accept_v1, accept_v2 }
+    }
+
+    /// From now on, requests are verified with these secrets. One that has begun keeps those before.
+    pub fn replace_secrets(&self, secrets: Vec<SecretString>) {
+        *self.secrets.write().unwrap_or_else(PoisonError::into_inner) = secrets;
     }
 
     /// Looks at a request before its body arrives. HubSpot signs the URL that it calls: the public URL, and with the `query`
@@ -160,7 +168,8 @@ impl SignatureVerifier {
     }
 
     fn candidates(&self, of: impl Fn(&str) -> Vec<Candidate>) -> Vec<Candidate> {
-        self.secrets.iter().flat_map(|secret| of(secret.expose_secret())).collect()
+        let secrets = self.secrets.read().unwrap_or_else(PoisonError::into_inner);
+        secrets.iter().flat_map(|secret| of(secret.expose_secret())).collect()
     }
 }
 

@@ -3,11 +3,14 @@
 use std::{process::ExitCode, sync::Arc};
 
 use broker::{ConsumeMode, Stage};
+use domain::Dependency;
 use futures_util::future::OptionFuture;
-use ledger::Worker;
+use hubspot::HubSpotClient;
+use ledger::{Ledger, Worker};
 use maintenance::{CircuitBreakers, Eraser, Reconciler};
-use service::{ServiceFailure, Wired};
-use settings::{ConfigScope, Settings};
+use openai::OpenAiClient;
+use service::{Reload, ServiceFailure, Wired};
+use settings::{ConfigScope, MissingSetting, Reloadable, Settings};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -51,11 +54,12 @@ pub async fn start(
     let model_ends = ModelEnds::of(&playbooks);
     let readiness = model_ends.add_note(readiness);
     let worker = Worker::named("inference");
-    let Wiring { live, backfill, erasures, probes, quota_health } =
+    let Wiring { live, backfill, erasures, probes, hubspot, quota_health } =
         wiring::wire(&settings, playbooks, &ledger, worker.clone(), publisher.clone(), circuit_breakers.clone())?;
     let readiness = bootstrap::add_quota_readiness(readiness, move || quota_health.broken());
     let readiness = live.model_circuits.add_note(readiness);
     let openai = live.model_client.openai.clone();
+    reload(&settings, (ledger.clone(), hubspot, openai.clone()), circuit_breakers.clone()).start(&stop);
     tokio::spawn(stop.clone().run_until_cancelled_owned(async move { model_ends.watch(&openai).await }));
     let (spend_limiter, spent) = (live.model_client.spend_limiter.clone(), ledger.clone());
     tokio::spawn(stop.clone().run_until_cancelled_owned(async move { spend_limiter.watch(&spent).await }));
@@ -89,4 +93,23 @@ pub async fn start(
         Ok(())
     };
     Ok(Wired { readiness, work })
+}
+
+/// What is read again while the service runs.
+fn reload(
+    settings: &Settings,
+    (ledger, hubspot, openai): (Ledger, HubSpotClient, OpenAiClient),
+    circuit_breakers: CircuitBreakers,
+) -> Reload {
+    let token = |settings: &Settings| bootstrap::credential(settings, Dependency::HubSpot);
+    let clients = (ledger, hubspot);
+    let mut reload =
+        maintenance::reload_of_worker(settings, ConfigScope::Inference, clients, circuit_breakers.clone(), token);
+    reload.hand([Reloadable::OpenAiApiKey], move |settings| {
+        let key = settings.openai.api_key.as_ref().ok_or(MissingSetting("openai.api_key"))?;
+        openai.replace_api_key(key)?;
+        circuit_breakers.replace_credential(bootstrap::credential(settings, Dependency::OpenAi)?);
+        Ok(())
+    });
+    reload
 }

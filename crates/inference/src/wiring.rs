@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use bootstrap::{BootstrapError, CallHooks};
 use domain::{AppId, Credential, Dependency, PortalId, model::RequestedTier};
+use hubspot::HubSpotClient;
 use ledger::{Ledger, Worker};
 use limits::{Lane, RateLimiters, TaskHealth};
 use maintenance::{CircuitBreakers, ModelCircuits, ModelProbe, Probe, hubspot_probe, probe};
@@ -120,6 +121,8 @@ pub struct Wiring {
     pub erasures: EventHandler,
     /// Detects the end of an outage, for each of [`DEPENDENCIES`].
     pub probes: Vec<(Dependency, Probe)>,
+    /// What calls HubSpot.
+    pub hubspot: HubSpotClient,
     /// Whether the tasks behind the limits work.
     pub quota_health: TaskHealth,
 }
@@ -158,7 +161,7 @@ pub fn wire(
     let limited = hubspot.with_rate_limiter(rate_limiters.hubspot(Lane::Live));
     let portal_clock = PortalClock::new(limited.clone());
     let writable = Arc::new(WritableProperties::new(limited, playbooks.iter().map(|configured| &configured.playbook)));
-    let crm_reader = crm_reader(hubspot, settings).with_rate_limiter(rate_limiters.hubspot(Lane::Live));
+    let crm_reader = crm_reader(hubspot.clone(), settings).with_rate_limiter(rate_limiters.hubspot(Lane::Live));
     let live = EventHandler {
         playbooks: Arc::new(PlaybookSet::new(playbooks, portal_id, app_id)),
         ledger: Arc::new(BatchedLedger::start(ledger.clone(), worker, batched_ledger_settings(settings))),
@@ -188,7 +191,7 @@ pub fn wire(
     let backfill = has_backfill.then(|| with_lane(&live, &rate_limiters, Lane::Backfill));
     let erasures = EventHandler { waits_for_outages: false, ..live.clone() };
     let quota_health = rate_limiters.health().clone();
-    Ok(Wiring { live, backfill, erasures, probes, quota_health })
+    Ok(Wiring { live, backfill, erasures, probes, hubspot, quota_health })
 }
 
 /// Detects the end of an outage of OpenAI by reading the description of `model`, which costs nothing. Some keys may ask models and not

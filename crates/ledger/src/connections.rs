@@ -38,7 +38,8 @@ pub(crate) struct Connections(Arc<Inner>);
 
 struct Inner {
     pool_options: PgPoolOptions,
-    connect_options: PgConnectOptions,
+    /// How a connection is made now.
+    connect_options: Mutex<PgConnectOptions>,
     session: Session,
     statement_limit: Duration,
     /// Set once it is known that sessions are as `session` expects them.
@@ -89,12 +90,19 @@ impl Connections {
         let pool = pool_options.clone().connect_lazy_with(connect_options.clone());
         let current = Mutex::new(Current { pool, generation: 0, answered_at: Instant::now(), given_up_at: None });
         let verified = OnceCell::new();
+        let connect_options = Mutex::new(connect_options);
         Self(Arc::new(Inner { pool_options, connect_options, session, statement_limit, verified, fault, current }))
     }
 
+    /// Makes connections in another way from now on. Those that are open stay: Postgres asks for a password once.
+    pub fn connect_with(&self, options: PgConnectOptions) {
+        lock(&self.0.connect_options).clone_from(&options);
+        self.current().pool.set_connect_options(options);
+    }
+
     /// How a connection is made.
-    pub fn connect_options(&self) -> &PgConnectOptions {
-        &self.0.connect_options
+    pub fn connect_options(&self) -> PgConnectOptions {
+        lock(&self.0.connect_options).clone()
     }
 
     /// Finds out once, with connections of its own, whether sessions are as they are expected.
@@ -102,7 +110,8 @@ impl Connections {
         let inner = &self.0;
         let verify = async {
             let limit = inner.pool_options.get_acquire_timeout();
-            let verified = tokio::time::timeout(limit, inner.session.verify(&inner.connect_options)).await;
+            let options = self.connect_options();
+            let verified = tokio::time::timeout(limit, inner.session.verify(&options)).await;
             verified.unwrap_or(Err(sqlx::Error::PoolTimedOut))
         };
         inner.verified.get_or_try_init(|| verify).await?;
@@ -189,7 +198,7 @@ impl Connections {
         }
         tracing::warn!("the connections to Postgres are given up, and new ones are opened");
         metrics::counter!("leadline_ledger_pools_given_up_total").increment(1);
-        let fresh = self.0.pool_options.clone().connect_lazy_with(self.0.connect_options.clone());
+        let fresh = self.0.pool_options.clone().connect_lazy_with(self.connect_options());
         let given_up = std::mem::replace(&mut current.pool, fresh);
         current.generation += 1;
         (current.answered_at, current.given_up_at) = (Instant::now(), Some(Instant::now()));

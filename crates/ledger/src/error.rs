@@ -20,12 +20,10 @@ pub enum LedgerError {
     #[error("ledger migration: {0}")]
     Migration(MigrateError),
     /// The schema lacks migrations that this binary needs.
-    #[error("the ledger has migrations {applied:?}, this binary needs {expected:?}; run `leadline migrate`")]
+    #[error("the ledger lacks {} of the migrations that this version needs, the first is {}; run `leadline migrate`", missing.len(), missing[0])]
     Schema {
-        /// The migrations that are compiled into this binary.
-        expected: Vec<i64>,
-        /// The migrations that the database has.
-        applied: Vec<i64>,
+        /// Those that the database has not, at least one.
+        missing: Vec<i64>,
     },
     /// The server only reads: it is a standby, or after a failover the old primary.
     #[error("the ledger's server takes no writes: it is a standby, or was the primary before a failover")]

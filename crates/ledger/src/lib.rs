@@ -58,6 +58,7 @@ mod verification;
 
 use std::time::Duration;
 
+use secrecy::{ExposeSecret, SecretString};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use uuid::Uuid;
 
@@ -97,7 +98,7 @@ pub use verification::LatestValue;
 #[derive(Debug, Clone)]
 pub struct LedgerSettings {
     /// `postgres://user:password@host:port/database`.
-    pub url: secrecy::SecretString,
+    pub url: SecretString,
     /// The name in `pg_stat_activity`.
     pub application_name: String,
     /// The largest number of connections of this process.
@@ -150,10 +151,7 @@ impl Ledger {
     /// # Errors
     /// When the URL cannot be parsed.
     pub fn connect(settings: &LedgerSettings) -> Result<Self, LedgerError> {
-        use secrecy::ExposeSecret;
-        let options: PgConnectOptions = settings.url.expose_secret().parse()?;
-        // Values come in binary, and poolers refuse parameters that they do not know.
-        let options = options.application_name(&settings.application_name).extra_float_digits(None);
+        let options = connect_options(&settings.url, &settings.application_name)?;
         let pool =
             |connections| PgPoolOptions::new().max_connections(connections).acquire_timeout(settings.acquire_timeout);
         let connections = Connections::new(
@@ -173,6 +171,18 @@ impl Ledger {
         Ok(Self { connections, maintenance })
     }
 
+    /// Makes connections with another URL from now on: another password, or another server with the same data.
+    ///
+    /// # Errors
+    /// When the URL cannot be parsed; the one before stays.
+    pub fn replace_url(&self, url: &SecretString) -> Result<(), LedgerError> {
+        for connections in [&self.connections, &self.maintenance] {
+            let name = connections.connect_options().get_application_name().unwrap_or_default().to_owned();
+            connections.connect_with(connect_options(url, &name)?);
+        }
+        Ok(())
+    }
+
     /// Finds out, the first time that it is asked and the ledger answers, whether sessions are as [`LedgerSettings::pool_mode`] says.
     ///
     /// # Errors
@@ -185,7 +195,20 @@ impl Ledger {
     /// binary needs. It may have newer ones: during a rolling update the old version goes on working.
     pub async fn check(&self) -> Result<(), LedgerError> {
         self.verify_sessions().await?;
-        let expected: Vec<i64> = MIGRATIONS.iter().map(|migration| migration.version).collect();
+        self.check_migrations().await?;
+        let only_reads = "select pg_is_in_recovery() or current_setting('transaction_read_only')::boolean";
+        if sqlx::query_scalar::<_, bool>(only_reads).fetch_one(&self.connections).await? {
+            self.connections.reconnect();
+            return Err(LedgerError::ReadOnly);
+        }
+        Ok(())
+    }
+
+    /// Succeeds when the ledger has every migration that this binary needs. Changes nothing.
+    ///
+    /// # Errors
+    /// [`LedgerError::Schema`] when it lacks one; another one when it does not answer, or this user may not know.
+    pub async fn check_migrations(&self) -> Result<(), LedgerError> {
         let exists = sqlx::query_scalar!(r#"select to_regclass('_sqlx_migrations') is not null as "exists!""#)
             .fetch_one(&self.connections)
             .await?;
@@ -196,15 +219,9 @@ impl Ledger {
         } else {
             Vec::new()
         };
-        if !expected.iter().all(|version| applied.contains(version)) {
-            return Err(LedgerError::Schema { expected, applied });
-        }
-        let only_reads = "select pg_is_in_recovery() or current_setting('transaction_read_only')::boolean";
-        if sqlx::query_scalar::<_, bool>(only_reads).fetch_one(&self.connections).await? {
-            self.connections.reconnect();
-            return Err(LedgerError::ReadOnly);
-        }
-        Ok(())
+        let needed = MIGRATIONS.iter().map(|migration| migration.version);
+        let missing: Vec<_> = needed.filter(|version| !applied.contains(version)).collect();
+        if missing.is_empty() { Ok(()) } else { Err(LedgerError::Schema { missing }) }
     }
 
     /// How many connections the server takes from roles that are no superusers.
@@ -213,6 +230,12 @@ impl Ledger {
             "select current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int";
         Ok(sqlx::query_scalar(room).fetch_one(&self.connections).await?)
     }
+}
+
+fn connect_options(url: &SecretString, application_name: &str) -> Result<PgConnectOptions, sqlx::Error> {
+    let options: PgConnectOptions = url.expose_secret().parse()?;
+    // Values come in binary, and poolers refuse parameters that they do not know.
+    Ok(options.application_name(application_name).extra_float_digits(None))
 }
 
 /// The longest detail that is stored, in characters. What a server says about an error may be megabytes, and the detail of a

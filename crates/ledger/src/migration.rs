@@ -56,7 +56,7 @@ impl Ledger {
         patience: Duration,
         tell: impl FnMut(MigrationWait) + Send,
     ) -> Result<bool, LedgerError> {
-        let options = self.connections.connect_options();
+        let options = &self.connections.connect_options();
         let session = Session::new(PoolMode::Session, &LIMITS, options);
         // A server that says nothing is no reason to wait without end. The migrations themselves may take as long as they need.
         within_answer(session.verify(options)).await?;

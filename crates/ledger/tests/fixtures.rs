@@ -40,7 +40,16 @@ pub struct TestLedger {
 
 impl TestLedger {
     pub async fn new() -> Self {
-        let database = testbed::database().await.expect("a database");
+        Self::on(testbed::database().await.expect("a database"))
+    }
+
+    /// A ledger without any table.
+    pub async fn empty() -> Self {
+        let services = testbed::Services::from_environment().expect("services");
+        Self::on(testbed::TestDatabase::empty(&services).await.expect("a database"))
+    }
+
+    fn on(database: testbed::TestDatabase) -> Self {
         let settings = LedgerSettings {
             url: database.url.clone().into(),
             application_name: "tests".to_owned(),

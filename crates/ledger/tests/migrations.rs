@@ -41,6 +41,40 @@ async fn a_second_migration_waits_and_says_so_and_goes_on_when_the_first_has_end
     }
 }
 
+/// Several replicas of an installer, each with its own connection.
+#[tokio::test]
+async fn an_empty_ledger_is_migrated_once_by_several_migrators_that_start_at_once() {
+    let test = TestLedger::empty().await;
+    let error = test.ledger.check_migrations().await.expect_err("there is nothing");
+    let all = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../../migrations")).expect("a folder").count();
+    assert!(matches!(&error, LedgerError::Schema { missing } if missing.len() == all), "{error}");
+    let migrations: Vec<_> = (0..4).map(|_| migration(&test, MIGRATION_PATIENCE)).collect();
+    for (migration, _says) in migrations {
+        assert!(migration.await.expect("no panic").expect("migrated"));
+    }
+    let applied = test.value::<i64>("select count(*) from _sqlx_migrations where success").await;
+    assert_eq!(usize::try_from(applied), Ok(all));
+    test.ledger.check_migrations().await.expect("nothing is missing");
+    test.ledger.check().await.expect("services may start");
+}
+
+#[tokio::test]
+async fn a_ledger_that_lacks_a_migration_says_which_and_one_of_the_next_version_is_good() {
+    let test = TestLedger::new().await;
+    test.run(
+        "insert into _sqlx_migrations (version, description, success, checksum, execution_time)
+         values (99991231000000, 'of the next version', true, '\\x00', 0)",
+    )
+    .await;
+    test.ledger.check().await.expect("the last version goes on");
+    let error = test.ledger.migrate(KEPT).await.expect_err("it would take rights away that the next version has given");
+    assert!(error.to_string().contains("99991231000000"), "{error}");
+    test.run("delete from _sqlx_migrations where version = 20261126000150").await;
+    let error = test.ledger.check().await.expect_err("one is missing");
+    assert!(matches!(&error, LedgerError::Schema { missing } if missing == &[20_261_126_000_150]), "{error}");
+    assert!(error.to_string().contains("20261126000150; run `leadline migrate`"), "{error}");
+}
+
 #[tokio::test]
 async fn nobody_waits_for_long_behind_a_migration_that_waits_for_a_table() {
     let test = TestLedger::new().await;

@@ -19,8 +19,8 @@ use crate::own_credential::{OwnCredential, Rejection};
 /// The circuit breaker of one dependency, as this service knows it.
 #[derive(Debug)]
 pub(crate) struct Breaker {
-    /// What this service calls the dependency with.
-    pub(crate) credential: Credential,
+    /// What this service calls the dependency with now.
+    credential: Mutex<Credential>,
     delays: ProbeDelays,
     /// How many failures in a row make an outage.
     failure_threshold: u32,
@@ -139,7 +139,7 @@ impl CallObserver for Breaker {
 impl Breaker {
     pub(crate) fn new(credential: Credential, settings: &settings::CircuitBreakerSection, wake: Arc<Notify>) -> Self {
         Self {
-            credential,
+            credential: Mutex::new(credential),
             delays: delays(settings),
             failure_threshold: settings.failure_threshold,
             failures_in_a_row: AtomicU32::new(0),
@@ -151,7 +151,22 @@ impl Breaker {
     }
 
     pub(crate) fn dependency(&self) -> Dependency {
-        self.credential.dependency
+        self.credential.lock().unwrap_or_else(PoisonError::into_inner).dependency
+    }
+
+    /// What this service calls the dependency with now.
+    pub(crate) fn credential(&self) -> Credential {
+        self.credential.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// From now on this service calls with another credential, against which nothing is known.
+    pub(crate) fn replace_credential(&self, credential: Credential) {
+        tracing::info!(%credential, "calls are made with another credential");
+        *self.credential.lock().unwrap_or_else(PoisonError::into_inner) = credential;
+        let mut known = self.known();
+        (known.own, known.credential) = (OwnCredential::Accepted, CircuitBreakerState::Closed);
+        drop(known);
+        self.wake.notify_one();
     }
 
     pub(crate) fn known(&self) -> std::sync::MutexGuard<'_, KnownState> {
@@ -191,7 +206,7 @@ impl Breaker {
     fn note_rejection(&self, known: &mut KnownState, rejection: Rejection) {
         if known.own.state() != CircuitBreakerState::Open {
             tracing::error!(
-                credential = %self.credential,
+                credential = %self.credential(),
                 reason = %rejection.reason,
                 detail = rejection.detail,
                 "a credential is rejected; this process pauses, and others that have it look whether it works for them"
@@ -219,7 +234,7 @@ impl Breaker {
 
     /// A probe of this process's own was accepted: messages are tried one at a time, for so long.
     pub(crate) fn try_again(&self, trial: Duration) {
-        tracing::info!(credential = %self.credential, "a credential that was rejected is accepted; trying one message at a time");
+        tracing::info!(credential = %self.credential(), "a credential that was rejected is accepted; trying one message at a time");
         self.known().own.try_again(trial, Instant::now());
     }
 
@@ -271,11 +286,13 @@ impl Breaker {
             (CircuitBreakerState::Closed, OwnCredential::Accepted) => None,
             (CircuitBreakerState::Closed, OwnCredential::Rejected { rejection, .. }) => Some(format!(
                 "circuit open in this process alone: {} is rejected, {}: {}",
-                self.credential, rejection.reason, rejection.detail
+                self.credential(),
+                rejection.reason,
+                rejection.detail
             )),
             (CircuitBreakerState::Closed, OwnCredential::OnTrial { .. }) => Some(format!(
                 "circuit half_open in this process alone: {} was rejected and is tried again",
-                self.credential
+                self.credential()
             )),
             (state, _) => Some(format!("circuit {}, {}", state.as_str(), known.why)),
         }

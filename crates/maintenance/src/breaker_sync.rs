@@ -70,7 +70,7 @@ impl BreakerSync {
         let row_of = |circuit: &Circuit| rows.iter().find(|row| row.circuit == *circuit);
         for breaker in self.circuit_breakers.breakers.iter() {
             let dependency = row_of(&breaker.dependency().into());
-            let credential = row_of(&breaker.credential.circuit());
+            let credential = row_of(&breaker.credential().circuit());
             breaker.adopt(dependency, credential);
             if let Some(row) = dependency {
                 self.advance(breaker, row).await?;
@@ -106,8 +106,8 @@ impl BreakerSync {
     /// Tells the ledger that the credential is rejected here. When that is confirmed, its circuit opens for all that have it.
     async fn report_rejection(&self, breaker: &Breaker) -> Result<(), LedgerError> {
         let Some((rejection, is_repeated)) = breaker.known().own.unreported() else { return Ok(()) };
-        let circuit = breaker.credential.circuit();
-        let detail = format!("{} ({})", rejection.detail, breaker.credential);
+        let circuit = breaker.credential().circuit();
+        let detail = format!("{} ({})", rejection.detail, breaker.credential());
         let noted = CredentialRejection {
             reason: rejection.reason,
             detail: &detail,
@@ -197,7 +197,7 @@ impl BreakerSync {
     /// While another credential of the dependency is rejected and calls of this process are accepted, the fleet does not pause.
     async fn go_on_beside(&self, breaker: &Breaker, rows: &[CircuitBreaker]) -> Result<(), LedgerError> {
         let Some(last_success) = breaker.known().last_success else { return Ok(()) };
-        let own = breaker.credential.circuit();
+        let own = breaker.credential().circuit();
         let is_of_others = |row: &&CircuitBreaker| {
             let is_ours = row.circuit == own;
             let dependency = breaker.dependency();
@@ -218,7 +218,7 @@ impl BreakerSync {
         }
         match self.probe(breaker.dependency()).await {
             ProbeOutcome::Available => {
-                self.ledger.note_accepted_credential(&breaker.credential.circuit(), &self.worker).await?;
+                self.ledger.note_accepted_credential(&breaker.credential().circuit(), &self.worker).await?;
                 breaker.try_again(self.half_open());
             }
             ProbeOutcome::Rejected { reason, detail } => {

@@ -43,6 +43,14 @@ impl CircuitBreakers {
         self.breaker(dependency).map(|breaker| breaker.clone() as SharedObserver)
     }
 
+    /// A dependency is called with another credential from now on. Its own circuit counts, and nothing that was found out about the one
+    /// before.
+    pub fn replace_credential(&self, credential: Credential) {
+        if let Some(breaker) = self.breaker(credential.dependency) {
+            breaker.replace_credential(credential);
+        }
+    }
+
     fn breaker(&self, dependency: Dependency) -> Option<&Arc<Breaker>> {
         self.breakers.iter().find(|breaker| breaker.dependency() == dependency)
     }

@@ -14,6 +14,7 @@ mod model_circuits;
 mod own_credential;
 mod probe;
 mod reconciler;
+mod reload;
 mod retention;
 mod schedule;
 
@@ -23,5 +24,6 @@ pub use messages::{UnreadablePayload, command_message, event_message, payload_me
 pub use model_circuits::{ModelCircuits, ModelPause, ModelProbe, Permission, Refused, Turns};
 pub use probe::{Probe, ProbeOutcome, hubspot_probe, probe};
 pub use reconciler::{ReconcileError, ReconcileFindings, Reconciler, RepairCounts};
+pub use reload::reload_of_worker;
 pub use retention::{PruneCounts, prune};
 pub use schedule::{run_erasures, run_maintenance};

@@ -1,7 +1,7 @@
 //! The messages of events and write commands.
 
 use broker::Message;
-use domain::{Event, WriteCommandId, write_command::CommandMessage};
+use domain::{Event, MessageBody, WriteCommandId, write_command::CommandMessage};
 use hubspot::webhook;
 
 /// Why no event can be read from a webhook's payload.
@@ -23,13 +23,15 @@ pub enum UnreadablePayload {
 
 /// The message of an event.
 pub fn event_message(event: &Event) -> Result<Message, serde_json::Error> {
-    Ok(Message::new(event.key.as_str(), serde_json::to_vec(event)?))
+    Message::of(event.key.as_str(), event)
 }
 
 /// The message of a write command: its id alone. What it does is in the ledger.
 pub fn command_message(id: WriteCommandId) -> Message {
     let body = serde_json::json!(CommandMessage { id });
-    Message::new(id.to_string(), body.to_string().into_bytes())
+    let mut message = Message::new(id.to_string(), body.to_string().into_bytes());
+    message.version = Some(CommandMessage::VERSION);
+    message
 }
 
 /// The message of an event, rebuilt from what HubSpot sent: the ledger keeps that, and so does the parking lot where the
@@ -42,9 +44,17 @@ pub fn payload_message(payload: &serde_json::Value) -> Result<Message, Unreadabl
 
 #[cfg(test)]
 mod tests {
-    use domain::WriteCommandId;
+    use std::path::{Path, PathBuf};
 
-    use super::command_message;
+    use broker::Message;
+    use domain::{
+        Event, MessageBody, WriteCommandId,
+        event::{EventKind, Subject},
+        write_command::CommandMessage,
+    };
+    use serde_json::Value;
+
+    use super::{command_message, payload_message};
 
     /// Inference, the reconciler and the operator's commands make their messages here.
     #[test]
@@ -53,5 +63,72 @@ mod tests {
         let message = command_message(id);
         assert_eq!(String::from_utf8(message.body).expect("UTF-8"), format!(r#"{{"id":"{id}"}}"#));
         assert_eq!(message.id, id.to_string());
+    }
+
+    fn file(name: &str, version: u16) -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("messages/{name}.v{version}.json"))
+    }
+
+    /// The messages that are kept of a version, as RabbitMQ's management API shows them.
+    fn kept(name: &str, version: u16) -> Vec<Value> {
+        let file = file(name, version);
+        let text = std::fs::read_to_string(&file);
+        let text = text.unwrap_or_else(|error| panic!("{}: {error}: keep messages of this version", file.display()));
+        serde_json::from_str(&text).expect("JSON")
+    }
+
+    fn body(kept: &Value) -> &str {
+        kept["payload"].as_str().expect("text")
+    }
+
+    /// Messages of the version that is written now have this form.
+    fn is_kept(kept: &Value, version: u16, message: &Message) {
+        let (now, before) = (String::from_utf8_lossy(&message.body), body(kept));
+        assert_eq!(
+            now, before,
+            "the form of the message has changed: count `MessageBody::VERSION` up, keep messages of the new version in \
+             crates/maintenance/messages, and leave those of the last one as they are"
+        );
+        assert_eq!(message.version, Some(version));
+        assert_eq!(kept["properties"]["headers"]["x-leadline-version"], version);
+        assert_eq!(kept["properties"]["message_id"], message.id.as_str());
+    }
+
+    #[test]
+    fn the_form_of_an_event_changes_with_its_version_only() {
+        let messages = kept("event", Event::VERSION);
+        let mut events = Vec::new();
+        for kept in &messages {
+            let event: Event = serde_json::from_str(body(kept)).expect("an event");
+            is_kept(kept, Event::VERSION, &payload_message(&event.payload).expect("an event"));
+            events.push(event);
+        }
+        // An operator's run of a playbook makes no message.
+        for kind in EventKind::ALL.iter().filter(|kind| **kind != EventKind::Manual) {
+            assert!(events.iter().any(|event| event.kind == *kind), "there is no {kind}");
+        }
+        assert!(events.iter().any(|event| matches!(event.subject, Subject::Association { .. })));
+        assert!(!file("event", Event::VERSION + 1).exists(), "the version was not counted up");
+    }
+
+    #[test]
+    fn the_form_of_a_write_command_changes_with_its_version_only() {
+        for kept in kept("write_command", CommandMessage::VERSION) {
+            let CommandMessage { id } = serde_json::from_str(body(&kept)).expect("a command");
+            is_kept(&kept, CommandMessage::VERSION, &command_message(id));
+        }
+        assert!(!file("write_command", CommandMessage::VERSION + 1).exists(), "the version was not counted up");
+    }
+
+    #[test]
+    fn messages_of_the_last_version_are_kept_and_read() {
+        for kept in kept("event", Event::VERSION - 1) {
+            let event: Event = serde_json::from_str(body(&kept)).expect("an event");
+            assert_eq!(kept["properties"]["message_id"], event.key.as_str());
+        }
+        for kept in kept("write_command", CommandMessage::VERSION - 1) {
+            let CommandMessage { id } = serde_json::from_str(body(&kept)).expect("a command");
+            assert_eq!(kept["properties"]["message_id"], id.to_string());
+        }
     }
 }

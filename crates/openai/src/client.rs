@@ -1,13 +1,16 @@
 //! The path of every call: permit, connection, authentication, timeout, metrics, classification, retries.
 
 use std::{
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
 use http_client::{BodyError, MAX_NAME, json_error_position, read_body, retry_after, shortened};
 use reqwest::{
-    Body,
+    Body, RequestBuilder,
     header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, InvalidHeaderValue},
 };
 use retry::{CallHooks, Failure, QuotaReport, Reason, RetryAction, RetryPolicy, SharedRateLimiter};
@@ -46,7 +49,7 @@ pub struct OpenAiSettings {
     pub retry: RetryPolicy,
     /// Longer answers are an error.
     pub max_response_bytes: usize,
-    /// How requests share connections.
+    /// How connections are made, and how requests share them.
     pub connections: ConnectionSharing,
     /// The observer and the rate limiter of every attempt of a chat completion.
     pub hooks: CallHooks,
@@ -133,6 +136,8 @@ pub struct OpenAiClient {
     settings: OpenAiSettings,
     /// Whom traces and metrics name.
     server: Option<Server>,
+    /// The header with the key, and its value now: at first that of the settings.
+    key: (HeaderName, Arc<RwLock<HeaderValue>>),
 }
 
 impl OpenAiClient {
@@ -143,11 +148,8 @@ impl OpenAiClient {
     pub fn new(settings: OpenAiSettings) -> Result<Self, OpenAiSetupError> {
         let credentials = &settings.credentials;
         let name: HeaderName = credentials.header.parse().map_err(|_| OpenAiSetupError::Header)?;
-        let key = credentials.api_key.expose_secret();
-        let value = if name == reqwest::header::AUTHORIZATION { format!("Bearer {key}") } else { key.to_owned() };
-        let mut value = HeaderValue::from_str(&value)?;
-        value.set_sensitive(true);
-        let mut headers = HeaderMap::from_iter([(name, value)]);
+        let value = key_header(&name, &credentials.api_key)?;
+        let mut headers = HeaderMap::new();
         for (name, value) in
             [("openai-organization", &credentials.organization), ("openai-project", &credentials.project)]
         {
@@ -155,9 +157,27 @@ impl OpenAiClient {
                 headers.insert(HeaderName::from_static(name), HeaderValue::from_str(value)?);
             }
         }
-        let connections = Connections::new(settings.connections, settings.timeout, headers)?;
+        let connections = Connections::new(settings.connections.clone(), settings.timeout, headers)?;
         let server = Server::of(&settings.base_url);
-        Ok(Self { connections, settings, server })
+        Ok(Self { connections, settings, server, key: (name, Arc::new(RwLock::new(value))) })
+    }
+
+    /// From now on, requests of this client and its clones carry another key.
+    ///
+    /// # Errors
+    /// It cannot be sent as a header; the one before stays.
+    pub fn replace_api_key(&self, key: &SecretString) -> Result<(), OpenAiSetupError> {
+        let (name, current) = &self.key;
+        let value = key_header(name, key)?;
+        *current.write().unwrap_or_else(PoisonError::into_inner) = value;
+        Ok(())
+    }
+
+    /// The request with the key.
+    fn with_key(&self, request: RequestBuilder) -> RequestBuilder {
+        let (name, current) = &self.key;
+        let value = current.read().unwrap_or_else(PoisonError::into_inner).clone();
+        request.header(name, value)
     }
 
     /// The same client with another rate limiter.
@@ -223,7 +243,8 @@ impl OpenAiClient {
     pub async fn describe(&self, model: &str) -> Result<ModelDescription, OpenAiError> {
         let url = format!("{}/models/{model}", self.settings.base_url.trim_end_matches('/'));
         let connection = self.connection()?;
-        let response = connection.http().get(url).send().await.map_err(|error| self.transport_error(error))?;
+        let response =
+            self.with_key(connection.http().get(url)).send().await.map_err(|error| self.transport_error(error))?;
         if !response.status().is_success() {
             return Err(OpenAiError::Api(self.api_error(response).await));
         }
@@ -246,7 +267,7 @@ impl OpenAiClient {
             ModelApi::ChatCompletions => request.body(),
             ModelApi::Responses => responses::body(request),
         });
-        let post = connection.http().post(url).header(CONTENT_TYPE, "application/json");
+        let post = self.with_key(connection.http().post(url)).header(CONTENT_TYPE, "application/json");
         let post = post.header(CLIENT_REQUEST_ID, tag.id.to_string()).body(body);
         tag.was_sent.store(true, Ordering::Relaxed);
         let response = post.send().await.map_err(|error| self.transport_error(error))?;
@@ -312,6 +333,14 @@ impl OpenAiClient {
             OpenAiError::Connection(error.without_url())
         }
     }
+}
+
+fn key_header(name: &HeaderName, key: &SecretString) -> Result<HeaderValue, OpenAiSetupError> {
+    let key = key.expose_secret();
+    let value = if name == reqwest::header::AUTHORIZATION { format!("Bearer {key}") } else { key.to_owned() };
+    let mut value = HeaderValue::from_str(&value)?;
+    value.set_sensitive(true);
+    Ok(value)
 }
 
 /// Whether a request that was rejected for its tokens fits the limit at no time: the limit is smaller than the request, or none

@@ -11,9 +11,11 @@ use std::{
 
 use reqwest::header::HeaderMap;
 
-/// How requests share connections.
-#[derive(Debug, Clone, Copy)]
+/// How connections are made, and how requests share them.
+#[derive(Debug, Clone)]
 pub struct ConnectionSharing {
+    /// Authorities that are trusted beside the system's, in PEM.
+    pub authorities: Option<String>,
     /// The most open requests of one connection, where the host speaks HTTP/2.
     pub per_connection: usize,
     /// Speak HTTP/2 without negotiation, to a host without TLS that is known to support it. Over TLS the host chooses.
@@ -60,7 +62,8 @@ impl Connections {
     }
 
     fn client(&self) -> Result<reqwest::Client, reqwest::Error> {
-        let builder = http_client::builder(self.timeout).default_headers(self.headers.clone());
+        let authorities = self.sharing.authorities.as_deref();
+        let builder = http_client::builder_trusting(self.timeout, authorities)?.default_headers(self.headers.clone());
         if self.sharing.http2_prior_knowledge { builder.http2_prior_knowledge() } else { builder }.build()
     }
 }
@@ -83,7 +86,7 @@ mod tests {
     fn a_connection_is_added_when_the_others_are_full_and_reused_when_it_has_room() {
         // Every service installs a TLS provider at its start. An error means that another test has already done it.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let sharing = ConnectionSharing { per_connection: 2, http2_prior_knowledge: true };
+        let sharing = ConnectionSharing { authorities: None, per_connection: 2, http2_prior_knowledge: true };
         let connections = Connections::new(sharing, Duration::from_secs(1), HeaderMap::new()).expect("a client");
         let count = || connections.all.lock().expect("unpoisoned").len();
         let mut open: Vec<_> = (0..4).map(|_| connections.pick().expect("a client")).collect();

@@ -13,7 +13,7 @@ pub enum OpenAiError {
     #[error("OpenAI did not answer within {0:?}")]
     TimedOut(Duration),
     /// The connection failed or broke.
-    #[error("no connection to OpenAI: {0}")]
+    #[error("no connection to OpenAI: {}", http_client::with_cause(.0))]
     Connection(reqwest::Error),
     /// An answer other than 2xx.
     #[error(transparent)]

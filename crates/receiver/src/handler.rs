@@ -110,6 +110,11 @@ impl WebhookHandler {
         }
     }
 
+    /// What it verifies webhooks with.
+    pub fn verifier(&self) -> &SignatureVerifier {
+        &self.verifier
+    }
+
     async fn process(&self, request: Request, peer: Peer) -> Result<Published, WebhookRejection> {
         let (head, body) = request.into_parts();
         let mut incoming = IncomingBody::new(body, self.limits.body_time);
@@ -223,13 +228,10 @@ impl OutgoingMessage {
     fn of(element: WebhookElement, log: &LogLimit) -> Self {
         match element.event {
             Ok(event) => {
-                let span = messages::event(event.key.as_str());
-                let body = serde_json::to_vec(&event).unwrap_or_else(|_| element.raw.into_bytes());
-                Self {
-                    route: Route::Queue(Stage::of_event(&event.key)),
-                    message: Message::new(event.key.as_str(), body),
-                    span,
-                }
+                let key = event.key.as_str();
+                let span = messages::event(key);
+                let message = Message::of(key, &event).unwrap_or_else(|_| Message::new(key, element.raw.into_bytes()));
+                Self { route: Route::Queue(Stage::of_event(&event.key)), message, span }
             }
             Err(rejection) => {
                 let span = messages::rejected_event();

@@ -2,7 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use service::{LogLimit, ServiceFailure, Wired, listener};
+use service::{
+    LogLimit, ServiceFailure, Wired,
+    listener::{self, Entrance},
+};
 use settings::Settings;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -29,11 +32,14 @@ pub async fn start(
     let listen = &settings.receiver.listen;
     let public = TcpListener::bind(listen).await.map_err(|error| format!("receiver.listen {listen}: {error}"))?;
     tracing::info!(address = %public.local_addr()?, "listening for webhooks");
+    let tls = wiring::tls(&settings)?;
+    wiring::reload(&settings, handler.verifier().clone(), tls.clone()).start(&stop);
+    let entrance = Entrance::new(public, tls);
     let limits = wiring::listener_limits(&settings);
     let router = handler::router(Arc::new(handler)).merge(health);
     let linger = Duration::from_secs(settings.receiver.linger_seconds);
     let work = async move {
-        listener::serve(public, router, limits, log, later(stop, linger)).await;
+        listener::serve(entrance, router, limits, log, later(stop, linger)).await;
         Ok(())
     };
     Ok(Wired { readiness, work })

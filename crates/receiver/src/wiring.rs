@@ -4,8 +4,9 @@ use std::{sync::Arc, time::Duration};
 
 use broker::Publisher;
 use hubspot::{signature::SignatureVerifier, webhook::BodyBounds};
-use service::{LogLimit, listener::ListenerLimits};
-use settings::{MissingSetting, Settings, SignatureVersion};
+use secrecy::{ExposeSecret, SecretString};
+use service::{LogLimit, Reload, ServerTls, listener::ListenerLimits};
+use settings::{ConfigScope, MissingSetting, Reloadable, Settings, SignatureVersion};
 
 use crate::{
     body::BodyTime,
@@ -23,16 +24,51 @@ pub fn webhook_handler(
 ) -> Result<WebhookHandler, MissingSetting> {
     let (hubspot, receiver) = (&settings.hubspot, &settings.receiver);
     let public_url = receiver.public_url.as_deref().ok_or(MissingSetting("receiver.public_url"))?;
-    // HubSpot may sign with either secret while the client secret is rotated.
-    let secrets = [&hubspot.client_secret, &hubspot.client_secret_previous];
     let accepts = |version| hubspot.signature_versions.contains(&version);
     let verifier = SignatureVerifier::new(
-        secrets.into_iter().flatten().cloned().collect(),
+        client_secrets(settings),
         public_url,
         accepts(SignatureVersion::V1),
         accepts(SignatureVersion::V2),
     );
     Ok(WebhookHandler::new(verifier, publisher, log, webhook_limits(settings)))
+}
+
+/// The secrets that HubSpot may sign with: either of them while the client secret is rotated.
+fn client_secrets(settings: &Settings) -> Vec<SecretString> {
+    let secrets = [&settings.hubspot.client_secret, &settings.hubspot.client_secret_previous];
+    // The file of the other one may be empty while there is none.
+    secrets.into_iter().flatten().filter(|secret| !secret.expose_secret().is_empty()).cloned().collect()
+}
+
+/// What is read again while the receiver runs.
+pub fn reload(settings: &Settings, verifier: SignatureVerifier, tls: Option<ServerTls>) -> Reload {
+    let mut reload = Reload::new(settings.clone(), ConfigScope::Receiver);
+    reload.hand([Reloadable::ClientSecret, Reloadable::PreviousClientSecret], move |settings| {
+        verifier.replace_secrets(client_secrets(settings));
+        Ok(())
+    });
+    if let Some(tls) = tls {
+        reload.hand([Reloadable::ReceiverCertificate, Reloadable::ReceiverKey], move |settings| {
+            let receiver = &settings.receiver;
+            match receiver.tls_certificate.as_ref().zip(receiver.tls_key.as_ref()) {
+                Some((chain, key)) => Ok(tls.replace(chain, key.expose_secret())?),
+                None => Ok(()),
+            }
+        });
+    }
+    reload
+}
+
+/// The certificate of the public listener, if it has one.
+///
+/// # Errors
+/// It cannot be used.
+pub fn tls(settings: &Settings) -> Result<Option<ServerTls>, String> {
+    let receiver = &settings.receiver;
+    let Some((chain, key)) = receiver.tls_certificate.as_ref().zip(receiver.tls_key.as_ref()) else { return Ok(None) };
+    let tls = ServerTls::new(chain, key.expose_secret());
+    tls.map(Some).map_err(|error| format!("receiver.tls_certificate: {error}"))
 }
 
 /// How much the receiver takes.

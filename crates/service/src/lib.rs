@@ -19,8 +19,10 @@ mod open_files;
 mod peers;
 mod probe;
 mod readiness;
+mod reload;
 mod span_export;
 mod telemetry;
+mod tls;
 
 pub use error::ServiceFailure;
 pub use frame::{Wired, main, settings_info};
@@ -28,7 +30,9 @@ pub use log_limit::LogLimit;
 pub use open_files::{TooFewFiles, make_room};
 pub use peers::{Holding, LimitReached, Peer, PeerLimit};
 pub use readiness::Readiness;
+pub use reload::Reload;
 /// The memory allocator of the services. They allocate and free by the thousand events: glibc's allocator holds a quarter
 /// more memory than is in use and takes a sixth more CPU time (docs/performance.md). It is tuned when it is built, in
 /// `.cargo/config.toml`; `_RJEM_MALLOC_CONF` in the environment overrides that.
 pub use tikv_jemallocator::Jemalloc;
+pub use tls::{ServerTls, ServerTlsError};

@@ -2,6 +2,7 @@
 
 use std::{
     convert::Infallible,
+    io,
     net::SocketAddr,
     pin::pin,
     sync::Arc,
@@ -20,15 +21,18 @@ use hyper_util::{
     service::TowerToHyperService,
 };
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
 };
+use tokio_rustls::TlsAcceptor;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     head_timer::{ConnectionPhase, Phase, TimedStream},
     log_limit::LogLimit,
     peers::{Holding, Peer, PeerLimit},
+    tls::ServerTls,
 };
 
 /// How long requests in progress may take when the service stops, or when their connection has become too old. HubSpot waits
@@ -55,6 +59,25 @@ pub struct ListenerLimits {
     pub max_age: Duration,
 }
 
+/// Where connections come in, and whether they speak TLS.
+pub struct Entrance {
+    listener: TcpListener,
+    tls: Option<ServerTls>,
+}
+
+impl Entrance {
+    /// One that speaks TLS with this certificate, if there is one.
+    pub fn new(listener: TcpListener, tls: Option<ServerTls>) -> Self {
+        Self { listener, tls }
+    }
+}
+
+impl From<TcpListener> for Entrance {
+    fn from(listener: TcpListener) -> Self {
+        Self::new(listener, None)
+    }
+}
+
 /// An accepted connection and its place among the others.
 struct Accepted {
     stream: TcpStream,
@@ -66,12 +89,13 @@ struct Accepted {
 /// Serves `router` until `stop` is cancelled, then lets the requests in progress finish within a grace period. Each request
 /// has its [`Peer`] as an extension. `log` bounds the lines about refused connections.
 pub async fn serve(
-    listener: TcpListener,
+    entrance: impl Into<Entrance>,
     router: Router,
     limits: ListenerLimits,
     log: Arc<LogLimit>,
     stop: CancellationToken,
 ) {
+    let Entrance { listener, tls } = entrance.into();
     let places = Places {
         slots: Arc::new(Semaphore::new(limits.max_connections)),
         per_peer: PeerLimit::new(limits.max_connections, limits.max_connections_per_peer),
@@ -84,7 +108,8 @@ pub async fn serve(
             accepted = places.accept(&listener) => accepted,
         };
         if let Some(accepted) = accepted {
-            connections.spawn(converse(accepted, router.clone(), limits, stop.clone()));
+            let acceptor = tls.as_ref().map(ServerTls::acceptor);
+            connections.spawn(converse(accepted, acceptor, router.clone(), limits, stop.clone()));
         }
     }
     drop(listener);
@@ -130,11 +155,41 @@ impl Places {
     }
 }
 
-/// Answers the requests of a connection until the client closes it, it is too old, or the service stops.
-async fn converse(accepted: Accepted, router: Router, limits: ListenerLimits, stop: CancellationToken) {
+/// Makes a connection speak TLS, where it has to, and answers its requests.
+async fn converse(
+    accepted: Accepted,
+    tls: Option<TlsAcceptor>,
+    router: Router,
+    limits: ListenerLimits,
+    stop: CancellationToken,
+) {
     let Accepted { stream, peer, _slot, _holding } = accepted;
     let phase = ConnectionPhase::new();
     let stream = TimedStream::new(stream, phase.clone(), limits.header_timeout);
+    let Some(tls) = tls else { return answer(stream, (peer, phase), router, limits, stop).await };
+    // What the client sends has the time of the first head, of which the stream takes care; what it does not read has an end, too.
+    let handshake = tokio::time::timeout(2 * limits.header_timeout, tls.accept(stream));
+    let shaken = tokio::select! {
+        shaken = handshake => shaken.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())),
+        () = stop.cancelled() => return,
+    };
+    match shaken {
+        Ok(stream) => answer(stream, (peer, phase), router, limits, stop).await,
+        Err(error) => {
+            metrics::counter!("leadline_tls_handshakes_failed_total").increment(1);
+            tracing::debug!(%error, "a connection did not come to speak TLS");
+        }
+    }
+}
+
+/// Answers the requests of a connection until the client closes it, it is too old, or the service stops.
+async fn answer(
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    (peer, phase): (Peer, ConnectionPhase),
+    router: Router,
+    limits: ListenerLimits,
+    stop: CancellationToken,
+) {
     let router = TowerToHyperService::new(router);
     let opened = Instant::now();
     let service = service_fn(move |mut request: hyper::Request<Incoming>| {

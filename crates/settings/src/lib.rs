@@ -6,6 +6,8 @@
 mod broker_urls;
 mod error;
 mod fingerprint;
+mod pem;
+mod reload;
 mod sections;
 mod source;
 mod tables;
@@ -16,10 +18,11 @@ mod validate;
 use std::path::{Path, PathBuf};
 
 pub use error::{InvalidSettings, MissingSetting, SettingsFinding};
+pub use reload::{Reloadable, ValueFiles, value_of};
 pub use sections::{
     AdminSection, BrokerSection, CircuitBreakerSection, HubSpotSection, InferenceSection, LedgerSection, LogFormat,
     ModelFacts, OpenAiSection, PoolMode, RateLimitSection, ReceiverSection, ReconcileSection, RetentionSection,
-    SignatureVersion, SpendSection, TelemetrySection, WriterSection,
+    SecretsSection, SignatureVersion, SpendSection, TelemetrySection, WriterSection,
 };
 pub use tables::{ConfigScope, Settings};
 

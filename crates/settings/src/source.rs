@@ -1,10 +1,18 @@
 //! Reading the settings from the file and the environment.
 
-use std::{collections::HashMap, ffi::OsString, path::Path};
+use std::{
+    collections::HashMap,
+    ffi::OsString,
+    path::{Path, PathBuf},
+};
 
 use config::{Config, ConfigError, Environment, File, FileFormat, Map, Value, ValueKind};
 
-use crate::{error::SettingsFinding, tables::Settings};
+use crate::{
+    error::SettingsFinding,
+    reload::{ValueFiles, value_of},
+    tables::Settings,
+};
 
 const PREFIX: &str = "LEADLINE__";
 const FILE_SUFFIX: &str = "_FILE";
@@ -14,20 +22,23 @@ const LISTS: [&str; 3] =
     ["broker.retry_delays_seconds", "hubspot.signature_versions", "inference.protected_properties"];
 
 /// Settings whose text is a secret, beside those of the table `notify`.
-const SECRETS: [&str; 7] = [
+const SECRETS: [&str; 10] = [
     "broker.url",
     "broker.management_url",
+    "broker.tls_key",
     "ledger.url",
+    "ledger.migrate_url",
     "hubspot.token",
     "hubspot.client_secret",
     "hubspot.client_secret_previous",
     "openai.api_key",
+    "receiver.tls_key",
 ];
 
 /// Reads the settings, or reports every setting that is unknown or has a wrong type.
 pub(super) fn read(file: Option<&Path>, environment: Vec<(String, String)>) -> Result<Settings, Vec<SettingsFinding>> {
     let mut findings = Vec::new();
-    let variables = with_files(environment, &mut findings);
+    let (variables, files) = with_files(environment, &mut findings);
     // `config` reports only "the environment" as a value's origin; people need the variable's name.
     let names: HashMap<String, String> = variables.keys().map(|name| (key_of(name), name.clone())).collect();
     let mut builder = Config::builder();
@@ -69,7 +80,9 @@ pub(super) fn read(file: Option<&Path>, environment: Vec<(String, String)>) -> R
     if !findings.is_empty() {
         return Err(findings);
     }
-    merged.try_deserialize().map_err(|error| vec![finding("settings", InvalidValue::from(error).to_string())])
+    let settings: Settings =
+        merged.try_deserialize().map_err(|error| vec![finding("settings", InvalidValue::from(error).to_string())])?;
+    Ok(Settings { files, ..settings })
 }
 
 /// The variables that are settings, as text. Other variables may hold any bytes.
@@ -119,8 +132,12 @@ fn finding(key: &str, message: String) -> SettingsFinding {
     SettingsFinding { key: key.to_owned(), origin: None, message }
 }
 
-/// The variables that begin with [`PREFIX`], with each `…_FILE` replaced by the content of the file that it names.
-fn with_files(environment: Vec<(String, String)>, findings: &mut Vec<SettingsFinding>) -> Map<String, String> {
+/// The variables, with the values that files hold, and these files.
+fn with_files(
+    environment: Vec<(String, String)>,
+    findings: &mut Vec<SettingsFinding>,
+) -> (Map<String, String>, ValueFiles) {
+    let mut of_values = ValueFiles::default();
     let (files, mut variables): (Vec<_>, Map<String, String>) = {
         let with_prefix = environment.into_iter().filter(|(name, _)| name.starts_with(PREFIX));
         let (files, plain): (Vec<_>, Vec<_>) = with_prefix.partition(|(name, _)| name.ends_with(FILE_SUFFIX));
@@ -135,17 +152,21 @@ fn with_files(environment: Vec<(String, String)>, findings: &mut Vec<SettingsFin
             findings.push(finding(&key, format!("given twice, as {target} and as {name}")));
             continue;
         }
-        match std::fs::read_to_string(without_break(&path)) {
-            Ok(text) => drop(variables.insert(target, without_break(&text))),
+        let path = PathBuf::from(without_break(&path));
+        match value_of(&path) {
+            Ok(text) => {
+                of_values.0.insert(key_of(&target), path);
+                variables.insert(target, text);
+            }
             // The path is not printed: it may be the secret itself, given in the place of its file's name.
             Err(error) => findings.push(finding(&key, format!("cannot read the file that {name} names: {error}"))),
         }
     }
-    variables
+    (variables, of_values)
 }
 
 /// The value without the line breaks at its end: tools that write secrets often end them with one, whatever they write them to.
-fn without_break(value: &str) -> String {
+pub(crate) fn without_break(value: &str) -> String {
     value.trim_end_matches(['\r', '\n']).to_owned()
 }
 
@@ -223,7 +244,7 @@ mod tests {
     fn a_line_break_after_a_secret_is_not_part_of_it() {
         let variables = vec![("LEADLINE__HUBSPOT__TOKEN".to_owned(), "token\r\n".to_owned())];
         let mut findings = Vec::new();
-        assert_eq!(with_files(variables, &mut findings)["LEADLINE__HUBSPOT__TOKEN"], "token");
+        assert_eq!(with_files(variables, &mut findings).0["LEADLINE__HUBSPOT__TOKEN"], "token");
         assert_eq!(findings, Vec::new());
     }
 }

@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use secrecy::SecretString;
 use serde::Deserialize;
 
+use crate::reload::ValueFiles;
 use crate::sections::{
     AdminSection, BrokerSection, CircuitBreakerSection, HubSpotSection, InferenceSection, LedgerSection, OpenAiSection,
-    RateLimitSection, ReceiverSection, ReconcileSection, RetentionSection, SpendSection, TelemetrySection,
-    WriterSection,
+    RateLimitSection, ReceiverSection, ReconcileSection, RetentionSection, SecretsSection, SpendSection,
+    TelemetrySection, WriterSection,
 };
 
 /// Every setting. `deploy/leadline.toml` names and explains each one; there is a field for each table of that file.
@@ -45,6 +46,11 @@ pub struct Settings {
     pub admin: AdminSection,
     /// Logs and traces.
     pub telemetry: TelemetrySection,
+    /// Values that are read again while a service runs.
+    pub secrets: SecretsSection,
+    /// The files that hold values.
+    #[serde(skip)]
+    pub files: ValueFiles,
 }
 
 /// Which program reads the settings: each needs only some of them.

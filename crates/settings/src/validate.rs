@@ -5,6 +5,7 @@ use secrecy::{ExposeSecret, SecretString};
 use crate::{
     broker_urls::{has_comma_in_virtual_host, share_a_virtual_host},
     error::SettingsFinding,
+    pem,
     tables::{ConfigScope, Settings},
     transport::{PostgresTransport, is_plain_text_elsewhere},
     urls::{self, HttpUrl},
@@ -44,6 +45,19 @@ impl Check {
     fn header(&mut self, value: Option<&str>, key: &str) {
         let is_fine = value.is_none_or(|value| value.bytes().all(|byte| byte.is_ascii_graphic()));
         self.that(is_fine, key, "has a character in it that no key has: a space, a line break, or one beyond ASCII");
+    }
+
+    /// Certificates in PEM.
+    fn certificates(&mut self, value: Option<&String>, key: &str) {
+        let problem = value.and_then(|text| pem::certificates(text));
+        self.that(problem.is_none(), key, problem.unwrap_or_default());
+    }
+
+    /// A certificate and its key, which are given together or not at all.
+    fn pair(&mut self, certificate: Option<&String>, key: Option<&SecretString>, section: &str) {
+        for (name, problem) in pem::pair(certificate.map(String::as_str), key) {
+            self.that(false, &format!("{section}.{name}"), problem);
+        }
     }
 
     fn all(&mut self, key: &str, problems: Vec<String>) {
@@ -96,6 +110,9 @@ pub(super) fn findings(settings: &Settings, scope: ConfigScope) -> Vec<SettingsF
     }
     if !matches!(scope, Receiver | OpenAiOnly | AdminOnly) {
         ledger(settings, &mut check);
+    }
+    if matches!(scope, Receiver | Inference | Writer | Everything) {
+        check.within(settings.secrets.reload_seconds, 0..=3_600, "secrets.reload_seconds");
     }
     if matches!(scope, Receiver | Everything) {
         receiver(settings, &mut check);
@@ -173,6 +190,8 @@ fn broker(settings: &Settings, check: &mut Check) {
         check.http(url, HttpUrl::Base, "broker.management_url");
         check.encrypted(url, "http", "broker.management_url", permission);
     }
+    check.certificates(broker.tls_ca.as_ref(), "broker.tls_ca");
+    check.pair(broker.tls_certificate.as_ref(), broker.tls_key.as_ref(), "broker");
     check.within(broker.connect_timeout_seconds, 1..=300, "broker.connect_timeout_seconds");
     check.within(broker.reconnect_max_seconds, 1..=300, "broker.reconnect_max_seconds");
     check.within(broker.confirm_timeout_ms, 10..=60_000, "broker.confirm_timeout_ms");
@@ -252,6 +271,7 @@ fn receiver(settings: &Settings, check: &mut Check) {
     let receiver = &settings.receiver;
     check.secret(settings.hubspot.client_secret.as_ref(), "hubspot.client_secret");
     check.address(&receiver.listen, "receiver.listen");
+    check.pair(receiver.tls_certificate.as_ref(), receiver.tls_key.as_ref(), "receiver");
     check.set(receiver.public_url.as_ref(), "receiver.public_url");
     if let Some(url) = &receiver.public_url {
         check.http(url, HttpUrl::Whole, "receiver.public_url");
@@ -294,6 +314,7 @@ fn hubspot(settings: &Settings, check: &mut Check) {
     check.secret(hubspot.token.as_ref(), "hubspot.token");
     check.header(hubspot.token.as_ref().map(ExposeSecret::expose_secret), "hubspot.token");
     check.http(&hubspot.base_url, HttpUrl::Base, "hubspot.base_url");
+    check.certificates(hubspot.tls_ca.as_ref(), "hubspot.tls_ca");
     let permission = ("hubspot.allow_plaintext", hubspot.allow_plaintext);
     check.encrypted(&hubspot.base_url, "http", "hubspot.base_url", permission);
     check.that(
@@ -363,6 +384,7 @@ fn openai(settings: &Settings, check: &mut Check) {
     check.header(openai.project.as_deref(), "openai.project");
     check.header(Some(&openai.auth_header), "openai.auth_header");
     check.http(&openai.base_url, HttpUrl::Base, "openai.base_url");
+    check.certificates(openai.tls_ca.as_ref(), "openai.tls_ca");
     let permission = ("openai.allow_plaintext", openai.allow_plaintext);
     check.encrypted(&openai.base_url, "http", "openai.base_url", permission);
     for (path, key) in [(&openai.chat_path, "openai.chat_path"), (&openai.responses_path, "openai.responses_path")] {

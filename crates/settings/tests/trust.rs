@@ -194,3 +194,27 @@ fn a_secret_in_the_file_that_is_no_text_is_refused_without_being_quoted() {
         assert!(!error.contains(value), "{error}");
     }
 }
+
+#[test]
+fn what_is_no_certificate_and_a_certificate_without_its_key_are_named() {
+    let certificate = "-----BEGIN CERTIFICATE-----\nMII\n-----END CERTIFICATE-----\n";
+    for (name, key) in [
+        ("BROKER__TLS_CA", "broker.tls_ca"),
+        ("HUBSPOT__TLS_CA", "hubspot.tls_ca"),
+        ("OPENAI__TLS_CA", "openai.tls_ca"),
+    ] {
+        let message = refused(&[(name, "/etc/leadline/ca.pem")]);
+        assert!(message.contains(&format!("{key}: holds no certificate in PEM")), "{message}");
+        load(None, &[(name, certificate)]).expect("valid");
+    }
+    for section in ["broker", "receiver"] {
+        let [of_certificate, of_key] =
+            ["TLS_CERTIFICATE", "TLS_KEY"].map(|name| format!("{}__{name}", section.to_uppercase()));
+        let message = refused(&[(&of_certificate, certificate)]);
+        assert!(message.contains(&format!("{section}.tls_key: is not set, and tls_certificate is")), "{message}");
+        let message = refused(&[(&of_certificate, certificate), (&of_key, "geheim")]);
+        assert!(message.contains(&format!("{section}.tls_key: holds no private key in PEM")), "{message}");
+        let key = "-----BEGIN PRIVATE KEY-----\nMII\n-----END PRIVATE KEY-----\n";
+        load(None, &[(&of_certificate, certificate), (&of_key, key)]).expect("valid");
+    }
+}

@@ -11,6 +11,7 @@
 //! Both use the services that the environment names, which `cargo xtask test` starts once for all test binaries.
 
 mod backup;
+mod certificates;
 mod database;
 mod http;
 mod install;
@@ -27,6 +28,7 @@ mod services;
 mod urls;
 pub mod workspace;
 
+pub use certificates::{Authority, Certificate, TlsDoor};
 pub use database::{TestDatabase, database};
 pub use http::get;
 pub use install::{build_tools, prometheus, python};

@@ -33,10 +33,14 @@ pub async fn start(
     let readiness = circuit_breakers.add_readiness_checks(bootstrap::broker_and_ledger_readiness(&publisher, &ledger));
     let readiness = bootstrap::warn_of_ending_versions(readiness, &settings);
     let worker = Worker::named("writer");
-    let Writer { handler, verifier, verify_interval, probes, quota_health } =
+    let Writer { handler, verifier, verify_interval, probes, hubspot, quota_health } =
         wiring::wire(&settings, &ledger, &circuit_breakers, &worker)?;
     let readiness = bootstrap::add_quota_readiness(readiness, move || quota_health.broken());
     circuit_breakers.start_sync(ledger.clone(), worker.clone(), probes, None);
+    let credential = |settings: &Settings| bootstrap::credential(settings, Dependency::HubSpot);
+    let clients = (ledger.clone(), hubspot);
+    maintenance::reload_of_worker(&settings, ConfigScope::Writer, clients, circuit_breakers.clone(), credential)
+        .start(&stop);
     verifier.start(verify_interval, circuit_breakers.clone(), &stop);
     let reconciler = Reconciler::new(ledger.clone(), publisher.clone(), settings.reconcile.clone());
     maintenance::run_maintenance(&settings, ledger, reconciler, worker, &stop);

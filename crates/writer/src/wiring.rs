@@ -52,6 +52,8 @@ pub struct Writer {
     pub verify_interval: Duration,
     /// Tests whether an outage of HubSpot is over.
     pub probes: Vec<(Dependency, Probe)>,
+    /// What calls HubSpot.
+    pub hubspot: HubSpotClient,
     /// Whether the tasks behind the limits work.
     pub quota_health: TaskHealth,
 }
@@ -100,6 +102,7 @@ pub fn wire(
         verifier: Verifier::new(hubspot.clone(), ledger.clone(), worker, lease, rules),
         verify_interval: Duration::from_secs(settings.reconcile.interval_seconds.min(MAX_VERIFY_INTERVAL)),
         probes: vec![(Dependency::HubSpot, hubspot_probe(&hubspot))],
+        hubspot,
         quota_health: rate_limiters.health().clone(),
     })
 }

@@ -59,6 +59,8 @@ enum ItemResult {
 enum MessageError {
     #[error("its message is not JSON: {0}")]
     NotJson(serde_json::Error),
+    #[error("it has version {0}, which this version of Leadline does not know: replay it with a newer one")]
+    NewerVersion(u16),
     #[error("the ledger no longer has the event")]
     NotInLedger,
     #[error(transparent)]
@@ -143,6 +145,10 @@ async fn replay_event(operator: &Operator, item: &ParkedItem) -> anyhow::Result<
 async fn event_message(operator: &Operator, item: &ParkedItem) -> anyhow::Result<Result<Message, MessageError>> {
     let payload: Value = match (&item.message, &item.entry) {
         (Some(parked), _) => {
+            // Read as this version knows it, it would lose what is new in it.
+            if let Some(version) = parked.message.version.filter(|_| parked.message.is_newer_than_known(item.stage)) {
+                return Ok(Err(MessageError::NewerVersion(version)));
+            }
             if let Ok(event) = serde_json::from_slice::<Event>(&parked.message.body) {
                 return Ok(Ok(maintenance::event_message(&event)?));
             }

@@ -21,7 +21,7 @@ pub enum HubSpotError {
     #[error("HubSpot did not answer within {0:?}")]
     TimedOut(Duration),
     /// The connection failed or broke.
-    #[error("no connection to HubSpot: {0}")]
+    #[error("no connection to HubSpot: {}", http_client::with_cause(.0))]
     Connection(reqwest::Error),
     /// An answer other than 2xx.
     #[error(transparent)]

@@ -33,7 +33,8 @@ impl HubSpotClient {
         struct Body<'a> {
             token_key: &'a str,
         }
-        let body = Body { token_key: self.token().expose_secret() };
+        let token = self.token();
+        let body = Body { token_key: token.expose_secret() };
         let path = "/oauth/v2/private-apps/get/access-token-info";
         self.call(&Call::post(Operation::DescribeToken, path, &body)).await
     }

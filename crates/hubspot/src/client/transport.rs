@@ -2,7 +2,7 @@
 
 use std::{
     borrow::Cow,
-    sync::Arc,
+    sync::{Arc, PoisonError, RwLock},
     time::{Duration, Instant},
 };
 
@@ -31,6 +31,8 @@ use super::{
 pub struct HubSpotSettings {
     /// `https://api.hubapi.com`, or the simulator.
     pub base_url: String,
+    /// Authorities that are trusted beside the system's, in PEM.
+    pub authorities: Option<String>,
     /// The app's access token.
     pub token: SecretString,
     /// The versions of the API.
@@ -83,17 +85,25 @@ pub struct HubSpotClient {
     settings: HubSpotSettings,
     /// Whom traces name.
     server: Option<Server>,
+    /// The token that calls are made with now: at first that of the settings.
+    token: Arc<RwLock<SecretString>>,
 }
 
 impl HubSpotClient {
     /// A client with these settings.
     ///
     /// # Errors
-    /// When no TLS provider is installed or the system's roots cannot be read.
+    /// When no TLS provider is installed, or certificates cannot be read: the system's or those of the settings.
     pub fn new(settings: HubSpotSettings) -> Result<Self, reqwest::Error> {
-        let http = http_client::builder(settings.timeout).build()?;
+        let http = http_client::builder_trusting(settings.timeout, settings.authorities.as_deref())?.build()?;
         let server = Server::of(&settings.base_url);
-        Ok(Self { http, settings, server })
+        let token = Arc::new(RwLock::new(settings.token.clone()));
+        Ok(Self { http, settings, server, token })
+    }
+
+    /// From now on, calls of this client and its clones are made with another token.
+    pub fn replace_token(&self, token: SecretString) {
+        *self.token.write().unwrap_or_else(PoisonError::into_inner) = token;
     }
 
     /// The same client with another rate limiter.
@@ -133,8 +143,8 @@ impl HubSpotClient {
     }
 
     /// The token that calls are made with.
-    pub(super) fn token(&self) -> &SecretString {
-        &self.settings.token
+    pub(super) fn token(&self) -> SecretString {
+        self.token.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Makes a call that may be repeated: until it succeeds or the retries are used up.
@@ -233,7 +243,7 @@ impl HubSpotClient {
         let mut request = self
             .http
             .request(method.clone(), format!("{}{path}", self.settings.base_url.trim_end_matches('/')))
-            .bearer_auth(self.settings.token.expose_secret());
+            .bearer_auth(self.token().expose_secret());
         if !query.is_empty() {
             request = request.query(query);
         }

@@ -20,6 +20,7 @@ pub async fn client(attempts: usize) -> (HubSpotClient, String) {
     let router = Simulator::new(config).router();
     tokio::spawn(async move { axum::serve(listener, router).await });
     let hubspot = HubSpotClient::new(HubSpotSettings {
+        authorities: None,
         base_url: url.clone(),
         token,
         api_versions: ApiVersions::default(),

@@ -130,9 +130,8 @@ impl Fleet {
     /// `("openai.api_key", "sk-wrong")`.
     pub async fn add_with_settings(&mut self, program: &str, settings: &[(&str, &str)]) -> Result<()> {
         let role = if program == "leadline-writer" { Role::Writer } else { Role::Inference };
-        let mut environment = self.environment.clone();
-        environment.extend(settings.iter().map(|(key, value)| (variable(key), (*value).to_owned())));
-        self.add_with(program, role, environment).await
+        let settings = settings.iter().map(|(key, value)| (variable(key), (*value).to_owned())).collect();
+        self.add_with(program, role, with_more(self.environment.clone(), settings)).await
     }
 
     async fn add_with(&mut self, program: &str, role: Role, environment: Vec<(String, String)>) -> Result<()> {
@@ -297,6 +296,13 @@ fn environment(namespace: &TestNamespace, plan: &FleetPlan, simulator_url: &str)
             (variable("notify.sales"), format!("{simulator_url}/_simulator/channels/sales")),
         ]);
     }
-    environment.extend(plan.settings.iter().cloned());
-    Ok(environment)
+    Ok(with_more(environment, plan.settings.clone()))
+}
+
+/// The settings with others, by the name of the environment variable. A value that comes from a file takes the place of the value itself:
+/// no program accepts both.
+fn with_more(mut environment: Vec<(String, String)>, more: Vec<(String, String)>) -> Vec<(String, String)> {
+    environment.retain(|(name, _)| !more.iter().any(|(other, _)| *other == format!("{name}_FILE")));
+    environment.extend(more);
+    environment
 }

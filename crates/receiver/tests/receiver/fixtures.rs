@@ -98,7 +98,7 @@ impl TestReceiver {
             proxy = Some(between);
         }
         let publisher = Publisher::open(BrokerSettings {
-            urls: vec![url.into()],
+            address: vec![url.into()].into(),
             confirm_timeout: options.confirm_timeout,
             ..settings
         })
@@ -172,7 +172,7 @@ pub fn signed_request(url: &str, signed_url: &str, secret: &str, body: Vec<u8>) 
 fn broker_settings(namespace: &TestNamespace, max_queue_length: u32) -> BrokerSettings {
     let retry_schedule = RetrySchedule::new(vec![Duration::from_secs(10)], 3).expect("a schedule");
     BrokerSettings {
-        urls: vec![namespace.amqp_url.clone().into()],
+        address: vec![namespace.amqp_url.clone().into()].into(),
         name: "receiver test".to_owned(),
         connect_timeout: Duration::from_secs(30),
         max_reconnect_delay: Duration::from_secs(1),

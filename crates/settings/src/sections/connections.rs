@@ -13,6 +13,9 @@ pub struct BrokerSection {
     pub url: SecretString,
     pub management_url: Option<SecretString>,
     pub allow_plaintext: bool,
+    pub tls_ca: Option<String>,
+    pub tls_certificate: Option<String>,
+    pub tls_key: Option<SecretString>,
     pub connect_timeout_seconds: u64,
     pub reconnect_max_seconds: u64,
     pub confirm_timeout_ms: u64,
@@ -32,6 +35,9 @@ impl Default for BrokerSection {
             url: "amqp://guest:guest@127.0.0.1:5672/%2f".into(),
             management_url: None,
             allow_plaintext: false,
+            tls_ca: None,
+            tls_certificate: None,
+            tls_key: None,
             connect_timeout_seconds: 10,
             reconnect_max_seconds: 2,
             confirm_timeout_ms: 3_000,
@@ -92,6 +98,7 @@ impl Default for LedgerSection {
 pub struct HubSpotSection {
     pub base_url: String,
     pub allow_plaintext: bool,
+    pub tls_ca: Option<String>,
     pub api_version: String,
     pub associations_version: String,
     pub token: Option<SecretString>,
@@ -114,6 +121,7 @@ impl Default for HubSpotSection {
         Self {
             base_url: "https://api.hubapi.com".to_owned(),
             allow_plaintext: false,
+            tls_ca: None,
             api_version: "v3".to_owned(),
             associations_version: "2026-09".to_owned(),
             token: None,
@@ -150,6 +158,7 @@ pub enum SignatureVersion {
 pub struct OpenAiSection {
     pub base_url: String,
     pub allow_plaintext: bool,
+    pub tls_ca: Option<String>,
     pub api: ModelApi,
     pub chat_path: String,
     pub responses_path: String,
@@ -177,6 +186,7 @@ impl Default for OpenAiSection {
         Self {
             base_url: "https://api.openai.com/v1".to_owned(),
             allow_plaintext: false,
+            tls_ca: None,
             api: ModelApi::ChatCompletions,
             chat_path: "/chat/completions".to_owned(),
             responses_path: "/responses".to_owned(),

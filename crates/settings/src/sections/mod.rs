@@ -12,7 +12,7 @@ pub use connections::{
     BrokerSection, HubSpotSection, LedgerSection, ModelFacts, OpenAiSection, PoolMode, SignatureVersion,
 };
 pub use operation::{
-    AdminSection, CircuitBreakerSection, LogFormat, RateLimitSection, ReconcileSection, RetentionSection, SpendSection,
-    TelemetrySection,
+    AdminSection, CircuitBreakerSection, LogFormat, RateLimitSection, ReconcileSection, RetentionSection,
+    SecretsSection, SpendSection, TelemetrySection,
 };
 pub use services::{InferenceSection, ReceiverSection, WriterSection};

@@ -140,6 +140,18 @@ impl Default for AdminSection {
 
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
+pub struct SecretsSection {
+    pub reload_seconds: u64,
+}
+
+impl Default for SecretsSection {
+    fn default() -> Self {
+        Self { reload_seconds: 10 }
+    }
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
 pub struct TelemetrySection {
     pub log_level: String,
     pub log_format: LogFormat,

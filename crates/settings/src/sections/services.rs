@@ -2,12 +2,15 @@
 
 use std::path::PathBuf;
 
+use secrecy::SecretString;
 use serde::Deserialize;
 
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ReceiverSection {
     pub listen: String,
+    pub tls_certificate: Option<String>,
+    pub tls_key: Option<SecretString>,
     pub public_url: Option<String>,
     pub max_body_bytes: usize,
     pub max_kept_bytes: usize,
@@ -29,6 +32,8 @@ impl Default for ReceiverSection {
     fn default() -> Self {
         Self {
             listen: "0.0.0.0:8080".to_owned(),
+            tls_certificate: None,
+            tls_key: None,
             public_url: None,
             max_body_bytes: 39_731_200,
             max_kept_bytes: 1_048_576,

@@ -11,11 +11,15 @@ mod program;
 mod rabbitmq;
 mod standby;
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 use anyhow::{Context, Result, bail};
 
-use crate::{install, step};
+use crate::{
+    Authority, Certificate,
+    database::{connect, execute},
+    free_port, install, step,
+};
 use cluster::Size;
 pub use docker::{Compose, engine_answers};
 pub use on::{On, Urls};
@@ -146,6 +150,32 @@ impl Services {
     /// terms `advanced` in its application's environment.
     pub async fn private(config: &str, advanced: &str) -> Result<Self> {
         Self::start_private(Size::One, config, advanced, Durability::Fsync).await
+    }
+
+    /// Private instances that speak TLS, too, with the certificate `server`. RabbitMQ does so at the port that is returned, and wants a
+    /// certificate of its clients that `authority` has signed; Postgres does so at its own port, for whoever asks for it.
+    pub async fn private_with_tls(authority: &Authority, server: &Certificate) -> Result<(Self, u16)> {
+        let port = free_port()?;
+        let config = format!(
+            "listeners.ssl.1 = 127.0.0.1:{port}\nssl_options.cacertfile = {}\nssl_options.certfile = {}\n\
+             ssl_options.keyfile = {}\nssl_options.verify = verify_peer\nssl_options.fail_if_no_peer_cert = true\n",
+            authority.file().display(),
+            server.chain.display(),
+            server.key.display()
+        );
+        let services = Self::private(&config, "").await?;
+        let mut postgres = connect(&services.postgres_url).await?;
+        let folder: String = sqlx::query_scalar("show data_directory").fetch_one(&mut postgres).await?;
+        server.copy_for(Path::new(&folder), "postgres")?;
+        for statement in [
+            "alter system set ssl_cert_file = 'server.pem'",
+            "alter system set ssl_key_file = 'server.key'",
+            "alter system set ssl = on",
+            "select pg_reload_conf()",
+        ] {
+            execute(&mut postgres, statement).await?;
+        }
+        Ok((services, port))
     }
 
     /// The same with three nodes of RabbitMQ that are a cluster.

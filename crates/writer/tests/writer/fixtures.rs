@@ -95,6 +95,7 @@ impl TestWriter {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let simulator_url = format!("http://{}", listener.local_addr().expect("an address"));
         let hubspot = HubSpotClient::new(HubSpotSettings {
+            authorities: None,
             base_url: simulator_url.clone(),
             token: config.token.clone().into(),
             api_versions: ApiVersions::default(),

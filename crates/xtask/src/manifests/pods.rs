@@ -64,7 +64,7 @@ pub(super) fn findings(resources: &[Value], known: &Known) -> Vec<String> {
     let mut findings = Vec::new();
     for resource in resources.iter().filter(|resource| resource["kind"] == "Deployment" || resource["kind"] == "Job") {
         let pod = &resource["spec"]["template"]["spec"];
-        for container in list(&pod["containers"]) {
+        for container in list(&pod["initContainers"]).chain(list(&pod["containers"])) {
             let checked = Container { pod, spec: container, config_maps: &config_maps, known };
             let name = text(&resource["metadata"]["name"]);
             findings.extend(checked.findings().into_iter().map(|finding| format!("{name}: {finding}")));
