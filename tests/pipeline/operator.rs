@@ -3,7 +3,11 @@
 use std::process::Output;
 
 use lab::FleetPlan;
-use simulator::admin::{ModelAccess, Quirks};
+use serde_json::Value;
+use simulator::{
+    Fault, FaultKind, Target,
+    admin::{ModelAccess, Quirks},
+};
 use testbed::workspace;
 
 use fixtures::{
@@ -121,4 +125,47 @@ async fn nothing_that_people_wrote_controls_the_operators_terminal() {
 
     let strange = fleet.leadline(&["event", attack]).await.expect("runs");
     assert!(!text(&strange).contains(acts), "{strange:?}");
+}
+
+/// Runs a command that prints JSON.
+async fn json(fleet: &lab::Fleet, arguments: &[&str]) -> Value {
+    let output = fleet.leadline(arguments).await.expect("runs");
+    assert!(output.status.success(), "{arguments:?}: {}", text(&output));
+    serde_json::from_slice(&output.stdout).expect("JSON and nothing else")
+}
+
+/// One event that is written, and one that is parked.
+async fn two_ends() -> lab::Fleet {
+    let fleet = fleet(&pipeline()).await;
+    for id in [1, 2] {
+        contact(&fleet, id, &[BUYER]).await;
+    }
+    send_accepted(&fleet, &[note_event(1, 1)]).await;
+    ended_as(&fleet, &note_event(1, 1), "written", None).await;
+    fleet.simulator.fault(&Fault::new(Target::Openai, FaultKind::Refusal).times(1)).await.expect("set");
+    send_accepted(&fleet, &[note_event(2, 1)]).await;
+    ended_as(&fleet, &note_event(2, 1), "parked", Some("refused")).await;
+    fleet
+}
+
+#[tokio::test]
+async fn what_is_listed_is_json_for_programs() {
+    let fleet = two_ends().await;
+    let status = json(&fleet, &["status", "--json"]).await;
+    assert_eq!(status["oldest_unfinished_seconds"], 0);
+    assert_eq!(status["parked"][0]["reason"], "refused");
+    let parked = json(&fleet, &["parked", "list", "--json"]).await;
+    assert_eq!(
+        (parked[0]["reason"].as_str(), parked[0]["id"].as_str()),
+        (Some("refused"), Some(&*key(&note_event(2, 1))))
+    );
+    let shown = json(&fleet, &["parked", "show", &key(&note_event(2, 1)), "--json"]).await;
+    assert_eq!(shown[0]["event"]["state"], "parked");
+    let story = json(&fleet, &["event", &key(&note_event(1, 1)), "--json"]).await;
+    assert_eq!((story["state"].as_str(), story["prompts"].is_null()), (Some("written"), true));
+    assert!(story["writes"].as_array().is_some_and(|rows| !rows.is_empty()), "{story}");
+    let lost = json(&fleet, &["reconcile", "--json"]).await;
+    assert_eq!(lost.as_array().map(Vec::len), Some(0));
+    let checked = json(&fleet, &["check", "--json"]).await;
+    assert!(checked.as_array().is_some_and(|rows| rows.iter().all(|row| row["finding"] != "problem")), "{checked}");
 }

@@ -14,12 +14,11 @@ use serde_json::Value;
 use tokio::time::MissedTickBehavior;
 use uuid::Uuid;
 
-use super::{
-    dead_letters,
-    filter::ParkedFilter,
-    item::{ParkedItem, print_items},
+use super::{dead_letters, filter::ParkedFilter, item::ParkedItem, print_items};
+use crate::{
+    operator::Operator,
+    print::{Format, say},
 };
-use crate::{operator::Operator, print::say};
 
 /// What an operator decides about parked items.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,7 +75,7 @@ pub async fn run(
         bail!("give a filter (--reason, --playbook, --since, --until, --id, --stage), or --all for all items");
     }
     let dead_letters = dead_letters::scan(operator, filter).await?;
-    print_items(&dead_letters.items);
+    print_items(&dead_letters.items, Format::default())?;
     let verb = match action {
         ParkedAction::Replay => "replayed",
         ParkedAction::Discard => "discarded",
