@@ -6,7 +6,9 @@ mod backfill;
 mod check;
 mod erase;
 mod event;
+mod events;
 mod migrate;
+mod names;
 mod needs;
 mod operator;
 mod parked;
@@ -91,6 +93,8 @@ enum Command {
         #[command(subcommand)]
         command: Option<EventCommand>,
     },
+    /// Finds events by record, state, reason, playbook and time, and with `--follow` shows what becomes of them.
+    Events(Box<events::EventsOptions>),
     /// Shows queues, unfinished work by state and age, what is parked, rate limits, spend limits and circuit breakers.
     Status(Format),
     /// Lists, shows, replays and discards parked messages.
@@ -155,6 +159,7 @@ async fn run() -> anyhow::Result<ExitCode> {
             let key_or_id = key_or_id.context("the event's key or id is missing")?;
             event::run(file.as_deref(), &key_or_id, prompts, format).await
         }
+        Command::Events(options) => events::run(file.as_deref(), *options).await,
         Command::Status(format) => status::run(file.as_deref(), format).await,
         Command::Parked { command } => parked::run(command, file.as_deref()).await,
         Command::Reconcile(options) => reconcile::run(file.as_deref(), &options).await,

@@ -129,6 +129,7 @@ fn exit_codes_are_those_that_the_help_names() {
     assert_eq!(code(&["playbook", "check", PLAYBOOK]), Some(0));
     assert_eq!(code(&["playbook", "check", "no-such-file.toml"]), Some(1));
     assert_eq!(code(&["no-such-command"]), Some(2));
+    assert_eq!(code(&["events", "--state", "eaten"]), Some(2));
     assert_eq!(code(&["playbook", "eval", PLAYBOOK, "no-such-folder"]), Some(3));
     let help = leadline(&["--help"]).output().expect("runs");
     assert!(help.status.success() && said(&help).contains("Exit codes:"), "{}", said(&help));

@@ -23,7 +23,7 @@ pub use self::{
     cell::{Cell, Tone},
     page::Page,
     progress::Progress,
-    table::{Column, Table, column},
+    table::{Column, Stream, Table, column},
     visible::{is_visible, visible},
 };
 use self::{terminal::Terminal, visible::visible_json};

@@ -3,7 +3,13 @@
 use serde_json::{Map, Value};
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
-use super::{Format, cell::Cell, terminal::Terminal, visible::visible};
+use super::{
+    Format,
+    cell::Cell,
+    put,
+    terminal::Terminal,
+    visible::{visible, visible_json},
+};
 
 /// What stands between two columns.
 const GAP: &str = "  ";
@@ -134,6 +140,55 @@ impl Table {
     }
 }
 
+/// A table that goes on: titles once, and columns that only become wider.
+#[derive(Debug)]
+pub struct Stream {
+    format: Format,
+    terminal: Terminal,
+    widths: Option<Vec<usize>>,
+}
+
+impl Stream {
+    /// A table that has nothing yet.
+    pub fn new(format: Format) -> Self {
+        Self { format, terminal: Terminal::of_stdout(), widths: None }
+    }
+
+    /// The next rows as they are to be printed: lines of text, or a line of JSON for each.
+    ///
+    /// # Errors
+    /// A row cannot be serialized.
+    pub fn next(&mut self, rows: &Table) -> serde_json::Result<String> {
+        if self.format.json {
+            let json = |row: &Vec<Cell>| Ok(visible_json(&serde_json::to_string(&rows.json_row(row))?) + "\n");
+            return rows.rows.iter().map(json).collect();
+        }
+        let shown = rows.shown(self.format);
+        let mut widths = rows.widths(&shown, self.terminal.width);
+        let titles = if let Some(before) = &self.widths {
+            widths.iter_mut().zip(before).for_each(|(width, before)| *width = (*width).max(*before));
+            String::new()
+        } else {
+            rows.title_line(&widths, self.terminal)
+        };
+        let lines = rows.lines(&shown, &widths, self.terminal);
+        self.widths = Some(widths);
+        Ok(titles + &lines)
+    }
+
+    /// Prints the next rows.
+    ///
+    /// # Errors
+    /// A row cannot be serialized.
+    pub fn print(&mut self, rows: &Table) -> serde_json::Result<()> {
+        let next = self.next(rows)?;
+        if !next.is_empty() {
+            put(&next);
+        }
+        Ok(())
+    }
+}
+
 fn line(cells: impl Iterator<Item = String>) -> String {
     cells.collect::<Vec<_>>().join(GAP).trim_end().to_owned() + "\n"
 }
@@ -166,7 +221,7 @@ mod tests {
     use domain::EventState;
     use serde_json::json;
 
-    use super::{Column, Table, column};
+    use super::{Column, Stream, Table, column};
     use crate::print::{Format, terminal::Terminal};
 
     fn table() -> Table {
@@ -219,6 +274,20 @@ mod tests {
         let printed = table.whole_text();
         assert!(printed.contains("\\u{1b}[2J\\nlastname"), "{printed}");
         assert!(printed.chars().all(|character| character == '\n' || !character.is_control()), "{printed:?}");
+    }
+
+    #[test]
+    fn a_table_that_goes_on_has_its_titles_once_and_stays_aligned() {
+        let mut stream = Stream { format: Format::default(), terminal: Terminal::default(), widths: None };
+        let first = stream.next(&table()).expect("text");
+        assert_eq!(first.lines().count(), 3);
+        let mut more = Table::new(table().columns);
+        more.add([EventState::Parked.into(), 5_i64.into(), "1".into()]);
+        assert_eq!(stream.next(&more).expect("text"), "parked        5  1\n");
+        let mut lines = Stream { format: Format { json: true, utc: true }, ..stream };
+        let json = lines.next(&table()).expect("JSON");
+        assert_eq!(json.lines().count(), 2, "{json}");
+        assert!(json.starts_with(r#"{"state":"parked","events":7"#), "{json}");
     }
 
     #[test]
