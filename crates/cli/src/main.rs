@@ -7,6 +7,7 @@ mod check;
 mod erase;
 mod event;
 mod events;
+mod manual;
 mod migrate;
 mod names;
 mod needs;
@@ -114,6 +115,16 @@ enum Command {
         #[arg(long)]
         yes: bool,
     },
+    /// Prints the completions for a shell. For bash: `leadline completions bash > /etc/bash_completion.d/leadline`.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+    /// Writes a man page for each command into a folder.
+    Man {
+        /// The folder.
+        folder: PathBuf,
+    },
 }
 
 #[derive(Subcommand)]
@@ -160,6 +171,8 @@ async fn run() -> anyhow::Result<ExitCode> {
             event::run(file.as_deref(), &key_or_id, prompts, format).await
         }
         Command::Events(options) => events::run(file.as_deref(), *options).await,
+        Command::Completions { shell } => Ok(manual::completions(shell)),
+        Command::Man { folder } => manual::man(&folder),
         Command::Status(format) => status::run(file.as_deref(), format).await,
         Command::Parked { command } => parked::run(command, file.as_deref()).await,
         Command::Reconcile(options) => reconcile::run(file.as_deref(), &options).await,

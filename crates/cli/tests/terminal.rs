@@ -7,7 +7,7 @@ use std::{
     io::Read,
     net::TcpListener,
     os::unix::ffi::OsStrExt,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Command, Output, Stdio},
 };
 
@@ -141,4 +141,44 @@ fn a_list_as_json_has_numbers_by_name() {
     let rows: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON and nothing else");
     assert_eq!(rows[0]["model"], "gpt-4o");
     assert!(rows[0]["prompt_tokens"].as_i64() > Some(0), "{rows}");
+}
+
+#[test]
+fn shells_get_completions_for_every_command() {
+    for shell in ["bash", "elvish", "fish", "powershell", "zsh"] {
+        let output = leadline(&["completions", shell]).output().expect("runs");
+        let script = String::from_utf8(output.stdout).expect("UTF-8");
+        for part in ["leadline", "reconcile", "replay", "per-second"] {
+            assert!(output.status.success() && script.contains(part), "{shell}: {part} in\n{script}");
+        }
+        if shell == "bash" {
+            let file = folder("completions").join("leadline.bash");
+            std::fs::write(&file, &script).expect("written");
+            let checked = Command::new("bash").arg("-n").arg(&file).output().expect("bash runs");
+            assert!(checked.status.success(), "{}", said(&checked));
+        }
+    }
+}
+
+#[test]
+fn each_command_has_a_man_page() {
+    let pages = folder("man").join("man1");
+    let output = leadline(&["man", pages.to_str().expect("UTF-8")]).output().expect("runs");
+    assert!(output.status.success(), "{}", said(&output));
+    for (page, part) in [
+        ("leadline.1", "Exit codes"),
+        ("leadline-events.1", "follow"),
+        ("leadline-parked-replay.1", "per\\-second"),
+        ("leadline-playbook-eval.1", "max\\-cost"),
+    ] {
+        let text = std::fs::read_to_string(pages.join(page)).expect(page);
+        assert!(text.contains(".TH ") && text.contains(part), "{part} in {page}:\n{text}");
+    }
+}
+
+fn folder(name: &str) -> PathBuf {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    let _ = std::fs::remove_dir_all(&folder);
+    std::fs::create_dir_all(&folder).expect("a folder");
+    folder
 }

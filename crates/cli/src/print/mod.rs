@@ -87,6 +87,11 @@ pub fn text(text: &str) {
     text.lines().for_each(line);
 }
 
+/// Prints a text of this program, which holds nothing from elsewhere, as it is.
+pub fn own_text(text: &str) {
+    put(text);
+}
+
 /// The text with two spaces before each line.
 pub fn indented(text: &str) -> String {
     text.lines().map(|line| format!("  {line}\n")).collect()
