@@ -224,8 +224,23 @@ async fn events_are_followed_from_claim_to_end_until_nobody_reads_any_more() {
 }
 
 #[tokio::test]
-async fn what_is_listed_is_json_for_programs() {
+async fn top_prints_once_what_one_sees_live_and_status_prints_json() {
     let fleet = two_ends().await;
+    let once = text(&fleet.leadline(&["top", "--once"]).await.expect("runs"));
+    for part in [
+        "no event is unfinished",
+        "leadline.events.parked",
+        "hubspot/9876543/10s",
+        "refused",
+        "the slowest events that ended within the last ten minutes",
+        "lead-qualification",
+        "CHANGE A MINUTE",
+    ] {
+        assert!(once.contains(part), "{part} in\n{once}");
+    }
+    let top = json(&fleet, &["top", "--once", "--json"]).await;
+    assert!(top["slowest_events"].as_array().is_some_and(|rows| rows.len() >= 2), "{top}");
+    assert!(top["cost_today"][0]["inferences"].as_i64() >= Some(1), "{top}");
     let status = json(&fleet, &["status", "--json"]).await;
     assert_eq!(status["oldest_unfinished_seconds"], 0);
     assert_eq!(status["parked"][0]["reason"], "refused");

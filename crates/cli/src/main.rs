@@ -21,6 +21,7 @@ mod requeue;
 mod snapshot;
 mod status;
 mod times;
+mod top;
 
 use std::{
     ffi::OsStr,
@@ -98,6 +99,8 @@ enum Command {
     Events(Box<events::EventsOptions>),
     /// Shows queues, unfinished work by state and age, what is parked, rate limits, spend limits and circuit breakers.
     Status(Format),
+    /// Watches the fleet: queues, rates, limits, cost, the oldest and slowest events, what is parked and what pauses.
+    Top(top::TopOptions),
     /// Lists, shows, replays and discards parked messages.
     Parked {
         #[command(subcommand)]
@@ -171,6 +174,7 @@ async fn run() -> anyhow::Result<ExitCode> {
             event::run(file.as_deref(), &key_or_id, prompts, format).await
         }
         Command::Events(options) => events::run(file.as_deref(), *options).await,
+        Command::Top(options) => top::run(file.as_deref(), options).await,
         Command::Completions { shell } => Ok(manual::completions(shell)),
         Command::Man { folder } => manual::man(&folder),
         Command::Status(format) => status::run(file.as_deref(), format).await,

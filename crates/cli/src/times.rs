@@ -33,6 +33,11 @@ pub fn utc(at: OffsetDateTime) -> String {
         .unwrap_or_default()
 }
 
+/// The time of day in UTC, to the second.
+pub fn clock(at: OffsetDateTime) -> String {
+    at.format(format_description!("[hour]:[minute]:[second]")).unwrap_or_default()
+}
+
 /// How long ago a time was, like `2h5m`; of a time to come `in 5s`.
 pub fn relative(at: OffsetDateTime) -> String {
     let ago = OffsetDateTime::now_utc() - at;

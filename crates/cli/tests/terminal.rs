@@ -170,6 +170,7 @@ fn each_command_has_a_man_page() {
         ("leadline-events.1", "follow"),
         ("leadline-parked-replay.1", "per\\-second"),
         ("leadline-playbook-eval.1", "max\\-cost"),
+        ("leadline-top.1", "once"),
     ] {
         let text = std::fs::read_to_string(pages.join(page)).expect(page);
         assert!(text.contains(".TH ") && text.contains(part), "{part} in {page}:\n{text}");

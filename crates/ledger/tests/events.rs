@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use domain::{EventState, ObjectId, Reason};
+use domain::{EventState, Inference, ObjectId, Reason};
 use ledger::{EventEntry, EventFilter, RecordMerge};
 use time::OffsetDateTime;
 
-use crate::fixtures::{TestLedger, contact, decision, event};
+use crate::fixtures::{TestLedger, contact, decision, event, inference};
 
 /// The first events of a filter, by the ids of their contacts.
 async fn found(test: &TestLedger, filter: &EventFilter) -> Vec<i64> {
@@ -134,4 +134,36 @@ async fn changes_of_state_come_in_their_order_and_each_with_the_state_that_it_le
     let only = EventFilter { record: Some(contact(3)), state: Some(EventState::Skipped), ..all };
     assert_eq!(test.ledger.event_changes(&only, before, 100).await.expect("asked"), changes[3..]);
     assert!(test.ledger.event_changes(&only, newest, 100).await.expect("asked").is_empty());
+}
+
+#[tokio::test]
+async fn the_pace_the_slowest_and_the_oldest_events_and_the_cost_of_today_are_told() {
+    let test = TestLedger::new().await;
+    for id in 1..=3 {
+        ended(&test, id, EventState::Skipped, Reason::NoPlaybook).await;
+    }
+    test.run("update event set first_claimed_at = finished_at - object_id * interval '10 seconds'").await;
+    test.run("update event set finished_at = now() - interval '1 hour' where object_id = 3").await;
+    for id in [5, 4] {
+        test.claimed(&event(id, 1), "a").await;
+        test.run(&format!("update event set first_claimed_at = now() - interval '{id} hours' where object_id = {id}"))
+            .await;
+    }
+    let throughput = test.ledger.throughput(Duration::from_secs(60)).await.expect("asked");
+    assert_eq!((throughput.claimed, throughput.finished), (3, vec![(EventState::Skipped, 2)]));
+    let slowest = test.ledger.slowest_events(Duration::from_secs(60), 1).await.expect("asked");
+    assert_eq!((slowest.len(), slowest[0].key.as_str(), slowest[0].took.as_secs()), (1, event(2, 1).key.as_str(), 20));
+    let oldest = test.ledger.oldest_events(5).await.expect("asked");
+    assert_eq!(oldest.iter().map(|event| event.object_id).collect::<Vec<_>>(), [Some(5), Some(4)]);
+
+    assert!(test.ledger.cost_today().await.expect("asked").is_empty());
+    let of_today = event(6, 1);
+    let claimed = test.claimed(&of_today, "a").await;
+    let unpriced = Inference { model: "free".to_owned(), cost_micro_dollars: None, ..inference(&contact(6)) };
+    let mut decided = decision(&claimed, EventState::Skipped, Some(Reason::NothingIntended));
+    decided.inferences = vec![Inference { playbook: "other".to_owned(), ..inference(&contact(6)) }, unpriced];
+    assert!(test.commit(&decided).await);
+    let cost = test.ledger.cost_today().await.expect("asked");
+    let told: Vec<_> = cost.iter().map(|row| (row.playbook.as_str(), row.inferences, row.micro_dollars)).collect();
+    assert_eq!(told, [(crate::fixtures::PLAYBOOK, 1, None), ("other", 1, Some(2_500))]);
 }

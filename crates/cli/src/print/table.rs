@@ -65,6 +65,11 @@ impl Table {
         self.rows.is_empty()
     }
 
+    /// The rows.
+    pub fn rows(&self) -> &[Vec<Cell>] {
+        &self.rows
+    }
+
     /// The titles of the columns.
     pub fn titles(&self) -> impl Iterator<Item = String> {
         self.columns.iter().map(|column| visible(&column.title))
