@@ -6,7 +6,7 @@ use maintenance::{ReconcileFindings, Reconciler};
 
 use crate::{
     operator::Operator,
-    print::{self, Cell, Format, Table, column},
+    print::{self, Cell, Format, Progress, Table, column},
 };
 
 #[derive(clap::Args)]
@@ -27,7 +27,9 @@ pub async fn run(file: Option<&Path>, options: &ReconcileOptions) -> anyhow::Res
     let mut settings = operator.settings.reconcile.clone();
     settings.stuck_after_seconds = options.after.unwrap_or(settings.stuck_after_seconds);
     let reconciler = Reconciler::new(operator.ledger.clone(), operator.publisher.clone(), settings);
+    let progress = Progress::start("looks for what lost its message", 0);
     let findings = reconciler.find().await?;
+    drop(progress);
     let found = findings_table(&findings);
     print::list(&found, options.format, "no message is lost")?;
     // The JSON is what was found; what is done about it is for people.
@@ -39,7 +41,9 @@ pub async fn run(file: Option<&Path>, options: &ReconcileOptions) -> anyhow::Res
         ));
     }
     if options.yes {
-        let repaired = reconciler.repair(&findings).await?;
+        let progress = Progress::start("published again", findings.events.len() + findings.commands.len());
+        let repaired = reconciler.repair_telling(&findings, |done| progress.tell(done)).await?;
+        drop(progress);
         tell(format!(
             "published again: {} events, {} write commands; parked: {}; payload not readable: {}",
             repaired.events, repaired.commands, repaired.parked, repaired.unreadable

@@ -17,7 +17,7 @@ use uuid::Uuid;
 use super::{dead_letters, filter::ParkedFilter, item::ParkedItem, print_items};
 use crate::{
     operator::Operator,
-    print::{Format, say},
+    print::{Format, Progress, say},
 };
 
 /// What an operator decides about parked items.
@@ -89,7 +89,9 @@ pub async fn run(
     let mut pace = tokio::time::interval(Duration::from_secs(1) / options.per_second);
     pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let (mut applied, mut not_parked, mut staying) = (0, 0, 0);
-    for item in &dead_letters.items {
+    let progress = Progress::start(verb, dead_letters.items.len());
+    for (done, item) in dead_letters.items.iter().enumerate() {
+        progress.tell(done);
         pace.tick().await;
         let result = match action {
             ParkedAction::Replay => replay(operator, item).await?,
@@ -109,6 +111,7 @@ pub async fn run(
         }
     }
     dead_letters.close().await;
+    drop(progress);
     say!("{applied} {verb}, {not_parked} were no longer parked, {staying} stay parked");
     Ok(if staying == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
