@@ -2,9 +2,15 @@
 
 use std::process::Output;
 
+use domain::EventState;
 use lab::FleetPlan;
-use simulator::admin::{ModelAccess, Quirks};
+use serde_json::Value;
+use simulator::{
+    Fault, FaultKind, Target,
+    admin::{ModelAccess, Quirks},
+};
 use testbed::workspace;
+use tokio::io::{AsyncBufReadExt, BufReader};
 
 use fixtures::{
     BUYER, PlaybookFolder, contact, ended_as, fleet, key, note, note_event, object, pipeline, questions, send_accepted,
@@ -121,4 +127,135 @@ async fn nothing_that_people_wrote_controls_the_operators_terminal() {
 
     let strange = fleet.leadline(&["event", attack]).await.expect("runs");
     assert!(!text(&strange).contains(acts), "{strange:?}");
+}
+
+/// Runs a command that prints JSON.
+async fn json(fleet: &lab::Fleet, arguments: &[&str]) -> Value {
+    let output = fleet.leadline(arguments).await.expect("runs");
+    assert!(output.status.success(), "{arguments:?}: {}", text(&output));
+    serde_json::from_slice(&output.stdout).expect("JSON and nothing else")
+}
+
+/// One event that is written, and one that is parked.
+async fn two_ends() -> lab::Fleet {
+    let fleet = fleet(&pipeline()).await;
+    for id in [1, 2] {
+        contact(&fleet, id, &[BUYER]).await;
+    }
+    send_accepted(&fleet, &[note_event(1, 1)]).await;
+    ended_as(&fleet, &note_event(1, 1), "written", None).await;
+    fleet.simulator.fault(&Fault::new(Target::Openai, FaultKind::Refusal).times(1)).await.expect("set");
+    send_accepted(&fleet, &[note_event(2, 1)]).await;
+    ended_as(&fleet, &note_event(2, 1), "parked", Some("refused")).await;
+    fleet
+}
+
+#[tokio::test]
+async fn events_are_found_by_record_state_reason_and_playbook() {
+    let fleet = two_ends().await;
+    let listed = text(&fleet.leadline(&["events"]).await.expect("runs"));
+    let (written, parked) = (key(&note_event(1, 1)), key(&note_event(2, 1)));
+    assert!(listed.starts_with("SINCE  STATE "), "{listed}");
+    let line = |key: &str| listed.lines().position(|line| line.ends_with(key));
+    assert!(line(&parked).is_some() && line(&parked) < line(&written), "the newest first:\n{listed}");
+    for filter in [["--state", "parked"], ["--reason", "refused"], ["--record", "contact/2"]] {
+        let found = json(&fleet, &[&["events", "--json"], &filter[..]].concat()).await;
+        let newest = &found[0];
+        assert_eq!(
+            (newest["event_key"].as_str(), newest["state"].as_str()),
+            (Some(&*parked), Some("parked")),
+            "{filter:?}"
+        );
+        assert_eq!(
+            (newest["record"].as_str(), newest["playbooks"].as_str()),
+            (Some("contact/2"), Some("lead-qualification"))
+        );
+    }
+    let of_playbook =
+        json(&fleet, &["events", "--playbook", "lead-qualification", "--state", "written", "--json"]).await;
+    assert_eq!(of_playbook.as_array().map(Vec::len), Some(1));
+    assert_eq!(of_playbook[0]["event_key"], *written);
+    let limited = fleet.leadline(&["events", "--limit", "1", "--since", "1h", "--json"]).await.expect("runs");
+    let newest: Value = serde_json::from_slice(&limited.stdout).expect("JSON and nothing else");
+    assert_eq!(newest.as_array().map(Vec::len), Some(1));
+    assert!(String::from_utf8_lossy(&limited.stderr).contains("these are the newest 1"), "{}", text(&limited));
+    let none = text(&fleet.leadline(&["events", "--playbook", "other"]).await.expect("runs"));
+    assert!(none.contains("the ledger has no such event"), "{none}");
+}
+
+#[tokio::test]
+async fn events_are_followed_from_claim_to_end_until_nobody_reads_any_more() {
+    let fleet = two_ends().await;
+    let mut following = tokio::process::Command::new(workspace::binaries().expect("built").join("leadline"))
+        .args(["events", "--follow", "--json", "--record", "contact/1"])
+        .envs(fleet.operator_environment().iter().cloned())
+        .current_dir(workspace::root().expect("the workspace"))
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .expect("runs");
+    let mut lines = BufReader::new(following.stdout.take().expect("piped")).lines();
+    let mut next = async || -> Value {
+        let line = tokio::time::timeout(fixtures::WITHIN, lines.next_line()).await.expect("in time");
+        serde_json::from_str(&line.expect("read").expect("a line")).expect("JSON")
+    };
+    assert_eq!(next().await["state"], "written", "what was there before");
+    send_accepted(&fleet, &[note_event(2, 2), note_event(1, 2)]).await;
+    let mut states = Vec::new();
+    loop {
+        let change = next().await;
+        assert_eq!(change["record"], "contact/1", "no other record's");
+        // What the fleet itself wrote to the contact comes back as events, too.
+        if change["event_key"] != *key(&note_event(1, 2)) {
+            continue;
+        }
+        let state = change["state"].as_str().expect("a name").to_owned();
+        let is_final = EventState::parse(&state).is_some_and(EventState::is_final);
+        states.push(state);
+        if is_final {
+            break;
+        }
+    }
+    assert_eq!(states.first().map(String::as_str), Some("claimed"), "{states:?}");
+    drop(lines);
+    send_accepted(&fleet, &[note_event(1, 3)]).await;
+    let ended =
+        tokio::time::timeout(fixtures::WITHIN, following.wait()).await.expect("it ends by itself").expect("ended");
+    assert!(ended.success(), "quietly: {ended}");
+}
+
+#[tokio::test]
+async fn top_prints_once_what_one_sees_live_and_status_prints_json() {
+    let fleet = two_ends().await;
+    let once = text(&fleet.leadline(&["top", "--once"]).await.expect("runs"));
+    for part in [
+        "no event is unfinished",
+        "leadline.events.parked",
+        "hubspot/9876543/10s",
+        "refused",
+        "the slowest events that ended within the last ten minutes",
+        "lead-qualification",
+        "CHANGE A MINUTE",
+    ] {
+        assert!(once.contains(part), "{part} in\n{once}");
+    }
+    let top = json(&fleet, &["top", "--once", "--json"]).await;
+    assert!(top["slowest_events"].as_array().is_some_and(|rows| rows.len() >= 2), "{top}");
+    assert!(top["cost_today"][0]["inferences"].as_i64() >= Some(1), "{top}");
+    let status = json(&fleet, &["status", "--json"]).await;
+    assert_eq!(status["oldest_unfinished_seconds"], 0);
+    assert_eq!(status["parked"][0]["reason"], "refused");
+    let parked = json(&fleet, &["parked", "list", "--json"]).await;
+    assert_eq!(
+        (parked[0]["reason"].as_str(), parked[0]["id"].as_str()),
+        (Some("refused"), Some(&*key(&note_event(2, 1))))
+    );
+    let shown = json(&fleet, &["parked", "show", &key(&note_event(2, 1)), "--json"]).await;
+    assert_eq!(shown[0]["event"]["state"], "parked");
+    let story = json(&fleet, &["event", &key(&note_event(1, 1)), "--json"]).await;
+    assert_eq!((story["state"].as_str(), story["prompts"].is_null()), (Some("written"), true));
+    assert!(story["writes"].as_array().is_some_and(|rows| !rows.is_empty()), "{story}");
+    let lost = json(&fleet, &["reconcile", "--json"]).await;
+    assert_eq!(lost.as_array().map(Vec::len), Some(0));
+    let checked = json(&fleet, &["check", "--json"]).await;
+    assert!(checked.as_array().is_some_and(|rows| rows.iter().all(|row| row["finding"] != "problem")), "{checked}");
 }

@@ -17,7 +17,11 @@ use playbook::Trigger;
 use serde_json::json;
 use time::OffsetDateTime;
 
-use crate::{operator::Operator, print::say, times};
+use crate::{
+    operator::Operator,
+    print::{Progress, say},
+    times,
+};
 
 /// The most by which the times of a webhook and of the property's history differ for the same change.
 const TOLERANCE: Duration = Duration::from_secs(1);
@@ -129,6 +133,7 @@ async fn changes(
 ) -> anyhow::Result<Vec<Change>> {
     let kind = &trigger.object_type;
     if trigger.kind == EventKind::Creation {
+        let _searching = Progress::start("searches HubSpot", 0);
         let created = hubspot.changed(kind, SearchTime::Created, since, until).await?;
         let change = |(id, at): (ObjectId, OffsetDateTime)| Change {
             happened: RecordChange { object_id: id.0, property: None, at: to_milliseconds(at) },
@@ -138,10 +143,14 @@ async fn changes(
         };
         return Ok(created.into_iter().map(change).collect());
     }
+    let searching = Progress::start("searches HubSpot", 0);
     let modified = hubspot.changed(kind, SearchTime::Modified, since, until).await?;
+    drop(searching);
     let ids: Vec<_> = modified.into_iter().map(|(id, _)| id).collect();
     let mut changes = Vec::new();
-    for ids in ids.chunks(MAX_RECORDS) {
+    let progress = Progress::start("histories read", ids.len());
+    for (chunk, ids) in ids.chunks(MAX_RECORDS).enumerate() {
+        progress.tell(chunk * MAX_RECORDS);
         for object in hubspot.read_history(kind, ids, &trigger.properties).await? {
             let newest = trigger.properties.iter().filter_map(|name| Some((name, object.history.get(name)?.first()?)));
             for (name, set) in newest.filter(|(_, set)| (since..=until).contains(&set.timestamp)) {
@@ -190,7 +199,9 @@ fn payload(portal: PortalId, trigger: &Trigger, change: &Change) -> serde_json::
 }
 
 async fn publish(operator: &Operator, messages: &[Message]) -> anyhow::Result<()> {
-    for batch in messages.chunks(MAX_UNCONFIRMED) {
+    let progress = Progress::start("events queued", messages.len());
+    for (batch_number, batch) in messages.chunks(MAX_UNCONFIRMED).enumerate() {
+        progress.tell(batch_number * MAX_UNCONFIRMED);
         let route = Route::Queue(Stage::Backfill);
         let confirms = batch.iter().map(|message| operator.publisher.publish(route, message));
         futures_util::future::try_join_all(confirms).await?;

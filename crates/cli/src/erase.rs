@@ -1,11 +1,7 @@
 //! `leadline erase`: removes a record's data from the ledger, the parking lots and the retry queues. Counts, costs and times
 //! remain.
 
-use std::{
-    path::Path,
-    process::ExitCode,
-    time::{Duration, Instant},
-};
+use std::{path::Path, process::ExitCode};
 
 use anyhow::Context;
 use domain::{RecordRef, inference::ErasureCause};
@@ -15,9 +11,9 @@ use settings::{ConfigScope, Settings};
 
 use crate::{
     operator,
-    print::say,
+    print::{Progress, say},
     record,
-    times::{self, utc},
+    times::utc,
 };
 
 pub async fn run(file: Option<&Path>, record: &str, yes: bool) -> anyhow::Result<ExitCode> {
@@ -67,7 +63,8 @@ async fn erase_from_ledger(
     for record in &ids {
         size += ledger.erasure_size(record).await?;
     }
-    let (mut all, mut records, mut progress) = (Erased::default(), Vec::new(), Progress::of(size));
+    // Other records' answers that read this one come last, and how many they are is not known before.
+    let (mut all, mut records, progress) = (Erased::default(), Vec::new(), Progress::start("rows erased", size));
     for record in ids {
         let before = all.rows();
         let tell = |erased: &Erased| progress.tell(before + erased.rows());
@@ -86,57 +83,6 @@ async fn erase_messages(
     records: Vec<(RecordRef, Vec<RecordRef>)>,
 ) -> anyhow::Result<usize> {
     let (connection, publisher) = operator::broker(settings).await?;
+    let _progress = Progress::start("looks through the parking lots and the retry queues", 0);
     Ok(Eraser::new(ledger, connection, publisher, settings).erase_messages(records).await?)
-}
-
-/// What takes less long needs no words.
-const PATIENCE: Duration = Duration::from_secs(2);
-
-/// How often it is said how far it is.
-const EVERY: Duration = Duration::from_secs(5);
-
-/// Says how far an erasure is.
-struct Progress {
-    size: i64,
-    began: Instant,
-    said: Option<Instant>,
-}
-
-impl Progress {
-    fn of(size: i64) -> Self {
-        Self { size, began: Instant::now(), said: None }
-    }
-
-    fn tell(&mut self, done: i64) {
-        let (took, is_due) = (self.began.elapsed(), self.said.is_none_or(|said| said.elapsed() >= EVERY));
-        if took >= PATIENCE && is_due {
-            say!("{}", progress_line(done, self.size, took));
-            self.said = Some(Instant::now());
-        }
-    }
-}
-
-/// How far it is after `took`. Other records' answers that read this one come last, and how many they are is not known before.
-fn progress_line(done: i64, size: i64, took: Duration) -> String {
-    if done >= size || done == 0 {
-        return format!("erased {done} rows; other records' answers are looked at");
-    }
-    #[expect(clippy::cast_precision_loss, reason = "numbers of rows")]
-    let left = took.mul_f64((size - done) as f64 / done as f64);
-    format!("erased {done} of about {size} rows; about {} left", times::duration(left))
-}
-
-#[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use super::progress_line;
-
-    #[test]
-    fn the_estimate_goes_on_at_the_pace_so_far() {
-        let took = Duration::from_secs(10);
-        assert_eq!(progress_line(1_000, 13_000, took), "erased 1000 of about 13000 rows; about 2 min 0 s left");
-        assert_eq!(progress_line(13_200, 13_000, took), "erased 13200 rows; other records' answers are looked at");
-        assert_eq!(progress_line(0, 0, took), "erased 0 rows; other records' answers are looked at");
-    }
 }

@@ -6,7 +6,10 @@ mod backfill;
 mod check;
 mod erase;
 mod event;
+mod events;
+mod manual;
 mod migrate;
+mod names;
 mod needs;
 mod operator;
 mod parked;
@@ -15,8 +18,10 @@ mod print;
 mod reconcile;
 mod record;
 mod requeue;
+mod snapshot;
 mod status;
 mod times;
+mod top;
 
 use std::{
     ffi::OsStr,
@@ -28,13 +33,26 @@ use anyhow::Context;
 use clap::{Parser, Subcommand};
 use settings::{ConfigScope, Settings};
 
-use crate::print::say;
+use crate::print::{Format, say};
 
 #[global_allocator]
 static ALLOCATOR: service::Jemalloc = service::Jemalloc;
 
+/// What the exit codes of all commands mean; docs/operations.md says it as well.
+const EXIT_CODES: &str = "Exit codes:
+  0  done; nothing is wrong
+  1  it failed, or something is wrong: a problem, an unknown event, an item that stays parked
+  2  the arguments are wrong
+  3  undecided: `playbook eval` has no answer to judge";
+
 #[derive(Parser)]
-#[command(name = "leadline", version, about = "Operates a fleet of Leadline services", arg_required_else_help = true)]
+#[command(
+    name = "leadline",
+    version,
+    about = "Operates a fleet of Leadline services",
+    arg_required_else_help = true,
+    after_help = EXIT_CODES
+)]
 struct Arguments {
     /// The settings file.
     #[arg(long, env = "LEADLINE_CONFIG", global = true)]
@@ -60,6 +78,9 @@ enum Command {
         /// Do not ask the models anything. Otherwise each playbook asks each of its models one small question.
         #[arg(long)]
         no_questions: bool,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
     },
     /// Checks, provisions, runs and evaluates playbooks.
     Playbook {
@@ -74,11 +95,17 @@ enum Command {
         /// Also show prompts and raw answers. They contain what people wrote.
         #[arg(long)]
         prompts: bool,
+        #[command(flatten)]
+        format: Format,
         #[command(subcommand)]
         command: Option<EventCommand>,
     },
+    /// Finds events by record, state, reason, playbook and time, and with `--follow` shows what becomes of them.
+    Events(Box<events::EventsOptions>),
     /// Shows queues, unfinished work by state and age, what is parked, rate limits, spend limits and circuit breakers.
-    Status,
+    Status(Format),
+    /// Watches the fleet: queues, rates, limits, cost, the oldest and slowest events, what is parked and what pauses.
+    Top(top::TopOptions),
     /// Lists, shows, replays and discards parked messages.
     Parked {
         #[command(subcommand)]
@@ -95,6 +122,16 @@ enum Command {
         /// Erase it. Without it, the command only says what it would do.
         #[arg(long)]
         yes: bool,
+    },
+    /// Prints the completions for a shell. For bash: `leadline completions bash > /etc/bash_completion.d/leadline`.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+    /// Writes a man page for each command into a folder.
+    Man {
+        /// The folder.
+        folder: PathBuf,
     },
 }
 
@@ -114,10 +151,10 @@ async fn main() -> ExitCode {
         Some("leadline-inference") => Box::pin(inference::main()).await,
         Some("leadline-writer") => Box::pin(writer::main()).await,
         // An error may contain what HubSpot, OpenAI or a file says.
-        _ => run().await.unwrap_or_else(|error| {
+        _ => print::conclude(run().await.unwrap_or_else(|error| {
             print::error(format_args!("Error: {error:?}"));
             ExitCode::FAILURE
-        }),
+        })),
     }
 }
 
@@ -134,20 +171,19 @@ async fn run() -> anyhow::Result<ExitCode> {
         Command::Migrate { check: true } => migrate::check(file.as_deref()).await,
         Command::Migrate { check: false } => migrate::run(file.as_deref()).await,
         Command::Playbook { command } => playbooks::run(command, file.as_deref()).await,
-        Command::Check { no_questions } => Ok(check::run(file.as_deref(), !no_questions).await),
+        Command::Check { no_questions, json } => check::run(file.as_deref(), !no_questions, json).await,
         Command::Event { command: Some(EventCommand::Requeue { key_or_id }), .. } => {
             requeue::run(file.as_deref(), &key_or_id).await
         }
-        Command::Event { key_or_id, prompts, command: None } => {
+        Command::Event { key_or_id, prompts, format, command: None } => {
             let key_or_id = key_or_id.context("the event's key or id is missing")?;
-            let Some(story) = operator::ledger_only(file.as_deref())?.event_story(&key_or_id).await? else {
-                print::error(format_args!("the ledger has no event `{key_or_id}`"));
-                return Ok(ExitCode::FAILURE);
-            };
-            event::print(&story, prompts);
-            Ok(ExitCode::SUCCESS)
+            event::run(file.as_deref(), &key_or_id, prompts, format).await
         }
-        Command::Status => status::run(file.as_deref()).await,
+        Command::Events(options) => events::run(file.as_deref(), *options).await,
+        Command::Top(options) => top::run(file.as_deref(), options).await,
+        Command::Completions { shell } => Ok(manual::completions(shell)),
+        Command::Man { folder } => manual::man(&folder),
+        Command::Status(format) => status::run(file.as_deref(), format).await,
         Command::Parked { command } => parked::run(command, file.as_deref()).await,
         Command::Reconcile(options) => reconcile::run(file.as_deref(), &options).await,
         Command::Backfill(options) => backfill::run(file.as_deref(), &options).await,

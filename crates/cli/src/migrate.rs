@@ -1,13 +1,16 @@
 //! `leadline migrate`: brings the ledger's schema up to date and declares the queues. With `--check` it only says whether a service of
 //! this version finds what it needs.
 
-use std::{path::Path, process::ExitCode};
+use std::{convert::Infallible, path::Path, process::ExitCode, time::Duration};
 
 use anyhow::Context;
-use ledger::{MIGRATION_PATIENCE, MigrationWait};
+use ledger::{Ledger, MIGRATION_PATIENCE, MigrationWait};
 use settings::{ConfigScope, Settings};
 
-use crate::{print::say, times::duration};
+use crate::{
+    print::{Progress, say},
+    times::duration,
+};
 
 /// Whether the ledger has every migration that this version needs. Any program's user may ask, and nothing is changed.
 pub async fn check(file: Option<&Path>) -> anyhow::Result<ExitCode> {
@@ -29,7 +32,10 @@ pub async fn run(file: Option<&Path>) -> anyhow::Result<ExitCode> {
         };
         say!("{what}, for up to {}", duration(MIGRATION_PATIENCE));
     };
-    let migrated = ledger.migrate_telling(retention, MIGRATION_PATIENCE, tell).await;
+    let migrated = tokio::select! {
+        migrated = ledger.migrate_telling(retention, MIGRATION_PATIENCE, tell) => migrated,
+        never = watch(&ledger) => match never {},
+    };
     let has_roles = migrated.context("the ledger was not migrated")?;
     say!("the ledger's schema is up to date");
     say!(
@@ -46,4 +52,20 @@ pub async fn run(file: Option<&Path>) -> anyhow::Result<ExitCode> {
     broker::declare_topology(&broker).await.context("the queues were not declared")?;
     say!("RabbitMQ's queues are declared");
     Ok(ExitCode::SUCCESS)
+}
+
+/// How often it is looked how far the migration is.
+const INTERVAL: Duration = Duration::from_millis(500);
+
+/// Shows how many migrations are applied, until this is dropped.
+async fn watch(ledger: &Ledger) -> Infallible {
+    // A ledger that cannot be asked is migrated no worse.
+    let before = ledger.pending_migrations().await.unwrap_or_default();
+    let progress = Progress::start("migrations applied", before);
+    loop {
+        tokio::time::sleep(INTERVAL).await;
+        if let Ok(pending) = ledger.pending_migrations().await {
+            progress.tell(before.saturating_sub(pending));
+        }
+    }
 }

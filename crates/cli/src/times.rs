@@ -33,25 +33,47 @@ pub fn utc(at: OffsetDateTime) -> String {
         .unwrap_or_default()
 }
 
-/// How long ago a time was.
-pub fn age(since: OffsetDateTime) -> String {
-    duration(std::time::Duration::try_from(OffsetDateTime::now_utc() - since).unwrap_or_default())
+/// The time of day in UTC, to the second.
+pub fn clock(at: OffsetDateTime) -> String {
+    at.format(format_description!("[hour]:[minute]:[second]")).unwrap_or_default()
 }
 
-/// A duration in its two largest units: `3 d 4 h`, `2 min 10 s`.
+/// How long ago a time was, like `2h5m`; of a time to come `in 5s`.
+pub fn relative(at: OffsetDateTime) -> String {
+    let ago = OffsetDateTime::now_utc() - at;
+    let duration = short(ago.unsigned_abs());
+    if ago.is_negative() { format!("in {duration}") } else { duration }
+}
+
+/// A duration in its two largest units, for sentences: `3 d 4 h`, `2 min 10 s`.
 pub fn duration(duration: std::time::Duration) -> String {
+    let words = |(count, _, word): &(u64, &str, &str)| format!("{count} {word}");
+    two_units(duration).iter().map(words).collect::<Vec<_>>().join(" ")
+}
+
+/// A duration in its two largest units, for tables: `3d4h`, `2m10s`, and `2h` when nothing is left.
+pub fn short(duration: std::time::Duration) -> String {
+    let units = two_units(duration);
+    let shown = units.iter().enumerate().filter(|(index, (count, ..))| *index == 0 || *count > 0);
+    shown.map(|(_, (count, letter, _))| format!("{count}{letter}")).collect()
+}
+
+/// The count, the letter and the word of the two largest units of a duration.
+fn two_units(duration: std::time::Duration) -> Vec<(u64, &'static str, &'static str)> {
     let seconds = duration.as_secs();
-    let units = [("d", seconds / 86_400), ("h", seconds / 3_600 % 24), ("min", seconds / 60 % 60), ("s", seconds % 60)];
-    let shown: Vec<_> = units.iter().skip_while(|(_, count)| *count == 0).take(2).collect();
-    if shown.is_empty() {
-        return "0 s".to_owned();
-    }
-    shown.iter().map(|(unit, count)| format!("{count} {unit}")).collect::<Vec<_>>().join(" ")
+    let units = [
+        (seconds / 86_400, "d", "d"),
+        (seconds / 3_600 % 24, "h", "h"),
+        (seconds / 60 % 60, "m", "min"),
+        (seconds % 60, "s", "s"),
+    ];
+    let first = units.iter().position(|(count, ..)| *count > 0).unwrap_or(units.len() - 1);
+    units.into_iter().skip(first).take(2).collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{duration, parse};
+    use super::{duration, parse, short};
 
     #[test]
     fn a_time_is_absolute_or_relative_to_now() {
@@ -69,5 +91,8 @@ mod tests {
         assert_eq!(duration(std::time::Duration::from_secs(0)), "0 s");
         assert_eq!(duration(std::time::Duration::from_secs(130)), "2 min 10 s");
         assert_eq!(duration(std::time::Duration::from_secs(90_061)), "1 d 1 h");
+        for (seconds, shown) in [(0, "0s"), (59, "59s"), (130, "2m10s"), (7_200, "2h"), (90_061, "1d1h")] {
+            assert_eq!(short(std::time::Duration::from_secs(seconds)), shown);
+        }
     }
 }

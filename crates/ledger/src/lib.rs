@@ -22,6 +22,7 @@
 //! | `retention` | which data may be deleted? | maintenance |
 //! | `migration` | is the schema up to date? | operator |
 //! | `erasure` | what is known about a record that has to go? | inference, maintenance, operator |
+//! | `events`, `pace` | which events are there, how fast do they end, what do they cost? | operator |
 //! | `unfinished`, `parking`, `audit` | what is unfinished, what is parked, what became of an event? | operator |
 //!
 //! What happens for every event takes and returns batches.
@@ -39,9 +40,11 @@ mod credential_circuits;
 mod decision;
 mod erasure;
 mod error;
+mod events;
 mod inferences;
 mod merges;
 mod migration;
+mod pace;
 mod parking;
 mod prior_answers;
 mod rate_limits;
@@ -78,8 +81,10 @@ pub use credential_circuits::CredentialRejection;
 pub use decision::{Decision, UnusableAnswer};
 pub use erasure::{Erased, ErasureReceipt, OpenErasure};
 pub use error::{LedgerError, Refusal};
+pub use events::{EventChange, EventEntry, EventFilter, EventPosition, EventStatus};
 pub use merges::RecordMerge;
 pub use migration::{MIGRATION_PATIENCE, MigrationWait};
+pub use pace::{CostToday, FinishedEvent, Throughput};
 pub use parking::{EventToRequeue, ParkedEntry, ParkedStage};
 pub use prior_answers::{PriorAnswer, PriorAnswers, PriorAnswersRequest};
 pub use rate_limits::{

@@ -45,6 +45,18 @@ impl Ledger {
         self.migrate_telling(retention, MIGRATION_PATIENCE, |_| {}).await
     }
 
+    /// How many migrations are not yet applied.
+    pub async fn pending_migrations(&self) -> Result<usize, LedgerError> {
+        let known = MIGRATIONS.iter().count();
+        let is_new = sqlx::query_scalar!(r#"select to_regclass('_sqlx_migrations') is null as "is_new!""#);
+        if is_new.fetch_one(&self.connections).await? {
+            return Ok(known);
+        }
+        let applied = sqlx::query_scalar!(r#"select count(*) as "applied!" from _sqlx_migrations where success"#);
+        let applied = applied.fetch_one(&self.connections).await?;
+        Ok(known.saturating_sub(usize::try_from(applied).unwrap_or(known)))
+    }
+
     /// Brings the schema up to date, gives the roles of `deploy/postgres/roles.sql` their rights, and says what is kept for how
     /// long. Returns `false` where these roles do not exist.
     ///

@@ -16,6 +16,7 @@ mod credential_circuits;
 mod decisions;
 mod erasure;
 mod erasure_size;
+mod events;
 mod fixtures;
 mod merges;
 mod migrations;

@@ -96,9 +96,19 @@ impl Reconciler {
 
     /// Publishes again what was found. To publish a message that was not lost is harmless: every step is idempotent by id.
     pub async fn repair(&self, findings: &ReconcileFindings) -> Result<RepairCounts, ReconcileError> {
+        self.repair_telling(findings, |_| {}).await
+    }
+
+    /// As [`Reconciler::repair`]. `tell` is told how many of the findings were looked at, whenever that is one more.
+    pub async fn repair_telling(
+        &self,
+        findings: &ReconcileFindings,
+        mut tell: impl FnMut(usize) + Send,
+    ) -> Result<RepairCounts, ReconcileError> {
         let mut counts = RepairCounts::default();
         let (mut events, mut commands) = (Vec::new(), Vec::new());
-        for event in &findings.events {
+        for (done, event) in findings.events.iter().enumerate() {
+            tell(done);
             let stage = Stage::of_event(&EventKey::from_text(event.key.as_str()));
             let message = match payload_message(&event.payload) {
                 Ok(message) => message,
@@ -126,7 +136,8 @@ impl Reconciler {
             self.publisher.publish(Route::Queue(stage), &message).await?;
             events.push(event.id.0);
         }
-        for stuck in &findings.commands {
+        for (done, stuck) in findings.commands.iter().enumerate() {
+            tell(findings.events.len() + done);
             let message = command_message(stuck.id);
             if stuck.was_taken && u32::try_from(stuck.requeues).unwrap_or(0) >= self.settings.max_requeues {
                 let detail =

@@ -14,12 +14,11 @@ use serde_json::Value;
 use tokio::time::MissedTickBehavior;
 use uuid::Uuid;
 
-use super::{
-    dead_letters,
-    filter::ParkedFilter,
-    item::{ParkedItem, print_items},
+use super::{dead_letters, filter::ParkedFilter, item::ParkedItem, print_items};
+use crate::{
+    operator::Operator,
+    print::{Format, Progress, say},
 };
-use crate::{operator::Operator, print::say};
 
 /// What an operator decides about parked items.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,7 +77,7 @@ pub async fn run(
         bail!("give a filter (--reason, --playbook, --since, --until, --id, --stage), or --all for all items");
     }
     let dead_letters = dead_letters::scan(operator, filter).await?;
-    print_items(&dead_letters.items);
+    print_items(&dead_letters.items, Format::default())?;
     let verb = match action {
         ParkedAction::Replay => "replayed",
         ParkedAction::Discard => "discarded",
@@ -92,7 +91,9 @@ pub async fn run(
     let mut pace = tokio::time::interval(Duration::from_secs(1) / options.per_second);
     pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let (mut applied, mut not_parked, mut staying) = (0, 0, 0);
-    for item in &dead_letters.items {
+    let progress = Progress::start(verb, dead_letters.items.len());
+    for (done, item) in dead_letters.items.iter().enumerate() {
+        progress.tell(done);
         pace.tick().await;
         let result = match action {
             ParkedAction::Replay => replay(operator, item).await?,
@@ -112,6 +113,7 @@ pub async fn run(
         }
     }
     dead_letters.close().await;
+    drop(progress);
     say!("{applied} {verb}, {not_parked} were no longer parked, {staying} stay parked");
     Ok(if staying == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -1,13 +1,11 @@
 //! Which parked items a command is about.
 
-use anyhow::Context;
 use broker::Stage;
-use clap::builder::{PossibleValuesParser, TypedValueParser};
 use domain::Reason;
 use time::OffsetDateTime;
 
 use super::item::{ParkedItem, stage_name};
-use crate::times;
+use crate::{names::one_of, times};
 
 /// Selects the items that meet every given condition; without any, all items.
 #[derive(clap::Args, Debug, Clone, Default)]
@@ -53,15 +51,6 @@ impl ParkedFilter {
             && (self.id.is_empty() || self.id.contains(&item.id))
             && self.stage.is_none_or(|stage| item.stage == stage)
     }
-}
-
-/// Parses the name of a member of a closed set. The error for another name lists all names and a similar one.
-fn one_of<T: Copy + Send + Sync + 'static>(
-    all: &'static [T],
-    name: fn(T) -> &'static str,
-) -> impl TypedValueParser<Value = T> {
-    PossibleValuesParser::new(all.iter().map(|member| name(*member)))
-        .try_map(move |text| all.iter().copied().find(|member| name(*member) == text).context("unknown name"))
 }
 
 #[cfg(test)]

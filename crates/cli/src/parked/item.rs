@@ -4,10 +4,7 @@ use broker::{ParkedMessage, Stage};
 use ledger::ParkedEntry;
 use time::OffsetDateTime;
 
-use crate::{
-    print::{say, table},
-    times::utc,
-};
+use crate::print::{Table, column};
 
 /// A parked event or write command.
 pub struct ParkedItem {
@@ -62,23 +59,25 @@ pub fn stage_name(stage: Stage) -> &'static str {
     stage.queue().trim_start_matches("leadline.")
 }
 
-/// Prints one row for each item, and their number.
-pub fn print_items(items: &[ParkedItem]) {
-    if items.is_empty() {
-        say!("nothing is parked that matches the filter");
-        return;
-    }
-    let mut rows = table(&["parked at", "stage", "reason", "playbook", "id", "detail"]);
+/// A row for each item.
+pub fn items_table(items: &[ParkedItem]) -> Table {
+    let mut rows = Table::new([
+        column("parked", "parked_at"),
+        column("stage", "stage"),
+        column("reason", "reason"),
+        column("playbook", "playbook"),
+        column("id", "id").whole(),
+        column("detail", "detail"),
+    ]);
     for item in items {
-        rows.add_row([
-            item.parked_at.map(utc).unwrap_or_default(),
-            stage_name(item.stage).to_owned(),
-            item.reason.clone(),
-            item.playbook.clone().unwrap_or_default(),
-            item.id.clone(),
-            item.detail.clone().unwrap_or_default(),
+        rows.add([
+            item.parked_at.into(),
+            stage_name(item.stage).into(),
+            item.reason.clone().into(),
+            item.playbook.clone().into(),
+            item.id.clone().into(),
+            item.detail.clone().into(),
         ]);
     }
-    rows.print();
-    say!("{} parked", items.len());
+    rows
 }

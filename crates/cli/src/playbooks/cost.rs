@@ -13,7 +13,7 @@ use settings::Settings;
 use time::OffsetDateTime;
 
 use super::cases::{self, EvalCase};
-use crate::print::{self, say, table};
+use crate::print::{self, Cell, Format, Table, column, say};
 
 /// What the questions of one playbook to one model cost on average over its cases.
 struct CostRow {
@@ -31,28 +31,36 @@ struct MeanCost {
 }
 
 /// Prints the table. `models` are those that are compared; all that are known and answer today, if there are none.
-pub fn run(settings: &Settings, files: &[PathBuf], models: &[String]) -> anyhow::Result<ExitCode> {
+pub fn run(settings: &Settings, files: &[PathBuf], models: &[String], json: bool) -> anyhow::Result<ExitCode> {
     let today = OffsetDateTime::now_utc().date();
     let known = || models::known().iter().filter(|model| model.shutdown_date.is_none_or(|day| day > today));
     let models = if models.is_empty() { known().map(|model| model.name.clone()).collect() } else { models.to_vec() };
-    let mut table = table(&["playbook", "model", "prompt", "answer", "reasoning", "$ for 1,000 answers"]);
+    let mut table = Table::new([
+        column("playbook", "playbook"),
+        column("model", "model"),
+        column("prompt", "prompt_tokens"),
+        column("answer", "answer_tokens"),
+        column("reasoning", "reasoning_tokens"),
+        column("1,000 answers", "micro_dollars_per_1000"),
+    ]);
     for file in files {
         for row in rows(settings, file, &models)? {
-            let cell = |of: fn(MeanCost) -> String| row.mean.map_or_else(|| "refused".to_owned(), of);
-            table.add_row([
-                row.playbook.clone(),
-                row.model.clone(),
-                cell(|mean| mean.tokens.prompt.to_string()),
-                cell(|mean| mean.tokens.answer.to_string()),
-                cell(|mean| mean.tokens.reasoning.to_string()),
-                cell(|mean| mean.per_thousand.map_or_else(|| "unknown".to_owned(), dollars)),
+            let cell = |of: fn(MeanCost) -> Cell| row.mean.map_or_else(|| "refused".into(), of);
+            table.add([
+                row.playbook.clone().into(),
+                row.model.clone().into(),
+                cell(|mean| mean.tokens.prompt.into()),
+                cell(|mean| mean.tokens.answer.into()),
+                cell(|mean| mean.tokens.reasoning.into()),
+                cell(|mean| mean.per_thousand.map_or(Cell::Unknown, Cell::MicroDollars)),
             ]);
         }
     }
-    table.print();
-    say!("prices of {}; prompts are those of the cases, nothing of them is in the cache", models::as_of());
-    say!("an answer's texts and lists are half as long as they may be, reasoning takes half of its room");
-    print::blank();
+    print::list(&table, Format { json, utc: false }, "there is no playbook")?;
+    if !json {
+        say!("prices of {}; prompts are those of the cases, nothing of them is in the cache", models::as_of());
+        say!("an answer's texts and lists are half as long as they may be, reasoning takes half of its room");
+    }
     Ok(ExitCode::SUCCESS)
 }
 
@@ -94,12 +102,6 @@ fn mean_cost(
     })
 }
 
-/// Micro-dollars as dollars and cents, rounded up.
-fn dollars(micro_dollars: i64) -> String {
-    let cents = micro_dollars.div_euclid(10_000) + i64::from(micro_dollars.rem_euclid(10_000) > 0);
-    format!("{}.{:02}", cents / 100, cents % 100)
-}
-
 /// The playbook files in the folder of the settings.
 pub fn files_of(settings: &Settings) -> anyhow::Result<Vec<PathBuf>> {
     let folder = &settings.inference.playbooks;
@@ -117,9 +119,15 @@ mod tests {
     use openai::models;
     use settings::Settings;
 
-    use super::{MeanCost, dollars, rows};
+    use super::{MeanCost, rows};
 
     const PAGE: &str = include_str!("../../../../docs/costs.md");
+
+    /// Micro-dollars as dollars and cents, rounded up.
+    fn dollars(micro_dollars: i64) -> String {
+        let cents = micro_dollars.div_euclid(10_000) + i64::from(micro_dollars.rem_euclid(10_000) > 0);
+        format!("{}.{:02}", cents / 100, cents % 100)
+    }
 
     fn shipped(name: &str) -> PathBuf {
         Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/playbooks").join(format!("{name}.toml"))

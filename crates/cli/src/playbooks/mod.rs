@@ -60,6 +60,9 @@ pub enum PlaybookCommand {
         /// A model to compare; by default all that are known and answer today.
         #[arg(long = "model")]
         models: Vec<String>,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
     },
     /// Asks one or several models about a folder of cases and compares the answers with what the cases expect, and with each
     /// other. Exit code: 0 good, 1 an expectation is not met (with --baseline: too many), 2 wrong arguments, 3 undecided.
@@ -103,10 +106,10 @@ pub async fn run(command: PlaybookCommand, config: Option<&Path>) -> anyhow::Res
             let playbook = one(&file, &settings)?;
             run::run(&settings, &playbook, &record, write).await
         }
-        PlaybookCommand::Cost { files, models } => {
+        PlaybookCommand::Cost { files, models, json } => {
             let settings = Settings::load(config, ConfigScope::LedgerOnly)?;
             let files = if files.is_empty() { cost::files_of(&settings)? } else { files };
-            cost::run(&settings, &files, &models)
+            cost::run(&settings, &files, &models, json)
         }
         PlaybookCommand::Eval(options) => Ok(eval::run(config, &options).await),
         PlaybookCommand::Case(options) => new_case::run(config, &options).await,

@@ -20,7 +20,7 @@ use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use crate::{
     event,
-    print::{self, say},
+    print::{self, Format, Progress, say},
     record,
 };
 
@@ -241,10 +241,12 @@ fn manual_run_event(playbook: &Playbook, record: &RecordRef, now: OffsetDateTime
 
 async fn until_written(ledger: &Ledger, key: &EventKey) -> anyhow::Result<ExitCode> {
     let started = std::time::Instant::now();
+    let progress = Progress::start("waits for a writer", 0);
     loop {
         let story = ledger.event_story(key.as_str()).await?.context("the event is not in the ledger")?;
         if story.state.is_final() {
-            event::print(&story, false);
+            drop(progress);
+            event::print_story(&story, Format::default())?;
             return Ok(if story.state == EventState::Parked { ExitCode::FAILURE } else { ExitCode::SUCCESS });
         }
         if started.elapsed() > MAX_WAIT {

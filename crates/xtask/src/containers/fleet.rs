@@ -11,7 +11,7 @@ use super::container::{inspect, memory};
 const OURS: [&str; 4] = ["receiver", "inference", "writer", "simulator"];
 
 /// Seconds since 1970 of the first property that was written.
-const FIRST_WRITE: &str = "select extract(epoch from min(created_at))::bigint from write";
+const FIRST_WRITE: &str = "select extract(epoch from min(written_at))::bigint from write";
 
 /// What is not as it should be.
 pub(super) async fn findings() -> Result<Vec<String>> {

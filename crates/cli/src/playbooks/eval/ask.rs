@@ -2,7 +2,7 @@
 
 use std::{
     sync::atomic::{AtomicI64, Ordering},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use anyhow::Context as _;
@@ -18,7 +18,6 @@ use super::{
 use crate::{
     playbooks::cases::{EvalCase, ExpectationCheck},
     print::Progress,
-    times::duration,
 };
 
 /// Everything that is to be asked.
@@ -94,32 +93,21 @@ pub async fn ask_all(
     now: &LocalTime,
 ) -> Vec<CaseAnswer> {
     let budget = RunBudget { max: max_cost, taken: AtomicI64::new(0) };
-    let mut progress = Progress::start();
-    let started = Instant::now();
     let all = questions.list.len();
+    let progress = Progress::start("answered", all);
     let asked = questions.list.iter().enumerate().map(|(index, question)| {
         let budget = &budget;
         async move { (index, question.ask(model_client, budget, now).await) }
     });
     let mut asked = stream::iter(asked.collect::<Vec<_>>()).buffer_unordered(concurrency as usize);
     let mut answers = Vec::with_capacity(all);
-    progress.show(&progress_line(0, all, started.elapsed(), 0));
     while let Some(answer) = asked.next().await {
         answers.push(answer);
         let spent = answers.iter().filter_map(|(_, answer)| answer.cost_micro_dollars).sum();
-        progress.show(&progress_line(answers.len(), all, started.elapsed(), spent));
+        progress.tell_with(answers.len(), &format!("{} so far", dollars(spent)));
     }
     answers.sort_by_key(|(index, _)| *index);
     answers.into_iter().map(|(_, answer)| answer).collect()
-}
-
-/// How far it is, what it has cost, and about how long it still takes.
-fn progress_line(done: usize, all: usize, elapsed: Duration, spent: i64) -> String {
-    let so_far = format!("{done} of {all} answered, {} so far", dollars(spent));
-    match (u32::try_from(done), u32::try_from(all - done)) {
-        (Ok(done @ 1..), Ok(left @ 1..)) => format!("{so_far}, about {} left", duration(elapsed / done * left)),
-        _ => so_far,
-    }
 }
 
 /// The money of one run. An estimate knows nothing of repairs, so the bound also holds while it is spent.
@@ -213,17 +201,9 @@ impl From<StepError> for Failure {
 
 #[cfg(test)]
 mod tests {
-    use std::{sync::atomic::AtomicI64, time::Duration};
+    use std::sync::atomic::AtomicI64;
 
-    use super::{RunBudget, progress_line};
-
-    #[test]
-    fn progress_says_how_much_is_done_what_it_cost_and_how_long_the_rest_takes() {
-        assert_eq!(progress_line(0, 40, Duration::ZERO, 0), "0 of 40 answered, $0.000000 so far");
-        let line = progress_line(10, 40, Duration::from_secs(20), 1_500);
-        assert_eq!(line, "10 of 40 answered, $0.001500 so far, about 1 min 0 s left");
-        assert_eq!(progress_line(40, 40, Duration::from_secs(80), 0), "40 of 40 answered, $0.000000 so far");
-    }
+    use super::RunBudget;
 
     #[test]
     fn what_repairs_cost_is_not_there_for_later_questions() {

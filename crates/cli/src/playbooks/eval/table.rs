@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     playbooks::cases::EvalCase,
-    print::{self, Table, say, table},
+    print::{self, Cell, Column, Format, Table, column, say},
 };
 
 /// Prints the report of these cases.
@@ -14,9 +14,9 @@ pub fn print(report: &EvalReport, cases: &[EvalCase]) {
     let models: Vec<_> = report.models.iter().map(|model| model.model.as_str()).collect();
     let times = if report.repeat == 1 { String::new() } else { format!(", each {} times", report.repeat) };
     say!("{}@{} with {}, {} cases{times}", report.playbook, report.version, models.join(", "), cases.len());
-    expectations(report, cases).print();
+    print::table(&expectations(report, cases), Format::default());
     print::blank();
-    comparison(report).print();
+    print::table(&comparison(report), Format::default());
     for model in &report.models {
         let Share { met, all } = model.expectations;
         let cost = model.cost_micro_dollars.map_or_else(|| "unknown".to_owned(), |cost| dollars(cost.total));
@@ -26,8 +26,9 @@ pub fn print(report: &EvalReport, cases: &[EvalCase]) {
 
 /// A row for each expectation of each case, a column for each model.
 fn expectations(report: &EvalReport, cases: &[EvalCase]) -> Table {
-    let models = report.models.iter().map(|model| model.model.as_str());
-    let mut table = table(&["case", "field", "expected"].into_iter().chain(models).collect::<Vec<_>>());
+    let models = report.models.iter().map(|model| Column::named(&model.model));
+    let columns = ["case", "field", "expected"].map(|title| column(title, title));
+    let mut table = Table::new(columns.into_iter().chain(models));
     for case in cases {
         let of_case = |model: &'_ ModelReport| -> Vec<CaseAnswer> {
             model.answers.iter().filter(|answer| answer.case == case.file).cloned().collect()
@@ -40,8 +41,8 @@ fn expectations(report: &EvalReport, cases: &[EvalCase]) -> Table {
             let (field, expected) = check.map_or(("", ""), |check| (check.field.as_str(), check.expected.as_str()));
             let what = if row == 0 { case.what.as_str() } else { "" };
             let cells = answers.iter().map(|answers| cell(answers, row));
-            let first = [what, field, expected].map(ToOwned::to_owned);
-            table.add_row(first.into_iter().chain(cells).collect::<Vec<_>>());
+            let first = [what, field, expected].map(Cell::from);
+            table.add(first.into_iter().chain(cells.map(Cell::from)));
         }
     }
     table
@@ -62,10 +63,11 @@ fn cell(answers: &[CaseAnswer], row: usize) -> String {
 
 /// A row for each measure, a column for each model.
 fn comparison(report: &EvalReport) -> Table {
-    let models = report.models.iter().map(|model| model.model.as_str());
-    let mut table = table(&[""].into_iter().chain(models).collect::<Vec<_>>());
+    let models = report.models.iter().map(|model| Column::named(&model.model));
+    let mut table = Table::new(std::iter::once(Column::named("")).chain(models));
     let mut row = |name: &str, value: &dyn Fn(&ModelReport) -> String| {
-        table.add_row([name.to_owned()].into_iter().chain(report.models.iter().map(value)).collect::<Vec<_>>());
+        let values = report.models.iter().map(|model| value(model).into());
+        table.add(std::iter::once(name.into()).chain(values));
     };
     row("answered by", &|model| model.answered_by.join(", "));
     row("whole cases", &|model| share(model.whole_cases));

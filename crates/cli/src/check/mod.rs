@@ -1,8 +1,9 @@
 //! `leadline check`: lists every problem at once.
 
+mod report;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fmt::Display,
     path::Path,
     process::ExitCode,
 };
@@ -20,53 +21,16 @@ use openai::{
 use playbook::Playbook;
 use settings::{ConfigScope, Settings};
 
+use self::report::Report;
 use crate::{
     needs,
     playbooks::{broken_rules, conflict},
-    print::say,
 };
-
-/// Prints one line for each check and counts the problems.
-#[derive(Default)]
-struct Report {
-    checks: usize,
-    problems: usize,
-}
-
-impl Report {
-    fn ok(&mut self, what: &str, detail: impl Display) {
-        self.checks += 1;
-        say!("ok       {what}: {detail}");
-    }
-
-    /// Prints a problem; further lines of its text are indented.
-    fn problem(&mut self, what: &str, problem: impl Display) {
-        self.checks += 1;
-        self.problems += 1;
-        let problem = problem.to_string();
-        let mut lines = problem.trim().lines();
-        say!("PROBLEM  {what}: {}", lines.next().unwrap_or_default());
-        lines.for_each(|line| say!("           {line}"));
-    }
-
-    /// Prints what is allowed and should be known. It is no problem.
-    fn warning(&mut self, what: &str, warning: impl Display) {
-        self.checks += 1;
-        say!("warning  {what}: {warning}");
-    }
-
-    fn check(&mut self, what: &str, result: Result<impl Display, impl Display>) {
-        match result {
-            Ok(detail) => self.ok(what, detail),
-            Err(problem) => self.problem(what, problem),
-        }
-    }
-}
 
 /// Checks settings, playbooks, HubSpot, OpenAI, RabbitMQ and the ledger; with `asks` also whether the models answer. Fails when
 /// there is a problem.
-pub async fn run(file: Option<&Path>, asks: bool) -> ExitCode {
-    let mut report = Report::default();
+pub async fn run(file: Option<&Path>, asks: bool, is_json: bool) -> anyhow::Result<ExitCode> {
+    let mut report = Report::new(is_json);
     let source =
         file.map_or_else(|| "the environment".to_owned(), |file| format!("{} and the environment", file.display()));
     match Settings::load(file, ConfigScope::Everything) {
@@ -76,13 +40,7 @@ pub async fn run(file: Option<&Path>, asks: bool) -> ExitCode {
         }
         Err(findings) => report.problem("settings", findings),
     }
-    if report.problems == 0 {
-        say!("no problems found in {} checks", report.checks);
-        ExitCode::SUCCESS
-    } else {
-        say!("{} problems found in {} checks", report.problems, report.checks);
-        ExitCode::FAILURE
-    }
+    report.conclude()
 }
 
 async fn check_all(settings: &Settings, asks: bool, report: &mut Report) {
