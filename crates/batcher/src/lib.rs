@@ -2,14 +2,16 @@
 
 mod bisect;
 mod shared_call;
+mod slots;
 
 use std::{future::Future, sync::Arc, time::Duration};
 
 pub use bisect::bisect;
 pub use shared_call::SharedCall;
+use slots::Slots;
 use spans::batches::{self, Waiting};
 use tokio::{
-    sync::{Semaphore, mpsc, oneshot},
+    sync::{mpsc, oneshot},
     time::Instant,
 };
 use tracing::Instrument;
@@ -99,6 +101,8 @@ pub struct BatcherSettings {
     pub extra_linger: Option<ExtraLinger>,
     /// The most batches in progress at once.
     pub max_in_flight: usize,
+    /// While batches take longer than this, fewer of them are in progress at once. `None` for those that may take any time.
+    pub long: Option<Duration>,
 }
 
 /// Says how much longer batches should wait at the moment.
@@ -136,7 +140,7 @@ where
     {
         let (requests, mut received) = mpsc::channel::<Request<I, O, E>>(settings.max * 2);
         let (process, name) = (Arc::new(process), settings.name);
-        let in_flight = Arc::new(Semaphore::new(settings.max_in_flight));
+        let slots = Slots::new(settings.max_in_flight, settings.long);
         tokio::spawn(async move {
             let mut next = None;
             loop {
@@ -159,12 +163,11 @@ where
                 let slot = loop {
                     tokio::select! {
                         biased;
-                        slot = in_flight.clone().acquire_owned() => break slot,
+                        slot = slots.acquire() => break slot,
                         Some(request) = received.recv(), if batch.has_room() => batch.add(request),
                     }
                 };
                 next = batch.next.take();
-                let Ok(slot) = slot else { return };
                 let process = process.clone();
                 tokio::spawn(async move {
                     let span = batches::batch(name, batch.requests.iter().map(|request| request.waiting.clone()));
@@ -230,6 +233,7 @@ mod tests {
             linger: Duration::from_millis(20),
             extra_linger: None,
             max_in_flight: 1,
+            long: None,
         }
     }
 

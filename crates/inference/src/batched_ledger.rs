@@ -179,6 +179,7 @@ where
         linger: settings.linger,
         extra_linger: None,
         max_in_flight: MAX_IN_FLIGHT,
+        long: None,
     };
     let (ledger, call) = (ledger.clone(), Arc::new(call));
     let carry_out = move |batch: Arc<Vec<I>>| {

@@ -138,6 +138,7 @@ impl CrmReader {
             linger: self.settings.linger,
             extra_linger: Some(self.hubspot.extra_linger()),
             max_in_flight: self.settings.max_in_flight,
+            long: None,
         };
         // The limit of a call is on ids, and a request can contain several.
         let weigh = |ids: &Vec<ObjectId>| ids.len();

@@ -13,15 +13,16 @@ use hubspot::HubSpotClient;
 use ledger::{BeginOutcome, LEDGER_RETRY, LatestWrites, Ledger, LedgerError, Look, Recovery, WrittenProperty};
 use retry::{Failure, RetryAction};
 use time::OffsetDateTime;
-use tokio::{sync::Semaphore, time::Instant};
+use tokio::time::Instant;
 
 use crate::{
     deals::{DealMove, EarlierMoves, Pipelines, STAGE},
     engagements::Engagements,
     failure::ActionError,
+    marker_reader::Marked,
     notify::Channels,
     plan::TakenCommand,
-    recovered::{Forgotten, Marked, is_done, was_done},
+    recovered::{Forgotten, is_done, was_done},
 };
 
 /// Carries out the actions of write commands.
@@ -31,12 +32,7 @@ pub struct ActionExecutor {
     engagements: Engagements,
     pipelines: Pipelines,
     channels: Channels,
-    looks: Semaphore,
 }
-
-/// How many actions are looked for at once. After a recovery it is nearly all of a batch: were they looked for side by side, none
-/// might be found within the lease, and so in every attempt.
-const MAX_LOOKS: usize = 8;
 
 /// What holds for all actions of one command.
 #[derive(Clone, Copy)]
@@ -76,8 +72,7 @@ impl ActionResult {
 impl ActionExecutor {
     /// Carries out actions against `hubspot` and `channels` and records them in `ledger`.
     pub fn new(ledger: Ledger, hubspot: HubSpotClient, pipelines: Pipelines, channels: Channels) -> Self {
-        let looks = Semaphore::new(MAX_LOOKS);
-        Self { engagements: Engagements::new(&hubspot), ledger, hubspot, pipelines, channels, looks }
+        Self { engagements: Engagements::new(&hubspot), ledger, hubspot, pipelines, channels }
     }
 
     /// Carries out the actions of a command one after the other; a failed action does not stop the next ones. Returns the
@@ -145,10 +140,7 @@ impl ActionExecutor {
         in_doubt: bool,
     ) -> Result<Option<WrittenProperty>, ActionError> {
         metrics::counter!("leadline_actions_in_doubt_total", "kind" => action.spec.kind().as_str()).increment(1);
-        let looking = self.looks.acquire().await;
-        let found = self.look(taken, action, scope).await?;
-        drop(looking);
-        if let Some((id, result)) = found {
+        if let Some((id, result)) = self.look(taken, action, scope).await? {
             return self.finish(&Action { id, ..action.clone() }, result).await;
         }
         if scope.superseded {

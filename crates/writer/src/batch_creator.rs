@@ -41,6 +41,7 @@ impl BatchCreator {
             linger: LINGER,
             extra_linger: Some(hubspot.extra_linger()),
             max_in_flight: MAX_IN_FLIGHT,
+            long: None,
         };
         let hubspot = hubspot.clone();
         let create = move |requests: Arc<Vec<CreateRequest>>| {

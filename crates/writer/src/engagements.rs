@@ -4,16 +4,19 @@ use std::time::Instant;
 
 use domain::{
     ActionId, ObjectId, ObjectType, RecordRef,
-    write_command::{Action, ActionSpec, Task, marker, marker_in},
+    write_command::{Action, ActionSpec, Task, marker},
 };
 use hubspot::{
-    HubSpotClient, HubSpotError,
-    client::{AssociationTarget, CrmObject, MAX_BATCH, NewObject},
+    HubSpotClient,
+    client::{AssociationTarget, NewObject},
 };
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use crate::{
-    association_types::AssociationTypes, batch_creator::BatchCreator, failure::ActionError, recovered::Marked,
+    association_types::AssociationTypes,
+    batch_creator::BatchCreator,
+    failure::ActionError,
+    marker_reader::{Marked, MarkerReader},
 };
 
 /// The properties that hold the text, and in it the action's marker.
@@ -23,17 +26,12 @@ const NOTE_BODY: &str = "hs_note_body";
 const TIMESTAMP: &str = "hs_timestamp";
 const OWNER: &str = "hubspot_owner_id";
 
-/// How many of a record's newest tasks or notes are searched for an action's marker.
-const MAX_SEARCHED: usize = 300;
-
-/// How many associations of a record are read to find its newest tasks or notes.
-const MAX_ASSOCIATIONS: usize = 5_000;
-
 /// Creates and finds tasks and notes.
 pub struct Engagements {
     hubspot: HubSpotClient,
     tasks: BatchCreator,
     notes: BatchCreator,
+    markers: MarkerReader,
     association_types: AssociationTypes,
 }
 
@@ -43,6 +41,7 @@ impl Engagements {
         Self {
             tasks: BatchCreator::start(hubspot, ObjectType::Task, TASK_BODY),
             notes: BatchCreator::start(hubspot, ObjectType::Note, NOTE_BODY),
+            markers: MarkerReader::start(hubspot),
             association_types: AssociationTypes::default(),
             hubspot: hubspot.clone(),
         }
@@ -122,38 +121,26 @@ impl Engagements {
     /// Finds the task or note that an earlier attempt of `action` created, by its marker.
     ///
     /// Returns `None` for other actions: moving a deal may be repeated, and a notification channel cannot be read.
-    pub async fn find(&self, action: &Action) -> Result<Option<ObjectId>, HubSpotError> {
+    pub async fn find(&self, action: &Action) -> Result<Option<ObjectId>, ActionError> {
         let marked = self.marked(action, |marker| marker == action.id).await?;
         Ok(marked.first().map(|marked| marked.id))
     }
 
-    /// Finds the tasks or notes of an action's records whose markers are wanted, the newest first. Reads the newest ones of the
-    /// records, because HubSpot's search lags by seconds.
+    /// Finds the tasks or notes of an action's records whose markers are wanted, the newest first.
     pub async fn marked(
         &self,
         action: &Action,
         is_wanted: impl Fn(ActionId) -> bool,
-    ) -> Result<Vec<Marked>, HubSpotError> {
-        let (kind, body, records) = match &action.spec {
-            ActionSpec::CreateTask(task) => (ObjectType::Task, TASK_BODY, &task.associations),
-            ActionSpec::CreateNote { associations, .. } => (ObjectType::Note, NOTE_BODY, associations),
+    ) -> Result<Vec<Marked>, ActionError> {
+        let (kind, records) = match &action.spec {
+            ActionSpec::CreateTask(task) => (ObjectType::Task, &task.associations),
+            ActionSpec::CreateNote { associations, .. } => (ObjectType::Note, associations),
             ActionSpec::MoveDeal(_) | ActionSpec::Notify { .. } => return Ok(Vec::new()),
         };
         let mut found = Vec::new();
         for record in records.iter().filter(|record| !record.object_type.is_engagement()) {
-            let associated =
-                self.hubspot.associated(&record.object_type, &[record.object_id], &kind, MAX_ASSOCIATIONS).await?;
-            let mut ids: Vec<_> = associated.into_values().flatten().map(|associate| associate.id).collect();
-            ids.sort_unstable_by(|a, b| b.cmp(a));
-            for ids in ids[..ids.len().min(MAX_SEARCHED)].chunks(MAX_BATCH) {
-                let read = self.hubspot.read_many(&kind, ids, &[body.to_owned()]).await?;
-                let marked = |object: &CrmObject| {
-                    let text = object.properties.get(body).and_then(Option::as_deref).unwrap_or_default();
-                    let action = marker_in(text).filter(|marker| is_wanted(*marker))?;
-                    Some(Marked { action, id: object.id, created_at: object.created_at })
-                };
-                found.extend(read.iter().filter_map(marked));
-            }
+            found = self.markers.of(record, &kind).await?;
+            found.retain(|marked| is_wanted(marked.action));
             if !found.is_empty() {
                 break;
             }
@@ -161,6 +148,11 @@ impl Engagements {
         found.sort_by_key(|marked: &Marked| std::cmp::Reverse(marked.id));
         Ok(found)
     }
+}
+
+/// The property that holds the text of a task or note, and in it the action's marker.
+pub fn body_of(kind: &ObjectType) -> &'static str {
+    if *kind == ObjectType::Task { TASK_BODY } else { NOTE_BODY }
 }
 
 /// The text as HTML, with the action's marker. HubSpot renders bodies as HTML, and the text may come from strangers, so

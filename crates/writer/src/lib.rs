@@ -13,6 +13,7 @@ mod deals;
 mod engagements;
 mod failure;
 mod handler;
+mod marker_reader;
 mod missing;
 mod notify;
 mod outcome;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use domain::{ActionId, AppId, ObjectId, RecordRef, write_command::Action};
+use domain::{ActionId, AppId, RecordRef, write_command::Action};
 use hubspot::client::PastValue;
 use ledger::{LatestWrites, Recovery};
 use time::OffsetDateTime;
@@ -71,17 +71,6 @@ impl TakenCommand {
         let is_recent = |recovery: &Recovery| recovery.age < cooldown(action);
         self.predates_recovery().or_else(|| self.recovery.filter(is_recent))
     }
-}
-
-/// A task or note that carries the marker of an action.
-#[derive(Debug, Clone, Copy)]
-pub struct Marked {
-    /// The action.
-    pub action: ActionId,
-    /// The task or note.
-    pub id: ObjectId,
-    /// When it was created, as far as HubSpot says.
-    pub created_at: Option<OffsetDateTime>,
 }
 
 /// Whether the marker says that `action` is not to be carried out: it was, or is overtaken.

@@ -96,6 +96,8 @@ pub fn wire(
         linger: Duration::from_millis(settings.writer.batch_linger_ms),
         extra_linger: Some(hubspot.extra_linger()),
         max_in_flight: settings.writer.parallel_batches,
+        // Batches that all end after their leases would be made again and again.
+        long: Some(lease / 2),
     };
     Ok(Writer {
         handler: WriteHandler::new(circuit_breakers.clone(), executor, batching),

@@ -147,6 +147,7 @@ impl TestWriter {
             linger: options.linger,
             extra_linger: None,
             max_in_flight: 4,
+            long: None,
         };
         Self {
             handler: WriteHandler::new(circuit_breakers, executor, batching),

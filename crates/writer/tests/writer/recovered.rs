@@ -85,6 +85,28 @@ async fn a_task_that_the_ledger_has_forgotten_is_found_and_one_that_was_not_made
     assert_eq!(writer.tasks().await.len(), 7, "two were never made");
 }
 
+/// HubSpot's association endpoints have a limit of their own, which a look for each action would use up for minutes.
+#[tokio::test]
+async fn the_tasks_of_a_hundred_contacts_are_looked_for_together() {
+    let options = WriterOptions {
+        call_timeout: Duration::from_secs(3),
+        linger: Duration::from_secs(1),
+        ..WriterOptions::default()
+    };
+    let writer = TestWriter::with(options).await;
+    let commands = decided_tasks(&writer, 100).await;
+    for (task, command) in (1_000..).zip(&commands) {
+        writer.marked_task(task, task - 999, command.actions[0].id).await;
+    }
+    writer.restored().await;
+    let before = writer.calls().await.len();
+    futures_util::future::join_all(commands.iter().map(|command| writer.until_done(command))).await;
+    let calls = writer.calls().await.split_off(before);
+    let of_associations = calls.iter().filter(|call| call.path.contains("/associations/")).count();
+    assert!((1..50).contains(&of_associations), "{of_associations} calls for associations");
+    assert_eq!(writer.tasks().await.len(), 100, "none is made again");
+}
+
 /// The cooldown holds for what is forgotten, also for an event that happens after the recovery.
 #[tokio::test]
 async fn a_cooldown_outlives_the_ledger() {
