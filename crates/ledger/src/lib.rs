@@ -56,8 +56,9 @@ mod traced;
 mod unfinished;
 mod verification;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
+use spans::Server;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use uuid::Uuid;
 
@@ -129,6 +130,8 @@ pub struct Ledger {
     connections: Connections,
     /// For erasures, retention and partitions.
     maintenance: Connections,
+    /// Whom traces name.
+    server: Arc<Server>,
 }
 
 /// The holder of a claim or a lease. Unique per process, so that a restarted worker is a new holder.
@@ -156,6 +159,7 @@ impl Ledger {
         let options = options.application_name(&settings.application_name).extra_float_digits(None);
         let pool =
             |connections| PgPoolOptions::new().max_connections(connections).acquire_timeout(settings.acquire_timeout);
+        let server = Server { address: options.get_host().to_owned(), port: options.get_port() };
         let connections = Connections::new(
             pool(settings.max_connections),
             options.clone(),
@@ -170,7 +174,7 @@ impl Ledger {
             MAINTENANCE_STATEMENT,
             Some(MAINTENANCE_LOCK),
         );
-        Ok(Self { connections, maintenance })
+        Ok(Self { connections, maintenance, server: Arc::new(server) })
     }
 
     /// Finds out, the first time that it is asked and the ledger answers, whether sessions are as [`LedgerSettings::pool_mode`] says.
