@@ -1,6 +1,6 @@
 //! What operators see, and what no log may hold.
 
-use fixtures::{ask, contact, ended_as, fleet, key, note_event, quick, send_accepted};
+use fixtures::{ask, contact, ended_as, fleet, key, note_event, quick, send_accepted, until};
 use serde_json::Value;
 
 /// A note that no log line may hold.
@@ -42,7 +42,9 @@ async fn prompts_and_answers_are_logged_redacted_where_an_operator_wants_them() 
     contact(&fleet, 1, &[note]).await;
     send_accepted(&fleet, &[note_event(1, 1)]).await;
     let story = ended_as(&fleet, &note_event(1, 1), "written", None).await;
-    let log = fleet.members[fleet.indices("leadline-inference")[0]].process.log();
+    let worker = &fleet.members[fleet.indices("leadline-inference")[0]].process;
+    until("the line is written", async || worker.log().contains("asked and answered")).await;
+    let log = worker.log();
     let lines: Vec<Value> = log.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
     let prompts: Vec<_> = lines.iter().filter(|line| line["target"] == "prompts").collect();
     let [line] = prompts[..] else { panic!("{} lines\n{log}", prompts.len()) };

@@ -66,9 +66,9 @@ pub(crate) struct Question<'a> {
 
 impl Question<'_> {
     /// Writes what was asked and answered about an event into the log, where an operator wants that.
-    async fn write_to_log(self, log: &QuestionLog<'_>, inference: &Inference, is_part: bool) {
-        if let Some((prompt_log, event_key)) = self.model_client.prompt_log.zip(log.event_key()) {
-            prompt_log.write(event_key, inference, is_part, &self.model_client.text_pool).await;
+    fn write_to_log(self, log: &QuestionLog<'_>, inference: &Inference, is_part: bool) {
+        if let Some((prompt_log, event_key)) = self.model_client.prompt_log.as_ref().zip(log.event_key()) {
+            prompt_log.write(event_key, inference, is_part);
         }
     }
 }
@@ -121,7 +121,7 @@ pub(crate) async fn complete(
     let result = failure.map_or(checked, Err);
     let fields = result.as_ref().map_or(Value::Null, |fields| Value::Object(fields.clone()));
     let inference = conversation.into_inference(completion, outcome, fields);
-    question.write_to_log(log, &inference, false).await;
+    question.write_to_log(log, &inference, false);
     Ok(Answered { inference, result })
 }
 
@@ -153,7 +153,7 @@ pub(crate) async fn condense(
     };
     let failure = failure.filter(|_| outcome == InferenceOutcome::Empty);
     let inference = conversation.into_inference(completion, outcome, Value::Null);
-    question.write_to_log(log, &inference, true).await;
+    question.write_to_log(log, &inference, true);
     Ok(Condensed { inference, failure })
 }
 

@@ -4,29 +4,46 @@
 //! address, a phone number or a key is replaced before it is cut.
 
 mod redaction;
+mod writer;
 
 use domain::{Inference, InferenceId, inference::InferenceOutcome};
 use settings::TelemetrySection;
 
-use crate::TextPool;
 use redaction::redacted;
+use writer::Writer;
 
-/// Writes what was asked and answered into the log.
-#[derive(Debug, Clone, Copy)]
+/// Writes what was asked and answered into the log, beside the work on events: nothing of it makes an event wait or fail. Cheap to
+/// clone; clones share the threads.
+#[derive(Debug, Clone)]
 pub struct PromptLog {
+    form: Form,
+    writer: Writer,
+}
+
+/// How prompts and answers are written.
+#[derive(Debug, Clone, Copy)]
+struct Form {
     /// The most bytes of a prompt, and of an answer.
     max_bytes: usize,
     /// Whether addresses, phone numbers and keys are replaced.
     redacts: bool,
 }
 
+/// A line that is to be written.
+struct Line {
+    about: About,
+    prompt: String,
+    answer: String,
+}
+
 /// What a line says beside prompt and answer.
-struct About<'a> {
-    event_key: &'a str,
+struct About {
+    event_key: String,
     inference_id: InferenceId,
-    playbook: &'a str,
-    playbook_version: &'a str,
-    model: &'a str,
+    trace_id: Option<String>,
+    playbook: String,
+    playbook_version: String,
+    model: String,
     outcome: InferenceOutcome,
     /// Whether it is about a part of a context that was condensed.
     is_part: bool,
@@ -35,31 +52,32 @@ struct About<'a> {
 impl PromptLog {
     /// As the settings say; `None`: nothing is logged.
     pub fn of(settings: &TelemetrySection) -> Option<Self> {
-        let log = Self { max_bytes: settings.log_prompts_max_bytes, redacts: settings.log_prompts_redacted };
-        settings.log_prompts.then_some(log)
+        let form = Form { max_bytes: settings.log_prompts_max_bytes, redacts: settings.log_prompts_redacted };
+        settings.log_prompts.then(|| Self { form, writer: Writer::default() })
     }
 
-    /// Writes one line. Long texts are redacted on the threads of `text_pool`.
-    pub(crate) async fn write(self, event_key: &str, inference: &Inference, is_part: bool, text_pool: &TextPool) {
+    /// Has one line written, or left out while too many wait.
+    pub(crate) fn write(&self, event_key: &str, inference: &Inference, is_part: bool) {
         if !tracing::enabled!(target: "prompts", tracing::Level::INFO) {
             return;
         }
-        let (prompt, answer) = (conversation(&inference.prompt), inference.answer.clone());
-        let sizes = (prompt.len(), answer.len());
-        let prepare = move || (self.prepared(&prompt), self.prepared(&answer));
-        let (prompt, answer) = text_pool.run(sizes.0 + sizes.1, prepare).await;
         let about = About {
-            event_key,
+            event_key: event_key.to_owned(),
             inference_id: inference.id,
-            playbook: &inference.playbook,
-            playbook_version: &inference.playbook_version,
-            model: &inference.model,
+            trace_id: spans::current_trace_id(),
+            playbook: inference.playbook.clone(),
+            playbook_version: inference.playbook_version.clone(),
+            model: inference.model.clone(),
             outcome: inference.outcome,
             is_part,
         };
-        write_line(&about, sizes, &prompt, &answer);
+        let line = Line { about, prompt: conversation(&inference.prompt), answer: inference.answer.clone() };
+        let form = self.form;
+        self.writer.submit(line.prompt.len() + line.answer.len(), move || line.write(form));
     }
+}
 
+impl Form {
     /// The text as it may be logged. It is cut last: a cut through an address would leave half of it.
     fn prepared(self, text: &str) -> String {
         let mut text = if self.redacts { redacted(text) } else { text.to_owned() };
@@ -68,24 +86,27 @@ impl PromptLog {
     }
 }
 
-fn write_line(about: &About<'_>, (prompt_bytes, answer_bytes): (usize, usize), prompt: &str, answer: &str) {
-    let About { event_key, inference_id, playbook, playbook_version, model, outcome, is_part } = about;
-    tracing::info!(
-        target: "prompts",
-        event_key,
-        %inference_id,
-        trace_id = spans::current_trace_id(),
-        playbook,
-        playbook_version,
-        model,
-        outcome = outcome.as_str(),
-        is_part,
-        prompt,
-        prompt_bytes,
-        answer,
-        answer_bytes,
-        "asked and answered"
-    );
+impl Line {
+    fn write(&self, form: Form) {
+        let Self { about, prompt, answer } = self;
+        let About { event_key, inference_id, trace_id, playbook, playbook_version, model, outcome, is_part } = about;
+        tracing::info!(
+            target: "prompts",
+            event_key,
+            %inference_id,
+            trace_id,
+            playbook,
+            playbook_version,
+            model,
+            outcome = outcome.as_str(),
+            is_part,
+            prompt = form.prepared(prompt),
+            prompt_bytes = prompt.len(),
+            answer = form.prepared(answer),
+            answer_bytes = answer.len(),
+            "asked and answered"
+        );
+    }
 }
 
 /// The messages of a prompt one after the other, each behind its role.
@@ -103,15 +124,15 @@ mod tests {
     use serde_json::json;
     use settings::TelemetrySection;
 
-    use super::{PromptLog, conversation};
+    use super::{Form, PromptLog, conversation};
 
     #[test]
     fn nothing_is_logged_unless_an_operator_wants_it_and_then_it_is_redacted() {
         assert!(PromptLog::of(&TelemetrySection::default()).is_none());
         let log = PromptLog::of(&TelemetrySection { log_prompts: true, ..TelemetrySection::default() }).expect("on");
-        assert_eq!(log.prepared("to ada@example.com"), "to [email]");
+        assert_eq!(log.form.prepared("to ada@example.com"), "to [email]");
         let plain = TelemetrySection { log_prompts: true, log_prompts_redacted: false, ..TelemetrySection::default() };
-        assert_eq!(PromptLog::of(&plain).expect("on").prepared("to ada@example.com"), "to ada@example.com");
+        assert_eq!(PromptLog::of(&plain).expect("on").form.prepared("to ada@example.com"), "to ada@example.com");
     }
 
     #[test]
@@ -124,16 +145,16 @@ mod tests {
     proptest! {
         #[test]
         fn a_line_is_bounded_and_cut_between_characters(text in "(?s).{0,200}", max_bytes in 0_usize..300) {
-            let log = PromptLog { max_bytes, redacts: false };
-            let cut = log.prepared(&text);
+            let form = Form { max_bytes, redacts: false };
+            let cut = form.prepared(&text);
             prop_assert!(cut.len() <= max_bytes && text.starts_with(&cut));
             prop_assert!(text.len() - cut.len() < 4 || cut.len() + 4 > max_bytes, "no more than needed");
         }
 
         #[test]
         fn no_cut_leaves_half_of_an_address(before in "[a-z ]{0,40}", max_bytes in 0_usize..80) {
-            let log = PromptLog { max_bytes, redacts: true };
-            let cut = log.prepared(&format!("{before} persephone.k@example.com, thanks"));
+            let form = Form { max_bytes, redacts: true };
+            let cut = form.prepared(&format!("{before} persephone.k@example.com, thanks"));
             prop_assert!(!cut.contains("persephone"), "{}", cut);
         }
     }

@@ -59,9 +59,10 @@ mod traced;
 mod unfinished;
 mod verification;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use secrecy::{ExposeSecret, SecretString};
+use spans::Server;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use uuid::Uuid;
 
@@ -135,6 +136,8 @@ pub struct Ledger {
     connections: Connections,
     /// For erasures, retention and partitions.
     maintenance: Connections,
+    /// Whom traces name.
+    server: Arc<Server>,
 }
 
 /// The holder of a claim or a lease. Unique per process, so that a restarted worker is a new holder.
@@ -159,6 +162,7 @@ impl Ledger {
         let options = connect_options(&settings.url, &settings.application_name)?;
         let pool =
             |connections| PgPoolOptions::new().max_connections(connections).acquire_timeout(settings.acquire_timeout);
+        let server = Server { address: options.get_host().to_owned(), port: options.get_port() };
         let connections = Connections::new(
             pool(settings.max_connections),
             options.clone(),
@@ -173,7 +177,7 @@ impl Ledger {
             MAINTENANCE_STATEMENT,
             Some(MAINTENANCE_LOCK),
         );
-        Ok(Self { connections, maintenance })
+        Ok(Self { connections, maintenance, server: Arc::new(server) })
     }
 
     /// Makes connections with another URL from now on: another password, or another server with the same data.

@@ -3,10 +3,7 @@
 use std::future::Future;
 
 use retry::Failure;
-use spans::{
-    Server,
-    calls::{self, Statements},
-};
+use spans::calls::{self, Statements};
 use tracing::Instrument;
 
 use crate::{Ledger, LedgerError};
@@ -23,9 +20,8 @@ impl Ledger {
         batch: usize,
         work: impl Future<Output = Result<T, LedgerError>>,
     ) -> Result<T, LedgerError> {
-        let options = self.connections.connect_options();
-        let server = Server { address: options.get_host().to_owned(), port: options.get_port() };
-        let statements = Statements { summary, batch, database: options.get_database(), server: Some(&server) };
+        let database = self.connections.connect_options().get_database();
+        let statements = Statements { summary, batch, database, server: Some(&self.server) };
         let span = calls::statements(&statements);
         let result = work.instrument(span.clone()).await;
         if let Err(error) = &result {

@@ -2,9 +2,10 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use ledger::{Ledger, RateLimitTerms, SpendLimitEntry, Window};
+use ledger::{Ledger, LedgerError, RateLimitTerms, SpendLimitEntry, Window};
 use metrics::Label;
 use retry::RateLimited;
+use time::{Date, OffsetDateTime};
 
 use crate::{
     TaskHealth,
@@ -52,6 +53,26 @@ const MEASURE_INTERVAL: Duration = Duration::from_secs(15);
 /// away.
 const MAX_WAIT: Duration = Duration::from_secs(5);
 
+/// When it was last read what was spent.
+#[derive(Debug)]
+struct LastRead {
+    /// The day in UTC.
+    day: Date,
+    /// Whether reading has failed since.
+    has_failed: bool,
+}
+
+impl LastRead {
+    fn of(day: Date) -> Self {
+        Self { day, has_failed: false }
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "for monitoring")]
+fn in_metrics(micro_dollars: i64) -> f64 {
+    micro_dollars as f64
+}
+
 impl SpendLimiter {
     /// A limiter with these limits, in micro-dollars a day: `all` for all playbooks together (0: no limit), and one for each
     /// of `playbooks`.
@@ -89,25 +110,49 @@ impl SpendLimiter {
         if self.all.is_none() && self.playbooks.is_empty() {
             return;
         }
+        let mut last = LastRead::of(OffsetDateTime::now_utc().date());
         loop {
-            match ledger.spend_limits().await {
-                Ok(entries) => self.show(&entries),
-                Err(error) => tracing::debug!(%error, "what was spent today could not be read"),
-            }
+            // Before the read: a sum of yesterday must not count as one of today.
+            let today = OffsetDateTime::now_utc().date();
+            self.measured(ledger.spend_limits().await.as_deref(), today, &mut last);
             tokio::time::sleep(MEASURE_INTERVAL).await;
         }
     }
 
-    #[expect(clippy::cast_precision_loss, reason = "for monitoring")]
-    fn show(&self, entries: &[SpendLimitEntry]) {
+    /// Shows what was read. What cannot be read is said once, and what was read on another day is not shown.
+    fn measured(&self, read: Result<&[SpendLimitEntry], &LedgerError>, today: Date, last: &mut LastRead) {
+        match read {
+            Ok(entries) => {
+                if last.has_failed {
+                    tracing::info!("what was spent today can be read again");
+                }
+                *last = LastRead::of(today);
+                self.show(|playbook| {
+                    // The ledger knows a limit from its first question on.
+                    let entry = entries.iter().find(|entry| entry.playbook.as_ref() == playbook);
+                    entry.map_or(0.0, |entry| in_metrics(entry.micro_dollars_spent))
+                });
+            }
+            Err(error) => {
+                if !last.has_failed {
+                    tracing::warn!(%error, "what was spent today cannot be read");
+                }
+                last.has_failed = true;
+                if last.day != today {
+                    self.show(|_| f64::NAN);
+                }
+            }
+        }
+    }
+
+    /// Shows what was spent of each limit, by `spent`.
+    fn show(&self, spent: impl Fn(Option<&String>) -> f64) {
         let of_playbooks = self.playbooks.iter().map(|(name, limit)| (Some(name), limit));
         for (playbook, limit) in self.all.iter().map(|limit| (None, limit)).chain(of_playbooks) {
-            // The ledger knows a limit from its first question on.
-            let entry = entries.iter().find(|entry| entry.playbook.as_ref() == playbook);
-            let spent = entry.map_or(0, |entry| entry.micro_dollars_spent);
             let labels: Vec<_> = playbook.map(|name| Label::new("playbook", name.clone())).into_iter().collect();
-            metrics::gauge!("leadline_spend_today_micro_dollars", labels.clone()).set(spent as f64);
-            metrics::gauge!("leadline_spend_limit_micro_dollars", labels).set(limit.micro_dollars_per_day as f64);
+            metrics::gauge!("leadline_spend_today_micro_dollars", labels.clone()).set(spent(playbook));
+            let limit = in_metrics(limit.micro_dollars_per_day);
+            metrics::gauge!("leadline_spend_limit_micro_dollars", labels).set(limit);
         }
     }
 
@@ -126,16 +171,21 @@ impl SpendLimiter {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::{
+        sync::{Arc, Mutex},
+        time::Duration,
+    };
 
-    use ledger::{Ledger, LedgerSettings, SpendLimitEntry};
-    use metrics_exporter_prometheus::PrometheusBuilder;
+    use ledger::{Ledger, LedgerError, LedgerSettings, SpendLimitEntry};
+    use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+    use time::{Date, Month};
+    use tracing_subscriber::{Layer, layer::Context, layer::SubscriberExt};
 
-    use super::SpendLimiter;
+    use super::{LastRead, SpendLimiter};
     use crate::TaskHealth;
 
-    #[tokio::test]
-    async fn the_metrics_show_what_was_spent_of_each_limit_that_holds() {
+    /// A limiter of fifty for all, and of a playbook each.
+    fn limiter(of_playbooks: &[(&str, i64)]) -> SpendLimiter {
         let ledger = Ledger::connect(&LedgerSettings {
             url: "postgres://nobody@127.0.0.1:1/nothing".to_owned().into(),
             application_name: "tests".to_owned(),
@@ -145,21 +195,38 @@ mod tests {
             pool_mode: ledger::PoolMode::Session,
         })
         .expect("a URL");
-        let of_playbooks = [("churn-risk".to_owned(), 40), ("never-asked".to_owned(), 10)];
-        let limiter = SpendLimiter::open(&ledger, 50, of_playbooks, &TaskHealth::default());
-        let entry = |playbook: Option<&str>, spent| SpendLimitEntry {
+        let of_playbooks = of_playbooks.iter().map(|(playbook, limit)| ((*playbook).to_owned(), *limit));
+        SpendLimiter::open(&ledger, 50, of_playbooks, &TaskHealth::default())
+    }
+
+    fn entry(playbook: Option<&str>, spent: i64) -> SpendLimitEntry {
+        SpendLimitEntry {
             name: "of the ledger".to_owned(),
             playbook: playbook.map(ToOwned::to_owned),
             micro_dollars_per_day: 1,
             micro_dollars_spent: spent,
-        };
+        }
+    }
+
+    fn day(day: u8) -> Date {
+        Date::from_calendar_date(2026, Month::November, day).expect("a day")
+    }
+
+    fn shown(handle: &PrometheusHandle) -> Vec<String> {
+        let page = handle.render();
+        let lines = page.lines().filter(|line| line.contains("dollars") && !line.starts_with('#'));
+        let mut lines: Vec<_> = lines.map(ToOwned::to_owned).collect();
+        lines.sort_unstable();
+        lines
+    }
+
+    #[tokio::test]
+    async fn the_metrics_show_what_was_spent_of_each_limit_that_holds() {
+        let limiter = limiter(&[("churn-risk", 40), ("never-asked", 10)]);
         let recorder = PrometheusBuilder::new().build_recorder();
         let entries = [entry(None, 30), entry(Some("churn-risk"), 20), entry(Some("of-yesterday"), 9)];
-        metrics::with_local_recorder(&recorder, || limiter.show(&entries));
-        let page = recorder.handle().render();
-        let mut shown: Vec<_> =
-            page.lines().filter(|line| line.contains("dollars") && !line.starts_with('#')).collect();
-        shown.sort_unstable();
+        let mut last = LastRead::of(day(24));
+        metrics::with_local_recorder(&recorder, || limiter.measured(Ok(&entries), day(24), &mut last));
         let limit = |playbook| format!("leadline_spend_limit_micro_dollars{{playbook=\"{playbook}\"}}");
         let today = |playbook| format!("leadline_spend_today_micro_dollars{{playbook=\"{playbook}\"}}");
         let mut expected = vec![
@@ -171,6 +238,42 @@ mod tests {
             today("never-asked") + " 0",
         ];
         expected.sort_unstable();
-        assert_eq!(shown, expected, "a limit that no longer holds is not shown");
+        assert_eq!(shown(&recorder.handle()), expected, "a limit that no longer holds is not shown");
+    }
+
+    /// Keeps the levels of log lines.
+    #[derive(Clone, Default)]
+    struct Levels(Arc<Mutex<Vec<tracing::Level>>>);
+
+    impl<S: tracing::Subscriber> Layer<S> for Levels {
+        fn on_event(&self, event: &tracing::Event<'_>, _: Context<'_, S>) {
+            self.0.lock().expect("unpoisoned").push(*event.metadata().level());
+        }
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_read_is_warned_of_once_and_no_sum_outlives_its_day() {
+        let limiter = limiter(&[]);
+        let recorder = PrometheusBuilder::new().build_recorder();
+        let (levels, mut last) = (Levels::default(), LastRead::of(day(23)));
+        let spent = [entry(None, 30)];
+        let mut after = |read: Result<&[SpendLimitEntry], &LedgerError>, today| {
+            let logs = tracing_subscriber::registry().with(levels.clone());
+            tracing::subscriber::with_default(logs, || {
+                metrics::with_local_recorder(&recorder, || limiter.measured(read, today, &mut last));
+            });
+            shown(&recorder.handle()).pop().unwrap_or_default()
+        };
+        let away = || Err(&LedgerError::ReadOnly);
+        for (read, today, expected) in [
+            (Ok(&spent[..]), day(24), "30"),
+            (away(), day(24), "30"),
+            (away(), day(25), "NaN"),
+            (away(), day(25), "NaN"),
+            (Ok(&spent[..]), day(25), "30"),
+        ] {
+            assert_eq!(after(read, today), format!("leadline_spend_today_micro_dollars {expected}"));
+        }
+        assert_eq!(*levels.0.lock().expect("unpoisoned"), [tracing::Level::WARN, tracing::Level::INFO]);
     }
 }

@@ -157,6 +157,26 @@ pub fn find(name: &str) -> Option<Model> {
     known().iter().find(|known| is_snapshot(name, &known.name)).cloned()
 }
 
+/// `answered`, the name that an answer gives, where it is one of few: that of the model `requested` or of one that `models.toml` lists, or a
+/// dated snapshot of either. The other side may answer with any text.
+pub(crate) fn known_name<'a>(requested: &str, answered: &'a str) -> Option<&'a str> {
+    let ending = FACTS.ending.iter().flat_map(|ending| &ending.names).map(String::as_str);
+    let names = known().iter().map(|model| model.name.as_str()).chain(ending).chain([requested]);
+    let is_of = |name: &str| answered.strip_prefix(name).is_some_and(|rest| rest.is_empty() || is_date(rest));
+    names.into_iter().any(is_of).then_some(answered)
+}
+
+/// Whether it is the date of a snapshot: `-2026-07-30`, or `-0613` as of old.
+fn is_date(suffix: &str) -> bool {
+    let Some(date) = suffix.strip_prefix('-') else { return false };
+    let day = match date.split_at_checked(2) {
+        // Of no year: 2024 has every day.
+        Some((month, day)) if day.len() == 2 => parse_day(&format!("2024-{month}-{day}")),
+        _ => parse_day(date),
+    };
+    day.is_some_and(|day| (2020..2100).contains(&day.year()))
+}
+
 /// The first day on which `name` no longer answers, of a model of which nothing else is known.
 fn end_of(name: &str) -> Option<Date> {
     let is_of = |ending: &&Ending| ending.names.iter().any(|known| is_snapshot(name, known));
@@ -258,6 +278,24 @@ mod tests {
         assert_eq!(find("gpt-4o-mini").map(|model| model.name).as_deref(), Some("gpt-4o-mini"));
         assert_eq!(find("gpt-4o-audio-preview"), None);
         assert_eq!(find("llama-3"), None);
+    }
+
+    #[test]
+    fn an_answer_names_a_model_that_is_known_or_was_asked() {
+        for (requested, answered) in [
+            ("gpt-4o", "gpt-4o-2024-08-06"),
+            ("gpt-4o", "gpt-4o-mini"),
+            ("gpt-4", "gpt-4-0613"),
+            ("ours/llama", "ours/llama"),
+            ("ours/llama", "ours/llama-2026-02-28"),
+        ] {
+            assert_eq!(known_name(requested, answered), Some(answered));
+        }
+        for answered in
+            ["", "x", "gpt-4o-1", "gpt-4o-2026-02-30", "gpt-4o-9999-01-01", "gpt-4-1313", "gpt-4-ü01", "ours/llama"]
+        {
+            assert_eq!(known_name("gpt-4o", answered), None, "{answered}");
+        }
     }
 
     #[test]

@@ -13,10 +13,17 @@ use tracing::Span;
 use crate::{
     ModelApi, OpenAiError,
     chat::{ChatRequest, Completion, FinishReason, ResponseFormat},
+    models,
 };
 
 const OPERATION: &str = "chat";
 const PROVIDER: &str = "openai";
+
+/// What the conventions say for a value that is none of those expected.
+const OTHER: &str = "_OTHER";
+
+/// The most bytes of a model's name in a span.
+const MAX_NAME: usize = 100;
 
 /// The span of one request.
 pub(crate) fn span(request: &ChatRequest, api: ModelApi, server: Option<&Server>) -> Span {
@@ -57,7 +64,8 @@ pub(crate) fn record(
         labels.push(Label::new("server_port", server.port.to_string()));
     }
     if let Ok(completion) = result {
-        labels.push(Label::new("gen_ai_response_model", completion.model.clone()));
+        let model = models::known_name(&request.model, &completion.model).unwrap_or(OTHER);
+        labels.push(Label::new("gen_ai_response_model", model.to_owned()));
         // Only what the answer says: an estimate is none of the conventions' counts.
         for (kind, tokens) in completion
             .usage
@@ -78,11 +86,12 @@ pub(crate) fn record(
 
 fn answered(span: &Span, completion: &Completion) {
     let usage = completion.usage.as_ref();
+    let model = &completion.model[..completion.model.floor_char_boundary(MAX_NAME)];
     let tokens = |name, tokens: Option<i64>| tokens.map(|tokens| KeyValue::new(name, tokens));
     spans::add(span, || {
         let finish_reasons = spans::Array::String(vec![finish_reason(&completion.finish).into()]);
         [
-            Some(KeyValue::new("gen_ai.response.model", completion.model.clone())),
+            Some(KeyValue::new("gen_ai.response.model", model.to_owned())),
             Some(KeyValue::new("gen_ai.response.finish_reasons", spans::Value::Array(finish_reasons))),
             tokens("gen_ai.usage.input_tokens", usage.map(|usage| usage.prompt_tokens)),
             tokens("gen_ai.usage.output_tokens", usage.map(|usage| usage.completion_tokens)),
@@ -113,5 +122,49 @@ fn finish_reason(finish: &FinishReason) -> &'static str {
         FinishReason::ContentFilter => "content_filter",
         FinishReason::ToolCalls => "tool_calls",
         FinishReason::Other => "other",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use domain::inference::TokenUsage;
+    use metrics_exporter_prometheus::PrometheusBuilder;
+
+    use super::*;
+    use crate::{ChatMessage, RequestOptions, Role};
+
+    #[test]
+    fn whatever_an_answer_calls_its_model_the_metrics_have_few_names() {
+        let request = ChatRequest {
+            model: "gpt-4o".to_owned(),
+            messages: vec![ChatMessage { role: Role::User, content: String::new() }],
+            format: ResponseFormat::Text,
+            temperature: None,
+            effort: None,
+            options: RequestOptions::default(),
+            max_completion_tokens: 1,
+        };
+        let recorder = PrometheusBuilder::new().build_recorder();
+        for name in ["gpt-4o", "gpt-4o-2024-08-06", "gpt-4o-of-ada", &"ü".repeat(100_000), ""] {
+            let completion = Completion {
+                model: name.to_owned(),
+                finish: FinishReason::Stop,
+                content: "answer".to_owned(),
+                refusal: None,
+                usage: Some(TokenUsage::default()),
+                request_id: None,
+                service_tier: None,
+                latency: Duration::ZERO,
+            };
+            metrics::with_local_recorder(&recorder, || {
+                record(&Span::none(), (&request, None), &Ok(completion), Duration::ZERO);
+            });
+        }
+        let page = recorder.handle().render();
+        let label = |line: &str| {
+            line.split_once("gen_ai_response_model=\"")?.1.split_once('"').map(|(name, _)| name.to_owned())
+        };
+        let names: std::collections::BTreeSet<_> = page.lines().filter_map(label).collect();
+        assert_eq!(names.into_iter().collect::<Vec<_>>(), ["_OTHER", "gpt-4o", "gpt-4o-2024-08-06"]);
     }
 }

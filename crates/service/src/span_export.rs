@@ -148,4 +148,17 @@ mod tests {
         drop(release);
         provider.shutdown().expect("it ends");
     }
+
+    #[test]
+    fn a_stop_waits_no_longer_for_a_collector_that_hangs_than_it_is_told() {
+        let (release, hangs) = mpsc::channel();
+        let provider = SdkTracerProvider::builder().with_span_processor(processor(Hanging(Mutex::new(hangs)))).build();
+        drop(provider.tracer("test").start("span"));
+        let (stopped, has_stopped) = mpsc::channel();
+        let stop = std::thread::spawn(move || stopped.send(provider.shutdown_with_timeout(Duration::from_millis(50))));
+        let result = has_stopped.recv_timeout(Duration::from_secs(30)).expect("it ends while the collector hangs");
+        assert!(result.is_err(), "the span was not taken");
+        drop(release);
+        stop.join().expect("no panic").expect("received");
+    }
 }

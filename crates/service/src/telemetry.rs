@@ -5,7 +5,11 @@ use std::{io::IsTerminal, time::Duration};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use opentelemetry::{InstrumentationScope, KeyValue, global, trace::TracerProvider};
 use opentelemetry_otlp::{SpanExporter, WithExportConfig, WithHttpConfig};
-use opentelemetry_sdk::{Resource, propagation::TraceContextPropagator, trace::SdkTracerProvider};
+use opentelemetry_sdk::{
+    Resource,
+    propagation::TraceContextPropagator,
+    trace::{SdkTracerProvider, TracerProviderBuilder},
+};
 use tracing_subscriber::{
     EnvFilter, Layer,
     filter::{FilterExt, LevelFilter, Targets, filter_fn},
@@ -82,11 +86,7 @@ pub enum TelemetryError {
 /// store them.
 pub(crate) fn start(service: &'static str, settings: &TelemetrySection) -> Result<Running, TelemetryError> {
     global::set_text_map_propagator(TraceContextPropagator::new());
-    let resource = Resource::builder()
-        .with_service_name(service)
-        .with_schema_url([KeyValue::new("service.version", env!("CARGO_PKG_VERSION"))], spans::SCHEMA_URL)
-        .build();
-    let mut provider = SdkTracerProvider::builder().with_resource(resource);
+    let mut provider = provider(service);
     if let Some(endpoint) = &settings.otlp_endpoint {
         let traces = format!("{}/v1/traces", endpoint.trim_end_matches('/'));
         let client = http_client::blocking_client(EXPORT_TIMEOUT)?;
@@ -127,6 +127,15 @@ pub(crate) fn start(service: &'static str, settings: &TelemetrySection) -> Resul
     Ok(Running { metrics, provider })
 }
 
+/// A provider that keeps a link for each event of the largest batch. The SDK would keep 128.
+fn provider(service: &'static str) -> TracerProviderBuilder {
+    let resource = Resource::builder()
+        .with_service_name(service)
+        .with_schema_url([KeyValue::new("service.version", env!("CARGO_PKG_VERSION"))], spans::SCHEMA_URL)
+        .build();
+    SdkTracerProvider::builder().with_resource(resource).with_max_links_per_span(settings::MAX_LEDGER_BATCH)
+}
+
 /// Whether this is a span of a trace. Log lines do not name those.
 fn is_traced(metadata: &tracing::Metadata<'_>) -> bool {
     metadata.is_span() && metadata.target().starts_with(spans::TARGET)
@@ -146,5 +155,45 @@ impl Running {
         if let Err(error) = self.provider.shutdown_with_timeout(LAST_EXPORT) {
             tracing::debug!(%error, "the last spans were not exported");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use opentelemetry_sdk::{
+        error::OTelSdkResult,
+        trace::{SpanData, SpanExporter},
+    };
+    use spans::{
+        batches::{self, Waiting},
+        messages,
+    };
+
+    use super::*;
+
+    #[derive(Debug, Clone, Default)]
+    struct Collector(Arc<Mutex<Vec<SpanData>>>);
+
+    impl SpanExporter for Collector {
+        async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
+            self.0.lock().expect("unpoisoned").extend(batch);
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_batch_is_linked_with_all_of_two_hundred_who_wait_for_it() {
+        let collector = Collector::default();
+        let provider = provider("test").with_simple_exporter(collector.clone()).build();
+        let layer = tracing_opentelemetry::layer().with_tracer(provider.tracer("test"));
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
+            let waits: Vec<_> = (0..200).map(|key| messages::event(&key.to_string())).collect();
+            drop(batches::batch("claim", waits.iter().map(Waiting::of)));
+        });
+        let spans = collector.0.lock().expect("unpoisoned");
+        let batch = spans.iter().find(|span| span.name == "batch claim").expect("a span");
+        assert_eq!((batch.links.len(), batch.links.dropped_count), (199, 0));
     }
 }

@@ -25,6 +25,7 @@ pub use sections::{
     SecretsSection, SignatureVersion, SpendSection, TelemetrySection, WriterSection,
 };
 pub use tables::{ConfigScope, Settings};
+pub use validate::MAX_LEDGER_BATCH;
 
 /// Where programs look for the settings file if no other is named.
 const DEFAULT_FILE: &str = "deploy/leadline.toml";

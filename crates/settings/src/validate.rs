@@ -21,6 +21,9 @@ const MAX_EVENTS: usize = 100;
 /// the channel of who sends one.
 const MAX_MESSAGE: usize = 15 * 1_024 * 1_024;
 
+/// The largest `ledger.batch_max`.
+pub const MAX_LEDGER_BATCH: u32 = 10_000;
+
 /// Collects findings, so that all are reported together.
 struct Check(Vec<SettingsFinding>);
 
@@ -218,7 +221,7 @@ fn ledger(settings: &Settings, check: &mut Check) {
     check.within(ledger.acquire_timeout_ms, 10..=60_000, "ledger.acquire_timeout_ms");
     check.within(ledger.statement_timeout_ms, 10..=60_000, "ledger.statement_timeout_ms");
     check.within(ledger.batch_linger_ms, 0..=1_000, "ledger.batch_linger_ms");
-    check.within(ledger.batch_max as u64, 1..=10_000, "ledger.batch_max");
+    check.within(ledger.batch_max as u64, 1..=u64::from(MAX_LEDGER_BATCH), "ledger.batch_max");
     // HubSpot repeats a delivery for up to 24 hours: the event's key must be known for as long.
     let kept = settings.retention.events_days;
     check.that(kept == 0 || kept >= 2, "retention.events_days", format!("{kept} is less than 2 days (0: for ever)"));

@@ -105,6 +105,11 @@ pub fn fail(span: &Span, reason: &str) {
     }
 }
 
+/// Whether spans are exported. Those that are made all the same, for their ids, need no names and attributes otherwise.
+fn are_exported() -> bool {
+    tracing::span_enabled!(target: ONLY_EXPORTED[0], tracing::Level::INFO)
+}
+
 /// Adds attributes to `span`, which are made only if it is.
 pub fn add<const N: usize>(span: &Span, attributes: impl FnOnce() -> [Option<KeyValue>; N]) {
     if !span.is_disabled() {

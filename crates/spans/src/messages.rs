@@ -3,7 +3,7 @@
 use opentelemetry::KeyValue;
 use tracing::{Span, field::Empty};
 
-use crate::{TraceHeaders, add, calls, set_parent};
+use crate::{TraceHeaders, add, are_exported, calls, set_parent};
 
 /// A message, as the conventions for RabbitMQ describe it.
 #[derive(Debug, Clone, Copy)]
@@ -41,7 +41,9 @@ impl MessageOf<'_> {
 /// The root of an event's trace.
 pub fn event(key: &str) -> Span {
     let span = tracing::info_span!(parent: None, "event");
-    add(&span, || [Some(KeyValue::new("leadline.event.key", key.to_owned()))]);
+    if are_exported() {
+        add(&span, || [Some(KeyValue::new("leadline.event.key", key.to_owned()))]);
+    }
     span
 }
 
@@ -62,8 +64,10 @@ pub fn process(message: &MessageOf<'_>, headers: &TraceHeaders) -> Span {
     let span = tracing::info_span!(parent: None, "process", otel.kind = "consumer", otel.name = Empty);
     if !span.is_disabled() {
         set_parent(&span, headers);
-        span.record("otel.name", format!("process {}", message.destination()));
-        add(&span, || message.attributes("process", "process"));
+        if are_exported() {
+            span.record("otel.name", format!("process {}", message.destination()));
+            add(&span, || message.attributes("process", "process"));
+        }
     }
     span
 }

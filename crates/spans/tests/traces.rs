@@ -15,7 +15,11 @@ use spans::{
     calls::{self, HttpRequest},
     messages::{self, MessageOf},
 };
-use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::{
+    Layer,
+    filter::{LevelFilter, Targets},
+    layer::SubscriberExt,
+};
 
 #[derive(Debug, Clone, Default)]
 struct Collector(Arc<Mutex<Vec<SpanData>>>);
@@ -90,6 +94,27 @@ fn a_message_carries_its_trace_on_and_what_belongs_to_none_makes_none() {
     assert!(process.attributes.iter().any(|attribute| attribute.key.as_str() == "error.type"));
     assert_eq!(collector.span("event").parent_span_id, SpanId::INVALID);
     assert_eq!(collector.count(), 3);
+}
+
+#[test]
+fn where_nothing_is_exported_messages_have_ids_and_neither_names_nor_attributes() {
+    let collector = Collector::default();
+    let provider = SdkTracerProvider::builder().with_simple_exporter(collector.clone()).build();
+    let only_ids = Targets::new().with_target(spans::TARGET, LevelFilter::INFO);
+    let only_ids = only_ids.with_targets(spans::ONLY_EXPORTED.map(|target| (target, LevelFilter::OFF)));
+    let layer = tracing_opentelemetry::layer().with_tracer(provider.tracer("test"));
+    let layer = layer.with_location(false).with_threads(false).with_target(false).with_tracked_inactivity(false);
+    tracing::subscriber::with_default(tracing_subscriber::registry().with(layer.with_filter(only_ids)), || {
+        let root = messages::event("key");
+        let message = MessageOf { exchange: "x", routing_key: "q", id: "1", body_bytes: 2 };
+        let headers = root.in_scope(|| messages::publish(&message).in_scope(spans::current_headers));
+        assert_eq!(spans::trace_id_of(&messages::process(&message, &headers)), spans::trace_id_of(&root));
+    });
+    assert_eq!(collector.count(), 2);
+    for name in ["event", "process"] {
+        let attributes = collector.span(name).attributes;
+        assert!(attributes.is_empty(), "{name}: {attributes:?}");
+    }
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! `cargo xtask manifests`: what is in `deploy/kubernetes`, rendered and checked without a cluster.
 
+mod collector;
 mod crds;
 mod pods;
 mod tools;
@@ -34,12 +35,16 @@ pub async fn check() -> Result<()> {
     let known = Known::read(&tools, &kubernetes).await?;
     let crds = Crds::read(&tools).await?;
     let mut findings = Vec::new();
+    let mut rendered = vec![(WITH_COMPONENTS, with_components(&tools, &kubernetes).await?)];
     for overlay in OVERLAYS {
-        let rendered = tools.render(&kubernetes, overlay).await?;
+        rendered.push((overlay, tools.render(&kubernetes, overlay).await?));
+    }
+    for (overlay, rendered) in rendered {
         step(&format!("{overlay}: Kubernetes' schemas"), tools.kubernetes_schemas(&rendered.file)).await?;
         step(&format!("{overlay}: policies"), tools.policies(&rendered.file, &kubernetes.join("checkov.yaml"))).await?;
-        let found = crds.findings(&rendered.resources)?.into_iter().chain(pods::findings(&rendered.resources, &known));
-        findings.extend(found.map(|finding| format!("{overlay}: {finding}")));
+        let resources = &rendered.resources;
+        let found = crds.findings(resources)?.into_iter().chain(pods::findings(resources, &known));
+        findings.extend(found.chain(collector::findings(resources)).map(|finding| format!("{overlay}: {finding}")));
     }
     findings.extend(migration_findings(&tools, &kubernetes).await?);
     if !findings.is_empty() {
@@ -47,6 +52,28 @@ pub async fn check() -> Result<()> {
     }
     println!("the overlays {} hold", OVERLAYS.join(" and "));
     Ok(())
+}
+
+/// The base with every component: an operator may choose any.
+const WITH_COMPONENTS: &str = "with-components";
+
+async fn with_components(tools: &Tools, kubernetes: &Path) -> Result<Rendered> {
+    let folder = workspace::root()?.join("target/manifests").join(WITH_COMPONENTS);
+    fs::create_dir_all(&folder)?;
+    let mut components = vec!["../../../deploy/kubernetes/image".to_owned()];
+    for component in fs::read_dir(kubernetes.join("components"))? {
+        let name = component?.file_name();
+        components.push(format!("../../../deploy/kubernetes/components/{}", name.to_string_lossy()));
+    }
+    components.sort_unstable();
+    let overlay = serde_json::json!({
+        "apiVersion": "kustomize.config.k8s.io/v1beta1",
+        "kind": "Kustomization",
+        "resources": ["../../../deploy/kubernetes/base"],
+        "components": components,
+    });
+    fs::write(folder.join("kustomization.yaml"), overlay.to_string())?;
+    tools.render_folder(&folder, WITH_COMPONENTS).await
 }
 
 /// A Job's template cannot be changed, so each image needs a Job of its own. Pins two images in copies of the folder and

@@ -56,9 +56,13 @@ impl Tools {
 
     /// Renders an overlay of `kubernetes`.
     pub(crate) async fn render(&self, kubernetes: &Path, overlay: &str) -> Result<Rendered> {
-        let folder = kubernetes.join("overlays").join(overlay);
+        self.render_folder(&kubernetes.join("overlays").join(overlay), overlay).await
+    }
+
+    /// The same of any folder, in a file called `name`.
+    pub(super) async fn render_folder(&self, folder: &Path, name: &str) -> Result<Rendered> {
         let yaml = run("kubectl", &["kustomize".as_ref(), folder.as_os_str()]).await?;
-        let file = self.rendered.join(format!("{overlay}.yaml"));
+        let file = self.rendered.join(format!("{name}.yaml"));
         fs::write(&file, yaml)?;
         Ok(Rendered { resources: self.documents(&file).await?, file })
     }
