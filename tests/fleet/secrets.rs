@@ -1,51 +1,13 @@
 //! Tokens, keys, secrets and passwords are replaced in their files while the fleet runs, and it goes on with the new ones.
 
-use std::path::PathBuf;
-
 use lab::{Fleet, FleetPlan};
 use serde_json::json;
 use simulator::Config;
-use testbed::{Role, Services, TestNamespace};
+use testbed::{Role, SecretMount, Services, TestNamespace};
 
 use fixtures::{BUYER, ask, contact, ended_as, fleet, note_event, quick, send_accepted, signed, sql, until};
 
 use crate::outages::{ready, watchful};
-
-/// A folder with secrets, as Kubernetes mounts one: links into a folder that is replaced as a whole.
-struct Mount(PathBuf);
-
-impl Mount {
-    fn new(name: &str, secrets: &[(&str, &str)]) -> Self {
-        let mount = Self(std::env::temp_dir().join(format!("leadline-secrets-{name}-{}", std::process::id())));
-        let _ = std::fs::remove_dir_all(&mount.0);
-        std::fs::create_dir_all(&mount.0).expect("a folder");
-        for (secret, _) in secrets {
-            std::os::unix::fs::symlink(format!("..data/{secret}"), mount.0.join(secret)).expect("a link");
-        }
-        mount.swap("1", secrets);
-        mount
-    }
-
-    fn file(&self, secret: &str) -> String {
-        self.0.join(secret).to_str().expect("UTF-8").to_owned()
-    }
-
-    fn swap(&self, version: &str, secrets: &[(&str, &str)]) {
-        let folder = self.0.join(version);
-        std::fs::create_dir_all(&folder).expect("a folder");
-        for (secret, value) in secrets {
-            std::fs::write(folder.join(secret), format!("{value}\n")).expect("written");
-        }
-        std::os::unix::fs::symlink(version, self.0.join("..next")).expect("a link");
-        std::fs::rename(self.0.join("..next"), self.0.join("..data")).expect("swapped");
-    }
-}
-
-impl Drop for Mount {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
 
 /// The metrics of every member that runs `program`.
 async fn metrics(fleet: &Fleet, program: &str) -> String {
@@ -81,14 +43,14 @@ const TAKEN: [(&str, &str); 3] = [
 #[tokio::test]
 async fn a_fleet_goes_on_when_the_files_of_its_token_and_its_key_hold_new_ones() {
     let Config { token, api_key, .. } = Config::default();
-    let mount = Mount::new("api", &[("token", &token), ("key", &api_key)]);
+    let mount = SecretMount::new(&[("token", &token), ("key", &api_key)]).expect("a folder");
     let plan = watchful()
         .with("broker.max_attempts", "1")
         .with("secrets.reload_seconds", "1")
         .with("hubspot.token_file", &mount.file("token"))
         .with("openai.api_key_file", &mount.file("key"));
     let fleet = fleet(&plan).await;
-    mount.swap("2", &[("token", "pat-revoked"), ("key", "sk-revoked")]);
+    mount.swap("2", &[("token", "pat-revoked"), ("key", "sk-revoked")]).expect("swapped");
     for (program, setting) in TAKEN {
         is_counted(&fleet, program, setting, "reloaded").await;
     }
@@ -102,12 +64,12 @@ async fn a_fleet_goes_on_when_the_files_of_its_token_and_its_key_hold_new_ones()
     };
     until("the token is rejected", async || is_paused("leadline-inference", "hubspot.token").await).await;
     // The token alone: the workers get as far as the model, and find that the key is rejected as well.
-    mount.swap("3", &[("token", &token), ("key", "sk-revoked")]);
+    mount.swap("3", &[("token", &token), ("key", "sk-revoked")]).expect("swapped");
     until("the key is rejected", async || is_paused("leadline-inference", "openai.api_key").await).await;
     // An editor has emptied the file before it writes it.
-    mount.swap("4", &[("token", &token), ("key", "")]);
+    mount.swap("4", &[("token", &token), ("key", "")]).expect("swapped");
     is_counted(&fleet, "leadline-inference", "openai.api_key", "unreadable").await;
-    mount.swap("5", &[("token", &token), ("key", &api_key)]);
+    mount.swap("5", &[("token", &token), ("key", &api_key)]).expect("swapped");
     for id in 1..=5 {
         ended_as(&fleet, &note_event(id, 1), "written", None).await;
     }
@@ -122,7 +84,7 @@ async fn a_fleet_goes_on_when_the_files_of_its_token_and_its_key_hold_new_ones()
 
 #[tokio::test]
 async fn a_receiver_takes_the_new_client_secret_and_the_previous_one_from_their_files() {
-    let mount = Mount::new("webhooks", &[("secret", "geheim-1"), ("previous", "")]);
+    let mount = SecretMount::new(&[("secret", "geheim-1"), ("previous", "")]).expect("a folder");
     let plan = FleetPlan { inferences: 0, writers: 0, with_echoes: false, ..quick() }
         .with("secrets.reload_seconds", "1")
         .with("hubspot.client_secret_file", &mount.file("secret"))
@@ -135,14 +97,22 @@ async fn a_receiver_takes_the_new_client_secret_and_the_previous_one_from_their_
         answer.status().as_u16()
     };
     assert_eq!((status("geheim-1").await, status("geheim-2").await), (200, 401));
-    mount.swap("2", &[("secret", "geheim-2"), ("previous", "geheim-1")]);
+    mount.swap("2", &[("secret", "geheim-2"), ("previous", "geheim-1")]).expect("swapped");
     until("the new secret is good", async || status("geheim-2").await == 200).await;
     assert_eq!(status("geheim-1").await, 200, "HubSpot may sign with either");
     assert_eq!(status("").await, 401, "nobody can sign with no secret");
-    mount.swap("3", &[("secret", "geheim-2"), ("previous", "")]);
+    mount.swap("3", &[("secret", "geheim-2"), ("previous", "")]).expect("swapped");
     until("the old secret is no longer good", async || status("geheim-1").await == 401).await;
     assert_eq!(status("geheim-2").await, 200);
     assert_eq!(status("").await, 401, "nobody can sign with no secret");
+    // Its file may go as well, and a blank one is no secret.
+    mount.swap("4", &[("secret", "geheim-2"), ("previous", "geheim-3")]).expect("swapped");
+    until("there is another one", async || status("geheim-3").await == 200).await;
+    mount.swap("5", &[("secret", "geheim-2")]).expect("swapped");
+    until("it is gone", async || status("geheim-3").await == 401).await;
+    mount.swap("6", &[("secret", "geheim-2"), ("previous", " ")]).expect("swapped");
+    is_counted(&fleet, "leadline-receiver", "hubspot.client_secret_previous", "invalid").await;
+    assert_eq!(status(" ").await, 401, "nobody can sign with no secret");
     assert!(!fleet.logs().contains("geheim"), "{}", fleet.logs());
 }
 
@@ -158,7 +128,7 @@ async fn workers_go_on_with_a_new_password_of_the_database_when_the_old_one_is_g
         url.replacen(&format!("{user}:{user}@"), &format!("{user}:{password}@"), 1)
     };
     let old = [Role::Inference, Role::Writer].map(|role| url(role, role.user()));
-    let mount = Mount::new("ledger", &[("inference", &old[0]), ("writer", &old[1])]);
+    let mount = SecretMount::new(&[("inference", &old[0]), ("writer", &old[1])]).expect("a folder");
     let plan = FleetPlan { inferences: 0, writers: 0, ..quick() }.with("secrets.reload_seconds", "1");
     let mut fleet = Fleet::start(namespace.clone(), &plan).await.expect("a fleet");
     // From now on the workers' users have to give their passwords.
@@ -189,7 +159,7 @@ async fn workers_go_on_with_a_new_password_of_the_database_when_the_old_one_is_g
     };
     until("the old password is refused", is_away).await;
     let new = [Role::Inference, Role::Writer].map(|role| url(role, "rotated"));
-    mount.swap("2", &[("inference", &new[0]), ("writer", &new[1])]);
+    mount.swap("2", &[("inference", &new[0]), ("writer", &new[1])]).expect("swapped");
     ended_as(&fleet, &note_event(2, 1), "written", None).await;
     is_counted(&fleet, "leadline-writer", "ledger.url", "reloaded").await;
     assert!(!fleet.logs().contains("rotated"), "{}", fleet.logs());

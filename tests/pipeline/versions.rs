@@ -96,6 +96,9 @@ async fn messages_of_a_newer_version_wait_unharmed_until_a_worker_knows_it() {
         // A form that nobody knows yet.
         message["payload"] = json!(r#"{"v":7,"changed":"altogether"}"#);
         let queue = queue(&message).to_owned();
+        // It was made just now.
+        message["properties"]["headers"]["x-leadline-copy-id"] =
+            json!(broker::Message::new("", vec![]).copy_id.to_string());
         publish(&fleet, &message).await;
         let mut returned = Value::Null;
         // More often than attempts are left.
@@ -121,6 +124,13 @@ async fn messages_of_a_newer_version_wait_unharmed_until_a_worker_knows_it() {
         assert_eq!(headers["x-leadline-reason"], "newer_version", "{returned}");
         assert_eq!(returned["payload"], message["payload"]);
         fleet.until_parked(&queue, 0, WITHIN).await.expect("nothing is parked");
+        // No newer worker came for years.
+        message["properties"]["headers"]["x-leadline-copy-id"] = json!("01800000-0000-7000-8000-000000000100");
+        publish(&fleet, &message).await;
+        fleet.until_parked(&queue, 1, WITHIN).await.expect("a person has to know");
+        let parked = fleet.namespace.take_messages(&format!("{queue}.parked"), 1).await.expect("asked").remove(0);
+        assert_eq!(parked["properties"]["headers"]["x-leadline-reason"], "newer_version", "{parked}");
+        assert_eq!(parked["payload"], message["payload"]);
     }
     // Others are not held up.
     send_accepted(&fleet, &[note_event(101, 1)]).await;
@@ -161,11 +171,26 @@ async fn services_go_on_with_a_ledger_that_the_next_version_has_migrated() {
 #[tokio::test]
 async fn a_workers_user_is_told_which_migration_is_missing_and_changes_nothing() {
     let fleet = fleet(&FleetPlan { receivers: 0, inferences: 0, writers: 0, ..pipeline() }).await;
-    sql(&fleet, "delete from _sqlx_migrations where version = (select max(version) from _sqlx_migrations)").await;
+    sql(
+        &fleet,
+        "create table not_migrated as select * from _sqlx_migrations order by version desc limit 1;
+         delete from _sqlx_migrations where version in (select version from not_migrated)",
+    )
+    .await;
     for role in [Role::Inference, Role::Writer] {
         let checked = fleet.leadline_as(role, &["migrate", "--check"]).await.expect("runs");
         let said = String::from_utf8_lossy(&checked.stderr).into_owned();
         assert!(!checked.status.success() && said.contains("run `leadline migrate`"), "{said}");
     }
     fleet.ledger.check_migrations().await.expect_err("nothing was migrated");
+    let waited = fleet.leadline_as(Role::Writer, &["migrate", "--check", "--wait", "1"]).await.expect("runs");
+    assert!(!waited.status.success(), "it does not wait for ever");
+    let migrate = async {
+        let asks = "select exists (select from pg_stat_activity where application_name = 'leadline migrate --check')";
+        until("it waits", async || ask::<bool>(&fleet, asks).await).await;
+        sql(&fleet, "insert into _sqlx_migrations select * from not_migrated").await;
+    };
+    let (waited, ()) = tokio::join!(fleet.leadline_as(Role::Writer, &["migrate", "--check", "--wait", "300"]), migrate);
+    let waited = waited.expect("runs");
+    assert!(waited.status.success(), "{}", String::from_utf8_lossy(&waited.stderr));
 }

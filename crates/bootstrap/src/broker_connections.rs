@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use broker::{
-    BrokerAddress, BrokerSettings, ClientIdentity, Connection, ConsumerSettings, Publisher, RetrySchedule, Stage,
-    Topology,
+    Authorities, BrokerAddress, BrokerSettings, ClientIdentity, Connection, ConsumerSettings, Publisher, RetrySchedule,
+    Stage, Topology,
 };
 use settings::{BrokerSection, Settings};
 
@@ -19,17 +19,18 @@ pub fn retry_schedule(settings: &Settings) -> Result<RetrySchedule, BootstrapErr
 }
 
 /// Where RabbitMQ is, and how both sides show who they are.
-fn broker_address(section: &BrokerSection) -> BrokerAddress {
+fn broker_address(section: &BrokerSection) -> Result<BrokerAddress, BootstrapError> {
     let identity = section.tls_certificate.clone().zip(section.tls_key.clone());
-    let identity = identity.map(|(certificate, key)| ClientIdentity { certificate, key });
-    BrokerAddress { urls: section.urls(), authorities: section.tls_ca.clone(), identity }
+    let identity = identity.map(|(certificate, key)| ClientIdentity::from_pem(certificate, key)).transpose()?;
+    let authorities = section.tls_ca.clone().map(Authorities::from_pem).transpose()?;
+    Ok(BrokerAddress { urls: section.urls(), authorities, identity })
 }
 
 /// How to reach RabbitMQ. `connection_name` is shown in RabbitMQ's management UI.
 pub fn broker_settings(settings: &Settings, connection_name: &str) -> Result<BrokerSettings, BootstrapError> {
     let section = &settings.broker;
     Ok(BrokerSettings {
-        address: broker_address(section),
+        address: broker_address(section)?,
         name: connection_name.to_owned(),
         connect_timeout: Duration::from_secs(section.connect_timeout_seconds),
         max_reconnect_delay: Duration::from_secs(section.reconnect_max_seconds),

@@ -11,6 +11,9 @@ pub enum BootstrapError {
     /// The retry delays are invalid.
     #[error("broker.retry_delays_seconds: {0}")]
     RetrySchedule(#[from] broker::RetryScheduleError),
+    /// The certificates or the key for RabbitMQ cannot be used.
+    #[error(transparent)]
+    BrokerTls(#[from] broker::BrokerTlsError),
     /// The queues in RabbitMQ are not as the settings say.
     #[error(transparent)]
     Broker(#[from] broker::ConnectionError),

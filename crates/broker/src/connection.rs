@@ -8,6 +8,7 @@ use std::{
 
 use futures_util::future::BoxFuture;
 use lapin::{Channel, ConnectionProperties, ErrorKind, options::ConfirmSelectOptions, uri::AMQPUri};
+use rustls::AlertDescription;
 use secrecy::ExposeSecret;
 use tokio::sync::{Notify, watch};
 use tokio_retry::{
@@ -92,12 +93,34 @@ impl From<lapin::Error> for ConnectionError {
             ErrorKind::ProtocolError(reply) if NOT_LET_IN.contains(&reply.get_id()) => Self::Refused(error),
             ErrorKind::IOError(io) => match io.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
                 Some(tls @ rustls::Error::InvalidCertificate(_)) => Self::Certificate(tls.clone()),
-                Some(tls @ rustls::Error::AlertReceived(_)) => Self::OurCertificate(tls.clone()),
+                Some(tls @ rustls::Error::AlertReceived(alert)) if is_about_certificate(*alert) => {
+                    Self::OurCertificate(tls.clone())
+                }
                 _ => Self::Connection(error),
             },
             _ => Self::Connection(error),
         }
     }
+}
+
+/// Whether an alert says that the certificate is not the right one (RFC 8446, section 6.2). The others may be those of a server, or of a
+/// load balancer before it, that is just starting.
+fn is_about_certificate(alert: AlertDescription) -> bool {
+    use AlertDescription::{
+        AccessDenied, BadCertificate, CertificateExpired, CertificateRequired, CertificateRevoked, CertificateUnknown,
+        UnknownCA, UnsupportedCertificate,
+    };
+    matches!(
+        alert,
+        BadCertificate
+            | UnsupportedCertificate
+            | CertificateRevoked
+            | CertificateExpired
+            | CertificateUnknown
+            | CertificateRequired
+            | UnknownCA
+            | AccessDenied
+    )
 }
 
 impl ConnectionError {
@@ -433,4 +456,25 @@ pub(crate) async fn within<T>(
     work: impl Future<Output = Result<T, ConnectionError>>,
 ) -> Result<T, ConnectionError> {
     tokio::time::timeout(timeout, work).await.unwrap_or(Err(ConnectionError::TimedOut(timeout)))
+}
+
+#[cfg(test)]
+mod tests {
+    use rustls::AlertDescription;
+
+    use super::ConnectionError;
+
+    #[test]
+    fn an_alert_about_the_certificate_needs_a_person_and_another_one_only_time() {
+        let is_fatal = |alert| {
+            let error = std::io::Error::other(rustls::Error::AlertReceived(alert));
+            ConnectionError::from(lapin::Error::from(error)).is_fatal()
+        };
+        for alert in [AlertDescription::UnknownCA, AlertDescription::CertificateRequired] {
+            assert!(is_fatal(alert), "{alert:?}");
+        }
+        for alert in [AlertDescription::InternalError, AlertDescription::HandshakeFailure] {
+            assert!(!is_fatal(alert), "{alert:?}");
+        }
+    }
 }

@@ -67,11 +67,11 @@ pub async fn consume<H: Handler>(
     stop: CancellationToken,
 ) {
     let queue = settings.stage.queue();
-    let shortest_delay = connection.settings().topology.retry_schedule.shortest();
+    let retry_schedule = connection.settings().topology.retry_schedule.clone();
     let worker = DeliveryWorker {
         publisher,
         stage: settings.stage,
-        shortest_delay,
+        retry_schedule,
         handler,
         has_told_newer: AtomicBool::new(false),
     };

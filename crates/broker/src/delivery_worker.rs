@@ -24,6 +24,7 @@ use crate::{
     handler::{Delivery, Disposition, Handler},
     message::Message,
     publisher::{PublishError, Publisher},
+    retry_schedule::{RetrySchedule, Tries},
     route::{Route, Stage},
 };
 
@@ -37,8 +38,8 @@ const PUBLISH_PAUSE: Duration = Duration::from_millis(500);
 pub(crate) struct DeliveryWorker<H> {
     pub(crate) publisher: Publisher,
     pub(crate) stage: Stage,
-    /// The delay of the shortest retry queue.
-    pub(crate) shortest_delay: Duration,
+    /// When a message comes back.
+    pub(crate) retry_schedule: RetrySchedule,
     pub(crate) handler: Arc<H>,
     /// Whether the log has it that there are messages of a newer version.
     pub(crate) has_told_newer: AtomicBool,
@@ -92,7 +93,7 @@ impl<H: Handler> DeliveryWorker<H> {
 
     /// A message of a version that this program does not know. It is no failure, and nothing that a person has to look at: while the fleet
     /// is upgraded, one of the newer workers gets the message when it comes back. Handing it back at once would count towards the delivery
-    /// limit and deliver it here again without rest.
+    /// limit and deliver it here again without rest. When no newer one comes before it is too old, a person has to know.
     fn leave_to_newer(&self, message: &Message) -> Disposition {
         let queue = self.stage.queue();
         metrics::counter!("leadline_messages_newer_version_total", "queue" => queue).increment(1);
@@ -101,7 +102,8 @@ impl<H: Handler> DeliveryWorker<H> {
             let (version, known) = (message.version, self.stage.version());
             tracing::warn!(queue, version, known, "messages of a newer version wait for a worker that knows it");
         }
-        Disposition::defer(Reason::NewerVersion)
+        let tries = Tries { age: message.age(), ..Tries::default() };
+        self.retry_schedule.defer(&tries).disposition(Reason::NewerVersion, "no worker of its version has come")
     }
 
     /// Publishes first and acknowledges after the confirm: a crash in between delivers the message twice and never loses it.
@@ -132,7 +134,7 @@ impl<H: Handler> DeliveryWorker<H> {
                 Some((Route::Retry(self.stage, delay), message))
             }
             Disposition::Defer { delay, reason } => {
-                let delay = delay.unwrap_or(self.shortest_delay);
+                let delay = delay.unwrap_or(self.retry_schedule.shortest());
                 Some((Route::Retry(self.stage, delay), message.clone().with_reason(reason, "")))
             }
             Disposition::Park { reason, detail } => {

@@ -21,7 +21,7 @@ mod retry_schedule;
 mod route;
 mod topology;
 
-pub use address::{BrokerAddress, ClientIdentity};
+pub use address::{Authorities, BrokerAddress, BrokerTlsError, ClientIdentity};
 pub use connection::{BrokerSettings, Connection, ConnectionError, declare_topology};
 pub use consumer::{ConsumeMode, ConsumerSettings, consume};
 pub use handler::{Delivery, Disposition, Handler};

@@ -6,7 +6,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use crate::{route::Route, topology::Topology};
+use crate::{address::Authorities, connection::BrokerSettings, route::Route, topology::Topology};
 
 /// How long the management API may take to answer.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -18,7 +18,7 @@ pub enum ManagementError {
     #[error("broker.management_url is no URL")]
     Url,
     /// The API does not answer, or its answer cannot be read.
-    #[error("RabbitMQ's management API: {0}")]
+    #[error("RabbitMQ's management API: {}", http_client::with_cause(.0))]
     Http(#[from] reqwest::Error),
 }
 
@@ -48,18 +48,20 @@ struct Queue {
     effective_policy_definition: Value,
 }
 
-/// The policies by which a queue of `topology` would lose messages or refuse them early. `vhost` is the one that the services use.
+/// The policies by which a queue of `broker` would lose messages or refuse them early, by the API at `url`, which may have its certificate of
+/// the same authorities.
 pub async fn harmful_policies(
     url: &SecretString,
-    vhost: &str,
-    topology: &Topology,
+    broker: &BrokerSettings,
 ) -> Result<Vec<HarmfulPolicy>, ManagementError> {
+    let (vhost, topology) = (broker.vhost(), &broker.topology);
     let mut address = reqwest::Url::parse(url.expose_secret()).map_err(|_| ManagementError::Url)?;
     let (user, password) = (address.username().to_owned(), address.password().map(ToOwned::to_owned));
-    address.path_segments_mut().map_err(|()| ManagementError::Url)?.pop_if_empty().extend(["api", "queues", vhost]);
+    address.path_segments_mut().map_err(|()| ManagementError::Url)?.pop_if_empty().extend(["api", "queues", &vhost]);
     let (without_user, without_password) = (address.set_username(""), address.set_password(None));
     without_user.and(without_password).map_err(|()| ManagementError::Url)?;
-    let client = reqwest::Client::builder().timeout(TIMEOUT).build()?;
+    let authorities = broker.address.authorities.as_ref().map(Authorities::as_pem);
+    let client = http_client::builder_trusting(TIMEOUT, authorities)?.build()?;
     let response = client.get(address).basic_auth(user, password).send().await?.error_for_status()?;
     let queues: Vec<Queue> = response.json().await.map_err(reqwest::Error::without_url)?;
     let ours = topology.routes();

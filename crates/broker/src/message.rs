@@ -1,5 +1,7 @@
 //! A message and its form in AMQP.
 
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
 use domain::MessageBody;
 use lapin::{
     BasicProperties,
@@ -49,7 +51,12 @@ impl Message {
     /// # Errors
     /// The body cannot be encoded.
     pub fn of<B: MessageBody>(id: impl Into<String>, body: &B) -> Result<Self, serde_json::Error> {
-        Ok(Self { version: Some(B::VERSION), ..Self::new(id, serde_json::to_vec(body)?) })
+        Ok(Self::in_form_of::<B>(id, serde_json::to_vec(body)?))
+    }
+
+    /// A new message whose body is `B` in JSON already.
+    pub fn in_form_of<B: MessageBody>(id: impl Into<String>, body: Vec<u8>) -> Self {
+        Self { version: Some(B::VERSION), ..Self::new(id, body) }
     }
 
     /// A new message with bytes that have no version, and without headers.
@@ -79,6 +86,15 @@ impl Message {
         self.version.is_some_and(|version| version > stage.version())
     }
 
+    /// How long ago the first copy of it was made, by its [`Message::copy_id`]. Zero where that does not tell.
+    pub(crate) fn age(&self) -> Duration {
+        let made = self.copy_id.get_timestamp().and_then(|made| {
+            let (seconds, nanoseconds) = made.to_unix();
+            UNIX_EPOCH.checked_add(Duration::new(seconds, nanoseconds))
+        });
+        made.and_then(|made| made.elapsed().ok()).unwrap_or_default()
+    }
+
     /// The trace context it carries.
     pub(crate) fn trace(&self) -> &TraceHeaders {
         &self.trace
@@ -101,7 +117,7 @@ impl Message {
         for (name, value) in self.trace.iter().chain(&current) {
             headers.insert(short_string(name), AMQPValue::LongString(LongString::from(value.as_str())));
         }
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
         BasicProperties::default()
             .with_delivery_mode(PERSISTENT)
             .with_content_type("application/json".into())
@@ -151,6 +167,16 @@ mod tests {
             .trace
             .insert("traceparent".to_owned(), "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".to_owned());
         assert_eq!(Message::from_parts(&message.properties(), message.body.clone()), message);
+    }
+
+    #[test]
+    fn the_age_of_a_message_is_that_of_its_first_copy_where_it_has_one() {
+        let mut message = Message::new("key", vec![]);
+        assert!(message.age() < Duration::from_secs(60));
+        message.copy_id = "01800000-0000-7000-8000-000000000100".parse().expect("an id");
+        assert!(message.age() > Duration::from_secs(365 * 86_400));
+        message.copy_id = Uuid::nil();
+        assert_eq!(message.age(), Duration::ZERO);
     }
 
     #[test]

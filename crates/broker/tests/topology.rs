@@ -187,7 +187,7 @@ async fn a_policy_that_changes_a_queue_is_named_with_what_it_does() {
     let settings = settings(&namespace, Role::Owner);
     let url = namespace.management_url().to_owned().into();
     let harmful = async || {
-        let found = broker::harmful_policies(&url, &settings.vhost(), &settings.topology).await.expect("asked");
+        let found = broker::harmful_policies(&url, &settings).await.expect("asked");
         found.iter().map(ToString::to_string).collect::<Vec<_>>()
     };
     assert_eq!(harmful().await, Vec::<String>::new());

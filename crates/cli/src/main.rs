@@ -27,6 +27,7 @@ use std::{
     ffi::OsStr,
     path::{Path, PathBuf},
     process::ExitCode,
+    time::Duration,
 };
 
 use anyhow::Context;
@@ -72,6 +73,10 @@ enum Command {
         /// ask.
         #[arg(long)]
         check: bool,
+        /// With `--check`: wait for up to so many seconds until it has them.
+        #[arg(long, requires = "check", value_name = "SECONDS", default_value_t = 0,
+              value_parser = clap::value_parser!(u64).range(..=3_600))]
+        wait: u64,
     },
     /// Checks settings, playbooks, credentials, scopes, properties, models, RabbitMQ and the ledger, and lists every problem.
     Check {
@@ -168,8 +173,8 @@ async fn run() -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     match command.context("which command? `leadline --help` lists them")? {
-        Command::Migrate { check: true } => migrate::check(file.as_deref()).await,
-        Command::Migrate { check: false } => migrate::run(file.as_deref()).await,
+        Command::Migrate { check: true, wait } => migrate::check(file.as_deref(), Duration::from_secs(wait)).await,
+        Command::Migrate { check: false, .. } => migrate::run(file.as_deref()).await,
         Command::Playbook { command } => playbooks::run(command, file.as_deref()).await,
         Command::Check { no_questions, json } => check::run(file.as_deref(), !no_questions, json).await,
         Command::Event { command: Some(EventCommand::Requeue { key_or_id }), .. } => {

@@ -1,22 +1,39 @@
 //! `leadline migrate`: brings the ledger's schema up to date and declares the queues. With `--check` it only says whether a service of
-//! this version finds what it needs.
+//! this version finds what it needs, or waits until it does.
 
 use std::{convert::Infallible, path::Path, process::ExitCode, time::Duration};
 
 use anyhow::Context;
-use ledger::{Ledger, MIGRATION_PATIENCE, MigrationWait};
+use ledger::{Ledger, LedgerError, MIGRATION_PATIENCE, MigrationWait};
 use settings::{ConfigScope, Settings};
+use tokio::time::Instant;
 
 use crate::{
     print::{Progress, say},
     times::duration,
 };
 
-/// Whether the ledger has every migration that this version needs. Any program's user may ask, and nothing is changed.
-pub async fn check(file: Option<&Path>) -> anyhow::Result<ExitCode> {
+/// How often the ledger is asked whether it has been migrated.
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Whether the ledger has every migration that this version needs, at the latest after `wait`. Any program's user may ask, and nothing is
+/// changed.
+pub async fn check(file: Option<&Path>, wait: Duration) -> anyhow::Result<ExitCode> {
     let settings = Settings::load(file, ConfigScope::LedgerOnly)?;
     let ledger = bootstrap::connect_ledger(&settings, "leadline migrate --check")?;
-    ledger.check_migrations().await?;
+    let (started, mut has_told) = (Instant::now(), false);
+    while let Err(error) = ledger.check_migrations().await {
+        let may_come = matches!(error, LedgerError::Schema { .. }) || error.is_away();
+        let left = wait.saturating_sub(started.elapsed());
+        if !may_come || left.is_zero() {
+            return Err(error.into());
+        }
+        if !has_told {
+            say!("{error}: waits for up to {}", duration(wait));
+            has_told = true;
+        }
+        tokio::time::sleep(CHECK_INTERVAL.min(left)).await;
+    }
     say!("the ledger has every migration that this version needs");
     Ok(ExitCode::SUCCESS)
 }

@@ -94,13 +94,13 @@ impl SignatureVerifier {
     /// and v2 have no timestamp, so a request can be replayed: they are accepted only where the operator allows it, and
     /// only when the request has no v3 signature.
     pub fn new(secrets: Vec<SecretString>, public_url: &str, accept_v1: bool, accept_v2: bool) -> Self {
-        let secrets = Arc::new(RwLock::new(secrets));
+        let secrets = Arc::new(RwLock::new(without_blank(secrets)));
         Self { secrets, public_url: public_url.to_owned(), accept_v1, accept_v2 }
     }
 
     /// From now on, requests are verified with these secrets. One that has begun keeps those before.
     pub fn replace_secrets(&self, secrets: Vec<SecretString>) {
-        *self.secrets.write().unwrap_or_else(PoisonError::into_inner) = secrets;
+        *self.secrets.write().unwrap_or_else(PoisonError::into_inner) = without_blank(secrets);
     }
 
     /// Looks at a request before its body arrives. HubSpot signs the URL that it calls: the public URL, and with the `query`
@@ -216,6 +216,11 @@ impl Candidate {
             Self::V1OrV2(hash) => hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect(),
         }
     }
+}
+
+/// What is blank is no secret: everybody could sign with it.
+fn without_blank(secrets: Vec<SecretString>) -> Vec<SecretString> {
+    secrets.into_iter().filter(|secret| !secret.expose_secret().trim().is_empty()).collect()
 }
 
 /// The length of a v3 signature: 32 bytes in base64.

@@ -180,7 +180,7 @@ impl Ledger {
         Ok(Self { connections, maintenance, server: Arc::new(server) })
     }
 
-    /// Makes connections with another URL from now on: another password, or another server with the same data.
+    /// Makes connections with another user or password from now on. The URL has to lead where the one before did: what is open stays open.
     ///
     /// # Errors
     /// When the URL cannot be parsed; the one before stays.

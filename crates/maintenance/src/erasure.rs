@@ -77,7 +77,7 @@ impl Eraser {
         }
     }
 
-    /// Carries out these erasures and returns how many did not fail. When the ledger goes away, those that were carried out before are
+    /// Carries out these erasures and returns how many did not fail and are not listed again. When the ledger goes away, those that were carried out before are
     /// concluded first, as far as that is possible.
     async fn carry_out(&self, open: Vec<OpenErasure>) -> Result<i64, EraseError> {
         let (mut carried_out, mut records) = (Vec::new(), ErasedRecords::default());
@@ -95,12 +95,16 @@ impl Eraser {
                 Err(error) => tracing::error!(%error, "a record could not be erased; the next pass tries again"),
             }
         }
+        let mut removal = Removal::default();
         if !carried_out.is_empty() {
-            self.remove_messages(&records).await?;
+            removal = self.remove_messages(&records).await?;
         }
         let mut concluded = 0;
         for open in &carried_out {
-            match self.ledger.conclude_erasure(&open.record, open.age >= self.open_for).await {
+            let is_due = open.age >= self.open_for;
+            match self.ledger.conclude_erasure(&open.record, is_due && !removal.left_newer).await {
+                // It stays open, and is listed again.
+                Ok(()) if is_due && removal.left_newer => {}
                 Ok(()) => concluded += 1,
                 Err(error) if ends_pass(&error) => return Err(error.into()),
                 Err(error) => {
@@ -125,7 +129,7 @@ impl Eraser {
         let mut records = ErasedRecords::default();
         let named: Vec<_> = erased.iter().map(|(record, _)| record.clone()).collect();
         erased.into_iter().for_each(|(record, found)| records.add(&record, found));
-        let messages = self.remove_messages(&records).await?;
+        let messages = self.remove_messages(&records).await?.removed;
         for record in named {
             self.ledger.conclude_erasure(&record, false).await?;
         }
@@ -133,24 +137,27 @@ impl Eraser {
     }
 
     /// Removes the messages about these records from all parking lots and retry queues, with those of erased write commands,
-    /// and returns how many there were. A message that stays is never taken from its queue, only looked at, and one that loses its value
+    /// and returns what became of them. A message that stays is never taken from its queue, only looked at, and one that loses its value
     /// is published without it before: when this is interrupted, RabbitMQ has it still.
-    async fn remove_messages(&self, records: &ErasedRecords) -> Result<usize, EraseError> {
-        let mut removed = 0;
+    async fn remove_messages(&self, records: &ErasedRecords) -> Result<Removal, EraseError> {
+        let mut removal = Removal::default();
         for (route, depth) in self.connection.queue_depths().await? {
             if depth == 0 || matches!(route, Route::Queue(_)) {
                 continue;
             }
             let queue = ParkingLot::open_queue(&self.connection, route).await?;
-            removed += match route.stage() {
+            match route.stage() {
                 Stage::Events | Stage::Backfill | Stage::Erasures => {
-                    self.remove_events(&queue, route, depth, records).await?
+                    self.remove_events(&queue, route, depth, records, &mut removal).await?;
                 }
-                Stage::Writes => self.remove_commands(&queue, depth).await?,
-            };
+                Stage::Writes => self.remove_commands(&queue, depth, &mut removal).await?,
+            }
             queue.close().await;
         }
-        Ok(removed)
+        if removal.left_newer {
+            tracing::warn!("messages of a newer version are left, and erasures stay open for a worker that knows it");
+        }
+        Ok(removal)
     }
 
     async fn remove_events(
@@ -159,25 +166,29 @@ impl Eraser {
         route: Route,
         depth: u32,
         records: &ErasedRecords,
-    ) -> Result<usize, EraseError> {
-        let mut removed = 0;
+        removal: &mut Removal,
+    ) -> Result<(), EraseError> {
         for _ in 0..depth {
             let Some(parked) = queue.next().await? else { break };
-            match records.fate_of(&parked.message) {
+            match records.fate_of(&parked.message, route.stage()) {
                 Fate::Stays => continue,
+                Fate::IsNewer => {
+                    removal.left_newer = true;
+                    continue;
+                }
                 Fate::Goes => {}
                 // The ledger may not know its event, and then this is all that is known of it.
                 Fate::LosesValue(message) => self.publisher.publish(route, &message).await?,
             }
             queue.remove(&parked).await?;
-            removed += 1;
+            removal.removed += 1;
         }
-        Ok(removed)
+        Ok(())
     }
 
     /// The message of a write command says only its id.
-    async fn remove_commands(&self, queue: &ParkingLot, depth: u32) -> Result<usize, EraseError> {
-        let (mut removed, mut left) = (0, depth);
+    async fn remove_commands(&self, queue: &ParkingLot, depth: u32, removal: &mut Removal) -> Result<(), EraseError> {
+        let mut left = depth;
         while left > 0 {
             let mut messages: Vec<(WriteCommandId, ParkedMessage)> = Vec::new();
             while left > 0 && messages.len() < COMMANDS_AT_ONCE {
@@ -186,17 +197,30 @@ impl Eraser {
                     left = 0;
                     break;
                 };
+                if parked.message.is_newer_than_known(Stage::Writes) {
+                    removal.left_newer = true;
+                    continue;
+                }
                 messages.extend(command_of(&parked.message).map(|id| (id, parked)));
             }
             let ids: Vec<_> = messages.iter().map(|(id, _)| *id).collect();
             let erased: HashSet<_> = self.ledger.erased_commands(&ids).await?.into_iter().collect();
             for (_, parked) in messages.iter().filter(|(id, _)| erased.contains(id)) {
                 queue.remove(parked).await?;
-                removed += 1;
+                removal.removed += 1;
             }
         }
-        Ok(removed)
+        Ok(())
     }
+}
+
+/// What became of the messages in parking lots and retry queues.
+#[derive(Debug, Default)]
+struct Removal {
+    /// How many were removed, or lost a value.
+    removed: usize,
+    /// Whether there is one of a newer version. Whom it names, and where, only a newer worker can tell.
+    left_newer: bool,
 }
 
 /// Whether the ledger is away. A record that another process holds, or with more than one statement can go through, is the only one that has to
@@ -222,7 +246,10 @@ impl ErasedRecords {
 
     /// What becomes of a message of an event, or of an element that is none. It goes when it names one of the records. When it holds a
     /// value of one of their engagements, which may be somebody else's, too, it loses that.
-    fn fate_of(&self, message: &Message) -> Fate {
+    fn fate_of(&self, message: &Message, stage: Stage) -> Fate {
+        if message.is_newer_than_known(stage) {
+            return Fate::IsNewer;
+        }
         let event = serde_json::from_slice::<Event>(&message.body).ok();
         let text = String::from_utf8_lossy(&message.body);
         let named = event.as_ref().map_or_else(|| named_in_text(&text), Event::named_records);
@@ -250,6 +277,8 @@ impl ErasedRecords {
 enum Fate {
     Stays,
     Goes,
+    /// It has a form that is not known here, and stays for those that know it.
+    IsNewer,
     /// This message takes its place.
     LosesValue(Message),
 }
@@ -271,7 +300,7 @@ fn command_of(message: &Message) -> Option<WriteCommandId> {
 
 #[cfg(test)]
 mod tests {
-    use broker::Message;
+    use broker::{Message, Stage};
     use domain::{ObjectId, ObjectType, PortalId, RecordRef};
     use serde_json::{Value, json};
 
@@ -293,25 +322,37 @@ mod tests {
         let mut erased = ErasedRecords::default();
         let person = record(ObjectType::Contact, 7);
         erased.add(&person, vec![person.clone(), record(ObjectType::Note, 5)]);
+        let fate_of = |message: &Message| erased.fate_of(message, Stage::Events);
         let note = element("object", "0-46", 5);
         let of = |element: &Value| payload_message(element).expect("an event");
-        assert_eq!(erased.fate_of(&of(&element("contact", "0-1", 7))), Fate::Goes);
-        assert_eq!(erased.fate_of(&of(&element("contact", "0-1", 8))), Fate::Stays);
+        assert_eq!(fate_of(&of(&element("contact", "0-1", 7))), Fate::Goes);
+        assert_eq!(fate_of(&of(&element("contact", "0-1", 8))), Fate::Stays);
 
         let mut waiting = of(&note);
         (waiting.attempts, waiting.reason) = (3, Some("hubspot_unavailable".to_owned()));
-        let Fate::LosesValue(left) = erased.fate_of(&waiting) else { panic!("{:?}", erased.fate_of(&waiting)) };
+        let Fate::LosesValue(left) = fate_of(&waiting) else { panic!("{:?}", fate_of(&waiting)) };
         let mut expected = note.clone();
         expected.as_object_mut().expect("an object").remove("propertyValue");
         waiting.body = of(&expected).body;
         assert_eq!(left, waiting);
-        assert_eq!(erased.fate_of(&left), Fate::Stays, "it is not published again and again");
+        assert_eq!(fate_of(&left), Fate::Stays, "it is not published again and again");
 
         // What the receiver could not read may be replayed by a later version.
         let unread = Message::new("rejected:0", note.to_string().into_bytes());
-        let Fate::LosesValue(left) = erased.fate_of(&unread) else { panic!("{:?}", erased.fate_of(&unread)) };
+        let Fate::LosesValue(left) = fate_of(&unread) else { panic!("{:?}", fate_of(&unread)) };
         assert_eq!(serde_json::from_slice::<Value>(&left.body).expect("JSON"), expected);
         let cut = Message::new("rejected:0", note.to_string().into_bytes()[..note.to_string().len() - 1].to_vec());
-        assert_eq!(erased.fate_of(&cut), Fate::Goes);
+        assert_eq!(fate_of(&cut), Fate::Goes);
+    }
+
+    #[test]
+    fn a_message_of_a_newer_version_stays_for_a_worker_that_knows_it() {
+        let mut erased = ErasedRecords::default();
+        let person = record(ObjectType::Contact, 7);
+        erased.add(&person, vec![person.clone()]);
+        let mut message = payload_message(&element("contact", "0-1", 7)).expect("an event");
+        assert_eq!(erased.fate_of(&message, Stage::Events), Fate::Goes);
+        message.version = Some(7);
+        assert_eq!(erased.fate_of(&message, Stage::Events), Fate::IsNewer);
     }
 }

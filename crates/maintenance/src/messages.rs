@@ -1,7 +1,7 @@
 //! The messages of events and write commands.
 
 use broker::Message;
-use domain::{Event, MessageBody, WriteCommandId, write_command::CommandMessage};
+use domain::{Event, WriteCommandId, write_command::CommandMessage};
 use hubspot::webhook;
 
 /// Why no event can be read from a webhook's payload.
@@ -29,9 +29,7 @@ pub fn event_message(event: &Event) -> Result<Message, serde_json::Error> {
 /// The message of a write command: its id alone. What it does is in the ledger.
 pub fn command_message(id: WriteCommandId) -> Message {
     let body = serde_json::json!(CommandMessage { id });
-    let mut message = Message::new(id.to_string(), body.to_string().into_bytes());
-    message.version = Some(CommandMessage::VERSION);
-    message
+    Message::in_form_of::<CommandMessage>(id.to_string(), body.to_string().into_bytes())
 }
 
 /// The message of an event, rebuilt from what HubSpot sent: the ledger keeps that, and so does the parking lot where the

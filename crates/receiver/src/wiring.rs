@@ -37,8 +37,7 @@ pub fn webhook_handler(
 /// The secrets that HubSpot may sign with: either of them while the client secret is rotated.
 fn client_secrets(settings: &Settings) -> Vec<SecretString> {
     let secrets = [&settings.hubspot.client_secret, &settings.hubspot.client_secret_previous];
-    // The file of the other one may be empty while there is none.
-    secrets.into_iter().flatten().filter(|secret| !secret.expose_secret().is_empty()).cloned().collect()
+    secrets.into_iter().flatten().cloned().collect()
 }
 
 /// What is read again while the receiver runs.

@@ -5,18 +5,23 @@
 //! is empty or invalid is not taken, and the one before stays. No value is told.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
+    io,
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use settings::{ConfigScope, Reloadable, Settings};
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use crate::error::ServiceFailure;
 
 /// How long after a change a file is looked at once more.
 const SETTLED_AFTER: Duration = Duration::from_millis(500);
+
+/// How long a file may take to be read. Then it counts as unreadable.
+const LONGEST_LOOK: Duration = Duration::from_secs(2);
 
 type Take = Box<dyn Fn(&Settings) -> Result<(), ServiceFailure> + Send + Sync>;
 
@@ -36,6 +41,39 @@ struct ValueFile {
     seen: Option<String>,
     /// A value of it that is not valid. It is told once.
     refused: Option<String>,
+    /// A look that has not ended.
+    pending: Option<oneshot::Receiver<Option<String>>>,
+}
+
+impl ValueFile {
+    /// What it holds; `None` when that is no value, or does not come in time.
+    async fn look(&mut self) -> Option<String> {
+        let may_be_empty = self.setting.may_be_empty();
+        let mut look = self.pending.take().unwrap_or_else(|| look_apart(self.path.clone(), may_be_empty));
+        if let Ok(found) = tokio::time::timeout(LONGEST_LOOK, &mut look).await {
+            return found.unwrap_or_default();
+        }
+        // The next look waits for the same answer: there is never more than one thread for a file.
+        self.pending = Some(look);
+        None
+    }
+}
+
+/// Looks at a file in a thread that nobody has to wait for: one on a network that is away may not answer for ever, and the runtime
+/// would end only after its own threads.
+fn look_apart(path: PathBuf, may_be_empty: bool) -> oneshot::Receiver<Option<String>> {
+    let (found, look) = oneshot::channel();
+    let value = move || match settings::value_again(&path) {
+        Ok(value) if value.is_empty() && !may_be_empty => None,
+        Ok(value) => Some(value),
+        // A mount has no file for a secret that was taken away.
+        Err(error) if error.kind() == io::ErrorKind::NotFound && may_be_empty => Some(String::new()),
+        Err(_) => None,
+    };
+    let thread = std::thread::Builder::new().name("reload".to_owned());
+    // Without a thread nothing is found; and who asked may have gone.
+    let _ = thread.spawn(move || found.send(value()));
+    look
 }
 
 impl Reload {
@@ -55,7 +93,7 @@ impl Reload {
                 self.settings.files.of(setting).filter(|_| !self.files.iter().any(|file| file.setting == setting));
             if let Some(path) = path.map(Path::to_owned) {
                 // Read again: it may have changed since the service started.
-                self.files.push(ValueFile { setting, path, seen: None, refused: None });
+                self.files.push(ValueFile { setting, path, seen: None, refused: None, pending: None });
             }
         }
         self.takers.push((of.into(), Box::new(take)));
@@ -70,32 +108,33 @@ impl Reload {
         let watch = async move {
             loop {
                 tokio::time::sleep(interval).await;
-                // Files may be on a network.
-                self = match tokio::task::spawn_blocking(move || self.look()).await {
-                    Ok((reload, true)) => {
-                        tokio::time::sleep(SETTLED_AFTER).await;
-                        let Ok((reload, _)) = tokio::task::spawn_blocking(move || reload.look()).await else { return };
-                        reload
-                    }
-                    Ok((reload, false)) => reload,
-                    Err(_) => return,
-                };
+                if self.look().await {
+                    tokio::time::sleep(SETTLED_AFTER).await;
+                    self.look().await;
+                }
             }
         };
-        tokio::spawn(stop.clone().run_until_cancelled_owned(watch));
+        let watch = tokio::spawn(stop.clone().run_until_cancelled_owned(watch));
+        tokio::spawn(async move {
+            // What it says may quote a value.
+            if watch.await.is_err_and(|error| error.is_panic()) {
+                tracing::error!("files of values are not read again any more, because of a panic: restart the service");
+            }
+        });
     }
 
-    /// Looks at every file once. What is new since the last look is looked at again; what is the same, and not what is used, is taken.
-    fn look(mut self) -> (Self, bool) {
-        let (mut settled, mut is_unsettled) = (BTreeMap::new(), false);
+    /// Looks at every file once, and returns whether one has to be looked at again, because it is new since the last look. What is the same,
+    /// and not what is used, is taken.
+    async fn look(&mut self) -> bool {
+        let (mut settled, mut refused, mut is_unsettled) = (BTreeMap::new(), BTreeMap::new(), false);
         for file in &mut self.files {
-            let value =
-                settings::value_of(&file.path).ok().filter(|value| !value.is_empty() || file.setting.may_be_empty());
+            let value = file.look().await;
             let has_changed = value != file.seen;
             match &value {
                 Some(_) if has_changed => is_unsettled = true,
-                Some(value) if self.settings.value(file.setting) != Some(value) && file.refused != file.seen => {
-                    settled.insert(file.setting, value.clone());
+                Some(value) if self.settings.value(file.setting).unwrap_or_default() != value.as_str() => {
+                    let known = if file.refused == file.seen { &mut refused } else { &mut settled };
+                    known.insert(file.setting, value.clone());
                 }
                 None if has_changed => {
                     let key = file.setting.key();
@@ -111,9 +150,13 @@ impl Reload {
         }
         // One file of a pair may still be on its way.
         if !is_unsettled && !settled.is_empty() {
+            // What was refused may be good with what has come now.
+            let of_new = self.takers.iter().filter(|(of, _)| of.iter().any(|setting| settled.contains_key(setting)));
+            let together: BTreeSet<_> = of_new.flat_map(|(of, _)| of).copied().collect();
+            settled.extend(refused.into_iter().filter(|(setting, _)| together.contains(setting)));
             self.take_valid(&settled);
         }
-        (self, is_unsettled)
+        is_unsettled
     }
 
     /// Takes all of `values`, or, when they are not valid together, each that is valid by itself.
@@ -128,14 +171,15 @@ impl Reload {
                 Err(error) => {
                     tracing::error!(%error, "a value that was read again is not valid; the one before stays");
                     count(*setting, "invalid");
-                    let of_setting = self.files.iter_mut().filter(|file| file.setting == *setting);
-                    of_setting.for_each(|file| file.refused = Some(value.clone()));
+                    self.refuse(&one);
                 }
             }
         }
     }
 
+    /// Hands `fresh` to those who use one of `values`. Of those that cannot be used, the ones before stay.
     fn take(&mut self, fresh: Settings, values: &BTreeMap<Reloadable, String>) {
+        let mut failed = BTreeMap::new();
         for (of, take) in &self.takers {
             let changed: Vec<_> = of.iter().filter(|setting| values.contains_key(setting)).collect();
             if changed.is_empty() {
@@ -149,12 +193,26 @@ impl Reload {
                 }
                 Err(error) => {
                     tracing::error!(settings = keys, %error, "cannot be used; what was before stays");
+                    failed.extend(changed.iter().map(|setting| (**setting, values[*setting].clone())));
                     "invalid"
                 }
             };
             changed.into_iter().for_each(|setting| count(*setting, outcome));
         }
-        self.settings = fresh;
+        let mut taken = values.clone();
+        taken.retain(|setting, _| !failed.contains_key(setting));
+        // What is valid with the others is so without them, but for what belongs together, which one taker takes.
+        self.settings = self.settings.with_values(&taken, self.scope).unwrap_or(fresh);
+        self.refuse(&failed);
+    }
+
+    /// Remembers values that are not taken, until their files hold others.
+    fn refuse(&mut self, values: &BTreeMap<Reloadable, String>) {
+        for file in &mut self.files {
+            if let Some(value) = values.get(&file.setting) {
+                file.refused = Some(value.clone());
+            }
+        }
     }
 }
 
@@ -165,57 +223,22 @@ fn count(setting: Reloadable, outcome: &'static str) {
 #[cfg(test)]
 mod tests {
     use std::{
-        path::PathBuf,
+        fs::{remove_file, write},
+        process::Command,
         sync::{Arc, Mutex},
     };
 
     use secrecy::ExposeSecret;
     use settings::{ConfigScope, Reloadable, Settings};
+    use testbed::SecretMount;
 
     use super::Reload;
-
-    /// A folder with the file of a token, as Kubernetes mounts one.
-    struct Mount(PathBuf);
-
-    impl Mount {
-        fn new(name: &str) -> Self {
-            let folder = std::env::temp_dir().join(format!("leadline-mount-{name}-{}", std::process::id()));
-            std::fs::create_dir_all(&folder).expect("a folder");
-            std::os::unix::fs::symlink("..data/token", folder.join("token")).expect("a link");
-            let mount = Self(folder);
-            mount.swap("1", "pat-first\n");
-            mount
-        }
-
-        fn token(&self) -> PathBuf {
-            self.0.join("token")
-        }
-
-        /// Puts another folder behind the link, in one step.
-        fn swap(&self, version: &str, token: &str) {
-            std::fs::create_dir_all(self.0.join(version)).expect("a folder");
-            std::fs::write(self.0.join(version).join("token"), token).expect("written");
-            std::os::unix::fs::symlink(version, self.0.join("..next")).expect("a link");
-            std::fs::rename(self.0.join("..next"), self.0.join("..data")).expect("swapped");
-        }
-
-        /// Writes the file itself, as others do.
-        fn write(&self, token: &str) {
-            std::fs::write(self.token(), token).expect("written");
-        }
-    }
-
-    impl Drop for Mount {
-        fn drop(&mut self) {
-            let _ = std::fs::remove_dir_all(&self.0);
-        }
-    }
 
     /// What has been taken so far.
     type Taken = Arc<Mutex<Vec<String>>>;
 
-    fn reload(mount: &Mount) -> (Reload, Taken) {
-        let file = mount.token().to_str().expect("UTF-8").to_owned();
+    fn reload(mount: &SecretMount) -> (Reload, Taken) {
+        let file = mount.file("token");
         let environment = [("TOKEN_FILE", &*file), ("APP_ID", "1"), ("PORTAL_ID", "2")];
         let environment =
             environment.map(|(name, value)| (format!("LEADLINE__HUBSPOT__{name}"), value.to_owned())).to_vec();
@@ -235,51 +258,102 @@ mod tests {
     }
 
     /// Looks until nothing is new.
-    fn settle(mut reload: Reload) -> Reload {
-        loop {
-            let (next, is_unsettled) = reload.look();
-            reload = next;
-            if !is_unsettled {
-                return reload;
-            }
-        }
+    async fn settle(reload: &mut Reload) {
+        while reload.look().await {}
     }
 
-    #[test]
-    fn a_swapped_folder_and_a_rewritten_file_are_read_again_once() {
-        let mount = Mount::new("swapped");
-        let (reload, takes) = reload(&mount);
-        let reload = settle(settle(reload));
+    fn mount() -> SecretMount {
+        SecretMount::new(&[("token", "pat-first")]).expect("a folder")
+    }
+
+    /// Puts another folder with another token behind the link.
+    fn swap(mount: &SecretMount, version: &str, token: &str) {
+        mount.swap(version, &[("token", token)]).expect("swapped");
+    }
+
+    /// Writes the file itself, as others do.
+    fn rewrite(mount: &SecretMount, token: &str) {
+        write(mount.path("token"), token).expect("written");
+    }
+
+    #[tokio::test]
+    async fn a_swapped_folder_and_a_rewritten_file_are_read_again_once() {
+        let mount = mount();
+        let (mut reload, takes) = reload(&mount);
+        settle(&mut reload).await;
+        settle(&mut reload).await;
         assert_eq!(taken(&takes), Vec::<String>::new(), "it is what the service started with");
-        mount.swap("2", "pat-second\n");
-        let reload = settle(settle(reload));
+        swap(&mount, "2", "pat-second");
+        settle(&mut reload).await;
+        settle(&mut reload).await;
         assert_eq!(taken(&takes), ["pat-second"]);
-        mount.write("pat-third");
-        settle(settle(reload));
+        rewrite(&mount, "pat-third");
+        settle(&mut reload).await;
+        settle(&mut reload).await;
         assert_eq!(taken(&takes), ["pat-second", "pat-third"]);
     }
 
-    #[test]
-    fn a_file_that_is_empty_half_written_or_invalid_changes_nothing_until_it_is_good() {
-        let mount = Mount::new("half");
-        let (reload, takes) = reload(&mount);
-        let mut reload = settle(reload);
-        mount.write("");
-        reload = settle(reload);
+    #[tokio::test]
+    async fn a_file_that_is_empty_half_written_or_invalid_changes_nothing_until_it_is_good() {
+        let mount = mount();
+        let (mut reload, takes) = reload(&mount);
+        settle(&mut reload).await;
+        rewrite(&mount, "");
+        settle(&mut reload).await;
         // Written in pieces: at no two looks the same.
         for part in ["pa", "pat-s", "pat-sec"] {
-            mount.write(part);
-            let (next, is_unsettled) = reload.look();
-            assert!(is_unsettled, "{part} is looked at again");
-            reload = next;
+            rewrite(&mount, part);
+            assert!(reload.look().await, "{part} is looked at again");
         }
-        mount.write("two words");
-        reload = settle(reload);
-        std::fs::remove_file(mount.token()).expect("removed");
-        reload = settle(reload);
+        rewrite(&mount, "two words");
+        settle(&mut reload).await;
+        remove_file(mount.path("token")).expect("removed");
+        settle(&mut reload).await;
         assert_eq!(taken(&takes), Vec::<String>::new());
-        mount.write("pat-second");
-        settle(reload);
+        rewrite(&mount, "pat-second");
+        settle(&mut reload).await;
         assert_eq!(taken(&takes), ["pat-second"]);
+    }
+
+    #[tokio::test]
+    async fn what_is_no_file_or_too_large_is_not_read() {
+        let mount = mount();
+        let (mut reload, takes) = reload(&mount);
+        settle(&mut reload).await;
+        let token = mount.path("token");
+        remove_file(&token).expect("removed");
+        let made = Command::new("mkfifo").arg(&token).status().expect("coreutils");
+        assert!(made.success());
+        // Nobody writes to the pipe.
+        settle(&mut reload).await;
+        remove_file(&token).expect("removed");
+        rewrite(&mount, &"a".repeat(2 * 1_024 * 1_024));
+        settle(&mut reload).await;
+        assert_eq!(taken(&takes), Vec::<String>::new());
+        remove_file(&token).expect("removed");
+        rewrite(&mount, "pat-second");
+        settle(&mut reload).await;
+        assert_eq!(taken(&takes), ["pat-second"]);
+    }
+
+    /// What is in use is what was taken: the next look compares with that.
+    #[tokio::test]
+    async fn a_value_that_could_not_be_taken_is_not_the_one_that_is_used() {
+        let mount = mount();
+        let (mut reload, takes) = reload(&mount);
+        reload.hand([Reloadable::HubSpotToken], |settings| {
+            let token = settings.hubspot.token.as_ref().expect("there is one").expose_secret();
+            if token == "pat-bad" { Err("it is bad".into()) } else { Ok(()) }
+        });
+        settle(&mut reload).await;
+        swap(&mount, "2", "pat-bad");
+        settle(&mut reload).await;
+        settle(&mut reload).await;
+        assert_eq!(taken(&takes), ["pat-bad"], "it is tried once");
+        assert_eq!(reload.settings.value(Reloadable::HubSpotToken), Some("pat-first"));
+        swap(&mount, "3", "pat-good");
+        settle(&mut reload).await;
+        assert_eq!(taken(&takes), ["pat-bad", "pat-good"]);
+        assert_eq!(reload.settings.value(Reloadable::HubSpotToken), Some("pat-good"));
     }
 }

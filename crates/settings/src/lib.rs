@@ -18,7 +18,7 @@ mod validate;
 use std::path::{Path, PathBuf};
 
 pub use error::{InvalidSettings, MissingSetting, SettingsFinding};
-pub use reload::{Reloadable, ValueFiles, value_of};
+pub use reload::{Reloadable, ValueFiles, value_again};
 pub use sections::{
     AdminSection, BrokerSection, CircuitBreakerSection, HubSpotSection, InferenceSection, LedgerSection, LogFormat,
     ModelFacts, OpenAiSection, PoolMode, RateLimitSection, ReceiverSection, ReconcileSection, RetentionSection,

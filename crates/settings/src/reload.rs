@@ -2,16 +2,18 @@
 
 use std::{
     collections::BTreeMap,
-    io,
+    fs::File,
+    io::{self, Read},
     path::{Path, PathBuf},
 };
 
 use secrecy::ExposeSecret;
 
 use crate::{
-    error::InvalidSettings,
+    error::{InvalidSettings, SettingsFinding},
     source::without_break,
     tables::{ConfigScope, Settings},
+    urls::differ_in_user_only,
     validate,
 };
 
@@ -76,12 +78,32 @@ impl ValueFiles {
     }
 }
 
+/// The largest file that holds a value, in bytes. A chain of certificates has some ten thousand.
+const MAX_FILE: u64 = 1_024 * 1_024;
+
 /// The value that a file holds.
 ///
 /// # Errors
-/// It cannot be read, or is no text in UTF-8.
-pub fn value_of(file: &Path) -> io::Result<String> {
-    std::fs::read_to_string(file).map(|text| without_break(&text))
+/// It cannot be read, is too large, or is no text in UTF-8.
+pub(crate) fn value_of(file: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    File::open(file)?.take(MAX_FILE + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > MAX_FILE {
+        return Err(io::ErrorKind::FileTooLarge.into());
+    }
+    Ok(without_break(&text))
+}
+
+/// The value that a file holds now. A service may begin with a pipe, but nothing comes from one a second time.
+///
+/// # Errors
+/// As [`value_of`], or it is no regular file.
+pub fn value_again(file: &Path) -> io::Result<String> {
+    // Opening a pipe would wait for somebody who writes.
+    if !std::fs::metadata(file)?.is_file() {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    value_of(file)
 }
 
 impl Settings {
@@ -122,7 +144,15 @@ impl Settings {
                 Reloadable::ReceiverKey => settings.receiver.tls_key = Some(value.into()),
             }
         }
-        let findings = validate::findings(&settings, scope);
+        let mut findings = validate::findings(&settings, scope);
+        if !differ_in_user_only(self.ledger.url.expose_secret(), settings.ledger.url.expose_secret()) {
+            findings.push(SettingsFinding {
+                key: Reloadable::LedgerUrl.key().to_owned(),
+                origin: None,
+                message: "leads elsewhere or has other parameters, which needs a restart: only user and password may change before"
+                    .to_owned(),
+            });
+        }
         if findings.is_empty() { Ok(settings) } else { Err(InvalidSettings(findings)) }
     }
 }

@@ -103,6 +103,21 @@ pub(crate) fn postgres(text: &str) -> Vec<String> {
     problems
 }
 
+/// Whether two URLs of Postgres differ in user and password at most. Connections that are open lead where the first one does.
+pub(crate) fn differ_in_user_only(one: &str, other: &str) -> bool {
+    let of_nobody = |text: &str| {
+        let mut url = Url::parse(text).ok()?;
+        // It cannot be done to a URL without a host, which has neither.
+        let _ = (url.set_username(""), url.set_password(None));
+        let is_about_user = |name: &str| name == "user" || name == "password";
+        let others = url.query_pairs().filter(|(name, _)| !is_about_user(name));
+        let parameters: Vec<_> = others.map(|(name, value)| (name.into_owned(), value.into_owned())).collect();
+        url.set_query(None);
+        Some((url, parameters))
+    };
+    one == other || of_nobody(one).is_some_and(|one| of_nobody(other) == Some(one))
+}
+
 /// The URL, if it has one of the `schemes` and all of it can be read.
 fn parsed(text: &str, schemes: &[&str]) -> Result<Url, String> {
     if !schemes.iter().any(|scheme| text.starts_with(&format!("{scheme}://"))) {
@@ -172,4 +187,32 @@ fn badly_encoded(text: &str, part: &str) -> Option<String> {
         }
     }
     std::str::from_utf8(&decoded).is_err().then(|| format!("its {part} is no text in UTF-8 when it is decoded"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::differ_in_user_only;
+
+    #[test]
+    fn another_user_or_password_is_no_other_place_and_everything_else_is() {
+        let url = "postgres://ann:geheim@db:5432/leadline?sslmode=verify-full";
+        for same in [
+            url,
+            "postgres://bob:other@db:5432/leadline?sslmode=verify-full",
+            "postgres://db:5432/leadline?sslmode=verify-full&password=other&user=bob",
+        ] {
+            assert!(differ_in_user_only(url, same), "{same}");
+        }
+        for elsewhere in [
+            "postgres://ann:geheim@standby:5432/leadline?sslmode=verify-full",
+            "postgres://ann:geheim@db:5433/leadline?sslmode=verify-full",
+            "postgres://ann:geheim@db:5432/other?sslmode=verify-full",
+            "postgres://ann:geheim@db:5432/leadline?sslmode=require",
+            "postgres://ann:geheim@db:5432/leadline?sslmode=verify-full&host=standby",
+            "no URL",
+        ] {
+            assert!(!differ_in_user_only(url, elsewhere), "{elsewhere}");
+        }
+        assert!(differ_in_user_only("postgres:///l?host=/run&user=a", "postgres:///l?host=/run&password=b"));
+    }
 }

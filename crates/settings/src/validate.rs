@@ -42,6 +42,13 @@ impl Check {
     fn secret(&mut self, value: Option<&SecretString>, key: &str) {
         self.set(value, key);
         self.that(value.is_none_or(|secret| !secret.expose_secret().is_empty()), key, "is empty");
+        self.not_blank(value, key);
+    }
+
+    /// A secret that is more than white space, if it is anything.
+    fn not_blank(&mut self, value: Option<&SecretString>, key: &str) {
+        let is_blank = |secret: &str| !secret.is_empty() && secret.trim().is_empty();
+        self.that(!value.is_some_and(|secret| is_blank(secret.expose_secret())), key, "is nothing but white space");
     }
 
     /// A secret that is sent in a header.
@@ -273,6 +280,8 @@ fn limits(settings: &Settings, check: &mut Check) {
 fn receiver(settings: &Settings, check: &mut Check) {
     let receiver = &settings.receiver;
     check.secret(settings.hubspot.client_secret.as_ref(), "hubspot.client_secret");
+    // There is another one only while it is rotated.
+    check.not_blank(settings.hubspot.client_secret_previous.as_ref(), "hubspot.client_secret_previous");
     check.address(&receiver.listen, "receiver.listen");
     check.pair(receiver.tls_certificate.as_ref(), receiver.tls_key.as_ref(), "receiver");
     check.set(receiver.public_url.as_ref(), "receiver.public_url");

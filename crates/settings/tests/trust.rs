@@ -215,6 +215,24 @@ fn what_is_no_certificate_and_a_certificate_without_its_key_are_named() {
         let message = refused(&[(&of_certificate, certificate), (&of_key, "geheim")]);
         assert!(message.contains(&format!("{section}.tls_key: holds no private key in PEM")), "{message}");
         let key = "-----BEGIN PRIVATE KEY-----\nMII\n-----END PRIVATE KEY-----\n";
+        let message = refused(&[(&of_certificate, certificate), (&of_key, &key.replace('\n', " "))]);
+        assert!(message.contains(&format!("{section}.tls_key: holds no private key in PEM")), "{message}");
+        let encrypted = key.replace("PRIVATE", "ENCRYPTED PRIVATE");
+        let message = refused(&[(&of_certificate, certificate), (&of_key, &encrypted)]);
+        assert!(message.contains(&format!("{section}.tls_key: is encrypted")), "{message}");
         load(None, &[(&of_certificate, certificate), (&of_key, key)]).expect("valid");
+    }
+}
+
+#[test]
+fn a_client_secret_that_is_nothing_but_white_space_is_refused() {
+    for (name, key) in [
+        ("HUBSPOT__CLIENT_SECRET", "hubspot.client_secret"),
+        ("HUBSPOT__CLIENT_SECRET_PREVIOUS", "hubspot.client_secret_previous"),
+    ] {
+        for blank in [" ", "\t ", "\u{a0}"] {
+            let message = refused(&[(name, blank)]);
+            assert!(message.contains(&format!("{key}: is nothing but white space")), "{message}");
+        }
     }
 }

@@ -276,7 +276,7 @@ async fn check_policies(settings: &Settings, broker: &broker::BrokerSettings, re
     let Some(url) = &settings.broker.management_url else {
         return report.ok("RabbitMQ policies", "not looked at: broker.management_url is not set");
     };
-    match broker::harmful_policies(url, &broker.vhost(), &broker.topology).await {
+    match broker::harmful_policies(url, broker).await {
         Ok(harmful) if harmful.is_empty() => report.ok("RabbitMQ policies", "none changes a queue"),
         Ok(harmful) => harmful.iter().for_each(|harmful| report.problem("RabbitMQ policies", harmful)),
         Err(error) => report.problem("RabbitMQ policies", error),

@@ -1,7 +1,8 @@
-//! A record that cannot be erased now keeps no other from being erased.
+//! A record that cannot be erased now keeps no other from being erased, and what only a newer version reads stays.
 
 use std::time::Duration;
 
+use broker::{Connection as BrokerConnection, Message, Publisher, Route, Stage};
 use domain::{ObjectId, ObjectType, PortalId, RecordRef, inference::ErasureCause};
 use ledger::{Ledger, Worker};
 use maintenance::Eraser;
@@ -10,6 +11,11 @@ use sqlx::{Connection, PgConnection};
 use testbed::TestNamespace;
 
 async fn eraser(namespace: &TestNamespace) -> (Eraser, Ledger) {
+    let (eraser, ledger, ..) = eraser_and_broker(namespace).await;
+    (eraser, ledger)
+}
+
+async fn eraser_and_broker(namespace: &TestNamespace) -> (Eraser, Ledger, BrokerConnection, Publisher) {
     let environment = [
         ("BROKER__URL", namespace.amqp_url.as_str()),
         ("LEDGER__URL", namespace.postgres_url.as_str()),
@@ -23,7 +29,7 @@ async fn eraser(namespace: &TestNamespace) -> (Eraser, Ledger) {
     broker::declare_topology(&broker).await.expect("declared");
     let (connection, publisher) = bootstrap::connect_broker(&settings, "test").await.expect("a broker");
     let ledger = bootstrap::connect_ledger(&settings, "test").expect("a ledger");
-    (Eraser::new(ledger.clone(), connection, publisher, &settings), ledger)
+    (Eraser::new(ledger.clone(), connection.clone(), publisher.clone(), &settings), ledger, connection, publisher)
 }
 
 fn contact(id: i64) -> RecordRef {
@@ -56,4 +62,37 @@ async fn a_record_that_is_locked_or_too_large_for_a_statement_keeps_no_other_fro
     sqlx::raw_sql("drop trigger fails on record_lease").execute(&mut owner).await.expect("done");
     eraser.pass().await.expect("the ledger is there");
     assert!(erased_at(1).await.is_some() && erased_at(2).await.is_some(), "the next pass goes on");
+}
+
+#[tokio::test]
+async fn an_erasure_leaves_messages_of_a_newer_version_and_stays_open_for_a_newer_worker() {
+    let namespace = testbed::namespace().await.expect("a namespace");
+    let (eraser, ledger, connection, publisher) = eraser_and_broker(&namespace).await;
+    let body = br#"{"changed":"altogether","objectId":1,"objectTypeId":"0-1"}"#;
+    for stage in [Stage::Events, Stage::Writes] {
+        let mut newer = Message::new("newer", body.to_vec());
+        newer.version = Some(stage.version() + 1);
+        publisher.publish(Route::Parked(stage), &newer).await.expect("published");
+    }
+    ledger.request_erasure(&contact(1), ErasureCause::Operator).await.expect("requested");
+    let mut owner = PgConnection::connect(&namespace.postgres_url).await.expect("Postgres");
+    let is_finished = "select finished_at is not null from erasure";
+    // Its time is over, and every pass comes to it.
+    for _ in 0..2 {
+        let aged = "update erasure set requested_at = requested_at - interval '1 day'";
+        sqlx::raw_sql(aged).execute(&mut owner).await.expect("done");
+        eraser.pass().await.expect("all is there");
+        assert!(!sqlx::query_scalar::<_, bool>(is_finished).fetch_one(&mut owner).await.expect("asked"));
+    }
+    assert!(ledger.erasure_receipt(&contact(1)).await.expect("asked").expect("asked for").erased_at.is_some());
+    let parked = async |stage| {
+        let depths = connection.queue_depths().await.expect("asked");
+        depths.into_iter().find(|(route, _)| *route == Route::Parked(stage)).expect("a parking lot").1
+    };
+    for stage in [Stage::Events, Stage::Writes] {
+        assert_eq!(parked(stage).await, 1, "{stage:?}");
+        namespace.take_messages(&Route::Parked(stage).to_string(), 1).await.expect("taken");
+    }
+    eraser.pass().await.expect("all is there");
+    assert!(sqlx::query_scalar::<_, bool>(is_finished).fetch_one(&mut owner).await.expect("asked"));
 }
