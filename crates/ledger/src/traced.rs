@@ -20,7 +20,8 @@ impl Ledger {
         batch: usize,
         work: impl Future<Output = Result<T, LedgerError>>,
     ) -> Result<T, LedgerError> {
-        let database = self.connections.connect_options().get_database();
+        let options = self.connections.connect_options();
+        let database = options.get_database();
         let statements = Statements { summary, batch, database, server: Some(&self.server) };
         let span = calls::statements(&statements);
         let result = work.instrument(span.clone()).await;
