@@ -11,7 +11,7 @@ use std::{
 use domain::{ActionId, ActionState, Reason, WriteCommandId};
 use time::OffsetDateTime;
 
-use crate::{Ledger, LedgerError, column::ACTION_STATE, stored_detail};
+use crate::{Ledger, LedgerError, column::ACTION_STATE, connections::Transaction, stored_detail};
 
 /// Whether the writer looks in HubSpot for an action before it sends the call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -134,7 +134,7 @@ impl Ledger {
         .fetch_optional(&mut transaction)
         .await?
         else {
-            return self.belongs_to_newer(id, command, attempt).await;
+            return belongs_to_newer(&mut transaction, id, command, attempt).await;
         };
         let outcome = match ACTION_STATE.read(&row.state, ActionState::parse)? {
             _ if !row.holds_claim => BeginOutcome::Lost,
@@ -165,27 +165,6 @@ impl Ledger {
         };
         transaction.commit().await?;
         Ok(outcome)
-    }
-
-    /// An action that is not of the command under this claim: a newer change of the same millisecond has it, and carries it out.
-    async fn belongs_to_newer(
-        &self,
-        id: ActionId,
-        command: WriteCommandId,
-        attempt: i32,
-    ) -> Result<BeginOutcome, LedgerError> {
-        let moved = sqlx::query_scalar!(
-            r#"select exists (select from action a join write_command newer on newer.id = a.write_command_id
-                              join write_command c on c.id = $2
-                              where a.id = $1 and c.attempt = $3 and c.state = 'sending'
-                                and (newer.portal_id, newer.object_type) = (c.portal_id, c.object_type)) as "moved!""#,
-            id.0,
-            command.0,
-            attempt
-        )
-        .fetch_one(&self.connections)
-        .await?;
-        Ok(if moved { BeginOutcome::Ended } else { BeginOutcome::Lost })
     }
 
     /// Records how an action ended, also when another writer has claimed its command since: the call was made. Does
@@ -247,4 +226,25 @@ impl Ledger {
         .await?;
         Ok(())
     }
+}
+
+/// An action that is not of the command under this claim: a newer change of the same millisecond has it, and carries it out.
+async fn belongs_to_newer(
+    transaction: &mut Transaction,
+    id: ActionId,
+    command: WriteCommandId,
+    attempt: i32,
+) -> Result<BeginOutcome, LedgerError> {
+    let moved = sqlx::query_scalar!(
+        r#"select exists (select from action a join write_command newer on newer.id = a.write_command_id
+                          join write_command c on c.id = $2
+                          where a.id = $1 and c.attempt = $3 and c.state = 'sending'
+                            and (newer.portal_id, newer.object_type) = (c.portal_id, c.object_type)) as "moved!""#,
+        id.0,
+        command.0,
+        attempt
+    )
+    .fetch_one(&mut *transaction)
+    .await?;
+    Ok(if moved { BeginOutcome::Ended } else { BeginOutcome::Lost })
 }

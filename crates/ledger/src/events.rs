@@ -92,6 +92,28 @@ struct RecordColumns {
     associated: Vec<String>,
 }
 
+/// The entry that a row of a statement is, with the columns `id`, `event_key`, `subscription_type`, `object_type`, `object_id`,
+/// `playbooks`, `first_claimed_at`, `state`, `reason` and `state_since`. Ends the function when state or reason is not known.
+macro_rules! entry_of {
+    ($row:ident, ($state:expr, $reason:expr)) => {
+        $crate::EventEntry {
+            id: domain::EventId($row.id),
+            key: $row.event_key,
+            subscription_type: $row.subscription_type,
+            object_type: $row.object_type,
+            object_id: $row.object_id,
+            playbooks: $row.playbooks,
+            first_claimed_at: $row.first_claimed_at,
+            status: $crate::EventStatus {
+                state: $state.read(&$row.state, domain::EventState::parse)?,
+                reason: $reason.read_reason($row.reason.as_deref())?,
+                since: $row.state_since,
+            },
+        }
+    };
+}
+pub(crate) use entry_of;
+
 impl Ledger {
     /// Events that the filter selects, the newest first: at most `limit`, after the position.
     pub async fn events(
@@ -135,23 +157,7 @@ impl Ledger {
         )
         .fetch_all(&self.connections)
         .await?;
-        let events = rows.into_iter().map(|row| {
-            Ok(EventEntry {
-                id: EventId(row.id),
-                key: row.event_key,
-                subscription_type: row.subscription_type,
-                object_type: row.object_type,
-                object_id: row.object_id,
-                playbooks: row.playbooks,
-                first_claimed_at: row.first_claimed_at,
-                status: EventStatus {
-                    state: EVENT_STATE.read(&row.state, EventState::parse)?,
-                    reason: EVENT_REASON.read_reason(row.reason.as_deref())?,
-                    since: row.state_since,
-                },
-            })
-        });
-        events.collect()
+        rows.into_iter().map(|row| Ok(entry_of!(row, (EVENT_STATE, EVENT_REASON)))).collect()
     }
 
     /// The number of the newest change in the history; 0 when there is none.
@@ -173,7 +179,7 @@ impl Ledger {
     ) -> Result<Vec<EventChange>, LedgerError> {
         let record = self.record_columns(filter.record.as_ref()).await?;
         let rows = sqlx::query!(
-            r#"select h.id as number, h.at, h.state::text as "state!", h.reason,
+            r#"select h.id as number, h.at as state_since, h.state::text as "state!", h.reason,
                       e.id, e.event_key, e.subscription_type, e.object_type, e.object_id, e.first_claimed_at,
                       coalesce((select string_agg(distinct i.playbook, ', ') from inference i where i.event_id = e.id),
                                e.playbook) as playbooks
@@ -201,23 +207,9 @@ impl Ledger {
         )
         .fetch_all(&self.connections)
         .await?;
-        let changes = rows.into_iter().map(|row| {
-            let event = EventEntry {
-                id: EventId(row.id),
-                key: row.event_key,
-                subscription_type: row.subscription_type,
-                object_type: row.object_type,
-                object_id: row.object_id,
-                playbooks: row.playbooks,
-                first_claimed_at: row.first_claimed_at,
-                status: EventStatus {
-                    state: HISTORY_STATE.read(&row.state, EventState::parse)?,
-                    reason: HISTORY_REASON.read_reason(row.reason.as_deref())?,
-                    since: row.at,
-                },
-            };
-            Ok(EventChange { number: row.number, event })
-        });
+        let changes = rows
+            .into_iter()
+            .map(|row| Ok(EventChange { number: row.number, event: entry_of!(row, (HISTORY_STATE, HISTORY_REASON)) }));
         changes.collect()
     }
 

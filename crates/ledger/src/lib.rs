@@ -62,8 +62,8 @@ mod verification;
 use std::{sync::Arc, time::Duration};
 
 use secrecy::{ExposeSecret, SecretString};
-use spans::Server;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use traced::Place;
 use uuid::Uuid;
 
 use crate::{connections::Connections, migration::MIGRATIONS};
@@ -136,8 +136,8 @@ pub struct Ledger {
     connections: Connections,
     /// For erasures, retention and partitions.
     maintenance: Connections,
-    /// Whom traces name.
-    server: Arc<Server>,
+    /// What traces name.
+    place: Arc<Place>,
 }
 
 /// The holder of a claim or a lease. Unique per process, so that a restarted worker is a new holder.
@@ -162,7 +162,7 @@ impl Ledger {
         let options = connect_options(&settings.url, &settings.application_name)?;
         let pool =
             |connections| PgPoolOptions::new().max_connections(connections).acquire_timeout(settings.acquire_timeout);
-        let server = Server { address: options.get_host().to_owned(), port: options.get_port() };
+        let place = Arc::new(Place::of(&options));
         let connections = Connections::new(
             pool(settings.max_connections),
             options.clone(),
@@ -177,7 +177,7 @@ impl Ledger {
             MAINTENANCE_STATEMENT,
             Some(MAINTENANCE_LOCK),
         );
-        Ok(Self { connections, maintenance, server: Arc::new(server) })
+        Ok(Self { connections, maintenance, place })
     }
 
     /// Makes connections with another user or password from now on. The URL has to lead where the one before did: what is open stays open.

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use domain::{EventId, EventState};
+use domain::EventState;
 use time::OffsetDateTime;
 
 use crate::{
-    EventEntry, EventStatus, Ledger, LedgerError,
+    EventEntry, Ledger, LedgerError,
     column::{EVENT_REASON, EVENT_STATE},
+    events::entry_of,
     milliseconds,
 };
 
@@ -94,30 +95,14 @@ impl Ledger {
     /// The unfinished events that were claimed first.
     pub async fn oldest_events(&self, limit: i64) -> Result<Vec<EventEntry>, LedgerError> {
         let rows = sqlx::query!(
-            r#"select id, event_key, subscription_type, object_type, object_id, playbook, first_claimed_at,
+            r#"select id, event_key, subscription_type, object_type, object_id, playbook as playbooks, first_claimed_at,
                       state::text as "state!", reason, state_since
                from event where finished_at is null order by first_claimed_at, id limit $1"#,
             limit
         )
         .fetch_all(&self.connections)
         .await?;
-        let events = rows.into_iter().map(|row| {
-            Ok(EventEntry {
-                id: EventId(row.id),
-                key: row.event_key,
-                subscription_type: row.subscription_type,
-                object_type: row.object_type,
-                object_id: row.object_id,
-                playbooks: row.playbook,
-                first_claimed_at: row.first_claimed_at,
-                status: EventStatus {
-                    state: EVENT_STATE.read(&row.state, EventState::parse)?,
-                    reason: EVENT_REASON.read_reason(row.reason.as_deref())?,
-                    since: row.state_since,
-                },
-            })
-        });
-        events.collect()
+        rows.into_iter().map(|row| Ok(entry_of!(row, (EVENT_STATE, EVENT_REASON)))).collect()
     }
 
     /// What the answers of today, in UTC, have cost, by playbook and model.

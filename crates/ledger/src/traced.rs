@@ -3,10 +3,28 @@
 use std::future::Future;
 
 use retry::Failure;
-use spans::calls::{self, Statements};
+use spans::{
+    Server,
+    calls::{self, Statements},
+};
+use sqlx::postgres::PgConnectOptions;
 use tracing::Instrument;
 
 use crate::{Ledger, LedgerError};
+
+/// Where the ledger is. It stays there while a process runs: another URL may name another user and password alone.
+#[derive(Debug)]
+pub(crate) struct Place {
+    server: Server,
+    database: Option<String>,
+}
+
+impl Place {
+    pub(crate) fn of(options: &PgConnectOptions) -> Self {
+        let server = Server { address: options.get_host().to_owned(), port: options.get_port() };
+        Self { server, database: options.get_database().map(ToOwned::to_owned) }
+    }
+}
 
 impl Ledger {
     /// Makes `work` a span of the current trace: statements that are called `summary`, for so many events, commands or records. In
@@ -20,9 +38,8 @@ impl Ledger {
         batch: usize,
         work: impl Future<Output = Result<T, LedgerError>>,
     ) -> Result<T, LedgerError> {
-        let options = self.connections.connect_options();
-        let database = options.get_database();
-        let statements = Statements { summary, batch, database, server: Some(&self.server) };
+        let Place { server, database } = &*self.place;
+        let statements = Statements { summary, batch, database: database.as_deref(), server: Some(server) };
         let span = calls::statements(&statements);
         let result = work.instrument(span.clone()).await;
         if let Err(error) = &result {

@@ -4,6 +4,8 @@
 //! The ledger knows what is left ([`ledger::Ledger::acquire_quota`]). A quota client acquires it in grants that are sized by
 //! how many calls wait, so that a call costs no round trip of its own, and returns what was not used.
 
+#[cfg(test)]
+mod absent_ledger;
 mod grants;
 mod limiters;
 mod outgoing;

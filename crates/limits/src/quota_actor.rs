@@ -300,22 +300,10 @@ fn random_fraction() -> f64 {
 mod tests {
     use std::time::{Duration, Instant};
 
-    use ledger::{Ledger, LedgerSettings, RateLimitTerms, Window};
+    use ledger::{RateLimitTerms, Window};
     use retry::Shortage;
 
-    use crate::{TaskHealth, quota_client::QuotaClient};
-
-    fn absent_ledger() -> Ledger {
-        Ledger::connect(&LedgerSettings {
-            url: "postgres://nobody@127.0.0.1:1/nothing".to_owned().into(),
-            application_name: "tests".to_owned(),
-            max_connections: 1,
-            acquire_timeout: Duration::from_millis(10),
-            statement_timeout: Duration::from_secs(1),
-            pool_mode: ledger::PoolMode::Session,
-        })
-        .expect("a URL")
-    }
+    use crate::{TaskHealth, absent_ledger::absent_ledger, quota_client::QuotaClient};
 
     #[tokio::test]
     async fn without_a_ledger_it_is_unknown_what_is_left() {

@@ -171,32 +171,20 @@ impl SpendLimiter {
 
 #[cfg(test)]
 mod tests {
-    use std::{
-        sync::{Arc, Mutex},
-        time::Duration,
-    };
+    use std::sync::{Arc, Mutex};
 
-    use ledger::{Ledger, LedgerError, LedgerSettings, SpendLimitEntry};
+    use ledger::{LedgerError, SpendLimitEntry};
     use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
     use time::{Date, Month};
     use tracing_subscriber::{Layer, layer::Context, layer::SubscriberExt};
 
     use super::{LastRead, SpendLimiter};
-    use crate::TaskHealth;
+    use crate::{TaskHealth, absent_ledger::absent_ledger};
 
     /// A limiter of fifty for all, and of a playbook each.
     fn limiter(of_playbooks: &[(&str, i64)]) -> SpendLimiter {
-        let ledger = Ledger::connect(&LedgerSettings {
-            url: "postgres://nobody@127.0.0.1:1/nothing".to_owned().into(),
-            application_name: "tests".to_owned(),
-            max_connections: 1,
-            acquire_timeout: Duration::from_millis(10),
-            statement_timeout: Duration::from_secs(1),
-            pool_mode: ledger::PoolMode::Session,
-        })
-        .expect("a URL");
         let of_playbooks = of_playbooks.iter().map(|(playbook, limit)| ((*playbook).to_owned(), *limit));
-        SpendLimiter::open(&ledger, 50, of_playbooks, &TaskHealth::default())
+        SpendLimiter::open(&absent_ledger(), 50, of_playbooks, &TaskHealth::default())
     }
 
     fn entry(playbook: Option<&str>, spent: i64) -> SpendLimitEntry {

@@ -4,16 +4,15 @@ use anyhow::{Context, Result, bail};
 use reqwest::Method;
 use serde_json::Value;
 
+use crate::http::client;
+
 /// Calls RabbitMQ's management API; `path` begins after `/api/`. An empty answer is `null`.
 pub(crate) async fn call(management_url: &str, method: Method, path: &str, body: Option<Value>) -> Result<Value> {
-    // reqwest needs a TLS provider, even for HTTP. This fails only when one is installed already.
-    let _ = rustls::crypto::ring::default_provider().install_default();
     let (scheme, rest) = management_url.split_once("://").context("the management URL has no scheme")?;
     let (credentials, host) = rest.rsplit_once('@').context("the management URL has no user")?;
     let (user, password) = credentials.split_once(':').unwrap_or((credentials, ""));
-    let mut request = reqwest::Client::new()
-        .request(method.clone(), format!("{scheme}://{host}/api/{path}"))
-        .basic_auth(user, Some(password));
+    let mut request =
+        client().request(method.clone(), format!("{scheme}://{host}/api/{path}")).basic_auth(user, Some(password));
     if let Some(body) = body {
         request = request.json(&body);
     }

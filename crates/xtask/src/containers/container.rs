@@ -12,7 +12,7 @@ use super::docker;
 pub(super) struct Container {
     id: String,
     /// What it is called in messages.
-    pub(super) name: String,
+    name: String,
 }
 
 impl Container {

@@ -15,7 +15,7 @@ use serde_json::Value;
 use testbed::{Role, Services, TestNamespace, step, workspace};
 
 use super::{FLEET, SIMULATOR, container::Container, docker};
-use crate::manifests::{OVERLAYS, Rendered, Tools};
+use crate::manifests::{OVERLAYS, Rendered, Tools, list, object, text};
 
 /// The simulator instead of HubSpot and OpenAI, over plain text, as RabbitMQ and Postgres are.
 const ELSEWHERE: [(&str, &str); 8] = [
@@ -200,7 +200,7 @@ impl<'a> Surroundings<'a> {
     fn config_map(&self, name: &str) -> impl Iterator<Item = (&'a String, &'a Value)> + use<'a> {
         let maps = self.rendered.resources.iter().filter(|resource| resource["kind"] == "ConfigMap");
         let named = maps.into_iter().find(|map| map["metadata"]["name"] == name);
-        named.and_then(|map| map["data"].as_object()).into_iter().flatten()
+        named.into_iter().flat_map(|map| object(&map["data"]))
     }
 
     /// Folders with the files of the pod's volumes, and where the container has them.
@@ -310,12 +310,4 @@ fn memory_limit(quantity: &Value) -> Result<String> {
     let text = text(quantity);
     let number = text.strip_suffix("Mi").with_context(|| format!("the memory limit `{text}` is not in Mi"))?;
     Ok(format!("{number}m"))
-}
-
-fn list(value: &Value) -> impl Iterator<Item = &Value> {
-    value.as_array().into_iter().flatten()
-}
-
-fn text(value: &Value) -> &str {
-    value.as_str().unwrap_or_default()
 }

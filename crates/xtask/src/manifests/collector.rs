@@ -2,6 +2,8 @@
 
 use serde_json::Value;
 
+use super::pods::{list, object};
+
 const ENDPOINT: &str = "/data/LEADLINE__TELEMETRY__OTLP_ENDPOINT";
 
 /// The services that are told to send traces, and are not let out to the collector.
@@ -12,8 +14,8 @@ pub(super) fn findings(resources: &[Value]) -> Vec<String> {
     };
     let port = endpoint.trim_end_matches('/').rsplit(':').next().and_then(|port| port.parse::<u16>().ok());
     let reaches = |policy: &Value, pod: &Value| {
-        let rules = policy["spec"]["egress"].as_array().into_iter().flatten();
-        let ports: Vec<_> = rules.flat_map(|rule| rule["ports"].as_array().into_iter().flatten()).collect();
+        let rules = list(&policy["spec"]["egress"]);
+        let ports: Vec<_> = rules.flat_map(|rule| list(&rule["ports"])).collect();
         selects(&policy["spec"]["podSelector"], &pod["metadata"]["labels"])
             && ports.iter().any(|entry| entry["port"].as_u64() == port.map(u64::from))
     };
@@ -30,9 +32,8 @@ fn selects(selector: &Value, labels: &Value) -> bool {
         let values = expression["values"].as_array();
         expression["operator"] == "In" && values.zip(label).is_some_and(|(values, label)| values.contains(label))
     };
-    let exact = selector["matchLabels"].as_object().into_iter().flatten();
-    let expressions = selector["matchExpressions"].as_array().into_iter().flatten();
-    exact.clone().all(|(key, value)| labels[key] == *value) && expressions.clone().all(is_in)
+    let mut exact = object(&selector["matchLabels"]);
+    exact.all(|(key, value)| labels[key] == *value) && list(&selector["matchExpressions"]).all(is_in)
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use anyhow::{Result, anyhow};
 use serde_json::{Value, json};
 use testbed::workspace;
 
-use super::tools::Tools;
+use super::{pods::text, tools::Tools};
 
 /// Names the folder with the definitions (`deploy/*.yaml` in it); without it, a folder beside the workspace is tried.
 const SPECS_VARIABLE: &str = "LEADLINE_SPECS";
@@ -34,7 +34,7 @@ impl Crds {
                     // Checked by Kubernetes itself.
                     schema["properties"]["metadata"] = json!({"type": "object"});
                     let api_version = format!("{}/{}", text(&crd["spec"]["group"]), text(&version["name"]));
-                    schemas.insert((api_version, text(&crd["spec"]["names"]["kind"])), schema);
+                    schemas.insert((api_version, text(&crd["spec"]["names"]["kind"]).to_owned()), schema);
                 }
             }
         }
@@ -45,7 +45,7 @@ impl Crds {
     pub(super) fn findings(&self, resources: &[Value]) -> Result<Vec<String>> {
         let mut findings = Vec::new();
         for resource in resources {
-            let (api_version, kind) = (text(&resource["apiVersion"]), text(&resource["kind"]));
+            let (api_version, kind) = (text(&resource["apiVersion"]).to_owned(), text(&resource["kind"]).to_owned());
             let group = api_version.split_once('/').map_or("", |(group, _)| group);
             if group.is_empty() || OF_KUBERNETES.contains(&group) {
                 continue;
@@ -85,10 +85,6 @@ fn refuse_unknown_fields(schema: &mut Value) {
         Value::Array(schemas) => schemas.iter_mut().for_each(refuse_unknown_fields),
         _ => {}
     }
-}
-
-fn text(value: &Value) -> String {
-    value.as_str().unwrap_or_default().to_owned()
 }
 
 #[cfg(test)]

@@ -14,8 +14,11 @@ use anyhow::{Context, Result, bail};
 use serde_json::Value;
 use testbed::{step, workspace};
 
-pub(crate) use self::tools::Tools;
 use self::{crds::Crds, pods::Known};
+pub(crate) use self::{
+    pods::{list, object, text},
+    tools::Tools,
+};
 use crate::command::run;
 
 /// The overlays that are checked.

@@ -175,15 +175,18 @@ impl<'a> Container<'a> {
     }
 }
 
-fn list(value: &Value) -> impl Iterator<Item = &Value> {
+/// The items of a list; of anything else, none.
+pub(crate) fn list(value: &Value) -> impl Iterator<Item = &Value> {
     value.as_array().into_iter().flatten()
 }
 
-fn object(value: &Value) -> impl Iterator<Item = (&String, &Value)> {
+/// The members of an object; of anything else, none.
+pub(crate) fn object(value: &Value) -> impl Iterator<Item = (&String, &Value)> {
     value.as_object().into_iter().flatten()
 }
 
-fn text(value: &Value) -> &str {
+/// The text; of anything else, an empty one.
+pub(crate) fn text(value: &Value) -> &str {
     value.as_str().unwrap_or_default()
 }
 
