@@ -9,7 +9,7 @@ use tokio::{sync::Notify, time::Instant};
 
 /// Slots for batches. When batches take too long there are half as many, because on a machine or at an API that is overloaded all
 /// of them together end too late; one more for each that ends in time (additive increase, multiplicative decrease).
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(crate) struct Slots(Arc<Shared>);
 
 #[derive(Debug)]

@@ -19,6 +19,7 @@ use crate::own_credential::{OwnCredential, Rejection};
 /// The circuit breaker of one dependency, as this service knows it.
 #[derive(Debug)]
 pub(crate) struct Breaker {
+    dependency: Dependency,
     /// What this service calls the dependency with now.
     credential: Mutex<Credential>,
     delays: ProbeDelays,
@@ -139,6 +140,7 @@ impl CallObserver for Breaker {
 impl Breaker {
     pub(crate) fn new(credential: Credential, settings: &settings::CircuitBreakerSection, wake: Arc<Notify>) -> Self {
         Self {
+            dependency: credential.dependency,
             credential: Mutex::new(credential),
             delays: delays(settings),
             failure_threshold: settings.failure_threshold,
@@ -151,7 +153,7 @@ impl Breaker {
     }
 
     pub(crate) fn dependency(&self) -> Dependency {
-        self.credential.lock().unwrap_or_else(PoisonError::into_inner).dependency
+        self.dependency
     }
 
     /// What this service calls the dependency with now.

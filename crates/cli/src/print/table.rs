@@ -42,6 +42,14 @@ impl Column {
     }
 }
 
+/// How a column is laid out.
+#[derive(Debug, Clone, Copy)]
+struct Layout {
+    width: usize,
+    /// Whether it holds quantities, which end at the right.
+    is_quantity: bool,
+}
+
 /// Rows of cells.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Table {
@@ -88,32 +96,26 @@ impl Table {
     /// The table as text, each row a line. On a terminal that is too narrow the longest texts are cut; elsewhere all is whole.
     pub fn text(&self, format: Format, terminal: Terminal) -> String {
         let shown = self.shown(format);
-        let widths = self.widths(&shown, terminal.width);
-        self.title_line(&widths, terminal) + &self.lines(&shown, &widths, terminal)
+        let layout = self.layout(&shown, terminal.width);
+        self.title_line(&layout, terminal) + &self.lines(&shown, &layout, terminal)
     }
 
     fn shown(&self, format: Format) -> Vec<Vec<String>> {
         self.rows.iter().map(|row| row.iter().map(|cell| cell.text(format)).collect()).collect()
     }
 
-    fn title_line(&self, widths: &[usize], terminal: Terminal) -> String {
-        let title = |(index, title): (usize, String)| terminal.title(&self.fitted(index, &title, widths));
-        line(self.titles().enumerate().map(title))
+    fn title_line(&self, layout: &[Layout], terminal: Terminal) -> String {
+        line(self.titles().zip(layout).map(|(title, column)| terminal.title(&fit(&title, *column))))
     }
 
-    fn lines(&self, shown: &[Vec<String>], widths: &[usize], terminal: Terminal) -> String {
+    fn lines(&self, shown: &[Vec<String>], layout: &[Layout], terminal: Terminal) -> String {
         let as_line = |(texts, row): (&Vec<String>, &Vec<Cell>)| {
-            line(texts.iter().zip(row).enumerate().map(|(index, (text, cell))| {
-                let text = self.fitted(index, text, widths);
+            line(texts.iter().zip(row).zip(layout).map(|((text, cell), column)| {
+                let text = fit(text, *column);
                 cell.tone().map_or_else(|| text.clone(), |tone| terminal.paint(&text, tone))
             }))
         };
         shown.iter().zip(&self.rows).map(as_line).collect()
-    }
-
-    /// A text as wide as its column. Quantities end at the right.
-    fn fitted(&self, index: usize, text: &str, widths: &[usize]) -> String {
-        fit(text, widths.get(index).copied().unwrap_or_default(), self.is_quantity(index))
     }
 
     /// Whether a column holds quantities.
@@ -125,6 +127,12 @@ impl Table {
     #[cfg(test)]
     pub fn whole_text(&self) -> String {
         self.text(Format::default(), Terminal::default())
+    }
+
+    /// How the columns are laid out. It is found out once for all rows, of which there may be many.
+    fn layout(&self, shown: &[Vec<String>], room: Option<usize>) -> Vec<Layout> {
+        let widths = self.widths(shown, room).into_iter().enumerate();
+        widths.map(|(index, width)| Layout { width, is_quantity: self.is_quantity(index) }).collect()
     }
 
     /// How wide the columns are: as their widest cells, or so that all fit into `room` columns, if they can.
@@ -169,15 +177,15 @@ impl Stream {
             return rows.rows.iter().map(json).collect();
         }
         let shown = rows.shown(self.format);
-        let mut widths = rows.widths(&shown, self.terminal.width);
+        let mut layout = rows.layout(&shown, self.terminal.width);
         let titles = if let Some(before) = &self.widths {
-            widths.iter_mut().zip(before).for_each(|(width, before)| *width = (*width).max(*before));
+            layout.iter_mut().zip(before).for_each(|(column, before)| column.width = column.width.max(*before));
             String::new()
         } else {
-            rows.title_line(&widths, self.terminal)
+            rows.title_line(&layout, self.terminal)
         };
-        let lines = rows.lines(&shown, &widths, self.terminal);
-        self.widths = Some(widths);
+        let lines = rows.lines(&shown, &layout, self.terminal);
+        self.widths = Some(layout.iter().map(|column| column.width).collect());
         Ok(titles + &lines)
     }
 
@@ -198,14 +206,14 @@ fn line(cells: impl Iterator<Item = String>) -> String {
     cells.collect::<Vec<_>>().join(GAP).trim_end().to_owned() + "\n"
 }
 
-/// The text in `width` columns: filled up, or cut.
-fn fit(text: &str, width: usize, is_right: bool) -> String {
+/// The text as wide as its column: filled up, or cut.
+fn fit(text: &str, Layout { width, is_quantity }: Layout) -> String {
     let taken = text.width();
     if taken > width {
         return cut(text, width);
     }
     let fill = " ".repeat(width - taken);
-    if is_right { fill + text } else { text.to_owned() + &fill }
+    if is_quantity { fill + text } else { text.to_owned() + &fill }
 }
 
 /// The beginning of a text that is too wide, with a sign that it goes on.

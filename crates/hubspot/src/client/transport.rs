@@ -97,6 +97,8 @@ impl HubSpotClient {
     pub fn new(settings: HubSpotSettings) -> Result<Self, reqwest::Error> {
         let http = http_client::builder_trusting(settings.timeout, settings.authorities.as_deref())?.build()?;
         let server = Server::of(&settings.base_url);
+        let base_url = settings.base_url.trim_end_matches('/').to_owned();
+        let settings = HubSpotSettings { base_url, ..settings };
         let token = Arc::new(RwLock::new(settings.token.clone()));
         Ok(Self { http, settings, server, token })
     }
@@ -226,7 +228,7 @@ impl HubSpotClient {
     fn span<B>(&self, call: &Call<'_, B>) -> Span {
         calls::http(&HttpRequest {
             method: call.method.as_str(),
-            base_url: self.settings.base_url.trim_end_matches('/'),
+            base_url: &self.settings.base_url,
             template: &call.template(),
             server: self.server.as_ref(),
         })
@@ -242,7 +244,7 @@ impl HubSpotClient {
         let operation = *operation;
         let mut request = self
             .http
-            .request(method.clone(), format!("{}{path}", self.settings.base_url.trim_end_matches('/')))
+            .request(method.clone(), format!("{}{path}", self.settings.base_url))
             .bearer_auth(self.token().expose_secret());
         if !query.is_empty() {
             request = request.query(query);
