@@ -184,7 +184,7 @@ async fn events_are_found_by_record_state_reason_and_playbook() {
 }
 
 #[tokio::test]
-async fn events_are_followed_from_claim_to_end_until_nobody_reads_any_more() {
+async fn events_are_followed_from_claim_to_end_until_the_reader_has_gone() {
     let fleet = two_ends().await;
     let mut following = tokio::process::Command::new(workspace::binaries().expect("built").join("leadline"))
         .args(["events", "--follow", "--json", "--record", "contact/1"])

@@ -39,7 +39,7 @@ fn on_a_terminal(columns: u16, mut command: Command) -> String {
     // It holds the terminal's other end open.
     drop(command);
     let (mut seen, mut piece) = (Vec::new(), [0; 4096]);
-    // When nobody has the other end any more, reading fails.
+    // When the other end is closed, reading fails.
     while let Ok(length @ 1..) = terminal.read(&mut piece) {
         seen.extend_from_slice(&piece[..length]);
     }

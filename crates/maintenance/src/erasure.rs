@@ -77,8 +77,8 @@ impl Eraser {
         }
     }
 
-    /// Carries out these erasures and returns how many did not fail and are not listed again. When the ledger goes away, those that were carried out before are
-    /// concluded first, as far as that is possible.
+    /// Carries out these erasures and returns how many did not fail and are not listed again. When the ledger goes away, those that
+    /// were carried out before are concluded first, as far as that is possible.
     async fn carry_out(&self, open: Vec<OpenErasure>) -> Result<i64, EraseError> {
         let (mut carried_out, mut records) = (Vec::new(), ErasedRecords::default());
         let mut away = None;
@@ -223,8 +223,8 @@ struct Removal {
     left_newer: bool,
 }
 
-/// Whether the ledger is away. A record that another process holds, or with more than one statement can go through, is the only one that has to
-/// wait.
+/// Whether the ledger is away. A record that another process holds, or with more than one statement can go through, is the only one
+/// that has to wait.
 fn ends_pass(error: &LedgerError) -> bool {
     error.is_away() && !error.is_locked() && !error.is_timed_out()
 }

@@ -59,7 +59,7 @@ impl ValueFile {
     }
 }
 
-/// Looks at a file in a thread that nobody has to wait for: one on a network that is away may not answer for ever, and the runtime
+/// Looks at a file in a thread that nothing has to wait for: one on a network that is away may not answer for ever, and the runtime
 /// would end only after its own threads.
 fn look_apart(path: PathBuf, may_be_empty: bool) -> oneshot::Receiver<Option<String>> {
     let (found, look) = oneshot::channel();
@@ -324,7 +324,7 @@ mod tests {
         remove_file(&token).expect("removed");
         let made = Command::new("mkfifo").arg(&token).status().expect("coreutils");
         assert!(made.success());
-        // Nobody writes to the pipe.
+        // Nothing writes to the pipe.
         settle(&mut reload).await;
         remove_file(&token).expect("removed");
         rewrite(&mount, &"a".repeat(2 * 1_024 * 1_024));

@@ -37,7 +37,7 @@ fn count(outcome: &'static str, spans: usize) {
     metrics::counter!("leadline_spans_total", "outcome" => outcome).increment(spans as u64);
 }
 
-/// Drops spans while too many wait. The SDK's own queue, which is as long, would drop them as well, and tell nobody.
+/// Drops spans while too many wait. The SDK's own queue, which is as long, would drop them as well, without a word.
 #[derive(Debug)]
 struct Bounded {
     batches: BatchSpanProcessor,

@@ -17,7 +17,7 @@ use crate::{
     validate,
 };
 
-/// The settings whose value may change while a service runs. A closed set, because each of them needs somebody who takes the new one.
+/// The settings whose value may change while a service runs. A closed set, because each of them needs a taker of the new one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Reloadable {
     /// `ledger.url`
@@ -99,7 +99,7 @@ pub(crate) fn value_of(file: &Path) -> io::Result<String> {
 /// # Errors
 /// As [`value_of`], or it is no regular file.
 pub fn value_again(file: &Path) -> io::Result<String> {
-    // Opening a pipe would wait for somebody who writes.
+    // Opening a pipe would wait for a writer.
     if !std::fs::metadata(file)?.is_file() {
         return Err(io::ErrorKind::InvalidInput.into());
     }

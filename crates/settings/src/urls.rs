@@ -105,7 +105,7 @@ pub(crate) fn postgres(text: &str) -> Vec<String> {
 
 /// Whether two URLs of Postgres differ in user and password at most. Connections that are open lead where the first one does.
 pub(crate) fn differ_in_user_only(one: &str, other: &str) -> bool {
-    let of_nobody = |text: &str| {
+    let without_user = |text: &str| {
         let mut url = Url::parse(text).ok()?;
         // It cannot be done to a URL without a host, which has neither.
         let _ = (url.set_username(""), url.set_password(None));
@@ -115,7 +115,7 @@ pub(crate) fn differ_in_user_only(one: &str, other: &str) -> bool {
         url.set_query(None);
         Some((url, parameters))
     };
-    one == other || of_nobody(one).is_some_and(|one| of_nobody(other) == Some(one))
+    one == other || without_user(one).is_some_and(|one| without_user(other) == Some(one))
 }
 
 /// The URL, if it has one of the `schemes` and all of it can be read.

@@ -36,7 +36,7 @@ pub fn batch(name: &'static str, waiting: impl IntoIterator<Item = Waiting>) -> 
     let span = tracing::info_span!(parent: None, "batch", otel.name = Empty);
     if !span.is_disabled() {
         span.record("otel.name", format!("batch {name}"));
-        // Fails only without an OpenTelemetry layer, and then nobody waits in a trace.
+        // Fails only without an OpenTelemetry layer, and then nothing waits in a trace.
         let _ = span.set_parent(Context::new().with_remote_span_context(first));
         let mut size = 1;
         for context in waiting {

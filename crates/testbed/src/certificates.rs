@@ -19,7 +19,7 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 
-/// An authority that nobody else trusts. Its files go with this value.
+/// An authority that only its test trusts. Its files go with this value.
 #[derive(Debug)]
 pub struct Authority {
     folder: PathBuf,

@@ -16,7 +16,7 @@ pub enum Cell {
     Empty,
     /// A property's value that is empty: people see it, and JSON has null.
     EmptyValue,
-    /// An amount that nobody knows: people see it, and JSON has null.
+    /// An amount that is not known: people see it, and JSON has null.
     Unknown,
     /// Any text.
     Text(String),

@@ -56,7 +56,7 @@ fn put(text: &str) {
     }
 }
 
-/// Whether nobody reads the standard output any more.
+/// Whether the reader of the standard output has gone.
 pub fn is_closed() -> bool {
     UNWRITTEN.get().is_some()
 }

@@ -107,7 +107,7 @@ fn wish(key: KeyEvent) -> Option<Wish> {
     }
 }
 
-/// Looks at the fleet, while nobody has paused it.
+/// Looks at the fleet, except while the operator pauses it.
 async fn look(
     operator: Operator,
     interval: Duration,

@@ -16,7 +16,7 @@ const PHONE_DIGITS: usize = 7;
 /// A space or a break that JSON escapes, of a text that was escaped once or more often.
 const ESCAPED: &str = r"\\+(?:[nrtbf]|u[0-9A-Fa-f]{4})";
 
-/// Characters of which a part of a mail address can be made, for a class. Format characters are seen by nobody.
+/// Characters of which a part of a mail address can be made, for a class. Format characters are invisible.
 const WORD: &str = r"\p{L}\p{N}\p{M}\p{Cf}_\-";
 
 /// What is replaced, and by what, in this order.
