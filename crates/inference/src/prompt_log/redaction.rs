@@ -54,8 +54,8 @@ static PATTERNS: LazyLock<[(Regex, &str); 7]> = LazyLock::new(|| {
             format!(
                 concat!(
                     r#"(?P<kept>{escaped})?(?:[{word}.!#$%&'*+/=?^`{{|}}~]+|\\*"[^"\r\n]{{0,64}}?[\p{{L}}\p{{N}}][^"\r\n]{{0,64}}")"#,
-                    r"(?:[@＠﹫]|%(?:25)*40|&#(?:0*64|[xX]0*40);|&commat;)",
-                    r"(?:[{word}]+(?:\.[{word}]+)*|\[[0-9A-Za-z:.]{{2,60}}\])",
+                    r"(?:(?:[@＠﹫]|%(?:25)*40|&#(?:0*64|[xX]0*40);|&commat;)",
+                    r"(?:[{word}]+(?:\.[{word}]+)*|\[[0-9A-Za-z:.]{{0,30}}[0-9:.][0-9A-Za-z:.]{{1,30}}\]))+",
                 ),
                 escaped = ESCAPED,
                 word = WORD,
@@ -69,7 +69,7 @@ static PATTERNS: LazyLock<[(Regex, &str); 7]> = LazyLock::new(|| {
 /// Keys, by the marks that their makers give them.
 const MARKED: &str = concat!(
     // OpenAI, Stripe, HubSpot.
-    r"(?i:sk|rk|pat)[-_][A-Za-z0-9_-]{8,}",
+    r"(?i:sk|rk|pat)[-_][A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]+)*",
     // GitHub, GitLab, Slack, Google, AWS, Hugging Face, npm.
     r"|(?:gh[pousr]_|github_pat_|glpat-|xox[a-z]-|AIza|AKIA|ASIA|hf_|npm_)[A-Za-z0-9_-]{10,}",
     r"|hooks\.slack\.com/services/[A-Za-z0-9/_-]+",
@@ -90,8 +90,8 @@ static DATE: LazyLock<Regex> = LazyLock::new(|| {
 
 static BETWEEN: LazyLock<Regex> = LazyLock::new(|| compiled(ESCAPED));
 
-/// Characters that JSON does not need to escape.
-static NEEDLESS: LazyLock<Regex> = LazyLock::new(|| compiled(r"\\/|(?:\\u[0-9A-Fa-f]{4})+"));
+/// Characters that JSON does not need to escape, escaped once or more often.
+static NEEDLESS: LazyLock<Regex> = LazyLock::new(|| compiled(r"\\+/|(?:\\+u[0-9A-Fa-f]{4})+"));
 
 /// The text with `[key]`, `[email]` and `[phone]` in the place of what it must not hold.
 pub fn redacted(text: &str) -> String {
@@ -108,10 +108,10 @@ pub fn redacted(text: &str) -> String {
 
 /// The characters that are escaped, but those that a JSON string must escape, and halves of characters.
 fn unescaped(escapes: &str) -> String {
-    if escapes == r"\/" {
+    if escapes.ends_with('/') {
         return "/".to_owned();
     }
-    let units = escapes.split(r"\u").filter_map(|hex| u16::from_str_radix(hex, 16).ok());
+    let units = escapes.split(['\\', 'u']).filter_map(|hex| u16::from_str_radix(hex, 16).ok());
     let character = |decoded: Result<char, DecodeUtf16Error>| match decoded {
         Ok(character) if !character.is_control() && !matches!(character, '"' | '\\') => character.to_string(),
         Ok(character) => format!("\\u{:04x}", u32::from(character)),
@@ -160,11 +160,13 @@ mod tests {
             // As they are encoded, or seldom written.
             ("to=ada%40example.com ada%2540example.com", "[email] [email]"),
             ("ada&#64;example.com, ada&#x40;example.com", "[email], [email]"),
+            ("a@b@example.com", "[email]"),
             (r#"from "ada marsh"@example.com"#, "from [email]"),
             (r#"{"from":"\"ada marsh\"@example.com"}"#, r#"{"from":"[email]"}"#),
             ("ada@[10.0.0.1], ada@[IPv6:2001:db8::1]", "[email], [email]"),
             ("a/b@x.com john&jane@x.com {ada}!#$%*?^`|~@x.com ada@my_host", "[email] [email] [email] [email]"),
             (r"ada\u0040example.com 0171\/1234567, \u0030\u0031\u0037\u0031-1234567", "[email] [phone], [phone]"),
+            (r"ada\\u0040example.com 0171\\/1234567, \\\u0030171-1234567", "[email] [phone], [phone]"),
             (r"\ud83d\ude00 \u0022\u005c\u000a\ud83d", r"😀 \u0022\u005c\u000a\ud83d"),
             ("0171\t123\u{2003}45\u{200b}67, 0171 \n 1234567", "[phone], [phone]"),
             (r"0171\n1234567, 0171\t\u000b123\\n4567", "[phone], [phone]"),
@@ -254,9 +256,11 @@ mod tests {
             key in proptest::sample::select(&KEYS[..]),
             after in "(?s)[^a-zA-Z0-9]{0,20}",
         ) {
-            let text = format!("{before}{key} {before}ada.k@example.com{after} {before}0171\n123\t45 67{after}");
+            // A number that touches an address is a part of it.
+            let text = format!("{before}{key} {before}ada.k@example.com{after}\n0171\n123\t45 67\n{after}");
             let text = redacted(&serde_json::json!({ "text": text }).to_string());
-            for secret in ["0a1b2c", "example", "123"] {
+            // The host of a URL stays: `a://[key]@example.com`.
+            for secret in ["0a1b2c", "ada.k", "123"] {
                 prop_assert!(!text.contains(secret), "{}", text);
             }
         }
