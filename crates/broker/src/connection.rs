@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashSet,
+    io,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -124,6 +125,14 @@ fn is_about_certificate(alert: AlertDescription) -> bool {
 }
 
 impl ConnectionError {
+    /// Whether the broker's side has cut the connection without a word.
+    pub(crate) fn is_reset(&self) -> bool {
+        use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
+        let Self::Connection(error) = self else { return false };
+        let ErrorKind::IOError(error) = error.kind() else { return false };
+        matches!(error.kind(), ConnectionReset | ConnectionAborted | BrokenPipe | UnexpectedEof)
+    }
+
     /// Whether no new attempt can succeed before a person acts.
     pub fn is_fatal(&self) -> bool {
         use TopologyError::{Different, Drops, Mismatch, Missing};

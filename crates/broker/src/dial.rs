@@ -27,6 +27,9 @@ use crate::connection::{BrokerSettings, ConnectionError, within};
 /// How long a node is tried before the next one is tried beside it. On a machine that is not busy, a connection takes a tenth of this.
 const HEAD_START: Duration = Duration::from_millis(500);
 
+/// How often a connection that is reset as TLS begins is tried again at once.
+const MAX_RESETS: usize = 3;
+
 /// Where a connection leads: a URL, by its place in the settings, and an address of its host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Node {
@@ -57,9 +60,25 @@ pub(crate) async fn first_node<'a, T: Send>(
             within(settings.connect_timeout, async { Ok(lookup_host(host).await.map_err(lapin::Error::from)?) });
         let nodes = found.await?.map(|address| Node { url, address }).collect();
         let nodes = in_random_order(nodes, |node| Some(*node) == last);
-        first_of(nodes.into_iter().map(|node| attempt(uri.clone(), node)).collect()).await
+        first_of(nodes.into_iter().map(|node| with_reason(&uri, node, attempt)).collect()).await
     });
     first_of(of_urls.collect()).await
+}
+
+/// The result of `attempt`, which is repeated while the connection is reset as TLS begins. A server that rejects our certificate says so
+/// and closes, while we send already (TLS 1.3); then its system may reset the connection before what it said is read.
+async fn with_reason<'a, T>(
+    uri: &AMQPUri,
+    node: Node,
+    attempt: &(impl Fn(AMQPUri, Node) -> BoxFuture<'a, Result<T, ConnectionError>> + Sync),
+) -> Result<T, ConnectionError> {
+    for _ in 0..MAX_RESETS {
+        match attempt(uri.clone(), node).await {
+            Err(error) if uri.scheme == AMQPScheme::AMQPS && error.is_reset() => {}
+            result => return result,
+        }
+    }
+    attempt(uri.clone(), node).await
 }
 
 /// The first success. Each attempt begins when one before it has failed, or is not done within [`HEAD_START`].
@@ -162,11 +181,11 @@ fn keep(attempt: &Weak<Attempt>, socket: &impl AsFd) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use std::{collections::BTreeSet, time::Duration};
+    use std::{collections::BTreeSet, io, sync::Mutex, time::Duration};
 
     use futures_util::future::BoxFuture;
 
-    use super::{first_of, in_random_order};
+    use super::{Node, first_of, in_random_order, with_reason};
     use crate::{connection::ConnectionError, topology::TopologyError};
 
     #[test]
@@ -204,5 +223,28 @@ mod tests {
         }
         let none = first_of(Vec::<Attempt>::new()).await.expect_err("there is none");
         assert!(matches!(none, ConnectionError::Connection(_)), "{none}");
+    }
+
+    #[tokio::test]
+    async fn a_certificate_that_is_rejected_is_told_although_the_connection_is_reset_first() {
+        let results = Mutex::new(vec![rejected(), reset(), reset()]);
+        let attempt = |_, _| ends(Err(results.lock().expect("no panic").pop().expect("one more")));
+        let node = Node { url: 0, address: ([127, 0, 0, 1], 5671).into() };
+        let over_tls = "amqps://localhost".parse().expect("a URL");
+        let told = with_reason(&over_tls, node, &attempt).await.expect_err("none succeeds");
+        assert!(matches!(told, ConnectionError::OurCertificate(_)), "{told}");
+        results.lock().expect("no panic").extend([rejected(), reset()]);
+        let plain = "amqp://localhost".parse().expect("a URL");
+        let told = with_reason(&plain, node, &attempt).await.expect_err("none succeeds");
+        assert!(matches!(told, ConnectionError::Connection(_)), "the next attempt is as far away as ever: {told}");
+    }
+
+    fn reset() -> ConnectionError {
+        lapin::Error::from(io::Error::from(io::ErrorKind::ConnectionReset)).into()
+    }
+
+    fn rejected() -> ConnectionError {
+        let alert = rustls::Error::AlertReceived(rustls::AlertDescription::CertificateRequired);
+        lapin::Error::from(io::Error::new(io::ErrorKind::InvalidData, alert)).into()
     }
 }
