@@ -41,6 +41,11 @@ pub enum SessionFault {
          `leadline migrate` needs the server itself or a pooler in session mode (ledger.migrate_url)"
     )]
     Shared,
+    /// The database counts bytes instead of characters, or cannot hold every text.
+    #[error(
+        "the database has the encoding {0}, and texts from HubSpot need UTF8: create it with `encoding 'UTF8' template template0`"
+    )]
+    Encoding(String),
     /// There are no transactions of several statements.
     #[error("a pooler refuses transactions: use one in session mode or in transaction mode")]
     NoTransactions,
@@ -148,6 +153,7 @@ impl Session {
 
     async fn verify_own(&self, options: &PgConnectOptions) -> Result<(), sqlx::Error> {
         let (mut first, mut second) = (self.connect(options).await?, self.connect(options).await?);
+        verify_encoding(&mut first).await?;
         for _ in 0..LOOKS {
             let before = texts(&mut first, PROCESS.to_owned()).await?;
             // A pooler that shares sessions gives it the one that has just become free.
@@ -168,6 +174,7 @@ impl Session {
         self.begin_alone(&mut connection, options).await?;
         let told = texts(&mut connection, self.set(true)).await?;
         self.compare(&told, &mut connection).await?;
+        verify_encoding(&mut connection).await?;
         texts(&mut connection, "commit".to_owned()).await?;
         let _ = connection.close().await;
         Ok(())
@@ -201,6 +208,13 @@ impl Session {
         let set =
             |(name, value): (&String, &String)| format!("set_config({}, {}, {is_local})", quoted(name), quoted(value));
         format!("select {}", self.parameters.iter().map(set).collect::<Vec<_>>().join(", "))
+    }
+}
+
+async fn verify_encoding(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    match texts(connection, "select current_setting('server_encoding')".to_owned()).await?.pop() {
+        Some(encoding) if encoding != "UTF8" => Err(SessionFault::Encoding(encoding).into()),
+        _ => Ok(()),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ledger::{Ledger, LedgerError, LedgerSettings, Retention};
+use ledger::{Ledger, LedgerError, LedgerSettings, Retention, SessionFault};
 use testbed::proxy::Proxy;
 use tokio::time::Instant;
 
@@ -141,4 +141,19 @@ async fn a_migration_may_take_longer_than_any_other_statement() {
     }
     lock.rollback().await.expect("a rollback");
     migration.await.expect("no panic").expect("the migration waits for what others do");
+}
+
+#[tokio::test]
+async fn a_database_that_counts_bytes_instead_of_characters_is_refused() {
+    let test = TestLedger::new().await;
+    let name: String = test.value("select current_database() || '_ascii'").await;
+    let create = format!("create database {name} encoding 'SQL_ASCII' locale 'C' template template0");
+    sqlx::raw_sql(sqlx::AssertSqlSafe(create)).execute(&test.database).await.expect("created");
+    let mut url = url::Url::parse(&test.url).expect("a URL");
+    url.set_path(&name);
+    let ledger = Ledger::connect(&settings(url.as_str())).expect("a URL");
+    for refused in [ledger.check().await, ledger.verify_sessions().await] {
+        let Err(LedgerError::Session(fault)) = refused else { panic!("{refused:?}") };
+        assert_eq!(fault, SessionFault::Encoding("SQL_ASCII".to_owned()));
+    }
 }

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::{
     Role, TestNamespace,
-    database::{connect, deploy_file, drop_database, execute},
+    database::{EMPTY, connect, deploy_file, drop_database, execute},
     services::postgres_program,
 };
 
@@ -25,7 +25,7 @@ impl TestNamespace {
     /// Makes the database again and restores the ledger from a file, with the rights of its owner.
     pub async fn restore_ledger(&self, file: &Path) -> Result<()> {
         let mut server = connect(self.admin_url()).await?;
-        execute(&mut server, &format!("create database {} owner {}", self.name, Role::Owner.user())).await?;
+        execute(&mut server, &format!("create database {} owner {}{EMPTY}", self.name, Role::Owner.user())).await?;
         let mut database = connect(&self.postgres_url).await?;
         execute(&mut database, &deploy_file("roles.sql")?).await?;
         let url = self.postgres_url_of(Role::Owner)?;

@@ -12,6 +12,9 @@ use crate::{Role, Services, workspace};
 /// other program takes on this server.
 const TEMPLATE_LOCK: i64 = 0x1ead_11ee;
 
+/// What a new, empty database is made from. Its encoding is that of the ledger, whatever the server's locale.
+pub(crate) const EMPTY: &str = " encoding 'UTF8' template template0";
+
 /// A fresh database. It stays until the services end: a test that waited for `drop database` would take longer.
 #[derive(Debug, Clone)]
 pub struct TestDatabase {
@@ -42,7 +45,7 @@ impl TestDatabase {
     pub async fn empty(services: &Services) -> Result<Self> {
         let mut connection = connect(&services.postgres_url).await?;
         make_roles(services, &mut connection).await?;
-        Self::create(services, connection, "").await
+        Self::create(services, connection, EMPTY).await
     }
 
     /// Removes it, even while clients are connected.
@@ -129,7 +132,7 @@ async fn template(services: &Services, connection: &mut PgConnection) -> Result<
         // Renamed when it is complete: a process that is killed in between leaves no half-migrated template.
         let unfinished = format!("{name}_unfinished");
         execute(connection, &format!("drop database if exists {unfinished} with (force)")).await?;
-        execute(connection, &format!("create database {unfinished} owner {}", Role::Owner.user())).await?;
+        execute(connection, &format!("create database {unfinished} owner {}{EMPTY}", Role::Owner.user())).await?;
         migrate(&migrations, &grants, &Role::Owner.url(&url_of(services, &unfinished)?)?).await?;
         execute(connection, &format!("alter database {unfinished} rename to {name}")).await?;
     }
