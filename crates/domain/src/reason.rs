@@ -109,6 +109,7 @@ closed_set! {
         KeptFilled = "kept_filled", "The property has a value (`if_empty`).";
         KeptHigher = "kept_higher", "The current value is not lower (`if_higher`).";
         KeptNewer = "kept_newer", "The property was set after the event happened (`if_newer`).";
+        ValueChanged = "value_changed", "The property no longer has the value that a reviewer saw or that is to be undone.";
         ProtectedProperty = "protected_property", "The settings protect the property; no playbook may write it.";
         // Actions that were not carried out
         DoneRecently = "done_recently", "The same action was done for the record within its cooldown.";

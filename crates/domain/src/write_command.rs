@@ -67,6 +67,16 @@ pub struct PropertyChange {
     /// When the new value may replace the current one.
     #[serde(default)]
     pub policy: WritePolicy,
+    /// The only current value that the new one may replace: what a reviewer saw, or what an undo takes back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expected: Option<ExpectedValue>,
+}
+
+/// A value that a property is expected to have.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExpectedValue {
+    /// In HubSpot's form; `None` when the property is empty.
+    pub value: Option<String>,
 }
 
 /// When a new value may replace the current value of a property.

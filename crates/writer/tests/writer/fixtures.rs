@@ -452,7 +452,12 @@ impl TestWriter {
 
 /// A change of one property with the default policy, `unless_human`.
 pub fn set(property: &str, value: &str) -> PropertyChange {
-    PropertyChange { property: property.to_owned(), value: value.to_owned(), policy: WritePolicy::default() }
+    PropertyChange {
+        property: property.to_owned(),
+        value: value.to_owned(),
+        policy: WritePolicy::default(),
+        expected: None,
+    }
 }
 
 /// The records of a batch update, by id.
