@@ -60,7 +60,7 @@ closed_set! {
         EventInvalid = "event_invalid", "The payload is not a valid event.";
         UnknownEventType = "unknown_event_type", "The event has a type that Leadline does not know.";
         WrongPortal = "wrong_portal", "The event is of another portal than `hubspot.portal_id`.";
-        NewerVersion = "newer_version", "The message has a form that this version of Leadline does not know; it waits for a newer worker, and is parked when none comes.";
+        NewerVersion = "newer_version", "The message, or its write command, has a form that this version of Leadline does not know; it waits for a newer worker, and is parked when none comes.";
         CommandInvalid = "command_invalid", "The message names no write command, or the ledger's row of it cannot be read.";
         UnknownCommand = "unknown_command", "The ledger has no such write command.";
         // Notification channels

@@ -43,6 +43,13 @@ pub struct WriteCommand {
 }
 
 impl WriteCommand {
+    /// The format that this program records, and the newest that it carries out: what `properties` and `actions` may say in the ledger.
+    /// A writer that ignored what it does not know would do something else than was decided, so each new kind of action, policy or
+    /// condition is a new format. `crates/maintenance/messages/` has commands of each format as the ledger keeps them.
+    ///
+    /// 1: as it is now.
+    pub const FORMAT: i16 = 1;
+
     /// When the command was created, by the clock of the worker that created it. The time is part of the UUIDv7 id.
     pub fn recorded_at(&self) -> OffsetDateTime {
         let (seconds, nanoseconds) = self.id.0.get_timestamp().map_or((0, 0), |time| time.to_unix());
