@@ -72,7 +72,7 @@ async fn provision_prints_its_plan_creates_what_is_missing_and_changes_nothing()
         "step": "create", "property": "contact.lead_score", "type": "number", "field_type": "number", "detail": null
     });
     assert!(good && *planned("contact.lead_score") == of_score, "{json}");
-    assert_eq!(planned("contact.ai_churn_urgency")["detail"], "options low, medium, high", "{json}");
+    assert_eq!(planned("deal.ai_churn_urgency")["detail"], "options low, medium, high", "{json}");
     assert_eq!(plan["created"], 0, "{json}");
     assert!(!fleet.leadline(&["check"]).await.expect("runs").status.success(), "nothing was created yet");
 
