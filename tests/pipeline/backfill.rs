@@ -52,6 +52,12 @@ async fn a_search_goes_on_past_ten_thousand_results() {
     };
     let fleet = fleet(&plan.with("inference.playbooks", folder.path())).await;
     fleet.simulator.complete_search_index().await.expect("indexed");
-    let said = backfill(&fleet, &["--dry-run"]).await;
-    assert!(said.contains("contact.creation: 10250 in HubSpot, 0 of them known to the ledger"), "{said}");
+    let said = backfill(&fleet, &["--dry-run", "--json"]).await;
+    let found: serde_json::Value = serde_json::from_str(&said).expect("JSON and nothing else");
+    let row = &found["triggers"][0];
+    assert_eq!(
+        (&row["trigger"], &row["in_hubspot"], &row["in_ledger"]),
+        (&"contact.creation".into(), &10_250.into(), &0.into())
+    );
+    assert_eq!((&found["missing"], &found["queued"]), (&10_250.into(), &0.into()), "{said}");
 }

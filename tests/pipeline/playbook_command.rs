@@ -61,16 +61,27 @@ async fn provision_prints_its_plan_creates_what_is_missing_and_changes_nothing()
     let plan = FleetPlan { simulator_arguments: vec!["--without-ai-properties".to_owned()], ..no_services() };
     let fleet = fleet(&plan).await;
     let (good, said) = playbook(&fleet, &["provision", "--dry-run"]).await;
-    assert!(good && said.contains("create   contact.lead_score: number (number)"), "{said}");
-    assert!(said.contains("ai_churn_urgency: enumeration (select) of low, medium, high"), "{said}");
+    assert!(good && said.contains("nothing was created: this was a dry run"), "{said}");
+    let (good, json) = playbook(&fleet, &["provision", "--dry-run", "--json"]).await;
+    let plan: serde_json::Value = serde_json::from_str(&json).expect("JSON and nothing else");
+    let planned = |name: &str| {
+        let mut properties = plan["properties"].as_array().expect("properties").iter();
+        properties.find(|row| row["property"] == name).unwrap_or_else(|| panic!("{name} in {json}"))
+    };
+    let of_score = serde_json::json!({
+        "step": "create", "property": "contact.lead_score", "type": "number", "field_type": "number", "detail": null
+    });
+    assert!(good && *planned("contact.lead_score") == of_score, "{json}");
+    assert_eq!(planned("deal.ai_churn_urgency")["detail"], "options low, medium, high", "{json}");
+    assert_eq!(plan["created"], 0, "{json}");
     assert!(!fleet.leadline(&["check"]).await.expect("runs").status.success(), "nothing was created yet");
 
     let (good, said) = playbook(&fleet, &["provision"]).await;
-    assert!(good && said.contains("create   group leadline of contact"), "{said}");
+    assert!(good && said.contains("property groups to create"), "{said}");
     let check = fleet.leadline(&["check"]).await.expect("runs");
     assert!(check.status.success(), "{}", String::from_utf8_lossy(&check.stdout));
     let (good, said) = playbook(&fleet, &["provision"]).await;
-    assert!(good && said.contains("created 0 properties") && !said.contains("create   "), "{said}");
+    assert!(good && said.contains("created 0 properties") && !said.contains("create "), "{said}");
 }
 
 #[tokio::test]
@@ -86,7 +97,8 @@ async fn provision_refuses_a_property_of_another_type_and_says_what_to_do() {
         .expect("set");
     let (good, said) = playbook(&fleet, &["provision", &folder.file("1.toml")]).await;
     assert!(!good, "{said}");
-    assert!(said.contains("CONFLICT contact.jobtitle: exists with type string"), "{said}");
+    assert!(said.contains("conflict  contact.jobtitle"), "{said}");
+    assert!(said.contains("exists with type string"), "{said}");
     assert!(said.contains("name another property in the playbook"), "{said}");
     let calls = fleet.simulator.calls(0).await.expect("asked");
     assert!(
@@ -167,7 +179,7 @@ async fn check_and_provision_name_properties_that_take_no_value() {
     assert!(!check.status.success() && said.contains("`contact.lead_score` is read-only"), "{said}");
     assert!(said.contains(rule), "{said}");
     let (good, said) = playbook(&fleet, &["provision"]).await;
-    assert!(!good && said.contains("CONFLICT contact.lead_score: is read-only"), "{said}");
+    assert!(!good && said.contains("conflict  contact.lead_score") && said.contains("is read-only"), "{said}");
     assert!(said.contains(rule), "{said}");
 }
 

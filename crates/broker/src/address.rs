@@ -1,11 +1,7 @@
 //! Where the broker is, and how both sides show who they are.
 
 use lapin::tcp::{OwnedIdentity, OwnedTLSConfig};
-use rustls::{
-    crypto::ring,
-    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
-    sign::CertifiedKey,
-};
+use rustls::{crypto::ring, sign::CertifiedKey};
 use secrecy::{ExposeSecret, SecretString};
 
 /// Where the broker is, and how both sides show who they are.
@@ -46,7 +42,7 @@ impl Authorities {
     /// # Errors
     /// [`BrokerTlsError::Authorities`].
     pub fn from_pem(text: String) -> Result<Self, BrokerTlsError> {
-        certificates(&text).map_or(Err(BrokerTlsError::Authorities), |_| Ok(Self(text)))
+        certificates::chain(&text).map_or(Err(BrokerTlsError::Authorities), |_| Ok(Self(text)))
     }
 
     /// Their text.
@@ -69,8 +65,8 @@ impl ClientIdentity {
     /// # Errors
     /// One of them cannot be read, or they do not belong together.
     pub fn from_pem(certificate: String, key: SecretString) -> Result<Self, BrokerTlsError> {
-        let chain = certificates(&certificate).ok_or(BrokerTlsError::Certificate)?;
-        let parsed = PrivateKeyDer::from_pem_slice(key.expose_secret().as_bytes()).map_err(|_| BrokerTlsError::Key)?;
+        let chain = certificates::chain(&certificate).ok_or(BrokerTlsError::Certificate)?;
+        let parsed = certificates::private_key(key.expose_secret()).ok_or(BrokerTlsError::Key)?;
         CertifiedKey::from_der(chain, parsed, &ring::default_provider()).map_err(|error| match error {
             rustls::Error::InconsistentKeys(_) => BrokerTlsError::OtherKey,
             rustls::Error::InvalidCertificate(_) => BrokerTlsError::Certificate,
@@ -78,12 +74,6 @@ impl ClientIdentity {
         })?;
         Ok(Self { certificate, key })
     }
-}
-
-/// The certificates of a text, at least one.
-fn certificates(text: &str) -> Option<Vec<CertificateDer<'static>>> {
-    let all = CertificateDer::pem_slice_iter(text.as_bytes()).collect::<Result<Vec<_>, _>>();
-    all.ok().filter(|all| !all.is_empty())
 }
 
 /// Only the system's authorities are trusted, and no certificate is shown.

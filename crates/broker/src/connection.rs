@@ -2,27 +2,23 @@
 
 use std::{
     collections::HashSet,
-    io,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use futures_util::future::BoxFuture;
-use lapin::{Channel, ConnectionProperties, ErrorKind, options::ConfirmSelectOptions, uri::AMQPUri};
-use rustls::AlertDescription;
+use lapin::{Channel, ConnectionProperties, options::ConfirmSelectOptions, uri::AMQPUri};
 use secrecy::ExposeSecret;
 use tokio::sync::{Notify, watch};
-use tokio_retry::{
-    RetryIf,
-    strategy::{ExponentialBackoff, jitter},
-};
 
 use crate::{
     address::BrokerAddress,
+    connection_error::ConnectionError,
     dial::{Node, dial, first_node},
     overflow_check::{check_overflow, refuses_when_full},
     route::Route,
-    topology::{Topology, TopologyError},
+    supervisor::supervise,
+    topology::Topology,
 };
 
 /// How to reach the broker.
@@ -56,94 +52,6 @@ impl BrokerSettings {
     }
 }
 
-/// Why there is no connection.
-#[derive(Debug, thiserror::Error)]
-pub enum ConnectionError {
-    /// The broker is unreachable or ended the connection.
-    #[error("no connection to RabbitMQ: {0}")]
-    Connection(lapin::Error),
-    /// The broker does not let this user in, or has no such virtual host.
-    #[error("broker.url: RabbitMQ refuses it, because of the user, the password or the virtual host: {0}")]
-    Refused(lapin::Error),
-    /// The broker's certificate is not accepted.
-    #[error(
-        "broker.url: RabbitMQ's certificate is not accepted: {0}. Authorities of your own are named in broker.tls_ca"
-    )]
-    Certificate(rustls::Error),
-    /// The broker ended the TLS handshake.
-    #[error(
-        "broker.url: RabbitMQ ends the TLS handshake: {0}. Does it want another certificate (broker.tls_certificate)?"
-    )]
-    OurCertificate(rustls::Error),
-    /// The URL is invalid. The client's error is not told: it may quote the URL, with the password.
-    #[error("broker.url: it is no AMQP URL")]
-    Url,
-    /// The broker did not answer in time.
-    #[error("RabbitMQ did not answer within {0:?}")]
-    TimedOut(Duration),
-    /// The queues could not be declared, or are not as the settings say.
-    #[error(transparent)]
-    Topology(#[from] TopologyError),
-}
-
-impl From<lapin::Error> for ConnectionError {
-    fn from(error: lapin::Error) -> Self {
-        /// AMQP 0-9-1: `ACCESS_REFUSED`, which is about the user, and `NOT_ALLOWED`, which is about the virtual host.
-        const NOT_LET_IN: [u16; 2] = [403, 530];
-        match error.kind() {
-            ErrorKind::ProtocolError(reply) if NOT_LET_IN.contains(&reply.get_id()) => Self::Refused(error),
-            ErrorKind::IOError(io) => match io.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
-                Some(tls @ rustls::Error::InvalidCertificate(_)) => Self::Certificate(tls.clone()),
-                Some(tls @ rustls::Error::AlertReceived(alert)) if is_about_certificate(*alert) => {
-                    Self::OurCertificate(tls.clone())
-                }
-                _ => Self::Connection(error),
-            },
-            _ => Self::Connection(error),
-        }
-    }
-}
-
-/// Whether an alert says that the certificate is not the right one (RFC 8446, section 6.2). The others may be those of a server, or of a
-/// load balancer before it, that is just starting.
-fn is_about_certificate(alert: AlertDescription) -> bool {
-    use AlertDescription::{
-        AccessDenied, BadCertificate, CertificateExpired, CertificateRequired, CertificateRevoked, CertificateUnknown,
-        UnknownCA, UnsupportedCertificate,
-    };
-    matches!(
-        alert,
-        BadCertificate
-            | UnsupportedCertificate
-            | CertificateRevoked
-            | CertificateExpired
-            | CertificateUnknown
-            | CertificateRequired
-            | UnknownCA
-            | AccessDenied
-    )
-}
-
-impl ConnectionError {
-    /// Whether the broker's side has cut the connection without a word.
-    pub(crate) fn is_reset(&self) -> bool {
-        use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
-        let Self::Connection(error) = self else { return false };
-        let ErrorKind::IOError(error) = error.kind() else { return false };
-        matches!(error.kind(), ConnectionReset | ConnectionAborted | BrokenPipe | UnexpectedEof)
-    }
-
-    /// Whether no new attempt can succeed before a person acts.
-    pub fn is_fatal(&self) -> bool {
-        use TopologyError::{Different, Drops, Mismatch, Missing};
-        match self {
-            Self::Url | Self::Refused(_) | Self::Certificate(_) | Self::OurCertificate(_) => true,
-            Self::Topology(error) => matches!(error, Mismatch { .. } | Missing { .. } | Different { .. } | Drops),
-            Self::Connection(_) | Self::TimedOut(_) => false,
-        }
-    }
-}
-
 /// A connection with one channel. A background task keeps it open until the last clone is dropped.
 #[derive(Debug, Clone)]
 pub struct Connection {
@@ -155,24 +63,24 @@ pub struct Connection {
 /// What users of an open connection report to the supervisor. Each open connection has its own, so that a report about one that was
 /// replaced has no effect.
 #[derive(Debug, Default)]
-struct Trouble {
+pub(crate) struct Trouble {
     /// It does not work.
-    broken: Notify,
+    pub(crate) broken: Notify,
     /// It gives no answers, and may be dead without a word.
-    silent: Notify,
+    pub(crate) silent: Notify,
     /// A queue refuses messages that has never taken one on this channel.
-    refused: Notify,
+    pub(crate) refused: Notify,
     /// The queues that have taken a message on this channel.
     taking: Mutex<HashSet<String>>,
 }
 
 /// An open connection. Dropping it closes it.
 #[derive(Debug)]
-struct Open {
-    connection: lapin::Connection,
-    channel: Channel,
-    node: Node,
-    trouble: Arc<Trouble>,
+pub(crate) struct Open {
+    pub(crate) connection: lapin::Connection,
+    pub(crate) channel: Channel,
+    pub(crate) node: Node,
+    pub(crate) trouble: Arc<Trouble>,
 }
 
 /// The channel of an open connection, to which what is reported belongs.
@@ -198,9 +106,7 @@ impl OpenChannel {
     pub(crate) fn report_silent(&self) {
         self.trouble.silent.notify_one();
     }
-}
 
-impl OpenChannel {
     /// Remembers that a queue takes messages on this channel.
     pub(crate) fn took(&self, queue: &str) {
         let mut taking = self.trouble.taking.lock().unwrap_or_else(PoisonError::into_inner);
@@ -329,97 +235,6 @@ impl Connection {
     }
 }
 
-/// Connects again whenever the connection breaks, until the last clone of [`Connection`] is dropped.
-async fn supervise(
-    settings: Arc<BrokerSettings>,
-    state: watch::Sender<Option<Arc<Open>>>,
-    mut dropped: watch::Receiver<()>,
-) {
-    let mut refused_pause = REFUSED_PAUSE;
-    loop {
-        let open = state.borrow().clone();
-        if let Some(open) = open {
-            metrics::gauge!("leadline_broker_connected", "connection" => settings.name.clone()).set(1.0);
-            tokio::select! {
-                () = until_broken(&open) => {}
-                fresh = connection_beside(&open, &settings, refused_pause) => {
-                    tracing::warn!(connection = settings.name, "the connection to RabbitMQ gave no answers, or refusals alone; another one takes its place");
-                    // A full queue refuses on a new connection, too: each of them costs what is under way on the one before.
-                    refused_pause = (refused_pause * 2).min(MAX_REFUSED_PAUSE);
-                    state.send_replace(Some(Arc::new(fresh)));
-                    continue;
-                }
-                _ = dropped.changed() => return,
-            }
-            metrics::gauge!("leadline_broker_connected", "connection" => settings.name.clone()).set(0.0);
-            tracing::warn!(connection = settings.name, "the connection to RabbitMQ is lost");
-        }
-        refused_pause = REFUSED_PAUSE;
-        state.send_replace(None);
-        let delays = ExponentialBackoff::from_millis(2).factor(50).max_delay(settings.max_reconnect_delay).map(jitter);
-        let log_and_repeat = |error: &ConnectionError| {
-            tracing::warn!(%error, connection = settings.name, "cannot connect to RabbitMQ; trying again");
-            true
-        };
-        let reconnect = RetryIf::start(delays, || connect(&settings, None), log_and_repeat);
-        let open = tokio::select! {
-            open = reconnect => open,
-            _ = dropped.changed() => return,
-        };
-        if let Ok(open) = open {
-            let node = open.node.address;
-            tracing::info!(connection = settings.name, %node, "connected to RabbitMQ");
-            state.send_replace(Some(Arc::new(open)));
-        }
-    }
-}
-
-/// Waits until the connection is reported as silent and another one can be opened.
-async fn connection_beside(open: &Open, settings: &BrokerSettings, refused_pause: Duration) -> Open {
-    loop {
-        tokio::select! {
-            () = open.trouble.silent.notified() => {}
-            () = refused_for_long(open, refused_pause) => {}
-        }
-        // RabbitMQ has said that it blocks publishers. It would say so of another connection only when that one publishes.
-        if open.connection.status().blocked() {
-            continue;
-        }
-        // Its node would most likely give no answers on another one, either.
-        match connect(settings, Some(open.node)).await {
-            Ok(open) => return open,
-            Err(error) => {
-                tracing::warn!(%error, connection = settings.name, "RabbitMQ does not answer; keeping the connection");
-            }
-        }
-    }
-}
-
-/// The pause before a connection is opened because of refusals: the queue may be full, and then each new one is refused as well.
-const REFUSED_PAUSE: Duration = Duration::from_secs(2);
-
-/// The pause doubles up to this with each connection that was opened for that reason.
-const MAX_REFUSED_PAUSE: Duration = Duration::from_secs(120);
-
-async fn refused_for_long(open: &Open, pause: Duration) {
-    open.trouble.refused.notified().await;
-    tokio::time::sleep(pause).await;
-}
-
-/// How often the connection's state is checked. A connection that ended without a report is noticed within this time.
-const CHECK_INTERVAL: Duration = Duration::from_millis(250);
-
-/// Waits until the connection is broken or reported as such.
-async fn until_broken(open: &Open) {
-    loop {
-        let reported = tokio::time::timeout(CHECK_INTERVAL, open.trouble.broken.notified()).await.is_ok();
-        // A report counts even when the state looks good: the reason may be a deleted queue, which connecting again names.
-        if reported || !(open.connection.status().connected() && open.channel.status().connected()) {
-            return;
-        }
-    }
-}
-
 /// Connects, declares the exchanges and queues, and closes the connection. What exists with the same arguments stays as it
 /// is.
 ///
@@ -439,7 +254,7 @@ pub async fn declare_topology(settings: &BrokerSettings) -> Result<(), Connectio
 }
 
 /// Connects to a node; to `last` only when it can be no other.
-async fn connect(settings: &BrokerSettings, last: Option<Node>) -> Result<Open, ConnectionError> {
+pub(crate) async fn connect(settings: &BrokerSettings, last: Option<Node>) -> Result<Open, ConnectionError> {
     let attempt = |uri, node| -> BoxFuture<'_, _> {
         Box::pin(within(settings.connect_timeout, async move {
             let open = open(settings, uri, node).await?;
@@ -465,25 +280,4 @@ pub(crate) async fn within<T>(
     work: impl Future<Output = Result<T, ConnectionError>>,
 ) -> Result<T, ConnectionError> {
     tokio::time::timeout(timeout, work).await.unwrap_or(Err(ConnectionError::TimedOut(timeout)))
-}
-
-#[cfg(test)]
-mod tests {
-    use rustls::AlertDescription;
-
-    use super::ConnectionError;
-
-    #[test]
-    fn an_alert_about_the_certificate_needs_a_person_and_another_one_only_time() {
-        let is_fatal = |alert| {
-            let error = std::io::Error::other(rustls::Error::AlertReceived(alert));
-            ConnectionError::from(lapin::Error::from(error)).is_fatal()
-        };
-        for alert in [AlertDescription::UnknownCA, AlertDescription::CertificateRequired] {
-            assert!(is_fatal(alert), "{alert:?}");
-        }
-        for alert in [AlertDescription::InternalError, AlertDescription::HandshakeFailure] {
-            assert!(!is_fatal(alert), "{alert:?}");
-        }
-    }
 }

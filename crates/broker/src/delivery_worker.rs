@@ -69,6 +69,10 @@ impl<H: Handler> DeliveryWorker<H> {
                 self.handled(delivery).await
             };
             in_progress.decrement(1.0);
+            // The handler finds what is newer in the ledger.
+            if matches!(disposition, Disposition::Defer { reason: Reason::NewerVersion, .. }) {
+                metrics::counter!("leadline_messages_newer_version_total", "queue" => queue).increment(1);
+            }
             if let Disposition::Retry { reason, .. } | Disposition::Park { reason, .. } = &disposition {
                 spans::fail(&traced, reason.as_str());
             }
@@ -96,7 +100,6 @@ impl<H: Handler> DeliveryWorker<H> {
     /// limit and deliver it here again without rest. When no newer one comes before it is too old, a person has to know.
     fn leave_to_newer(&self, message: &Message) -> Disposition {
         let queue = self.stage.queue();
-        metrics::counter!("leadline_messages_newer_version_total", "queue" => queue).increment(1);
         // Each comes back every few seconds.
         if !self.has_told_newer.swap(true, Ordering::Relaxed) {
             let (version, known) = (message.version, self.stage.version());

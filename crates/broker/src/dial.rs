@@ -22,7 +22,10 @@ use lapin::{
 use secrecy::ExposeSecret;
 use tokio::net::lookup_host;
 
-use crate::connection::{BrokerSettings, ConnectionError, within};
+use crate::{
+    connection::{BrokerSettings, within},
+    connection_error::ConnectionError,
+};
 
 /// How long a node is tried before the next one is tried beside it. On a machine that is not busy, a connection takes a tenth of this.
 const HEAD_START: Duration = Duration::from_millis(500);
@@ -186,7 +189,7 @@ mod tests {
     use futures_util::future::BoxFuture;
 
     use super::{Node, first_of, in_random_order, with_reason};
-    use crate::{connection::ConnectionError, topology::TopologyError};
+    use crate::{connection_error::ConnectionError, topology::TopologyError};
 
     #[test]
     fn the_order_is_random_and_a_node_that_gave_no_answers_is_the_last() {

@@ -68,6 +68,14 @@ impl Disposition {
         }
     }
 
+    /// Why the message comes back or is parked; `None` when it is done.
+    pub fn reason(&self) -> Option<Reason> {
+        match self {
+            Self::Retry { reason, .. } | Self::Defer { reason, .. } | Self::Park { reason, .. } => Some(*reason),
+            Self::Done => None,
+        }
+    }
+
     /// The metric label `outcome`.
     pub(crate) fn as_str(&self) -> &'static str {
         match self {

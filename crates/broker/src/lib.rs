@@ -7,6 +7,7 @@
 
 mod address;
 mod connection;
+mod connection_error;
 mod consumer;
 mod delivery_worker;
 mod dial;
@@ -19,10 +20,12 @@ mod parking;
 mod publisher;
 mod retry_schedule;
 mod route;
+mod supervisor;
 mod topology;
 
 pub use address::{Authorities, BrokerAddress, BrokerTlsError, ClientIdentity};
-pub use connection::{BrokerSettings, Connection, ConnectionError, declare_topology};
+pub use connection::{BrokerSettings, Connection, declare_topology};
+pub use connection_error::ConnectionError;
 pub use consumer::{ConsumeMode, ConsumerSettings, consume};
 pub use handler::{Delivery, Disposition, Handler};
 #[cfg(feature = "management")]

@@ -9,7 +9,8 @@ use lapin::{
 use retry::Reason;
 
 use crate::{
-    connection::{Connection, ConnectionError},
+    connection::Connection,
+    connection_error::ConnectionError,
     message::Message,
     route::{Route, Stage},
 };

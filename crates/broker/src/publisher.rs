@@ -14,7 +14,8 @@ use spans::messages::{self, MessageOf};
 use tracing::Instrument;
 
 use crate::{
-    connection::{BrokerSettings, Connection, ConnectionError},
+    connection::{BrokerSettings, Connection},
+    connection_error::ConnectionError,
     message::Message,
     route::Route,
 };

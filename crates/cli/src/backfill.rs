@@ -19,7 +19,7 @@ use time::OffsetDateTime;
 
 use crate::{
     operator::Operator,
-    print::{Progress, say},
+    print::{Cell, Format, Page, Progress, Table, column},
     times,
 };
 
@@ -52,6 +52,8 @@ pub struct BackfillOptions {
     /// Only print what would be queued.
     #[arg(long)]
     dry_run: bool,
+    #[command(flatten)]
+    format: Format,
 }
 
 /// A change in HubSpot, as its property's history shows it.
@@ -76,23 +78,25 @@ pub async fn run(file: Option<&Path>, options: &BackfillOptions) -> anyhow::Resu
     let since = options.since;
     let until = options.until.unwrap_or_else(OffsetDateTime::now_utc);
     anyhow::ensure!(since < until, "--since is not before --until");
-    say!("changes for {} from {} until {} UTC", playbook.name, times::utc(since), times::utc(until));
+    let mut table = Table::new([
+        column("trigger", "trigger"),
+        column("in hubspot", "in_hubspot"),
+        column("in the ledger", "in_ledger"),
+        column("missing", "missing"),
+        column("note", "note"),
+    ]);
     let mut queued = 0;
     for trigger in &playbook.selection.triggers {
+        let name = format!("{}.{}", trigger.object_type.name(), trigger.kind);
         if trigger.kind == EventKind::AssociationChange {
-            say!("  {}.{}: HubSpot cannot be searched for it", trigger.object_type.name(), trigger.kind);
+            table.add([name.into(), Cell::Unknown, Cell::Unknown, Cell::Unknown, NOT_SEARCHED.into()]);
             continue;
         }
         let changes = changes(&hubspot, trigger, since, until).await?;
         let happened: Vec<_> = changes.iter().map(|change| change.happened.clone()).collect();
         let unseen = operator.ledger.changes_without_event(portal, &trigger.object_type, &happened, TOLERANCE).await?;
-        say!(
-            "  {}.{}: {} in HubSpot, {} of them known to the ledger",
-            trigger.object_type.name(),
-            trigger.kind,
-            changes.len(),
-            changes.len() - unseen.len()
-        );
+        let known = changes.len() - unseen.len();
+        table.add([name.into(), changes.len().into(), known.into(), unseen.len().into(), note(trigger).into()]);
         if !options.dry_run {
             let missing = changes.iter().filter(|change| unseen.contains(&change.happened));
             let messages: Vec<_> = missing
@@ -102,15 +106,31 @@ pub async fn run(file: Option<&Path>, options: &BackfillOptions) -> anyhow::Resu
         }
         queued += unseen.len();
     }
-    if options.dry_run {
-        say!("{queued} events would be queued in {}", Stage::Backfill.queue());
+    let queue = Stage::Backfill.queue();
+    let (missing, published, sentence) = if options.dry_run {
+        (queued, 0, format!("{queued} events would be queued in {queue}"))
     } else {
-        say!("{queued} events queued in {}", Stage::Backfill.queue());
-    }
-    if playbook.selection.triggers.iter().any(|trigger| trigger.kind == EventKind::PropertyChange) {
-        say!("of several changes of one property only the last is counted: the playbook reads the current record");
-    }
+        (queued, queued, format!("{queued} events queued in {queue}"))
+    };
+    let title = format!("changes for {} from {} until {} UTC", playbook.name, times::utc(since), times::utc(until));
+    Page::default()
+        .fact("playbook", playbook.name.as_str(), "")
+        .fact("since", since, "")
+        .fact("until", until, "")
+        .section("triggers", &title, table)
+        .fact("missing", missing, "")
+        .fact("queued", published, sentence)
+        .print(options.format)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// What is not counted.
+const NOT_SEARCHED: &str = "HubSpot cannot be searched for it";
+
+/// What the numbers of a trigger leave out.
+fn note(trigger: &Trigger) -> Option<&'static str> {
+    (trigger.kind == EventKind::PropertyChange)
+        .then_some("of several changes of one property only the last: the playbook reads the current record")
 }
 
 /// A client that uses the backfill share of the rate limit. The fleet makes calls at the same time, so it waits for its

@@ -60,7 +60,7 @@ closed_set! {
         EventInvalid = "event_invalid", "The payload is not a valid event.";
         UnknownEventType = "unknown_event_type", "The event has a type that Leadline does not know.";
         WrongPortal = "wrong_portal", "The event is of another portal than `hubspot.portal_id`.";
-        NewerVersion = "newer_version", "The message has a form that this version of Leadline does not know; it waits for a newer worker, and is parked when none comes.";
+        NewerVersion = "newer_version", "The message, or its write command, has a form that this version of Leadline does not know; it waits for a newer worker, and is parked when none comes.";
         CommandInvalid = "command_invalid", "The message names no write command, or the ledger's row of it cannot be read.";
         UnknownCommand = "unknown_command", "The ledger has no such write command.";
         // Notification channels
@@ -109,6 +109,7 @@ closed_set! {
         KeptFilled = "kept_filled", "The property has a value (`if_empty`).";
         KeptHigher = "kept_higher", "The current value is not lower (`if_higher`).";
         KeptNewer = "kept_newer", "The property was set after the event happened (`if_newer`).";
+        ValueChanged = "value_changed", "The property no longer has the value that a reviewer saw or that is to be undone.";
         ProtectedProperty = "protected_property", "The settings protect the property; no playbook may write it.";
         // Actions that were not carried out
         DoneRecently = "done_recently", "The same action was done for the record within its cooldown.";

@@ -43,6 +43,13 @@ pub struct WriteCommand {
 }
 
 impl WriteCommand {
+    /// The format that this program records, and the newest that it carries out: what `properties` and `actions` may say in the ledger.
+    /// A writer that ignored what it does not know would do something else than was decided, so each new kind of action, policy or
+    /// condition is a new format. `crates/maintenance/messages/` has commands of each format as the ledger keeps them.
+    ///
+    /// 1: as it is now.
+    pub const FORMAT: i16 = 1;
+
     /// When the command was created, by the clock of the worker that created it. The time is part of the UUIDv7 id.
     pub fn recorded_at(&self) -> OffsetDateTime {
         let (seconds, nanoseconds) = self.id.0.get_timestamp().map_or((0, 0), |time| time.to_unix());
@@ -67,6 +74,16 @@ pub struct PropertyChange {
     /// When the new value may replace the current one.
     #[serde(default)]
     pub policy: WritePolicy,
+    /// The only current value that the new one may replace: what a reviewer saw, or what an undo takes back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expected: Option<ExpectedValue>,
+}
+
+/// A value that a property is expected to have.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExpectedValue {
+    /// In HubSpot's form; `None` when the property is empty.
+    pub value: Option<String>,
 }
 
 /// When a new value may replace the current value of a property.

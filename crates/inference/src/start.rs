@@ -107,8 +107,10 @@ fn reload(
         maintenance::reload_of_worker(settings, ConfigScope::Inference, clients, circuit_breakers.clone(), token);
     reload.hand([Reloadable::OpenAiApiKey], move |settings| {
         let key = settings.openai.api_key.as_ref().ok_or(MissingSetting("openai.api_key"))?;
+        let credential = bootstrap::credential(settings, Dependency::OpenAi)?;
+        // The key first, as with HubSpot's token.
         openai.replace_api_key(key)?;
-        circuit_breakers.replace_credential(bootstrap::credential(settings, Dependency::OpenAi)?);
+        circuit_breakers.replace_credential(credential);
         Ok(())
     });
     reload

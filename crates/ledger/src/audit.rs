@@ -132,15 +132,6 @@ pub struct InferenceEntry {
     pub answer: Option<String>,
 }
 
-/// What the model was asked and said about one part of a context that was too long for one question.
-#[derive(Debug, Clone)]
-pub struct CondensedPartTexts {
-    /// The messages as sent.
-    pub prompt: serde_json::Value,
-    /// The summary as received.
-    pub answer: String,
-}
-
 /// One property that was written because of an event.
 #[derive(Debug, Clone)]
 pub struct WriteEntry {
@@ -192,36 +183,7 @@ pub struct ActionEntry {
     pub hubspot_id: Option<i64>,
 }
 
-/// How many events are in a state for a reason.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct EventCount {
-    /// The state.
-    pub state: EventState,
-    /// The reason for the state.
-    pub reason: Option<Reason>,
-    /// The number of events.
-    pub events: i64,
-}
-
 impl Ledger {
-    /// The number of events by state and reason.
-    pub async fn event_counts(&self) -> Result<Vec<EventCount>, LedgerError> {
-        let rows = sqlx::query!(
-            r#"select state::text as "state!", reason, count(*) as "events!" from event
-               group by state, reason order by state, reason"#
-        )
-        .fetch_all(&self.connections)
-        .await?;
-        let counts = rows.into_iter().map(|row| {
-            Ok(EventCount {
-                state: EVENT_STATE.read(&row.state, EventState::parse)?,
-                reason: EVENT_REASON.read_reason(row.reason.as_deref())?,
-                events: row.events,
-            })
-        });
-        counts.collect()
-    }
-
     /// The story of an event by its key or id; `None` when the ledger does not have it.
     pub async fn event_story(&self, key_or_id: &str) -> Result<Option<EventStory>, LedgerError> {
         let id = Uuid::parse_str(key_or_id).ok();
@@ -324,32 +286,6 @@ impl Ledger {
             })
         });
         inferences.collect()
-    }
-
-    /// The parts that were condensed for questions of `playbook` about the record of that type and id in the event's portal,
-    /// for this event or another one: the newest `limit` that are not deleted.
-    pub async fn condensed_part_texts(
-        &self,
-        event: EventId,
-        playbook: &str,
-        (object_type, object_id): (&str, i64),
-        limit: i64,
-    ) -> Result<Vec<CondensedPartTexts>, LedgerError> {
-        Ok(sqlx::query_as!(
-            CondensedPartTexts,
-            r#"select r.prompt as "prompt!", r.answer as "answer!"
-               from inference i join inference_raw r on r.inference_id = i.id and r.created_at = i.created_at
-               where i.part is not null and i.outcome = 'valid' and i.playbook = $2 and i.object_type = $3
-                 and i.object_id = $4 and i.portal_id = (select portal_id from event where id = $1)
-               order by i.created_at desc limit $5"#,
-            event.0,
-            playbook,
-            object_type,
-            object_id,
-            limit
-        )
-        .fetch_all(&self.connections)
-        .await?)
     }
 
     async fn cost_of(&self, event: Uuid) -> Result<EventCost, LedgerError> {

@@ -33,6 +33,15 @@ pub enum CommandClaim {
         /// What cannot be read, without the values.
         detail: String,
     },
+    /// The writer holds the command, but only a newer version of Leadline knows how to carry it out.
+    NewerFormat {
+        /// The number of this claim.
+        attempt: i32,
+        /// The format that it has.
+        format: i16,
+        /// For how long its event has been on its way, as in a grant.
+        age: Duration,
+    },
     /// It has ended.
     Finished,
     /// The writer holds the command, but it is about a record of another portal.
@@ -78,7 +87,7 @@ impl Ledger {
             ), recovery as (
                 select recovered_at() as at
             )
-            select c.id, claimed.attempt as "attempt?", c.finished_at is not null as "finished!",
+            select c.id, claimed.attempt as "attempt?", c.finished_at is not null as "finished!", c.format,
                    c.event_id, c.inference_id, c.event_key, c.occurred_at, c.portal_id, c.object_type, c.object_id,
                    case when claimed.id is not null then c.properties end as properties,
                    case when claimed.id is not null
@@ -168,6 +177,7 @@ struct ClaimedRow {
     id: Uuid,
     attempt: Option<i32>,
     finished: bool,
+    format: i16,
     event_id: Uuid,
     inference_id: Uuid,
     event_key: String,
@@ -196,6 +206,10 @@ impl ClaimedRow {
         if self.portal_id != ours.0 {
             return CommandClaim::OtherPortal { attempt, portal: PortalId(self.portal_id) };
         }
+        let age = seconds(self.age_seconds);
+        if self.format > WriteCommand::FORMAT {
+            return CommandClaim::NewerFormat { attempt, format: self.format, age };
+        }
         let properties = parse(self.properties.take(), "properties");
         let actions = parse(self.actions.take(), "action.spec");
         let (properties, actions) = match (properties, actions) {
@@ -212,7 +226,6 @@ impl ClaimedRow {
             properties,
             actions,
         });
-        let age = seconds(self.age_seconds);
         let recovery = Recovery::read(self.recovered_at, self.recovered_for);
         CommandClaim::Granted { command, attempt, written: mem::take(&mut self.written), age, recovery }
     }

@@ -176,9 +176,9 @@ async fn insert_commands(transaction: &mut Transaction, decisions: &[&Decision])
     // A command of an earlier claim is there already.
     sqlx::query!(
         "insert into write_command (id, event_id, inference_id, event_key, occurred_at, portal_id, object_type,
-                                    object_id, properties)
-         select * from unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::text[], $5::timestamptz[], $6::bigint[],
-                              $7::text[], $8::bigint[], $9::jsonb[])
+                                    object_id, properties, format)
+         select *, $10::smallint from unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::text[], $5::timestamptz[], $6::bigint[],
+                                             $7::text[], $8::bigint[], $9::jsonb[])
          on conflict (id) do nothing",
         &column!(command => command.id.0),
         &column!(command => command.event_id.0),
@@ -189,6 +189,7 @@ async fn insert_commands(transaction: &mut Transaction, decisions: &[&Decision])
         &column!(command => command.record.object_type.type_id().to_owned()),
         &column!(command => command.record.object_id.0),
         &properties,
+        WriteCommand::FORMAT,
     )
     .execute(&mut *transaction)
     .await?;

@@ -114,7 +114,36 @@ macro_rules! entry_of {
 }
 pub(crate) use entry_of;
 
+/// How many events are in a state for a reason.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EventCount {
+    /// The state.
+    pub state: EventState,
+    /// The reason for the state.
+    pub reason: Option<Reason>,
+    /// The number of events.
+    pub events: i64,
+}
+
 impl Ledger {
+    /// The number of events by state and reason.
+    pub async fn event_counts(&self) -> Result<Vec<EventCount>, LedgerError> {
+        let rows = sqlx::query!(
+            r#"select state::text as "state!", reason, count(*) as "events!" from event
+               group by state, reason order by state, reason"#
+        )
+        .fetch_all(&self.connections)
+        .await?;
+        let counts = rows.into_iter().map(|row| {
+            Ok(EventCount {
+                state: EVENT_STATE.read(&row.state, EventState::parse)?,
+                reason: EVENT_REASON.read_reason(row.reason.as_deref())?,
+                events: row.events,
+            })
+        });
+        counts.collect()
+    }
+
     /// Events that the filter selects, the newest first: at most `limit`, after the position.
     pub async fn events(
         &self,

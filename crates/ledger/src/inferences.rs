@@ -10,6 +10,15 @@ use crate::{
     connections::Transaction,
 };
 
+/// What the model was asked and said about one part of a context that was too long for one question.
+#[derive(Debug, Clone)]
+pub struct CondensedPartTexts {
+    /// The messages as sent.
+    pub prompt: serde_json::Value,
+    /// The summary as received.
+    pub answer: String,
+}
+
 impl Ledger {
     /// The answers of a playbook about those parts of a record's context that it was asked about before, for whichever event,
     /// by the part's hash.
@@ -33,6 +42,32 @@ impl Ledger {
         .fetch_all(&self.connections)
         .await?;
         Ok(rows.into_iter().map(|row| (row.part, row.answer)).collect())
+    }
+
+    /// The parts that were condensed for questions of `playbook` about the record of that type and id in the event's portal,
+    /// for this event or another one: the newest `limit` that are not deleted.
+    pub async fn condensed_part_texts(
+        &self,
+        event: EventId,
+        playbook: &str,
+        (object_type, object_id): (&str, i64),
+        limit: i64,
+    ) -> Result<Vec<CondensedPartTexts>, LedgerError> {
+        Ok(sqlx::query_as!(
+            CondensedPartTexts,
+            r#"select r.prompt as "prompt!", r.answer as "answer!"
+               from inference i join inference_raw r on r.inference_id = i.id and r.created_at = i.created_at
+               where i.part is not null and i.outcome = 'valid' and i.playbook = $2 and i.object_type = $3
+                 and i.object_id = $4 and i.portal_id = (select portal_id from event where id = $1)
+               order by i.created_at desc limit $5"#,
+            event.0,
+            playbook,
+            object_type,
+            object_id,
+            limit
+        )
+        .fetch_all(&self.connections)
+        .await?)
     }
 
     /// Stores an answer before the decision, so that it is not lost when the worker dies, and settles the `charges` of its

@@ -70,8 +70,7 @@ use crate::{connections::Connections, migration::MIGRATIONS};
 
 pub use actions::{BeginOutcome, Look, RecordedAction};
 pub use audit::{
-    ActionEntry, CondensedPartTexts, EventCost, EventCount, EventStory, HistoryEntry, InferenceEntry, MergeEntry,
-    SkippedWriteEntry, WriteEntry,
+    ActionEntry, EventCost, EventStory, HistoryEntry, InferenceEntry, MergeEntry, SkippedWriteEntry, WriteEntry,
 };
 pub use charges::{ChargeRequest, RecordLimits, SettledCharge};
 pub use circuit_breakers::{CircuitBreaker, ProbeDelays};
@@ -82,7 +81,8 @@ pub use credential_circuits::CredentialRejection;
 pub use decision::{Decision, UnusableAnswer};
 pub use erasure::{Erased, ErasureReceipt, OpenErasure};
 pub use error::{LedgerError, Refusal};
-pub use events::{EventChange, EventEntry, EventFilter, EventPosition, EventStatus};
+pub use events::{EventChange, EventCount, EventEntry, EventFilter, EventPosition, EventStatus};
+pub use inferences::CondensedPartTexts;
 pub use merges::RecordMerge;
 pub use migration::{MIGRATION_PATIENCE, MigrationWait};
 pub use pace::{CostToday, FinishedEvent, Throughput};

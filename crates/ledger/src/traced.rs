@@ -10,7 +10,7 @@ use spans::{
 use sqlx::postgres::PgConnectOptions;
 use tracing::Instrument;
 
-use crate::{Ledger, LedgerError};
+use crate::{LEDGER_RETRY, Ledger, LedgerError};
 
 /// Where the ledger is. It stays there while a process runs: another URL may name another user and password alone.
 #[derive(Debug)]
@@ -27,6 +27,23 @@ impl Place {
 }
 
 impl Ledger {
+    /// Makes a call that may be repeated until the ledger answers, as [`LEDGER_RETRY`] says. Each attempt is a span, as in
+    /// [`Ledger::traced`].
+    ///
+    /// # Errors
+    /// Those of the last attempt.
+    pub async fn traced_until_answered<T, Work>(
+        &self,
+        summary: &'static str,
+        batch: usize,
+        call: impl Fn() -> Work,
+    ) -> Result<T, LedgerError>
+    where
+        Work: Future<Output = Result<T, LedgerError>>,
+    {
+        retry::run(&LEDGER_RETRY, || self.traced(summary, batch, call())).await
+    }
+
     /// Makes `work` a span of the current trace: statements that are called `summary`, for so many events, commands or records. In
     /// no trace it is only `work`.
     ///

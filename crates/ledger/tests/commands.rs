@@ -1,5 +1,7 @@
 //! A write command is claimed as an event is: by one writer at a time, until it has ended.
 
+use std::time::Duration;
+
 use domain::{CommandState, EventState, PortalId, Reason, WriteCommandId};
 use ledger::CommandClaim;
 
@@ -66,6 +68,22 @@ async fn a_command_whose_row_cannot_be_read_keeps_no_other_of_its_batch_away() {
     let claims = test.ledger.claim_commands(&[bad.id, good.id], PORTAL, &worker("a"), LEASE).await.expect("claimed");
     let detail = "the ledger's column `properties` does not have the documented form".to_owned();
     assert_eq!(claims, [CommandClaim::Unreadable { attempt: 1, detail }, granted(&good, 1, &[])]);
+}
+
+#[tokio::test]
+async fn a_command_of_a_newer_format_is_told_apart_and_can_wait() {
+    let test = TestLedger::new().await;
+    let (newer, known) = (test.decided(&event(1, 1)).await, test.decided(&event(2, 1)).await);
+    // A form that this version cannot read.
+    test.run(&format!("update write_command set format = 2, properties = '{{}}' where id = '{}'", newer.id)).await;
+    let claims = test.ledger.claim_commands(&[newer.id, known.id], PORTAL, &worker("a"), LEASE).await.expect("claimed");
+    let expected = CommandClaim::NewerFormat { attempt: 1, format: 2, age: Duration::ZERO };
+    assert_eq!(claims, [expected, granted(&known, 1, &[])]);
+    let waits = result(&newer, 1, CommandState::Waiting, Some(Reason::NewerVersion));
+    assert!(test.finish(&waits, "a").await);
+    assert_eq!(test.ledger.command_state(newer.id).await.expect("asked"), Some(CommandState::Waiting));
+    let formats = "select string_agg(format::text, ' ' order by object_id) from write_command";
+    assert_eq!(test.value::<String>(formats).await, "2 1", "a command has the format of its writer");
 }
 
 #[tokio::test]

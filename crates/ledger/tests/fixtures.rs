@@ -262,6 +262,7 @@ pub fn command(event: &Event, claimed: &Claimed, inference: &Inference) -> Write
             property: "lead_score".to_owned(),
             value: "85".to_owned(),
             policy: WritePolicy::UnlessHuman,
+            expected: None,
         }],
         actions: vec![Action {
             id: ActionId::new(),

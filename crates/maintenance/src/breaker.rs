@@ -11,7 +11,7 @@ use std::{
 
 use domain::{CircuitBreakerState, Credential, Dependency, Reason};
 use ledger::{CircuitBreaker, ProbeDelays};
-use retry::{CallObserver, Failure, OutageSign, RetryAction};
+use retry::{CallObserver, CredentialVersion, Failure, OutageSign, RetryAction};
 use tokio::{sync::Notify, time::Instant};
 
 use crate::own_credential::{OwnCredential, Rejection};
@@ -36,6 +36,8 @@ pub(crate) struct Breaker {
 
 #[derive(Debug, Default)]
 pub(crate) struct KnownState {
+    /// Which credential is in use.
+    version: CredentialVersion,
     /// Of the circuit of the dependency.
     dependency: CircuitBreakerState,
     /// Of the circuit of the credential, for all workers that have it.
@@ -104,10 +106,14 @@ fn worse(one: CircuitBreakerState, other: CircuitBreakerState) -> CircuitBreaker
 }
 
 impl CallObserver for Breaker {
-    fn record(&self, failure: Option<&dyn Failure>) {
+    fn credential(&self) -> CredentialVersion {
+        self.version()
+    }
+
+    fn record(&self, with: CredentialVersion, failure: Option<&dyn Failure>) {
         match failure.map(|failure| (failure, failure.outage())) {
             Some((failure, Some(outage))) if outage.sign == OutageSign::CredentialRejected => {
-                self.reject(Rejection { reason: failure.reason(), detail: failure.to_string() });
+                self.reject(with, Rejection { reason: failure.reason(), detail: failure.to_string() });
             }
             Some((failure, Some(outage))) => {
                 let in_a_row = self.failures_in_a_row.fetch_add(1, Ordering::Relaxed) + 1;
@@ -161,11 +167,17 @@ impl Breaker {
         self.credential.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Which one that is.
+    pub(crate) fn version(&self) -> CredentialVersion {
+        self.known().version
+    }
+
     /// From now on this service calls with another credential, against which nothing is known.
     pub(crate) fn replace_credential(&self, credential: Credential) {
         tracing::info!(%credential, "calls are made with another credential");
-        *self.credential.lock().unwrap_or_else(PoisonError::into_inner) = credential;
         let mut known = self.known();
+        *self.credential.lock().unwrap_or_else(PoisonError::into_inner) = credential;
+        known.version = known.version.next();
         (known.own, known.credential) = (OwnCredential::Accepted, CircuitBreakerState::Closed);
         drop(known);
         self.wake.notify_one();
@@ -193,10 +205,11 @@ impl Breaker {
         self.wake.notify_one();
     }
 
-    /// The credential is rejected: this process pauses at once, and the others that have it are asked.
-    pub(crate) fn reject(&self, rejection: Rejection) {
+    /// The credential is rejected: this process pauses at once, and the others that have it are asked. A call that was made with one
+    /// which has been replaced since says nothing about the one in use.
+    pub(crate) fn reject(&self, with: CredentialVersion, rejection: Rejection) {
         let mut known = self.known();
-        if known.state() == CircuitBreakerState::Open {
+        if known.version != with || known.state() == CircuitBreakerState::Open {
             return;
         }
         self.note_rejection(&mut known, rejection);
@@ -224,9 +237,12 @@ impl Breaker {
         known.own.is_probe_due(now)
     }
 
-    /// A probe was rejected, whatever is known of the dependency.
-    pub(crate) fn probe_rejected(&self, rejection: Rejection) {
-        self.note_rejection(&mut self.known(), rejection);
+    /// A probe was rejected, whatever is known of the dependency. As with a call, its credential has to be in use still.
+    pub(crate) fn probe_rejected(&self, with: CredentialVersion, rejection: Rejection) {
+        let mut known = self.known();
+        if known.version == with {
+            self.note_rejection(&mut known, rejection);
+        }
     }
 
     /// A probe of this process's own came to nothing: the dependency is away.

@@ -151,13 +151,14 @@ impl BreakerSync {
                 if !self.ledger.take_probe(circuit, &self.worker, delays).await? {
                     return Ok(());
                 }
-                match self.probe(breaker.dependency()).await {
+                let with = breaker.version();
+                match self.probe(breaker).await {
                     ProbeOutcome::Available => {
                         self.ledger.half_open_circuit_breaker(circuit, &self.worker, self.half_open()).await?
                     }
                     // From now on it leaves the probes to those whose credential works.
                     ProbeOutcome::Rejected { reason, detail } if matches!(circuit, Circuit::Dependency(_)) => {
-                        breaker.probe_rejected(Rejection { reason, detail });
+                        breaker.probe_rejected(with, Rejection { reason, detail });
                         true
                     }
                     ProbeOutcome::Rejected { .. } | ProbeOutcome::Away => false,
@@ -184,10 +185,11 @@ impl BreakerSync {
         if !taken.await? {
             return Ok(());
         }
-        match self.probe(breaker.dependency()).await {
+        let with = breaker.version();
+        match self.probe(breaker).await {
             ProbeOutcome::Available => self.ledger.note_accepted_credential(&row.circuit, &self.worker).await,
             ProbeOutcome::Rejected { reason, detail } => {
-                breaker.reject(Rejection { reason, detail });
+                breaker.reject(with, Rejection { reason, detail });
                 Ok(())
             }
             ProbeOutcome::Away => Ok(()),
@@ -216,13 +218,14 @@ impl BreakerSync {
         if !breaker.is_own_probe_due() {
             return Ok(());
         }
-        match self.probe(breaker.dependency()).await {
+        let with = breaker.version();
+        match self.probe(breaker).await {
             ProbeOutcome::Available => {
                 self.ledger.note_accepted_credential(&breaker.credential().circuit(), &self.worker).await?;
                 breaker.try_again(self.half_open());
             }
             ProbeOutcome::Rejected { reason, detail } => {
-                breaker.probe_rejected(Rejection { reason, detail });
+                breaker.probe_rejected(with, Rejection { reason, detail });
                 self.report_rejection(breaker).await?;
             }
             ProbeOutcome::Away => breaker.postpone_own_probe(),
@@ -230,13 +233,15 @@ impl BreakerSync {
         Ok(())
     }
 
-    async fn probe(&self, dependency: Dependency) -> ProbeOutcome {
+    async fn probe(&self, breaker: &Breaker) -> ProbeOutcome {
+        let (dependency, with) = (breaker.dependency(), breaker.version());
         let Some((_, probe)) = self.probes.iter().find(|(known, _)| *known == dependency) else {
             return ProbeOutcome::Available;
         };
         let outcome = tokio::time::timeout(PROBE_TIMEOUT, probe()).await.unwrap_or(ProbeOutcome::Away);
         tracing::info!(%dependency, is_available = outcome == ProbeOutcome::Available, "probed");
-        outcome
+        // Of the credential that is in use now, nothing was found out.
+        if breaker.version() == with { outcome } else { ProbeOutcome::Away }
     }
 
     fn half_open(&self) -> Duration {

@@ -141,7 +141,7 @@ mod tests {
     use retry::{Failure, Outage, OutageSign, Reason, RetryAction};
 
     use super::CircuitBreakers;
-    use crate::own_credential::OwnCredential;
+    use crate::own_credential::{OwnCredential, Rejection};
 
     const FRESH: Tries = Tries { failures: 0, age: Duration::ZERO, last_reason: None };
 
@@ -187,6 +187,12 @@ mod tests {
         Credential { dependency: Dependency::HubSpot, setting: "hubspot.token", fingerprint }
     }
 
+    /// A call with the credential in use ended.
+    fn tell(circuit_breakers: &CircuitBreakers, failure: Option<&dyn Failure>) {
+        let observer = circuit_breakers.observer(Dependency::HubSpot).expect("an observer");
+        observer.record(observer.credential(), failure);
+    }
+
     fn in_the_ledger(circuit: Circuit, state: CircuitBreakerState) -> CircuitBreaker {
         CircuitBreaker {
             circuit,
@@ -205,22 +211,21 @@ mod tests {
     #[test]
     fn many_failures_in_a_row_are_an_outage_and_a_success_between_them_is_not() {
         let circuit_breakers = circuit_breakers();
-        let observer = circuit_breakers.observer(Dependency::HubSpot).expect("an observer");
         let unavailable = failed(Some(OutageSign::Possible), RetryAction::RetryNow { after: None });
         for _ in 0..2 {
-            observer.record(Some(&unavailable));
-            observer.record(Some(&unavailable));
-            observer.record(None);
+            tell(&circuit_breakers, Some(&unavailable));
+            tell(&circuit_breakers, Some(&unavailable));
+            tell(&circuit_breakers, None);
         }
-        observer.record(Some(&unavailable));
-        observer.record(Some(&unavailable));
+        tell(&circuit_breakers, Some(&unavailable));
+        tell(&circuit_breakers, Some(&unavailable));
         assert_eq!(
             (circuit_breakers.wait_reason(&FRESH), circuit_breakers.is_outage(&unavailable, &FRESH)),
             (None, false)
         );
         // A rate limit says nothing about the dependency's health.
-        observer.record(Some(&failed(None, RetryAction::RateLimited { after: None })));
-        observer.record(Some(&unavailable));
+        tell(&circuit_breakers, Some(&failed(None, RetryAction::RateLimited { after: None })));
+        tell(&circuit_breakers, Some(&unavailable));
         assert_eq!(
             (circuit_breakers.wait_reason(&FRESH), circuit_breakers.is_outage(&unavailable, &FRESH)),
             (Some(Reason::HubSpotCircuitOpen), true)
@@ -235,7 +240,7 @@ mod tests {
     fn one_rejected_key_is_enough_for_this_process_and_is_no_outage_of_the_fleet() {
         let circuit_breakers = circuit_breakers();
         let rejected = failed(Some(OutageSign::CredentialRejected), RetryAction::RetryLater { after: None });
-        circuit_breakers.observer(Dependency::HubSpot).expect("an observer").record(Some(&rejected));
+        tell(&circuit_breakers, Some(&rejected));
         assert!(circuit_breakers.wait_reason(&FRESH).is_some() && circuit_breakers.is_outage(&rejected, &FRESH));
         let breaker = &circuit_breakers.breakers[0];
         assert_eq!(breaker.known().unreported, None);
@@ -248,10 +253,31 @@ mod tests {
     }
 
     #[test]
+    fn a_rejection_counts_for_the_credential_that_the_call_was_made_with() {
+        let circuit_breakers = circuit_breakers();
+        let observer = circuit_breakers.observer(Dependency::HubSpot).expect("an observer");
+        let rejected = failed(Some(OutageSign::CredentialRejected), RetryAction::RetryLater { after: None });
+        let under_way = observer.credential();
+        let new = Credential { fingerprint: Fingerprint::of("1", ["new token"]), ..credential() };
+        circuit_breakers.replace_credential(new);
+        // The old one was withdrawn, as it has to be.
+        observer.record(under_way, Some(&rejected));
+        assert_eq!(circuit_breakers.wait_reason(&FRESH), None, "nothing speaks against the new one");
+        let schedule = RetrySchedule::new(vec![Duration::from_secs(10)], 3).expect("a schedule");
+        let decision = circuit_breakers.decide(&schedule, &rejected, &FRESH);
+        assert_eq!(decision, RetryDecision::Defer(Duration::from_secs(10)), "its message comes back");
+        let breaker = &circuit_breakers.breakers[0];
+        breaker.probe_rejected(under_way, Rejection { reason: Reason::Unauthorized, detail: "401".to_owned() });
+        assert_eq!(circuit_breakers.wait_reason(&FRESH), None, "a probe neither");
+        observer.record(observer.credential(), Some(&rejected));
+        assert!(circuit_breakers.wait_reason(&FRESH).is_some(), "the new one is rejected, too");
+    }
+
+    #[test]
     fn an_account_without_money_is_an_outage_at_once() {
         let circuit_breakers = circuit_breakers();
         let exhausted = failed(Some(OutageSign::Certain), RetryAction::RetryLater { after: None });
-        circuit_breakers.observer(Dependency::HubSpot).expect("an observer").record(Some(&exhausted));
+        tell(&circuit_breakers, Some(&exhausted));
         assert!(circuit_breakers.wait_reason(&FRESH).is_some() && circuit_breakers.is_outage(&exhausted, &FRESH));
         assert!(circuit_breakers.breakers[0].known().unreported.is_some(), "the fleet has to know");
     }
@@ -261,7 +287,7 @@ mod tests {
         let circuit_breakers = circuit_breakers();
         let breaker = &circuit_breakers.breakers[0];
         let rejected = failed(Some(OutageSign::CredentialRejected), RetryAction::RetryLater { after: None });
-        circuit_breakers.observer(Dependency::HubSpot).expect("an observer").record(Some(&rejected));
+        tell(&circuit_breakers, Some(&rejected));
         let (rejection, _) = breaker.known().own.unreported().expect("the ledger has to know");
         breaker.known().own.mark_reported(&rejection);
         let row = |state| in_the_ledger(credential().circuit(), state);
@@ -305,12 +331,11 @@ mod tests {
     #[test]
     fn an_answer_that_rejects_the_call_ends_a_row_of_failures() {
         let circuit_breakers = circuit_breakers();
-        let observer = circuit_breakers.observer(Dependency::HubSpot).expect("an observer");
         let unavailable = failed(Some(OutageSign::Possible), RetryAction::RetryNow { after: None });
         for _ in 0..5 {
-            observer.record(Some(&unavailable));
-            observer.record(Some(&unavailable));
-            observer.record(Some(&failed(None, RetryAction::Park)));
+            tell(&circuit_breakers, Some(&unavailable));
+            tell(&circuit_breakers, Some(&unavailable));
+            tell(&circuit_breakers, Some(&failed(None, RetryAction::Park)));
         }
         assert_eq!(circuit_breakers.wait_reason(&FRESH), None);
     }
@@ -334,13 +359,12 @@ mod tests {
     #[test]
     fn a_message_that_opens_the_circuit_again_and_again_while_others_succeed_is_no_outage() {
         let circuit_breakers = circuit_breakers();
-        let observer = circuit_breakers.observer(Dependency::HubSpot).expect("an observer");
         let breaker = &circuit_breakers.breakers[0];
         let schedule = RetrySchedule::new(vec![Duration::from_secs(10)], 3).expect("a schedule");
         let rejected = failed(Some(OutageSign::CredentialRejected), RetryAction::RetryLater { after: None });
         let mut tries = FRESH;
         let mut fail = |expected| {
-            observer.record(Some(&rejected));
+            tell(&circuit_breakers, Some(&rejected));
             assert_eq!(circuit_breakers.decide(&schedule, &rejected, &tries), expected);
             tries.last_reason = Some(Reason::Unauthorized);
             // A probe is accepted, and time passes.
@@ -351,9 +375,9 @@ mod tests {
         fail(excused);
         // Nothing else was tried meanwhile: the outage may go on.
         fail(excused);
-        observer.record(None);
+        tell(&circuit_breakers, None);
         fail(counted);
-        observer.record(None);
+        tell(&circuit_breakers, None);
         fail(counted);
         assert!(circuit_breakers.is_outage(&rejected, &FRESH), "one that has not failed before is not blamed");
     }

@@ -46,9 +46,9 @@ mod tests {
 
     use broker::Message;
     use domain::{
-        Event, MessageBody, WriteCommandId,
+        Event, MessageBody, WriteCommand, WriteCommandId,
         event::{EventKind, Subject},
-        write_command::CommandMessage,
+        write_command::{Action, ActionKind, CommandMessage, PropertyChange, WritePolicy},
     };
     use serde_json::Value;
 
@@ -64,7 +64,11 @@ mod tests {
     }
 
     fn file(name: &str, version: u16) -> PathBuf {
-        Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("messages/{name}.v{version}.json"))
+        file_named(&format!("{name}.v{version}.json"))
+    }
+
+    fn file_named(name: &str) -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("messages").join(name)
     }
 
     /// The messages that are kept of a version, as RabbitMQ's management API shows them.
@@ -116,6 +120,26 @@ mod tests {
             is_kept(&kept, CommandMessage::VERSION, &command_message(id));
         }
         assert!(!file("write_command", CommandMessage::VERSION + 1).exists(), "the version was not counted up");
+    }
+
+    /// What a write command does stands in the ledger, in a format of its own.
+    #[test]
+    fn what_a_write_command_does_changes_with_its_format_only() {
+        let of_format = |format| file_named(&format!("command.f{format}.json"));
+        let text = std::fs::read_to_string(of_format(WriteCommand::FORMAT)).expect("keep a command of this format");
+        let kept: Value = serde_json::from_str(&text).expect("JSON");
+        let properties: Vec<PropertyChange> = serde_json::from_value(kept["properties"].clone()).expect("properties");
+        let actions: Vec<Action> = serde_json::from_value(kept["actions"].clone()).expect("actions");
+        const COUNT_UP: &str = "writers of the last version do not know it: count `WriteCommand::FORMAT` up, keep a command of the new \
+                                format in crates/maintenance/messages, and leave that of the last one as it is";
+        assert_eq!(serde_json::json!({"properties": properties, "actions": actions}), kept, "{COUNT_UP}");
+        for policy in WritePolicy::ALL {
+            assert!(properties.iter().any(|change| change.policy == *policy), "{}: {COUNT_UP}", policy.as_str());
+        }
+        for kind in ActionKind::ALL {
+            assert!(actions.iter().any(|action| action.spec.kind() == *kind), "{}: {COUNT_UP}", kind.as_str());
+        }
+        assert!(!of_format(WriteCommand::FORMAT + 1).exists(), "the format was not counted up");
     }
 
     #[test]

@@ -20,9 +20,11 @@ pub fn reload_of_worker(
     reload.hand([Reloadable::LedgerUrl], move |settings| Ok(ledger.replace_url(&settings.ledger.url())?));
     reload.hand([Reloadable::HubSpotToken], move |settings| {
         let missing = || ServiceFailure::from(MissingSetting("hubspot.token"));
-        // The token first: the circuit of the new one says nothing about calls with the old one.
-        hubspot.replace_token(settings.hubspot.token.clone().ok_or_else(missing)?);
-        circuit_breakers.replace_credential(credential(settings)?);
+        let (token, credential) = (settings.hubspot.token.clone().ok_or_else(missing)?, credential(settings)?);
+        // The token first: the circuit of the new one says nothing about calls with the old one, and a call that began with the circuit
+        // of the new one was made with it.
+        hubspot.replace_token(token);
+        circuit_breakers.replace_credential(credential);
         Ok(())
     });
     reload

@@ -208,6 +208,7 @@ impl OpenAiClient {
         let started = Instant::now();
         let mut reports = [None; 2];
         let span = traced::span(request, self.settings.api, self.server.as_ref());
+        let observer = self.settings.hooks.observer.as_ref().map(|observer| (observer, observer.credential()));
         let result = self.send(request, tag, &mut reports).instrument(span.clone()).await;
         traced::record(&span, (request, self.server.as_ref()), &result, started.elapsed());
         let outcome = result.as_ref().map_or_else(|error| error.reason().as_str(), |_| "ok");
@@ -226,8 +227,8 @@ impl OpenAiClient {
         }
         // Whatever one event brings about, it is no outage by itself: of its answers that are no JSON, one counts.
         let is_told = !tag.is_repeat || !matches!(result, Err(OpenAiError::NotJson));
-        if let Some(observer) = self.settings.hooks.observer.as_ref().filter(|_| is_told) {
-            observer.record(result.as_ref().err().map(|error| error as &dyn Failure));
+        if let Some((observer, with)) = observer.filter(|_| is_told) {
+            observer.record(with, result.as_ref().err().map(|error| error as &dyn Failure));
         }
         metrics::counter!("leadline_openai_calls_total", "model" => request.model.clone(), "outcome" => outcome)
             .increment(1);

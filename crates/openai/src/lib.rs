@@ -4,6 +4,7 @@
 //! settings, because many installations use gateways or compatible servers.
 
 mod api_error;
+mod api_error_meaning;
 mod chat;
 mod client;
 mod connections;

@@ -7,7 +7,7 @@
 //!
 //! 1. `trigger`: which events start the playbook.
 //! 2. `path` and `reads`: which records, properties and engagements are read from HubSpot.
-//! 3. `context`: what was read, as text for the model; `text` cleans that text.
+//! 3. `context` and `context_parts`: what was read, as text for the model; `text` cleans that text.
 //! 4. `prompt` and `model`: what the model is asked, and which model; `read_back` reads a context out of a prompt again.
 //! 5. `fields` and `evidence`: the form of the answer, and whether its quotations are in the context.
 //! 6. `effects` and `plan`: the writes and actions of the playbook, and what an answer makes of them; `local_time`
@@ -18,6 +18,7 @@
 
 mod channel_text;
 pub mod context;
+mod context_parts;
 mod effects;
 mod evidence;
 mod fields;
@@ -39,7 +40,8 @@ mod text;
 mod trigger;
 mod variables;
 
-pub use context::{Context, ContextPart};
+pub use context::Context;
+pub use context_parts::ContextPart;
 pub use effects::{ActionPlan, ActionTemplate, InferenceMetadata, PropertyWrite, WriteValue};
 pub use evidence::{Quotations, UnverifiedPolicy};
 pub use fields::{AnswerField, AnswerFields, AnswerMismatch, FieldKind};

@@ -122,8 +122,8 @@ impl Playbook {
             };
             let Some(value) = value.map(truncate_for_hubspot) else { continue };
             for record in records_at(context, &write.to) {
-                let change =
-                    PropertyChange { property: write.property.clone(), value: value.clone(), policy: write.policy };
+                let (property, value) = (write.property.clone(), value.clone());
+                let change = PropertyChange { property, value, policy: write.policy, expected: None };
                 plan.of(&record).properties.push(change);
             }
         }

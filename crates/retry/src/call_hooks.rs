@@ -6,8 +6,23 @@ use crate::{Failure, SharedRateLimiter};
 
 /// Sees how every attempt of every call ends.
 pub trait CallObserver: Send + Sync + fmt::Debug {
-    /// An attempt ended: `None` is success.
-    fn record(&self, failure: Option<&dyn Failure>);
+    /// Which credential is in use. Asked before an attempt reads its credential, which may then be a newer one, but never an older.
+    fn credential(&self) -> CredentialVersion;
+
+    /// An attempt ended that was made with this credential: `None` is success.
+    fn record(&self, with: CredentialVersion, failure: Option<&dyn Failure>);
+}
+
+/// Which of the credentials that follow each other while a process runs: how often they were replaced.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct CredentialVersion(u64);
+
+impl CredentialVersion {
+    /// The one after this.
+    #[must_use]
+    pub fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
 }
 
 /// An observer that clients share.

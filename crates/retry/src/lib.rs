@@ -13,7 +13,7 @@ mod failure;
 mod rate_limiter;
 mod retry_policy;
 
-pub use call_hooks::{CallHooks, CallObserver, SharedObserver};
+pub use call_hooks::{CallHooks, CallObserver, CredentialVersion, SharedObserver};
 pub use domain::{Dependency, Reason};
 pub use failure::{Failure, Outage, OutageSign, RetryAction};
 pub use rate_limiter::{

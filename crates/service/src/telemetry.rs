@@ -160,12 +160,7 @@ impl Running {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{Arc, Mutex};
-
-    use opentelemetry_sdk::{
-        error::OTelSdkResult,
-        trace::{SpanData, SpanExporter},
-    };
+    use opentelemetry_sdk::trace::InMemorySpanExporter;
     use spans::{
         batches::{self, Waiting},
         messages,
@@ -173,26 +168,16 @@ mod tests {
 
     use super::*;
 
-    #[derive(Debug, Clone, Default)]
-    struct Collector(Arc<Mutex<Vec<SpanData>>>);
-
-    impl SpanExporter for Collector {
-        async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
-            self.0.lock().expect("unpoisoned").extend(batch);
-            Ok(())
-        }
-    }
-
     #[test]
     fn a_batch_is_linked_with_all_of_two_hundred_who_wait_for_it() {
-        let collector = Collector::default();
+        let collector = InMemorySpanExporter::default();
         let provider = provider("test").with_simple_exporter(collector.clone()).build();
         let layer = tracing_opentelemetry::layer().with_tracer(provider.tracer("test"));
         tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
             let waits: Vec<_> = (0..200).map(|key| messages::event(&key.to_string())).collect();
             drop(batches::batch("claim", waits.iter().map(Waiting::of)));
         });
-        let spans = collector.0.lock().expect("unpoisoned");
+        let spans = collector.get_finished_spans().expect("collected");
         let batch = spans.iter().find(|span| span.name == "batch claim").expect("a span");
         assert_eq!((batch.links.len(), batch.links.dropped_count), (199, 0));
     }

@@ -2,10 +2,7 @@
 
 use std::sync::{Arc, PoisonError, RwLock};
 
-use rustls::{
-    ServerConfig,
-    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
-};
+use rustls::ServerConfig;
 use tokio_rustls::TlsAcceptor;
 
 /// Why a listener cannot speak TLS.
@@ -51,10 +48,9 @@ impl ServerTls {
 }
 
 fn acceptor(chain: &str, key: &str) -> Result<TlsAcceptor, ServerTlsError> {
-    let certificates = CertificateDer::pem_slice_iter(chain.as_bytes()).collect::<Result<Vec<_>, _>>();
-    let certificates = certificates.ok().filter(|all| !all.is_empty()).ok_or(ServerTlsError::Certificate)?;
-    let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).map_err(|_| ServerTlsError::Key)?;
-    let mut config = ServerConfig::builder().with_no_client_auth().with_single_cert(certificates, key)?;
+    let chain = certificates::chain(chain).ok_or(ServerTlsError::Certificate)?;
+    let key = certificates::private_key(key).ok_or(ServerTlsError::Key)?;
+    let mut config = ServerConfig::builder().with_no_client_auth().with_single_cert(chain, key)?;
     // The listener speaks HTTP/1.1 alone.
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(TlsAcceptor::from(Arc::new(config)))

@@ -4,6 +4,7 @@
 //! Unknown keys are rejected, everything is validated before anything starts, and all errors are reported together.
 
 mod broker_urls;
+mod check;
 mod error;
 mod fingerprint;
 mod pem;

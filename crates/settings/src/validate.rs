@@ -4,10 +4,10 @@ use secrecy::{ExposeSecret, SecretString};
 
 use crate::{
     broker_urls::{has_comma_in_virtual_host, share_a_virtual_host},
+    check::{Check, allow},
     error::SettingsFinding,
-    pem,
     tables::{ConfigScope, Settings},
-    transport::{PostgresTransport, is_plain_text_elsewhere},
+    transport::PostgresTransport,
     urls::{self, HttpUrl},
 };
 
@@ -24,89 +24,10 @@ const MAX_MESSAGE: usize = 15 * 1_024 * 1_024;
 /// The largest `ledger.batch_max`.
 pub const MAX_LEDGER_BATCH: u32 = 10_000;
 
-/// Collects findings, so that all are reported together.
-struct Check(Vec<SettingsFinding>);
-
-impl Check {
-    fn that(&mut self, holds: bool, key: &str, message: impl Into<String>) {
-        if !holds {
-            self.0.push(SettingsFinding { key: key.to_owned(), origin: None, message: message.into() });
-        }
-    }
-
-    fn set<T>(&mut self, value: Option<&T>, key: &str) {
-        let variable = format!("LEADLINE__{}", key.replace('.', "__").to_uppercase());
-        self.that(value.is_some(), key, format!("is not set; give it here or as {variable}"));
-    }
-
-    fn secret(&mut self, value: Option<&SecretString>, key: &str) {
-        self.set(value, key);
-        self.that(value.is_none_or(|secret| !secret.expose_secret().is_empty()), key, "is empty");
-        self.not_blank(value, key);
-    }
-
-    /// A secret that is more than white space, if it is anything.
-    fn not_blank(&mut self, value: Option<&SecretString>, key: &str) {
-        let is_blank = |secret: &str| !secret.is_empty() && secret.trim().is_empty();
-        self.that(!value.is_some_and(|secret| is_blank(secret.expose_secret())), key, "is nothing but white space");
-    }
-
-    /// A secret that is sent in a header.
-    fn header(&mut self, value: Option<&str>, key: &str) {
-        let is_fine = value.is_none_or(|value| value.bytes().all(|byte| byte.is_ascii_graphic()));
-        self.that(is_fine, key, "has a character in it that no key has: a space, a line break, or one beyond ASCII");
-    }
-
-    /// Certificates in PEM.
-    fn certificates(&mut self, value: Option<&String>, key: &str) {
-        let problem = value.and_then(|text| pem::certificates(text));
-        self.that(problem.is_none(), key, problem.unwrap_or_default());
-    }
-
-    /// A certificate and its key, which are given together or not at all.
-    fn pair(&mut self, certificate: Option<&String>, key: Option<&SecretString>, section: &str) {
-        for (name, problem) in pem::pair(certificate.map(String::as_str), key) {
-            self.that(false, &format!("{section}.{name}"), problem);
-        }
-    }
-
-    fn all(&mut self, key: &str, problems: Vec<String>) {
-        problems.into_iter().for_each(|problem| self.that(false, key, problem));
-    }
-
-    fn http(&mut self, value: &str, kind: HttpUrl, key: &str) {
-        self.all(key, urls::http(value, kind));
-    }
-
-    /// A URL whose scheme `plain` is without TLS may lead to another machine only where `permission` says so.
-    fn encrypted(&mut self, value: &str, plain: &str, key: &str, permission: (&str, bool)) {
-        let is_fine = permission.1 || !is_plain_text_elsewhere(value, plain);
-        self.that(
-            is_fine,
-            key,
-            format!("{plain}:// to another machine can be read on the way; {}", allow(permission.0)),
-        );
-    }
-
-    fn address(&mut self, value: &str, key: &str) {
-        self.that(value.parse::<std::net::SocketAddr>().is_ok(), key, "must be ADDRESS:PORT, for example 0.0.0.0:8080");
-    }
-
-    fn within(&mut self, value: u64, range: std::ops::RangeInclusive<u64>, key: &str) {
-        let message = format!("{value} is not within {}–{}", range.start(), range.end());
-        self.that(range.contains(&value), key, message);
-    }
-}
-
-/// How plain text is allowed all the same.
-fn allow(key: &str) -> String {
-    format!("where that is meant, say {key} = true")
-}
-
 /// Everything that is wrong with the settings that `scope` needs.
 pub(super) fn findings(settings: &Settings, scope: ConfigScope) -> Vec<SettingsFinding> {
     use ConfigScope::{AdminOnly, Everything, Inference, LedgerOnly, OpenAiOnly, Receiver, Writer};
-    let mut check = Check(Vec::new());
+    let mut check = Check::default();
     if !matches!(scope, LedgerOnly | OpenAiOnly) {
         admin(settings, &mut check);
     }
@@ -166,7 +87,7 @@ pub(super) fn findings(settings: &Settings, scope: ConfigScope) -> Vec<SettingsF
         let needed = calls + settings.rate_limit.batch_linger_at_limit_ms.div_ceil(1_000);
         lease(writer.lease_seconds, needed, "writer.lease_seconds", &mut check);
     }
-    check.0
+    check.findings()
 }
 
 fn admin(settings: &Settings, check: &mut Check) {

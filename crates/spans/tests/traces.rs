@@ -1,13 +1,10 @@
 //! How spans hang together, as a collector sees them.
 #![allow(clippy::expect_used, reason = "these are tests; their helpers too")]
 
-use std::sync::{Arc, Mutex};
-
 use opentelemetry::trace::{SpanId, TracerProvider};
 use opentelemetry_sdk::{
-    error::OTelSdkResult,
     propagation::TraceContextPropagator,
-    trace::{SdkTracerProvider, SpanData, SpanExporter},
+    trace::{InMemorySpanExporter, SdkTracerProvider, SpanData},
 };
 use spans::{
     TraceHeaders,
@@ -21,35 +18,40 @@ use tracing_subscriber::{
     layer::SubscriberExt,
 };
 
-#[derive(Debug, Clone, Default)]
-struct Collector(Arc<Mutex<Vec<SpanData>>>);
-
-impl SpanExporter for Collector {
-    async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
-        self.0.lock().expect("unpoisoned").extend(batch);
-        Ok(())
-    }
+/// Has the spans for as long as their provider.
+struct Collector {
+    exporter: InMemorySpanExporter,
+    provider: SdkTracerProvider,
 }
 
 impl Collector {
+    fn new() -> Self {
+        let exporter = InMemorySpanExporter::default();
+        let provider = SdkTracerProvider::builder().with_simple_exporter(exporter.clone()).build();
+        Self { exporter, provider }
+    }
+
+    fn spans(&self) -> Vec<SpanData> {
+        self.exporter.get_finished_spans().expect("collected")
+    }
+
     /// What `traced` makes.
     fn of(traced: impl FnOnce()) -> Self {
         opentelemetry::global::set_text_map_propagator(TraceContextPropagator::new());
-        let collector = Self::default();
-        let provider = SdkTracerProvider::builder().with_simple_exporter(collector.clone()).build();
-        let layer = tracing_opentelemetry::layer().with_tracer(provider.tracer("test"));
+        let collector = Self::new();
+        let layer = tracing_opentelemetry::layer().with_tracer(collector.provider.tracer("test"));
         tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), traced);
         collector
     }
 
     fn span(&self, name: &str) -> SpanData {
-        let spans = self.0.lock().expect("unpoisoned");
+        let spans = self.spans();
         let names: Vec<_> = spans.iter().map(|span| span.name.to_string()).collect();
         spans.iter().find(|span| span.name == name).unwrap_or_else(|| panic!("{name} in {names:?}")).clone()
     }
 
     fn count(&self) -> usize {
-        self.0.lock().expect("unpoisoned").len()
+        self.spans().len()
     }
 }
 
@@ -67,7 +69,7 @@ fn a_batch_belongs_to_the_first_that_waits_and_is_linked_with_all_others() {
     let (batch, call) = (collector.span("batch read"), collector.span("GET /crm/{id}"));
     assert_eq!(call.parent_span_id, batch.span_context.span_id());
     assert_eq!(batch.links.len(), 2);
-    let spans = collector.0.lock().expect("unpoisoned");
+    let spans = collector.spans();
     let first = spans.iter().find(|span| span.span_context.span_id() == batch.parent_span_id).expect("a parent");
     assert_eq!(first.span_context.trace_id(), batch.span_context.trace_id());
     for link in batch.links.iter() {
@@ -98,11 +100,10 @@ fn a_message_carries_its_trace_on_and_what_belongs_to_none_makes_none() {
 
 #[test]
 fn where_nothing_is_exported_messages_have_ids_and_neither_names_nor_attributes() {
-    let collector = Collector::default();
-    let provider = SdkTracerProvider::builder().with_simple_exporter(collector.clone()).build();
+    let collector = Collector::new();
     let only_ids = Targets::new().with_target(spans::TARGET, LevelFilter::INFO);
     let only_ids = only_ids.with_targets(spans::ONLY_EXPORTED.map(|target| (target, LevelFilter::OFF)));
-    let layer = tracing_opentelemetry::layer().with_tracer(provider.tracer("test"));
+    let layer = tracing_opentelemetry::layer().with_tracer(collector.provider.tracer("test"));
     let layer = layer.with_location(false).with_threads(false).with_target(false).with_tracked_inactivity(false);
     tracing::subscriber::with_default(tracing_subscriber::registry().with(layer.with_filter(only_ids)), || {
         let root = messages::event("key");

@@ -10,7 +10,7 @@ use domain::{
     write_command::{Action, ActionSpec},
 };
 use hubspot::HubSpotClient;
-use ledger::{BeginOutcome, LEDGER_RETRY, LatestWrites, Ledger, LedgerError, Look, Recovery, WrittenProperty};
+use ledger::{BeginOutcome, LatestWrites, Ledger, LedgerError, Look, Recovery, WrittenProperty};
 use retry::{Failure, RetryAction};
 use time::OffsetDateTime;
 use tokio::time::Instant;
@@ -127,7 +127,7 @@ impl ActionExecutor {
     /// Begin: commits that the call is about to be sent.
     async fn begin(&self, taken: &TakenCommand, id: ActionId, look: Look) -> Result<BeginOutcome, LedgerError> {
         let begin = || self.ledger.begin_action(id, taken.command.id, taken.attempt, look);
-        retry::run(&LEDGER_RETRY, || self.ledger.traced("begin action", 1, begin())).await
+        self.ledger.traced_until_answered("begin action", 1, begin).await
     }
 
     /// Looks for the effect of an earlier call, and sends the call again only when there is none. `in_doubt` says that the ledger
@@ -283,7 +283,7 @@ impl ActionExecutor {
     async fn finish(&self, action: &Action, result: ActionResult) -> Result<Option<WrittenProperty>, ActionError> {
         let id = result.hubspot_id.map(|id| id.0);
         let finish = || self.ledger.finish_action(action.id, result.state, result.reason, None, id);
-        retry::run(&LEDGER_RETRY, || self.ledger.traced("finish action", 1, finish())).await?;
+        self.ledger.traced_until_answered("finish action", 1, finish).await?;
         count(action, result.state);
         Ok(result.written)
     }

@@ -14,7 +14,7 @@ use std::{
 
 use broker::{Disposition, Tries};
 use crashpoint::crash_point;
-use domain::{CommandState, Reason, RecordRef, WriteCommandId, write_command::PropertyChange};
+use domain::{CommandState, Reason, RecordRef, WriteCommand, WriteCommandId, write_command::PropertyChange};
 use hubspot::HubSpotClient;
 use ledger::{CommandClaim, CommandResult, LEDGER_RETRY, LatestWrites, Ledger, LedgerError, Worker, WrittenProperty};
 use tokio::time::Instant;
@@ -145,9 +145,8 @@ impl BatchExecutor {
         let (locked, busy) = self.lock(taken, worker).await?;
         let records: Vec<_> = locked.iter().map(|taken| taken.command.record.clone()).collect();
         let since = forgotten_since(&locked);
-        let read =
-            || self.ledger.traced("read latest writes", records.len(), self.ledger.latest_writes(&records, since));
-        let latest = retry::run(&LEDGER_RETRY, read).await?;
+        let read = || self.ledger.latest_writes(&records, since);
+        let latest = self.ledger.traced_until_answered("read latest writes", records.len(), read).await?;
         let (updates, superseded) = plan::plan(locked, &latest);
         let mut outcomes = self.write_until(deadline, updates, &records, &latest).await?;
         outcomes.extend(busy.iter().map(|taken| CommandOutcome::defer(taken, Reason::RecordBusy)));
@@ -172,11 +171,11 @@ impl BatchExecutor {
         let ours = self.rules.portal_id;
         let claim = |ids: Arc<Vec<WriteCommandId>>| async move {
             let take = || self.ledger.claim_commands(&ids, ours, worker, self.lease);
-            retry::run(&LEDGER_RETRY, || self.ledger.traced("take commands", ids.len(), take())).await
+            self.ledger.traced_until_answered("take commands", ids.len(), take).await
         };
         let mut claims = Vec::new();
         batcher::bisect(ids, claim, |error| !error.is_away(), |_, claim| claims.push(claim)).await;
-        let (mut commands, mut parked) = (Vec::new(), Vec::new());
+        let (mut commands, mut returned) = (Vec::new(), Vec::new());
         for (index, (QueuedCommand { id, tries }, claim)) in batch.iter().zip(claims).enumerate() {
             let claim = match claim {
                 Ok(claim) => claim,
@@ -196,15 +195,27 @@ impl BatchExecutor {
                 }
                 CommandClaim::Unreadable { attempt, detail } => {
                     tracing::error!(command = %id, detail, "the write command cannot be read and is parked");
-                    parked.push(parked_result(*id, attempt, Reason::CommandInvalid, &detail));
-                    Disposition::Park { reason: Reason::CommandInvalid, detail }
+                    let disposition = Disposition::Park { reason: Reason::CommandInvalid, detail };
+                    returned.push(result_of(*id, attempt, &disposition));
+                    disposition
+                }
+                CommandClaim::NewerFormat { attempt, format, age } => {
+                    let known = WriteCommand::FORMAT;
+                    // It comes back every few seconds.
+                    if attempt == 1 {
+                        tracing::warn!(command = %id, format, known, "the write command waits for a writer that knows its format");
+                    }
+                    let disposition = self.failures.leave_to_newer(&Tries { age, ..*tries });
+                    returned.push(result_of(*id, attempt, &disposition));
+                    disposition
                 }
                 CommandClaim::Finished => Disposition::Done,
                 CommandClaim::LeasedElsewhere => Disposition::defer(Reason::LeasedElsewhere),
                 CommandClaim::OtherPortal { attempt, portal } => {
                     let detail = format!("the write command is for portal {portal}, hubspot.portal_id is {ours}");
-                    parked.push(parked_result(*id, attempt, Reason::WrongPortal, &detail));
-                    Disposition::Park { reason: Reason::WrongPortal, detail }
+                    let disposition = Disposition::Park { reason: Reason::WrongPortal, detail };
+                    returned.push(result_of(*id, attempt, &disposition));
+                    disposition
                 }
                 CommandClaim::Unknown => {
                     let detail = format!("the ledger has no write command {id}");
@@ -212,16 +223,16 @@ impl BatchExecutor {
                 }
             };
         }
-        let end = |parked: Arc<Vec<CommandResult>>| async move {
-            retry::run(&LEDGER_RETRY, || self.ledger.finish_commands(&parked, worker)).await
+        let end = |results: Arc<Vec<CommandResult>>| async move {
+            retry::run(&LEDGER_RETRY, || self.ledger.finish_commands(&results, worker)).await
         };
         let refused = |_, ended: Result<bool, Arc<LedgerError>>| {
             if let Err(error) = ended {
-                tracing::error!(%error, "the ledger does not park a write command; its lease ends, and it is taken again");
+                tracing::error!(%error, "the ledger does not take a write command back; its lease ends, and it is taken again");
             }
         };
-        if !parked.is_empty() {
-            batcher::bisect(parked, end, |error| !error.is_away(), refused).await;
+        if !returned.is_empty() {
+            batcher::bisect(returned, end, |error| !error.is_away(), refused).await;
         }
         Ok(commands)
     }
@@ -243,8 +254,7 @@ impl BatchExecutor {
             }
             let records: Vec<_> = waiting.iter().map(|taken| taken.command.record.clone()).collect();
             let lock = || self.ledger.lock_records(&records, worker, self.lease);
-            let lock = || self.ledger.traced("lock records", records.len(), lock());
-            let got = retry::run(&LEDGER_RETRY, lock).await?;
+            let got = self.ledger.traced_until_answered("lock records", records.len(), lock).await?;
             let (ours, busy): (Vec<_>, Vec<_>) =
                 waiting.into_iter().partition(|taken| got.contains(&taken.command.record));
             locked.extend(ours);
@@ -343,21 +353,24 @@ impl BatchExecutor {
 
     /// Unlock: ends the leases on the records.
     async fn unlock(&self, records: &[RecordRef], worker: &Worker) -> Result<(), LedgerError> {
-        let unlock =
-            || self.ledger.traced("unlock records", records.len(), self.ledger.unlock_records(records, worker));
-        retry::run(&LEDGER_RETRY, unlock).await
+        let unlock = || self.ledger.unlock_records(records, worker);
+        self.ledger.traced_until_answered("unlock records", records.len(), unlock).await
     }
 }
 
-/// A command that cannot be carried out waits for an operator.
-fn parked_result(id: WriteCommandId, attempt: i32, reason: Reason, detail: &str) -> CommandResult {
+/// What the ledger records about a command that is not carried out: it waits for a newer writer, or for an operator.
+fn result_of(id: WriteCommandId, attempt: i32, disposition: &Disposition) -> CommandResult {
+    let (state, detail) = match disposition {
+        Disposition::Park { detail, .. } => (CommandState::Parked, Some(detail.clone())),
+        _ => (CommandState::Waiting, None),
+    };
     CommandResult {
         id,
         attempt,
-        state: CommandState::Parked,
-        reason: Some(reason),
-        detail: Some(detail.to_owned()),
-        wait: None,
+        state,
+        reason: disposition.reason(),
+        detail,
+        wait: disposition.delay(),
         moved_to: None,
         written: Vec::new(),
         skipped_writes: Vec::new(),

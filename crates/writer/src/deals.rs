@@ -133,8 +133,8 @@ impl Pipelines {
             tracing::warn!(%deal, pipeline, stage = to.stage, "the deal stays: its pipeline has no such stage");
             return Ok(DealMove::NotMoved(Reason::NoSuchStage));
         };
-        let change =
-            PropertyChange { property: STAGE.to_owned(), value: target.id.clone(), policy: WritePolicy::Always };
+        let (property, value) = (STAGE.to_owned(), target.id.clone());
+        let change = PropertyChange { property, value, policy: WritePolicy::Always, expected: None };
         let update = ObjectUpdate { id: deal.object_id, changes: std::slice::from_ref(&change) };
         if !hubspot.update(&ObjectType::Deal, &update).await? {
             return not_found(hubspot, deal).await;

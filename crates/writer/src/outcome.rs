@@ -143,6 +143,14 @@ impl FailurePolicy {
         decision.disposition(error.reason(), &error.to_string())
     }
 
+    /// What becomes of the message of a command that only a newer writer can carry out. While the fleet is upgraded, one gets it when it
+    /// comes back; that is no failure. When none comes before it is too old, a person has to know.
+    pub fn leave_to_newer(&self, tries: &Tries) -> Disposition {
+        self.retry_schedule
+            .defer(tries)
+            .disposition(Reason::NewerVersion, "no writer that knows the command's format has come")
+    }
+
     /// How long the command's message stays in a retry queue; `None` when it does not come back.
     pub fn delay(&self, outcome: &CommandOutcome) -> Option<Duration> {
         match outcome.row.state {

@@ -104,6 +104,7 @@ mod tests {
             property: (*property).to_owned(),
             value: (*value).to_owned(),
             policy: WritePolicy::default(),
+            expected: None,
         };
         let command = WriteCommand {
             id: WriteCommandId::new(),

@@ -9,7 +9,7 @@ use std::{
 
 use domain::{
     AppId, PortalId, Reason, WriteCommand,
-    write_command::{PropertyChange, WritePolicy},
+    write_command::{ExpectedValue, PropertyChange, WritePolicy},
 };
 use hubspot::client::{ChangeAuthor, PastValue};
 use ledger::{LatestWrites, SkippedWrite};
@@ -96,6 +96,11 @@ fn reason_to_skip(
     command: &WriteCommand,
     app_id: AppId,
 ) -> Option<Reason> {
+    let is_expected = |expected: &ExpectedValue| current.equals(expected.value.as_deref().unwrap_or_default());
+    // An earlier attempt may have written it.
+    if !current.equals(&change.value) && change.expected.as_ref().is_some_and(|expected| !is_expected(expected)) {
+        return Some(Reason::ValueChanged);
+    }
     match change.policy {
         WritePolicy::Always => None,
         WritePolicy::IfEmpty => (current.value.is_some() && !current.is_default()).then_some(Reason::KeptFilled),
@@ -185,7 +190,19 @@ mod tests {
         current: Option<&str>,
         set: Option<(&str, &str, i64)>,
     ) -> Option<Reason> {
-        let change = PropertyChange { property: "p".to_owned(), value: proposed.to_owned(), policy };
+        skipped_change(&PropertyChange { policy, ..change(proposed) }, current, set)
+    }
+
+    fn change(proposed: &str) -> PropertyChange {
+        let (property, value) = ("p".to_owned(), proposed.to_owned());
+        PropertyChange { property, value, policy: WritePolicy::Always, expected: None }
+    }
+
+    fn skipped_change(
+        change: &PropertyChange,
+        current: Option<&str>,
+        set: Option<(&str, &str, i64)>,
+    ) -> Option<Reason> {
         let last_set = set.map(|(source_type, source_id, minutes)| PastValue {
             value: current.unwrap_or_default().to_owned(),
             timestamp: OffsetDateTime::UNIX_EPOCH + Duration::minutes(minutes),
@@ -193,7 +210,7 @@ mod tests {
             source_id: Some(source_id.to_owned()),
         });
         reason_to_skip(
-            &change,
+            change,
             &CurrentValue {
                 value: current.map(ToOwned::to_owned),
                 is_null: false,
@@ -232,5 +249,19 @@ mod tests {
         assert_eq!(skipped(IfNewer, "2", Some("1"), person), None, "it was set half an hour before the event");
         assert_eq!(skipped(IfNewer, "2", Some("1"), other), Some(Reason::KeptNewer));
         assert_eq!(skipped(IfNewer, "2", Some("1"), app), None, "our own value");
+    }
+
+    #[test]
+    fn a_value_that_is_expected_replaces_no_other() {
+        let expecting = |expected: Option<&str>| PropertyChange {
+            expected: Some(ExpectedValue { value: expected.map(ToOwned::to_owned) }),
+            ..change("2")
+        };
+        assert_eq!(skipped_change(&expecting(Some("1")), Some("1"), None), None);
+        assert_eq!(skipped_change(&expecting(Some("1")), Some("3"), None), Some(Reason::ValueChanged));
+        assert_eq!(skipped_change(&expecting(Some("1")), None, None), Some(Reason::ValueChanged), "it was cleared");
+        assert_eq!(skipped_change(&expecting(None), None, None), None);
+        assert_eq!(skipped_change(&expecting(None), Some("3"), None), Some(Reason::ValueChanged));
+        assert_eq!(skipped_change(&expecting(Some("1")), Some("2"), None), None, "an earlier attempt wrote it");
     }
 }

@@ -85,9 +85,8 @@ impl BatchExecutor {
             return recorded;
         }
         let commit = |rows: Arc<Vec<CommandResult>>| async move {
-            let finish =
-                || self.ledger.traced("finish commands", rows.len(), self.ledger.finish_commands(&rows, worker));
-            retry::run(&LEDGER_RETRY, finish).await
+            let finish = || self.ledger.finish_commands(&rows, worker);
+            self.ledger.traced_until_answered("finish commands", rows.len(), finish).await
         };
         let may_be_one = |error: &LedgerError| !error.is_away();
         let rows = outcomes.iter().map(row).collect();

@@ -164,6 +164,7 @@ impl Verifier {
             property: write.property.clone(),
             value: write.value.clone(),
             policy: WritePolicy::Always,
+            expected: None,
         };
         let changes: Vec<_> = newest.iter().filter(is_outdated).map(change).collect();
         if !changes.is_empty() {

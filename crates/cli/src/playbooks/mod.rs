@@ -40,6 +40,9 @@ pub enum PlaybookCommand {
         /// Only print the plan.
         #[arg(long)]
         dry_run: bool,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
     },
     /// Runs a playbook for one record and shows context, prompt, answer, checks and what it would write.
     Run {
@@ -92,14 +95,14 @@ pub async fn run(command: PlaybookCommand, config: Option<&Path>) -> anyhow::Res
                 }
             }
         }
-        PlaybookCommand::Provision { files, dry_run } => {
+        PlaybookCommand::Provision { files, dry_run, json } => {
             let settings = Settings::load(config, ConfigScope::Writer)?;
             let playbooks = if files.is_empty() {
                 playbook::load(&settings.inference.playbooks, &settings.inference.protected_properties)?
             } else {
                 playbook::load_files(&files, &settings.inference.protected_properties)?
             };
-            provision::run(&settings, &playbooks, dry_run).await
+            provision::run(&settings, &playbooks, dry_run, json).await
         }
         PlaybookCommand::Run { file, record, write } => {
             let settings = Settings::load(config, ConfigScope::Inference)?;

@@ -8,14 +8,17 @@ use std::{
 use anyhow::Context;
 use bootstrap::CallHooks;
 use domain::ObjectType;
-use hubspot::client::{NewProperty, PropertyDefinition, PropertyGroup, PropertyRule};
+use hubspot::{
+    HubSpotClient,
+    client::{NewProperty, PropertyDefinition, PropertyGroup, PropertyRule},
+};
 use playbook::Playbook;
 use settings::Settings;
 
 use super::rules::broken_rules;
 use crate::{
     needs::{self, NeededProperty},
-    print::say,
+    print::{Cell, Format, Page, Table, Tone, column},
 };
 
 /// The property group of the properties that Leadline creates.
@@ -30,8 +33,18 @@ enum Step {
     Conflict(String),
 }
 
-/// Prints the plan and, unless it is a dry run or there is a conflict, carries it out.
-pub async fn run(settings: &Settings, playbooks: &[Playbook], dry_run: bool) -> anyhow::Result<ExitCode> {
+impl Step {
+    fn cell(&self) -> Cell {
+        match self {
+            Self::Create => Cell::Toned("create", Tone::Waiting),
+            Self::Exists => Cell::Toned("exists", Tone::Good),
+            Self::Conflict(_) => Cell::Toned("conflict", Tone::Bad),
+        }
+    }
+}
+
+/// Makes a plan and, unless it is a dry run or there is a conflict, carries it out; then prints it and what was done.
+pub async fn run(settings: &Settings, playbooks: &[Playbook], dry_run: bool, json: bool) -> anyhow::Result<ExitCode> {
     let client = bootstrap::hubspot_client(settings, CallHooks::default())?;
     let needed = needs::properties(playbooks);
     let kinds: BTreeSet<ObjectType> = needed.iter().map(|property| property.object_type.clone()).collect();
@@ -50,54 +63,83 @@ pub async fn run(settings: &Settings, playbooks: &[Playbook], dry_run: bool) -> 
     let plan: Vec<_> = needed.iter().map(|property| (property, step(property, &known))).collect();
     new_groups.retain(|kind| plan.iter().any(|(p, step)| p.object_type == *kind && *step == Step::Create));
 
-    print_plan(&new_groups, &plan, &rules);
-    if plan.iter().any(|(_, step)| matches!(step, Step::Conflict(_))) {
-        say!("nothing was created, because of the conflicts: existing properties are never changed");
-        return Ok(ExitCode::FAILURE);
-    }
-    if dry_run {
-        say!("nothing was created: this was a dry run");
-        return Ok(ExitCode::SUCCESS);
-    }
-    for kind in &new_groups {
+    let page = plan_page(&new_groups, &plan, &rules);
+    let is_in_conflict = plan.iter().any(|(_, step)| matches!(step, Step::Conflict(_)));
+    let (created, sentence) = if is_in_conflict {
+        (0, "nothing was created, because of the conflicts: existing properties are never changed".to_owned())
+    } else if dry_run {
+        (0, "nothing was created: this was a dry run".to_owned())
+    } else {
+        let created = create(&client, &new_groups, &plan).await;
+        if created.is_err() {
+            // What was to be created is known, though not all of it was.
+            page.print(Format { json, utc: false })?;
+        }
+        let created = created?;
+        (created, format!("created {created} properties"))
+    };
+    page.fact("created", created, sentence).print(Format { json, utc: false })?;
+    Ok(if is_in_conflict { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// Creates what the plan says; returns how many properties that were.
+async fn create(
+    client: &HubSpotClient,
+    new_groups: &[ObjectType],
+    plan: &[(&NeededProperty, Step)],
+) -> anyhow::Result<usize> {
+    for kind in new_groups {
         let group = PropertyGroup { name: GROUP.to_owned(), label: GROUP_LABEL.to_owned() };
         client.create_property_group(kind, &group).await.with_context(|| format!("group {GROUP} of {kind}"))?;
     }
     let mut created = 0;
     for (property, _) in plan.iter().filter(|(_, step)| *step == Step::Create) {
         let name = format!("{}.{}", property.object_type, property.name);
-        client.create_property(&property.object_type, &new_property(property)).await.with_context(|| name.clone())?;
+        client.create_property(&property.object_type, &new_property(property)).await.with_context(|| name)?;
         created += 1;
     }
-    say!("created {created} properties");
-    Ok(ExitCode::SUCCESS)
+    Ok(created)
 }
 
-fn print_plan(
+fn plan_page(
     new_groups: &[ObjectType],
     plan: &[(&NeededProperty, Step)],
     rules: &HashMap<ObjectType, Vec<PropertyRule>>,
-) {
-    say!("plan");
+) -> Page {
+    let mut groups = Table::new([column("group", "group"), column("of", "object_type")]);
     for kind in new_groups {
-        say!("  create   group {GROUP} of {kind}");
+        groups.add([GROUP.into(), kind.to_string().into()]);
     }
+    let mut properties = Table::new([
+        column("step", "step"),
+        column("property", "property").whole(),
+        column("type", "type"),
+        column("shown as", "field_type"),
+        column("detail", "detail"),
+    ]);
+    let mut warnings = Table::new([column("property", "property").whole(), column("warning", "warning")]);
     for (property, step) in plan {
         let name = format!("{}.{}", property.object_type, property.name);
-        match step {
+        let detail = match step {
+            Step::Create if property.options.is_empty() => Cell::Empty,
             Step::Create => {
                 let options: Vec<_> = property.options.iter().map(|option| option.value.as_str()).collect();
-                let options = if options.is_empty() { String::new() } else { format!(" of {}", options.join(", ")) };
-                say!("  create   {name}: {} ({}){options}", property.kind, property.field_type);
+                format!("options {}", options.join(", ")).into()
             }
             Step::Exists => {
-                say!("  exists   {name}");
                 let rules = rules.get(&property.object_type).map_or(&[][..], Vec::as_slice);
-                broken_rules(property, rules).iter().for_each(|broken| say!("  warning  {name}: {broken}"));
+                let broken = broken_rules(property, rules);
+                broken.into_iter().for_each(|broken| warnings.add([name.clone().into(), broken.into()]));
+                Cell::Empty
             }
-            Step::Conflict(why) => say!("  CONFLICT {name}: {why}"),
-        }
+            Step::Conflict(why) => why.as_str().into(),
+        };
+        properties.add([step.cell(), name.into(), property.kind.into(), property.field_type.into(), detail]);
     }
+    Page::default()
+        .optional_section("groups", "property groups to create", groups)
+        .section("properties", "properties that the playbooks write", properties)
+        .optional_section("warnings", "rules of the portal", warnings)
 }
 
 fn step(property: &NeededProperty, known: &HashMap<ObjectType, Vec<PropertyDefinition>>) -> Step {

@@ -182,6 +182,7 @@ impl HubSpotClient {
         let has_own_limit = !call.operation.limit().is_empty();
         let mut limits = LimitHeaders::default();
         let span = self.span(call);
+        let observer = self.settings.hooks.observer.as_ref().map(|observer| (observer, observer.credential()));
         let result = self.call_once(call, &mut limits, &span).instrument(span.clone()).await;
         let outcome = result.as_ref().map_or_else(|error| error.reason().as_str(), |_| "ok");
         if result.is_err() {
@@ -197,8 +198,8 @@ impl HubSpotClient {
                 _ => rate_limiter.record_answer(permit, reports, None),
             }
         }
-        if let Some(observer) = &self.settings.hooks.observer {
-            observer.record(result.as_ref().err().map(|error| error as &dyn Failure));
+        if let Some((observer, with)) = observer {
+            observer.record(with, result.as_ref().err().map(|error| error as &dyn Failure));
         }
         metrics::counter!("leadline_hubspot_calls_total", "operation" => call.operation.as_str(), "outcome" => outcome)
             .increment(1);

@@ -200,7 +200,12 @@ async fn pass(ledger: &Ledger, first: i64) -> Result<()> {
 }
 
 fn change(property: &str) -> PropertyChange {
-    PropertyChange { property: property.to_owned(), value: "50".to_owned(), policy: WritePolicy::Always }
+    PropertyChange {
+        property: property.to_owned(),
+        value: "50".to_owned(),
+        policy: WritePolicy::Always,
+        expected: None,
+    }
 }
 
 fn written(change: &PropertyChange) -> WrittenProperty {

@@ -5,4 +5,6 @@
 mod door;
 mod fixtures;
 mod stop;
+mod tls;
 mod webhooks;
+mod whole;

@@ -46,6 +46,8 @@ pub struct WriterOptions {
     pub linger: Duration,
     /// The timeout of a call to HubSpot.
     pub call_timeout: Duration,
+    /// The age at which a message is parked.
+    pub max_age: Duration,
     /// The URLs of the notification channels. One that begins with a slash leads to the simulator.
     pub channels: BTreeMap<String, String>,
 }
@@ -56,6 +58,7 @@ impl Default for WriterOptions {
             lease: Duration::from_secs(30),
             linger: Duration::from_millis(100),
             call_timeout: Duration::from_secs(2),
+            max_age: Duration::MAX,
             channels: BTreeMap::new(),
         }
     }
@@ -118,7 +121,8 @@ impl TestWriter {
         let token = Credential { dependency: Dependency::HubSpot, setting: "hubspot.token", fingerprint };
         let circuit_breakers = CircuitBreakers::new(&breaker_settings, [token]);
         let delays = vec![Duration::from_secs(1), Duration::from_secs(2)];
-        let retry_schedule = RetrySchedule::new(delays, MAX_ATTEMPTS).expect("a schedule");
+        let retry_schedule =
+            RetrySchedule::new(delays, MAX_ATTEMPTS).expect("a schedule").with_max_age(options.max_age);
         let url_of = |url: String| if url.starts_with('/') { format!("{simulator_url}{url}") } else { url };
         let urls = options.channels.into_iter().map(|(name, url)| (name, url_of(url).into())).collect();
         let channels = Channels::new(urls, Duration::from_secs(1)).expect("channels");
@@ -452,7 +456,12 @@ impl TestWriter {
 
 /// A change of one property with the default policy, `unless_human`.
 pub fn set(property: &str, value: &str) -> PropertyChange {
-    PropertyChange { property: property.to_owned(), value: value.to_owned(), policy: WritePolicy::default() }
+    PropertyChange {
+        property: property.to_owned(),
+        value: value.to_owned(),
+        policy: WritePolicy::default(),
+        expected: None,
+    }
 }
 
 /// The records of a batch update, by id.

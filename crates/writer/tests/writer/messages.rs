@@ -1,12 +1,12 @@
 //! What becomes of a message that is no write command, not ours, or delivered twice.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use broker::{Delivery, Disposition, Handler, Message};
 use domain::{EventState, PortalId, Reason, RecordRef, WriteCommandId};
 use serde_json::json;
 
-use crate::fixtures::{TestWriter, set};
+use crate::fixtures::{MAX_ATTEMPTS, TestWriter, WriterOptions, set};
 
 #[tokio::test]
 async fn a_message_that_is_not_a_valid_write_command_is_parked() {
@@ -86,6 +86,48 @@ async fn a_command_whose_row_cannot_be_read_is_parked_alone() {
     assert_eq!(written, Disposition::Done);
     writer.ended_as(&bad, EventState::Parked, Some(Reason::CommandInvalid)).await;
     writer.ended_as(&good, EventState::Written, None).await;
+}
+
+/// While the fleet is upgraded, inference workers of the next version record what this one cannot know.
+#[tokio::test]
+async fn a_command_of_a_newer_format_waits_unharmed_for_a_writer_that_knows_it() {
+    let writer =
+        TestWriter::with(WriterOptions { max_age: Duration::from_secs(3_600), ..WriterOptions::default() }).await;
+    let (newer, known) = (writer.contact(1).await, writer.contact(2).await);
+    let newer = writer.decide(&newer, 1, &[set("lead_score", "85")], Vec::new()).await;
+    let known = writer.decide(&known, 1, &[set("lead_score", "85")], Vec::new()).await;
+    writer.execute("update write_command set format = 2 where object_id = 1").await;
+    let waits = Disposition::Defer { delay: Some(Duration::from_secs(1)), reason: Reason::NewerVersion };
+    let (first, written) = tokio::join!(writer.handle(&newer), writer.handle(&known));
+    assert_eq!((first, written), (waits.clone(), Disposition::Done), "others are not held up");
+    // However often: it is no failure.
+    for _ in 0..=MAX_ATTEMPTS {
+        assert_eq!(writer.handle(&newer).await, waits);
+    }
+    let row = "select state::text || ' ' || reason || ' ' || (due_at > now()) from write_command where object_id = 1";
+    assert_eq!(writer.query::<String>(row).await, "waiting newer_version true");
+    assert_eq!(writer.property(1, "lead_score").await, None, "nothing of it was carried out");
+
+    // The newer writer, which knows it.
+    writer.execute("update write_command set format = 1 where object_id = 1").await;
+    assert_eq!(writer.handle(&newer).await, Disposition::Done);
+    writer.ended_as(&newer, EventState::Written, None).await;
+    assert_eq!(writer.property(1, "lead_score").await.as_deref(), Some("85"));
+}
+
+#[tokio::test]
+async fn a_command_of_a_newer_format_is_parked_when_no_newer_writer_comes() {
+    let writer =
+        TestWriter::with(WriterOptions { max_age: Duration::from_secs(3_600), ..WriterOptions::default() }).await;
+    let record = writer.contact(1).await;
+    let command = writer.decide(&record, 1, &[set("lead_score", "85")], Vec::new()).await;
+    writer.execute("update write_command set format = 2").await;
+    assert!(matches!(writer.handle(&command).await, Disposition::Defer { .. }));
+    writer.execute("update event set age_since = now() - interval '2 hours'").await;
+    let disposition = writer.handle(&command).await;
+    assert!(matches!(disposition, Disposition::Park { reason: Reason::NewerVersion, .. }), "{disposition:?}");
+    writer.ended_as(&command, EventState::Parked, Some(Reason::NewerVersion)).await;
+    assert!(writer.contact_writes().await.is_empty());
 }
 
 /// Postgres refuses to lease one command of a batch.
