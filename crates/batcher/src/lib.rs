@@ -162,7 +162,7 @@ where
                             Some(request) => batch.add(request),
                             None => break,
                         },
-                        () = slots.idle(), if extra_linger.is_zero() => break,
+                        () = idle(&slots), if extra_linger.is_zero() => break,
                         () = tokio::time::sleep_until(deadline) => break,
                     }
                 }
@@ -200,6 +200,12 @@ where
         };
         submit.instrument(span).await
     }
+}
+
+/// Waits until no batch is in progress, and for tasks that are about to submit: those of a burst are ready to run.
+async fn idle(slots: &Slots) {
+    slots.idle().await;
+    tokio::task::yield_now().await;
 }
 
 async fn run_batch<I, O, E, F, Fut>(requests: Vec<Request<I, O, E>>, process: &F, may_be_one_item: fn(&E) -> bool)
