@@ -40,9 +40,9 @@ async fn what_passes_is_retried_in_the_process_and_needs_no_retry_queue() {
 async fn what_lasts_goes_through_the_retry_queues_and_is_written_when_it_is_over() {
     let fleet = fleet(&pipeline()).await;
     contact(&fleet, 1, &[BUYER]).await;
-    // Four tries in the process, then the first retry queue, four more, then the second. A worker that has just started reads
-    // definitions of properties, too.
-    let away = Fault::new(Target::Hubspot, status(503, None)).on_path("/objects/").times(8);
+    // Four tries in the process, then the first retry queue, four more, then the second. What is associated with the record is read
+    // at the same time.
+    let away = Fault::new(Target::Hubspot, status(503, None)).on_path("/objects/contacts/batch/read").times(8);
     fleet.simulator.fault(&away).await.expect("set");
     send_accepted(&fleet, &[note_event(1, 1)]).await;
     let story = ended_as(&fleet, &note_event(1, 1), "written", None).await;

@@ -48,6 +48,7 @@ async fn an_event_whose_message_was_lost_in_a_retry_queue_is_published_again() {
         simulator::Target::Hubspot,
         simulator::FaultKind::Status { code: 503, retry_after: None },
     )
+    .on_path("/objects/contacts/batch/read")
     .times(4);
     fleet.simulator.fault(&fault).await.expect("set");
     send_accepted(&fleet, &[note_event(1, 1)]).await;

@@ -1,10 +1,10 @@
 //! The guide's three use cases, each from a webhook to what a person finds in HubSpot.
 
-use simulator::{Fault, FaultKind, Target, admin::Quirks};
+use simulator::{Call, Fault, FaultKind, Target, admin::Quirks};
 
 use fixtures::{
-    BUYER, PlaybookFolder, WITHIN, contact, ended_as, fleet, happened, held, note, note_event, object, pipeline,
-    property, questions, send_accepted, tasks,
+    BUYER, PlaybookFolder, WITHIN, ask, contact, ended_as, fleet, happened, held, note, note_event, object, pipeline,
+    property, questions, send_accepted, tasks, until,
 };
 
 /// A score of 75: no one has to be called.
@@ -245,17 +245,27 @@ pub fn two_playbooks(name: &str) -> PlaybookFolder {
 #[tokio::test]
 async fn one_playbooks_bad_value_costs_no_other_its_write() {
     let folder = two_playbooks("bad-value");
-    let plan = pipeline().with("writer.batch_linger_ms", "200");
+    let plan = pipeline().with("writer.batch_linger_ms", "5000");
     let fleet = fleet(&plan.with("inference.playbooks", folder.path())).await;
     let quirks = Quirks { maxima: [("ai_sentiment_score".to_owned(), 50)].into(), ..Quirks::default() };
     fleet.simulator.quirks(&quirks).await.expect("set");
     contact(&fleet, 1, &[HOPEFUL]).await;
+    contact(&fleet, 2, &[HOPEFUL]).await;
+    // While a batch is under way, the next one is collected.
+    let busy =
+        Fault::new(Target::Hubspot, FaultKind::Held).on_path("/contacts/batch/update").containing("\"id\":\"2\"");
+    fleet.simulator.fault(&busy).await.expect("set");
+    send_accepted(&fleet, &[note_event(2, 1)]).await;
+    let sending = "select count(*) from write_command where object_id = 2 and state = 'sending'";
+    until("a batch is under way", async || ask::<i64>(&fleet, sending).await > 0).await;
     send_accepted(&fleet, &[note_event(1, 1)]).await;
     ended_as(&fleet, &note_event(1, 1), "parked", Some("validation_error")).await;
     assert_eq!(property(&fleet, 1, "lead_score").await.as_deref(), Some("75"));
     assert_eq!(property(&fleet, 1, "ai_sentiment_score").await, None);
     let calls = fleet.simulator.calls(0).await.expect("asked");
-    let first = calls.into_iter().find(|call| call.path.ends_with("/contacts/batch/update")).expect("one");
+    let is_update =
+        |call: &&Call| call.path.ends_with("/contacts/batch/update") && call.request["inputs"][0]["id"] == "1";
+    let first = calls.iter().find(is_update).expect("one");
     let values = &first.request["inputs"][0]["properties"];
     let both = ["lead_score", "ai_sentiment_score"].iter().all(|name| !values[name].is_null());
     assert!(both, "it was one update at first: {}", first.request);

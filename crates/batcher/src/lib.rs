@@ -95,9 +95,10 @@ pub struct BatcherSettings {
     /// A batch is started when its items weigh this much …
     pub max: usize,
     /// … or when this time has passed since its first item, and fewer than `max_in_flight` batches are in progress. While it
-    /// waits for one of those to end, it still takes items.
+    /// waits for one of those to end, it still takes items. While none is in progress, nothing is waited for: only under load are
+    /// there others that may come (as in Nagle's algorithm, RFC 896).
     pub linger: Duration,
-    /// How much longer than `linger` to wait at the moment, where calls are sometimes scarcer than time.
+    /// How much longer than `linger` to wait at the moment, where calls are sometimes scarcer than time. Then every item waits.
     pub extra_linger: Option<ExtraLinger>,
     /// The most batches in progress at once.
     pub max_in_flight: usize,
@@ -152,12 +153,17 @@ where
                     },
                 };
                 let extra_linger = settings.extra_linger.as_ref().map_or(Duration::ZERO, |extra_linger| extra_linger());
-                let deadline = Instant::now() + settings.linger + extra_linger;
                 let mut batch = Batch::new(first, weigh, settings.max);
+                let deadline = Instant::now() + settings.linger + extra_linger;
                 while batch.has_room() {
-                    match tokio::time::timeout_at(deadline, received.recv()).await {
-                        Ok(Some(request)) => batch.add(request),
-                        Ok(None) | Err(_) => break,
+                    tokio::select! {
+                        biased;
+                        request = received.recv() => match request {
+                            Some(request) => batch.add(request),
+                            None => break,
+                        },
+                        () = idle(&slots), if extra_linger.is_zero() => break,
+                        () = tokio::time::sleep_until(deadline) => break,
                     }
                 }
                 let slot = loop {
@@ -196,6 +202,12 @@ where
     }
 }
 
+/// Waits until no batch is in progress, and for tasks that are about to submit: those of a burst are ready to run.
+async fn idle(slots: &Slots) {
+    slots.idle().await;
+    tokio::task::yield_now().await;
+}
+
 async fn run_batch<I, O, E, F, Fut>(requests: Vec<Request<I, O, E>>, process: &F, may_be_one_item: fn(&E) -> bool)
 where
     I: Clone,
@@ -219,6 +231,8 @@ mod tests {
         sync::{Arc, Mutex},
         time::Duration,
     };
+
+    use tokio::sync::Semaphore;
 
     use super::{Batcher, BatcherError, BatcherSettings};
 
@@ -291,5 +305,37 @@ mod tests {
         let (first, second) = tokio::join!(batcher.submit(1), batcher.submit(2));
         assert!(matches!((first, second), (Err(BatcherError::Failed(_)), Err(BatcherError::Failed(_)))));
         assert_eq!(*calls.lock().expect("unpoisoned"), 1);
+    }
+
+    #[tokio::test]
+    async fn nothing_is_waited_for_while_no_batch_is_in_progress() {
+        let (sizes, go_on) = (Arc::new(Mutex::new(Vec::new())), Arc::new(Semaphore::new(0)));
+        let (seen, held) = (sizes.clone(), go_on.clone());
+        let process = move |items: Arc<Vec<i32>>| {
+            seen.lock().expect("unpoisoned").push(items.len());
+            let held = held.clone();
+            async move {
+                held.acquire().await.expect("open").forget();
+                Ok::<_, Bad>(items.to_vec())
+            }
+        };
+        let for_ever = Duration::from_secs(86_400);
+        let batcher = Batcher::start(BatcherSettings { linger: for_ever, ..settings() }, process, |_| false);
+        let alone = batcher.clone();
+        let first = tokio::spawn(async move { alone.submit(0).await });
+        while sizes.lock().expect("unpoisoned").is_empty() {
+            tokio::task::yield_now().await;
+        }
+        let others = tokio::spawn(futures_util::future::join_all(
+            [batcher.clone(), batcher.clone()].map(|batcher| async move { batcher.submit(1).await }),
+        ));
+        for _ in 0..20 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(*sizes.lock().expect("unpoisoned"), [1], "the others wait for each other");
+        go_on.add_permits(2);
+        first.await.expect("no panic").expect("a result");
+        others.await.expect("no panic");
+        assert_eq!(*sizes.lock().expect("unpoisoned"), [1, 2], "until the first batch has ended");
     }
 }

@@ -68,6 +68,13 @@ impl Slots {
         Self(Arc::new(Shared { state, freed: Notify::new(), most, long }))
     }
 
+    /// Waits until no slot is in use. One caller waits at a time, for this or for a slot.
+    pub(crate) async fn idle(&self) {
+        while self.0.state().in_use > 0 {
+            self.0.freed.notified().await;
+        }
+    }
+
     /// Waits for a slot. One caller waits at a time.
     pub(crate) async fn acquire(&self) -> Slot {
         loop {

@@ -87,7 +87,7 @@ impl Message {
     }
 
     /// How long ago the first copy of it was made, by its [`Message::copy_id`]. Zero where that does not tell.
-    pub(crate) fn age(&self) -> Duration {
+    pub fn age(&self) -> Duration {
         let made = self.copy_id.get_timestamp().and_then(|made| {
             let (seconds, nanoseconds) = made.to_unix();
             UNIX_EPOCH.checked_add(Duration::new(seconds, nanoseconds))

@@ -1,9 +1,9 @@
 //! Reads the context of a record from HubSpot: the record, the records and engagements associated with it, and their texts.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 
 use domain::{ObjectId, ObjectType, RecordRef};
-use futures_util::future::try_join_all;
+use futures_util::future::{join, try_join, try_join_all};
 use hubspot::client::{CrmObject, MAX_BATCH};
 use playbook::{
     Context, ContextPlan, ContextRead, RecordPath, TextFormat,
@@ -40,30 +40,17 @@ pub async fn read(
     let mut redacted = BTreeSet::new();
     let mut records = Vec::new();
     let mut written: Vec<Written> = Vec::new();
-    let mut found: HashMap<RecordPath, Vec<ObjectId>> = HashMap::new();
-    for read in plan.reads_for(&record.object_type) {
-        let object_type = read.path.end();
-        let names = property_names(read);
-        let objects = match read.path.parent() {
-            None => vec![crm_reader.one(object_type, record.object_id, &names).await?],
-            Some(parent) => {
-                let from = found.get(&parent).map_or(&[][..], Vec::as_slice);
-                let ids = associated(crm_reader, parent.end(), from, object_type, read.max_records).await?;
-                crm_reader.many(object_type, ids, &names).await?
-            }
-        };
-        let ids: Vec<_> = objects.iter().map(|object| object.id).collect();
-        let engagements = read.engagements.iter().map(|kind| newest(crm_reader, read, &ids, kind));
-        written.extend(try_join_all(engagements).await?.into_iter().flatten());
+    let reads = plan.reads_for(&record.object_type);
+    for (read, found) in reads.iter().zip(find(crm_reader, record.object_id, &reads).await?) {
+        written.extend(found.engagements);
         if read.path.parent().is_none() {
-            created_at = objects.first().and_then(|object| object.created_at);
+            created_at = found.objects.first().and_then(|object| object.created_at);
         }
-        for mut object in objects {
-            redacted.extend(take_redacted(object_type, &mut object));
+        for mut object in found.objects {
+            redacted.extend(take_redacted(read.path.end(), &mut object));
             written.extend(own_texts(read, &object));
             records.push(context_record(record, read, object));
         }
-        found.insert(read.path.clone(), ids);
     }
     let size = written.iter().map(Written::size).sum();
     let context = move || {
@@ -73,6 +60,68 @@ pub async fn read(
         context
     };
     Ok(ReadContext { context: text_pool.run(size, context).await, created_at, redacted })
+}
+
+/// What one read of a plan finds.
+struct Found {
+    objects: Vec<CrmObject>,
+    engagements: Vec<Written>,
+}
+
+impl Found {
+    fn ids(&self) -> Vec<ObjectId> {
+        self.objects.iter().map(|object| object.id).collect()
+    }
+}
+
+/// What each of `reads` finds, in their order. The record is read at the same time as what is associated with it.
+async fn find(crm_reader: &CrmReader, id: ObjectId, reads: &[&ContextRead]) -> Result<Vec<Found>, StepError> {
+    let Some((own, others)) = reads.split_first() else { return Ok(Vec::new()) };
+    let names = property_names(own);
+    let around =
+        |id| async move { try_join(engagements(crm_reader, own, &[id]), find_others(crm_reader, id, others)).await };
+    let (record, first) = join(crm_reader.one(own.path.end(), id, &names), around(id)).await;
+    let record = record?;
+    // A merged record's old id has no associations, and HubSpot may reject it.
+    let (engagements, others) = if record.id == id { first? } else { around(record.id).await? };
+    let mut found = vec![Found { objects: vec![record], engagements }];
+    found.extend(others);
+    Ok(found)
+}
+
+/// What each of `reads`, which are about other records than the one with this id, finds. The paths of one length are read at once.
+async fn find_others(crm_reader: &CrmReader, id: ObjectId, reads: &[&ContextRead]) -> Result<Vec<Found>, StepError> {
+    let mut found: Vec<Found> = Vec::with_capacity(reads.len());
+    for level in reads.chunk_by(|one, next| one.path.steps() == next.path.steps()) {
+        let of_level = level.iter().filter_map(|read| {
+            let parent = read.path.parent()?;
+            let known = reads.iter().zip(&found).find(|(read, _)| read.path == parent);
+            let from = known.map_or_else(|| vec![id], |(_, found)| found.ids());
+            Some(find_associated(crm_reader, parent, from, read))
+        });
+        found.extend(try_join_all(of_level).await?);
+    }
+    Ok(found)
+}
+
+/// The records at the end of a read's path that any of `from`, which are at its `parent`, is associated with.
+async fn find_associated(
+    crm_reader: &CrmReader,
+    parent: RecordPath,
+    from: Vec<ObjectId>,
+    read: &ContextRead,
+) -> Result<Found, StepError> {
+    let ids = associated(crm_reader, parent.end(), &from, read.path.end(), read.max_records).await?;
+    let objects = crm_reader.many(read.path.end(), ids, &property_names(read)).await?;
+    let mut found = Found { objects, engagements: Vec::new() };
+    found.engagements = engagements(crm_reader, read, &found.ids()).await?;
+    Ok(found)
+}
+
+/// The engagements of the records `of` that a read names.
+async fn engagements(crm_reader: &CrmReader, read: &ContextRead, of: &[ObjectId]) -> Result<Vec<Written>, StepError> {
+    let kinds = read.engagements.iter().map(|kind| newest(crm_reader, read, of, kind));
+    Ok(try_join_all(kinds).await?.into_iter().flatten().collect())
 }
 
 /// Clears the values that HubSpot did not show, and returns their properties' names.

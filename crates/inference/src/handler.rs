@@ -18,7 +18,7 @@ use std::{
 
 use broker::{Delivery, Disposition, Handler, Publisher, RetryDecision, RetrySchedule, Route, Stage, Tries};
 use crashpoint::crash_point;
-use domain::{Event, EventState, Inference, RecordRef, WriteCommand, WriteCommandId};
+use domain::{Event, EventState, Inference, RecordRef, WriteCommand, WriteCommandId, event::EventKind};
 use ledger::{Claim, ClaimDenied, Claimed, Decision, SettledCharge, UnusableAnswer};
 use maintenance::{CircuitBreakers, ModelCircuits, command_message};
 use retry::{Failure, Reason, RetryAction};
@@ -71,6 +71,17 @@ pub struct EventTiming {
 }
 
 impl EventTiming {
+    /// How long to wait for newer events: a person who fills in a form causes ten events within moments, and the newest of them is
+    /// enough. An event waits at its first claim only, and has waited already for as long as its message was in the queue. The
+    /// creation of an engagement is one event.
+    fn debounce_of(&self, event: &Event, attempt: i32, in_queue: Duration) -> Duration {
+        let is_single = event.kind == EventKind::Creation && event.record().object_type.is_engagement();
+        if attempt > 1 || is_single {
+            return Duration::ZERO;
+        }
+        self.debounce.saturating_sub(in_queue)
+    }
+
     /// Whether a record of this age may still get its associations: HubSpot's clients create a call, an email or a ticket
     /// first, and associate it with its contact seconds later. An event does not wait longer than a record has for that,
     /// whatever the clocks say.
@@ -131,7 +142,8 @@ impl Handler for EventHandler {
         let began = Instant::now();
         let log = QuestionLog::of(&self.ledger, &event, &claimed);
         let mut progress = Progress::new(log, claimed.unusable.clone());
-        let processed = self.process(&event, &claimed, &mut progress);
+        let debounce = self.timing.debounce_of(&event, claimed.attempt, delivery.message.age());
+        let processed = self.process(&event, &claimed, debounce, &mut progress);
         let result = tokio::time::timeout(self.timing.time_limit, processed).await;
         let result = result.unwrap_or_else(|_| Err(StepError::DeadlineExceeded.into()));
         let tries = Tries { age: claimed.age + began.elapsed(), ..delivery.tries() };
@@ -211,6 +223,7 @@ impl EventHandler {
         &self,
         event: &Event,
         claimed: &Claimed,
+        debounce: Duration,
         progress: &mut Progress<'_>,
     ) -> Result<RunResult, RunFailure> {
         if let Some(nothing) = deletion::take(&self.ledger, self.playbooks.portal_id(), event).await? {
@@ -232,17 +245,9 @@ impl EventHandler {
         if started.is_empty() {
             return Ok(RunResult::Nothing(NothingToDo::skipped(Reason::NoPlaybook)));
         }
-        self.debounce(claimed).await;
+        tokio::time::sleep(debounce).await;
         // Boxed: thousands of events wait up to here, and do not need the memory that the rest takes.
         Box::pin(self.run_playbooks(event, claimed, &subject, started, progress)).await
-    }
-
-    /// Waits for newer events: a person who fills in a form causes ten events within moments, and the newest of them is
-    /// enough. An event waits at its first claim only.
-    async fn debounce(&self, claimed: &Claimed) {
-        if claimed.attempt == 1 {
-            tokio::time::sleep(self.timing.debounce).await;
-        }
     }
 
     /// Runs each playbook for each record that the event concerns.
@@ -423,5 +428,38 @@ fn state_of(retry: RetryDecision) -> EventState {
         RetryDecision::Retry(_) | RetryDecision::Defer(_) => EventState::Waiting,
         RetryDecision::Exhausted | RetryDecision::Park => EventState::Parked,
         RetryDecision::Discard => EventState::Dropped,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use serde_json::json;
+
+    use super::EventTiming;
+
+    #[test]
+    fn an_event_waits_once_from_its_arrival_in_the_queue_and_a_new_note_not_at_all() {
+        let event = |type_id: &str, subscription: &str| {
+            let element = json!([{"eventId": 1, "portalId": 1, "subscriptionType": subscription, "objectTypeId": type_id,
+                "objectId": 7, "occurredAt": 1_795_000_000_000_i64, "propertyName": "notes_last_updated"}]);
+            let body = serde_json::to_vec(&element).expect("JSON");
+            let parsed = hubspot::webhook::parse(&body).expect("a webhook").pop().expect("an element");
+            parsed.event.expect("an event")
+        };
+        let second = Duration::from_secs(1);
+        let timing = EventTiming { debounce: second, time_limit: second, association_wait: second };
+        let change = event("0-1", "object.propertyChange");
+        assert_eq!(timing.debounce_of(&change, 1, Duration::ZERO), second);
+        assert_eq!(
+            timing.debounce_of(&change, 1, second.mul_f64(0.75)),
+            second.mul_f64(0.25),
+            "it waited in the queue"
+        );
+        assert_eq!(timing.debounce_of(&change, 1, 5 * second), Duration::ZERO);
+        assert_eq!(timing.debounce_of(&change, 2, Duration::ZERO), Duration::ZERO);
+        assert_eq!(timing.debounce_of(&event("0-46", "object.creation"), 1, Duration::ZERO), Duration::ZERO);
+        assert_eq!(timing.debounce_of(&event("0-1", "object.creation"), 1, Duration::ZERO), second);
     }
 }

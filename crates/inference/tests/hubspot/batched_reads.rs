@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use domain::{ObjectId, ObjectType};
+use domain::{ObjectId, ObjectType, PortalId, RecordRef};
 use futures_util::future::join_all;
-use inference::{CrmReader, CrmReaderSettings};
+use inference::{CrmReader, CrmReaderSettings, TextPool, context};
+use playbook::Playbook;
 use retry::{Failure, Reason};
-use simulator::{Fault, FaultKind, Target, admin::NewRecord};
+use simulator::{Call, Fault, FaultKind, Target, admin::NewRecord};
 
-use crate::fixtures::{calls, client, post};
+use crate::fixtures::{calls, clear_faults, client, post};
 
 /// A reader, and the URL of the simulator that it reads from.
 async fn reader() -> (CrmReader, String) {
@@ -104,4 +105,34 @@ async fn the_associations_of_a_thousand_records_cost_one_call() {
     let calls = calls(&url).await;
     let inputs: Vec<_> = calls.iter().filter_map(|call| call.request["inputs"].as_array().map(Vec::len)).collect();
     assert_eq!(inputs, [1_000]);
+}
+
+/// HubSpot takes a tenth of a second for each call, and an event waits for the longest chain of them.
+#[tokio::test]
+async fn what_is_associated_with_a_record_is_read_at_the_same_time() {
+    const LEADS: &str = include_str!("../../../../deploy/playbooks/lead-qualification.toml");
+    let (reader, url) = reader().await;
+    post(&url, "objects", &NewRecord { kind: "contact".to_owned(), id: 1, ..NewRecord::default() }).await;
+    let note = NewRecord {
+        kind: "note".to_owned(),
+        id: 2,
+        properties: [("hs_note_body".to_owned(), "They have $50k.".to_owned())].into(),
+        associations: vec![("contact".to_owned(), 1)],
+        ..NewRecord::default()
+    };
+    post(&url, "objects", &note).await;
+    post(&url, "faults", &Fault::new(Target::Hubspot, FaultKind::Held).on_path("/objects/contacts/batch/read")).await;
+    let read = tokio::spawn(async move {
+        let playbook = Playbook::parse("lead-qualification.toml", LEADS, &[]).expect("a playbook");
+        let record = RecordRef { portal_id: PortalId(1), object_type: ObjectType::Contact, object_id: ObjectId(1) };
+        context::read(&reader, &TextPool::new(1), &record, &playbook.context).await
+    });
+    // The notes are known while the record is still being read.
+    let is_read = |call: &Call| call.path.ends_with("/objects/notes/batch/read");
+    while !calls(&url).await.iter().any(is_read) {
+        assert!(!read.is_finished(), "{:?}", calls(&url).await);
+    }
+    clear_faults(&url).await;
+    let read = read.await.expect("no panic").expect("read");
+    assert_eq!((read.context.records.len(), read.context.entries.len()), (1, 1));
 }

@@ -38,6 +38,12 @@ pub async fn post(url: &str, path: &str, body: &impl serde::Serialize) {
     request.send().await.expect("sent").error_for_status().expect("accepted");
 }
 
+/// Switches all faults of the simulator off.
+pub async fn clear_faults(url: &str) {
+    let request = reqwest::Client::new().delete(format!("{url}/_simulator/faults"));
+    request.send().await.expect("sent").error_for_status().expect("accepted");
+}
+
 /// The calls that the simulator got.
 pub async fn calls(url: &str) -> Vec<Call> {
     reqwest::get(format!("{url}/_simulator/calls")).await.expect("asked").json().await.expect("calls")
