@@ -1,71 +1,17 @@
 //! What a collector gets of an event's way, and that its absence costs no event anything.
 
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, Mutex},
-};
+use std::collections::BTreeMap;
 
-use axum::{Router, body::Bytes, extract::State, routing::post};
+use lab::{CollectedSpan, SpanCollector};
 use opentelemetry_proto::tonic::{
-    collector::trace::v1::ExportTraceServiceRequest,
     common::v1::{AnyValue, KeyValue, any_value::Value},
-    trace::v1::{Span, span::SpanKind},
+    trace::v1::span::SpanKind,
 };
-use prost::Message;
 
 use fixtures::{contact, ended_as, fleet, note_event, quick, send_accepted, until};
 
 /// A note that no span may hold.
 const PRIVATE: &str = "Her daughter Persephone is ill; they have $50k ready for Q1 and are excited.";
-
-/// A collector that speaks OTLP over HTTP.
-struct Collector {
-    endpoint: String,
-    bodies: Arc<Mutex<Vec<Bytes>>>,
-}
-
-/// A span, and the service that sent it.
-struct Collected {
-    service: String,
-    span: Span,
-}
-
-impl Collector {
-    async fn start() -> Self {
-        let bodies: Arc<Mutex<Vec<Bytes>>> = Arc::default();
-        let collect = async |State(bodies): State<Arc<Mutex<Vec<Bytes>>>>, body: Bytes| {
-            bodies.lock().expect("unpoisoned").push(body);
-        };
-        let router = Router::new().route("/v1/traces", post(collect)).with_state(bodies.clone());
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let endpoint = format!("http://{}", listener.local_addr().expect("an address"));
-        tokio::spawn(async move { axum::serve(listener, router).await });
-        Self { endpoint, bodies }
-    }
-
-    /// The spans of a trace. All of what was collected names the version of the conventions.
-    fn spans(&self, trace: &str) -> Vec<Collected> {
-        let mut spans = Vec::new();
-        for body in self.bodies.lock().expect("unpoisoned").iter() {
-            let request = ExportTraceServiceRequest::decode(body.clone()).expect("protobuf");
-            for of_service in request.resource_spans {
-                assert_eq!(of_service.schema_url, spans::SCHEMA_URL);
-                let resource = of_service.resource.expect("a resource");
-                let service = text(&attributes(&resource.attributes)["service.name"]);
-                for of_scope in of_service.scope_spans {
-                    assert_eq!(of_scope.schema_url, spans::SCHEMA_URL);
-                    let of_trace = of_scope.spans.into_iter().filter(|span| hex(&span.trace_id) == trace);
-                    spans.extend(of_trace.map(|span| Collected { service: service.clone(), span }));
-                }
-            }
-        }
-        spans
-    }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
 
 fn attributes(list: &[KeyValue]) -> BTreeMap<String, AnyValue> {
     list.iter().map(|entry| (entry.key.clone(), entry.value.clone().expect("a value"))).collect()
@@ -108,8 +54,8 @@ const WAY: [(&str, &str, SpanKind); 15] = [
 // The collector has to answer while this thread waits for the services to stop.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_trace_spans_the_way_from_webhook_to_write_and_is_exported() {
-    let collector = Collector::start().await;
-    let plan = quick().with("telemetry.otlp_endpoint", &collector.endpoint).with("openai.model", "gpt-4o");
+    let collector = SpanCollector::start().await.expect("a collector");
+    let plan = quick().with("telemetry.otlp_endpoint", collector.endpoint()).with("openai.model", "gpt-4o");
     let fleet = fleet(&plan).await;
     contact(&fleet, 1, &[PRIVATE]).await;
     send_accepted(&fleet, &[note_event(1, 1)]).await;
@@ -121,7 +67,8 @@ async fn one_trace_spans_the_way_from_webhook_to_write_and_is_exported() {
     // Exporters send what is left when the services stop.
     drop(fleet);
 
-    let spans = collector.spans(&trace);
+    let mut spans = collector.spans().expect("spans");
+    spans.retain(|one| one.trace_id() == trace);
     let found: Vec<_> =
         spans.iter().map(|one| (one.service.as_str(), one.span.name.as_str(), one.span.kind())).collect();
     for step in WAY {
@@ -160,7 +107,7 @@ async fn one_trace_spans_the_way_from_webhook_to_write_and_is_exported() {
     );
     // One tree: the receiver's span is its root, and every other one has a parent in it.
     let ids: Vec<_> = spans.iter().map(|one| one.span.span_id.clone()).collect();
-    for Collected { service, span } in &spans {
+    for CollectedSpan { service, span } in &spans {
         let is_root = span.parent_span_id.is_empty();
         assert_eq!(is_root, (service.as_str(), span.name.as_str()) == (RECEIVER, "event"), "{service}: {}", span.name);
         assert!(is_root || ids.contains(&span.parent_span_id), "the parent of {service}: {}", span.name);

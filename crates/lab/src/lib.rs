@@ -4,9 +4,11 @@
 pub mod cases;
 pub mod fleet;
 pub mod simulator_client;
+pub mod span_collector;
 pub mod webhook_client;
 
 pub use fleet::{Fleet, FleetPlan, Members};
 pub use simulator_client::SimulatorClient;
+pub use span_collector::{CollectedSpan, SpanCollector};
 pub use testbed::proxy::{self, Proxy};
 pub use webhook_client::WebhookClient;

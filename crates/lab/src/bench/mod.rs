@@ -10,6 +10,7 @@ mod limits;
 mod receiver;
 mod replicas;
 mod report;
+mod single;
 mod slow;
 mod usage;
 
@@ -46,6 +47,8 @@ enum Part {
     Receiver,
     /// From the webhook to the written property, compared with the baselines.
     EndToEnd,
+    /// One event alone, stage by stage.
+    Single,
     /// Thousands of inferences that take ten seconds each.
     Slow,
     /// The ledger alone, with a thousand to a million events in it.
@@ -78,6 +81,9 @@ pub async fn run(options: &BenchOptions) -> Result<()> {
         if receiver {
             receiver::alone(&services, &plan, &mut results, baseline, options.quick).await?;
         }
+    }
+    if wanted(Part::Single) {
+        single::run(&services, &plan, &mut results).await?;
     }
     if wanted(Part::Slow) {
         slow::run(&services, &plan, &mut results).await?;

@@ -78,13 +78,13 @@ async fn ways(collector: &SpanCollector) -> Result<Vec<Vec<CollectedSpan>>> {
     let started = Instant::now();
     loop {
         let mut ways: BTreeMap<String, Vec<CollectedSpan>> = BTreeMap::new();
-        for span in collector.all() {
+        for span in collector.spans()? {
             ways.entry(span.trace_id()).or_default().push(span);
         }
-        let complete = |way: &Vec<CollectedSpan>| way.iter().any(|of| of.name() == END) && way.iter().any(is_first);
+        let complete = |way: &Vec<CollectedSpan>| way.iter().any(|of| of.span.name == END) && way.iter().any(is_first);
         let mut complete: Vec<_> = ways.into_values().filter(complete).collect();
         if complete.len() == EVENTS {
-            complete.sort_by_key(|way| way.iter().map(CollectedSpan::begins).min());
+            complete.sort_by_key(|way| way.iter().map(begins).min());
             return Ok(complete);
         }
         if started.elapsed() > PATIENCE {
@@ -94,8 +94,13 @@ async fn ways(collector: &SpanCollector) -> Result<Vec<Vec<CollectedSpan>>> {
     }
 }
 
+/// In nanoseconds since 1970.
+fn begins(of: &CollectedSpan) -> u64 {
+    of.span.start_time_unix_nano
+}
+
 fn is_first(span: &CollectedSpan) -> bool {
-    span.service() == "leadline-receiver"
+    span.service == "leadline-receiver"
 }
 
 /// The stages by service and name, how long each event took, and how much of that was neither the model nor the debounce.
@@ -105,14 +110,18 @@ fn stages(ways: &[Vec<CollectedSpan>]) -> Result<Stages> {
     let mut stages: BTreeMap<String, Stage> = BTreeMap::new();
     let (mut totals, mut overheads) = (Vec::new(), Vec::new());
     for way in ways {
-        let begin = way.iter().map(CollectedSpan::begins).min().context("a way has spans")?;
-        let end = way.iter().find(|span| span.name() == END).context("a way has an end")?.ends();
-        let model: f64 = way.iter().filter(|span| span.name().starts_with(MODEL)).map(|span| milliseconds(span.begins(), span.ends())).sum();
+        let begin = way.iter().map(begins).min().context("a way has spans")?;
+        let end = way.iter().find(|span| span.span.name == END).context("a way has an end")?.span.end_time_unix_nano;
+        let model: f64 = way
+            .iter()
+            .filter(|span| span.span.name.starts_with(MODEL))
+            .map(|span| milliseconds(begins(span), span.span.end_time_unix_nano))
+            .sum();
         for span in way {
-            let service = span.service().trim_start_matches("leadline-").to_owned();
-            let stage = stages.entry(format!("{service}: {}", span.name())).or_default();
-            stage.begins.push(milliseconds(begin, span.begins()));
-            stage.takes.push(milliseconds(span.begins(), span.ends()));
+            let service = span.service.trim_start_matches("leadline-").to_owned();
+            let stage = stages.entry(format!("{service}: {}", span.span.name)).or_default();
+            stage.begins.push(milliseconds(begin, begins(span)));
+            stage.takes.push(milliseconds(begins(span), span.span.end_time_unix_nano));
         }
         totals.push(milliseconds(begin, end));
         overheads.push(milliseconds(begin, end) - model - DEBOUNCE.as_secs_f64() * 1_000.0);
@@ -131,7 +140,12 @@ fn milliseconds(from: u64, to: u64) -> f64 {
 fn quantile(all: &[f64], share: f64) -> f64 {
     let mut sorted = all.to_vec();
     sorted.sort_by(f64::total_cmp);
-    #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a place in a list")]
+    #[expect(
+        clippy::cast_precision_loss,
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a place in a list"
+    )]
     let place = (share * sorted.len().saturating_sub(1) as f64).round() as usize;
     sorted.get(place).copied().unwrap_or_default()
 }
@@ -139,7 +153,11 @@ fn quantile(all: &[f64], share: f64) -> f64 {
 fn print(stages: &[(String, Stage)], totals: &[f64], overheads: &[f64]) {
     let of = |all: &[f64]| (quantile(all, 0.5), quantile(all, 0.99));
     let ((total, slow), (overhead, most)) = (of(totals), of(overheads));
-    println!("\none event alone: webhook → score in HubSpot, {} ms of the model, {} ms of debounce", LATENCY.as_millis(), DEBOUNCE.as_millis());
+    println!(
+        "\none event alone: webhook → score in HubSpot, {} ms of the model, {} ms of debounce",
+        LATENCY.as_millis(),
+        DEBOUNCE.as_millis()
+    );
     println!("  {total:.0} ms in the median, {slow:.0} ms (99 %)");
     println!("  {overhead:.0} ms of it beside model and debounce (goal ≤120), {most:.0} ms (99 %)");
     println!("\n  {:<66} {:>9} {:>9} {:>9}", "stage", "begins ms", "half ms", "99 % ms");
