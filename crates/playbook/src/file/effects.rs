@@ -97,8 +97,9 @@ pub(super) fn actions(
             (Some(_), Some(most)) => checker.within(most, 1..=MAX_LIST_ITEMS, "max_items"),
             (None, None) => {}
         }
-        let Some(kind) = ActionKind::parse(table.kind.get_ref()) else {
-            let kinds: Vec<_> = ActionKind::ALL.iter().map(|kind| kind.as_str()).collect();
+        let Some(kind) = ActionKind::parse(table.kind.get_ref()).filter(|kind| !kind.is_undo()) else {
+            let kinds: Vec<_> =
+                ActionKind::ALL.iter().filter(|kind| !kind.is_undo()).map(|kind| kind.as_str()).collect();
             checker.add(table.kind.span(), format!("`{}` is none of {}", table.kind.get_ref(), kinds.join(", ")));
             continue;
         };
@@ -188,6 +189,7 @@ fn template(
             let text = required(checker, "text", &table.text)?;
             Some(ActionTemplate::Notify { channel, text: add(checker, "text", &text)? })
         }
+        ActionKind::DeleteEngagement | ActionKind::MoveDealBack => None,
     }
 }
 
@@ -198,6 +200,7 @@ fn check_keys(checker: &mut Checker, table: &ActionTable, kind: ActionKind) {
         ActionKind::CreateNote => &["body"],
         ActionKind::MoveDeal => &["stage", "pipeline"],
         ActionKind::Notify => &["channel", "text"],
+        ActionKind::DeleteEngagement | ActionKind::MoveDealBack => &[],
     };
     let keys = [
         ("subject", table.subject.is_some()),
