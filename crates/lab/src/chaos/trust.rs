@@ -15,6 +15,9 @@ const QUOTED: (&str, &str) = ("ai_budget_estimate", "budget_estimate_quote");
 /// What people change, and in how many contacts.
 const CHANGED: (&str, &str, usize) = ("ai_lead_summary", "Met her at the fair.", 10);
 
+/// What HubSpot sets by itself when notes come.
+const COUNTED: &str = "notes_last_updated";
+
 /// The values of records, by id and property, without empty ones: HubSpot makes no difference between those and missing ones.
 pub type Values = BTreeMap<i64, BTreeMap<String, String>>;
 
@@ -39,7 +42,8 @@ impl fmt::Display for Trust {
 /// The contacts as they are now.
 pub async fn contacts(fleet: &Fleet) -> Result<Values> {
     let contacts = fleet.simulator.objects("contact").await?;
-    let filled = |properties: BTreeMap<String, String>| properties.into_iter().filter(|(_, value)| !value.is_empty());
+    let is_own = |(name, value): &(String, String)| !value.is_empty() && name != COUNTED;
+    let filled = |properties: BTreeMap<String, String>| properties.into_iter().filter(is_own);
     Ok(contacts.into_iter().map(|contact| (contact.id, filled(contact.properties).collect())).collect())
 }
 
