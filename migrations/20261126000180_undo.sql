@@ -1,7 +1,7 @@
 -- Undo: what the fleet wrote is taken back by write commands of their own, which hold the value from before.
 --
--- Safe while the version before runs: its writers carry these commands out as any other, and all that it asks of write commands
--- leaves the new column alone.
+-- Safe while the version before runs: its writers put values back as they write any other, and park what deletes a task or moves a
+-- deal back, because they do not know such actions; it can be replayed when they are gone.
 
 create table undo (
     id         uuid primary key,
@@ -59,7 +59,8 @@ revoke execute on function lock_undo() from public;
 create view undone_properties as
 select u.id as undo_id, u.asked_by, u.why, u.created_at as asked_at, c.portal_id, c.object_type, c.object_id, t.property,
        t.write_command_id, w.event_key, i.playbook, i.playbook_version, w.written_at, w.before as before_write, w.after as undone_value,
-       coalesce(s.reason, case when c.finished_at is null or r.write_command_id is null then c.state::text else 'written' end) as outcome,
+       coalesce(s.reason, case when r.write_command_id is not null then 'written' when c.state = 'written' then 'left'
+                               else c.state::text end) as outcome,
        r.after as restored_value, coalesce(r.written_at, c.finished_at) as undone_at
 from undone_write t
 join write w on (w.write_command_id, w.property) = (t.write_command_id, t.property)
@@ -72,7 +73,7 @@ left join skipped_write s on (s.write_command_id, s.property) = (t.undo_command_
 
 comment on view undone_properties is
     'written properties that were undone: who asked for it, why, the value that was undone and the one that was put back, and what '
-    'became of it (written, a command''s state while it is not, or why the property was left as it is)';
+    'became of it: written, why the property was left as it is (left: the deal has moved on), or the state of the write command';
 
 -- What an event has written is not what was undone of it.
 create or replace view event_status as

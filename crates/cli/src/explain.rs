@@ -88,7 +88,14 @@ async fn current(
     let settings = Settings::load(file, ConfigScope::LedgerAndBroker)?;
     let hubspot = operator::patient_hubspot(&settings, ledger)?;
     let names = [options.property.clone()];
-    let mut object = hubspot.read_with_history(&of.object_type, of.object_id, &names, &names).await?;
+    let mut object = match hubspot.read_with_history(&of.object_type, of.object_id, &names, &names).await {
+        Ok(object) => object,
+        // What the ledger knows is worth telling without it.
+        Err(error) => {
+            print::error(format_args!("the value that it has now is not known: {error}"));
+            return Ok(Current::default());
+        }
+    };
     let history = object.history.remove(&options.property).unwrap_or_default();
     Ok(Current {
         is_known: true,

@@ -22,7 +22,7 @@
 //! | `retention` | which data may be deleted? | maintenance |
 //! | `migration` | is the schema up to date? | operator |
 //! | `erasure` | what is known about a record that has to go? | inference, maintenance, operator |
-//! | `undo`, `explain` | what can be undone, and what was? why has a property its value? | operator |
+//! | `undo`, `undo_commands`, `explain` | what can be undone, and what was? why has a property its value? | operator |
 //! | `events`, `pace` | which events are there, how fast do they end, what do they cost? | operator |
 //! | `unfinished`, `parking`, `audit` | what is unfinished, what is parked, what became of an event? | operator |
 //!
@@ -59,6 +59,7 @@ mod singleton_leases;
 mod stuck_work;
 mod traced;
 mod undo;
+mod undo_commands;
 mod unfinished;
 mod verification;
 
@@ -101,10 +102,8 @@ pub use retention::Retention;
 pub use retry_policy::{COMMIT_RETRY, LEDGER_RETRY};
 pub use session::{PoolMode, SessionFault};
 pub use stuck_work::{StuckCommand, StuckEvent};
-pub use undo::{
-    DoneAction, KnownWrite, LeftProperty, UndoCommand, UndoProgress, UndoRequest, UndoSelection, UnfinishedUndo,
-    WriteAuthor, WriteStanding,
-};
+pub use undo::{DoneAction, KnownWrite, UndoSelection, WriteAuthor, WriteStanding};
+pub use undo_commands::{LeftProperty, UndoCommand, UndoProgress, UndoRequest, UnfinishedUndo};
 pub use unfinished::{RecordChange, UnfinishedCommands, UnfinishedEvents};
 pub use verification::LatestValue;
 

@@ -6,7 +6,11 @@
 mod plan;
 mod survey;
 
-use std::{path::Path, process::ExitCode, time::Duration};
+use std::{
+    path::Path,
+    process::ExitCode,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, bail};
 use broker::{Route, Stage};
@@ -183,12 +187,14 @@ async fn wait(operator: &Operator, commands: &[WriteCommandId]) -> anyhow::Resul
     let total = i64::try_from(commands.len()).unwrap_or(i64::MAX);
     let shown = Progress::start("undone", commands.len());
     loop {
+        let asked_at = Instant::now();
         let progress = operator.ledger.undo_progress(commands).await?;
         if progress.ended >= total {
             return Ok(progress);
         }
         shown.tell(u64::try_from(progress.ended).unwrap_or(0));
-        tokio::time::sleep(LOOK_EVERY).await;
+        // Of many commands the question takes its time.
+        tokio::time::sleep(LOOK_EVERY.max(asked_at.elapsed() * 4)).await;
     }
 }
 
