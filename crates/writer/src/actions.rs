@@ -75,7 +75,7 @@ impl ActionExecutor {
     /// Carries out actions against `hubspot` and `channels` and records them in `ledger`.
     pub fn new(ledger: Ledger, hubspot: HubSpotClient, pipelines: Pipelines, channels: Channels) -> Self {
         let (engagements, remover) = (Engagements::new(&hubspot), EngagementRemover::start(&hubspot));
-        Self { engagements, remover, ledger, hubspot, pipelines, channels }
+        Self { ledger, hubspot, engagements, remover, pipelines, channels }
     }
 
     /// Carries out the actions of a command one after the other; a failed action does not stop the next ones. Returns the

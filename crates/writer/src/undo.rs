@@ -128,7 +128,7 @@ fn may_be_changed(kind: &ObjectType, object: &CrmObject) -> bool {
             None => *name == body_of(kind),
         }
     };
-    what_people_change(kind).iter().any(|name| is_persons(&name))
+    what_people_change(kind).iter().any(is_persons)
 }
 
 /// Counts the properties of a command that takes back what an earlier one wrote.
