@@ -74,6 +74,10 @@ grant update (state, attempt, worker, lease_expires_at, reason, detail, due_at, 
 grant update (state, reason, detail, due_at, finished_at, created_at) on write_command to leadline_operator;
 grant update (state, sending_since, reason, detail, finished_at) on action to leadline_operator;
 
+-- Has writes undone.
+grant insert on undo, undone_write, undone_action to leadline_operator;
+grant execute on function lock_undo() to leadline_operator;
+
 -- Erases what HubSpot deleted for privacy reasons (inference), or what an operator erases, and takes no event of it any more.
 grant select on erasure to leadline_inference;
 grant execute on function
@@ -101,7 +105,7 @@ grant execute on function park_stuck_command(uuid, text, text) to leadline_infer
 grant select on
     event_status, event_states, action_status, written_properties, skipped_properties, merged_records, parked, unfinished_events,
     pending_work, failures_by_reason, throughput_by_minute, cost_by_playbook_and_day, inference_text, rate_limits,
-    spend_limits, limit_usage
+    spend_limits, limit_usage, undone_properties
     to leadline_auditor;
 -- The views about limits call it.
 grant execute on function quota_used(rate_limit, bigint, bigint) to leadline_auditor;

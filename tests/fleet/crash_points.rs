@@ -59,7 +59,7 @@ async fn die_at(point: &str, expected: Effect) {
 }
 
 /// Starts every member again that has died, after ending its leases. Returns whether any had died.
-async fn revive(fleet: &mut Fleet) -> bool {
+pub async fn revive(fleet: &mut Fleet) -> bool {
     let dead: Vec<_> =
         (0..fleet.members.len()).filter(|index| fleet.members[*index].process.still_runs().is_err()).collect();
     for index in &dead {
@@ -75,7 +75,7 @@ async fn revive(fleet: &mut Fleet) -> bool {
 }
 
 /// Waits until a member has died, and starts it again.
-async fn until_one_died(fleet: &mut Fleet) {
+pub async fn until_one_died(fleet: &mut Fleet) {
     let started = std::time::Instant::now();
     while !revive(fleet).await {
         assert!(started.elapsed() < WITHIN, "no member died\n{}", fleet.logs());

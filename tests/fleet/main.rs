@@ -25,4 +25,5 @@ mod recovery;
 mod secrets;
 mod tls;
 mod traces;
+mod undo;
 mod upgrade;

@@ -31,6 +31,7 @@ mod reconcile;
 mod responses;
 mod retention;
 mod strangers;
+mod undo;
 mod use_cases;
 mod versions;
 mod waiting;

@@ -40,6 +40,7 @@ async fn requests_and_answers_have_the_documented_form() {
         for needed in [
             "/batch/read",
             "/batch/update",
+            "/batch/archive",
             "patch ",
             "/associations",
             "/properties",
@@ -101,6 +102,8 @@ async fn calls_of_a_day(version: &str, api: &str) -> Vec<Call> {
     for event in &others {
         ended_as(&fleet, event, "written", None).await;
     }
+    let undone = fleet.leadline(&["undo", "--playbook", "churn-risk", "--yes"]).await.expect("runs");
+    assert!(undone.status.success(), "{}", String::from_utf8_lossy(&undone.stderr));
     by_hand(&fleet, version).await;
     let check = fleet.leadline(&["check"]).await.expect("runs");
     assert!(check.status.success(), "{}", String::from_utf8_lossy(&check.stdout));

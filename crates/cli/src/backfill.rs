@@ -7,18 +7,16 @@
 use std::{path::Path, process::ExitCode, time::Duration};
 
 use anyhow::Context;
-use bootstrap::CallHooks;
 use broker::{Message, Route, Stage};
 use domain::{ObjectId, PortalId, event::EventKind};
 use hubspot::{HubSpotClient, client::SearchTime};
 use ledger::RecordChange;
-use limits::{Lane, RateLimiters};
 use playbook::Trigger;
 use serde_json::json;
 use time::OffsetDateTime;
 
 use crate::{
-    operator::Operator,
+    operator::{self, Operator},
     print::{Cell, Format, Page, Progress, Table, column},
     times,
 };
@@ -26,14 +24,8 @@ use crate::{
 /// The most by which the times of a webhook and of the property's history differ for the same change.
 const TOLERANCE: Duration = Duration::from_secs(1);
 
-/// How long a call waits for its share of the rate limit, in seconds.
-const MAX_WAIT_SECONDS: u64 = 600;
-
 /// Records whose history is read in one call.
 const MAX_RECORDS: usize = 50;
-
-/// Attempts of each call to HubSpot.
-const ATTEMPTS: usize = 20;
 
 /// Events that are published before their confirms are waited for.
 const MAX_UNCONFIRMED: usize = 100;
@@ -68,7 +60,7 @@ pub async fn run(file: Option<&Path>, options: &BackfillOptions) -> anyhow::Resu
     let operator = Operator::connect(file).await?;
     let settings = &operator.settings;
     let portal = PortalId(settings.hubspot.portal_id.context("hubspot.portal_id is not set")?);
-    let hubspot = hubspot_client(&operator)?;
+    let hubspot = operator::patient_hubspot(settings, &operator.ledger)?;
     let playbook = playbook::load(&settings.inference.playbooks, &settings.inference.protected_properties)?
         .into_iter()
         .find(|playbook| playbook.name == options.playbook)
@@ -131,17 +123,6 @@ const NOT_SEARCHED: &str = "HubSpot cannot be searched for it";
 fn note(trigger: &Trigger) -> Option<&'static str> {
     (trigger.kind == EventKind::PropertyChange)
         .then_some("of several changes of one property only the last: the playbook reads the current record")
-}
-
-/// A client that uses the backfill share of the rate limit. The fleet makes calls at the same time, so it waits for its
-/// share longer than a service does, and tries more often.
-fn hubspot_client(operator: &Operator) -> anyhow::Result<HubSpotClient> {
-    let mut settings = operator.settings.clone();
-    settings.hubspot.attempts = ATTEMPTS;
-    settings.rate_limit.max_wait_seconds = MAX_WAIT_SECONDS;
-    let rate_limiters = RateLimiters::new(&settings, &operator.ledger)?;
-    let hooks = CallHooks { rate_limiter: Some(rate_limiters.hubspot(Lane::Backfill)), ..CallHooks::default() };
-    Ok(bootstrap::hubspot_client(&settings, hooks)?)
 }
 
 /// Searches HubSpot for the changes that the trigger is about.

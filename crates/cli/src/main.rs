@@ -7,6 +7,7 @@ mod check;
 mod erase;
 mod event;
 mod events;
+mod explain;
 mod manual;
 mod migrate;
 mod names;
@@ -22,6 +23,7 @@ mod snapshot;
 mod status;
 mod times;
 mod top;
+mod undo;
 
 use std::{
     ffi::OsStr,
@@ -120,6 +122,10 @@ enum Command {
     Reconcile(reconcile::ReconcileOptions),
     /// Queues the changes in HubSpot since a given time for which no webhook arrived.
     Backfill(backfill::BackfillOptions),
+    /// Says why a property of a record has its value: event, playbook, quotation, model, cost, and what was before.
+    Explain(explain::ExplainOptions),
+    /// Puts back what the fleet wrote, and deletes the tasks and notes that it made. Without `--yes` it only shows what it would do.
+    Undo(Box<undo::UndoOptions>),
     /// Erases a record's data from the ledger and the parking lots. Counts, costs and times remain.
     Erase {
         /// The record, like contact/123.
@@ -192,6 +198,8 @@ async fn run() -> anyhow::Result<ExitCode> {
         Command::Parked { command } => parked::run(command, file.as_deref()).await,
         Command::Reconcile(options) => reconcile::run(file.as_deref(), &options).await,
         Command::Backfill(options) => backfill::run(file.as_deref(), &options).await,
+        Command::Explain(options) => explain::run(file.as_deref(), &options).await,
+        Command::Undo(options) => undo::run(file.as_deref(), &options).await,
         Command::Erase { record, yes } => erase::run(file.as_deref(), &record, yes).await,
     }
 }

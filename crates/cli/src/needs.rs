@@ -50,7 +50,7 @@ pub fn properties(playbooks: &[Playbook]) -> Vec<NeededProperty> {
 fn needed_property(playbook: &Playbook, write: &PropertyWrite, object_type: ObjectType) -> NeededProperty {
     let field = match &write.value {
         WriteValue::Field(name) => playbook.answer.fields.get(name),
-        WriteValue::Text(_) | WriteValue::Metadata(_) => None,
+        WriteValue::Text(_) | WriteValue::Metadata(_) | WriteValue::Explanation { .. } => None,
     };
     let (kind, field_type) = match (&write.value, field.map(|field| &field.kind)) {
         (_, Some(FieldKind::Integer { .. } | FieldKind::Number { .. })) => ("number", "number"),
@@ -78,7 +78,11 @@ fn needed_property(playbook: &Playbook, write: &PropertyWrite, object_type: Obje
         field_type,
         options: options.into_iter().zip(0..).map(option).collect(),
         field: field.map(|field| field.kind.clone()),
-        description: field.map_or_else(|| playbook.description.clone(), |field| field.description.clone()),
+        description: match (&write.value, field) {
+            (WriteValue::Explanation { property, .. }, _) => format!("Where the value of {property} comes from."),
+            (_, Some(field)) => field.description.clone(),
+            (_, None) => playbook.description.clone(),
+        },
         playbook: playbook.name.clone(),
     }
 }

@@ -3,9 +3,18 @@
 use std::path::Path;
 
 use anyhow::Context;
+use bootstrap::CallHooks;
 use broker::{Connection, Publisher};
+use hubspot::HubSpotClient;
 use ledger::Ledger;
+use limits::{Lane, RateLimiters};
 use settings::{ConfigScope, Settings};
+
+/// How long a call waits for its share of the rate limit, in seconds.
+const MAX_WAIT_SECONDS: u64 = 600;
+
+/// Attempts of each call to HubSpot.
+const ATTEMPTS: usize = 20;
 
 /// The settings and connections of a command that works on the running fleet.
 pub struct Operator {
@@ -40,6 +49,17 @@ pub async fn broker(settings: &Settings) -> anyhow::Result<(Connection, Publishe
     let connection = Connection::open(broker.clone()).await?;
     anyhow::ensure!(connection.is_ready(), "RabbitMQ (broker.url) cannot be reached or blocks publishers");
     Ok((connection, Publisher::open(broker).await?))
+}
+
+/// A client that uses the backfill share of the rate limit. The fleet makes calls at the same time, so it waits for its
+/// share longer than a service does, and tries more often.
+pub fn patient_hubspot(settings: &Settings, ledger: &Ledger) -> anyhow::Result<HubSpotClient> {
+    let mut settings = settings.clone();
+    settings.hubspot.attempts = ATTEMPTS;
+    settings.rate_limit.max_wait_seconds = MAX_WAIT_SECONDS;
+    let rate_limiters = RateLimiters::new(&settings, ledger)?;
+    let hooks = CallHooks { rate_limiter: Some(rate_limiters.hubspot(Lane::Backfill)), ..CallHooks::default() };
+    Ok(bootstrap::hubspot_client(&settings, hooks)?)
 }
 
 /// The ledger of these settings.

@@ -66,6 +66,10 @@ own_id!(
     EventId
 );
 own_id!(
+    /// The ledger's id of an undo.
+    UndoId
+);
+own_id!(
     /// The ledger's id of an inference.
     InferenceId
 );

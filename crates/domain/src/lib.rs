@@ -20,7 +20,9 @@ pub mod write_command;
 pub use action_id::ActionPosition;
 pub use dependency::{Circuit, Credential, Dependency, Fingerprint, PlaybookModel};
 pub use event::{Event, EventKey, RecordRef};
-pub use ids::{ActionId, AppId, ChargeId, EventId, InferenceId, ObjectId, ObjectType, PortalId, WriteCommandId};
+pub use ids::{
+    ActionId, AppId, ChargeId, EventId, InferenceId, ObjectId, ObjectType, PortalId, UndoId, WriteCommandId,
+};
 pub use inference::Inference;
 pub use message_body::MessageBody;
 pub use named_record::NamedRecord;

@@ -116,6 +116,7 @@ closed_set! {
         MaybeDone = "maybe_done", "The notification may have been delivered: a newer event supersedes it, or a recovered ledger has forgotten it.";
         ChannelNotConfigured = "channel_not_configured", "The settings have no URL for the notification channel.";
         AlreadyThere = "already_there", "The deal is in the stage already.";
+        ChangedByPerson = "changed_by_person", "A person has changed the task or note, or may have; it is not deleted.";
         DealClosed = "deal_closed", "The deal is won or lost.";
         // The operator
         Replayed = "replayed", "An operator replayed it from the parking lot.";

@@ -147,6 +147,18 @@ pub enum ActionSpec {
         /// The message's text.
         text: String,
     },
+    /// Undoes the creation of a task or note, unless a person has changed it.
+    DeleteEngagement {
+        /// The task or note.
+        engagement: RecordRef,
+    },
+    /// Undoes a move of the command's record, a deal, unless it has moved on.
+    MoveDealBack {
+        /// The id of the stage to which the deal was moved.
+        from: String,
+        /// The id of the stage in which it was before.
+        to: String,
+    },
 }
 
 impl ActionSpec {
@@ -157,6 +169,8 @@ impl ActionSpec {
             Self::CreateNote { .. } => ActionKind::CreateNote,
             Self::MoveDeal(_) => ActionKind::MoveDeal,
             Self::Notify { .. } => ActionKind::Notify,
+            Self::DeleteEngagement { .. } => ActionKind::DeleteEngagement,
+            Self::MoveDealBack { .. } => ActionKind::MoveDealBack,
         }
     }
 
@@ -164,7 +178,7 @@ impl ActionSpec {
     pub fn associations_mut(&mut self) -> Option<&mut Vec<RecordRef>> {
         match self {
             Self::CreateTask(Task { associations, .. }) | Self::CreateNote { associations, .. } => Some(associations),
-            Self::MoveDeal(_) | Self::Notify { .. } => None,
+            Self::MoveDeal(_) | Self::Notify { .. } | Self::DeleteEngagement { .. } | Self::MoveDealBack { .. } => None,
         }
     }
 }
@@ -190,6 +204,10 @@ pub enum ActionKind {
     MoveDeal,
     /// See [`ActionSpec::Notify`].
     Notify,
+    /// See [`ActionSpec::DeleteEngagement`].
+    DeleteEngagement,
+    /// See [`ActionSpec::MoveDealBack`].
+    MoveDealBack,
 }
 
 named_values!(ActionKind {
@@ -197,7 +215,16 @@ named_values!(ActionKind {
     CreateNote => "create_note",
     MoveDeal => "move_deal",
     Notify => "notify",
+    DeleteEngagement => "delete_engagement",
+    MoveDealBack => "move_deal_back",
 });
+
+impl ActionKind {
+    /// Whether it undoes what another action did. No playbook has such an action.
+    pub fn is_undo(self) -> bool {
+        matches!(self, Self::DeleteEngagement | Self::MoveDealBack)
+    }
+}
 
 /// A task in HubSpot.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -297,6 +324,8 @@ mod tests {
             ActionSpec::CreateNote { body: "b".to_owned(), associations: vec![record.clone()] },
             ActionSpec::MoveDeal(DealStage { stage: "Risk".to_owned(), pipeline: None }),
             ActionSpec::Notify { channel: "sales".to_owned(), text: "t".to_owned() },
+            ActionSpec::DeleteEngagement { engagement: record.clone() },
+            ActionSpec::MoveDealBack { from: "b".to_owned(), to: "a".to_owned() },
         ];
         let action = |spec| Action { id: ActionId::new(), name: "a".to_owned(), cooldown_hours: 1, spec };
         let actions: Vec<_> = actions.into_iter().map(action).collect();

@@ -118,7 +118,8 @@ impl Ledger {
                               -- `offset 0`: one look into the index by record for each id, whatever the statistics say.
                               cross join lateral (select oc.id, oc.inference_id from write_command oc
                                                   where (oc.portal_id, oc.object_type, oc.object_id)
-                                                        = (c.portal_id, c.object_type, known_as.id) offset 0) as oc
+                                                        = (c.portal_id, c.object_type, known_as.id)
+                                                    and oc.undo_id is null offset 0) as oc
                               join action o on o.write_command_id = oc.id
                               join inference oi on oi.id = oc.inference_id
                               join inference i on i.id = c.inference_id

@@ -309,7 +309,7 @@ impl Ledger {
             WriteEntry,
             "select w.written_at, w.object_type, w.object_id, w.property, w.before, w.after
              from write w join write_command c on c.id = w.write_command_id
-             where c.event_id = $1 order by w.written_at, w.object_type, w.object_id, w.property",
+             where c.event_id = $1 and c.undo_id is null order by w.written_at, w.object_type, w.object_id, w.property",
             event
         )
         .fetch_all(&self.connections)
@@ -320,7 +320,7 @@ impl Ledger {
         let rows = sqlx::query!(
             "select c.object_type, c.object_id, s.property, s.reason, s.current_value, s.proposed_value
              from skipped_write s join write_command c on c.id = s.write_command_id
-             where c.event_id = $1 order by c.object_type, c.object_id, s.property",
+             where c.event_id = $1 and c.undo_id is null order by c.object_type, c.object_id, s.property",
             event
         )
         .fetch_all(&self.connections)

@@ -168,7 +168,7 @@ impl Ledger {
 }
 
 /// Ends the decided events among `events` that have no unfinished command left. The event takes the gravest state of its
-/// commands: parked, else written, else dropped, else skipped, else superseded.
+/// commands: parked, else written, else dropped, else skipped, else superseded. Those that undo something are no outcome of it.
 pub(crate) async fn end_events(transaction: &mut Transaction, events: &[Uuid]) -> Result<(), LedgerError> {
     sqlx::query!(
         "with ended as (
@@ -180,7 +180,7 @@ pub(crate) async fn end_events(transaction: &mut Transaction, events: &[Uuid]) -
                     min(c.reason) filter (where c.state = 'superseded') as superseded_reason,
                     min(c.detail) filter (where c.state in ('parked', 'dropped')) as detail
              from write_command c
-             where c.event_id = any($1::uuid[])
+             where c.event_id = any($1::uuid[]) and c.undo_id is null
              group by c.event_id having bool_and(c.finished_at is not null)
          )
          update event e

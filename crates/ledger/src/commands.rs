@@ -25,6 +25,8 @@ pub enum CommandClaim {
         age: Duration,
         /// Since when the ledger may have forgotten what it knew; `None` when it was never recovered.
         recovery: Option<Recovery>,
+        /// Whether it takes back what an earlier command wrote.
+        is_undo: bool,
     },
     /// The writer holds the command, but its properties or actions cannot be read: somebody has changed its row.
     Unreadable {
@@ -98,7 +100,7 @@ impl Ledger {
                    array(select w.property from write w where w.write_command_id = c.id) as "written!",
                    case when claimed.attempt > 1 then (select age_seconds(e.age_since) from event e where e.id = c.event_id)
                         else 0 end as "age_seconds!",
-                   (select at from recovery) as recovered_at,
+                   c.undo_id is not null as "is_undo!", (select at from recovery) as recovered_at,
                    (select extract(epoch from clock_timestamp() - at) from recovery)::float8 as recovered_for
             from write_command c left join claimed using (id) where c.id = any($1::uuid[])
             "#,
@@ -191,6 +193,7 @@ struct ClaimedRow {
     actions: Option<Value>,
     written: Vec<String>,
     age_seconds: f64,
+    is_undo: bool,
     /// Absent unless the ledger was recovered.
     recovered_at: Option<OffsetDateTime>,
     recovered_for: Option<f64>,
@@ -227,7 +230,14 @@ impl ClaimedRow {
             actions,
         });
         let recovery = Recovery::read(self.recovered_at, self.recovered_for);
-        CommandClaim::Granted { command, attempt, written: mem::take(&mut self.written), age, recovery }
+        CommandClaim::Granted {
+            command,
+            attempt,
+            written: mem::take(&mut self.written),
+            age,
+            recovery,
+            is_undo: self.is_undo,
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, time::Duration};
 
-use domain::{EventId, EventState, Inference, Reason, RecordRef, WriteCommand};
+use domain::{EventId, EventState, Inference, Reason, RecordRef, WriteCommand, write_command::Action};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -203,6 +203,14 @@ async fn insert_actions(transaction: &mut Transaction, decisions: &[&Decision]) 
     if all.is_empty() {
         return Ok(());
     }
+    insert_action_rows(transaction, &all).await
+}
+
+/// Records actions, each with its write command, which is there already.
+pub(crate) async fn insert_action_rows(
+    transaction: &mut Transaction,
+    all: &[(Uuid, &Action)],
+) -> Result<(), LedgerError> {
     let hours = all.iter().map(|(_, action)| i32::try_from(action.cooldown_hours).unwrap_or(i32::MAX));
     sqlx::query!(
         "select record_actions($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::jsonb[], $6::int[])",

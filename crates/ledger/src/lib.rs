@@ -22,6 +22,7 @@
 //! | `retention` | which data may be deleted? | maintenance |
 //! | `migration` | is the schema up to date? | operator |
 //! | `erasure` | what is known about a record that has to go? | inference, maintenance, operator |
+//! | `undo`, `undo_commands`, `explain` | what can be undone, and what was? why has a property its value? | operator |
 //! | `events`, `pace` | which events are there, how fast do they end, what do they cost? | operator |
 //! | `unfinished`, `parking`, `audit` | what is unfinished, what is parked, what became of an event? | operator |
 //!
@@ -41,6 +42,7 @@ mod decision;
 mod erasure;
 mod error;
 mod events;
+mod explain;
 mod inferences;
 mod merges;
 mod migration;
@@ -56,6 +58,8 @@ mod session;
 mod singleton_leases;
 mod stuck_work;
 mod traced;
+mod undo;
+mod undo_commands;
 mod unfinished;
 mod verification;
 
@@ -82,6 +86,7 @@ pub use decision::{Decision, UnusableAnswer};
 pub use erasure::{Erased, ErasureReceipt, OpenErasure};
 pub use error::{LedgerError, Refusal};
 pub use events::{EventChange, EventCount, EventEntry, EventFilter, EventPosition, EventStatus};
+pub use explain::{ExplainedAnswer, ExplainedWrite, Explanation, KeptValue, UndoneBy};
 pub use inferences::CondensedPartTexts;
 pub use merges::RecordMerge;
 pub use migration::{MIGRATION_PATIENCE, MigrationWait};
@@ -97,6 +102,8 @@ pub use retention::Retention;
 pub use retry_policy::{COMMIT_RETRY, LEDGER_RETRY};
 pub use session::{PoolMode, SessionFault};
 pub use stuck_work::{StuckCommand, StuckEvent};
+pub use undo::{DoneAction, KnownWrite, UndoSelection, WriteAuthor, WriteStanding};
+pub use undo_commands::{LeftProperty, UndoCommand, UndoProgress, UndoRequest, UnfinishedUndo};
 pub use unfinished::{RecordChange, UnfinishedCommands, UnfinishedEvents};
 pub use verification::LatestValue;
 

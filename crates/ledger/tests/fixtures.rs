@@ -276,7 +276,14 @@ pub fn command(event: &Event, claimed: &Claimed, inference: &Inference) -> Write
 /// The answer to the `attempt`th claim of a command, of which these properties are written.
 pub fn granted(command: &WriteCommand, attempt: i32, written: &[&str]) -> CommandClaim {
     let written = written.iter().map(|property| (*property).to_owned()).collect();
-    CommandClaim::Granted { command: Box::new(command.clone()), attempt, written, age: Duration::ZERO, recovery: None }
+    CommandClaim::Granted {
+        command: Box::new(command.clone()),
+        attempt,
+        written,
+        age: Duration::ZERO,
+        recovery: None,
+        is_undo: false,
+    }
 }
 
 /// A decision without any answer.

@@ -32,4 +32,5 @@ mod roles;
 mod schema;
 mod singleton_leases;
 mod stuck_work;
+mod undo;
 mod unfinished;

@@ -29,6 +29,13 @@ pub enum WriteValue {
     Text(TextTemplate),
     /// Data about the inference itself.
     Metadata(InferenceMetadata),
+    /// A sentence about where the value of another property comes from.
+    Explanation {
+        /// The property that is explained.
+        property: String,
+        /// The field whose values it has.
+        field: String,
+    },
 }
 
 /// Data about an inference that a playbook may write to a property.

@@ -103,7 +103,7 @@ pub(crate) enum BoundsError {
 }
 
 /// The name of the field in the answer that contains the quotation for the field `name`.
-pub(crate) fn quote_name(name: &str) -> String {
+pub fn quote_name(name: &str) -> String {
     format!("{name}{QUOTE_SUFFIX}")
 }
 

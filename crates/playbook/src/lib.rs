@@ -44,7 +44,7 @@ pub use context::Context;
 pub use context_parts::ContextPart;
 pub use effects::{ActionPlan, ActionTemplate, InferenceMetadata, PropertyWrite, WriteValue};
 pub use evidence::{Quotations, UnverifiedPolicy};
-pub use fields::{AnswerField, AnswerFields, AnswerMismatch, FieldKind};
+pub use fields::{AnswerField, AnswerFields, AnswerMismatch, FieldKind, quote_name};
 pub use file::{PlaybookFinding, PlaybookFindings};
 pub use load::{LoadError, load, load_files};
 pub use local_time::{LocalTime, PortalZone, UnknownTimeZone};

@@ -13,7 +13,7 @@ use time::{
 use crate::{
     context::Context,
     effects::{ActionPlan, ActionTemplate, InferenceMetadata, WriteValue},
-    fields::{FieldKind, property_value},
+    fields::{FieldKind, property_value, quote_name},
     local_time::LocalTime,
     path::RecordPath,
     playbook::Playbook,
@@ -22,6 +22,10 @@ use crate::{
     text::truncate_for_hubspot,
     variables::record_variables,
 };
+
+/// How much of a value and of its quotation an explanation shows, in characters.
+const MAX_EXPLAINED_VALUE: usize = 100;
+const MAX_EXPLAINED_QUOTE: usize = 300;
 
 /// What an answer asks for on one record: a write command without the ids of its event and inference.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,6 +79,12 @@ impl PlannedWrite {
     }
 }
 
+/// The beginning of a text, on one line.
+fn brief(text: &str, max: usize) -> String {
+    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    if line.chars().count() <= max { line } else { line.chars().take(max).chain(['…']).collect() }
+}
+
 /// The planned writes, one for each record, in the order in which the records were first named.
 #[derive(Default)]
 struct Plan(Vec<PlannedWrite>);
@@ -119,10 +129,17 @@ impl Playbook {
                     text.map(|text| self.shown_text(text))
                 }
                 WriteValue::Metadata(metadata) => Some(self.metadata(*metadata, now.now, model)),
+                WriteValue::Explanation { field, .. } => self.explanation(field, answer, now),
             };
             let Some(value) = value.map(truncate_for_hubspot) else { continue };
             for record in records_at(context, &write.to) {
-                let (property, value) = (write.property.clone(), value.clone());
+                let value = match &write.value {
+                    WriteValue::Explanation { property, .. } => {
+                        format!("{value} Ask Leadline: leadline explain {record} {property}")
+                    }
+                    _ => value.clone(),
+                };
+                let property = write.property.clone();
                 let change = PropertyChange { property, value, policy: write.policy, expected: None };
                 plan.of(&record).properties.push(change);
             }
@@ -133,6 +150,15 @@ impl Playbook {
             }
         }
         Ok(plan.0)
+    }
+
+    /// Where the value of a field comes from, in one sentence; `None` when there is no value.
+    fn explanation(&self, field: &str, answer: &Map<String, Value>, now: &LocalTime) -> Option<String> {
+        let value = brief(&answer.get(field).and_then(property_value)?, MAX_EXPLAINED_VALUE);
+        let quote = answer.get(&quote_name(field)).and_then(Value::as_str).unwrap_or_default();
+        let quote = brief(quote, MAX_EXPLAINED_QUOTE);
+        let from = if quote.is_empty() { String::new() } else { format!(", from \"{quote}\"") };
+        Some(self.shown_text(format!("{value} by {} on {}{from}.", self.name, now.today())))
     }
 
     /// The text as it is written: an export of it is shown by a spreadsheet, and not run.

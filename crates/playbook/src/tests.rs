@@ -289,6 +289,38 @@ fn an_answer_becomes_properties_and_actions_of_the_right_records() {
 }
 
 #[test]
+fn a_companion_property_says_where_a_value_comes_from() {
+    let with_companion =
+        LEADS.replace("field = \"budget_estimate\"", "field = \"budget_estimate\"\nexplain = \"ai_budget_explained\"");
+    let playbook = parse(&with_companion).expect("valid");
+    let explained = |budget: Value, quote: Value| {
+        let answer = answer(json!({"lead_score": 90, "summary": "A buyer.", "budget_estimate": budget,
+            "budget_estimate_quote": quote, "qualification_summary": "Q1"}));
+        let context = context(&[("contact", &[])]);
+        let planned =
+            playbook.plan_writes(&manual_event_variable(NOW), &context, &answer, "gpt", &now()).expect("renders");
+        let change = planned[0].properties.iter().find(|change| change.property == "ai_budget_explained");
+        change.map(|change| change.value.clone())
+    };
+    assert_eq!(
+        explained(json!(50_000), json!("$50k\n ready")).as_deref(),
+        Some(&*format!(
+            "50000 by lead-qualification on {}, from \"$50k ready\". Ask Leadline: leadline explain contact/1 ai_budget_estimate",
+            now().today()
+        ))
+    );
+    assert_eq!(explained(Value::Null, Value::Null), None, "what is not written is not explained");
+    let written = playbook.written_properties();
+    assert!(written.contains(&(ObjectType::Contact, "ai_budget_explained")), "it starts no playbook: {written:?}");
+    let metadata = "metadata = \"processed_at\"";
+    let explain = |name: &str| format!("{metadata}\nexplain = \"{name}\"");
+    for (name, what) in [("ai_explained", "a write with `field`"), ("lead_score", "written twice")] {
+        let found = findings(LEADS, metadata, &explain(name));
+        assert!(found.contains(what), "{what} in\n{found}");
+    }
+}
+
+#[test]
 fn a_spreadsheet_runs_neither_a_value_nor_a_tasks_or_notes_text() {
     let note = "\n[[actions]]\nname = \"note\"\ndo = \"create_note\"\nbody = \"{{ answer.summary }}\"\n";
     let mut playbook = parse(&format!("{LEADS}{note}")).expect("valid");

@@ -16,13 +16,14 @@ use time::OffsetDateTime;
 use tokio::time::Instant;
 
 use crate::{
-    deals::{DealMove, EarlierMoves, Pipelines, STAGE},
+    deals::{DealMove, EarlierMoves, Pipelines, STAGE, move_deal_back},
     engagements::Engagements,
     failure::ActionError,
     marker_reader::Marked,
     notify::Channels,
     plan::TakenCommand,
     recovered::{Forgotten, is_done, was_done},
+    undo::{EngagementRemover, Removal},
 };
 
 /// Carries out the actions of write commands.
@@ -30,6 +31,7 @@ pub struct ActionExecutor {
     ledger: Ledger,
     hubspot: HubSpotClient,
     engagements: Engagements,
+    remover: EngagementRemover,
     pipelines: Pipelines,
     channels: Channels,
 }
@@ -72,7 +74,8 @@ impl ActionResult {
 impl ActionExecutor {
     /// Carries out actions against `hubspot` and `channels` and records them in `ledger`.
     pub fn new(ledger: Ledger, hubspot: HubSpotClient, pipelines: Pipelines, channels: Channels) -> Self {
-        Self { engagements: Engagements::new(&hubspot), ledger, hubspot, pipelines, channels }
+        let (engagements, remover) = (Engagements::new(&hubspot), EngagementRemover::start(&hubspot));
+        Self { ledger, hubspot, engagements, remover, pipelines, channels }
     }
 
     /// Carries out the actions of a command one after the other; a failed action does not stop the next ones. Returns the
@@ -143,7 +146,7 @@ impl ActionExecutor {
         if let Some((id, result)) = self.look(taken, action, scope).await? {
             return self.finish(&Action { id, ..action.clone() }, result).await;
         }
-        if scope.superseded {
+        if scope.superseded && !action.spec.kind().is_undo() {
             // A task or note was not found, so it does not exist. A channel cannot be queried, so the message may have been
             // delivered.
             let does_not_exist = matches!(action.spec, ActionSpec::CreateTask(_) | ActionSpec::CreateNote { .. });
@@ -219,7 +222,8 @@ impl ActionExecutor {
         scope: ActionScope<'_>,
         in_doubt: bool,
     ) -> Result<Option<WrittenProperty>, ActionError> {
-        if scope.superseded {
+        // What is undone of a property says nothing of the task.
+        if scope.superseded && !action.spec.kind().is_undo() {
             return self.finish(action, ActionResult::skipped(Reason::NewerEventWritten)).await;
         }
         crash_point!("writer.after_begin");
@@ -258,15 +262,22 @@ impl ActionExecutor {
             ActionSpec::CreateNote { body, associations } => {
                 Ok(created(self.engagements.create_note(action.id, body, associations, not_after).await?))
             }
-            ActionSpec::MoveDeal(_) if scope.latest.is_newer_than(command, STAGE) => {
+            ActionSpec::MoveDeal(_) | ActionSpec::MoveDealBack { .. } if scope.latest.is_newer_than(command, STAGE) => {
                 Ok(ActionResult::skipped(Reason::NewerEventWritten))
             }
             ActionSpec::MoveDeal(stage) => {
                 let earlier = EarlierMoves { in_doubt, forgotten: scope.forgotten, known: scope.latest };
-                match self.pipelines.move_deal(&self.hubspot, &command.record, stage, earlier).await? {
-                    DealMove::Moved(written) => Ok(ActionResult { written: Some(written), ..ActionResult::done(None) }),
-                    DealMove::NotMoved(reason) => Ok(ActionResult::skipped(reason)),
-                }
+                Ok(moved(self.pipelines.move_deal(&self.hubspot, &command.record, stage, earlier).await?))
+            }
+            ActionSpec::MoveDealBack { from, to } => {
+                Ok(moved(move_deal_back(&self.hubspot, &command.record, (from, to), in_doubt).await?))
+            }
+            ActionSpec::DeleteEngagement { engagement } => {
+                let (kind, id) = (&engagement.object_type, engagement.object_id);
+                Ok(match self.remover.remove(kind, id).await? {
+                    Removal::Gone => ActionResult::done(Some(id)),
+                    Removal::ChangedByPerson => ActionResult::skipped(Reason::ChangedByPerson),
+                })
             }
             ActionSpec::Notify { channel, text } => {
                 let Some(url) = self.channels.url(channel) else {
@@ -309,6 +320,13 @@ impl ActionExecutor {
 
 fn markers(marked: &[Marked]) -> Vec<ActionId> {
     marked.iter().map(|found| found.action).collect()
+}
+
+fn moved(result: DealMove) -> ActionResult {
+    match result {
+        DealMove::Moved(written) => ActionResult { written: Some(written), ..ActionResult::done(None) },
+        DealMove::NotMoved(reason) => ActionResult::skipped(reason),
+    }
 }
 
 fn created(id: Option<ObjectId>) -> ActionResult {

@@ -28,6 +28,7 @@ use crate::{
     policy::{self, WriteRules},
     recovered::{Forgotten, forgotten_since},
     refused::RefusedProperties,
+    undo,
     value_reader::ValueReader,
 };
 
@@ -188,9 +189,10 @@ impl BatchExecutor {
                 }
             };
             dispositions[index] = match claim {
-                CommandClaim::Granted { command, attempt, written, age, recovery } => {
+                CommandClaim::Granted { command, attempt, written, age, recovery, is_undo } => {
                     let tries = Tries { age, ..*tries };
-                    commands.push(TakenCommand { index, command: *command, attempt, written, tries, recovery });
+                    let command = *command;
+                    commands.push(TakenCommand { index, command, attempt, written, tries, recovery, is_undo });
                     continue;
                 }
                 CommandClaim::Unreadable { attempt, detail } => {
@@ -385,6 +387,9 @@ fn written_outcome(update: &RecordUpdate, part: &CommandPart, current: &CurrentV
     let mut outcome = CommandOutcome::new(&part.taken, state, Disposition::Done);
     outcome.row.reason = part.skipped_writes.first().filter(|_| all_skipped).map(|skipped| skipped.reason);
     outcome.row.written = written_properties(update, part, current);
+    if part.taken.is_undo {
+        undo::count_properties(&outcome.row.written, &part.skipped_writes);
+    }
     outcome.row.skipped_writes.clone_from(&part.skipped_writes);
     outcome
 }

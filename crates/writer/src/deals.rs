@@ -133,14 +133,44 @@ impl Pipelines {
             tracing::warn!(%deal, pipeline, stage = to.stage, "the deal stays: its pipeline has no such stage");
             return Ok(DealMove::NotMoved(Reason::NoSuchStage));
         };
-        let (property, value) = (STAGE.to_owned(), target.id.clone());
-        let change = PropertyChange { property, value, policy: WritePolicy::Always, expected: None };
-        let update = ObjectUpdate { id: deal.object_id, changes: std::slice::from_ref(&change) };
-        if !hubspot.update(&ObjectType::Deal, &update).await? {
-            return not_found(hubspot, deal).await;
-        }
-        Ok(DealMove::Moved(written(current, &target.id)))
+        set_stage(hubspot, deal, current, &target.id).await
     }
+}
+
+/// Moves `deal` from a stage back to the one in which it was before; not when it has moved on. `in_doubt` says that an earlier attempt
+/// may have moved it.
+pub async fn move_deal_back(
+    hubspot: &HubSpotClient,
+    deal: &RecordRef,
+    (from, to): (&str, &str),
+    in_doubt: bool,
+) -> Result<DealMove, ActionError> {
+    let read = hubspot.read_many(&ObjectType::Deal, &[deal.object_id], &[STAGE.to_owned()]).await?;
+    let Some(mut object) = read.into_iter().find(|object| object.id == deal.object_id) else {
+        return not_found(hubspot, deal).await;
+    };
+    let current = object.properties.remove(STAGE).flatten();
+    match current.as_deref() {
+        Some(stage) if stage == from => set_stage(hubspot, deal, current, to).await,
+        Some(stage) if stage == to && in_doubt => Ok(DealMove::Moved(written(Some(from.to_owned()), to))),
+        Some(stage) if stage == to => Ok(DealMove::NotMoved(Reason::AlreadyThere)),
+        _ => Ok(DealMove::NotMoved(Reason::ValueChanged)),
+    }
+}
+
+async fn set_stage(
+    hubspot: &HubSpotClient,
+    deal: &RecordRef,
+    current: Option<String>,
+    stage: &str,
+) -> Result<DealMove, ActionError> {
+    let (property, value) = (STAGE.to_owned(), stage.to_owned());
+    let change = PropertyChange { property, value, policy: WritePolicy::Always, expected: None };
+    let update = ObjectUpdate { id: deal.object_id, changes: std::slice::from_ref(&change) };
+    if !hubspot.update(&ObjectType::Deal, &update).await? {
+        return not_found(hubspot, deal).await;
+    }
+    Ok(DealMove::Moved(written(current, stage)))
 }
 
 /// What a deal that a batch call leaves out means for its move.

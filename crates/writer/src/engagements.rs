@@ -135,7 +135,10 @@ impl Engagements {
         let (kind, records) = match &action.spec {
             ActionSpec::CreateTask(task) => (ObjectType::Task, &task.associations),
             ActionSpec::CreateNote { associations, .. } => (ObjectType::Note, associations),
-            ActionSpec::MoveDeal(_) | ActionSpec::Notify { .. } => return Ok(Vec::new()),
+            ActionSpec::MoveDeal(_)
+            | ActionSpec::Notify { .. }
+            | ActionSpec::DeleteEngagement { .. }
+            | ActionSpec::MoveDealBack { .. } => return Ok(Vec::new()),
         };
         let mut found = Vec::new();
         for record in records.iter().filter(|record| !record.object_type.is_engagement()) {

@@ -22,6 +22,8 @@ pub struct TakenCommand {
     pub tries: Tries,
     /// Since when the ledger may have forgotten what it knew.
     pub recovery: Option<Recovery>,
+    /// Whether it takes back what an earlier command wrote.
+    pub is_undo: bool,
 }
 
 /// One record's update, made of the commands in the batch that are about it.
@@ -116,7 +118,15 @@ mod tests {
             properties: properties.iter().map(change).collect(),
             actions: Vec::new(),
         };
-        TakenCommand { index, command, attempt: 1, written: Vec::new(), tries: Tries::default(), recovery: None }
+        TakenCommand {
+            index,
+            command,
+            attempt: 1,
+            written: Vec::new(),
+            tries: Tries::default(),
+            recovery: None,
+            is_undo: false,
+        }
     }
 
     #[test]

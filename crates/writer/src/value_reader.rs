@@ -242,8 +242,10 @@ fn was_tried(update: &RecordUpdate) -> bool {
     update.parts.iter().any(|part| part.taken.attempt > 1)
 }
 
-/// Whether anything is done to the record itself. A message to a channel is about it, and needs no record.
+/// Whether anything is done to the record itself. A message to a channel is about it and needs no record, and neither
+/// does the deletion of a task or note.
 fn needs_record(update: &RecordUpdate) -> bool {
     let mut actions = update.parts.iter().flat_map(|part| &part.taken.command.actions);
-    !update.changes.is_empty() || actions.any(|action| !matches!(action.spec, ActionSpec::Notify { .. }))
+    !update.changes.is_empty()
+        || actions.any(|action| !matches!(action.spec, ActionSpec::Notify { .. } | ActionSpec::DeleteEngagement { .. }))
 }

@@ -76,6 +76,7 @@ fn print_writes(playbook: &Playbook) {
         let from = match &write.value {
             WriteValue::Field(name) => format!("field {name}"),
             WriteValue::Text(_) => "a text".to_owned(),
+            WriteValue::Explanation { property, .. } => format!("where the value of {property} comes from"),
             WriteValue::Metadata(InferenceMetadata::ProcessedAt) => "the time of processing".to_owned(),
             WriteValue::Metadata(InferenceMetadata::Model) => "the model's name".to_owned(),
             WriteValue::Metadata(InferenceMetadata::Playbook) => "the playbook's name and version".to_owned(),

@@ -155,6 +155,8 @@ fn print_intended(intended: &[PlannedWrite]) {
                 ActionSpec::CreateNote { body, .. } => format!("{body:?}"),
                 ActionSpec::MoveDeal(DealStage { stage, .. }) => format!("to {stage}"),
                 ActionSpec::Notify { channel, text } => format!("{channel}: {text:?}"),
+                ActionSpec::DeleteEngagement { engagement } => engagement.to_string(),
+                ActionSpec::MoveDealBack { to, .. } => format!("to {to}"),
             };
             say!("  {record}: {} ({}) {what}", action.spec.kind(), action.name);
         }

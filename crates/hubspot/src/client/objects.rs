@@ -212,6 +212,23 @@ impl HubSpotClient {
         Ok(answer.results.into_iter().map(|object| object.id).collect())
     }
 
+    /// Moves up to [`MAX_BATCH`] records to the recycling bin, from where a person can restore them. HubSpot does not say which of
+    /// them were there, so that a second call does no harm.
+    ///
+    /// # Errors
+    /// The call fails as a whole.
+    pub async fn archive_many(&self, object_type: &ObjectType, ids: &[ObjectId]) -> Result<(), HubSpotError> {
+        debug_assert!(ids.len() <= MAX_BATCH);
+        #[derive(Serialize)]
+        struct Body {
+            inputs: Vec<Id>,
+        }
+        let body = Body { inputs: ids.iter().map(|id| Id { id: id.to_string() }).collect() };
+        let path = self.version().objects(object_type, "/batch/archive");
+        Self::count_inputs(Operation::BatchArchiveObjects, object_type, ids.len());
+        self.call(&Call::post(Operation::BatchArchiveObjects, &path, &body)).await
+    }
+
     async fn batch_update(
         &self,
         object_type: &ObjectType,

@@ -15,6 +15,8 @@ pub enum Operation {
     BatchUpdateObjects,
     /// Creates many records.
     BatchCreateObjects,
+    /// Moves many records to the recycling bin.
+    BatchArchiveObjects,
     /// Searches records.
     SearchObjects,
     /// Reads the associations of many records.
@@ -48,6 +50,7 @@ impl Operation {
             Self::BatchReadHistories => "object.batch_read_histories",
             Self::BatchUpdateObjects => "object.batch_update",
             Self::BatchCreateObjects => "object.batch_create",
+            Self::BatchArchiveObjects => "object.batch_archive",
             Self::SearchObjects => "object.search",
             Self::BatchReadAssociations => "associations.batch_read",
             Self::ListAssociationLabels => "association_labels.list",

@@ -267,7 +267,9 @@ impl HubSpotClient {
             }
         };
         if status.is_success() {
-            return serde_json::from_slice(&bytes).map_err(|error| match bytes.trim_ascii_start().first() {
+            // Without content there is nothing to read, which only a call without a result takes for an answer.
+            let content = if status == reqwest::StatusCode::NO_CONTENT { b"null" } else { &bytes[..] };
+            return serde_json::from_slice(content).map_err(|error| match bytes.trim_ascii_start().first() {
                 Some(b'{' | b'[') => HubSpotError::Unreadable { operation, message: json_error_position(&error) },
                 _ => HubSpotError::NotJson { operation },
             });

@@ -10,6 +10,7 @@ mod phases;
 mod plan;
 mod report;
 mod schedule;
+mod trust;
 
 use std::{
     collections::HashSet,
@@ -124,6 +125,7 @@ async fn run_with_seed(options: &ChaosOptions, seed: u64) -> Result<()> {
 
     let mut random = Xoshiro256PlusPlus::seed_from_u64(seed);
     let load = Load::prepare(fleet.simulator.clone(), fleet.receivers()).await?;
+    let start = trust::contacts(&fleet).await?;
     let stop_sending = CancellationToken::new();
     let sending = {
         let (load, random, stop, rate) = (load.clone(), random.fork(), stop_sending.clone(), options.load);
@@ -148,7 +150,13 @@ async fn run_with_seed(options: &ChaosOptions, seed: u64) -> Result<()> {
     let unsettled = settled.await.err();
     let sent = load.all_sent();
     let mut invariants = invariants::check(targets.fleet, &pool, &sent).await?;
+    let is_settled = unsettled.is_none();
     invariants.wrong.extend(unsettled.map(|error| format!("{error:#}")));
+    if is_settled {
+        let what = "every value is explained, and everything is undone";
+        let trust = step(what, trust::check(targets.fleet, &pool, start, &mut invariants.wrong)).await?;
+        println!("  {trust}");
+    }
     for one in injected.iter().filter(|one| one.course.stop.is_some_and(|stop| stop.was_killed)) {
         invariants.wrong.push(format!("{}: the process did not end within {GRACEFUL:?}", one.fault));
     }

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use domain::{
     ObjectType,
-    write_command::{ActionKind, DealStage},
+    write_command::{ActionKind, DealStage, WritePolicy},
 };
 use toml::Spanned;
 
@@ -33,18 +33,13 @@ pub(super) fn writes(
     let mut written = HashSet::new();
     let mut writes = Vec::new();
     for (index, table) in tables.iter().enumerate() {
-        checker.internal_name(&table.property);
         let property = table.property.get_ref();
-        if checker.protected.contains(property) {
-            let message =
-                format!("`{property}` is protected by the setting inference.protected_properties and not writable");
-            checker.add(table.property.span(), message);
-        }
         let to = declared.paths(checker, table.to.as_ref());
-        for path in &to {
-            // With two writes of one property, their order would decide about its value.
-            if !written.insert((path.end().clone(), path.start().clone(), property)) {
-                checker.add(table.property.span(), format!("property `{property}` of {} is written twice", path.end()));
+        check_property(checker, &mut written, &table.property, &to);
+        if let Some(explain) = &table.explain {
+            check_property(checker, &mut written, explain, &to);
+            if table.field.is_none() {
+                checker.add(explain.span(), "`explain` belongs to a write with `field`");
             }
         }
         let value = match (&table.field, &table.text, table.metadata) {
@@ -65,11 +60,40 @@ pub(super) fn writes(
                 None
             }
         };
-        if let Some(value) = value {
-            writes.push(PropertyWrite { property: property.clone(), to, value, policy: table.policy });
+        let Some(value) = value else { continue };
+        if let (Some(explain), WriteValue::Field(field)) = (&table.explain, &value) {
+            writes.push(PropertyWrite {
+                property: explain.get_ref().clone(),
+                to: to.clone(),
+                value: WriteValue::Explanation { property: property.clone(), field: field.clone() },
+                // Nobody else has a reason to write it.
+                policy: WritePolicy::Always,
+            });
         }
+        writes.push(PropertyWrite { property: property.clone(), to, value, policy: table.policy });
     }
     writes
+}
+
+/// Checks a property that is written to the records at the end of `to`.
+fn check_property<'a>(
+    checker: &mut Checker,
+    written: &mut HashSet<(ObjectType, ObjectType, &'a str)>,
+    property: &'a Spanned<String>,
+    to: &[RecordPath],
+) {
+    checker.internal_name(property);
+    let name = property.get_ref();
+    if checker.protected.contains(name) {
+        let message = format!("`{name}` is protected by the setting inference.protected_properties and not writable");
+        checker.add(property.span(), message);
+    }
+    for path in to {
+        // With two writes of one property, their order would decide about its value.
+        if !written.insert((path.end().clone(), path.start().clone(), name)) {
+            checker.add(property.span(), format!("property `{name}` of {} is written twice", path.end()));
+        }
+    }
 }
 
 pub(super) fn actions(
@@ -97,8 +121,9 @@ pub(super) fn actions(
             (Some(_), Some(most)) => checker.within(most, 1..=MAX_LIST_ITEMS, "max_items"),
             (None, None) => {}
         }
-        let Some(kind) = ActionKind::parse(table.kind.get_ref()) else {
-            let kinds: Vec<_> = ActionKind::ALL.iter().map(|kind| kind.as_str()).collect();
+        let Some(kind) = ActionKind::parse(table.kind.get_ref()).filter(|kind| !kind.is_undo()) else {
+            let kinds: Vec<_> =
+                ActionKind::ALL.iter().filter(|kind| !kind.is_undo()).map(|kind| kind.as_str()).collect();
             checker.add(table.kind.span(), format!("`{}` is none of {}", table.kind.get_ref(), kinds.join(", ")));
             continue;
         };
@@ -188,6 +213,7 @@ fn template(
             let text = required(checker, "text", &table.text)?;
             Some(ActionTemplate::Notify { channel, text: add(checker, "text", &text)? })
         }
+        ActionKind::DeleteEngagement | ActionKind::MoveDealBack => None,
     }
 }
 
@@ -198,6 +224,7 @@ fn check_keys(checker: &mut Checker, table: &ActionTable, kind: ActionKind) {
         ActionKind::CreateNote => &["body"],
         ActionKind::MoveDeal => &["stage", "pipeline"],
         ActionKind::Notify => &["channel", "text"],
+        ActionKind::DeleteEngagement | ActionKind::MoveDealBack => &[],
     };
     let keys = [
         ("subject", table.subject.is_some()),

@@ -148,6 +148,7 @@ pub(super) struct WriteTable {
     pub(super) field: Option<Spanned<String>>,
     pub(super) text: Option<Spanned<String>>,
     pub(super) metadata: Option<InferenceMetadata>,
+    pub(super) explain: Option<Spanned<String>>,
     #[serde(default)]
     pub(super) policy: WritePolicy,
 }

@@ -8,7 +8,7 @@ use std::{
 use axum::{
     Json,
     extract::{Path, Query, State},
-    http::HeaderMap,
+    http::{HeaderMap, StatusCode},
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
@@ -176,6 +176,32 @@ pub(super) async fn batch_update(
             }
         }
         Ok(batch_answer(&results, &missing))
+    })
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct BatchArchiveBody {
+    inputs: Vec<Id>,
+}
+
+/// Removes records. The answer does not say which of them were there.
+pub(super) async fn batch_archive(
+    State(simulator): Shared,
+    Path(object_type): Path<String>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    let object_type = ObjectType::from(object_type);
+    let scope = scope(&object_type, "write");
+    answer(&simulator, &headers, &scope, || {
+        let body = parse::<BatchArchiveBody>(&body)?;
+        check_inputs(body.inputs.iter().map(|input| &input.id))?;
+        let mut portal = lock(&simulator.portal);
+        for id in body.inputs.iter().filter_map(|input| input.id.parse().ok()) {
+            portal.remove(&(object_type.clone(), id));
+        }
+        Ok(StatusCode::NO_CONTENT.into_response())
     })
 }
 

@@ -32,6 +32,7 @@ pub(crate) fn router() -> Router<Arc<Simulator>> {
             .route(&format!("{objects}/{{type}}/batch/read"), post(objects::batch_read))
             .route(&format!("{objects}/{{type}}/batch/update"), post(objects::batch_update))
             .route(&format!("{objects}/{{type}}/batch/create"), post(creation::batch_create))
+            .route(&format!("{objects}/{{type}}/batch/archive"), post(objects::batch_archive))
             .route(&format!("{associations}/{{from}}/{{to}}/batch/read"), post(associations::batch_read))
             .route(&format!("{associations}/{{from}}/{{to}}/labels"), get(associations::labels))
             .route(&format!("{objects}/{{type}}"), post(creation::create))
