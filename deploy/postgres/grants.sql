@@ -51,6 +51,10 @@ grant insert on write, skipped_write, record_lease to leadline_writer;
 grant update (state, reason, detail, lease_expires_at) on event to leadline_writer;
 grant update (state, attempt, worker, lease_expires_at, reason, detail, due_at, finished_at, object_id, merged_from)
     on write_command to leadline_writer;
+-- Records what would be written, and gives up what nobody decided about.
+grant update (mode, claimed_mode, proposed_at, expires_at) on write_command to leadline_writer;
+grant select, insert on proposed_write, review to leadline_writer;
+grant update (before, proposed_at) on proposed_write to leadline_writer;
 grant select, insert on record_merge to leadline_writer;
 grant update (survivor_id) on record_merge to leadline_writer;
 grant execute on function erase_merged(bigint, text, bigint), lock_merges() to leadline_inference, leadline_writer;
@@ -73,6 +77,10 @@ grant update (state, attempt, worker, lease_expires_at, reason, detail, due_at, 
     on event to leadline_operator;
 grant update (state, reason, detail, due_at, finished_at, created_at) on write_command to leadline_operator;
 grant update (state, sending_since, reason, detail, finished_at) on action to leadline_operator;
+-- Decides about proposals.
+grant update (mode, expires_at) on write_command to leadline_operator;
+grant update (edited) on proposed_write to leadline_operator;
+grant insert on review to leadline_operator;
 
 -- Erases what HubSpot deleted for privacy reasons (inference), or what an operator erases, and takes no event of it any more.
 grant select on erasure to leadline_inference;
@@ -101,7 +109,7 @@ grant execute on function park_stuck_command(uuid, text, text) to leadline_infer
 grant select on
     event_status, event_states, action_status, written_properties, skipped_properties, merged_records, parked, unfinished_events,
     pending_work, failures_by_reason, throughput_by_minute, cost_by_playbook_and_day, inference_text, rate_limits,
-    spend_limits, limit_usage
+    spend_limits, limit_usage, proposals
     to leadline_auditor;
 -- The views about limits call it.
 grant execute on function quota_used(rate_limit, bigint, bigint) to leadline_auditor;

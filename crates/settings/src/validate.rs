@@ -369,6 +369,7 @@ fn maintenance(settings: &Settings, check: &mut Check) {
     check.within(reconcile.stuck_after_seconds, 1..=86_400, "reconcile.stuck_after_seconds");
     check.within(reconcile.batch.into(), 1..=100_000, "reconcile.batch");
     check.within(reconcile.max_requeues.into(), 1..=1_000, "reconcile.max_requeues");
+    check.within(settings.review.expire_hours, 1..=8_760, "review.expire_hours");
     check.within(retention.interval_seconds, 1..=86_400, "retention.interval_seconds");
     check.within(retention.batch.into(), 1..=100_000, "retention.batch");
     check.within(retention.pause_ms, 0..=60_000, "retention.pause_ms");

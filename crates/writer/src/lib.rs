@@ -19,6 +19,7 @@ mod notify;
 mod outcome;
 mod plan;
 mod policy;
+mod proposals;
 mod record;
 mod recovered;
 mod refused;

@@ -43,6 +43,7 @@ pub async fn start(
         .start(&stop);
     verifier.start(verify_interval, circuit_breakers.clone(), &stop);
     let reconciler = Reconciler::new(ledger.clone(), publisher.clone(), settings.reconcile.clone());
+    maintenance::run_expiry(ledger.clone(), worker.clone(), &stop);
     maintenance::run_maintenance(&settings, ledger, reconciler, worker, &stop);
     let consumer = bootstrap::consumer_settings(&settings, Stage::Writes, settings.writer.concurrency);
     let mode = circuit_breakers.consume_mode();

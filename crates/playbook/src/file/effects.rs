@@ -66,7 +66,8 @@ pub(super) fn writes(
             }
         };
         if let Some(value) = value {
-            writes.push(PropertyWrite { property: property.clone(), to, value, policy: table.policy });
+            let (policy, mode) = (table.policy, table.mode);
+            writes.push(PropertyWrite { property: property.clone(), to, value, policy, mode });
         }
     }
     writes
@@ -123,6 +124,7 @@ pub(super) fn actions(
                 max_items: table.max_items.as_ref().map_or(usize::MAX, |most| *most.get_ref()),
                 on,
                 cooldown_hours: table.cooldown_hours,
+                mode: table.mode,
                 spec,
             });
         }

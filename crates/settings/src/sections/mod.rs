@@ -13,6 +13,7 @@ pub use connections::{
 };
 pub use operation::{
     AdminSection, CircuitBreakerSection, LogFormat, RateLimitSection, ReconcileSection, RetentionSection,
+    ReviewSection,
     SecretsSection, SpendSection, TelemetrySection,
 };
 pub use services::{InferenceSection, ReceiverSection, WriterSection};

@@ -96,6 +96,19 @@ impl Default for ReconcileSection {
 
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
+pub struct ReviewSection {
+    /// How long a proposal waits for a person.
+    pub expire_hours: u64,
+}
+
+impl Default for ReviewSection {
+    fn default() -> Self {
+        Self { expire_hours: 168 }
+    }
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
 pub struct RetentionSection {
     pub raw_days: u32,
     pub events_days: u32,

@@ -12,3 +12,4 @@ mod messages;
 mod order;
 mod policies;
 mod recovered;
+mod review;
