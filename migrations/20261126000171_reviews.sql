@@ -17,6 +17,7 @@ alter table write_command
     add column review jsonb,
     add column proposed_at timestamptz,
     add column expires_at timestamptz,
+    add column announced_at timestamptz,
     add column claimed_mode write_mode;
 
 comment on column write_command.mode is
@@ -25,6 +26,7 @@ comment on column write_command.review is
     'what a review needs: the answer''s field of each property, the rules that approve, and the variables that they use';
 comment on column write_command.proposed_at is 'when it was proposed last; null when it was live from the start';
 comment on column write_command.expires_at is 'while proposed: when it is skipped as review_expired';
+comment on column write_command.announced_at is 'while proposed: when the channel of review.channel was told';
 comment on column write_command.claimed_mode is 'the mode as the writer that claimed it knew it';
 
 create index write_command_proposed on write_command (expires_at) where state = 'proposed';

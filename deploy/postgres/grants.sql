@@ -55,6 +55,11 @@ grant update (state, attempt, worker, lease_expires_at, reason, detail, due_at, 
 grant update (mode, claimed_mode, proposed_at, expires_at) on write_command to leadline_writer;
 grant select, insert on proposed_write, review to leadline_writer;
 grant update (before, proposed_at) on proposed_write to leadline_writer;
+-- Tells a channel of proposals, and takes what a person decides on the page of one.
+grant select on proposals to leadline_writer;
+grant update (announced_at, created_at) on write_command to leadline_writer;
+grant update (edited) on proposed_write to leadline_writer;
+grant update (age_since) on event to leadline_writer;
 grant select, insert on record_merge to leadline_writer;
 grant update (survivor_id) on record_merge to leadline_writer;
 grant execute on function erase_merged(bigint, text, bigint), lock_merges() to leadline_inference, leadline_writer;

@@ -18,6 +18,7 @@ mod print;
 mod reconcile;
 mod record;
 mod requeue;
+mod review;
 mod snapshot;
 mod status;
 mod times;
@@ -116,6 +117,11 @@ enum Command {
         #[command(subcommand)]
         command: parked::ParkedCommand,
     },
+    /// Shows what playbooks propose, and approves, edits or rejects it.
+    Review {
+        #[command(subcommand)]
+        command: review::ReviewCommand,
+    },
     /// Finds events and write commands whose message is lost. With `--yes` it publishes them again.
     Reconcile(reconcile::ReconcileOptions),
     /// Queues the changes in HubSpot since a given time for which no webhook arrived.
@@ -190,6 +196,7 @@ async fn run() -> anyhow::Result<ExitCode> {
         Command::Man { folder } => manual::man(&folder),
         Command::Status(format) => status::run(file.as_deref(), format).await,
         Command::Parked { command } => parked::run(command, file.as_deref()).await,
+        Command::Review { command } => review::run(command, file.as_deref()).await,
         Command::Reconcile(options) => reconcile::run(file.as_deref(), &options).await,
         Command::Backfill(options) => backfill::run(file.as_deref(), &options).await,
         Command::Erase { record, yes } => erase::run(file.as_deref(), &record, yes).await,

@@ -133,29 +133,8 @@ impl Ledger {
         .fetch_all(&mut transaction)
         .await?;
         let committed: HashSet<Uuid> = committed.into_iter().collect();
-        let written = || {
-            let committed = results.iter().filter(|item| committed.contains(&item.id.0));
-            committed.flat_map(|item| item.written.iter().map(|property| (item.id.0, property)))
-        };
-        let commands: Vec<_> = written().map(|(id, _)| id).collect();
-        let properties: Vec<_> = written().map(|(_, written)| written.property.clone()).collect();
-        let before: Vec<_> = written().map(|(_, written)| written.before.clone()).collect();
-        let after: Vec<_> = written().map(|(_, written)| written.after.clone()).collect();
-        sqlx::query!(
-            "insert into write (write_command_id, property, before, after, portal_id, object_type, object_id,
-                                occurred_at, event_key)
-             select input.id, input.property, input.before, input.after, c.portal_id, c.object_type, c.object_id,
-                    c.occurred_at, c.event_key
-             from unnest($1::uuid[], $2::text[], $3::text[], $4::text[]) as input (id, property, before, after)
-             join write_command c on c.id = input.id
-             on conflict do nothing",
-            &commands,
-            &properties,
-            &before as &[Option<String>],
-            &after,
-        )
-        .execute(&mut transaction)
-        .await?;
+        let counted = || results.iter().filter(|item| committed.contains(&item.id.0));
+        insert_writes(&mut transaction, counted()).await?;
         // HubSpot has no such record (any more), or only what would be done is recorded: its actions are not carried out.
         sqlx::query!(
             "update action a
@@ -168,9 +147,8 @@ impl Ledger {
         )
         .execute(&mut transaction)
         .await?;
-        insert_skipped_writes(&mut transaction, results.iter().filter(|item| committed.contains(&item.id.0))).await?;
-        let replaced =
-            store_proposals(&mut transaction, results.iter().filter(|item| committed.contains(&item.id.0))).await?;
+        insert_skipped_writes(&mut transaction, counted()).await?;
+        let replaced = store_proposals(&mut transaction, counted()).await?;
         let events = sqlx::query_scalar!(
             "select distinct event_id from write_command where id = any($1::uuid[])",
             &[ids, replaced].concat()
@@ -215,6 +193,35 @@ pub(crate) async fn end_events(transaction: &mut Transaction, events: &[Uuid]) -
          from ended where e.id = ended.event_id
            and (e.state = 'decided' or e.state = 'proposed' and not (ended.proposed and not ended.parked))",
         events
+    )
+    .execute(&mut *transaction)
+    .await?;
+    Ok(())
+}
+
+async fn insert_writes(
+    transaction: &mut Transaction,
+    results: impl Iterator<Item = &CommandResult>,
+) -> Result<(), LedgerError> {
+    let written: Vec<_> =
+        results.flat_map(|item| item.written.iter().map(move |property| (item.id.0, property))).collect();
+    let written = || written.iter().copied();
+    let commands: Vec<_> = written().map(|(id, _)| id).collect();
+    let properties: Vec<_> = written().map(|(_, written)| written.property.clone()).collect();
+    let before: Vec<_> = written().map(|(_, written)| written.before.clone()).collect();
+    let after: Vec<_> = written().map(|(_, written)| written.after.clone()).collect();
+    sqlx::query!(
+        "insert into write (write_command_id, property, before, after, portal_id, object_type, object_id,
+                            occurred_at, event_key)
+         select input.id, input.property, input.before, input.after, c.portal_id, c.object_type, c.object_id,
+                c.occurred_at, c.event_key
+         from unnest($1::uuid[], $2::text[], $3::text[], $4::text[]) as input (id, property, before, after)
+         join write_command c on c.id = input.id
+         on conflict do nothing",
+        &commands,
+        &properties,
+        &before as &[Option<String>],
+        &after,
     )
     .execute(&mut *transaction)
     .await?;

@@ -12,7 +12,13 @@ use serde_json::Value;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use crate::{Ledger, LedgerError, Recovery, Worker, column::{COMMAND_MODE, COMMAND_STATE}, milliseconds, records::record, seconds};
+use crate::{
+    Ledger, LedgerError, Recovery, Worker,
+    column::{COMMAND_MODE, COMMAND_STATE},
+    milliseconds,
+    records::record,
+    seconds,
+};
 
 /// The ledger's answer to a writer that asks for a write command.
 #[derive(Debug, Clone, PartialEq, Eq)]

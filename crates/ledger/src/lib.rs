@@ -10,7 +10,7 @@
 //! | `commands` | may this writer carry out this command? | writer |
 //! | `command_results` | what became of the command? | writer |
 //! | `proposals` | what would be written, and which proposals are too old? | writer |
-//! | `reviews` | what waits for approval, and what was decided about it? | operator |
+//! | `reviews` | what waits for approval, and what was decided about it? | operator, writer |
 //! | `recovery` | what may it have forgotten? | writer |
 //! | `records` | may this writer change this record, and who wrote to it last? | writer |
 //! | `merges` | under which ids is this record known? | writer, inference |

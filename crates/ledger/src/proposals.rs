@@ -116,19 +116,16 @@ pub(crate) async fn store_proposals(
     for (result, proposal) in proposals {
         let id = result.id.0;
         if let Some(rule) = &proposal.approved_by {
-            sqlx::query!(
-                "update write_command set mode = 'live', proposed_at = clock_timestamp() where id = $1",
-                id
-            )
-            .execute(&mut *transaction)
-            .await?;
+            sqlx::query!("update write_command set mode = 'live', proposed_at = clock_timestamp() where id = $1", id)
+                .execute(&mut *transaction)
+                .await?;
             let by = format!("rule {rule}");
             record_reviews(transaction, &[id], ReviewDecision::ByRule, &by, None).await?;
         } else if result.state == CommandState::Proposed {
             sqlx::query!(
                 "update write_command
                  set mode = 'review', proposed_at = clock_timestamp(),
-                     expires_at = clock_timestamp() + $2::float8 * interval '1 millisecond'
+                     announced_at = null, expires_at = clock_timestamp() + $2::float8 * interval '1 millisecond'
                  where id = $1",
                 id,
                 milliseconds(proposal.expires_after)

@@ -2,7 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use domain::{Reason, RecordRef, WriteCommandId, review::ReviewDecision, write_command::ActionSpec};
+use domain::{
+    Reason, RecordRef, WriteCommandId,
+    review::{ReviewDecision, ReviewTerms},
+    write_command::ActionSpec,
+};
 use serde::Deserialize;
 use time::OffsetDateTime;
 
@@ -16,6 +20,7 @@ use crate::{
 };
 
 const PROPERTIES: Column = Column::new("proposals", "properties");
+const TERMS: Column = Column::new("write_command", "review");
 const ACTIONS: Column = Column::new("proposals", "actions");
 const DECISION: Column = Column::new("review", "decision");
 
@@ -28,6 +33,8 @@ pub struct ProposalFilter {
     pub playbook: Option<String>,
     /// The record.
     pub record: Option<RecordRef>,
+    /// At most so many of those that no channel was told of.
+    pub unannounced: Option<i64>,
 }
 
 /// A proposal that waits for a person. It has a field for each column of the view `proposals` that is shown.
@@ -59,6 +66,8 @@ pub struct ProposalEntry {
     pub properties: Vec<ProposedProperty>,
     /// The actions.
     pub actions: Vec<ProposedAction>,
+    /// What rules see of its playbook and its answer.
+    pub terms: ReviewTerms,
 }
 
 /// A property of a proposal.
@@ -124,22 +133,27 @@ impl Ledger {
                       object_type as "object_type!", object_id as "object_id!", event_key as "event_key!",
                       playbook as "playbook!", playbook_version as "playbook_version!", model as "model!",
                       cost_micro_dollars, is_changed as "is_changed!", proposed_at as "proposed_at!", expires_at,
-                      properties as "properties!", actions as "actions!"
+                      properties as "properties!", actions as "actions!",
+                      (select coalesce(c.review, '{}') from write_command c where c.id = write_command_id) as "terms!"
                from proposals
                where (cardinality($1::uuid[]) = 0 or write_command_id = any($1::uuid[]))
                  and ($2::text is null or playbook = $2)
                  and ($3::text is null or (object_type, object_id) = ($3, $4))
-               order by proposed_at, write_command_id"#,
+                 and ($5::bigint is null or exists (select from write_command c where c.id = write_command_id
+                                                                                  and c.announced_at is null))
+               order by proposed_at, write_command_id limit $5"#,
             &ids,
             filter.playbook,
             of.map(|record| record.object_type.type_id()),
             of.map(|record| record.object_id.0),
+            filter.unannounced,
         )
         .fetch_all(&self.connections)
         .await?;
         let entries = rows.into_iter().map(|row| {
             let id = row.id.to_string();
             let properties = serde_json::from_value(row.properties).map_err(|_| PROPERTIES.unreadable(&id))?;
+            let terms = serde_json::from_value(row.terms).map_err(|_| TERMS.unreadable(&id))?;
             let actions = serde_json::from_value(row.actions).map_err(|_| ACTIONS.unreadable(&id))?;
             Ok(ProposalEntry {
                 id: WriteCommandId(row.id),
@@ -155,9 +169,25 @@ impl Ledger {
                 expires_at: row.expires_at,
                 properties,
                 actions,
+                terms,
             })
         });
         entries.collect()
+    }
+
+    /// Records that a channel was told of these proposals.
+    pub async fn record_announced(&self, proposals: &[(WriteCommandId, i32)]) -> Result<(), LedgerError> {
+        let (ids, attempts): (Vec<_>, Vec<_>) = proposals.iter().map(|(id, attempt)| (id.0, *attempt)).unzip();
+        sqlx::query!(
+            "update write_command c set announced_at = clock_timestamp()
+             from unnest($1::uuid[], $2::int[]) as input (id, attempt)
+             where c.id = input.id and c.attempt = input.attempt and c.state = 'proposed'",
+            &ids,
+            &attempts
+        )
+        .execute(&self.connections)
+        .await?;
+        Ok(())
     }
 
     /// The decisions about a proposal, oldest first.
@@ -244,7 +274,8 @@ impl Ledger {
                 .await?;
             }
             Verdict::Reject(why) => {
-                record_reviews(&mut transaction, &[id.0], ReviewDecision::Rejected, by, Some(&stored_detail(why))).await?;
+                record_reviews(&mut transaction, &[id.0], ReviewDecision::Rejected, by, Some(&stored_detail(why)))
+                    .await?;
                 skip_actions(&mut transaction, &[id.0]).await?;
                 end_events(&mut transaction, &[event]).await?;
             }

@@ -14,6 +14,9 @@ const AGE_INTERVAL: Duration = Duration::from_secs(15);
 /// How often it is asked whether a record is to be erased: often enough that a person is gone within a minute.
 const ERASE_INTERVAL: Duration = Duration::from_secs(10);
 
+/// How often a channel is told what waits for approval: soon enough for a person, seldom enough to be one message.
+const ANNOUNCE_INTERVAL: Duration = Duration::from_secs(30);
+
 /// How often it is looked for proposals that are too old.
 const EXPIRE_INTERVAL: Duration = Duration::from_secs(60);
 
@@ -81,6 +84,17 @@ pub fn run_expiry(ledger: Ledger, worker: Worker, stop: &CancellationToken) {
         let ledger = ledger.clone();
         async move { expire_proposals(&ledger).await }
     })));
+}
+
+/// Starts the task that tells a channel what waits for approval, as `work` does. It runs until `stop`.
+pub fn run_announcements<F, Fut, E>(ledger: Ledger, worker: Worker, stop: &CancellationToken, work: F)
+where
+    F: Fn() -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Result<(), E>> + Send + 'static,
+    E: Error + Send + 'static,
+{
+    let task = SingletonTask { name: "announce proposals", interval: ANNOUNCE_INTERVAL, ledger, worker };
+    tokio::spawn(stop.clone().run_until_cancelled_owned(task.repeat(work)));
 }
 
 /// Gives up every proposal that is too old.

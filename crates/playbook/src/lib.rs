@@ -56,7 +56,7 @@ pub use playbook::{AnswerRules, Effects, Guard, Playbook, Selection};
 pub use prompt::{Fence, PromptError, PromptPart, PromptTemplates, RenderedPrompt};
 pub use read_back::{ShownContext, ShownEntry, ShownRecord};
 pub use reads::{ContextPlan, ContextRead, WindowStrategy};
-pub use review::{ProposedChange, approving_rule};
+pub use review::{EditError, ProposedChange, approving_rule};
 pub use templates::{Condition, TemplateError, TextTemplate, Variables};
 pub use text::{TextFormat, is_forwarded, is_invisible, json_text, normalize, plain_text, without_quoted_history};
 pub use trigger::Trigger;

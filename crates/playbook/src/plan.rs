@@ -164,7 +164,7 @@ impl Playbook {
     }
 
     /// The text as it is written: an export of it is shown by a spreadsheet, and not run.
-    fn shown_text(&self, text: String) -> String {
+    pub(crate) fn shown_text(&self, text: String) -> String {
         if self.effects.escapes_formulas { without_formula(&text).into_owned() } else { text }
     }
 

@@ -8,8 +8,11 @@ use domain::{
 use serde_json::{Map, Value, json};
 
 use crate::{
-    effects::ReviewPlan,
+    Playbook,
+    effects::{ReviewPlan, WriteValue},
+    fields::{AnswerField, AnswerFields, FieldKind, property_value},
     templates::{TemplateError, Templates, Variables},
+    text::MAX_HUBSPOT_TEXT,
 };
 
 /// The property that an action changes which moves a deal.
@@ -38,6 +41,59 @@ impl ReviewPlan {
         // The first 32 of 256 bits: their remainder is even enough.
         let percent = usize::from_str_radix(&hash[..8], 16).unwrap_or(0) % 100;
         if percent < canary { self.mode } else { WriteMode::Shadow }
+    }
+}
+
+/// Why a value cannot be written to a property.
+#[derive(Debug, thiserror::Error)]
+pub enum EditError {
+    /// The playbook says nothing of it.
+    #[error("the playbook `{playbook}` does not write `{property}`")]
+    NotWritten {
+        /// The playbook.
+        playbook: String,
+        /// The property.
+        property: String,
+    },
+    /// It is longer than HubSpot accepts.
+    #[error("{0} characters are more than the {MAX_HUBSPOT_TEXT} that HubSpot accepts")]
+    TooLong(usize),
+    /// It is not within the field's bounds, or of another type.
+    #[error("`{field}`: {problem}")]
+    Mismatch {
+        /// The field of the answer.
+        field: String,
+        /// What is wrong.
+        problem: String,
+    },
+}
+
+impl Playbook {
+    /// The `text` in HubSpot's form, as a value of the property in place of the model's: the rules of its field hold for it.
+    ///
+    /// # Errors
+    /// When the playbook would not accept it.
+    pub fn checked_value(&self, property: &str, text: &str) -> Result<String, EditError> {
+        let length = text.chars().count();
+        if length > MAX_HUBSPOT_TEXT {
+            return Err(EditError::TooLong(length));
+        }
+        let not_written = || EditError::NotWritten { playbook: self.name.clone(), property: property.to_owned() };
+        let write = self.effects.writes.iter().find(|write| write.property == property).ok_or_else(not_written)?;
+        let WriteValue::Field(name) = &write.value else { return Ok(text.to_owned()) };
+        let field = self.answer.fields.get(name).ok_or_else(not_written)?;
+        let mismatch = |problem: String| EditError::Mismatch { field: name.clone(), problem };
+        let value = match &field.kind {
+            FieldKind::Text { .. } | FieldKind::Choice { .. } | FieldKind::Date => json!(text),
+            _ => serde_json::from_str(text.trim())
+                .map_err(|_| mismatch(format!("`{text}` is no {}", field.kind.json_type())))?,
+        };
+        let alone = AnswerField { optional: false, evidence: false, ..field.clone() };
+        let rules = AnswerFields::new(vec![alone]).map_err(|error| mismatch(error.to_string()))?;
+        let checked =
+            rules.check(&json!({name.as_str(): value}).to_string()).map_err(|error| mismatch(error.to_string()))?;
+        let value = checked.get(name).and_then(property_value).unwrap_or_default();
+        Ok(if matches!(field.kind, FieldKind::Text { .. }) { self.shown_text(value) } else { value })
     }
 }
 
@@ -137,7 +193,8 @@ mod tests {
             .iter()
             .map(|(property, before, after)| ProposedChange { property, before: *before, after })
             .collect();
-        approving_rule(&terms(&[("never", "false"), ("rule", rule)]), &changes, actions).is_ok_and(|rule| rule.is_some())
+        approving_rule(&terms(&[("never", "false"), ("rule", rule)]), &changes, actions)
+            .is_ok_and(|rule| rule.is_some())
     }
 
     #[test]
@@ -146,7 +203,10 @@ mod tests {
         assert!(approved("verified and empty", &budget, &[]));
         assert!(!approved("verified and empty", &[("budget", Some("1"), "50000")], &[]), "there is a value");
         assert!(!approved("verified", &[("budget", None, "5"), ("summary", None, "A buyer")], &[]), "without evidence");
-        assert!(approved("verified", &[("budget", None, "5"), ("processed_at", None, "now")], &[]), "not of the answer");
+        assert!(
+            approved("verified", &[("budget", None, "5"), ("processed_at", None, "now")], &[]),
+            "not of the answer"
+        );
         let score = |before| [("score", before, "42")];
         assert!(approved("changes.score.by <= 5", &score(Some("40")), &[]));
         assert!(!approved("changes.score.by <= 5", &score(Some("30")), &[]));
@@ -161,7 +221,8 @@ mod tests {
     #[test]
     fn a_record_stays_on_its_side_of_the_canary_and_the_sides_have_about_their_share() {
         let plan = ReviewPlan { canary: Some(10), ..ReviewPlan::default() };
-        let record = |id| RecordRef { portal_id: PortalId(1), object_type: ObjectType::Contact, object_id: ObjectId(id) };
+        let record =
+            |id| RecordRef { portal_id: PortalId(1), object_type: ObjectType::Contact, object_id: ObjectId(id) };
         let live = |plan: &ReviewPlan, playbook: &str| -> Vec<i64> {
             (0..2_000).filter(|id| plan.mode_for(playbook, &record(*id)) == WriteMode::Live).collect()
         };

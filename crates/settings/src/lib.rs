@@ -21,8 +21,8 @@ pub use error::{InvalidSettings, MissingSetting, SettingsFinding};
 pub use reload::{Reloadable, ValueFiles, value_again};
 pub use sections::{
     AdminSection, BrokerSection, CircuitBreakerSection, HubSpotSection, InferenceSection, LedgerSection, LogFormat,
-    ModelFacts, OpenAiSection, PoolMode, RateLimitSection, ReceiverSection, ReconcileSection, RetentionSection, ReviewSection,
-    SecretsSection, SignatureVersion, SpendSection, TelemetrySection, WriterSection,
+    ModelFacts, OpenAiSection, PoolMode, RateLimitSection, ReceiverSection, ReconcileSection, RetentionSection,
+    ReviewSection, SecretsSection, SignatureVersion, SpendSection, TelemetrySection, WriterSection,
 };
 pub use tables::{ConfigScope, Settings};
 pub use validate::MAX_LEDGER_BATCH;

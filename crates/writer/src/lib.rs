@@ -23,6 +23,7 @@ mod proposals;
 mod record;
 mod recovered;
 mod refused;
+pub mod review;
 mod start;
 mod value_reader;
 mod verify;

@@ -59,7 +59,17 @@ impl CommandOutcome {
         let with_actions = (!taken.command.actions.is_empty()).then(|| taken.clone());
         let (index, tries) = (taken.index, taken.tries);
         let record = taken.command.record.clone();
-        Self { index, disposition, tries, record, row, merged: None, is_approved: false, with_actions, wrote_before: false }
+        Self {
+            index,
+            disposition,
+            tries,
+            record,
+            row,
+            merged: None,
+            is_approved: false,
+            with_actions,
+            wrote_before: false,
+        }
     }
 
     /// The command comes back through the shortest retry queue, and the attempt does not count as failed.

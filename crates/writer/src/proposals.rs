@@ -62,7 +62,9 @@ impl BatchExecutor {
     ) -> Result<bool, ActionError> {
         let scope = (latest, Forgotten::of(taken, self.rules.app_id));
         for action in &taken.command.actions {
-            if let Some(MovePlan::Move { before, .. }) = self.actions.planned_move(&taken.command, action, scope).await? {
+            if let Some(MovePlan::Move { before, .. }) =
+                self.actions.planned_move(&taken.command, action, scope).await?
+            {
                 return Ok(before != seen.value);
             }
         }
@@ -98,11 +100,9 @@ impl BatchExecutor {
         outcome.is_approved = rule.is_some();
         outcome.row.reason = reason;
         outcome.row.skipped_writes.clone_from(&part.skipped_writes);
-        outcome.row.proposal = (!is_empty).then(|| Proposal {
-            writes: held.writes,
-            approved_by: rule,
-            expires_after: self.rules.proposals_expire_after,
-        });
+        let expires_after = self.rules.proposals_expire_after;
+        let proposal = Proposal { writes: held.writes, approved_by: rule, expires_after };
+        outcome.row.proposal = (!is_empty).then_some(proposal);
         outcome
     }
 

@@ -9,6 +9,7 @@ use domain::{
     ActionId, ChargeId, Event, EventKey, EventState, Inference, ObjectType, Reason, RecordRef,
     event::{EventKind, Subject},
     inference::ChargeState,
+    review::WriteMode,
     write_command::{ActionSpec, DealStage},
 };
 use inference::{ModelAnswer, ModelClient, PortalClock, QuestionLog, context};

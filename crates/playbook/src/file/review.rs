@@ -22,7 +22,10 @@ pub(super) fn read(
     if let Some(canary) = &file.canary {
         checker.within(canary, 1..=99, "canary");
         if file.mode != WriteMode::Live {
-            checker.add(canary.span(), format!("`canary` belongs to the mode `live`, and this playbook's is `{}`", file.mode));
+            checker.add(
+                canary.span(),
+                format!("`canary` belongs to the mode `live`, and this playbook's is `{}`", file.mode),
+            );
         }
     }
     let properties: Vec<_> = writes.iter().map(|write| write.property.clone()).chain([STAGE.to_owned()]).collect();

@@ -13,7 +13,6 @@ pub use connections::{
 };
 pub use operation::{
     AdminSection, CircuitBreakerSection, LogFormat, RateLimitSection, ReconcileSection, RetentionSection,
-    ReviewSection,
-    SecretsSection, SpendSection, TelemetrySection,
+    ReviewSection, SecretsSection, SpendSection, TelemetrySection,
 };
 pub use services::{InferenceSection, ReceiverSection, WriterSection};

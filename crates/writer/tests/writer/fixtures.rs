@@ -68,8 +68,8 @@ pub struct TestWriter {
     pub handler: WriteHandler,
     pub verifier: Verifier,
     postgres_url: String,
-    simulator_url: String,
-    http: reqwest::Client,
+    pub simulator_url: String,
+    pub http: reqwest::Client,
     portal_id: PortalId,
     app_id: AppId,
 }

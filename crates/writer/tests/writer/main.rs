@@ -13,3 +13,4 @@ mod order;
 mod policies;
 mod recovered;
 mod review;
+mod review_page;

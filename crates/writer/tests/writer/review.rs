@@ -10,9 +10,13 @@ use domain::{
 };
 use ledger::{ProposalEntry, ProposalFilter, Verdict};
 
-use crate::fixtures::{TestWriter, set, task};
+use crate::{
+    actions::task,
+    fixtures::{TestWriter, set},
+};
 
-fn under(mode: WriteMode) -> WriteTerms {
+/// Terms with a mode.
+pub fn under(mode: WriteMode) -> WriteTerms {
     WriteTerms { mode, ..WriteTerms::default() }
 }
 
@@ -33,7 +37,8 @@ impl TestWriter {
         WriteCommandVerdict { first: decide().await.expect("decided"), second: decide().await.expect("decided") }
     }
 
-    async fn proposed(&self, command: &WriteCommand) {
+    /// Handles a command, of which everything is then proposed.
+    pub async fn proposed(&self, command: &WriteCommand) {
         assert_eq!(self.handle(command).await, Disposition::Done);
         self.ended_as(command, EventState::Proposed, None).await;
     }
@@ -148,7 +153,8 @@ async fn shadow_writes_nothing_and_the_ledger_has_what_would_have_been() {
 async fn live_values_are_written_beside_a_proposal_for_the_same_record_and_neither_replaces_the_other() {
     let writer = TestWriter::start().await;
     let record = writer.contact(1).await;
-    let proposed = writer.decide_under(under(WriteMode::Review), &record, 2, (&[set("lead_score", "85")], vec![])).await;
+    let proposed =
+        writer.decide_under(under(WriteMode::Review), &record, 2, (&[set("lead_score", "85")], vec![])).await;
     let live = writer.decide(&record, 1, &[set("lead_score", "10")], vec![]).await;
     let (first, second) = tokio::join!(writer.handle(&proposed), writer.handle(&live));
     assert_eq!((first, second), (Disposition::Done, Disposition::Done));
@@ -184,7 +190,10 @@ async fn a_deal_is_moved_when_its_move_is_approved_unless_somebody_moved_it_on()
     let stage = || async { writer.value("deal", 20, "dealstage").await };
     assert_eq!(stage().await.as_deref(), Some("contractsent"));
     let seen = writer.proposals().await.remove(0).properties.remove(0);
-    assert_eq!((&*seen.property, seen.before.as_deref(), &*seen.proposed), ("dealstage", Some("contractsent"), "991231"));
+    assert_eq!(
+        (&*seen.property, seen.before.as_deref(), &*seen.proposed),
+        ("dealstage", Some("contractsent"), "991231")
+    );
 
     writer.move_deal(20, "contractsent", "decisionmakerboughtin").await;
     assert_eq!(writer.review(&approval()).await, ONCE);
