@@ -51,6 +51,15 @@ grant insert on write, skipped_write, record_lease to leadline_writer;
 grant update (state, reason, detail, lease_expires_at) on event to leadline_writer;
 grant update (state, attempt, worker, lease_expires_at, reason, detail, due_at, finished_at, object_id, merged_from)
     on write_command to leadline_writer;
+-- Records what would be written, and gives up what nobody decided about.
+grant update (mode, claimed_mode, proposed_at, expires_at) on write_command to leadline_writer;
+grant select, insert on proposed_write, review to leadline_writer;
+grant update (before, proposed_at) on proposed_write to leadline_writer;
+-- Tells a channel of proposals, and takes what a person decides on the page of one.
+grant select on proposals to leadline_writer;
+grant update (announced_at, created_at) on write_command to leadline_writer;
+grant update (edited) on proposed_write to leadline_writer;
+grant update (age_since) on event to leadline_writer;
 grant select, insert on record_merge to leadline_writer;
 grant update (survivor_id) on record_merge to leadline_writer;
 grant execute on function erase_merged(bigint, text, bigint), lock_merges() to leadline_inference, leadline_writer;
@@ -73,6 +82,10 @@ grant update (state, attempt, worker, lease_expires_at, reason, detail, due_at, 
     on event to leadline_operator;
 grant update (state, reason, detail, due_at, finished_at, created_at) on write_command to leadline_operator;
 grant update (state, sending_since, reason, detail, finished_at) on action to leadline_operator;
+-- Decides about proposals.
+grant update (mode, expires_at) on write_command to leadline_operator;
+grant update (edited) on proposed_write to leadline_operator;
+grant insert on review to leadline_operator;
 
 -- Has writes undone.
 grant insert on undo, undone_write, undone_action to leadline_operator;
@@ -105,7 +118,7 @@ grant execute on function park_stuck_command(uuid, text, text) to leadline_infer
 grant select on
     event_status, event_states, action_status, written_properties, skipped_properties, merged_records, parked, unfinished_events,
     pending_work, failures_by_reason, throughput_by_minute, cost_by_playbook_and_day, inference_text, rate_limits,
-    spend_limits, limit_usage, undone_properties
+    spend_limits, limit_usage, undone_properties, proposals
     to leadline_auditor;
 -- The views about limits call it.
 grant execute on function quota_used(rate_limit, bigint, bigint) to leadline_auditor;

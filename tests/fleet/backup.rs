@@ -13,7 +13,8 @@ use testbed::{Role, Services, TestNamespace};
 use time::OffsetDateTime;
 
 use fixtures::{
-    WITHIN, ask, end_event_leases, end_write_leases, ended_as, held, object, property, quick, send_accepted, until,
+    WITHIN, approved_as, ask, end_event_leases, end_write_leases, ended_as, held, object, property, quick,
+    send_accepted, until,
 };
 
 use crate::leads::{Load, effects, kill, lead, leadline, leads, log, restart, until_finished};
@@ -100,9 +101,8 @@ async fn a_restored_ledger_does_nothing_twice_and_finds_everything_since_the_dum
     object(&fleet, "call", 31, &call, &[("contact", 21)]).await;
     let webhooks = [created("ticket", 30), created("call", 31)];
     send_accepted(&fleet, &webhooks).await;
-    for event in &webhooks {
-        ended_as(&fleet, event, "written", None).await;
-    }
+    approved_as(&fleet, &webhooks[0], "churn-risk", ("written", None)).await;
+    ended_as(&fleet, &webhooks[1], "written", None).await;
     fleet.until_idle(WITHIN).await.expect("idle");
     assert_ne!(held(&fleet, "deal", 40, "dealstage").await.as_deref(), Some("contractsent"), "the fleet has moved it");
     // People change what the fleet did.

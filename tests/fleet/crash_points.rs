@@ -7,8 +7,8 @@ use domain::EventState;
 use lab::{Fleet, FleetPlan};
 
 use fixtures::{
-    BUYER, WITHIN, ask, contact, end_event_leases, end_write_leases, ended_as, fleet, held, key, note_event, object,
-    questions, quick, send, tasks, times_set,
+    BUYER, PlaybookFolder, WITHIN, approved_as, ask, contact, end_event_leases, end_write_leases, ended_as, fleet,
+    held, key, note_event, object, questions, quick, send, tasks, times_set,
 };
 
 /// What may differ from a run in which no member dies.
@@ -81,6 +81,36 @@ pub async fn until_one_died(fleet: &mut Fleet) {
         assert!(started.elapsed() < WITHIN, "no member died\n{}", fleet.logs());
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+}
+
+/// One event whose playbook is in review: the writer dies at `point` while it proposes, and what is approved then is written once.
+async fn die_while_proposing(point: &str) {
+    let leads = include_str!("../../deploy/playbooks/lead-qualification.toml");
+    let folder = PlaybookFolder::new(point, &[&leads.replacen("records =", "mode = \"review\"\nrecords =", 1)]);
+    let plan = quick().with("inference.playbooks", folder.path()).crashing_at(point);
+    let mut fleet = fleet(&plan).await;
+    contact(&fleet, 1, &[BUYER]).await;
+    let event = note_event(1, 1);
+    send(&fleet, std::slice::from_ref(&event)).await;
+    until_one_died(&mut fleet).await;
+    ended_as(&fleet, &event, "proposed", None).await;
+    assert_eq!((times_set(&fleet, 1, "lead_score").await, tasks(&fleet).await.len()), (0, 0), "before it is approved");
+    assert!(fleet.simulator.messages().await.expect("asked").is_empty());
+    approved_as(&fleet, &event, "lead-qualification", ("written", None)).await;
+    fleet.until_idle(WITHIN).await.expect("idle");
+    assert_eq!((times_set(&fleet, 1, "lead_score").await, tasks(&fleet).await.len()), (1, 1), "at {point}");
+    assert_eq!(fleet.simulator.messages().await.expect("asked").len(), 1, "at {point}");
+    assert_eq!(ask::<i64>(&fleet, "select count(*) from review").await, 1);
+}
+
+#[tokio::test]
+async fn writer_before_a_proposal_is_committed() {
+    die_while_proposing("writer.after_write").await;
+}
+
+#[tokio::test]
+async fn writer_between_the_commit_of_a_proposal_and_the_ack() {
+    die_while_proposing("writer.after_commit").await;
 }
 
 #[tokio::test]

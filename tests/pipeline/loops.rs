@@ -104,9 +104,9 @@ name = "leave-a-note"
 do = "create_note"
 body = "{{ answer.summary }}"
 "#;
-    let churn = include_str!("../../deploy/playbooks/churn-risk.toml");
+    let churn = include_str!("../../deploy/playbooks/churn-risk.toml").replace("mode = \"review\"", "mode = \"live\"");
     let calls = include_str!("../../deploy/playbooks/call-summary.toml");
-    PlaybookFolder::new(test, &[&leads, churn, calls])
+    PlaybookFolder::new(test, &[&leads, &churn, calls])
 }
 
 #[tokio::test]

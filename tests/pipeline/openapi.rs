@@ -11,7 +11,9 @@ use serde_json::{Value, json};
 use simulator::{Call, Fault, FaultKind, Target};
 use testbed::workspace;
 
-use fixtures::{BUYER, contact, ended, ended_as, fleet, happened, note_event, object, pipeline, send_accepted};
+use fixtures::{
+    BUYER, approved_as, contact, ended, ended_as, fleet, happened, note_event, object, pipeline, send_accepted,
+};
 
 fn specs() -> Option<PathBuf> {
     let folder = std::env::var("LEADLINE_SPECS")
@@ -99,9 +101,8 @@ async fn calls_of_a_day(version: &str, api: &str) -> Vec<Call> {
     object(&fleet, "call", 40, &[("hs_call_body", "We will send it.")], &[("contact", 1), ("deal", 20)]).await;
     let others = [happened("ticket", 30, "creation", None, 1), happened("call", 40, "creation", None, 1)];
     send_accepted(&fleet, &others).await;
-    for event in &others {
-        ended_as(&fleet, event, "written", None).await;
-    }
+    approved_as(&fleet, &others[0], "churn-risk", ("written", None)).await;
+    ended_as(&fleet, &others[1], "written", None).await;
     let undone = fleet.leadline(&["undo", "--playbook", "churn-risk", "--yes"]).await.expect("runs");
     assert!(undone.status.success(), "{}", String::from_utf8_lossy(&undone.stderr));
     by_hand(&fleet, version).await;

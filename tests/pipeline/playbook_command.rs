@@ -34,6 +34,7 @@ async fn check_explains_what_a_playbook_would_do_and_what_is_wrong_with_it() {
         "contact.lead_score ← field lead_score  (unless_human)",
         "call-high-value-prospect: create_task on contact, when answer.lead_score >= 85",
         "deal-at-risk: move_deal to Risk",
+        "answer.sentiment <= -0.5  proposed first",
     ] {
         assert!(said.contains(part), "{part} in\n{said}");
     }

@@ -3,8 +3,8 @@
 use simulator::{Call, Fault, FaultKind, Target, admin::Quirks};
 
 use fixtures::{
-    BUYER, PlaybookFolder, WITHIN, ask, contact, ended_as, fleet, happened, held, note, note_event, object, pipeline,
-    property, questions, send_accepted, tasks, until,
+    BUYER, PlaybookFolder, WITHIN, approved_as, ask, contact, ended_as, fleet, happened, held, note, note_event, object,
+    pipeline, property, questions, send_accepted, tasks, until,
 };
 
 /// A score of 75: no one has to be called.
@@ -93,7 +93,17 @@ async fn an_unhappy_tickets_account_owner_gets_a_task_and_the_deal_moves_to_risk
     object(&fleet, "email", 60, &mail, &[("ticket", 30)]).await;
     let event = happened("ticket", 30, "creation", None, 1);
     send_accepted(&fleet, std::slice::from_ref(&event)).await;
-    let story = ended_as(&fleet, &event, "written", None).await;
+    ended_as(&fleet, &event, "proposed", None).await;
+    // The values are written; the move waits for a person.
+    assert!(held(&fleet, "ticket", 30, "ai_sentiment_score").await.is_some());
+    assert_eq!(held(&fleet, "deal", 20, "dealstage").await.as_deref(), Some("contractsent"));
+    let listed = fleet.leadline(&["review", "list", "--record", "deal/20", "--json"]).await.expect("runs");
+    let listed: serde_json::Value = serde_json::from_slice(&listed.stdout).expect("JSON");
+    assert_eq!(
+        (&listed[0]["record"], &listed[0]["what"]),
+        (&"deal/20".into(), &"dealstage: contractsent → 991231".into())
+    );
+    let story = approved_as(&fleet, &event, "churn-risk", ("written", None)).await;
     let prompt = story.inferences[0].prompt.as_ref().expect("kept").to_string();
     assert!(prompt.contains("Nobody answers us") && !prompt.contains("We love to help"), "quotes are cut: {prompt}");
 
@@ -166,7 +176,7 @@ async fn a_move_that_an_admins_rule_refuses_is_parked_and_names_the_property() {
     object(&fleet, "ticket", 30, &[("content", ANGRY)], &[("contact", 1)]).await;
     let event = happened("ticket", 30, "creation", None, 1);
     send_accepted(&fleet, std::slice::from_ref(&event)).await;
-    let story = ended_as(&fleet, &event, "parked", Some("validation_error")).await;
+    let story = approved_as(&fleet, &event, "churn-risk", ("parked", Some("validation_error"))).await;
     let detail = story.detail.expect("a detail");
     assert!(detail.contains("closedate"), "{detail}");
     assert_eq!(held(&fleet, "deal", 20, "dealstage").await.as_deref(), Some("contractsent"));

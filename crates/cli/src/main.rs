@@ -19,6 +19,7 @@ mod print;
 mod reconcile;
 mod record;
 mod requeue;
+mod review;
 mod snapshot;
 mod status;
 mod times;
@@ -118,6 +119,11 @@ enum Command {
         #[command(subcommand)]
         command: parked::ParkedCommand,
     },
+    /// Shows what playbooks propose, and approves, edits or rejects it.
+    Review {
+        #[command(subcommand)]
+        command: review::ReviewCommand,
+    },
     /// Finds events and write commands whose message is lost. With `--yes` it publishes them again.
     Reconcile(reconcile::ReconcileOptions),
     /// Queues the changes in HubSpot since a given time for which no webhook arrived.
@@ -196,6 +202,7 @@ async fn run() -> anyhow::Result<ExitCode> {
         Command::Man { folder } => manual::man(&folder),
         Command::Status(format) => status::run(file.as_deref(), format).await,
         Command::Parked { command } => parked::run(command, file.as_deref()).await,
+        Command::Review { command } => review::run(command, file.as_deref()).await,
         Command::Reconcile(options) => reconcile::run(file.as_deref(), &options).await,
         Command::Backfill(options) => backfill::run(file.as_deref(), &options).await,
         Command::Explain(options) => explain::run(file.as_deref(), &options).await,

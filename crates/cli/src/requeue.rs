@@ -35,6 +35,9 @@ pub async fn run(file: Option<&Path>, key_or_id: &str) -> anyhow::Result<ExitCod
             operator.ledger.record_requeue(&[], &ids).await?;
             say!("published {} write commands of the event again: {}", ids.len(), event.key);
         }
+        EventState::Proposed => {
+            bail!("what the event led to waits for approval; `leadline review list --record …` shows it")
+        }
         EventState::Written | EventState::Skipped | EventState::Superseded | EventState::Dropped => {
             bail!("the event has ended ({state}); `leadline playbook run` runs a playbook for its record again")
         }

@@ -1,7 +1,7 @@
 //! The vocabulary of Leadline as types: no I/O, no async, no text processing.
 //!
 //! [`event`] is what HubSpot reports, [`model`] how a model is asked, [`inference`] what it answered, [`write_command`] what is to be written,
-//! [`state`] how far each of them has come, and [`reason`] why. Every other crate may import this one; it imports none.
+//! [`review`] whether a person is asked first, [`state`] how far each of them has come, and [`reason`] why. Every other crate may import this one; it imports none.
 
 mod action_id;
 mod dependency;
@@ -14,6 +14,7 @@ pub mod model;
 pub mod named_record;
 mod names;
 pub mod reason;
+pub mod review;
 pub mod state;
 pub mod write_command;
 

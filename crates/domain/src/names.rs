@@ -69,6 +69,7 @@ mod tests {
     use crate::{
         event::EventKind,
         inference::InferenceOutcome,
+        review::WriteMode,
         state::EventState,
         write_command::{TaskPriority, TaskType, WritePolicy},
     };
@@ -86,6 +87,7 @@ mod tests {
         assert_serialized_as(TaskPriority::ALL, TaskPriority::as_str);
         assert_serialized_as(TaskType::ALL, TaskType::as_str);
         assert_serialized_as(WritePolicy::ALL, WritePolicy::as_str);
+        assert_serialized_as(WriteMode::ALL, WriteMode::as_str);
     }
 
     #[test]

@@ -118,6 +118,13 @@ closed_set! {
         AlreadyThere = "already_there", "The deal is in the stage already.";
         ChangedByPerson = "changed_by_person", "A person has changed the task or note, or may have; it is not deleted.";
         DealClosed = "deal_closed", "The deal is won or lost.";
+        // Review and shadow
+        Shadow = "shadow", "The playbook is in shadow for the record: the ledger has what would have been written.";
+        UnchangedValue = "unchanged_value", "The record has every proposed value already; there is nothing to approve.";
+        Approved = "approved", "A rule approved the proposal; it is carried out next.";
+        Rejected = "rejected", "A reviewer rejected the proposal.";
+        ReviewExpired = "review_expired", "Nobody approved the proposal in time.";
+        NewerProposal = "newer_proposal", "A newer proposal of the same playbook for the record has replaced it.";
         // The operator
         Replayed = "replayed", "An operator replayed it from the parking lot.";
         Discarded = "discarded", "An operator discarded it.";

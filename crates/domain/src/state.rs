@@ -14,6 +14,7 @@ closed_set! {
         Superseded = "superseded", "A newer event of the same record made this one pointless.";
         Dropped = "dropped", "The event can have no effect: an echo of our own write, a missing or erased record, or discarded by an operator.";
         Parked = "parked", "The event is in the parking lot with its reason and waits for an operator.";
+        Proposed = "proposed", "What was decided waits for a person's approval.";
     }
 }
 
@@ -28,6 +29,7 @@ closed_set! {
         Skipped = "skipped", "The write policies left every property as it was.";
         Dropped = "dropped", "The record does not exist or was erased, or an operator discarded the write command.";
         Parked = "parked", "The write command is in the parking lot with its reason and waits for an operator.";
+        Proposed = "proposed", "The write command waits for a person's approval; with `value_changed`, for another one.";
     }
 }
 
@@ -58,14 +60,15 @@ impl EventState {
     }
 
     /// Whether `next` may follow. Only an operator leads out of [`EventState::Parked`]: by a replay of the event or of one
-    /// of its write commands, or by discarding it.
+    /// of its write commands, or by discarding it. What leads out of [`EventState::Proposed`] is a review.
     pub fn can_become(self, next: Self) -> bool {
-        use EventState::{Claimed, Decided, Dropped, Parked, Skipped, Superseded, Waiting, Written};
+        use EventState::{Claimed, Decided, Dropped, Parked, Proposed, Skipped, Superseded, Waiting, Written};
         match self {
-            Claimed => next != Written,
+            Claimed => !matches!(next, Written | Proposed),
             Waiting => matches!(next, Claimed | Parked | Dropped),
             Parked => matches!(next, Claimed | Waiting | Decided | Dropped),
-            Decided => matches!(next, Written | Skipped | Superseded | Dropped | Parked),
+            Decided => matches!(next, Written | Skipped | Superseded | Dropped | Parked | Proposed),
+            Proposed => matches!(next, Decided | Written | Skipped | Superseded | Dropped | Parked),
             Written | Skipped | Superseded | Dropped => false,
         }
     }

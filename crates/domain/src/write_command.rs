@@ -10,6 +10,7 @@ use crate::{
     event::{EventKey, RecordRef},
     ids::{ActionId, EventId, InferenceId, WriteCommandId},
     names::named_values,
+    review::WriteTerms,
 };
 
 /// The body of a message in `leadline.writes`: which command is to be carried out, and nothing of what it does. Whoever
@@ -22,6 +23,8 @@ pub struct CommandMessage {
 
 /// The property changes and actions that an inference requests for one record, as the ledger has recorded them. Not
 /// serialisable as a whole, so that no message can contain one.
+///
+/// It has more than eight fields because it is one row: four that say where it comes from, and what is to be done.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WriteCommand {
     /// The id in the ledger.
@@ -40,6 +43,8 @@ pub struct WriteCommand {
     pub properties: Vec<PropertyChange>,
     /// The actions to perform after the values are set.
     pub actions: Vec<Action>,
+    /// Whether it is carried out, or first reviewed.
+    pub terms: WriteTerms,
 }
 
 impl WriteCommand {

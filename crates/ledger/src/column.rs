@@ -14,6 +14,7 @@ pub(crate) struct Column {
 pub(crate) const EVENT_STATE: Column = Column::new("event", "state");
 pub(crate) const EVENT_REASON: Column = Column::new("event", "reason");
 pub(crate) const COMMAND_STATE: Column = Column::new("write_command", "state");
+pub(crate) const COMMAND_MODE: Column = Column::new("write_command", "mode");
 pub(crate) const ACTION_STATE: Column = Column::new("action", "state");
 
 impl Column {
@@ -29,6 +30,11 @@ impl Column {
             column: self.name,
             value: value.to_owned(),
         })
+    }
+
+    /// The error about the column of the row with this id.
+    pub(crate) fn unreadable(self, id: &str) -> LedgerError {
+        LedgerError::Unreadable { table: self.table, column: self.name, value: format!("of {id}") }
     }
 
     /// The reason that the column holds, if it holds one.

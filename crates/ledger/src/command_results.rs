@@ -5,7 +5,13 @@ use std::{collections::HashSet, time::Duration};
 use domain::{CommandState, ObjectId, Reason, WriteCommandId};
 use uuid::Uuid;
 
-use crate::{Ledger, LedgerError, Worker, connections::Transaction, milliseconds, stored_detail};
+use crate::{
+    Ledger, LedgerError, Worker,
+    connections::Transaction,
+    milliseconds,
+    proposals::{Proposal, replaced_proposals, store_proposals},
+    stored_detail,
+};
 
 /// What became of a command under one claim.
 #[derive(Debug, Clone)]
@@ -28,6 +34,8 @@ pub struct CommandResult {
     pub written: Vec<WrittenProperty>,
     /// The properties that the write policies left as they were.
     pub skipped_writes: Vec<SkippedWrite>,
+    /// What it would have done, when nothing was written.
+    pub proposal: Option<Proposal>,
 }
 
 /// One property that was written.
@@ -64,6 +72,9 @@ impl Ledger {
     pub async fn finish_commands(&self, results: &[CommandResult], worker: &Worker) -> Result<Vec<bool>, LedgerError> {
         let mut transaction = self.connections.begin().await?;
         let ids: Vec<_> = results.iter().map(|item| item.id.0).collect();
+        let is_review = |item: &&CommandResult| item.state == CommandState::Proposed;
+        let proposed: Vec<_> = results.iter().filter(is_review).map(|item| item.id.0).collect();
+        let replaced = replaced_proposals(&mut transaction, &proposed).await?;
         let attempts: Vec<_> = results.iter().map(|item| item.attempt).collect();
         let states: Vec<_> = results.iter().map(|item| item.state.as_str().to_owned()).collect();
         let reasons: Vec<_> = results.iter().map(|item| item.reason.map(|reason| reason.as_str().to_owned())).collect();
@@ -77,7 +88,7 @@ impl Ledger {
         sqlx::query!(
             "select id from event where id in (select event_id from write_command where id = any($1::uuid[]))
              order by id for update",
-            &ids
+            &[&ids[..], &replaced].concat()
         )
         .fetch_all(&mut transaction)
         .await?;
@@ -122,45 +133,28 @@ impl Ledger {
         .fetch_all(&mut transaction)
         .await?;
         let committed: HashSet<Uuid> = committed.into_iter().collect();
-        let written = || {
-            let committed = results.iter().filter(|item| committed.contains(&item.id.0));
-            committed.flat_map(|item| item.written.iter().map(|property| (item.id.0, property)))
-        };
-        let commands: Vec<_> = written().map(|(id, _)| id).collect();
-        let properties: Vec<_> = written().map(|(_, written)| written.property.clone()).collect();
-        let before: Vec<_> = written().map(|(_, written)| written.before.clone()).collect();
-        let after: Vec<_> = written().map(|(_, written)| written.after.clone()).collect();
-        sqlx::query!(
-            "insert into write (write_command_id, property, before, after, portal_id, object_type, object_id,
-                                occurred_at, event_key)
-             select input.id, input.property, input.before, input.after, c.portal_id, c.object_type, c.object_id,
-                    c.occurred_at, c.event_key
-             from unnest($1::uuid[], $2::text[], $3::text[], $4::text[]) as input (id, property, before, after)
-             join write_command c on c.id = input.id
-             on conflict do nothing",
-            &commands,
-            &properties,
-            &before as &[Option<String>],
-            &after,
-        )
-        .execute(&mut transaction)
-        .await?;
-        // HubSpot has no such record (any more): its actions cannot be carried out.
+        let counted = || results.iter().filter(|item| committed.contains(&item.id.0));
+        insert_writes(&mut transaction, counted()).await?;
+        // HubSpot has no such record (any more), or only what would be done is recorded: its actions are not carried out.
         sqlx::query!(
             "update action a
              set state = 'skipped', reason = c.reason, finished_at = clock_timestamp()
              from write_command c
-             where c.id = a.write_command_id and c.id = any($1::uuid[]) and c.state = 'dropped'
+             where c.id = a.write_command_id and c.id = any($1::uuid[])
+               and (c.state = 'dropped' or c.mode = 'shadow' and c.state = 'skipped')
                and a.state = 'intended'",
             &ids
         )
         .execute(&mut transaction)
         .await?;
-        insert_skipped_writes(&mut transaction, results.iter().filter(|item| committed.contains(&item.id.0))).await?;
-        let events =
-            sqlx::query_scalar!("select distinct event_id from write_command where id = any($1::uuid[])", &ids)
-                .fetch_all(&mut transaction)
-                .await?;
+        insert_skipped_writes(&mut transaction, counted()).await?;
+        let replaced = store_proposals(&mut transaction, counted()).await?;
+        let events = sqlx::query_scalar!(
+            "select distinct event_id from write_command where id = any($1::uuid[])",
+            &[ids, replaced].concat()
+        )
+        .fetch_all(&mut transaction)
+        .await?;
         end_events(&mut transaction, &events).await?;
         transaction.commit().await?;
         Ok(results.iter().map(|item| committed.contains(&item.id.0)).collect())
@@ -168,12 +162,15 @@ impl Ledger {
 }
 
 /// Ends the decided events among `events` that have no unfinished command left. The event takes the gravest state of its
-/// commands: parked, else written, else dropped, else skipped, else superseded. Those that undo something are no outcome of it.
+/// commands: parked, else proposed, else written, else dropped, else skipped, else superseded. One that was proposed ends when
+/// no proposal is left. Those that undo something are no outcome of it.
 pub(crate) async fn end_events(transaction: &mut Transaction, events: &[Uuid]) -> Result<(), LedgerError> {
     sqlx::query!(
         "with ended as (
              select c.event_id,
                     bool_or(c.state = 'parked') as parked, bool_or(c.state = 'written') as written,
+                    bool_or(c.state = 'proposed') as proposed,
+                    min(c.reason) filter (where c.state = 'proposed') as proposed_reason,
                     bool_or(c.state = 'dropped') as dropped, bool_or(c.state = 'skipped') as skipped,
                     min(c.reason) filter (where c.state in ('parked', 'dropped')) as reason,
                     min(c.reason) filter (where c.state = 'skipped') as skipped_reason,
@@ -184,15 +181,47 @@ pub(crate) async fn end_events(transaction: &mut Transaction, events: &[Uuid]) -
              group by c.event_id having bool_and(c.finished_at is not null)
          )
          update event e
-         set state = case when ended.parked then 'parked' when ended.written then 'written'
+         set state = case when ended.parked then 'parked' when ended.proposed then 'proposed'
+                          when ended.written then 'written'
                           when ended.dropped then 'dropped' when ended.skipped then 'skipped'
                           else 'superseded' end::event_state,
-             reason = case when ended.parked or ended.dropped and not ended.written then ended.reason
+             reason = case when ended.parked then ended.reason when ended.proposed then ended.proposed_reason
+                           when ended.dropped and not ended.written then ended.reason
                            when ended.written then null
                            when ended.skipped then ended.skipped_reason else ended.superseded_reason end,
-             detail = case when ended.written and not ended.parked then null else ended.detail end
-         from ended where e.id = ended.event_id and e.state = 'decided'",
+             detail = case when (ended.written or ended.proposed) and not ended.parked then null else ended.detail end
+         from ended where e.id = ended.event_id
+           and (e.state = 'decided' or e.state = 'proposed' and not (ended.proposed and not ended.parked))",
         events
+    )
+    .execute(&mut *transaction)
+    .await?;
+    Ok(())
+}
+
+async fn insert_writes(
+    transaction: &mut Transaction,
+    results: impl Iterator<Item = &CommandResult>,
+) -> Result<(), LedgerError> {
+    let written: Vec<_> =
+        results.flat_map(|item| item.written.iter().map(move |property| (item.id.0, property))).collect();
+    let written = || written.iter().copied();
+    let commands: Vec<_> = written().map(|(id, _)| id).collect();
+    let properties: Vec<_> = written().map(|(_, written)| written.property.clone()).collect();
+    let before: Vec<_> = written().map(|(_, written)| written.before.clone()).collect();
+    let after: Vec<_> = written().map(|(_, written)| written.after.clone()).collect();
+    sqlx::query!(
+        "insert into write (write_command_id, property, before, after, portal_id, object_type, object_id,
+                            occurred_at, event_key)
+         select input.id, input.property, input.before, input.after, c.portal_id, c.object_type, c.object_id,
+                c.occurred_at, c.event_key
+         from unnest($1::uuid[], $2::text[], $3::text[], $4::text[]) as input (id, property, before, after)
+         join write_command c on c.id = input.id
+         on conflict do nothing",
+        &commands,
+        &properties,
+        &before as &[Option<String>],
+        &after,
     )
     .execute(&mut *transaction)
     .await?;

@@ -2,13 +2,23 @@
 
 use std::{collections::HashMap, mem, time::Duration};
 
-use domain::{CommandState, EventId, EventKey, InferenceId, PortalId, RecordRef, WriteCommand, WriteCommandId};
+use domain::{
+    CommandState, EventId, EventKey, InferenceId, PortalId, RecordRef, WriteCommand, WriteCommandId,
+    review::{Approved, ReviewTerms, WriteMode, WriteTerms},
+    write_command::ExpectedValue,
+};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use crate::{Ledger, LedgerError, Recovery, Worker, column::COMMAND_STATE, milliseconds, records::record, seconds};
+use crate::{
+    Ledger, LedgerError, Recovery, Worker,
+    column::{COMMAND_MODE, COMMAND_STATE},
+    milliseconds,
+    records::record,
+    seconds,
+};
 
 /// The ledger's answer to a writer that asks for a write command.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -82,7 +92,7 @@ impl Ledger {
                 order by id for update
             ), claimed as (
                 update write_command c
-                set state = 'sending', attempt = c.attempt + 1, worker = $2, reason = null, detail = null, due_at = null,
+                set state = 'sending', attempt = c.attempt + 1, claimed_mode = c.mode, worker = $2, reason = null, detail = null, due_at = null,
                     lease_expires_at = now() + $3::float8 * interval '1 millisecond'
                 from locked where c.id = locked.id
                 returning c.id, c.attempt
@@ -91,7 +101,20 @@ impl Ledger {
             )
             select c.id, claimed.attempt as "attempt?", c.finished_at is not null as "finished!", c.format,
                    c.event_id, c.inference_id, c.event_key, c.occurred_at, c.portal_id, c.object_type, c.object_id,
-                   case when claimed.id is not null then c.properties end as properties,
+                   c.mode::text as "mode!", c.review, c.mode = 'live' and c.proposed_at is not null as "is_approved!",
+                   -- What was approved replaces the value that the reviewer saw, whoever set that.
+                   case when claimed.id is null then null
+                        when c.mode = 'live' and c.proposed_at is not null
+                        then (select coalesce(jsonb_agg(jsonb_build_object(
+                                         'property', p.property, 'value', coalesce(p.edited, p.proposed), 'policy', 'always',
+                                         'expected', jsonb_build_object('value', p.before)) order by p.property), '[]')
+                              from proposed_write p
+                              join jsonb_array_elements(c.properties) asked on asked ->> 'property' = p.property
+                              where p.write_command_id = c.id)
+                        else c.properties end as properties,
+                   case when c.mode = 'live' and c.proposed_at is not null
+                        then (select jsonb_build_object('value', p.before) from proposed_write p
+                              where p.write_command_id = c.id and p.property = 'dealstage') end as deal_stage,
                    case when claimed.id is not null
                         then (select jsonb_agg(jsonb_build_object('id', a.id, 'name', a.name, 'spec', a.spec,
                                                                   'cooldown_hours', a.cooldown_hours)
@@ -187,8 +210,14 @@ struct ClaimedRow {
     portal_id: i64,
     object_type: String,
     object_id: i64,
+    mode: String,
+    /// Absent for a command that was live from the start.
+    review: Option<Value>,
+    is_approved: bool,
     /// Absent unless the command is granted.
     properties: Option<Value>,
+    /// The stage in which a reviewer saw the deal that the command moves.
+    deal_stage: Option<Value>,
     /// Absent unless the command is granted and has actions.
     actions: Option<Value>,
     written: Vec<String>,
@@ -215,9 +244,11 @@ impl ClaimedRow {
         }
         let properties = parse(self.properties.take(), "properties");
         let actions = parse(self.actions.take(), "action.spec");
-        let (properties, actions) = match (properties, actions) {
-            (Ok(properties), Ok(actions)) => (properties, actions),
-            (Err(detail), _) | (_, Err(detail)) => return CommandClaim::Unreadable { attempt, detail },
+        let (properties, actions, terms) = match (properties, actions, self.terms()) {
+            (Ok(properties), Ok(actions), Ok(terms)) => (properties, actions, terms),
+            (Err(detail), ..) | (_, Err(detail), _) | (.., Err(detail)) => {
+                return CommandClaim::Unreadable { attempt, detail };
+            }
         };
         let command = Box::new(WriteCommand {
             id: WriteCommandId(self.id),
@@ -228,6 +259,7 @@ impl ClaimedRow {
             record: record(self.portal_id, &self.object_type, self.object_id),
             properties,
             actions,
+            terms,
         });
         let recovery = Recovery::read(self.recovered_at, self.recovered_for);
         CommandClaim::Granted {
@@ -238,6 +270,13 @@ impl ClaimedRow {
             recovery,
             is_undo: self.is_undo,
         }
+    }
+
+    fn terms(&mut self) -> Result<WriteTerms, String> {
+        let mode = COMMAND_MODE.read(&self.mode, WriteMode::parse).map_err(|error| error.to_string())?;
+        let review: ReviewTerms = parse(self.review.take(), "review")?;
+        let deal_stage: Option<ExpectedValue> = parse(self.deal_stage.take(), "proposed_write.before")?;
+        Ok(WriteTerms { mode, review, approved: self.is_approved.then_some(Approved { deal_stage }) })
     }
 }
 

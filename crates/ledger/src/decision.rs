@@ -173,12 +173,17 @@ async fn insert_commands(transaction: &mut Transaction, decisions: &[&Decision])
         };
     }
     let properties = column!(command => serde_json::json!(command.properties));
+    let reviews = column!(command => command.terms.is_held().then(|| json!(command.terms.review)));
     // A command of an earlier claim is there already.
     sqlx::query!(
         "insert into write_command (id, event_id, inference_id, event_key, occurred_at, portal_id, object_type,
-                                    object_id, properties, format)
-         select *, $10::smallint from unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::text[], $5::timestamptz[], $6::bigint[],
-                                             $7::text[], $8::bigint[], $9::jsonb[])
+                                    object_id, properties, mode, review, format)
+         select id, event_id, inference_id, event_key, occurred_at, portal_id, object_type, object_id, properties,
+                mode::write_mode, review, $12::smallint
+         from unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::text[], $5::timestamptz[], $6::bigint[],
+                     $7::text[], $8::bigint[], $9::jsonb[], $10::text[], $11::jsonb[])
+                  as input (id, event_id, inference_id, event_key, occurred_at, portal_id, object_type, object_id,
+                            properties, mode, review)
          on conflict (id) do nothing",
         &column!(command => command.id.0),
         &column!(command => command.event_id.0),
@@ -189,6 +194,8 @@ async fn insert_commands(transaction: &mut Transaction, decisions: &[&Decision])
         &column!(command => command.record.object_type.type_id().to_owned()),
         &column!(command => command.record.object_id.0),
         &properties,
+        &column!(command => command.terms.mode.as_str().to_owned()),
+        &reviews as &[Option<Value>],
         WriteCommand::FORMAT,
     )
     .execute(&mut *transaction)

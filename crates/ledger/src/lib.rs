@@ -9,6 +9,8 @@
 //! | `decision` | what became of the event? | inference |
 //! | `commands` | may this writer carry out this command? | writer |
 //! | `command_results` | what became of the command? | writer |
+//! | `proposals` | what would be written, and which proposals are too old? | writer |
+//! | `reviews` | what waits for approval, and what was decided about it? | operator, writer |
 //! | `recovery` | what may it have forgotten? | writer |
 //! | `records` | may this writer change this record, and who wrote to it last? | writer |
 //! | `merges` | under which ids is this record known? | writer, inference |
@@ -49,11 +51,13 @@ mod migration;
 mod pace;
 mod parking;
 mod prior_answers;
+mod proposals;
 mod rate_limits;
 mod records;
 mod recovery;
 mod retention;
 mod retry_policy;
+mod reviews;
 mod session;
 mod singleton_leases;
 mod stuck_work;
@@ -93,6 +97,7 @@ pub use migration::{MIGRATION_PATIENCE, MigrationWait};
 pub use pace::{CostToday, FinishedEvent, Throughput};
 pub use parking::{EventToRequeue, ParkedEntry, ParkedStage};
 pub use prior_answers::{PriorAnswer, PriorAnswers, PriorAnswersRequest};
+pub use proposals::{Proposal, ProposedWrite, WaitingProposals};
 pub use rate_limits::{
     AcquireRequest, Grant, ObservedQuota, RateLimitEntry, RateLimitTerms, Refund, SpendLimitEntry, Window,
 };
@@ -100,6 +105,7 @@ pub use records::LatestWrites;
 pub use recovery::Recovery;
 pub use retention::Retention;
 pub use retry_policy::{COMMIT_RETRY, LEDGER_RETRY};
+pub use reviews::{ProposalEntry, ProposalFilter, ProposedAction, ProposedProperty, ReviewEntry, Verdict};
 pub use session::{PoolMode, SessionFault};
 pub use stuck_work::{StuckCommand, StuckEvent};
 pub use undo::{DoneAction, KnownWrite, UndoSelection, WriteAuthor, WriteStanding};

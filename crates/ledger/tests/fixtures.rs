@@ -9,6 +9,7 @@ use domain::{
     event::{EventKey, EventKind, Subject},
     inference::{InferenceOutcome, TokenUsage},
     model::ServiceTier,
+    review::WriteTerms,
     write_command::{Action, ActionSpec, PropertyChange, WritePolicy},
 };
 use ledger::{
@@ -270,6 +271,7 @@ pub fn command(event: &Event, claimed: &Claimed, inference: &Inference) -> Write
             cooldown_hours: 24,
             spec: ActionSpec::CreateNote { body: "Call them.".to_owned(), associations: vec![] },
         }],
+        terms: WriteTerms::default(),
     }
 }
 
@@ -325,6 +327,7 @@ pub fn result(command: &WriteCommand, attempt: i32, state: CommandState, reason:
         moved_to: None,
         written: vec![],
         skipped_writes: vec![],
+        proposal: None,
     }
 }
 

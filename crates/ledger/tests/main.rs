@@ -28,6 +28,7 @@ mod records;
 mod recovery;
 mod refusals;
 mod retention;
+mod reviews;
 mod roles;
 mod schema;
 mod singleton_leases;

@@ -19,7 +19,7 @@ use crate::fixtures::{TestLedger, contact, event, inference};
 const KEPT: Retention = Retention { raw_days: 30, events_days: 60 };
 
 /// A ledger that is used with the rights of one role.
-fn ledger_of(role: Role, url: &str) -> Ledger {
+pub fn ledger_of(role: Role, url: &str) -> Ledger {
     Ledger::connect(&LedgerSettings {
         url: role.url(url).expect("a URL").into(),
         application_name: role.user().to_owned(),
@@ -77,6 +77,8 @@ async fn no_service_may_rewrite_what_happened() {
         format!("inference_raw_{today}"),
         "write".to_owned(),
         "skipped_write".to_owned(),
+        "proposed_write".to_owned(),
+        "review".to_owned(),
     ];
     for role in [Role::Inference, Role::Writer, Role::Operator, Role::Auditor] {
         for table in &history {
@@ -103,6 +105,9 @@ async fn no_service_may_rewrite_what_happened() {
             "update event set event_key = 'other'",
             "update write_command set properties = '[]'",
             "update action set spec = '{}'",
+            "update proposed_write set proposed = ''",
+            "update review set decision = 'approved'",
+            "delete from review",
             "update event_transition set to_state = 'claimed'",
             "delete from event",
             "delete from write_command",

@@ -4,6 +4,7 @@ use domain::{
     ActionState, CircuitBreakerState, CommandState, EventState, Reason,
     inference::{ChargeState, InferenceOutcome},
     model::ServiceTier,
+    review::WriteMode,
 };
 use ledger::LedgerError;
 use sqlx::AssertSqlSafe;
@@ -53,6 +54,7 @@ async fn the_database_and_the_code_have_the_same_states_and_outcomes() {
     let test = TestLedger::new().await;
     assert_eq!(enum_names(&test, "event_state").await, names(EventState::ALL, EventState::as_str));
     assert_eq!(enum_names(&test, "write_command_state").await, names(CommandState::ALL, CommandState::as_str));
+    assert_eq!(enum_names(&test, "write_mode").await, names(WriteMode::ALL, WriteMode::as_str));
     assert_eq!(enum_names(&test, "action_state").await, names(ActionState::ALL, ActionState::as_str));
     let outcomes = checked_names(&test, "inference", "outcome").await;
     assert_eq!(outcomes, names(InferenceOutcome::ALL, InferenceOutcome::as_str));

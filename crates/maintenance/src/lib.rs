@@ -26,4 +26,4 @@ pub use probe::{Probe, ProbeOutcome, hubspot_probe, probe};
 pub use reconciler::{ReconcileError, ReconcileFindings, Reconciler, RepairCounts};
 pub use reload::reload_of_worker;
 pub use retention::{PruneCounts, prune};
-pub use schedule::{run_erasures, run_maintenance};
+pub use schedule::{run_announcements, run_erasures, run_expiry, run_maintenance};

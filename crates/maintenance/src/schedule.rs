@@ -2,7 +2,7 @@
 
 use std::{error::Error, future::Future, time::Duration};
 
-use ledger::{Ledger, Worker};
+use ledger::{Ledger, LedgerError, Worker};
 use settings::Settings;
 use tokio_util::sync::CancellationToken;
 
@@ -13,6 +13,15 @@ const AGE_INTERVAL: Duration = Duration::from_secs(15);
 
 /// How often it is asked whether a record is to be erased: often enough that a person is gone within a minute.
 const ERASE_INTERVAL: Duration = Duration::from_secs(10);
+
+/// How often a channel is told what waits for approval: soon enough for a person, seldom enough to be one message.
+const ANNOUNCE_INTERVAL: Duration = Duration::from_secs(30);
+
+/// How often it is looked for proposals that are too old.
+const EXPIRE_INTERVAL: Duration = Duration::from_secs(60);
+
+/// How many of them are given up in one transaction.
+const EXPIRED_AT_ONCE: i64 = 500;
 
 /// How often a worker tries to get the lease of a task, if the task is not due more often.
 const LEASE_INTERVAL: Duration = Duration::from_secs(30);
@@ -49,6 +58,11 @@ pub fn run_maintenance(
             if let Ok(age) = ledger.oldest_unfinished().await {
                 metrics::gauge!("leadline_oldest_unfinished_seconds").set(age.as_secs_f64());
             }
+            if let Ok(waiting) = ledger.waiting_proposals().await {
+                let count = u32::try_from(waiting.count).unwrap_or(u32::MAX);
+                metrics::gauge!("leadline_proposals_waiting").set(f64::from(count));
+                metrics::gauge!("leadline_oldest_proposal_seconds").set(waiting.oldest.as_secs_f64());
+            }
             tokio::time::sleep(AGE_INTERVAL).await;
         }
     }));
@@ -61,6 +75,37 @@ pub fn run_erasures(eraser: Eraser, ledger: Ledger, worker: Worker, stop: &Cance
         let eraser = eraser.clone();
         async move { eraser.pass().await }
     })));
+}
+
+/// Starts the task that gives up proposals which nobody has decided about in time. It runs until `stop`.
+pub fn run_expiry(ledger: Ledger, worker: Worker, stop: &CancellationToken) {
+    let task = SingletonTask { name: "expire proposals", interval: EXPIRE_INTERVAL, ledger: ledger.clone(), worker };
+    tokio::spawn(stop.clone().run_until_cancelled_owned(task.repeat(move || {
+        let ledger = ledger.clone();
+        async move { expire_proposals(&ledger).await }
+    })));
+}
+
+/// Starts the task that tells a channel what waits for approval, as `work` does. It runs until `stop`.
+pub fn run_announcements<F, Fut, E>(ledger: Ledger, worker: Worker, stop: &CancellationToken, work: F)
+where
+    F: Fn() -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Result<(), E>> + Send + 'static,
+    E: Error + Send + 'static,
+{
+    let task = SingletonTask { name: "announce proposals", interval: ANNOUNCE_INTERVAL, ledger, worker };
+    tokio::spawn(stop.clone().run_until_cancelled_owned(task.repeat(work)));
+}
+
+/// Gives up every proposal that is too old.
+async fn expire_proposals(ledger: &Ledger) -> Result<(), LedgerError> {
+    loop {
+        let expired = ledger.expire_proposals(EXPIRED_AT_ONCE).await?;
+        if expired == 0 {
+            return Ok(());
+        }
+        tracing::info!(expired, "proposals were given up, because nobody decided about them in time");
+    }
 }
 
 /// A task that one worker of the fleet does once in each interval. A lease in the ledger decides which one.

@@ -1,11 +1,34 @@
 //! What a playbook writes and does with an answer, as its file says it.
 
-use domain::write_command::{ActionKind, DealStage, TaskPriority, TaskType, WritePolicy};
+use domain::{
+    review::{ApprovalRule, WriteMode},
+    write_command::{ActionKind, DealStage, TaskPriority, TaskType, WritePolicy},
+};
 
 use crate::{
     path::RecordPath,
     templates::{Condition, TextTemplate},
 };
+
+/// What of a playbook's writes and actions is reviewed first, and what needs no person.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ReviewPlan {
+    /// The mode of all writes and actions that have no more careful one of their own.
+    pub mode: WriteMode,
+    /// So many percent of the records are live and the others in shadow; `None`: all have the playbook's mode.
+    pub canary: Option<usize>,
+    /// The rules that approve a proposal without a person.
+    pub approve_if: Vec<ApprovalPlan>,
+}
+
+/// A rule that approves a proposal without a person.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ApprovalPlan {
+    /// The rule.
+    pub rule: ApprovalRule,
+    /// The variables that the condition uses.
+    pub(crate) uses: Vec<String>,
+}
 
 /// A property that a playbook writes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,6 +41,8 @@ pub struct PropertyWrite {
     pub value: WriteValue,
     /// When the value may replace the current one.
     pub policy: WritePolicy,
+    /// Whether it is written, or first reviewed. The playbook's mode may be more careful.
+    pub mode: WriteMode,
 }
 
 /// Where a written value comes from.
@@ -65,6 +90,8 @@ pub struct ActionPlan {
     pub on: Vec<RecordPath>,
     /// For so many hours the action is not performed again for the same record; 0 for no limit.
     pub cooldown_hours: u32,
+    /// Whether it is performed, or first reviewed. The playbook's mode may be more careful.
+    pub mode: WriteMode,
     /// What the action does.
     pub spec: ActionTemplate,
 }

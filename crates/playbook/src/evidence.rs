@@ -21,7 +21,7 @@ pub enum UnverifiedPolicy {
 }
 
 /// The mark in front of a text whose quotation was not found.
-const MARK: &str = "[unverified] ";
+pub(crate) const MARK: &str = "[unverified] ";
 
 /// The minimum length of a quotation, in letters and digits. A shorter one is found in almost every context, so it
 /// proves nothing.

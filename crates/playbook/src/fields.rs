@@ -259,7 +259,7 @@ impl FieldKind {
         }
     }
 
-    fn json_type(&self) -> &'static str {
+    pub(crate) fn json_type(&self) -> &'static str {
         match self {
             Self::Integer { .. } => "integer",
             Self::Number { .. } => "number",

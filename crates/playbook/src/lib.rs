@@ -13,6 +13,8 @@
 //! 6. `effects` and `plan`: the writes and actions of the playbook, and what an answer makes of them; `local_time`
 //!    says when a day begins and ends.
 //!
+//! 7. `review`: which of it is reviewed first, and which rules approve it.
+//!
 //! `templates` evaluates the conditions and texts of all parts, and `variables` gives their values; `channel_text` and
 //! `spreadsheet` see to it that these do nothing where they are read. `playbook` combines the parts. Imports run one way: `load` → `file` and `plan` → `playbook` → the parts → `templates`, `text` and `path`.
 
@@ -32,6 +34,7 @@ mod playbook;
 mod prompt;
 mod read_back;
 mod reads;
+mod review;
 mod spreadsheet;
 mod templates;
 #[cfg(test)]
@@ -42,7 +45,7 @@ mod variables;
 
 pub use context::Context;
 pub use context_parts::ContextPart;
-pub use effects::{ActionPlan, ActionTemplate, InferenceMetadata, PropertyWrite, WriteValue};
+pub use effects::{ActionPlan, ActionTemplate, ApprovalPlan, InferenceMetadata, PropertyWrite, ReviewPlan, WriteValue};
 pub use evidence::{Quotations, UnverifiedPolicy};
 pub use fields::{AnswerField, AnswerFields, AnswerMismatch, FieldKind, quote_name};
 pub use file::{PlaybookFinding, PlaybookFindings};
@@ -55,6 +58,7 @@ pub use playbook::{AnswerRules, Effects, Guard, Playbook, Selection};
 pub use prompt::{Fence, PromptError, PromptPart, PromptTemplates, RenderedPrompt};
 pub use read_back::{ShownContext, ShownEntry, ShownRecord};
 pub use reads::{ContextPlan, ContextRead, WindowStrategy};
+pub use review::{EditError, ProposedChange, approving_rule};
 pub use templates::{Condition, TemplateError, TextTemplate, Variables};
 pub use text::{TextFormat, is_forwarded, is_invisible, json_text, normalize, plain_text, without_quoted_history};
 pub use trigger::Trigger;

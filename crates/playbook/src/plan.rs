@@ -2,6 +2,7 @@
 
 use domain::{
     ActionId, ActionPosition, Event, EventId, InferenceId, RecordRef, WriteCommand, WriteCommandId,
+    review::{ReviewTerms, WriteMode, WriteTerms},
     write_command::{Action, ActionSpec, PropertyChange, Task},
 };
 use serde_json::{Map, Value};
@@ -13,6 +14,7 @@ use time::{
 use crate::{
     context::Context,
     effects::{ActionPlan, ActionTemplate, InferenceMetadata, WriteValue},
+    evidence::MARK,
     fields::{FieldKind, property_value, quote_name},
     local_time::LocalTime,
     path::RecordPath,
@@ -27,7 +29,7 @@ use crate::{
 const MAX_EXPLAINED_VALUE: usize = 100;
 const MAX_EXPLAINED_QUOTE: usize = 300;
 
-/// What an answer asks for on one record: a write command without the ids of its event and inference.
+/// What an answer asks for on one record and in one mode: a write command without the ids of its event and inference.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PlannedWrite {
     /// The record.
@@ -36,6 +38,8 @@ pub struct PlannedWrite {
     pub properties: Vec<PropertyChange>,
     /// The actions to perform after the values are set.
     pub actions: Vec<PlannedAction>,
+    /// Whether it is carried out, or first reviewed.
+    pub terms: WriteTerms,
 }
 
 /// An action without the id that its event gives it.
@@ -75,6 +79,7 @@ impl PlannedWrite {
             record: self.record,
             properties: self.properties,
             actions,
+            terms: self.terms,
         }
     }
 }
@@ -85,14 +90,16 @@ fn brief(text: &str, max: usize) -> String {
     if line.chars().count() <= max { line } else { line.chars().take(max).chain(['…']).collect() }
 }
 
-/// The planned writes, one for each record, in the order in which the records were first named.
+/// The planned writes, one for each record and mode, in the order in which they were first named.
 #[derive(Default)]
 struct Plan(Vec<PlannedWrite>);
 
 impl Plan {
-    fn of(&mut self, record: &RecordRef) -> &mut PlannedWrite {
-        let index = self.0.iter().position(|planned| planned.record == *record).unwrap_or_else(|| {
-            self.0.push(PlannedWrite { record: record.clone(), properties: Vec::new(), actions: Vec::new() });
+    fn of(&mut self, record: &RecordRef, mode: WriteMode) -> &mut PlannedWrite {
+        let is_same = |planned: &PlannedWrite| planned.record == *record && planned.terms.mode == mode;
+        let index = self.0.iter().position(is_same).unwrap_or_else(|| {
+            let terms = WriteTerms { mode, ..WriteTerms::default() };
+            self.0.push(PlannedWrite { record: record.clone(), properties: Vec::new(), actions: Vec::new(), terms });
             self.0.len() - 1
         });
         &mut self.0[index]
@@ -114,6 +121,7 @@ impl Playbook {
         now: &LocalTime,
     ) -> Result<Vec<PlannedWrite>, TemplateError> {
         let variables = self.variables(event, context).with("answer", &Value::Object(answer.clone()));
+        let mode = self.review.mode_for(&self.name, context.record());
         let mut plan = Plan::default();
         for write in &self.effects.writes {
             let value = match &write.value {
@@ -141,13 +149,16 @@ impl Playbook {
                 };
                 let property = write.property.clone();
                 let change = PropertyChange { property, value, policy: write.policy, expected: None };
-                plan.of(&record).properties.push(change);
+                plan.of(&record, mode.max(write.mode)).properties.push(change);
             }
         }
         for (index, action) in self.effects.actions.iter().enumerate() {
             for (record, action) in self.plan_action((index, action), context, answer, &variables, now)? {
-                plan.of(&record).actions.push(action);
+                plan.of(&record, mode.max(self.effects.actions[index].mode)).actions.push(action);
             }
+        }
+        for held in plan.0.iter_mut().filter(|planned| planned.terms.is_held()) {
+            held.terms.review = self.review_terms(answer, &variables);
         }
         Ok(plan.0)
     }
@@ -161,8 +172,25 @@ impl Playbook {
         Some(self.shown_text(format!("{value} by {} on {}{from}.", self.name, now.today())))
     }
 
+    /// What a review of an answer's writes needs to know.
+    fn review_terms(&self, answer: &Map<String, Value>, variables: &Variables) -> ReviewTerms {
+        let written = self.effects.writes.iter().filter_map(|write| match &write.value {
+            WriteValue::Field(field) => Some((write.property.clone(), field.clone())),
+            WriteValue::Text(_) | WriteValue::Metadata(_) | WriteValue::Explanation { .. } => None,
+        });
+        let rests_on_quotation = |name: &String| {
+            let is_marked = answer.get(name).and_then(Value::as_str).is_some_and(|text| text.starts_with(MARK));
+            self.answer.fields.get(name).is_some_and(|field| field.evidence) && !is_marked
+        };
+        let fields: std::collections::BTreeMap<_, _> = written.collect();
+        let unverified = fields.values().filter(|name| !rests_on_quotation(name)).cloned().collect();
+        let uses: Vec<_> = self.review.approve_if.iter().flat_map(|approval| approval.uses.iter().cloned()).collect();
+        let approve_if = self.review.approve_if.iter().map(|approval| approval.rule.clone()).collect();
+        ReviewTerms { fields, unverified, approve_if, variables: variables.values_of(&uses) }
+    }
+
     /// The text as it is written: an export of it is shown by a spreadsheet, and not run.
-    fn shown_text(&self, text: String) -> String {
+    pub(crate) fn shown_text(&self, text: String) -> String {
         if self.effects.escapes_formulas { without_formula(&text).into_owned() } else { text }
     }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use domain::{Event, ObjectType};
 
 use crate::{
-    effects::{ActionPlan, ActionTemplate, PropertyWrite},
+    effects::{ActionPlan, ActionTemplate, PropertyWrite, ReviewPlan},
     evidence::UnverifiedPolicy,
     fields::AnswerFields,
     model::ModelOptions,
@@ -40,6 +40,8 @@ pub struct Playbook {
     pub answer: AnswerRules,
     /// What is written and done.
     pub effects: Effects,
+    /// What of it is reviewed first.
+    pub review: ReviewPlan,
     /// The compiled conditions and texts of all parts.
     pub(crate) templates: Templates,
 }

@@ -18,6 +18,8 @@ pub struct Condition {
     pub source: String,
     /// Whether it uses another variable than `event`, so that the record has to be read before it can be evaluated.
     pub needs_record: bool,
+    /// The names of the variables that it uses.
+    pub(crate) uses: Vec<String>,
 }
 
 /// A compiled text with variables, by the template's name among those of the playbook.
@@ -54,6 +56,15 @@ impl Variables {
         // Converted once: clones of the variables share the converted value.
         self.0.insert(name.into(), Value::from(Serde(value)));
         self
+    }
+
+    /// The values of the variables with these names, as far as there are some.
+    pub(crate) fn values_of(&self, names: &[String]) -> serde_json::Map<String, serde_json::Value> {
+        let value = |name: &String| {
+            let value = serde_json::to_value(self.0.get(name.as_str())?).ok()?;
+            Some((name.clone(), value))
+        };
+        names.iter().filter_map(value).collect()
     }
 
     fn as_value(&self) -> Value {
@@ -99,7 +110,9 @@ impl Templates {
         let variables = self.environment.compile_expression(source)?.undeclared_variables(false);
         self.add(name, format!("{{% if {source} %}}true{{% endif %}}"), samples)?;
         let needs_record = variables.iter().any(|variable| variable != "event");
-        Ok(Condition { template: name.to_owned(), source: source.to_owned(), needs_record })
+        let mut uses: Vec<_> = variables.into_iter().collect();
+        uses.sort();
+        Ok(Condition { template: name.to_owned(), source: source.to_owned(), needs_record, uses })
     }
 
     /// Adds a text under a `name` of its own.
@@ -145,6 +158,11 @@ impl Templates {
         let filled = self.render(&text.template, variables)?;
         let is_for_channel = text.template.ends_with(channel_text::SUFFIX);
         Ok(if is_for_channel { channel_text::finish(filled.trim()) } else { filled.trim().to_owned() })
+    }
+
+    /// Whether a condition holds that was checked when its playbook was loaded.
+    pub(crate) fn source_holds(source: &str, variables: &Variables) -> Result<bool, TemplateError> {
+        Ok(strict_environment().compile_expression(source)?.eval(variables.as_value())?.is_true())
     }
 
     fn render(&self, name: &str, variables: &Variables) -> Result<String, TemplateError> {

@@ -10,6 +10,7 @@ use crate::{
     context::{Context, ContextRecord},
     fields::{AnswerField, FieldKind},
     reads::ContextPlan,
+    review,
     templates::{SampleVariables, Variables},
 };
 
@@ -97,6 +98,8 @@ pub(crate) enum Scope<'a> {
     Answer,
     /// These and `item`, an item of the list field with this name.
     Item(&'a str),
+    /// These, without `item`, and what is known of a proposal that may set these properties.
+    Proposal(&'a [String]),
 }
 
 /// The parts of a playbook from which its sample variables are made.
@@ -142,6 +145,9 @@ impl Samples {
         }
         if scope != Scope::Records {
             variables = variables.with("answer", &sample_answer(&self.fields, filled));
+        }
+        if let Scope::Proposal(properties) = scope {
+            variables = review::sample_variables(variables, properties, filled);
         }
         if let Scope::Item(list) = scope
             && let Some(AnswerField { kind: FieldKind::List { items, .. }, .. }) =

@@ -23,7 +23,7 @@ pub use reload::{Reloadable, ValueFiles, value_again};
 pub use sections::{
     AdminSection, BrokerSection, CircuitBreakerSection, HubSpotSection, InferenceSection, LedgerSection, LogFormat,
     ModelFacts, OpenAiSection, PoolMode, RateLimitSection, ReceiverSection, ReconcileSection, RetentionSection,
-    SecretsSection, SignatureVersion, SpendSection, TelemetrySection, WriterSection,
+    ReviewSection, SecretsSection, SignatureVersion, SpendSection, TelemetrySection, WriterSection,
 };
 pub use tables::{ConfigScope, Settings};
 pub use validate::MAX_LEDGER_BATCH;

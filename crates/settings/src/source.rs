@@ -22,7 +22,7 @@ const LISTS: [&str; 3] =
     ["broker.retry_delays_seconds", "hubspot.signature_versions", "inference.protected_properties"];
 
 /// Settings whose text is a secret, beside those of the table `notify`.
-const SECRETS: [&str; 10] = [
+const SECRETS: [&str; 11] = [
     "broker.url",
     "broker.management_url",
     "broker.tls_key",
@@ -33,6 +33,7 @@ const SECRETS: [&str; 10] = [
     "hubspot.client_secret_previous",
     "openai.api_key",
     "receiver.tls_key",
+    "review.link_secret",
 ];
 
 /// Reads the settings, or reports every setting that is unknown or has a wrong type.

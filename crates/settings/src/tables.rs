@@ -8,7 +8,7 @@ use serde::Deserialize;
 use crate::reload::ValueFiles;
 use crate::sections::{
     AdminSection, BrokerSection, CircuitBreakerSection, HubSpotSection, InferenceSection, LedgerSection, OpenAiSection,
-    RateLimitSection, ReceiverSection, ReconcileSection, RetentionSection, SecretsSection, SpendSection,
+    RateLimitSection, ReceiverSection, ReconcileSection, RetentionSection, ReviewSection, SecretsSection, SpendSection,
     TelemetrySection, WriterSection,
 };
 
@@ -42,6 +42,8 @@ pub struct Settings {
     pub reconcile: ReconcileSection,
     /// How long data is kept.
     pub retention: RetentionSection,
+    /// Proposals.
+    pub review: ReviewSection,
     /// The internal listener of every service.
     pub admin: AdminSection,
     /// Logs and traces.

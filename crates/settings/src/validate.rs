@@ -76,6 +76,7 @@ pub(super) fn findings(settings: &Settings, scope: ConfigScope) -> Vec<SettingsF
         check.within(writer.pipeline_cache_ttl_seconds, 1..=86_400, "writer.pipeline_cache_ttl_seconds");
         check.within(writer.refused_properties_seconds, 1..=86_400, "writer.refused_properties_seconds");
         check.within(writer.notify_timeout_seconds, 1..=300, "writer.notify_timeout_seconds");
+        review(settings, &mut check);
         for (channel, url) in &settings.notify {
             let (url, key) = (url.expose_secret(), format!("notify.{channel}"));
             check.http(url, HttpUrl::Whole, &key);
@@ -300,6 +301,25 @@ fn maintenance(settings: &Settings, check: &mut Check) {
 const MAX_LEASE: u64 = 1_500;
 
 /// One attempt of every call under a lease must fit into it, `needed` seconds. Further attempts end when the lease does.
+/// The shortest secret that signs links, in bytes: as long as what it makes is hard to guess.
+const MIN_LINK_SECRET: usize = 32;
+
+fn review(settings: &Settings, check: &mut Check) {
+    let review = &settings.review;
+    check.within(review.expire_hours, 1..=8_760, "review.expire_hours");
+    check.within(review.link_hours, 1..=8_760, "review.link_hours");
+    if let Some(channel) = &review.channel {
+        let is_known = settings.notify.contains_key(channel);
+        check.that(is_known, "review.channel", format!("there is no notify.{channel}"));
+    }
+    let Some(listen) = &review.listen else { return };
+    check.address(listen, "review.listen");
+    check.set(review.public_url.as_ref(), "review.public_url");
+    check.secret(review.link_secret.as_ref(), "review.link_secret");
+    let length = review.link_secret.as_ref().map_or(MIN_LINK_SECRET, |secret| secret.expose_secret().len());
+    check.that(length >= MIN_LINK_SECRET, "review.link_secret", format!("is shorter than {MIN_LINK_SECRET} bytes"));
+}
+
 fn lease(seconds: u64, needed: u64, key: &str, check: &mut Check) {
     let message = format!(
         "{seconds} s is not longer than one attempt of every call under the lease, with its wait in a batch: {needed} s"

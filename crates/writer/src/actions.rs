@@ -16,7 +16,7 @@ use time::OffsetDateTime;
 use tokio::time::Instant;
 
 use crate::{
-    deals::{DealMove, EarlierMoves, Pipelines, STAGE, move_deal_back},
+    deals::{DealMove, EarlierMoves, MovePlan, Pipelines, STAGE, move_deal_back},
     engagements::Engagements,
     failure::ActionError,
     marker_reader::Marked,
@@ -100,6 +100,26 @@ impl ActionExecutor {
             }
         }
         (written, failed)
+    }
+
+    /// What an action that moves a deal would do now; `None` for any other action.
+    pub async fn planned_move(
+        &self,
+        command: &WriteCommand,
+        action: &Action,
+        (latest, forgotten): (&LatestWrites, Option<Forgotten>),
+    ) -> Result<Option<MovePlan>, ActionError> {
+        let ActionSpec::MoveDeal(stage) = &action.spec else { return Ok(None) };
+        if latest.is_newer_than(command, STAGE) {
+            return Ok(Some(MovePlan::Settled(DealMove::NotMoved(Reason::NewerEventWritten))));
+        }
+        let earlier = EarlierMoves { in_doubt: false, forgotten, known: latest };
+        Ok(Some(self.pipelines.plan_move(&self.hubspot, &command.record, stage, earlier).await?))
+    }
+
+    /// Ends an action that is not to be proposed.
+    pub async fn skip(&self, action: &Action, reason: Reason) -> Result<(), ActionError> {
+        self.finish(action, ActionResult::skipped(reason)).await.map(drop)
     }
 
     async fn execute_one(

@@ -95,7 +95,7 @@ pub struct BatchExecutor {
 impl BatchExecutor {
     /// Carries out a batch and decides what becomes of each message, in order.
     ///
-    /// A command whose record was merged into another one waits in the ledger as a command about that one, and is then carried out
+    /// A command that a rule approves goes on at once, as one that a person approved does. One whose record was merged into another one waits in the ledger as a command about that one, and is then carried out
     /// as any other: under the lease of that record, in the order of its writes, and by the policies for its values.
     pub async fn execute(&self, batch: &[QueuedCommand]) -> Vec<Disposition> {
         metrics::histogram!("leadline_write_batch_size").record(u32::try_from(batch.len()).map_or(0.0, f64::from));
@@ -282,15 +282,29 @@ impl BatchExecutor {
         Ok(parts.map(|part| CommandOutcome::defer(&part.taken, Reason::DeadlineExceeded)).collect())
     }
 
-    /// Write: reads the current values, removes what the policies leave as it is, and writes the rest.
-    async fn write(&self, updates: &mut [RecordUpdate], latest: &LatestWrites) -> Vec<CommandOutcome> {
+    /// Write: reads the current values, removes what the policies leave as it is, and writes the rest. What is held is proposed.
+    async fn write(&self, updates: &mut Vec<RecordUpdate>, latest: &LatestWrites) -> Vec<CommandOutcome> {
         let reader = ValueReader { hubspot: &self.hubspot, latest, null_values: &self.null_values };
         let (current, unread) = reader.read(updates).await;
+        let mut unplanned = self.compare_stages(updates, latest).await;
         policy::apply_policies(updates, &current, latest, &self.rules);
+        plan::hold_back(updates);
+        let held = updates.split_off(updates.partition_point(|update| !update.is_held()));
         let results = apply::apply(&self.hubspot, updates, &self.refused_properties).await;
         crash_point!("writer.after_write");
+        let mut outcomes = Vec::new();
+        for update in &held {
+            outcomes.push(match (unread.get(&update.record), &update.parts[..]) {
+                (Some(why), [part, ..]) => self.failures.unwritten(&part.taken, why),
+                (None, [part, ..]) => self.propose(part, &current, latest).await,
+                (_, []) => continue,
+            });
+        }
         let parts = updates.iter().flat_map(|update| update.parts.iter().map(move |part| (update, part)));
         let outcome = |(update, part): (&RecordUpdate, &CommandPart)| {
+            if let Some(error) = unplanned.remove(&part.taken.command.id) {
+                return self.failures.failed(&part.taken, &error);
+            }
             if let Some(why) = unread.get(&update.record) {
                 return self.failures.unwritten(&part.taken, why);
             }
@@ -303,7 +317,8 @@ impl BatchExecutor {
                 None => CommandOutcome::defer(&part.taken, Reason::NotApplied),
             }
         };
-        parts.map(outcome).collect()
+        outcomes.extend(parts.map(outcome));
+        outcomes
     }
 
     /// Whether HubSpot shows values of the command's properties that the fleet has written for its event or a newer one, and that
@@ -376,6 +391,7 @@ fn result_of(id: WriteCommandId, attempt: i32, disposition: &Disposition) -> Com
         moved_to: None,
         written: Vec::new(),
         skipped_writes: Vec::new(),
+        proposal: None,
     }
 }
 

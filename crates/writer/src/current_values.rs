@@ -137,6 +137,7 @@ mod tests {
             record: RecordRef { portal_id: PortalId(1), object_type: ObjectType::Contact, object_id: ObjectId(1) },
             properties: Vec::new(),
             actions: Vec::new(),
+            terms: domain::review::WriteTerms::default(),
         };
         let set = |value: &str, source: &str, seconds| PastValue {
             value: value.to_owned(),

@@ -36,6 +36,14 @@ pub enum DealMove {
     NotMoved(Reason),
 }
 
+/// What is to be done to a deal, as it is now.
+pub enum MovePlan {
+    /// It is moved from one stage to another; the ids.
+    Move { before: Option<String>, after: String },
+    /// Nothing is to be done.
+    Settled(DealMove),
+}
+
 /// What may have been done to a deal before it is moved.
 #[derive(Debug, Clone, Copy)]
 pub struct EarlierMoves<'a> {
@@ -82,8 +90,7 @@ impl Pipelines {
         Ok(pipelines)
     }
 
-    /// Moves `deal` to `stage`, a label or an id of its pipeline; with a `pipeline`, a label or an id, only if the deal is in that
-    /// one.
+    /// Moves `deal` as [`Self::plan_move`] says.
     pub async fn move_deal(
         &self,
         hubspot: &HubSpotClient,
@@ -91,10 +98,27 @@ impl Pipelines {
         to: &DealStage,
         earlier: EarlierMoves<'_>,
     ) -> Result<DealMove, ActionError> {
+        match self.plan_move(hubspot, deal, to, earlier).await? {
+            MovePlan::Move { before, after } => set_stage(hubspot, deal, before, &after).await,
+            MovePlan::Settled(settled) => Ok(settled),
+        }
+    }
+
+    /// What moving `deal` to `stage` means, a label or an id of its pipeline; with a `pipeline`, a label or an id, only if the deal
+    /// is in that one.
+    pub async fn plan_move(
+        &self,
+        hubspot: &HubSpotClient,
+        deal: &RecordRef,
+        to: &DealStage,
+        earlier: EarlierMoves<'_>,
+    ) -> Result<MovePlan, ActionError> {
+        let not_moved = |reason| Ok(MovePlan::Settled(DealMove::NotMoved(reason)));
+        let moved = |before, after: &str| Ok(MovePlan::Settled(DealMove::Moved(written(before, after))));
         let names = [STAGE, PIPELINE, IS_CLOSED].map(ToOwned::to_owned);
         let read = hubspot.read_history(&ObjectType::Deal, &[deal.object_id], &names).await?;
         let Some(mut object) = read.into_iter().find(|object| object.id == deal.object_id) else {
-            return not_found(hubspot, deal).await;
+            return not_moved(not_found(hubspot, deal).await?);
         };
         let mut property = |name: &str| object.properties.remove(name).flatten();
         let (current, pipeline_id, is_closed) = (property(STAGE), property(PIPELINE), property(IS_CLOSED));
@@ -106,34 +130,26 @@ impl Pipelines {
         if let Some(made) = moves.iter().position(|set| earlier.has_forgotten(deal, set)) {
             let is_ours = target.is_some_and(|target| target.id == moves[made].value);
             let before = moves.get(made + 1).map(|past| past.value.clone());
-            return Ok(if is_ours {
-                DealMove::Moved(written(before, &moves[made].value))
-            } else {
-                DealMove::NotMoved(Reason::NewerEventWritten)
-            });
+            return if is_ours { moved(before, &moves[made].value) } else { not_moved(Reason::NewerEventWritten) };
         }
         if let Some(target) = target
             && current.as_ref() == Some(&target.id)
         {
             let before = moves.get(1).map(|past| past.value.clone());
-            return Ok(if earlier.in_doubt {
-                DealMove::Moved(written(before, &target.id))
-            } else {
-                DealMove::NotMoved(Reason::AlreadyThere)
-            });
+            return if earlier.in_doubt { moved(before, &target.id) } else { not_moved(Reason::AlreadyThere) };
         }
         // Before the stage is looked for: a closed deal stays, also in a pipeline that lacks the stage.
         let current_stage =
             pipelines.iter().flat_map(|pipeline| &pipeline.stages).find(|stage| Some(&stage.id) == current.as_ref());
         if is_closed.as_deref() == Some("true") || current_stage.is_some_and(PipelineStage::is_closed) {
-            return Ok(DealMove::NotMoved(Reason::DealClosed));
+            return not_moved(Reason::DealClosed);
         }
         let Some(target) = target else {
             let pipeline = pipeline.map_or_else(|| pipeline_id.unwrap_or_default(), |pipeline| pipeline.label.clone());
             tracing::warn!(%deal, pipeline, stage = to.stage, "the deal stays: its pipeline has no such stage");
-            return Ok(DealMove::NotMoved(Reason::NoSuchStage));
+            return not_moved(Reason::NoSuchStage);
         };
-        set_stage(hubspot, deal, current, &target.id).await
+        Ok(MovePlan::Move { before: current, after: target.id.clone() })
     }
 }
 
@@ -147,7 +163,7 @@ pub async fn move_deal_back(
 ) -> Result<DealMove, ActionError> {
     let read = hubspot.read_many(&ObjectType::Deal, &[deal.object_id], &[STAGE.to_owned()]).await?;
     let Some(mut object) = read.into_iter().find(|object| object.id == deal.object_id) else {
-        return not_found(hubspot, deal).await;
+        return not_found(hubspot, deal).await.map(DealMove::NotMoved);
     };
     let current = object.properties.remove(STAGE).flatten();
     match current.as_deref() {
@@ -168,17 +184,17 @@ async fn set_stage(
     let change = PropertyChange { property, value, policy: WritePolicy::Always, expected: None };
     let update = ObjectUpdate { id: deal.object_id, changes: std::slice::from_ref(&change) };
     if !hubspot.update(&ObjectType::Deal, &update).await? {
-        return not_found(hubspot, deal).await;
+        return not_found(hubspot, deal).await.map(DealMove::NotMoved);
     }
     Ok(DealMove::Moved(written(current, stage)))
 }
 
 /// What a deal that a batch call leaves out means for its move.
-async fn not_found(hubspot: &HubSpotClient, deal: &RecordRef) -> Result<DealMove, ActionError> {
+async fn not_found(hubspot: &HubSpotClient, deal: &RecordRef) -> Result<Reason, ActionError> {
     match look_up(hubspot, deal, &[]).await {
         // It was merged a moment ago: the next attempt of the command goes on with the survivor, and looks at its stage.
         Ok(_) => Err(ActionError::RecordMissed),
-        Err(error) if error.reason() == Reason::RecordGone => Ok(DealMove::NotMoved(Reason::RecordGone)),
+        Err(error) if error.reason() == Reason::RecordGone => Ok(Reason::RecordGone),
         Err(error) => Err(error.into()),
     }
 }

@@ -28,6 +28,8 @@ pub struct CommandOutcome {
     pub row: CommandResult,
     /// What its record was merged into; the command goes on with that record.
     pub merged: Option<Arc<Merged>>,
+    /// A rule approved it: it is carried out next.
+    pub is_approved: bool,
     /// The command, as long as its actions are not carried out; `None` when it has no actions.
     pub with_actions: Option<TakenCommand>,
     /// Whether values of its event were written before, and the ledger has forgotten it.
@@ -52,11 +54,22 @@ impl CommandOutcome {
             moved_to: None,
             written: Vec::new(),
             skipped_writes: Vec::new(),
+            proposal: None,
         };
         let with_actions = (!taken.command.actions.is_empty()).then(|| taken.clone());
         let (index, tries) = (taken.index, taken.tries);
         let record = taken.command.record.clone();
-        Self { index, disposition, tries, record, row, merged: None, with_actions, wrote_before: false }
+        Self {
+            index,
+            disposition,
+            tries,
+            record,
+            row,
+            merged: None,
+            is_approved: false,
+            with_actions,
+            wrote_before: false,
+        }
     }
 
     /// The command comes back through the shortest retry queue, and the attempt does not count as failed.
@@ -122,6 +135,7 @@ impl FailurePolicy {
             detail: Some(detail.clone()),
             written: Vec::new(),
             skipped_writes: Vec::new(),
+            proposal: None,
             ..outcome.row.clone()
         };
         outcome.disposition = decision.disposition(reason, &detail);

@@ -46,38 +46,79 @@ pub struct CommandPart {
     pub changes: Vec<PropertyChange>,
     /// Its properties that the write policies leave as they are.
     pub skipped_writes: Vec<SkippedWrite>,
+    /// It was approved, and a value is another one than the reviewer saw: it is proposed again.
+    pub asks_again: bool,
 }
 
-/// Sorts commands into updates. Returns beside them the commands whose every property has a newer value.
+impl CommandPart {
+    fn of(taken: TakenCommand, changes: Vec<PropertyChange>) -> Self {
+        Self { taken, changes, skipped_writes: Vec::new(), asks_again: false }
+    }
+
+    /// Whether it is only proposed, or in shadow, and nothing of it is written.
+    pub fn is_held(&self) -> bool {
+        self.asks_again || self.taken.command.terms.is_held()
+    }
+}
+
+impl RecordUpdate {
+    /// An update of one part that is held. It shares its record's update with no other command.
+    fn held(part: CommandPart) -> Self {
+        Self { record: part.taken.command.record.clone(), changes: part.changes.clone(), parts: vec![part] }
+    }
+
+    /// Whether nothing of it is written.
+    pub fn is_held(&self) -> bool {
+        self.parts.iter().any(CommandPart::is_held)
+    }
+}
+
+/// Takes the parts that ask again out of the updates in which they were to be written, into updates of their own.
+pub fn hold_back(updates: &mut Vec<RecordUpdate>) {
+    let mut held = Vec::new();
+    for update in updates.iter_mut().filter(|update| update.parts.iter().any(|part| part.asks_again)) {
+        held.extend(update.parts.extract_if(.., |part| part.asks_again).map(RecordUpdate::held));
+        update.changes.retain(|change| update.parts.iter().any(|part| part.changes.contains(change)));
+    }
+    updates.retain(|update| !update.parts.is_empty());
+    updates.extend(held);
+}
+
+/// Sorts commands into updates. Returns beside them the commands whose every property has a newer value. A command that is held
+/// replaces no value of a live one, so it is an update of its own.
 pub fn plan(taken: Vec<TakenCommand>, latest: &LatestWrites) -> (Vec<RecordUpdate>, Vec<TakenCommand>) {
     let mut by_record: BTreeMap<RecordRef, Vec<TakenCommand>> = BTreeMap::new();
     for taken in taken {
         by_record.entry(taken.command.record.clone()).or_default().push(taken);
     }
-    let (mut updates, mut superseded) = (Vec::new(), Vec::new());
+    let (mut updates, mut held, mut superseded) = (Vec::new(), Vec::new(), Vec::new());
     for (record, mut commands) in by_record {
         // Newest first: the first command that sets a property wins it.
         commands.sort_by(|a, b| b.command.order().cmp(&a.command.order()));
         let mut update = RecordUpdate { record, changes: Vec::new(), parts: Vec::new() };
         for taken in commands {
+            let is_held = taken.command.terms.is_held();
             let is_newest = |change: &&PropertyChange| {
                 !latest.is_newer_than(&taken.command, &change.property)
-                    && !update.changes.iter().any(|newer| newer.property == change.property)
+                    && (is_held || !update.changes.iter().any(|newer| newer.property == change.property))
             };
             let unwritten =
                 || taken.command.properties.iter().filter(|change| !taken.written.contains(&change.property));
             let changes: Vec<_> = unwritten().filter(is_newest).cloned().collect();
             if changes.is_empty() && unwritten().next().is_some() {
                 superseded.push(taken);
+            } else if is_held {
+                held.push(RecordUpdate::held(CommandPart::of(taken, changes)));
             } else {
                 update.changes.extend(changes.iter().cloned());
-                update.parts.push(CommandPart { taken, changes, skipped_writes: Vec::new() });
+                update.parts.push(CommandPart::of(taken, changes));
             }
         }
         if !update.parts.is_empty() {
             updates.push(update);
         }
     }
+    updates.extend(held);
     (updates, superseded)
 }
 
@@ -95,7 +136,9 @@ pub fn by_object_type<'a>(
 #[cfg(test)]
 mod tests {
     use domain::{
-        EventId, EventKey, InferenceId, ObjectId, ObjectType, PortalId, WriteCommandId, write_command::WritePolicy,
+        EventId, EventKey, InferenceId, ObjectId, ObjectType, PortalId, WriteCommandId,
+        review::{WriteMode, WriteTerms},
+        write_command::WritePolicy,
     };
     use time::{Duration, OffsetDateTime};
 
@@ -117,6 +160,7 @@ mod tests {
             record: RecordRef { portal_id: PortalId(1), object_type: ObjectType::Contact, object_id: ObjectId(record) },
             properties: properties.iter().map(change).collect(),
             actions: Vec::new(),
+            terms: WriteTerms::default(),
         };
         TakenCommand {
             index,
@@ -143,6 +187,16 @@ mod tests {
         assert_eq!(changes, [("score", "2"), ("only_in_old", "x")]);
         assert_eq!(updates[0].parts.iter().map(|part| part.taken.index).collect::<Vec<_>>(), [1, 0]);
         assert_eq!(superseded.iter().map(|taken| taken.index).collect::<Vec<_>>(), [3]);
+    }
+
+    #[test]
+    fn a_command_that_is_held_replaces_no_value_of_a_live_one() {
+        let mut newer = taken(0, 1, 20, &[("score", "2")]);
+        newer.command.terms.mode = WriteMode::Review;
+        let (updates, superseded) = plan(vec![newer, taken(1, 1, 10, &[("score", "1")])], &LatestWrites::default());
+        assert!(superseded.is_empty());
+        assert_eq!(updates.iter().map(RecordUpdate::is_held).collect::<Vec<_>>(), [false, true]);
+        assert_eq!((&*updates[0].changes[0].value, &*updates[1].changes[0].value), ("1", "2"));
     }
 
     #[test]

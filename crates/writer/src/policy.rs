@@ -1,10 +1,11 @@
 //! Decides by the settings and by its write policy whether a value may replace the current one.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use std::{
     collections::BTreeSet,
     sync::{Mutex, PoisonError},
+    time::Duration,
 };
 
 use domain::{
@@ -16,7 +17,7 @@ use ledger::{LatestWrites, SkippedWrite};
 
 use crate::{
     current_values::{CurrentValue, CurrentValues},
-    plan::RecordUpdate,
+    plan::{CommandPart, RecordUpdate},
     recovered::Forgotten,
 };
 
@@ -30,6 +31,8 @@ pub struct WriteRules {
     /// Properties that no write command may set. Playbooks that name one are refused before; the writer does not rely on
     /// it, because a command may come from a worker with other settings, or from a row that somebody changed.
     pub protected_properties: HashSet<String>,
+    /// How long a proposal waits for a person.
+    pub proposals_expire_after: Duration,
 }
 
 /// Removes from the updates the values that may not be written and those that HubSpot holds already. Nothing is left of an update
@@ -49,6 +52,10 @@ pub fn apply_policies(
             continue;
         };
         for part in &mut update.parts {
+            part.asks_again |= asks_again(part, current);
+            if part.asks_again {
+                continue;
+            }
             let command = &part.taken.command;
             let recovered = Forgotten::since_recorded(&part.taken, rules.app_id);
             part.changes.retain(|change| {
@@ -89,6 +96,21 @@ pub fn apply_policies(
     }
 }
 
+/// Whether a value is another one than the reviewer saw who approved the command.
+fn asks_again(part: &CommandPart, current: &HashMap<String, CurrentValue>) -> bool {
+    let is_changed = |change: &PropertyChange| {
+        let current = current.get(&change.property);
+        current.is_some_and(|current| is_unexpected(change, current))
+    };
+    part.taken.command.terms.approved.is_some() && part.changes.iter().any(is_changed)
+}
+
+/// Whether the property has another value than the expected one. An earlier attempt may have written the new one.
+fn is_unexpected(change: &PropertyChange, current: &CurrentValue) -> bool {
+    let is_expected = |expected: &ExpectedValue| current.equals(expected.value.as_deref().unwrap_or_default());
+    !current.equals(&change.value) && change.expected.as_ref().is_some_and(|expected| !is_expected(expected))
+}
+
 /// Why the change may not be written; `None` when it may.
 fn reason_to_skip(
     change: &PropertyChange,
@@ -96,9 +118,7 @@ fn reason_to_skip(
     command: &WriteCommand,
     app_id: AppId,
 ) -> Option<Reason> {
-    let is_expected = |expected: &ExpectedValue| current.equals(expected.value.as_deref().unwrap_or_default());
-    // An earlier attempt may have written it.
-    if !current.equals(&change.value) && change.expected.as_ref().is_some_and(|expected| !is_expected(expected)) {
+    if is_unexpected(change, current) {
         return Some(Reason::ValueChanged);
     }
     match change.policy {
@@ -181,6 +201,7 @@ mod tests {
             record: RecordRef { portal_id: PortalId(1), object_type: ObjectType::Contact, object_id: ObjectId(1) },
             properties: vec![],
             actions: vec![],
+            terms: domain::review::WriteTerms::default(),
         }
     }
 

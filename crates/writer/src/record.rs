@@ -13,7 +13,7 @@ type Recorded = Result<bool, Arc<LedgerError>>;
 
 impl BatchExecutor {
     /// Commits the outcomes with the values before, and then decides about the messages. Returns the places in the batch of the
-    /// commands whose record was merged: they can be carried out for the record that survived.
+    /// commands whose record was merged: they can be carried out for the record that survived; and of those that a rule approved.
     ///
     /// An outcome does not count when another writer has taken the command or the record over. If it wrote something, an
     /// older value may have replaced a newer one, so the record is marked for verification. One that the ledger refuses is
@@ -55,7 +55,8 @@ impl BatchExecutor {
                 Ok(true) => {
                     let state = outcome.row.state.as_str();
                     metrics::counter!("leadline_write_commands_total", "state" => state).increment(1);
-                    if outcome.merged.is_some() && outcome.row.state == CommandState::Waiting {
+                    let goes_on = outcome.merged.is_some() || outcome.is_approved;
+                    if goes_on && outcome.row.state == CommandState::Waiting {
                         moved.push(outcome.index);
                     }
                     outcome.disposition

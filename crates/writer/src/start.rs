@@ -10,7 +10,10 @@ use service::{ServiceFailure, Wired};
 use settings::{ConfigScope, Settings};
 use tokio_util::sync::CancellationToken;
 
-use crate::wiring::{self, Writer};
+use crate::{
+    review,
+    wiring::{self, Writer},
+};
 
 /// The `main` of `leadline-writer`, which the image's one program runs, too, when it is called by that name.
 pub async fn main() -> ExitCode {
@@ -43,6 +46,8 @@ pub async fn start(
         .start(&stop);
     verifier.start(verify_interval, circuit_breakers.clone(), &stop);
     let reconciler = Reconciler::new(ledger.clone(), publisher.clone(), settings.reconcile.clone());
+    review::start(&settings, &ledger, &publisher, &worker, &stop).await?;
+    maintenance::run_expiry(ledger.clone(), worker.clone(), &stop);
     maintenance::run_maintenance(&settings, ledger, reconciler, worker, &stop);
     let consumer = bootstrap::consumer_settings(&settings, Stage::Writes, settings.writer.concurrency);
     let mode = circuit_breakers.consume_mode();

@@ -68,7 +68,10 @@ impl ValueReader<'_> {
                 && (updates.iter().any(|update| was_tried(update))
                     || changes().any(|change| asks_for_author(change.policy)));
             let read = Read { object_type, names: &names.into_iter().collect::<Vec<_>>(), with_history };
-            let records = updates.iter().map(|update| &update.record).collect();
+            // What is held may be about the same record as what is written.
+            let mut records: Vec<_> = updates.iter().map(|update| &update.record).collect();
+            records.sort();
+            records.dedup();
             self.read_batch(read, records, &mut progress).await;
         }
         self.read_histories(updates, &mut progress).await;
@@ -88,7 +91,9 @@ impl ValueReader<'_> {
                 let needed: Vec<_> =
                     update.changes.iter().filter(is_needed).map(|change| change.property.clone()).collect();
                 if !needed.is_empty() {
-                    records.push(&update.record);
+                    if !records.contains(&&update.record) {
+                        records.push(&update.record);
+                    }
                     names.extend(needed);
                 }
             }

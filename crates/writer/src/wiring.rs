@@ -75,6 +75,7 @@ pub fn wire(
         portal_id: PortalId(portal_id),
         app_id: AppId(app_id),
         protected_properties: settings.inference.protected_properties.iter().cloned().collect(),
+        proposals_expire_after: Duration::from_secs(settings.review.expire_hours * 3_600),
     };
     let lease = Duration::from_secs(settings.writer.lease_seconds);
     let rate_limiters = RateLimiters::new(settings, ledger)?;

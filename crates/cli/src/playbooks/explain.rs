@@ -1,6 +1,6 @@
 //! `leadline playbook check`: prints what a playbook does.
 
-use domain::{event::EventKind, write_command::DealStage};
+use domain::{event::EventKind, review::WriteMode, write_command::DealStage};
 use playbook::{ActionTemplate, InferenceMetadata, Playbook, WindowStrategy, WriteValue};
 use settings::Settings;
 
@@ -82,7 +82,7 @@ fn print_writes(playbook: &Playbook) {
             WriteValue::Metadata(InferenceMetadata::Playbook) => "the playbook's name and version".to_owned(),
         };
         let to: Vec<_> = write.to.iter().map(|path| format!("{path}.{}", write.property)).collect();
-        say!("    {} ← {from}  ({})", to.join(", "), write.policy.as_str());
+        say!("    {} ← {from}  ({}){}", to.join(", "), write.policy.as_str(), held(playbook, write.mode));
     }
 }
 
@@ -98,12 +98,25 @@ fn print_actions(playbook: &Playbook) {
         let each = action.for_each.as_ref().map(|list| format!(", for each of at most {} {list}", action.max_items));
         let when = action.when.as_ref().map(|when| format!(", when {}", when.source));
         say!(
-            "    {}: {}{what} on {}{}{}",
+            "    {}: {}{what} on {}{}{}{}",
             action.name,
             action.spec.kind(),
             on.join(", "),
             each.unwrap_or_default(),
-            when.unwrap_or_default()
+            when.unwrap_or_default(),
+            held(playbook, action.mode)
         );
     }
+}
+
+/// What keeps a write or an action with this mode of its own from being carried out at once.
+fn held(playbook: &Playbook, own: WriteMode) -> String {
+    let mode = match playbook.review.mode.max(own) {
+        WriteMode::Live => String::new(),
+        WriteMode::Review => "  proposed first".to_owned(),
+        WriteMode::Shadow => "  in shadow".to_owned(),
+    };
+    let canary =
+        playbook.review.canary.map(|percent| format!("  for {percent} % of the records, in shadow for the others"));
+    mode + &canary.unwrap_or_default()
 }

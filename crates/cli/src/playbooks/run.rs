@@ -9,6 +9,7 @@ use domain::{
     ActionId, ChargeId, Event, EventKey, EventState, Inference, ObjectType, Reason, RecordRef,
     event::{EventKind, Subject},
     inference::ChargeState,
+    review::WriteMode,
     write_command::{ActionSpec, DealStage},
 };
 use inference::{ModelAnswer, ModelClient, PortalClock, QuestionLog, context};
@@ -141,7 +142,12 @@ fn pretty(answer: &str) -> String {
 
 fn print_intended(intended: &[PlannedWrite]) {
     say!("what follows");
-    for PlannedWrite { record, properties, actions } in intended {
+    for PlannedWrite { record, properties, actions, terms } in intended {
+        match terms.mode {
+            WriteMode::Live => {}
+            WriteMode::Review => say!("  proposed, and written when somebody approves it:"),
+            WriteMode::Shadow => say!("  in shadow, and not written:"),
+        }
         for change in properties {
             say!("  {record}.{} = {:?}  ({})", change.property, change.value, change.policy.as_str());
         }

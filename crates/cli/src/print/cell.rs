@@ -158,10 +158,10 @@ impl From<Reason> for Cell {
 
 impl From<EventState> for Cell {
     fn from(state: EventState) -> Self {
-        use EventState::{Claimed, Decided, Dropped, Parked, Skipped, Superseded, Waiting, Written};
+        use EventState::{Claimed, Decided, Dropped, Parked, Proposed, Skipped, Superseded, Waiting, Written};
         let tone = match state {
             Written => Tone::Good,
-            Claimed | Decided | Waiting => Tone::Waiting,
+            Claimed | Decided | Waiting | Proposed => Tone::Waiting,
             Parked => Tone::Bad,
             Skipped | Superseded | Dropped => Tone::Faint,
         };
@@ -171,10 +171,10 @@ impl From<EventState> for Cell {
 
 impl From<CommandState> for Cell {
     fn from(state: CommandState) -> Self {
-        use CommandState::{Dropped, Parked, Recorded, Sending, Skipped, Superseded, Waiting, Written};
+        use CommandState::{Dropped, Parked, Proposed, Recorded, Sending, Skipped, Superseded, Waiting, Written};
         let tone = match state {
             Written => Tone::Good,
-            Recorded | Sending | Waiting => Tone::Waiting,
+            Recorded | Sending | Waiting | Proposed => Tone::Waiting,
             Parked => Tone::Bad,
             Skipped | Superseded | Dropped => Tone::Faint,
         };

@@ -156,6 +156,7 @@ async fn pass(ledger: &Ledger, first: i64) -> Result<()> {
             record,
             properties: vec![change("lead_score"), change("ai_lead_summary"), change("ai_budget_estimate")],
             actions: vec![],
+            terms: domain::review::WriteTerms::default(),
         };
         commands.push(command.clone());
         decisions.push(Decision {
@@ -192,6 +193,7 @@ async fn pass(ledger: &Ledger, first: i64) -> Result<()> {
             moved_to: None,
             written: command.properties.iter().map(written).collect(),
             skipped_writes: vec![],
+            proposal: None,
         })
     });
     ledger.finish_commands(&finished.collect::<Result<Vec<_>>>()?, &worker).await?;

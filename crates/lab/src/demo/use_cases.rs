@@ -26,8 +26,14 @@ pub async fn run(fleet: &Fleet, score: &mut Score) -> Result<()> {
     let delivery = fleet.simulator.webhook(&SendWebhook { events: events.to_vec(), forged: false, url: None }).await?;
     show::delivery("a ticket and a call", &delivery);
     for (what, event) in ["churn-risk", "call-summary"].into_iter().zip(&events) {
-        let story = ended(fleet, event).await?;
+        let mut story = ended(fleet, event).await?;
         show::story(what, &story);
+        if story.state == EventState::Proposed {
+            println!("  leadline review approve --playbook {what} --yes");
+            fleet.leadline(&["review", "approve", "--playbook", what, "--yes", "--by", "demo"]).await?;
+            story = ended(fleet, event).await?;
+            show::story(what, &story);
+        }
         score.check(what, story.state == EventState::Written, || format!("ended {}", story.state));
     }
     let value = |kind: &'static str, id, property: &'static str| async move {

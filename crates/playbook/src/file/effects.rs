@@ -61,6 +61,7 @@ pub(super) fn writes(
             }
         };
         let Some(value) = value else { continue };
+        let (policy, mode) = (table.policy, table.mode);
         if let (Some(explain), WriteValue::Field(field)) = (&table.explain, &value) {
             writes.push(PropertyWrite {
                 property: explain.get_ref().clone(),
@@ -68,9 +69,10 @@ pub(super) fn writes(
                 value: WriteValue::Explanation { property: property.clone(), field: field.clone() },
                 // Nobody else has a reason to write it.
                 policy: WritePolicy::Always,
+                mode,
             });
         }
-        writes.push(PropertyWrite { property: property.clone(), to, value, policy: table.policy });
+        writes.push(PropertyWrite { property: property.clone(), to, value, policy, mode });
     }
     writes
 }
@@ -148,6 +150,7 @@ pub(super) fn actions(
                 max_items: table.max_items.as_ref().map_or(usize::MAX, |most| *most.get_ref()),
                 on,
                 cooldown_hours: table.cooldown_hours,
+                mode: table.mode,
                 spec,
             });
         }

@@ -9,6 +9,7 @@ use toml::Spanned;
 use domain::{
     inference::Effort,
     model::{RequestedTier, Verbosity},
+    review::WriteMode,
     write_command::{TaskPriority, TaskType, WritePolicy},
 };
 
@@ -21,6 +22,11 @@ pub(super) struct File {
     #[serde(default)]
     pub(super) description: String,
     pub(super) records: Vec<Spanned<String>>,
+    #[serde(default)]
+    pub(super) mode: WriteMode,
+    pub(super) canary: Option<Spanned<usize>>,
+    #[serde(default)]
+    pub(super) review: ReviewTable,
     pub(super) triggers: Vec<TriggerTable>,
     #[serde(default)]
     pub(super) max_records_per_event: Option<Spanned<usize>>,
@@ -151,6 +157,15 @@ pub(super) struct WriteTable {
     pub(super) explain: Option<Spanned<String>>,
     #[serde(default)]
     pub(super) policy: WritePolicy,
+    #[serde(default)]
+    pub(super) mode: WriteMode,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ReviewTable {
+    #[serde(default)]
+    pub(super) approve_if: Vec<GuardTable>,
 }
 
 #[derive(Deserialize)]
@@ -165,6 +180,8 @@ pub(super) struct ActionTable {
     pub(super) on: Option<Vec<Spanned<String>>>,
     #[serde(default)]
     pub(super) cooldown_hours: u32,
+    #[serde(default)]
+    pub(super) mode: WriteMode,
     pub(super) subject: Option<Spanned<String>>,
     pub(super) body: Option<Spanned<String>>,
     pub(super) owner: Option<Spanned<String>>,

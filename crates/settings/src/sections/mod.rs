@@ -13,6 +13,6 @@ pub use connections::{
 };
 pub use operation::{
     AdminSection, CircuitBreakerSection, LogFormat, RateLimitSection, ReconcileSection, RetentionSection,
-    SecretsSection, SpendSection, TelemetrySection,
+    ReviewSection, SecretsSection, SpendSection, TelemetrySection,
 };
 pub use services::{InferenceSection, ReceiverSection, WriterSection};

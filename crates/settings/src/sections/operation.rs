@@ -1,5 +1,6 @@
 //! What bounds and operates the fleet: limits, money, circuit breakers, maintenance, the admin listener, telemetry.
 
+use secrecy::SecretString;
 use serde::Deserialize;
 
 #[derive(Debug, Clone, Deserialize)]
@@ -91,6 +92,28 @@ pub struct ReconcileSection {
 impl Default for ReconcileSection {
     fn default() -> Self {
         Self { interval_seconds: 120, stuck_after_seconds: 300, batch: 500, max_requeues: 5 }
+    }
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ReviewSection {
+    /// How long a proposal waits for a person.
+    pub expire_hours: u64,
+    /// The channel of `[notify]` that is told what waits.
+    pub channel: Option<String>,
+    /// Where the page of a proposal is served; nowhere by default.
+    pub listen: Option<String>,
+    /// The address at which people reach the page.
+    pub public_url: Option<String>,
+    /// Signs the links to the page.
+    pub link_secret: Option<SecretString>,
+    pub link_hours: u64,
+}
+
+impl Default for ReviewSection {
+    fn default() -> Self {
+        Self { expire_hours: 168, channel: None, listen: None, public_url: None, link_secret: None, link_hours: 72 }
     }
 }
 

@@ -14,7 +14,7 @@ use time::OffsetDateTime;
 
 use crate::fixtures::{MAX_ATTEMPTS, TestWriter, WriterOptions, set};
 
-fn task(record: &RecordRef, owner: Option<&str>) -> ActionSpec {
+pub fn task(record: &RecordRef, owner: Option<&str>) -> ActionSpec {
     ActionSpec::CreateTask(Task {
         subject: "Call Ada".to_owned(),
         body: "She has a budget.".to_owned(),

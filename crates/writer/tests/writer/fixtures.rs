@@ -10,6 +10,7 @@ use domain::{
     event::{EventKind, Subject},
     inference::{InferenceOutcome, TokenUsage},
     model::ServiceTier,
+    review::WriteTerms,
     write_command::{Action, ActionSpec, PropertyChange, WritePolicy, marker},
 };
 use hubspot::{
@@ -70,8 +71,8 @@ pub struct TestWriter {
     pub handler: WriteHandler,
     pub verifier: Verifier,
     postgres_url: String,
-    simulator_url: String,
-    http: reqwest::Client,
+    pub simulator_url: String,
+    pub http: reqwest::Client,
     portal_id: PortalId,
     app_id: AppId,
 }
@@ -128,7 +129,12 @@ impl TestWriter {
         let channels = Channels::new(urls, Duration::from_secs(1)).expect("channels");
         let worker = Worker::named("writer");
         let protected_properties = settings::InferenceSection::default().protected_properties;
-        let rules = WriteRules { portal_id, app_id, protected_properties: protected_properties.into_iter().collect() };
+        let rules = WriteRules {
+            portal_id,
+            app_id,
+            protected_properties: protected_properties.into_iter().collect(),
+            proposals_expire_after: Duration::from_secs(3_600),
+        };
         let executor = BatchExecutor {
             refused_properties: RefusedProperties::new(Duration::from_secs(3_600)),
             ledger: ledger.clone(),
@@ -175,7 +181,20 @@ impl TestWriter {
     ) -> WriteCommand {
         let occurred_at =
             OffsetDateTime::from_unix_timestamp(BASE_SECONDS + second).expect("a time after 1970 and before 9999");
-        self.decide_at(record, occurred_at, properties, actions).await
+        self.decide_at(record, occurred_at, (properties, actions), WriteTerms::default()).await
+    }
+
+    /// The same, under these terms.
+    pub async fn decide_under(
+        &self,
+        terms: WriteTerms,
+        record: &RecordRef,
+        second: i64,
+        (properties, actions): (&[PropertyChange], Vec<ActionSpec>),
+    ) -> WriteCommand {
+        let occurred_at =
+            OffsetDateTime::from_unix_timestamp(BASE_SECONDS + second).expect("a time after 1970 and before 9999");
+        self.decide_at(record, occurred_at, (properties, actions), terms).await
     }
 
     /// The same, for an event that happens now.
@@ -187,15 +206,15 @@ impl TestWriter {
     ) -> WriteCommand {
         let now = OffsetDateTime::now_utc();
         let now = now.replace_millisecond(now.millisecond()).expect("a millisecond");
-        self.decide_at(record, now, properties, actions).await
+        self.decide_at(record, now, (properties, actions), WriteTerms::default()).await
     }
 
     async fn decide_at(
         &self,
         record: &RecordRef,
         occurred_at: OffsetDateTime,
-        properties: &[PropertyChange],
-        actions: Vec<ActionSpec>,
+        (properties, actions): (&[PropertyChange], Vec<ActionSpec>),
+        terms: WriteTerms,
     ) -> WriteCommand {
         let event = event(record, occurred_at);
         let request = ClaimRequest { event: &event, message_copy_id: uuid::Uuid::nil(), trace_id: None };
@@ -214,6 +233,7 @@ impl TestWriter {
             record: record.clone(),
             properties: properties.to_vec(),
             actions: actions.into_iter().enumerate().map(action).collect(),
+            terms,
         };
         let decision = Decision {
             event_id: claimed.event_id,

@@ -12,4 +12,6 @@ mod messages;
 mod order;
 mod policies;
 mod recovered;
+mod review;
+mod review_page;
 mod undo;

@@ -1,0 +1,185 @@
+//! A page on which a person decides about one proposal: what would be written, and two buttons. A GET changes nothing, so that who
+//! only looks at a link, as chat programs do, decides nothing. A POST needs the signature of the link, which no other site knows.
+//!
+//! What is shown was written by strangers: all of it is escaped, and the page runs no script and loads nothing.
+
+use std::{collections::BTreeMap, fmt::Write, sync::Arc};
+
+use axum::{
+    Router,
+    body::Bytes,
+    extract::{DefaultBodyLimit, Path, Query, State},
+    http::{HeaderName, StatusCode},
+    response::{Html, IntoResponse, Response},
+    routing::get,
+};
+use domain::{WriteCommandId, write_command::ActionSpec};
+use futures_util::future::BoxFuture;
+use ledger::{Ledger, LedgerError, ProposalEntry, ProposalFilter, Verdict};
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::links::{ReviewLinks, Ticket, WrongTicket};
+
+/// Publishes the message of an approved command. What it does not publish the reconciler finds.
+pub type PublishCommand = Arc<dyn Fn(WriteCommandId) -> BoxFuture<'static, ()> + Send + Sync>;
+
+/// The longest body of a request, in bytes, and the longest name and reason, in characters.
+const MAX_BODY: usize = 16 * 1_024;
+const MAX_NAME: usize = 100;
+const MAX_WHY: usize = 1_000;
+
+/// Nobody keeps the page or learns its address; it runs nothing, and no other site shows it in a frame.
+const HEADERS: [(HeaderName, &str); 4] = [
+    (axum::http::header::CACHE_CONTROL, "no-store"),
+    (axum::http::header::REFERRER_POLICY, "no-referrer"),
+    (axum::http::header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    (
+        axum::http::header::CONTENT_SECURITY_POLICY,
+        "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'",
+    ),
+];
+
+#[derive(Clone)]
+struct Page {
+    ledger: Ledger,
+    links: ReviewLinks,
+    publish: PublishCommand,
+}
+
+/// The page, at `/review/{id}`.
+pub fn router(ledger: Ledger, links: ReviewLinks, publish: PublishCommand) -> Router {
+    Router::new()
+        .route("/review/{id}", get(show).post(decide))
+        .layer(DefaultBodyLimit::max(MAX_BODY))
+        .with_state(Page { ledger, links, publish })
+}
+
+async fn show(State(page): State<Page>, Path(id): Path<Uuid>, Query(ticket): Query<Ticket>) -> Response {
+    match page.proposal(WriteCommandId(id), &ticket).await {
+        Ok(proposal) => answer(StatusCode::OK, &form(&proposal)),
+        Err(response) => *response,
+    }
+}
+
+async fn decide(State(page): State<Page>, Path(id): Path<Uuid>, Query(ticket): Query<Ticket>, body: Bytes) -> Response {
+    let proposal = match page.proposal(WriteCommandId(id), &ticket).await {
+        Ok(proposal) => proposal,
+        Err(response) => return *response,
+    };
+    let fields: BTreeMap<_, _> = url::form_urlencoded::parse(&body).into_owned().collect();
+    let field = |name: &str, most: usize| -> String {
+        fields.get(name).map(|text| text.trim().chars().take(most).collect()).unwrap_or_default()
+    };
+    let verdict = match fields.get("decision").map(String::as_str) {
+        Some("approve") => Verdict::Approve(BTreeMap::new()),
+        Some("reject") => Verdict::Reject(field("why", MAX_WHY)),
+        _ => return answer(StatusCode::BAD_REQUEST, "<p>Choose one of the two buttons.</p>"),
+    };
+    let by = match field("by", MAX_NAME) {
+        name if name.is_empty() => "by link".to_owned(),
+        name => format!("{name} (by link)"),
+    };
+    match page.ledger.decide_proposal(proposal.id, ticket.attempt, &verdict, &by).await {
+        Ok(true) if matches!(verdict, Verdict::Approve(_)) => {
+            (page.publish)(proposal.id).await;
+            answer(StatusCode::OK, "<p>Approved. It is written in a moment.</p>")
+        }
+        Ok(true) => answer(StatusCode::OK, "<p>Rejected. Nothing is written.</p>"),
+        Ok(false) => decided(),
+        Err(error) => unavailable(&error),
+    }
+}
+
+impl Page {
+    /// The proposal that a link is about, or what is answered instead.
+    async fn proposal(&self, id: WriteCommandId, ticket: &Ticket) -> Result<ProposalEntry, Box<Response>> {
+        match self.links.check(id, ticket, OffsetDateTime::now_utc()) {
+            Ok(()) => {}
+            Err(WrongTicket::Forged) => {
+                return Err(Box::new(answer(StatusCode::NOT_FOUND, "<p>This link is not valid.</p>")));
+            }
+            Err(WrongTicket::Expired) => {
+                return Err(Box::new(answer(StatusCode::GONE, "<p>This link has expired.</p>")));
+            }
+        }
+        let filter = ProposalFilter { ids: vec![id], ..ProposalFilter::default() };
+        let waiting = self.ledger.proposals(&filter).await.map_err(|error| Box::new(unavailable(&error)))?;
+        let same = waiting.into_iter().find(|proposal| proposal.attempt == ticket.attempt);
+        same.ok_or_else(|| Box::new(decided()))
+    }
+}
+
+fn decided() -> Response {
+    answer(
+        StatusCode::GONE,
+        "<p>This proposal does not wait any more: it was decided about, replaced or made anew.</p>",
+    )
+}
+
+fn unavailable(error: &LedgerError) -> Response {
+    tracing::warn!(%error, "the page of a proposal cannot be shown");
+    answer(StatusCode::SERVICE_UNAVAILABLE, "<p>Please try again in a minute.</p>")
+}
+
+fn answer(status: StatusCode, content: &str) -> Response {
+    let page = format!(
+        "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\">\
+         <title>Leadline: a proposal</title><style>body{{font:16px sans-serif;max-width:50em;margin:2em auto;padding:0 1em}}\
+         table{{border-collapse:collapse;width:100%}}td,th{{border:1px solid #ccc;padding:.4em;text-align:left;\
+         vertical-align:top;white-space:pre-wrap;overflow-wrap:anywhere}}button{{font-size:1em;padding:.5em 1.5em}}\
+         form{{margin-top:1.5em}}</style>{content}</html>"
+    );
+    (status, HEADERS, Html(page)).into_response()
+}
+
+/// What would be written, and the two buttons. The forms go to the page's own address, with the signature in it.
+fn form(proposal: &ProposalEntry) -> String {
+    let ProposalEntry { record, playbook, model, .. } = proposal;
+    let mut page =
+        format!("<h1>{}</h1><p>proposed by {} ({})</p>", text(&record.to_string()), text(playbook), text(model));
+    if proposal.is_changed {
+        page += "<p><b>Somebody has changed a value since this was approved.</b></p>";
+    }
+    page += "<table><tr><th>property</th><th>now</th><th>proposed</th><th>because of</th></tr>";
+    for property in &proposal.properties {
+        let cell = |value: Option<&str>| value.map_or_else(|| "–".to_owned(), text);
+        let (now, quotation) = (cell(property.before.as_deref()), cell(property.quotation.as_deref()));
+        let (name, after) = (text(&property.property), text(property.after()));
+        let _ = write!(page, "<tr><td>{name}</td><td>{now}</td><td>{after}</td><td>{quotation}</td></tr>");
+    }
+    page += "</table>";
+    for action in &proposal.actions {
+        let what = match &action.spec {
+            ActionSpec::CreateTask(task) => format!("a task: {}\n{}", task.subject, task.body),
+            ActionSpec::CreateNote { body, .. } => format!("a note: {body}"),
+            ActionSpec::MoveDeal(stage) => format!("the deal moves to {}", stage.stage),
+            ActionSpec::Notify { channel, text } => format!("a message to {channel}: {text}"),
+        };
+        let _ = write!(page, "<p style=\"white-space:pre-wrap\">{}</p>", text(&what));
+    }
+    let name = format!("<label>Your name <input name=\"by\" maxlength=\"{MAX_NAME}\"></label> ");
+    let _ = write!(
+        page,
+        "<form method=\"post\">{name}<button name=\"decision\" value=\"approve\">Approve</button></form>\
+         <form method=\"post\">{name}<label>Why not <input name=\"why\" maxlength=\"{MAX_WHY}\" required></label> \
+         <button name=\"decision\" value=\"reject\">Reject</button></form>"
+    );
+    page
+}
+
+/// A text as HTML shows it.
+fn text(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            '&' => shown += "&amp;",
+            '<' => shown += "&lt;",
+            '>' => shown += "&gt;",
+            '"' => shown += "&quot;",
+            '\'' => shown += "&#39;",
+            other => shown.push(other),
+        }
+    }
+    shown
+}
