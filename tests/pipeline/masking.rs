@@ -17,8 +17,17 @@ const MASKING: &str = "[masking]\nmask = [\"emails\", \"phones\", \"cards\", \"b
 
 /// What must never arrive.
 const KEPT_BACK: [&str; 11] = [
-    "persephone", "quillfeather", "quillf%40", "quill@", "quill (at)", "0171 7654321", "30 9876543", "555-123-4567", "4111 1111 1111 1111",
-    "DE89 3704 0044 0532 0130 00", "Engineer Second Class",
+    "persephone",
+    "quillfeather",
+    "quillf%40",
+    "quill@",
+    "quill (at)",
+    "0171 7654321",
+    "30 9876543",
+    "555-123-4567",
+    "4111 1111 1111 1111",
+    "DE89 3704 0044 0532 0130 00",
+    "Engineer Second Class",
 ];
 
 /// One person in many forms.
@@ -69,7 +78,8 @@ async fn nothing_that_is_masked_or_denied_reaches_the_model_in_any_mode_of_eithe
             assert_eq!(inference.unverified, Vec::<String>::new(), "its quotation is in what the model read");
             let summary = property(&fleet, 1, "ai_lead_summary").await.expect("written");
             assert!(summary.starts_with("Persephone Quillfeather wants $50k"), "{summary}");
-            let stored = format!("{}{}", inference.prompt.as_ref().expect("kept"), inference.answer.as_ref().expect("kept"));
+            let stored =
+                format!("{}{}", inference.prompt.as_ref().expect("kept"), inference.answer.as_ref().expect("kept"));
             assert!(stored.contains("[PERSON-1.3] wants $50k") && stored.contains("[LITERAL-1]"), "{stored}");
             for value in KEPT_BACK {
                 assert!(!stored.to_lowercase().contains(&value.to_lowercase()), "{value} in {stored}");
@@ -93,7 +103,9 @@ async fn nothing_that_is_masked_is_in_the_parts_of_a_long_context_and_one_value_
     object(&fleet, "ticket", 30, &[("subject", "Outage"), ("content", "See mails.")], &[("contact", 1)]).await;
     let talk = "We went through the agenda item by item and spoke about the weather in some detail. ".repeat(750);
     for n in 1..=4_i64 {
-        let body = format!("Hello, Persephone says that this is unacceptable, we want a refund to quill@x.test or {n}@x.test. {talk}");
+        let body = format!(
+            "Hello, Persephone says that this is unacceptable, we want a refund to quill@x.test or {n}@x.test. {talk}"
+        );
         let at = format!("2026-11-{n:02}T10:00:00Z");
         let mail = [("hs_timestamp", at.as_str()), ("hs_email_subject", "Re: Outage"), ("hs_email_text", &body)];
         object(&fleet, "email", 60 + n, &mail, &[("ticket", 30)]).await;
@@ -139,12 +151,16 @@ async fn a_masked_playbook_says_what_it_masks_and_a_masked_prompt_becomes_a_case
     ended_as(&fleet, &note_event(1, 1), "written", None).await;
     let cases = PlaybookFolder::new("masked-cases", &[]);
     let file = folder.file("1.toml");
-    let (good, said) = playbook(&fleet, &["case", &key(&note_event(1, 1)), "--file", &file, "--out", &cases.file("a.toml")]).await;
+    let (good, said) =
+        playbook(&fleet, &["case", &key(&note_event(1, 1)), "--file", &file, "--out", &cases.file("a.toml")]).await;
     assert!(good, "{said}");
     let text = cases.read("a.toml");
     assert!(!text.contains("[PERSON") && !text.contains("[EMAIL-2") && !text.contains("jobtitle"), "{text}");
     let (good, said) = playbook(&fleet, &["eval", &file, cases.path()]).await;
-    assert!(good && said.contains("masked: ") && said.contains(" email") && said.contains("; not shown: jobtitle"), "{said}\n{text}");
+    assert!(
+        good && said.contains("masked: ") && said.contains(" email") && said.contains("; not shown: jobtitle"),
+        "{said}\n{text}"
+    );
     nothing_has_left(&fleet).await;
     let (good, said) = playbook(&fleet, &["check", &file]).await;
     assert!(good && said.contains("masks emails, phones, cards, bank_accounts, names"), "{said}");

@@ -113,11 +113,7 @@ async fn ask(
 
 /// Searches the text of the context for the quotations that the answer gives as evidence: the fields whose quotation is not
 /// found.
-async fn missing_quotations(
-    question: Question<'_>,
-    context: &Arc<Context>,
-    quotations: Quotations,
-) -> Vec<String> {
+async fn missing_quotations(question: Question<'_>, context: &Arc<Context>, quotations: Quotations) -> Vec<String> {
     let searched = context.clone();
     let search = move || quotations.missing_in(&normalize(&searched.full_text()));
     question.model_client.text_pool.run(context.size(), search).await

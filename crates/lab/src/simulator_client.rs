@@ -148,7 +148,12 @@ impl SimulatorClient {
         self.call(Method::GET, "charges", None::<&()>).await
     }
 
-    async fn call<B: Serialize + ?Sized, T: DeserializeOwned>(&self, method: Method, path: &str, body: Option<&B>) -> Result<T> {
+    async fn call<B: Serialize + ?Sized, T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&B>,
+    ) -> Result<T> {
         Ok(self.response(method, path, body).await?.json().await?)
     }
 
@@ -156,7 +161,12 @@ impl SimulatorClient {
         self.response(method, path, body).await.map(drop)
     }
 
-    async fn response<B: Serialize + ?Sized>(&self, method: Method, path: &str, body: Option<&B>) -> Result<reqwest::Response> {
+    async fn response<B: Serialize + ?Sized>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&B>,
+    ) -> Result<reqwest::Response> {
         let mut request = self.http.request(method, format!("{}/_simulator/{path}", self.base));
         if let Some(body) = body {
             request = request.json(body);

@@ -49,7 +49,9 @@ pub use fields::{AnswerField, AnswerFields, AnswerMismatch, FieldKind};
 pub use file::{PlaybookFinding, PlaybookFindings};
 pub use load::{LoadError, load, load_files};
 pub use local_time::{LocalTime, PortalZone, UnknownTimeZone};
-pub use masking::{KnownPhones, MaskKind, MaskedContext, MaskedKind, Masking, Masks, PropertyRole, phones, replace_placeholders};
+pub use masking::{
+    KnownPhones, MaskKind, MaskedContext, MaskedKind, Masking, Masks, PropertyRole, phones, replace_placeholders,
+};
 pub use model::{AnswerMode, ModelLines, ModelOptions};
 pub use path::{RecordPath, RecordPathError};
 pub use plan::{PlannedAction, PlannedWrite};

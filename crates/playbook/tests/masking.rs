@@ -64,7 +64,11 @@ fn everything_is_masked_once_for_each_value_and_put_back() {
     assert_eq!(text(&masked, 1), "Write to [EMAIL-1]");
     assert_eq!(masked.masks.put_back(text(&masked, 0)), note);
     let properties = masked.context.properties_text();
-    assert!(properties.contains("email: \"[EMAIL-1]\"\nfirstname: \"[PERSON-1]\"\nlastname: \"[PERSON-1.2]\"\nphone: \"[PHONE-1]\""));
+    assert!(
+        properties.contains(
+            "email: \"[EMAIL-1]\"\nfirstname: \"[PERSON-1]\"\nlastname: \"[PERSON-1.2]\"\nphone: \"[PHONE-1]\""
+        )
+    );
     let counts: Vec<_> = masked.masks.counts().iter().map(|(kind, count)| (kind.as_str(), *count)).collect();
     assert_eq!(counts, [("email", 2), ("phone", 2), ("card", 1), ("bank_account", 1), ("name", 3)]);
 }
@@ -88,14 +92,22 @@ fn a_text_that_looks_like_a_placeholder_gets_nothing_put_in_its_place() {
     let shown = text(&masked, 0);
     assert_eq!(shown, "Send it to [LITERAL-1], [LITERAL-2], [LITERAL-3] or [EMAIL-[LITERAL-1]]. From [EMAIL-1]");
     assert_eq!(masked.masks.put_back(shown), note);
-    assert_eq!(masked.masks.put_back("[EMAIL-7] [PERSON-1.99] [EMAIL-1"), "[EMAIL-7] [PERSON-1.99] [EMAIL-1", "made up");
+    assert_eq!(
+        masked.masks.put_back("[EMAIL-7] [PERSON-1.99] [EMAIL-1"),
+        "[EMAIL-7] [PERSON-1.99] [EMAIL-1",
+        "made up"
+    );
     let partly = masked.masks.shown_in("only [PERSON-1] was shown");
     assert_eq!(partly.put_back("[PERSON-1], [EMAIL-1]"), "Ada, [EMAIL-1]", "the model has not read that address");
 }
 
 #[test]
 fn a_value_of_html_is_masked_as_the_model_reads_it() {
-    let properties = [("firstname", "Ada"), ("lastname", "Marsh"), ("about_html", "<p>&lt;p&gt;a<b>da&#64;mar</b>sh.test &lt;i&gt;A<i>d</i>a</p>")];
+    let properties = [
+        ("firstname", "Ada"),
+        ("lastname", "Marsh"),
+        ("about_html", "<p>&lt;p&gt;a<b>da&#64;mar</b>sh.test &lt;i&gt;A<i>d</i>a</p>"),
+    ];
     let context = Arc::new(Context { records: vec![record("contact", 1, &properties)], entries: vec![] });
     let masked = masking(&[]).mask(&context);
     let shown = masked.context.whole();
@@ -108,7 +120,10 @@ fn a_new_text_changes_no_older_one_and_the_order_of_records_changes_nothing() {
     let before = masked(&old);
     let after = masked(&["new@x.test 0172 7654321", old[0], old[1]]);
     assert_eq!((text(&before, 0), text(&before, 1)), (text(&after, 1), text(&after, 2)));
-    let others = [record("contact > company", 3, &[("contact_name", "Bo Li")]), record("contact > company", 2, &[("contact_name", "Cy Ng")])];
+    let others = [
+        record("contact > company", 3, &[("contact_name", "Bo Li")]),
+        record("contact > company", 2, &[("contact_name", "Cy Ng")]),
+    ];
     let of = |others: Vec<&ContextRecord>| {
         let mut context = Context::clone(&context(&["Bo Li and Cy Ng"]));
         context.records.extend(others.into_iter().cloned());
@@ -130,8 +145,31 @@ fn more_values_than_there_is_room_for_are_masked_all_the_same() {
 #[test]
 fn long_hostile_texts_are_masked_to_their_end() {
     let units = [
-        "a", "a@", "@", "a@b ", "1 ", "1-", "+", "0", "01 ", "4111 ", "DE89 ", "DE8", "[EMAIL-1]", "[EMAIL-", "Ada ", "ada-", "Ma", "ü", "(at)",
-        "a (at) b", "06.12.34.", "1.1.", "\u{301}", "田", "\n",
+        "a",
+        "a@",
+        "@",
+        "a@b ",
+        "1 ",
+        "1-",
+        "+",
+        "0",
+        "01 ",
+        "4111 ",
+        "DE89 ",
+        "DE8",
+        "[EMAIL-1]",
+        "[EMAIL-",
+        "Ada ",
+        "ada-",
+        "Ma",
+        "ü",
+        "(at)",
+        "a (at) b",
+        "06.12.34.",
+        "1.1.",
+        "\u{301}",
+        "田",
+        "\n",
     ];
     for unit in units {
         let long = format!("{} ada@marsh.test", unit.repeat(300_000 / unit.len()));
@@ -174,7 +212,11 @@ fn bounds_hold_after_values_are_put_back_and_quotations_stay_as_the_model_wrote_
     let summary = checked.fields["summary"].as_str().expect("a text");
     assert!(summary.chars().count() <= max && summary.ends_with('…'), "{summary}");
     assert_eq!(checked.fields["qualification_summary"], "Ada is ready; [EMAIL-9] is not.");
-    assert_eq!(checked.fields["budget_estimate_quote"], format!("{long} has $50k"), "stored as it was written by people");
+    assert_eq!(
+        checked.fields["budget_estimate_quote"],
+        format!("{long} has $50k"),
+        "stored as it was written by people"
+    );
     let read = playbook::normalize(&masked.context.full_text());
     assert_eq!(checked.quotations.missing_in(&read), Vec::<String>::new());
     assert!(check(&"word ".repeat(max / 5 + 1)).is_err(), "too long as it was written");
@@ -196,19 +238,24 @@ fn a_masking_that_would_do_nothing_or_is_misspelt_is_refused_with_its_line() {
         let error = parse(masking).expect_err(masking);
         assert!(error.starts_with("leads.toml:") && error.contains(expected), "{error}");
     }
-    let without = LEADS.replacen("[prompt]", "[masking]\nmask = [\"names\"]\n[prompt]", 1).replace("\"lastname\", ", "");
+    let without =
+        LEADS.replacen("[prompt]", "[masking]\nmask = [\"names\"]\n[prompt]", 1).replace("\"lastname\", ", "");
     let error = Playbook::parse("leads.toml", &without, &[]).expect_err("the name is not known").to_string();
     assert!(error.contains("`names` needs `lastname`"), "{error}");
 }
 
 #[test]
 fn no_text_that_leaves_names_a_denied_property() {
-    let masking = "deny = [\"company\"]";
+    let masking = "deny = [\"jobtitle\"]";
     assert!(parse(masking).is_ok());
-    for (from, to) in [("{{ data }}", "{{ data }} {{ company }}"), ("{{ data }}", "{{ data }}\n{% if company %}x{% endif %}")] {
+    let error = parse("deny = [\"company\"]").expect_err("the channel would hear of it");
+    assert!(error.contains("text: `company` is in masking.deny and must not leave"), "{error}");
+    for (from, to) in
+        [("{{ data }}", "{{ data }} {{ jobtitle }}"), ("{{ data }}", "{{ data }}\n{% if jobtitle %}x{% endif %}")]
+    {
         let text = LEADS.replacen("[prompt]", &format!("[masking]\n{masking}\n[prompt]"), 1).replacen(from, to, 1);
         let error = Playbook::parse("leads.toml", &text, &[]).expect_err(to).to_string();
-        assert!(error.contains("prompt.user: `company` is in masking.deny and must not leave"), "{error}");
+        assert!(error.contains("prompt.user: `jobtitle` is in masking.deny and must not leave"), "{error}");
     }
 }
 

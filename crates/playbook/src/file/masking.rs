@@ -57,7 +57,11 @@ fn check_names_are_read(checker: &mut Checker, kind: &Spanned<MaskKind>, context
             checker.add(kind.span(), message);
         }
     }
-    let has_full_name = context.reads.iter().flat_map(|read| &read.properties).any(|name| PropertyRole::of(name) == PropertyRole::FullName);
+    let has_full_name = context
+        .reads
+        .iter()
+        .flat_map(|read| &read.properties)
+        .any(|name| PropertyRole::of(name) == PropertyRole::FullName);
     if !has_full_name && !NAME_PARTS.iter().any(|part| is_read(part)) {
         let message = "masking.mask: `names` masks nothing, because no property with a name is read; read `contact`, or take it out";
         checker.add(kind.span(), message);
@@ -68,18 +72,25 @@ fn check_denied(checker: &mut Checker, name: &Spanned<String>, context: &Context
     checker.internal_name(name);
     let text = name.get_ref();
     if context.reads.iter().any(|read| read.texts.contains(text)) {
-        let message = format!("masking.deny: `{text}` is among `texts`, which only the model reads; take it out of there");
+        let message =
+            format!("masking.deny: `{text}` is among `texts`, which only the model reads; take it out of there");
         checker.add(name.span(), message);
     } else if !context.reads.iter().any(|read| read.properties.contains(text)) {
-        let message = format!("masking.deny: `{text}` is no property that this playbook reads, so nothing would be denied");
+        let message =
+            format!("masking.deny: `{text}` is no property that this playbook reads, so nothing would be denied");
         checker.add(name.span(), message);
     }
 }
 
 /// No text that leaves names a denied property: neither the prompt nor what a channel is told.
 pub(super) fn check_templates(checker: &mut Checker, masking: &Masking, prompt: &PromptTable, actions: &[ActionTable]) {
-    let texts = [("prompt.system", Some(&prompt.system)), ("prompt.user", Some(&prompt.user)), ("prompt.condense", prompt.condense.as_ref())];
-    let channels = actions.iter().filter(|action| action.channel.is_some()).map(|action| ("text", action.text.as_ref()));
+    let texts = [
+        ("prompt.system", Some(&prompt.system)),
+        ("prompt.user", Some(&prompt.user)),
+        ("prompt.condense", prompt.condense.as_ref()),
+    ];
+    let channels =
+        actions.iter().filter(|action| action.channel.is_some()).map(|action| ("text", action.text.as_ref()));
     for (key, text) in texts.into_iter().chain(channels) {
         let Some(text) = text else { continue };
         let mut told = BTreeSet::new();

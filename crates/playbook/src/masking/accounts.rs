@@ -101,7 +101,8 @@ fn iban_at(text: &str) -> Option<usize> {
                 let is_whole = !text[index + 1..].starts_with(char::is_alphanumeric);
                 return (is_whole && is_iban(&number)).then_some(index + 1);
             }
-        } else if (character.is_whitespace() || matches!(character, '.' | '-' | '\u{2010}'..='\u{2015}')) && between < 3 {
+        } else if (character.is_whitespace() || matches!(character, '.' | '-' | '\u{2010}'..='\u{2015}')) && between < 3
+        {
             between += 1;
         } else {
             return None;
@@ -139,7 +140,9 @@ mod tests {
         ] {
             assert_eq!(found(cards, text), [expected], "{text}");
         }
-        for text in ["4111 1111 1111 1112", "1698400800000", "2026-11-24 2026-11-25 10", "4 000 000 000 000", "0000000000000"] {
+        for text in
+            ["4111 1111 1111 1112", "1698400800000", "2026-11-24 2026-11-25 10", "4 000 000 000 000", "0000000000000"]
+        {
             assert_eq!(found(cards, text), Vec::<&str>::new(), "{text}");
         }
     }
@@ -154,7 +157,9 @@ mod tests {
         ] {
             assert_eq!(found(bank_accounts, text), [expected], "{text}");
         }
-        for text in ["DE89 3704 0044 0532 0130 01", "DE89 3704 0044 0532 0130 00X", "at 12 o'clock", "it 2026", "XX12 1234"] {
+        for text in
+            ["DE89 3704 0044 0532 0130 01", "DE89 3704 0044 0532 0130 00X", "at 12 o'clock", "it 2026", "XX12 1234"]
+        {
             assert_eq!(found(bank_accounts, text), Vec::<&str>::new(), "{text}");
         }
     }

@@ -201,8 +201,7 @@ struct Masker<'a> {
 impl<'a> Masker<'a> {
     /// Knows the names and numbers in the properties of `records`, also in those that the model does not see.
     fn new<'r>(masking: &'a Masking, records: impl Iterator<Item = &'r ContextRecord>) -> Self {
-        let mut masker =
-            Self { masking, names: Rc::default(), phones: Rc::default(), numbering: Numbering::default() };
+        let mut masker = Self { masking, names: Rc::default(), phones: Rc::default(), numbering: Numbering::default() };
         let (mut names, mut phones) = (KnownNames::default(), KnownPhones::default());
         for record in records {
             masker.learn(record, &mut names, &mut phones);
@@ -296,9 +295,11 @@ impl<'a> Masker<'a> {
         }
         if self.masks(MaskKind::Phones) {
             let known = self.phones.clone();
-            self.replace(&mut pieces, |text| phones(text, &known), |this, value| {
-                this.placeholder(MaskedKind::Phone, &phones::digits_of(value), value)
-            });
+            self.replace(
+                &mut pieces,
+                |text| phones(text, &known),
+                |this, value| this.placeholder(MaskedKind::Phone, &phones::digits_of(value), value),
+            );
         }
         if self.masks(MaskKind::Names) {
             let names = self.names.clone();

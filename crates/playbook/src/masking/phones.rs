@@ -28,14 +28,22 @@ static GROUP: LazyLock<Regex> = LazyLock::new(|| compiled(r"\d+"));
 static DATE: LazyLock<Regex> = LazyLock::new(|| {
     let (day, month) = ("(?:0?[1-9]|[12][0-9]|3[01])", "(?:0?[1-9]|1[0-2])");
     let date = format!(
-        r"(?:{FULL_DATE}|(?:19|20)\d\d[/.]{month}[/.]{day}|{day}[./-]{month}[./-]\d\d|{day}\.\s?{month}\.(?:\s?(?:19|20)\d\d)?|(?:0[1-9]|[12]\d|3[01])(?:0[1-9]|1[0-2])(?:19|20)\d\d)"
+        concat!(
+            r"(?:(?:{full}|(?:19|20)\d\d[/.]{month}[/.]{day}|{day}[./-]{month}[./-]\d\d",
+            r"|(?:0[1-9]|[12]\d|3[01])(?:0[1-9]|1[0-2])(?:19|20)\d\d|{day}\.\s?{month}\.\s?(?:19|20)\d\d)\b|{day}\.\s?{month}\.)"
+        ),
+        full = FULL_DATE,
+        day = day,
+        month = month,
     );
     compiled(&format!(r"\b{date}(?:\s*[-–/]\s*{date})*"))
 });
 
 /// What stands before a number that is said to be one.
 static LABEL: LazyLock<Regex> = LazyLock::new(|| {
-    compiled(r"(?i)(?:\b(?:tele?(?:fon|phone)?|phone|fon|fax|mobile?|cell(?:phone)?|handy|whatsapp|signal)|☎|📞|📱)\.?(?:\s?(?:nr|no|number|nummer)\.?)?\s?(?:is|:|=|#)?\s{0,3}$")
+    compiled(
+        r"(?i)(?:\b(?:tele?(?:fon|phone)?|phone|fon|fax|mobile?|cell(?:phone)?|handy|whatsapp|signal)|☎|📞|📱)\.?(?:\s?(?:nr|no|number|nummer)\.?)?\s?(?:is|:|=|#)?\s{0,3}$",
+    )
 });
 
 /// What stands behind an amount, or before it.
@@ -43,6 +51,9 @@ static MONEY: LazyLock<Regex> =
     LazyLock::new(|| compiled(r"^\s?(?:[€$£¥₹%]|(?i:eur|usd|gbp|chf|jpy|dollars?|euros?|users?|mio|million)\b)"));
 
 /// Groups of three digits, as in an amount.
+static AMOUNT: LazyLock<Regex> = LazyLock::new(|| compiled(r"\b[1-9]\d{0,2}(?:[.\s]\d{3})+\b"));
+
+/// The whole of an amount.
 static THOUSANDS: LazyLock<Regex> = LazyLock::new(|| compiled(r"^\+?[1-9]\d{0,2}(?:[\s.]\d{3})+$"));
 
 /// Where phone numbers stand, in order. Those in `known` are found however they are written; another one by how it begins, by
@@ -50,8 +61,11 @@ static THOUSANDS: LazyLock<Regex> = LazyLock::new(|| compiled(r"^\+?[1-9]\d{0,2}
 pub fn phones(text: &str, known: &KnownPhones) -> Vec<Range<usize>> {
     let mut phones = Vec::new();
     for run in DIGITS.find_iter(text) {
-        for piece in without_dates(text, run.range()) {
-            phones_of(text, piece, known, &mut phones);
+        for piece in without(&DATE, text, run.range(), is_apart) {
+            let is_amount = |text: &str, amount: &Range<usize>| is_amount(text, amount, known);
+            for piece in without(&AMOUNT, text, piece, is_amount) {
+                phones_of(text, piece, known, &mut phones);
+            }
         }
     }
     phones
@@ -82,15 +96,20 @@ pub(super) fn digits_of(text: &str) -> String {
     text.chars().filter(|character| character.is_numeric()).collect()
 }
 
-/// The parts of a run of digits between the days in it.
-fn without_dates(text: &str, run: Range<usize>) -> Vec<Range<usize>> {
+/// The parts of a run of digits between what the pattern finds in it and is one by its surroundings.
+fn without(
+    pattern: &Regex,
+    text: &str,
+    run: Range<usize>,
+    is_one: impl Fn(&str, &Range<usize>) -> bool,
+) -> Vec<Range<usize>> {
     let mut pieces = Vec::new();
     let mut start = run.start;
-    for date in DATE.find_iter(&text[run.clone()]) {
-        let date = run.start + date.start()..run.start + date.end();
-        if is_apart(text, &date) {
-            pieces.push(start..date.start);
-            start = date.end;
+    for found in pattern.find_iter(&text[run.clone()]) {
+        let found = run.start + found.start()..run.start + found.end();
+        if is_one(text, &found) {
+            pieces.push(start..found.start);
+            start = found.end;
         }
     }
     pieces.push(start..run.end);
@@ -110,10 +129,23 @@ fn is_apart(text: &str, date: &Range<usize>) -> bool {
         && !before.strip_suffix(is_sign).is_some_and(|rest| rest.ends_with(char::is_numeric))
 }
 
+/// Whether groups of three digits are an amount: no more digits stand beside them, and nothing says that they are a phone number.
+fn is_amount(text: &str, amount: &Range<usize>, known: &KnownPhones) -> bool {
+    let is_sign = |character: char| character.is_whitespace() || matches!(character, '.' | '(' | ')' | '-');
+    let (before, behind) = (&text[..amount.start], &text[amount.end..]);
+    !before.ends_with(['+', '＋', '('])
+        && !before.strip_suffix(is_sign).is_some_and(|rest| rest.ends_with(char::is_numeric) || rest.ends_with(')'))
+        && !behind.strip_prefix(is_sign).is_some_and(|rest| rest.starts_with(char::is_numeric))
+        && !known.contains(&digits_of(&text[amount.clone()]))
+        && !is_labelled(text, amount.start)
+}
+
 /// Adds the numbers in a piece of a run.
 fn phones_of(text: &str, piece: Range<usize>, known: &KnownPhones, phones: &mut Vec<Range<usize>>) {
-    let groups: Vec<_> =
-        GROUP.find_iter(&text[piece.clone()]).map(|group| piece.start + group.start()..piece.start + group.end()).collect();
+    let groups: Vec<_> = GROUP
+        .find_iter(&text[piece.clone()])
+        .map(|group| piece.start + group.start()..piece.start + group.end())
+        .collect();
     let mut at = 0;
     while at < groups.len() {
         let rest = &groups[at..];
@@ -128,7 +160,7 @@ fn phones_of(text: &str, piece: Range<usize>, known: &KnownPhones, phones: &mut 
             continue;
         };
         let range = start_of(text, rest[0].start)..rest[count - 1].end;
-        if !is_amount(text, &range) {
+        if !is_money(text, &range) {
             phones.push(range);
         }
         at += count;
@@ -214,7 +246,7 @@ fn known_from(text: &str, groups: &[Range<usize>], known: &KnownPhones) -> Optio
 }
 
 /// Whether it is money in spite of its plus.
-fn is_amount(text: &str, range: &Range<usize>) -> bool {
+fn is_money(text: &str, range: &Range<usize>) -> bool {
     let digits = text[range.clone()].trim_start_matches(['+', '＋']);
     let is_grouped = THOUSANDS.is_match(digits) || digits.chars().all(char::is_numeric);
     is_grouped && !digits.starts_with('0') && MONEY.is_match(&text[range.end..])
@@ -242,7 +274,10 @@ mod tests {
             ("06.12.34.56.78 ou 06 12 34 56 78", &["06.12.34.56.78", "06 12 34 56 78"]),
             ("5 0171 1234567", &["0171 1234567"]),
             ("+49 171 123 456 and +49 (0)30 123456", &["+49 171 123 456", "+49 (0)30 123456"]),
-            ("Mobil: 171 1234567, phone 5551234567, WhatsApp 600 123 456", &["171 1234567", "5551234567", "600 123 456"]),
+            (
+                "Mobil: 171 1234567, phone 5551234567, WhatsApp 600 123 456",
+                &["171 1234567", "5551234567", "600 123 456"],
+            ),
             ("0171-12-34567 0482-12-34-56", &["0171-12-34567", "0482-12-34-56"]),
             ("٠١٧١١٢٣٤٥٦٧", &["٠١٧١١٢٣٤٥٦٧"]),
             ("+(49) 30 1234567", &["+(49) 30 1234567"]),
@@ -268,6 +303,9 @@ mod tests {
 
     #[test]
     fn a_number_of_a_property_is_known_again_however_it_is_written() {
-        assert_eq!(found("at 555 1234567 or 49 (555) 123.45.67", &["+49 555 1234567"]), ["555 1234567", "49 (555) 123.45.67"]);
+        assert_eq!(
+            found("at 555 1234567 or 49 (555) 123.45.67", &["+49 555 1234567"]),
+            ["555 1234567", "49 (555) 123.45.67"]
+        );
     }
 }
