@@ -59,7 +59,9 @@ pub async fn answer(
 
 /// The context as the model reads it.
 async fn mask(question: Question<'_>, context: &Arc<Context>) -> MaskedContext {
-    let (masking, size) = (question.playbook.masking.clone(), context.size());
+    let masking = question.playbook.masking.clone();
+    // Nothing to do takes no thread.
+    let size = if masking.is_off() { 0 } else { context.size() };
     let context = context.clone();
     let masked = question.model_client.text_pool.run(size, move || masking.mask(&context)).await;
     for (kind, count) in masked.masks.counts() {

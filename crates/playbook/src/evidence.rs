@@ -45,7 +45,7 @@ impl AnswerFields {
     pub fn check_masked(&self, answer: &str, masks: &Masks) -> Result<CheckedAnswer, AnswerMismatch> {
         let mut answer = parse(answer)?;
         let quotations = answer.as_object().map(|answer| self.quotations(answer)).unwrap_or_default();
-        masks.put_back_in(self.iter().as_slice(), &mut answer);
+        masks.put_back_in(self.as_slice(), &mut answer);
         Ok(CheckedAnswer { fields: self.check_value(answer)?, quotations })
     }
 

@@ -122,8 +122,12 @@ impl AnswerFields {
     }
 
     /// The fields, in the file's order.
-    pub fn iter(&self) -> std::slice::Iter<'_, AnswerField> {
+    pub fn iter(&self) -> impl Iterator<Item = &AnswerField> {
         self.list.iter()
+    }
+
+    pub(crate) fn as_slice(&self) -> &[AnswerField] {
+        &self.list
     }
 
     /// The schema to send, within the subset that OpenAI accepts for strict schemas: every key is required, no other key

@@ -48,7 +48,7 @@ pub(crate) fn names_in_expressions(source: &str) -> Vec<(usize, &str)> {
     let is_part = |character: char| character.is_alphanumeric() || character == '_';
     let mut names = Vec::new();
     let (mut rest, mut line) = (source, 1);
-    while let Some(start) = rest.find(['{']) {
+    while let Some(start) = rest.find('{') {
         line += rest[..start].matches('\n').count();
         rest = &rest[start + 1..];
         let Some(inner) = rest.strip_prefix(['{', '%']) else { continue };
