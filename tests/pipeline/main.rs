@@ -13,6 +13,7 @@ mod formed_slowly;
 mod injection;
 mod long_texts;
 mod loops;
+mod masking;
 mod merges;
 mod model_circuits;
 mod money;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use domain::{Inference, InferenceId, RecordRef, inference::InferenceOutcome};
 use openai::models::Model;
-use playbook::{Context, LocalTime, Playbook, UnverifiedPolicy, normalize};
+use playbook::{CheckedAnswer, Context, LocalTime, MaskedContext, Playbook, Quotations, UnverifiedPolicy, normalize};
 use retry::{Failure, Reason};
 use serde_json::{Map, Value};
 
@@ -41,7 +41,7 @@ pub struct UsableAnswer {
 }
 
 /// Asks `model` the question of `playbook` about `record`, with as much of the context as fits, and verifies the quotations in
-/// the answer. What is asked is kept in `log`.
+/// the answer. What the playbook masks does not leave, and is put back in the answer. What is asked is kept in `log`.
 pub async fn answer(
     model_client: &ModelClient,
     playbook: &Playbook,
@@ -52,14 +52,29 @@ pub async fn answer(
 ) -> ModelAnswer {
     let question = Question { model_client, playbook, model, record };
     let mut inferences = Vec::new();
-    let result = ask(question, context, &now.today(), log, &mut inferences).await;
+    let masked = mask(question, context).await;
+    let result = ask(question, &masked, &now.today(), log, &mut inferences).await;
     ModelAnswer { inferences, result }
+}
+
+/// The context as the model reads it.
+async fn mask(question: Question<'_>, context: &Arc<Context>) -> MaskedContext {
+    let masking = question.playbook.masking.clone();
+    // Nothing to do takes no thread.
+    let size = if masking.is_off() { 0 } else { context.size() };
+    let context = context.clone();
+    let masked = question.model_client.text_pool.run(size, move || masking.mask(&context)).await;
+    for (kind, count) in masked.masks.counts() {
+        let labels = [("playbook", question.playbook.name.clone()), ("kind", kind.as_str().to_owned())];
+        metrics::counter!("leadline_masked_values_total", &labels).increment(*count as u64);
+    }
+    masked
 }
 
 /// Asks with less and less of the context, as long as OpenAI says that it is too long. Adds every answer to `inferences`.
 async fn ask(
     question: Question<'_>,
-    context: &Arc<Context>,
+    MaskedContext { context, masks }: &MaskedContext,
     today: &str,
     log: &QuestionLog<'_>,
     inferences: &mut Vec<Inference>,
@@ -69,7 +84,7 @@ async fn ask(
         let is_too_long = |error: &StepError| error.reason() == Reason::ContextTooLong;
         // A part of the context may be too long, too.
         let answered = match PromptFitter::new(question, today.to_owned(), shrink_factor).fit(context, log).await {
-            Ok(prompt) => completion::complete(question, prompt, log).await,
+            Ok(prompt) => completion::complete(question, prompt, masks, log).await,
             Err(error) => Err(error),
         };
         match answered {
@@ -80,8 +95,8 @@ async fn ask(
                     inferences.push(inference);
                 } else {
                     let fields = match result {
-                        Ok(fields) => {
-                            let unverified = missing_quotations(question, context, &fields).await;
+                        Ok(CheckedAnswer { fields, quotations }) => {
+                            let unverified = missing_quotations(question, context, quotations).await;
                             verify_quotations(question.playbook, unverified, fields, &mut inference)
                         }
                         Err(error) => Err(error),
@@ -100,12 +115,8 @@ async fn ask(
 
 /// Searches the text of the context for the quotations that the answer gives as evidence: the fields whose quotation is not
 /// found.
-async fn missing_quotations(
-    question: Question<'_>,
-    context: &Arc<Context>,
-    fields: &Map<String, Value>,
-) -> Vec<String> {
-    let (searched, quotations) = (context.clone(), question.playbook.answer.fields.quotations(fields));
+async fn missing_quotations(question: Question<'_>, context: &Arc<Context>, quotations: Quotations) -> Vec<String> {
+    let searched = context.clone();
     let search = move || quotations.missing_in(&normalize(&searched.full_text()));
     question.model_client.text_pool.run(context.size(), search).await
 }

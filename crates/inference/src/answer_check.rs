@@ -2,7 +2,7 @@
 
 use domain::inference::InferenceOutcome;
 use openai::{Completion, FinishReason};
-use playbook::Playbook;
+use playbook::{CheckedAnswer, Masks, Playbook};
 use retry::Reason;
 use serde_json::{Map, Value};
 
@@ -11,7 +11,7 @@ use crate::StepError;
 /// What a completion is worth.
 pub(crate) enum AnswerCheck {
     /// It matches the playbook's schema.
-    Valid(Map<String, Value>),
+    Valid(CheckedAnswer),
     /// It does not, for the reason in words. Another answer may.
     Mismatch(String),
     /// The model declined to answer.
@@ -25,16 +25,17 @@ pub(crate) enum AnswerCheck {
 }
 
 impl AnswerCheck {
-    pub(crate) fn of(playbook: &Playbook, completion: &Completion) -> Self {
+    /// `masks` are what the placeholders stand for that the model has read.
+    pub(crate) fn of(playbook: &Playbook, masks: &Masks, completion: &Completion) -> Self {
         match completion.finish {
             FinishReason::ContentFilter => Self::Filtered,
             _ if completion.is_empty() => Self::Empty,
             FinishReason::Length => Self::Truncated,
             _ if completion.refusal.is_some() => Self::Refused,
-            _ => match playbook.answer.fields.check(&completion.content) {
-                Ok(fields) => match repeated_instructions(playbook, &fields) {
+            _ => match playbook.answer.fields.check_masked(&completion.content, masks) {
+                Ok(answer) => match repeated_instructions(playbook, &answer.fields) {
                     Some(name) => Self::Mismatch(format!("`{name}` repeats instructions instead of answering")),
-                    None => Self::Valid(fields),
+                    None => Self::Valid(answer),
                 },
                 Err(mismatch) => Self::Mismatch(mismatch.to_string()),
             },
@@ -42,9 +43,9 @@ impl AnswerCheck {
     }
 
     /// The outcome for the ledger, and the fields or the failure that parks the event.
-    pub(crate) fn into_result(self) -> (InferenceOutcome, Result<Map<String, Value>, StepError>) {
+    pub(crate) fn into_result(self) -> (InferenceOutcome, Result<CheckedAnswer, StepError>) {
         let (outcome, reason, detail) = match self {
-            Self::Valid(fields) => return (InferenceOutcome::Valid, Ok(fields)),
+            Self::Valid(answer) => return (InferenceOutcome::Valid, Ok(answer)),
             Self::Mismatch(why) => (InferenceOutcome::Invalid, Reason::SchemaInvalid, why),
             Self::Refused => (InferenceOutcome::Refused, Reason::Refused, "the model declined to answer".to_owned()),
             Self::Empty => {
@@ -98,7 +99,7 @@ mod tests {
             service_tier: None,
             latency: Duration::ZERO,
         };
-        let (outcome, result) = AnswerCheck::of(&playbook, &completion).into_result();
+        let (outcome, result) = AnswerCheck::of(&playbook, &Masks::default(), &completion).into_result();
         let reason = match result {
             Err(StepError::Answer { reason, .. }) => Some(reason),
             _ => None,

@@ -13,8 +13,8 @@ use openai::{
     ChatMessage, ChatRequest, Completion, FinishReason, OpenAiClient, OpenAiError, RequestTag, ResponseFormat, Role,
     models::Model,
 };
-use playbook::{Playbook, RenderedPrompt};
-use serde_json::{Map, Value, json};
+use playbook::{CheckedAnswer, Masks, Playbook, RenderedPrompt};
+use serde_json::{Value, json};
 
 use crate::{
     PromptLog, QuestionLog, TextPool,
@@ -79,7 +79,7 @@ pub(crate) struct Answered {
     /// The prompt, the answer as received and its cost, for the ledger. Recorded also when the answer cannot be used.
     pub(crate) inference: Inference,
     /// The fields of the answer, checked; or why it cannot be used, or why it could not be made better.
-    pub(crate) result: Result<Map<String, Value>, StepError>,
+    pub(crate) result: Result<CheckedAnswer, StepError>,
 }
 
 /// What became of a part that was to be condensed.
@@ -91,26 +91,29 @@ pub(crate) struct Condensed {
 }
 
 /// Asks the question with `prompt`. A truncated or empty answer is requested once more with twice the output tokens, one that
-/// does not match the schema is repaired once.
+/// does not match the schema is repaired once. What the placeholders in the prompt stand for is put back in the fields; prompt and
+/// answer stay as they were sent and received.
 ///
 /// # Errors
 /// There was no answer, so there is no inference to record.
 pub(crate) async fn complete(
     question: Question<'_>,
     prompt: RenderedPrompt,
+    masks: &Masks,
     log: &QuestionLog<'_>,
 ) -> Result<Answered, StepError> {
     let playbook = question.playbook;
+    let masks = masks.shown_in(&prompt.user);
     let mut conversation = Conversation::start(question, log, question_request(playbook, question.model, prompt));
     let WithRoom { mut completion, mut failure } = conversation.complete_with_room().await?;
-    let mut check = AnswerCheck::of(playbook, &completion);
+    let mut check = AnswerCheck::of(playbook, &masks, &completion);
     if let (AnswerCheck::Mismatch(why), None) = (&check, &failure) {
         conversation.push(Role::Assistant, completion.content.clone());
         let repair = format!("That answer does not fit the schema: {why}. Answer again with JSON that does.");
         conversation.push(Role::User, repair);
         match conversation.complete().await {
             Ok(repaired) => {
-                check = AnswerCheck::of(playbook, &repaired);
+                check = AnswerCheck::of(playbook, &masks, &repaired);
                 completion = repaired;
             }
             Err(error) => failure = Some(error),
@@ -119,7 +122,7 @@ pub(crate) async fn complete(
     let (outcome, checked) = check.into_result();
     // The first answer cannot be used, and was paid for.
     let result = failure.map_or(checked, Err);
-    let fields = result.as_ref().map_or(Value::Null, |fields| Value::Object(fields.clone()));
+    let fields = result.as_ref().map_or(Value::Null, |answer| Value::Object(answer.fields.clone()));
     let inference = conversation.into_inference(completion, outcome, fields);
     question.write_to_log(log, &inference, false);
     Ok(Answered { inference, result })

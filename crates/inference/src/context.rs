@@ -204,6 +204,7 @@ fn context_record(requested: &RecordRef, read: &ContextRead, object: CrmObject) 
         record: RecordRef { portal_id: requested.portal_id, object_type, object_id: object.id },
         properties,
         archived: object.archived,
+        is_text: false,
     }
 }
 

@@ -1,5 +1,7 @@
 //! What a question takes and costs, without asking it.
 
+use std::sync::Arc;
+
 use domain::{
     RecordRef,
     model::{RequestedTier, ServiceTier},
@@ -30,7 +32,8 @@ impl QuestionEstimate {
     ///
     /// # Errors
     /// The prompt cannot be rendered for this context.
-    pub fn of(playbook: &Playbook, model: &Model, context: &Context, now: &LocalTime) -> Result<Self, StepError> {
+    pub fn of(playbook: &Playbook, model: &Model, context: &Arc<Context>, now: &LocalTime) -> Result<Self, StepError> {
+        let context = playbook.masking.mask(context).context;
         let prompt = playbook.prompt.render(context.record(), &context.whole(), &now.today(), &Fence::random())?;
         let request = question_request(playbook, model, prompt);
         let answer = typical_answer(playbook.answer.fields.iter()).to_string();
@@ -68,8 +71,9 @@ pub async fn most_usage(
     playbook: &Playbook,
     model: &Model,
     record: &RecordRef,
-    (context, now): (&Context, &LocalTime),
+    (context, now): (&Arc<Context>, &LocalTime),
 ) -> Result<TokenUsage, StepError> {
+    let context = playbook.masking.mask(context).context;
     let prompt = playbook.prompt.render(record, &context.whole(), &now.today(), &Fence::random())?;
     let question = Question { model_client, playbook, model, record };
     Ok(completion::most_usage_of(question, prompt).await)

@@ -118,6 +118,16 @@ impl SimulatorClient {
         self.send(Method::POST, "models", Some(access)).await
     }
 
+    /// Watches for values that must never arrive at the model; a request with one is refused.
+    pub async fn keep_back(&self, values: &[&str]) -> Result<()> {
+        self.send(Method::POST, "kept-back", Some(values)).await
+    }
+
+    /// The values that arrived at the model although they must not.
+    pub async fn arrived(&self) -> Result<Vec<String>> {
+        self.call(Method::GET, "kept-back", None::<&()>).await
+    }
+
     /// Ends the lag of the search index: searches find everything that was written so far.
     pub async fn complete_search_index(&self) -> Result<()> {
         self.send(Method::POST, "search-index", None::<&()>).await
@@ -138,15 +148,25 @@ impl SimulatorClient {
         self.call(Method::GET, "charges", None::<&()>).await
     }
 
-    async fn call<B: Serialize, T: DeserializeOwned>(&self, method: Method, path: &str, body: Option<&B>) -> Result<T> {
+    async fn call<B: Serialize + ?Sized, T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&B>,
+    ) -> Result<T> {
         Ok(self.response(method, path, body).await?.json().await?)
     }
 
-    async fn send<B: Serialize>(&self, method: Method, path: &str, body: Option<&B>) -> Result<()> {
+    async fn send<B: Serialize + ?Sized>(&self, method: Method, path: &str, body: Option<&B>) -> Result<()> {
         self.response(method, path, body).await.map(drop)
     }
 
-    async fn response<B: Serialize>(&self, method: Method, path: &str, body: Option<&B>) -> Result<reqwest::Response> {
+    async fn response<B: Serialize + ?Sized>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&B>,
+    ) -> Result<reqwest::Response> {
         let mut request = self.http.request(method, format!("{}/_simulator/{path}", self.base));
         if let Some(body) = body {
             request = request.json(body);

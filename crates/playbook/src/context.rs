@@ -43,6 +43,8 @@ pub struct ContextRecord {
     pub merged: bool,
     /// Whether the record is archived.
     pub archived: bool,
+    /// Whether the values are texts as the model reads them, and not as HubSpot has them.
+    pub is_text: bool,
 }
 
 /// A text that a person wrote: the body of an engagement, the text of a ticket, the transcript of a call.
@@ -160,7 +162,8 @@ impl Context {
             lines.push_str(&format!("{role}: {}\n", record.record));
             for (name, value) in &record.properties {
                 if let Some(value) = value.as_deref().filter(|value| !value.is_empty() && is_shown(record, name)) {
-                    lines.push_str(&format!("{name}: {}\n", form(&property_text(name, value))));
+                    let text = if record.is_text { value.into() } else { property_text(name, value) };
+                    lines.push_str(&format!("{name}: {}\n", form(&text)));
                 }
             }
         }
@@ -192,7 +195,7 @@ impl Context {
 }
 
 /// A property's value as the model reads it.
-fn property_text(name: &str, value: &str) -> String {
+pub(crate) fn property_text(name: &str, value: &str) -> String {
     let beginning = &value[..value.floor_char_boundary(MAX_PROPERTY_BYTES)];
     let text = plain_text(beginning, TextFormat::of_property(name));
     let kept: String = text.chars().take(MAX_PROPERTY_TEXT).collect();
@@ -226,6 +229,7 @@ pub(crate) mod tests {
             properties: BTreeMap::from([("company".to_owned(), Some("Acme".to_owned()))]),
             merged: false,
             archived: false,
+            is_text: false,
         };
         Context { records: vec![record], entries }
     }

@@ -3,7 +3,8 @@
 use serde_json::{Map, Value};
 
 use crate::{
-    fields::{AnswerField, AnswerFields, FieldKind, quote_name},
+    fields::{AnswerField, AnswerFields, AnswerMismatch, FieldKind, parse, quote_name},
+    masking::Masks,
     text::{TextFormat, normalize, plain_text},
 };
 
@@ -27,7 +28,27 @@ pub(crate) const MARK: &str = "[unverified] ";
 /// proves nothing.
 const MIN_QUOTE: usize = 3;
 
+/// An answer that fits the fields.
+#[derive(Debug)]
+pub struct CheckedAnswer {
+    /// The fields, without placeholders.
+    pub fields: Map<String, Value>,
+    /// The quotations as the model wrote them, to be looked for in what it read.
+    pub quotations: Quotations,
+}
+
 impl AnswerFields {
+    /// Parses an answer, puts back what its placeholders stand for, and checks it against every type and bound.
+    ///
+    /// # Errors
+    /// Everything that does not fit.
+    pub fn check_masked(&self, answer: &str, masks: &Masks) -> Result<CheckedAnswer, AnswerMismatch> {
+        let mut answer = parse(answer)?;
+        let quotations = answer.as_object().map(|answer| self.quotations(answer)).unwrap_or_default();
+        masks.put_back_in(self.as_slice(), &mut answer);
+        Ok(CheckedAnswer { fields: self.check_value(answer)?, quotations })
+    }
+
     /// The quotations of a checked answer.
     pub fn quotations(&self, answer: &Map<String, Value>) -> Quotations {
         let has_value = |field: &&AnswerField| answer.get(&field.name).is_some_and(|value| !value.is_null());
@@ -58,7 +79,7 @@ impl AnswerFields {
 }
 
 /// The quotations that an answer gives for its fields.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Quotations(Vec<(String, String)>);
 
 impl Quotations {

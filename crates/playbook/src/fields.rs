@@ -126,6 +126,10 @@ impl AnswerFields {
         self.list.iter()
     }
 
+    pub(crate) fn as_slice(&self) -> &[AnswerField] {
+        &self.list
+    }
+
     /// The schema to send, within the subset that OpenAI accepts for strict schemas: every key is required, no other key
     /// is allowed, and an optional field is a union with null. Bounds are only in the descriptions, because older models
     /// reject the keywords for bounds; [`AnswerFields::check`] checks them in any case. Source: OpenAI's guide to
@@ -139,9 +143,11 @@ impl AnswerFields {
     /// # Errors
     /// Everything that does not fit.
     pub fn check(&self, answer: &str) -> Result<Map<String, Value>, AnswerMismatch> {
-        let value: Value = serde_json::from_str(answer).map_err(|error| {
-            AnswerMismatch(vec![format!("not JSON: line {}, column {}", error.line(), error.column())])
-        })?;
+        self.check_value(parse(answer)?)
+    }
+
+    /// Checks an answer against every type and bound.
+    pub(crate) fn check_value(&self, value: Value) -> Result<Map<String, Value>, AnswerMismatch> {
         let mismatches: Vec<_> = self
             .validator
             .iter_errors(&value)
@@ -164,6 +170,12 @@ impl AnswerFields {
     pub fn get(&self, name: &str) -> Option<&AnswerField> {
         self.list.iter().find(|field| field.name == name)
     }
+}
+
+/// The JSON of an answer.
+pub(crate) fn parse(answer: &str) -> Result<Value, AnswerMismatch> {
+    serde_json::from_str(answer)
+        .map_err(|error| AnswerMismatch(vec![format!("not JSON: line {}, column {}", error.line(), error.column())]))
 }
 
 /// The value of a field in the form in which HubSpot takes it. `None` for null, and for lists, which only a text can

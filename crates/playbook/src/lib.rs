@@ -8,9 +8,10 @@
 //! 1. `trigger`: which events start the playbook.
 //! 2. `path` and `reads`: which records, properties and engagements are read from HubSpot.
 //! 3. `context` and `context_parts`: what was read, as text for the model; `text` cleans that text.
-//! 4. `prompt` and `model`: what the model is asked, and which model; `read_back` reads a context out of a prompt again.
-//! 5. `fields` and `evidence`: the form of the answer, and whether its quotations are in the context.
-//! 6. `effects` and `plan`: the writes and actions of the playbook, and what an answer makes of them; `local_time`
+//! 4. `masking`: what the model reads placeholders for, and what it does not read; `patterns` for what is found in texts.
+//! 5. `prompt` and `model`: what the model is asked, and which model; `read_back` reads a context out of a prompt again.
+//! 6. `fields` and `evidence`: the form of the answer, and whether its quotations are in the context.
+//! 7. `effects` and `plan`: the writes and actions of the playbook, and what an answer makes of them; `local_time`
 //!    says when a day begins and ends.
 //!
 //! 7. `review`: which of it is reviewed first, and which rules approve it.
@@ -27,8 +28,10 @@ mod fields;
 mod file;
 mod load;
 mod local_time;
+mod masking;
 mod model;
 mod path;
+pub mod patterns;
 mod plan;
 mod playbook;
 mod prompt;
@@ -46,11 +49,14 @@ mod variables;
 pub use context::Context;
 pub use context_parts::ContextPart;
 pub use effects::{ActionPlan, ActionTemplate, ApprovalPlan, InferenceMetadata, PropertyWrite, ReviewPlan, WriteValue};
-pub use evidence::{Quotations, UnverifiedPolicy};
+pub use evidence::{CheckedAnswer, Quotations, UnverifiedPolicy};
 pub use fields::{AnswerField, AnswerFields, AnswerMismatch, FieldKind, quote_name};
 pub use file::{PlaybookFinding, PlaybookFindings};
 pub use load::{LoadError, load, load_files};
 pub use local_time::{LocalTime, PortalZone, UnknownTimeZone};
+pub use masking::{
+    KnownPhones, MaskKind, MaskedContext, MaskedKind, Masking, Masks, PropertyRole, phones, replace_placeholders,
+};
 pub use model::{AnswerMode, ModelLines, ModelOptions};
 pub use path::{RecordPath, RecordPathError};
 pub use plan::{PlannedAction, PlannedWrite};

@@ -8,6 +8,7 @@ use crate::{
     effects::{ActionPlan, ActionTemplate, PropertyWrite, ReviewPlan},
     evidence::UnverifiedPolicy,
     fields::AnswerFields,
+    masking::Masking,
     model::ModelOptions,
     prompt::PromptTemplates,
     reads::ContextPlan,
@@ -36,6 +37,8 @@ pub struct Playbook {
     pub model: ModelOptions,
     /// What the model is asked.
     pub prompt: PromptTemplates,
+    /// What the model does not read.
+    pub masking: Masking,
     /// What the model has to answer.
     pub answer: AnswerRules,
     /// What is written and done.
@@ -142,6 +145,12 @@ impl Playbook {
         let kind = &context.record().object_type;
         let mut targets = paths.filter(|path| path.start() == kind && path.steps() > 0).peekable();
         targets.peek().is_some() && targets.all(|path| context.records_at(path).next().is_none())
+    }
+
+    /// The properties that are read and not shown to the model, with the type of their records.
+    pub fn denied_properties(&self) -> impl Iterator<Item = (ObjectType, String)> {
+        let kinds = self.context.kinds();
+        kinds.into_iter().flat_map(|kind| self.masking.deny.iter().map(move |name| (kind.clone(), name.clone())))
     }
 
     /// The first guard whose condition holds, in the file's order.

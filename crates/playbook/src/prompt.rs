@@ -6,6 +6,7 @@ use domain::RecordRef;
 use minijinja::{Environment, context};
 
 use crate::{
+    masking::ABOUT_PLACEHOLDERS,
     templates::{TemplateError, strict_environment},
     text::normalize,
 };
@@ -68,6 +69,8 @@ pub struct PromptTemplates {
     /// Every run of [`SHINGLE`] words in the instructions, normalized. An answer that contains one repeats the
     /// instructions.
     shingles: HashSet<String>,
+    /// Whether the instructions say what placeholders are.
+    is_about_placeholders: bool,
 }
 
 /// The length of a shingle, in words. A person's text hardly ever has so many words in a row in common with the
@@ -143,7 +146,7 @@ impl PromptTemplates {
             return Err(errors);
         }
         let shingles = shingles(system).into_iter().chain(shingles(condense)).collect();
-        let prompt = Self { environment, shingles };
+        let prompt = Self { environment, shingles, is_about_placeholders: false };
         const DATA: &str = "a sample of record data";
         let sample = context! { record => "contact/1", today => "2026-01-01" };
         for part in [PromptPart::System, PromptPart::Condense] {
@@ -158,6 +161,12 @@ impl PromptTemplates {
             Err(error) => errors.push(error),
         }
         if errors.is_empty() { Ok(prompt) } else { Err(errors) }
+    }
+
+    /// The templates for data with placeholders.
+    pub(crate) fn about_placeholders(mut self) -> Self {
+        self.shingles.extend(shingles(ABOUT_PLACEHOLDERS));
+        Self { is_about_placeholders: true, ..self }
     }
 
     /// The prompt about `record` with its `data` within `fence`, on the day `today` (ISO 8601).
@@ -213,6 +222,9 @@ impl PromptTemplates {
 
     fn render_part(&self, part: PromptPart, values: minijinja::Value) -> Result<String, PromptError> {
         let rendered = self.environment.get_template(part.as_str()).and_then(|template| template.render(values));
-        rendered.map_err(PromptError::in_part(part))
+        let rendered = rendered.map_err(PromptError::in_part(part))?;
+        // The same for every record, so it does not shorten what is read from the provider's cache.
+        let is_added = self.is_about_placeholders && part != PromptPart::User;
+        Ok(if is_added { format!("{}\n\n{ABOUT_PLACEHOLDERS}", rendered.trim_end()) } else { rendered })
     }
 }

@@ -121,6 +121,7 @@ mod tests {
                 properties: properties.iter().map(value).collect(),
                 merged: false,
                 archived: false,
+                is_text: false,
             }
         };
         let entry = |kind, id, text: &str| ContextEntry {

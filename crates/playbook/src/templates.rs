@@ -45,6 +45,25 @@ impl From<minijinja::Error> for TemplateError {
     }
 }
 
+/// The words in the expressions of a template, each with its line, from 1.
+pub(crate) fn names_in_expressions(source: &str) -> Vec<(usize, &str)> {
+    let is_part = |character: char| character.is_alphanumeric() || character == '_';
+    let mut names = Vec::new();
+    let (mut rest, mut line) = (source, 1);
+    while let Some(start) = rest.find('{') {
+        line += rest[..start].matches('\n').count();
+        rest = &rest[start + 1..];
+        let Some(inner) = rest.strip_prefix(['{', '%']) else { continue };
+        let end = inner.find("}}").into_iter().chain(inner.find("%}")).min().unwrap_or(inner.len());
+        for (index, text) in inner[..end].split('\n').enumerate() {
+            names.extend(text.split(|c| !is_part(c)).filter(|name| !name.is_empty()).map(|name| (line + index, name)));
+        }
+        line += inner[..end].matches('\n').count();
+        rest = &inner[end..];
+    }
+    names
+}
+
 /// The values of the variables in a template.
 #[derive(Debug, Clone, Default)]
 pub struct Variables(BTreeMap<Arc<str>, Value>);

@@ -43,7 +43,14 @@ fn context(paths: &[(&str, &[(&str, &str)])]) -> Context {
         let path = RecordPath::parse(path).expect("a path");
         let properties: BTreeMap<_, _> =
             properties.iter().map(|(name, value)| ((*name).to_owned(), Some((*value).to_owned()))).collect();
-        ContextRecord { record: record(path.end().clone(), id), path, properties, merged: false, archived: false }
+        ContextRecord {
+            record: record(path.end().clone(), id),
+            path,
+            properties,
+            merged: false,
+            archived: false,
+            is_text: false,
+        }
     };
     Context { records: paths.iter().zip(1..).map(|(path, id)| record_at(path, id)).collect(), entries: Vec::new() }
 }

@@ -178,6 +178,7 @@ fn context(texts: Vec<String>) -> Context {
             properties: [("company".to_owned(), company)].into(),
             merged: false,
             archived: false,
+            is_text: false,
         }],
     };
     context.clean_entries();

@@ -146,6 +146,7 @@ pub(crate) fn router() -> Router<Arc<Simulator>> {
         .route("/_simulator/messages", get(messages))
         .route("/_simulator/quirks", post(set_quirks))
         .route("/_simulator/models", post(set_model_access))
+        .route("/_simulator/kept-back", get(arrived).post(keep_back))
         .route("/_simulator/search-index", post(complete_search_index))
         .route("/_simulator/faults", get(faults).post(add_fault).delete(clear_faults))
         .route("/_simulator/calls", get(calls))
@@ -289,6 +290,17 @@ async fn set_quirks(State(simulator): Shared, Json(quirks): Json<Quirks>) -> Sta
 async fn set_model_access(State(simulator): Shared, Json(access): Json<ModelAccess>) -> StatusCode {
     *lock(&simulator.model_access) = access;
     StatusCode::NO_CONTENT
+}
+
+/// Watches for values that must never arrive at the model. A request with one is refused.
+async fn keep_back(State(simulator): Shared, Json(values): Json<Vec<String>>) -> StatusCode {
+    lock(&simulator.kept_back).watch(values);
+    StatusCode::NO_CONTENT
+}
+
+/// The values that arrived at the model although they must not.
+async fn arrived(State(simulator): Shared) -> Json<Vec<String>> {
+    Json(lock(&simulator.kept_back).arrived().to_vec())
 }
 
 /// Puts everything that was written so far into the index that searches read.

@@ -11,7 +11,7 @@ use crate::{
     faults::Fault,
     hubspot::{limits::HubSpotLimits, portal::Portal},
     messages::ChannelMessage,
-    openai::{ModelAccess, cache::PromptCache, limits::OpenAiTraffic},
+    openai::{ModelAccess, cache::PromptCache, kept_back::KeptBack, limits::OpenAiTraffic},
     population,
     webhooks::WebhookSender,
 };
@@ -24,6 +24,7 @@ pub struct Simulator {
     pub(crate) openai_traffic: OpenAiTraffic,
     pub(crate) prompt_cache: Mutex<PromptCache>,
     pub(crate) model_access: Mutex<ModelAccess>,
+    pub(crate) kept_back: Mutex<KeptBack>,
     pub(crate) faults: Mutex<Vec<Fault>>,
     /// Tells the calls that are held that the faults are switched off.
     pub(crate) faults_cleared: watch::Sender<()>,
@@ -45,6 +46,7 @@ impl Simulator {
             openai_traffic: OpenAiTraffic::new(&config),
             prompt_cache: Mutex::default(),
             model_access: Mutex::default(),
+            kept_back: Mutex::default(),
             faults: Mutex::default(),
             faults_cleared: watch::Sender::default(),
             calls: Mutex::default(),

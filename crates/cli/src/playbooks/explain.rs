@@ -1,7 +1,7 @@
 //! `leadline playbook check`: prints what a playbook does.
 
 use domain::{event::EventKind, review::WriteMode, write_command::DealStage};
-use playbook::{ActionTemplate, InferenceMetadata, Playbook, WindowStrategy, WriteValue};
+use playbook::{ActionTemplate, InferenceMetadata, Masking, Playbook, WindowStrategy, WriteValue};
 use settings::Settings;
 
 use crate::print::{self, say};
@@ -16,6 +16,10 @@ pub fn print(playbook: &Playbook, settings: &Settings) {
     print::blank();
     print_question(playbook, settings);
     print::blank();
+    if !playbook.masking.is_off() {
+        print_masking(playbook);
+        print::blank();
+    }
     print_writes(playbook);
     if !playbook.effects.actions.is_empty() {
         print::blank();
@@ -68,6 +72,18 @@ fn print_question(playbook: &Playbook, settings: &Settings) {
     say!("  asks {model}{or} with at most {} tokens of context ({window}) for", playbook.context.max_tokens);
     let schema = serde_json::to_string_pretty(&**playbook.answer.fields.strict_schema()).unwrap_or_default();
     schema.lines().for_each(|line| say!("    {line}"));
+}
+
+fn print_masking(playbook: &Playbook) {
+    say!("  keeps from the model");
+    let Masking { mask, deny } = &playbook.masking;
+    if !mask.is_empty() {
+        let kinds: Vec<_> = mask.iter().map(|kind| kind.as_str()).collect();
+        say!("    masks {}", kinds.join(", "));
+    }
+    if !deny.is_empty() {
+        say!("    does not show {}", deny.iter().map(String::as_str).collect::<Vec<_>>().join(", "));
+    }
 }
 
 fn print_writes(playbook: &Playbook) {

@@ -4,7 +4,7 @@
 //! yet is planned again, and not paid for again.
 
 use std::{
-    collections::{HashMap, hash_map::Entry},
+    collections::{BTreeSet, HashMap, hash_map::Entry},
     sync::Arc,
 };
 
@@ -102,11 +102,12 @@ impl EventHandler {
         Ok(read)
     }
 
-    /// The hash of what a playbook of this `version` reads in `context`.
-    async fn hash(&self, context: &Arc<Context>, version: &str) -> String {
-        let written = self.playbooks.loop_guard().written_properties().clone();
-        let (context, version) = (context.clone(), version.to_owned());
-        self.model_client.text_pool.run(context.size(), move || context.hash(&version, &written)).await
+    /// The hash of what a playbook reads in `context`: not of the placeholders, and not of what it does not show to the model.
+    async fn hash(&self, context: &Arc<Context>, playbook: &Playbook) -> String {
+        let mut left_out = BTreeSet::clone(self.playbooks.loop_guard().written_properties());
+        left_out.extend(playbook.denied_properties());
+        let (context, version) = (context.clone(), playbook.version.clone());
+        self.model_client.text_pool.run(context.size(), move || context.hash(&version, &left_out)).await
     }
 
     /// Runs one playbook for one record and adds the inference and the write commands to `progress`.
@@ -157,7 +158,7 @@ impl EventHandler {
         let planned = if let Some(prior) = prior {
             plan(prior, &self.portal_clock.now().await?)
         } else {
-            let hash = self.hash(&context, &playbook.version).await;
+            let hash = self.hash(&context, playbook).await;
             if prior_answers.last_context.get(&playbook.name) == Some(&hash) {
                 return Ok(RunResult::Nothing(NothingToDo::skipped(Reason::UnchangedContext)));
             }

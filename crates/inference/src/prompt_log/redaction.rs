@@ -8,19 +8,14 @@
 
 use std::{borrow::Cow, char::DecodeUtf16Error, sync::LazyLock};
 
+use playbook::patterns::{EMAIL, ESCAPED, FULL_DATE, compiled};
 use regex::{Captures, Regex};
 
 /// The fewest digits of what is taken for a phone number.
 const PHONE_DIGITS: usize = 7;
 
-/// A space or a break that JSON escapes, of a text that was escaped once or more often.
-const ESCAPED: &str = r"\\+(?:[nrtbf]|u[0-9A-Fa-f]{4})";
-
-/// Characters of which a part of a mail address can be made, for a class. Format characters are invisible.
-const WORD: &str = r"\p{L}\p{N}\p{M}\p{Cf}_\-";
-
 /// What is replaced, and by what, in this order.
-static PATTERNS: LazyLock<[(Regex, &str); 7]> = LazyLock::new(|| {
+static PATTERNS: LazyLock<[(Regex, &str); 6]> = LazyLock::new(|| {
     // What stands before a key: no letter and no digit, but those of an escape.
     let before = format!(r"(?P<kept>^|[^A-Za-z0-9]|{ESCAPED}|%[0-9A-Fa-f]{{2}})");
     let gap = format!(r"(?:[\s\p{{Cf}}]|%20|{ESCAPED})+");
@@ -49,19 +44,6 @@ static PATTERNS: LazyLock<[(Regex, &str); 7]> = LazyLock::new(|| {
         ),
         (format!(r"{before}(?i:basic){gap}[A-Za-z0-9+/]{{6,}}={{1,2}}"), "${kept}[key]"),
         (format!(r"{before}(?:{MARKED}|(?i:bearer){gap}[A-Za-z0-9._~+/=-]{{8,}})"), "${kept}[key]"),
-        // Also encoded as in a URL or in HTML, with a quoted name, and at an address in the place of a host.
-        (
-            format!(
-                concat!(
-                    r#"(?P<kept>{escaped})?(?:[{word}.!#$%&'*+/=?^`{{|}}~]+|\\*"[^"\r\n]{{0,64}}?[\p{{L}}\p{{N}}][^"\r\n]{{0,64}}")"#,
-                    r"(?:(?:[@＠﹫]|%(?:25)*40|&#(?:0*64|[xX]0*40);|&commat;)",
-                    r"(?:[{word}]+(?:\.[{word}]+)*|\[[0-9A-Za-z:.]{{0,30}}[0-9:.][0-9A-Za-z:.]{{1,30}}\]))+",
-                ),
-                escaped = ESCAPED,
-                word = WORD,
-            ),
-            "${kept}[email]",
-        ),
     ]
     .map(|(pattern, replacement)| (compiled(&pattern), replacement))
 });
@@ -82,11 +64,7 @@ static DIGITS: LazyLock<Regex> =
     LazyLock::new(|| compiled(&format!(r"[+(]?\d(?:(?:[\s\p{{Cf}}\p{{Pd}}()/.·−]|{ESCAPED}){{0,4}}\d){{6,}}")));
 
 /// What digits are more often than a phone number: days of this century and the last.
-static DATE: LazyLock<Regex> = LazyLock::new(|| {
-    let (year, month, day) = (r"(?:19|20)\d\d", "(?:0?[1-9]|1[0-2])", "(?:0?[1-9]|[12][0-9]|3[01])");
-    let sep = "[./-]";
-    compiled(&format!(r"\b(?:{year}-{month}-{day}|{day}{sep}{month}{sep}{year}|{month}{sep}{day}{sep}{year})\b"))
-});
+static DATE: LazyLock<Regex> = LazyLock::new(|| compiled(&format!(r"\b{FULL_DATE}\b")));
 
 static BETWEEN: LazyLock<Regex> = LazyLock::new(|| compiled(ESCAPED));
 
@@ -96,9 +74,10 @@ static NEEDLESS: LazyLock<Regex> = LazyLock::new(|| compiled(r"\\+/|(?:\\+u[0-9A
 /// The text with `[key]`, `[email]` and `[phone]` in the place of what it must not hold.
 pub fn redacted(text: &str) -> String {
     let text = NEEDLESS.replace_all(text, |found: &Captures<'_>| unescaped(&found[0]));
-    let text = PATTERNS.iter().fold(text, |text, (pattern, replacement)| {
+    let patterns = PATTERNS.iter().map(|(pattern, replacement)| (pattern, *replacement));
+    let text = patterns.chain([(&*EMAIL, "${kept}[email]")]).fold(text, |text, (pattern, replacement)| {
         // `Cow::Borrowed` means that nothing was replaced.
-        match pattern.replace_all(&text, *replacement) {
+        match pattern.replace_all(&text, replacement) {
             Cow::Owned(replaced) => replaced.into(),
             Cow::Borrowed(_) => text,
         }
@@ -125,11 +104,6 @@ fn phone_or_not(found: &str) -> Cow<'static, str> {
     let without_dates = DATE.replace_all(&without_escapes, "");
     let digits = without_dates.chars().filter(|character| character.is_numeric()).count();
     if digits >= PHONE_DIGITS { "[phone]".into() } else { found.to_owned().into() }
-}
-
-#[expect(clippy::expect_used, reason = "the patterns are constants, and tests compile each of them")]
-fn compiled(pattern: &str) -> Regex {
-    Regex::new(pattern).expect("a pattern")
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ mod context;
 mod declared;
 mod effects;
 mod fields;
+mod masking;
 mod review;
 mod selection;
 mod tables;
@@ -18,6 +19,7 @@ use tables::{File, ModelTable, PromptTable};
 
 use crate::{
     fields::AnswerFields,
+    masking::Masking,
     model::{AnswerMode, ModelLines, ModelOptions},
     playbook::{AnswerRules, Effects, Playbook, Selection},
     prompt::{PromptPart, PromptTemplates},
@@ -53,7 +55,9 @@ impl Playbook {
         let records = selection::records(&mut checker, &parsed.records);
         let context = context::read(&mut checker, &parsed.context, &records);
         let model = model(&mut checker, &parsed.model);
-        let prompt = prompt(&mut checker, &parsed.prompt);
+        let masking = masking::read(&mut checker, parsed.masking.as_ref(), &context);
+        masking::check_templates(&mut checker, &masking, &parsed.prompt, &parsed.actions);
+        let prompt = prompt(&mut checker, &parsed.prompt, &masking);
         let fields = fields::read(&mut checker, &parsed.fields);
         let declared = Declared {
             records: &records,
@@ -85,6 +89,7 @@ impl Playbook {
             context,
             model,
             prompt,
+            masking,
             answer: AnswerRules { fields, unverified: parsed.unverified },
             effects: Effects { writes, actions, escapes_formulas: true },
             review,
@@ -159,10 +164,11 @@ fn line<T>(checker: &Checker, value: Option<&Spanned<T>>) -> Option<usize> {
     value.map(|value| checker.line(&value.span()))
 }
 
-fn prompt(checker: &mut Checker, table: &PromptTable) -> Option<PromptTemplates> {
+fn prompt(checker: &mut Checker, table: &PromptTable, masking: &Masking) -> Option<PromptTemplates> {
     let condense = table.condense.as_ref().map(|text| text.get_ref().as_str());
     let errors = match PromptTemplates::compile(table.system.get_ref(), table.user.get_ref(), condense) {
-        Ok(prompt) => return Some(prompt),
+        Ok(prompt) if masking.mask.is_empty() => return Some(prompt),
+        Ok(prompt) => return Some(prompt.about_placeholders()),
         Err(errors) => errors,
     };
     for error in errors {

@@ -13,7 +13,9 @@ use domain::{
     write_command::{TaskPriority, TaskType, WritePolicy},
 };
 
-use crate::{effects::InferenceMetadata, evidence::UnverifiedPolicy, model::AnswerMode, reads::WindowStrategy};
+use crate::{
+    effects::InferenceMetadata, evidence::UnverifiedPolicy, masking::MaskKind, model::AnswerMode, reads::WindowStrategy,
+};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -36,6 +38,8 @@ pub(super) struct File {
     #[serde(default)]
     pub(super) model: ModelTable,
     pub(super) prompt: PromptTable,
+    #[serde(default)]
+    pub(super) masking: Option<Spanned<MaskingTable>>,
     #[serde(default)]
     pub(super) unverified: UnverifiedPolicy,
     pub(super) fields: Vec<FieldTable>,
@@ -125,6 +129,13 @@ pub(super) struct PromptTable {
     pub(super) system: Spanned<String>,
     pub(super) user: Spanned<String>,
     pub(super) condense: Option<Spanned<String>>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct MaskingTable {
+    pub(super) mask: Vec<Spanned<MaskKind>>,
+    pub(super) deny: Vec<Spanned<String>>,
 }
 
 #[derive(Deserialize)]

@@ -49,6 +49,9 @@ pub(super) fn admitted<T: DeserializeOwned>(
     if !is_admitted(simulator, headers) {
         return Err(Box::new(errors::invalid_api_key()));
     }
+    if lock(&simulator.kept_back).is_in(body) {
+        return Err(Box::new(errors::invalid_request("a value that must never arrive has arrived", None, None)));
+    }
     serde_json::from_slice(body).map_err(|error| Box::new(errors::invalid_request(&error.to_string(), None, None)))
 }
 

@@ -4,6 +4,7 @@ mod access;
 pub(crate) mod cache;
 mod chat;
 pub(crate) mod errors;
+pub(crate) mod kept_back;
 pub(crate) mod limits;
 mod odd;
 mod request;

@@ -174,7 +174,7 @@ fn records_of(tables: Vec<RecordTable>, playbook: &Playbook) -> anyhow::Result<V
         let properties = record.properties.into_iter().map(|(name, value)| (name, Some(value))).collect();
         let object_type = path.end().clone();
         let record = RecordRef { portal_id: CASE_PORTAL, object_type, object_id: ObjectId(id) };
-        records.push(ContextRecord { path, record, properties, merged: false, archived: false });
+        records.push(ContextRecord { path, record, properties, merged: false, archived: false, is_text: false });
     }
     match records.first() {
         Some(first) if first.path.parent().is_none() => Ok(records),

@@ -51,7 +51,7 @@ impl<'a> Questions<'a> {
         for case in cases {
             for candidate in candidates {
                 let Candidate { playbook, model } = candidate;
-                let about = (&*case.context, now);
+                let about = (&case.context, now);
                 let usage = inference::most_usage(model_client, playbook, model, case.context.record(), about).await;
                 let usage = usage.with_context(|| case.file.clone())?;
                 once.push((candidate, case, inference::most_cost(playbook, model, &usage)));

@@ -9,13 +9,14 @@ mod report;
 mod table;
 
 use std::{
+    collections::BTreeMap,
     path::{Path, PathBuf},
     process::ExitCode,
 };
 
 use anyhow::{Context as _, bail};
 use clap::Args;
-use playbook::{LocalTime, PortalZone};
+use playbook::{LocalTime, MaskedKind, Masking, PortalZone};
 use settings::{ConfigScope, Settings};
 use time::OffsetDateTime;
 
@@ -95,6 +96,7 @@ async fn evaluate(config: Option<&Path>, options: &EvalOptions) -> anyhow::Resul
     // Cases belong to no portal.
     let now = LocalTime::new(OffsetDateTime::now_utc(), PortalZone::utc());
     let questions = Questions::prepare(&model_client, &candidates, &cases, options.repeat, &now).await?;
+    say_what_is_masked(&candidates[0].playbook.masking, &cases);
     check_cost(&questions, options.max_cost)?;
     let answers = ask_all(&model_client, &questions, options.concurrency, options.max_cost, &now).await;
 
@@ -109,6 +111,24 @@ async fn evaluate(config: Option<&Path>, options: &EvalOptions) -> anyhow::Resul
     report.verdict = report.judge();
     show(&report, &cases, options)?;
     Ok(report.verdict)
+}
+
+/// How many values of the cases the model does not read, on the standard error output.
+fn say_what_is_masked(masking: &Masking, cases: &[EvalCase]) {
+    if masking.is_off() {
+        return;
+    }
+    let mut counts: BTreeMap<MaskedKind, usize> = BTreeMap::new();
+    for case in cases {
+        for (kind, count) in masking.mask(&case.context).masks.counts() {
+            *counts.entry(*kind).or_default() += count;
+        }
+    }
+    let masked: Vec<_> = counts.iter().map(|(kind, count)| format!("{count} {}", kind.as_str())).collect();
+    let masked = if masked.is_empty() { "nothing".to_owned() } else { masked.join(", ") };
+    let denied = masking.deny.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
+    let denied = if denied.is_empty() { denied } else { format!("; not shown: {denied}") };
+    print::error(format_args!("masked: {masked}{denied}"));
 }
 
 fn check_cost(questions: &Questions<'_>, max_cost: Option<i64>) -> anyhow::Result<()> {

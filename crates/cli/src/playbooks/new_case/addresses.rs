@@ -1,4 +1,4 @@
-//! Mail addresses, web addresses and phone numbers in texts.
+//! Mail addresses and web addresses in texts.
 
 use std::sync::LazyLock;
 
@@ -16,9 +16,6 @@ pub static WEB: LazyLock<Regex> = LazyLock::new(|| {
     let ends = "com|org|net|info|biz|io|ai|app|dev|cloud|shop|online|tech|eu|de|at|ch|uk|ie|fr|es|it|nl|be|lu|pl|cz|dk|se|no|fi|pt|us|ca|au|nz|in|jp|cn|br|mx|za";
     regex(&format!(r"(?i:https?://|\bwww\.){rest}+|\b(?:[\p{{L}}\p{{N}}-]+\.)+(?:{ends})\b(?:/{rest}*)?"))
 });
-
-/// Digits that may be a phone number; [`is_phone`] says whether they are.
-pub static PHONE: LazyLock<Regex> = LazyLock::new(|| regex(r"(?:\+|\(|\b)\d[\d ()/.\u{a0}-]{5,}\d"));
 
 /// Providers of mailboxes are no companies that a text is about.
 const MAIL_PROVIDERS: [&str; 14] = [
@@ -57,37 +54,9 @@ pub fn domain_of(host: &str) -> String {
     labels[labels.len().saturating_sub(own)..].join(".")
 }
 
-/// Whether digits are a phone number and no date, amount or other number.
-pub fn is_phone(text: &str) -> bool {
-    static DATE: LazyLock<Regex> =
-        LazyLock::new(|| regex(r"\d{4}-\d{1,2}-\d{1,2}|\d{1,2}\.\d{1,2}\.|^\d{1,2}[/-]\d{1,2}[/-]\d{2,4}"));
-    static AMERICAN: LazyLock<Regex> = LazyLock::new(|| regex(r"^\(?\d{3}\)?[ .-]{1,2}\d{3}[ .-]\d{4}$"));
-    let digits = text.bytes().filter(u8::is_ascii_digit).count();
-    let is_dialled = text.starts_with('+') || text.trim_start_matches('(').starts_with('0');
-    (7..=15).contains(&digits) && !DATE.is_match(text) && (is_dialled || AMERICAN.is_match(text))
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{company_of, domain_of, is_phone};
-
-    #[test]
-    fn phone_numbers_are_told_from_dates_and_amounts() {
-        for phone in ["+49 (30) 123-4567", "0049 30 1234567", "0171/1234567", "(555) 123-4567", "555-123-4567"] {
-            assert!(is_phone(phone), "{phone}");
-        }
-        for other in [
-            "2026-02-01 10",
-            "01.02.2026",
-            "01.02. - 03.02.2026",
-            "80.000 - 120.000",
-            "12345678901",
-            "1 000 000",
-            "03/04/2026",
-        ] {
-            assert!(!is_phone(other), "{other}");
-        }
-    }
+    use super::{company_of, domain_of};
 
     #[test]
     fn a_host_belongs_to_who_registered_its_domain() {

@@ -4,6 +4,7 @@ mod addresses;
 mod case_text;
 mod expected;
 mod known_names;
+mod masked;
 mod names;
 mod placeholders;
 mod shown;
@@ -63,6 +64,7 @@ pub async fn run(config: Option<&Path>, options: &CaseOptions) -> anyhow::Result
     let inference = asked_inference(&story, options.playbook.as_deref(), options.record.as_deref())?;
     let mut shown = shown_context(&ledger, &story, inference).await?;
     let playbook = playbook_of(&settings, inference, options.file.as_deref())?;
+    masked::replace_masks(&mut shown, &playbook);
 
     let given = GivenNames { persons: &options.persons, companies: &options.companies };
     let mut placeholders = Placeholders::new(KnownNames::of(&shown, given)?);

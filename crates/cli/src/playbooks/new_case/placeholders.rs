@@ -3,11 +3,11 @@
 
 use std::collections::HashMap;
 
-use playbook::ShownContext;
+use playbook::{KnownPhones, ShownContext};
 use regex::Regex;
 
 use super::{
-    addresses::{MAIL, PHONE, WEB, domain_of, is_phone},
+    addresses::{MAIL, WEB, domain_of},
     known_names::{KnownName, KnownNames, NameKind, Role, role},
 };
 
@@ -61,10 +61,21 @@ impl Placeholders {
     }
 
     fn replace(&mut self, text: &str) -> String {
-        let text = replace_all(&MAIL, text, |mail| Some(self.mail(mail)));
-        let text = replace_all(&WEB, &text, |web| Some(self.web(web)));
-        let text = replace_all(&PHONE, &text, |digits| is_phone(digits).then(|| self.phone(digits)));
+        let text = replace_all(&MAIL, text, |mail| self.mail(mail));
+        let text = replace_all(&WEB, &text, |web| self.web(web));
+        let text = self.replace_phones(&text);
         self.replace_names(&text)
+    }
+
+    fn replace_phones(&mut self, text: &str) -> String {
+        let mut replaced = String::with_capacity(text.len());
+        let mut copied = 0;
+        for place in playbook::phones(text, &KnownPhones::default()) {
+            replaced.push_str(&text[copied..place.start]);
+            replaced.push_str(&self.phone(&text[place.clone()]));
+            copied = place.end;
+        }
+        replaced + &text[copied..]
     }
 
     fn replace_names(&mut self, text: &str) -> String {
@@ -153,9 +164,8 @@ impl Placeholders {
     }
 }
 
-fn replace_all(regex: &Regex, text: &str, mut placeholder: impl FnMut(&str) -> Option<String>) -> String {
-    let replace = |found: &regex::Captures<'_>| placeholder(&found[0]).unwrap_or_else(|| found[0].to_owned());
-    regex.replace_all(text, replace).into_owned()
+fn replace_all(regex: &Regex, text: &str, mut placeholder: impl FnMut(&str) -> String) -> String {
+    regex.replace_all(text, |found: &regex::Captures<'_>| placeholder(&found[0])).into_owned()
 }
 
 #[cfg(test)]
