@@ -2,10 +2,10 @@
 
 use std::{collections::HashSet, time::Duration};
 
-use domain::{CommandState, ObjectId, Reason, WriteCommandId};
+use domain::{CommandState, Correction, CorrectionSource, ObjectId, Reason, WriteCommandId};
 use uuid::Uuid;
 
-use crate::{Ledger, LedgerError, Worker, connections::Transaction, milliseconds, stored_detail};
+use crate::{Ledger, LedgerError, Worker, connections::Transaction, corrections, milliseconds, stored_detail};
 
 /// What became of a command under one claim.
 #[derive(Debug, Clone)]
@@ -28,6 +28,8 @@ pub struct CommandResult {
     pub written: Vec<WrittenProperty>,
     /// The properties that the write policies left as they were.
     pub skipped_writes: Vec<SkippedWrite>,
+    /// What people had set properties of the record to.
+    pub corrections: Vec<Correction>,
 }
 
 /// One property that was written.
@@ -122,6 +124,9 @@ impl Ledger {
         .fetch_all(&mut transaction)
         .await?;
         let committed: HashSet<Uuid> = committed.into_iter().collect();
+        // Before the command's own writes, which are no part of what people corrected.
+        let corrected = results.iter().filter(|item| committed.contains(&item.id.0)).flat_map(|item| &item.corrections);
+        let corrected = corrections::insert(&mut transaction, corrected, CorrectionSource::Read).await?;
         let written = || {
             let committed = results.iter().filter(|item| committed.contains(&item.id.0));
             committed.flat_map(|item| item.written.iter().map(|property| (item.id.0, property)))
@@ -163,6 +168,7 @@ impl Ledger {
                 .await?;
         end_events(&mut transaction, &events).await?;
         transaction.commit().await?;
+        corrections::count(&corrected);
         Ok(results.iter().map(|item| committed.contains(&item.id.0)).collect())
     }
 }

@@ -9,6 +9,7 @@
 //! | `decision` | what became of the event? | inference |
 //! | `commands` | may this writer carry out this command? | writer |
 //! | `command_results` | what became of the command? | writer |
+//! | `corrections` | which written values did people change? | inference, writer, operator |
 //! | `recovery` | what may it have forgotten? | writer |
 //! | `records` | may this writer change this record, and who wrote to it last? | writer |
 //! | `merges` | under which ids is this record known? | writer, inference |
@@ -23,6 +24,7 @@
 //! | `migration` | is the schema up to date? | operator |
 //! | `erasure` | what is known about a record that has to go? | inference, maintenance, operator |
 //! | `events`, `pace` | which events are there, how fast do they end, what do they cost? | operator |
+//! | `playbook_figures` | how good is a playbook? | operator |
 //! | `unfinished`, `parking`, `audit` | what is unfinished, what is parked, what became of an event? | operator |
 //!
 //! What happens for every event takes and returns batches.
@@ -36,6 +38,7 @@ mod column;
 mod command_results;
 mod commands;
 mod connections;
+mod corrections;
 mod credential_circuits;
 mod decision;
 mod erasure;
@@ -46,6 +49,7 @@ mod merges;
 mod migration;
 mod pace;
 mod parking;
+mod playbook_figures;
 mod prior_answers;
 mod rate_limits;
 mod records;
@@ -78,6 +82,7 @@ pub use circuit_breakers::{CircuitBreaker, ProbeDelays};
 pub use claim::{Claim, ClaimDenied, ClaimRequest, Claimed};
 pub use command_results::{CommandResult, SkippedWrite, WrittenProperty};
 pub use commands::CommandClaim;
+pub use corrections::{CorrectedAnswer, CorrectedValue, RecordedCorrection};
 pub use credential_circuits::CredentialRejection;
 pub use decision::{Decision, UnusableAnswer};
 pub use erasure::{Erased, ErasureReceipt, OpenErasure};
@@ -87,6 +92,7 @@ pub use merges::RecordMerge;
 pub use migration::{MIGRATION_PATIENCE, MigrationWait};
 pub use pace::{CostToday, FinishedEvent, Throughput};
 pub use parking::{EventToRequeue, ParkedEntry, ParkedStage};
+pub use playbook_figures::{AnswerCounts, EffectCounts, FieldValue, PlaybookFigures, PropertyFigures, ReviewCounts};
 pub use prior_answers::{PriorAnswer, PriorAnswers, PriorAnswersRequest};
 pub use rate_limits::{
     AcquireRequest, Grant, ObservedQuota, RateLimitEntry, RateLimitTerms, Refund, SpendLimitEntry, Window,

@@ -317,6 +317,7 @@ pub fn result(command: &WriteCommand, attempt: i32, state: CommandState, reason:
         moved_to: None,
         written: vec![],
         skipped_writes: vec![],
+        corrections: vec![],
     }
 }
 

@@ -52,6 +52,7 @@ impl CommandOutcome {
             moved_to: None,
             written: Vec::new(),
             skipped_writes: Vec::new(),
+            corrections: Vec::new(),
         };
         let with_actions = (!taken.command.actions.is_empty()).then(|| taken.clone());
         let (index, tries) = (taken.index, taken.tries);
@@ -122,6 +123,7 @@ impl FailurePolicy {
             detail: Some(detail.clone()),
             written: Vec::new(),
             skipped_writes: Vec::new(),
+            corrections: Vec::new(),
             ..outcome.row.clone()
         };
         outcome.disposition = decision.disposition(reason, &detail);

@@ -192,6 +192,7 @@ async fn pass(ledger: &Ledger, first: i64) -> Result<()> {
             moved_to: None,
             written: command.properties.iter().map(written).collect(),
             skipped_writes: vec![],
+            corrections: vec![],
         })
     });
     ledger.finish_commands(&finished.collect::<Result<Vec<_>>>()?, &worker).await?;
