@@ -55,10 +55,16 @@ impl Rate {
         Some(Interval { low, high })
     }
 
-    /// Whether it is another rate than `other`, beyond what chance explains: the intervals have nothing in common.
+    /// Whether it is another rate than `other`, beyond what chance explains: zero is not within the 95 % interval of the difference,
+    /// which both intervals give together (R. G. Newcombe, "Interval estimation for the difference between independent proportions",
+    /// 1998, method 10).
     pub fn differs_from(self, other: Self) -> bool {
-        let intervals = self.interval().zip(other.interval());
-        intervals.is_some_and(|(mine, others)| mine.low > others.high || mine.high < others.low)
+        let known = |rate: Self| rate.share().zip(rate.interval());
+        let Some(((share, mine), (other_share, others))) = known(self).zip(known(other)) else { return false };
+        let difference = share - other_share;
+        let below = (share - mine.low).hypot(others.high - other_share);
+        let above = (mine.high - share).hypot(other_share - others.low);
+        difference - below > 0.0 || difference + above < 0.0
     }
 }
 
@@ -92,6 +98,7 @@ mod tests {
     #[test]
     fn rates_differ_when_chance_does_not_explain_it() {
         assert!(Rate::of(40, 100).differs_from(Rate::of(10, 100)));
+        assert!(Rate::of(15, 400).differs_from(Rate::of(93, 1_287)), "although the intervals overlap");
         assert!(!Rate::of(4, 10).differs_from(Rate::of(1, 10)));
         assert!(!Rate::of(4, 10).differs_from(Rate::of(0, 0)));
     }

@@ -19,7 +19,7 @@ use time::{Duration, OffsetDateTime};
 use self::spread::Spread;
 use crate::{
     operator,
-    print::{self, Format, Table, column, say},
+    print::{self, Format, Progress, Table, column, say},
     times,
 };
 
@@ -107,7 +107,9 @@ pub async fn run(config: Option<&Path>, options: ReportOptions) -> anyhow::Resul
     let ReportOptions { playbook: name, since, file, json, svg } = options;
     let since = since.unwrap_or_else(|| OffsetDateTime::now_utc() - DEFAULT_SINCE);
     let playbook = playbook_of(&settings, &name, file.as_deref())?;
+    let progress = Progress::start("reads the ledger", 0);
     let report = Report::read(&ledger, &name, since, playbook.as_ref()).await?;
+    drop(progress);
     if let Some(file) = svg {
         std::fs::write(&file, chart::svg(&report)).with_context(|| format!("cannot write {}", file.display()))?;
     }
