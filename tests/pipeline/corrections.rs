@@ -59,7 +59,7 @@ async fn a_persons_change_that_hubspot_reports_is_one_correction_and_an_echo_is_
     edit(&fleet, 1, "12", PERSON, true).await;
     until("the simulator's webhook came", async || overrides(&fleet).await == "1 12 webhook").await;
     let again = told(1, "12", 3);
-    send_accepted(&fleet, &[again.clone()]).await;
+    send_accepted(&fleet, std::slice::from_ref(&again)).await;
     ended_as(&fleet, &again, "skipped", Some("playbook_property")).await;
     assert_eq!(overrides(&fleet).await, "1 12 webhook", "once");
     let values = "select count(*) from event where property_name = 'lead_score' and payload ? 'propertyValue'";
@@ -85,7 +85,7 @@ async fn overrides_become_a_report_and_cases_that_expect_what_people_set() {
         scored(&fleet, id).await;
     }
     let change = told(1, "12", 1);
-    send_accepted(&fleet, &[change.clone()]).await;
+    send_accepted(&fleet, std::slice::from_ref(&change)).await;
     ended_as(&fleet, &change, "skipped", Some("playbook_property")).await;
 
     let folder = PlaybookFolder::new("overrides", &[]);

@@ -124,32 +124,11 @@ impl Ledger {
         .fetch_all(&mut transaction)
         .await?;
         let committed: HashSet<Uuid> = committed.into_iter().collect();
+        let is_committed = |item: &&CommandResult| committed.contains(&item.id.0);
         // Before the command's own writes, which are no part of what people corrected.
-        let corrected = results.iter().filter(|item| committed.contains(&item.id.0)).flat_map(|item| &item.corrections);
+        let corrected = results.iter().filter(is_committed).flat_map(|item| &item.corrections);
         let corrected = corrections::insert(&mut transaction, corrected, CorrectionSource::Read).await?;
-        let written = || {
-            let committed = results.iter().filter(|item| committed.contains(&item.id.0));
-            committed.flat_map(|item| item.written.iter().map(|property| (item.id.0, property)))
-        };
-        let commands: Vec<_> = written().map(|(id, _)| id).collect();
-        let properties: Vec<_> = written().map(|(_, written)| written.property.clone()).collect();
-        let before: Vec<_> = written().map(|(_, written)| written.before.clone()).collect();
-        let after: Vec<_> = written().map(|(_, written)| written.after.clone()).collect();
-        sqlx::query!(
-            "insert into write (write_command_id, property, before, after, portal_id, object_type, object_id,
-                                occurred_at, event_key)
-             select input.id, input.property, input.before, input.after, c.portal_id, c.object_type, c.object_id,
-                    c.occurred_at, c.event_key
-             from unnest($1::uuid[], $2::text[], $3::text[], $4::text[]) as input (id, property, before, after)
-             join write_command c on c.id = input.id
-             on conflict do nothing",
-            &commands,
-            &properties,
-            &before as &[Option<String>],
-            &after,
-        )
-        .execute(&mut transaction)
-        .await?;
+        insert_writes(&mut transaction, results.iter().filter(is_committed)).await?;
         // HubSpot has no such record (any more): its actions cannot be carried out.
         sqlx::query!(
             "update action a
@@ -161,7 +140,7 @@ impl Ledger {
         )
         .execute(&mut transaction)
         .await?;
-        insert_skipped_writes(&mut transaction, results.iter().filter(|item| committed.contains(&item.id.0))).await?;
+        insert_skipped_writes(&mut transaction, results.iter().filter(is_committed)).await?;
         let events =
             sqlx::query_scalar!("select distinct event_id from write_command where id = any($1::uuid[])", &ids)
                 .fetch_all(&mut transaction)
@@ -199,6 +178,34 @@ pub(crate) async fn end_events(transaction: &mut Transaction, events: &[Uuid]) -
              detail = case when ended.written and not ended.parked then null else ended.detail end
          from ended where e.id = ended.event_id and e.state = 'decided'",
         events
+    )
+    .execute(&mut *transaction)
+    .await?;
+    Ok(())
+}
+
+async fn insert_writes(
+    transaction: &mut Transaction,
+    results: impl Iterator<Item = &CommandResult>,
+) -> Result<(), LedgerError> {
+    let written: Vec<_> =
+        results.flat_map(|result| result.written.iter().map(move |property| (result.id.0, property))).collect();
+    let commands: Vec<_> = written.iter().map(|(id, _)| *id).collect();
+    let properties: Vec<_> = written.iter().map(|(_, written)| written.property.clone()).collect();
+    let before: Vec<_> = written.iter().map(|(_, written)| written.before.clone()).collect();
+    let after: Vec<_> = written.iter().map(|(_, written)| written.after.clone()).collect();
+    sqlx::query!(
+        "insert into write (write_command_id, property, before, after, portal_id, object_type, object_id,
+                            occurred_at, event_key)
+         select input.id, input.property, input.before, input.after, c.portal_id, c.object_type, c.object_id,
+                c.occurred_at, c.event_key
+         from unnest($1::uuid[], $2::text[], $3::text[], $4::text[]) as input (id, property, before, after)
+         join write_command c on c.id = input.id
+         on conflict do nothing",
+        &commands,
+        &properties,
+        &before as &[Option<String>],
+        &after,
     )
     .execute(&mut *transaction)
     .await?;

@@ -110,12 +110,11 @@ fn axis<'a>((minimum, maximum): (f64, f64), values: impl Iterator<Item = &'a Fie
 impl Values {
     fn of(axis: Option<(f64, f64)>, values: &[FieldValue]) -> Self {
         let none = values.iter().filter(|value| value.value.is_none()).map(|value| value.answers).sum();
-        let kind = match axis {
-            Some(axis) => histogram(axis, values).unwrap_or_default(),
-            None => {
-                let options = values.iter().filter_map(|value| Some((value.value.clone()?, value.answers)));
-                ValueKind::Options(options.collect())
-            }
+        let kind = if let Some(axis) = axis {
+            histogram(axis, values).unwrap_or_default()
+        } else {
+            let options = values.iter().filter_map(|value| Some((value.value.clone()?, value.answers)));
+            ValueKind::Options(options.collect())
         };
         Self { none, kind }
     }
