@@ -98,6 +98,10 @@ grant execute on function
     erasure_size(bigint, text, bigint), erase_record(bigint, text, bigint, bigint, integer), conclude_erasure(bigint, text, bigint, boolean)
     to leadline_inference, leadline_operator;
 
+-- Records what people changed of what was written: an inference worker sees it in webhooks, a writer when it reads.
+grant execute on function record_corrections(bigint[], text[], bigint[], text[], text[], timestamptz[], text)
+    to leadline_inference, leadline_writer;
+
 -- What every worker does besides: publishes again what lost its message, shares limits and outages, deletes old data.
 grant select on pending_work, singleton_lease, circuit_breaker, outage to leadline_inference, leadline_writer;
 grant update (requeued_at, requeues) on event, write_command to leadline_inference, leadline_writer, leadline_operator;
@@ -118,7 +122,7 @@ grant execute on function park_stuck_command(uuid, text, text) to leadline_infer
 grant select on
     event_status, event_states, action_status, written_properties, skipped_properties, merged_records, parked, unfinished_events,
     pending_work, failures_by_reason, throughput_by_minute, cost_by_playbook_and_day, inference_text, rate_limits,
-    spend_limits, limit_usage, undone_properties, proposals
+    spend_limits, limit_usage, undone_properties, proposals, overrides
     to leadline_auditor;
 -- The views about limits call it.
 grant execute on function quota_used(rate_limit, bigint, bigint) to leadline_auditor;

@@ -6,6 +6,7 @@ mod answers;
 mod backfill;
 mod bursts;
 mod cases;
+mod corrections;
 mod crm_objects;
 mod evaluation;
 mod failures;

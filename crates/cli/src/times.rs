@@ -33,6 +33,11 @@ pub fn utc(at: OffsetDateTime) -> String {
         .unwrap_or_default()
 }
 
+/// The day in UTC.
+pub fn day(at: OffsetDateTime) -> String {
+    at.format(format_description!("[year]-[month]-[day]")).unwrap_or_default()
+}
+
 /// The time of day in UTC, to the second.
 pub fn clock(at: OffsetDateTime) -> String {
     at.format(format_description!("[hour]:[minute]:[second]")).unwrap_or_default()

@@ -7,6 +7,7 @@
 //! Each step is a function below, in this order. Every step may happen twice, because RabbitMQ can deliver a message again:
 //! the ledger knows what was done.
 
+mod correction;
 mod deletion;
 mod model_choice;
 mod playbook_run;
@@ -230,6 +231,9 @@ impl EventHandler {
             return Ok(RunResult::Nothing(nothing));
         }
         if let Some(nothing) = self.playbooks.loop_guard().stops(event) {
+            if nothing.reason == Reason::PlaybookProperty {
+                correction::record(&self.ledger, self.playbooks.portal_id(), event).await?;
+            }
             return Ok(RunResult::Nothing(nothing));
         }
         let subject = event.record();

@@ -2,13 +2,13 @@
 
 use std::{collections::HashSet, time::Duration};
 
-use domain::{CommandState, ObjectId, Reason, WriteCommandId};
+use domain::{CommandState, Correction, CorrectionSource, ObjectId, Reason, WriteCommandId};
 use uuid::Uuid;
 
 use crate::{
     Ledger, LedgerError, Worker,
     connections::Transaction,
-    milliseconds,
+    corrections, milliseconds,
     proposals::{Proposal, replaced_proposals, store_proposals},
     stored_detail,
 };
@@ -36,6 +36,8 @@ pub struct CommandResult {
     pub skipped_writes: Vec<SkippedWrite>,
     /// What it would have done, when nothing was written.
     pub proposal: Option<Proposal>,
+    /// What people had set properties of the record to.
+    pub corrections: Vec<Correction>,
 }
 
 /// One property that was written.
@@ -134,6 +136,9 @@ impl Ledger {
         .await?;
         let committed: HashSet<Uuid> = committed.into_iter().collect();
         let counted = || results.iter().filter(|item| committed.contains(&item.id.0));
+        // Before the command's own writes, which are no part of what people corrected.
+        let corrected = counted().flat_map(|item| &item.corrections);
+        let corrected = corrections::insert(&mut transaction, corrected, CorrectionSource::Read).await?;
         insert_writes(&mut transaction, counted()).await?;
         // HubSpot has no such record (any more), or only what would be done is recorded: its actions are not carried out.
         sqlx::query!(
@@ -157,6 +162,7 @@ impl Ledger {
         .await?;
         end_events(&mut transaction, &events).await?;
         transaction.commit().await?;
+        corrections::count(&corrected);
         Ok(results.iter().map(|item| committed.contains(&item.id.0)).collect())
     }
 }
@@ -204,12 +210,11 @@ async fn insert_writes(
     results: impl Iterator<Item = &CommandResult>,
 ) -> Result<(), LedgerError> {
     let written: Vec<_> =
-        results.flat_map(|item| item.written.iter().map(move |property| (item.id.0, property))).collect();
-    let written = || written.iter().copied();
-    let commands: Vec<_> = written().map(|(id, _)| id).collect();
-    let properties: Vec<_> = written().map(|(_, written)| written.property.clone()).collect();
-    let before: Vec<_> = written().map(|(_, written)| written.before.clone()).collect();
-    let after: Vec<_> = written().map(|(_, written)| written.after.clone()).collect();
+        results.flat_map(|result| result.written.iter().map(move |property| (result.id.0, property))).collect();
+    let commands: Vec<_> = written.iter().map(|(id, _)| *id).collect();
+    let properties: Vec<_> = written.iter().map(|(_, written)| written.property.clone()).collect();
+    let before: Vec<_> = written.iter().map(|(_, written)| written.before.clone()).collect();
+    let after: Vec<_> = written.iter().map(|(_, written)| written.after.clone()).collect();
     sqlx::query!(
         "insert into write (write_command_id, property, before, after, portal_id, object_type, object_id,
                             occurred_at, event_key)

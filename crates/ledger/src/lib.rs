@@ -11,6 +11,7 @@
 //! | `command_results` | what became of the command? | writer |
 //! | `proposals` | what would be written, and which proposals are too old? | writer |
 //! | `reviews` | what waits for approval, and what was decided about it? | operator, writer |
+//! | `corrections` | which written values did people change? | inference, writer, operator |
 //! | `recovery` | what may it have forgotten? | writer |
 //! | `records` | may this writer change this record, and who wrote to it last? | writer |
 //! | `merges` | under which ids is this record known? | writer, inference |
@@ -26,6 +27,7 @@
 //! | `erasure` | what is known about a record that has to go? | inference, maintenance, operator |
 //! | `undo`, `undo_commands`, `explain` | what can be undone, and what was? why has a property its value? | operator |
 //! | `events`, `pace` | which events are there, how fast do they end, what do they cost? | operator |
+//! | `playbook_figures` | how good is a playbook? | operator |
 //! | `unfinished`, `parking`, `audit` | what is unfinished, what is parked, what became of an event? | operator |
 //!
 //! What happens for every event takes and returns batches.
@@ -39,6 +41,7 @@ mod column;
 mod command_results;
 mod commands;
 mod connections;
+mod corrections;
 mod credential_circuits;
 mod decision;
 mod erasure;
@@ -50,6 +53,7 @@ mod merges;
 mod migration;
 mod pace;
 mod parking;
+mod playbook_figures;
 mod prior_answers;
 mod proposals;
 mod rate_limits;
@@ -85,6 +89,7 @@ pub use circuit_breakers::{CircuitBreaker, ProbeDelays};
 pub use claim::{Claim, ClaimDenied, ClaimRequest, Claimed};
 pub use command_results::{CommandResult, SkippedWrite, WrittenProperty};
 pub use commands::CommandClaim;
+pub use corrections::{CorrectedAnswer, CorrectedValue, RecordedCorrection};
 pub use credential_circuits::CredentialRejection;
 pub use decision::{Decision, UnusableAnswer};
 pub use erasure::{Erased, ErasureReceipt, OpenErasure};
@@ -96,6 +101,7 @@ pub use merges::RecordMerge;
 pub use migration::{MIGRATION_PATIENCE, MigrationWait};
 pub use pace::{CostToday, FinishedEvent, Throughput};
 pub use parking::{EventToRequeue, ParkedEntry, ParkedStage};
+pub use playbook_figures::{AnswerCounts, EffectCounts, FieldValue, PlaybookFigures, PropertyFigures, ReviewCounts};
 pub use prior_answers::{PriorAnswer, PriorAnswers, PriorAnswersRequest};
 pub use proposals::{Proposal, ProposedWrite, WaitingProposals};
 pub use rate_limits::{

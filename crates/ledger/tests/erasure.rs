@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use domain::{
-    CommandState, Event, EventId, EventState, Inference, ObjectId, ObjectType, Reason, RecordRef,
+    CommandState, Correction, CorrectionSource, Event, EventId, EventState, Inference, ObjectId, ObjectType, Reason,
+    RecordRef,
     event::{EventKey, EventKind, Subject},
     inference::{ErasureCause, ReadRecord},
     write_command::ActionSpec,
@@ -13,6 +14,7 @@ use ledger::{
     SkippedWrite, WrittenProperty,
 };
 use serde_json::json;
+use time::OffsetDateTime;
 
 use crate::fixtures::{
     LEASE, PORTAL, TestLedger, command, contact, decision, decision_with_commands, event, inference, result, worker,
@@ -97,6 +99,18 @@ impl TestLedger {
         assert!(self.finish(&result, "writer").await);
         let records = std::slice::from_ref(&command.record);
         self.ledger.unlock_records(records, &worker("writer")).await.expect("unlocked");
+    }
+
+    /// A person sets the written property of a contact to this.
+    async fn corrected(&self, id: i64, value: &str) {
+        let correction = Correction {
+            record: contact(id),
+            property: "lead_score".to_owned(),
+            value: Some(value.to_owned()),
+            changed_at: OffsetDateTime::now_utc() + Duration::from_secs(1),
+        };
+        let recorded = self.ledger.record_corrections(&[correction], CorrectionSource::Webhook).await;
+        assert_eq!(recorded.expect("recorded").len(), 1);
     }
 
     /// An event whose value holds `text`, in the state that the worker decides.
@@ -193,6 +207,10 @@ async fn everything() -> TestLedger {
     test.carried_out(&other, Some(OTHERS)).await;
     let later = test.answered(&event(2, 2), &contact(2), vec![], OTHERS).await;
     test.carried_out(&later, Some(MARKER)).await;
+    // What people set in place of what was written: of his and of another's, also back to what was read of him.
+    for (id, value) in [(ZEBULON, "Zebulon by hand"), (2, "Bystander by hand"), (2, MARKER)] {
+        test.corrected(id, value).await;
+    }
     let of_note = test.answered(&event(3, 1), &contact(3), vec![note()], MARKER).await;
     test.carried_out(&of_note, None).await;
     // An event of another record that led to an answer about him.

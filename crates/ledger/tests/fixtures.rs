@@ -328,6 +328,7 @@ pub fn result(command: &WriteCommand, attempt: i32, state: CommandState, reason:
         written: vec![],
         skipped_writes: vec![],
         proposal: None,
+        corrections: vec![],
     }
 }
 

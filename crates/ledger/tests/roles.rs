@@ -79,6 +79,7 @@ async fn no_service_may_rewrite_what_happened() {
         "skipped_write".to_owned(),
         "proposed_write".to_owned(),
         "review".to_owned(),
+        "correction".to_owned(),
     ];
     for role in [Role::Inference, Role::Writer, Role::Operator, Role::Auditor] {
         for table in &history {
@@ -101,6 +102,7 @@ async fn no_service_may_rewrite_what_happened() {
             "update inference set cost_micro_dollars = 0",
             "update inference_raw set answer = ''",
             "update write set before = ''",
+            "update correction set value = ''",
             "update event set payload = '{}'",
             "update event set event_key = 'other'",
             "update write_command set properties = '[]'",

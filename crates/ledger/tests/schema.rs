@@ -1,7 +1,7 @@
 //! What the database itself enforces, and that it has the same names as the code.
 
 use domain::{
-    ActionState, CircuitBreakerState, CommandState, EventState, Reason,
+    ActionState, CircuitBreakerState, CommandState, CorrectionSource, EventState, Reason,
     inference::{ChargeState, InferenceOutcome},
     model::ServiceTier,
     review::WriteMode,
@@ -61,6 +61,8 @@ async fn the_database_and_the_code_have_the_same_states_and_outcomes() {
     let tiers = checked_names(&test, "inference", "service_tier").await;
     assert_eq!(tiers, names(ServiceTier::ALL, ServiceTier::as_str));
     assert_eq!(checked_names(&test, "charge", "state").await, names(ChargeState::ALL, ChargeState::as_str));
+    let sources = checked_names(&test, "correction", "seen_by").await;
+    assert_eq!(sources, names(CorrectionSource::ALL, CorrectionSource::as_str));
     let states = checked_names(&test, "circuit_breaker", "state").await;
     assert_eq!(states, names(CircuitBreakerState::ALL, CircuitBreakerState::as_str));
 }

@@ -22,6 +22,7 @@ use tokio::time::Instant;
 use crate::{
     actions::{ActionExecutor, ActionScope},
     apply,
+    corrections::corrections_by_people,
     current_values::{CurrentValues, NullValues},
     outcome::{CommandOutcome, FailurePolicy},
     plan::{self, CommandPart, RecordUpdate, TakenCommand},
@@ -311,7 +312,7 @@ impl BatchExecutor {
             match results.get(&part.taken.command.id) {
                 Some(Ok(())) => CommandOutcome {
                     wrote_before: self.wrote_before(part, &current, latest),
-                    ..written_outcome(update, part, &current)
+                    ..written_outcome(update, part, &current, latest)
                 },
                 Some(Err(why)) => self.failures.unwritten(&part.taken, why),
                 None => CommandOutcome::defer(&part.taken, Reason::NotApplied),
@@ -392,12 +393,18 @@ fn result_of(id: WriteCommandId, attempt: i32, disposition: &Disposition) -> Com
         written: Vec::new(),
         skipped_writes: Vec::new(),
         proposal: None,
+        corrections: Vec::new(),
     }
 }
 
 /// The outcome of a command whose part of an update was written. It is `skipped` when the policies left every property as
 /// it was, now and in earlier attempts.
-fn written_outcome(update: &RecordUpdate, part: &CommandPart, current: &CurrentValues) -> CommandOutcome {
+fn written_outcome(
+    update: &RecordUpdate,
+    part: &CommandPart,
+    current: &CurrentValues,
+    latest: &LatestWrites,
+) -> CommandOutcome {
     let all_skipped = part.changes.is_empty() && !part.skipped_writes.is_empty() && part.taken.written.is_empty();
     let state = if all_skipped { CommandState::Skipped } else { CommandState::Written };
     let mut outcome = CommandOutcome::new(&part.taken, state, Disposition::Done);
@@ -407,6 +414,7 @@ fn written_outcome(update: &RecordUpdate, part: &CommandPart, current: &CurrentV
         undo::count_properties(&outcome.row.written, &part.skipped_writes);
     }
     outcome.row.skipped_writes.clone_from(&part.skipped_writes);
+    outcome.row.corrections = corrections_by_people(&part.taken, current, latest);
     outcome
 }
 

@@ -75,19 +75,28 @@ impl CurrentValue {
     /// A writer may die after HubSpot has the value and before the ledger has it, once or several times. From its second
     /// attempt on, a command therefore looks behind the history's newest entries that it wrote itself.
     pub fn before(&self, command: &WriteCommand, attempt: i32, proposed: &str) -> Option<String> {
-        if attempt == 1 {
+        let earlier = self.entries_before(command, attempt, proposed);
+        if earlier.len() == self.entries().len() {
             return self.value.clone();
         }
-        let is_own = |set: &PastValue| {
-            set.author() == ChangeAuthor::Machine
+        earlier.first().map(|set| set.value.clone()).filter(|value| !value.is_empty())
+    }
+
+    /// What a person had set the property to before `command` wrote `proposed`, if that was the last change.
+    pub fn set_by_person(&self, command: &WriteCommand, attempt: i32, proposed: &str) -> Option<&PastValue> {
+        origin(self.entries_before(command, attempt, proposed)).filter(|set| set.author() == ChangeAuthor::Person)
+    }
+
+    /// The history without its newest entries that earlier attempts of `command` made.
+    fn entries_before(&self, command: &WriteCommand, attempt: i32, proposed: &str) -> &[PastValue] {
+        let is_own = |set: &&PastValue| {
+            attempt > 1
+                && set.author() == ChangeAuthor::Machine
                 && set.value == proposed
                 && set.timestamp >= command.recorded_at() - CLOCK_SKEW
         };
-        if !self.last_set().is_some_and(is_own) {
-            return self.value.clone();
-        }
-        let earlier = self.entries().iter().find(|set| !is_own(set));
-        earlier.map(|set| set.value.clone()).filter(|value| !value.is_empty())
+        let own = self.entries().iter().take_while(is_own).count();
+        &self.entries()[own..]
     }
 }
 

@@ -8,6 +8,7 @@ mod apply;
 mod association_types;
 mod batch;
 mod batch_creator;
+mod corrections;
 mod current_values;
 mod deals;
 mod engagements;

@@ -55,6 +55,7 @@ impl CommandOutcome {
             written: Vec::new(),
             skipped_writes: Vec::new(),
             proposal: None,
+            corrections: Vec::new(),
         };
         let with_actions = (!taken.command.actions.is_empty()).then(|| taken.clone());
         let (index, tries) = (taken.index, taken.tries);
@@ -136,6 +137,7 @@ impl FailurePolicy {
             written: Vec::new(),
             skipped_writes: Vec::new(),
             proposal: None,
+            corrections: Vec::new(),
             ..outcome.row.clone()
         };
         outcome.disposition = decision.disposition(reason, &detail);

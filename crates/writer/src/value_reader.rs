@@ -116,7 +116,9 @@ impl ValueReader<'_> {
             WritePolicy::IfEmpty => current.value.is_some(),
             policy => asks_for_author(policy),
         };
-        let is_known = match self.latest.value(&update.record, &change.property) {
+        // Another value in place of one that was written may be a person's correction.
+        let ours = self.latest.value(&update.record, &change.property);
+        let is_known = match ours {
             Some(ours) => current.equals(ours),
             None => current.is_null && self.null_values.mean_never_set(),
         };
@@ -124,7 +126,7 @@ impl ValueReader<'_> {
         let may_be_forgotten = || {
             update.parts.iter().any(|part| part.taken.predates_recovery().is_some() && part.changes.contains(change))
         };
-        !is_known && (is_asked_for || may_be_forgotten())
+        !is_known && (is_asked_for || ours.is_some() || may_be_forgotten())
     }
 
     async fn read_batch(&self, read: Read<'_>, records: Vec<&RecordRef>, progress: &mut Progress) {

@@ -6,6 +6,7 @@ mod eval;
 mod explain;
 mod new_case;
 mod provision;
+mod report;
 mod rules;
 mod run;
 
@@ -70,8 +71,12 @@ pub enum PlaybookCommand {
     /// Asks one or several models about a folder of cases and compares the answers with what the cases expect, and with each
     /// other. Exit code: 0 good, 1 an expectation is not met (with --baseline: too many), 2 wrong arguments, 3 undecided.
     Eval(eval::EvalOptions),
-    /// Makes a case of what the model was asked about a real event, with names replaced.
+    /// Makes a case of what the model was asked about a real event, with names replaced. With `--from overrides`, of each answer that
+    /// people corrected.
     Case(new_case::CaseOptions),
+    /// Shows how good a playbook's answers are, by version: what was written, kept, refused and parked, what people changed, what it
+    /// cost, and how the values spread, against the version before.
+    Report(report::ReportOptions),
 }
 
 /// Runs the command with the settings in `config` and the environment.
@@ -116,6 +121,7 @@ pub async fn run(command: PlaybookCommand, config: Option<&Path>) -> anyhow::Res
         }
         PlaybookCommand::Eval(options) => Ok(eval::run(config, &options).await),
         PlaybookCommand::Case(options) => new_case::run(config, &options).await,
+        PlaybookCommand::Report(options) => report::run(config, options).await,
     }
 }
 

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use domain::{ActionState, CircuitBreakerState, CommandState, EventState, Reason};
-use serde_json::Value;
+use domain::{ActionState, CircuitBreakerState, CommandState, EventState, Rate, Reason};
+use serde_json::{Value, json};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use super::{Format, visible};
@@ -30,6 +30,8 @@ pub enum Cell {
     Duration(Duration),
     /// A share in per cent.
     Percent(i64),
+    /// How many of how many, and what chance leaves open.
+    Rate(Rate),
     /// Money in 10⁻⁶ $.
     MicroDollars(i64),
 }
@@ -61,6 +63,7 @@ impl Cell {
             Self::Time(at) => times::relative(*at),
             Self::Duration(duration) => times::short(*duration),
             Self::Percent(share) => format!("{share}%"),
+            Self::Rate(rate) => rate_text(*rate),
             Self::MicroDollars(amount) => dollars(*amount),
         }
     }
@@ -74,6 +77,7 @@ impl Cell {
             Self::Number(number) | Self::Percent(number) | Self::MicroDollars(number) => (*number).into(),
             Self::Time(at) => at.format(&Rfc3339).map_or(Value::Null, Value::String),
             Self::Duration(duration) => duration.as_secs().into(),
+            Self::Rate(rate) => rate_json(*rate),
         }
     }
 
@@ -84,7 +88,7 @@ impl Cell {
 
     /// Whether it is one of a column that is easier to compare when it ends at the right.
     pub fn is_quantity(&self) -> bool {
-        matches!(self, Self::Number(_) | Self::Percent(_) | Self::MicroDollars(_))
+        matches!(self, Self::Number(_) | Self::Percent(_) | Self::Rate(_) | Self::MicroDollars(_))
     }
 
     /// Its tone, if it has one.
@@ -94,6 +98,21 @@ impl Cell {
             _ => None,
         }
     }
+}
+
+/// A rate with its 95 % interval: `3.4% (2.5–4.6%)`. Of nothing there is none.
+fn rate_text(rate: Rate) -> String {
+    let Some((share, interval)) = rate.share().zip(rate.interval()) else { return "none".to_owned() };
+    let percent = |share: f64| format!("{:.1}", share * 100.0);
+    format!("{}% ({}–{}%)", percent(share), percent(interval.low), percent(interval.high))
+}
+
+/// The same as numbers from 0 to 1.
+pub fn rate_json(rate: Rate) -> Value {
+    let rounded = |share: f64| (share * 10_000.0).round() / 10_000.0;
+    let interval = rate.interval();
+    json!({"part": rate.part(), "whole": rate.whole(), "share": rate.share().map(rounded),
+        "low": interval.map(|interval| rounded(interval.low)), "high": interval.map(|interval| rounded(interval.high))})
 }
 
 /// An amount of 10⁻⁶ $ in dollars, to a hundredth of a cent.
@@ -135,6 +154,12 @@ impl From<u32> for Cell {
 impl From<usize> for Cell {
     fn from(number: usize) -> Self {
         Self::Number(i64::try_from(number).unwrap_or(i64::MAX))
+    }
+}
+
+impl From<Rate> for Cell {
+    fn from(rate: Rate) -> Self {
+        Self::Rate(rate)
     }
 }
 
@@ -215,6 +240,7 @@ impl<T: Into<Cell>> From<Option<T>> for Cell {
 mod tests {
     use std::time::Duration;
 
+    use domain::Rate;
     use serde_json::json;
     use time::OffsetDateTime;
 
@@ -238,6 +264,14 @@ mod tests {
         let json = json.as_str().expect("a text");
         assert!(json.contains('T') && json.ends_with('Z'), "{json}");
         assert_eq!(Cell::from(at + Duration::from_secs(7_560)).text(Format::default()), "in 59s");
+    }
+
+    #[test]
+    fn a_rate_says_how_far_chance_may_have_moved_it() {
+        let cell = Cell::from(Rate::of(15, 148));
+        assert_eq!(cell.text(Format::default()), "10.1% (6.2–16.0%)");
+        assert_eq!(cell.json(), json!({"part": 15, "whole": 148, "share": 0.1014, "low": 0.0624, "high": 0.1605}));
+        assert_eq!(Cell::from(Rate::of(0, 0)).text(Format::default()), "none");
     }
 
     #[test]

@@ -20,7 +20,7 @@ use std::{
 use serde::Serialize;
 
 pub use self::{
-    cell::{Cell, Tone},
+    cell::{Cell, Tone, rate_json},
     page::Page,
     progress::Progress,
     table::{Column, Stream, Table, column},

@@ -194,6 +194,7 @@ async fn pass(ledger: &Ledger, first: i64) -> Result<()> {
             written: command.properties.iter().map(written).collect(),
             skipped_writes: vec![],
             proposal: None,
+            corrections: vec![],
         })
     });
     ledger.finish_commands(&finished.collect::<Result<Vec<_>>>()?, &worker).await?;

@@ -5,6 +5,7 @@
 mod actions;
 mod batches;
 mod calls;
+mod corrections;
 mod fixtures;
 mod leases;
 mod merges;

@@ -1,10 +1,10 @@
 //! What a case expects to begin with: what the model answered, with some room.
 
 use domain::inference::InferenceOutcome;
-use ledger::InferenceEntry;
-use playbook::{FieldKind, LocalTime, Playbook, PortalZone, manual_event_variable};
+use ledger::{CorrectedValue, InferenceEntry};
+use playbook::{AnswerField, FieldKind, LocalTime, Playbook, PortalZone, WriteValue, manual_event_variable};
 use serde_json::{Map, Value};
-use time::OffsetDateTime;
+use time::{Date, OffsetDateTime, macros::format_description};
 
 use super::case_text::toml_line;
 use crate::playbooks::cases::EvalCase;
@@ -18,6 +18,74 @@ pub fn fields(playbook: &Playbook, inference: &InferenceEntry) -> Option<Map<Str
     let fields = playbook.answer.fields.check(answer).ok()?;
     let rules = &playbook.answer;
     Some(rules.fields.apply_unverified_policy(fields, &inference.unverified, rules.unverified))
+}
+
+/// Puts what people set in the place of what was answered. Returns the fields whose values are theirs now, and in words what a case cannot
+/// expect.
+pub fn correct(
+    playbook: &Playbook,
+    fields: &mut Map<String, Value>,
+    corrected: &[CorrectedValue],
+) -> (Vec<String>, Vec<String>) {
+    let (mut by_people, mut notes) = (Vec::new(), Vec::new());
+    for value in corrected {
+        let Some(field) = field_behind(playbook, value) else {
+            notes.push(format!("a person changed {}, which is no field of the answer", value.property));
+            continue;
+        };
+        match value_of(field, value.value.as_deref()) {
+            Some(theirs) => {
+                fields.insert(field.name.clone(), theirs);
+                by_people.push(field.name.clone());
+            }
+            None => notes.push(format!("a person set {} to what the field {} cannot be", value.property, field.name)),
+        }
+    }
+    (by_people, notes)
+}
+
+/// The field that was written to the property.
+fn field_behind<'a>(playbook: &'a Playbook, value: &CorrectedValue) -> Option<&'a AnswerField> {
+    let is_written = |end: &domain::ObjectType| *end == value.record.object_type;
+    let mut writes = playbook.effects.writes.iter().filter(|write| write.property == value.property);
+    let write = writes.find(|write| write.to.iter().any(|path| is_written(path.end())))?;
+    match &write.value {
+        WriteValue::Field(name) => playbook.answer.fields.get(name),
+        WriteValue::Text(_) | WriteValue::Metadata(_) => None,
+    }
+}
+
+/// A property's value as that of a field; `None` when the field cannot have it.
+fn value_of(field: &AnswerField, value: Option<&str>) -> Option<Value> {
+    let Some(text) = value.map(str::trim).filter(|text| !text.is_empty()) else {
+        return field.optional.then_some(Value::Null);
+    };
+    match &field.kind {
+        FieldKind::Integer { minimum, maximum } => {
+            // HubSpot's numbers may have a decimal point.
+            let whole = text.strip_suffix(".0").unwrap_or(text).parse::<i64>().ok()?;
+            (*minimum..=*maximum).contains(&whole).then(|| whole.into())
+        }
+        FieldKind::Number { minimum, maximum } => {
+            let number = text.parse::<f64>().ok()?;
+            (*minimum..=*maximum).contains(&number).then(|| number.into())
+        }
+        FieldKind::Boolean => text.parse::<bool>().ok().map(Value::Bool),
+        FieldKind::Choice { options } => options.iter().find(|option| *option == text).cloned().map(Value::String),
+        FieldKind::Date => day(text).map(Value::String),
+        FieldKind::Text { .. } => Some(text.into()),
+        FieldKind::List { .. } => None,
+    }
+}
+
+/// A day as HubSpot has it: as such, or as the milliseconds since 1970 of its midnight in UTC.
+fn day(text: &str) -> Option<String> {
+    let format = format_description!("[year]-[month]-[day]");
+    let milliseconds = text.parse::<i64>().ok();
+    let of_time =
+        |milliseconds: i64| OffsetDateTime::from_unix_timestamp(milliseconds / 1_000).ok().map(OffsetDateTime::date);
+    let date = milliseconds.map_or_else(|| Date::parse(text, format).ok(), of_time)?;
+    date.format(format).ok()
 }
 
 /// The bounds of each field, as TOML. They hold no text of the answer.
@@ -69,10 +137,36 @@ pub fn actions(playbook: &Playbook, case: &EvalCase, answer: &Map<String, Value>
 
 #[cfg(test)]
 mod tests {
-    use playbook::FieldKind;
+    use playbook::{AnswerField, FieldKind};
     use serde_json::json;
 
-    use super::bounds;
+    use super::{bounds, value_of};
+
+    #[test]
+    fn a_persons_value_is_one_of_the_field_if_the_field_can_have_it() {
+        let choice = FieldKind::Choice { options: vec!["low".to_owned(), "high".to_owned()] };
+        let score = FieldKind::Integer { minimum: 0, maximum: 100 };
+        for (kind, value, expected) in [
+            (&score, Some("12"), Some(json!(12))),
+            (&score, Some("12.0"), Some(json!(12))),
+            (&score, Some("101"), None),
+            (&score, Some("many"), None),
+            (&score, None, Some(json!(null))),
+            (&FieldKind::Number { minimum: -1.0, maximum: 1.0 }, Some("-0.5"), Some(json!(-0.5))),
+            (&FieldKind::Boolean, Some("false"), Some(json!(false))),
+            (&choice, Some("low"), Some(json!("low"))),
+            (&choice, Some("medium"), None),
+            (&FieldKind::Date, Some("2026-02-01"), Some(json!("2026-02-01"))),
+            (&FieldKind::Date, Some("1769904000000"), Some(json!("2026-02-01"))),
+            (&FieldKind::Text { max_length: 9 }, Some("theirs"), Some(json!("theirs"))),
+        ] {
+            let (name, description) = ("field".to_owned(), String::new());
+            let field = AnswerField { name, description, kind: kind.clone(), optional: true, evidence: false };
+            assert_eq!(value_of(&field, value), expected, "{value:?}");
+            let required = AnswerField { optional: false, ..field };
+            assert_eq!(value_of(&required, None), None);
+        }
+    }
 
     #[test]
     fn estimates_have_room_facts_have_none_and_texts_are_not_repeated() {
