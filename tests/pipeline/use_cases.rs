@@ -3,8 +3,8 @@
 use simulator::{Call, Fault, FaultKind, Target, admin::Quirks};
 
 use fixtures::{
-    BUYER, PlaybookFolder, WITHIN, approved_as, ask, contact, ended_as, fleet, happened, held, note, note_event, object,
-    pipeline, property, questions, send_accepted, tasks, until,
+    BUYER, PlaybookFolder, WITHIN, approved_as, ask, contact, ended_as, fleet, happened, held, note, note_event,
+    object, pipeline, property, questions, send_accepted, tasks, until,
 };
 
 /// A score of 75: no one has to be called.

@@ -145,7 +145,7 @@ impl Ledger {
         since: OffsetDateTime,
     ) -> Result<Vec<PlaybookFigures>, LedgerError> {
         let mut overridden = self.overridden_answers(playbook, since).await?;
-        let mut kept = self.kept_values(playbook, since).await?;
+        let mut kept = self.kept_by_reason(playbook, since).await?;
         let rows = sqlx::query!(
             r#"select i.playbook_version as "version!", i.model as "model?",
                       min(i.created_at) as "first!", max(i.created_at) as "last!",
@@ -220,7 +220,7 @@ impl Ledger {
         Ok(rows.into_iter().map(|row| ((row.version, row.model), row.answers)).collect())
     }
 
-    async fn kept_values(
+    async fn kept_by_reason(
         &self,
         playbook: &str,
         since: OffsetDateTime,
