@@ -31,7 +31,7 @@ const KEPT_BACK: [&str; 11] = [
 ];
 
 /// One person in many forms.
-const NOTE: &str = "<p>Persephone Quillfeather wants $50k for Q1, says PERSEPHONE'S boss, and is excited.</p>\
+const NOTE: &str = "<p>Persephone wants $50k for Q1 and is excited.</p><p>Persephone Quillfeather, says PERSEPHONE'S boss.</p>\
     <p>quill@x.test, QUILL@X.TEST, <b>quill</b>&#64;x.test, mailto:quillf%40x.test, quill (at) x (dot) test, quill @ x.test</p>\
     <p>0171 7654321, 0171/765-43-21, +49 (171) 7654321, +49&nbsp;30&nbsp;9876543, 030-98.76.543, (555) 123-4567, 555.123.4567</p>\
     <p>4111 1111 1111 1111, 4111-1111-1111-1111; DE89 3704 0044 0532 0130 00, de89370400440532013000</p>\
@@ -77,15 +77,15 @@ async fn nothing_that_is_masked_or_denied_reaches_the_model_in_any_mode_of_eithe
             let inference = &story.inferences[0];
             assert_eq!(inference.unverified, Vec::<String>::new(), "its quotation is in what the model read");
             let summary = property(&fleet, 1, "ai_lead_summary").await.expect("written");
-            assert!(summary.starts_with("Persephone Quillfeather wants $50k"), "{summary}");
+            assert!(summary.starts_with("Persephone wants $50k"), "{summary}");
             let stored =
                 format!("{}{}", inference.prompt.as_ref().expect("kept"), inference.answer.as_ref().expect("kept"));
-            assert!(stored.contains("[PERSON-1.3] wants $50k") && stored.contains("[LITERAL-1]"), "{stored}");
+            assert!(stored.contains("[PERSON-1] wants $50k") && stored.contains("[LITERAL-1]"), "{stored}");
             for value in KEPT_BACK {
                 assert!(!stored.to_lowercase().contains(&value.to_lowercase()), "{value} in {stored}");
             }
             let fields: String = ask(&fleet, "select fields::text from inference").await;
-            assert!(fields.contains("Persephone Quillfeather wants"), "{fields}");
+            assert!(fields.contains("Persephone wants"), "{fields}");
 
             // The same context, however its placeholders are numbered.
             send_accepted(&fleet, &[note_event(1, 2)]).await;
@@ -125,7 +125,7 @@ async fn nothing_that_is_masked_is_in_the_parts_of_a_long_context_and_one_value_
 
 #[tokio::test]
 async fn a_task_says_who_is_meant_although_the_model_does_not_know_it() {
-    let playbook = masked(CALLS, MASKING);
+    let playbook = masked(CALLS, &format!("{MASKING}deny = [\"jobtitle\"]\n"));
     let folder = PlaybookFolder::new("masked-tasks", &[&playbook]);
     let fleet = fleet(&pipeline().with("inference.playbooks", folder.path())).await;
     person(&fleet, 1).await;

@@ -1,4 +1,5 @@
 //! What the model does not read, and that it is all put back.
+#![allow(clippy::expect_used, reason = "these are tests; their helpers too")]
 
 use std::{collections::BTreeSet, sync::Arc};
 

@@ -125,7 +125,7 @@ fn is_iban(number: &str) -> bool {
 mod tests {
     use super::{bank_accounts, cards};
 
-    fn found<'a>(find: fn(&str) -> Vec<std::ops::Range<usize>>, text: &'a str) -> Vec<&'a str> {
+    fn found(find: fn(&str) -> Vec<std::ops::Range<usize>>, text: &str) -> Vec<&str> {
         find(text).into_iter().map(|range| &text[range]).collect()
     }
 

@@ -157,7 +157,7 @@ impl KnownNames {
     /// What is known already stays whose it is.
     fn learn<'a>(&mut self, number: usize, words: impl Iterator<Item = &'a Word> + Clone) {
         let (count, letters) = (words.clone().count(), words.clone().map(Word::letters).sum::<usize>());
-        if !(1..=MAX_WORDS).contains(&count) || letters < 2 || words.clone().all(|word| word.is_number()) {
+        if !(1..=MAX_WORDS).contains(&count) || letters < 2 || words.clone().all(Word::is_number) {
             return;
         }
         let is_careful =

@@ -57,13 +57,10 @@ pub(super) struct Numbering {
 impl Numbering {
     /// The placeholder of `value`, which is of this `group`.
     pub(super) fn placeholder(&mut self, kind: MaskedKind, group: &str, value: &str) -> String {
-        match self.known_or_full(kind, value) {
-            Some(placeholder) => placeholder,
-            None => {
-                let number = self.number(kind, group);
-                self.of_number(kind, number, value)
-            }
-        }
+        self.known_or_full(kind, value).unwrap_or_else(|| {
+            let number = self.number(kind, group);
+            self.of_number(kind, number, value)
+        })
     }
 
     /// The placeholder of `value`, which is one of those with this number.
