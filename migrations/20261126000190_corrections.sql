@@ -46,7 +46,7 @@ begin
             as told (portal_id, object_type, object_id, property, value, changed_at)
         order by 1, 2, 3, 4, changed_at
     loop
-        select w.write_command_id, w.after, w.written_at, i.playbook, to_jsonb(c) ->> 'undo_id' is not null as is_undo into written
+        select w.write_command_id, w.after, w.written_at, i.playbook, c.undo_id is not null as is_undo into written
         from write w
         join write_command c on c.id = w.write_command_id
         join inference i on i.id = c.inference_id

@@ -54,7 +54,7 @@ pub struct EffectCounts {
     pub overridden: i64,
     /// Values that were left as they were, by reason, the most frequent first.
     pub kept: Vec<(Reason, i64)>,
-    /// Answers that a person approved, approved with other values, and rejected.
+    /// Proposals that a person approved, approved with other values, and rejected.
     pub reviewed: ReviewCounts,
 }
 
@@ -146,6 +146,7 @@ impl Ledger {
     ) -> Result<Vec<PlaybookFigures>, LedgerError> {
         let mut overridden = self.overridden_answers(playbook, since).await?;
         let mut kept = self.kept_by_reason(playbook, since).await?;
+        let mut reviewed = self.reviewed_proposals(playbook, since).await?;
         let rows = sqlx::query!(
             r#"select i.playbook_version as "version!", i.model as "model?",
                       min(i.created_at) as "first!", max(i.created_at) as "last!",
@@ -162,7 +163,7 @@ impl Ledger {
                           filter (where i.part is null and i.outcome = 'valid') as latency
                from inference i
                left join lateral (select bool_or(c.state = 'written') as is_written, bool_or(c.state = 'parked') as is_parked
-                                  from write_command c where c.inference_id = i.id) as c on true
+                                  from write_command c where c.inference_id = i.id and c.undo_id is null) as c on true
                where i.playbook = $1 and i.created_at >= $2
                group by grouping sets ((i.playbook_version), (i.playbook_version, i.model))
                order by min(min(i.created_at)) over (partition by i.playbook_version) desc, i.playbook_version,
@@ -190,8 +191,7 @@ impl Ledger {
                     written: row.written,
                     overridden: overridden.remove(&place).unwrap_or_default(),
                     kept: kept.remove(&place).unwrap_or_default(),
-                    // The decisions about proposals are counted here once there are any.
-                    reviewed: ReviewCounts::default(),
+                    reviewed: reviewed.remove(&place).unwrap_or_default(),
                 },
                 cost_micro_dollars: row.cost,
                 latency_ms: row.latency.and_then(|latency| Some((*latency.first()?, *latency.get(1)?))),
@@ -220,6 +220,34 @@ impl Ledger {
         Ok(rows.into_iter().map(|row| ((row.version, row.model), row.answers)).collect())
     }
 
+    /// What people decided about proposals. Those that a rule approved are not theirs.
+    async fn reviewed_proposals(
+        &self,
+        playbook: &str,
+        since: OffsetDateTime,
+    ) -> Result<HashMap<Place, ReviewCounts>, LedgerError> {
+        let rows = sqlx::query!(
+            r#"select i.playbook_version as "version!", i.model as "model?",
+                      count(*) filter (where r.decision = 'approved') as "approved!",
+                      count(*) filter (where r.decision = 'edited') as "edited!",
+                      count(*) filter (where r.decision = 'rejected') as "rejected!"
+               from inference i
+               join write_command c on c.inference_id = i.id
+               join review r on r.write_command_id = c.id
+               where i.playbook = $1 and i.created_at >= $2
+               group by grouping sets ((i.playbook_version), (i.playbook_version, i.model))"#,
+            playbook,
+            since
+        )
+        .fetch_all(&self.maintenance)
+        .await?;
+        let counts = rows.into_iter().map(|row| {
+            let counts = ReviewCounts { approved: row.approved, edited: row.edited, rejected: row.rejected };
+            ((row.version, row.model), counts)
+        });
+        Ok(counts.collect())
+    }
+
     async fn kept_by_reason(
         &self,
         playbook: &str,
@@ -228,7 +256,7 @@ impl Ledger {
         let rows = sqlx::query!(
             r#"select i.playbook_version as "version!", i.model as "model?", s.reason, count(*) as "values!"
                from inference i
-               join write_command c on c.inference_id = i.id
+               join write_command c on c.inference_id = i.id and c.undo_id is null
                join skipped_write s on s.write_command_id = c.id
                where i.playbook = $1 and i.created_at >= $2
                group by grouping sets ((i.playbook_version, s.reason), (i.playbook_version, i.model, s.reason))
@@ -257,7 +285,7 @@ impl Ledger {
             PropertyFigures,
             r#"with command as (
                    select c.id from write_command c
-                   where c.inference_id in (select i.id from inference i
+                   where c.undo_id is null and c.inference_id in (select i.id from inference i
                                             where i.playbook = $1 and i.playbook_version = $2 and i.created_at >= $3
                                               and i.outcome = 'valid' and i.part is null
                                             order by i.created_at desc limit $4)

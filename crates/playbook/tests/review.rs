@@ -35,7 +35,7 @@ fn planned(playbook: &Playbook, paths: &[&str], first: i64, answer: &Value) -> V
         let path = RecordPath::parse(path).expect("a path");
         let record = RecordRef { portal_id: PortalId(1), object_type: path.end().clone(), object_id: ObjectId(id) };
         let properties = BTreeMap::from([("hubspot_owner_id".to_owned(), Some("77".to_owned()))]);
-        ContextRecord { record, path, properties, merged: false, archived: false }
+        ContextRecord { record, path, properties, merged: false, archived: false, is_text: false }
     };
     let context = Context { records: paths.iter().zip(first..).map(record).collect(), entries: Vec::new() };
     let answer: Map<String, Value> = answer.as_object().cloned().expect("an object");

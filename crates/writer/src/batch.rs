@@ -14,7 +14,7 @@ use std::{
 
 use broker::{Disposition, Tries};
 use crashpoint::crash_point;
-use domain::{CommandState, Reason, RecordRef, WriteCommand, WriteCommandId, write_command::PropertyChange};
+use domain::{AppId, CommandState, Reason, RecordRef, WriteCommand, WriteCommandId, write_command::PropertyChange};
 use hubspot::HubSpotClient;
 use ledger::{CommandClaim, CommandResult, LEDGER_RETRY, LatestWrites, Ledger, LedgerError, Worker, WrittenProperty};
 use tokio::time::Instant;
@@ -23,7 +23,7 @@ use crate::{
     actions::{ActionExecutor, ActionScope},
     apply,
     corrections::corrections_by_people,
-    current_values::{CurrentValues, NullValues},
+    current_values::{CurrentValues, NullValues, OwnEntries},
     outcome::{CommandOutcome, FailurePolicy},
     plan::{self, CommandPart, RecordUpdate, TakenCommand},
     policy::{self, WriteRules},
@@ -312,7 +312,7 @@ impl BatchExecutor {
             match results.get(&part.taken.command.id) {
                 Some(Ok(())) => CommandOutcome {
                     wrote_before: self.wrote_before(part, &current, latest),
-                    ..written_outcome(update, part, &current, latest)
+                    ..written_outcome(update, part, (&current, latest), self.rules.app_id)
                 },
                 Some(Err(why)) => self.failures.unwritten(&part.taken, why),
                 None => CommandOutcome::defer(&part.taken, Reason::NotApplied),
@@ -402,30 +402,38 @@ fn result_of(id: WriteCommandId, attempt: i32, disposition: &Disposition) -> Com
 fn written_outcome(
     update: &RecordUpdate,
     part: &CommandPart,
-    current: &CurrentValues,
-    latest: &LatestWrites,
+    (current, latest): (&CurrentValues, &LatestWrites),
+    app_id: AppId,
 ) -> CommandOutcome {
     let all_skipped = part.changes.is_empty() && !part.skipped_writes.is_empty() && part.taken.written.is_empty();
     let state = if all_skipped { CommandState::Skipped } else { CommandState::Written };
     let mut outcome = CommandOutcome::new(&part.taken, state, Disposition::Done);
     outcome.row.reason = part.skipped_writes.first().filter(|_| all_skipped).map(|skipped| skipped.reason);
-    outcome.row.written = written_properties(update, part, current);
+    outcome.row.written = written_properties(update, part, (current, latest), app_id);
     if part.taken.is_undo {
         undo::count_properties(&outcome.row.written, &part.skipped_writes);
     }
     outcome.row.skipped_writes.clone_from(&part.skipped_writes);
-    outcome.row.corrections = corrections_by_people(&part.taken, current, latest);
+    outcome.row.corrections = corrections_by_people(&part.taken, current, latest, app_id);
     outcome
 }
 
-fn written_properties(update: &RecordUpdate, part: &CommandPart, current: &CurrentValues) -> Vec<WrittenProperty> {
+fn written_properties(
+    update: &RecordUpdate,
+    part: &CommandPart,
+    (current, latest): (&CurrentValues, &LatestWrites),
+    app_id: AppId,
+) -> Vec<WrittenProperty> {
     let current = current.get(&update.record);
     let TakenCommand { command, attempt, .. } = &part.taken;
+    let before = |change: &PropertyChange| {
+        let recorded = latest.value(&command.record, &change.property);
+        let own = OwnEntries { command, attempt: *attempt, app_id, recorded };
+        current?.get(&change.property)?.before(&own, &change.value)
+    };
     let written = |change: &PropertyChange| WrittenProperty {
         property: change.property.clone(),
-        before: current
-            .and_then(|current| current.get(&change.property))
-            .and_then(|current| current.before(command, *attempt, &change.value)),
+        before: before(change),
         after: change.value.clone(),
     };
     part.changes.iter().map(written).collect()

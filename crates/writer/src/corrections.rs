@@ -1,18 +1,27 @@
 //! Corrections: what people have set the properties to that the fleet had written, as a writer sees it before it writes again.
 
-use domain::{Correction, write_command::PropertyChange};
+use domain::{AppId, Correction, write_command::PropertyChange};
 use ledger::LatestWrites;
 
-use crate::{current_values::CurrentValues, plan::TakenCommand};
+use crate::{
+    current_values::{CurrentValues, OwnEntries},
+    plan::TakenCommand,
+};
 
 /// What people have set a command's properties to, where the fleet wrote another value last. Of earlier attempts of the command,
 /// which may have written over it, nothing is seen.
-pub fn corrections_by_people(taken: &TakenCommand, current: &CurrentValues, latest: &LatestWrites) -> Vec<Correction> {
-    let command = &taken.command;
+pub fn corrections_by_people(
+    taken: &TakenCommand,
+    current: &CurrentValues,
+    latest: &LatestWrites,
+    app_id: AppId,
+) -> Vec<Correction> {
+    let (command, attempt) = (&taken.command, taken.attempt);
     let Some(current) = current.get(&command.record) else { return Vec::new() };
     let correction = |change: &PropertyChange| {
         let written = latest.value(&command.record, &change.property)?;
-        let set = current.get(&change.property)?.set_by_person(command, taken.attempt, &change.value)?;
+        let own = OwnEntries { command, attempt, app_id, recorded: Some(written) };
+        let set = current.get(&change.property)?.set_by_person(&own, &change.value)?;
         (set.value != written).then(|| Correction {
             record: command.record.clone(),
             property: change.property.clone(),

@@ -5,7 +5,7 @@ use std::{
     sync::atomic::{AtomicBool, Ordering},
 };
 
-use domain::{RecordRef, WriteCommand};
+use domain::{AppId, RecordRef, WriteCommand};
 use hubspot::client::{ChangeAuthor, PastValue, origin};
 
 /// The most by which HubSpot's clock and ours may differ.
@@ -70,33 +70,48 @@ impl CurrentValue {
         self.value.as_deref().unwrap_or_default() == value
     }
 
-    /// The value before `command` wrote `proposed`, which is what an undo restores.
-    ///
-    /// A writer may die after HubSpot has the value and before the ledger has it, once or several times. From its second
-    /// attempt on, a command therefore looks behind the history's newest entries that it wrote itself.
-    pub fn before(&self, command: &WriteCommand, attempt: i32, proposed: &str) -> Option<String> {
-        let earlier = self.entries_before(command, attempt, proposed);
+    /// The value before a command wrote `proposed`, which is what an undo restores: behind what the fleet wrote and the ledger does not
+    /// have.
+    pub fn before(&self, own: &OwnEntries<'_>, proposed: &str) -> Option<String> {
+        let earlier = self.entries_before(own, proposed);
         if earlier.len() == self.entries().len() {
             return self.value.clone();
         }
         earlier.first().map(|set| set.value.clone()).filter(|value| !value.is_empty())
     }
 
-    /// What a person had set the property to before `command` wrote `proposed`, if that was the last change.
-    pub fn set_by_person(&self, command: &WriteCommand, attempt: i32, proposed: &str) -> Option<&PastValue> {
-        origin(self.entries_before(command, attempt, proposed)).filter(|set| set.author() == ChangeAuthor::Person)
+    /// What a person had set the property to before a command wrote `proposed`, if that was the last change.
+    pub fn set_by_person(&self, own: &OwnEntries<'_>, proposed: &str) -> Option<&PastValue> {
+        origin(self.entries_before(own, proposed)).filter(|set| set.author() == ChangeAuthor::Person)
     }
 
-    /// The history without its newest entries that earlier attempts of `command` made.
-    fn entries_before(&self, command: &WriteCommand, attempt: i32, proposed: &str) -> &[PastValue] {
-        let is_own = |set: &&PastValue| {
-            attempt > 1
-                && set.author() == ChangeAuthor::Machine
-                && set.value == proposed
-                && set.timestamp >= command.recorded_at() - CLOCK_SKEW
-        };
-        let own = self.entries().iter().take_while(is_own).count();
-        &self.entries()[own..]
+    fn entries_before(&self, own: &OwnEntries<'_>, proposed: &str) -> &[PastValue] {
+        let count = self.entries().iter().take_while(|set| own.includes(set, proposed)).count();
+        &self.entries()[count..]
+    }
+}
+
+/// Which of a history's newest entries the fleet made without the ledger's knowledge.
+#[derive(Debug, Clone, Copy)]
+pub struct OwnEntries<'a> {
+    /// The command that writes now.
+    pub command: &'a WriteCommand,
+    /// Which attempt of it this is. A writer may die after HubSpot has the value and before the ledger has it.
+    pub attempt: i32,
+    /// Our HubSpot app.
+    pub app_id: AppId,
+    /// The value of the fleet's newest write that the ledger has. A call of a writer that lost its lease may arrive late, and then
+    /// another command finds its value.
+    pub recorded: Option<&'a str>,
+}
+
+impl OwnEntries<'_> {
+    fn includes(&self, set: &PastValue, proposed: &str) -> bool {
+        let is_of_earlier_attempt = self.attempt > 1
+            && set.author() == ChangeAuthor::Machine
+            && set.value == proposed
+            && set.timestamp >= self.command.recorded_at() - CLOCK_SKEW;
+        is_of_earlier_attempt || (set.is_by_app(self.app_id) && self.recorded != Some(set.value.as_str()))
     }
 }
 
@@ -127,12 +142,12 @@ impl NullValues {
 #[cfg(test)]
 mod tests {
     use domain::{
-        EventId, EventKey, InferenceId, ObjectId, ObjectType, PortalId, RecordRef, WriteCommand, WriteCommandId,
+        AppId, EventId, EventKey, InferenceId, ObjectId, ObjectType, PortalId, RecordRef, WriteCommand, WriteCommandId,
     };
     use hubspot::client::PastValue;
     use time::{Duration, OffsetDateTime};
 
-    use super::{CurrentValue, History};
+    use super::{CurrentValue, History, OwnEntries};
 
     #[test]
     fn the_value_before_is_found_behind_every_attempt_of_the_same_command() {
@@ -159,7 +174,8 @@ mod tests {
             is_null: false,
             history: History::Read(history),
         };
-        let before = |history| current(history).before(&command, 2, "85");
+        let own = OwnEntries { command: &command, attempt: 2, app_id: AppId(7), recorded: None };
+        let before = |history| current(history).before(&own, "85");
         let attempts = || vec![set("85", "INTEGRATION", 9), set("85", "INTEGRATION", 5)];
         assert_eq!(before(attempts()), None);
         let after = |earlier| before(attempts().into_iter().chain([earlier]).collect());
@@ -171,7 +187,18 @@ mod tests {
             "an earlier event wrote the same value"
         );
         assert_eq!(before(vec![set("85", "CRM_UI", 5)]).as_deref(), Some("85"), "a person set it");
-        let first_attempt = current(attempts()).before(&command, 1, "85");
+        let first = OwnEntries { attempt: 1, ..own };
+        let first_attempt = current(attempts()).before(&first, "85");
         assert_eq!(first_attempt.as_deref(), Some("85"), "in the first attempt another command wrote the same value");
+
+        // A call of a writer that lost its lease arrived late: the ledger has no write of its value.
+        let ours = |value: &str| PastValue { source_id: Some("7".to_owned()), ..set(value, "INTEGRATION", -30) };
+        let before = |history, own: &OwnEntries<'_>| current(history).before(own, "90");
+        let first = &first;
+        assert_eq!(before(vec![ours("85")], first), None);
+        assert_eq!(before(vec![ours("85"), set("7", "CRM_UI", -60)], first).as_deref(), Some("7"));
+        let known = &OwnEntries { recorded: Some("85"), ..*first };
+        assert_eq!(before(vec![ours("85")], known).as_deref(), Some("85"), "the ledger has it");
+        assert_eq!(before(vec![ours("95"), ours("85")], known).as_deref(), Some("85"));
     }
 }

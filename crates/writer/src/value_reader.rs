@@ -126,7 +126,8 @@ impl ValueReader<'_> {
         let may_be_forgotten = || {
             update.parts.iter().any(|part| part.taken.predates_recovery().is_some() && part.changes.contains(change))
         };
-        !is_known && (is_asked_for || ours.is_some() || may_be_forgotten())
+        // A value that the ledger does not know may be the late one of a writer that lost its lease.
+        !is_known && (is_asked_for || ours.is_some() || current.value.is_some() || may_be_forgotten())
     }
 
     async fn read_batch(&self, read: Read<'_>, records: Vec<&RecordRef>, progress: &mut Progress) {

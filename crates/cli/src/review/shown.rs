@@ -102,5 +102,7 @@ fn action_text(action: &ProposedAction) -> String {
         ActionSpec::CreateNote { body, .. } => body.clone(),
         ActionSpec::MoveDeal(DealStage { stage, .. }) => format!("to {stage}"),
         ActionSpec::Notify { channel, text } => format!("{channel}: {text}"),
+        ActionSpec::DeleteEngagement { engagement } => engagement.to_string(),
+        ActionSpec::MoveDealBack { to, .. } => format!("back to {to}"),
     }
 }

@@ -155,6 +155,8 @@ fn form(proposal: &ProposalEntry) -> String {
             ActionSpec::CreateNote { body, .. } => format!("a note: {body}"),
             ActionSpec::MoveDeal(stage) => format!("the deal moves to {}", stage.stage),
             ActionSpec::Notify { channel, text } => format!("a message to {channel}: {text}"),
+            // Undos alone do that, which nobody reviews.
+            ActionSpec::DeleteEngagement { .. } | ActionSpec::MoveDealBack { .. } => continue,
         };
         let _ = write!(page, "<p style=\"white-space:pre-wrap\">{}</p>", text(&what));
     }

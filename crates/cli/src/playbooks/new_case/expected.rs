@@ -51,7 +51,7 @@ fn field_behind<'a>(playbook: &'a Playbook, value: &CorrectedValue) -> Option<&'
     let write = writes.find(|write| write.to.iter().any(|path| is_written(path.end())))?;
     match &write.value {
         WriteValue::Field(name) => playbook.answer.fields.get(name),
-        WriteValue::Text(_) | WriteValue::Metadata(_) => None,
+        WriteValue::Text(_) | WriteValue::Metadata(_) | WriteValue::Explanation { .. } => None,
     }
 }
 
