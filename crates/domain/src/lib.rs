@@ -25,5 +25,5 @@ pub use inference::Inference;
 pub use message_body::MessageBody;
 pub use named_record::NamedRecord;
 pub use reason::Reason;
-pub use state::{ActionState, CircuitBreakerState, CommandState, EventState};
+pub use state::{ActionState, CircuitBreakerState, CommandState, EventState, GateState};
 pub use write_command::WriteCommand;

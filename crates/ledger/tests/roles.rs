@@ -77,6 +77,7 @@ async fn no_service_may_rewrite_what_happened() {
         format!("inference_raw_{today}"),
         "write".to_owned(),
         "skipped_write".to_owned(),
+        "evaluation".to_owned(),
     ];
     for role in [Role::Inference, Role::Writer, Role::Operator, Role::Auditor] {
         for table in &history {
@@ -103,6 +104,7 @@ async fn no_service_may_rewrite_what_happened() {
             "update event set event_key = 'other'",
             "update write_command set properties = '[]'",
             "update action set spec = '{}'",
+            "update evaluation set passed = true",
             "update event_transition set to_state = 'claimed'",
             "delete from event",
             "delete from write_command",
@@ -116,6 +118,20 @@ async fn no_service_may_rewrite_what_happened() {
     // And yet every change of an event is in the history.
     let states = "select string_agg(state::text, ' ' order by id) from event_history";
     assert_eq!(test.value::<String>(states).await, "claimed decided written");
+}
+
+#[tokio::test]
+async fn only_an_operator_records_that_a_playbook_has_passed_its_gate() {
+    let test = TestLedger::new().await;
+    let insert =
+        "insert into evaluation (id, recorded_by, playbook, version, model, effort, cases, answers, hits, passed, \
+                                          file_text, report)
+                  values (gen_random_uuid(), 'ada', 'leads', '1', 'gpt-4o', 'none', 1, 1, 1, true, '', '{}')";
+    for role in [Role::Inference, Role::Writer, Role::Auditor] {
+        let refused = refusal(role, &test.url, insert).await.unwrap_or_default();
+        assert!(refused.contains("permission denied"), "{}: {refused}", role.user());
+    }
+    assert_eq!(refusal(Role::Operator, &test.url, insert).await, None);
 }
 
 #[tokio::test]

@@ -13,6 +13,8 @@
 //! 6. `effects` and `plan`: the writes and actions of the playbook, and what an answer makes of them; `local_time`
 //!    says when a day begins and ends.
 //!
+//! `gate` says what a version has to show before any of this happens.
+//!
 //! `templates` evaluates the conditions and texts of all parts, and `variables` gives their values; `channel_text` and
 //! `spreadsheet` see to it that these do nothing where they are read. `playbook` combines the parts. Imports run one way: `load` → `file` and `plan` → `playbook` → the parts → `templates`, `text` and `path`.
 
@@ -23,6 +25,7 @@ mod effects;
 mod evidence;
 mod fields;
 mod file;
+mod gate;
 mod load;
 mod local_time;
 mod model;
@@ -46,7 +49,8 @@ pub use effects::{ActionPlan, ActionTemplate, InferenceMetadata, PropertyWrite, 
 pub use evidence::{Quotations, UnverifiedPolicy};
 pub use fields::{AnswerField, AnswerFields, AnswerMismatch, FieldKind};
 pub use file::{PlaybookFinding, PlaybookFindings};
-pub use load::{LoadError, load, load_files};
+pub use gate::Gate;
+pub use load::{LoadError, load, load_files, load_text};
 pub use local_time::{LocalTime, PortalZone, UnknownTimeZone};
 pub use model::{AnswerMode, ModelLines, ModelOptions};
 pub use path::{RecordPath, RecordPathError};

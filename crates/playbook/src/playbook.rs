@@ -8,6 +8,7 @@ use crate::{
     effects::{ActionPlan, ActionTemplate, PropertyWrite},
     evidence::UnverifiedPolicy,
     fields::AnswerFields,
+    gate::Gate,
     model::ModelOptions,
     prompt::PromptTemplates,
     reads::ContextPlan,
@@ -40,6 +41,8 @@ pub struct Playbook {
     pub answer: AnswerRules,
     /// What is written and done.
     pub effects: Effects,
+    /// What a version has to show before it runs; `None`: nothing.
+    pub gate: Option<Gate>,
     /// The compiled conditions and texts of all parts.
     pub(crate) templates: Templates,
 }

@@ -5,6 +5,7 @@ mod context;
 mod declared;
 mod effects;
 mod fields;
+mod gate;
 mod selection;
 mod tables;
 
@@ -65,6 +66,7 @@ impl Playbook {
         let guards = selection::guards(&mut checker, &parsed.guards, &declared, &mut templates);
         let writes = effects::writes(&mut checker, &parsed.writes, &declared, &mut templates);
         let actions = effects::actions(&mut checker, &parsed.actions, &declared, &mut templates);
+        let gate = gate::read(&mut checker, parsed.gate.as_ref());
         if parsed.writes.is_empty() && parsed.actions.is_empty() {
             checker.add_line(1, "neither writes nor actions; the answer would have no effect");
         }
@@ -85,6 +87,7 @@ impl Playbook {
             prompt,
             answer: AnswerRules { fields, unverified: parsed.unverified },
             effects: Effects { writes, actions, escapes_formulas: true },
+            gate,
             templates,
         };
         check_no_loop(&mut checker, &parsed, &playbook);
