@@ -111,7 +111,7 @@ fn stand_in(settings: &Settings, passed: &PassedVersion, others: &[&Playbook]) -
 
 /// Lets each playbook with a gate be what its gate says, as soon as the ledger answers. Of its fallbacks those stay that have
 /// passed with the same version.
-pub(crate) async fn enter(
+pub async fn enter(
     settings: &Settings,
     mut playbooks: Vec<ConfiguredPlaybook>,
     ledger: &Ledger,

@@ -101,3 +101,24 @@ async fn a_version_that_passed_and_cannot_run_any_more_is_not_run() {
     let decision = decided(&luna, &ledger, &second).await;
     assert!(matches!(&decision, GateDecision::Closed { why } if why.contains("another text")), "{decision:?}");
 }
+
+#[tokio::test]
+async fn only_fallbacks_that_have_passed_with_the_same_version_are_asked() {
+    let (ledger, mut settings) = (ledger().await, settings("gpt-6-luna"));
+    let options = "effort = \"none\"\nfallback = [\"gpt-6.1-terra\", \"gpt-4o\"]";
+    let text = text("with fallbacks").replace("mode = \"schema\"", options);
+    let folder = std::env::temp_dir().join(format!("leadline-gate-fallbacks-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).expect("a folder");
+    std::fs::write(folder.join("leads.toml"), &text).expect("written");
+    settings.inference.playbooks.clone_from(&folder);
+    let own = asked(&settings, &text);
+    for model in ["gpt-6-luna", "gpt-4o"] {
+        pass(&ledger, AskedVersion { model: model.to_owned(), ..own.clone() }, &text).await;
+    }
+    let playbooks = inference::wiring::load_playbooks(&settings).expect("valid");
+    std::fs::remove_dir_all(&folder).expect("removed");
+    assert_eq!(playbooks[0].fallbacks.len(), 2);
+    let entered = inference::gate::enter(&settings, playbooks, &ledger).await;
+    let models: Vec<_> = entered[0].models().map(|model| model.name.as_str()).collect();
+    assert_eq!(models, ["gpt-6-luna", "gpt-4o"]);
+}
