@@ -44,6 +44,11 @@ grant update (state, attempt, worker, lease_expires_at, reason, detail, due_at, 
 grant select, insert on record_merge to leadline_inference;
 grant update (survivor_id) on record_merge to leadline_inference;
 
+-- Reads which versions of a playbook have passed their gate, and says what it runs. Only an operator records that one has.
+grant select on evaluation to leadline_inference;
+grant select, insert, update on playbook_gate to leadline_inference;
+grant insert on evaluation to leadline_operator;
+
 -- Carries write commands out and records what was there before. It reads no prompt and no answer.
 grant select on event, write_command, write, skipped_write, action, record_lease, rate_limit to leadline_writer;
 grant select (id, event_id, playbook) on inference to leadline_writer;

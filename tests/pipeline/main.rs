@@ -11,6 +11,7 @@ mod crm_objects;
 mod evaluation;
 mod failures;
 mod formed_slowly;
+mod gates;
 mod injection;
 mod long_texts;
 mod loops;

@@ -3,9 +3,10 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use broker::Route;
-use domain::{Circuit, CircuitBreakerState, PlaybookModel, Reason};
+use domain::{Circuit, CircuitBreakerState, GateState, PlaybookModel, Reason};
 use ledger::{
-    CircuitBreaker, Ledger, ParkedStage, RateLimitEntry, SpendLimitEntry, UnfinishedCommands, UnfinishedEvents,
+    CircuitBreaker, GateEntry, GateNote, Ledger, ParkedStage, RateLimitEntry, SpendLimitEntry, UnfinishedCommands,
+    UnfinishedEvents,
 };
 use time::OffsetDateTime;
 
@@ -47,6 +48,8 @@ pub struct Snapshot {
     pub spend_limits: Vec<SpendLimitEntry>,
     /// Every circuit breaker that was ever opened.
     pub circuits: Vec<CircuitBreaker>,
+    /// What the workers make of the gates of playbooks.
+    pub gates: Vec<GateEntry>,
 }
 
 impl Snapshot {
@@ -65,6 +68,7 @@ impl Snapshot {
             rate_limits: ledger.rate_limits().await?,
             spend_limits: ledger.spend_limits().await?,
             circuits: ledger.circuit_breakers().await?,
+            gates: ledger.gates().await?,
         })
     }
 
@@ -96,6 +100,11 @@ impl Snapshot {
                 "paused_models",
                 "models that do not answer a playbook (a fallback does, or its events wait)",
                 self.models_table(),
+            )
+            .section(
+                "gates",
+                "playbooks that do not run as their file says, because that version has not passed its gate",
+                self.gates_table(),
             )
     }
 
@@ -278,6 +287,31 @@ impl Snapshot {
                     breaker.opened_at.into(),
                     breaker.reason.into(),
                     breaker.detail.clone().into(),
+                ]);
+            }
+        }
+        table
+    }
+
+    /// Playbooks whose gate is not open.
+    pub fn gates_table(&self) -> Table {
+        let mut table = Table::new([
+            column("playbook", "playbook"),
+            column("in the file", "version"),
+            column("model", "model"),
+            column("gate", "state"),
+            column("runs", "runs_version"),
+            column("detail", "detail"),
+        ]);
+        for GateEntry { note: GateNote { wanted, state, runs_version, detail }, .. } in &self.gates {
+            if *state != GateState::Open {
+                table.add([
+                    wanted.playbook.clone().into(),
+                    wanted.version.clone().into(),
+                    wanted.model.clone().into(),
+                    state.as_str().into(),
+                    runs_version.clone().into(),
+                    detail.clone().into(),
                 ]);
             }
         }

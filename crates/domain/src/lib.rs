@@ -33,5 +33,5 @@ pub use message_body::MessageBody;
 pub use named_record::NamedRecord;
 pub use rate::Rate;
 pub use reason::Reason;
-pub use state::{ActionState, CircuitBreakerState, CommandState, EventState};
+pub use state::{ActionState, CircuitBreakerState, CommandState, EventState, GateState};
 pub use write_command::WriteCommand;

@@ -45,6 +45,7 @@ closed_set! {
         PlaybookPaused = "playbook_paused", "The playbook has reached its spend limit for the day.";
         ModelPaused = "model_paused", "The playbook's model is gone, forbidden or refuses a parameter; its events wait.";
         RecordPaused = "record_paused", "The questions about the record have cost what a record may cost in a day.";
+        GateClosed = "gate_closed", "No version of the playbook has passed its gate; its events wait.";
         SpendLimitTooLow = "spend_limit_too_low", "A single question may cost more than a spend limit allows.";
         // The answer
         SchemaInvalid = "schema_invalid", "The answer does not match the playbook's schema, even after one repair.";

@@ -53,6 +53,15 @@ closed_set! {
     }
 }
 
+closed_set! {
+    /// What the gate of a playbook lets a worker run.
+    pub enum GateState {
+        Open = "open", "The version in the file has passed and runs.";
+        Behind = "behind", "The version in the file has not passed; the last one that has runs instead.";
+        Closed = "closed", "No version that can run has passed; the playbook's events wait.";
+    }
+}
+
 impl EventState {
     /// Whether no further state follows without an operator.
     pub fn is_final(self) -> bool {

@@ -9,6 +9,8 @@ use playbook::{PromptError, TemplateError};
 use retry::{Failure, Outage, RateLimited, Reason, RetryAction, Shortage};
 use time::{OffsetDateTime, Time};
 
+use crate::gate::GATE_POLL;
+
 /// Why a step of an event failed.
 #[derive(Debug, thiserror::Error)]
 pub enum StepError {
@@ -24,6 +26,9 @@ pub enum StepError {
     /// The models of the playbook are away.
     #[error("the playbook waits for its model: {}", .0.why)]
     ModelPaused(ModelPause),
+    /// No version of the playbook may run.
+    #[error("{0}")]
+    GateClosed(String),
     /// The spend limit of the playbook or of the fleet is reached.
     #[error("the spend limit of the day is reached; the playbook continues in {:?} at the latest", .0.after)]
     SpendLimitReached(RateLimited),
@@ -151,6 +156,7 @@ impl Failure for StepError {
             Self::NotAssociatedYet => RetryAction::RateLimited { after: None },
             // Others wait as well, and it says nothing about the event.
             Self::ModelPaused(pause) => RetryAction::RateLimited { after: Some(pause.after) },
+            Self::GateClosed(_) => RetryAction::RateLimited { after: Some(GATE_POLL) },
             Self::Ledger(error) => error.retry_action(),
             Self::LedgerBatch(BatcherError::Failed(error)) => error.retry_action(),
             Self::Prompt(_)
@@ -171,6 +177,7 @@ impl Failure for StepError {
             Self::SpendUnknown(_) => Reason::LedgerUnavailable,
             Self::RecordLimitReached(_) => Reason::RecordPaused,
             Self::ModelPaused(_) => Reason::ModelPaused,
+            Self::GateClosed(_) => Reason::GateClosed,
             Self::SpendLimitTooLow { .. } => Reason::SpendLimitTooLow,
             Self::Prompt(_) => Reason::PromptFailed,
             Self::Template(_) => Reason::TemplateFailed,

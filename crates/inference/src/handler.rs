@@ -342,7 +342,7 @@ impl EventHandler {
                 if decision.state == EventState::Waiting {
                     decision.unusable = progress.unusable;
                 }
-                if matches!(error, StepError::NotAssociatedYet) {
+                if matches!(error, StepError::NotAssociatedYet | StepError::GateClosed(_)) {
                     tracing::debug!(%reason, "the event waits");
                 } else {
                     tracing::warn!(%reason, %error, state = decision.state.as_str(), "the event failed");

@@ -12,6 +12,7 @@ mod condenser;
 pub mod context;
 mod crm_reader;
 mod failure;
+pub mod gate;
 pub mod handler;
 mod loop_guard;
 mod model_check;

@@ -131,6 +131,7 @@ mod tests {
             playbook: Playbook::parse("lead-qualification.toml", LEADS, &[]).expect("a valid playbook"),
             model: model("gpt-6-luna"),
             fallbacks: ["gpt-4o", "gpt-5-mini", "my-model"].map(model).to_vec(),
+            gate: None,
         }]);
         let today = date!(2026 - 12 - 02);
         let of_facts = "OpenAI shuts gpt-4o down on 2027-01-14 (lead-qualification); \

@@ -4,7 +4,7 @@ use domain::{AppId, Event, PlaybookModel, PortalId, hash::sha256_hex_of_list};
 use openai::models::Model;
 use playbook::{Playbook, TemplateError};
 
-use crate::loop_guard::LoopGuard;
+use crate::{gate::GatedPlaybook, loop_guard::LoopGuard};
 
 /// A playbook with the facts about its models.
 pub struct ConfiguredPlaybook {
@@ -14,6 +14,8 @@ pub struct ConfiguredPlaybook {
     pub model: Model,
     /// The same of the models that answer while those before are away.
     pub fallbacks: Vec<Model>,
+    /// What its gate lets this worker run; `None` of a playbook without one.
+    pub gate: Option<GatedPlaybook>,
 }
 
 impl ConfiguredPlaybook {

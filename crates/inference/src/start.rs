@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    gate::{self, Gates},
     model_end::ModelEnds,
     playbook_set,
     wiring::{self, Wiring},
@@ -45,14 +46,18 @@ pub async fn start(
 ) -> Result<Wired<impl Future<Output = Result<(), ServiceFailure>> + Send + 'static>, ServiceFailure> {
     // Before anything connects, so that a wrong playbook is reported even when RabbitMQ is away.
     let playbooks = wiring::load_playbooks(&settings)?;
-    service::settings_info("playbooks", &playbook_set::digest(&playbooks));
     let (connection, publisher) = bootstrap::connect_broker(&settings, "inference").await?;
     let ledger = bootstrap::connect_ledger_verified(&settings, "leadline-inference").await?;
+    let entered = stop.run_until_cancelled(gate::enter(&settings, playbooks, &ledger)).await;
+    let playbooks = entered.ok_or("stopped before the ledger said which playbooks have passed their gates")?;
+    service::settings_info("playbooks", &playbook_set::digest(&playbooks));
     let circuit_breakers = CircuitBreakers::new(&settings.circuit_breaker, wiring::credentials(&settings)?);
     let readiness = circuit_breakers.add_readiness_checks(bootstrap::broker_and_ledger_readiness(&publisher, &ledger));
     let readiness = bootstrap::warn_of_ending_versions(readiness, &settings);
     let model_ends = ModelEnds::of(&playbooks);
     let readiness = model_ends.add_note(readiness);
+    let gates = Gates::of(&playbooks);
+    let readiness = gates.add_note(readiness);
     let worker = Worker::named("inference");
     let Wiring { live, backfill, erasures, probes, hubspot, quota_health } =
         wiring::wire(&settings, playbooks, &ledger, worker.clone(), publisher.clone(), circuit_breakers.clone())?;
@@ -61,6 +66,9 @@ pub async fn start(
     let openai = live.model_client.openai.clone();
     reload(&settings, (ledger.clone(), hubspot, openai.clone()), circuit_breakers.clone()).start(&stop);
     tokio::spawn(stop.clone().run_until_cancelled_owned(async move { model_ends.watch(&openai).await }));
+    let (ledger_of_gates, watcher) = (ledger.clone(), worker.clone());
+    let watched = async move { gates.watch(&ledger_of_gates, &watcher).await };
+    tokio::spawn(stop.clone().run_until_cancelled_owned(watched));
     let (spend_limiter, spent) = (live.model_client.spend_limiter.clone(), ledger.clone());
     tokio::spawn(stop.clone().run_until_cancelled_owned(async move { spend_limiter.watch(&spent).await }));
     let writable = live.writable.clone();

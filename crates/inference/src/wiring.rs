@@ -57,7 +57,7 @@ pub fn load_playbooks(settings: &Settings) -> Result<Vec<ConfiguredPlaybook>, Pl
         playbook.effects.escapes_formulas = settings.inference.escape_formulas;
         tracing::info!(name = playbook.name, version = playbook.version, "playbook");
         let fallbacks = fallbacks_of(settings, &playbook);
-        ConfiguredPlaybook { model: model_of(settings, &playbook), fallbacks, playbook }
+        ConfiguredPlaybook { model: model_of(settings, &playbook), fallbacks, playbook, gate: None }
     };
     let playbooks: Vec<_> = playbooks.into_iter().map(configure).collect();
     let with_models = || playbooks.iter().flat_map(|one| one.models().map(|model| (&one.playbook, model)));

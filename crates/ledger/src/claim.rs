@@ -135,7 +135,7 @@ impl Ledger {
             set state = 'claimed', attempt = e.attempt + 1, worker = excluded.worker,
                 lease_expires_at = excluded.lease_expires_at, reason = null, detail = null, due_at = null,
                 playbook = null, message_copy_id = excluded.message_copy_id,
-                age_since = case when e.state = 'waiting' and e.reason = $15
+                age_since = case when e.state = 'waiting' and e.reason = any($15)
                                  then e.age_since + age_seconds(e.state_since) * interval '1 second'
                                  else e.age_since end
             where e.state = 'waiting' or (e.state = 'claimed' and e.lease_expires_at < now())
@@ -157,7 +157,7 @@ impl Ledger {
             worker.0,
             milliseconds(lease),
             &named,
-            Reason::ModelPaused.as_str(),
+            &[Reason::ModelPaused, Reason::GateClosed].map(|reason| reason.as_str().to_owned()),
         )
         .fetch_all(&self.connections)
         .await?;

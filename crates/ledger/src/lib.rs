@@ -20,6 +20,7 @@
 //! | `rate_limits` | may the fleet make this call or spend this money? | limits |
 //! | `circuit_breakers` | is HubSpot or OpenAI away, or a playbook's model? | maintenance |
 //! | `credential_circuits` | is a credential rejected for all who have it? | maintenance |
+//! | `gates` | may this version of a playbook run? | inference, operator |
 //! | `singleton_leases` | is it this worker's turn? | maintenance |
 //! | `stuck_work` | which work has lost its message? | maintenance |
 //! | `retention` | which data may be deleted? | maintenance |
@@ -48,6 +49,7 @@ mod erasure;
 mod error;
 mod events;
 mod explain;
+mod gates;
 mod inferences;
 mod merges;
 mod migration;
@@ -96,6 +98,7 @@ pub use erasure::{Erased, ErasureReceipt, OpenErasure};
 pub use error::{LedgerError, Refusal};
 pub use events::{EventChange, EventCount, EventEntry, EventFilter, EventPosition, EventStatus};
 pub use explain::{ExplainedAnswer, ExplainedWrite, Explanation, KeptValue, UndoneBy};
+pub use gates::{AskedVersion, Evaluation, EvaluationScore, GateEntry, GateNote, PassedVersion};
 pub use inferences::CondensedPartTexts;
 pub use merges::RecordMerge;
 pub use migration::{MIGRATION_PATIENCE, MigrationWait};

@@ -50,6 +50,7 @@ async fn the_time_in_which_an_event_waited_for_a_paused_model_does_not_count() {
         claimed.age.as_secs()
     };
     assert!((400..500).contains(&age_after(Reason::ModelPaused).await));
+    assert!((400..500).contains(&age_after(Reason::GateClosed).await), "nor that before a closed gate");
     assert!((1_000..1_100).contains(&age_after(Reason::RateLimited).await));
 }
 

@@ -19,6 +19,7 @@ mod erasure;
 mod erasure_size;
 mod events;
 mod fixtures;
+mod gates;
 mod merges;
 mod migrations;
 mod parking;

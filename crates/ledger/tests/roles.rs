@@ -80,6 +80,7 @@ async fn no_service_may_rewrite_what_happened() {
         "proposed_write".to_owned(),
         "review".to_owned(),
         "correction".to_owned(),
+        "evaluation".to_owned(),
     ];
     for role in [Role::Inference, Role::Writer, Role::Operator, Role::Auditor] {
         for table in &history {
@@ -110,6 +111,7 @@ async fn no_service_may_rewrite_what_happened() {
             "update proposed_write set proposed = ''",
             "update review set decision = 'approved'",
             "delete from review",
+            "update evaluation set passed = true",
             "update event_transition set to_state = 'claimed'",
             "delete from event",
             "delete from write_command",
@@ -123,6 +125,20 @@ async fn no_service_may_rewrite_what_happened() {
     // And yet every change of an event is in the history.
     let states = "select string_agg(state::text, ' ' order by id) from event_history";
     assert_eq!(test.value::<String>(states).await, "claimed decided written");
+}
+
+#[tokio::test]
+async fn only_an_operator_records_that_a_playbook_has_passed_its_gate() {
+    let test = TestLedger::new().await;
+    let insert =
+        "insert into evaluation (id, recorded_by, playbook, version, model, effort, cases, answers, hits, passed, \
+                                          file_text, report)
+                  values (gen_random_uuid(), 'ada', 'leads', '1', 'gpt-4o', 'none', 1, 1, 1, true, '', '{}')";
+    for role in [Role::Inference, Role::Writer, Role::Auditor] {
+        let refused = refusal(role, &test.url, insert).await.unwrap_or_default();
+        assert!(refused.contains("permission denied"), "{}: {refused}", role.user());
+    }
+    assert_eq!(refusal(Role::Operator, &test.url, insert).await, None);
 }
 
 #[tokio::test]

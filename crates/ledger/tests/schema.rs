@@ -1,7 +1,7 @@
 //! What the database itself enforces, and that it has the same names as the code.
 
 use domain::{
-    ActionState, CircuitBreakerState, CommandState, CorrectionSource, EventState, Reason,
+    ActionState, CircuitBreakerState, CommandState, CorrectionSource, EventState, GateState, Reason,
     inference::{ChargeState, InferenceOutcome},
     model::ServiceTier,
     review::WriteMode,
@@ -65,6 +65,8 @@ async fn the_database_and_the_code_have_the_same_states_and_outcomes() {
     assert_eq!(sources, names(CorrectionSource::ALL, CorrectionSource::as_str));
     let states = checked_names(&test, "circuit_breaker", "state").await;
     assert_eq!(states, names(CircuitBreakerState::ALL, CircuitBreakerState::as_str));
+    let gates = checked_names(&test, "playbook_gate", "state").await;
+    assert_eq!(gates, names(GateState::ALL, GateState::as_str));
 }
 
 #[tokio::test]
@@ -197,8 +199,10 @@ fn the_page_about_the_ledger_lists_every_reason_and_state() {
         documented(ActionState::ALL, ActionState::as_str, ActionState::explanation),
         documented(CircuitBreakerState::ALL, CircuitBreakerState::as_str, CircuitBreakerState::explanation),
         documented(ChargeState::ALL, ChargeState::as_str, ChargeState::explanation),
+        documented(GateState::ALL, GateState::as_str, GateState::explanation),
     ];
-    let markers = ["states", "command-states", "action-states", "circuit-breaker-states", "charge-states"];
+    let markers =
+        ["states", "command-states", "action-states", "circuit-breaker-states", "charge-states", "gate-states"];
     for (marker, states) in markers.iter().zip(states) {
         assert_eq!(rows_of_the_page(marker), states, "{marker}");
     }

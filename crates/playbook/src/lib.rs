@@ -14,7 +14,9 @@
 //! 7. `effects` and `plan`: the writes and actions of the playbook, and what an answer makes of them; `local_time`
 //!    says when a day begins and ends.
 //!
-//! 7. `review`: which of it is reviewed first, and which rules approve it.
+//! 8. `review`: which of it is reviewed first, and which rules approve it.
+//!
+//! `gate` says what a version has to show before any of this happens.
 //!
 //! `templates` evaluates the conditions and texts of all parts, and `variables` gives their values; `channel_text` and
 //! `spreadsheet` see to it that these do nothing where they are read. `playbook` combines the parts. Imports run one way: `load` → `file` and `plan` → `playbook` → the parts → `templates`, `text` and `path`.
@@ -26,6 +28,7 @@ mod effects;
 mod evidence;
 mod fields;
 mod file;
+mod gate;
 mod load;
 mod local_time;
 mod masking;
@@ -52,7 +55,8 @@ pub use effects::{ActionPlan, ActionTemplate, ApprovalPlan, InferenceMetadata, P
 pub use evidence::{CheckedAnswer, Quotations, UnverifiedPolicy};
 pub use fields::{AnswerField, AnswerFields, AnswerMismatch, FieldKind, quote_name};
 pub use file::{PlaybookFinding, PlaybookFindings};
-pub use load::{LoadError, load, load_files};
+pub use gate::Gate;
+pub use load::{LoadError, load, load_files, load_text};
 pub use local_time::{LocalTime, PortalZone, UnknownTimeZone};
 pub use masking::{
     KnownPhones, MaskKind, MaskedContext, MaskedKind, Masking, Masks, PropertyRole, phones, replace_placeholders,

@@ -61,7 +61,8 @@ pub fn load_files(files: &[PathBuf], protected: &[String]) -> Result<Vec<Playboo
             Err(wrong) => findings.extend(wrong.0),
         }
     }
-    findings.extend(ignored_triggers(&playbooks));
+    let together: Vec<_> = playbooks.iter().map(|(file, playbook)| (file.as_str(), playbook)).collect();
+    findings.extend(ignored_triggers(&together));
     if findings.is_empty() {
         Ok(playbooks.into_iter().map(|(_, playbook)| playbook).collect())
     } else {
@@ -69,9 +70,26 @@ pub fn load_files(files: &[PathBuf], protected: &[String]) -> Result<Vec<Playboo
     }
 }
 
+/// The playbook in `text`, a file as it once was, as if it were in the folder beside `others`. `file` is its name in findings.
+///
+/// # Errors
+/// All findings, as [`load`] has them.
+pub fn load_text<'a>(
+    file: &str,
+    text: &str,
+    protected: &[String],
+    others: impl IntoIterator<Item = &'a Playbook>,
+) -> Result<Playbook, PlaybookFindings> {
+    let playbook = Playbook::parse(file, text, protected)?;
+    let mut together = vec![(file, &playbook)];
+    together.extend(others.into_iter().map(|other| (other.name.as_str(), other)));
+    let findings = ignored_triggers(&together);
+    if findings.is_empty() { Ok(playbook) } else { Err(PlaybookFindings(findings)) }
+}
+
 /// Findings about triggers that can never start a playbook: the loop guard ignores every change of a property that any
 /// playbook writes.
-fn ignored_triggers(playbooks: &[(String, Playbook)]) -> Vec<PlaybookFinding> {
+fn ignored_triggers(playbooks: &[(&str, &Playbook)]) -> Vec<PlaybookFinding> {
     let mut findings = Vec::new();
     for (file, playbook) in playbooks {
         for (_, writer) in playbooks.iter().filter(|(_, other)| other.name != playbook.name) {
@@ -83,7 +101,7 @@ fn ignored_triggers(playbooks: &[(String, Playbook)]) -> Vec<PlaybookFinding> {
                         "a change of {}.{name} starts nothing, because the playbook `{}` writes it",
                         trigger.object_type, writer.name
                     );
-                    findings.push(PlaybookFinding { file: file.clone(), line: 1, message });
+                    findings.push(PlaybookFinding { file: (*file).to_owned(), line: 1, message });
                 }
             }
         }
@@ -95,7 +113,7 @@ fn ignored_triggers(playbooks: &[(String, Playbook)]) -> Vec<PlaybookFinding> {
 mod tests {
     use std::path::{Path, PathBuf};
 
-    use super::{LoadError, load, load_files};
+    use super::{LoadError, load, load_files, load_text};
 
     fn shipped(name: &str) -> PathBuf {
         Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/playbooks").join(name)
@@ -135,5 +153,18 @@ mod tests {
         let ignored = text.replace("[\"notes_last_updated\"]", "[\"ai_sentiment_score\"]");
         let error = load_beside_churn_risk("ignored", &ignored).expect_err("it would never start").to_string();
         assert!(error.contains("contact.ai_sentiment_score starts nothing"), "{error}");
+    }
+
+    #[test]
+    fn the_text_of_an_earlier_version_is_checked_as_a_file_in_the_folder_is() {
+        let others = load(&shipped(""), &[]).expect("valid");
+        let others = || others.iter().filter(|other| other.name != "lead-qualification");
+        let text = std::fs::read_to_string(shipped("lead-qualification.toml")).expect("read");
+        let load = |text: &str, protected: &[String]| load_text("leads@1", text, protected, others());
+        assert_eq!(load(&text, &[]).expect("valid").name, "lead-qualification");
+        let ignored = text.replace("[\"notes_last_updated\"]", "[\"ai_sentiment_score\"]");
+        let error = load(&ignored, &[]).expect_err("it would never start").to_string();
+        assert!(error.contains("leads@1:1: a change of contact.ai_sentiment_score starts nothing"), "{error}");
+        load(&text, &["lead_score".to_owned()]).expect_err("protected since");
     }
 }

@@ -8,6 +8,7 @@ use crate::{
     effects::{ActionPlan, ActionTemplate, PropertyWrite, ReviewPlan},
     evidence::UnverifiedPolicy,
     fields::AnswerFields,
+    gate::Gate,
     masking::Masking,
     model::ModelOptions,
     prompt::PromptTemplates,
@@ -45,6 +46,8 @@ pub struct Playbook {
     pub effects: Effects,
     /// What of it is reviewed first.
     pub review: ReviewPlan,
+    /// What a version has to show before it runs; `None`: nothing.
+    pub gate: Option<Gate>,
     /// The compiled conditions and texts of all parts.
     pub(crate) templates: Templates,
 }

@@ -1,5 +1,6 @@
 //! `leadline check`: lists every problem at once.
 
+mod gates;
 mod report;
 
 use std::{
@@ -63,7 +64,7 @@ async fn check_all(settings: &Settings, asks: bool, report: &mut Report) {
     check_models(settings, &playbooks, report);
     check_openai(settings, &playbooks, asks, report).await;
     check_broker(settings, report).await;
-    check_ledger(settings, report).await;
+    check_ledger(settings, &playbooks, report).await;
 }
 
 async fn check_hubspot(settings: &Settings, client: &HubSpotClient, playbooks: &[Playbook], report: &mut Report) {
@@ -283,7 +284,7 @@ async fn check_policies(settings: &Settings, broker: &broker::BrokerSettings, re
     }
 }
 
-async fn check_ledger(settings: &Settings, report: &mut Report) {
+async fn check_ledger(settings: &Settings, playbooks: &[Playbook], report: &mut Report) {
     let ledger = match bootstrap::connect_ledger(settings, "leadline check") {
         Ok(ledger) => ledger,
         Err(error) => return report.problem("ledger", error),
@@ -293,6 +294,7 @@ async fn check_ledger(settings: &Settings, report: &mut Report) {
     report.check("ledger", checked.map(|()| "connected; the schema is up to date"));
     if is_reached {
         check_connections(settings, &ledger, report).await;
+        gates::check(settings, playbooks, &ledger, report).await;
     }
 }
 

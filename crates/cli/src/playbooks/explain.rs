@@ -72,6 +72,9 @@ fn print_question(playbook: &Playbook, settings: &Settings) {
     say!("  asks {model}{or} with at most {} tokens of context ({window}) for", playbook.context.max_tokens);
     let schema = serde_json::to_string_pretty(&**playbook.answer.fields.strict_schema()).unwrap_or_default();
     schema.lines().for_each(|line| say!("    {line}"));
+    if let Some(gate) = &playbook.gate {
+        say!("  runs when {} of the answers about the cases in {} are as expected", gate.min_hits, gate.eval);
+    }
 }
 
 fn print_masking(playbook: &Playbook) {

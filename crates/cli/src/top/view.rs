@@ -287,6 +287,7 @@ mod tests {
                 micro_dollars_per_day: 10_000_000,
                 micro_dollars_spent: 9_700_000,
             }],
+            gates: vec![],
             circuits: vec![CircuitBreaker {
                 circuit: Circuit::Dependency(Dependency::HubSpot),
                 state: CircuitBreakerState::Open,

@@ -10,14 +10,15 @@ use playbook::{Context, LocalTime};
 use retry::Reason;
 
 use super::{EventHandler, playbook_run::PlaybookRun};
-use crate::{ModelAnswer, QuestionLog, StepError, answer};
+use crate::{ModelAnswer, QuestionLog, StepError, answer, gate::GatedPlaybook};
 
 impl EventHandler {
     /// Whether the run may go on to ask one of its models.
     ///
     /// # Errors
-    /// All of them are away.
+    /// All of them are away, or the gate lets no version run.
     pub(super) fn admit(&self, run: &PlaybookRun<'_>) -> Result<Turns, StepError> {
+        check_gate(run)?;
         let circuits: Vec<_> = run.configured.models().map(|model| run.configured.circuit(model)).collect();
         self.model_circuits.admit(&circuits).map_err(StepError::ModelPaused)
     }
@@ -31,6 +32,10 @@ impl EventHandler {
         turns: &Turns,
         log: &QuestionLog<'_>,
     ) -> ModelAnswer {
+        // A stored answer that does not fit the playbook any more has led here without a look at the gate.
+        if let Err(error) = check_gate(run) {
+            return ModelAnswer { inferences: Vec::new(), result: Err(error) };
+        }
         let mut inferences = Vec::new();
         let mut pauses = Vec::new();
         // What stands if no other model answers or is only away.
@@ -83,6 +88,11 @@ impl EventHandler {
         }
         Ok(Verdict::Stands)
     }
+}
+
+fn check_gate(run: &PlaybookRun<'_>) -> Result<(), StepError> {
+    let closed = run.configured.gate.as_ref().and_then(GatedPlaybook::closed);
+    closed.map_or(Ok(()), |why| Err(StepError::GateClosed(why)))
 }
 
 /// What a model's answer, or its absence, means for the event.

@@ -3,5 +3,6 @@
 
 mod duplicates;
 mod fixtures;
+mod gates;
 mod refusals;
 mod waiting;

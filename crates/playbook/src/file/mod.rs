@@ -5,6 +5,7 @@ mod context;
 mod declared;
 mod effects;
 mod fields;
+mod gate;
 mod masking;
 mod review;
 mod selection;
@@ -71,6 +72,7 @@ impl Playbook {
         let writes = effects::writes(&mut checker, &parsed.writes, &declared, &mut templates);
         let actions = effects::actions(&mut checker, &parsed.actions, &declared, &mut templates);
         let review = review::read(&mut checker, &parsed, &writes, &declared, &mut templates);
+        let gate = gate::read(&mut checker, parsed.gate.as_ref());
         if parsed.writes.is_empty() && parsed.actions.is_empty() {
             checker.add_line(1, "neither writes nor actions; the answer would have no effect");
         }
@@ -93,6 +95,7 @@ impl Playbook {
             answer: AnswerRules { fields, unverified: parsed.unverified },
             effects: Effects { writes, actions, escapes_formulas: true },
             review,
+            gate,
             templates,
         };
         check_no_loop(&mut checker, &parsed, &playbook);

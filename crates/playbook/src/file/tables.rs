@@ -47,6 +47,14 @@ pub(super) struct File {
     pub(super) writes: Vec<WriteTable>,
     #[serde(default)]
     pub(super) actions: Vec<ActionTable>,
+    pub(super) gate: Option<GateTable>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct GateTable {
+    pub(super) eval: Spanned<String>,
+    pub(super) min_hits: Spanned<f64>,
 }
 
 #[derive(Deserialize)]

@@ -135,6 +135,7 @@ mod tests {
             cases: (0..20).map(case).collect(),
             models: vec![ModelReport::of("gpt-4o".to_owned(), answers)],
             baseline: None,
+            gate: None,
             verdict: Verdict::Good,
         }
     }

@@ -128,6 +128,7 @@ mod tests {
             cases: Vec::new(),
             models: vec![ModelReport::of("gpt-4o".to_owned(), answers)],
             baseline,
+            gate: None,
             verdict: Verdict::Good,
         }
     }

@@ -5,6 +5,7 @@ mod ask;
 mod baseline;
 mod candidate;
 mod junit;
+mod record;
 mod report;
 mod table;
 
@@ -24,6 +25,7 @@ use self::{
     amounts::{dollars, parse_dollars, parse_points},
     ask::{Questions, ask_all},
     baseline::Baseline,
+    record::Recorder,
     report::{BaselineReport, EvalReport, Verdict},
 };
 use super::cases::{self, EvalCase};
@@ -33,8 +35,8 @@ use crate::print::{self, say};
 pub struct EvalOptions {
     /// The playbook file.
     file: PathBuf,
-    /// The folder with the cases (*.toml).
-    cases: PathBuf,
+    /// The folder with the cases (*.toml). By default that of the playbook's gate.
+    cases: Option<PathBuf>,
     /// A model to ask; several are shown side by side. By default the playbook's.
     #[arg(long = "model", value_name = "NAME")]
     models: Vec<String>,
@@ -63,6 +65,10 @@ pub struct EvalOptions {
     /// default.
     #[arg(long, value_name = "POINTS", requires = "baseline", value_parser = parse_points)]
     max_drop: Option<f64>,
+    /// Record in the ledger how each model did at the playbook's gate, so that workers run what has passed. What counts is then whether
+    /// every model passes.
+    #[arg(long, conflicts_with = "baseline")]
+    record: bool,
 }
 
 /// Runs the command. Its exit code is the verdict: 0 good, 1 worse than expected, 3 undecided.
@@ -76,15 +82,23 @@ pub async fn run(config: Option<&Path>, options: &EvalOptions) -> ExitCode {
 
 async fn evaluate(config: Option<&Path>, options: &EvalOptions) -> anyhow::Result<Verdict> {
     let settings = Settings::load(config, ConfigScope::OpenAiOnly)?;
+    if options.record {
+        Settings::load(config, ConfigScope::LedgerOnly)?;
+    }
     let candidates = candidate::load(&settings, &options.file, &options.models)?;
-    let cases = cases::load(&options.cases, &candidates[0].playbook)?;
+    let playbook = &candidates[0].playbook;
+    let folder = options.cases.clone().or_else(|| record::gate_folder(&options.file, playbook));
+    let folder = folder.context("which cases? The playbook has no [gate] that names them")?;
+    let cases = cases::load(&folder, playbook)?;
+    let recorder =
+        if options.record { Some(Recorder::prepare(&settings, &options.file, &folder, playbook).await?) } else { None };
     // Before a question is paid for: what cannot be compared need not be asked.
     let baseline = match &options.baseline {
         Some(file) => {
             let baseline = Baseline::read(file, options.baseline_model.clone(), options.max_drop.unwrap_or(0.0));
             let baseline = baseline.with_context(|| format!("the baseline {}", file.display()))?;
             let names: Vec<_> = candidates.iter().map(|candidate| candidate.model.name.as_str()).collect();
-            let obstacles = baseline.obstacles(&candidates[0].playbook.name, &cases, &names);
+            let obstacles = baseline.obstacles(&playbook.name, &cases, &names);
             if !obstacles.is_empty() {
                 bail!("the results cannot be compared with {}:\n  {}", file.display(), obstacles.join("\n  "));
             }
@@ -108,7 +122,11 @@ async fn evaluate(config: Option<&Path>, options: &EvalOptions) -> anyhow::Resul
             drops: baseline.drops(&report.models),
         });
     }
+    report.gate = recorder.as_ref().map(|recorder| recorder.judge(&report.models));
     report.verdict = report.judge();
+    if let Some(recorder) = &recorder {
+        recorder.record(&report, &candidates).await?;
+    }
     show(&report, &cases, options)?;
     Ok(report.verdict)
 }

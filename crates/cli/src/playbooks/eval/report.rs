@@ -28,6 +28,9 @@ pub struct EvalReport {
     pub models: Vec<ModelReport>,
     /// The comparison with a baseline.
     pub baseline: Option<BaselineReport>,
+    /// How the models did at the gate, when that is recorded.
+    #[serde(default)]
+    pub gate: Option<GateReport>,
     /// What all of it means.
     pub verdict: Verdict,
 }
@@ -141,13 +144,22 @@ pub struct BaselineReport {
     pub drops: Vec<String>,
 }
 
+/// How the models did at the playbook's gate.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct GateReport {
+    /// The least share of whole cases.
+    pub min_hits: f64,
+    /// The models that pass.
+    pub passed_by: Vec<String>,
+}
+
 /// What a run means for the person or the CI that waits for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
-    /// Every expectation is met; with a baseline: nothing fell by more than is allowed.
+    /// Every expectation is met; with a baseline: nothing fell by more than is allowed; at a gate: every model passes.
     Good,
-    /// An expectation is not met; with a baseline: something fell by more than is allowed.
+    /// An expectation is not met; with a baseline: something fell by more than is allowed; at a gate: a model does not pass.
     Worse,
     /// Not every question has an answer that can be judged.
     Undecided,
@@ -180,15 +192,17 @@ impl EvalReport {
             cases: cases.iter().map(CaseName::of).collect(),
             models: models.collect(),
             baseline: None,
+            gate: None,
             verdict: Verdict::Undecided,
         }
     }
 
     /// What the results mean.
     pub fn judge(&self) -> Verdict {
-        let is_good = match &self.baseline {
-            Some(baseline) => baseline.drops.is_empty(),
-            None => self.models.iter().all(|model| model.expectations.met == model.expectations.all),
+        let is_good = match (&self.baseline, &self.gate) {
+            (Some(baseline), _) => baseline.drops.is_empty(),
+            (None, Some(gate)) => self.models.iter().all(|model| gate.passed_by.contains(&model.model)),
+            (None, None) => self.models.iter().all(|model| model.expectations.met == model.expectations.all),
         };
         match is_good {
             _ if self.models.iter().any(|model| model.failures > 0) => Verdict::Undecided,
@@ -210,6 +224,13 @@ impl EvalReport {
             if drops.is_empty() {
                 lines.push(format!("nothing fell by more than {max_drop} percentage points below {file}"));
             }
+        }
+        if let Some(GateReport { min_hits, passed_by }) = &self.gate {
+            lines.extend(self.models.iter().map(|model| {
+                let ModelReport { model, whole_cases: Share { met, all }, .. } = model;
+                let passes = if passed_by.contains(model) { "passes" } else { "does not pass" };
+                format!("{model} {passes} the gate: {met} of {all} answers are hits, and {min_hits} of all are needed")
+            }));
         }
         lines
     }
