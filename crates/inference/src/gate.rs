@@ -117,7 +117,7 @@ pub async fn enter(
     ledger: &Ledger,
 ) -> Vec<ConfiguredPlaybook> {
     for index in 0..playbooks.len() {
-        if playbooks[index].playbook.gate.is_none() {
+        if !playbooks[index].playbook.is_gated() {
             continue;
         }
         let (decision, fallbacks) = loop {

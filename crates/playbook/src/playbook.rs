@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use domain::{Event, ObjectType};
+use domain::{Event, ObjectType, review::WriteMode};
 
 use crate::{
     effects::{ActionPlan, ActionTemplate, PropertyWrite, ReviewPlan},
@@ -97,6 +97,11 @@ pub struct Effects {
 }
 
 impl Playbook {
+    /// Whether a version has to pass the playbook's gate before it runs. One in review or in shadow writes nothing by itself.
+    pub fn is_gated(&self) -> bool {
+        self.gate.is_some() && self.review.mode == WriteMode::Live
+    }
+
     /// Whether `event` may start this playbook. A trigger whose condition needs the record counts as a match, because
     /// the record is not read yet.
     ///

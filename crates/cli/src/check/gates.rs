@@ -9,7 +9,7 @@ use super::report::Report;
 
 /// Says it for each of them.
 pub async fn check(settings: &Settings, playbooks: &[Playbook], ledger: &Ledger, report: &mut Report) {
-    for playbook in playbooks.iter().filter(|playbook| playbook.gate.is_some()) {
+    for playbook in playbooks.iter().filter(|playbook| playbook.is_gated()) {
         let others: Vec<_> = playbooks.iter().filter(|other| other.name != playbook.name).collect();
         let model = inference::model_of(settings, playbook);
         let AskedVersion { version, model, effort, .. } = inference::gate::asked_version(playbook, &model);

@@ -55,4 +55,14 @@ mod tests {
             assert!(found.starts_with(&format!("leads.toml:{at}: ")) && found.contains(what), "{table}: {found}");
         }
     }
+
+    #[test]
+    fn only_a_version_that_writes_by_itself_has_to_pass() {
+        let gated = |mode: &str| {
+            let text = format!("{mode}\n{LEADS}\n[gate]\neval = \"cases\"\nmin_hits = 1\n");
+            Playbook::parse("leads.toml", &text, &[]).expect("a playbook").is_gated()
+        };
+        assert!(gated("") && gated("canary = 10"));
+        assert!(!gated("mode = \"review\"") && !gated("mode = \"shadow\""));
+    }
 }
