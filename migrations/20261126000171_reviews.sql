@@ -18,7 +18,7 @@ alter table write_command
     add column proposed_at timestamptz,
     add column expires_at timestamptz,
     add column announced_at timestamptz,
-    add column claimed_mode write_mode;
+    add column claimed_with_mode integer;
 
 comment on column write_command.mode is
     'live: it is carried out; review: it is proposed first, and live once it is approved; shadow: it is only recorded';
@@ -27,7 +27,7 @@ comment on column write_command.review is
 comment on column write_command.proposed_at is 'when it was proposed last; null when it was live from the start';
 comment on column write_command.expires_at is 'while proposed: when it is skipped as review_expired';
 comment on column write_command.announced_at is 'while proposed: when the channel of review.channel was told';
-comment on column write_command.claimed_mode is 'the mode as the writer that claimed it knew it';
+comment on column write_command.claimed_with_mode is 'the newest attempt whose writer knew of modes';
 
 create index write_command_proposed on write_command (expires_at) where state = 'proposed';
 
@@ -39,7 +39,7 @@ begin
 end $$;
 
 create trigger write_command_claim_with_mode before update of attempt on write_command
-    for each row when (new.attempt <> old.attempt and new.claimed_mode is distinct from new.mode
+    for each row when (new.attempt <> old.attempt and new.claimed_with_mode is distinct from new.attempt
                        and (new.mode <> 'live' or new.proposed_at is not null))
     execute function refuse_claim_without_mode();
 

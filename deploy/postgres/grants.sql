@@ -57,7 +57,7 @@ grant update (state, reason, detail, lease_expires_at) on event to leadline_writ
 grant update (state, attempt, worker, lease_expires_at, reason, detail, due_at, finished_at, object_id, merged_from)
     on write_command to leadline_writer;
 -- Records what would be written, and gives up what nobody decided about.
-grant update (mode, claimed_mode, proposed_at, expires_at) on write_command to leadline_writer;
+grant update (mode, claimed_with_mode, proposed_at, expires_at) on write_command to leadline_writer;
 grant select, insert on proposed_write, review to leadline_writer;
 grant update (before, proposed_at) on proposed_write to leadline_writer;
 -- Tells a channel of proposals, and takes what a person decides on the page of one.

@@ -92,7 +92,7 @@ impl Ledger {
                 order by id for update
             ), claimed as (
                 update write_command c
-                set state = 'sending', attempt = c.attempt + 1, claimed_mode = c.mode, worker = $2, reason = null, detail = null, due_at = null,
+                set state = 'sending', attempt = c.attempt + 1, claimed_with_mode = c.attempt + 1, worker = $2, reason = null, detail = null, due_at = null,
                     lease_expires_at = now() + $3::float8 * interval '1 millisecond'
                 from locked where c.id = locked.id
                 returning c.id, c.attempt
@@ -121,8 +121,10 @@ impl Ledger {
                                                order by a.id)
                               from action a where a.write_command_id = c.id) end as actions,
                    array(select w.property from write w where w.write_command_id = c.id) as "written!",
-                   case when claimed.attempt > 1 then (select age_seconds(e.age_since) from event e where e.id = c.event_id)
-                        else 0 end as "age_seconds!",
+                   case when claimed.attempt = 1 then 0
+                        -- What an old event wrote may be undone today.
+                        when c.undo_id is not null then age_seconds(c.created_at)
+                        else (select age_seconds(e.age_since) from event e where e.id = c.event_id) end as "age_seconds!",
                    c.undo_id is not null as "is_undo!", (select at from recovery) as recovered_at,
                    (select extract(epoch from clock_timestamp() - at) from recovery)::float8 as recovered_for
             from write_command c left join claimed using (id) where c.id = any($1::uuid[])

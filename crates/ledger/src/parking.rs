@@ -171,7 +171,7 @@ impl Ledger {
         .await?;
         if let Some(event) = event {
             sqlx::query!(
-                "update write_command set state = 'dropped', reason = $2 where event_id = $1 and state = 'parked'",
+                "update write_command set state = 'dropped', reason = $2 where event_id = $1 and state = 'parked' and undo_id is null",
                 event,
                 Reason::Discarded.as_str()
             )
@@ -188,17 +188,20 @@ impl Ledger {
         let mut transaction = self.connections.begin().await?;
         let event = sqlx::query_scalar!(
             "update write_command set state = 'dropped', reason = $2
-             where id = $1 and state = 'parked' returning event_id",
+             where id = $1 and state = 'parked'
+             returning case when undo_id is null then event_id end as event_id",
             id.0,
             Reason::Discarded.as_str()
         )
         .fetch_optional(&mut transaction)
         .await?;
-        if let Some(event) = event {
+        // What becomes of an undo is no outcome of the event.
+        if let Some(event) = event.flatten() {
             sqlx::query!(
                 "update event e set state = 'dropped', reason = $2
                  where e.id = $1 and e.state = 'parked'
-                   and not exists (select from write_command c where c.event_id = e.id and c.state = 'parked')",
+                   and not exists (select from write_command c
+                                   where c.event_id = e.id and c.state = 'parked' and c.undo_id is null)",
                 event,
                 Reason::Discarded.as_str()
             )

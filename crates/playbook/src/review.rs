@@ -118,10 +118,14 @@ pub fn approving_rule<'r>(
     for change in changes {
         by_property.insert(change.property.to_owned(), change_variable(terms, change));
     }
+    // Nothing can be said of the values of a proposal that has actions alone.
+    let of_all = |holds: fn(&ReviewTerms, &ProposedChange<'_>) -> bool| {
+        !changes.is_empty() && changes.iter().all(|change| holds(terms, change))
+    };
     let variables = variables
         .with("changes", &Value::Object(by_property))
-        .with("verified", &json!(changes.iter().all(|change| is_verified(terms, change.property).unwrap_or(true))))
-        .with("empty", &json!(changes.iter().all(|change| change.before.is_none())))
+        .with("verified", &json!(of_all(|terms, change| is_verified(terms, change.property).unwrap_or(true))))
+        .with("empty", &json!(of_all(|_, change| change.before.is_none())))
         .with("actions", &json!(actions));
     for rule in &terms.approve_if {
         if Templates::source_holds(&rule.when, &variables)? {

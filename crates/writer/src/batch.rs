@@ -14,7 +14,7 @@ use std::{
 
 use broker::{Disposition, Tries};
 use crashpoint::crash_point;
-use domain::{AppId, CommandState, Reason, RecordRef, WriteCommand, WriteCommandId, write_command::PropertyChange};
+use domain::{CommandState, Reason, RecordRef, WriteCommand, WriteCommandId, write_command::PropertyChange};
 use hubspot::HubSpotClient;
 use ledger::{CommandClaim, CommandResult, LEDGER_RETRY, LatestWrites, Ledger, LedgerError, Worker, WrittenProperty};
 use tokio::time::Instant;
@@ -23,7 +23,7 @@ use crate::{
     actions::{ActionExecutor, ActionScope},
     apply,
     corrections::corrections_by_people,
-    current_values::{CurrentValues, NullValues, OwnEntries},
+    current_values::{CurrentValues, NullValues, OurApp, OwnEntries},
     outcome::{CommandOutcome, FailurePolicy},
     plan::{self, CommandPart, RecordUpdate, TakenCommand},
     policy::{self, WriteRules},
@@ -40,6 +40,9 @@ const LOCK_PAUSE: Duration = Duration::from_millis(50);
 
 /// The share of a lease that remains, after the last call to HubSpot, for recording what was written.
 const SHARE_FOR_RECORDING: f64 = 0.15;
+
+/// How many leases a call may be late.
+const LATE_LEASES: u32 = 20;
 
 /// How often the commands of a batch go on at once with the records that theirs were merged into. Those of a record that was merged
 /// again meanwhile come back later.
@@ -312,7 +315,7 @@ impl BatchExecutor {
             match results.get(&part.taken.command.id) {
                 Some(Ok(())) => CommandOutcome {
                     wrote_before: self.wrote_before(part, &current, latest),
-                    ..written_outcome(update, part, (&current, latest), self.rules.app_id)
+                    ..written_outcome(update, part, (&current, latest), self.app())
                 },
                 Some(Err(why)) => self.failures.unwritten(&part.taken, why),
                 None => CommandOutcome::defer(&part.taken, Reason::NotApplied),
@@ -369,6 +372,11 @@ impl BatchExecutor {
         futures_util::future::join_all(acting).await;
     }
 
+    /// What this fleet writes as. A writer that was stopped beyond its lease gets on within a few leases, or its process is ended.
+    pub(crate) fn app(&self) -> OurApp {
+        OurApp { id: self.rules.app_id, late_within: self.lease * LATE_LEASES }
+    }
+
     /// Unlock: ends the leases on the records.
     async fn unlock(&self, records: &[RecordRef], worker: &Worker) -> Result<(), LedgerError> {
         let unlock = || self.ledger.unlock_records(records, worker);
@@ -403,18 +411,18 @@ fn written_outcome(
     update: &RecordUpdate,
     part: &CommandPart,
     (current, latest): (&CurrentValues, &LatestWrites),
-    app_id: AppId,
+    app: OurApp,
 ) -> CommandOutcome {
     let all_skipped = part.changes.is_empty() && !part.skipped_writes.is_empty() && part.taken.written.is_empty();
     let state = if all_skipped { CommandState::Skipped } else { CommandState::Written };
     let mut outcome = CommandOutcome::new(&part.taken, state, Disposition::Done);
     outcome.row.reason = part.skipped_writes.first().filter(|_| all_skipped).map(|skipped| skipped.reason);
-    outcome.row.written = written_properties(update, part, (current, latest), app_id);
+    outcome.row.written = written_properties(update, part, (current, latest), app);
     if part.taken.is_undo {
         undo::count_properties(&outcome.row.written, &part.skipped_writes);
     }
     outcome.row.skipped_writes.clone_from(&part.skipped_writes);
-    outcome.row.corrections = corrections_by_people(&part.taken, current, latest, app_id);
+    outcome.row.corrections = corrections_by_people(&part.taken, current, latest, app);
     outcome
 }
 
@@ -422,13 +430,13 @@ fn written_properties(
     update: &RecordUpdate,
     part: &CommandPart,
     (current, latest): (&CurrentValues, &LatestWrites),
-    app_id: AppId,
+    app: OurApp,
 ) -> Vec<WrittenProperty> {
     let current = current.get(&update.record);
     let TakenCommand { command, attempt, .. } = &part.taken;
     let before = |change: &PropertyChange| {
         let recorded = latest.value(&command.record, &change.property);
-        let own = OwnEntries { command, attempt: *attempt, app_id, recorded };
+        let own = OwnEntries { command, attempt: *attempt, app, recorded };
         current?.get(&change.property)?.before(&own, &change.value)
     };
     let written = |change: &PropertyChange| WrittenProperty {

@@ -1,10 +1,10 @@
 //! Corrections: what people have set the properties to that the fleet had written, as a writer sees it before it writes again.
 
-use domain::{AppId, Correction, write_command::PropertyChange};
+use domain::{Correction, write_command::PropertyChange};
 use ledger::LatestWrites;
 
 use crate::{
-    current_values::{CurrentValues, OwnEntries},
+    current_values::{CurrentValues, OurApp, OwnEntries},
     plan::TakenCommand,
 };
 
@@ -14,13 +14,13 @@ pub fn corrections_by_people(
     taken: &TakenCommand,
     current: &CurrentValues,
     latest: &LatestWrites,
-    app_id: AppId,
+    app: OurApp,
 ) -> Vec<Correction> {
     let (command, attempt) = (&taken.command, taken.attempt);
     let Some(current) = current.get(&command.record) else { return Vec::new() };
     let correction = |change: &PropertyChange| {
         let written = latest.value(&command.record, &change.property)?;
-        let own = OwnEntries { command, attempt, app_id, recorded: Some(written) };
+        let own = OwnEntries { command, attempt, app, recorded: Some(written) };
         let set = current.get(&change.property)?.set_by_person(&own, &change.value)?;
         (set.value != written).then(|| Correction {
             record: command.record.clone(),

@@ -3,6 +3,7 @@
 use std::{
     collections::HashMap,
     sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
 };
 
 use domain::{AppId, RecordRef, WriteCommand};
@@ -99,10 +100,20 @@ pub struct OwnEntries<'a> {
     /// Which attempt of it this is. A writer may die after HubSpot has the value and before the ledger has it.
     pub attempt: i32,
     /// Our HubSpot app.
-    pub app_id: AppId,
+    pub app: OurApp,
     /// The value of the fleet's newest write that the ledger has. A call of a writer that lost its lease may arrive late, and then
     /// another command finds its value.
     pub recorded: Option<&'a str>,
+}
+
+/// What the fleet writes as.
+#[derive(Debug, Clone, Copy)]
+pub struct OurApp {
+    /// Our HubSpot app.
+    pub id: AppId,
+    /// How long before a command was recorded a late call of another writer may have arrived. What is older the ledger once had, and
+    /// keeps no longer.
+    pub late_within: Duration,
 }
 
 impl OwnEntries<'_> {
@@ -111,7 +122,10 @@ impl OwnEntries<'_> {
             && set.author() == ChangeAuthor::Machine
             && set.value == proposed
             && set.timestamp >= self.command.recorded_at() - CLOCK_SKEW;
-        is_of_earlier_attempt || (set.is_by_app(self.app_id) && self.recorded != Some(set.value.as_str()))
+        let is_late = set.is_by_app(self.app.id)
+            && self.recorded != Some(set.value.as_str())
+            && set.timestamp >= self.command.recorded_at() - self.app.late_within;
+        is_of_earlier_attempt || is_late
     }
 }
 
@@ -147,7 +161,11 @@ mod tests {
     use hubspot::client::PastValue;
     use time::{Duration, OffsetDateTime};
 
-    use super::{CurrentValue, History, OwnEntries};
+    use super::{CurrentValue, History, OurApp, OwnEntries};
+
+    fn app(seconds: u64) -> OurApp {
+        OurApp { id: AppId(7), late_within: std::time::Duration::from_secs(seconds) }
+    }
 
     #[test]
     fn the_value_before_is_found_behind_every_attempt_of_the_same_command() {
@@ -174,7 +192,7 @@ mod tests {
             is_null: false,
             history: History::Read(history),
         };
-        let own = OwnEntries { command: &command, attempt: 2, app_id: AppId(7), recorded: None };
+        let own = OwnEntries { command: &command, attempt: 2, app: app(60), recorded: None };
         let before = |history| current(history).before(&own, "85");
         let attempts = || vec![set("85", "INTEGRATION", 9), set("85", "INTEGRATION", 5)];
         assert_eq!(before(attempts()), None);
@@ -196,6 +214,8 @@ mod tests {
         let before = |history, own: &OwnEntries<'_>| current(history).before(own, "90");
         let first = &first;
         assert_eq!(before(vec![ours("85")], first), None);
+        let long_ago = &OwnEntries { app: app(10), ..*first };
+        assert_eq!(before(vec![ours("85")], long_ago).as_deref(), Some("85"), "the ledger does not keep it any more");
         assert_eq!(before(vec![ours("85"), set("7", "CRM_UI", -60)], first).as_deref(), Some("7"));
         let known = &OwnEntries { recorded: Some("85"), ..*first };
         assert_eq!(before(vec![ours("85")], known).as_deref(), Some("85"), "the ledger has it");

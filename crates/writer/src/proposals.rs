@@ -13,6 +13,7 @@ use playbook::{ProposedChange, approving_rule};
 
 use crate::{
     batch::BatchExecutor,
+    corrections::corrections_by_people,
     current_values::CurrentValues,
     deals::{DealMove, MovePlan, STAGE},
     failure::ActionError,
@@ -100,6 +101,7 @@ impl BatchExecutor {
         outcome.is_approved = rule.is_some();
         outcome.row.reason = reason;
         outcome.row.skipped_writes.clone_from(&part.skipped_writes);
+        outcome.row.corrections = corrections_by_people(&part.taken, current, latest, self.app());
         let expires_after = self.rules.proposals_expire_after;
         let proposal = Proposal { writes: held.writes, approved_by: rule, expires_after };
         outcome.row.proposal = (!is_empty).then_some(proposal);

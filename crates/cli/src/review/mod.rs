@@ -85,6 +85,7 @@ pub async fn run(command: ReviewCommand, file: Option<&Path>) -> anyhow::Result<
             decide(&operator, &proposals, &Verdict::Approve(BTreeMap::new()), &options).await
         }
         ReviewCommand::Reject { filter, why, options } => {
+            anyhow::ensure!(!why.trim().is_empty(), "--why is empty: say why not");
             let operator = Operator::connect(file).await?;
             let proposals = filter.select_for_change(&operator).await?;
             decide(&operator, &proposals, &Verdict::Reject(why), &options).await

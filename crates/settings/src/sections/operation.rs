@@ -113,7 +113,7 @@ pub struct ReviewSection {
 
 impl Default for ReviewSection {
     fn default() -> Self {
-        Self { expire_hours: 168, channel: None, listen: None, public_url: None, link_secret: None, link_hours: 72 }
+        Self { expire_hours: 168, channel: None, listen: None, public_url: None, link_secret: None, link_hours: 168 }
     }
 }
 

@@ -3,12 +3,12 @@
 //!
 //! What is shown was written by strangers: all of it is escaped, and the page runs no script and loads nothing.
 
-use std::{collections::BTreeMap, fmt::Write, sync::Arc};
+use std::{collections::BTreeMap, fmt::Write, sync::Arc, time::Duration};
 
 use axum::{
     Router,
-    body::Bytes,
-    extract::{DefaultBodyLimit, Path, Query, State},
+    body::Body,
+    extract::{Path, Query, State},
     http::{HeaderName, StatusCode},
     response::{Html, IntoResponse, Response},
     routing::get,
@@ -24,8 +24,9 @@ use super::links::{ReviewLinks, Ticket, WrongTicket};
 /// Publishes the message of an approved command. What it does not publish the reconciler finds.
 pub type PublishCommand = Arc<dyn Fn(WriteCommandId) -> BoxFuture<'static, ()> + Send + Sync>;
 
-/// The longest body of a request, in bytes, and the longest name and reason, in characters.
+/// The longest body of a request, in bytes, and how long it may take; the longest name and reason, in characters.
 const MAX_BODY: usize = 16 * 1_024;
+const BODY_TIMEOUT: Duration = Duration::from_secs(5);
 const MAX_NAME: usize = 100;
 const MAX_WHY: usize = 1_000;
 
@@ -49,10 +50,7 @@ struct Page {
 
 /// The page, at `/review/{id}`.
 pub fn router(ledger: Ledger, links: ReviewLinks, publish: PublishCommand) -> Router {
-    Router::new()
-        .route("/review/{id}", get(show).post(decide))
-        .layer(DefaultBodyLimit::max(MAX_BODY))
-        .with_state(Page { ledger, links, publish })
+    Router::new().route("/review/{id}", get(show).post(decide)).with_state(Page { ledger, links, publish })
 }
 
 async fn show(State(page): State<Page>, Path(id): Path<Uuid>, Query(ticket): Query<Ticket>) -> Response {
@@ -62,10 +60,14 @@ async fn show(State(page): State<Page>, Path(id): Path<Uuid>, Query(ticket): Que
     }
 }
 
-async fn decide(State(page): State<Page>, Path(id): Path<Uuid>, Query(ticket): Query<Ticket>, body: Bytes) -> Response {
+async fn decide(State(page): State<Page>, Path(id): Path<Uuid>, Query(ticket): Query<Ticket>, body: Body) -> Response {
     let proposal = match page.proposal(WriteCommandId(id), &ticket).await {
         Ok(proposal) => proposal,
         Err(response) => return *response,
+    };
+    // Only who has a link may send more than a head.
+    let Ok(Ok(body)) = tokio::time::timeout(BODY_TIMEOUT, axum::body::to_bytes(body, MAX_BODY)).await else {
+        return answer(StatusCode::BAD_REQUEST, "<p>The form is too long, or too slow.</p>");
     };
     let fields: BTreeMap<_, _> = url::form_urlencoded::parse(&body).into_owned().collect();
     let field = |name: &str, most: usize| -> String {
@@ -73,6 +75,9 @@ async fn decide(State(page): State<Page>, Path(id): Path<Uuid>, Query(ticket): Q
     };
     let verdict = match fields.get("decision").map(String::as_str) {
         Some("approve") => Verdict::Approve(BTreeMap::new()),
+        Some("reject") if field("why", MAX_WHY).is_empty() => {
+            return answer(StatusCode::BAD_REQUEST, "<p>Say why not.</p>");
+        }
         Some("reject") => Verdict::Reject(field("why", MAX_WHY)),
         _ => return answer(StatusCode::BAD_REQUEST, "<p>Choose one of the two buttons.</p>"),
     };
