@@ -138,12 +138,15 @@ async fn a_restored_ledger_does_nothing_twice_and_finds_everything_since_the_dum
     for playbook in ["lead-qualification", "churn-risk", "call-summary"] {
         leadline(&fleet, Role::Operator, &["backfill", "--playbook", playbook, "--since", "1h"]).await;
     }
-    // A message that a worker holds and has not claimed yet is in no queue and in no row.
+    // HubSpot's search leaves out for moments what was changed just now, as by the writers of this fleet: an operator runs it again,
+    // until it finds nothing. A message that a worker holds and has not claimed yet is in no queue and in no row, either.
     until("the ledger knows each change", async || {
-        fixtures::backfill(&fleet, &["--dry-run"]).await.contains("0 events would be queued")
+        let found = fixtures::backfill(&fleet, &[]).await;
+        until_finished(&fleet).await;
+        fleet.simulator.complete_search_index().await.expect("indexed");
+        found.contains("0 events queued")
     })
     .await;
-    until_finished(&fleet).await;
 
     let (calls, messages) = effects(&fleet).await;
     let all: Vec<i64> = [1, 2, 3, 4, 5, 6, 7, 8].into_iter().chain(20..=24).chain(under_load).collect();

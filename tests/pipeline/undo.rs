@@ -8,8 +8,8 @@ use serde_json::Value;
 use simulator::admin::{Edit, ObjectView};
 
 use fixtures::{
-    BUYER, ask, contact, ended_as, fleet, happened, held, key, note, note_event, object, pipeline, property, questions,
-    send_accepted, sql, tasks,
+    BUYER, approved_as, ask, contact, ended_as, fleet, happened, held, key, note, note_event, object, pipeline,
+    property, questions, send_accepted, sql, tasks,
 };
 
 const ANGRY: &str = "<p>This is <b>unacceptable</b>. It is still broken and we want a refund.</p>";
@@ -159,7 +159,7 @@ async fn deals_move_back_unless_they_moved_on_and_a_task_that_a_person_touched_s
     object(&fleet, "ticket", 30, &[("subject", "Outage"), ("content", ANGRY)], &[("contact", 1)]).await;
     let event = happened("ticket", 30, "creation", None, 1);
     send_accepted(&fleet, std::slice::from_ref(&event)).await;
-    ended_as(&fleet, &event, "written", None).await;
+    approved_as(&fleet, &event, "churn-risk", ("written", None)).await;
     for id in [20, 21] {
         assert_eq!(held(&fleet, "deal", id, "dealstage").await.as_deref(), Some("991231"));
     }
