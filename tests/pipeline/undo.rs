@@ -237,3 +237,18 @@ async fn a_value_is_explained_by_event_playbook_quotation_model_and_what_was_bef
     let unknown = fleet.leadline(&["explain", "contact/1", "firstname"]).await.expect("runs");
     assert!(!unknown.status.success());
 }
+
+/// The same answer again sets nothing, and is recorded all the same.
+#[tokio::test]
+async fn a_value_that_was_answered_twice_goes_back_to_what_was_before_the_first() {
+    let fleet = fleet(&pipeline().with("inference.unchanged_context_ttl_hours", "0")).await;
+    contact(&fleet, 1, &[BUYER]).await;
+    for n in [1, 2, 3] {
+        send_accepted(&fleet, &[note_event(1, n)]).await;
+        ended_as(&fleet, &note_event(1, n), "written", None).await;
+    }
+    let done = told(&fleet, &["undo", "--record", "contact/1", "--yes"]).await;
+    for name in ["lead_score", "ai_budget_estimate", "ai_lead_summary"] {
+        assert_eq!(property(&fleet, 1, name).await.filter(|value| !value.is_empty()), None, "{name}: {done}");
+    }
+}
