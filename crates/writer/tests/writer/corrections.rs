@@ -58,14 +58,20 @@ async fn a_value_that_a_person_changed_is_recorded_once_when_it_is_read() {
     assert_eq!(writer.overrides().await, "85 12 read, 85 - read");
 }
 
-#[tokio::test]
-async fn a_value_that_is_written_over_is_recorded_before() {
+/// A person has changed the written 85 to 12, and a command is to write 100 over it.
+async fn corrected_and_decided_again() -> (TestWriter, WriteCommand) {
     let writer = TestWriter::start().await;
     let record = writer.contact(1).await;
     let first = writer.decide(&record, 1, &[always("85")], Vec::new()).await;
     writer.carried_out(&first).await;
     writer.edit(1, "lead_score", "12", "CRM_UI").await;
     let second = writer.decide(&record, 2, &[always("100")], Vec::new()).await;
+    (writer, second)
+}
+
+#[tokio::test]
+async fn a_value_that_is_written_over_is_recorded_before() {
+    let (writer, second) = corrected_and_decided_again().await;
     writer.carried_out(&second).await;
     assert_eq!(writer.property(1, "lead_score").await.as_deref(), Some("100"));
     assert_eq!(writer.overrides().await, "85 12 read");
@@ -74,12 +80,7 @@ async fn a_value_that_is_written_over_is_recorded_before() {
 /// The writer was killed after HubSpot had the new value, and before the ledger had anything.
 #[tokio::test]
 async fn a_writer_that_died_before_the_commit_leaves_the_correction_to_the_next_one() {
-    let writer = TestWriter::start().await;
-    let record = writer.contact(1).await;
-    let first = writer.decide(&record, 1, &[always("85")], Vec::new()).await;
-    writer.carried_out(&first).await;
-    writer.edit(1, "lead_score", "12", "CRM_UI").await;
-    let second = writer.decide(&record, 2, &[always("100")], Vec::new()).await;
+    let (writer, second) = corrected_and_decided_again().await;
     writer.taken_by_another(&second).await;
     writer.edit_as_app(1, "lead_score", "100").await;
     assert_eq!(writer.overrides().await, "none");

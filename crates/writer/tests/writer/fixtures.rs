@@ -11,7 +11,7 @@ use domain::{
     inference::{InferenceOutcome, TokenUsage},
     model::ServiceTier,
     review::WriteTerms,
-    write_command::{Action, ActionSpec, PropertyChange, WritePolicy, marker},
+    write_command::{Action, ActionSpec, PropertyChange, Task, TaskPriority, TaskType, WritePolicy, marker},
 };
 use hubspot::{
     HubSpotClient,
@@ -472,6 +472,19 @@ impl TestWriter {
         let response = self.http.get(url).send().await.expect("sent").error_for_status().expect("an answer");
         response.json().await.expect("the documented form")
     }
+}
+
+/// A task about a record.
+pub fn task(record: &RecordRef) -> ActionSpec {
+    ActionSpec::CreateTask(Task {
+        subject: "Call Ada".to_owned(),
+        body: "She has a budget.".to_owned(),
+        priority: TaskPriority::High,
+        task_type: TaskType::Call,
+        owner: None,
+        due: OffsetDateTime::now_utc(),
+        associations: vec![record.clone()],
+    })
 }
 
 /// A change of one property with the default policy, `unless_human`.

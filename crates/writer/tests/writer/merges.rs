@@ -5,15 +5,14 @@ use std::time::Duration;
 
 use broker::Disposition;
 use domain::{
-    ActionState, EventState, Reason, RecordRef,
-    write_command::{ActionSpec, DealStage, PropertyChange, Task, TaskPriority, TaskType, WritePolicy},
+    ActionState, EventState, Reason,
+    write_command::{ActionSpec, DealStage, PropertyChange, WritePolicy},
 };
 use futures_util::future::join_all;
 use ledger::Worker;
 use simulator::{Call, Fault, FaultKind, Target, admin::Quirks};
-use time::OffsetDateTime;
 
-use crate::fixtures::{TestWriter, WriterOptions, set};
+use crate::fixtures::{TestWriter, WriterOptions, set, task};
 
 /// A writer whose batches wait long enough for all commands of a test, on a busy machine too.
 async fn slow_batches() -> TestWriter {
@@ -190,18 +189,6 @@ async fn missing_records_cost_a_bounded_number_of_calls_and_no_other_record_wait
             assert_eq!(writer.property(id, "lead_score").await.as_deref(), Some("85"));
         }
     }
-}
-
-fn task(record: &RecordRef) -> ActionSpec {
-    ActionSpec::CreateTask(Task {
-        subject: "Call Ada".to_owned(),
-        body: "She has a budget.".to_owned(),
-        priority: TaskPriority::High,
-        task_type: TaskType::Call,
-        owner: None,
-        due: OffsetDateTime::now_utc(),
-        associations: vec![record.clone()],
-    })
 }
 
 #[tokio::test]

@@ -3,14 +3,12 @@
 use broker::Disposition;
 use domain::{
     ActionId, CommandState, EventState, ObjectType, Reason, RecordRef, UndoId, WriteCommand, WriteCommandId,
-    write_command::{
-        Action, ActionSpec, DealStage, ExpectedValue, PropertyChange, Task, TaskPriority, TaskType, WritePolicy,
-    },
+    write_command::{Action, ActionSpec, DealStage, ExpectedValue, PropertyChange, WritePolicy},
 };
 use ledger::{UndoCommand, UndoRequest};
-use time::{Duration, OffsetDateTime};
+use time::Duration;
 
-use crate::fixtures::{TestWriter, set};
+use crate::fixtures::{TestWriter, set, task};
 
 fn request() -> UndoRequest {
     let (asked_by, selection) = ("sales-ops".to_owned(), "one record".to_owned());
@@ -99,18 +97,6 @@ async fn an_older_event_that_comes_late_does_not_write_over_an_undo() {
     assert_eq!(writer.handle(&late).await, Disposition::Done);
     writer.ended_as(&late, EventState::Superseded, Some(Reason::NewerEventWritten)).await;
     assert_eq!(writer.property(1, "lead_score").await.filter(|value| !value.is_empty()), None);
-}
-
-fn task(record: &RecordRef) -> ActionSpec {
-    ActionSpec::CreateTask(Task {
-        subject: "Call Ada".to_owned(),
-        body: "She has a budget.".to_owned(),
-        priority: TaskPriority::High,
-        task_type: TaskType::Call,
-        owner: None,
-        due: OffsetDateTime::now_utc(),
-        associations: vec![record.clone()],
-    })
 }
 
 #[tokio::test]
