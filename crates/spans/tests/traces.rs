@@ -26,6 +26,8 @@ struct Collector {
 
 impl Collector {
     fn new() -> Self {
+        // Of the process: each test sets it, because any of them may be the first that runs.
+        opentelemetry::global::set_text_map_propagator(TraceContextPropagator::new());
         let exporter = InMemorySpanExporter::default();
         let provider = SdkTracerProvider::builder().with_simple_exporter(exporter.clone()).build();
         Self { exporter, provider }
@@ -37,7 +39,6 @@ impl Collector {
 
     /// What `traced` makes.
     fn of(traced: impl FnOnce()) -> Self {
-        opentelemetry::global::set_text_map_propagator(TraceContextPropagator::new());
         let collector = Self::new();
         let layer = tracing_opentelemetry::layer().with_tracer(collector.provider.tracer("test"));
         tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), traced);
