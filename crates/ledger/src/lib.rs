@@ -110,7 +110,7 @@ pub use proposals::{Proposal, ProposedWrite, WaitingProposals};
 pub use rate_limits::{
     AcquireRequest, Grant, ObservedQuota, RateLimitEntry, RateLimitTerms, Refund, SpendLimitEntry, Window,
 };
-pub use records::LatestWrites;
+pub use records::{LatestWrites, RecordedValue};
 pub use recovery::Recovery;
 pub use retention::Retention;
 pub use retry_policy::{COMMIT_RETRY, LEDGER_RETRY};

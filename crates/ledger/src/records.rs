@@ -23,6 +23,16 @@ struct LatestWrite {
     at: OffsetDateTime,
     key: EventKey,
     value: String,
+    recorded_at: OffsetDateTime,
+}
+
+/// The value that the fleet wrote last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RecordedValue<'a> {
+    /// What was written.
+    pub value: &'a str,
+    /// When the ledger recorded it, which is after HubSpot had it.
+    pub at: OffsetDateTime,
 }
 
 impl LatestWrites {
@@ -33,7 +43,12 @@ impl LatestWrites {
 
     /// The value that was written to a property last; `None` when the ledger has no write of it.
     pub fn value(&self, record: &RecordRef, property: &str) -> Option<&str> {
-        self.write(record, property).map(|write| write.value.as_str())
+        self.recorded(record, property).map(|recorded| recorded.value)
+    }
+
+    /// The same, and when it was recorded.
+    pub fn recorded(&self, record: &RecordRef, property: &str) -> Option<RecordedValue<'_>> {
+        self.write(record, property).map(|write| RecordedValue { value: &write.value, at: write.recorded_at })
     }
 
     /// Whether a value that HubSpot shows as set at a time is one that the ledger has: it recorded that value since, or has it as
@@ -131,7 +146,7 @@ impl Ledger {
                )
                select distinct on (k.portal_id, k.object_type, k.object_id, w.property)
                       k.portal_id as "portal_id!", k.object_type as "object_type!", k.object_id as "object_id!", w.property,
-                      w.occurred_at, w.event_key, w.after
+                      w.occurred_at, w.event_key, w.after, w.written_at
                from known_as k join write w on (w.portal_id, w.object_type, w.object_id)
                                                = (k.portal_id, k.object_type, k.known_id)
                order by k.portal_id, k.object_type, k.object_id, w.property, w.occurred_at desc,
@@ -145,7 +160,12 @@ impl Ledger {
         let mut newest = LatestWrites::default();
         for row in rows {
             let record = record(row.portal_id, &row.object_type, row.object_id);
-            let write = LatestWrite { at: row.occurred_at, key: EventKey::from_text(row.event_key), value: row.after };
+            let write = LatestWrite {
+                at: row.occurred_at,
+                key: EventKey::from_text(row.event_key),
+                value: row.after,
+                recorded_at: row.written_at,
+            };
             newest.newest.entry(record).or_default().insert(row.property, write);
         }
         if let Some(since) = since {

@@ -196,7 +196,8 @@ impl Playbook {
 
     /// The variables that conditions and texts see before there is an answer.
     pub fn variables(&self, event: &Value, context: &Context) -> Variables {
-        record_variables(&self.context, context, Variables::default().with("event", event))
+        let is_used = |name: &str| self.templates.uses(name);
+        record_variables(&self.context, context, is_used, Variables::default().with("event", event))
     }
 
     /// The actions, each with the record whose write command contains it: a moved deal its own, every other action that

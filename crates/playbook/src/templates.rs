@@ -3,7 +3,10 @@
 //! Every template is rendered with sample values when it is compiled, once with all variables filled and once with all
 //! empty, so that a misspelt name is found when the playbook is loaded and not when an event arrives.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use minijinja::{Environment, UndefinedBehavior, Value, value::Serde};
 
@@ -112,11 +115,18 @@ pub(crate) fn strict_environment() -> Environment<'static> {
 #[derive(Debug)]
 pub(crate) struct Templates {
     environment: Environment<'static>,
+    /// The names of the variables that any of them uses.
+    used: BTreeSet<String>,
 }
 
 impl Templates {
     pub(crate) fn new() -> Self {
-        Self { environment: strict_environment() }
+        Self { environment: strict_environment(), used: BTreeSet::new() }
+    }
+
+    /// Whether any of them uses the variable with this name.
+    pub(crate) fn uses(&self, name: &str) -> bool {
+        self.used.contains(name)
     }
 
     /// Adds a condition under a `name` of its own.
@@ -157,6 +167,7 @@ impl Templates {
 
     fn add(&mut self, name: &str, source: String, samples: &SampleVariables) -> Result<(), TemplateError> {
         self.environment.add_template_owned(name.to_owned(), source)?;
+        self.used.extend(self.environment.get_template(name)?.undeclared_variables(false));
         for (variables, case) in [
             (&samples.filled, "when every variable has a value"),
             (&samples.empty, "when every variable is empty; give a default, for example `(x or 0)`"),

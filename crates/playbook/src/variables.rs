@@ -36,12 +36,18 @@ pub fn manual_event_variable(now: OffsetDateTime) -> Value {
 }
 
 /// Adds the variable `record`, and for every type of record that is read two more: the first record of the type
-/// (`contact`) and all of them (`contacts`).
-pub(crate) fn record_variables(plan: &ContextPlan, context: &Context, variables: Variables) -> Variables {
+/// (`contact`) and all of them (`contacts`). Those that are not used are left out: to make them takes longer than to use them.
+pub(crate) fn record_variables(
+    plan: &ContextPlan,
+    context: &Context,
+    is_used: impl Fn(&str) -> bool,
+    mut variables: Variables,
+) -> Variables {
     let enriched = &context.records[0];
-    let names = plan.properties_of(enriched.path.end());
-    let mut variables = variables.with("record", &record_variable(enriched, &names));
-    for kind in plan.kinds() {
+    if is_used("record") {
+        variables = variables.with("record", &record_variable(enriched, &plan.properties_of(enriched.path.end())));
+    }
+    for kind in plan.kinds().into_iter().filter(|kind| is_used(kind.name()) || is_used(kind.path())) {
         let names = plan.properties_of(&kind);
         let mut records: Vec<Value> = Vec::new();
         for record in context.records.iter().filter(|record| record.record.object_type == kind) {

@@ -435,7 +435,7 @@ fn written_properties(
     let current = current.get(&update.record);
     let TakenCommand { command, attempt, .. } = &part.taken;
     let before = |change: &PropertyChange| {
-        let recorded = latest.value(&command.record, &change.property);
+        let recorded = latest.recorded(&command.record, &change.property);
         let own = OwnEntries { command, attempt: *attempt, app, recorded };
         current?.get(&change.property)?.before(&own, &change.value)
     };

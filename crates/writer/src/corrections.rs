@@ -19,10 +19,10 @@ pub fn corrections_by_people(
     let (command, attempt) = (&taken.command, taken.attempt);
     let Some(current) = current.get(&command.record) else { return Vec::new() };
     let correction = |change: &PropertyChange| {
-        let written = latest.value(&command.record, &change.property)?;
+        let written = latest.recorded(&command.record, &change.property)?;
         let own = OwnEntries { command, attempt, app, recorded: Some(written) };
         let set = current.get(&change.property)?.set_by_person(&own, &change.value)?;
-        (set.value != written).then(|| Correction {
+        (set.value != written.value).then(|| Correction {
             record: command.record.clone(),
             property: change.property.clone(),
             value: Some(set.value.clone()).filter(|value| !value.is_empty()),

@@ -8,6 +8,7 @@ use std::{
 
 use domain::{AppId, RecordRef, WriteCommand};
 use hubspot::client::{ChangeAuthor, PastValue, origin};
+use ledger::RecordedValue;
 
 /// The most by which HubSpot's clock and ours may differ.
 const CLOCK_SKEW: time::Duration = time::Duration::seconds(2);
@@ -101,9 +102,9 @@ pub struct OwnEntries<'a> {
     pub attempt: i32,
     /// Our HubSpot app.
     pub app: OurApp,
-    /// The value of the fleet's newest write that the ledger has. A call of a writer that lost its lease may arrive late, and then
-    /// another command finds its value.
-    pub recorded: Option<&'a str>,
+    /// The fleet's newest write that the ledger has. A call of a writer that lost its lease may arrive late, and then another command
+    /// finds its value.
+    pub recorded: Option<RecordedValue<'a>>,
 }
 
 /// What the fleet writes as.
@@ -118,14 +119,15 @@ pub struct OurApp {
 
 impl OwnEntries<'_> {
     fn includes(&self, set: &PastValue, proposed: &str) -> bool {
+        // Another command may have written the same value between two attempts.
+        let is_recorded =
+            self.recorded.is_some_and(|known| known.value == set.value && set.timestamp <= known.at + CLOCK_SKEW);
         let is_of_earlier_attempt = self.attempt > 1
             && set.author() == ChangeAuthor::Machine
             && set.value == proposed
             && set.timestamp >= self.command.recorded_at() - CLOCK_SKEW;
-        let is_late = set.is_by_app(self.app.id)
-            && self.recorded != Some(set.value.as_str())
-            && set.timestamp >= self.command.recorded_at() - self.app.late_within;
-        is_of_earlier_attempt || is_late
+        let is_late = set.is_by_app(self.app.id) && set.timestamp >= self.command.recorded_at() - self.app.late_within;
+        !is_recorded && (is_of_earlier_attempt || is_late)
     }
 }
 
@@ -159,6 +161,7 @@ mod tests {
         AppId, EventId, EventKey, InferenceId, ObjectId, ObjectType, PortalId, RecordRef, WriteCommand, WriteCommandId,
     };
     use hubspot::client::PastValue;
+    use ledger::RecordedValue;
     use time::{Duration, OffsetDateTime};
 
     use super::{CurrentValue, History, OurApp, OwnEntries};
@@ -217,8 +220,16 @@ mod tests {
         let long_ago = &OwnEntries { app: app(10), ..*first };
         assert_eq!(before(vec![ours("85")], long_ago).as_deref(), Some("85"), "the ledger does not keep it any more");
         assert_eq!(before(vec![ours("85"), set("7", "CRM_UI", -60)], first).as_deref(), Some("7"));
-        let known = &OwnEntries { recorded: Some("85"), ..*first };
+        let known = &OwnEntries { recorded: Some(RecordedValue { value: "85", at: now }), ..*first };
         assert_eq!(before(vec![ours("85")], known).as_deref(), Some("85"), "the ledger has it");
         assert_eq!(before(vec![ours("95"), ours("85")], known).as_deref(), Some("85"));
+
+        // Another command wrote the same value between two attempts, and the ledger has it.
+        let recorded = Some(RecordedValue { value: "85", at: now + Duration::seconds(6) });
+        let own = OwnEntries { command: &command, attempt: 2, app: app(60), recorded };
+        let before = |history| current(history).before(&own, "85");
+        assert_eq!(before(vec![set("85", "INTEGRATION", 5), set("7", "CRM_UI", -60)]).as_deref(), Some("85"));
+        let again = vec![set("85", "INTEGRATION", 20), set("9", "CRM_UI", 15), set("85", "INTEGRATION", 5)];
+        assert_eq!(before(again).as_deref(), Some("9"), "an attempt wrote it again, over what a person had set since");
     }
 }

@@ -73,10 +73,16 @@ impl Plan {
     /// Adds a property by all of its writes, the newest first.
     fn add_property(&mut self, writes: &[KnownWrite]) {
         let standing: Vec<_> = writes.iter().filter(|write| write.standing != WriteStanding::Undone).collect();
-        let undone = standing.iter().take_while(|write| write.standing == WriteStanding::Selected).count();
-        let (undone, rest) = standing.split_at(undone);
-        let replaced = rest.iter().filter(|write| write.standing == WriteStanding::Selected);
-        self.left.extend(replaced.map(|write| left(write, None, Reason::NewerEventWritten)));
+        let selected = standing.iter().take_while(|write| write.standing == WriteStanding::Selected).count();
+        // What a person or another program set between two of the writes is what the newer one replaced: it comes back.
+        let follows = |pair: &&[&KnownWrite]| pair[0].before.as_deref().unwrap_or_default() == pair[1].after;
+        let unbroken = standing[..selected].windows(2).take_while(follows).count() + 1;
+        let (undone, rest) = standing.split_at(selected.min(unbroken));
+        let replaced = rest.iter().enumerate().filter(|(_, write)| write.standing == WriteStanding::Selected);
+        let reason = |place| {
+            if undone.len() + place < selected { Reason::ValueChanged } else { Reason::NewerEventWritten }
+        };
+        self.left.extend(replaced.map(|(place, write)| left(write, None, reason(place))));
         let (Some(newest), Some(oldest), Some(first)) = (undone.first(), undone.last(), writes.first()) else { return };
         let is_erased = |value: Option<&str>| value == Some(ERASED);
         if is_erased(Some(&newest.after)) || is_erased(oldest.before.as_deref()) {
@@ -294,5 +300,15 @@ mod tests {
         assert!(plan.is_empty() && plan.commands().is_empty());
         let [left] = &plan.left[..] else { panic!("{plan:?}") };
         assert_eq!((left.reason, left.now.as_deref()), (Reason::ValueChanged, Some("9")));
+    }
+
+    #[test]
+    fn a_value_that_was_set_between_two_writes_comes_back() {
+        use WriteStanding::Selected;
+        let writes = [write(2, Some("5"), "7", Selected), write(1, None, "1", Selected)];
+        let plan = Plan::new(&writes, Vec::new());
+        let [change] = &plan.changes[..] else { panic!("{plan:?}") };
+        assert_eq!((change.from.as_str(), change.to.as_deref()), ("7", Some("5")));
+        assert!(matches!(&plan.left[..], [left] if left.reason == Reason::ValueChanged), "{plan:?}");
     }
 }

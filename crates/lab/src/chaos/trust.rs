@@ -51,6 +51,7 @@ pub async fn contacts(fleet: &Fleet) -> Result<Values> {
 /// `start`, except for what people changed. Adds what does not hold to `wrong`. Call it when nothing is in flight.
 pub async fn check(fleet: &Fleet, ledger: &PgPool, start: Values, wrong: &mut Vec<String>) -> Result<Trust> {
     let mut trust = Trust { explained: explain(fleet, ledger, wrong).await?, ..Trust::default() };
+    wrong.extend(broken_chains(ledger).await?);
     let mut expected = start;
     let changed = change_some(fleet, ledger).await?;
     for id in &changed {
@@ -76,6 +77,28 @@ pub async fn check(fleet: &Fleet, ledger: &PgPool, start: Values, wrong: &mut Ve
         wrong.push(format!("{tasks} tasks are still there after everything was undone"));
     }
     Ok(trust)
+}
+
+/// The writes that name another value before them than the one that the write before them set. During the load only the fleet sets
+/// these properties, so that each of its writes begins where the one before it ended.
+async fn broken_chains(ledger: &PgPool) -> Result<Vec<String>> {
+    let broken: Vec<(i64, String, String, Option<String>, Option<String>)> = sqlx::query_as(
+        r#"with chain as (
+               select object_id, property, event_key, before,
+                      lag(after) over (partition by portal_id, object_type, object_id, property
+                                       order by occurred_at, event_key collate "C", write_command_id) as earlier,
+                      write_command_id, occurred_at
+               from write
+           )
+           select object_id, property, event_key, before, earlier from chain
+           where earlier is not null and earlier is distinct from coalesce(before, '') order by object_id, property, occurred_at"#,
+    )
+    .fetch_all(ledger)
+    .await?;
+    let told = broken.into_iter().map(|(id, property, key, before, earlier)| {
+        format!("{property} of contact {id}: event {key} found {before:?} and the write before it had set {earlier:?}")
+    });
+    Ok(told.collect())
 }
 
 /// Explains each property of each record that was written. Returns how many there are.

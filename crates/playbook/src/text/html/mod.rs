@@ -10,6 +10,7 @@ mod formatting;
 mod hidden;
 mod rules;
 mod settings;
+mod simple;
 mod style;
 mod tables;
 mod tag;
@@ -35,6 +36,11 @@ const MAX_ITEM_NUMBER: usize = 999;
 /// The text that a person sees of `html`: a line for each block and each cell of a table, a blank line between paragraphs,
 /// `> ` before what is quoted, `* ` or a number before an item of a list.
 pub(super) fn text_of(html: &str) -> String {
+    simple::text_of(html).unwrap_or_else(|| whole_text_of(html))
+}
+
+/// The same for all of HTML.
+fn whole_text_of(html: &str) -> String {
     // The tokenizer replaces U+0000 by a character that is three bytes long.
     let html = html.replace('\0', "");
     let mut page = Page::default();
