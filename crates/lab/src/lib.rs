@@ -7,7 +7,7 @@ pub mod simulator_client;
 pub mod span_collector;
 pub mod webhook_client;
 
-pub use fleet::{Fleet, FleetPlan, Members};
+pub use fleet::{Fleet, FleetPlan, Leadline, Members};
 pub use simulator_client::SimulatorClient;
 pub use span_collector::{CollectedSpan, SpanCollector};
 pub use testbed::proxy::{self, Proxy};

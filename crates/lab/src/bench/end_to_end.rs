@@ -13,32 +13,31 @@ use super::{
     fleet::{Bench, Conditions, Pace, Throughput},
     receiver,
     report::{MEMORY, RATES, Results, number},
+    services::{self, ServiceUsage},
 };
 
 /// Measures a fleet of one of each service.
-pub async fn run(
-    services: &Services,
-    plan: &FleetPlan,
-    results: &mut Results,
-    baseline: Hops,
-    quick: bool,
-) -> Result<()> {
+pub async fn run(of: &Services, plan: &FleetPlan, results: &mut Results, baseline: Hops, quick: bool) -> Result<()> {
     let events = if quick { 12_000 } else { 40_000 };
     let bench = step("a fleet of one receiver, one inference, one writer", async {
         let plan = plan.clone();
-        Bench::start(services, Conditions { plan, contacts: events * 3 / 2 + 2_000, ..Conditions::default() }).await
+        Bench::start(of, Conditions { plan, contacts: events * 3 / 2 + 2_000, ..Conditions::default() }).await
     })
     .await?;
     // A warm-up: what is set up at the first event is not measured.
     bench.run(2_000, Pace::FULL).await?;
+    let namespace = bench.fleet.namespace.clone();
+    let pool = PgPool::connect(&namespace.postgres_url).await?;
     let before = Calls::of(&bench).await?;
+    let services_before = ServiceUsage::begin(of, &pool).await?;
     let acks = || receiver::load(&bench, 50, 1, Duration::from_secs(8), Duration::from_millis(250));
     let (through, at_full) = tokio::try_join!(bench.run(events, Pace::FULL), acks())?;
     let (calls, _) = Calls::of(&bench).await?.since(&before);
+    #[expect(clippy::cast_precision_loss, reason = "a count")]
+    let all = events as f64;
+    let of_services = ServiceUsage::now(of, &pool).await?.since(services_before, all);
     let half = Pace::PerSecond(through.per_second / 2.0);
     let (_, at_half) = tokio::try_join!(bench.run(events / 2, half), acks())?;
-    let namespace = bench.fleet.namespace.clone();
-    let pool = PgPool::connect(&namespace.postgres_url).await?;
     let rows =
         step("the baseline of Postgres: the same rows, inserted in batches", baseline::rows(&pool, 4_000)).await?;
     drop(bench);
@@ -48,6 +47,7 @@ pub async fn run(
     println!("  {} events per CPU-second of the three services (goal ≥1,500)", number(per_cpu_second));
     println!("  {memory:.0} MiB for the three services (goal ≤100)");
     println!("  {}", calls.per_event());
+    println!("  {of_services}");
     println!(
         "  baseline, two hops of a minimal lapin client: {} messages per second; the fleet does {:.0} % of it (goal ≥60 %)",
         number(baseline.per_second),
@@ -58,6 +58,9 @@ pub async fn run(
         number(rows),
         per_second / rows * 100.0
     );
+    if !quick {
+        services::print_statements(&pool, all).await?;
+    }
     for (load, acks) in [("meanwhile", &at_full), ("at half that rate", &at_half)] {
         println!(
             "  {load}, 50 connections: {:.0} webhooks per second, 200 after {:.1} ms (half), {:.1} ms (99 %, goal <25), {:.1} ms (99.9 %)",

@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     calls::Calls,
     fleet::{Bench, Conditions},
+    receiver,
 };
 
 /// Calls that the portal allows in ten seconds.
@@ -27,6 +28,10 @@ const SHARE: f64 = 0.8;
 /// Until the stages are full and the fleet has observed the quota.
 const WARM_UP: Duration = Duration::from_secs(20);
 const MEASURED: Duration = Duration::from_secs(40);
+
+/// Webhooks that come meanwhile: so many connections, each with so much time between two.
+const CONNECTIONS: usize = 50;
+const BETWEEN_WEBHOOKS: Duration = Duration::from_millis(250);
 
 /// The measurement of one phase.
 pub struct AtTheLimit {
@@ -42,6 +47,8 @@ pub struct AtTheLimit {
     calls_per_event: String,
     pub events_per_second: f64,
     pub other_calls: f64,
+    /// Milliseconds until a webhook is acknowledged: median, 99 %, 99.9 %.
+    pub ack: [f64; 3],
 }
 
 pub async fn run(services: &Services, plan: &FleetPlan) -> Result<[AtTheLimit; 2]> {
@@ -82,7 +89,7 @@ fn feed(bench: &Bench, stop: CancellationToken) -> Result<tokio::task::JoinHandl
 
 async fn measure(bench: &Bench, other: Option<&Other>) -> Result<AtTheLimit> {
     let before = Counts::take(bench, other).await?;
-    tokio::time::sleep(MEASURED).await;
+    let webhooks = receiver::load(bench, CONNECTIONS, 1, MEASURED, BETWEEN_WEBHOOKS).await?;
     let after = Counts::take(bench, other).await?;
     let (ours, seconds) = after.ours.since(&before.ours);
     let windows = seconds / 10.0;
@@ -100,6 +107,7 @@ async fn measure(bench: &Bench, other: Option<&Other>) -> Result<AtTheLimit> {
         calls_per_event: ours.per_event(),
         events_per_second: written / seconds,
         other_calls,
+        ack: webhooks.ack,
     })
 }
 
@@ -164,5 +172,9 @@ pub fn print(phases: &[AtTheLimit; 2]) {
             phase.fairness[0], phase.fairness[1]
         );
         println!("    {:.0} events per second, {}", phase.events_per_second, phase.calls_per_event);
+        let [half, most, nearly_all] = phase.ack;
+        println!(
+            "    {CONNECTIONS} connections: 200 after {half:.1} ms (half), {most:.1} ms (99 %, goal <25), {nearly_all:.1} ms (99.9 %, goal <100)"
+        );
     }
 }

@@ -10,6 +10,7 @@ mod limits;
 mod receiver;
 mod replicas;
 mod report;
+mod services;
 mod single;
 mod slow;
 mod usage;
@@ -18,7 +19,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use lab::FleetPlan;
-use testbed::{Services, TestNamespace, step, workspace};
+use testbed::{TestNamespace, step, workspace};
 
 use fleet::Bench;
 use report::Results;
@@ -64,7 +65,7 @@ pub async fn run(options: &BenchOptions) -> Result<()> {
         bail!("this is a debug build; measure with `cargo xtask bench`");
     }
     let started = Instant::now();
-    let services = Services::private("", "").await?;
+    let services = services::counting().await?;
     let plan = plan(options)?;
     let mut results = Results::default();
     let wanted = |part: Part| !options.quick && options.only.is_none_or(|only| only == part);

@@ -11,6 +11,7 @@ use sqlx::PgPool;
 use super::{
     account::{self, Account},
     load::Sent,
+    reviewer::{self, Reviewed},
 };
 
 /// The reasons for which the load makes an event park. No fault may park one.
@@ -33,6 +34,8 @@ pub struct InvariantReport {
     pub tasks: usize,
     /// Notifications, and repetitions under the same key.
     pub notifications: (usize, usize),
+    /// What was decided about proposals.
+    pub reviewed: Reviewed,
     /// Calls to HubSpot that were answered 429, including those of faults, and all calls.
     pub limited: (usize, usize),
     /// Every other violation.
@@ -47,6 +50,7 @@ pub async fn check(fleet: &Fleet, ledger: &PgPool, sent: &Sent) -> Result<Invari
     writes(fleet, ledger, &mut report).await?;
     actions(fleet, ledger, &mut report).await?;
     calls(fleet, ledger, &mut report).await?;
+    report.reviewed = reviewer::check(ledger, &mut report.wrong).await?;
     if sent.wrongly_accepted > 0 {
         report.wrong.push(format!("{} webhooks with an old timestamp were accepted", sent.wrongly_accepted));
     }

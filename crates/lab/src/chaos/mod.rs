@@ -9,6 +9,7 @@ mod load;
 mod phases;
 mod plan;
 mod report;
+mod reviewer;
 mod schedule;
 mod trust;
 
@@ -131,6 +132,9 @@ async fn run_with_seed(options: &ChaosOptions, seed: u64) -> Result<()> {
         let (load, random, stop, rate) = (load.clone(), random.fork(), stop_sending.clone(), options.load);
         tokio::spawn(async move { load.run(random, rate, stop).await })
     };
+    let stop_reviewing = CancellationToken::new();
+    let stops = (stop_sending.clone(), stop_reviewing.clone());
+    let reviewing = tokio::spawn(reviewer::decide(fleet.operator()?, pool.clone(), random.fork(), stops));
     let deadline = Instant::now() + Duration::from_secs_f64(options.minutes * 60.0);
     let mut targets = Targets { services: &mut services, fleet: &mut fleet, proxies };
     let injected = inject_until(deadline, schedule, &mut targets, &load, &pool, &mut random).await;
@@ -143,11 +147,13 @@ async fn run_with_seed(options: &ChaosOptions, seed: u64) -> Result<()> {
     });
     let settled = async {
         answered.await?;
-        step("no event is unfinished", targets.fleet.until_idle(SETTLED_WITHIN)).await?;
+        step("no event is unfinished and no proposal waits", targets.fleet.until_idle(SETTLED_WITHIN)).await?;
         step("no record is to be verified", until_verified(&pool)).await
     };
     // Not returned at once: the report of the invariants shows what is unfinished.
     let unsettled = settled.await.err();
+    stop_reviewing.cancel();
+    reviewing.await?;
     let sent = load.all_sent();
     let mut invariants = invariants::check(targets.fleet, &pool, &sent).await?;
     let is_settled = unsettled.is_none();

@@ -6,6 +6,8 @@ use anyhow::Result;
 use lab::{FleetPlan, Proxy};
 use testbed::{TestNamespace, workspace};
 
+use super::reviewer::REVIEWED;
+
 /// The proxies between the services and what they talk to.
 pub struct Proxies {
     /// One for each node of RabbitMQ.
@@ -82,7 +84,7 @@ pub fn plan(namespace: &TestNamespace, simulator_port: u16, proxies: &Proxies) -
 }
 
 /// The folder with the shipped playbook, changed so that every good answer makes a task and a notification, not one a week:
-/// only then can a fault double one.
+/// only then can a fault double one. One of its properties is reviewed.
 fn playbooks(name: &str) -> Result<PathBuf> {
     const FILE: &str = "lead-qualification.toml";
     let folder = workspace::root()?.join("target/fleet").join(name).join("playbooks");
@@ -90,6 +92,9 @@ fn playbooks(name: &str) -> Result<PathBuf> {
     let shipped = std::fs::read_to_string(workspace::root()?.join("deploy/playbooks").join(FILE))?;
     let changed = shipped.replace("cooldown_hours = 168", "cooldown_hours = 0");
     anyhow::ensure!(changed != shipped, "{FILE} no longer has `cooldown_hours = 168`");
+    let write = format!("[[writes]]\nproperty = \"{REVIEWED}\"\n");
+    anyhow::ensure!(changed.contains(&write), "{FILE} no longer writes {REVIEWED}");
+    let changed = changed.replace(&write, &format!("{write}mode = \"review\"\n"));
     std::fs::write(folder.join(FILE), changed)?;
     Ok(folder)
 }

@@ -10,6 +10,7 @@ use super::{
     invariants::InvariantReport,
     load::Sent,
     phases::Refused,
+    reviewer::Reviewed,
 };
 
 /// Prints what OpenAI billed and what the ledger says.
@@ -83,6 +84,8 @@ pub fn print(
     }
     println!("\neffects");
     println!("  {} tasks in HubSpot, {} notifications", invariants.tasks, invariants.notifications.0);
+    let Reviewed { approved, rejected } = invariants.reviewed;
+    println!("  {approved} proposals were approved and {rejected} rejected, now and then by two commands at once");
     println!("  {} notifications were repeated under the same Idempotency-Key", invariants.notifications.1);
     println!(
         "  {} answers were paid for twice (a worker was killed, or lost its lease, before it recorded them; {} claims were \

@@ -1,5 +1,6 @@
 //! A fleet: simulator, receivers, inference workers and writers, as processes or as tasks of this process.
 
+mod leadline;
 mod logs;
 mod member;
 mod plan;
@@ -11,6 +12,7 @@ use ledger::Ledger;
 use testbed::{Process, Role, TestNamespace, free_port, workspace};
 
 use crate::SimulatorClient;
+pub use leadline::Leadline;
 use logs::Logs;
 pub use member::Member;
 pub use plan::{FleetPlan, Members, PUBLIC_URL, variable};
@@ -216,14 +218,12 @@ impl Fleet {
 
     /// The same with the rights of another role: `leadline migrate` is the owner's.
     pub async fn leadline_as(&self, role: Role, arguments: &[&str]) -> Result<std::process::Output> {
-        let program = workspace::binaries()?.join("leadline");
-        tokio::process::Command::new(program)
-            .args(arguments)
-            .envs(self.environment_of(role)?)
-            .current_dir(workspace::root()?)
-            .output()
-            .await
-            .context("cannot run leadline")
+        Leadline { environment: self.environment_of(role)? }.run(arguments).await
+    }
+
+    /// The operator's command, for a task that goes on while the fleet changes.
+    pub fn operator(&self) -> Result<Leadline> {
+        Ok(Leadline { environment: self.environment_of(Role::Operator)? })
     }
 }
 

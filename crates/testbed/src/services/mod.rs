@@ -217,6 +217,14 @@ impl Services {
         })
     }
 
+    /// The processes of RabbitMQ (of a cluster its first node) and Postgres, if they are private. Both have children.
+    pub fn processes(&self) -> Option<(u32, u32)> {
+        match &self.owned {
+            Owned::Private(instances) => Some(instances.processes()),
+            Owned::Nothing | Owned::Docker(_) => None,
+        }
+    }
+
     /// The private instances, if these services are private.
     pub fn instances(&mut self) -> Option<&mut Instances> {
         match &mut self.owned {

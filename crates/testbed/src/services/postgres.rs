@@ -77,6 +77,10 @@ impl Postgres {
         self.durability
     }
 
+    pub(super) fn process(&self) -> u32 {
+        self.process.id()
+    }
+
     /// `host:port`.
     pub(super) fn address(&self) -> String {
         format!("127.0.0.1:{}", self.port)

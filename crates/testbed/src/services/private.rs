@@ -115,6 +115,10 @@ impl Instances {
         &mut self.rabbitmq.nodes[newest]
     }
 
+    pub(super) fn processes(&self) -> (u32, u32) {
+        (self.rabbitmq.nodes[0].process(), self.postgres.process())
+    }
+
     pub(super) fn amqp_url(&self) -> String {
         self.rabbitmq.nodes.iter().map(RabbitMq::amqp_url).collect::<Vec<_>>().join(",")
     }

@@ -70,6 +70,10 @@ impl RabbitMq {
         Ok(Self { process: node.start()?, node })
     }
 
+    pub(super) fn process(&self) -> u32 {
+        self.process.id()
+    }
+
     /// `false`: it does not accept connections yet. An error: its process has ended.
     pub(super) fn is_starting(&mut self) -> Result<bool> {
         self.process.still_runs()?;
