@@ -28,6 +28,10 @@ pub async fn run(on: Option<&On>, arguments: &[String]) -> Result<()> {
     if !arguments.iter().any(|argument| argument.starts_with("-p") || argument.starts_with("--package")) {
         tests.arg("--workspace");
     }
+    if arguments.is_empty() {
+        // One run shows all that fails, not only the first program with a failing test.
+        tests.arg("--no-fail-fast");
+    }
     tests.args(arguments).envs(services.environment());
     if std::env::var_os(THREADS_VARIABLE).is_none() {
         tests.env(THREADS_VARIABLE, THREADS);
