@@ -334,6 +334,9 @@ impl Drop for Reserved {
 
 /// The most that a request can use. A long one is counted in the text pool, so that no other work waits for it.
 async fn most_usage(text_pool: &TextPool, request: &ChatRequest) -> TokenUsage {
+    if request.is_short() {
+        return request.most_usage();
+    }
     let bytes = request.messages.iter().map(|message| message.content.len()).sum();
     let counted = request.clone();
     text_pool.run(bytes, move || counted.most_usage()).await

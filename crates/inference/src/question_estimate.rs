@@ -39,7 +39,7 @@ impl QuestionEstimate {
         let answer = typical_answer(playbook.answer.fields.iter()).to_string();
         let room_for_reasoning = request.max_completion_tokens.saturating_sub(playbook.model.max_output_tokens);
         Ok(Self {
-            prompt: request.most_usage().prompt_tokens,
+            prompt: request.prompt_tokens(),
             answer: i64::try_from(count_tokens(&model.name, &answer)).unwrap_or(i64::MAX),
             reasoning: i64::from(room_for_reasoning / 2),
         })

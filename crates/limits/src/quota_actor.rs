@@ -22,7 +22,8 @@ const LONGEST_REQUEST: Duration = Duration::from_secs(300);
 /// The pause after the ledger did not answer.
 const PAUSE_AFTER_ERROR: Duration = Duration::from_millis(500);
 
-/// The pause after a grant that was not enough, so that other replicas can acquire their part.
+/// The pause after a grant that was not enough, so that other replicas can acquire their part; and between requests while many calls come,
+/// so that each request is for several.
 const PAUSE_AFTER_GRANT: Duration = Duration::from_millis(15);
 
 /// What callers send to the actor.
@@ -224,7 +225,7 @@ impl QuotaActor {
         for (limit, grants) in self.grants.iter().enumerate() {
             let available = grants.available();
             let first = self.waiting.front().map_or(0, |waiter| waiter.costs[limit]);
-            let all = self.waiting.iter().fold(0, |all: i64, waiter| all.saturating_add(waiter.costs[limit]));
+            let all = self.needed(limit);
             // While no caller waits, the request only tells the ledger something.
             let ahead = if all > 0 { self.recent_demand.previous(limit) } else { 0 };
             need.push((first - available).max(0));
@@ -270,10 +271,25 @@ impl QuotaActor {
         if !grant.wait.is_zero() && !self.waiting.is_empty() {
             self.exhausted_at.send_replace(Some(requested_at));
         }
-        // With jitter, so that replicas do not all ask at the same moment. Never at once, so that other replicas can ask
-        // before this one does again.
-        let wait = if grant.wait.is_zero() { PAUSE_AFTER_GRANT } else { grant.wait };
+        let wait = if !grant.wait.is_zero() {
+            grant.wait
+        } else if self.is_enough() && !self.recent_demand.is_frequent() {
+            Duration::ZERO
+        } else {
+            PAUSE_AFTER_GRANT
+        };
+        // With jitter, so that replicas do not all ask at the same moment.
         self.next_request_at = Instant::now() + wait.mul_f64(1.0 + random_fraction() * 0.5);
+    }
+
+    /// What all who wait need of a limit.
+    fn needed(&self, limit: usize) -> i64 {
+        self.waiting.iter().map(|waiter| waiter.costs[limit]).fold(0, i64::saturating_add)
+    }
+
+    /// Whether there is enough for all who wait.
+    fn is_enough(&self) -> bool {
+        self.grants.iter().enumerate().all(|(limit, grants)| self.needed(limit) <= grants.available())
     }
 
     fn pause(&mut self, error: &LedgerError) {
