@@ -1,5 +1,7 @@
 //! From an answer to the properties and actions of each record.
 
+use std::collections::BTreeSet;
+
 use domain::{
     ActionId, ActionPosition, Event, EventId, InferenceId, RecordRef, WriteCommand, WriteCommandId,
     review::{ReviewTerms, WriteMode, WriteTerms},
@@ -120,7 +122,9 @@ impl Playbook {
         model: &str,
         now: &LocalTime,
     ) -> Result<Vec<PlannedWrite>, TemplateError> {
-        let variables = self.variables(event, context).with("answer", &Value::Object(answer.clone()));
+        let answered = Value::Object(answer.clone());
+        let variables = self.variables(event, context).with("answer", &answered);
+        let leaving = self.variables_that_leave(event, context).with("answer", &answered);
         let mode = self.review.mode_for(&self.name, context.record());
         let mut plan = Plan::default();
         for write in &self.effects.writes {
@@ -153,7 +157,7 @@ impl Playbook {
             }
         }
         for (index, action) in self.effects.actions.iter().enumerate() {
-            for (record, action) in self.plan_action((index, action), context, answer, &variables, now)? {
+            for (record, action) in self.plan_action((index, action), context, answer, (&variables, &leaving), now)? {
                 plan.of(&record, mode.max(self.effects.actions[index].mode)).actions.push(action);
             }
         }
@@ -196,29 +200,40 @@ impl Playbook {
 
     /// The variables that conditions and texts see before there is an answer.
     pub fn variables(&self, event: &Value, context: &Context) -> Variables {
-        record_variables(&self.context, context, Variables::default().with("event", event))
+        record_variables(&self.context, context, &BTreeSet::new(), Variables::default().with("event", event))
+    }
+
+    /// The same for a text that leaves: what is denied has no value, also where the text shows a record as a whole.
+    fn variables_that_leave(&self, event: &Value, context: &Context) -> Variables {
+        let denied = &self.masking.deny;
+        let mut event = event.clone();
+        if event["property"].as_str().is_some_and(|property| denied.contains(property)) {
+            event["value"] = Value::Null;
+        }
+        record_variables(&self.context, context, denied, Variables::default().with("event", &event))
     }
 
     /// The actions, each with the record whose write command contains it: a moved deal its own, every other action that
-    /// of the record that the playbook is about.
+    /// of the record that the playbook is about. `leaving` are the variables of a text that leaves.
     fn plan_action(
         &self,
         (index, plan): (usize, &ActionPlan),
         context: &Context,
         answer: &Map<String, Value>,
-        variables: &Variables,
+        (variables, leaving): (&Variables, &Variables),
         now: &LocalTime,
     ) -> Result<Vec<(RecordRef, PlannedAction)>, TemplateError> {
+        let shown = if matches!(plan.spec, ActionTemplate::Notify { .. }) { leaving } else { variables };
         let rounds = match &plan.for_each {
-            None => vec![variables.clone()],
+            None => vec![(variables.clone(), shown.clone())],
             Some(list) => {
                 let items = answer.get(list).and_then(Value::as_array).into_iter().flatten().take(plan.max_items);
-                items.map(|item| variables.clone().with("item", item)).collect()
+                items.map(|item| (variables.clone().with("item", item), shown.clone().with("item", item))).collect()
             }
         };
         let on = records_at(context, &plan.on);
         let mut actions = Vec::new();
-        for (item, variables) in rounds.iter().enumerate() {
+        for (item, (variables, shown)) in rounds.iter().enumerate() {
             if let Some(when) = &plan.when
                 && !self.templates.holds(when, variables)?
             {
@@ -233,7 +248,7 @@ impl Playbook {
             if let ActionTemplate::MoveDeal(stage) = &plan.spec {
                 let deals = on.iter().map(|deal| (deal.clone(), action(ActionSpec::MoveDeal(stage.clone()))));
                 actions.extend(deals);
-            } else if let Some(spec) = self.action_spec(&plan.spec, &on, variables, now)? {
+            } else if let Some(spec) = self.action_spec(&plan.spec, &on, shown, now)? {
                 actions.push((context.record().clone(), action(spec)));
             }
         }
