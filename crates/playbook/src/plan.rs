@@ -15,7 +15,7 @@ use time::{
 
 use crate::{
     context::Context,
-    effects::{ActionPlan, ActionTemplate, InferenceMetadata, WriteValue},
+    effects::{ActionPlan, ActionTemplate, ApprovalPlan, InferenceMetadata, WriteValue},
     evidence::MARK,
     fields::{FieldKind, property_value, quote_name},
     local_time::LocalTime,
@@ -112,6 +112,8 @@ impl Playbook {
     /// What an answer asks for, by record. `model` gave the `answer` about `context` at `now`; `event` is the variable
     /// of that name. The only texts of the model in the result are values of fields that passed the schema.
     ///
+    /// Nothing has a less careful mode than `least_mode`. Where that is not [`WriteMode::Live`], no rule approves: a person looks.
+    ///
     /// # Errors
     /// When a condition or a text cannot be rendered for this answer.
     pub fn plan_writes(
@@ -121,11 +123,12 @@ impl Playbook {
         answer: &Map<String, Value>,
         model: &str,
         now: &LocalTime,
+        least_mode: WriteMode,
     ) -> Result<Vec<PlannedWrite>, TemplateError> {
         let answered = Value::Object(answer.clone());
         let variables = self.variables(event, context).with("answer", &answered);
         let leaving = self.variables_that_leave(event, context).with("answer", &answered);
-        let mode = self.review.mode_for(&self.name, context.record());
+        let mode = self.review.mode_for(&self.name, context.record()).max(least_mode);
         let mut plan = Plan::default();
         for write in &self.effects.writes {
             let value = match &write.value {
@@ -162,7 +165,8 @@ impl Playbook {
             }
         }
         for held in plan.0.iter_mut().filter(|planned| planned.terms.is_held()) {
-            held.terms.review = self.review_terms(answer, &variables);
+            let rules = if least_mode == WriteMode::Live { &self.review.approve_if[..] } else { &[] };
+            held.terms.review = self.review_terms(answer, &variables, rules);
         }
         Ok(plan.0)
     }
@@ -177,7 +181,7 @@ impl Playbook {
     }
 
     /// What a review of an answer's writes needs to know.
-    fn review_terms(&self, answer: &Map<String, Value>, variables: &Variables) -> ReviewTerms {
+    fn review_terms(&self, answer: &Map<String, Value>, variables: &Variables, rules: &[ApprovalPlan]) -> ReviewTerms {
         let written = self.effects.writes.iter().filter_map(|write| match &write.value {
             WriteValue::Field(field) => Some((write.property.clone(), field.clone())),
             WriteValue::Text(_) | WriteValue::Metadata(_) | WriteValue::Explanation { .. } => None,
@@ -188,8 +192,8 @@ impl Playbook {
         };
         let fields: std::collections::BTreeMap<_, _> = written.collect();
         let unverified = fields.values().filter(|name| !rests_on_quotation(name)).cloned().collect();
-        let uses: Vec<_> = self.review.approve_if.iter().flat_map(|approval| approval.uses.iter().cloned()).collect();
-        let approve_if = self.review.approve_if.iter().map(|approval| approval.rule.clone()).collect();
+        let uses: Vec<_> = rules.iter().flat_map(|approval| approval.uses.iter().cloned()).collect();
+        let approve_if = rules.iter().map(|approval| approval.rule.clone()).collect();
         ReviewTerms { fields, unverified, approve_if, variables: variables.values_of(&uses) }
     }
 

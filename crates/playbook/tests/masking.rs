@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use domain::{ObjectId, ObjectType, PortalId, RecordRef, write_command::ActionSpec};
+use domain::{ObjectId, ObjectType, PortalId, RecordRef, review::WriteMode, write_command::ActionSpec};
 use playbook::{
     Context, LocalTime, MaskKind, MaskedContext, MaskedKind, Masking, Playbook, PortalZone, RecordPath,
     context::{ContextEntry, ContextRecord},
@@ -277,7 +277,7 @@ fn a_text_that_leaves_shows_no_denied_property_in_a_whole_record_and_one_that_st
     let answer = answer.as_object().expect("an object");
     let event = json!({"type": "contact.propertyChange", "property": "jobtitle", "value": "Captain"});
     let now = LocalTime::new(OffsetDateTime::UNIX_EPOCH, PortalZone::named("UTC").expect("a time zone"));
-    let planned = playbook.plan_writes(&event, &context, answer, "gpt", &now).expect("renders");
+    let planned = playbook.plan_writes(&event, &context, answer, "gpt", &now, WriteMode::Live).expect("renders");
     let actions: Vec<_> = planned.iter().flat_map(|write| &write.actions).map(|action| &action.spec).collect();
     let [ActionSpec::CreateTask(task), ActionSpec::Notify { text, .. }] = &actions[..] else { panic!("{actions:?}") };
     for value in ["Admiral", "Marsh", "Captain"] {
