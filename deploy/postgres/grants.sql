@@ -49,6 +49,15 @@ grant select on evaluation to leadline_inference;
 grant select, insert, update on playbook_gate to leadline_inference;
 grant insert on evaluation to leadline_operator;
 
+-- Holds back versions of a playbook whose rates leave their bounds: of what people changed and decided it reads how much, and no values.
+-- Only an operator lets a version go on.
+grant select, insert on drift to leadline_inference;
+grant update (used_at) on drift to leadline_inference;
+grant select (write_command_id, seen_at, taken_back_at) on correction to leadline_inference;
+grant select (write_command_id, decision) on review to leadline_inference;
+grant select (write_command_id, reason) on skipped_write to leadline_inference;
+grant update (resumed_at, resumed_by, why) on drift to leadline_operator;
+
 -- Carries write commands out and records what was there before. It reads no prompt and no answer.
 grant select on event, write_command, write, skipped_write, action, record_lease, rate_limit to leadline_writer;
 grant select (id, event_id, playbook) on inference to leadline_writer;

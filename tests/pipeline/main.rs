@@ -8,6 +8,7 @@ mod bursts;
 mod cases;
 mod corrections;
 mod crm_objects;
+mod drift;
 mod evaluation;
 mod failures;
 mod formed_slowly;

@@ -5,13 +5,14 @@ use std::{collections::BTreeMap, time::Duration};
 use broker::Route;
 use domain::{Circuit, CircuitBreakerState, GateState, PlaybookModel, Reason};
 use ledger::{
-    CircuitBreaker, GateEntry, GateNote, Ledger, ParkedStage, RateLimitEntry, SpendLimitEntry, UnfinishedCommands,
-    UnfinishedEvents,
+    CircuitBreaker, DriftEntry, GateEntry, GateNote, Ledger, ParkedStage, RateLimitEntry, SpendLimitEntry,
+    UnfinishedCommands, UnfinishedEvents,
 };
 use time::OffsetDateTime;
 
 use crate::{
     operator::Operator,
+    playbooks::held_back_table,
     print::{Cell, Page, Table, column},
     times,
 };
@@ -50,6 +51,8 @@ pub struct Snapshot {
     pub circuits: Vec<CircuitBreaker>,
     /// What the workers make of the gates of playbooks.
     pub gates: Vec<GateEntry>,
+    /// Why versions of playbooks that are in use are held back.
+    pub held_back: Vec<DriftEntry>,
 }
 
 impl Snapshot {
@@ -69,6 +72,7 @@ impl Snapshot {
             spend_limits: ledger.spend_limits().await?,
             circuits: ledger.circuit_breakers().await?,
             gates: ledger.gates().await?,
+            held_back: ledger.held_back().await?.into_iter().filter(|entry| entry.is_used).collect(),
         })
     }
 
@@ -105,6 +109,11 @@ impl Snapshot {
                 "gates",
                 "playbooks that do not run as their file says, because that version has not passed its gate",
                 self.gates_table(),
+            )
+            .section(
+                "held_back",
+                "playbooks that step back to review, because too many answers were as it says (`leadline playbook resume`)",
+                held_back_table(&self.held_back),
             )
     }
 

@@ -7,6 +7,7 @@
 mod action_id;
 mod correction;
 mod dependency;
+mod drift;
 pub mod event;
 pub mod hash;
 pub mod ids;
@@ -24,6 +25,7 @@ pub mod write_command;
 pub use action_id::ActionPosition;
 pub use correction::{Correction, CorrectionSource};
 pub use dependency::{Circuit, Credential, Dependency, Fingerprint, PlaybookModel};
+pub use drift::DriftRate;
 pub use event::{Event, EventKey, RecordRef};
 pub use ids::{
     ActionId, AppId, ChargeId, EventId, InferenceId, ObjectId, ObjectType, PortalId, UndoId, WriteCommandId,

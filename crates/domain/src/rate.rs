@@ -55,6 +55,11 @@ impl Rate {
         Some(Interval { low, high })
     }
 
+    /// Whether it is above `bound`, a share from 0 to 1, beyond what chance explains: all of the interval is.
+    pub fn is_surely_above(self, bound: f64) -> bool {
+        self.interval().is_some_and(|interval| interval.low > bound)
+    }
+
     /// Whether it is another rate than `other`, beyond what chance explains: zero is not within the 95 % interval of the difference,
     /// which both intervals give together (R. G. Newcombe, "Interval estimation for the difference between independent proportions",
     /// 1998, method 10).
@@ -93,6 +98,13 @@ mod tests {
         }
         assert_eq!(Rate::of(0, 0).interval(), None);
         assert_eq!(Rate::of(5, 3), Rate::of(3, 3));
+    }
+
+    #[test]
+    fn a_rate_is_above_a_bound_when_chance_does_not_explain_it() {
+        assert!(Rate::of(40, 100).is_surely_above(0.3));
+        assert!(!Rate::of(4, 10).is_surely_above(0.3), "the same share of a small sample");
+        assert!(!Rate::of(30, 100).is_surely_above(0.3) && !Rate::of(0, 0).is_surely_above(0.0));
     }
 
     #[test]

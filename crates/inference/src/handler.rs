@@ -26,8 +26,8 @@ use retry::{Failure, Reason, RetryAction};
 use time::OffsetDateTime;
 
 use crate::{
-    BatchedLedger, ConfiguredPlaybook, CrmReader, ModelClient, NothingToDo, PlaybookSet, PortalClock, QuestionLog,
-    StepError, WritableProperties, failure::RunFailure,
+    BatchedLedger, ConfiguredPlaybook, CrmReader, HeldBack, ModelClient, NothingToDo, PlaybookSet, PortalClock,
+    QuestionLog, StepError, WritableProperties, failure::RunFailure,
 };
 
 /// Processes events. Cheap to clone.
@@ -53,6 +53,8 @@ pub struct EventHandler {
     pub waits_for_outages: bool,
     /// Says whether a playbook's model is away.
     pub model_circuits: ModelCircuits,
+    /// Says whether a playbook is held back.
+    pub held_back: HeldBack,
     /// The delays of events that failed.
     pub retry_schedule: RetrySchedule,
     /// How long an event waits, and how long it may take.

@@ -26,12 +26,13 @@ const ERASURES_AT_ONCE: usize = 4;
 
 /// The `main` of `leadline-inference`, which the image's one program runs, too, when it is called by that name.
 pub async fn main() -> ExitCode {
-    service::main(
+    // Boxed, as it is large.
+    Box::pin(service::main(
         "leadline-inference",
         "Reads the context of an event and asks the model about it",
         ConfigScope::Inference,
         start,
-    )
+    ))
     .await
 }
 
@@ -63,6 +64,10 @@ pub async fn start(
         wiring::wire(&settings, playbooks, &ledger, worker.clone(), publisher.clone(), circuit_breakers.clone())?;
     let readiness = bootstrap::add_quota_readiness(readiness, move || quota_health.broken());
     let readiness = live.model_circuits.add_note(readiness);
+    let held_back = live.held_back.clone();
+    let readiness = held_back.add_note(readiness);
+    maintenance::run_drift_checks(&settings.drift, held_back.used().to_vec(), ledger.clone(), worker.clone(), &stop);
+    tokio::spawn(stop.clone().run_until_cancelled_owned(async move { held_back.watch().await }));
     let openai = live.model_client.openai.clone();
     reload(&settings, (ledger.clone(), hubspot, openai.clone()), circuit_breakers.clone()).start(&stop);
     tokio::spawn(stop.clone().run_until_cancelled_owned(async move { model_ends.watch(&openai).await }));

@@ -14,8 +14,8 @@ use retry::Failure;
 use settings::{MissingSetting, Settings};
 
 use crate::{
-    BatchedLedger, BatchedLedgerSettings, ConfiguredPlaybook, CrmReader, CrmReaderSettings, ModelClient, PlaybookSet,
-    PortalClock, PromptLog, TextPool, WritableProperties,
+    BatchedLedger, BatchedLedgerSettings, ConfiguredPlaybook, CrmReader, CrmReaderSettings, HeldBack, ModelClient,
+    PlaybookSet, PortalClock, PromptLog, TextPool, WritableProperties,
     handler::{EventHandler, EventTiming},
     model_check::check_models,
     spend::check_spending,
@@ -162,6 +162,7 @@ pub fn wire(
     let portal_clock = PortalClock::new(limited.clone());
     let writable = Arc::new(WritableProperties::new(limited, playbooks.iter().map(|configured| &configured.playbook)));
     let crm_reader = crm_reader(hubspot.clone(), settings).with_rate_limiter(rate_limiters.hubspot(Lane::Live));
+    let held_back = HeldBack::of(&playbooks, ledger);
     let live = EventHandler {
         playbooks: Arc::new(PlaybookSet::new(playbooks, portal_id, app_id)),
         ledger: Arc::new(BatchedLedger::start(ledger.clone(), worker, batched_ledger_settings(settings))),
@@ -180,6 +181,7 @@ pub fn wire(
         circuit_breakers,
         waits_for_outages: true,
         model_circuits,
+        held_back,
         retry_schedule: bootstrap::retry_schedule(settings)?,
         timing: EventTiming {
             debounce: Duration::from_millis(settings.inference.debounce_ms),

@@ -21,6 +21,7 @@
 //! | `circuit_breakers` | is HubSpot or OpenAI away, or a playbook's model? | maintenance |
 //! | `credential_circuits` | is a credential rejected for all who have it? | maintenance |
 //! | `gates` | may this version of a playbook run? | inference, operator |
+//! | `drift` | which versions of a playbook are held back? | inference, maintenance, operator |
 //! | `singleton_leases` | is it this worker's turn? | maintenance |
 //! | `stuck_work` | which work has lost its message? | maintenance |
 //! | `retention` | which data may be deleted? | maintenance |
@@ -28,7 +29,7 @@
 //! | `erasure` | what is known about a record that has to go? | inference, maintenance, operator |
 //! | `undo`, `undo_commands`, `explain` | what can be undone, and what was? why has a property its value? | operator |
 //! | `events`, `pace` | which events are there, how fast do they end, what do they cost? | operator |
-//! | `playbook_figures` | how good is a playbook? | operator |
+//! | `playbook_figures` | how good is a playbook? | operator, maintenance |
 //! | `unfinished`, `parking`, `audit` | what is unfinished, what is parked, what became of an event? | operator |
 //!
 //! What happens for every event takes and returns batches.
@@ -45,6 +46,7 @@ mod connections;
 mod corrections;
 mod credential_circuits;
 mod decision;
+mod drift;
 mod erasure;
 mod error;
 mod events;
@@ -94,6 +96,7 @@ pub use commands::CommandClaim;
 pub use corrections::{CorrectedAnswer, CorrectedValue, RecordedCorrection};
 pub use credential_circuits::CredentialRejection;
 pub use decision::{Decision, UnusableAnswer};
+pub use drift::{Drift, DriftEntry};
 pub use erasure::{Erased, ErasureReceipt, OpenErasure};
 pub use error::{LedgerError, Refusal};
 pub use events::{EventChange, EventCount, EventEntry, EventFilter, EventPosition, EventStatus};

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use domain::{Rate, Reason};
+use domain::{DriftRate, Rate, Reason};
 use time::OffsetDateTime;
 
 use crate::{Ledger, LedgerError, column::Column};
@@ -93,6 +93,16 @@ impl PlaybookFigures {
     /// Answers whose event or write command is parked.
     pub fn parked(&self) -> Rate {
         Rate::of(self.answers.parked, self.answers.asked)
+    }
+
+    /// A rate that has a bound.
+    pub fn rate(&self, which: DriftRate) -> Rate {
+        match which {
+            DriftRate::Overridden => self.overridden(),
+            DriftRate::Refused => self.refused(),
+            DriftRate::Unverified => self.unverified(),
+            DriftRate::Parked => self.parked(),
+        }
     }
 
     /// Decided proposals that were rejected.

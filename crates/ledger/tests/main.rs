@@ -15,6 +15,7 @@ mod connections;
 mod corrections;
 mod credential_circuits;
 mod decisions;
+mod drift;
 mod erasure;
 mod erasure_size;
 mod events;

@@ -142,6 +142,26 @@ async fn only_an_operator_records_that_a_playbook_has_passed_its_gate() {
 }
 
 #[tokio::test]
+async fn a_worker_holds_a_version_back_and_only_an_operator_lets_it_go_on() {
+    let test = TestLedger::new().await;
+    let insert = "insert into drift (playbook, version, rate, part, whole, bound_percent, counted_from, held_by)
+                  values ('leads', '1', 'refused', 1, 1, 10, now(), 'w')";
+    let resume = "update drift set resumed_at = now(), resumed_by = 'ada', why = 'seen'";
+    let is_refused = async |role, statement| {
+        refusal(role, &test.url, statement).await.is_some_and(|error| error.contains("permission denied"))
+    };
+    assert!(is_refused(Role::Operator, insert).await && is_refused(Role::Writer, insert).await);
+    assert!(!is_refused(Role::Inference, insert).await);
+    assert!(is_refused(Role::Inference, resume).await && is_refused(Role::Writer, resume).await);
+    assert!(!is_refused(Role::Operator, resume).await);
+    let values = "select value from correction";
+    assert!(is_refused(Role::Inference, values).await, "how many people changed, and not to what");
+    let figures =
+        ledger_of(Role::Inference, &test.url).playbook_figures("leads", time::OffsetDateTime::UNIX_EPOCH).await;
+    assert_eq!(figures.expect("counted"), []);
+}
+
+#[tokio::test]
 async fn an_auditor_reads_every_view_and_no_table() {
     let test = TestLedger::new().await;
     let command = test.decided(&event(1, 1)).await;

@@ -1,7 +1,7 @@
 //! What the database itself enforces, and that it has the same names as the code.
 
 use domain::{
-    ActionState, CircuitBreakerState, CommandState, CorrectionSource, EventState, GateState, Reason,
+    ActionState, CircuitBreakerState, CommandState, CorrectionSource, DriftRate, EventState, GateState, Reason,
     inference::{ChargeState, InferenceOutcome},
     model::ServiceTier,
     review::WriteMode,
@@ -67,6 +67,7 @@ async fn the_database_and_the_code_have_the_same_states_and_outcomes() {
     assert_eq!(states, names(CircuitBreakerState::ALL, CircuitBreakerState::as_str));
     let gates = checked_names(&test, "playbook_gate", "state").await;
     assert_eq!(gates, names(GateState::ALL, GateState::as_str));
+    assert_eq!(checked_names(&test, "drift", "rate").await, names(DriftRate::ALL, DriftRate::as_str));
 }
 
 #[tokio::test]

@@ -4,10 +4,12 @@
 //! probes; a process whose credential is rejected pauses alone, until another one confirms it. [`ModelCircuits`] pause single playbooks
 //! whose model is away. The [`Reconciler`] publishes work again whose message is lost. [`run_maintenance`] does that every few minutes, on
 //! one worker of the fleet at a time, and deletes old data. The [`Eraser`] carries out erasures that were asked for.
+//! [`check_drift`] holds versions of playbooks back that have become wrong too often.
 
 mod breaker;
 mod breaker_sync;
 mod circuit_breakers;
+mod drift;
 mod erasure;
 mod messages;
 mod model_circuits;
@@ -19,6 +21,7 @@ mod retention;
 mod schedule;
 
 pub use circuit_breakers::CircuitBreakers;
+pub use drift::{UsedVersion, check_drift};
 pub use erasure::{EraseError, Eraser};
 pub use messages::{UnreadablePayload, command_message, event_message, payload_message};
 pub use model_circuits::{ModelCircuits, ModelPause, ModelProbe, Permission, Refused, Turns};
@@ -26,4 +29,4 @@ pub use probe::{Probe, ProbeOutcome, hubspot_probe, probe};
 pub use reconciler::{ReconcileError, ReconcileFindings, Reconciler, RepairCounts};
 pub use reload::reload_of_worker;
 pub use retention::{PruneCounts, prune};
-pub use schedule::{run_announcements, run_erasures, run_expiry, run_maintenance};
+pub use schedule::{run_announcements, run_drift_checks, run_erasures, run_expiry, run_maintenance};

@@ -3,10 +3,15 @@
 use std::{error::Error, future::Future, time::Duration};
 
 use ledger::{Ledger, LedgerError, Worker};
-use settings::Settings;
+use settings::{DriftSection, Settings};
 use tokio_util::sync::CancellationToken;
 
-use crate::{erasure::Eraser, reconciler::Reconciler, retention::prune};
+use crate::{
+    drift::{UsedVersion, check_drift},
+    erasure::Eraser,
+    reconciler::Reconciler,
+    retention::prune,
+};
 
 /// How often the age of the oldest unfinished event is measured.
 const AGE_INTERVAL: Duration = Duration::from_secs(15);
@@ -74,6 +79,30 @@ pub fn run_erasures(eraser: Eraser, ledger: Ledger, worker: Worker, stop: &Cance
     tokio::spawn(stop.clone().run_until_cancelled_owned(task.repeat(move || {
         let eraser = eraser.clone();
         async move { eraser.pass().await }
+    })));
+}
+
+/// Starts the task that holds versions of playbooks back whose rates leave their bounds, if there is such a task. It runs until `stop`.
+pub fn run_drift_checks(
+    settings: &DriftSection,
+    used: Vec<UsedVersion>,
+    ledger: Ledger,
+    worker: Worker,
+    stop: &CancellationToken,
+) {
+    if !settings.enabled {
+        return;
+    }
+    let interval = Duration::from_secs(settings.interval_seconds);
+    let task = SingletonTask { name: "check drift", interval, ledger: ledger.clone(), worker: worker.clone() };
+    let settings = settings.clone();
+    tokio::spawn(stop.clone().run_until_cancelled_owned(task.repeat(move || {
+        let (ledger, settings, used, worker) = (ledger.clone(), settings.clone(), used.clone(), worker.clone());
+        async move {
+            watchdog::watch("check drift", LONGEST_PASS, check_drift(&ledger, &settings, &used, &worker))
+                .await
+                .map(drop)
+        }
     })));
 }
 

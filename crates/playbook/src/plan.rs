@@ -1,5 +1,7 @@
 //! From an answer to the properties and actions of each record.
 
+use std::collections::BTreeSet;
+
 use domain::{
     ActionId, ActionPosition, Event, EventId, InferenceId, RecordRef, WriteCommand, WriteCommandId,
     review::{ReviewTerms, WriteMode, WriteTerms},
@@ -13,7 +15,7 @@ use time::{
 
 use crate::{
     context::Context,
-    effects::{ActionPlan, ActionTemplate, InferenceMetadata, WriteValue},
+    effects::{ActionPlan, ActionTemplate, ApprovalPlan, InferenceMetadata, WriteValue},
     evidence::MARK,
     fields::{FieldKind, property_value, quote_name},
     local_time::LocalTime,
@@ -110,6 +112,8 @@ impl Playbook {
     /// What an answer asks for, by record. `model` gave the `answer` about `context` at `now`; `event` is the variable
     /// of that name. The only texts of the model in the result are values of fields that passed the schema.
     ///
+    /// Nothing has a less careful mode than `least_mode`. Where that is not [`WriteMode::Live`], no rule approves: a person looks.
+    ///
     /// # Errors
     /// When a condition or a text cannot be rendered for this answer.
     pub fn plan_writes(
@@ -119,9 +123,16 @@ impl Playbook {
         answer: &Map<String, Value>,
         model: &str,
         now: &LocalTime,
+        least_mode: WriteMode,
     ) -> Result<Vec<PlannedWrite>, TemplateError> {
-        let variables = self.variables(event, context).with("answer", &Value::Object(answer.clone()));
-        let mode = self.review.mode_for(&self.name, context.record());
+        let answered = Value::Object(answer.clone());
+        let variables = self.variables(event, context).with("answer", &answered);
+        let leaving = if self.masking.deny.is_empty() {
+            variables.clone()
+        } else {
+            self.variables_that_leave(event, context).with("answer", &answered)
+        };
+        let mode = self.review.mode_for(&self.name, context.record()).max(least_mode);
         let mut plan = Plan::default();
         for write in &self.effects.writes {
             let value = match &write.value {
@@ -153,12 +164,13 @@ impl Playbook {
             }
         }
         for (index, action) in self.effects.actions.iter().enumerate() {
-            for (record, action) in self.plan_action((index, action), context, answer, &variables, now)? {
+            for (record, action) in self.plan_action((index, action), context, answer, (&variables, &leaving), now)? {
                 plan.of(&record, mode.max(self.effects.actions[index].mode)).actions.push(action);
             }
         }
         for held in plan.0.iter_mut().filter(|planned| planned.terms.is_held()) {
-            held.terms.review = self.review_terms(answer, &variables);
+            let rules = if least_mode == WriteMode::Live { &self.review.approve_if[..] } else { &[] };
+            held.terms.review = self.review_terms(answer, &variables, rules);
         }
         Ok(plan.0)
     }
@@ -173,7 +185,7 @@ impl Playbook {
     }
 
     /// What a review of an answer's writes needs to know.
-    fn review_terms(&self, answer: &Map<String, Value>, variables: &Variables) -> ReviewTerms {
+    fn review_terms(&self, answer: &Map<String, Value>, variables: &Variables, rules: &[ApprovalPlan]) -> ReviewTerms {
         let written = self.effects.writes.iter().filter_map(|write| match &write.value {
             WriteValue::Field(field) => Some((write.property.clone(), field.clone())),
             WriteValue::Text(_) | WriteValue::Metadata(_) | WriteValue::Explanation { .. } => None,
@@ -184,8 +196,8 @@ impl Playbook {
         };
         let fields: std::collections::BTreeMap<_, _> = written.collect();
         let unverified = fields.values().filter(|name| !rests_on_quotation(name)).cloned().collect();
-        let uses: Vec<_> = self.review.approve_if.iter().flat_map(|approval| approval.uses.iter().cloned()).collect();
-        let approve_if = self.review.approve_if.iter().map(|approval| approval.rule.clone()).collect();
+        let uses: Vec<_> = rules.iter().flat_map(|approval| approval.uses.iter().cloned()).collect();
+        let approve_if = rules.iter().map(|approval| approval.rule.clone()).collect();
         ReviewTerms { fields, unverified, approve_if, variables: variables.values_of(&uses) }
     }
 
@@ -196,30 +208,45 @@ impl Playbook {
 
     /// The variables that conditions and texts see before there is an answer.
     pub fn variables(&self, event: &Value, context: &Context) -> Variables {
+        self.used_variables(event, context, &BTreeSet::new())
+    }
+
+    /// The same for a text that leaves: what is denied has no value, also where the text shows a record as a whole.
+    fn variables_that_leave(&self, event: &Value, context: &Context) -> Variables {
+        let denied = &self.masking.deny;
+        let mut event = event.clone();
+        if event["property"].as_str().is_some_and(|property| denied.contains(property)) {
+            event["value"] = Value::Null;
+        }
+        self.used_variables(&event, context, denied)
+    }
+
+    fn used_variables(&self, event: &Value, context: &Context, denied: &BTreeSet<String>) -> Variables {
         let is_used = |name: &str| self.templates.uses(name);
-        record_variables(&self.context, context, is_used, Variables::default().with("event", event))
+        record_variables(&self.context, context, is_used, denied, Variables::default().with("event", event))
     }
 
     /// The actions, each with the record whose write command contains it: a moved deal its own, every other action that
-    /// of the record that the playbook is about.
+    /// of the record that the playbook is about. `leaving` are the variables of a text that leaves.
     fn plan_action(
         &self,
         (index, plan): (usize, &ActionPlan),
         context: &Context,
         answer: &Map<String, Value>,
-        variables: &Variables,
+        (variables, leaving): (&Variables, &Variables),
         now: &LocalTime,
     ) -> Result<Vec<(RecordRef, PlannedAction)>, TemplateError> {
+        let shown = if matches!(plan.spec, ActionTemplate::Notify { .. }) { leaving } else { variables };
         let rounds = match &plan.for_each {
-            None => vec![variables.clone()],
+            None => vec![(variables.clone(), shown.clone())],
             Some(list) => {
                 let items = answer.get(list).and_then(Value::as_array).into_iter().flatten().take(plan.max_items);
-                items.map(|item| variables.clone().with("item", item)).collect()
+                items.map(|item| (variables.clone().with("item", item), shown.clone().with("item", item))).collect()
             }
         };
         let on = records_at(context, &plan.on);
         let mut actions = Vec::new();
-        for (item, variables) in rounds.iter().enumerate() {
+        for (item, (variables, shown)) in rounds.iter().enumerate() {
             if let Some(when) = &plan.when
                 && !self.templates.holds(when, variables)?
             {
@@ -234,7 +261,7 @@ impl Playbook {
             if let ActionTemplate::MoveDeal(stage) = &plan.spec {
                 let deals = on.iter().map(|deal| (deal.clone(), action(ActionSpec::MoveDeal(stage.clone()))));
                 actions.extend(deals);
-            } else if let Some(spec) = self.action_spec(&plan.spec, &on, variables, now)? {
+            } else if let Some(spec) = self.action_spec(&plan.spec, &on, shown, now)? {
                 actions.push((context.record().clone(), action(spec)));
             }
         }

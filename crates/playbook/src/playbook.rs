@@ -1,8 +1,8 @@
 //! A playbook: its parts, and which events and records it applies to.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use domain::{Event, ObjectType, review::WriteMode};
+use domain::{DriftRate, Event, ObjectType, review::WriteMode};
 
 use crate::{
     effects::{ActionPlan, ActionTemplate, PropertyWrite, ReviewPlan},
@@ -48,6 +48,8 @@ pub struct Playbook {
     pub review: ReviewPlan,
     /// What a version has to show before it runs; `None`: nothing.
     pub gate: Option<Gate>,
+    /// The bounds of its rates in percent, where they are others than those of the settings.
+    pub drift: BTreeMap<DriftRate, f64>,
     /// The compiled conditions and texts of all parts.
     pub(crate) templates: Templates,
 }

@@ -10,6 +10,7 @@ use super::{
 use domain::{
     Event, EventKey, ObjectId, ObjectType, PortalId, RecordRef,
     event::{EventKind, Subject},
+    review::WriteMode,
     write_command::{ActionSpec, DealStage, TaskPriority},
 };
 
@@ -281,7 +282,9 @@ fn an_answer_becomes_properties_and_actions_of_the_right_records() {
     ]);
     let plan = |sentiment: f64| {
         let answer = answer(json!({"sentiment": sentiment, "urgency": "high", "reasons": null}));
-        playbook.plan_writes(&manual_event_variable(NOW), &context, &answer, "gpt", &now()).expect("renders")
+        playbook
+            .plan_writes(&manual_event_variable(NOW), &context, &answer, "gpt", &now(), WriteMode::Live)
+            .expect("renders")
     };
     let calm = plan(0.2);
     assert_eq!(calm.len(), 2, "ticket and contact get a sentiment; there are no actions");
@@ -304,8 +307,9 @@ fn a_companion_property_says_where_a_value_comes_from() {
         let answer = answer(json!({"lead_score": 90, "summary": "A buyer.", "budget_estimate": budget,
             "budget_estimate_quote": quote, "qualification_summary": "Q1"}));
         let context = context(&[("contact", &[])]);
-        let planned =
-            playbook.plan_writes(&manual_event_variable(NOW), &context, &answer, "gpt", &now()).expect("renders");
+        let planned = playbook
+            .plan_writes(&manual_event_variable(NOW), &context, &answer, "gpt", &now(), WriteMode::Live)
+            .expect("renders");
         let change = planned[0].properties.iter().find(|change| change.property == "ai_budget_explained");
         change.map(|change| change.value.clone())
     };
@@ -337,7 +341,14 @@ fn a_spreadsheet_runs_neither_a_value_nor_a_tasks_or_notes_text() {
     let mut texts = |escapes| {
         playbook.effects.escapes_formulas = escapes;
         let planned = playbook
-            .plan_writes(&manual_event_variable(NOW), &context(&[("contact", &[])]), &answer, "gpt", &now())
+            .plan_writes(
+                &manual_event_variable(NOW),
+                &context(&[("contact", &[])]),
+                &answer,
+                "gpt",
+                &now(),
+                WriteMode::Live,
+            )
             .expect("renders");
         let texts = planned[0].actions.iter().filter_map(|action| match &action.spec {
             ActionSpec::CreateTask(task) => Some(task.body.clone()),
@@ -365,7 +376,9 @@ fn next_steps_become_tasks_with_due_dates_up_to_the_maximum_of_the_file() {
         })
         .collect();
     let answer = answer(json!({"summary": "They talked.", "next_steps": steps}));
-    let planned = playbook.plan_writes(&manual_event_variable(NOW), &context, &answer, "gpt", &now()).expect("renders");
+    let planned = playbook
+        .plan_writes(&manual_event_variable(NOW), &context, &answer, "gpt", &now(), WriteMode::Live)
+        .expect("renders");
     let tasks: Vec<_> = planned.iter().flat_map(|write| &write.actions).collect();
     assert_eq!(tasks.len(), 3);
     let due: Vec<_> = tasks

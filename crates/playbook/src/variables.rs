@@ -37,21 +37,24 @@ pub fn manual_event_variable(now: OffsetDateTime) -> Value {
 
 /// Adds the variable `record`, and for every type of record that is read two more: the first record of the type
 /// (`contact`) and all of them (`contacts`). Those that are not used are left out: to make them takes longer than to use them.
+/// Properties in `denied` are there and have no value.
 pub(crate) fn record_variables(
     plan: &ContextPlan,
     context: &Context,
     is_used: impl Fn(&str) -> bool,
+    denied: &BTreeSet<String>,
     mut variables: Variables,
 ) -> Variables {
     let enriched = &context.records[0];
     if is_used("record") {
-        variables = variables.with("record", &record_variable(enriched, &plan.properties_of(enriched.path.end())));
+        let names = plan.properties_of(enriched.path.end());
+        variables = variables.with("record", &record_variable(enriched, &names, denied));
     }
     for kind in plan.kinds().into_iter().filter(|kind| is_used(kind.name()) || is_used(kind.path())) {
         let names = plan.properties_of(&kind);
         let mut records: Vec<Value> = Vec::new();
         for record in context.records.iter().filter(|record| record.record.object_type == kind) {
-            let variable = record_variable(record, &names);
+            let variable = record_variable(record, &names, denied);
             // Two paths may lead to the same record.
             if !records.iter().any(|seen| seen["id"] == variable["id"]) {
                 records.push(variable);
@@ -63,10 +66,10 @@ pub(crate) fn record_variables(
     variables
 }
 
-fn record_variable(record: &ContextRecord, names: &BTreeSet<String>) -> Value {
+fn record_variable(record: &ContextRecord, names: &BTreeSet<String>, denied: &BTreeSet<String>) -> Value {
     let reference = &record.record;
     let mut variable = empty_record(&reference.object_type, names);
-    for (name, value) in &record.properties {
+    for (name, value) in record.properties.iter().filter(|(name, _)| !denied.contains(*name)) {
         variable[name.as_str()] = json!(value);
     }
     variable["id"] = json!(reference.object_id.to_string());

@@ -3,12 +3,13 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use domain::{ObjectId, ObjectType, PortalId, RecordRef};
+use domain::{ObjectId, ObjectType, PortalId, RecordRef, review::WriteMode, write_command::ActionSpec};
 use playbook::{
-    Context, MaskKind, MaskedContext, MaskedKind, Masking, Playbook, RecordPath,
+    Context, LocalTime, MaskKind, MaskedContext, MaskedKind, Masking, Playbook, PortalZone, RecordPath,
     context::{ContextEntry, ContextRecord},
 };
 use proptest::prelude::*;
+use serde_json::json;
 use time::OffsetDateTime;
 
 const ALL: [MaskKind; 5] =
@@ -258,6 +259,31 @@ fn no_text_that_leaves_names_a_denied_property() {
         let error = Playbook::parse("leads.toml", &text, &[]).expect_err(to).to_string();
         assert!(error.contains("prompt.user: `jobtitle` is in masking.deny and must not leave"), "{error}");
     }
+}
+
+#[test]
+fn a_text_that_leaves_shows_no_denied_property_in_a_whole_record_and_one_that_stays_does() {
+    let whole = "{{ record }} {{ contact }} {{ contacts }} {{ event }}";
+    let channels = LEADS.find("*{{ [record.firstname").expect("the text for the channel");
+    let (before, channel) = LEADS.split_at(channels);
+    let (_, rest) = channel.split_once("\n\"\"\"").expect("its end");
+    let text = format!("{before}{whole}\n\"\"\"{rest}")
+        .replacen("{{ answer.qualification_summary }}", whole, 1)
+        .replacen("[prompt]", "[masking]\ndeny = [\"jobtitle\", \"company\"]\n\n[prompt]", 1);
+    let playbook = Playbook::parse("leads.toml", &text, &[]).expect("valid");
+    let properties = [("jobtitle", "Admiral"), ("company", "Marsh"), ("lastname", "Lovelace")];
+    let context = Context { records: vec![record("contact", 1, &properties)], entries: Vec::new() };
+    let answer = json!({"lead_score": 90, "summary": "A buyer.", "qualification_summary": "Ready."});
+    let answer = answer.as_object().expect("an object");
+    let event = json!({"type": "contact.propertyChange", "property": "jobtitle", "value": "Captain"});
+    let now = LocalTime::new(OffsetDateTime::UNIX_EPOCH, PortalZone::named("UTC").expect("a time zone"));
+    let planned = playbook.plan_writes(&event, &context, answer, "gpt", &now, WriteMode::Live).expect("renders");
+    let actions: Vec<_> = planned.iter().flat_map(|write| &write.actions).map(|action| &action.spec).collect();
+    let [ActionSpec::CreateTask(task), ActionSpec::Notify { text, .. }] = &actions[..] else { panic!("{actions:?}") };
+    for value in ["Admiral", "Marsh", "Captain"] {
+        assert!(!text.contains(value) && task.body.contains(value), "{value}\n{text}\n{}", task.body);
+    }
+    assert!(text.contains("Lovelace"), "what is not denied is there: {text}");
 }
 
 proptest! {

@@ -31,6 +31,17 @@ fn valid(text: &str, top: &str) -> Playbook {
 
 /// What a playbook makes of an answer about a record and others along paths; the ids count from `first`.
 fn planned(playbook: &Playbook, paths: &[&str], first: i64, answer: &Value) -> Vec<PlannedWrite> {
+    planned_in(playbook, paths, first, answer, WriteMode::Live)
+}
+
+/// The same, with nothing in a less careful mode than this one.
+fn planned_in(
+    playbook: &Playbook,
+    paths: &[&str],
+    first: i64,
+    answer: &Value,
+    least_mode: WriteMode,
+) -> Vec<PlannedWrite> {
     let record = |(path, id): (&&str, i64)| {
         let path = RecordPath::parse(path).expect("a path");
         let record = RecordRef { portal_id: PortalId(1), object_type: path.end().clone(), object_id: ObjectId(id) };
@@ -40,12 +51,30 @@ fn planned(playbook: &Playbook, paths: &[&str], first: i64, answer: &Value) -> V
     let context = Context { records: paths.iter().zip(first..).map(record).collect(), entries: Vec::new() };
     let answer: Map<String, Value> = answer.as_object().cloned().expect("an object");
     let now = LocalTime::new(NOW, PortalZone::named("US/Eastern").expect("a time zone"));
-    playbook.plan_writes(&manual_event_variable(NOW), &context, &answer, "gpt", &now).expect("renders")
+    playbook.plan_writes(&manual_event_variable(NOW), &context, &answer, "gpt", &now, least_mode).expect("renders")
 }
 
 fn lead() -> Value {
     json!({"lead_score": 90, "summary": "A buyer.", "budget_estimate": 50_000, "budget_estimate_quote": "They have $50k",
         "qualification_summary": "Ready."})
+}
+
+#[test]
+fn a_version_that_is_held_back_proposes_what_it_would_write_and_no_rule_approves_it() {
+    let rule = "\n[[review.approve_if]]\nname = \"all\"\nwhen = \"true\"\n";
+    let modes = |top: &str, first| {
+        let playbook = valid(&format!("{LEADS}{rule}"), top);
+        let of_mode = |write: PlannedWrite| (write.terms.mode, write.terms.review.approve_if.len());
+        let planned = planned_in(&playbook, &["contact"], first, &lead(), WriteMode::Review);
+        planned.into_iter().map(of_mode).collect::<Vec<_>>()
+    };
+    let reviewed = [(WriteMode::Review, 0)];
+    assert_eq!(modes("", 1), reviewed);
+    assert_eq!(modes("mode = \"review\"", 1), reviewed);
+    assert_eq!(modes("mode = \"shadow\"", 1), [(WriteMode::Shadow, 0)], "it stays in shadow");
+    let of_canary: Vec<_> = (1..=200).flat_map(|id| modes("canary = 50", id)).collect();
+    assert!(of_canary.contains(&reviewed[0]) && of_canary.contains(&(WriteMode::Shadow, 0)));
+    assert!(of_canary.iter().all(|(mode, _)| *mode != WriteMode::Live));
 }
 
 #[test]

@@ -21,9 +21,9 @@ use std::path::{Path, PathBuf};
 pub use error::{InvalidSettings, MissingSetting, SettingsFinding};
 pub use reload::{Reloadable, ValueFiles, value_again};
 pub use sections::{
-    AdminSection, BrokerSection, CircuitBreakerSection, HubSpotSection, InferenceSection, LedgerSection, LogFormat,
-    ModelFacts, OpenAiSection, PoolMode, RateLimitSection, ReceiverSection, ReconcileSection, RetentionSection,
-    ReviewSection, SecretsSection, SignatureVersion, SpendSection, TelemetrySection, WriterSection,
+    AdminSection, BrokerSection, CircuitBreakerSection, DriftSection, HubSpotSection, InferenceSection, LedgerSection,
+    LogFormat, ModelFacts, OpenAiSection, PoolMode, RateLimitSection, ReceiverSection, ReconcileSection,
+    RetentionSection, ReviewSection, SecretsSection, SignatureVersion, SpendSection, TelemetrySection, WriterSection,
 };
 pub use tables::{ConfigScope, Settings};
 pub use validate::MAX_LEDGER_BATCH;

@@ -7,9 +7,9 @@ use serde::Deserialize;
 
 use crate::reload::ValueFiles;
 use crate::sections::{
-    AdminSection, BrokerSection, CircuitBreakerSection, HubSpotSection, InferenceSection, LedgerSection, OpenAiSection,
-    RateLimitSection, ReceiverSection, ReconcileSection, RetentionSection, ReviewSection, SecretsSection, SpendSection,
-    TelemetrySection, WriterSection,
+    AdminSection, BrokerSection, CircuitBreakerSection, DriftSection, HubSpotSection, InferenceSection, LedgerSection,
+    OpenAiSection, RateLimitSection, ReceiverSection, ReconcileSection, RetentionSection, ReviewSection,
+    SecretsSection, SpendSection, TelemetrySection, WriterSection,
 };
 
 /// Every setting. `deploy/leadline.toml` names and explains each one; there is a field for each table of that file.
@@ -44,6 +44,8 @@ pub struct Settings {
     pub retention: RetentionSection,
     /// Proposals.
     pub review: ReviewSection,
+    /// Which rates of a playbook's version have which bounds.
+    pub drift: DriftSection,
     /// The internal listener of every service.
     pub admin: AdminSection,
     /// Logs and traces.

@@ -59,6 +59,7 @@ pub(super) fn findings(settings: &Settings, scope: ConfigScope) -> Vec<SettingsF
     }
     if matches!(scope, Inference | Writer | Everything) {
         maintenance(settings, &mut check);
+        drift(settings, &mut check);
         limits(settings, &mut check);
         // Without it the fleet's own writes could not be distinguished from other changes.
         check.set(settings.hubspot.app_id.as_ref(), "hubspot.app_id");
@@ -318,6 +319,21 @@ fn review(settings: &Settings, check: &mut Check) {
     check.secret(review.link_secret.as_ref(), "review.link_secret");
     let length = review.link_secret.as_ref().map_or(MIN_LINK_SECRET, |secret| secret.expose_secret().len());
     check.that(length >= MIN_LINK_SECRET, "review.link_secret", format!("is shorter than {MIN_LINK_SECRET} bytes"));
+}
+
+fn drift(settings: &Settings, check: &mut Check) {
+    let drift = &settings.drift;
+    check.within(drift.interval_seconds, 1..=86_400, "drift.interval_seconds");
+    check.within(drift.window_hours, 1..=8_760, "drift.window_hours");
+    check.within(drift.min_sample.into(), 1..=1_000_000, "drift.min_sample");
+    for (percent, key) in [
+        (drift.max_overridden_percent, "drift.max_overridden_percent"),
+        (drift.max_refused_percent, "drift.max_refused_percent"),
+        (drift.max_unverified_percent, "drift.max_unverified_percent"),
+        (drift.max_parked_percent, "drift.max_parked_percent"),
+    ] {
+        check.that((0.0..=100.0).contains(&percent), key, format!("{percent} is not within 0–100"));
+    }
 }
 
 fn lease(seconds: u64, needed: u64, key: &str, check: &mut Check) {

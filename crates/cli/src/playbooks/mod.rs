@@ -7,6 +7,7 @@ mod explain;
 mod new_case;
 mod provision;
 mod report;
+mod resume;
 mod rules;
 mod run;
 
@@ -19,6 +20,7 @@ use anyhow::Context;
 use clap::Subcommand;
 use playbook::Playbook;
 pub use provision::conflict;
+pub use resume::table as held_back_table;
 pub use rules::broken_rules;
 use settings::{ConfigScope, Settings};
 
@@ -77,6 +79,8 @@ pub enum PlaybookCommand {
     /// Shows how good a playbook's answers are, by version: what was written, kept, refused and parked, what people changed, what it
     /// cost, and how the values spread, against the version before.
     Report(report::ReportOptions),
+    /// Lets a version go on that steps back to review because a rate of it left its bound. Answers count anew from then on.
+    Resume(resume::ResumeOptions),
 }
 
 /// Runs the command with the settings in `config` and the environment.
@@ -122,6 +126,7 @@ pub async fn run(command: PlaybookCommand, config: Option<&Path>) -> anyhow::Res
         PlaybookCommand::Eval(options) => Ok(eval::run(config, &options).await),
         PlaybookCommand::Case(options) => new_case::run(config, &options).await,
         PlaybookCommand::Report(options) => report::run(config, options).await,
+        PlaybookCommand::Resume(options) => resume::run(config, &options).await,
     }
 }
 

@@ -79,7 +79,8 @@ pub async fn run(settings: &Settings, playbook: &Playbook, record: &str, write: 
             return Ok(ExitCode::FAILURE);
         }
     };
-    let intended = playbook.plan_writes(&manual_event_variable(now), &read, &fields, &inference.model, &local)?;
+    let intended =
+        playbook.plan_writes(&manual_event_variable(now), &read, &fields, &inference.model, &local, WriteMode::Live)?;
     print_intended(&intended);
     if !write {
         say!("nothing was written; run it with --write to write it");

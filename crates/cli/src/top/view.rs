@@ -288,6 +288,7 @@ mod tests {
                 micro_dollars_spent: 9_700_000,
             }],
             gates: vec![],
+            held_back: vec![],
             circuits: vec![CircuitBreaker {
                 circuit: Circuit::Dependency(Dependency::HubSpot),
                 state: CircuitBreakerState::Open,

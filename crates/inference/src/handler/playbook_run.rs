@@ -153,10 +153,9 @@ impl EventHandler {
             }
             return Ok(RunResult::Nothing(nothing));
         }
-        let plan = |answer, now: &LocalTime| commands_of(event, claimed, (playbook, &context, now), answer);
         let prior = prior_answers.answered.remove(&playbook.name).and_then(|prior| usable(playbook, prior));
         let planned = if let Some(prior) = prior {
-            plan(prior, &self.portal_clock.now().await?)
+            self.commands_of(event, claimed, (playbook, &context, &self.portal_clock.now().await?), prior).await
         } else {
             let hash = self.hash(&context, playbook).await;
             if prior_answers.last_context.get(&playbook.name) == Some(&hash) {
@@ -173,7 +172,10 @@ impl EventHandler {
                 self.ask(claimed, (run, record), (&context, &now), &turns, &progress.log).await;
             crash_point!("inference.after_answer");
             tracing::debug!(playbook = playbook.name, "the model has answered");
-            let planned = result.and_then(|answer| plan(answer, &now));
+            let planned = match result {
+                Ok(answer) => self.commands_of(event, claimed, (playbook, &context, &now), answer).await,
+                Err(error) => Err(error),
+            };
             // Without a plan the context counts as not answered: a later event of the record asks about it again.
             let context_hash = planned.is_ok().then_some(hash);
             let with_hash = |inference| Inference { context_hash: context_hash.clone(), ..inference };
@@ -187,20 +189,23 @@ impl EventHandler {
         progress.commands.extend(commands);
         Ok(RunResult::Answered)
     }
-}
 
-/// The write commands that follow from an answer.
-fn commands_of(
-    event: &Event,
-    claimed: &Claimed,
-    (playbook, context, asked_at): (&Playbook, &Context, &LocalTime),
-    answer: UsableAnswer,
-) -> Result<Vec<WriteCommand>, StepError> {
-    let UsableAnswer { inference_id, model, fields } = answer;
-    let now = LocalTime::new(OffsetDateTime::now_utc(), asked_at.zone.clone());
-    let planned = playbook.plan_writes(&event_variable(event), context, &fields, &model, &now)?;
-    let command = |planned: PlannedWrite| planned.into_command(playbook, event, claimed.event_id, inference_id);
-    Ok(planned.into_iter().map(command).collect())
+    /// The write commands that follow from an answer.
+    async fn commands_of(
+        &self,
+        event: &Event,
+        claimed: &Claimed,
+        (playbook, context, asked_at): (&Playbook, &Context, &LocalTime),
+        answer: UsableAnswer,
+    ) -> Result<Vec<WriteCommand>, StepError> {
+        // Looked at when there is an answer: a question may take long.
+        let least_mode = self.held_back.least_mode(playbook).await?;
+        let UsableAnswer { inference_id, model, fields } = answer;
+        let now = LocalTime::new(OffsetDateTime::now_utc(), asked_at.zone.clone());
+        let planned = playbook.plan_writes(&event_variable(event), context, &fields, &model, &now, least_mode)?;
+        let command = |planned: PlannedWrite| planned.into_command(playbook, event, claimed.event_id, inference_id);
+        Ok(planned.into_iter().map(command).collect())
+    }
 }
 
 /// An answer of an earlier claim, if it fits the playbook as it is today: an operator may have mended it since.

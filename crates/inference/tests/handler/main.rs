@@ -4,5 +4,6 @@
 mod duplicates;
 mod fixtures;
 mod gates;
+mod held_back;
 mod refusals;
 mod waiting;

@@ -281,6 +281,8 @@ fn environment(namespace: &TestNamespace, plan: &FleetPlan, simulator_url: &str)
         (variable("broker.url"), plan.broker_url.clone().unwrap_or_else(|| namespace.amqp_url.clone())),
         (variable("ledger.url"), namespace.postgres_url.clone()),
         (variable("receiver.public_url"), PUBLIC_URL.to_owned()),
+        // What is broken on purpose would make playbooks step back to review.
+        (variable("drift.enabled"), "false".to_owned()),
         (variable("inference.playbooks"), workspace::root()?.join("deploy/playbooks").display().to_string()),
     ];
     if plan.with_simulator {

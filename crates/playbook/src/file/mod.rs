@@ -3,6 +3,7 @@
 mod checker;
 mod context;
 mod declared;
+mod drift;
 mod effects;
 mod fields;
 mod gate;
@@ -73,6 +74,7 @@ impl Playbook {
         let actions = effects::actions(&mut checker, &parsed.actions, &declared, &mut templates);
         let review = review::read(&mut checker, &parsed, &writes, &declared, &mut templates);
         let gate = gate::read(&mut checker, parsed.gate.as_ref());
+        let drift = drift::read(&mut checker, &parsed.drift);
         if parsed.writes.is_empty() && parsed.actions.is_empty() {
             checker.add_line(1, "neither writes nor actions; the answer would have no effect");
         }
@@ -96,6 +98,7 @@ impl Playbook {
             effects: Effects { writes, actions, escapes_formulas: true },
             review,
             gate,
+            drift,
             templates,
         };
         check_no_loop(&mut checker, &parsed, &playbook);

@@ -48,6 +48,18 @@ pub(super) struct File {
     #[serde(default)]
     pub(super) actions: Vec<ActionTable>,
     pub(super) gate: Option<GateTable>,
+    #[serde(default)]
+    pub(super) drift: DriftTable,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(clippy::struct_field_names, reason = "the names in the file are those of the settings")]
+pub(super) struct DriftTable {
+    pub(super) max_overridden_percent: Option<Spanned<f64>>,
+    pub(super) max_refused_percent: Option<Spanned<f64>>,
+    pub(super) max_unverified_percent: Option<Spanned<f64>>,
+    pub(super) max_parked_percent: Option<Spanned<f64>>,
 }
 
 #[derive(Deserialize)]

@@ -12,7 +12,7 @@ pub use connections::{
     BrokerSection, HubSpotSection, LedgerSection, ModelFacts, OpenAiSection, PoolMode, SignatureVersion,
 };
 pub use operation::{
-    AdminSection, CircuitBreakerSection, LogFormat, RateLimitSection, ReconcileSection, RetentionSection,
+    AdminSection, CircuitBreakerSection, DriftSection, LogFormat, RateLimitSection, ReconcileSection, RetentionSection,
     ReviewSection, SecretsSection, SpendSection, TelemetrySection,
 };
 pub use services::{InferenceSection, ReceiverSection, WriterSection};

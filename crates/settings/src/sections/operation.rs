@@ -119,6 +119,34 @@ impl Default for ReviewSection {
 
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
+pub struct DriftSection {
+    pub enabled: bool,
+    pub interval_seconds: u64,
+    pub window_hours: u64,
+    pub min_sample: u32,
+    pub max_overridden_percent: f64,
+    pub max_refused_percent: f64,
+    pub max_unverified_percent: f64,
+    pub max_parked_percent: f64,
+}
+
+impl Default for DriftSection {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            interval_seconds: 600,
+            window_hours: 168,
+            min_sample: 50,
+            max_overridden_percent: 30.0,
+            max_refused_percent: 10.0,
+            max_unverified_percent: 30.0,
+            max_parked_percent: 20.0,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
 pub struct RetentionSection {
     pub raw_days: u32,
     pub events_days: u32,

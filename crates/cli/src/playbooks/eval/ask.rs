@@ -6,6 +6,7 @@ use std::{
 };
 
 use anyhow::Context as _;
+use domain::review::WriteMode;
 use futures_util::{StreamExt, stream};
 use inference::{ModelClient, QuestionLog, StepError, UsableAnswer};
 use playbook::{LocalTime, manual_event_variable};
@@ -175,7 +176,7 @@ impl Question<'_> {
     fn checks(&self, answer: &UsableAnswer, now: &LocalTime) -> Result<Vec<ExpectationCheck>, Failure> {
         let Self { candidate: Candidate { playbook, .. }, case, .. } = self;
         let event = manual_event_variable(now.now);
-        let planned = playbook.plan_writes(&event, &case.context, &answer.fields, &answer.model, now);
+        let planned = playbook.plan_writes(&event, &case.context, &answer.fields, &answer.model, now, WriteMode::Live);
         let planned = planned.map_err(|error| Failure::NotJudged(error.to_string()))?;
         let actions = planned.iter().flat_map(|planned| &planned.actions).map(|action| action.name.clone());
         Ok(case.check(&answer.fields, &actions.collect::<Vec<_>>()))

@@ -1,6 +1,6 @@
 //! What a case expects to begin with: what the model answered, with some room.
 
-use domain::inference::InferenceOutcome;
+use domain::{inference::InferenceOutcome, review::WriteMode};
 use ledger::{CorrectedValue, InferenceEntry};
 use playbook::{AnswerField, FieldKind, LocalTime, Playbook, PortalZone, WriteValue, manual_event_variable};
 use serde_json::{Map, Value};
@@ -127,7 +127,9 @@ fn number(value: f64, minimum: f64, maximum: f64) -> Option<String> {
 /// The names of the actions that follow from the answer; `None` when that is not known.
 pub fn actions(playbook: &Playbook, case: &EvalCase, answer: &Map<String, Value>, model: &str) -> Option<Vec<String>> {
     let now = LocalTime::new(OffsetDateTime::now_utc(), PortalZone::utc());
-    let planned = playbook.plan_writes(&manual_event_variable(now.now), &case.context, answer, model, &now).ok()?;
+    let planned = playbook
+        .plan_writes(&manual_event_variable(now.now), &case.context, answer, model, &now, WriteMode::Live)
+        .ok()?;
     let mut names: Vec<_> =
         planned.iter().flat_map(|planned| &planned.actions).map(|action| action.name.clone()).collect();
     names.sort();
