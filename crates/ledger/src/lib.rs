@@ -97,7 +97,9 @@ pub use decision::{Decision, UnusableAnswer};
 pub use erasure::{Erased, ErasureReceipt, OpenErasure};
 pub use error::{LedgerError, Refusal};
 pub use events::{EventChange, EventCount, EventEntry, EventFilter, EventPosition, EventStatus};
-pub use explain::{ExplainedAnswer, ExplainedWrite, Explanation, KeptValue, UndoneBy};
+pub use explain::{
+    ExplainedAnswer, ExplainedDecision, ExplainedOverride, ExplainedWrite, Explanation, KeptValue, UndoneBy,
+};
 pub use gates::{AskedVersion, Evaluation, EvaluationScore, GateEntry, GateNote, PassedVersion};
 pub use inferences::CondensedPartTexts;
 pub use merges::RecordMerge;
