@@ -28,7 +28,8 @@ grant usage on schema public to leadline_inference, leadline_writer, leadline_op
 grant select on _sqlx_migrations to leadline_inference, leadline_writer, leadline_operator;
 
 -- Claims events, reserves money, stores what was asked and answered, records write commands.
-grant select on event, inference, inference_raw, write_command, write, action, rate_limit, charge to leadline_inference;
+grant select on event, inference, inference_raw, write_command, write, undone_write, action, rate_limit, charge
+    to leadline_inference;
 grant insert on event, inference, inference_raw, inference_record, write_command, charge to leadline_inference;
 grant update (state, micro_dollars, settled_at) on charge to leadline_inference;
 grant execute on function
@@ -103,7 +104,9 @@ grant insert on review to leadline_operator;
 
 -- Has writes undone.
 grant insert on undo, undone_write, undone_action to leadline_operator;
-grant execute on function lock_undo() to leadline_operator;
+grant execute on function
+    lock_undo(), is_selected(uuid, text, text, timestamptz, uuid, text, text, timestamptz, timestamptz)
+    to leadline_operator;
 
 -- Erases what HubSpot deleted for privacy reasons (inference), or what an operator erases, and takes no event of it any more.
 grant select on erasure to leadline_inference;

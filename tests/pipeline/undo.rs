@@ -163,6 +163,12 @@ async fn deals_move_back_unless_they_moved_on_and_a_task_that_a_person_touched_s
     for id in [20, 21] {
         assert_eq!(held(&fleet, "deal", id, "dealstage").await.as_deref(), Some("991231"));
     }
+    // Who let the deal be moved is a part of the story.
+    let explained = told(&fleet, &["explain", "deal/20", "dealstage"]).await;
+    assert_eq!((&explained["decision"], &explained["proposed"]), (&"approved".into(), &"991231".into()), "{explained}");
+    assert_eq!(explained["decided_by"], explained["decisions"][0]["by"]);
+    let text = said(&fleet, &["explain", "deal/20", "dealstage"]).await;
+    assert!(text.contains("decided   approved by ") && text.contains("decisions about proposals of it"), "{text}");
     edit(&fleet, "deal", 21, "dealstage", "closedlost").await;
     let [task] = &tasks(&fleet).await[..] else { panic!("one task") };
     edit(&fleet, "task", task.id, "hs_task_status", "COMPLETED").await;
@@ -232,6 +238,9 @@ async fn a_value_is_explained_by_event_playbook_quotation_model_and_what_was_bef
     let explained = told(&fleet, &["explain", "contact/1", "ai_budget_estimate"]).await;
     assert_eq!((&explained["value"], &explained["kept"][0]["reason"]), (&"70000".into(), &"kept_human_value".into()));
     assert!(explained["set_by"].as_str().is_some_and(|author| author.starts_with("a person (CRM_UI")), "{explained}");
+    assert_eq!((&explained["override"], &explained["overrides"][0]["wrote"]), (&"70000".into(), &"50000".into()));
+    let text = said(&fleet, &["explain", "contact/1", "ai_budget_estimate"]).await;
+    assert!(text.contains("override  70000, set by a person at "), "{text}");
     let offline = said(&fleet, &["explain", "contact/1", "ai_budget_estimate", "--offline"]).await;
     assert!(!offline.contains("value   "), "{offline}");
     let unknown = fleet.leadline(&["explain", "contact/1", "firstname"]).await.expect("runs");

@@ -2,9 +2,9 @@
 
 use std::{path::Path, process::ExitCode};
 
-use domain::{AppId, RecordRef};
+use domain::{AppId, RecordRef, review::ReviewDecision};
 use hubspot::client::PastValue;
-use ledger::{ExplainedAnswer, ExplainedWrite, Explanation, KeptValue, Ledger};
+use ledger::{ExplainedAnswer, ExplainedDecision, ExplainedOverride, ExplainedWrite, Explanation, KeptValue, Ledger};
 use serde_json::{Value, json};
 use settings::{ConfigScope, Settings};
 
@@ -46,7 +46,7 @@ pub async fn run(file: Option<&Path>, options: &ExplainOptions) -> anyhow::Resul
     let of = record::parse(&options.record, &settings)?;
     let (explanation, current) =
         tokio::try_join!(explanation(&ledger, &of, &options.property), current(file, &ledger, &of, options))?;
-    if explanation.writes.is_empty() && explanation.kept.is_empty() {
+    if explanation.writes.is_empty() && explanation.kept.is_empty() && explanation.decisions.is_empty() {
         print::error(format_args!("no playbook has written `{}` of {}", options.property, options.record));
         return Ok(ExitCode::FAILURE);
     }
@@ -111,6 +111,8 @@ fn page(options: &ExplainOptions, explanation: &Explanation, current: &Current, 
     let counting = explanation.counting();
     if let Some(write) = counting {
         page = with_write(page, write);
+        page = with_decision(page, explanation.decision_about(write));
+        page = with_override(page, explanation.override_of(write));
     }
     if let Some((answer, write)) = explanation.answer.as_ref().zip(counting) {
         page = with_answer(page, answer, property, write);
@@ -119,11 +121,10 @@ fn page(options: &ExplainOptions, explanation: &Explanation, current: &Current, 
         let line = format!("leadline undo --event {} --record {record}", write.event_key);
         page = page.fact("undo", line.clone(), format!("undo      {line}"));
     }
-    page.optional_section("kept", "not written", kept_table(&explanation.kept)).optional_section(
-        "writes",
-        "every write of it",
-        writes_table(&explanation.writes),
-    )
+    page.optional_section("kept", "not written", kept_table(&explanation.kept))
+        .optional_section("decisions", "decisions about proposals of it", decisions_table(&explanation.decisions))
+        .optional_section("overrides", "what people set in its place", overrides_table(&explanation.overrides))
+        .optional_section("writes", "every write of it", writes_table(&explanation.writes))
 }
 
 fn with_current(page: Page, current: &Current, app: Option<AppId>) -> Page {
@@ -162,6 +163,35 @@ fn with_write(page: Page, write: &ExplainedWrite) -> Page {
         .fact("undone_by", write.undone.as_ref().map(|undone| undone.asked_by.clone()), undone.unwrap_or_default())
         .fact("undone_why", write.undone.as_ref().and_then(|undone| undone.why.clone()), "")
         .fact("undone_at", write.undone.as_ref().map(|undone| undone.at), "")
+}
+
+/// Who let the value be written, of one that was proposed first.
+fn with_decision(page: Page, decided: Option<&ExplainedDecision>) -> Page {
+    let Some(decided) = decided else { return page };
+    let ExplainedDecision { at, decision, by, proposed, edited, .. } = decided;
+    let shown =
+        |value: &Option<String>| value.as_deref().filter(|value| !value.is_empty()).unwrap_or("(empty)").to_owned();
+    let instead = match edited {
+        Some(_) => format!("; {} was proposed, and {} set instead", shown(proposed), shown(edited)),
+        None => String::new(),
+    };
+    let how = if *decision == ReviewDecision::ByRule { "approved" } else { decision.as_str() };
+    page.fact("decision", decision.as_str(), format!("decided   {how} by {by} at {} UTC{instead}", utc(*at)))
+        .fact("decided_by", by.clone(), "")
+        .fact("decided_at", *at, "")
+        .fact("proposed", proposed.clone(), "")
+        .fact("edited", edited.clone(), "")
+}
+
+/// What a person has made of the value.
+fn with_override(page: Page, over: Option<&ExplainedOverride>) -> Page {
+    let Some(ExplainedOverride { at, value, .. }) = over else { return page };
+    let shown = value.as_deref().unwrap_or("(empty)");
+    page.fact("override", value.clone(), format!("override  {shown}, set by a person at {} UTC", utc(*at))).fact(
+        "override_at",
+        *at,
+        "",
+    )
 }
 
 fn with_answer(page: Page, answer: &ExplainedAnswer, property: &str, write: &ExplainedWrite) -> Page {
@@ -228,6 +258,50 @@ fn kept_table(kept: &[KeptValue]) -> Table {
             value.proposed_value.clone().into(),
             value.reason.into(),
             value.event_key.clone().into(),
+        ]);
+    }
+    table
+}
+
+fn decisions_table(decisions: &[ExplainedDecision]) -> Table {
+    let mut table = Table::new([
+        column("at", "at"),
+        column("decision", "decision"),
+        column("by", "by"),
+        column("proposed", "proposed"),
+        column("edited", "edited"),
+        column("why", "why"),
+        column("write command", "write_command_id").whole(),
+    ]);
+    for decided in decisions {
+        table.add([
+            decided.at.into(),
+            decided.decision.as_str().into(),
+            decided.by.clone().into(),
+            value_cell(decided.proposed.as_deref()),
+            decided.edited.clone().into(),
+            decided.why.clone().into(),
+            decided.command.to_string().into(),
+        ]);
+    }
+    table
+}
+
+fn overrides_table(overrides: &[ExplainedOverride]) -> Table {
+    let mut table = Table::new([
+        column("at", "at"),
+        column("we wrote", "wrote"),
+        column("a person set", "value"),
+        column("seen by", "seen_by"),
+        column("taken back", "taken_back_at"),
+    ]);
+    for over in overrides {
+        table.add([
+            over.at.into(),
+            value_cell(Some(&over.written)),
+            value_cell(over.value.as_deref()),
+            over.seen_by.as_str().into(),
+            over.taken_back_at.into(),
         ]);
     }
     table

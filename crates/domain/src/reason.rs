@@ -97,7 +97,7 @@ closed_set! {
         ConditionNotMet = "condition_not_met", "The trigger's condition does not hold.";
         Guard = "guard", "A guard of the playbook holds; `detail` has its name.";
         EmptyContext = "empty_context", "The records hold no text to read.";
-        UnchangedContext = "unchanged_context", "The context is the same as at the last answer.";
+        UnchangedContext = "unchanged_context", "The context is the same as at the last answer, or as at one that was undone.";
         NothingIntended = "nothing_intended", "The answer asks for no change.";
         PlaybookProperty = "playbook_property", "The changed property is one that a playbook writes.";
         Echo = "echo", "The fleet's own write caused the event.";

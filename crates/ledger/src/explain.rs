@@ -1,6 +1,6 @@
 //! Why has a property of a record its value? Asked about one property, and answered by indexes alone.
 
-use domain::{Reason, RecordRef};
+use domain::{CorrectionSource, Reason, RecordRef, WriteCommandId, review::ReviewDecision};
 use serde_json::Value;
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -8,8 +8,10 @@ use uuid::Uuid;
 use crate::{Ledger, LedgerError, column::Column};
 
 const SKIPPED_WRITE_REASON: Column = Column::new("skipped_write", "reason");
+const DECISION: Column = Column::new("review", "decision");
+const SEEN_BY: Column = Column::new("correction", "seen_by");
 
-/// The most writes, and the most values that were not written, of which an explanation tells.
+/// The most entries of each kind of which an explanation tells.
 const MAX_ENTRIES: i64 = 20;
 
 /// What the ledger knows about the value of a property.
@@ -21,9 +23,23 @@ pub struct Explanation {
     pub answer: Option<ExplainedAnswer>,
     /// Values that were not written, the newest first.
     pub kept: Vec<KeptValue>,
+    /// What was decided about proposals to set it, the newest first.
+    pub decisions: Vec<ExplainedDecision>,
+    /// What people set in place of a written value, the newest first.
+    pub overrides: Vec<ExplainedOverride>,
 }
 
 impl Explanation {
+    /// The newest decision about the proposal that became a write.
+    pub fn decision_about(&self, write: &ExplainedWrite) -> Option<&ExplainedDecision> {
+        self.decisions.iter().find(|decision| decision.command == write.command)
+    }
+
+    /// What a person has set in place of a write, and not taken back.
+    pub fn override_of(&self, write: &ExplainedWrite) -> Option<&ExplainedOverride> {
+        self.overrides.iter().find(|over| over.command == write.command && over.taken_back_at.is_none())
+    }
+
     /// The write that counts: the newest one that was not undone, or else the newest of all.
     pub fn counting(&self) -> Option<&ExplainedWrite> {
         let is_own = |write: &&ExplainedWrite| !write.is_undo;
@@ -38,6 +54,8 @@ impl Explanation {
 /// One write of the property.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ExplainedWrite {
+    /// The write command.
+    pub command: WriteCommandId,
     /// When the ledger recorded it.
     pub written_at: OffsetDateTime,
     /// The value before; `None` when it was empty.
@@ -103,6 +121,42 @@ pub struct KeptValue {
     pub event_key: String,
 }
 
+/// A decision about a proposal to set the property.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExplainedDecision {
+    /// The write command that was proposed.
+    pub command: WriteCommandId,
+    /// When.
+    pub at: OffsetDateTime,
+    /// How it was decided.
+    pub decision: ReviewDecision,
+    /// Who decided: a person, or `rule NAME`.
+    pub by: String,
+    /// Why, if it was rejected.
+    pub why: Option<String>,
+    /// The value that was proposed; `None` after it was erased.
+    pub proposed: Option<String>,
+    /// The value that a person set in its place.
+    pub edited: Option<String>,
+}
+
+/// A value that a person set in place of a written one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExplainedOverride {
+    /// The write command that had written.
+    pub command: WriteCommandId,
+    /// When, by HubSpot's clock.
+    pub at: OffsetDateTime,
+    /// What was written.
+    pub written: String,
+    /// What the person set; `None` when it was cleared.
+    pub value: Option<String>,
+    /// By what it was seen.
+    pub seen_by: CorrectionSource,
+    /// When the person put the written value back.
+    pub taken_back_at: Option<OffsetDateTime>,
+}
+
 impl Ledger {
     /// Why a property of a record, known under these ids, has its value.
     pub async fn explain(&self, known_as: &[RecordRef], property: &str) -> Result<Explanation, LedgerError> {
@@ -114,6 +168,8 @@ impl Ledger {
             explanation.answer = self.explained_answer(inference).await?;
         }
         explanation.kept = self.kept_values(first, &ids, property).await?;
+        explanation.decisions = self.explained_decisions(first, &ids, property).await?;
+        explanation.overrides = self.explained_overrides(first, &ids, property).await?;
         Ok(explanation)
     }
 
@@ -124,7 +180,7 @@ impl Ledger {
         property: &str,
     ) -> Result<Vec<ExplainedWrite>, LedgerError> {
         let rows = sqlx::query!(
-            r#"select w.written_at, w.before, w.after, c.event_key, c.event_id, c.inference_id, c.undo_id is not null as "is_undo!",
+            r#"select w.write_command_id, w.written_at, w.before, w.after, c.event_key, c.event_id, c.inference_id, c.undo_id is not null as "is_undo!",
                       u.asked_by as "asked_by?", u.why as "why?", u.created_at as "asked_at?"
                from write w
                join write_command c on c.id = w.write_command_id
@@ -143,6 +199,7 @@ impl Ledger {
         .fetch_all(&self.connections)
         .await?;
         let writes = rows.into_iter().map(|row| ExplainedWrite {
+            command: WriteCommandId(row.write_command_id),
             written_at: row.written_at,
             before: row.before,
             after: row.after,
@@ -191,6 +248,76 @@ impl Ledger {
             })
         });
         kept.collect()
+    }
+
+    async fn explained_decisions(
+        &self,
+        of: &RecordRef,
+        ids: &[i64],
+        property: &str,
+    ) -> Result<Vec<ExplainedDecision>, LedgerError> {
+        let rows = sqlx::query!(
+            "select r.write_command_id, r.decided_at, r.decision, r.decided_by, r.why, decided.value ->> 'proposed' as proposed,
+                    decided.value ->> 'approved' as edited
+             from write_command c
+             join proposed_write p on (p.write_command_id, p.property) = (c.id, $4)
+             join review r on r.write_command_id = c.id
+             left join jsonb_array_elements(r.properties) as decided (value) on decided.value ->> 'property' = $4
+             where c.portal_id = $1 and c.object_type = $2 and c.object_id = any($3::bigint[])
+             order by r.id desc limit $5",
+            of.portal_id.0,
+            of.object_type.type_id(),
+            ids,
+            property,
+            MAX_ENTRIES,
+        )
+        .fetch_all(&self.connections)
+        .await?;
+        let decisions = rows.into_iter().map(|row| {
+            Ok(ExplainedDecision {
+                command: WriteCommandId(row.write_command_id),
+                at: row.decided_at,
+                decision: DECISION.read(&row.decision, ReviewDecision::parse)?,
+                by: row.decided_by,
+                why: row.why,
+                proposed: row.proposed,
+                edited: row.edited,
+            })
+        });
+        decisions.collect()
+    }
+
+    async fn explained_overrides(
+        &self,
+        of: &RecordRef,
+        ids: &[i64],
+        property: &str,
+    ) -> Result<Vec<ExplainedOverride>, LedgerError> {
+        let rows = sqlx::query!(
+            "select o.write_command_id, o.changed_at, w.after, o.value, o.seen_by, o.taken_back_at
+             from correction o
+             join write w on (w.write_command_id, w.property) = (o.write_command_id, o.property)
+             where o.portal_id = $1 and o.object_type = $2 and o.object_id = any($3::bigint[]) and o.property = $4
+             order by o.changed_at desc limit $5",
+            of.portal_id.0,
+            of.object_type.type_id(),
+            ids,
+            property,
+            MAX_ENTRIES,
+        )
+        .fetch_all(&self.connections)
+        .await?;
+        let overrides = rows.into_iter().map(|row| {
+            Ok(ExplainedOverride {
+                command: WriteCommandId(row.write_command_id),
+                at: row.changed_at,
+                written: row.after,
+                value: row.value,
+                seen_by: SEEN_BY.read(&row.seen_by, CorrectionSource::parse)?,
+                taken_back_at: row.taken_back_at,
+            })
+        });
+        overrides.collect()
     }
 
     /// What the model was asked and said for an answer; `None` after `retention.raw_days` or an erasure.

@@ -100,7 +100,9 @@ pub use drift::{Drift, DriftEntry};
 pub use erasure::{Erased, ErasureReceipt, OpenErasure};
 pub use error::{LedgerError, Refusal};
 pub use events::{EventChange, EventCount, EventEntry, EventFilter, EventPosition, EventStatus};
-pub use explain::{ExplainedAnswer, ExplainedWrite, Explanation, KeptValue, UndoneBy};
+pub use explain::{
+    ExplainedAnswer, ExplainedDecision, ExplainedOverride, ExplainedWrite, Explanation, KeptValue, UndoneBy,
+};
 pub use gates::{AskedVersion, Evaluation, EvaluationScore, GateEntry, GateNote, PassedVersion};
 pub use inferences::CondensedPartTexts;
 pub use merges::RecordMerge;

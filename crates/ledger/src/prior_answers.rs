@@ -39,8 +39,9 @@ pub struct PriorAnswers {
     pub answered_newer: HashSet<String>,
     /// Unfinished newer events of the record, as HubSpot sent them, the newest first; at most five.
     pub newer_waiting: Vec<serde_json::Value>,
-    /// By playbook: the hash of the context of its last answer about the record, if that is not older than asked for.
-    pub last_context: HashMap<String, String>,
+    /// By playbook: the hashes of the contexts that are not asked about again, if the answers are not older than asked for: of its last
+    /// answer about the record, and of those of which something was undone.
+    pub known_contexts: HashMap<String, HashSet<String>>,
 }
 
 /// A valid answer of an earlier claim.
@@ -59,8 +60,8 @@ pub struct PriorAnswer {
 }
 
 impl Ledger {
-    /// The prior answers about events and records, in the order of `requests`. The last context of a playbook is given
-    /// while it is at most `context_age` old.
+    /// The prior answers about events and records, in the order of `requests`. The known contexts of a playbook are given
+    /// while they are at most `context_age` old.
     pub async fn prior_answers(
         &self,
         requests: &[PriorAnswersRequest],
@@ -102,14 +103,25 @@ impl Ledger {
                               and (newer.occurred_at, newer.event_key collate "C")
                                   > (input.occurred_at, input.event_key collate "C")
                             order by newer.occurred_at desc limit 5) as "newer_waiting!",
-                      coalesce((select jsonb_object_agg(last.playbook, last.context_hash)
-                                from (select distinct on (i.playbook) i.playbook, i.context_hash from inference i
-                                      where i.outcome = 'valid' and i.part is null
-                                        and (i.portal_id, i.object_type, i.object_id)
-                                            = (input.portal_id, input.object_type, input.object_id)
-                                        and i.created_at > now() - $7::float8 * interval '1 millisecond'
-                                      order by i.playbook, i.created_at desc) as last
-                                where last.context_hash is not null), '{}'::jsonb) as "last_context!: Json<HashMap<String, String>>"
+                      coalesce((select jsonb_object_agg(known.playbook, known.hashes)
+                                from (select valid.playbook, jsonb_agg(distinct valid.context_hash) as hashes
+                                      from (select i.playbook, i.context_hash, i.id,
+                                                   row_number() over (partition by i.playbook order by i.created_at desc) = 1
+                                                       as is_last
+                                            from inference i
+                                            where i.outcome = 'valid' and i.part is null
+                                              and (i.portal_id, i.object_type, i.object_id)
+                                                  = (input.portal_id, input.object_type, input.object_id)
+                                              and i.created_at > now() - $7::float8 * interval '1 millisecond') as valid
+                                      where valid.context_hash is not null
+                                        and (valid.is_last
+                                             or exists (select from write_command c
+                                                        where c.inference_id = valid.id
+                                                          and (c.undo_id is not null
+                                                               or exists (select from undone_write u
+                                                                          where u.write_command_id = c.id))))
+                                      group by valid.playbook) as known), '{}'::jsonb)
+                          as "known_contexts!: Json<HashMap<String, HashSet<String>>>"
                from unnest($1::uuid[], $2::timestamptz[], $3::text[], $4::bigint[], $5::text[], $6::bigint[])
                     with ordinality as input (event_id, occurred_at, event_key, portal_id, object_type, object_id, n)
                order by input.n"#,
@@ -128,7 +140,7 @@ impl Ledger {
             answered: row.answered.0,
             answered_newer: row.newer.into_iter().collect(),
             newer_waiting: row.newer_waiting,
-            last_context: row.last_context.0,
+            known_contexts: row.known_contexts.0,
         });
         Ok(prior_answers.collect())
     }

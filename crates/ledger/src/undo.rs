@@ -4,7 +4,11 @@ use domain::{ActionId, ObjectId, ObjectType, PortalId, RecordRef, WriteCommandId
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use crate::{Ledger, LedgerError, column::Column, records::record};
+use crate::{
+    Ledger, LedgerError,
+    column::Column,
+    records::{columns, record},
+};
 
 const ACTION_KIND: Column = Column::new("action", "kind");
 
@@ -98,60 +102,103 @@ impl Ledger {
             .await?)
     }
 
-    /// Every write of the properties of which a write is selected that is not undone: of a record, the newest write of each property
-    /// first. Of a large selection it takes as long as a statement of maintenance may.
-    pub async fn writes_to_undo(
+    /// The records of which a write, or an action, is selected that is not undone, as they are known now and in their order. Their writes
+    /// and actions are asked for in pages of records, so that a large selection takes little memory. It takes as long as a statement of
+    /// maintenance may.
+    pub async fn records_to_undo(
         &self,
         portal: PortalId,
         selection: &UndoSelection,
-    ) -> Result<Vec<KnownWrite>, LedgerError> {
+    ) -> Result<Vec<RecordRef>, LedgerError> {
         let (record_type, record_ids) = selection.record_columns();
         let rows = sqlx::query!(
-            r#"with selected as materialized (
-                   select w.write_command_id, w.property, w.object_type,
-                          coalesce((select m.survivor_id from record_merge m
-                                    where (m.portal_id, m.object_type, m.old_id)
-                                          = (w.portal_id, w.object_type, w.object_id)), w.object_id) as object_id
+            r#"with selected as (
+                   select w.object_type, w.object_id
                    from write w
                    join write_command c on c.id = w.write_command_id
                    join inference i on i.id = c.inference_id
                    where w.portal_id = $1 and w.object_id <> 0 and c.undo_id is null and c.finished_at is not null
-                     and ($2::uuid is null or c.event_id = $2)
-                     and ($3::text is null or i.playbook = $3)
-                     and ($4::text is null or starts_with(i.playbook_version, $4))
+                     and is_selected(c.event_id, i.playbook, i.playbook_version, w.written_at, $2, $3, $4, $7, $8)
                      and ($5::text is null or (w.object_type = $5 and w.object_id = any($6::bigint[])))
-                     and ($7::timestamptz is null or w.written_at >= $7)
-                     and ($8::timestamptz is null or w.written_at <= $8)
                      and not exists (select from undone_write u
                                      where (u.write_command_id, u.property) = (w.write_command_id, w.property))
-               ), properties as (
-                   select distinct object_type, object_id, property from selected
-               ), known_as as (
-                   select p.*, p.object_id as known_id from properties p
-                   union all
-                   select p.*, m.old_id from properties p
-                   join record_merge m on (m.portal_id, m.object_type, m.survivor_id) = ($1, p.object_type, p.object_id)
+                   union
+                   select c.object_type, c.object_id
+                   from action a
+                   join write_command c on c.id = a.write_command_id
+                   join inference i on i.id = c.inference_id
+                   where a.state = 'done' and a.kind in ('create_task', 'create_note', 'notify')
+                     and c.portal_id = $1 and c.object_id <> 0 and c.undo_id is null
+                     and is_selected(c.event_id, i.playbook, i.playbook_version, a.finished_at, $2, $3, $4, $7, $8)
+                     and ($5::text is null or (c.object_type = $5 and c.object_id = any($6::bigint[])))
+                     and not exists (select from undone_action u where u.action_id = a.id)
                )
-               select w.write_command_id, k.object_type as "object_type!", k.object_id as "object_id!", w.property, w.before,
-                      w.after, w.occurred_at, w.event_key, i.playbook, i.playbook_version,
-                      s.write_command_id is not null as "is_selected!",
-                      (c.undo_id is not null
-                       or exists (select from undone_write u
-                                  where (u.write_command_id, u.property) = (w.write_command_id, w.property))) as "is_undone!"
-               from known_as k
-               join write w on (w.portal_id, w.object_type, w.object_id, w.property)
-                               = ($1, k.object_type, k.known_id, k.property)
-               join write_command c on c.id = w.write_command_id
-               join inference i on i.id = c.inference_id
-               left join selected s on (s.write_command_id, s.property) = (w.write_command_id, w.property)
-               order by k.object_type, k.object_id, w.property, w.occurred_at desc, w.event_key collate "C" desc,
-                        w.write_command_id desc"#,
+               select distinct s.object_type as "object_type!", coalesce(m.survivor_id, s.object_id) as "object_id!"
+               from selected s
+               left join record_merge m on (m.portal_id, m.object_type, m.old_id) = ($1, s.object_type, s.object_id)
+               order by 1, 2"#,
             portal.0,
             selection.event,
             selection.playbook,
             selection.playbook_version,
             record_type,
             &record_ids,
+            selection.since,
+            selection.until,
+        )
+        .fetch_all(&self.maintenance)
+        .await?;
+        Ok(rows.into_iter().map(|row| record(portal.0, &row.object_type, row.object_id)).collect())
+    }
+
+    /// Every write of those properties of these records of which a write is selected that is not undone: of a record, the newest write
+    /// of each property first.
+    pub async fn writes_to_undo(
+        &self,
+        portal: PortalId,
+        selection: &UndoSelection,
+        of: &[RecordRef],
+    ) -> Result<Vec<KnownWrite>, LedgerError> {
+        let (_, types, ids) = columns(of);
+        let rows = sqlx::query!(
+            r#"with asked as (
+                   select * from unnest($2::text[], $3::bigint[]) as input (object_type, object_id)
+               ), known_as as (
+                   select a.*, a.object_id as known_id from asked a
+                   union all
+                   select a.*, m.old_id from asked a
+                   join record_merge m on (m.portal_id, m.object_type, m.survivor_id) = ($1, a.object_type, a.object_id)
+               ), known as (
+                   select k.object_type, k.object_id, w.write_command_id, w.property, w.before, w.after, w.occurred_at, w.event_key,
+                          i.playbook, i.playbook_version,
+                          c.finished_at is not null
+                          and is_selected(c.event_id, i.playbook, i.playbook_version, w.written_at, $4, $5, $6, $7, $8)
+                              as is_selected,
+                          c.undo_id is not null
+                          or exists (select from undone_write u
+                                     where (u.write_command_id, u.property) = (w.write_command_id, w.property)) as is_undone
+                   from known_as k
+                   join write w on (w.portal_id, w.object_type, w.object_id) = ($1, k.object_type, k.known_id)
+                   join write_command c on c.id = w.write_command_id
+                   join inference i on i.id = c.inference_id
+               ), concerned as (
+                   select k.*, bool_or(is_selected and not is_undone) over (partition by object_type, object_id, property)
+                               as is_concerned
+                   from known k
+               )
+               select write_command_id as "write_command_id!", object_type as "object_type!", object_id as "object_id!",
+                      property as "property!", before, after as "after!", occurred_at as "occurred_at!", event_key as "event_key!",
+                      playbook as "playbook!", playbook_version as "playbook_version!", is_selected as "is_selected!",
+                      is_undone as "is_undone!"
+               from concerned
+               where is_concerned
+               order by object_type, object_id, property, occurred_at desc, event_key collate "C" desc, write_command_id desc"#,
+            portal.0,
+            &types,
+            &ids,
+            selection.event,
+            selection.playbook,
+            selection.playbook_version,
             selection.since,
             selection.until,
         )
@@ -178,38 +225,40 @@ impl Ledger {
         Ok(writes.collect())
     }
 
-    /// The selected actions that were carried out and are not undone, the oldest first. Moves of deals are not among them: they are
-    /// writes of the property `dealstage`.
+    /// The selected actions of these records that were carried out and are not undone, the oldest first. Moves of deals are not among
+    /// them: they are writes of the property `dealstage`.
     pub async fn actions_to_undo(
         &self,
         portal: PortalId,
         selection: &UndoSelection,
+        of: &[RecordRef],
     ) -> Result<Vec<DoneAction>, LedgerError> {
-        let (record_type, record_ids) = selection.record_columns();
+        let (_, types, ids) = columns(of);
         let rows = sqlx::query!(
-            r#"select a.id, a.name, a.kind, a.hubspot_id, c.id as command, c.occurred_at, c.object_type,
-                      coalesce(m.survivor_id, c.object_id) as "object_id!", c.event_key, i.playbook, i.playbook_version
-               from action a
-               join write_command c on c.id = a.write_command_id
+            r#"with asked as (
+                   select * from unnest($2::text[], $3::bigint[]) as input (object_type, object_id)
+               ), known_as as (
+                   select a.*, a.object_id as known_id from asked a
+                   union all
+                   select a.*, m.old_id from asked a
+                   join record_merge m on (m.portal_id, m.object_type, m.survivor_id) = ($1, a.object_type, a.object_id)
+               )
+               select a.id, a.name, a.kind, a.hubspot_id, c.id as command, c.occurred_at, c.object_type,
+                      k.object_id as "object_id!", c.event_key, i.playbook, i.playbook_version
+               from known_as k
+               join write_command c on (c.portal_id, c.object_type, c.object_id) = ($1, k.object_type, k.known_id)
+               join action a on a.write_command_id = c.id
                join inference i on i.id = c.inference_id
-               left join record_merge m on (m.portal_id, m.object_type, m.old_id)
-                                           = (c.portal_id, c.object_type, c.object_id)
-               where a.state = 'done' and a.kind in ('create_task', 'create_note', 'notify')
-                 and c.portal_id = $1 and c.object_id <> 0 and c.undo_id is null
-                 and ($2::uuid is null or c.event_id = $2)
-                 and ($3::text is null or i.playbook = $3)
-                 and ($4::text is null or starts_with(i.playbook_version, $4))
-                 and ($5::text is null or (c.object_type = $5 and c.object_id = any($6::bigint[])))
-                 and ($7::timestamptz is null or a.finished_at >= $7)
-                 and ($8::timestamptz is null or a.finished_at <= $8)
+               where a.state = 'done' and a.kind in ('create_task', 'create_note', 'notify') and c.undo_id is null
+                 and is_selected(c.event_id, i.playbook, i.playbook_version, a.finished_at, $4, $5, $6, $7, $8)
                  and not exists (select from undone_action u where u.action_id = a.id)
                order by a.finished_at, a.id"#,
             portal.0,
+            &types,
+            &ids,
             selection.event,
             selection.playbook,
             selection.playbook_version,
-            record_type,
-            &record_ids,
             selection.since,
             selection.until,
         )

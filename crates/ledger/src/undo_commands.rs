@@ -1,10 +1,10 @@
 //! What was undone? The write commands of an undo: recorded once, and what became of them.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use domain::{
     ActionId, CommandState, PortalId, Reason, RecordRef, UndoId, WriteCommandId,
-    write_command::{Action, PropertyChange},
+    write_command::{Action, ActionSpec, PropertyChange},
 };
 use time::OffsetDateTime;
 
@@ -15,6 +15,9 @@ use crate::{
     decision::insert_action_rows,
     records::record,
 };
+
+/// The property under which the ledger has moves of deals.
+const DEAL_STAGE: &str = "dealstage";
 
 const SKIPPED_WRITE_REASON: Column = Column::new("skipped_write", "reason");
 const COMMAND_REASON: Column = Column::new("write_command", "reason");
@@ -91,9 +94,10 @@ pub struct UnfinishedUndo {
     /// The reason for the state.
     pub reason: Option<Reason>,
 }
+
 impl Ledger {
-    /// Records an undo, and the commands that carry it out. Returns those that were recorded: one of whose writes or actions another
-    /// undo has taken meanwhile is left out.
+    /// Records an undo, and the commands that carry it out. Returns those that were recorded: left out are those of whose writes or
+    /// actions another undo has taken one meanwhile, or of which something was erased or deleted.
     pub async fn record_undo(
         &self,
         request: &UndoRequest,
@@ -101,12 +105,9 @@ impl Ledger {
     ) -> Result<Vec<WriteCommandId>, LedgerError> {
         let mut transaction = self.connections.begin().await?;
         sqlx::query!("select lock_undo()").execute(&mut transaction).await?;
-        let taken = already_undone(&mut transaction, commands).await?;
-        let is_free = |command: &&UndoCommand| {
-            !command.undone_writes.iter().any(|write| taken.writes.contains(write))
-                && !command.undone_actions.iter().any(|action| taken.actions.contains(action))
-        };
-        let commands: Vec<_> = commands.iter().filter(is_free).collect();
+        lock_events(&mut transaction, commands).await?;
+        let undoable = undoable(&mut transaction, commands).await?;
+        let commands: Vec<_> = commands.iter().filter(|command| undoable.has_all_of(command)).collect();
         if commands.is_empty() {
             return Ok(Vec::new());
         }
@@ -208,31 +209,97 @@ impl Ledger {
     }
 }
 
-/// What is undone already.
-struct Taken {
-    writes: HashSet<(WriteCommandId, String)>,
+/// What is there to be undone.
+struct Undoable {
+    /// The value before and the one since of each write.
+    writes: HashMap<(WriteCommandId, String), (Option<String>, String)>,
     actions: HashSet<ActionId>,
+    commands: HashSet<WriteCommandId>,
 }
 
-async fn already_undone(transaction: &mut Transaction, commands: &[UndoCommand]) -> Result<Taken, LedgerError> {
+impl Undoable {
+    /// Whether all that a command takes back is there, with the values that it knows.
+    fn has_all_of(&self, command: &UndoCommand) -> bool {
+        self.commands.contains(&command.of)
+            && command.undone_writes.iter().all(|write| self.writes.contains_key(write))
+            && command.undone_actions.iter().all(|action| self.actions.contains(action))
+            && command.restored().all(|(property, from, to)| self.has_values(command, property, from, to))
+    }
+
+    /// Whether a property that a command takes back was set to `from`, and was `to` before.
+    fn has_values(&self, command: &UndoCommand, property: &str, from: Option<&str>, to: &str) -> bool {
+        let of_property = |write: &&(WriteCommandId, String)| write.1 == property;
+        let values: Vec<_> =
+            command.undone_writes.iter().filter(of_property).filter_map(|write| self.writes.get(write)).collect();
+        values.is_empty()
+            || values.iter().any(|(before, _)| before.as_deref().unwrap_or_default() == to)
+                && from.is_none_or(|from| values.iter().any(|(_, after)| after == from))
+    }
+}
+
+impl UndoCommand {
+    /// Each property that gets a value back, with the one that it has now and the one that it gets.
+    fn restored(&self) -> impl Iterator<Item = (&str, Option<&str>, &str)> {
+        let set = self.properties.iter().map(|change| {
+            let from = change.expected.as_ref().map(|expected| expected.value.as_deref().unwrap_or_default());
+            (change.property.as_str(), from, change.value.as_str())
+        });
+        let moved = self.actions.iter().filter_map(|action| match &action.spec {
+            ActionSpec::MoveDealBack { from, to } => Some((DEAL_STAGE, Some(from.as_str()), to.as_str())),
+            _ => None,
+        });
+        set.chain(moved)
+    }
+}
+
+/// Locks the events of what is to be undone, as every statement does that changes several. An erasure, which locks them as well, has
+/// erased all of what they led to, or nothing yet; then it finds the undo.
+async fn lock_events(transaction: &mut Transaction, commands: &[UndoCommand]) -> Result<(), LedgerError> {
+    let written_by = commands.iter().flat_map(|command| command.undone_writes.iter().map(|(id, _)| id.0));
+    sqlx::query!(
+        "select id from event where id in (select event_id from write_command where id = any($1::uuid[]))
+         order by id for update",
+        &commands.iter().map(|command| command.of.0).chain(written_by).collect::<Vec<_>>(),
+    )
+    .fetch_all(&mut *transaction)
+    .await?;
+    Ok(())
+}
+
+/// What of these commands is there to be undone: neither undone nor erased.
+async fn undoable(transaction: &mut Transaction, commands: &[UndoCommand]) -> Result<Undoable, LedgerError> {
+    let known = sqlx::query_scalar!(
+        "select id from write_command where id = any($1::uuid[]) and object_id <> 0",
+        &commands.iter().map(|command| command.of.0).collect::<Vec<_>>(),
+    )
+    .fetch_all(&mut *transaction)
+    .await?;
     let writes = || commands.iter().flat_map(|command| &command.undone_writes);
     let rows = sqlx::query!(
-        "select u.write_command_id, u.property from undone_write u
-         where (u.write_command_id, u.property) in (select * from unnest($1::uuid[], $2::text[]))",
+        "select w.write_command_id, w.property, w.before, w.after from write w
+         where (w.write_command_id, w.property) in (select * from unnest($1::uuid[], $2::text[])) and w.object_id <> 0
+           and not exists (select from undone_write u
+                           where (u.write_command_id, u.property) = (w.write_command_id, w.property))",
         &writes().map(|(command, _)| command.0).collect::<Vec<_>>(),
         &writes().map(|(_, property)| property.clone()).collect::<Vec<_>>(),
     )
     .fetch_all(&mut *transaction)
     .await?;
     let actions = sqlx::query_scalar!(
-        "select action_id from undone_action where action_id = any($1::uuid[])",
+        "select a.id from action a join write_command c on c.id = a.write_command_id
+         where a.id = any($1::uuid[]) and c.object_id <> 0
+           and not exists (select from undone_action u where u.action_id = a.id)",
         &commands.iter().flat_map(|command| &command.undone_actions).map(|id| id.0).collect::<Vec<_>>(),
     )
     .fetch_all(&mut *transaction)
     .await?;
-    Ok(Taken {
-        writes: rows.into_iter().map(|row| (WriteCommandId(row.write_command_id), row.property)).collect(),
+    Ok(Undoable {
+        writes: rows
+            .into_iter()
+            .map(|row| ((WriteCommandId(row.write_command_id), row.property), (row.before, row.after)))
+            .collect(),
         actions: actions.into_iter().map(ActionId).collect(),
+        commands: known.into_iter().map(WriteCommandId).collect(),
     })
 }
 

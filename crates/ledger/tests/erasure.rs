@@ -22,26 +22,26 @@ use crate::fixtures::{
 };
 
 /// The contact who is erased: an id that stands nowhere by chance.
-const ZEBULON: i64 = 777_000_111;
+pub const ZEBULON: i64 = 777_000_111;
 
 /// What only he has written, or was written about him.
-const MARKER: &str = "Zebulon";
+pub const MARKER: &str = "Zebulon";
 
 /// A note of his.
 const NOTE: i64 = 880_002_222;
 
 /// What others have written.
-const OTHERS: &str = "Bystander";
+pub const OTHERS: &str = "Bystander";
 
 impl TestLedger {
     /// Asks for a record to be erased, and erases it.
-    async fn erase(&self, record: &RecordRef, cause: ErasureCause) -> Erased {
+    pub async fn erase(&self, record: &RecordRef, cause: ErasureCause) -> Erased {
         self.ledger.request_erasure(record, cause).await.expect("requested");
         self.ledger.erase(record).await.expect("erased").0
     }
 
     /// The columns of all tables in which a text stands, with the number of rows.
-    async fn found(&self, text: &str) -> Vec<String> {
+    pub async fn found(&self, text: &str) -> Vec<String> {
         let columns: Vec<String> = self
             .value(
                 "select array(select format('%I %I', c.table_name, c.column_name)
@@ -62,7 +62,7 @@ impl TestLedger {
     }
 
     /// Claims an event and commits an answer about `record`, for which `read` was read, with a write command.
-    async fn answered(&self, event: &Event, record: &RecordRef, read: Vec<ReadRecord>, text: &str) -> Decision {
+    pub async fn answered(&self, event: &Event, record: &RecordRef, read: Vec<ReadRecord>, text: &str) -> Decision {
         let claimed = self.claimed(event, "inference").await;
         let inference = Inference {
             read,
@@ -84,7 +84,7 @@ impl TestLedger {
     }
 
     /// Carries out the write command of a decision; the property held `before`.
-    async fn carried_out(&self, decision: &Decision, before: Option<&str>) {
+    pub async fn carried_out(&self, decision: &Decision, before: Option<&str>) {
         let command = &decision.commands[0];
         self.lease(&command.record, "writer").await;
         let attempt = self.claimed_command(command, "writer").await;
@@ -121,7 +121,7 @@ impl TestLedger {
     }
 }
 
-fn zebulon() -> RecordRef {
+pub fn zebulon() -> RecordRef {
     contact(ZEBULON)
 }
 
@@ -154,7 +154,7 @@ fn associated(to_type: &str, to: i64, n: i64) -> Event {
     Event { key, subject, kind: EventKind::AssociationChange, property_name: None, payload, ..event(ZEBULON, n) }
 }
 
-fn read(object_type: ObjectType, id: i64, is_own: bool) -> ReadRecord {
+pub fn read(object_type: ObjectType, id: i64, is_own: bool) -> ReadRecord {
     ReadRecord { object_type, object_id: ObjectId(id), is_own }
 }
 

@@ -14,7 +14,7 @@ const DAYS: i64 = 90;
 
 /// Each prompt has an event with three states, a write command, a written property, and two notes that were read for it. The
 /// prompt of number `n` is about contact `about`; one in ten thousand read a note of contact 1.
-async fn filled(about: &str) -> TestLedger {
+pub async fn filled(about: &str) -> TestLedger {
     let test = TestLedger::new().await;
     for table in ["inference_raw", "inference_record", "event_history"] {
         test.run(&format!(

@@ -5,7 +5,10 @@ use std::time::Duration;
 use domain::{Event, EventState, Inference, Reason, inference::InferenceOutcome};
 use ledger::{Claimed, Decision, PriorAnswers, PriorAnswersRequest};
 
-use crate::fixtures::{PLAYBOOK, TestLedger, decision, decision_with_commands, event, inference};
+use crate::{
+    fixtures::{PLAYBOOK, TestLedger, decision, decision_with_commands, event, inference},
+    undo::{request, undo_to},
+};
 
 const DAY: Duration = Duration::from_secs(86_400);
 
@@ -34,7 +37,7 @@ async fn answers_of_earlier_claims_and_of_newer_events_are_known() {
     let answer = answers.answered.get(PLAYBOOK).expect("answered");
     assert_eq!((answer.inference_id, answer.has_commands), (waits.inferences[0].id, true));
     assert!(answers.answered_newer.is_empty(), "{answers:?}");
-    assert_eq!(answers.last_context[PLAYBOOK], "hash of the context");
+    assert!(answers.known_contexts[PLAYBOOK].contains("hash of the context"), "{answers:?}");
 
     test.decided(&newer).await;
     let answers = prior_answers(&test, &older, &again).await;
@@ -68,9 +71,10 @@ async fn a_context_that_is_older_than_asked_for_does_not_count() {
     test.decided(&event(1, 1)).await;
     let newer = event(1, 2);
     let claimed = test.claimed(&newer, "a").await;
-    assert_eq!(prior_answers(&test, &newer, &claimed).await.last_context[PLAYBOOK], "hash of the context");
+    let answers = prior_answers(&test, &newer, &claimed).await;
+    assert!(answers.known_contexts[PLAYBOOK].contains("hash of the context"), "{answers:?}");
     test.run("update inference set created_at = created_at - interval '25 hours'").await;
-    assert!(prior_answers(&test, &newer, &claimed).await.last_context.is_empty());
+    assert!(prior_answers(&test, &newer, &claimed).await.known_contexts.is_empty());
 }
 
 #[tokio::test]
@@ -128,7 +132,7 @@ async fn an_answer_without_a_plan_is_given_back_and_stands_in_for_nothing_else()
     for other in [&older, &newest] {
         let claimed = test.claimed(other, "a").await;
         let answers = prior_answers(&test, other, &claimed).await;
-        assert!(answers.answered_newer.is_empty() && answers.last_context.is_empty(), "{answers:?}");
+        assert!(answers.answered_newer.is_empty() && answers.known_contexts.is_empty(), "{answers:?}");
     }
     // A playbook that was changed since may answer once more; then that answer is the one that counts.
     assert!(test.ledger.replay_event(newer.key.as_str()).await.expect("replayed"));
@@ -138,4 +142,33 @@ async fn an_answer_without_a_plan_is_given_back_and_stands_in_for_nothing_else()
     assert!(test.commit(&mended).await);
     let answer = prior_answers(&test, &newer, &again).await.answered[PLAYBOOK].clone();
     assert_eq!((answer.inference_id, answer.has_commands), (mended.inferences[0].id, true));
+}
+
+/// An older answer's context may be there again because its values are: what was undone would be written once more.
+#[tokio::test]
+async fn a_context_whose_answer_was_undone_is_known_also_when_it_is_not_the_last_one() {
+    let test = TestLedger::new().await;
+    let (first, second, third) = (event(1, 1), event(1, 2), event(1, 3));
+    let mut commands = Vec::new();
+    for (event, hash) in [(&first, "first"), (&second, "second")] {
+        let claimed = test.claimed(event, "a").await;
+        let mut decision = decision_with_commands(event, &claimed, 1);
+        decision.inferences[0].context_hash = Some(hash.to_owned());
+        assert!(test.commit(&decision).await);
+        test.written(&decision.commands[0], "a").await;
+        commands.push(decision.commands.remove(0));
+    }
+    let claimed = test.claimed(&third, "a").await;
+    let known = async || {
+        let mut known: Vec<_> =
+            prior_answers(&test, &third, &claimed).await.known_contexts[PLAYBOOK].iter().cloned().collect();
+        known.sort();
+        known
+    };
+    assert_eq!(known().await, ["second"]);
+    // One command takes both writes back.
+    let mut undo = undo_to(&commands[1], "");
+    undo.undone_writes.push((commands[0].id, "lead_score".to_owned()));
+    assert_eq!(test.ledger.record_undo(&request(), std::slice::from_ref(&undo)).await.expect("recorded"), [undo.id]);
+    assert_eq!(known().await, ["first", "second"]);
 }

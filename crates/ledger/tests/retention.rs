@@ -5,7 +5,10 @@ use std::time::Duration;
 use domain::{EventState, Reason};
 use ledger::{Ledger, LedgerSettings, PoolMode};
 
-use crate::fixtures::{TestLedger, decision, event};
+use crate::{
+    fixtures::{TestLedger, decision, event},
+    undo::{request, undo_to},
+};
 
 /// Everything about contact 1 is of a day long ago, which has partitions of its own.
 const AGED: &str = "
@@ -144,4 +147,38 @@ async fn old_events_are_deleted_without_reading_whole_tables() {
     }
     test.run(AGED).await;
     assert_eq!(test.tables_read("select delete_finished_events(10)").await, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn an_undo_that_waits_or_is_parked_keeps_its_event_and_a_finished_one_goes_with_it() {
+    let test = TestLedger::new().await;
+    let command = test.decided(&event(1, 1)).await;
+    test.written(&command, "a").await;
+    let undo = undo_to(&command, "");
+    assert_eq!(test.ledger.record_undo(&request(), std::slice::from_ref(&undo)).await.expect("recorded"), [undo.id]);
+    test.run(AGED).await;
+    test.run("update undo set created_at = '2020-01-01 12:00:00+00'").await;
+    assert_eq!(test.ledger.delete_finished(10).await.expect("asked"), 0, "it waits");
+    test.run(
+        "update write_command set state = 'parked', finished_at = '2020-01-01 12:00:00+00' where undo_id is not null",
+    )
+    .await;
+    assert_eq!(test.ledger.delete_finished(10).await.expect("asked"), 0, "an operator may replay it");
+    assert_eq!(test.value::<i64>("select count(*) from undone_properties").await, 1);
+    test.run("update write_command set state = 'written' where undo_id is not null").await;
+    assert_eq!(test.ledger.delete_finished(10).await.expect("deleted"), 1);
+    assert_eq!(test.value::<i64>("select count(*) from undo").await, 0, "who asked for it goes, too");
+}
+
+#[tokio::test]
+async fn a_young_undo_stays_when_its_event_is_deleted() {
+    let test = TestLedger::new().await;
+    let command = test.decided(&event(1, 1)).await;
+    test.written(&command, "a").await;
+    let undo = undo_to(&command, "");
+    test.ledger.record_undo(&request(), std::slice::from_ref(&undo)).await.expect("recorded");
+    test.run(AGED).await;
+    test.run("update write_command set state = 'written', finished_at = now() where undo_id is not null").await;
+    assert_eq!(test.ledger.delete_finished(10).await.expect("deleted"), 1);
+    assert_eq!(test.value::<String>("select asked_by from undo").await, "sales-ops");
 }

@@ -3,6 +3,7 @@
 //! Write commands of their own carry it out, so that it is done once, in the order of writes, within the rate limits, and goes on
 //! after a crash like any other write.
 
+mod pages;
 mod plan;
 mod survey;
 
@@ -18,9 +19,12 @@ use domain::{PortalId, UndoId, WriteCommandId};
 use ledger::{DoneAction, UndoProgress, UndoRequest, UndoSelection};
 use time::OffsetDateTime;
 
-use self::plan::{Left, Plan};
+use self::{
+    pages::Pages,
+    plan::{Left, Plan},
+};
 use crate::{
-    operator::{self, Operator},
+    operator::Operator,
     print::{self, Cell, Format, Page, Progress, Table, column},
     record, times,
 };
@@ -70,14 +74,9 @@ pub async fn run(file: Option<&Path>, options: &UndoOptions) -> anyhow::Result<E
     let portal = PortalId(operator.settings.hubspot.portal_id.context("hubspot.portal_id is not set")?);
     let selection = selection(&operator, options).await?;
     let unfinished = operator.ledger.unfinished_undo_commands(portal).await?;
-    let plan = plan(&operator, portal, &selection).await?;
+    let mut pages = Pages::of(&operator, portal, &selection).await?;
     if !options.yes {
-        preview(&plan).print(options.format)?;
-        if !options.format.json && !plan.is_empty() {
-            print::blank();
-            print::line("nothing was changed; run it with --yes to undo it");
-        }
-        return Ok(ExitCode::SUCCESS);
+        return show(pages, options.format).await;
     }
     let request = UndoRequest {
         id: UndoId::new(),
@@ -87,7 +86,13 @@ pub async fn run(file: Option<&Path>, options: &UndoOptions) -> anyhow::Result<E
     };
     // An earlier run may have been interrupted before it published these, and a message twice does no harm.
     publish(&operator, &unfinished).await?;
-    let mut commands = record_and_publish(&operator, &request, &plan).await?;
+    let (mut commands, mut rest) = (Vec::new(), Plan::default());
+    while let Some(page) = pages.next().await? {
+        commands.extend(record_and_publish(&operator, &request, &page).await?);
+        // What is recorded is in the ledger now; what is left is told at the end.
+        add(&mut rest, Plan { changes: Vec::new(), removals: Vec::new(), ..page });
+    }
+    drop(pages);
     let recorded = commands.len();
     commands.extend(unfinished);
     let progress = if options.no_wait {
@@ -95,7 +100,7 @@ pub async fn run(file: Option<&Path>, options: &UndoOptions) -> anyhow::Result<E
     } else {
         wait(&operator, &commands).await?
     };
-    let mut page = result(&request, recorded, &progress).section("left", "left as it is", left_table(&plan.left));
+    let mut page = result(&request, recorded, &progress).section("left", "left as it is", left_table(&rest.left));
     let by_writers = operator.ledger.left_by_undo(&commands).await?;
     let mut meanwhile = Table::new(left_meanwhile_columns());
     for left in by_writers {
@@ -108,9 +113,23 @@ pub async fn run(file: Option<&Path>, options: &UndoOptions) -> anyhow::Result<E
     }
     page = page.optional_section("left_meanwhile", "changed meanwhile, and left as it is", meanwhile);
     page = page.optional_section("without_effect", "not undone", without_effect(&operator, &commands).await?);
-    page.optional_section("notifications", "sent, and cannot be taken back", actions_table(&plan.notifications))
+    page.optional_section("notifications", "sent, and cannot be taken back", actions_table(&rest.notifications))
         .print(options.format)?;
     Ok(if progress.parked > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// Shows what would be done.
+async fn show(mut pages: Pages<'_>, format: Format) -> anyhow::Result<ExitCode> {
+    let mut plan = Plan::default();
+    while let Some(page) = pages.next().await? {
+        add(&mut plan, page);
+    }
+    preview(&plan).print(format)?;
+    if !format.json && !plan.is_empty() {
+        print::blank();
+        print::line("nothing was changed; run it with --yes to undo it");
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 async fn selection(operator: &Operator, options: &UndoOptions) -> anyhow::Result<UndoSelection> {
@@ -133,12 +152,12 @@ async fn selection(operator: &Operator, options: &UndoOptions) -> anyhow::Result
     Ok(UndoSelection { event, playbook, playbook_version, records, since: options.since, until: options.until })
 }
 
-async fn plan(operator: &Operator, portal: PortalId, selection: &UndoSelection) -> anyhow::Result<Plan> {
-    let writes = operator.ledger.writes_to_undo(portal, selection).await?;
-    let actions = operator.ledger.actions_to_undo(portal, selection).await?;
-    let mut plan = Plan::new(&writes, actions);
-    survey::survey(&operator::patient_hubspot(&operator.settings, &operator.ledger)?, &mut plan).await?;
-    Ok(plan)
+/// Adds the plan of another page.
+fn add(plan: &mut Plan, page: Plan) {
+    plan.changes.extend(page.changes);
+    plan.removals.extend(page.removals);
+    plan.left.extend(page.left);
+    plan.notifications.extend(page.notifications);
 }
 
 fn asked_by(options: &UndoOptions) -> String {
@@ -161,14 +180,11 @@ async fn record_and_publish(
     request: &UndoRequest,
     plan: &Plan,
 ) -> anyhow::Result<Vec<WriteCommandId>> {
-    let commands = plan.commands();
-    let progress = Progress::start("recorded", commands.len());
     let mut recorded = Vec::new();
-    for chunk in commands.chunks(MAX_TOGETHER) {
+    for chunk in plan.commands().chunks(MAX_TOGETHER) {
         let now = operator.ledger.record_undo(request, chunk).await?;
         publish(operator, &now).await?;
         recorded.extend(now);
-        progress.tell(recorded.len());
     }
     Ok(recorded)
 }

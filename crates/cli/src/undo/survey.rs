@@ -11,7 +11,6 @@ use ledger::DoneAction;
 use writer::{Removal, look_at_engagements};
 
 use super::plan::{self, Plan};
-use crate::print::Progress;
 
 /// Takes out of the plan what a person, or another program, has changed since.
 ///
@@ -36,9 +35,7 @@ async fn values(hubspot: &HubSpotClient, plan: &Plan) -> anyhow::Result<HashMap<
         let records = wanted.entry(&change.record.object_type).or_default();
         records.entry(&change.record).or_default().insert(&change.property);
     }
-    let progress = Progress::start("records read", wanted.values().map(BTreeMap::len).sum::<usize>());
     let mut held = HashMap::new();
-    let mut done = 0;
     for (object_type, records) in wanted {
         let records: Vec<_> = records.into_iter().collect();
         for chunk in records.chunks(MAX_BATCH) {
@@ -49,8 +46,6 @@ async fn values(hubspot: &HubSpotClient, plan: &Plan) -> anyhow::Result<HashMap<
                 let of = chunk.iter().find(|(record, _)| record.object_id == object.id);
                 held.extend(of.map(|(record, _)| ((*record).clone(), object)));
             }
-            done += chunk.len();
-            progress.tell(done);
         }
     }
     Ok(held)

@@ -158,7 +158,7 @@ impl EventHandler {
             self.commands_of(event, claimed, (playbook, &context, &self.portal_clock.now().await?), prior).await
         } else {
             let hash = self.hash(&context, playbook).await;
-            if prior_answers.last_context.get(&playbook.name) == Some(&hash) {
+            if prior_answers.known_contexts.get(&playbook.name).is_some_and(|known| known.contains(&hash)) {
                 return Ok(RunResult::Nothing(NothingToDo::skipped(Reason::UnchangedContext)));
             }
             if let Some(detail) = self.writable.nothing_to_write(playbook).await {
