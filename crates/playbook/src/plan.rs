@@ -198,14 +198,13 @@ impl Playbook {
         ReviewTerms { fields, texts, unverified, approve_if, variables: variables.values_of(&uses) }
     }
 
-    /// The fields of the answer that a text uses, by themselves or by their quotations; all of them, if it uses the answer as a whole.
+    /// The fields of the answer that a text uses; all of them, if it uses the answer as a whole.
     fn fields_in(&self, template: &TextTemplate) -> Vec<String> {
         let is_used = |field: &AnswerField| {
-            let quotation = quote_name(&field.name);
             template.uses.iter().any(|name| {
                 let mut parts = name.split('.');
                 let within_answer = parts.next() == Some("answer");
-                within_answer && parts.next().is_none_or(|part| part == field.name || part == quotation)
+                within_answer && parts.next().is_none_or(|part| part == field.name)
             })
         };
         self.answer.fields.iter().filter(|field| is_used(field)).map(|field| field.name.clone()).collect()

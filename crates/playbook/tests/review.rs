@@ -105,7 +105,7 @@ fn a_review_gets_the_fields_behind_the_values_and_what_its_rules_see() {
 fn a_text_made_of_the_answer_is_verified_only_if_each_field_in_it_is() {
     let text = |property: &str, text: &str| format!("[[writes]]\nproperty = \"{property}\"\ntext = \"{text}\"\n\n");
     let texts = [
-        text("ai_budget_text", "Budget {{ answer.budget_estimate or '?' }}: {{ answer.budget_estimate_quote or '' }}"),
+        text("ai_budget_text", "Budget {{ answer.budget_estimate or '?' }}"),
         text("ai_teaser", "{{ answer.summary }} {{ answer.budget_estimate or '?' }}"),
         text("ai_all", "{% for name in answer %}{{ name }} {% endfor %}"),
         text("ai_source", "Leadline"),
