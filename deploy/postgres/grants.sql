@@ -69,7 +69,7 @@ grant update (state, attempt, worker, lease_expires_at, reason, detail, due_at, 
 -- Records what would be written, and gives up what nobody decided about.
 grant update (mode, claimed_with_mode, proposed_at, expires_at) on write_command to leadline_writer;
 grant select, insert on proposed_write, review to leadline_writer;
-grant update (before, proposed_at) on proposed_write to leadline_writer;
+grant update (before, proposed_at, replaced_at) on proposed_write to leadline_writer;
 -- Tells a channel of proposals, and takes what a person decides on the page of one.
 grant select on proposals to leadline_writer;
 grant update (announced_at, created_at) on write_command to leadline_writer;

@@ -107,7 +107,7 @@ async fn overrides_become_a_report_and_cases_that_expect_what_people_set() {
 
     let cases = folder.file("cases");
     let (good, said) = playbook(&fleet, &["case", "--from", "overrides", "--out", &cases]).await;
-    assert!(good && said.contains("1 cases made, 0 overridden answers left out"), "{said}");
+    assert!(good && said.contains("1 cases made, 0 corrected answers left out"), "{said}");
     let files: Vec<_> = std::fs::read_dir(&cases).expect("a folder").map(|file| file.expect("a file").path()).collect();
     let [file] = &files[..] else { panic!("{files:?}") };
     let text = std::fs::read_to_string(file).expect("a case");
@@ -122,5 +122,5 @@ async fn overrides_become_a_report_and_cases_that_expect_what_people_set() {
     let (good, said) = playbook(&fleet, &["case", "--from", "overrides", "--out", &cases]).await;
     assert!(good && said.contains("is there already") && said.contains("0 cases made"), "{said}");
     let (good, said) = playbook(&fleet, &["case", "--from", "overrides", "--playbook", "churn-risk"]).await;
-    assert!(good && said.contains("nobody was seen to change"), "{said}");
+    assert!(good && said.contains("no person was seen to change"), "{said}");
 }

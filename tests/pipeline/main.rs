@@ -34,6 +34,7 @@ mod rate_limits;
 mod reconcile;
 mod responses;
 mod retention;
+mod review;
 mod strangers;
 mod undo;
 mod use_cases;

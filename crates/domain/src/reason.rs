@@ -114,7 +114,7 @@ closed_set! {
         ProtectedProperty = "protected_property", "The settings protect the property; no playbook may write it.";
         // Actions that were not carried out
         DoneRecently = "done_recently", "The same action was done for the record within its cooldown.";
-        MaybeDone = "maybe_done", "The notification may have been delivered: a newer event supersedes it, or a recovered ledger has forgotten it.";
+        MaybeDone = "maybe_done", "The notification may have been delivered: a newer event supersedes it, its proposal asks again, or a recovered ledger has forgotten it.";
         ChannelNotConfigured = "channel_not_configured", "The settings have no URL for the notification channel.";
         AlreadyThere = "already_there", "The deal is in the stage already.";
         ChangedByPerson = "changed_by_person", "A person has changed the task or note, or may have; it is not deleted.";

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use time::OffsetDateTime;
 
 use crate::{
     names::{closed_set, named_values},
@@ -44,8 +45,10 @@ impl WriteTerms {
 }
 
 /// What an approval holds for, beside the values that the properties expect.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Approved {
+    /// When the values before were read. What the command has written since then, an attempt after the approval wrote.
+    pub proposed_at: OffsetDateTime,
     /// The stage in which the reviewer saw the deal that is to be moved.
     pub deal_stage: Option<ExpectedValue>,
 }
@@ -56,6 +59,9 @@ pub struct ReviewTerms {
     /// The field of the answer that each property's value comes from, where it comes from one.
     #[serde(default)]
     pub fields: BTreeMap<String, String>,
+    /// The fields that go into each property's value where that is a text made of the answer.
+    #[serde(default)]
+    pub texts: BTreeMap<String, Vec<String>>,
     /// The fields whose quotation was not found.
     #[serde(default)]
     pub unverified: Vec<String>,
@@ -84,6 +90,16 @@ closed_set! {
         Rejected = "rejected", "A person rejected it.";
         Expired = "expired", "Nobody decided in time.";
         ByRule = "by_rule", "A rule of the playbook approved it.";
+    }
+}
+
+impl ReviewDecision {
+    /// Whether the proposal is carried out.
+    pub fn approves(self) -> bool {
+        match self {
+            Self::Approved | Self::Edited | Self::ByRule => true,
+            Self::Rejected | Self::Expired => false,
+        }
     }
 }
 

@@ -62,6 +62,11 @@ impl WriteCommand {
         at.to_offset(time::UtcOffset::UTC)
     }
 
+    /// Since when an attempt may have carried it out: since it was recorded, or, if it was approved, since it was proposed.
+    pub fn live_since(&self) -> OffsetDateTime {
+        self.terms.approved.as_ref().map_or_else(|| self.recorded_at(), |approved| approved.proposed_at)
+    }
+
     /// The key by which commands for one record are ordered: the later event wins. For events of the same millisecond
     /// the event key decides, so that every replica orders them the same way.
     pub fn order(&self) -> (OffsetDateTime, &EventKey) {

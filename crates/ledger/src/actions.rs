@@ -8,10 +8,13 @@ use std::{
     time::Duration,
 };
 
-use domain::{ActionId, ActionState, Reason, WriteCommandId};
+use domain::{ActionId, ActionState, ObjectId, Reason, WriteCommandId};
 use time::OffsetDateTime;
 
-use crate::{Ledger, LedgerError, column::ACTION_STATE, connections::Transaction, stored_detail};
+use crate::{
+    Ledger, LedgerError, WrittenProperty, column::ACTION_STATE, command_results::insert_writes,
+    connections::Transaction, seconds, stored_detail,
+};
 
 /// Whether the writer looks in HubSpot for an action before it sends the call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,10 +31,21 @@ pub enum Look {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RecordedAction {
     begun_at: Option<OffsetDateTime>,
+    begun_for: Duration,
     ended_at: Option<OffsetDateTime>,
 }
 
 impl RecordedAction {
+    /// Whether it has ended.
+    pub fn has_ended(&self) -> bool {
+        self.ended_at.is_some()
+    }
+
+    /// For how long its call has been under way, by the database's clock; `None` unless it is in doubt.
+    pub fn in_doubt_for(&self) -> Option<Duration> {
+        self.begun_at.filter(|_| !self.has_ended()).map(|_| self.begun_for)
+    }
+
     /// Whether it had ended at a time.
     pub fn had_ended_by(&self, time: OffsetDateTime) -> bool {
         self.ended_at.is_some_and(|ended| ended <= time)
@@ -40,6 +54,35 @@ impl RecordedAction {
     /// Whether its call had been begun at a time, or it had ended without one.
     pub fn had_begun_by(&self, time: OffsetDateTime) -> bool {
         self.had_ended_by(time) || self.begun_at.is_some_and(|begun| begun <= time)
+    }
+}
+
+/// How an action ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EndedAction {
+    /// The action.
+    pub id: ActionId,
+    /// Its state.
+    pub state: ActionState,
+    /// The reason for the state.
+    pub reason: Option<Reason>,
+    /// The reason in words.
+    pub detail: Option<String>,
+    /// The task or note that it created.
+    pub hubspot_id: Option<ObjectId>,
+    /// The property that it set: of a moved deal its stage.
+    pub written: Option<WrittenProperty>,
+}
+
+impl EndedAction {
+    /// It was carried out.
+    pub fn done(id: ActionId, hubspot_id: Option<ObjectId>) -> Self {
+        Self { id, state: ActionState::Done, reason: None, detail: None, hubspot_id, written: None }
+    }
+
+    /// It is not carried out, for this reason.
+    pub fn skipped(id: ActionId, reason: Reason) -> Self {
+        Self { state: ActionState::Skipped, reason: Some(reason), ..Self::done(id, None) }
     }
 }
 
@@ -65,13 +108,18 @@ impl Ledger {
     /// Those of these actions that the ledger has.
     pub async fn recorded_actions(&self, ids: &[ActionId]) -> Result<HashMap<ActionId, RecordedAction>, LedgerError> {
         let ids: Vec<_> = ids.iter().map(|id| id.0).collect();
-        let recorded =
-            sqlx::query!("select id, sending_since, finished_at from action where id = any($1::uuid[])", &ids)
-                .fetch_all(&self.connections)
-                .await?;
-        let read = recorded
-            .into_iter()
-            .map(|row| (ActionId(row.id), RecordedAction { begun_at: row.sending_since, ended_at: row.finished_at }));
+        let recorded = sqlx::query!(
+            r#"select id, sending_since, finished_at,
+                      coalesce(extract(epoch from clock_timestamp() - sending_since), 0)::float8 as "begun_for!"
+               from action where id = any($1::uuid[])"#,
+            &ids
+        )
+        .fetch_all(&self.connections)
+        .await?;
+        let read = recorded.into_iter().map(|row| {
+            let begun_for = seconds(row.begun_for.max(0.0));
+            (ActionId(row.id), RecordedAction { begun_at: row.sending_since, begun_for, ended_at: row.finished_at })
+        });
         Ok(read.collect())
     }
 
@@ -168,28 +216,12 @@ impl Ledger {
         Ok(outcome)
     }
 
-    /// Records how an action ended, also when another writer has claimed its command since: the call was made. Does
-    /// nothing when the action has ended already.
-    pub async fn finish_action(
-        &self,
-        id: ActionId,
-        state: ActionState,
-        reason: Option<Reason>,
-        detail: Option<&str>,
-        hubspot_id: Option<i64>,
-    ) -> Result<(), LedgerError> {
-        sqlx::query!(
-            "update action set state = $2::text::action_state, reason = $3, detail = $4, hubspot_id = $5,
-                               finished_at = clock_timestamp()
-             where id = $1 and finished_at is null",
-            id.0,
-            state.as_str(),
-            reason.map(Reason::as_str),
-            detail.map(stored_detail),
-            hubspot_id
-        )
-        .execute(&self.connections)
-        .await?;
+    /// Records how an action ended, and what it has set, also when another writer has claimed its command since: the call was made.
+    /// Does nothing when the action has ended already.
+    pub async fn finish_action(&self, ended: &EndedAction) -> Result<(), LedgerError> {
+        let mut transaction = self.connections.begin().await?;
+        end_actions(&mut transaction, &[ended]).await?;
+        transaction.commit().await?;
         Ok(())
     }
 
@@ -227,6 +259,28 @@ impl Ledger {
         .await?;
         Ok(())
     }
+}
+
+/// Records how actions ended, those that have not ended yet, with what they have set.
+pub(crate) async fn end_actions(transaction: &mut Transaction, ended: &[&EndedAction]) -> Result<(), LedgerError> {
+    for EndedAction { id, state, reason, detail, hubspot_id, written } in ended.iter().copied() {
+        let command = sqlx::query_scalar!(
+            "update action set state = $2::text::action_state, reason = $3, detail = $4, hubspot_id = $5,
+                               finished_at = clock_timestamp()
+             where id = $1 and finished_at is null returning write_command_id",
+            id.0,
+            state.as_str(),
+            reason.map(Reason::as_str),
+            detail.as_deref().map(stored_detail),
+            hubspot_id.map(|id| id.0)
+        )
+        .fetch_optional(&mut *transaction)
+        .await?;
+        if let Some((command, written)) = command.zip(written.as_ref()) {
+            insert_writes(&mut *transaction, &[(command, written)]).await?;
+        }
+    }
+    Ok(())
 }
 
 /// An action that is not of the command under this claim: a newer change of the same millisecond has it, and carries it out.

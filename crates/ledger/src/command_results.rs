@@ -6,7 +6,8 @@ use domain::{CommandState, Correction, CorrectionSource, ObjectId, Reason, Write
 use uuid::Uuid;
 
 use crate::{
-    Ledger, LedgerError, Worker,
+    EndedAction, Ledger, LedgerError, Worker,
+    actions::end_actions,
     connections::Transaction,
     corrections, milliseconds,
     proposals::{Proposal, replaced_proposals, store_proposals},
@@ -36,8 +37,30 @@ pub struct CommandResult {
     pub skipped_writes: Vec<SkippedWrite>,
     /// What it would have done, when nothing was written.
     pub proposal: Option<Proposal>,
+    /// Actions that ended with this result, and were not carried out under this claim.
+    pub ended_actions: Vec<EndedAction>,
     /// What people had set properties of the record to.
     pub corrections: Vec<Correction>,
+}
+
+impl CommandResult {
+    /// A command that gets this state, and nothing else came of it.
+    pub fn new(id: WriteCommandId, attempt: i32, state: CommandState) -> Self {
+        Self {
+            id,
+            attempt,
+            state,
+            reason: None,
+            detail: None,
+            wait: None,
+            moved_to: None,
+            written: Vec::new(),
+            skipped_writes: Vec::new(),
+            proposal: None,
+            ended_actions: Vec::new(),
+            corrections: Vec::new(),
+        }
+    }
 }
 
 /// One property that was written.
@@ -139,7 +162,11 @@ impl Ledger {
         // Before the command's own writes, which are no part of what people corrected.
         let corrected = counted().flat_map(|item| &item.corrections);
         let corrected = corrections::insert(&mut transaction, corrected, CorrectionSource::Read).await?;
-        insert_writes(&mut transaction, counted()).await?;
+        let written: Vec<_> =
+            counted().flat_map(|item| item.written.iter().map(move |written| (item.id.0, written))).collect();
+        insert_writes(&mut transaction, &written).await?;
+        let ended: Vec<_> = counted().flat_map(|item| &item.ended_actions).collect();
+        end_actions(&mut transaction, &ended).await?;
         // HubSpot has no such record (any more), or only what would be done is recorded: its actions are not carried out.
         sqlx::query!(
             "update action a
@@ -205,12 +232,11 @@ pub(crate) async fn end_events(transaction: &mut Transaction, events: &[Uuid]) -
     Ok(())
 }
 
-async fn insert_writes(
+/// Records what was written, by write command.
+pub(crate) async fn insert_writes(
     transaction: &mut Transaction,
-    results: impl Iterator<Item = &CommandResult>,
+    written: &[(Uuid, &WrittenProperty)],
 ) -> Result<(), LedgerError> {
-    let written: Vec<_> =
-        results.flat_map(|result| result.written.iter().map(move |property| (result.id.0, property))).collect();
     let commands: Vec<_> = written.iter().map(|(id, _)| *id).collect();
     let properties: Vec<_> = written.iter().map(|(_, written)| written.property.clone()).collect();
     let before: Vec<_> = written.iter().map(|(_, written)| written.before.clone()).collect();

@@ -101,7 +101,7 @@ impl Ledger {
             )
             select c.id, claimed.attempt as "attempt?", c.finished_at is not null as "finished!", c.format,
                    c.event_id, c.inference_id, c.event_key, c.occurred_at, c.portal_id, c.object_type, c.object_id,
-                   c.mode::text as "mode!", c.review, c.mode = 'live' and c.proposed_at is not null as "is_approved!",
+                   c.mode::text as "mode!", c.review, case when c.mode = 'live' then c.proposed_at end as approved_since,
                    -- What was approved replaces the value that the reviewer saw, whoever set that.
                    case when claimed.id is null then null
                         when c.mode = 'live' and c.proposed_at is not null
@@ -110,11 +110,12 @@ impl Ledger {
                                          'expected', jsonb_build_object('value', p.before)) order by p.property), '[]')
                               from proposed_write p
                               join jsonb_array_elements(c.properties) asked on asked ->> 'property' = p.property
-                              where p.write_command_id = c.id)
+                              where p.write_command_id = c.id and p.replaced_at is null)
                         else c.properties end as properties,
                    case when c.mode = 'live' and c.proposed_at is not null
                         then (select jsonb_build_object('value', p.before) from proposed_write p
-                              where p.write_command_id = c.id and p.property = 'dealstage') end as deal_stage,
+                              where p.write_command_id = c.id and p.property = 'dealstage' and p.replaced_at is null)
+                        end as deal_stage,
                    case when claimed.id is not null
                         then (select jsonb_agg(jsonb_build_object('id', a.id, 'name', a.name, 'spec', a.spec,
                                                                   'cooldown_hours', a.cooldown_hours)
@@ -215,7 +216,8 @@ struct ClaimedRow {
     mode: String,
     /// Absent for a command that was live from the start.
     review: Option<Value>,
-    is_approved: bool,
+    /// When the proposal was made that was approved; absent for a command that is not approved.
+    approved_since: Option<OffsetDateTime>,
     /// Absent unless the command is granted.
     properties: Option<Value>,
     /// The stage in which a reviewer saw the deal that the command moves.
@@ -278,7 +280,8 @@ impl ClaimedRow {
         let mode = COMMAND_MODE.read(&self.mode, WriteMode::parse).map_err(|error| error.to_string())?;
         let review: ReviewTerms = parse(self.review.take(), "review")?;
         let deal_stage: Option<ExpectedValue> = parse(self.deal_stage.take(), "proposed_write.before")?;
-        Ok(WriteTerms { mode, review, approved: self.is_approved.then_some(Approved { deal_stage }) })
+        let approved = self.approved_since.map(|proposed_at| Approved { proposed_at, deal_stage });
+        Ok(WriteTerms { mode, review, approved })
     }
 }
 

@@ -1,4 +1,4 @@
-//! Which values that the fleet wrote did people change, and to what?
+//! Which values that the fleet wrote or proposed did people change, and to what?
 
 use domain::{Correction, CorrectionSource, EventId, InferenceId, RecordRef};
 use time::OffsetDateTime;
@@ -16,7 +16,7 @@ pub struct RecordedCorrection {
     pub property: String,
 }
 
-/// An answer of which people changed values.
+/// An answer of which people changed values, after they were written or when they were proposed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CorrectedAnswer {
     /// Its id.
@@ -38,14 +38,27 @@ pub struct CorrectedValue {
     pub record: RecordRef,
     /// The property.
     pub property: String,
-    /// What was written.
+    /// What the answer led to: it was written, or proposed.
     pub written: String,
     /// What the person set; `None` when it was cleared.
     pub value: Option<String>,
     /// When, by HubSpot's clock.
     pub changed_at: OffsetDateTime,
-    /// By what it was seen first.
-    pub seen_by: CorrectionSource,
+    /// By what it was seen first; `None` when a reviewer set it in place of the proposed value.
+    pub seen_by: Option<CorrectionSource>,
+}
+
+/// A proposal that a person rejected. What would have been right, it does not say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RejectedAnswer {
+    /// The event that led to it.
+    pub event_id: EventId,
+    /// The record that was not changed.
+    pub record: RecordRef,
+    /// What was proposed: properties and values.
+    pub proposed: Vec<(String, String)>,
+    /// Why it was rejected.
+    pub why: Option<String>,
 }
 
 impl Ledger {
@@ -63,8 +76,8 @@ impl Ledger {
         Ok(recorded)
     }
 
-    /// The newest `limit` answers since a time of which people changed values that are not changed back: of one playbook, or of all.
-    /// Those of erased records are left out.
+    /// The newest `limit` answers of which people changed values since a time, and did not change them back: values that were written,
+    /// or proposed. Of one playbook, or of all. Those of erased records are left out.
     pub async fn corrected_answers(
         &self,
         playbook: Option<&str>,
@@ -72,25 +85,40 @@ impl Ledger {
         limit: i64,
     ) -> Result<Vec<CorrectedAnswer>, LedgerError> {
         let rows = sqlx::query!(
-            r#"with answer as (
-                   select i.id, i.event_id, i.playbook, i.portal_id, i.object_type, i.object_id, max(o.changed_at) as changed_at
-                   from correction o
-                   join write_command c on c.id = o.write_command_id
-                   join inference i on i.id = c.inference_id
-                   where o.seen_at >= $2 and o.taken_back_at is null and o.object_id <> 0 and i.object_id <> 0
-                     and ($1::text is null or i.playbook = $1)
+            r#"with corrected as (
+                   select c.inference_id, o.changed_at
+                   from correction o join write_command c on c.id = o.write_command_id
+                   where o.seen_at >= $2 and o.taken_back_at is null and o.object_id <> 0
+                   union all
+                   select c.inference_id, r.decided_at
+                   from review r join write_command c on c.id = r.write_command_id
+                   where r.decided_at >= $2 and r.decision = 'edited' and c.object_id <> 0
+               ), answer as (
+                   select i.id, i.event_id, i.playbook, i.portal_id, i.object_type, i.object_id,
+                          max(corrected.changed_at) as changed_at
+                   from corrected join inference i on i.id = corrected.inference_id
+                   where i.object_id <> 0 and ($1::text is null or i.playbook = $1)
                    group by i.id
-                   order by max(o.changed_at) desc, i.id limit $3
+                   order by max(corrected.changed_at) desc, i.id limit $3
                )
-               select distinct on (a.changed_at, a.id, o.object_type, o.object_id, o.property)
+               select distinct on (a.changed_at, a.id, v.object_type, v.object_id, v.property)
                       a.id, a.event_id, a.playbook, a.portal_id, a.object_type, a.object_id,
-                      o.object_type as of_type, o.object_id as of_id, o.property, w.after as written, o.value,
-                      o.changed_at, o.seen_by
+                      v.object_type as "of_type!", v.object_id as "of_id!", v.property as "property!",
+                      v.written as "written!", v.value, v.changed_at as "changed_at!", v.seen_by
                from answer a
                join write_command c on c.inference_id = a.id
-               join correction o on o.write_command_id = c.id and o.taken_back_at is null and o.object_id <> 0
-               join write w on (w.write_command_id, w.property) = (o.write_command_id, o.property)
-               order by a.changed_at desc, a.id, o.object_type, o.object_id, o.property, o.changed_at desc"#,
+               cross join lateral (
+                   select o.object_type, o.object_id, o.property, w.after as written, o.value, o.changed_at, o.seen_by
+                   from correction o
+                   join write w on (w.write_command_id, w.property) = (o.write_command_id, o.property)
+                   where o.write_command_id = c.id and o.taken_back_at is null and o.object_id <> 0
+                   union all
+                   select c.object_type, c.object_id, p.property, p.proposed, p.approved, r.decided_at, null
+                   from review r
+                   cross join jsonb_to_recordset(r.properties) as p (property text, proposed text, approved text)
+                   where r.write_command_id = c.id and r.decision = 'edited' and p.approved is not null
+               ) v
+               order by a.changed_at desc, a.id, v.object_type, v.object_id, v.property, v.changed_at desc"#,
             playbook,
             since,
             limit
@@ -105,7 +133,7 @@ impl Ledger {
                 written: row.written,
                 value: row.value,
                 changed_at: row.changed_at,
-                seen_by: SEEN_BY.read(&row.seen_by, CorrectionSource::parse)?,
+                seen_by: row.seen_by.map(|seen_by| SEEN_BY.read(&seen_by, CorrectionSource::parse)).transpose()?,
             };
             match answers.last_mut() {
                 Some(answer) if answer.inference_id.0 == row.id => answer.values.push(value),
@@ -118,6 +146,40 @@ impl Ledger {
             }
         }
         Ok(answers)
+    }
+
+    /// The newest `limit` proposals that people rejected since a time: of one playbook, or of all. Those of erased records are left out.
+    pub async fn rejected_answers(
+        &self,
+        playbook: Option<&str>,
+        since: OffsetDateTime,
+        limit: i64,
+    ) -> Result<Vec<RejectedAnswer>, LedgerError> {
+        let rows = sqlx::query!(
+            r#"select c.event_id, c.portal_id, c.object_type, c.object_id, r.why,
+                      array(select p.property from jsonb_to_recordset(r.properties) as p (property text)
+                            order by p.property) as "properties!",
+                      array(select p.proposed from jsonb_to_recordset(r.properties) as p (property text, proposed text)
+                            order by p.property) as "proposed!"
+               from review r
+               join write_command c on c.id = r.write_command_id
+               join inference i on i.id = c.inference_id
+               where r.decided_at >= $2 and r.decision = 'rejected' and c.object_id <> 0
+                 and ($1::text is null or i.playbook = $1)
+               order by r.decided_at desc, r.id limit $3"#,
+            playbook,
+            since,
+            limit
+        )
+        .fetch_all(&self.connections)
+        .await?;
+        let rejected = rows.into_iter().map(|row| RejectedAnswer {
+            event_id: EventId(row.event_id),
+            record: records::record(row.portal_id, &row.object_type, row.object_id),
+            proposed: row.properties.into_iter().zip(row.proposed).collect(),
+            why: row.why,
+        });
+        Ok(rejected.collect())
     }
 }
 

@@ -84,7 +84,7 @@ use uuid::Uuid;
 
 use crate::{connections::Connections, migration::MIGRATIONS};
 
-pub use actions::{BeginOutcome, Look, RecordedAction};
+pub use actions::{BeginOutcome, EndedAction, Look, RecordedAction};
 pub use audit::{
     ActionEntry, EventCost, EventStory, HistoryEntry, InferenceEntry, MergeEntry, SkippedWriteEntry, WriteEntry,
 };
@@ -93,7 +93,7 @@ pub use circuit_breakers::{CircuitBreaker, ProbeDelays};
 pub use claim::{Claim, ClaimDenied, ClaimRequest, Claimed};
 pub use command_results::{CommandResult, SkippedWrite, WrittenProperty};
 pub use commands::CommandClaim;
-pub use corrections::{CorrectedAnswer, CorrectedValue, RecordedCorrection};
+pub use corrections::{CorrectedAnswer, CorrectedValue, RecordedCorrection, RejectedAnswer};
 pub use credential_circuits::CredentialRejection;
 pub use decision::{Decision, UnusableAnswer};
 pub use drift::{Drift, DriftEntry};
@@ -119,7 +119,10 @@ pub use records::{LatestWrites, RecordedValue};
 pub use recovery::Recovery;
 pub use retention::Retention;
 pub use retry_policy::{COMMIT_RETRY, LEDGER_RETRY};
-pub use reviews::{ProposalEntry, ProposalFilter, ProposedAction, ProposedProperty, ReviewEntry, Verdict};
+pub use reviews::{
+    ChangedValue, ProposalEntry, ProposalFilter, ProposedAction, ProposedProperty, ReviewEntry, ReviewedProperty,
+    Verdict,
+};
 pub use session::{PoolMode, SessionFault};
 pub use stuck_work::{StuckCommand, StuckEvent};
 pub use undo::{DoneAction, KnownWrite, UndoSelection, WriteAuthor, WriteStanding};

@@ -111,6 +111,12 @@ impl PlaybookFigures {
         Rate::of(rejected, approved + edited + rejected)
     }
 
+    /// Decided proposals that were approved with other values.
+    pub fn edited(&self) -> Rate {
+        let ReviewCounts { approved, edited, rejected } = self.effects.reviewed;
+        Rate::of(edited, approved + edited + rejected)
+    }
+
     /// What one question cost on average.
     pub fn cost_per_question(&self) -> Option<i64> {
         self.cost_micro_dollars?.checked_div(self.answers.asked)

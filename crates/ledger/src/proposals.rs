@@ -66,7 +66,10 @@ impl Ledger {
         .fetch_all(&mut transaction)
         .await?;
         let expired = sqlx::query_scalar!(
-            "update write_command set state = 'skipped', reason = $2, detail = null, finished_at = clock_timestamp()
+            "update write_command c
+             set state = case when exists (select from write w where w.write_command_id = c.id) then 'written'
+                              else 'skipped' end::write_command_state,
+                 reason = $2, detail = null, finished_at = clock_timestamp()
              where event_id = any($1::uuid[]) and state = 'proposed' and expires_at < now() returning id",
             &events,
             Reason::ReviewExpired.as_str()
@@ -160,37 +163,78 @@ async fn insert_writes(
     Ok(())
 }
 
-/// Of two waiting proposals of one playbook for one record, the older one is superseded if the newer one proposes all that it does.
+/// Of two waiting proposals of one playbook for one record, the newer one takes over what both propose: it is taken out of the older
+/// one, which is superseded when nothing is left of it. Returns the commands that were superseded.
 async fn replace_older(transaction: &mut Transaction, waiting: &[Uuid]) -> Result<Vec<Uuid>, LedgerError> {
     if waiting.is_empty() {
         return Ok(Vec::new());
     }
-    let replaced = sqlx::query_scalar!(
+    let pairs = sqlx::query!(
         "with proposal as (
              select c.id, c.portal_id, c.object_type, c.object_id, c.occurred_at, c.event_key, i.playbook
              from write_command c join inference i on i.id = c.inference_id
              where c.state = 'proposed' and (c.portal_id, c.object_type, c.object_id) in
                    (select portal_id, object_type, object_id from write_command where id = any($1::uuid[]))
          )
-         update write_command c
-         set state = 'superseded', reason = $2, detail = null, finished_at = clock_timestamp()
-         where c.id in (
-             select older.id from proposal older join proposal newer
-               on (older.portal_id, older.object_type, older.object_id, older.playbook)
-                  = (newer.portal_id, newer.object_type, newer.object_id, newer.playbook)
-              and (older.occurred_at, older.event_key collate \"C\") < (newer.occurred_at, newer.event_key collate \"C\")
-             where not exists (select property from proposed_write where write_command_id = older.id
-                               except select property from proposed_write where write_command_id = newer.id)
-               and not exists (select name from action where write_command_id = older.id and finished_at is null
-                               except select name from action where write_command_id = newer.id and finished_at is null))
-         returning c.id",
-        waiting,
-        Reason::NewerProposal.as_str()
+         select older.id as older, newer.id as newer from proposal older join proposal newer
+           on (older.portal_id, older.object_type, older.object_id, older.playbook)
+              = (newer.portal_id, newer.object_type, newer.object_id, newer.playbook)
+          and (older.occurred_at, older.event_key collate \"C\") < (newer.occurred_at, newer.event_key collate \"C\")",
+        waiting
     )
     .fetch_all(&mut *transaction)
     .await?;
-    skip_actions(transaction, &replaced).await?;
-    Ok(replaced)
+    if pairs.is_empty() {
+        return Ok(Vec::new());
+    }
+    let (older, newer): (Vec<_>, Vec<_>) = pairs.into_iter().map(|pair| (pair.older, pair.newer)).unzip();
+    let reason = Reason::NewerProposal.as_str();
+    sqlx::query!(
+        "update action a set state = 'skipped', reason = $3, finished_at = clock_timestamp()
+         where a.finished_at is null and exists
+               (select from unnest($1::uuid[], $2::uuid[]) as pair (older, newer)
+                join action taken on taken.write_command_id = pair.newer and taken.finished_at is null
+                where pair.older = a.write_command_id and taken.name = a.name)
+           and a.write_command_id = any($1::uuid[])",
+        &older,
+        &newer,
+        reason
+    )
+    .execute(&mut *transaction)
+    .await?;
+    // The stage of a deal goes with the action that moves it.
+    sqlx::query!(
+        "update proposed_write p set replaced_at = clock_timestamp()
+         where p.write_command_id = any($1::uuid[]) and p.replaced_at is null
+           and exists (select from unnest($1::uuid[], $2::uuid[]) as pair (older, newer)
+                       join proposed_write taken on taken.write_command_id = pair.newer and taken.replaced_at is null
+                       where pair.older = p.write_command_id and taken.property = p.property)
+           and not exists (select from write w where (w.write_command_id, w.property) = (p.write_command_id, p.property))
+           and not (p.property = 'dealstage'
+                    and exists (select from action a where a.write_command_id = p.write_command_id
+                                                       and a.kind = 'move_deal' and a.finished_at is null))",
+        &older,
+        &newer
+    )
+    .execute(&mut *transaction)
+    .await?;
+    Ok(sqlx::query_scalar!(
+        "update write_command c
+         set state = case when exists (select from write w where w.write_command_id = c.id) then 'written'
+                          else 'superseded' end::write_command_state,
+             reason = $2, detail = null, finished_at = clock_timestamp()
+         where c.id = any($1::uuid[]) and c.state = 'proposed'
+           and not exists (select from action a where a.write_command_id = c.id and a.finished_at is null)
+           and not exists (select from proposed_write p
+                           where p.write_command_id = c.id and p.replaced_at is null
+                             and not exists (select from write w
+                                             where (w.write_command_id, w.property) = (p.write_command_id, p.property)))
+         returning c.id",
+        &older,
+        reason
+    )
+    .fetch_all(&mut *transaction)
+    .await?)
 }
 
 /// Records a decision about proposals, with the values that were decided about.
@@ -207,7 +251,7 @@ pub(crate) async fn record_reviews(
                 coalesce((select jsonb_agg(jsonb_strip_nulls(jsonb_build_object('approved', p.edited))
                                            || jsonb_build_object('property', p.property, 'before', p.before,
                                                                  'proposed', p.proposed) order by p.property)
-                          from proposed_write p where p.write_command_id = c.id), '[]')
+                          from proposed_write p where p.write_command_id = c.id and p.replaced_at is null), '[]')
          from unnest($1::uuid[]) as c (id)",
         commands,
         decision.as_str(),

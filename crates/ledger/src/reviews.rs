@@ -22,6 +22,7 @@ use crate::{
 const PROPERTIES: Column = Column::new("proposals", "properties");
 const TERMS: Column = Column::new("write_command", "review");
 const ACTIONS: Column = Column::new("proposals", "actions");
+const REVIEWED: Column = Column::new("review", "properties");
 const DECISION: Column = Column::new("review", "decision");
 
 /// Selects the proposals that meet every given condition.
@@ -101,6 +102,30 @@ pub struct ProposedAction {
     pub spec: ActionSpec,
 }
 
+/// A value that is another one than the reviewer saw who approved a proposal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChangedValue {
+    /// The property.
+    pub property: String,
+    /// What the reviewer saw; `None` when it was empty.
+    pub seen: Option<String>,
+    /// What it is since.
+    pub now: Option<String>,
+}
+
+impl ProposalEntry {
+    /// The values that changed since the last of these reviews that approved the proposal.
+    pub fn changed_values(&self, reviews: &[ReviewEntry]) -> Vec<ChangedValue> {
+        let Some(seen) = reviews.iter().rev().find(|review| review.decision.approves()) else { return Vec::new() };
+        let changed = |now: &ProposedProperty| {
+            let seen = seen.properties.iter().find(|seen| seen.property == now.property)?;
+            let (property, seen, now) = (now.property.clone(), seen.before.clone(), now.before.clone());
+            (seen != now).then_some(ChangedValue { property, seen, now })
+        };
+        self.properties.iter().filter_map(changed).collect()
+    }
+}
+
 /// What a person decides about a proposal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
@@ -108,6 +133,20 @@ pub enum Verdict {
     Approve(BTreeMap<String, String>),
     /// It is not carried out, for this reason in words.
     Reject(String),
+}
+
+/// A property that was decided about.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct ReviewedProperty {
+    /// Its internal name.
+    pub property: String,
+    /// The value that the reviewer saw before.
+    pub before: Option<String>,
+    /// The proposed value.
+    pub proposed: String,
+    /// The value that the reviewer set in its place.
+    #[serde(default)]
+    pub approved: Option<String>,
 }
 
 /// A decision about a proposal.
@@ -121,6 +160,8 @@ pub struct ReviewEntry {
     pub by: String,
     /// Why.
     pub why: Option<String>,
+    /// What the decision was about.
+    pub properties: Vec<ReviewedProperty>,
 }
 
 impl Ledger {
@@ -193,7 +234,7 @@ impl Ledger {
     /// The decisions about a proposal, oldest first.
     pub async fn reviews(&self, id: WriteCommandId) -> Result<Vec<ReviewEntry>, LedgerError> {
         let rows = sqlx::query!(
-            "select decided_at, decision, decided_by, why from review where write_command_id = $1 order by id",
+            "select decided_at, decision, decided_by, why, properties from review where write_command_id = $1 order by id",
             id.0
         )
         .fetch_all(&self.connections)
@@ -204,6 +245,7 @@ impl Ledger {
                 decision: DECISION.read(&row.decision, ReviewDecision::parse)?,
                 by: row.decided_by,
                 why: row.why,
+                properties: serde_json::from_value(row.properties).map_err(|_| REVIEWED.unreadable(&id.to_string()))?,
             })
         });
         reviews.collect()
@@ -236,8 +278,11 @@ impl Ledger {
             }
             Verdict::Reject(why) => {
                 sqlx::query_scalar!(
-                    "update write_command
-                     set state = 'skipped', reason = $3, detail = $4, expires_at = null, finished_at = clock_timestamp()
+                    // An attempt after an earlier approval may have written a part.
+                    "update write_command c
+                     set state = case when exists (select from write w where w.write_command_id = c.id) then 'written'
+                                      else 'skipped' end::write_command_state,
+                         reason = $3, detail = $4, expires_at = null, finished_at = clock_timestamp()
                      where id = $1 and state = 'proposed' and attempt = $2 returning event_id",
                     id.0,
                     attempt,

@@ -1,7 +1,7 @@
 //! An action is carried out once: what was begun and not finished is in doubt, and looked for first.
 
-use domain::{ActionId, ActionState, Reason, WriteCommand};
-use ledger::{BeginOutcome, Look};
+use domain::{ActionId, ActionState, ObjectId, Reason, WriteCommand};
+use ledger::{BeginOutcome, EndedAction, Look, WrittenProperty};
 
 use crate::fixtures::{TestLedger, decision_with_commands, event};
 
@@ -11,7 +11,8 @@ async fn begin(test: &TestLedger, command: &WriteCommand, attempt: i32, look: Lo
 
 async fn finish(test: &TestLedger, command: &WriteCommand, state: ActionState, reason: Option<Reason>) {
     let id = command.actions[0].id;
-    test.ledger.finish_action(id, state, reason, None, Some(77)).await.expect("finished");
+    let ended = EndedAction { state, reason, ..EndedAction::done(id, Some(ObjectId(77))) };
+    test.ledger.finish_action(&ended).await.expect("finished");
 }
 
 #[tokio::test]
@@ -34,6 +35,26 @@ async fn what_was_begun_and_not_finished_is_in_doubt_until_it_was_looked_for() {
     let story = test.ledger.event_story(event.key.as_str()).await.expect("asked").expect("known");
     let action = &story.actions[0];
     assert_eq!((action.state, action.reason, action.hubspot_id), (ActionState::Done, None, Some(77)), "done is done");
+}
+
+/// The writer may die between the move of a deal and the end of its command.
+#[tokio::test]
+async fn what_an_action_has_set_is_recorded_with_its_end() {
+    let test = TestLedger::new().await;
+    let event = event(1, 1);
+    let command = test.decided(&event).await;
+    let attempt = test.claimed_command(&command, "a").await;
+    assert_eq!(begin(&test, &command, attempt, Look::IfInDoubt).await, BeginOutcome::Send);
+    let written = WrittenProperty {
+        property: "dealstage".to_owned(),
+        before: Some("first".to_owned()),
+        after: "risk".to_owned(),
+    };
+    let moved = EndedAction { written: Some(written), ..EndedAction::done(command.actions[0].id, None) };
+    test.ledger.finish_action(&moved).await.expect("finished");
+    let story = test.ledger.event_story(event.key.as_str()).await.expect("asked").expect("known");
+    let writes: Vec<_> = story.writes.iter().map(|write| (write.before.as_deref(), write.after.as_str())).collect();
+    assert_eq!(writes, [(Some("first"), "risk")], "it can be undone");
 }
 
 #[tokio::test]

@@ -317,19 +317,7 @@ pub fn decision_with_commands(event: &Event, claimed: &Claimed, count: usize) ->
 
 /// The result of a command under a claim, without any written property.
 pub fn result(command: &WriteCommand, attempt: i32, state: CommandState, reason: Option<Reason>) -> CommandResult {
-    CommandResult {
-        id: command.id,
-        attempt,
-        state,
-        reason,
-        detail: None,
-        wait: None,
-        moved_to: None,
-        written: vec![],
-        skipped_writes: vec![],
-        proposal: None,
-        corrections: vec![],
-    }
+    CommandResult { reason, ..CommandResult::new(command.id, attempt, state) }
 }
 
 /// The result of a command whose properties are all written.

@@ -2,10 +2,8 @@
 
 use std::slice::from_ref;
 
-use domain::{
-    ActionState, CommandState, ObjectId, Reason, RecordRef, inference::ErasureCause, write_command::ActionSpec,
-};
-use ledger::{BeginOutcome, CommandClaim, CommandResult, Look, RecordMerge};
+use domain::{CommandState, ObjectId, Reason, RecordRef, inference::ErasureCause, write_command::ActionSpec};
+use ledger::{BeginOutcome, CommandClaim, CommandResult, EndedAction, Look, RecordMerge};
 
 use crate::fixtures::{TestLedger, contact, decision_with_commands, event, result};
 
@@ -93,7 +91,7 @@ async fn an_action_that_was_done_for_a_merged_record_was_done_for_the_survivor()
     };
     assert_eq!(begin(&first, attempt).await, BeginOutcome::Send);
     let id = first.actions[0].id;
-    test.ledger.finish_action(id, ActionState::Done, None, None, Some(77)).await.expect("finished");
+    test.ledger.finish_action(&EndedAction::done(id, Some(ObjectId(77)))).await.expect("finished");
     test.ledger.record_merges(&[merge(1, 7)]).await.expect("recorded");
     let second = test.decided(&event(7, 2)).await;
     let attempt = test.claimed_command(&second, "a").await;

@@ -1,7 +1,7 @@
 //! What is parked waits for an operator, who replays or discards it.
 
 use domain::{ActionState, CommandState, Event, EventState, Reason, WriteCommand};
-use ledger::{Claim, CommandClaim, ParkedEntry, ParkedStage};
+use ledger::{Claim, CommandClaim, EndedAction, ParkedEntry, ParkedStage};
 
 use crate::fixtures::{TestLedger, decision, decision_with_commands, event, result};
 
@@ -26,7 +26,8 @@ async fn park_commands(test: &TestLedger, event: &Event, count: usize) -> Vec<Wr
     for command in &decision.commands {
         let attempt = test.claimed_command(command, "writer").await;
         let action = command.actions[0].id;
-        test.ledger.finish_action(action, ActionState::Parked, reason, None, None).await.expect("parked");
+        let parked = EndedAction { state: ActionState::Parked, reason, ..EndedAction::done(action, None) };
+        test.ledger.finish_action(&parked).await.expect("parked");
         assert!(test.finish(&result(command, attempt, CommandState::Parked, reason), "writer").await);
     }
     assert_eq!(test.state(event).await, (EventState::Parked, reason));

@@ -94,3 +94,32 @@ async fn an_erased_record_has_no_proposal_left_and_no_word_of_one() {
                 from write_command c join proposed_write p on p.write_command_id = c.id";
     assert_eq!(test.value::<String>(left).await, "dropped (erased)");
 }
+
+#[tokio::test]
+async fn a_reviewers_value_is_a_correction_and_a_rejection_has_none() {
+    let test = TestLedger::new().await;
+    let operator = ledger_of(Role::Operator, &test.url);
+    let edited = test.proposed(1, 1, &test.ledger).await;
+    let rejected = test.proposed(2, 1, &test.ledger).await;
+    let edit = Verdict::Approve([("lead_score".to_owned(), "70".to_owned())].into());
+    assert!(operator.decide_proposal(edited.id, 1, &edit, "a").await.expect("decided"));
+    let reject = Verdict::Reject("a student".to_owned());
+    assert!(operator.decide_proposal(rejected.id, 1, &reject, "a").await.expect("decided"));
+
+    let since = time::OffsetDateTime::now_utc() - Duration::from_secs(60);
+    let answers = operator.corrected_answers(None, since, 10).await.expect("the operator may");
+    let [answer] = &answers[..] else { panic!("{answers:#?}") };
+    let [value] = &answer.values[..] else { panic!("{answer:#?}") };
+    assert_eq!((&answer.record, &*value.written, value.value.as_deref()), (&contact(1), "85", Some("70")));
+    assert_eq!((&*value.property, value.seen_by), ("lead_score", None));
+    let rejections = operator.rejected_answers(None, since, 10).await.expect("the operator may");
+    let [answer] = &rejections[..] else { panic!("{rejections:#?}") };
+    assert_eq!((&answer.record, answer.why.as_deref()), (&contact(2), Some("a student")));
+    assert_eq!(answer.proposed, [("lead_score".to_owned(), "85".to_owned())]);
+    let figures = operator.playbook_figures(&answers[0].playbook, since).await.expect("the operator may");
+    assert_eq!((figures[0].edited().part(), figures[0].rejected().part()), (1, 1));
+
+    test.ledger.request_erasure(&contact(1), ErasureCause::Operator).await.expect("requested");
+    test.ledger.erase(&contact(1)).await.expect("erased");
+    assert_eq!(operator.corrected_answers(None, since, 10).await.expect("asked"), []);
+}

@@ -1,6 +1,6 @@
 //! From an answer to the properties and actions of each record.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use domain::{
     ActionId, ActionPosition, Event, EventId, InferenceId, RecordRef, WriteCommand, WriteCommandId,
@@ -17,7 +17,7 @@ use crate::{
     context::Context,
     effects::{ActionPlan, ActionTemplate, ApprovalPlan, InferenceMetadata, WriteValue},
     evidence::MARK,
-    fields::{FieldKind, property_value, quote_name},
+    fields::{AnswerField, FieldKind, property_value, quote_name},
     local_time::LocalTime,
     path::RecordPath,
     playbook::Playbook,
@@ -186,19 +186,38 @@ impl Playbook {
 
     /// What a review of an answer's writes needs to know.
     fn review_terms(&self, answer: &Map<String, Value>, variables: &Variables, rules: &[ApprovalPlan]) -> ReviewTerms {
-        let written = self.effects.writes.iter().filter_map(|write| match &write.value {
-            WriteValue::Field(field) => Some((write.property.clone(), field.clone())),
-            WriteValue::Text(_) | WriteValue::Metadata(_) | WriteValue::Explanation { .. } => None,
-        });
+        let (mut fields, mut texts) = (BTreeMap::new(), BTreeMap::new());
+        for write in &self.effects.writes {
+            let property = || write.property.clone();
+            match &write.value {
+                WriteValue::Field(field) => drop(fields.insert(property(), field.clone())),
+                WriteValue::Text(template) => drop(texts.insert(property(), self.fields_in(template))),
+                WriteValue::Explanation { field, .. } => drop(texts.insert(property(), vec![field.clone()])),
+                WriteValue::Metadata(_) => {}
+            }
+        }
+        texts.retain(|_, fields| !fields.is_empty());
         let rests_on_quotation = |name: &String| {
             let is_marked = answer.get(name).and_then(Value::as_str).is_some_and(|text| text.starts_with(MARK));
             self.answer.fields.get(name).is_some_and(|field| field.evidence) && !is_marked
         };
-        let fields: std::collections::BTreeMap<_, _> = written.collect();
-        let unverified = fields.values().filter(|name| !rests_on_quotation(name)).cloned().collect();
+        let behind_values: BTreeSet<_> = fields.values().chain(texts.values().flatten()).collect();
+        let unverified = behind_values.into_iter().filter(|name| !rests_on_quotation(name)).cloned().collect();
         let uses: Vec<_> = rules.iter().flat_map(|approval| approval.uses.iter().cloned()).collect();
         let approve_if = rules.iter().map(|approval| approval.rule.clone()).collect();
-        ReviewTerms { fields, unverified, approve_if, variables: variables.values_of(&uses) }
+        ReviewTerms { fields, texts, unverified, approve_if, variables: variables.values_of(&uses) }
+    }
+
+    /// The fields of the answer that a text uses; all of them, if it uses the answer as a whole.
+    fn fields_in(&self, template: &TextTemplate) -> Vec<String> {
+        let is_used = |field: &AnswerField| {
+            template.uses.iter().any(|name| {
+                let mut parts = name.split('.');
+                let within_answer = parts.next() == Some("answer");
+                within_answer && parts.next().is_none_or(|part| part == field.name)
+            })
+        };
+        self.answer.fields.iter().filter(|field| is_used(field)).map(|field| field.name.clone()).collect()
     }
 
     /// The text as it is written: an export of it is shown by a spreadsheet, and not run.

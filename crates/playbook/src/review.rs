@@ -113,7 +113,8 @@ pub fn approving_rule<'r>(
     for (name, value) in &terms.variables {
         variables = variables.with(name, value);
     }
-    let unchanged = terms.fields.keys().map(String::as_str).chain([STAGE]).map(|name| (name.to_owned(), no_change()));
+    let properties = terms.fields.keys().chain(terms.texts.keys()).map(String::as_str).chain([STAGE]);
+    let unchanged = properties.map(|name| (name.to_owned(), no_change()));
     let mut by_property: Map<String, Value> = unchanged.collect();
     for change in changes {
         by_property.insert(change.property.to_owned(), change_variable(terms, change));
@@ -135,9 +136,12 @@ pub fn approving_rule<'r>(
     Ok(None)
 }
 
-/// Whether the value of a property rests on a quotation that was found; `None` when it is no value of the answer.
+/// Whether the value of a property rests on quotations that were found, of each field that goes into it; `None` when nothing of the
+/// answer does.
 fn is_verified(terms: &ReviewTerms, property: &str) -> Option<bool> {
-    terms.fields.get(property).map(|field| !terms.unverified.contains(field))
+    let of_text = || terms.texts.get(property).map(Vec::as_slice);
+    let fields = terms.fields.get(property).map(std::slice::from_ref).or_else(of_text)?;
+    Some(fields.iter().all(|field| !terms.unverified.contains(field)))
 }
 
 fn change_variable(terms: &ReviewTerms, change: &ProposedChange<'_>) -> Value {
@@ -183,6 +187,9 @@ mod tests {
         let fields = [("score", "lead_score"), ("budget", "budget_estimate"), ("summary", "summary")];
         ReviewTerms {
             fields: fields.map(|(property, field)| (property.to_owned(), field.to_owned())).into_iter().collect(),
+            texts: [("headline", vec!["budget_estimate"]), ("teaser", vec!["budget_estimate", "summary"])]
+                .map(|(property, fields)| (property.to_owned(), fields.into_iter().map(ToOwned::to_owned).collect()))
+                .into(),
             unverified: vec!["summary".to_owned(), "lead_score".to_owned()],
             approve_if: rules.iter().map(rule).collect(),
             variables: json!({"answer": {"lead_score": 40}, "record": {"hubspot_owner_id": "77"}})
@@ -211,6 +218,9 @@ mod tests {
             approved("verified", &[("budget", None, "5"), ("processed_at", None, "now")], &[]),
             "not of the answer"
         );
+        assert!(approved("verified", &[("headline", None, "$5")], &[]), "a text of verified fields");
+        assert!(!approved("verified", &[("teaser", None, "A buyer, $5")], &[]), "a text with a field without evidence");
+        assert!(!approved("changes.teaser.verified", &[("teaser", None, "A buyer, $5")], &[]));
         let score = |before| [("score", before, "42")];
         assert!(approved("changes.score.by <= 5", &score(Some("40")), &[]));
         assert!(!approved("changes.score.by <= 5", &score(Some("30")), &[]));

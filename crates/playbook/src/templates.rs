@@ -29,6 +29,8 @@ pub struct Condition {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TextTemplate {
     template: String,
+    /// The variables that it uses, with their attributes: `answer.lead_score`; `answer` alone, where it is not known which.
+    pub(crate) uses: Vec<String>,
 }
 
 /// What is wrong with a template, and where.
@@ -152,7 +154,9 @@ impl Templates {
         samples: &SampleVariables,
     ) -> Result<TextTemplate, TemplateError> {
         self.add(name, source.to_owned(), samples)?;
-        Ok(TextTemplate { template: name.to_owned() })
+        let mut uses: Vec<_> = self.environment.get_template(name)?.undeclared_variables(true).into_iter().collect();
+        uses.sort();
+        Ok(TextTemplate { template: name.to_owned(), uses })
     }
 
     /// Adds a text for a channel under a `name` of its own. The values in it are escaped.

@@ -130,6 +130,30 @@ fn a_review_gets_the_fields_behind_the_values_and_what_its_rules_see() {
     assert_eq!(live, ReviewTerms::default(), "what is live needs nothing for a review");
 }
 
+#[test]
+fn a_text_made_of_the_answer_is_verified_only_if_each_field_in_it_is() {
+    let text = |property: &str, text: &str| format!("[[writes]]\nproperty = \"{property}\"\ntext = \"{text}\"\n\n");
+    let texts = [
+        text("ai_budget_text", "Budget {{ answer.budget_estimate or '?' }}"),
+        text("ai_teaser", "{{ answer.summary }} {{ answer.budget_estimate or '?' }}"),
+        text("ai_all", "{% for name in answer %}{{ name }} {% endfor %}"),
+        text("ai_source", "Leadline"),
+    ];
+    let with_texts = LEADS.replacen("[[writes]]", &format!("{}[[writes]]", texts.concat()), 1);
+    let terms = planned(&valid(&with_texts, "mode = \"review\""), &["contact"], 1, &lead()).remove(0).terms.review;
+    assert_eq!(terms.texts["ai_budget_text"], ["budget_estimate"]);
+    assert_eq!(terms.texts["ai_teaser"], ["summary", "budget_estimate"]);
+    assert!(terms.texts["ai_all"].len() >= 4 && !terms.texts.contains_key("ai_source"));
+    let approves = |property| {
+        let rule = domain::review::ApprovalRule { name: "r".to_owned(), when: "verified".to_owned() };
+        let terms = ReviewTerms { approve_if: vec![rule], ..terms.clone() };
+        let change = ProposedChange { property, before: None, after: "a text" };
+        approving_rule(&terms, &[change], &[]).expect("evaluated").is_some()
+    };
+    let approved = ["ai_budget_text", "ai_teaser", "ai_all", "ai_source"].map(approves);
+    assert_eq!(approved, [true, false, false, true], "a summary asks for no quotation");
+}
+
 fn planned_terms(playbook: &Playbook) -> ReviewTerms {
     planned(playbook, &["contact"], 1, &lead()).remove(0).terms.review
 }

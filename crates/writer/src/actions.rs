@@ -10,7 +10,9 @@ use domain::{
     write_command::{Action, ActionSpec},
 };
 use hubspot::HubSpotClient;
-use ledger::{BeginOutcome, LatestWrites, Ledger, LedgerError, Look, Recovery, WrittenProperty};
+use ledger::{
+    BeginOutcome, EndedAction, LatestWrites, Ledger, LedgerError, Look, RecordedAction, Recovery, WrittenProperty,
+};
 use retry::{Failure, RetryAction};
 use time::OffsetDateTime;
 use tokio::time::Instant;
@@ -53,22 +55,16 @@ pub struct ActionScope<'a> {
     pub ended_before: Option<OffsetDateTime>,
 }
 
-/// The result of one action.
-struct ActionResult {
-    state: ActionState,
-    reason: Option<Reason>,
-    hubspot_id: Option<ObjectId>,
-    written: Option<WrittenProperty>,
-}
-
-impl ActionResult {
-    fn done(hubspot_id: Option<ObjectId>) -> Self {
-        Self { state: ActionState::Done, reason: None, hubspot_id, written: None }
-    }
-
-    fn skipped(reason: Reason) -> Self {
-        Self { state: ActionState::Skipped, reason: Some(reason), hubspot_id: None, written: None }
-    }
+/// What there is to propose of an action.
+pub enum Outlook {
+    /// Nothing: it has ended.
+    Over,
+    /// Nothing: an earlier attempt has carried it out, or it is not to be carried out. The ledger does not know it yet.
+    Ends(EndedAction),
+    /// A deal is moved from one stage to another; the ids.
+    Move { before: Option<String>, after: String },
+    /// It is to be carried out.
+    Due,
 }
 
 impl ActionExecutor {
@@ -102,24 +98,58 @@ impl ActionExecutor {
         (written, failed)
     }
 
-    /// What an action that moves a deal would do now; `None` for any other action.
-    pub async fn planned_move(
+    /// What there is to propose of an action now. Of an approved command an earlier attempt may have begun it.
+    pub async fn outlook(
+        &self,
+        taken: &TakenCommand,
+        action: &Action,
+        (latest, forgotten): (&LatestWrites, Option<Forgotten>),
+    ) -> Result<Outlook, ActionError> {
+        let command = &taken.command;
+        let in_doubt = match self.begun_before(command, action).await? {
+            Some(begun) if begun.has_ended() => return Ok(Outlook::Over),
+            Some(begun) => begun.in_doubt_for(),
+            None => None,
+        };
+        if let Some(sending_for) = in_doubt {
+            self.wait_for_call(sending_for)?;
+        }
+        let done = match &action.spec {
+            ActionSpec::MoveDeal(_) if latest.is_newer_than(command, STAGE) => {
+                return Ok(Outlook::Ends(EndedAction::skipped(action.id, Reason::NewerEventWritten)));
+            }
+            ActionSpec::MoveDeal(stage) => {
+                let in_doubt_since = in_doubt.map(|_| command.live_since());
+                let earlier = EarlierMoves { in_doubt_since, forgotten, known: latest };
+                return Ok(match self.pipelines.plan_move(&self.hubspot, &command.record, stage, earlier).await? {
+                    MovePlan::Move { before, after } => Outlook::Move { before, after },
+                    MovePlan::Settled(settled) => Outlook::Ends(moved(action, settled)),
+                });
+            }
+            _ if in_doubt.is_none() => None,
+            // A channel cannot be queried, and people are not told twice.
+            ActionSpec::Notify { .. } => Some(EndedAction::skipped(action.id, Reason::MaybeDone)),
+            _ => self.engagements.find(action).await?.map(|found| EndedAction::done(action.id, Some(found))),
+        };
+        Ok(done.map_or(Outlook::Due, Outlook::Ends))
+    }
+
+    /// What the ledger has of an action that an attempt after an approval may have begun.
+    async fn begun_before(
         &self,
         command: &WriteCommand,
         action: &Action,
-        (latest, forgotten): (&LatestWrites, Option<Forgotten>),
-    ) -> Result<Option<MovePlan>, ActionError> {
-        let ActionSpec::MoveDeal(stage) = &action.spec else { return Ok(None) };
-        if latest.is_newer_than(command, STAGE) {
-            return Ok(Some(MovePlan::Settled(DealMove::NotMoved(Reason::NewerEventWritten))));
+    ) -> Result<Option<RecordedAction>, LedgerError> {
+        if command.terms.approved.is_none() {
+            return Ok(None);
         }
-        let earlier = EarlierMoves { in_doubt: false, forgotten, known: latest };
-        Ok(Some(self.pipelines.plan_move(&self.hubspot, &command.record, stage, earlier).await?))
+        Ok(self.ledger.recorded_actions(&[action.id]).await?.remove(&action.id))
     }
 
-    /// Ends an action that is not to be proposed.
-    pub async fn skip(&self, action: &Action, reason: Reason) -> Result<(), ActionError> {
-        self.finish(action, ActionResult::skipped(reason)).await.map(drop)
+    /// The earlier call may still be under way until its timeout and take effect after we have looked.
+    fn wait_for_call(&self, sending_for: Duration) -> Result<(), ActionError> {
+        let left = self.hubspot.timeout().saturating_sub(sending_for);
+        if left.is_zero() { Ok(()) } else { Err(ActionError::CallUnderWay(left)) }
     }
 
     async fn execute_one(
@@ -139,11 +169,7 @@ impl ActionExecutor {
             BeginOutcome::LookFirst => (recovery.map_or(Duration::MAX, |recovery| recovery.age), false),
             BeginOutcome::InDoubt { sending_for } => (sending_for, true),
         };
-        // The earlier call may still be under way until its timeout and take effect after we have looked.
-        let timeout = self.hubspot.timeout();
-        if sending_for < timeout {
-            return Err(ActionError::CallUnderWay(timeout.saturating_sub(sending_for)));
-        }
+        self.wait_for_call(sending_for)?;
         self.resolve_doubt(taken, action, scope, in_doubt).await
     }
 
@@ -163,15 +189,15 @@ impl ActionExecutor {
         in_doubt: bool,
     ) -> Result<Option<WrittenProperty>, ActionError> {
         metrics::counter!("leadline_actions_in_doubt_total", "kind" => action.spec.kind().as_str()).increment(1);
-        if let Some((id, result)) = self.look(taken, action, scope).await? {
-            return self.finish(&Action { id, ..action.clone() }, result).await;
+        if let Some(found) = self.look(taken, action, scope).await? {
+            return self.finish(action, found).await;
         }
         if scope.superseded && !action.spec.kind().is_undo() {
             // A task or note was not found, so it does not exist. A channel cannot be queried, so the message may have been
             // delivered.
             let does_not_exist = matches!(action.spec, ActionSpec::CreateTask(_) | ActionSpec::CreateNote { .. });
             let reason = if does_not_exist { Reason::NewerEventWritten } else { Reason::MaybeDone };
-            return self.finish(action, ActionResult::skipped(reason)).await;
+            return self.finish(action, EndedAction::skipped(action.id, reason)).await;
         }
         match self.begin(taken, action.id, Look::Done).await? {
             BeginOutcome::Ended => Ok(None),
@@ -180,21 +206,21 @@ impl ActionExecutor {
         }
     }
 
-    /// Looks for what an earlier call did. The id is that under which it was done.
+    /// Looks for what an earlier call did. The result has the id under which it was done.
     async fn look(
         &self,
         taken: &TakenCommand,
         action: &Action,
         scope: ActionScope<'_>,
-    ) -> Result<Option<(ActionId, ActionResult)>, ActionError> {
+    ) -> Result<Option<EndedAction>, ActionError> {
         let Some(recovery) = taken.may_be_forgotten(action) else {
             let found = self.engagements.find(action).await?;
-            return Ok(found.map(|found| (action.id, ActionResult::done(Some(found)))));
+            return Ok(found.map(|found| EndedAction::done(action.id, Some(found))));
         };
         if matches!(action.spec, ActionSpec::Notify { .. }) {
             // A channel cannot be asked. What was done beside the notification tells of it.
             let was_sent = scope.wrote_before || self.did_others(taken, &recovery, scope.ended_before).await?;
-            return Ok(was_sent.then(|| (action.id, ActionResult::skipped(Reason::MaybeDone))));
+            return Ok(was_sent.then(|| EndedAction::skipped(action.id, Reason::MaybeDone)));
         }
         let mut marked = self.engagements.marked(action, |marker| is_done(action, marker)).await?;
         let recorded = self.ledger.recorded_actions(&markers(&marked)).await?;
@@ -209,11 +235,11 @@ impl ActionExecutor {
         });
         for found in marked.iter().filter(|found| found.action.is_same_as(action.id)) {
             if found.action == action.id || self.ledger.adopt_action_id(action.id, found.action).await? {
-                return Ok(Some((found.action, ActionResult::done(Some(found.id)))));
+                return Ok(Some(EndedAction::done(found.action, Some(found.id))));
             }
         }
         let reason = if action.cooldown_hours > 0 { Reason::DoneRecently } else { Reason::NewerEventWritten };
-        Ok((!marked.is_empty()).then(|| (action.id, ActionResult::skipped(reason))))
+        Ok((!marked.is_empty()).then(|| EndedAction::skipped(action.id, reason)))
     }
 
     /// Whether a task or note of the command was made by an attempt that the ledger has forgotten.
@@ -244,7 +270,7 @@ impl ActionExecutor {
     ) -> Result<Option<WrittenProperty>, ActionError> {
         // What is undone of a property says nothing of the task.
         if scope.superseded && !action.spec.kind().is_undo() {
-            return self.finish(action, ActionResult::skipped(Reason::NewerEventWritten)).await;
+            return self.finish(action, EndedAction::skipped(action.id, Reason::NewerEventWritten)).await;
         }
         crash_point!("writer.after_begin");
         // The process may have been suspended since the action was begun, and another writer may send the same call by now.
@@ -271,52 +297,52 @@ impl ActionExecutor {
         action: &Action,
         scope: ActionScope<'_>,
         in_doubt: bool,
-    ) -> Result<ActionResult, ActionError> {
+    ) -> Result<EndedAction, ActionError> {
         // A call that is sent by then has returned or timed out when the lease ends.
         let not_after =
             scope.deadline.into_std().checked_sub(self.hubspot.timeout()).ok_or(ActionError::DeadlineExceeded)?;
         match &action.spec {
             ActionSpec::CreateTask(task) => {
-                Ok(created(self.engagements.create_task(action.id, task, not_after).await?))
+                Ok(created(action, self.engagements.create_task(action.id, task, not_after).await?))
             }
             ActionSpec::CreateNote { body, associations } => {
-                Ok(created(self.engagements.create_note(action.id, body, associations, not_after).await?))
+                Ok(created(action, self.engagements.create_note(action.id, body, associations, not_after).await?))
             }
             ActionSpec::MoveDeal(_) | ActionSpec::MoveDealBack { .. } if scope.latest.is_newer_than(command, STAGE) => {
-                Ok(ActionResult::skipped(Reason::NewerEventWritten))
+                Ok(EndedAction::skipped(action.id, Reason::NewerEventWritten))
             }
             ActionSpec::MoveDeal(stage) => {
-                let earlier = EarlierMoves { in_doubt, forgotten: scope.forgotten, known: scope.latest };
-                Ok(moved(self.pipelines.move_deal(&self.hubspot, &command.record, stage, earlier).await?))
+                let in_doubt_since = in_doubt.then(|| command.live_since());
+                let earlier = EarlierMoves { in_doubt_since, forgotten: scope.forgotten, known: scope.latest };
+                Ok(moved(action, self.pipelines.move_deal(&self.hubspot, &command.record, stage, earlier).await?))
             }
             ActionSpec::MoveDealBack { from, to } => {
-                Ok(moved(move_deal_back(&self.hubspot, &command.record, (from, to), in_doubt).await?))
+                Ok(moved(action, move_deal_back(&self.hubspot, &command.record, (from, to), in_doubt).await?))
             }
             ActionSpec::DeleteEngagement { engagement } => {
                 let (kind, id) = (&engagement.object_type, engagement.object_id);
                 Ok(match self.remover.remove(kind, id).await? {
-                    Removal::Gone => ActionResult::done(Some(id)),
-                    Removal::ChangedByPerson => ActionResult::skipped(Reason::ChangedByPerson),
+                    Removal::Gone => EndedAction::done(action.id, Some(id)),
+                    Removal::ChangedByPerson => EndedAction::skipped(action.id, Reason::ChangedByPerson),
                 })
             }
             ActionSpec::Notify { channel, text } => {
                 let Some(url) = self.channels.url(channel) else {
                     tracing::warn!(channel, "the notification is skipped: the setting notify.{channel} is missing");
-                    return Ok(ActionResult::skipped(Reason::ChannelNotConfigured));
+                    return Ok(EndedAction::skipped(action.id, Reason::ChannelNotConfigured));
                 };
                 self.channels.send(url, action.id, text).await?;
-                Ok(ActionResult::done(None))
+                Ok(EndedAction::done(action.id, None))
             }
         }
     }
 
     /// Finish: commits the result.
-    async fn finish(&self, action: &Action, result: ActionResult) -> Result<Option<WrittenProperty>, ActionError> {
-        let id = result.hubspot_id.map(|id| id.0);
-        let finish = || self.ledger.finish_action(action.id, result.state, result.reason, None, id);
+    async fn finish(&self, action: &Action, ended: EndedAction) -> Result<Option<WrittenProperty>, ActionError> {
+        let finish = || self.ledger.finish_action(&ended);
         self.ledger.traced_until_answered("finish action", 1, finish).await?;
-        count(action, result.state);
-        Ok(result.written)
+        count(action, ended.state);
+        Ok(ended.written)
     }
 
     /// Parks an action that a retry cannot help. One whose call certainly had no effect is no longer in doubt; any other
@@ -328,8 +354,10 @@ impl ActionExecutor {
         error: &ActionError,
     ) -> Result<(), LedgerError> {
         if error.retry_action() == RetryAction::Park {
-            let (reason, detail) = (error.reason(), error.to_string());
-            self.ledger.finish_action(action.id, ActionState::Parked, Some(reason), Some(&detail), None).await?;
+            let (reason, detail) = (Some(error.reason()), Some(error.to_string()));
+            let parked =
+                EndedAction { reason, detail, state: ActionState::Parked, ..EndedAction::done(action.id, None) };
+            self.ledger.finish_action(&parked).await?;
             count(action, ActionState::Parked);
         } else if !error.leaves_doubt() {
             self.ledger.revert_action_begin(action.id, taken.command.id, taken.attempt).await?;
@@ -342,18 +370,22 @@ fn markers(marked: &[Marked]) -> Vec<ActionId> {
     marked.iter().map(|found| found.action).collect()
 }
 
-fn moved(result: DealMove) -> ActionResult {
+fn moved(action: &Action, result: DealMove) -> EndedAction {
     match result {
-        DealMove::Moved(written) => ActionResult { written: Some(written), ..ActionResult::done(None) },
-        DealMove::NotMoved(reason) => ActionResult::skipped(reason),
+        DealMove::Moved(written) => EndedAction { written: Some(written), ..EndedAction::done(action.id, None) },
+        DealMove::NotMoved(reason) => EndedAction::skipped(action.id, reason),
     }
 }
 
-fn created(id: Option<ObjectId>) -> ActionResult {
-    id.map_or_else(|| ActionResult::skipped(Reason::NoRecord), |id| ActionResult::done(Some(id)))
+fn created(action: &Action, id: Option<ObjectId>) -> EndedAction {
+    match id {
+        Some(id) => EndedAction::done(action.id, Some(id)),
+        None => EndedAction::skipped(action.id, Reason::NoRecord),
+    }
 }
 
-fn count(action: &Action, state: ActionState) {
+/// Counts actions that have ended.
+pub(crate) fn count(action: &Action, state: ActionState) {
     metrics::counter!("leadline_actions_total", "kind" => action.spec.kind().as_str(), "state" => state.as_str())
         .increment(1);
 }

@@ -21,9 +21,10 @@ use tokio::time::Instant;
 
 use crate::{
     actions::{ActionExecutor, ActionScope},
-    apply,
+    apply::{self, CommandResults},
     corrections::corrections_by_people,
     current_values::{CurrentValues, NullValues, OurApp, OwnEntries},
+    missing::Unwritten,
     outcome::{CommandOutcome, FailurePolicy},
     plan::{self, CommandPart, RecordUpdate, TakenCommand},
     policy::{self, WriteRules},
@@ -155,8 +156,7 @@ impl BatchExecutor {
         let (updates, superseded) = plan::plan(locked, &latest);
         let mut outcomes = self.write_until(deadline, updates, &records, &latest).await?;
         outcomes.extend(busy.iter().map(|taken| CommandOutcome::defer(taken, Reason::RecordBusy)));
-        let supersede = |taken| CommandOutcome::new(taken, CommandState::Superseded, Disposition::Done);
-        outcomes.extend(superseded.iter().map(supersede));
+        outcomes.extend(superseded.iter().map(superseded_outcome));
         self.act(&mut outcomes, &latest, deadline).await;
         let moved = self.record(outcomes, worker, dispositions).await?;
         crash_point!("writer.after_commit");
@@ -282,8 +282,8 @@ impl BatchExecutor {
             return Ok(outcomes);
         }
         retry::run(&LEDGER_RETRY, || self.ledger.mark_for_verification(records)).await?;
-        let parts = updates.iter().flat_map(|update| &update.parts);
-        Ok(parts.map(|part| CommandOutcome::defer(&part.taken, Reason::DeadlineExceeded)).collect())
+        let commands = updates.iter().flat_map(RecordUpdate::commands);
+        Ok(commands.map(|taken| CommandOutcome::defer(taken, Reason::DeadlineExceeded)).collect())
     }
 
     /// Write: reads the current values, removes what the policies leave as it is, and writes the rest. What is held is proposed.
@@ -322,7 +322,21 @@ impl BatchExecutor {
             }
         };
         outcomes.extend(parts.map(outcome));
+        outcomes.extend(updates.iter().flat_map(|update| self.overtaken(update, &results)));
         outcomes
+    }
+
+    /// The outcomes of the commands whose values newer ones of the batch set. When HubSpot has not taken those, nothing has replaced
+    /// the older ones, and they come back.
+    fn overtaken(&self, update: &RecordUpdate, results: &CommandResults) -> Vec<CommandOutcome> {
+        let mut unwritten = update.parts.iter().filter_map(|part| results.get(&part.taken.command.id)?.as_ref().err());
+        let why = unwritten.next();
+        let outcome = |taken| match why {
+            None => superseded_outcome(taken),
+            Some(merged @ Unwritten::Merged(_)) => self.failures.unwritten(taken, merged),
+            Some(_) => CommandOutcome::defer(taken, Reason::NotApplied),
+        };
+        update.overtaken.iter().map(outcome).collect()
     }
 
     /// Whether HubSpot shows values of the command's properties that the fleet has written for its event or a newer one, and that
@@ -390,19 +404,13 @@ fn result_of(id: WriteCommandId, attempt: i32, disposition: &Disposition) -> Com
         Disposition::Park { detail, .. } => (CommandState::Parked, Some(detail.clone())),
         _ => (CommandState::Waiting, None),
     };
-    CommandResult {
-        id,
-        attempt,
-        state,
-        reason: disposition.reason(),
-        detail,
-        wait: disposition.delay(),
-        moved_to: None,
-        written: Vec::new(),
-        skipped_writes: Vec::new(),
-        proposal: None,
-        corrections: Vec::new(),
-    }
+    let (reason, wait) = (disposition.reason(), disposition.delay());
+    CommandResult { reason, detail, wait, ..CommandResult::new(id, attempt, state) }
+}
+
+/// The outcome of a command that a newer event has replaced.
+fn superseded_outcome(taken: &TakenCommand) -> CommandOutcome {
+    CommandOutcome::new(taken, CommandState::Superseded, Disposition::Done)
 }
 
 /// The outcome of a command whose part of an update was written. It is `skipped` when the policies left every property as
@@ -413,7 +421,8 @@ fn written_outcome(
     (current, latest): (&CurrentValues, &LatestWrites),
     app: OurApp,
 ) -> CommandOutcome {
-    let all_skipped = part.changes.is_empty() && !part.skipped_writes.is_empty() && part.taken.written.is_empty();
+    let is_written = !part.changes.is_empty() || !part.unrecorded.is_empty() || !part.taken.written.is_empty();
+    let all_skipped = !is_written && !part.skipped_writes.is_empty();
     let state = if all_skipped { CommandState::Skipped } else { CommandState::Written };
     let mut outcome = CommandOutcome::new(&part.taken, state, Disposition::Done);
     outcome.row.reason = part.skipped_writes.first().filter(|_| all_skipped).map(|skipped| skipped.reason);
@@ -422,7 +431,7 @@ fn written_outcome(
         undo::count_properties(&outcome.row.written, &part.skipped_writes);
     }
     outcome.row.skipped_writes.clone_from(&part.skipped_writes);
-    outcome.row.corrections = corrections_by_people(&part.taken, current, latest, app);
+    outcome.row.corrections = corrections_by_people(part, current, latest, app);
     outcome
 }
 
@@ -444,5 +453,5 @@ fn written_properties(
         before: before(change),
         after: change.value.clone(),
     };
-    part.changes.iter().map(written).collect()
+    part.changes.iter().map(written).chain(part.unrecorded_writes()).collect()
 }

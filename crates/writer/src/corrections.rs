@@ -5,18 +5,18 @@ use ledger::LatestWrites;
 
 use crate::{
     current_values::{CurrentValues, OurApp, OwnEntries},
-    plan::TakenCommand,
+    plan::CommandPart,
 };
 
 /// What people have set a command's properties to, where the fleet wrote another value last. Of earlier attempts of the command,
 /// which may have written over it, nothing is seen.
 pub fn corrections_by_people(
-    taken: &TakenCommand,
+    part: &CommandPart,
     current: &CurrentValues,
     latest: &LatestWrites,
     app: OurApp,
 ) -> Vec<Correction> {
-    let (command, attempt) = (&taken.command, taken.attempt);
+    let (command, attempt) = (&part.taken.command, part.taken.attempt);
     let Some(current) = current.get(&command.record) else { return Vec::new() };
     let correction = |change: &PropertyChange| {
         let written = latest.recorded(&command.record, &change.property)?;
@@ -29,5 +29,7 @@ pub fn corrections_by_people(
             changed_at: set.timestamp,
         })
     };
-    command.properties.iter().filter_map(correction).collect()
+    // What an earlier attempt wrote and a person has changed since was not the value that the ledger knows.
+    let is_known = |change: &&PropertyChange| !part.unrecorded.contains(change);
+    command.properties.iter().filter(is_known).filter_map(correction).collect()
 }

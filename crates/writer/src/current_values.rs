@@ -11,7 +11,7 @@ use hubspot::client::{ChangeAuthor, PastValue, origin};
 use ledger::RecordedValue;
 
 /// The most by which HubSpot's clock and ours may differ.
-const CLOCK_SKEW: time::Duration = time::Duration::seconds(2);
+pub(crate) const CLOCK_SKEW: time::Duration = time::Duration::seconds(2);
 
 /// The current values of records, by record and property. A record is absent whose values are not known.
 pub type CurrentValues = HashMap<RecordRef, HashMap<String, CurrentValue>>;
@@ -125,7 +125,7 @@ impl OwnEntries<'_> {
         let is_of_earlier_attempt = self.attempt > 1
             && set.author() == ChangeAuthor::Machine
             && set.value == proposed
-            && set.timestamp >= self.command.recorded_at() - CLOCK_SKEW;
+            && set.timestamp >= self.command.live_since() - CLOCK_SKEW;
         let is_late = set.is_by_app(self.app.id) && set.timestamp >= self.command.recorded_at() - self.app.late_within;
         !is_recorded && (is_of_earlier_attempt || is_late)
     }

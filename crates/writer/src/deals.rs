@@ -12,12 +12,13 @@ use domain::{
 };
 use hubspot::{
     HubSpotClient, HubSpotError,
-    client::{ObjectUpdate, PastValue, Pipeline, PipelineStage},
+    client::{ChangeAuthor, ObjectUpdate, PastValue, Pipeline, PipelineStage},
 };
 use ledger::{LatestWrites, WrittenProperty};
 use retry::Failure;
+use time::OffsetDateTime;
 
-use crate::{failure::ActionError, missing::look_up, recovered::Forgotten};
+use crate::{current_values::CLOCK_SKEW, failure::ActionError, missing::look_up, recovered::Forgotten};
 
 /// The property that holds a deal's stage.
 pub const STAGE: &str = "dealstage";
@@ -47,8 +48,8 @@ pub enum MovePlan {
 /// What may have been done to a deal before it is moved.
 #[derive(Debug, Clone, Copy)]
 pub struct EarlierMoves<'a> {
-    /// An earlier attempt may have moved it; the value before then comes from the history.
-    pub in_doubt: bool,
+    /// Since when an earlier attempt may have moved it. Then the history tells, and a person may have moved it on since.
+    pub in_doubt_since: Option<OffsetDateTime>,
     /// A recovered ledger may have forgotten these moves. None is made again: a person may have moved the deal on since.
     pub forgotten: Option<Forgotten>,
     /// The moves that the ledger knows.
@@ -56,6 +57,12 @@ pub struct EarlierMoves<'a> {
 }
 
 impl EarlierMoves<'_> {
+    /// Whether the earlier attempt has made this move.
+    fn has_made(&self, set: &PastValue, target: &PipelineStage) -> bool {
+        let is_ours = set.author() == ChangeAuthor::Machine && set.value == target.id;
+        self.in_doubt_since.is_some_and(|since| is_ours && set.timestamp >= since - CLOCK_SKEW)
+    }
+
     fn has_forgotten(&self, deal: &RecordRef, set: &PastValue) -> bool {
         self.forgotten.is_some_and(|forgotten| forgotten.includes(set, (deal, STAGE), self.known))
     }
@@ -132,11 +139,15 @@ impl Pipelines {
             let before = moves.get(made + 1).map(|past| past.value.clone());
             return if is_ours { moved(before, &moves[made].value) } else { not_moved(Reason::NewerEventWritten) };
         }
-        if let Some(target) = target
-            && current.as_ref() == Some(&target.id)
-        {
-            let before = moves.get(1).map(|past| past.value.clone());
-            return if earlier.in_doubt { moved(before, &target.id) } else { not_moved(Reason::AlreadyThere) };
+        if let Some(target) = target {
+            let made = moves.iter().position(|set| earlier.has_made(set, target));
+            let is_there = current.as_ref() == Some(&target.id);
+            if made.is_some() || is_there && earlier.in_doubt_since.is_some() {
+                return moved(moves.get(made.unwrap_or(0) + 1).map(|past| past.value.clone()), &target.id);
+            }
+            if is_there {
+                return not_moved(Reason::AlreadyThere);
+            }
         }
         // Before the stage is looked for: a closed deal stays, also in a pipeline that lacks the stage.
         let current_stage =

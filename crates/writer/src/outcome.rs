@@ -44,19 +44,7 @@ impl CommandOutcome {
             (_, CommandState::Superseded) => Some(Reason::NewerEventWritten),
             _ => None,
         };
-        let row = CommandResult {
-            id: taken.command.id,
-            attempt: taken.attempt,
-            state,
-            reason,
-            detail: None,
-            wait: None,
-            moved_to: None,
-            written: Vec::new(),
-            skipped_writes: Vec::new(),
-            proposal: None,
-            corrections: Vec::new(),
-        };
+        let row = CommandResult { reason, ..CommandResult::new(taken.command.id, taken.attempt, state) };
         let with_actions = (!taken.command.actions.is_empty()).then(|| taken.clone());
         let (index, tries) = (taken.index, taken.tries);
         let record = taken.command.record.clone();
@@ -131,14 +119,11 @@ impl FailurePolicy {
         tracing::warn!(%command, %reason, %error, "the ledger refused what became of a write command");
         let decision = self.retry_schedule.decide(error.retry_action(), &outcome.tries);
         outcome.row = CommandResult {
-            state: state_of(decision),
             reason: Some(reason),
             detail: Some(detail.clone()),
-            written: Vec::new(),
-            skipped_writes: Vec::new(),
-            proposal: None,
-            corrections: Vec::new(),
-            ..outcome.row.clone()
+            wait: outcome.row.wait,
+            moved_to: outcome.row.moved_to,
+            ..CommandResult::new(outcome.row.id, outcome.row.attempt, state_of(decision))
         };
         outcome.disposition = decision.disposition(reason, &detail);
     }

@@ -1,11 +1,11 @@
-//! What a batch writes: at most one update per record, in it the newest value of each property, and no value older than
-//! what the ledger has recorded.
+//! What a batch writes: at most one update per record, and no value older than what the ledger has recorded. Which command sets a
+//! property that several ask for, [`crate::policy`] decides: what is not going to be written replaces nothing.
 
 use std::collections::{BTreeMap, HashMap};
 
 use broker::Tries;
 use domain::{ObjectType, RecordRef, WriteCommand, write_command::PropertyChange};
-use ledger::{LatestWrites, Recovery, SkippedWrite};
+use ledger::{LatestWrites, Recovery, SkippedWrite, WrittenProperty};
 
 /// A write command that this writer has taken: the ledger leases it to this writer.
 #[derive(Debug, Clone)]
@@ -31,10 +31,12 @@ pub struct TakenCommand {
 pub struct RecordUpdate {
     /// The record.
     pub record: RecordRef,
-    /// What to set; each property occurs once.
+    /// What the commands ask for, and, once the policies have decided, what is set: then each property occurs once.
     pub changes: Vec<PropertyChange>,
-    /// The commands, each with its share of `changes`.
+    /// The commands, the newest first, each with its share of `changes`.
     pub parts: Vec<CommandPart>,
+    /// The commands whose every property a newer one of the batch sets.
+    pub overtaken: Vec<TakenCommand>,
 }
 
 /// What one command contributes to a record's update.
@@ -44,6 +46,8 @@ pub struct CommandPart {
     pub taken: TakenCommand,
     /// Its properties that are written. The others have newer values, or were written in an earlier attempt.
     pub changes: Vec<PropertyChange>,
+    /// Its properties that an earlier attempt has written since it was approved, without the ledger's knowledge.
+    pub unrecorded: Vec<PropertyChange>,
     /// Its properties that the write policies leave as they are.
     pub skipped_writes: Vec<SkippedWrite>,
     /// It was approved, and a value is another one than the reviewer saw: it is proposed again.
@@ -52,40 +56,64 @@ pub struct CommandPart {
 
 impl CommandPart {
     fn of(taken: TakenCommand, changes: Vec<PropertyChange>) -> Self {
-        Self { taken, changes, skipped_writes: Vec::new(), asks_again: false }
+        Self { taken, changes, unrecorded: Vec::new(), skipped_writes: Vec::new(), asks_again: false }
     }
 
     /// Whether it is only proposed, or in shadow, and nothing of it is written.
     pub fn is_held(&self) -> bool {
         self.asks_again || self.taken.command.terms.is_held()
     }
+
+    /// What an earlier attempt has written, with what the reviewer saw there before.
+    pub fn unrecorded_writes(&self) -> impl Iterator<Item = WrittenProperty> {
+        self.unrecorded.iter().map(|change| WrittenProperty {
+            property: change.property.clone(),
+            before: change.expected.as_ref().and_then(|expected| expected.value.clone()),
+            after: change.value.clone(),
+        })
+    }
 }
 
 impl RecordUpdate {
+    fn of(record: RecordRef) -> Self {
+        Self { record, changes: Vec::new(), parts: Vec::new(), overtaken: Vec::new() }
+    }
+
     /// An update of one part that is held. It shares its record's update with no other command.
     fn held(part: CommandPart) -> Self {
-        Self { record: part.taken.command.record.clone(), changes: part.changes.clone(), parts: vec![part] }
+        let mut update = Self::of(part.taken.command.record.clone());
+        update.push(part);
+        update
+    }
+
+    fn push(&mut self, part: CommandPart) {
+        self.changes.extend(part.changes.iter().cloned());
+        self.parts.push(part);
     }
 
     /// Whether nothing of it is written.
     pub fn is_held(&self) -> bool {
         self.parts.iter().any(CommandPart::is_held)
     }
+
+    /// The commands that it is made of.
+    pub fn commands(&self) -> impl Iterator<Item = &TakenCommand> {
+        self.parts.iter().map(|part| &part.taken).chain(&self.overtaken)
+    }
 }
 
 /// Takes the parts that ask again out of the updates in which they were to be written, into updates of their own.
 pub fn hold_back(updates: &mut Vec<RecordUpdate>) {
     let mut held = Vec::new();
-    for update in updates.iter_mut().filter(|update| update.parts.iter().any(|part| part.asks_again)) {
+    for update in updates.iter_mut() {
         held.extend(update.parts.extract_if(.., |part| part.asks_again).map(RecordUpdate::held));
-        update.changes.retain(|change| update.parts.iter().any(|part| part.changes.contains(change)));
     }
-    updates.retain(|update| !update.parts.is_empty());
+    updates.retain(|update| update.commands().next().is_some());
     updates.extend(held);
 }
 
-/// Sorts commands into updates. Returns beside them the commands whose every property has a newer value. A command that is held
-/// replaces no value of a live one, so it is an update of its own.
+/// Sorts commands into updates. Returns beside them the commands for whose every property the ledger has a newer value. A command
+/// that is held replaces no value of a live one, so it is an update of its own.
 pub fn plan(taken: Vec<TakenCommand>, latest: &LatestWrites) -> (Vec<RecordUpdate>, Vec<TakenCommand>) {
     let mut by_record: BTreeMap<RecordRef, Vec<TakenCommand>> = BTreeMap::new();
     for taken in taken {
@@ -93,25 +121,20 @@ pub fn plan(taken: Vec<TakenCommand>, latest: &LatestWrites) -> (Vec<RecordUpdat
     }
     let (mut updates, mut held, mut superseded) = (Vec::new(), Vec::new(), Vec::new());
     for (record, mut commands) in by_record {
-        // Newest first: the first command that sets a property wins it.
         commands.sort_by(|a, b| b.command.order().cmp(&a.command.order()));
-        let mut update = RecordUpdate { record, changes: Vec::new(), parts: Vec::new() };
+        let mut update = RecordUpdate::of(record);
         for taken in commands {
-            let is_held = taken.command.terms.is_held();
-            let is_newest = |change: &&PropertyChange| {
-                !latest.is_newer_than(&taken.command, &change.property)
-                    && (is_held || !update.changes.iter().any(|newer| newer.property == change.property))
-            };
-            let unwritten =
-                || taken.command.properties.iter().filter(|change| !taken.written.contains(&change.property));
-            let changes: Vec<_> = unwritten().filter(is_newest).cloned().collect();
-            if changes.is_empty() && unwritten().next().is_some() {
+            let mut unwritten =
+                taken.command.properties.iter().filter(|change| !taken.written.contains(&change.property)).peekable();
+            let has_unwritten = unwritten.peek().is_some();
+            let is_newest = |change: &&PropertyChange| !latest.is_newer_than(&taken.command, &change.property);
+            let changes: Vec<_> = unwritten.filter(is_newest).cloned().collect();
+            if changes.is_empty() && has_unwritten {
                 superseded.push(taken);
-            } else if is_held {
+            } else if taken.command.terms.is_held() {
                 held.push(RecordUpdate::held(CommandPart::of(taken, changes)));
             } else {
-                update.changes.extend(changes.iter().cloned());
-                update.parts.push(CommandPart::of(taken, changes));
+                update.push(CommandPart::of(taken, changes));
             }
         }
         if !update.parts.is_empty() {
@@ -174,23 +197,20 @@ mod tests {
     }
 
     #[test]
-    fn two_commands_of_one_record_become_one_update_of_the_newest_values() {
+    fn the_commands_of_one_record_become_one_update_the_newest_first() {
         let commands = vec![
             taken(0, 1, 10, &[("score", "1"), ("only_in_old", "x")]),
             taken(1, 1, 20, &[("score", "2")]),
             taken(2, 2, 5, &[("score", "3")]),
-            taken(3, 1, 5, &[("score", "0")]),
         ];
         let (updates, superseded) = plan(commands, &LatestWrites::default());
-        assert_eq!(updates.len(), 2);
-        let changes: Vec<_> = updates[0].changes.iter().map(|c| (c.property.as_str(), c.value.as_str())).collect();
-        assert_eq!(changes, [("score", "2"), ("only_in_old", "x")]);
-        assert_eq!(updates[0].parts.iter().map(|part| part.taken.index).collect::<Vec<_>>(), [1, 0]);
-        assert_eq!(superseded.iter().map(|taken| taken.index).collect::<Vec<_>>(), [3]);
+        assert!(superseded.is_empty(), "the ledger has nothing newer");
+        let parts = updates.iter().map(|update| update.parts.iter().map(|part| part.taken.index).collect::<Vec<_>>());
+        assert_eq!(parts.collect::<Vec<_>>(), [vec![1, 0], vec![2]]);
     }
 
     #[test]
-    fn a_command_that_is_held_replaces_no_value_of_a_live_one() {
+    fn a_command_that_is_held_is_an_update_of_its_own() {
         let mut newer = taken(0, 1, 20, &[("score", "2")]);
         newer.command.terms.mode = WriteMode::Review;
         let (updates, superseded) = plan(vec![newer, taken(1, 1, 10, &[("score", "1")])], &LatestWrites::default());
@@ -201,12 +221,11 @@ mod tests {
 
     #[test]
     fn at_the_same_moment_every_replica_decides_by_the_event_key() {
-        let (updates, _) =
-            plan(vec![taken(1, 1, 5, &[("a", "1")]), taken(2, 1, 5, &[("a", "2")])], &LatestWrites::default());
-        assert_eq!(updates[0].changes[0].value, "2");
-        let (updates, _) =
-            plan(vec![taken(2, 1, 5, &[("a", "2")]), taken(1, 1, 5, &[("a", "1")])], &LatestWrites::default());
-        assert_eq!(updates[0].changes[0].value, "2");
+        for order in [[1, 2], [2, 1]] {
+            let commands = order.map(|index| taken(index, 1, 5, &[("a", &index.to_string())])).into();
+            let (updates, _) = plan(commands, &LatestWrites::default());
+            assert_eq!(updates[0].parts[0].changes[0].value, "2");
+        }
     }
 
     #[test]

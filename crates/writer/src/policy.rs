@@ -16,7 +16,7 @@ use hubspot::client::{ChangeAuthor, PastValue};
 use ledger::{LatestWrites, SkippedWrite};
 
 use crate::{
-    current_values::{CurrentValue, CurrentValues},
+    current_values::{CLOCK_SKEW, CurrentValue, CurrentValues},
     plan::{CommandPart, RecordUpdate},
     recovered::Forgotten,
 };
@@ -35,8 +35,9 @@ pub struct WriteRules {
     pub proposals_expire_after: Duration,
 }
 
-/// Removes from the updates the values that may not be written and those that HubSpot holds already. Nothing is left of an update
-/// whose record's current values are not known: what a policy would say of it is not known either.
+/// Decides what of the updates is set: takes out the values that may not be written, those that a newer command of the batch sets,
+/// and those that HubSpot holds already. Nothing is left of an update whose record's current values are not known: what a policy
+/// would say of it is not known either.
 ///
 /// A value that HubSpot holds already is not sent, but it stays in its command's part and is recorded as written: otherwise
 /// an older event could put its value over it.
@@ -47,65 +48,91 @@ pub fn apply_policies(
     rules: &WriteRules,
 ) {
     for update in updates {
-        let Some(current) = current.get(&update.record) else {
-            update.changes.clear();
-            continue;
-        };
-        for part in &mut update.parts {
-            part.asks_again |= asks_again(part, current);
-            if part.asks_again {
+        update.changes.clear();
+        let Some(current) = current.get(&update.record) else { continue };
+        let scope = (current, latest, rules);
+        let mut set_by_newer = HashSet::new();
+        for mut part in std::mem::take(&mut update.parts) {
+            let asked = part.changes.len();
+            part.changes.retain(|change| !set_by_newer.contains(&change.property));
+            if asked > 0 && part.changes.is_empty() {
+                update.overtaken.push(part.taken);
                 continue;
             }
-            let command = &part.taken.command;
-            let recovered = Forgotten::since_recorded(&part.taken, rules.app_id);
-            part.changes.retain(|change| {
-                let Some(current) = current.get(&change.property) else { return false };
-                let is_protected = rules.protected_properties.contains(&change.property);
-                let property = (&command.record, change.property.as_str());
-                let is_overtaken = recovered.is_some_and(|forgotten| {
-                    let is_forgotten = |set: &PastValue| forgotten.includes(set, property, latest);
-                    !current.equals(&change.value) && current.last_set().is_some_and(is_forgotten)
-                });
-                let overtaken = || is_overtaken.then_some(Reason::NewerEventWritten);
-                let by_policy = || overtaken().or_else(|| reason_to_skip(change, current, command, rules.app_id));
-                let reason = if is_protected { Some(Reason::ProtectedProperty) } else { by_policy() };
-                let Some(reason) = reason else { return true };
-                if is_protected {
-                    let (command, property) = (command.id, &change.property);
-                    tracing::error!(%command, property, "a write command asks for a protected property; it is not set");
-                }
-                metrics::counter!("leadline_skipped_writes_total", "reason" => reason.as_str()).increment(1);
-                part.skipped_writes.push(SkippedWrite {
-                    property: change.property.clone(),
-                    reason,
-                    current_value: current.value.clone(),
-                    proposed_value: change.value.clone(),
-                });
-                false
-            });
+            decide_part(&mut part, scope);
+            let set = part.changes.iter().filter(|_| !part.is_held());
+            set_by_newer.extend(set.clone().chain(&part.unrecorded).map(|change| change.property.clone()));
+            update.changes.extend(set.filter(|change| !is_unchanged(change, current)).cloned());
+            update.parts.push(part);
         }
-        let parts = &update.parts;
-        update.changes.retain(|change| {
-            let is_allowed = parts.iter().any(|part| part.changes.contains(change));
-            let is_unchanged = current.get(&change.property).is_some_and(|current| current.equals(&change.value));
-            if is_allowed && is_unchanged {
-                metrics::counter!("leadline_unchanged_values_total").increment(1);
-            }
-            is_allowed && !is_unchanged
-        });
     }
 }
 
-/// Whether a value is another one than the reviewer saw who approved the command.
-fn asks_again(part: &CommandPart, current: &HashMap<String, CurrentValue>) -> bool {
-    let is_changed = |change: &PropertyChange| {
-        let current = current.get(&change.property);
-        current.is_some_and(|current| is_unexpected(change, current))
-    };
-    part.taken.command.terms.approved.is_some() && part.changes.iter().any(is_changed)
+/// Whether HubSpot holds the value already; such a value is counted.
+fn is_unchanged(change: &PropertyChange, current: &HashMap<String, CurrentValue>) -> bool {
+    let is_unchanged = current.get(&change.property).is_some_and(|current| current.equals(&change.value));
+    if is_unchanged {
+        metrics::counter!("leadline_unchanged_values_total").increment(1);
+    }
+    is_unchanged
 }
 
-/// Whether the property has another value than the expected one. An earlier attempt may have written the new one.
+/// What a decision about a record's values is made by: the current ones, the fleet's newest writes, and the rules.
+type Scope<'a> = (&'a HashMap<String, CurrentValue>, &'a LatestWrites, &'a WriteRules);
+
+/// Finds out whether a part asks again; if not, leaves the values in it that may be written.
+fn decide_part(part: &mut CommandPart, (current, latest, rules): Scope<'_>) {
+    let command = &part.taken.command;
+    if command.terms.approved.is_some() {
+        let was_written = |change: &mut PropertyChange| {
+            current.get(&change.property).is_some_and(|current| was_written(change, current, command, rules.app_id))
+        };
+        part.unrecorded.extend(part.changes.extract_if(.., was_written));
+        part.asks_again |= part
+            .changes
+            .iter()
+            .any(|change| current.get(&change.property).is_some_and(|current| is_unexpected(change, current)));
+    }
+    if part.asks_again {
+        return;
+    }
+    let recovered = Forgotten::since_recorded(&part.taken, rules.app_id);
+    part.changes.retain(|change| {
+        let Some(current) = current.get(&change.property) else { return false };
+        let is_protected = rules.protected_properties.contains(&change.property);
+        let property = (&command.record, change.property.as_str());
+        let is_overtaken = recovered.is_some_and(|forgotten| {
+            let is_forgotten = |set: &PastValue| forgotten.includes(set, property, latest);
+            !current.equals(&change.value) && current.last_set().is_some_and(is_forgotten)
+        });
+        let overtaken = || is_overtaken.then_some(Reason::NewerEventWritten);
+        let by_policy = || overtaken().or_else(|| reason_to_skip(change, current, command, rules.app_id));
+        let reason = if is_protected { Some(Reason::ProtectedProperty) } else { by_policy() };
+        let Some(reason) = reason else { return true };
+        if is_protected {
+            let (command, property) = (command.id, &change.property);
+            tracing::error!(%command, property, "a write command asks for a protected property; it is not set");
+        }
+        metrics::counter!("leadline_skipped_writes_total", "reason" => reason.as_str()).increment(1);
+        part.skipped_writes.push(SkippedWrite {
+            property: change.property.clone(),
+            reason,
+            current_value: current.value.clone(),
+            proposed_value: change.value.clone(),
+        });
+        false
+    });
+}
+
+/// Whether an attempt has written an approved value since the reviewer saw the one before. A person may have changed it since: then
+/// it is neither asked about nor written again.
+fn was_written(change: &PropertyChange, current: &CurrentValue, command: &WriteCommand, app_id: AppId) -> bool {
+    let since = command.live_since() - CLOCK_SKEW;
+    let is_ours = |set: &PastValue| set.is_by_app(app_id) && set.value == change.value && set.timestamp >= since;
+    current.entries().iter().any(is_ours)
+}
+
+/// Whether the property has another value than the expected one, and not the new one.
 fn is_unexpected(change: &PropertyChange, current: &CurrentValue) -> bool {
     let is_expected = |expected: &ExpectedValue| current.equals(expected.value.as_deref().unwrap_or_default());
     !current.equals(&change.value) && change.expected.as_ref().is_some_and(|expected| !is_expected(expected))

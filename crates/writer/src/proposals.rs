@@ -6,16 +6,17 @@ use broker::Disposition;
 use domain::{
     CommandState, Reason, WriteCommandId,
     review::WriteMode,
-    write_command::{Action, ExpectedValue},
+    write_command::{Action, ActionSpec, ExpectedValue},
 };
-use ledger::{LatestWrites, Proposal, ProposedWrite};
+use ledger::{EndedAction, LatestWrites, Proposal, ProposedWrite};
 use playbook::{ProposedChange, approving_rule};
 
 use crate::{
+    actions::{Outlook, count},
     batch::BatchExecutor,
     corrections::corrections_by_people,
     current_values::CurrentValues,
-    deals::{DealMove, MovePlan, STAGE},
+    deals::STAGE,
     failure::ActionError,
     outcome::CommandOutcome,
     plan::{CommandPart, RecordUpdate, TakenCommand},
@@ -27,8 +28,8 @@ use crate::{
 struct Held<'a> {
     writes: Vec<ProposedWrite>,
     actions: Vec<&'a Action>,
-    /// Why an action is not proposed.
-    not_moved: Option<Reason>,
+    /// Actions that are not proposed, because they end without it.
+    ended: Vec<EndedAction>,
 }
 
 impl BatchExecutor {
@@ -62,17 +63,17 @@ impl BatchExecutor {
         latest: &LatestWrites,
     ) -> Result<bool, ActionError> {
         let scope = (latest, Forgotten::of(taken, self.rules.app_id));
-        for action in &taken.command.actions {
-            if let Some(MovePlan::Move { before, .. }) =
-                self.actions.planned_move(&taken.command, action, scope).await?
-            {
+        let moves = taken.command.actions.iter().filter(|action| matches!(action.spec, ActionSpec::MoveDeal(_)));
+        for action in moves {
+            if let Outlook::Move { before, .. } = self.actions.outlook(taken, action, scope).await? {
                 return Ok(before != seen.value);
             }
         }
         Ok(false)
     }
 
-    /// The outcome of a command of which nothing is written: a proposal, or, in shadow, the end.
+    /// The outcome of a command of which nothing is written: a proposal, or, in shadow, the end. What an attempt after an earlier
+    /// approval has written and done is recorded with it, and not proposed again.
     pub(crate) async fn propose(
         &self,
         part: &CommandPart,
@@ -90,7 +91,10 @@ impl BatchExecutor {
             _ if is_shadow => (CommandState::Skipped, Some(Reason::Shadow)),
             _ if is_empty => {
                 let by_policy = part.skipped_writes.first().map(|skipped| skipped.reason);
-                (CommandState::Skipped, by_policy.or(held.not_moved).or(Some(Reason::UnchangedValue)))
+                (
+                    CommandState::Skipped,
+                    by_policy.or(held.ended.iter().find_map(|ended| ended.reason)).or(Some(Reason::UnchangedValue)),
+                )
             }
             Some(_) => (CommandState::Waiting, Some(Reason::Approved)),
             None => (CommandState::Proposed, part.asks_again.then_some(Reason::ValueChanged)),
@@ -100,11 +104,13 @@ impl BatchExecutor {
         outcome.with_actions = None;
         outcome.is_approved = rule.is_some();
         outcome.row.reason = reason;
+        outcome.row.written = part.unrecorded_writes().collect();
         outcome.row.skipped_writes.clone_from(&part.skipped_writes);
-        outcome.row.corrections = corrections_by_people(&part.taken, current, latest, self.app());
+        outcome.row.corrections = corrections_by_people(part, current, latest, self.app());
         let expires_after = self.rules.proposals_expire_after;
         let proposal = Proposal { writes: held.writes, approved_by: rule, expires_after };
         outcome.row.proposal = (!is_empty).then_some(proposal);
+        outcome.row.ended_actions = held.ended;
         outcome
     }
 
@@ -128,20 +134,17 @@ impl BatchExecutor {
         }
         let scope = (latest, Forgotten::of(&part.taken, self.rules.app_id));
         for action in &command.actions {
-            match self.actions.planned_move(command, action, scope).await? {
-                Some(MovePlan::Move { before, after }) if held.writes.iter().all(|write| write.property != STAGE) => {
-                    held.writes.push(ProposedWrite { property: STAGE.to_owned(), before, proposed: after });
-                }
-                Some(MovePlan::Settled(settled)) => {
-                    let reason = match settled {
-                        DealMove::NotMoved(reason) => reason,
-                        DealMove::Moved(_) => Reason::AlreadyThere,
-                    };
-                    self.actions.skip(action, reason).await?;
-                    held.not_moved = Some(reason);
+            match self.actions.outlook(&part.taken, action, scope).await? {
+                Outlook::Over => continue,
+                Outlook::Ends(ended) => {
+                    count(action, ended.state);
+                    held.ended.push(ended);
                     continue;
                 }
-                Some(MovePlan::Move { .. }) | None => {}
+                Outlook::Move { before, after } if held.writes.iter().all(|write| write.property != STAGE) => {
+                    held.writes.push(ProposedWrite { property: STAGE.to_owned(), before, proposed: after });
+                }
+                Outlook::Move { .. } | Outlook::Due => {}
             }
             held.actions.push(action);
         }

@@ -24,7 +24,7 @@ use ledger::LatestWrites;
 use crate::{
     current_values::{CurrentValue, CurrentValues, History, NullValues},
     missing::{Found, MAX_READ_ALONE, Unwritten, look_up},
-    plan::{self, RecordUpdate},
+    plan::{self, CommandPart, RecordUpdate},
 };
 
 /// Why the values of some records are not known.
@@ -106,10 +106,13 @@ impl ValueReader<'_> {
         if current.history != History::NotNeeded {
             return false;
         }
+        let has = |part: &CommandPart| part.changes.contains(change);
+        // What an attempt has written since the approval is in the history alone, whatever a person has made of it.
+        if update.parts.iter().any(|part| part.taken.command.terms.approved.is_some() && has(part)) {
+            return true;
+        }
         // An earlier attempt may have written the value, and then the one before it is in the history.
-        if current.equals(&change.value)
-            && update.parts.iter().any(|part| part.taken.attempt > 1 && part.changes.contains(change))
-        {
+        if current.equals(&change.value) && update.parts.iter().any(|part| part.taken.attempt > 1 && has(part)) {
             return true;
         }
         let is_asked_for = match change.policy {
@@ -123,9 +126,7 @@ impl ValueReader<'_> {
             None => current.is_null && self.null_values.mean_never_set(),
         };
         // A person's value, or one that a recovered ledger has forgotten.
-        let may_be_forgotten = || {
-            update.parts.iter().any(|part| part.taken.predates_recovery().is_some() && part.changes.contains(change))
-        };
+        let may_be_forgotten = || update.parts.iter().any(|part| part.taken.predates_recovery().is_some() && has(part));
         // A value that the ledger does not know may be the late one of a writer that lost its lease.
         !is_known && (is_asked_for || ours.is_some() || current.value.is_some() || may_be_forgotten())
     }
@@ -152,7 +153,8 @@ impl ValueReader<'_> {
         let (alone, others) = missing.split_at(missing.len().min(MAX_READ_ALONE));
         let names_of = |record: &RecordRef| -> Vec<String> {
             let changes = updates.iter().filter(|update| update.record == *record).flat_map(|update| &update.changes);
-            changes.map(|change| change.property.clone()).collect()
+            let names: HashSet<_> = changes.map(|change| change.property.clone()).collect();
+            names.into_iter().collect()
         };
         let reads = alone.iter().map(|record| {
             let names = names_of(record);

@@ -2,7 +2,7 @@
 //!
 //! When the command dies in between, the reconciler finds a command that is recorded without a message.
 
-use std::process::ExitCode;
+use std::{collections::BTreeMap, process::ExitCode};
 
 use broker::{Route, Stage};
 use ledger::{ProposalEntry, Verdict};
@@ -22,6 +22,34 @@ pub struct DecideOptions {
     /// Who decides, for the ledger.
     #[arg(long, env = "USER", default_value = "operator")]
     by: String,
+}
+
+/// Whether an approval is also about proposals that ask again.
+#[derive(clap::Args, Debug, Clone, Copy)]
+pub struct ChangedOption {
+    /// Also those that were approved before and ask again, because a value is another one than the reviewer saw.
+    #[arg(long)]
+    changed: bool,
+}
+
+/// Approves proposals with these values in place of the proposed ones. Unless it is asked for, those that ask again are left out: who
+/// approves by id or by a filter has seen what was there before, and not what is there now. Fails when one was left out.
+pub async fn approve(
+    operator: &Operator,
+    proposals: Vec<ProposalEntry>,
+    edits: BTreeMap<String, String>,
+    (changed, options): (ChangedOption, &DecideOptions),
+) -> anyhow::Result<ExitCode> {
+    let is_left_out = |proposal: &ProposalEntry| proposal.is_changed && !changed.changed;
+    let (left_out, proposals): (Vec<_>, Vec<_>) = proposals.into_iter().partition(is_left_out);
+    let code = decide(operator, &proposals, &Verdict::Approve(edits), options).await?;
+    for proposal in &left_out {
+        let reviews = operator.ledger.reviews(proposal.id).await?;
+        let ProposalEntry { id, record, .. } = proposal;
+        let difference = shown::difference(&proposal.changed_values(&reviews));
+        say!("left out: {id} ({record}) asks again, since {difference}; --changed approves it, too");
+    }
+    Ok(if left_out.is_empty() || !options.yes { code } else { ExitCode::FAILURE })
 }
 
 /// Lists proposals and, with `--yes`, commits the verdict about each. Fails when one does not wait any more.

@@ -15,7 +15,7 @@ use crate::{
     operator::{self, Operator},
     print::{self, Format},
 };
-use decide::{DecideOptions, decide};
+use decide::{ChangedOption, DecideOptions, approve, decide};
 use filter::ReviewFilter;
 
 #[derive(clap::Subcommand)]
@@ -40,6 +40,8 @@ pub enum ReviewCommand {
         #[command(flatten)]
         filter: ReviewFilter,
         #[command(flatten)]
+        changed: ChangedOption,
+        #[command(flatten)]
         options: DecideOptions,
     },
     /// Gives proposals up. It lists them first; with `--yes` it rejects them.
@@ -60,6 +62,8 @@ pub enum ReviewCommand {
         #[arg(long, required = true, value_name = "PROPERTY=VALUE", value_parser = parse_edit)]
         set: Vec<(String, String)>,
         #[command(flatten)]
+        changed: ChangedOption,
+        #[command(flatten)]
         options: DecideOptions,
     },
 }
@@ -79,10 +83,10 @@ pub async fn run(command: ReviewCommand, file: Option<&Path>) -> anyhow::Result<
             Ok(ExitCode::SUCCESS)
         }
         ReviewCommand::Show { id, format } => show(file, id, format).await,
-        ReviewCommand::Approve { filter, options } => {
+        ReviewCommand::Approve { filter, changed, options } => {
             let operator = Operator::connect(file).await?;
             let proposals = filter.select_for_change(&operator).await?;
-            decide(&operator, &proposals, &Verdict::Approve(BTreeMap::new()), &options).await
+            approve(&operator, proposals, BTreeMap::new(), (changed, &options)).await
         }
         ReviewCommand::Reject { filter, why, options } => {
             anyhow::ensure!(!why.trim().is_empty(), "--why is empty: say why not");
@@ -90,11 +94,11 @@ pub async fn run(command: ReviewCommand, file: Option<&Path>) -> anyhow::Result<
             let proposals = filter.select_for_change(&operator).await?;
             decide(&operator, &proposals, &Verdict::Reject(why), &options).await
         }
-        ReviewCommand::Edit { id, set, options } => {
+        ReviewCommand::Edit { id, set, changed, options } => {
             let operator = Operator::connect(file).await?;
             let proposal = one(&operator.ledger, id).await?;
             let edits = checked(&operator.settings, &proposal, set)?;
-            decide(&operator, &[proposal], &Verdict::Approve(edits), &options).await
+            approve(&operator, vec![proposal], edits, (changed, &options)).await
         }
     }
 }

@@ -1,7 +1,7 @@
 //! How proposals are shown.
 
 use domain::write_command::{ActionSpec, DealStage};
-use ledger::{ProposalEntry, ProposedAction, ReviewEntry};
+use ledger::{ChangedValue, ProposalEntry, ProposedAction, ReviewEntry};
 
 use crate::{
     print::{Page, Table, column},
@@ -43,11 +43,24 @@ pub fn summary(proposal: &ProposalEntry) -> String {
     changes.chain(actions.map(|action| action.name.clone())).collect::<Vec<_>>().join("; ")
 }
 
+/// How values differ from those that a reviewer saw, in one line.
+pub fn difference(changed: &[ChangedValue]) -> String {
+    if changed.is_empty() {
+        return "a value changed after it was approved".to_owned();
+    }
+    let shown = |value: &Option<String>| value.clone().unwrap_or_else(|| "–".to_owned());
+    let line = |value: &ChangedValue| {
+        format!("{} was {} when it was approved and is {} now", value.property, shown(&value.seen), shown(&value.now))
+    };
+    changed.iter().map(line).collect::<Vec<_>>().join("; ")
+}
+
 /// All of a proposal.
 pub fn page(proposal: &ProposalEntry, reviews: &[ReviewEntry]) -> Page {
     let cost = proposal.cost_micro_dollars;
     let cost_sentence = cost.map(|cost| format!("cost      {cost} micro-dollars")).unwrap_or_default();
-    let changed = if proposal.is_changed { "changed   a value is another one than at the approval before" } else { "" };
+    let changed = || format!("changed   {}", difference(&proposal.changed_values(reviews)));
+    let changed = if proposal.is_changed { changed() } else { String::new() };
     let expires = proposal.expires_at.map(|at| format!("expires   {} UTC ({})", utc(at), relative(at)));
     let mut values = Table::new([
         column("property", "property"),

@@ -184,17 +184,8 @@ async fn pass(ledger: &Ledger, first: i64) -> Result<()> {
     let finished = commands.iter().zip(taken).map(|(command, taken)| {
         let CommandClaim::Granted { attempt, .. } = taken else { anyhow::bail!("a command was not taken: {taken:?}") };
         Ok(CommandResult {
-            id: command.id,
-            attempt,
-            state: CommandState::Written,
-            reason: None,
-            detail: None,
-            wait: None,
-            moved_to: None,
             written: command.properties.iter().map(written).collect(),
-            skipped_writes: vec![],
-            proposal: None,
-            corrections: vec![],
+            ..CommandResult::new(command.id, attempt, CommandState::Written)
         })
     });
     ledger.finish_commands(&finished.collect::<Result<Vec<_>>>()?, &worker).await?;

@@ -73,7 +73,7 @@ async fn proposals(ledger: &PgPool) -> Vec<Uuid> {
 async fn carry_out(leadline: &Leadline, deed: Deed, ids: &[String]) {
     let ids: Vec<_> = ids.iter().map(String::as_str).collect();
     let approve = || async {
-        let arguments = [&["review", "approve", "--yes", "--by", "chaos"][..], &ids].concat();
+        let arguments = [&["review", "approve", "--changed", "--yes", "--by", "chaos"][..], &ids].concat();
         leadline.run(&arguments).await
     };
     let _ = match deed {

@@ -1,6 +1,7 @@
 //! How people decide about proposals without a shell: a channel is told what waits, and each proposal has a page.
 
 mod digest;
+mod html;
 mod links;
 mod page;
 

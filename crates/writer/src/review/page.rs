@@ -1,9 +1,7 @@
 //! A page on which a person decides about one proposal: what would be written, and two buttons. A GET changes nothing, so that who
 //! only looks at a link, as chat programs do, decides nothing. A POST needs the signature of the link, which no other site knows.
-//!
-//! What is shown was written by strangers: all of it is escaped, and the page runs no script and loads nothing.
 
-use std::{collections::BTreeMap, fmt::Write, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use axum::{
     Router,
@@ -13,22 +11,23 @@ use axum::{
     response::{Html, IntoResponse, Response},
     routing::get,
 };
-use domain::{WriteCommandId, write_command::ActionSpec};
+use domain::WriteCommandId;
 use futures_util::future::BoxFuture;
 use ledger::{Ledger, LedgerError, ProposalEntry, ProposalFilter, Verdict};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::links::{ReviewLinks, Ticket, WrongTicket};
+use super::{
+    html::{self, MAX_NAME, MAX_WHY},
+    links::{ReviewLinks, Ticket, WrongTicket},
+};
 
 /// Publishes the message of an approved command. What it does not publish the reconciler finds.
 pub type PublishCommand = Arc<dyn Fn(WriteCommandId) -> BoxFuture<'static, ()> + Send + Sync>;
 
-/// The longest body of a request, in bytes, and how long it may take; the longest name and reason, in characters.
+/// The longest body of a request, in bytes, and how long it may take.
 const MAX_BODY: usize = 16 * 1_024;
 const BODY_TIMEOUT: Duration = Duration::from_secs(5);
-const MAX_NAME: usize = 100;
-const MAX_WHY: usize = 1_000;
 
 /// Nobody keeps the page or learns its address; it runs nothing, and no other site shows it in a frame.
 const HEADERS: [(HeaderName, &str); 4] = [
@@ -54,9 +53,13 @@ pub fn router(ledger: Ledger, links: ReviewLinks, publish: PublishCommand) -> Ro
 }
 
 async fn show(State(page): State<Page>, Path(id): Path<Uuid>, Query(ticket): Query<Ticket>) -> Response {
-    match page.proposal(WriteCommandId(id), &ticket).await {
-        Ok(proposal) => answer(StatusCode::OK, &form(&proposal)),
-        Err(response) => *response,
+    let proposal = match page.proposal(WriteCommandId(id), &ticket).await {
+        Ok(proposal) => proposal,
+        Err(response) => return *response,
+    };
+    match page.ledger.reviews(proposal.id).await {
+        Ok(reviews) => answer(StatusCode::OK, &html::form(&proposal, &proposal.changed_values(&reviews))),
+        Err(error) => unavailable(&error),
     }
 }
 
@@ -128,65 +131,5 @@ fn unavailable(error: &LedgerError) -> Response {
 }
 
 fn answer(status: StatusCode, content: &str) -> Response {
-    let page = format!(
-        "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\">\
-         <title>Leadline: a proposal</title><style>body{{font:16px sans-serif;max-width:50em;margin:2em auto;padding:0 1em}}\
-         table{{border-collapse:collapse;width:100%}}td,th{{border:1px solid #ccc;padding:.4em;text-align:left;\
-         vertical-align:top;white-space:pre-wrap;overflow-wrap:anywhere}}button{{font-size:1em;padding:.5em 1.5em}}\
-         form{{margin-top:1.5em}}</style>{content}</html>"
-    );
-    (status, HEADERS, Html(page)).into_response()
-}
-
-/// What would be written, and the two buttons. The forms go to the page's own address, with the signature in it.
-fn form(proposal: &ProposalEntry) -> String {
-    let ProposalEntry { record, playbook, model, .. } = proposal;
-    let mut page =
-        format!("<h1>{}</h1><p>proposed by {} ({})</p>", text(&record.to_string()), text(playbook), text(model));
-    if proposal.is_changed {
-        page += "<p><b>Somebody has changed a value since this was approved.</b></p>";
-    }
-    page += "<table><tr><th>property</th><th>now</th><th>proposed</th><th>because of</th></tr>";
-    for property in &proposal.properties {
-        let cell = |value: Option<&str>| value.map_or_else(|| "–".to_owned(), text);
-        let (now, quotation) = (cell(property.before.as_deref()), cell(property.quotation.as_deref()));
-        let (name, after) = (text(&property.property), text(property.after()));
-        let _ = write!(page, "<tr><td>{name}</td><td>{now}</td><td>{after}</td><td>{quotation}</td></tr>");
-    }
-    page += "</table>";
-    for action in &proposal.actions {
-        let what = match &action.spec {
-            ActionSpec::CreateTask(task) => format!("a task: {}\n{}", task.subject, task.body),
-            ActionSpec::CreateNote { body, .. } => format!("a note: {body}"),
-            ActionSpec::MoveDeal(stage) => format!("the deal moves to {}", stage.stage),
-            ActionSpec::Notify { channel, text } => format!("a message to {channel}: {text}"),
-            // Undos alone do that, which nobody reviews.
-            ActionSpec::DeleteEngagement { .. } | ActionSpec::MoveDealBack { .. } => continue,
-        };
-        let _ = write!(page, "<p style=\"white-space:pre-wrap\">{}</p>", text(&what));
-    }
-    let name = format!("<label>Your name <input name=\"by\" maxlength=\"{MAX_NAME}\"></label> ");
-    let _ = write!(
-        page,
-        "<form method=\"post\">{name}<button name=\"decision\" value=\"approve\">Approve</button></form>\
-         <form method=\"post\">{name}<label>Why not <input name=\"why\" maxlength=\"{MAX_WHY}\" required></label> \
-         <button name=\"decision\" value=\"reject\">Reject</button></form>"
-    );
-    page
-}
-
-/// A text as HTML shows it.
-fn text(text: &str) -> String {
-    let mut shown = String::with_capacity(text.len());
-    for character in text.chars() {
-        match character {
-            '&' => shown += "&amp;",
-            '<' => shown += "&lt;",
-            '>' => shown += "&gt;",
-            '"' => shown += "&quot;",
-            '\'' => shown += "&#39;",
-            other => shown.push(other),
-        }
-    }
-    shown
+    (status, HEADERS, Html(html::page(content))).into_response()
 }

@@ -3,6 +3,7 @@
 #![allow(clippy::expect_used, reason = "these are tests")]
 
 mod actions;
+mod approved_attempts;
 mod batches;
 mod calls;
 mod corrections;

@@ -25,8 +25,16 @@ fn approval() -> Verdict {
 }
 
 impl TestWriter {
-    async fn proposals(&self) -> Vec<ProposalEntry> {
+    pub async fn proposals(&self) -> Vec<ProposalEntry> {
         self.ledger.proposals(&ProposalFilter::default()).await.expect("an answer")
+    }
+
+    /// Approves a command that waits, as it is proposed now.
+    pub async fn approve(&self, command: &WriteCommand) {
+        let proposals = self.proposals().await;
+        let proposal = proposals.iter().find(|proposal| proposal.id == command.id).expect("it waits");
+        let decided = self.ledger.decide_proposal(proposal.id, proposal.attempt, &approval(), "a reviewer").await;
+        assert!(decided.expect("an answer"));
     }
 
     /// Decides about the only proposal as the first reviewer does who saw it.
@@ -164,7 +172,7 @@ async fn live_values_are_written_beside_a_proposal_for_the_same_record_and_neith
 }
 
 #[tokio::test]
-async fn a_newer_proposal_replaces_an_older_one_that_it_covers() {
+async fn a_newer_proposal_takes_over_what_it_proposes_as_well_and_the_rest_waits_on() {
     let writer = TestWriter::start().await;
     let record = writer.contact(1).await;
     let review = || under(WriteMode::Review);
@@ -176,8 +184,39 @@ async fn a_newer_proposal_replaces_an_older_one_that_it_covers() {
         assert_eq!(writer.handle(command).await, Disposition::Done);
     }
     writer.ended_as(&older, EventState::Superseded, Some(Reason::NewerProposal)).await;
-    let waiting: Vec<_> = writer.proposals().await.into_iter().map(|proposal| proposal.id).collect();
-    assert_eq!(waiting, [other.id, newer.id], "the newer one does not say what the summary would be");
+    let waiting = writer.proposals().await;
+    let properties = |proposal: &ProposalEntry| -> Vec<String> {
+        proposal.properties.iter().map(|property| property.property.clone()).collect()
+    };
+    let waiting: Vec<_> = waiting.iter().map(|proposal| (proposal.id, properties(proposal))).collect();
+    let (score, summary) = (vec!["lead_score".to_owned()], vec!["ai_lead_summary".to_owned()]);
+    assert_eq!(waiting, [(other.id, summary), (newer.id, score)], "the newer one says nothing of the summary");
+
+    writer.approve(&other).await;
+    assert_eq!(writer.handle(&other).await, Disposition::Done);
+    writer.ended_as(&other, EventState::Written, None).await;
+    assert_eq!(writer.property(1, "ai_lead_summary").await.as_deref(), Some("A buyer."));
+    assert_eq!(writer.property(1, "lead_score").await, None, "the newer proposal still waits");
+}
+
+#[tokio::test]
+async fn an_action_that_a_newer_proposal_has_as_well_is_not_carried_out_twice() {
+    let writer = TestWriter::start().await;
+    let record = writer.contact(1).await;
+    let both = (&[set("lead_score", "80")][..], vec![task(&record, None)]);
+    let older = writer.decide_under(under(WriteMode::Review), &record, 1, both).await;
+    writer.proposed(&older).await;
+    let newer = writer.decide_under(under(WriteMode::Review), &record, 2, (&[], vec![task(&record, None)])).await;
+    writer.proposed(&newer).await;
+    let waiting = writer.proposals().await;
+    let actions: Vec<_> = waiting.iter().map(|proposal| (proposal.properties.len(), proposal.actions.len())).collect();
+    assert_eq!(actions, [(1, 0), (0, 1)]);
+    writer.approve(&older).await;
+    writer.approve(&newer).await;
+    for command in [&older, &newer] {
+        assert_eq!(writer.handle(command).await, Disposition::Done);
+    }
+    assert_eq!(writer.tasks().await.len(), 1);
 }
 
 #[tokio::test]

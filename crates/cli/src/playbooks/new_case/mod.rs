@@ -37,7 +37,7 @@ pub struct CaseOptions {
     /// The event's key or id.
     #[arg(required_unless_present = "from")]
     event: Option<String>,
-    /// Make a case of each answer of which people changed values; it expects theirs.
+    /// Make a case of each answer of which people changed values, after they were written or in a review; it expects theirs.
     #[arg(long, conflicts_with_all = ["event", "record"])]
     from: Option<CaseSource>,
     /// With `--from`: of values that were seen to be changed at this time or later: 2026-11-24T10:00:00Z, 2026-11-24, or how long ago,
@@ -70,7 +70,7 @@ pub struct CaseOptions {
 /// What cases are made of, beside one event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum CaseSource {
-    /// What people changed of the values that were written.
+    /// What people changed of the values that were written or proposed.
     Overrides,
 }
 

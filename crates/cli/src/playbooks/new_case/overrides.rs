@@ -1,4 +1,5 @@
-//! `leadline playbook case --from overrides`: a case of each answer of which people changed values.
+//! `leadline playbook case --from overrides`: a case of each answer of which people changed values, after they were written or when
+//! they were proposed. Of a rejected proposal the right values are not known: it is told, with the reason.
 
 use std::{
     fs,
@@ -8,7 +9,7 @@ use std::{
 
 use anyhow::Context as _;
 use domain::InferenceId;
-use ledger::{CorrectedAnswer, Ledger};
+use ledger::{CorrectedAnswer, Ledger, RejectedAnswer};
 use settings::Settings;
 use time::{Duration, OffsetDateTime};
 
@@ -23,7 +24,8 @@ pub async fn run(settings: &Settings, ledger: &Ledger, options: &CaseOptions) ->
     let since = options.since.unwrap_or_else(|| OffsetDateTime::now_utc() - DEFAULT_SINCE);
     let answers = ledger.corrected_answers(options.playbook.as_deref(), since, options.limit.into()).await?;
     if answers.is_empty() {
-        print::error(format_args!("nobody was seen to change a written value since {} UTC", times::utc(since)));
+        print::error(format_args!("no person was seen to change a value since {} UTC", times::utc(since)));
+        tell_rejected(ledger, options, since).await?;
         return Ok(ExitCode::SUCCESS);
     }
     if let Some(folder) = &options.out {
@@ -52,7 +54,8 @@ pub async fn run(settings: &Settings, ledger: &Ledger, options: &CaseOptions) ->
             }
         }
     }
-    print::error(format_args!("{made} cases made, {left_out} overridden answers left out"));
+    print::error(format_args!("{made} cases made, {left_out} corrected answers left out"));
+    tell_rejected(ledger, options, since).await?;
     if made > 0 {
         print::error(READ_IT);
     }
@@ -65,6 +68,25 @@ async fn case_of(from: (&Settings, &Ledger, &CaseOptions), answer: &CorrectedAns
     let record = answer.record.to_string();
     let inference = asked_inference(&story, Some(&answer.playbook), Some(&record))?;
     make(from, &story, inference, &answer.values).await
+}
+
+/// Tells of rejected proposals, so that a person who knows what is right makes their cases.
+async fn tell_rejected(ledger: &Ledger, options: &CaseOptions, since: OffsetDateTime) -> anyhow::Result<()> {
+    let rejected = ledger.rejected_answers(options.playbook.as_deref(), since, options.limit.into()).await?;
+    if rejected.is_empty() {
+        return Ok(());
+    }
+    let count = rejected.len();
+    print::error(format_args!(
+        "{count} rejected, without the right values: no case. `leadline playbook case EVENT` makes one to correct:"
+    ));
+    for RejectedAnswer { event_id, record, proposed, why } in &rejected {
+        let values: Vec<_> = proposed.iter().map(|(property, value)| format!("{property} = {value}")).collect();
+        let (values, why) = (values.join(", "), why.as_deref().unwrap_or_default());
+        let (values, why) = (print::visible(&values), print::visible(why));
+        print::error(format_args!("  {event_id} ({record}): {values}; because: {why}"));
+    }
+    Ok(())
 }
 
 /// By the answer's id, so that it is the same whenever it is made, and names nobody.

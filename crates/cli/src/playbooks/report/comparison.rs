@@ -58,6 +58,7 @@ fn measures(report: &Report, now: &PlaybookFigures, before: Option<&PlaybookFigu
     rate("overridden", PlaybookFigures::overridden);
     let is_reviewed = |one: &PlaybookFigures| one.rejected().whole() > 0;
     if is_reviewed(now) || before.is_some_and(is_reviewed) {
+        rate("edited", PlaybookFigures::edited);
         rate("rejected", PlaybookFigures::rejected);
     }
     rate("unverified", PlaybookFigures::unverified);

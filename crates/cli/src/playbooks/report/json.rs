@@ -40,6 +40,7 @@ fn figures(one: &PlaybookFigures) -> Value {
         "written": one.effects.written,
         "kept_values": Value::Object(kept.collect()),
         "overridden": rate_json(one.overridden()),
+        "edited": rate_json(one.edited()),
         "rejected": rate_json(one.rejected()),
         "unverified": rate_json(one.unverified()),
         "refused": rate_json(one.refused()),
