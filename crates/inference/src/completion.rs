@@ -24,6 +24,9 @@ use crate::{
     question_request::{question_request, request},
 };
 
+/// A limit is near that so many of the question would use up.
+const NEAR_LIMIT: i64 = 100;
+
 /// The model client, what a question may cost, and the threads on which prompts are made.
 #[derive(Debug, Clone)]
 pub struct ModelClient {
@@ -205,13 +208,13 @@ impl<'a> Conversation<'a> {
     /// Sends the request until there is an answer or the retries in the process are used up. An answer that cannot be read is
     /// asked for once more, and not as often as one that did not come: each of them may be billed.
     async fn complete(&mut self) -> Result<Completion, StepError> {
-        let most = most_usage(&self.question.model_client.text_pool, &self.request).await;
+        let most = self.most().await;
         let answered = match self.complete_with_retries(&most).await {
             Err(error) if error.is_worth_one_more() => self.complete_with_retries(&most).await,
             answered => answered,
         };
         let completion = answered??;
-        let (usage, cost) = self.answered(&completion, &most);
+        let (usage, cost) = self.answered(&completion).await;
         self.usage += usage;
         self.cost += cost;
         Ok(completion)
@@ -234,10 +237,10 @@ impl<'a> Conversation<'a> {
         };
         let answered = self.question.model_client.openai.complete_once(&self.request, &reserved.tag).await;
         let (state, cost) = match &answered {
-            Ok(completion) if completion.usage.is_some() => (ChargeState::Answered, self.answered(completion, most).1),
-            Ok(_) => (ChargeState::Estimated, reserved.micro_dollars),
+            Ok(completion) if completion.usage.is_some() => (ChargeState::Answered, self.answered(completion).await.1),
+            Ok(_) => (ChargeState::Estimated, self.counted_cost().await),
             Err(error) if reserved.tag.was_sent() && error.may_be_billed() => {
-                (ChargeState::Estimated, reserved.micro_dollars)
+                (ChargeState::Estimated, self.counted_cost().await)
             }
             Err(_) => (ChargeState::Free, 0),
         };
@@ -248,15 +251,40 @@ impl<'a> Conversation<'a> {
         answered.map(Ok)
     }
 
+    /// The most that the request can use. Its tokens are counted only where a limit is near: otherwise a bound that is too high keeps no
+    /// question waiting.
+    async fn most(&self) -> TokenUsage {
+        let by_length = self.request.most_usage_by_length();
+        let is_near = |limit: i64| self.most_cost(&by_length).saturating_mul(NEAR_LIMIT) > limit;
+        if self.lowest_limit().is_some_and(is_near) { self.counted().await } else { by_length }
+    }
+
+    /// The same, counted.
+    async fn counted(&self) -> TokenUsage {
+        most_usage(&self.question.model_client.text_pool, &self.request).await
+    }
+
+    /// What that costs.
+    async fn counted_cost(&self) -> i64 {
+        self.most_cost(&self.counted().await)
+    }
+
+    fn record_limits(&self) -> RecordLimits {
+        let Question { model_client, playbook, .. } = self.question;
+        RecordLimits { all: model_client.record_limit, playbook: playbook.model.max_micro_dollars_per_record_and_day }
+    }
+
+    /// The lowest of the limits that hold for the question, in micro-dollars.
+    fn lowest_limit(&self) -> Option<i64> {
+        let Question { model_client, playbook, .. } = self.question;
+        let of_playbook = model_client.spend_limiter.limit_of(&playbook.name);
+        self.record_limits().lowest().into_iter().chain(of_playbook).min()
+    }
+
     /// Reserves `most`, the most that a request can cost: of the day's limits of playbook and fleet, and of its record's.
     async fn reserve(&self, most: i64) -> Result<Reserved, StepError> {
         let Question { model_client, playbook, model, record } = self.question;
-        let record_limits = RecordLimits {
-            all: model_client.record_limit,
-            playbook: playbook.model.max_micro_dollars_per_record_and_day,
-        };
-        let limits = record_limits.lowest().into_iter().chain(model_client.spend_limiter.limit_of(&playbook.name));
-        if let Some(limit) = limits.min().filter(|limit| most > *limit) {
+        if let Some(limit) = self.lowest_limit().filter(|limit| most > *limit) {
             return Err(StepError::SpendLimitTooLow { most, limit });
         }
         let of_limits =
@@ -267,16 +295,19 @@ impl<'a> Conversation<'a> {
             record,
             model: &model.name,
             most_micro_dollars: most,
-            record_limits,
+            record_limits: self.record_limits(),
         };
         let (charge, tag) = self.log.begin(pending).await?;
-        Ok(Reserved { charge, tag, micro_dollars: most, of_limits })
+        Ok(Reserved { charge, tag, of_limits })
     }
 
     /// The tokens and the cost of an answer, by the tier that it names; the most that its request can use, if the answer does
     /// not say it.
-    fn answered(&self, completion: &Completion, most: &TokenUsage) -> (TokenUsage, i64) {
-        let Some(usage) = completion.usage else { return (*most, self.most_cost(most)) };
+    async fn answered(&self, completion: &Completion) -> (TokenUsage, i64) {
+        let Some(usage) = completion.usage else {
+            let most = self.counted().await;
+            return (most, self.most_cost(&most));
+        };
         let tier = completion.service_tier.unwrap_or(self.request.options.service_tier.presumed());
         (usage, self.question.model.price.map_or(0, |price| price.of(&usage, tier)))
     }
@@ -317,7 +348,6 @@ impl<'a> Conversation<'a> {
 struct Reserved {
     charge: ChargeId,
     tag: Arc<RequestTag>,
-    micro_dollars: i64,
     /// What was taken of the limits of playbook and fleet.
     of_limits: Reservation,
 }
@@ -334,9 +364,6 @@ impl Drop for Reserved {
 
 /// The most that a request can use. A long one is counted in the text pool, so that no other work waits for it.
 async fn most_usage(text_pool: &TextPool, request: &ChatRequest) -> TokenUsage {
-    if request.is_short() {
-        return request.most_usage();
-    }
     let bytes = request.messages.iter().map(|message| message.content.len()).sum();
     let counted = request.clone();
     text_pool.run(bytes, move || counted.most_usage()).await

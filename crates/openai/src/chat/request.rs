@@ -94,16 +94,19 @@ pub enum ResponseFormat {
 static SHARED: LazyLock<SharedCounts> = LazyLock::new(SharedCounts::default);
 
 impl ChatRequest {
-    /// The most tokens that can be billed for the request: the messages, the schema, the framing of both, and the longest answer. A long
-    /// prompt is counted by the model's own encoding. Of a short one each byte counts as a token, which is the most that it can be: its
-    /// longest answer costs more anyway, and the tables of an encoding take 90 MB.
+    /// The most tokens that can be billed for the request: the messages, the schema, the framing of both, counted by the model's own
+    /// encoding, and the longest answer.
     pub fn most_usage(&self) -> TokenUsage {
-        let prompt_tokens = if self.is_short() {
-            let messages = self.messages.iter().map(|message| message.content.len());
-            in_all(messages.chain([self.schema().len()]))
-        } else {
-            self.prompt_tokens()
-        };
+        self.most_with(self.prompt_tokens())
+    }
+
+    /// A higher bound of the same, which needs no count: no token is shorter than a byte. The tables of an encoding take 90 MB.
+    pub fn most_usage_by_length(&self) -> TokenUsage {
+        let messages = self.messages.iter().map(|message| message.content.len());
+        self.most_with(in_all(messages.chain([self.schema().len()])))
+    }
+
+    fn most_with(&self, prompt_tokens: i64) -> TokenUsage {
         TokenUsage {
             prompt_tokens,
             cached_tokens: 0,
@@ -111,11 +114,6 @@ impl ChatRequest {
             cache_write_tokens: prompt_tokens,
             completion_tokens: self.max_completion_tokens.max(LEAST_OUTPUT).into(),
         }
-    }
-
-    /// Whether the prompt is so short that it is not counted.
-    pub fn is_short(&self) -> bool {
-        self.messages.iter().map(|message| message.content.len()).sum::<usize>() <= SHORT_PROMPT
     }
 
     /// The tokens of the prompt, with schema and framing, by the model's own encoding.
@@ -284,9 +282,6 @@ impl<'a> NamedSchema<'a> {
 /// The smallest limit of an answer that the Responses API takes (OpenAI's OpenAPI file, `CreateResponse`).
 pub(crate) const LEAST_OUTPUT: u32 = 16;
 
-/// The most bytes of a prompt that is not counted.
-const SHORT_PROMPT: usize = 16 * 1_024;
-
 /// The tokens of a prompt whose messages and schema have so many.
 fn in_all(parts: impl Iterator<Item = usize>) -> i64 {
     i64::try_from(tokens::prompt_of(parts) + FRAMING).unwrap_or(i64::MAX)
@@ -310,7 +305,7 @@ mod tests {
     use super::{ChatMessage, ChatRequest, RequestOptions, ResponseFormat, Role, TokenUsage};
 
     #[test]
-    fn the_most_that_a_request_can_use_is_no_less_than_the_count_of_its_tokens() {
+    fn the_most_that_a_request_can_use_counts_every_token_and_the_schema() {
         let request = |content: &str, format| ChatRequest {
             model: "gpt-4o".to_owned(),
             messages: vec![ChatMessage { role: Role::User, content: content.to_owned() }],
@@ -323,10 +318,9 @@ mod tests {
         // Every character is a token or more: a rule of four bytes for each would be too low.
         let symbols = "§¶†‡".repeat(100);
         let most = request(&symbols, ResponseFormat::Text).most_usage();
-        let counted = request(&symbols, ResponseFormat::Text).prompt_tokens();
-        assert!(counted >= 400 && most.prompt_tokens >= counted, "{most:?}");
-        let long = request(&"They want an offer. ".repeat(1_000), ResponseFormat::Text);
-        assert_eq!(long.most_usage().prompt_tokens, long.prompt_tokens());
+        assert!(most.prompt_tokens >= 400, "{most:?}");
+        let by_length = request(&symbols, ResponseFormat::Text).most_usage_by_length();
+        assert!(by_length.prompt_tokens >= most.prompt_tokens, "{by_length:?}");
         assert_eq!(most.completion_tokens, 600);
         let schema = Arc::new(json!({"type": "object", "properties": {"a_rather_long_name": {"type": "string"}}}));
         let with_schema = request(&symbols, ResponseFormat::Schema { name: "x".to_owned(), schema }).most_usage();
