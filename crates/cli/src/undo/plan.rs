@@ -72,11 +72,16 @@ impl Plan {
 
     /// Adds a property by all of its writes, the newest first.
     fn add_property(&mut self, writes: &[KnownWrite]) {
-        let standing: Vec<_> = writes.iter().filter(|write| write.standing != WriteStanding::Undone).collect();
+        let stands = |write: &&KnownWrite| write.standing != WriteStanding::Undone;
+        let standing: Vec<_> = writes.iter().filter(stands).collect();
         let selected = standing.iter().take_while(|write| write.standing == WriteStanding::Selected).count();
-        // What a person or another program set between two of the writes is what the newer one replaced: it comes back.
-        let follows = |pair: &&[&KnownWrite]| pair[0].before.as_deref().unwrap_or_default() == pair[1].after;
-        let unbroken = standing[..selected].windows(2).take_while(follows).count() + 1;
+        // What a person or another program set between two of the writes is what the newer one replaced: it comes back. What was undone
+        // is a link of the chain like any other write: it was there when the next one came.
+        let newest = writes.iter().position(|write| stands(&write)).unwrap_or(writes.len());
+        let chain = &writes[newest..];
+        let follows = |pair: &&[KnownWrite]| pair[0].before.as_deref().unwrap_or_default() == pair[1].after;
+        let links = chain.windows(2).take_while(follows).count();
+        let unbroken = chain.iter().take(links + 1).filter(stands).count();
         let (undone, rest) = standing.split_at(selected.min(unbroken));
         let replaced = rest.iter().enumerate().filter(|(_, write)| write.standing == WriteStanding::Selected);
         let reason = |place| {
@@ -291,6 +296,17 @@ mod tests {
         let [change] = &plan.changes[..] else { panic!("{plan:?}") };
         assert_eq!((change.from.as_str(), change.to.as_deref()), ("1", None));
         assert!(plan.commands()[0].occurred_at > writes[0].occurred_at);
+    }
+
+    #[test]
+    fn an_undo_that_a_newer_write_overtook_breaks_no_chain() {
+        use WriteStanding::{Selected, Undone};
+        let writes =
+            [write(3, Some("2"), "3", Selected), write(2, Some("1"), "2", Undone), write(1, None, "1", Selected)];
+        let plan = Plan::new(&writes, Vec::new());
+        let [change] = &plan.changes[..] else { panic!("{plan:?}") };
+        assert_eq!((change.from.as_str(), change.to.as_deref()), ("3", None));
+        assert!(plan.left.is_empty(), "{plan:?}");
     }
 
     #[test]
