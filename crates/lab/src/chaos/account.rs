@@ -116,7 +116,9 @@ impl Account {
         let is_right = match (state.as_str(), bill) {
             ("answered", Some(bill)) => bill == *micro_dollars,
             ("free", None) => *micro_dollars == 0,
-            ("estimated" | "reserved", bill) => {
+            // What was set aside by its length is counted when it is settled.
+            ("estimated", bill) => *micro_dollars <= row.reserved_micro_dollars && bill.unwrap_or(1) <= *micro_dollars,
+            ("reserved", bill) => {
                 *micro_dollars == row.reserved_micro_dollars && bill.is_none_or(|bill| bill <= *micro_dollars)
             }
             _ => false,
