@@ -366,6 +366,7 @@ impl BatchExecutor {
                 latest,
                 superseded,
                 deadline,
+                app: self.rules.app_id,
                 forgotten: Forgotten::of(&taken, self.rules.app_id),
                 wrote_before: outcome.wrote_before,
                 ended_before: taken.ended_before(self.lease),
