@@ -97,7 +97,8 @@ impl Ledger {
     pub async fn finish_commands(&self, results: &[CommandResult], worker: &Worker) -> Result<Vec<bool>, LedgerError> {
         let mut transaction = self.connections.begin().await?;
         let ids: Vec<_> = results.iter().map(|item| item.id.0).collect();
-        let is_review = |item: &&CommandResult| item.state == CommandState::Proposed;
+        let is_by_rule = |item: &CommandResult| item.proposal.as_ref().is_some_and(|known| known.approved_by.is_some());
+        let is_review = |item: &&CommandResult| item.state == CommandState::Proposed || is_by_rule(item);
         let proposed: Vec<_> = results.iter().filter(is_review).map(|item| item.id.0).collect();
         let replaced = replaced_proposals(&mut transaction, &proposed).await?;
         let attempts: Vec<_> = results.iter().map(|item| item.attempt).collect();

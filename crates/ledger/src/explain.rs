@@ -257,12 +257,13 @@ impl Ledger {
         property: &str,
     ) -> Result<Vec<ExplainedDecision>, LedgerError> {
         let rows = sqlx::query!(
+            // About a proposal of several properties may be decided when some are written, or taken over by a newer one.
             "select r.write_command_id, r.decided_at, r.decision, r.decided_by, r.why, decided.value ->> 'proposed' as proposed,
                     decided.value ->> 'approved' as edited
              from write_command c
              join proposed_write p on (p.write_command_id, p.property) = (c.id, $4)
              join review r on r.write_command_id = c.id
-             left join jsonb_array_elements(r.properties) as decided (value) on decided.value ->> 'property' = $4
+             join jsonb_array_elements(r.properties) as decided (value) on decided.value ->> 'property' = $4
              where c.portal_id = $1 and c.object_type = $2 and c.object_id = any($3::bigint[])
              order by r.id desc limit $5",
             of.portal_id.0,

@@ -104,7 +104,7 @@ pub(crate) async fn replaced_proposals(
     Ok(others)
 }
 
-/// Stores what results propose, and ends the waiting proposals that newer ones replace. Returns the commands that were replaced.
+/// Stores what results propose, and ends the waiting proposals that newer ones replace, also those that a rule approves. Returns the commands that were replaced.
 pub(crate) async fn store_proposals(
     transaction: &mut Transaction,
     results: impl Iterator<Item = &CommandResult>,
@@ -115,9 +115,12 @@ pub(crate) async fn store_proposals(
         return Ok(Vec::new());
     }
     insert_writes(transaction, &proposals).await?;
-    let mut waiting = Vec::new();
+    let mut proposed = Vec::new();
     for (result, proposal) in proposals {
         let id = result.id.0;
+        if proposal.approved_by.is_some() || result.state == CommandState::Proposed {
+            proposed.push(id);
+        }
         if let Some(rule) = &proposal.approved_by {
             sqlx::query!("update write_command set mode = 'live', proposed_at = clock_timestamp() where id = $1", id)
                 .execute(&mut *transaction)
@@ -135,10 +138,9 @@ pub(crate) async fn store_proposals(
             )
             .execute(&mut *transaction)
             .await?;
-            waiting.push(id);
         }
     }
-    replace_older(transaction, &waiting).await
+    replace_older(transaction, &proposed).await
 }
 
 async fn insert_writes(
@@ -163,24 +165,26 @@ async fn insert_writes(
     Ok(())
 }
 
-/// Of two waiting proposals of one playbook for one record, the newer one takes over what both propose: it is taken out of the older
-/// one, which is superseded when nothing is left of it. Returns the commands that were superseded.
-async fn replace_older(transaction: &mut Transaction, waiting: &[Uuid]) -> Result<Vec<Uuid>, LedgerError> {
-    if waiting.is_empty() {
+/// Of two proposals of one playbook for one record, the newer one takes over what both propose: it is taken out of the older one, which
+/// is superseded when nothing is left of it, and is another proposal when something is. The older one waits; the newer one waits as
+/// well, or is one of `proposed`. Returns the commands that were superseded.
+async fn replace_older(transaction: &mut Transaction, proposed: &[Uuid]) -> Result<Vec<Uuid>, LedgerError> {
+    if proposed.is_empty() {
         return Ok(Vec::new());
     }
     let pairs = sqlx::query!(
         "with proposal as (
-             select c.id, c.portal_id, c.object_type, c.object_id, c.occurred_at, c.event_key, i.playbook
+             select c.id, c.portal_id, c.object_type, c.object_id, c.occurred_at, c.event_key, c.state, i.playbook
              from write_command c join inference i on i.id = c.inference_id
-             where c.state = 'proposed' and (c.portal_id, c.object_type, c.object_id) in
+             where (c.state = 'proposed' or c.id = any($1::uuid[])) and (c.portal_id, c.object_type, c.object_id) in
                    (select portal_id, object_type, object_id from write_command where id = any($1::uuid[]))
          )
          select older.id as older, newer.id as newer from proposal older join proposal newer
            on (older.portal_id, older.object_type, older.object_id, older.playbook)
               = (newer.portal_id, newer.object_type, newer.object_id, newer.playbook)
-          and (older.occurred_at, older.event_key collate \"C\") < (newer.occurred_at, newer.event_key collate \"C\")",
-        waiting
+          and (older.occurred_at, older.event_key collate \"C\") < (newer.occurred_at, newer.event_key collate \"C\")
+         where older.state = 'proposed'",
+        proposed
     )
     .fetch_all(&mut *transaction)
     .await?;
@@ -189,21 +193,22 @@ async fn replace_older(transaction: &mut Transaction, waiting: &[Uuid]) -> Resul
     }
     let (older, newer): (Vec<_>, Vec<_>) = pairs.into_iter().map(|pair| (pair.older, pair.newer)).unzip();
     let reason = Reason::NewerProposal.as_str();
-    sqlx::query!(
+    let mut changed = sqlx::query_scalar!(
         "update action a set state = 'skipped', reason = $3, finished_at = clock_timestamp()
          where a.finished_at is null and exists
                (select from unnest($1::uuid[], $2::uuid[]) as pair (older, newer)
                 join action taken on taken.write_command_id = pair.newer and taken.finished_at is null
                 where pair.older = a.write_command_id and taken.name = a.name)
-           and a.write_command_id = any($1::uuid[])",
+           and a.write_command_id = any($1::uuid[])
+         returning a.write_command_id",
         &older,
         &newer,
         reason
     )
-    .execute(&mut *transaction)
+    .fetch_all(&mut *transaction)
     .await?;
     // The stage of a deal goes with the action that moves it.
-    sqlx::query!(
+    let taken_over = sqlx::query_scalar!(
         "update proposed_write p set replaced_at = clock_timestamp()
          where p.write_command_id = any($1::uuid[]) and p.replaced_at is null
            and exists (select from unnest($1::uuid[], $2::uuid[]) as pair (older, newer)
@@ -212,13 +217,15 @@ async fn replace_older(transaction: &mut Transaction, waiting: &[Uuid]) -> Resul
            and not exists (select from write w where (w.write_command_id, w.property) = (p.write_command_id, p.property))
            and not (p.property = 'dealstage'
                     and exists (select from action a where a.write_command_id = p.write_command_id
-                                                       and a.kind = 'move_deal' and a.finished_at is null))",
+                                                       and a.kind = 'move_deal' and a.finished_at is null))
+         returning p.write_command_id",
         &older,
         &newer
     )
-    .execute(&mut *transaction)
+    .fetch_all(&mut *transaction)
     .await?;
-    Ok(sqlx::query_scalar!(
+    changed.extend(taken_over);
+    let superseded = sqlx::query_scalar!(
         "update write_command c
          set state = case when exists (select from write w where w.write_command_id = c.id) then 'written'
                           else 'superseded' end::write_command_state,
@@ -234,10 +241,26 @@ async fn replace_older(transaction: &mut Transaction, waiting: &[Uuid]) -> Resul
         reason
     )
     .fetch_all(&mut *transaction)
-    .await?)
+    .await?;
+    count_anew(transaction, &changed).await?;
+    Ok(superseded)
 }
 
-/// Records a decision about proposals, with the values that were decided about.
+/// Makes waiting proposals ones that no reviewer has seen: a verdict on what they were before does not hold for them, and a channel is
+/// told of them again.
+async fn count_anew(transaction: &mut Transaction, changed: &[Uuid]) -> Result<(), LedgerError> {
+    sqlx::query!(
+        "update write_command set attempt = attempt + 1, claimed_with_mode = attempt + 1, announced_at = null
+         where id = any($1::uuid[]) and state = 'proposed'",
+        changed
+    )
+    .execute(&mut *transaction)
+    .await?;
+    Ok(())
+}
+
+/// Records a decision about proposals, with the values that were decided about: neither those that a newer proposal has taken over nor
+/// those that are written already.
 pub(crate) async fn record_reviews(
     transaction: &mut Transaction,
     commands: &[Uuid],
@@ -251,7 +274,9 @@ pub(crate) async fn record_reviews(
                 coalesce((select jsonb_agg(jsonb_strip_nulls(jsonb_build_object('approved', p.edited))
                                            || jsonb_build_object('property', p.property, 'before', p.before,
                                                                  'proposed', p.proposed) order by p.property)
-                          from proposed_write p where p.write_command_id = c.id and p.replaced_at is null), '[]')
+                          from proposed_write p where p.write_command_id = c.id and p.replaced_at is null
+                            and not exists (select from write w
+                                            where (w.write_command_id, w.property) = (p.write_command_id, p.property))), '[]')
          from unnest($1::uuid[]) as c (id)",
         commands,
         decision.as_str(),

@@ -43,7 +43,8 @@ pub struct ProposalFilter {
 pub struct ProposalEntry {
     /// The write command.
     pub id: WriteCommandId,
-    /// Counts how often the command was taken: a verdict is about this proposal and no later one.
+    /// Counts how often the command was taken, and how often a newer proposal took a part of it over: a verdict is about this proposal
+    /// and no later one.
     pub attempt: i32,
     /// The record.
     pub record: RecordRef,
@@ -251,9 +252,9 @@ impl Ledger {
         reviews.collect()
     }
 
-    /// Commits a person's verdict on the proposal that they saw, the one after the `attempt`th claim. An approved command is ready to
+    /// Commits a person's verdict on the proposal that they saw, the one of this `attempt`. An approved command is ready to
     /// be carried out when its message is published. Returns `false`, and changes nothing, when that proposal does not wait any
-    /// more: it was decided about, replaced or proposed anew.
+    /// more: it was decided about, replaced in whole or in part, or proposed anew.
     pub async fn decide_proposal(
         &self,
         id: WriteCommandId,

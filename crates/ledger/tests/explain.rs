@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use domain::{CommandState, Correction, CorrectionSource, review::ReviewDecision, review::WriteMode};
-use ledger::{CommandResult, Proposal, ProposedWrite, Verdict};
+use ledger::{CommandResult, Proposal, ProposedWrite, Verdict, WrittenProperty};
 use time::OffsetDateTime;
 
 use crate::fixtures::{TestLedger, contact, decision_with_commands, event, result};
@@ -48,4 +48,36 @@ async fn who_edited_a_proposal_and_who_overrode_the_value_is_in_its_history() {
     let over = explanation.counting().and_then(|write| explanation.override_of(write)).expect("overridden");
     assert_eq!((over.written.as_str(), over.value.as_deref()), ("70", Some("12")));
     assert_eq!((over.seen_by, over.taken_back_at), (CorrectionSource::Webhook, None));
+}
+
+#[tokio::test]
+async fn a_decision_is_in_the_history_of_the_properties_that_it_was_about() {
+    let test = TestLedger::new().await;
+    let both = ["lead_score", "ai_lead_summary"];
+    let decisions = async |contact_id: i64, property: &str| -> Vec<ReviewDecision> {
+        let explained = test.ledger.explain(&[contact(contact_id)], property).await.expect("asked");
+        explained.decisions.iter().map(|decided| decided.decision).collect()
+    };
+    let reject = Verdict::Reject("no".to_owned());
+
+    // A newer proposal has taken the score over.
+    let older = test.proposed_values(1, 1, &test.ledger, (&both, None)).await;
+    test.proposed_values(1, 2, &test.ledger, (&["lead_score"], None)).await;
+    let attempt = test.value::<i32>("select attempt from proposals order by proposed_at limit 1").await;
+    assert!(test.ledger.decide_proposal(older.id, attempt, &reject, "a").await.expect("decided"));
+    assert_eq!(decisions(1, "ai_lead_summary").await, [ReviewDecision::Rejected]);
+    assert_eq!(decisions(1, "lead_score").await, []);
+
+    // An attempt has written the score, and asks again about the rest.
+    let command = test.proposed_values(2, 1, &test.ledger, (&both, None)).await;
+    let approve = Verdict::Approve(BTreeMap::new());
+    assert!(test.ledger.decide_proposal(command.id, 1, &approve, "a").await.expect("decided"));
+    test.lease(&command.record, "writer").await;
+    let attempt = test.claimed_command(&command, "writer").await;
+    let score = WrittenProperty { property: "lead_score".to_owned(), before: None, after: "85".to_owned() };
+    let asks_again = CommandResult { written: vec![score], ..result(&command, attempt, CommandState::Proposed, None) };
+    assert!(test.finish(&asks_again, "writer").await);
+    assert!(test.ledger.decide_proposal(command.id, attempt, &reject, "a").await.expect("decided"));
+    assert_eq!(decisions(2, "ai_lead_summary").await, [ReviewDecision::Rejected, ReviewDecision::Approved]);
+    assert_eq!(decisions(2, "lead_score").await, [ReviewDecision::Approved]);
 }

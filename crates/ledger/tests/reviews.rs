@@ -14,6 +14,17 @@ use crate::{
 impl TestLedger {
     /// An event whose write command is in review, and is proposed by a writer.
     async fn proposed(&self, contact: i64, n: i64, writer: &Ledger) -> WriteCommand {
+        self.proposed_values(contact, n, writer, (&["lead_score"], None)).await
+    }
+
+    /// The same, for these properties, or approved by a rule of this name.
+    pub async fn proposed_values(
+        &self,
+        contact: i64,
+        n: i64,
+        writer: &Ledger,
+        (properties, rule): (&[&str], Option<&str>),
+    ) -> WriteCommand {
         let event = event(contact, n);
         let claimed = self.claimed(&event, "inference").await;
         let mut decision = decision_with_commands(&event, &claimed, 1);
@@ -22,10 +33,18 @@ impl TestLedger {
         assert!(self.commit(&decision).await);
         let command = decision.commands.remove(0);
         let attempt = self.claimed_command(&command, "writer").await;
-        let write = ProposedWrite { property: "lead_score".to_owned(), before: None, proposed: "85".to_owned() };
-        let proposal = Proposal { writes: vec![write], approved_by: None, expires_after: Duration::from_secs(60) };
-        let proposed =
-            CommandResult { proposal: Some(proposal), ..result(&command, attempt, CommandState::Proposed, None) };
+        let write = |property: &&str| ProposedWrite {
+            property: (*property).to_owned(),
+            before: None,
+            proposed: "85".to_owned(),
+        };
+        let proposal = Proposal {
+            writes: properties.iter().map(write).collect(),
+            approved_by: rule.map(ToOwned::to_owned),
+            expires_after: Duration::from_secs(60),
+        };
+        let state = if rule.is_some() { CommandState::Waiting } else { CommandState::Proposed };
+        let proposed = CommandResult { proposal: Some(proposal), ..result(&command, attempt, state, None) };
         let committed = writer.finish_commands(&[proposed], &worker("writer")).await.expect("the writer may");
         assert_eq!(committed, [true]);
         command
@@ -61,6 +80,38 @@ async fn the_roles_propose_decide_and_expire_and_an_approved_command_is_carried_
     assert_eq!(test.state(&event(2, 1)).await, (EventState::Skipped, Some(Reason::ReviewExpired)));
     let decided = operator.reviews(old.id).await.expect("the operator may");
     assert_eq!(decided[0].decision.as_str(), "expired");
+}
+
+#[tokio::test]
+async fn a_proposal_of_which_a_newer_one_takes_a_part_over_is_told_of_again_and_decided_about_anew() {
+    let test = TestLedger::new().await;
+    let writer = ledger_of(Role::Writer, &test.url);
+    let older = test.proposed_values(1, 1, &writer, (&["lead_score", "ai_lead_summary"], None)).await;
+    writer.record_announced(&[(older.id, 1)]).await.expect("the writer may");
+    let newer = test.proposed(1, 2, &writer).await;
+    let approve = Verdict::Approve(BTreeMap::new());
+    assert!(!writer.decide_proposal(older.id, 1, &approve, "a").await.expect("asked"), "the reviewer saw both values");
+    let to_tell = ProposalFilter { unannounced: Some(10), ..ProposalFilter::default() };
+    let waiting = writer.proposals(&to_tell).await.expect("the writer may");
+    let waiting: Vec<_> = waiting.iter().map(|waits| (waits.id, waits.attempt, waits.properties.len())).collect();
+    assert_eq!(waiting, [(older.id, 2, 1), (newer.id, 1, 1)]);
+    assert!(writer.decide_proposal(older.id, 2, &approve, "a").await.expect("decided"));
+}
+
+#[tokio::test]
+async fn a_newer_proposal_that_a_rule_approves_takes_over_as_well() {
+    let test = TestLedger::new().await;
+    let writer = ledger_of(Role::Writer, &test.url);
+    let older = test.proposed(1, 1, &writer).await;
+    let partly = test.proposed_values(1, 2, &writer, (&["ai_lead_summary"], None)).await;
+    test.proposed_values(1, 3, &writer, (&["lead_score"], Some("small_change"))).await;
+    assert_eq!(test.state(&event(1, 1)).await, (EventState::Superseded, Some(Reason::NewerProposal)));
+    let waiting = writer.proposals(&ProposalFilter::default()).await.expect("the writer may");
+    let [waits] = &waiting[..] else { panic!("{waiting:#?}") };
+    assert_eq!((waits.id, waits.properties.len(), waits.actions.len()), (partly.id, 1, 0), "no second note");
+    let approve = Verdict::Approve(BTreeMap::new());
+    assert!(!writer.decide_proposal(older.id, 1, &approve, "a").await.expect("asked"));
+    assert_eq!(test.state(&event(1, 3)).await, (EventState::Decided, None));
 }
 
 #[tokio::test]

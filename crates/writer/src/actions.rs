@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crashpoint::crash_point;
 use domain::{
-    ActionId, ActionState, ObjectId, Reason, WriteCommand,
+    ActionId, ActionState, AppId, ObjectId, Reason, WriteCommand,
     write_command::{Action, ActionSpec},
 };
 use hubspot::HubSpotClient;
@@ -47,6 +47,8 @@ pub struct ActionScope<'a> {
     pub superseded: bool,
     /// When the lease ends. No call is sent that could outlast it.
     pub deadline: Instant,
+    /// Our HubSpot app.
+    pub app: AppId,
     /// What the fleet set that a recovered ledger may have forgotten.
     pub forgotten: Option<Forgotten>,
     /// Values of the command's event were written before, and the ledger has forgotten it.
@@ -103,7 +105,7 @@ impl ActionExecutor {
         &self,
         taken: &TakenCommand,
         action: &Action,
-        (latest, forgotten): (&LatestWrites, Option<Forgotten>),
+        (latest, app): (&LatestWrites, AppId),
     ) -> Result<Outlook, ActionError> {
         let command = &taken.command;
         let in_doubt = match self.begun_before(command, action).await? {
@@ -120,7 +122,8 @@ impl ActionExecutor {
             }
             ActionSpec::MoveDeal(stage) => {
                 let in_doubt_since = in_doubt.map(|_| command.live_since());
-                let earlier = EarlierMoves { in_doubt_since, forgotten, known: latest };
+                let forgotten = Forgotten::of(taken, app);
+                let earlier = EarlierMoves { in_doubt_since, forgotten, known: latest, app };
                 return Ok(match self.pipelines.plan_move(&self.hubspot, &command.record, stage, earlier).await? {
                     MovePlan::Move { before, after } => Outlook::Move { before, after },
                     MovePlan::Settled(settled) => Outlook::Ends(moved(action, settled)),
@@ -313,7 +316,8 @@ impl ActionExecutor {
             }
             ActionSpec::MoveDeal(stage) => {
                 let in_doubt_since = in_doubt.then(|| command.live_since());
-                let earlier = EarlierMoves { in_doubt_since, forgotten: scope.forgotten, known: scope.latest };
+                let ActionScope { latest, forgotten, app, .. } = scope;
+                let earlier = EarlierMoves { in_doubt_since, forgotten, known: latest, app };
                 Ok(moved(action, self.pipelines.move_deal(&self.hubspot, &command.record, stage, earlier).await?))
             }
             ActionSpec::MoveDealBack { from, to } => {

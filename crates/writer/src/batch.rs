@@ -286,24 +286,27 @@ impl BatchExecutor {
         Ok(commands.map(|taken| CommandOutcome::defer(taken, Reason::DeadlineExceeded)).collect())
     }
 
-    /// Write: reads the current values, removes what the policies leave as it is, and writes the rest. What is held is proposed.
+    /// Write: reads the current values, removes what the policies leave as it is, proposes what is held, and writes the rest.
     async fn write(&self, updates: &mut Vec<RecordUpdate>, latest: &LatestWrites) -> Vec<CommandOutcome> {
         let reader = ValueReader { hubspot: &self.hubspot, latest, null_values: &self.null_values };
         let (current, unread) = reader.read(updates).await;
         let mut unplanned = self.compare_stages(updates, latest).await;
         policy::apply_policies(updates, &current, latest, &self.rules);
         plan::hold_back(updates);
-        let held = updates.split_off(updates.partition_point(|update| !update.is_held()));
-        let results = apply::apply(&self.hubspot, updates, &self.refused_properties).await;
-        crash_point!("writer.after_write");
+        let first_held = updates.partition_point(|update| !update.is_held());
+        let (updates, held) = updates.split_at_mut(first_held);
         let mut outcomes = Vec::new();
-        for update in &held {
+        // Before anything is written: a proposal reads HubSpot, and when the deadline ends a slow read, HubSpot has no value that is
+        // not recorded.
+        for update in held.iter() {
             outcomes.push(match (unread.get(&update.record), &update.parts[..]) {
                 (Some(why), [part, ..]) => self.failures.unwritten(&part.taken, why),
                 (None, [part, ..]) => self.propose(part, &current, latest).await,
                 (_, []) => continue,
             });
         }
+        let results = apply::apply(&self.hubspot, updates, &self.refused_properties).await;
+        crash_point!("writer.after_write");
         let parts = updates.iter().flat_map(|update| update.parts.iter().map(move |part| (update, part)));
         let outcome = |(update, part): (&RecordUpdate, &CommandPart)| {
             if let Some(error) = unplanned.remove(&part.taken.command.id) {
@@ -366,6 +369,7 @@ impl BatchExecutor {
                 latest,
                 superseded,
                 deadline,
+                app: self.rules.app_id,
                 forgotten: Forgotten::of(&taken, self.rules.app_id),
                 wrote_before: outcome.wrote_before,
                 ended_before: taken.ended_before(self.lease),

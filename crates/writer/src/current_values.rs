@@ -9,6 +9,7 @@ use std::{
 use domain::{AppId, RecordRef, WriteCommand};
 use hubspot::client::{ChangeAuthor, PastValue, origin};
 use ledger::RecordedValue;
+use time::OffsetDateTime;
 
 /// The most by which HubSpot's clock and ours may differ.
 pub(crate) const CLOCK_SKEW: time::Duration = time::Duration::seconds(2);
@@ -87,6 +88,12 @@ impl CurrentValue {
         origin(self.entries_before(own, proposed)).filter(|set| set.author() == ChangeAuthor::Person)
     }
 
+    /// Whether an attempt of an approved command has written `value` since then, and the ledger does not know it. Of our app's entries
+    /// the newest counts alone: what the fleet has written after an attempt replaces it.
+    pub fn was_written(&self, value: &str, attempts: &UnknownAttempts<'_>) -> bool {
+        attempts.written_by(self.entries()).is_some_and(|(_, set)| set.value == value)
+    }
+
     fn entries_before(&self, own: &OwnEntries<'_>, proposed: &str) -> &[PastValue] {
         let count = self.entries().iter().take_while(|set| own.includes(set, proposed)).count();
         &self.entries()[count..]
@@ -107,6 +114,30 @@ pub struct OwnEntries<'a> {
     pub recorded: Option<RecordedValue<'a>>,
 }
 
+/// What attempts of a command may have written without the ledger's knowledge.
+#[derive(Debug, Clone, Copy)]
+pub struct UnknownAttempts<'a> {
+    /// Since when they may have been made.
+    pub since: OffsetDateTime,
+    /// Our HubSpot app.
+    pub app: AppId,
+    /// The fleet's newest write that the ledger has.
+    pub recorded: Option<RecordedValue<'a>>,
+}
+
+impl UnknownAttempts<'_> {
+    /// What they wrote last, and its place in the history: our app's newest entry, if they made it.
+    pub fn written_by<'h>(&self, history: &'h [PastValue]) -> Option<(usize, &'h PastValue)> {
+        let newest = history.iter().enumerate().find(|(_, set)| set.is_by_app(self.app));
+        newest.filter(|(_, set)| set.timestamp >= self.since - CLOCK_SKEW && !is_recorded(set, self.recorded))
+    }
+}
+
+/// Whether the ledger has recorded an entry of a history as the fleet's newest write.
+fn is_recorded(set: &PastValue, recorded: Option<RecordedValue<'_>>) -> bool {
+    recorded.is_some_and(|known| known.value == set.value && set.timestamp <= known.at + CLOCK_SKEW)
+}
+
 /// What the fleet writes as.
 #[derive(Debug, Clone, Copy)]
 pub struct OurApp {
@@ -120,8 +151,7 @@ pub struct OurApp {
 impl OwnEntries<'_> {
     fn includes(&self, set: &PastValue, proposed: &str) -> bool {
         // Another command may have written the same value between two attempts.
-        let is_recorded =
-            self.recorded.is_some_and(|known| known.value == set.value && set.timestamp <= known.at + CLOCK_SKEW);
+        let is_recorded = is_recorded(set, self.recorded);
         let is_of_earlier_attempt = self.attempt > 1
             && set.author() == ChangeAuthor::Machine
             && set.value == proposed

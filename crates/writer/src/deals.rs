@@ -7,18 +7,18 @@ use std::{
 
 use batcher::SharedCall;
 use domain::{
-    ObjectType, Reason, RecordRef,
+    AppId, ObjectType, Reason, RecordRef,
     write_command::{DealStage, PropertyChange, WritePolicy},
 };
 use hubspot::{
     HubSpotClient, HubSpotError,
-    client::{ChangeAuthor, ObjectUpdate, PastValue, Pipeline, PipelineStage},
+    client::{ObjectUpdate, PastValue, Pipeline, PipelineStage},
 };
 use ledger::{LatestWrites, WrittenProperty};
 use retry::Failure;
 use time::OffsetDateTime;
 
-use crate::{current_values::CLOCK_SKEW, failure::ActionError, missing::look_up, recovered::Forgotten};
+use crate::{current_values::UnknownAttempts, failure::ActionError, missing::look_up, recovered::Forgotten};
 
 /// The property that holds a deal's stage.
 pub const STAGE: &str = "dealstage";
@@ -54,13 +54,16 @@ pub struct EarlierMoves<'a> {
     pub forgotten: Option<Forgotten>,
     /// The moves that the ledger knows.
     pub known: &'a LatestWrites,
+    /// Our HubSpot app.
+    pub app: AppId,
 }
 
 impl EarlierMoves<'_> {
-    /// Whether the earlier attempt has made this move.
-    fn has_made(&self, set: &PastValue, target: &PipelineStage) -> bool {
-        let is_ours = set.author() == ChangeAuthor::Machine && set.value == target.id;
-        self.in_doubt_since.is_some_and(|since| is_ours && set.timestamp >= since - CLOCK_SKEW)
+    /// Which of a deal's moves, the newest first, the earlier attempt has made.
+    fn made(&self, deal: &RecordRef, moves: &[PastValue], target: &PipelineStage) -> Option<usize> {
+        let attempts =
+            UnknownAttempts { since: self.in_doubt_since?, app: self.app, recorded: self.known.recorded(deal, STAGE) };
+        attempts.written_by(moves).filter(|(_, set)| set.value == target.id).map(|(place, _)| place)
     }
 
     fn has_forgotten(&self, deal: &RecordRef, set: &PastValue) -> bool {
@@ -140,12 +143,10 @@ impl Pipelines {
             return if is_ours { moved(before, &moves[made].value) } else { not_moved(Reason::NewerEventWritten) };
         }
         if let Some(target) = target {
-            let made = moves.iter().position(|set| earlier.has_made(set, target));
-            let is_there = current.as_ref() == Some(&target.id);
-            if made.is_some() || is_there && earlier.in_doubt_since.is_some() {
-                return moved(moves.get(made.unwrap_or(0) + 1).map(|past| past.value.clone()), &target.id);
+            if let Some(made) = earlier.made(deal, moves, target) {
+                return moved(moves.get(made + 1).map(|past| past.value.clone()), &target.id);
             }
-            if is_there {
+            if current.as_ref() == Some(&target.id) {
                 return not_moved(Reason::AlreadyThere);
             }
         }

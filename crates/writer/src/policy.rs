@@ -16,7 +16,7 @@ use hubspot::client::{ChangeAuthor, PastValue};
 use ledger::{LatestWrites, SkippedWrite};
 
 use crate::{
-    current_values::{CLOCK_SKEW, CurrentValue, CurrentValues},
+    current_values::{CurrentValue, CurrentValues, UnknownAttempts},
     plan::{CommandPart, RecordUpdate},
     recovered::Forgotten,
 };
@@ -84,8 +84,11 @@ type Scope<'a> = (&'a HashMap<String, CurrentValue>, &'a LatestWrites, &'a Write
 fn decide_part(part: &mut CommandPart, (current, latest, rules): Scope<'_>) {
     let command = &part.taken.command;
     if command.terms.approved.is_some() {
+        // A person may have changed it since: then it is neither asked about nor written again.
         let was_written = |change: &mut PropertyChange| {
-            current.get(&change.property).is_some_and(|current| was_written(change, current, command, rules.app_id))
+            let recorded = latest.recorded(&command.record, &change.property);
+            let attempts = UnknownAttempts { since: command.live_since(), app: rules.app_id, recorded };
+            current.get(&change.property).is_some_and(|current| current.was_written(&change.value, &attempts))
         };
         part.unrecorded.extend(part.changes.extract_if(.., was_written));
         part.asks_again |= part
@@ -122,14 +125,6 @@ fn decide_part(part: &mut CommandPart, (current, latest, rules): Scope<'_>) {
         });
         false
     });
-}
-
-/// Whether an attempt has written an approved value since the reviewer saw the one before. A person may have changed it since: then
-/// it is neither asked about nor written again.
-fn was_written(change: &PropertyChange, current: &CurrentValue, command: &WriteCommand, app_id: AppId) -> bool {
-    let since = command.live_since() - CLOCK_SKEW;
-    let is_ours = |set: &PastValue| set.is_by_app(app_id) && set.value == change.value && set.timestamp >= since;
-    current.entries().iter().any(is_ours)
 }
 
 /// Whether the property has another value than the expected one, and not the new one.

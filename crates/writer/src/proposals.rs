@@ -20,7 +20,6 @@ use crate::{
     failure::ActionError,
     outcome::CommandOutcome,
     plan::{CommandPart, RecordUpdate, TakenCommand},
-    recovered::Forgotten,
 };
 
 /// What a command would do, as far as anything is left of it.
@@ -62,7 +61,7 @@ impl BatchExecutor {
         seen: &ExpectedValue,
         latest: &LatestWrites,
     ) -> Result<bool, ActionError> {
-        let scope = (latest, Forgotten::of(taken, self.rules.app_id));
+        let scope = (latest, self.rules.app_id);
         let moves = taken.command.actions.iter().filter(|action| matches!(action.spec, ActionSpec::MoveDeal(_)));
         for action in moves {
             if let Outlook::Move { before, .. } = self.actions.outlook(taken, action, scope).await? {
@@ -132,7 +131,7 @@ impl BatchExecutor {
                 held.writes.push(ProposedWrite { property, before, proposed });
             }
         }
-        let scope = (latest, Forgotten::of(&part.taken, self.rules.app_id));
+        let scope = (latest, self.rules.app_id);
         for action in &command.actions {
             match self.actions.outlook(&part.taken, action, scope).await? {
                 Outlook::Over => continue,

@@ -88,6 +88,38 @@ async fn a_message_that_may_have_been_sent_is_not_proposed_again() {
     assert!(writer.proposals().await.remove(0).actions.is_empty());
 }
 
+#[tokio::test]
+async fn a_value_that_the_verifier_has_put_back_after_an_attempt_is_written_again() {
+    let writer = TestWriter::start().await;
+    let record = writer.contact(1).await;
+    let before = writer.decide(&record, 1, &[set("lead_score", "50")], vec![]).await;
+    assert_eq!(writer.handle(&before).await, Disposition::Done);
+    let command = writer.approved(&record, (&[set("lead_score", "70")], vec![])).await;
+    writer.edit_as_app(1, "lead_score", "70").await;
+    writer.ledger.mark_for_verification(&[record]).await.expect("marked");
+    writer.verifier.pass().await.expect("verified");
+    assert_eq!(writer.property(1, "lead_score").await.as_deref(), Some("50"), "the ledger knows no newer value");
+    assert_eq!(writer.handle(&command).await, Disposition::Done);
+    writer.ended_as(&command, EventState::Written, None).await;
+    assert_eq!(writer.property(1, "lead_score").await.as_deref(), Some("70"));
+}
+
+#[tokio::test]
+async fn what_another_command_has_written_is_not_taken_for_an_attempt() {
+    let writer = TestWriter::start().await;
+    let record = writer.contact(1).await;
+    let asked = (&[set("lead_score", "70")][..], vec![]);
+    let command = writer.decide_under(under(WriteMode::Review), &record, 3, asked).await;
+    writer.proposed(&command).await;
+    let other = writer.decide(&record, 2, &[set("lead_score", "70")], vec![]).await;
+    assert_eq!(writer.handle(&other).await, Disposition::Done);
+    writer.edit(1, "lead_score", "60", "CRM_UI").await;
+    writer.approve(&command).await;
+    assert_eq!(writer.handle(&command).await, Disposition::Done);
+    writer.ended_as(&command, EventState::Proposed, Some(Reason::ValueChanged)).await;
+    assert_eq!(writer.query::<i64>("select count(*) from write").await, 1, "that of the other command");
+}
+
 fn to_risk() -> Vec<ActionSpec> {
     vec![ActionSpec::MoveDeal(DealStage { stage: "Risk".to_owned(), pipeline: None })]
 }
@@ -103,6 +135,36 @@ async fn a_deal_that_an_attempt_moved_and_a_person_moved_on_stays_there_and_the_
     writer.ended_as(&command, EventState::Written, None).await;
     assert_eq!(writer.value("deal", 20, "dealstage").await.as_deref(), Some("decisionmakerboughtin"));
     assert_eq!(writer.query::<String>(WRITTEN).await, "dealstage contractsent 991231");
+}
+
+#[tokio::test]
+async fn a_move_that_another_app_made_is_not_taken_for_that_of_an_attempt() {
+    let writer = TestWriter::start().await;
+    for (id, stages) in [(20, &["991231", "decisionmakerboughtin"][..]), (21, &["991231"])] {
+        let deal = writer.object("deal", id, &[("pipeline", "default"), ("dealstage", "contractsent")]).await;
+        let command = writer.approved(&deal, (&[], to_risk())).await;
+        writer.execute(BEGUN).await;
+        for stage in stages {
+            writer.move_deal_as(id, stage, "5").await;
+        }
+        assert_eq!(writer.handle(&command).await, Disposition::Done);
+        assert_eq!(writer.query::<i64>("select count(*) from write").await, 0, "{stages:?}");
+        assert_eq!(writer.value("deal", id, "dealstage").await.as_deref(), stages.last().copied());
+    }
+}
+
+#[tokio::test]
+async fn a_move_that_another_command_made_is_not_taken_for_that_of_an_attempt() {
+    let writer = TestWriter::start().await;
+    let deal = writer.object("deal", 20, &[("pipeline", "default"), ("dealstage", "contractsent")]).await;
+    let command = writer.decide_under(under(WriteMode::Review), &deal, 3, (&[], to_risk())).await;
+    writer.proposed(&command).await;
+    let other = writer.decide(&deal, 2, &[], to_risk()).await;
+    assert_eq!(writer.handle(&other).await, Disposition::Done);
+    writer.approve(&command).await;
+    writer.execute("update action set state = 'sending', sending_since = now() - interval '1 minute' where finished_at is null").await;
+    assert_eq!(writer.handle(&command).await, Disposition::Done);
+    assert_eq!(writer.query::<i64>("select count(*) from write").await, 1, "that of the other command");
 }
 
 #[tokio::test]

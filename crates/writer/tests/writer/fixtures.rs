@@ -356,9 +356,13 @@ impl TestWriter {
 
     /// Moves a deal to a stage as our own app does, and then to another one as a person does.
     pub async fn move_deal(&self, deal: i64, by_app: &str, by_person: &str) {
-        let app = self.app_id.to_string();
-        self.edit_from(("deal", deal), "dealstage", by_app, ("INTEGRATION", &app)).await;
+        self.move_deal_as(deal, by_app, &self.app_id.to_string()).await;
         self.edit_from(("deal", deal), "dealstage", by_person, ("CRM_UI", "userId:9")).await;
+    }
+
+    /// Moves a deal to a stage as an app does.
+    pub async fn move_deal_as(&self, deal: i64, stage: &str, app: &str) {
+        self.edit_from(("deal", deal), "dealstage", stage, ("INTEGRATION", app)).await;
     }
 
     async fn edit_from(&self, (kind, id): (&str, i64), property: &str, value: &str, (source, source_id): (&str, &str)) {

@@ -3,10 +3,17 @@
 use std::time::Duration;
 
 use broker::Disposition;
-use domain::Reason;
+use domain::{
+    Reason,
+    review::WriteMode,
+    write_command::{ActionSpec, DealStage},
+};
 use simulator::{Fault, FaultKind, Target};
 
-use crate::fixtures::{TestWriter, WriterOptions, set};
+use crate::{
+    fixtures::{TestWriter, WriterOptions, set},
+    review::under,
+};
 
 #[tokio::test]
 async fn a_write_that_is_not_finished_within_its_lease_comes_back() {
@@ -28,6 +35,31 @@ async fn a_write_that_is_not_finished_within_its_lease_comes_back() {
     assert_eq!(writer.property(1, "lead_score").await.as_deref(), Some("85"));
     writer.verifier.pass().await.expect("verified");
     assert_eq!(writer.query::<i64>("select count(*) from record_lease").await, 0);
+}
+
+/// HubSpot is asked for what is proposed before anything is written: what it has then is recorded.
+#[tokio::test]
+async fn a_proposal_that_outlasts_the_lease_leaves_no_value_in_hubspot_that_the_ledger_does_not_have() {
+    let writer = TestWriter::with(WriterOptions {
+        lease: Duration::from_secs(2),
+        linger: Duration::from_millis(200),
+        call_timeout: Duration::from_secs(10),
+        ..WriterOptions::default()
+    })
+    .await;
+    let record = writer.contact(1).await;
+    let deal = writer.object("deal", 20, &[("pipeline", "default"), ("dealstage", "contractsent")]).await;
+    let written = writer.decide(&record, 1, &[set("lead_score", "85")], Vec::new()).await;
+    let to_risk = vec![ActionSpec::MoveDeal(DealStage { stage: "Risk".to_owned(), pipeline: None })];
+    let proposed = writer.decide_under(under(WriteMode::Review), &deal, 1, (&[], to_risk)).await;
+    writer.fault(&Fault::new(Target::Hubspot, FaultKind::Hang).on_path("/pipelines").times(1)).await;
+    let (first, second) = tokio::join!(writer.handle(&written), writer.handle(&proposed));
+    let expected = Disposition::Defer { delay: None, reason: Reason::DeadlineExceeded };
+    assert_eq!((first, second), (expected.clone(), expected));
+    assert_eq!(writer.property(1, "lead_score").await, None, "the ledger does not have it");
+    writer.until_done(&written).await;
+    writer.until_done(&proposed).await;
+    assert_eq!(writer.property(1, "lead_score").await.as_deref(), Some("85"));
 }
 
 /// The call of a writer that lost its lease took effect late and put an older value over a newer one.

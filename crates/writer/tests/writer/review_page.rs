@@ -131,6 +131,24 @@ async fn a_rejection_by_link_says_why_and_an_older_link_does_not_decide_about_wh
 }
 
 #[tokio::test]
+async fn a_link_to_a_proposal_of_which_a_newer_one_has_taken_a_part_over_does_not_hold_any_more() {
+    let writer = TestWriter::start().await;
+    let page = TestPage::of(&writer).await;
+    let record = writer.contact(1).await;
+    let both = [set("ai_lead_summary", "A buyer."), set("lead_score", "85")];
+    let older = writer.decide_under(under(WriteMode::Review), &record, 1, (&both, vec![])).await;
+    writer.proposed(&older).await;
+    let link = page.links.url(older.id, 1, OffsetDateTime::now_utc());
+    assert_eq!(writer.http.get(&link).send().await.expect("answered").status(), StatusCode::OK);
+    let newer = writer.decide_under(under(WriteMode::Review), &record, 2, (&both[1..], vec![])).await;
+    writer.proposed(&newer).await;
+    assert_eq!(writer.http.get(&link).send().await.expect("answered").status(), StatusCode::GONE);
+    let approved = writer.http.post(&link).body("decision=approve").send().await.expect("answered");
+    assert_eq!(approved.status(), StatusCode::GONE);
+    assert!(page.published().is_empty());
+}
+
+#[tokio::test]
 async fn a_channel_is_told_once_what_waits_and_gets_no_word_of_strangers() {
     let writer = TestWriter::start().await;
     let url = format!("{}/_simulator/channels/sales", writer.simulator_url);

@@ -24,21 +24,18 @@ pub(super) fn text_of(html: &str) -> Option<String> {
     while let Some(at) = rest.bytes().position(|byte| matches!(byte, b'<' | b'&' | 0)) {
         let (text, special) = rest.split_at(at);
         writer.write(text, &setting);
-        rest = match special.strip_prefix('<') {
-            Some(tag) => {
-                let (element, after) = element(tag)?;
-                match element.category {
-                    Category::LineBreak => writer.break_line(),
-                    _ => writer.widen(element.gap),
-                }
-                after
+        rest = if let Some(tag) = special.strip_prefix('<') {
+            let (element, after) = element(tag)?;
+            match element.category {
+                Category::LineBreak => writer.break_line(),
+                _ => writer.widen(element.gap),
             }
-            None => {
-                let reference = special.strip_prefix('&')?;
-                let (name, character) = REFERENCES.iter().find(|(name, _)| reference.starts_with(name))?;
-                writer.write(character.encode_utf8(&mut [0; 4]), &setting);
-                &reference[name.len()..]
-            }
+            after
+        } else {
+            let reference = special.strip_prefix('&')?;
+            let (name, character) = REFERENCES.iter().find(|(name, _)| reference.starts_with(name))?;
+            writer.write(character.encode_utf8(&mut [0; 4]), &setting);
+            &reference[name.len()..]
         };
     }
     writer.write(rest, &setting);
