@@ -113,7 +113,8 @@ pub fn approving_rule<'r>(
     for (name, value) in &terms.variables {
         variables = variables.with(name, value);
     }
-    let properties = terms.fields.keys().chain(terms.texts.keys()).map(String::as_str).chain([STAGE]);
+    let written = terms.fields.keys().chain(terms.texts.keys()).chain(&terms.others);
+    let properties = written.map(String::as_str).chain([STAGE]);
     let unchanged = properties.map(|name| (name.to_owned(), no_change()));
     let mut by_property: Map<String, Value> = unchanged.collect();
     for change in changes {
