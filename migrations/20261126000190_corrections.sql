@@ -91,6 +91,21 @@ end $$;
 revoke execute on function
     record_corrections(bigint[], text[], bigint[], text[], text[], timestamptz[], text) from public;
 
+-- The ids of one record, as far as merges are known: this one, that of its survivor, and those that were merged into it.
+create function ids_of_record(of_portal bigint, of_type text, of_id bigint) returns setof bigint
+language sql stable set search_path = public, pg_temp as $$
+    with survivor as (
+        select coalesce((select m.survivor_id from record_merge m
+                         where (m.portal_id, m.object_type, m.old_id) = (of_portal, of_type, of_id)), of_id) as id
+    )
+    select id from survivor
+    union all
+    select m.old_id from survivor s
+    join record_merge m on (m.portal_id, m.object_type, m.survivor_id) = (of_portal, of_type, s.id)
+$$;
+
+revoke execute on function ids_of_record(bigint, text, bigint) from public;
+
 -- What is erased of a written value is erased of its corrections. Those of the erased record itself go whole; at another record
 -- the person's value stays, as what a write policy kept does, unless it is an erased value.
 create function erase_corrections() returns trigger
@@ -101,8 +116,8 @@ begin
         where (o.write_command_id, o.property) = (new.write_command_id, new.property);
     else
         update correction o set value = '(erased)'
-        where (o.portal_id, o.object_type, o.object_id, o.property)
-              = (old.portal_id, old.object_type, old.object_id, old.property)
+        where (o.portal_id, o.object_type, o.property) = (old.portal_id, old.object_type, old.property)
+          and o.object_id = any(array(select ids_of_record(old.portal_id, old.object_type, old.object_id)))
           and o.value = old.after;
     end if;
     return null;

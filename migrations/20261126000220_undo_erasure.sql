@@ -21,8 +21,9 @@ $$;
 create function erased_values(of_commands uuid[], of_portal bigint, of_type text, of_id bigint)
 returns table (portal_id bigint, object_type text, object_id bigint, property text, value text, since timestamptz)
 language sql stable set search_path = public, pg_temp as $$
-    select w.portal_id, w.object_type, w.object_id, w.property, w.after, min(w.written_at)
+    select w.portal_id, w.object_type, known.id, w.property, w.after, min(w.written_at)
     from write w join write_command c on c.id = w.write_command_id
+    cross join lateral ids_of_record(w.portal_id, w.object_type, w.object_id) as known (id)
     where w.write_command_id = any(of_commands) and c.undo_id is null and w.after <> '(erased)'
       and (w.portal_id, w.object_type, w.object_id) <> (of_portal, of_type, of_id)
     group by 1, 2, 3, 4, 5

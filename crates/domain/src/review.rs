@@ -1,6 +1,6 @@
 //! Whether a write command is carried out at once, reviewed first, or only recorded.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -62,6 +62,9 @@ pub struct ReviewTerms {
     /// The fields that go into each property's value where that is a text made of the answer.
     #[serde(default)]
     pub texts: BTreeMap<String, Vec<String>>,
+    /// The other properties that are written: nothing of the answer goes into their values.
+    #[serde(default)]
+    pub others: BTreeSet<String>,
     /// The fields whose quotation was not found.
     #[serde(default)]
     pub unverified: Vec<String>,

@@ -160,9 +160,25 @@ impl Ledger {
         playbook: &str,
         since: OffsetDateTime,
     ) -> Result<Vec<PlaybookFigures>, LedgerError> {
-        let mut overridden = self.overridden_answers(playbook, since).await?;
         let mut kept = self.kept_by_reason(playbook, since).await?;
         let mut reviewed = self.reviewed_proposals(playbook, since).await?;
+        let mut all = self.drift_figures(playbook, since).await?;
+        for figures in &mut all {
+            let place = (figures.version.clone(), figures.model.clone());
+            figures.effects.kept = kept.remove(&place).unwrap_or_default();
+            figures.effects.reviewed = reviewed.remove(&place).unwrap_or_default();
+        }
+        Ok(all)
+    }
+
+    /// The same figures, but nothing of the values that were left as they were, and of what people decided: no rate that has a bound
+    /// needs these.
+    pub async fn drift_figures(
+        &self,
+        playbook: &str,
+        since: OffsetDateTime,
+    ) -> Result<Vec<PlaybookFigures>, LedgerError> {
+        let mut overridden = self.overridden_answers(playbook, since).await?;
         let rows = sqlx::query!(
             r#"select i.playbook_version as "version!", i.model as "model?",
                       min(i.created_at) as "first!", max(i.created_at) as "last!",
@@ -206,8 +222,7 @@ impl Ledger {
                 effects: EffectCounts {
                     written: row.written,
                     overridden: overridden.remove(&place).unwrap_or_default(),
-                    kept: kept.remove(&place).unwrap_or_default(),
-                    reviewed: reviewed.remove(&place).unwrap_or_default(),
+                    ..EffectCounts::default()
                 },
                 cost_micro_dollars: row.cost,
                 latency_ms: row.latency.and_then(|latency| Some((*latency.first()?, *latency.get(1)?))),

@@ -102,7 +102,7 @@ impl TestLedger {
     }
 
     /// A person sets the written property of a contact to this.
-    async fn corrected(&self, id: i64, value: &str) {
+    pub async fn corrected(&self, id: i64, value: &str) {
         let correction = Correction {
             record: contact(id),
             property: "lead_score".to_owned(),

@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
-use domain::{CommandState, ObjectType, WriteCommand, inference::ErasureCause, review::WriteMode};
-use ledger::{CommandClaim, CommandResult, Proposal, ProposedWrite, UndoCommand, Verdict, WrittenProperty};
+use domain::{CommandState, ObjectId, ObjectType, WriteCommand, inference::ErasureCause, review::WriteMode};
+use ledger::{
+    CommandClaim, CommandResult, Proposal, ProposedWrite, RecordMerge, UndoCommand, Verdict, WrittenProperty,
+};
 
 use crate::{
     erasure::{MARKER, OTHERS, ZEBULON, read, zebulon},
@@ -27,9 +29,9 @@ impl TestLedger {
         recorded == [undo.id]
     }
 
-    /// What is proposed to contact 2 in the place of `before`.
-    async fn proposed_over(&self, n: i64, before: &str) -> WriteCommand {
-        let event = event(2, n);
+    /// What the `n`th event of a contact proposes in the place of `before`.
+    async fn proposed_over(&self, id: i64, n: i64, before: &str) -> WriteCommand {
+        let event = event(id, n);
         let claimed = self.claimed(&event, "inference").await;
         let mut decision = decision_with_commands(&event, &claimed, 1);
         decision.commands[0].terms.mode = WriteMode::Review;
@@ -138,11 +140,11 @@ async fn an_undo_that_is_recorded_while_its_values_are_erased_waits_and_is_left_
 async fn an_erased_value_goes_where_a_proposal_would_replace_it_and_where_one_was_decided_about() {
     let test = TestLedger::new().await;
     test.replaced().await;
-    let decided = test.proposed_over(3, MARKER).await;
+    let decided = test.proposed_over(2, 3, MARKER).await;
     let verdict = Verdict::Reject("no".to_owned());
     assert!(test.ledger.decide_proposal(decided.id, 1, &verdict, "a").await.expect("decided"));
-    let waiting = test.proposed_over(4, MARKER).await;
-    let other = test.proposed_over(5, OTHERS).await;
+    let waiting = test.proposed_over(2, 4, MARKER).await;
+    let other = test.proposed_over(2, 5, OTHERS).await;
     test.erase(&zebulon(), ErasureCause::PrivacyDeletion).await;
     assert_eq!(test.found(MARKER).await, Vec::<String>::new());
     let before: String = test
@@ -154,4 +156,29 @@ async fn an_erased_value_goes_where_a_proposal_would_replace_it_and_where_one_wa
     assert_eq!(before, format!("(erased) {OTHERS}"), "both still wait");
     let told: String = test.value("select properties ->> 0 from review").await;
     assert!(told.contains("85") && told.contains("(erased)"), "{told}");
+}
+
+/// The value was written to contact 2, which was merged into 9 since, as was 8.
+#[tokio::test]
+async fn an_erased_value_goes_under_every_id_of_a_record_that_was_merged_since() {
+    let test = TestLedger::new().await;
+    let reads = vec![read(ObjectType::Contact, ZEBULON, false)];
+    let first = test.answered(&event(2, 1), &contact(2), reads, MARKER).await;
+    test.carried_out(&first, None).await;
+    let merge = |old| RecordMerge { old: contact(old), survivor: ObjectId(9) };
+    test.ledger.record_merges(&[merge(2), merge(8)]).await.expect("recorded");
+    for id in [9, 8] {
+        let later = test.answered(&event(id, 2), &contact(id), vec![], OTHERS).await;
+        test.carried_out(&later, Some(MARKER)).await;
+        test.proposed_over(id, 3, MARKER).await;
+    }
+    test.corrected(9, MARKER).await;
+    let bystander = test.answered(&event(7, 2), &contact(7), vec![], OTHERS).await;
+    test.carried_out(&bystander, Some("Bystander before")).await;
+    let others = test.found(OTHERS).await;
+    test.erase(&zebulon(), ErasureCause::PrivacyDeletion).await;
+    assert_eq!(test.found(MARKER).await, Vec::<String>::new());
+    assert_eq!(test.found(OTHERS).await, others);
+    let erased = "select count(*) from write where before = '(erased)' and object_id in (8, 9)";
+    assert_eq!(test.value::<i64>(erased).await, 2, "an undo puts nothing back");
 }

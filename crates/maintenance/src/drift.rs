@@ -17,26 +17,24 @@ pub struct UsedVersion {
     pub bounds: BTreeMap<DriftRate, f64>,
 }
 
-/// Holds each of these versions back whose rates have left their bounds. Returns what was not known before.
+/// Holds the version back if its rates have left their bounds. Returns what was not known before.
 ///
 /// # Errors
 /// The ledger does not answer. What was found out before stays.
 pub async fn check_drift(
     ledger: &Ledger,
     settings: &DriftSection,
-    used: &[UsedVersion],
+    version: &UsedVersion,
     worker: &Worker,
 ) -> Result<Vec<Drift>, LedgerError> {
     let window = Duration::from_secs(settings.window_hours * 3_600);
+    let from = ledger.drift_counted_from((&version.playbook, &version.version), window).await?;
+    let figures = ledger.drift_figures(&version.playbook, from).await?;
     let mut held = Vec::new();
-    for version in used {
-        let from = ledger.drift_counted_from((&version.playbook, &version.version), window).await?;
-        let figures = ledger.playbook_figures(&version.playbook, from).await?;
-        for drift in drifts(settings, version, &figures) {
-            if ledger.hold_back(&drift, from, worker).await? {
-                tracing::warn!("held back, and what it asks for is reviewed: {drift}");
-                held.push(drift);
-            }
+    for drift in drifts(settings, version, &figures) {
+        if ledger.hold_back(&drift, from, worker).await? {
+            tracing::warn!("held back, and what it asks for is reviewed: {drift}");
+            held.push(drift);
         }
     }
     Ok(held)

@@ -43,7 +43,7 @@ pub fn run_maintenance(
     stop: &CancellationToken,
 ) {
     let interval = Duration::from_secs(settings.reconcile.interval_seconds);
-    let task = SingletonTask { name: "reconcile", interval, ledger: ledger.clone(), worker: worker.clone() };
+    let task = SingletonTask::new("reconcile", interval, ledger.clone(), worker.clone());
     tokio::spawn(stop.clone().run_until_cancelled_owned(task.repeat(move || {
         let reconciler = reconciler.clone();
         async move { watchdog::watch("reconcile", LONGEST_PASS, reconciler.pass()).await.map(drop) }
@@ -51,7 +51,7 @@ pub fn run_maintenance(
 
     let retention = settings.retention.clone();
     let interval = Duration::from_secs(retention.interval_seconds);
-    let task = SingletonTask { name: "retention", interval, ledger: ledger.clone(), worker };
+    let task = SingletonTask::new("retention", interval, ledger.clone(), worker);
     let pruned = ledger.clone();
     tokio::spawn(stop.clone().run_until_cancelled_owned(task.repeat(move || {
         let (ledger, retention) = (pruned.clone(), retention.clone());
@@ -75,7 +75,7 @@ pub fn run_maintenance(
 
 /// Starts the task that erases the records whose erasure was asked for. It runs until `stop`.
 pub fn run_erasures(eraser: Eraser, ledger: Ledger, worker: Worker, stop: &CancellationToken) {
-    let task = SingletonTask { name: "erase", interval: ERASE_INTERVAL, ledger, worker };
+    let task = SingletonTask::new("erase", ERASE_INTERVAL, ledger, worker);
     tokio::spawn(stop.clone().run_until_cancelled_owned(task.repeat(move || {
         let eraser = eraser.clone();
         async move { eraser.pass().await }
@@ -94,21 +94,32 @@ pub fn run_drift_checks(
         return;
     }
     let interval = Duration::from_secs(settings.interval_seconds);
-    let task = SingletonTask { name: "check drift", interval, ledger: ledger.clone(), worker: worker.clone() };
     let settings = settings.clone();
-    tokio::spawn(stop.clone().run_until_cancelled_owned(task.repeat(move || {
-        let (ledger, settings, used, worker) = (ledger.clone(), settings.clone(), used.clone(), worker.clone());
-        async move {
-            watchdog::watch("check drift", LONGEST_PASS, check_drift(&ledger, &settings, &used, &worker))
-                .await
-                .map(drop)
+    tokio::spawn(stop.clone().run_until_cancelled_owned(async move {
+        // Workers may run other versions than this one: a lease for each, so that the holder of one checks it.
+        let tasks: Vec<_> = used
+            .iter()
+            .map(|version| {
+                let task = SingletonTask::new("check drift", interval, ledger.clone(), worker.clone());
+                (task.about(&format!("{}@{}", version.playbook, version.version)), version)
+            })
+            .collect();
+        loop {
+            tokio::time::sleep(interval.min(LEASE_INTERVAL)).await;
+            for (task, version) in &tasks {
+                let check = || async {
+                    let check = check_drift(&ledger, &settings, version, &worker);
+                    watchdog::watch("check drift", LONGEST_PASS, check).await.map(drop)
+                };
+                task.take_turn(check).await;
+            }
         }
-    })));
+    }));
 }
 
 /// Starts the task that gives up proposals which nobody has decided about in time. It runs until `stop`.
 pub fn run_expiry(ledger: Ledger, worker: Worker, stop: &CancellationToken) {
-    let task = SingletonTask { name: "expire proposals", interval: EXPIRE_INTERVAL, ledger: ledger.clone(), worker };
+    let task = SingletonTask::new("expire proposals", EXPIRE_INTERVAL, ledger.clone(), worker);
     tokio::spawn(stop.clone().run_until_cancelled_owned(task.repeat(move || {
         let ledger = ledger.clone();
         async move { expire_proposals(&ledger).await }
@@ -122,7 +133,7 @@ where
     Fut: Future<Output = Result<(), E>> + Send + 'static,
     E: Error + Send + 'static,
 {
-    let task = SingletonTask { name: "announce proposals", interval: ANNOUNCE_INTERVAL, ledger, worker };
+    let task = SingletonTask::new("announce proposals", ANNOUNCE_INTERVAL, ledger, worker);
     tokio::spawn(stop.clone().run_until_cancelled_owned(task.repeat(work)));
 }
 
@@ -140,13 +151,24 @@ async fn expire_proposals(ledger: &Ledger) -> Result<(), LedgerError> {
 /// A task that one worker of the fleet does once in each interval. A lease in the ledger decides which one.
 struct SingletonTask {
     name: &'static str,
+    lease: String,
     interval: Duration,
     ledger: Ledger,
     worker: Worker,
 }
 
 impl SingletonTask {
-    /// Does `work`, which is watched by itself, whenever this worker gets the lease. Errors are logged; the next interval is a new attempt.
+    /// A task whose lease has its name.
+    fn new(name: &'static str, interval: Duration, ledger: Ledger, worker: Worker) -> Self {
+        Self { name, lease: name.to_owned(), interval, ledger, worker }
+    }
+
+    /// The task for one of several things, with a lease for each.
+    fn about(self, what: &str) -> Self {
+        Self { lease: format!("{} {what}", self.name), ..self }
+    }
+
+    /// Does `work`, which is watched by itself, whenever this worker gets the lease.
     async fn repeat<F, Fut, E>(self, work: F)
     where
         F: Fn() -> Fut,
@@ -155,16 +177,26 @@ impl SingletonTask {
     {
         loop {
             tokio::time::sleep(self.interval.min(LEASE_INTERVAL)).await;
-            let lease = self.ledger.acquire_singleton_lease(self.name, &self.worker, self.interval);
-            match watchdog::watch(self.name, LONGEST_PASS, lease).await {
-                Ok(true) => {
-                    if let Err(error) = work().await {
-                        tracing::warn!(task = self.name, %error, "the task failed; it runs again after its interval");
-                    }
+            self.take_turn(&work).await;
+        }
+    }
+
+    /// Does `work` if this worker gets the lease now. Errors are logged; the next interval is a new attempt.
+    async fn take_turn<F, Fut, E>(&self, work: F)
+    where
+        F: FnOnce() -> Fut,
+        Fut: Future<Output = Result<(), E>>,
+        E: Error,
+    {
+        let lease = self.ledger.acquire_singleton_lease(&self.lease, &self.worker, self.interval);
+        match watchdog::watch(self.name, LONGEST_PASS, lease).await {
+            Ok(true) => {
+                if let Err(error) = work().await {
+                    tracing::warn!(task = self.lease, %error, "the task failed; it runs again after its interval");
                 }
-                Ok(false) => {}
-                Err(error) => tracing::warn!(task = self.name, %error, "the task's lease could not be acquired"),
             }
+            Ok(false) => {}
+            Err(error) => tracing::warn!(task = self.lease, %error, "the task's lease could not be acquired"),
         }
     }
 }

@@ -186,17 +186,24 @@ impl Playbook {
 
     /// What a review of an answer's writes needs to know.
     fn review_terms(&self, answer: &Map<String, Value>, variables: &Variables, rules: &[ApprovalPlan]) -> ReviewTerms {
-        let (mut fields, mut texts) = (BTreeMap::new(), BTreeMap::new());
+        let (mut fields, mut texts, mut others) = (BTreeMap::new(), BTreeMap::new(), BTreeSet::new());
         for write in &self.effects.writes {
-            let property = || write.property.clone();
-            match &write.value {
-                WriteValue::Field(field) => drop(fields.insert(property(), field.clone())),
-                WriteValue::Text(template) => drop(texts.insert(property(), self.fields_in(template))),
-                WriteValue::Explanation { field, .. } => drop(texts.insert(property(), vec![field.clone()])),
-                WriteValue::Metadata(_) => {}
+            let property = write.property.clone();
+            let of_answer = match &write.value {
+                WriteValue::Field(field) => {
+                    fields.insert(property, field.clone());
+                    continue;
+                }
+                WriteValue::Text(template) => self.fields_in(template),
+                WriteValue::Explanation { field, .. } => vec![field.clone()],
+                WriteValue::Metadata(_) => vec![],
+            };
+            if of_answer.is_empty() {
+                others.insert(property);
+            } else {
+                texts.insert(property, of_answer);
             }
         }
-        texts.retain(|_, fields| !fields.is_empty());
         let rests_on_quotation = |name: &String| {
             let is_marked = answer.get(name).and_then(Value::as_str).is_some_and(|text| text.starts_with(MARK));
             self.answer.fields.get(name).is_some_and(|field| field.evidence) && !is_marked
@@ -205,7 +212,7 @@ impl Playbook {
         let unverified = behind_values.into_iter().filter(|name| !rests_on_quotation(name)).cloned().collect();
         let uses: Vec<_> = rules.iter().flat_map(|approval| approval.uses.iter().cloned()).collect();
         let approve_if = rules.iter().map(|approval| approval.rule.clone()).collect();
-        ReviewTerms { fields, texts, unverified, approve_if, variables: variables.values_of(&uses) }
+        ReviewTerms { fields, texts, others, unverified, approve_if, variables: variables.values_of(&uses) }
     }
 
     /// The fields of the answer that a text uses; all of them, if it uses the answer as a whole.

@@ -113,7 +113,8 @@ pub fn approving_rule<'r>(
     for (name, value) in &terms.variables {
         variables = variables.with(name, value);
     }
-    let properties = terms.fields.keys().chain(terms.texts.keys()).map(String::as_str).chain([STAGE]);
+    let written = terms.fields.keys().chain(terms.texts.keys()).chain(&terms.others);
+    let properties = written.map(String::as_str).chain([STAGE]);
     let unchanged = properties.map(|name| (name.to_owned(), no_change()));
     let mut by_property: Map<String, Value> = unchanged.collect();
     for change in changes {
@@ -190,6 +191,7 @@ mod tests {
             texts: [("headline", vec!["budget_estimate"]), ("teaser", vec!["budget_estimate", "summary"])]
                 .map(|(property, fields)| (property.to_owned(), fields.into_iter().map(ToOwned::to_owned).collect()))
                 .into(),
+            others: ["processed_at".to_owned()].into(),
             unverified: vec!["summary".to_owned(), "lead_score".to_owned()],
             approve_if: rules.iter().map(rule).collect(),
             variables: json!({"answer": {"lead_score": 40}, "record": {"hubspot_owner_id": "77"}})
@@ -225,6 +227,7 @@ mod tests {
         assert!(approved("changes.score.by <= 5", &score(Some("40")), &[]));
         assert!(!approved("changes.score.by <= 5", &score(Some("30")), &[]));
         assert!(!approved("changes.score.by <= 5", &score(None), &[]), "no number before is no small change");
+        assert!(approved("not changes.processed_at.changed", &score(None), &[]), "written, not of the answer");
         assert!(approved("answer.lead_score < 50 and not actions", &score(None), &[]));
         assert!(!approved("answer.lead_score < 50 and not actions", &score(None), &["call"]));
         assert!(approved("record.hubspot_owner_id in ['77', '78']", &score(None), &[]));

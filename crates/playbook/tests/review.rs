@@ -154,6 +154,20 @@ fn a_text_made_of_the_answer_is_verified_only_if_each_field_in_it_is() {
     assert_eq!(approved, [true, false, false, true], "a summary asks for no quotation");
 }
 
+#[test]
+fn a_rule_may_ask_about_each_property_that_the_playbook_writes_also_an_unchanged_one() {
+    let written = "[[writes]]\nproperty = \"ai_source\"\ntext = \"Leadline\"\n\n[[writes]]";
+    let playbook = valid(&LEADS.replacen("[[writes]]", written, 1), "mode = \"review\"");
+    let terms = planned_terms(&playbook);
+    for write in &playbook.effects.writes {
+        let when = format!("not changes.{}.changed", write.property);
+        let rule = domain::review::ApprovalRule { name: "r".to_owned(), when };
+        let terms = ReviewTerms { approve_if: vec![rule], ..terms.clone() };
+        let rule = approving_rule(&terms, &[], &["call"]);
+        assert!(rule.is_ok_and(|rule| rule.is_some()), "{}", write.property);
+    }
+}
+
 fn planned_terms(playbook: &Playbook) -> ReviewTerms {
     planned(playbook, &["contact"], 1, &lead()).remove(0).terms.review
 }

@@ -56,10 +56,20 @@ impl Fixture {
         sqlx::raw_sql(AssertSqlSafe(statements)).execute(&mut self.owner).await.expect("inserted");
     }
 
+    /// Waits until a version is held back.
+    async fn held_back(&self) {
+        let held = async {
+            while self.ledger.held_back().await.expect("asked").is_empty() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(WITHIN, held).await.expect("held back");
+    }
+
     /// What a check finds out, as text.
     async fn found(&self) -> Vec<String> {
         let worker = Worker("a".to_owned());
-        let drifts = check_drift(&self.ledger, &SETTINGS, &used(), &worker).await.expect("checked");
+        let drifts = check_drift(&self.ledger, &SETTINGS, &version(BTreeMap::new()), &worker).await.expect("checked");
         drifts.iter().map(Drift::to_string).collect()
     }
 }
@@ -102,7 +112,7 @@ async fn the_bound_of_a_playbook_is_used_in_place_of_that_of_the_settings() {
     let mut fixture = fixture().await;
     fixture.asked("gpt", (20, 60), "1 hour").await;
     let check = async |bound| {
-        let used = [version(BTreeMap::from([(DriftRate::Refused, bound)]))];
+        let used = version(BTreeMap::from([(DriftRate::Refused, bound)]));
         check_drift(&fixture.ledger, &SETTINGS, &used, &Worker("a".to_owned())).await.expect("checked").len()
     };
     assert_eq!((check(50.0).await, check(5.0).await), (0, 1));
@@ -127,14 +137,52 @@ async fn one_worker_of_the_fleet_decides() {
     for name in ["a", "b", "c"] {
         run_drift_checks(&SETTINGS, used(), fixture.ledger.clone(), Worker(name.to_owned()), &stop);
     }
-    let held = async {
-        while fixture.ledger.held_back().await.expect("asked").is_empty() {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    tokio::time::timeout(WITHIN, held).await.expect("held back");
+    fixture.held_back().await;
     stop.cancel();
-    let leased =
-        "select exists (select from drift d join singleton_lease l on l.name = 'check drift' and l.holder = d.held_by)";
+    let leased = "select exists (select from drift d join singleton_lease l on l.name = 'check drift leads@1' and l.holder = d.held_by)";
     assert!(sqlx::query_scalar::<_, bool>(leased).fetch_one(&mut fixture.owner).await.expect("asked"));
+}
+
+/// During a rollout, and where deployments have other playbooks.
+#[tokio::test]
+async fn a_version_is_checked_while_a_worker_without_it_has_leases_of_its_own() {
+    let mut fixture = fixture().await;
+    let stop = CancellationToken::new();
+    // Another worker goes on checking what it runs: until after the test has ended.
+    for lease in ["check drift", "check drift leads@2"] {
+        let worker = Worker("b".to_owned());
+        assert!(fixture.ledger.acquire_singleton_lease(lease, &worker, WITHIN * 10).await.expect("asked"));
+    }
+    fixture.asked("gpt", (60, 60), "1 hour").await;
+    run_drift_checks(&SETTINGS, used(), fixture.ledger.clone(), Worker("a".to_owned()), &stop);
+    fixture.held_back().await;
+    stop.cancel();
+}
+
+#[tokio::test]
+async fn a_playbook_whose_figures_cannot_be_read_starves_no_other() {
+    let mut fixture = fixture().await;
+    fixture.asked("gpt", (60, 60), "1 hour").await;
+    // More than a bigint together.
+    let unreadable = "update inference set cost_micro_dollars = 9000000000000000000, playbook = 'churn'";
+    sqlx::query(unreadable).execute(&mut fixture.owner).await.expect("updated");
+    fixture.asked("gpt", (60, 60), "1 hour").await;
+    let churn = UsedVersion { playbook: "churn".to_owned(), ..version(BTreeMap::new()) };
+    let worker = Worker("a".to_owned());
+    check_drift(&fixture.ledger, &SETTINGS, &churn, &worker).await.expect_err("not readable");
+    let stop = CancellationToken::new();
+    let used = vec![churn, version(BTreeMap::new())];
+    run_drift_checks(&SETTINGS, used, fixture.ledger.clone(), worker, &stop);
+    fixture.held_back().await;
+    stop.cancel();
+}
+
+#[tokio::test]
+async fn a_check_reads_nothing_that_no_bound_is_about() {
+    let mut fixture = fixture().await;
+    fixture.asked("gpt", (60, 60), "1 hour").await;
+    let locks = "begin; lock table skipped_write, review in access exclusive mode";
+    sqlx::raw_sql(locks).execute(&mut fixture.owner).await.expect("locked");
+    let found = tokio::time::timeout(WITHIN / 2, fixture.found()).await.expect("without waiting");
+    assert_eq!(found.len(), 1);
 }
