@@ -82,7 +82,7 @@ pub async fn check(fleet: &Fleet, ledger: &PgPool, start: Values, wrong: &mut Ve
 /// The writes that name another value before them than the one that the write before them set. During the load only the fleet sets
 /// these properties, so that each of its writes begins where the one before it ended.
 async fn broken_chains(ledger: &PgPool) -> Result<Vec<String>> {
-    let broken: Vec<(i64, String, String, Option<String>, Option<String>)> = sqlx::query_as(
+    let broken: Vec<(i64, String, String, [String; 2])> = sqlx::query_as(
         r#"with chain as (
                select object_id, property, event_key, before,
                       lag(after) over (partition by portal_id, object_type, object_id, property
@@ -90,12 +90,12 @@ async fn broken_chains(ledger: &PgPool) -> Result<Vec<String>> {
                       write_command_id, occurred_at
                from write
            )
-           select object_id, property, event_key, before, earlier from chain
+           select object_id, property, event_key, array[coalesce(before, ''), earlier] from chain
            where earlier is not null and earlier is distinct from coalesce(before, '') order by object_id, property, occurred_at"#,
     )
     .fetch_all(ledger)
     .await?;
-    let told = broken.into_iter().map(|(id, property, key, before, earlier)| {
+    let told = broken.into_iter().map(|(id, property, key, [before, earlier])| {
         format!("{property} of contact {id}: event {key} found {before:?} and the write before it had set {earlier:?}")
     });
     Ok(told.collect())
