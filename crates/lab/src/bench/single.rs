@@ -168,12 +168,12 @@ fn print(stages: &[(String, Stage)], totals: &[f64], overheads: &[f64]) {
 }
 
 const ROW: usize = 22;
-const LEFT: usize = 430;
+const LEFT: usize = 470;
 const WIDTH: f64 = 620.0;
 
 /// Writes the way of one event as a waterfall to docs/single.svg and returns its path.
 fn plot(stages: &[(String, Stage)], total: f64) -> Result<PathBuf> {
-    let (height, width) = ((stages.len() + 2) * ROW, LEFT + 760);
+    let (height, width) = ((stages.len() + 2) * ROW, LEFT + 740);
     let mut svg = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width}\" height=\"{height}\" viewBox=\"0 0 {width} {height}\" \
          font-family=\"sans-serif\" font-size=\"13\">\n<rect width=\"100%\" height=\"100%\" fill=\"#ffffff\"/>\n"
