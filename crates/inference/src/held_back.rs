@@ -59,14 +59,17 @@ impl HeldBack {
     /// # Errors
     /// The ledger does not answer. What was known stays.
     pub async fn refresh(&self) -> Result<(), LedgerError> {
-        let Shared { ledger, used, known } = &*self.0;
+        let Shared { ledger, used, .. } = &*self.0;
         let mut held = ledger.held_back().await?;
         held.retain(|entry| used.iter().any(|one| is_of(entry, &one.playbook, &one.version)));
         let is_any = !held.is_empty();
-        let before = known.lock().unwrap_or_else(PoisonError::into_inner).replace(held).unwrap_or_default();
+        let before = self.known().replace(held).unwrap_or_default();
         self.tell(&before);
+        if !is_any {
+            return Ok(());
+        }
         let versions: Vec<_> = used.iter().map(|one| (one.playbook.clone(), one.version.clone())).collect();
-        if is_any { ledger.note_held_versions_in_use(&versions).await } else { Ok(()) }
+        ledger.note_held_versions_in_use(&versions).await
     }
 
     /// Logs what is not as it was, and sets the gauges.

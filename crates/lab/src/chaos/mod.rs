@@ -22,7 +22,7 @@ use anyhow::{Context, Result, bail};
 use lab::{Fleet, cases::declines};
 use rand::{RngExt, SeedableRng, rngs::Xoshiro256PlusPlus};
 use sqlx::PgPool;
-use testbed::{On, Replication, Services, TestNamespace, step};
+use testbed::{On, Replication, Role, Services, TestNamespace, step};
 use time::OffsetDateTime;
 use tokio_util::sync::CancellationToken;
 
@@ -134,7 +134,8 @@ async fn run_with_seed(options: &ChaosOptions, seed: u64) -> Result<()> {
     };
     let stop_reviewing = CancellationToken::new();
     let stops = (stop_sending.clone(), stop_reviewing.clone());
-    let reviewing = tokio::spawn(reviewer::decide(fleet.operator()?, pool.clone(), random.fork(), stops));
+    let reviewing =
+        tokio::spawn(reviewer::decide(fleet.leadline_of(Role::Operator)?, pool.clone(), random.fork(), stops));
     let deadline = Instant::now() + Duration::from_secs_f64(options.minutes * 60.0);
     let mut targets = Targets { services: &mut services, fleet: &mut fleet, proxies };
     let injected = inject_until(deadline, schedule, &mut targets, &load, &pool, &mut random).await;

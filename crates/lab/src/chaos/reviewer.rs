@@ -15,9 +15,9 @@ pub const REVIEWED: &str = "ai_qualification_summary";
 /// Between two looks at what waits.
 const PAUSE: Duration = Duration::from_millis(700);
 
-/// What a reviewer does about a proposal.
+/// What a reviewer decides about a proposal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Deed {
+enum Decision {
     Approve,
     ApproveTwiceAtOnce,
     Reject,
@@ -39,25 +39,25 @@ pub async fn decide(
     mut random: Xoshiro256PlusPlus,
     (finish, stop): (CancellationToken, CancellationToken),
 ) {
-    const USUAL: [Deed; 8] = [
-        Deed::Approve,
-        Deed::Approve,
-        Deed::Approve,
-        Deed::ApproveTwiceAtOnce,
-        Deed::Reject,
-        Deed::Leave,
-        Deed::Leave,
-        Deed::Leave,
+    const USUAL: [Decision; 8] = [
+        Decision::Approve,
+        Decision::Approve,
+        Decision::Approve,
+        Decision::ApproveTwiceAtOnce,
+        Decision::Reject,
+        Decision::Leave,
+        Decision::Leave,
+        Decision::Leave,
     ];
     while !stop.is_cancelled() {
         let choices = if finish.is_cancelled() { &USUAL[..5] } else { &USUAL[..] };
-        let mut waiting: BTreeMap<Deed, Vec<String>> = BTreeMap::new();
+        let mut waiting: BTreeMap<Decision, Vec<String>> = BTreeMap::new();
         for id in proposals(&ledger).await {
-            let deed = choices.choose(&mut random).copied().unwrap_or(Deed::Leave);
-            waiting.entry(deed).or_default().push(id.to_string());
+            let decision = choices.choose(&mut random).copied().unwrap_or(Decision::Leave);
+            waiting.entry(decision).or_default().push(id.to_string());
         }
-        for (deed, ids) in &waiting {
-            carry_out(&leadline, *deed, ids).await;
+        for (decision, ids) in &waiting {
+            carry_out(&leadline, *decision, ids).await;
         }
         tokio::time::sleep(PAUSE.mul_f64(random.random_range(0.5..1.5))).await;
     }
@@ -70,20 +70,20 @@ async fn proposals(ledger: &PgPool) -> Vec<Uuid> {
 }
 
 /// What fails is seen again in the next round.
-async fn carry_out(leadline: &Leadline, deed: Deed, ids: &[String]) {
+async fn carry_out(leadline: &Leadline, decision: Decision, ids: &[String]) {
     let ids: Vec<_> = ids.iter().map(String::as_str).collect();
     let approve = || async {
         let arguments = [&["review", "approve", "--changed", "--yes", "--by", "chaos"][..], &ids].concat();
         leadline.run(&arguments).await
     };
-    let _ = match deed {
-        Deed::Approve => approve().await,
-        Deed::ApproveTwiceAtOnce => tokio::join!(approve(), approve()).0,
-        Deed::Reject => {
+    let _ = match decision {
+        Decision::Approve => approve().await,
+        Decision::ApproveTwiceAtOnce => tokio::join!(approve(), approve()).0,
+        Decision::Reject => {
             let arguments = [&["review", "reject", "--yes", "--by", "chaos", "--why", "chaos"][..], &ids].concat();
             leadline.run(&arguments).await
         }
-        Deed::Leave => return,
+        Decision::Leave => return,
     };
 }
 

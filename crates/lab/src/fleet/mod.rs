@@ -218,12 +218,12 @@ impl Fleet {
 
     /// The same with the rights of another role: `leadline migrate` is the owner's.
     pub async fn leadline_as(&self, role: Role, arguments: &[&str]) -> Result<std::process::Output> {
-        Leadline { environment: self.environment_of(role)? }.run(arguments).await
+        self.leadline_of(role)?.run(arguments).await
     }
 
-    /// The operator's command, for a task that goes on while the fleet changes.
-    pub fn operator(&self) -> Result<Leadline> {
-        Ok(Leadline { environment: self.environment_of(Role::Operator)? })
+    /// The command of a role, for a task that goes on while the fleet changes.
+    pub fn leadline_of(&self, role: Role) -> Result<Leadline> {
+        Ok(Leadline { environment: self.environment_of(role)? })
     }
 }
 
