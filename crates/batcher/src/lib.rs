@@ -95,8 +95,8 @@ pub struct BatcherSettings {
     /// A batch is started when its items weigh this much …
     pub max: usize,
     /// … or when this time has passed since its first item, and fewer than `max_in_flight` batches are in progress. While it
-    /// waits for one of those to end, it still takes items. While none is in progress, nothing is waited for: only under load are
-    /// there others that may come (as in Nagle's algorithm, RFC 896).
+    /// waits for one of those to end, it still takes items. Nothing is waited for while none is in progress and the last one
+    /// went longer ago than this: only under load are there others that may come (as network cards coalesce interrupts).
     pub linger: Duration,
     /// How much longer than `linger` to wait at the moment, where calls are sometimes scarcer than time. Then every item waits.
     pub extra_linger: Option<ExtraLinger>,
@@ -143,7 +143,7 @@ where
         let (process, name) = (Arc::new(process), settings.name);
         let slots = Slots::new(settings.max_in_flight, settings.long);
         tokio::spawn(async move {
-            let mut next = None;
+            let (mut next, mut rested) = (None, Instant::now());
             loop {
                 let first = match next.take() {
                     Some(request) => request,
@@ -154,7 +154,8 @@ where
                 };
                 let extra_linger = settings.extra_linger.as_ref().map_or(Duration::ZERO, |extra_linger| extra_linger());
                 let mut batch = Batch::new(first, weigh, settings.max);
-                let deadline = Instant::now() + settings.linger + extra_linger;
+                let deadline = tokio::time::sleep_until(Instant::now() + settings.linger + extra_linger);
+                tokio::pin!(deadline);
                 while batch.has_room() {
                     tokio::select! {
                         biased;
@@ -162,8 +163,8 @@ where
                             Some(request) => batch.add(request),
                             None => break,
                         },
-                        () = idle(&slots), if extra_linger.is_zero() => break,
-                        () = tokio::time::sleep_until(deadline) => break,
+                        () = idle(&slots, rested), if extra_linger.is_zero() => break,
+                        () = &mut deadline => break,
                     }
                 }
                 let slot = loop {
@@ -173,7 +174,7 @@ where
                         Some(request) = received.recv(), if batch.has_room() => batch.add(request),
                     }
                 };
-                next = batch.next.take();
+                (next, rested) = (batch.next.take(), Instant::now() + settings.linger);
                 let process = process.clone();
                 tokio::spawn(async move {
                     let span = batches::batch(name, batch.requests.iter().map(|request| request.waiting.clone()));
@@ -202,9 +203,11 @@ where
     }
 }
 
-/// Waits until no batch is in progress, and for tasks that are about to submit: those of a burst are ready to run.
-async fn idle(slots: &Slots) {
+/// Waits until no batch is in progress and the last one is `rested`, and for tasks that are about to submit: those of a burst
+/// are ready to run.
+async fn idle(slots: &Slots, rested: Instant) {
     slots.idle().await;
+    tokio::time::sleep_until(rested).await;
     tokio::task::yield_now().await;
 }
 
@@ -232,7 +235,7 @@ mod tests {
         time::Duration,
     };
 
-    use tokio::sync::Semaphore;
+    use tokio::time::Instant;
 
     use super::{Batcher, BatcherError, BatcherSettings};
 
@@ -307,35 +310,54 @@ mod tests {
         assert_eq!(*calls.lock().expect("unpoisoned"), 1);
     }
 
-    #[tokio::test]
-    async fn nothing_is_waited_for_while_no_batch_is_in_progress() {
-        let (sizes, go_on) = (Arc::new(Mutex::new(Vec::new())), Arc::new(Semaphore::new(0)));
-        let (seen, held) = (sizes.clone(), go_on.clone());
+    /// A batcher whose batches take half of its linger, and the sizes of its batches.
+    fn slow() -> (Batcher<i32, i32, Bad>, Arc<Mutex<Vec<usize>>>) {
+        let sizes = Arc::new(Mutex::new(Vec::new()));
+        let seen = sizes.clone();
         let process = move |items: Arc<Vec<i32>>| {
             seen.lock().expect("unpoisoned").push(items.len());
-            let held = held.clone();
             async move {
-                held.acquire().await.expect("open").forget();
+                tokio::time::sleep(LINGER / 2).await;
                 Ok::<_, Bad>(items.to_vec())
             }
         };
-        let for_ever = Duration::from_secs(86_400);
-        let batcher = Batcher::start(BatcherSettings { linger: for_ever, ..settings() }, process, |_| false);
-        let alone = batcher.clone();
-        let first = tokio::spawn(async move { alone.submit(0).await });
-        while sizes.lock().expect("unpoisoned").is_empty() {
-            tokio::task::yield_now().await;
+        let settings = BatcherSettings { linger: LINGER, max_in_flight: 2, ..settings() };
+        (Batcher::start(settings, process, |_| false), sizes)
+    }
+
+    const LINGER: Duration = Duration::from_secs(10);
+
+    #[tokio::test(start_paused = true)]
+    async fn an_item_alone_waits_for_nothing() {
+        let (batcher, sizes) = slow();
+        for _ in 0..3 {
+            let began = Instant::now();
+            batcher.submit(1).await.expect("a result");
+            assert_eq!(began.elapsed(), LINGER / 2, "the batch alone");
+            tokio::time::sleep(LINGER / 2).await;
         }
-        let others = tokio::spawn(futures_util::future::join_all(
-            [batcher.clone(), batcher.clone()].map(|batcher| async move { batcher.submit(1).await }),
-        ));
-        for _ in 0..20 {
-            tokio::task::yield_now().await;
+        assert_eq!(*sizes.lock().expect("unpoisoned"), [1, 1, 1]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn items_that_follow_each_other_go_together() {
+        let (batcher, sizes) = slow();
+        let one_a_second = (0..16).map(|second| {
+            let batcher = batcher.clone();
+            async move {
+                tokio::time::sleep(Duration::from_secs(second)).await;
+                batcher.submit(1).await
+            }
+        });
+        for result in futures_util::future::join_all(one_a_second).await {
+            result.expect("a result");
         }
-        assert_eq!(*sizes.lock().expect("unpoisoned"), [1], "the others wait for each other");
-        go_on.add_permits(2);
-        first.await.expect("no panic").expect("a result");
-        others.await.expect("no panic");
-        assert_eq!(*sizes.lock().expect("unpoisoned"), [1, 2], "until the first batch has ended");
+        let sizes = sizes.lock().expect("unpoisoned");
+        assert_eq!(sizes[0], 1, "at once: nothing was under way");
+        assert_eq!(sizes[1..].iter().sum::<usize>(), 15);
+        assert!(
+            sizes[1..] == [10, 5] || sizes[1..] == [9, 6],
+            "{sizes:?}: a batch in the time of a linger, full or not"
+        );
     }
 }

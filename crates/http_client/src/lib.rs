@@ -4,6 +4,7 @@
 
 mod compressed;
 mod storable;
+mod trust;
 mod waits;
 
 use std::{error::Error, time::Duration};
@@ -11,6 +12,7 @@ use std::{error::Error, time::Duration};
 use reqwest::{Certificate, ClientBuilder, Response, redirect::Policy};
 
 pub use storable::{replace_unstorable_escapes, without_unstorable_escapes};
+pub use trust::{Trust, TrustError};
 pub use waits::retry_after;
 
 /// How often an idle or busy HTTP/2 connection is pinged. HTTP/2 puts all requests on one connection: if it breaks without

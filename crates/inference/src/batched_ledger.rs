@@ -8,7 +8,6 @@ use ledger::{
     COMMIT_RETRY, ChargeRequest, Claim, ClaimRequest, Claimed, Decision, LEDGER_RETRY, Ledger, LedgerError,
     PriorAnswers, PriorAnswersRequest, RecordMerge, Worker,
 };
-use retry::RetryPolicy;
 use uuid::Uuid;
 
 /// Batches of one kind in flight. More would only wait for each other's connections.
@@ -47,13 +46,26 @@ pub struct BatchedLedger {
     ledger: Ledger,
 }
 
+impl BatchedLedgerSettings {
+    /// Those of the batcher of this name.
+    fn named(&self, name: &'static str) -> BatcherSettings {
+        BatcherSettings {
+            name,
+            max: self.batch_max,
+            linger: self.linger,
+            extra_linger: None,
+            max_in_flight: MAX_IN_FLIGHT,
+            long: None,
+        }
+    }
+}
+
 impl BatchedLedger {
     /// Starts the batchers. Events are claimed for `worker`.
     pub fn start(ledger: Ledger, worker: Worker, settings: BatchedLedgerSettings) -> Self {
         let BatchedLedgerSettings { lease, unchanged_context_ttl, .. } = settings;
-        let claims = start_batcher(
-            &ledger,
-            ("claim events", settings),
+        let claims = ledger.batcher(
+            settings.named("claim events"),
             LEDGER_RETRY,
             move |ledger, events: Arc<Vec<DeliveredEvent>>| {
                 let worker = worker.clone();
@@ -70,27 +82,25 @@ impl BatchedLedger {
                 }
             },
         );
-        let prior_answers = start_batcher(
-            &ledger,
-            ("read prior answers", settings),
-            LEDGER_RETRY,
-            move |ledger, requests: Arc<Vec<_>>| async move { ledger.prior_answers(&requests, unchanged_context_ttl).await },
-        );
-        let decisions = start_batcher(
-            &ledger,
-            ("commit decisions", settings),
+        let prior_answers =
+            ledger.batcher(
+                settings.named("read prior answers"),
+                LEDGER_RETRY,
+                move |ledger, requests: Arc<Vec<_>>| async move {
+                    ledger.prior_answers(&requests, unchanged_context_ttl).await
+                },
+            );
+        let decisions = ledger.batcher(
+            settings.named("commit decisions"),
             COMMIT_RETRY,
             |ledger, decisions: Arc<Vec<_>>| async move { ledger.commit_decisions(&decisions).await },
         );
-        let charges = start_batcher(
-            &ledger,
-            ("begin charges", settings),
-            LEDGER_RETRY,
-            |ledger, requests: Arc<Vec<_>>| async move { ledger.begin_charges(&requests).await },
-        );
-        let known_actions = start_batcher(
-            &ledger,
-            ("find known actions", settings),
+        let charges =
+            ledger.batcher(settings.named("begin charges"), LEDGER_RETRY, |ledger, requests: Arc<Vec<_>>| async move {
+                ledger.begin_charges(&requests).await
+            });
+        let known_actions = ledger.batcher(
+            settings.named("find known actions"),
             LEDGER_RETRY,
             |ledger, asked: Arc<Vec<Vec<ActionId>>>| async move {
                 let known = ledger.known_actions(&asked.concat()).await?;
@@ -157,35 +167,4 @@ impl BatchedLedger {
     pub async fn commit_decision(&self, decision: Decision) -> Result<bool, BatcherError<LedgerError>> {
         self.decisions.submit(decision).await
     }
-}
-
-/// A batcher of this name whose batches `call` carries out, with retries while Postgres is away. When Postgres rejects a batch, its halves
-/// are tried on their own, so that one bad request fails alone.
-fn start_batcher<I, O, F, Fut>(
-    ledger: &Ledger,
-    (name, settings): (&'static str, BatchedLedgerSettings),
-    policy: RetryPolicy,
-    call: F,
-) -> Batcher<I, O, LedgerError>
-where
-    I: Clone + Send + Sync + 'static,
-    O: Send + 'static,
-    F: Fn(Ledger, Arc<Vec<I>>) -> Fut + Send + Sync + 'static,
-    Fut: Future<Output = Result<Vec<O>, LedgerError>> + Send + 'static,
-{
-    let settings = BatcherSettings {
-        name,
-        max: settings.batch_max,
-        linger: settings.linger,
-        extra_linger: None,
-        max_in_flight: MAX_IN_FLIGHT,
-        long: None,
-    };
-    let (ledger, call) = (ledger.clone(), Arc::new(call));
-    let carry_out = move |batch: Arc<Vec<I>>| {
-        let (ledger, call) = (ledger.clone(), call.clone());
-        let size = batch.len();
-        async move { retry::run(&policy, || ledger.traced(name, size, call(ledger.clone(), batch.clone()))).await }
-    };
-    Batcher::start(settings, carry_out, |error| !error.is_away())
 }

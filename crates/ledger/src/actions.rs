@@ -9,11 +9,13 @@ use std::{
 };
 
 use domain::{ActionId, ActionState, ObjectId, Reason, WriteCommandId};
+use sqlx::{Executor, Postgres};
 use time::OffsetDateTime;
+use uuid::Uuid;
 
 use crate::{
-    Ledger, LedgerError, WrittenProperty, column::ACTION_STATE, command_results::insert_writes,
-    connections::Transaction, seconds, stored_detail,
+    Ledger, LedgerError, WrittenProperty, command_results::insert_writes, connections::Transaction, seconds,
+    stored_detail,
 };
 
 /// Whether the writer looks in HubSpot for an action before it sends the call.
@@ -86,6 +88,19 @@ impl EndedAction {
     }
 }
 
+/// An action that a writer asks to carry out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BeginRequest {
+    /// The action.
+    pub id: ActionId,
+    /// Its write command, …
+    pub command: WriteCommandId,
+    /// … and the number of the claim on it.
+    pub attempt: i32,
+    /// Whether the writer looks for it first.
+    pub look: Look,
+}
+
 /// Whether an action may be carried out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BeginOutcome {
@@ -145,82 +160,106 @@ impl Ledger {
         Ok(known)
     }
 
-    /// Begins an action under the claim of its command. An action that was done for the same record within its
-    /// `cooldown_hours` ends as skipped.
-    pub async fn begin_action(
-        &self,
-        id: ActionId,
-        command: WriteCommandId,
-        attempt: i32,
-        look: Look,
-    ) -> Result<BeginOutcome, LedgerError> {
-        let mut transaction = self.connections.begin().await?;
-        let Some(row) = sqlx::query!(
-            r#"select a.state::text as "state!", c.attempt = $3 and c.state = 'sending' as "holds_claim!",
-                      (extract(epoch from clock_timestamp() - a.sending_since))::float8 as sending_for,
-                      exists (select from (select c.object_id as id
-                                           union all
-                                           select m.old_id from record_merge m
-                                           where (m.portal_id, m.object_type, m.survivor_id)
-                                                 = (c.portal_id, c.object_type, c.object_id)) as known_as
-                              -- `offset 0`: one look into the index by record for each id, whatever the statistics say.
-                              cross join lateral (select oc.id, oc.inference_id from write_command oc
-                                                  where (oc.portal_id, oc.object_type, oc.object_id)
-                                                        = (c.portal_id, c.object_type, known_as.id)
-                                                    and oc.undo_id is null offset 0) as oc
-                              join action o on o.write_command_id = oc.id
-                              join inference oi on oi.id = oc.inference_id
-                              join inference i on i.id = c.inference_id
-                              where o.state = 'done' and o.name = a.name and oi.playbook = i.playbook
-                                and o.write_command_id <> a.write_command_id
-                                and o.finished_at > now() - a.cooldown_hours * interval '1 hour') as "recent!"
-               from action a join write_command c on c.id = a.write_command_id
-               where a.id = $1 and c.id = $2 for update of a"#,
-            id.0,
-            command.0,
-            attempt
+    /// Begins actions, each under the claim of its command. An action that was done for the same record within its
+    /// `cooldown_hours` ends as skipped. Answers in the order of `requests`.
+    pub async fn begin_actions(&self, requests: &[BeginRequest]) -> Result<Vec<BeginOutcome>, LedgerError> {
+        let rows = sqlx::query!(
+            r#"with input as (
+                   select * from unnest($1::uuid[], $2::uuid[], $3::int[], $4::bool[], $5::bool[])
+                       as input (id, command_id, attempt, looks_first, has_looked)
+               ), locked as (
+                   select a.id, a.state,
+                          case when c.attempt <> input.attempt or c.state <> 'sending' then 'lost'
+                               when a.state not in ('intended', 'sending') then 'ended'
+                               when a.state = 'intended' and exists (
+                                   select from (select c.object_id as id
+                                                union all
+                                                select m.old_id from record_merge m
+                                                where (m.portal_id, m.object_type, m.survivor_id)
+                                                      = (c.portal_id, c.object_type, c.object_id)) as known_as
+                                   -- `offset 0`, and no joins: a look into an index for each id and command, whatever the
+                                   -- statistics say. A plan for tables that were small goes through all rows of large ones.
+                                   cross join lateral (select oc.id, oc.inference_id from write_command oc
+                                                       where (oc.portal_id, oc.object_type, oc.object_id)
+                                                             = (c.portal_id, c.object_type, known_as.id)
+                                                         and oc.undo_id is null and oc.id <> c.id offset 0) as oc
+                                   where (select oi.playbook from inference oi where oi.id = oc.inference_id)
+                                         = (select i.playbook from inference i where i.id = c.inference_id)
+                                     and (select true from action o
+                                          where o.write_command_id = oc.id and o.state = 'done' and o.name = a.name
+                                            and o.finished_at > now() - a.cooldown_hours * interval '1 hour' limit 1)
+                               ) then 'done_recently'
+                               when a.state = 'intended' and input.looks_first then 'look_first'
+                               when a.state = 'sending' and not input.has_looked then 'in_doubt'
+                               else 'send' end as outcome,
+                          extract(epoch from clock_timestamp() - a.sending_since)::float8 as sending_for
+                   from input join action a on a.id = input.id
+                   join write_command c on c.id = a.write_command_id and c.id = input.command_id
+                   order by a.id for update of a
+               ), begun as (
+                   update action a
+                   set state = 'sending', sending_since = clock_timestamp()
+                   from locked where a.id = locked.id and locked.outcome = 'send'
+               ), skipped as (
+                   update action a
+                   set state = 'skipped', reason = $6, finished_at = clock_timestamp()
+                   from locked where a.id = locked.id and locked.outcome = 'done_recently'
+               )
+               select id, outcome as "outcome!", sending_for from locked"#,
+            &requests.iter().map(|request| request.id.0).collect::<Vec<_>>(),
+            &requests.iter().map(|request| request.command.0).collect::<Vec<_>>(),
+            &requests.iter().map(|request| request.attempt).collect::<Vec<_>>(),
+            &requests.iter().map(|request| request.look == Look::First).collect::<Vec<_>>(),
+            &requests.iter().map(|request| request.look == Look::Done).collect::<Vec<_>>(),
+            Reason::DoneRecently.as_str(),
         )
-        .fetch_optional(&mut transaction)
-        .await?
-        else {
-            return belongs_to_newer(&mut transaction, id, command, attempt).await;
-        };
-        let outcome = match ACTION_STATE.read(&row.state, ActionState::parse)? {
-            _ if !row.holds_claim => BeginOutcome::Lost,
-            ActionState::Intended if row.recent => {
-                sqlx::query!(
-                    "update action set state = 'skipped', reason = $2, finished_at = clock_timestamp() where id = $1",
-                    id.0,
-                    Reason::DoneRecently.as_str()
-                )
-                .execute(&mut transaction)
-                .await?;
-                BeginOutcome::Ended
-            }
-            ActionState::Intended if look == Look::First => BeginOutcome::LookFirst,
-            ActionState::Sending if look != Look::Done => BeginOutcome::InDoubt {
-                sending_for: Duration::from_secs_f64(row.sending_for.unwrap_or_default().max(0.0)),
-            },
-            ActionState::Intended | ActionState::Sending => {
-                sqlx::query!(
-                    "update action set state = 'sending', sending_since = clock_timestamp() where id = $1",
-                    id.0
-                )
-                .execute(&mut transaction)
-                .await?;
-                BeginOutcome::Send
-            }
-            ActionState::Done | ActionState::Skipped | ActionState::Parked => BeginOutcome::Ended,
-        };
-        transaction.commit().await?;
-        Ok(outcome)
+        .fetch_all(&self.connections)
+        .await?;
+        let found: HashMap<_, _> = rows.iter().map(|row| (row.id, row)).collect();
+        let mut outcomes = Vec::with_capacity(requests.len());
+        for request in requests {
+            outcomes.push(match found.get(&request.id.0) {
+                None => self.belongs_to_newer(request).await?,
+                Some(row) => match row.outcome.as_str() {
+                    "send" => BeginOutcome::Send,
+                    "look_first" => BeginOutcome::LookFirst,
+                    "in_doubt" => {
+                        BeginOutcome::InDoubt { sending_for: seconds(row.sending_for.unwrap_or(0.0).max(0.0)) }
+                    }
+                    "lost" => BeginOutcome::Lost,
+                    _ => BeginOutcome::Ended,
+                },
+            });
+        }
+        Ok(outcomes)
     }
 
-    /// Records how an action ended, and what it has set, also when another writer has claimed its command since: the call was made.
-    /// Does nothing when the action has ended already.
-    pub async fn finish_action(&self, ended: &EndedAction) -> Result<(), LedgerError> {
+    /// An action that is not of the command under this claim: a newer change of the same millisecond has it, and carries it out.
+    async fn belongs_to_newer(&self, request: &BeginRequest) -> Result<BeginOutcome, LedgerError> {
+        let moved = sqlx::query_scalar!(
+            r#"select exists (select from action a join write_command newer on newer.id = a.write_command_id
+                              join write_command c on c.id = $2
+                              where a.id = $1 and c.attempt = $3 and c.state = 'sending'
+                                and (newer.portal_id, newer.object_type) = (c.portal_id, c.object_type)) as "moved!""#,
+            request.id.0,
+            request.command.0,
+            request.attempt
+        )
+        .fetch_one(&self.connections)
+        .await?;
+        Ok(if moved { BeginOutcome::Ended } else { BeginOutcome::Lost })
+    }
+
+    /// Records how actions ended, and what they have set, also when another writer has claimed their command since: the call was
+    /// made. Does nothing to one that has ended already.
+    pub async fn finish_actions(&self, ended: &[EndedAction]) -> Result<(), LedgerError> {
+        let ended: Vec<_> = ended.iter().collect();
+        if ended.iter().all(|ended| ended.written.is_none()) {
+            end_rows(&self.connections, &ended).await?;
+            return Ok(());
+        }
         let mut transaction = self.connections.begin().await?;
-        end_actions(&mut transaction, &[ended]).await?;
+        end_actions(&mut transaction, &ended).await?;
         transaction.commit().await?;
         Ok(())
     }
@@ -263,43 +302,39 @@ impl Ledger {
 
 /// Records how actions ended, those that have not ended yet, with what they have set.
 pub(crate) async fn end_actions(transaction: &mut Transaction, ended: &[&EndedAction]) -> Result<(), LedgerError> {
-    for EndedAction { id, state, reason, detail, hubspot_id, written } in ended.iter().copied() {
-        let command = sqlx::query_scalar!(
-            "update action set state = $2::text::action_state, reason = $3, detail = $4, hubspot_id = $5,
-                               finished_at = clock_timestamp()
-             where id = $1 and finished_at is null returning write_command_id",
-            id.0,
-            state.as_str(),
-            reason.map(Reason::as_str),
-            detail.as_deref().map(stored_detail),
-            hubspot_id.map(|id| id.0)
-        )
-        .fetch_optional(&mut *transaction)
-        .await?;
-        if let Some((command, written)) = command.zip(written.as_ref()) {
-            insert_writes(&mut *transaction, &[(command, written)]).await?;
-        }
+    if ended.is_empty() {
+        return Ok(());
     }
-    Ok(())
+    let commands = end_rows(&mut *transaction, ended).await?;
+    let written = ended.iter().filter_map(|ended| Some((*commands.get(&ended.id)?, ended.written.as_ref()?)));
+    let written: Vec<_> = written.collect();
+    if written.is_empty() { Ok(()) } else { insert_writes(transaction, &written).await }
 }
 
-/// An action that is not of the command under this claim: a newer change of the same millisecond has it, and carries it out.
-async fn belongs_to_newer(
-    transaction: &mut Transaction,
-    id: ActionId,
-    command: WriteCommandId,
-    attempt: i32,
-) -> Result<BeginOutcome, LedgerError> {
-    let moved = sqlx::query_scalar!(
-        r#"select exists (select from action a join write_command newer on newer.id = a.write_command_id
-                          join write_command c on c.id = $2
-                          where a.id = $1 and c.attempt = $3 and c.state = 'sending'
-                            and (newer.portal_id, newer.object_type) = (c.portal_id, c.object_type)) as "moved!""#,
-        id.0,
-        command.0,
-        attempt
+/// The rows of actions that have not ended yet. Returns the commands of those.
+async fn end_rows<'a>(
+    executor: impl Executor<'a, Database = Postgres>,
+    ended: &[&EndedAction],
+) -> Result<HashMap<ActionId, Uuid>, LedgerError> {
+    let rows = sqlx::query!(
+        "with input as (select * from unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::bigint[])
+                            as input (id, state, reason, detail, hubspot_id)),
+              locked as (select a.id from action a join input using (id)
+                         where a.finished_at is null order by a.id for update of a)
+         update action a
+         set state = input.state::action_state, reason = input.reason, detail = input.detail,
+             hubspot_id = input.hubspot_id, finished_at = clock_timestamp()
+         from locked join input using (id) where a.id = locked.id
+         returning a.id, a.write_command_id",
+        &ended.iter().map(|ended| ended.id.0).collect::<Vec<_>>(),
+        &ended.iter().map(|ended| ended.state.as_str().to_owned()).collect::<Vec<_>>(),
+        &ended.iter().map(|ended| ended.reason.map(|reason| reason.as_str().to_owned())).collect::<Vec<_>>()
+            as &[Option<String>],
+        &ended.iter().map(|ended| ended.detail.as_deref().map(stored_detail)).collect::<Vec<_>>()
+            as &[Option<String>],
+        &ended.iter().map(|ended| ended.hubspot_id.map(|id| id.0)).collect::<Vec<_>>() as &[Option<i64>],
     )
-    .fetch_one(&mut *transaction)
+    .fetch_all(executor)
     .await?;
-    Ok(if moved { BeginOutcome::Ended } else { BeginOutcome::Lost })
+    Ok(rows.into_iter().map(|row| (ActionId(row.id), row.write_command_id)).collect())
 }

@@ -36,6 +36,7 @@
 
 mod actions;
 mod audit;
+mod batched;
 mod charges;
 mod circuit_breakers;
 mod claim;
@@ -84,7 +85,7 @@ use uuid::Uuid;
 
 use crate::{connections::Connections, migration::MIGRATIONS};
 
-pub use actions::{BeginOutcome, EndedAction, Look, RecordedAction};
+pub use actions::{BeginOutcome, BeginRequest, EndedAction, Look, RecordedAction};
 pub use audit::{
     ActionEntry, EventCost, EventStory, HistoryEntry, InferenceEntry, MergeEntry, SkippedWriteEntry, WriteEntry,
 };

@@ -1,18 +1,18 @@
 //! An action is carried out once: what was begun and not finished is in doubt, and looked for first.
 
 use domain::{ActionId, ActionState, ObjectId, Reason, WriteCommand};
-use ledger::{BeginOutcome, EndedAction, Look, WrittenProperty};
+use ledger::{BeginOutcome, BeginRequest, EndedAction, Look, WrittenProperty};
 
 use crate::fixtures::{TestLedger, decision_with_commands, event};
 
 async fn begin(test: &TestLedger, command: &WriteCommand, attempt: i32, look: Look) -> BeginOutcome {
-    test.ledger.begin_action(command.actions[0].id, command.id, attempt, look).await.expect("asked")
+    test.begin_action(command.actions[0].id, command.id, attempt, look).await
 }
 
 async fn finish(test: &TestLedger, command: &WriteCommand, state: ActionState, reason: Option<Reason>) {
     let id = command.actions[0].id;
     let ended = EndedAction { state, reason, ..EndedAction::done(id, Some(ObjectId(77))) };
-    test.ledger.finish_action(&ended).await.expect("finished");
+    test.ledger.finish_actions(&[ended]).await.expect("finished");
 }
 
 #[tokio::test]
@@ -37,6 +37,60 @@ async fn what_was_begun_and_not_finished_is_in_doubt_until_it_was_looked_for() {
     assert_eq!((action.state, action.reason, action.hubspot_id), (ActionState::Done, None, Some(77)), "done is done");
 }
 
+#[tokio::test]
+async fn each_of_many_actions_gets_its_own_answer_in_order() {
+    let test = TestLedger::new().await;
+    let mut requests = Vec::new();
+    for n in 1..=3 {
+        let command = test.decided(&event(n, 1)).await;
+        let attempt = test.claimed_command(&command, "a").await;
+        requests.push(BeginRequest { id: command.actions[0].id, command: command.id, attempt, look: Look::IfInDoubt });
+    }
+    test.ledger.begin_actions(&requests[..1]).await.expect("asked");
+    test.ledger.finish_actions(&[EndedAction::done(requests[0].id, None)]).await.expect("finished");
+    requests[1].attempt += 1;
+    requests.reverse();
+    let outcomes = test.ledger.begin_actions(&requests).await.expect("asked");
+    assert_eq!(outcomes, [BeginOutcome::Send, BeginOutcome::Lost, BeginOutcome::Ended]);
+    let again = test.ledger.begin_actions(&requests).await.expect("asked");
+    assert!(matches!(again[..], [BeginOutcome::InDoubt { .. }, BeginOutcome::Lost, BeginOutcome::Ended]), "{again:?}");
+}
+
+/// Postgres keeps the plan of a statement that it made while the tables were small.
+#[tokio::test]
+async fn what_was_done_recently_is_found_without_going_through_all_answers() {
+    let test = TestLedger::new().await;
+    let mut commands = Vec::new();
+    for n in 1..=2 {
+        let command = test.decided(&event(n, 1)).await;
+        commands.push((test.claimed_command(&command, "a").await, command));
+    }
+    let (attempt, first) = &commands[0];
+    for _ in 0..40 {
+        begin(&test, first, *attempt, Look::IfInDoubt).await;
+    }
+    let more = "jsonb_build_object('id', gen_random_uuid(), 'outcome', 'refused')";
+    test.run(&format!(
+        "insert into inference select (jsonb_populate_record(i, {more})).* from inference i, generate_series(1, 5000)"
+    ))
+    .await;
+    let read = "select seq_tup_read + idx_tup_fetch from pg_stat_user_tables where relname = 'inference'";
+    let before: i64 = test.value(read).await;
+    let (attempt, second) = &commands[1];
+    assert_eq!(begin(&test, second, *attempt, Look::IfInDoubt).await, BeginOutcome::Send);
+    // A session tells what it has read when it ends.
+    test.run(
+        "select pg_terminate_backend(pid) from pg_stat_activity
+              where application_name = 'tests' and datname = current_database()",
+    )
+    .await;
+    while test.value::<i64>("select n_tup_upd from pg_stat_user_tables where relname = 'action'").await < 2 {
+        tokio::task::yield_now().await;
+    }
+    let rows = test.value::<i64>(read).await - before;
+    assert!(rows < 5_000, "{rows} rows were read for one action");
+}
+
 /// The writer may die between the move of a deal and the end of its command.
 #[tokio::test]
 async fn what_an_action_has_set_is_recorded_with_its_end() {
@@ -51,7 +105,7 @@ async fn what_an_action_has_set_is_recorded_with_its_end() {
         after: "risk".to_owned(),
     };
     let moved = EndedAction { written: Some(written), ..EndedAction::done(command.actions[0].id, None) };
-    test.ledger.finish_action(&moved).await.expect("finished");
+    test.ledger.finish_actions(&[moved]).await.expect("finished");
     let story = test.ledger.event_story(event.key.as_str()).await.expect("asked").expect("known");
     let writes: Vec<_> = story.writes.iter().map(|write| (write.before.as_deref(), write.after.as_str())).collect();
     assert_eq!(writes, [(Some("first"), "risk")], "it can be undone");
@@ -67,10 +121,9 @@ async fn an_action_is_begun_only_under_the_claim_of_its_command() {
     test.end_command_leases().await;
     let current = test.claimed_command(&command, "b").await;
     assert_eq!(begin(&test, &command, late, Look::IfInDoubt).await, BeginOutcome::Lost);
-    let foreign =
-        test.ledger.begin_action(command.actions[0].id, other.id, current, Look::IfInDoubt).await.expect("asked");
+    let foreign = test.begin_action(command.actions[0].id, other.id, current, Look::IfInDoubt).await;
     assert_eq!(foreign, BeginOutcome::Lost);
-    let unknown = test.ledger.begin_action(ActionId::new(), command.id, current, Look::IfInDoubt).await.expect("asked");
+    let unknown = test.begin_action(ActionId::new(), command.id, current, Look::IfInDoubt).await;
     assert_eq!(unknown, BeginOutcome::Lost);
     assert_eq!(begin(&test, &command, current, Look::IfInDoubt).await, BeginOutcome::Send);
 }

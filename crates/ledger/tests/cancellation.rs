@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use ledger::{EndedAction, WrittenProperty};
+
 use crate::fixtures::{TestLedger, event};
 
 /// Waits until no session of this database is within a transaction and does nothing: a rollback may still be on its way.
@@ -17,13 +19,13 @@ async fn no_transaction_is_open(test: &TestLedger) {
 async fn a_call_that_is_cancelled_leaves_no_transaction_open() {
     let test = TestLedger::new().await;
     let command = test.decided(&event(1, 1)).await;
-    let action = command.actions[0].id;
-    let attempt = test.claimed_command(&command, "writer").await;
+    test.claimed_command(&command, "writer").await;
+    let written = WrittenProperty { property: "dealstage".to_owned(), before: None, after: "risk".to_owned() };
+    let moved = EndedAction { written: Some(written), ..EndedAction::done(command.actions[0].id, None) };
     // Cancelled at every moment of the call: while it waits for a connection, after `begin` was sent, within the transaction, …
     for microseconds in (0..3_000).step_by(15) {
-        let (ledger, command) = (test.ledger.clone(), command.id);
-        let call =
-            tokio::spawn(async move { ledger.begin_action(action, command, attempt, ledger::Look::IfInDoubt).await });
+        let (ledger, moved) = (test.ledger.clone(), moved.clone());
+        let call = tokio::spawn(async move { ledger.finish_actions(&[moved]).await });
         let started = Instant::now();
         while started.elapsed() < Duration::from_micros(microseconds) {
             std::hint::spin_loop();

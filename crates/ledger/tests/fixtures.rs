@@ -13,8 +13,8 @@ use domain::{
     write_command::{Action, ActionSpec, PropertyChange, WritePolicy},
 };
 use ledger::{
-    Claim, ClaimRequest, Claimed, CommandClaim, CommandResult, Decision, Ledger, LedgerSettings, Worker,
-    WrittenProperty,
+    BeginOutcome, BeginRequest, Claim, ClaimRequest, Claimed, CommandClaim, CommandResult, Decision, Ledger,
+    LedgerSettings, Look, Worker, WrittenProperty,
 };
 use serde_json::json;
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, PgPool, postgres::PgPoolOptions};
@@ -147,6 +147,12 @@ impl TestLedger {
             CommandClaim::Granted { attempt, .. } => attempt,
             other => panic!("not granted: {other:?}"),
         }
+    }
+
+    /// Asks for one action.
+    pub async fn begin_action(&self, id: ActionId, command: WriteCommandId, attempt: i32, look: Look) -> BeginOutcome {
+        let request = BeginRequest { id, command, attempt, look };
+        self.ledger.begin_actions(&[request]).await.expect("asked").remove(0)
     }
 
     /// A claim of a command, without its age.

@@ -87,11 +87,11 @@ async fn an_action_that_was_done_for_a_merged_record_was_done_for_the_survivor()
     let first = test.decided(&event(1, 1)).await;
     let attempt = test.claimed_command(&first, "a").await;
     let begin = async |command: &domain::WriteCommand, attempt| {
-        test.ledger.begin_action(command.actions[0].id, command.id, attempt, Look::IfInDoubt).await.expect("asked")
+        test.begin_action(command.actions[0].id, command.id, attempt, Look::IfInDoubt).await
     };
     assert_eq!(begin(&first, attempt).await, BeginOutcome::Send);
     let id = first.actions[0].id;
-    test.ledger.finish_action(&EndedAction::done(id, Some(ObjectId(77)))).await.expect("finished");
+    test.ledger.finish_actions(&[EndedAction::done(id, Some(ObjectId(77)))]).await.expect("finished");
     test.ledger.record_merges(&[merge(1, 7)]).await.expect("recorded");
     let second = test.decided(&event(7, 2)).await;
     let attempt = test.claimed_command(&second, "a").await;

@@ -27,7 +27,7 @@ async fn park_commands(test: &TestLedger, event: &Event, count: usize) -> Vec<Wr
         let attempt = test.claimed_command(command, "writer").await;
         let action = command.actions[0].id;
         let parked = EndedAction { state: ActionState::Parked, reason, ..EndedAction::done(action, None) };
-        test.ledger.finish_action(&parked).await.expect("parked");
+        test.ledger.finish_actions(&[parked]).await.expect("parked");
         assert!(test.finish(&result(command, attempt, CommandState::Parked, reason), "writer").await);
     }
     assert_eq!(test.state(event).await, (EventState::Parked, reason));

@@ -109,7 +109,7 @@ async fn an_action_that_is_looked_for_first_is_not_in_doubt_by_that() {
     let command = test.decided(&event(1, 1)).await;
     let attempt = test.claimed_command(&command, "a").await;
     let id = command.actions[0].id;
-    let begin = async |look| test.ledger.begin_action(id, command.id, attempt, look).await.expect("asked");
+    let begin = async |look| test.begin_action(id, command.id, attempt, look).await;
     for _ in 0..2 {
         assert_eq!(begin(Look::First).await, BeginOutcome::LookFirst);
     }

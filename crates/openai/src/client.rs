@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use http_client::{BodyError, MAX_NAME, json_error_position, read_body, retry_after, shortened};
+use http_client::{BodyError, MAX_NAME, TrustError, json_error_position, read_body, retry_after, shortened};
 use reqwest::{
     Body, RequestBuilder,
     header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, InvalidHeaderValue},
@@ -75,7 +75,10 @@ pub enum OpenAiSetupError {
     /// A setting is not a valid header name or value.
     #[error("openai.auth_header or openai.api_key cannot be sent as an HTTP header")]
     Header,
-    /// No TLS provider is installed, or the system's root certificates cannot be read.
+    /// It cannot be said whom to trust.
+    #[error(transparent)]
+    Trust(#[from] TrustError),
+    /// The HTTP client cannot be set up.
     #[error(transparent)]
     Http(#[from] reqwest::Error),
 }

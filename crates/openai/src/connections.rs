@@ -9,7 +9,10 @@ use std::{
     time::Duration,
 };
 
+use http_client::Trust;
 use reqwest::header::HeaderMap;
+
+use crate::OpenAiSetupError;
 
 /// How connections are made, and how requests share them.
 #[derive(Debug, Clone)]
@@ -28,6 +31,7 @@ pub struct ConnectionSharing {
 pub struct Connections {
     all: Arc<Mutex<Vec<SharedConnection>>>,
     sharing: ConnectionSharing,
+    trust: Trust,
     timeout: Duration,
     headers: HeaderMap,
 }
@@ -42,8 +46,9 @@ pub struct SharedConnection {
 impl Connections {
     /// Creates the first HTTP client, so that an error of its setup shows at the start. `timeout` bounds an attempt;
     /// `headers` are sent with each request.
-    pub fn new(sharing: ConnectionSharing, timeout: Duration, headers: HeaderMap) -> Result<Self, reqwest::Error> {
-        let connections = Self { all: Arc::default(), sharing, timeout, headers };
+    pub fn new(sharing: ConnectionSharing, timeout: Duration, headers: HeaderMap) -> Result<Self, OpenAiSetupError> {
+        let trust = Trust::system_and(sharing.authorities.as_deref())?;
+        let connections = Self { all: Arc::default(), sharing, trust, timeout, headers };
         connections.pick()?;
         Ok(connections)
     }
@@ -62,8 +67,7 @@ impl Connections {
     }
 
     fn client(&self) -> Result<reqwest::Client, reqwest::Error> {
-        let authorities = self.sharing.authorities.as_deref();
-        let builder = http_client::builder_trusting(self.timeout, authorities)?.default_headers(self.headers.clone());
+        let builder = self.trust.apply(http_client::builder(self.timeout)).default_headers(self.headers.clone());
         if self.sharing.http2_prior_knowledge { builder.http2_prior_knowledge() } else { builder }.build()
     }
 }

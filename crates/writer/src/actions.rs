@@ -11,13 +11,15 @@ use domain::{
 };
 use hubspot::HubSpotClient;
 use ledger::{
-    BeginOutcome, EndedAction, LatestWrites, Ledger, LedgerError, Look, RecordedAction, Recovery, WrittenProperty,
+    BeginOutcome, BeginRequest, EndedAction, LatestWrites, Ledger, LedgerError, Look, RecordedAction, Recovery,
+    WrittenProperty,
 };
 use retry::{Failure, RetryAction};
 use time::OffsetDateTime;
 use tokio::time::Instant;
 
 use crate::{
+    action_ledger::ActionLedger,
     deals::{DealMove, EarlierMoves, MovePlan, Pipelines, STAGE, move_deal_back},
     engagements::Engagements,
     failure::ActionError,
@@ -31,6 +33,8 @@ use crate::{
 /// Carries out the actions of write commands.
 pub struct ActionExecutor {
     ledger: Ledger,
+    /// Begins and ends actions.
+    in_batches: ActionLedger,
     hubspot: HubSpotClient,
     engagements: Engagements,
     remover: EngagementRemover,
@@ -73,7 +77,7 @@ impl ActionExecutor {
     /// Carries out actions against `hubspot` and `channels` and records them in `ledger`.
     pub fn new(ledger: Ledger, hubspot: HubSpotClient, pipelines: Pipelines, channels: Channels) -> Self {
         let (engagements, remover) = (Engagements::new(&hubspot), EngagementRemover::start(&hubspot));
-        Self { ledger, hubspot, engagements, remover, pipelines, channels }
+        Self { in_batches: ActionLedger::start(&ledger), ledger, hubspot, engagements, remover, pipelines, channels }
     }
 
     /// Carries out the actions of a command one after the other; a failed action does not stop the next ones. Returns the
@@ -177,9 +181,9 @@ impl ActionExecutor {
     }
 
     /// Begin: commits that the call is about to be sent.
-    async fn begin(&self, taken: &TakenCommand, id: ActionId, look: Look) -> Result<BeginOutcome, LedgerError> {
-        let begin = || self.ledger.begin_action(id, taken.command.id, taken.attempt, look);
-        self.ledger.traced_until_answered("begin action", 1, begin).await
+    async fn begin(&self, taken: &TakenCommand, id: ActionId, look: Look) -> Result<BeginOutcome, ActionError> {
+        let request = BeginRequest { id, command: taken.command.id, attempt: taken.attempt, look };
+        Ok(self.in_batches.begin(request).await?)
     }
 
     /// Looks for the effect of an earlier call, and sends the call again only when there is none. `in_doubt` says that the ledger
@@ -343,10 +347,10 @@ impl ActionExecutor {
 
     /// Finish: commits the result.
     async fn finish(&self, action: &Action, ended: EndedAction) -> Result<Option<WrittenProperty>, ActionError> {
-        let finish = || self.ledger.finish_action(&ended);
-        self.ledger.traced_until_answered("finish action", 1, finish).await?;
-        count(action, ended.state);
-        Ok(ended.written)
+        let (state, written) = (ended.state, ended.written.clone());
+        self.in_batches.finish(ended).await?;
+        count(action, state);
+        Ok(written)
     }
 
     /// Parks an action that a retry cannot help. One whose call certainly had no effect is no longer in doubt; any other
@@ -356,12 +360,12 @@ impl ActionExecutor {
         taken: &TakenCommand,
         action: &Action,
         error: &ActionError,
-    ) -> Result<(), LedgerError> {
+    ) -> Result<(), ActionError> {
         if error.retry_action() == RetryAction::Park {
             let (reason, detail) = (Some(error.reason()), Some(error.to_string()));
             let parked =
                 EndedAction { reason, detail, state: ActionState::Parked, ..EndedAction::done(action.id, None) };
-            self.ledger.finish_action(&parked).await?;
+            self.in_batches.finish(parked).await?;
             count(action, ActionState::Parked);
         } else if !error.leaves_doubt() {
             self.ledger.revert_action_begin(action.id, taken.command.id, taken.attempt).await?;

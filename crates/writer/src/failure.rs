@@ -14,8 +14,8 @@ pub enum ActionError {
     /// HubSpot rejected the call or did not answer.
     #[error(transparent)]
     HubSpot(Arc<hubspot::HubSpotError>),
-    /// The call was sent in a batch, and the batch's result does not say whether this action was carried out.
-    #[error("HubSpot's answer does not say whether the action was carried out")]
+    /// The call was sent, or the action begun or ended, in a batch that does not say what became of it.
+    #[error("it is not known whether the action was carried out")]
     ResultUnknown,
     /// A read of many records did not find the action's record, and a read of this one alone did.
     #[error("HubSpot's answer leaves the record out")]
@@ -25,7 +25,7 @@ pub enum ActionError {
     Notify(#[from] NotifyError),
     /// The ledger does not answer.
     #[error(transparent)]
-    Ledger(#[from] LedgerError),
+    Ledger(Arc<LedgerError>),
     /// An earlier call may still be under way. Its effect can be looked for after this time.
     #[error("an earlier call for this action may still be under way; looking for its effect in {0:?}")]
     CallUnderWay(Duration),
@@ -70,6 +70,21 @@ impl Failure for RecordLeftOut {
 impl From<hubspot::HubSpotError> for ActionError {
     fn from(error: hubspot::HubSpotError) -> Self {
         Self::HubSpot(Arc::new(error))
+    }
+}
+
+impl From<LedgerError> for ActionError {
+    fn from(error: LedgerError) -> Self {
+        Self::Ledger(Arc::new(error))
+    }
+}
+
+impl From<BatcherError<LedgerError>> for ActionError {
+    fn from(error: BatcherError<LedgerError>) -> Self {
+        match error {
+            BatcherError::Failed(error) => Self::Ledger(error),
+            BatcherError::Closed => Self::ResultUnknown,
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 //! A [`WriteHandler`] leads a message into a batch, a [`BatchExecutor`] carries the batch out, and a [`Verifier`] repairs
 //! records afterwards. [`wiring`] builds them from the settings; a test builds them from parts.
 
+mod action_ledger;
 mod actions;
 mod apply;
 mod association_types;
