@@ -78,6 +78,7 @@ grant update (age_since) on event to leadline_writer;
 grant select, insert on record_merge to leadline_writer;
 grant update (survivor_id) on record_merge to leadline_writer;
 grant execute on function erase_merged(bigint, text, bigint), lock_merges() to leadline_inference, leadline_writer;
+grant execute on function unlock_records(bigint[], text[], bigint[], text) to leadline_writer;
 -- The id, when a recovered ledger finds again what it has forgotten.
 grant update (id, state, sending_since, reason, detail, hubspot_id, finished_at) on action to leadline_writer;
 grant execute on function recovered_at() to leadline_inference, leadline_writer, leadline_operator;

@@ -102,19 +102,7 @@ impl Ledger {
     pub async fn unlock_records(&self, records: &[RecordRef], worker: &Worker) -> Result<(), LedgerError> {
         let (portals, types, ids) = columns(records);
         sqlx::query!(
-            "with held as (
-                 select portal_id, object_type, object_id, verify from record_lease
-                 where (portal_id, object_type, object_id) in
-                       (select * from unnest($1::bigint[], $2::text[], $3::bigint[])) and worker = $4
-                 order by portal_id, object_type, object_id for update
-             ), marked as (
-                 update record_lease l set expires_at = 'epoch' from held
-                 where (l.portal_id, l.object_type, l.object_id) = (held.portal_id, held.object_type, held.object_id)
-                   and held.verify
-             )
-             delete from record_lease l using held
-             where (l.portal_id, l.object_type, l.object_id) = (held.portal_id, held.object_type, held.object_id)
-               and not held.verify",
+            "select unlock_records($1, $2, $3, $4)",
             &portals,
             &types,
             &ids,

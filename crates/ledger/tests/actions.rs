@@ -56,41 +56,6 @@ async fn each_of_many_actions_gets_its_own_answer_in_order() {
     assert!(matches!(again[..], [BeginOutcome::InDoubt { .. }, BeginOutcome::Lost, BeginOutcome::Ended]), "{again:?}");
 }
 
-/// Postgres keeps the plan of a statement that it made while the tables were small.
-#[tokio::test]
-async fn what_was_done_recently_is_found_without_going_through_all_answers() {
-    let test = TestLedger::new().await;
-    let mut commands = Vec::new();
-    for n in 1..=2 {
-        let command = test.decided(&event(n, 1)).await;
-        commands.push((test.claimed_command(&command, "a").await, command));
-    }
-    let (attempt, first) = &commands[0];
-    for _ in 0..40 {
-        begin(&test, first, *attempt, Look::IfInDoubt).await;
-    }
-    let more = "jsonb_build_object('id', gen_random_uuid(), 'outcome', 'refused')";
-    test.run(&format!(
-        "insert into inference select (jsonb_populate_record(i, {more})).* from inference i, generate_series(1, 5000)"
-    ))
-    .await;
-    let read = "select seq_tup_read + idx_tup_fetch from pg_stat_user_tables where relname = 'inference'";
-    let before: i64 = test.value(read).await;
-    let (attempt, second) = &commands[1];
-    assert_eq!(begin(&test, second, *attempt, Look::IfInDoubt).await, BeginOutcome::Send);
-    // A session tells what it has read when it ends.
-    test.run(
-        "select pg_terminate_backend(pid) from pg_stat_activity
-              where application_name = 'tests' and datname = current_database()",
-    )
-    .await;
-    while test.value::<i64>("select n_tup_upd from pg_stat_user_tables where relname = 'action'").await < 2 {
-        tokio::task::yield_now().await;
-    }
-    let rows = test.value::<i64>(read).await - before;
-    assert!(rows < 5_000, "{rows} rows were read for one action");
-}
-
 /// The writer may die between the move of a deal and the end of its command.
 #[tokio::test]
 async fn what_an_action_has_set_is_recorded_with_its_end() {

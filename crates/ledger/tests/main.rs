@@ -25,6 +25,7 @@ mod gates;
 mod merges;
 mod migrations;
 mod parking;
+mod plans;
 mod playbook_figures;
 mod poolers;
 mod prior_answers;
