@@ -235,8 +235,6 @@ mod tests {
         time::Duration,
     };
 
-    use tokio::time::Instant;
-
     use super::{Batcher, BatcherError, BatcherSettings};
 
     #[derive(Debug, thiserror::Error)]
@@ -310,54 +308,40 @@ mod tests {
         assert_eq!(*calls.lock().expect("unpoisoned"), 1);
     }
 
-    /// A batcher whose batches take half of its linger, and the sizes of its batches.
-    fn slow() -> (Batcher<i32, i32, Bad>, Arc<Mutex<Vec<usize>>>) {
+    #[tokio::test]
+    async fn an_item_alone_waits_for_nothing_and_those_that_follow_it_wait_for_each_other() {
         let sizes = Arc::new(Mutex::new(Vec::new()));
         let seen = sizes.clone();
         let process = move |items: Arc<Vec<i32>>| {
             seen.lock().expect("unpoisoned").push(items.len());
-            async move {
-                tokio::time::sleep(LINGER / 2).await;
-                Ok::<_, Bad>(items.to_vec())
-            }
+            async move { Ok::<_, Bad>(items.to_vec()) }
         };
-        let settings = BatcherSettings { linger: LINGER, max_in_flight: 2, ..settings() };
-        (Batcher::start(settings, process, |_| false), sizes)
-    }
-
-    const LINGER: Duration = Duration::from_secs(10);
-
-    #[tokio::test(start_paused = true)]
-    async fn an_item_alone_waits_for_nothing() {
-        let (batcher, sizes) = slow();
-        for _ in 0..3 {
-            let began = Instant::now();
-            batcher.submit(1).await.expect("a result");
-            assert_eq!(began.elapsed(), LINGER / 2, "the batch alone");
-            tokio::time::sleep(LINGER / 2).await;
-        }
-        assert_eq!(*sizes.lock().expect("unpoisoned"), [1, 1, 1]);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn items_that_follow_each_other_go_together() {
-        let (batcher, sizes) = slow();
-        let one_a_second = (0..16).map(|second| {
+        let for_ever = Duration::from_secs(86_400);
+        let batcher = Batcher::start(BatcherSettings { linger: for_ever, max: 3, ..settings() }, process, |_| false);
+        batcher.submit(0).await.expect("a result");
+        assert_eq!(*sizes.lock().expect("unpoisoned"), [1], "at once");
+        let submit = |item| {
             let batcher = batcher.clone();
-            async move {
-                tokio::time::sleep(Duration::from_secs(second)).await;
-                batcher.submit(1).await
-            }
-        });
-        for result in futures_util::future::join_all(one_a_second).await {
-            result.expect("a result");
+            tokio::spawn(async move { batcher.submit(item).await })
+        };
+        let two = [submit(1), submit(2)];
+        for _ in 0..20 {
+            tokio::task::yield_now().await;
         }
-        let sizes = sizes.lock().expect("unpoisoned");
-        assert_eq!(sizes[0], 1, "at once: nothing was under way");
-        assert_eq!(sizes[1..].iter().sum::<usize>(), 15);
-        assert!(
-            sizes[1..] == [10, 5] || sizes[1..] == [9, 6],
-            "{sizes:?}: a batch in the time of a linger, full or not"
-        );
+        assert_eq!(*sizes.lock().expect("unpoisoned"), [1], "the first one went less than a linger ago");
+        batcher.submit(3).await.expect("a result");
+        for waiting in two {
+            waiting.await.expect("no panic").expect("a result");
+        }
+        assert_eq!(*sizes.lock().expect("unpoisoned"), [1, 3], "a full batch");
+    }
+
+    #[tokio::test]
+    async fn what_follows_a_batch_waits_no_longer_than_a_linger() {
+        let process = |items: Arc<Vec<i32>>| async move { Ok::<_, Bad>(items.to_vec()) };
+        let batcher = Batcher::start(settings(), process, |_| false);
+        for item in 0..3 {
+            assert_eq!(batcher.submit(item).await.expect("a result"), item);
+        }
     }
 }

@@ -111,7 +111,7 @@ pub(crate) async fn complete(
     let WithRoom { mut completion, mut failure } = conversation.complete_with_room().await?;
     let mut check = AnswerCheck::of(playbook, &masks, &completion);
     if let (AnswerCheck::Mismatch(why), None) = (&check, &failure) {
-        conversation.push(Role::Assistant, completion.content.clone());
+        conversation.push(Role::Assistant, completion.content.as_str());
         let repair = format!("That answer does not fit the schema: {why}. Answer again with JSON that does.");
         conversation.push(Role::User, repair);
         match conversation.complete().await {
@@ -186,8 +186,8 @@ impl<'a> Conversation<'a> {
         Self { question, log, id: InferenceId::new(), request, usage: TokenUsage::default(), cost: 0 }
     }
 
-    fn push(&mut self, role: Role, content: String) {
-        self.request.messages.push(ChatMessage { role, content });
+    fn push(&mut self, role: Role, content: impl Into<Arc<str>>) {
+        self.request.messages.push(ChatMessage { role, content: content.into() });
     }
 
     /// Sends the request; if the answer is truncated or empty, once more with twice the output tokens: reasoning may have taken
@@ -231,7 +231,8 @@ impl<'a> Conversation<'a> {
     /// The outer error is OpenAI's and may be retried, the inner one is not.
     async fn complete_once(&self, most: &TokenUsage) -> Result<Result<Completion, StepError>, OpenAiError> {
         let playbook = &self.question.playbook.name;
-        let mut reserved = match self.reserve(self.most_cost(most)).await {
+        // Boxed: thousands of requests wait behind it, and do not need its memory.
+        let mut reserved = match Box::pin(self.reserve(self.most_cost(most))).await {
             Ok(reserved) => reserved,
             Err(error) => return Ok(Err(error)),
         };
@@ -404,7 +405,7 @@ mod tests {
         has_begun.await.expect("begun");
         let request = |content: String| ChatRequest {
             model: "gpt-4.1-mini".to_owned(),
-            messages: vec![ChatMessage { role: Role::User, content }],
+            messages: vec![ChatMessage { role: Role::User, content: content.into() }],
             format: ResponseFormat::Text,
             temperature: None,
             effort: None,

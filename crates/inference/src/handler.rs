@@ -154,9 +154,10 @@ impl Handler for EventHandler {
         let unusable = progress.unusable.clone();
         let (decision, disposition) = self.conclude(&begun, progress, result);
         let charges = decision.charges.clone();
-        match self.commit(&begun.claimed, decision, disposition).await {
+        // Boxed, as `run_playbooks` is.
+        match Box::pin(self.commit(&begun.claimed, decision, disposition)).await {
             Ok(disposition) => disposition,
-            Err(error) => self.commit_refusal(&begun, (charges, unusable), error).await,
+            Err(error) => Box::pin(self.commit_refusal(&begun, (charges, unusable), error)).await,
         }
     }
 }

@@ -11,7 +11,7 @@ use crate::question_request::question_request;
 /// # Errors
 /// The model refuses the request, or does not answer.
 pub async fn try_model(openai: &OpenAiClient, playbook: &Playbook, model: &Model) -> Result<(), OpenAiError> {
-    let task = "This is a test. Answer as briefly as possible; every value may be empty or 0.".to_owned();
+    let task = "This is a test. Answer as briefly as possible; every value may be empty or 0.".into();
     let prompt = RenderedPrompt { system: task, user: "There is no data.".to_owned() };
     let request = question_request(playbook, model, prompt);
     let ask = || async { openai.complete_once(&request, &RequestTag::new(ChargeId::new().0)).await };

@@ -1,5 +1,7 @@
 //! The request that asks a model a playbook's question: its messages, its options and the room for its answer.
 
+use std::sync::Arc;
+
 use domain::{inference::Effort, model::RequestedTier};
 use openai::{CacheOptions, ChatMessage, ChatRequest, RequestOptions, ResponseFormat, Role, models::Model};
 use playbook::{AnswerMode, Playbook, RenderedPrompt};
@@ -21,7 +23,7 @@ pub(crate) fn request(
     let message = |role, content| ChatMessage { role, content };
     ChatRequest {
         model: model.name.clone(),
-        messages: vec![message(Role::System, prompt.system), message(Role::User, prompt.user)],
+        messages: vec![message(Role::System, prompt.system), message(Role::User, prompt.user.into())],
         format,
         temperature: playbook.model.temperature,
         effort: effort(playbook, model),
@@ -83,14 +85,15 @@ fn usual_reasoning(effort: Effort) -> u32 {
 }
 
 /// The system message. JSON mode guarantees JSON but not its shape, so the message contains the schema then.
-pub(crate) fn instructions(playbook: &Playbook, system: String) -> String {
+pub(crate) fn instructions(playbook: &Playbook, system: Arc<str>) -> Arc<str> {
     match playbook.model.mode {
         AnswerMode::Schema | AnswerMode::Function => system,
         AnswerMode::Json => format!(
             "{}\n\nAnswer with one JSON object that follows this JSON schema:\n{}",
             system.trim_end(),
             playbook.answer.fields.strict_schema()
-        ),
+        )
+        .into(),
     }
 }
 

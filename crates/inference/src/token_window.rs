@@ -32,7 +32,7 @@ impl<'a> TokenWindow<'a> {
 
     /// The tokens of data that fit beside the instructions of `prompt`, which is rendered without data.
     pub(crate) fn room_in(&self, prompt: &RenderedPrompt) -> usize {
-        self.room_beside(tokens::count_prompt(self.model_name, [prompt.system.as_str(), prompt.user.as_str()]))
+        self.room_beside(tokens::count_prompt(self.model_name, [&*prompt.system, prompt.user.as_str()]))
     }
 
     /// The tokens of data that fit beside this many tokens of instructions.

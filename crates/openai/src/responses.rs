@@ -175,7 +175,7 @@ mod tests {
     fn request(format: ResponseFormat) -> ChatRequest {
         ChatRequest {
             model: "gpt-6-luna".to_owned(),
-            messages: vec![ChatMessage { role: Role::User, content: "A note.".to_owned() }],
+            messages: vec![ChatMessage { role: Role::User, content: "A note.".into() }],
             format,
             temperature: None,
             effort: None,

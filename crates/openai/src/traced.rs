@@ -137,7 +137,7 @@ mod tests {
     fn whatever_an_answer_calls_its_model_the_metrics_have_few_names() {
         let request = ChatRequest {
             model: "gpt-4o".to_owned(),
-            messages: vec![ChatMessage { role: Role::User, content: String::new() }],
+            messages: vec![ChatMessage { role: Role::User, content: "".into() }],
             format: ResponseFormat::Text,
             temperature: None,
             effort: None,

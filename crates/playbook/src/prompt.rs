@@ -1,6 +1,9 @@
 //! What the model is asked.
 
-use std::collections::HashSet;
+use std::{
+    collections::HashSet,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use domain::RecordRef;
 use minijinja::{Environment, context};
@@ -71,6 +74,8 @@ pub struct PromptTemplates {
     shingles: HashSet<String>,
     /// Whether the instructions say what placeholders are.
     is_about_placeholders: bool,
+    /// The instructions of the last prompt. Thousands of questions wait at once, and nearly all have the same.
+    last_system: Mutex<Arc<str>>,
 }
 
 /// The length of a shingle, in words. A person's text hardly ever has so many words in a row in common with the
@@ -86,8 +91,8 @@ fn shingles(text: &str) -> Vec<String> {
 /// A prompt for one record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RenderedPrompt {
-    /// The instructions.
-    pub system: String,
+    /// The instructions, in one copy for all prompts that have the same.
+    pub system: Arc<str>,
     /// The user message with the record data.
     pub user: String,
 }
@@ -146,7 +151,8 @@ impl PromptTemplates {
             return Err(errors);
         }
         let shingles = shingles(system).into_iter().chain(shingles(condense)).collect();
-        let prompt = Self { environment, shingles, is_about_placeholders: false };
+        let last_system = Mutex::new(Arc::default());
+        let prompt = Self { environment, shingles, is_about_placeholders: false, last_system };
         const DATA: &str = "a sample of record data";
         let sample = context! { record => "contact/1", today => "2026-01-01" };
         for part in [PromptPart::System, PromptPart::Condense] {
@@ -183,7 +189,7 @@ impl PromptTemplates {
         let record = record.to_string();
         let data = fence.around(data);
         Ok(RenderedPrompt {
-            system: self.render_part(PromptPart::System, context! { record => &record, today => today })?,
+            system: self.shared(self.render_part(PromptPart::System, context! { record => &record, today => today })?),
             user: self.render_part(PromptPart::User, context! { data => data, record => &record, today => today })?,
         })
     }
@@ -201,7 +207,7 @@ impl PromptTemplates {
     ) -> Result<RenderedPrompt, PromptError> {
         let record = record.to_string();
         Ok(RenderedPrompt {
-            system: self.render_part(PromptPart::Condense, context! { record => &record, today => today })?,
+            system: self.render_part(PromptPart::Condense, context! { record => &record, today => today })?.into(),
             user: fence.around(part),
         })
     }
@@ -218,6 +224,15 @@ impl PromptTemplates {
     /// made the model reveal its prompt, which must not be written to a property.
     pub fn repeats_instructions(&self, text: &str) -> bool {
         text.contains(DATA_TAG) || shingles(text).iter().any(|run| self.shingles.contains(run))
+    }
+
+    /// The instructions, shared with the last prompt if that has the same.
+    fn shared(&self, system: String) -> Arc<str> {
+        let mut last = self.last_system.lock().unwrap_or_else(PoisonError::into_inner);
+        if **last != *system {
+            *last = system.into();
+        }
+        last.clone()
     }
 
     fn render_part(&self, part: PromptPart, values: minijinja::Value) -> Result<String, PromptError> {

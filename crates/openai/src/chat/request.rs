@@ -51,8 +51,8 @@ pub struct RequestOptions {
 pub struct ChatMessage {
     /// The author.
     pub role: Role,
-    /// The text.
-    pub content: String,
+    /// The text. Those that thousands of waiting requests have in common are shared.
+    pub content: Arc<str>,
 }
 
 /// The author of a message.
@@ -308,7 +308,7 @@ mod tests {
     fn the_most_that_a_request_can_use_counts_every_token_and_the_schema() {
         let request = |content: &str, format| ChatRequest {
             model: "gpt-4o".to_owned(),
-            messages: vec![ChatMessage { role: Role::User, content: content.to_owned() }],
+            messages: vec![ChatMessage { role: Role::User, content: content.into() }],
             format,
             temperature: None,
             effort: None,

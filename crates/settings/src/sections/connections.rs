@@ -42,7 +42,7 @@ impl Default for BrokerSection {
             reconnect_max_seconds: 2,
             confirm_timeout_ms: 3_000,
             heartbeat_seconds: 5,
-            frame_max_bytes: 16_384,
+            frame_max_bytes: 8_192,
             delivery_limit: 20,
             max_queue_length: 10_000_000,
             retry_delays_seconds: vec![10, 60, 600, 3_600],
