@@ -87,7 +87,7 @@ impl Default for LedgerSection {
             max_connections: 8,
             acquire_timeout_ms: 5_000,
             statement_timeout_ms: 10_000,
-            batch_linger_ms: 20,
+            batch_linger_ms: 50,
             batch_max: 200,
         }
     }
@@ -135,7 +135,7 @@ impl Default for HubSpotSection {
             backoff_ms: 300,
             backoff_max_ms: 10_000,
             max_response_bytes: 33_554_432,
-            batch_linger_ms: 20,
+            batch_linger_ms: 50,
             parallel_reads: 2,
         }
     }

@@ -119,7 +119,7 @@ impl Default for WriterSection {
     fn default() -> Self {
         Self {
             concurrency: 1_000,
-            batch_linger_ms: 50,
+            batch_linger_ms: 100,
             batch_max: 100,
             parallel_batches: 10,
             pipeline_cache_ttl_seconds: 300,
