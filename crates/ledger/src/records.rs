@@ -101,15 +101,9 @@ impl Ledger {
     /// lease.
     pub async fn unlock_records(&self, records: &[RecordRef], worker: &Worker) -> Result<(), LedgerError> {
         let (portals, types, ids) = columns(records);
-        sqlx::query!(
-            "select unlock_records($1, $2, $3, $4)",
-            &portals,
-            &types,
-            &ids,
-            worker.0,
-        )
-        .execute(&self.connections)
-        .await?;
+        sqlx::query!("select unlock_records($1, $2, $3, $4)", &portals, &types, &ids, worker.0,)
+            .execute(&self.connections)
+            .await?;
         Ok(())
     }
 

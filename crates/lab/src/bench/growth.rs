@@ -51,6 +51,7 @@ pub async fn run(services: &Services, results: &mut Results) -> Result<()> {
         let now = rates[2];
         let part = now / *baseline.get_or_insert(now);
         println!("  {rows:>9} events: {} events per second, {:.0} %", number(now), part * 100.0);
+        results.row(&format!("the ledger alone with {rows} events"), format!("{} /s", number(now)), "90 % of first");
         results.bar("the ledger alone, by events in it", format!("{rows} events"), now, "/s", false);
     }
     Ok(())

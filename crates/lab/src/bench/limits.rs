@@ -18,6 +18,7 @@ use super::{
     calls::Calls,
     fleet::{Bench, Conditions},
     receiver,
+    report::Results,
 };
 
 /// Calls that the portal allows in ten seconds.
@@ -160,7 +161,7 @@ impl Other {
     }
 }
 
-pub fn print(phases: &[AtTheLimit; 2]) {
+pub fn print(phases: &[AtTheLimit; 2], results: &mut Results) {
     println!("\nat the limit: 190 calls in any 10 s, 4 inferences and 4 writers, share {SHARE}");
     for (name, phase) in ["alone", "beside another integration that uses a third of it"].iter().zip(phases) {
         println!("  {name}");
@@ -177,6 +178,11 @@ pub fn print(phases: &[AtTheLimit; 2]) {
         );
         println!("    {:.0} events per second, {}", phase.events_per_second, phase.calls_per_event);
         let [half, most, nearly_all] = phase.ack;
+        let at = format!("at HubSpot's limit, {name}");
+        results.row(&format!("{at}: events"), format!("{:.0} /s", phase.events_per_second), "320 /s alone");
+        results.row(&format!("{at}: of our share"), format!("{:.1} %", phase.use_of_share * 100.0), "95 %");
+        let acks = format!("{half:.0}, {most:.0}, {nearly_all:.0} ms");
+        results.row(&format!("{at}: acknowledgement, half, 99 %, 99.9 %"), acks, "99 % 25 ms, 100");
         println!(
             "    {CONNECTIONS} connections: 200 after {half:.1} ms (half), {most:.1} ms (99 %, goal <25), {nearly_all:.1} ms (99.9 %, goal <100)"
         );

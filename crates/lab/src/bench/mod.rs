@@ -96,8 +96,9 @@ pub async fn run(options: &BenchOptions) -> Result<()> {
         replicas::run(&services, &plan, &mut results).await?;
     }
     if wanted(Part::Limits) {
-        limits::print(&limits::run(&services, &plan).await?);
+        limits::print(&limits::run(&services, &plan).await?, &mut results);
     }
+    results.print_table();
     if options.only.is_none() && !options.quick {
         let path = report::plot(&results.groups)?;
         println!("\nthe chart is {}", path.strip_prefix(workspace::root()?).unwrap_or(&path).display());

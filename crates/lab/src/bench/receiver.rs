@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 use super::{
     baseline::Hops,
     fleet::{Bench, Conditions},
-    report::{RATES, Results},
+    report::{RATES, Results, number},
     usage::{cpu, memory},
 };
 
@@ -119,6 +119,8 @@ pub async fn alone(
             );
             if *connections == 10 {
                 let label = format!("the receiver alone, batches of {batch}");
+                let goal = if *batch == 100 { "8,000 /s" } else { "" };
+                results.row(&label, format!("{} /s", number(events_per_second)), goal);
                 results.bar(RATES, label, events_per_second, "/s", false);
                 results.ratio(
                     &format!("receiver, events per CPU-second, batches of {batch} / hops"),

@@ -24,6 +24,7 @@ pub async fn run(services: &Services, plan: &FleetPlan, results: &mut Results) -
             number(through.per_cpu_second),
             through.memory
         );
+        results.row(&format!("{count} of each worker, events"), format!("{} /s", number(through.per_second)), "");
         results.bar("replicas of each worker", format!("{count}"), through.per_second, "/s", false);
     }
     Ok(())

@@ -33,6 +33,8 @@ pub struct Results {
     pub ratios: Ratios,
     /// The chart's bars, by group.
     pub groups: Vec<(String, Vec<Bar>)>,
+    /// The table at the end: what, how much, and the goal.
+    rows: Vec<[String; 3]>,
 }
 
 impl Results {
@@ -41,6 +43,18 @@ impl Results {
         match self.groups.iter_mut().find(|(name, _)| name == group) {
             Some((_, bars)) => bars.push(bar),
             None => self.groups.push((group.to_owned(), vec![bar])),
+        }
+    }
+
+    pub fn row(&mut self, what: &str, value: String, goal: &str) {
+        self.rows.push([what.to_owned(), value, goal.to_owned()]);
+    }
+
+    /// Prints the table: what a reader decides by.
+    pub fn print_table(&self) {
+        println!("\n{:<74} {:>22} {:>16}", "in short", "here", "goal");
+        for [what, value, goal] in &self.rows {
+            println!("{what:<74} {value:>22} {goal:>16}");
         }
     }
 
