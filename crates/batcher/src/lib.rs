@@ -337,7 +337,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_follows_a_batch_waits_no_longer_than_a_linger() {
+    async fn what_follows_a_batch_goes_although_nothing_more_comes() {
         let process = |items: Arc<Vec<i32>>| async move { Ok::<_, Bad>(items.to_vec()) };
         let batcher = Batcher::start(settings(), process, |_| false);
         for item in 0..3 {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use reqwest::ClientBuilder;
-use rustls::{ClientConfig, crypto::CryptoProvider};
+use rustls::{ClientConfig, RootCertStore, crypto::CryptoProvider};
 use rustls_platform_verifier::Verifier;
 
 /// What TLS offers a host, the newest first (RFC 9113, section 3.2).
@@ -31,6 +31,10 @@ impl Trust {
     /// Those are no certificates, or the system has none.
     pub fn system_and(authorities: Option<&str>) -> Result<Self, TrustError> {
         let extra = authorities.map_or_else(|| Some(Vec::new()), certificates::chain).ok_or(TrustError::Authorities)?;
+        let mut known = RootCertStore::empty();
+        if extra.iter().any(|authority| known.add(authority.clone()).is_err()) {
+            return Err(TrustError::Authorities);
+        }
         let provider =
             CryptoProvider::get_default().ok_or_else(|| rustls::Error::General("no TLS provider".to_owned()))?;
         let verifier = Verifier::new_with_extra_roots(extra, provider.clone())?;

@@ -165,12 +165,12 @@ impl Ledger {
     pub async fn begin_actions(&self, requests: &[BeginRequest]) -> Result<Vec<BeginOutcome>, LedgerError> {
         let rows = sqlx::query!(
             r#"with input as (
-                   select * from unnest($1::uuid[], $2::uuid[], $3::int[], $4::bool[], $5::bool[])
+                   select distinct * from unnest($1::uuid[], $2::uuid[], $3::int[], $4::bool[], $5::bool[])
                        as input (id, command_id, attempt, looks_first, has_looked)
                ), locked as (
-                   select a.id, a.state,
+                   select a.id, input.command_id, input.attempt,
                           case when c.attempt <> input.attempt or c.state <> 'sending' then 'lost'
-                               when a.state not in ('intended', 'sending') then 'ended'
+                               when a.state in ('done', 'skipped', 'parked') then 'ended'
                                when a.state = 'intended' and exists (
                                    select from (select c.object_id as id
                                                 union all
@@ -191,7 +191,7 @@ impl Ledger {
                                ) then 'done_recently'
                                when a.state = 'intended' and input.looks_first then 'look_first'
                                when a.state = 'sending' and not input.has_looked then 'in_doubt'
-                               else 'send' end as outcome,
+                               when a.state in ('intended', 'sending') then 'send' end as outcome,
                           extract(epoch from clock_timestamp() - a.sending_since)::float8 as sending_for
                    from input join action a on a.id = input.id
                    join write_command c on c.id = a.write_command_id and c.id = input.command_id
@@ -205,7 +205,16 @@ impl Ledger {
                    set state = 'skipped', reason = $6, finished_at = clock_timestamp()
                    from locked where a.id = locked.id and locked.outcome = 'done_recently'
                )
-               select id, outcome as "outcome!", sending_for from locked"#,
+               select input.id as "id!", input.command_id as "command_id!", input.attempt as "attempt!", locked.sending_for,
+                      -- One that is not of the command under this claim: a newer change of the same millisecond has it, and
+                      -- carries it out.
+                      coalesce(locked.outcome, case when exists (
+                          select from action a join write_command newer on newer.id = a.write_command_id
+                          join write_command c on c.id = input.command_id
+                          where a.id = input.id and a.write_command_id <> c.id
+                            and c.attempt = input.attempt and c.state = 'sending'
+                            and (newer.portal_id, newer.object_type) = (c.portal_id, c.object_type)) then 'ended' end) as outcome
+               from input left join locked using (id, command_id, attempt)"#,
             &requests.iter().map(|request| request.id.0).collect::<Vec<_>>(),
             &requests.iter().map(|request| request.command.0).collect::<Vec<_>>(),
             &requests.iter().map(|request| request.attempt).collect::<Vec<_>>(),
@@ -215,39 +224,22 @@ impl Ledger {
         )
         .fetch_all(&self.connections)
         .await?;
-        let found: HashMap<_, _> = rows.iter().map(|row| (row.id, row)).collect();
-        let mut outcomes = Vec::with_capacity(requests.len());
-        for request in requests {
-            outcomes.push(match found.get(&request.id.0) {
-                None => self.belongs_to_newer(request).await?,
-                Some(row) => match row.outcome.as_str() {
-                    "send" => BeginOutcome::Send,
-                    "look_first" => BeginOutcome::LookFirst,
-                    "in_doubt" => {
-                        BeginOutcome::InDoubt { sending_for: seconds(row.sending_for.unwrap_or(0.0).max(0.0)) }
-                    }
-                    "lost" => BeginOutcome::Lost,
-                    _ => BeginOutcome::Ended,
-                },
-            });
-        }
-        Ok(outcomes)
-    }
-
-    /// An action that is not of the command under this claim: a newer change of the same millisecond has it, and carries it out.
-    async fn belongs_to_newer(&self, request: &BeginRequest) -> Result<BeginOutcome, LedgerError> {
-        let moved = sqlx::query_scalar!(
-            r#"select exists (select from action a join write_command newer on newer.id = a.write_command_id
-                              join write_command c on c.id = $2
-                              where a.id = $1 and c.attempt = $3 and c.state = 'sending'
-                                and (newer.portal_id, newer.object_type) = (c.portal_id, c.object_type)) as "moved!""#,
-            request.id.0,
-            request.command.0,
-            request.attempt
-        )
-        .fetch_one(&self.connections)
-        .await?;
-        Ok(if moved { BeginOutcome::Ended } else { BeginOutcome::Lost })
+        let answers =
+            rows.into_iter().map(|row| ((row.id, row.command_id, row.attempt), (row.outcome, row.sending_for)));
+        let mut answers: HashMap<_, _> = answers.collect();
+        let mut answer = |BeginRequest { id, command, attempt, .. }: &BeginRequest| {
+            // Each answer is given once: of two that ask for the same, one sends.
+            let (outcome, sending_for) = answers.remove(&(id.0, command.0, *attempt)).unwrap_or_default();
+            match outcome.as_deref() {
+                Some("send") => BeginOutcome::Send,
+                Some("look_first") => BeginOutcome::LookFirst,
+                Some("in_doubt") => BeginOutcome::InDoubt { sending_for: seconds(sending_for.unwrap_or(0.0).max(0.0)) },
+                Some("ended" | "done_recently") => BeginOutcome::Ended,
+                // Also in a state that only a newer version knows: the command comes back.
+                _ => BeginOutcome::Lost,
+            }
+        };
+        Ok(requests.iter().map(&mut answer).collect())
     }
 
     /// Records how actions ended, and what they have set, also when another writer has claimed their command since: the call was

@@ -95,15 +95,16 @@ impl Ledger {
                               and (newer.occurred_at, newer.event_key collate "C")
                                   > (input.occurred_at, input.event_key collate "C"))
                           as "newer!",
-                      -- `offset 0`: by the index of records. Those of unfinished events look shorter to Postgres, because what it
-                      -- knows about them was true at another moment.
+                      -- By the index of records. Those of unfinished events look shorter to Postgres, because what it knows about
+                      -- them was true at another moment. Behind a hundred newer ones the answer to one of those is found above.
                       array(select newer.payload
                             from (select e.payload, e.occurred_at, e.finished_at from event e
                                   where (e.portal_id, e.object_type, e.object_id)
                                         = (input.portal_id, input.object_type, input.object_id)
                                     and e.occurred_at >= input.occurred_at
                                     and (e.occurred_at, e.event_key collate "C")
-                                        > (input.occurred_at, input.event_key collate "C") offset 0) as newer
+                                        > (input.occurred_at, input.event_key collate "C")
+                                  order by e.occurred_at desc limit 100) as newer
                             where newer.finished_at is null
                             order by newer.occurred_at desc limit 5) as "newer_waiting!",
                       coalesce((select jsonb_object_agg(known.playbook, known.hashes)

@@ -59,7 +59,10 @@ async fn newer_events_of_a_record_are_found_without_going_through_all_that_wait(
             "jsonb_populate_record(e, jsonb_build_object('id', gen_random_uuid(), 'event_key', n, 'object_id', n, 'state', '{state}',
                                                          'finished_at', {finished}))"
         );
-        let copied = format!("from event e, generate_series({from}, {from} + {OTHERS} - 1) as n where e.object_id = 1");
+        let copied = format!(
+            "from event e, generate_series({from}, {from} + {OTHERS} - 1) as n where e.id = '{}'",
+            claimed.event_id.0
+        );
         test.run(&format!("insert into event select ({copy}).* {copied}")).await;
     };
     copies(1_000, "written", "now()").await;

@@ -378,7 +378,8 @@ fn inference(settings: &Settings, check: &mut Check) {
     // Three reads (record, associations, engagements), each of which waits for others at the limit; two model calls (an invalid
     // answer may be repaired once).
     let calls = 3 * settings.hubspot.timeout_seconds + 2 * settings.openai.timeout_seconds;
-    let lingering = 3 * settings.rate_limit.batch_linger_at_limit_ms + settings.inference.debounce_ms;
+    let linger = settings.hubspot.batch_linger_ms + settings.rate_limit.batch_linger_at_limit_ms;
+    let lingering = 3 * linger + settings.inference.debounce_ms;
     let needed = calls + lingering.div_ceil(1_000);
     check.within(settings.inference.debounce_ms, 0..=60_000, "inference.debounce_ms");
     check.within(settings.inference.association_wait_seconds, 0..=3_600, "inference.association_wait_seconds");

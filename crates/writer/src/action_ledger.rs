@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 use batcher::{Batcher, BatcherError, BatcherSettings};
 use ledger::{BeginOutcome, BeginRequest, EndedAction, LEDGER_RETRY, Ledger, LedgerError};
+use tokio::time::Instant;
 
 /// The most actions in one statement.
 const MAX_BATCH: usize = 100;
@@ -17,14 +18,14 @@ const MAX_IN_FLIGHT: usize = 4;
 
 /// Begins and ends actions.
 pub struct ActionLedger {
-    begun: Batcher<BeginRequest, BeginOutcome, LedgerError>,
+    begun: Batcher<TimedRequest, BeginOutcome, LedgerError>,
     ended: Batcher<EndedAction, (), LedgerError>,
 }
 
 impl ActionLedger {
     /// Starts the batches.
     pub fn start(ledger: &Ledger) -> Self {
-        let begin = |ledger: Ledger, requests: Arc<Vec<_>>| async move { ledger.begin_actions(&requests).await };
+        let begin = |ledger: Ledger, requests: Arc<Vec<TimedRequest>>| async move { begin(&ledger, &requests).await };
         let end = |ledger: Ledger, ended: Arc<Vec<_>>| async move {
             ledger.finish_actions(&ended).await?;
             Ok(vec![(); ended.len()])
@@ -35,15 +36,33 @@ impl ActionLedger {
         }
     }
 
-    /// Begin: commits that the call is about to be sent.
-    pub async fn begin(&self, request: BeginRequest) -> Result<BeginOutcome, BatcherError<LedgerError>> {
-        self.begun.submit(request).await
+    /// Begin: commits that the call is about to be sent, unless that is later than `not_after`.
+    pub async fn begin(
+        &self,
+        request: BeginRequest,
+        not_after: Instant,
+    ) -> Result<BeginOutcome, BatcherError<LedgerError>> {
+        self.begun.submit((request, not_after)).await
     }
 
     /// Finish: commits the result.
     pub async fn finish(&self, ended: EndedAction) -> Result<(), BatcherError<LedgerError>> {
         self.ended.submit(ended).await
     }
+}
+
+/// A request, and when nobody waits for its answer any more.
+type TimedRequest = (BeginRequest, Instant);
+
+async fn begin(ledger: &Ledger, requests: &[TimedRequest]) -> Result<Vec<BeginOutcome>, LedgerError> {
+    let now = Instant::now();
+    let in_time = |(request, not_after): &TimedRequest| (*not_after > now).then_some(*request);
+    let begun = ledger.begin_actions(&requests.iter().filter_map(in_time).collect::<Vec<_>>()).await?;
+    let mut begun = begun.into_iter();
+    Ok(requests
+        .iter()
+        .map(|request| in_time(request).and_then(|_| begun.next()).unwrap_or(BeginOutcome::Lost))
+        .collect())
 }
 
 fn settings(name: &'static str) -> BatcherSettings {

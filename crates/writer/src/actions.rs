@@ -167,7 +167,7 @@ impl ActionExecutor {
     ) -> Result<Option<WrittenProperty>, ActionError> {
         let recovery = taken.may_be_forgotten(action);
         let look = if recovery.is_some() { Look::First } else { Look::IfInDoubt };
-        let (sending_for, in_doubt) = match self.begin(taken, action.id, look).await? {
+        let (sending_for, in_doubt) = match self.begin(taken, action.id, (look, scope.deadline)).await? {
             BeginOutcome::Ended => return Ok(None),
             BeginOutcome::Lost => return Err(ActionError::LeaseLost),
             BeginOutcome::Send => return self.send(taken, action, scope, false).await,
@@ -181,9 +181,14 @@ impl ActionExecutor {
     }
 
     /// Begin: commits that the call is about to be sent.
-    async fn begin(&self, taken: &TakenCommand, id: ActionId, look: Look) -> Result<BeginOutcome, ActionError> {
+    async fn begin(
+        &self,
+        taken: &TakenCommand,
+        id: ActionId,
+        (look, not_after): (Look, Instant),
+    ) -> Result<BeginOutcome, ActionError> {
         let request = BeginRequest { id, command: taken.command.id, attempt: taken.attempt, look };
-        Ok(self.in_batches.begin(request).await?)
+        Ok(self.in_batches.begin(request, not_after).await?)
     }
 
     /// Looks for the effect of an earlier call, and sends the call again only when there is none. `in_doubt` says that the ledger
@@ -206,7 +211,7 @@ impl ActionExecutor {
             let reason = if does_not_exist { Reason::NewerEventWritten } else { Reason::MaybeDone };
             return self.finish(action, EndedAction::skipped(action.id, reason)).await;
         }
-        match self.begin(taken, action.id, Look::Done).await? {
+        match self.begin(taken, action.id, (Look::Done, scope.deadline)).await? {
             BeginOutcome::Ended => Ok(None),
             BeginOutcome::Lost | BeginOutcome::LookFirst | BeginOutcome::InDoubt { .. } => Err(ActionError::LeaseLost),
             BeginOutcome::Send => self.send(taken, action, scope, in_doubt).await,
