@@ -6,6 +6,7 @@ use simulator::{Fault, FaultKind, Target};
 
 use fixtures::{
     BUYER, WITHIN, contact, end_write_leases, ended_as, fleet, note_event, property, quick, send_accepted, tasks,
+    until_writer_sessions_end,
 };
 
 /// Killed exactly between HubSpot's having the task and the ledger's knowing it, ten times over.
@@ -30,6 +31,7 @@ async fn a_writer_killed_between_sending_a_task_and_recording_it_makes_no_second
         };
         tokio::time::timeout(WITHIN, made).await.expect("the task is made");
         fleet.members[writer].process.kill();
+        until_writer_sessions_end(&fleet).await;
         end_write_leases(&fleet).await;
         fleet.restart(writer).expect("restarted");
     }

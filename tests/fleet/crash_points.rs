@@ -8,7 +8,7 @@ use lab::{Fleet, FleetPlan};
 
 use fixtures::{
     BUYER, PlaybookFolder, WITHIN, approved_as, ask, contact, end_event_leases, end_write_leases, ended_as, fleet,
-    held, key, note_event, object, questions, quick, send, tasks, times_set,
+    held, key, note_event, object, questions, quick, send, tasks, times_set, until_writer_sessions_end,
 };
 
 /// What may differ from a run in which no member dies.
@@ -67,6 +67,7 @@ pub async fn revive(fleet: &mut Fleet) -> bool {
         if fleet.indices("leadline-inference").contains(index) {
             end_event_leases(fleet).await;
         } else if fleet.indices("leadline-writer").contains(index) {
+            until_writer_sessions_end(fleet).await;
             end_write_leases(fleet).await;
         }
         fleet.restart(*index).expect("restarted");

@@ -84,10 +84,13 @@ async fn outage_of(plan: &FleetPlan, target: Target, kind: FaultKind, dependency
     })
     .await;
     let gauge = fleet.members[fleet.indices("leadline-inference")[0]].admin_url.clone() + "/metrics";
-    let metrics = reqwest::get(gauge).await.expect("answers").text().await.expect("text");
     let label = format!("dependency=\"{dependency}\"}} 1");
     let is_shown = |line: &str| line.starts_with("leadline_circuit_breaker_open") && line.ends_with(&label);
-    assert!(metrics.lines().any(is_shown), "{metrics}");
+    until("the metrics show it", WITHIN, async || {
+        let metrics = reqwest::get(&gauge).await.expect("answers").text().await.expect("text");
+        metrics.lines().any(is_shown)
+    })
+    .await;
 
     // A pause is a pause: a handful of probes, and nothing else. What was under way ends before the second probe.
     let paused_probes = probes(&fleet, dependency).await;

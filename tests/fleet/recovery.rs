@@ -7,7 +7,7 @@ use rustix::process::Signal;
 
 use fixtures::{
     BUYER, WITHIN, ask, contact, end_event_leases, end_write_leases, ended_as, fleet, note_event, questions, quick,
-    send, send_accepted, services, times_set, until,
+    send, send_accepted, services, times_set, until, until_writer_sessions_end,
 };
 
 /// Whether a writer has taken a write command.
@@ -59,6 +59,7 @@ async fn a_killed_writers_commands_are_taken_up_again() {
     until("the writer has the command", async || ask(&fleet, BEING_WRITTEN).await).await;
     let writer = fleet.indices("leadline-writer")[0];
     fleet.members[writer].process.kill();
+    until_writer_sessions_end(&fleet).await;
     end_write_leases(&fleet).await;
     fleet.restart(writer).expect("restarted");
     ended_as(&fleet, &note_event(1, 1), "written", None).await;
