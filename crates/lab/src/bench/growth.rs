@@ -70,9 +70,10 @@ async fn fill(pool: &PgPool, rows: i64) -> Result<()> {
                    now() - interval '1 day' - (n % 86000) * interval '1 second' as at
             from generate_series({from} + 1, {to}) as n;
             insert into event (id, event_key, portal_id, subscription_type, object_type, object_id, property_name,
-                               occurred_at, payload, state, attempt, worker, first_claimed_at, state_since, finished_at)
+                               occurred_at, payload, state, attempt, worker, message_copy_id, first_claimed_at, state_since,
+                               finished_at)
             select e, 'old:' || n, 9876543, 'contact.propertyChange', '0-1', 50000000 + n % 300000, 'notes_last_updated',
-                   at, '{{\"eventId\": 1, \"portalId\": 9876543}}', 'written', 1, 'w', at, at, at from new;
+                   at, '{{\"eventId\": 1, \"portalId\": 9876543}}', 'written', 1, 'w', e, at, at, at from new;
             insert into event_history (event_id, at, from_state, state, attempt, worker)
             select e, at, s.from_state::event_state, s.state::event_state, 1, 'w'
             from new, (values (null, 'claimed'), ('claimed', 'decided'), ('decided', 'written')) as s (from_state, state);
