@@ -28,7 +28,9 @@ impl Task {
         let load = |scope| Settings::load_from(None, environment, scope);
         match program {
             "leadline-receiver" => Self::start(program, load(ConfigScope::Receiver)?, receiver::start).await,
-            "leadline-inference" => Self::start(program, load(ConfigScope::Inference)?, inference::start).await,
+            "leadline-inference" => {
+                Box::pin(Self::start(program, load(ConfigScope::Inference)?, inference::start)).await
+            }
             "leadline-writer" => Self::start(program, load(ConfigScope::Writer)?, writer::start).await,
             _ => Err(anyhow!("no service is called {program}")),
         }
