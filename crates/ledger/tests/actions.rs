@@ -9,6 +9,12 @@ async fn begin(test: &TestLedger, command: &WriteCommand, attempt: i32, look: Lo
     test.begin_action(command.actions[0].id, command.id, attempt, look).await
 }
 
+/// Claims a command for `worker`. Returns the request for its action.
+async fn claimed_request(test: &TestLedger, command: &WriteCommand, worker: &str) -> BeginRequest {
+    let attempt = test.claimed_command(command, worker).await;
+    BeginRequest { id: command.actions[0].id, command: command.id, attempt, look: Look::IfInDoubt }
+}
+
 async fn finish(test: &TestLedger, command: &WriteCommand, state: ActionState, reason: Option<Reason>) {
     let id = command.actions[0].id;
     let ended = EndedAction { state, reason, ..EndedAction::done(id, Some(ObjectId(77))) };
@@ -42,9 +48,7 @@ async fn each_of_many_actions_gets_its_own_answer_in_order() {
     let test = TestLedger::new().await;
     let mut requests = Vec::new();
     for n in 1..=3 {
-        let command = test.decided(&event(n, 1)).await;
-        let attempt = test.claimed_command(&command, "a").await;
-        requests.push(BeginRequest { id: command.actions[0].id, command: command.id, attempt, look: Look::IfInDoubt });
+        requests.push(claimed_request(&test, &test.decided(&event(n, 1)).await, "a").await);
     }
     test.ledger.begin_actions(&requests[..1]).await.expect("asked");
     test.ledger.finish_actions(&[EndedAction::done(requests[0].id, None)]).await.expect("finished");
@@ -110,21 +114,9 @@ async fn two_changes_of_one_millisecond_share_an_action_which_is_the_newer_ones(
         let (older, newer) =
             if newer_first { (decided_second, decided_first) } else { (decided_first, decided_second) };
 
-        let mut requests = Vec::new();
-        for (command, worker) in [(&older, "a"), (&newer, "b"), (&newer, "b")] {
-            let attempt = match requests.get(1) {
-                Some(BeginRequest { attempt, .. }) => *attempt,
-                None => test.claimed_command(command, worker).await,
-            };
-            requests.push(BeginRequest {
-                id: command.actions[0].id,
-                command: command.id,
-                attempt,
-                look: Look::IfInDoubt,
-            });
-        }
-        let outcomes = test.ledger.begin_actions(&requests).await.expect("asked");
-        // Whoever asks twice at once sends once.
+        let (older, newer) = (claimed_request(&test, &older, "a").await, claimed_request(&test, &newer, "b").await);
+        let outcomes = test.ledger.begin_actions(&[older, newer, newer]).await.expect("asked");
+        // Of two that ask for the same, one sends.
         assert_eq!(outcomes, [BeginOutcome::Ended, BeginOutcome::Send, BeginOutcome::Lost], "{newer_first}");
     }
 }

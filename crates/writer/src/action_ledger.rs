@@ -51,7 +51,7 @@ impl ActionLedger {
     }
 }
 
-/// A request, and when nobody waits for its answer any more.
+/// A request, and when its answer comes too late.
 type TimedRequest = (BeginRequest, Instant);
 
 async fn begin(ledger: &Ledger, requests: &[TimedRequest]) -> Result<Vec<BeginOutcome>, LedgerError> {
