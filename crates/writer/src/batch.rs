@@ -291,7 +291,7 @@ impl BatchExecutor {
         let reader = ValueReader { hubspot: &self.hubspot, latest, null_values: &self.null_values };
         let (current, unread) = reader.read(updates).await;
         let mut unplanned = self.compare_stages(updates, latest).await;
-        policy::apply_policies(updates, &current, latest, &self.rules);
+        policy::apply_policies(updates, &current, latest, (&self.rules, self.app()));
         plan::hold_back(updates);
         let first_held = updates.partition_point(|update| !update.is_held());
         let (updates, held) = updates.split_at_mut(first_held);
@@ -457,5 +457,5 @@ fn written_properties(
         before: before(change),
         after: change.value.clone(),
     };
-    part.changes.iter().map(written).chain(part.unrecorded_writes()).collect()
+    part.changes.iter().map(written).chain(part.unrecorded.iter().cloned()).collect()
 }

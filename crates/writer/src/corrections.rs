@@ -30,6 +30,6 @@ pub fn corrections_by_people(
         })
     };
     // What an earlier attempt wrote and a person has changed since was not the value that the ledger knows.
-    let is_known = |change: &&PropertyChange| !part.unrecorded.contains(change);
+    let is_known = |change: &&PropertyChange| part.unrecorded.iter().all(|write| write.property != change.property);
     command.properties.iter().filter(is_known).filter_map(correction).collect()
 }

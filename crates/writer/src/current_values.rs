@@ -80,7 +80,7 @@ impl CurrentValue {
         if earlier.len() == self.entries().len() {
             return self.value.clone();
         }
-        earlier.first().map(|set| set.value.clone()).filter(|value| !value.is_empty())
+        value_of(earlier)
     }
 
     /// What a person had set the property to before a command wrote `proposed`, if that was the last change.
@@ -88,16 +88,31 @@ impl CurrentValue {
         origin(self.entries_before(own, proposed)).filter(|set| set.author() == ChangeAuthor::Person)
     }
 
-    /// Whether an attempt of an approved command has written `value` since then, and the ledger does not know it. Of our app's entries
-    /// the newest counts alone: what the fleet has written after an attempt replaces it.
-    pub fn was_written(&self, value: &str, attempts: &UnknownAttempts<'_>) -> bool {
-        attempts.written_by(self.entries()).is_some_and(|(_, set)| set.value == value)
+    /// What an attempt of an approved command has replaced by `value`, if one has since then and the ledger does not know it. Of our
+    /// app's entries the newest counts alone: what the fleet has written after an attempt replaces it. One that makes no difference,
+    /// such as a value that the verifier put back, is of no attempt that counts.
+    pub fn replaced_by_attempt(&self, own: &OwnEntries<'_>, value: &str) -> Option<Replaced> {
+        let attempts = UnknownAttempts { since: own.command.live_since(), app: own.app.id, recorded: own.recorded };
+        let (place, set) = attempts.written_by(self.entries())?;
+        let before = value_of(own.entries_before(&self.entries()[place..], value));
+        (set.value == value && before.as_deref() != Some(value)).then_some(Replaced { before })
     }
 
     fn entries_before(&self, own: &OwnEntries<'_>, proposed: &str) -> &[PastValue] {
-        let count = self.entries().iter().take_while(|set| own.includes(set, proposed)).count();
-        &self.entries()[count..]
+        own.entries_before(self.entries(), proposed)
     }
+}
+
+/// What a property had before an attempt wrote it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Replaced {
+    /// `None` when it was empty.
+    pub before: Option<String>,
+}
+
+/// The value of a history; `None` when it is empty.
+fn value_of(history: &[PastValue]) -> Option<String> {
+    history.first().map(|set| set.value.clone()).filter(|value| !value.is_empty())
 }
 
 /// Which of a history's newest entries the fleet made without the ledger's knowledge.
@@ -149,6 +164,12 @@ pub struct OurApp {
 }
 
 impl OwnEntries<'_> {
+    /// What is in a history before them.
+    fn entries_before<'h>(&self, history: &'h [PastValue], proposed: &str) -> &'h [PastValue] {
+        let count = history.iter().take_while(|set| self.includes(set, proposed)).count();
+        &history[count..]
+    }
+
     fn includes(&self, set: &PastValue, proposed: &str) -> bool {
         // Another command may have written the same value between two attempts.
         let is_recorded = is_recorded(set, self.recorded);
@@ -200,20 +221,24 @@ mod tests {
         OurApp { id: AppId(7), late_within: std::time::Duration::from_secs(seconds) }
     }
 
-    #[test]
-    fn the_value_before_is_found_behind_every_attempt_of_the_same_command() {
-        let now = OffsetDateTime::now_utc();
-        let command = WriteCommand {
+    fn command_of(occurred_at: OffsetDateTime) -> WriteCommand {
+        WriteCommand {
             id: WriteCommandId::new(),
             event_id: EventId::new(),
             event_key: EventKey::from_text("k"),
             inference_id: InferenceId::new(),
-            occurred_at: now,
+            occurred_at,
             record: RecordRef { portal_id: PortalId(1), object_type: ObjectType::Contact, object_id: ObjectId(1) },
             properties: Vec::new(),
             actions: Vec::new(),
             terms: domain::review::WriteTerms::default(),
-        };
+        }
+    }
+
+    #[test]
+    fn the_value_before_is_found_behind_every_attempt_of_the_same_command() {
+        let now = OffsetDateTime::now_utc();
+        let command = command_of(now);
         let set = |value: &str, source: &str, seconds| PastValue {
             value: value.to_owned(),
             timestamp: now + Duration::seconds(seconds),
@@ -261,5 +286,34 @@ mod tests {
         assert_eq!(before(vec![set("85", "INTEGRATION", 5), set("7", "CRM_UI", -60)]).as_deref(), Some("85"));
         let again = vec![set("85", "INTEGRATION", 20), set("9", "CRM_UI", 15), set("85", "INTEGRATION", 5)];
         assert_eq!(before(again).as_deref(), Some("9"), "an attempt wrote it again, over what a person had set since");
+    }
+
+    /// A late call had put 40 there, which the reviewer saw; then the verifier put the newest value back.
+    #[test]
+    fn what_an_attempt_replaced_is_in_the_history_and_not_what_a_late_call_had_put_there() {
+        let now = OffsetDateTime::now_utc();
+        let command = command_of(now);
+        let set = |value: &str, by_app: bool, seconds| PastValue {
+            value: value.to_owned(),
+            timestamp: now + Duration::seconds(seconds),
+            source_type: if by_app { "INTEGRATION" } else { "CRM_UI" }.to_owned(),
+            source_id: by_app.then(|| "7".to_owned()),
+        };
+        let recorded = |value| Some(RecordedValue { value, at: now - Duration::seconds(10) });
+        let replaced = |history: Vec<PastValue>, recorded: Option<RecordedValue<'_>>| {
+            let value = history.first().map(|set| set.value.clone());
+            let current = CurrentValue { value, is_null: false, history: History::Read(history) };
+            let own = OwnEntries { command: &command, attempt: 1, app: app(60), recorded };
+            current.replaced_by_attempt(&own, "85").map(|replaced| replaced.before)
+        };
+        let late_and_repaired = || vec![set("85", true, 9), set("40", true, -5), set("85", true, -11)];
+        assert_eq!(replaced(late_and_repaired(), recorded("85")), None, "the verifier put it back");
+        let changed = [set("12", false, 12)].into_iter().chain(late_and_repaired()).collect();
+        assert_eq!(replaced(changed, recorded("85")), None, "a person changed what the verifier put back");
+        let over_late = vec![set("85", true, 9), set("40", true, -5), set("70", true, -11)];
+        assert_eq!(replaced(over_late, recorded("70")), Some(Some("70".to_owned())));
+        let over_person = vec![set("85", true, 9), set("7", false, -5), set("85", true, -11)];
+        assert_eq!(replaced(over_person, recorded("85")), Some(Some("7".to_owned())));
+        assert_eq!(replaced(vec![set("85", true, 9)], None), Some(None), "it was empty");
     }
 }

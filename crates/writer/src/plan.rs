@@ -47,7 +47,7 @@ pub struct CommandPart {
     /// Its properties that are written. The others have newer values, or were written in an earlier attempt.
     pub changes: Vec<PropertyChange>,
     /// Its properties that an earlier attempt has written since it was approved, without the ledger's knowledge.
-    pub unrecorded: Vec<PropertyChange>,
+    pub unrecorded: Vec<WrittenProperty>,
     /// Its properties that the write policies leave as they are.
     pub skipped_writes: Vec<SkippedWrite>,
     /// It was approved, and a value is another one than the reviewer saw: it is proposed again.
@@ -62,15 +62,6 @@ impl CommandPart {
     /// Whether it is only proposed, or in shadow, and nothing of it is written.
     pub fn is_held(&self) -> bool {
         self.asks_again || self.taken.command.terms.is_held()
-    }
-
-    /// What an earlier attempt has written, with what the reviewer saw there before.
-    pub fn unrecorded_writes(&self) -> impl Iterator<Item = WrittenProperty> {
-        self.unrecorded.iter().map(|change| WrittenProperty {
-            property: change.property.clone(),
-            before: change.expected.as_ref().and_then(|expected| expected.value.clone()),
-            after: change.value.clone(),
-        })
     }
 }
 

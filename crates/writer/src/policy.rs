@@ -13,10 +13,10 @@ use domain::{
     write_command::{ExpectedValue, PropertyChange, WritePolicy},
 };
 use hubspot::client::{ChangeAuthor, PastValue};
-use ledger::{LatestWrites, SkippedWrite};
+use ledger::{LatestWrites, SkippedWrite, WrittenProperty};
 
 use crate::{
-    current_values::{CurrentValue, CurrentValues, UnknownAttempts},
+    current_values::{CurrentValue, CurrentValues, OurApp, OwnEntries, Replaced},
     plan::{CommandPart, RecordUpdate},
     recovered::Forgotten,
 };
@@ -45,12 +45,12 @@ pub fn apply_policies(
     updates: &mut [RecordUpdate],
     current: &CurrentValues,
     latest: &LatestWrites,
-    rules: &WriteRules,
+    (rules, app): (&WriteRules, OurApp),
 ) {
     for update in updates {
         update.changes.clear();
         let Some(current) = current.get(&update.record) else { continue };
-        let scope = (current, latest, rules);
+        let scope = Scope { current, latest, rules, app };
         let mut set_by_newer = HashSet::new();
         for mut part in std::mem::take(&mut update.parts) {
             let asked = part.changes.len();
@@ -61,7 +61,8 @@ pub fn apply_policies(
             }
             decide_part(&mut part, scope);
             let set = part.changes.iter().filter(|_| !part.is_held());
-            set_by_newer.extend(set.clone().chain(&part.unrecorded).map(|change| change.property.clone()));
+            let unrecorded = part.unrecorded.iter().map(|write| &write.property);
+            set_by_newer.extend(set.clone().map(|change| &change.property).chain(unrecorded).cloned());
             update.changes.extend(set.filter(|change| !is_unchanged(change, current)).cloned());
             update.parts.push(part);
         }
@@ -77,20 +78,33 @@ fn is_unchanged(change: &PropertyChange, current: &HashMap<String, CurrentValue>
     is_unchanged
 }
 
-/// What a decision about a record's values is made by: the current ones, the fleet's newest writes, and the rules.
-type Scope<'a> = (&'a HashMap<String, CurrentValue>, &'a LatestWrites, &'a WriteRules);
+/// What a decision about a record's values is made by.
+#[derive(Clone, Copy)]
+struct Scope<'a> {
+    current: &'a HashMap<String, CurrentValue>,
+    latest: &'a LatestWrites,
+    rules: &'a WriteRules,
+    app: OurApp,
+}
 
 /// Finds out whether a part asks again; if not, leaves the values in it that may be written.
-fn decide_part(part: &mut CommandPart, (current, latest, rules): Scope<'_>) {
+fn decide_part(part: &mut CommandPart, Scope { current, latest, rules, app }: Scope<'_>) {
     let command = &part.taken.command;
     if command.terms.approved.is_some() {
         // A person may have changed it since: then it is neither asked about nor written again.
-        let was_written = |change: &mut PropertyChange| {
+        part.changes.retain(|change| {
             let recorded = latest.recorded(&command.record, &change.property);
-            let attempts = UnknownAttempts { since: command.live_since(), app: rules.app_id, recorded };
-            current.get(&change.property).is_some_and(|current| current.was_written(&change.value, &attempts))
-        };
-        part.unrecorded.extend(part.changes.extract_if(.., was_written));
+            let own = OwnEntries { command, attempt: part.taken.attempt, app, recorded };
+            let current = current.get(&change.property);
+            let Some(Replaced { before }) =
+                current.and_then(|current| current.replaced_by_attempt(&own, &change.value))
+            else {
+                return true;
+            };
+            let (property, after) = (change.property.clone(), change.value.clone());
+            part.unrecorded.push(WrittenProperty { property, before, after });
+            false
+        });
         part.asks_again |= part
             .changes
             .iter()

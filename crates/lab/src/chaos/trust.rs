@@ -51,7 +51,7 @@ pub async fn contacts(fleet: &Fleet) -> Result<Values> {
 /// `start`, except for what people changed. Adds what does not hold to `wrong`. Call it when nothing is in flight.
 pub async fn check(fleet: &Fleet, ledger: &PgPool, start: Values, wrong: &mut Vec<String>) -> Result<Trust> {
     let mut trust = Trust { explained: explain(fleet, ledger, wrong).await?, ..Trust::default() };
-    wrong.extend(broken_chains(ledger).await?);
+    wrong.extend(broken_chains(fleet, ledger).await?);
     let mut expected = start;
     let changed = change_some(fleet, ledger).await?;
     for id in &changed {
@@ -81,7 +81,7 @@ pub async fn check(fleet: &Fleet, ledger: &PgPool, start: Values, wrong: &mut Ve
 
 /// The writes that name another value before them than the one that the write before them set. During the load only the fleet sets
 /// these properties, so that each of its writes begins where the one before it ended.
-async fn broken_chains(ledger: &PgPool) -> Result<Vec<String>> {
+async fn broken_chains(fleet: &Fleet, ledger: &PgPool) -> Result<Vec<String>> {
     let broken: Vec<(i64, String, String, [String; 2])> = sqlx::query_as(
         r#"with chain as (
                select object_id, property, event_key, before,
@@ -95,10 +95,15 @@ async fn broken_chains(ledger: &PgPool) -> Result<Vec<String>> {
     )
     .fetch_all(ledger)
     .await?;
-    let told = broken.into_iter().map(|(id, property, key, [before, earlier])| {
-        format!("{property} of contact {id}: event {key} found {before:?} and the write before it had set {earlier:?}")
-    });
-    Ok(told.collect())
+    let mut told = Vec::new();
+    for (id, property, key, [before, earlier]) in broken {
+        let changes = fleet.simulator.contact(id).await?.map(|contact| contact.changes).unwrap_or_default();
+        let history: Vec<_> = changes.iter().filter(|change| change.property == property).collect();
+        told.push(format!(
+            "{property} of contact {id}: event {key} found {before:?} and the write before it had set {earlier:?}; its history in HubSpot: {history:?}"
+        ));
+    }
+    Ok(told)
 }
 
 /// Explains each property of each record that was written. Returns how many there are.
