@@ -55,11 +55,11 @@ impl<H: Handler> DeliveryWorker<H> {
             id: &message.id,
             body_bytes: message.body.len(),
         };
-        let traced = messages::process(&received, message.trace());
-        let trace_id = spans::trace_id_of(&traced);
+        let trace = messages::process(&received, message.trace());
+        let trace_id = trace.id();
         let (id, attempts) = (&message.id, message.attempts);
         let span = tracing::info_span!("message", queue, id, attempts, trace_id);
-        async {
+        let work = async {
             let started = Instant::now();
             let in_progress = metrics::gauge!("leadline_messages_in_progress", "queue" => queue);
             in_progress.increment(1.0);
@@ -74,16 +74,14 @@ impl<H: Handler> DeliveryWorker<H> {
                 metrics::counter!("leadline_messages_newer_version_total", "queue" => queue).increment(1);
             }
             if let Disposition::Retry { reason, .. } | Disposition::Park { reason, .. } = &disposition {
-                spans::fail(&traced, reason.as_str());
+                trace.fail(reason.as_str());
             }
             metrics::counter!("leadline_messages_total", "queue" => queue, "outcome" => disposition.as_str())
                 .increment(1);
             metrics::histogram!("leadline_message_seconds", "queue" => queue).record(started.elapsed().as_secs_f64());
             self.carry_out(disposition, message, acker, channel).await;
-        }
-        .instrument(traced.clone())
-        .instrument(span)
-        .await;
+        };
+        trace.of(work).instrument(span).await;
     }
 
     async fn handled(&self, delivery: Delivery) -> Disposition {

@@ -103,7 +103,7 @@ impl BatchExecutor {
         outcome.with_actions = None;
         outcome.is_approved = rule.is_some();
         outcome.row.reason = reason;
-        outcome.row.written = part.unrecorded.clone();
+        outcome.row.written.clone_from(&part.unrecorded);
         outcome.row.skipped_writes.clone_from(&part.skipped_writes);
         outcome.row.corrections = corrections_by_people(part, current, latest, self.app());
         let expires_after = self.rules.proposals_expire_after;

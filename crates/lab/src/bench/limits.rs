@@ -32,6 +32,10 @@ const MEASURED: Duration = Duration::from_secs(40);
 
 const ACKNOWLEDGED: Duration = Duration::from_secs(15);
 
+/// Events that wait, about forty seconds of work, and the time between two looks at how many do.
+const BACKLOG: f64 = 15_000.0;
+const BETWEEN_LOOKS: Duration = Duration::from_millis(250);
+
 /// Webhooks that come while the fleet works at the limit: so many connections, each with so much time between two.
 const CONNECTIONS: usize = 50;
 const BETWEEN_WEBHOOKS: Duration = Duration::from_millis(250);
@@ -58,9 +62,9 @@ pub async fn run(services: &Services, plan: &FleetPlan) -> Result<[AtTheLimit; 2
     let plan = FleetPlan { inferences: 4, writers: 4, ..plan.clone() };
     let conditions =
         Conditions { plan, contacts: 120_000, notes_per_contact: 1, calls_per_10s: 190, ..Conditions::default() };
-    let bench = step("4 inferences, 4 writers, 190 calls in 10 s", Bench::start(services, conditions)).await?;
+    let bench = Arc::new(step("4 inferences, 4 writers, 190 calls in 10 s", Bench::start(services, conditions)).await?);
     let stop = CancellationToken::new();
-    let feeding = feed(&bench, stop.clone())?;
+    let feeding = tokio::spawn(feed(bench.clone(), stop.clone()));
     tokio::time::sleep(WARM_UP).await;
     let alone = step("alone", measure(&bench, None)).await?;
     let other = Other::default();
@@ -69,25 +73,25 @@ pub async fn run(services: &Services, plan: &FleetPlan) -> Result<[AtTheLimit; 2
     let shared = step("beside another integration that uses a third", measure(&bench, Some(&other))).await?;
     stop.cancel();
     calling.await?;
-    feeding.await?;
+    feeding.await??;
     Ok([alone, shared])
 }
 
-/// Keeps a backlog that does not become empty.
-fn feed(bench: &Bench, stop: CancellationToken) -> Result<tokio::task::JoinHandle<()>> {
-    let batches: Vec<_> = (0..1_200).map(|_| bench.batch(100)).collect::<Result<_>>()?;
-    let (webhooks, receiver) = (bench.webhooks.clone(), bench.fleet.receivers().remove(0));
-    Ok(tokio::spawn(async move {
-        for (count, body) in batches.into_iter().enumerate() {
-            if stop.is_cancelled() {
-                return;
-            }
-            webhooks.deliver(&receiver, &body).await;
-            if count > 150 {
-                tokio::time::sleep(Duration::from_millis(80)).await;
-            }
+/// Keeps [`BACKLOG`] events waiting until `stop`: what comes is what the fleet writes, as it is at a portal that causes no more than
+/// HubSpot's limit allows.
+async fn feed(bench: Arc<Bench>, stop: CancellationToken) -> Result<()> {
+    let receiver = bench.fleet.receivers().remove(0);
+    let mut sent = 0.0;
+    while !stop.is_cancelled() {
+        let room = bench.written().await? + BACKLOG - sent;
+        if room < 100.0 {
+            tokio::time::sleep(BETWEEN_LOOKS).await;
+            continue;
         }
-    }))
+        bench.webhooks.deliver(&receiver, &bench.batch(100)?).await;
+        sent += 100.0;
+    }
+    Ok(())
 }
 
 async fn measure(bench: &Bench, other: Option<&Other>) -> Result<AtTheLimit> {
