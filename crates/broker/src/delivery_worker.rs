@@ -55,11 +55,11 @@ impl<H: Handler> DeliveryWorker<H> {
             id: &message.id,
             body_bytes: message.body.len(),
         };
-        let trace = messages::process(&received, message.trace());
-        let trace_id = trace.id();
+        let traced = messages::process(&received, message.trace());
+        let trace_id = spans::trace_id_of(&traced);
         let (id, attempts) = (&message.id, message.attempts);
         let span = tracing::info_span!("message", queue, id, attempts, trace_id);
-        let work = async {
+        async {
             let started = Instant::now();
             let in_progress = metrics::gauge!("leadline_messages_in_progress", "queue" => queue);
             in_progress.increment(1.0);
@@ -74,14 +74,16 @@ impl<H: Handler> DeliveryWorker<H> {
                 metrics::counter!("leadline_messages_newer_version_total", "queue" => queue).increment(1);
             }
             if let Disposition::Retry { reason, .. } | Disposition::Park { reason, .. } = &disposition {
-                trace.fail(reason.as_str());
+                spans::fail(&traced, reason.as_str());
             }
             metrics::counter!("leadline_messages_total", "queue" => queue, "outcome" => disposition.as_str())
                 .increment(1);
             metrics::histogram!("leadline_message_seconds", "queue" => queue).record(started.elapsed().as_secs_f64());
             self.carry_out(disposition, message, acker, channel).await;
-        };
-        trace.of(work).instrument(span).await;
+        }
+        .instrument(traced.clone())
+        .instrument(span)
+        .await;
     }
 
     async fn handled(&self, delivery: Delivery) -> Disposition {

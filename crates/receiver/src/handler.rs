@@ -18,9 +18,10 @@ use hubspot::{
 };
 use serde_json::json;
 use service::{Holding, LogLimit, Peer, PeerLimit};
-use spans::messages::{self, Trace};
+use spans::messages;
 use time::OffsetDateTime;
 use tokio::{sync::Semaphore, time::Instant};
+use tracing::{Instrument, Span};
 
 use crate::{
     body::{BodyTime, IncomingBody},
@@ -189,9 +190,9 @@ impl WebhookHandler {
 
     /// Publishes every message and waits for all confirms together.
     async fn publish(&self, messages: Vec<OutgoingMessage>) -> Result<Published, WebhookRejection> {
-        let confirms = messages.into_iter().map(|OutgoingMessage { route, message, trace }| {
+        let confirms = messages.into_iter().map(|OutgoingMessage { route, message, span }| {
             let is_event = matches!(route, Route::Queue(_));
-            trace.of(async move { self.publisher.publish(route, &message).await.map(|()| is_event) })
+            async move { self.publisher.publish(route, &message).await.map(|()| is_event) }.instrument(span)
         });
         let mut published = Published { accepted: 0, parked: 0 };
         let mut failure = None;
@@ -215,7 +216,7 @@ struct OutgoingMessage {
     route: Route,
     message: Message,
     /// The root of the element's trace. Each event has a trace of its own, from here to the write.
-    trace: Trace,
+    span: Span,
 }
 
 /// How many bytes a request announces.
@@ -228,18 +229,18 @@ impl OutgoingMessage {
         match element.event {
             Ok(event) => {
                 let key = event.key.as_str();
-                let trace = messages::event(key);
+                let span = messages::event(key);
                 let message = Message::of(key, &event).unwrap_or_else(|_| Message::new(key, element.raw.into_bytes()));
-                Self { route: Route::Queue(Stage::of_event(&event.key)), message, trace }
+                Self { route: Route::Queue(Stage::of_event(&event.key)), message, span }
             }
             Err(rejection) => {
-                let trace = messages::rejected_event();
+                let span = messages::rejected_event();
                 if let Some(left_out) = log.admit("element") {
                     tracing::warn!(%rejection, left_out, "cannot read an element of a webhook; it goes to the parking lot");
                 }
                 let message = Message::new(format!("rejected:{}", rejection.index), element.raw.into_bytes())
                     .with_reason(rejection.reason, &rejection.to_string());
-                Self { route: Route::Parked(Stage::Events), message, trace }
+                Self { route: Route::Parked(Stage::Events), message, span }
             }
         }
     }

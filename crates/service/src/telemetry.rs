@@ -10,12 +10,10 @@ use opentelemetry_sdk::{
     propagation::TraceContextPropagator,
     trace::{SdkTracerProvider, TracerProviderBuilder},
 };
-use tracing::Subscriber;
 use tracing_subscriber::{
     EnvFilter, Layer,
     filter::{FilterExt, LevelFilter, Targets, filter_fn},
     layer::SubscriberExt,
-    registry::LookupSpan,
     util::SubscriberInitExt,
 };
 
@@ -61,8 +59,7 @@ const LAST_EXPORT: Duration = Duration::from_secs(3);
 /// Telemetry that was started. Keep it until the service ends.
 pub(crate) struct Running {
     pub(crate) metrics: PrometheusHandle,
-    /// `None` where no traces are exported.
-    provider: Option<SdkTracerProvider>,
+    provider: SdkTracerProvider,
 }
 
 /// Why telemetry did not start.
@@ -89,10 +86,15 @@ pub enum TelemetryError {
 /// store them.
 pub(crate) fn start(service: &'static str, settings: &TelemetrySection) -> Result<Running, TelemetryError> {
     global::set_text_map_propagator(TraceContextPropagator::new());
-    let provider = settings.otlp_endpoint.as_deref().map(|endpoint| exporting(service, endpoint)).transpose()?;
-    if let Some(provider) = &provider {
-        global::set_tracer_provider(provider.clone());
+    let mut provider = provider(service);
+    if let Some(endpoint) = &settings.otlp_endpoint {
+        let traces = format!("{}/v1/traces", endpoint.trim_end_matches('/'));
+        let client = http_client::blocking_client(EXPORT_TIMEOUT)?;
+        let exporter = SpanExporter::builder().with_http().with_http_client(client).with_endpoint(traces);
+        provider = provider.with_span_processor(span_export::processor(exporter.build()?));
     }
+    let provider = provider.build();
+    global::set_tracer_provider(provider.clone());
 
     let filter = EnvFilter::try_new(&settings.log_level)?;
     let lines = match settings.log_format {
@@ -102,8 +104,13 @@ pub(crate) fn start(service: &'static str, settings: &TelemetrySection) -> Resul
             tracing_subscriber::fmt::layer().with_target(false).with_ansi(colours).compact().boxed()
         }
     };
+    let scope = InstrumentationScope::builder("leadline").with_version(env!("CARGO_PKG_VERSION"));
+    let tracer = provider.tracer_with_scope(scope.with_schema_url(spans::SCHEMA_URL).build());
+    // Where a span was made in the code, and on which thread, says nothing about an event.
+    let layer = tracing_opentelemetry::layer().with_tracer(tracer).with_location(false).with_threads(false);
+    let layer = layer.with_target(false).with_tracked_inactivity(false);
     tracing_subscriber::registry()
-        .with(provider.as_ref().map(layer_of))
+        .with(layer.with_filter(traced(settings.otlp_endpoint.is_some())))
         .with(lines.with_filter(filter.and(filter_fn(|metadata| !is_traced(metadata)))))
         .try_init()?;
 
@@ -134,33 +141,18 @@ fn is_traced(metadata: &tracing::Metadata<'_>) -> bool {
     metadata.is_span() && metadata.target().starts_with(spans::TARGET)
 }
 
-/// A provider that exports to a collector.
-fn exporting(service: &'static str, endpoint: &str) -> Result<SdkTracerProvider, TelemetryError> {
-    let traces = format!("{}/v1/traces", endpoint.trim_end_matches('/'));
-    let client = http_client::blocking_client(EXPORT_TIMEOUT)?;
-    let exporter = SpanExporter::builder().with_http().with_http_client(client).with_endpoint(traces);
-    Ok(provider(service).with_span_processor(span_export::processor(exporter.build()?)).build())
-}
-
-/// The layer that makes spans: those of the crate `spans` alone, because those of the exporter's own HTTP client would make new spans
-/// without end.
-fn layer_of<S>(provider: &SdkTracerProvider) -> impl Layer<S>
-where
-    S: Subscriber + for<'span> LookupSpan<'span>,
-{
-    let scope = InstrumentationScope::builder("leadline").with_version(env!("CARGO_PKG_VERSION"));
-    let tracer = provider.tracer_with_scope(scope.with_schema_url(spans::SCHEMA_URL).build());
-    // Where a span was made in the code, and on which thread, says nothing about an event.
-    let layer = tracing_opentelemetry::layer().with_tracer(tracer).with_location(false).with_threads(false);
-    let layer = layer.with_target(false).with_tracked_inactivity(false);
-    layer.with_filter(Targets::new().with_target(spans::TARGET, LevelFilter::INFO))
+/// The spans that are made: those of the crate `spans` alone, because those of the exporter's own HTTP client would make new spans
+/// without end. Some of them only where they are exported.
+fn traced(is_exported: bool) -> Targets {
+    let only_exported = if is_exported { LevelFilter::INFO } else { LevelFilter::OFF };
+    let targets = Targets::new().with_target(spans::TARGET, LevelFilter::INFO);
+    targets.with_targets(spans::ONLY_EXPORTED.map(|target| (target, only_exported)))
 }
 
 impl Running {
     /// Exports the spans that are not exported yet.
     pub(crate) fn stop(&self) {
-        let stopped = self.provider.as_ref().map(|provider| provider.shutdown_with_timeout(LAST_EXPORT));
-        if let Some(Err(error)) = stopped {
+        if let Err(error) = self.provider.shutdown_with_timeout(LAST_EXPORT) {
             tracing::debug!(%error, "the last spans were not exported");
         }
     }
@@ -183,7 +175,7 @@ mod tests {
         let layer = tracing_opentelemetry::layer().with_tracer(provider.tracer("test"));
         tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
             let waits: Vec<_> = (0..200).map(|key| messages::event(&key.to_string())).collect();
-            drop(batches::batch("claim", waits.iter().map(|trace| Waiting::of(trace.span()))));
+            drop(batches::batch("claim", waits.iter().map(Waiting::of)));
         });
         let spans = collector.get_finished_spans().expect("collected");
         let batch = spans.iter().find(|span| span.name == "batch claim").expect("a span");

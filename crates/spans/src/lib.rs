@@ -1,9 +1,9 @@
 //! Spans of traces, named as OpenTelemetry's semantic conventions of version 1.41.0 say: the last version that has messaging, HTTP,
 //! databases and GenAI in one.
 //!
-//! Each event has a trace of its own, from the webhook to the write. Its context travels in the headers of messages. Spans
-//! are made only where traces are exported; elsewhere messages and the ledger hold the ids of a trace all the same ([`messages`]). Log
-//! lines know nothing of all these: what a line is about is in spans of its own.
+//! Each event has a trace of its own, from the webhook to the write. Its context travels in the headers of messages. Spans that begin and
+//! carry on a trace ([`messages`]) are always made, because messages and the ledger hold their ids; those of [`calls`] and [`batches`]
+//! only where traces are exported. Log lines know nothing of all these: what a line is about is in spans of its own.
 
 pub mod batches;
 pub mod calls;
@@ -13,7 +13,7 @@ mod server;
 use std::collections::BTreeMap;
 
 use opentelemetry::{
-    Context, global,
+    global,
     propagation::{Extractor, Injector},
     trace::{SpanContext, Status, TraceContextExt},
 };
@@ -28,6 +28,9 @@ pub const SCHEMA_URL: &str = "https://opentelemetry.io/schemas/1.41.0";
 
 /// The target of every span of this crate.
 pub const TARGET: &str = "spans";
+
+/// The targets of the spans that are of use only where traces are exported.
+pub const ONLY_EXPORTED: [&str; 2] = ["spans::calls", "spans::batches"];
 
 /// Header names of the W3C trace context.
 pub const HEADERS: [&str; 2] = ["traceparent", "tracestate"];
@@ -60,26 +63,16 @@ impl Extractor for HeaderExtractor<'_> {
 /// The current span's trace context as headers.
 pub fn current_headers() -> TraceHeaders {
     let mut headers = TraceHeaders::new();
-    let context = current();
+    let context = Span::current().context();
     global::get_text_map_propagator(|propagator| {
         propagator.inject_context(&context, &mut HeaderInjector(&mut headers));
     });
     headers
 }
 
-/// The trace that is current: of the span, or, where none is exported, of the ids.
-fn current() -> Context {
-    if are_exported() { Span::current().context() } else { Context::current() }
-}
-
-/// The trace context in `headers`.
-fn read(headers: &TraceHeaders) -> Context {
-    let none = Context::new();
-    global::get_text_map_propagator(|propagator| propagator.extract_with_context(&none, &HeaderExtractor(headers)))
-}
-
-/// Makes `span` a child of `context`.
-fn set_parent(span: &Span, context: Context) {
+/// Makes `span` a child of the trace context in `headers`.
+fn set_parent(span: &Span, headers: &TraceHeaders) {
+    let context = global::get_text_map_propagator(|propagator| propagator.extract(&HeaderExtractor(headers)));
     // Fails only without an OpenTelemetry layer, and then there is no trace.
     let _ = span.set_parent(context);
 }
@@ -94,11 +87,14 @@ fn context_of(span: &Span) -> Option<SpanContext> {
     context.is_valid().then_some(context)
 }
 
-/// The id of the current trace, in hex; `None` outside of traces.
+/// The id of the trace of `span`, in hex; `None` without an OpenTelemetry layer.
+pub fn trace_id_of(span: &Span) -> Option<String> {
+    context_of(span).map(|context| context.trace_id().to_string())
+}
+
+/// The id of the current trace, in hex; `None` without an OpenTelemetry layer.
 pub fn current_trace_id() -> Option<String> {
-    let context = current();
-    let ids = context.span().span_context().clone();
-    ids.is_valid().then(|| ids.trace_id().to_string())
+    trace_id_of(&Span::current())
 }
 
 /// Says that what `span` is about failed, for a reason of a closed list.
@@ -109,9 +105,9 @@ pub fn fail(span: &Span, reason: &str) {
     }
 }
 
-/// Whether spans are exported.
+/// Whether spans are exported. Those that are made all the same, for their ids, need no names and attributes otherwise.
 fn are_exported() -> bool {
-    tracing::span_enabled!(target: TARGET, tracing::Level::INFO)
+    tracing::span_enabled!(target: ONLY_EXPORTED[0], tracing::Level::INFO)
 }
 
 /// Adds attributes to `span`, which are made only if it is.
