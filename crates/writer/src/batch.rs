@@ -446,10 +446,8 @@ fn written_properties(
     app: OurApp,
 ) -> Vec<WrittenProperty> {
     let current = current.get(&update.record);
-    let TakenCommand { command, attempt, .. } = &part.taken;
     let before = |change: &PropertyChange| {
-        let recorded = latest.recorded(&command.record, &change.property);
-        let own = OwnEntries { command, attempt: *attempt, app, recorded };
+        let own = OwnEntries::of(&part.taken, &change.property, latest, app);
         current?.get(&change.property)?.before(&own, &change.value)
     };
     let written = |change: &PropertyChange| WrittenProperty {

@@ -16,11 +16,11 @@ pub fn corrections_by_people(
     latest: &LatestWrites,
     app: OurApp,
 ) -> Vec<Correction> {
-    let (command, attempt) = (&part.taken.command, part.taken.attempt);
+    let command = &part.taken.command;
     let Some(current) = current.get(&command.record) else { return Vec::new() };
     let correction = |change: &PropertyChange| {
-        let written = latest.recorded(&command.record, &change.property)?;
-        let own = OwnEntries { command, attempt, app, recorded: Some(written) };
+        let own = OwnEntries::of(&part.taken, &change.property, latest, app);
+        let written = own.recorded?;
         let set = current.get(&change.property)?.set_by_person(&own, &change.value)?;
         (set.value != written.value).then(|| Correction {
             record: command.record.clone(),

@@ -6,10 +6,12 @@ use std::{
     time::Duration,
 };
 
-use domain::{AppId, RecordRef, WriteCommand};
+use domain::{AppId, RecordRef, WriteCommand, write_command::PropertyChange};
 use hubspot::client::{ChangeAuthor, PastValue, origin};
-use ledger::RecordedValue;
+use ledger::{LatestWrites, RecordedValue, WrittenProperty};
 use time::OffsetDateTime;
+
+use crate::plan::TakenCommand;
 
 /// The most by which HubSpot's clock and ours may differ.
 pub(crate) const CLOCK_SKEW: time::Duration = time::Duration::seconds(2);
@@ -88,26 +90,21 @@ impl CurrentValue {
         origin(self.entries_before(own, proposed)).filter(|set| set.author() == ChangeAuthor::Person)
     }
 
-    /// What an attempt of an approved command has replaced by `value`, if one has since then and the ledger does not know it. Of our
+    /// What an attempt of an approved command has written of `change`, if one has since then and the ledger does not know it. Of our
     /// app's entries the newest counts alone: what the fleet has written after an attempt replaces it. One that makes no difference,
     /// such as a value that the verifier put back, is of no attempt that counts.
-    pub fn replaced_by_attempt(&self, own: &OwnEntries<'_>, value: &str) -> Option<Replaced> {
+    pub fn written_by_attempt(&self, own: &OwnEntries<'_>, change: &PropertyChange) -> Option<WrittenProperty> {
+        let PropertyChange { property, value, .. } = change;
         let attempts = UnknownAttempts { since: own.command.live_since(), app: own.app.id, recorded: own.recorded };
         let (place, set) = attempts.written_by(self.entries())?;
         let before = value_of(own.entries_before(&self.entries()[place..], value));
-        (set.value == value && before.as_deref() != Some(value)).then_some(Replaced { before })
+        let is_written = set.value == *value && before.as_ref() != Some(value);
+        is_written.then(|| WrittenProperty { property: property.clone(), before, after: value.clone() })
     }
 
     fn entries_before(&self, own: &OwnEntries<'_>, proposed: &str) -> &[PastValue] {
         own.entries_before(self.entries(), proposed)
     }
-}
-
-/// What a property had before an attempt wrote it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Replaced {
-    /// `None` when it was empty.
-    pub before: Option<String>,
 }
 
 /// The value of a history; `None` when it is empty.
@@ -163,7 +160,13 @@ pub struct OurApp {
     pub late_within: Duration,
 }
 
-impl OwnEntries<'_> {
+impl<'a> OwnEntries<'a> {
+    /// Those in the history of a property that a command is about.
+    pub fn of(taken: &'a TakenCommand, property: &str, latest: &'a LatestWrites, app: OurApp) -> Self {
+        let TakenCommand { command, attempt, .. } = taken;
+        Self { command, attempt: *attempt, app, recorded: latest.recorded(&command.record, property) }
+    }
+
     /// What is in a history before them.
     fn entries_before<'h>(&self, history: &'h [PastValue], proposed: &str) -> &'h [PastValue] {
         let count = history.iter().take_while(|set| self.includes(set, proposed)).count();
@@ -210,6 +213,7 @@ impl NullValues {
 mod tests {
     use domain::{
         AppId, EventId, EventKey, InferenceId, ObjectId, ObjectType, PortalId, RecordRef, WriteCommand, WriteCommandId,
+        write_command::{PropertyChange, WritePolicy},
     };
     use hubspot::client::PastValue;
     use ledger::RecordedValue;
@@ -299,12 +303,14 @@ mod tests {
             source_type: if by_app { "INTEGRATION" } else { "CRM_UI" }.to_owned(),
             source_id: by_app.then(|| "7".to_owned()),
         };
+        let (property, value) = ("lead_score".to_owned(), "85".to_owned());
+        let change = PropertyChange { property, value, policy: WritePolicy::default(), expected: None };
         let recorded = |value| Some(RecordedValue { value, at: now - Duration::seconds(10) });
         let replaced = |history: Vec<PastValue>, recorded: Option<RecordedValue<'_>>| {
             let value = history.first().map(|set| set.value.clone());
             let current = CurrentValue { value, is_null: false, history: History::Read(history) };
             let own = OwnEntries { command: &command, attempt: 1, app: app(60), recorded };
-            current.replaced_by_attempt(&own, "85").map(|replaced| replaced.before)
+            current.written_by_attempt(&own, &change).map(|written| written.before)
         };
         let late_and_repaired = || vec![set("85", true, 9), set("40", true, -5), set("85", true, -11)];
         assert_eq!(replaced(late_and_repaired(), recorded("85")), None, "the verifier put it back");

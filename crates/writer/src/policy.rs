@@ -13,10 +13,10 @@ use domain::{
     write_command::{ExpectedValue, PropertyChange, WritePolicy},
 };
 use hubspot::client::{ChangeAuthor, PastValue};
-use ledger::{LatestWrites, SkippedWrite, WrittenProperty};
+use ledger::{LatestWrites, SkippedWrite};
 
 use crate::{
-    current_values::{CurrentValue, CurrentValues, OurApp, OwnEntries, Replaced},
+    current_values::{CurrentValue, CurrentValues, OurApp, OwnEntries},
     plan::{CommandPart, RecordUpdate},
     recovered::Forgotten,
 };
@@ -93,17 +93,12 @@ fn decide_part(part: &mut CommandPart, Scope { current, latest, rules, app }: Sc
     if command.terms.approved.is_some() {
         // A person may have changed it since: then it is neither asked about nor written again.
         part.changes.retain(|change| {
-            let recorded = latest.recorded(&command.record, &change.property);
-            let own = OwnEntries { command, attempt: part.taken.attempt, app, recorded };
+            let own = OwnEntries::of(&part.taken, &change.property, latest, app);
             let current = current.get(&change.property);
-            let Some(Replaced { before }) =
-                current.and_then(|current| current.replaced_by_attempt(&own, &change.value))
-            else {
-                return true;
-            };
-            let (property, after) = (change.property.clone(), change.value.clone());
-            part.unrecorded.push(WrittenProperty { property, before, after });
-            false
+            let written = current.and_then(|current| current.written_by_attempt(&own, change));
+            let is_due = written.is_none();
+            part.unrecorded.extend(written);
+            is_due
         });
         part.asks_again |= part
             .changes
