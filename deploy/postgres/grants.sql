@@ -127,7 +127,7 @@ grant insert, update on rate_limit to leadline_inference, leadline_writer, leadl
 grant insert, update on circuit_breaker, singleton_lease to leadline_inference, leadline_writer;
 grant execute on function
     age_seconds(timestamptz), stuck_work(text, interval, bigint), define_rate_limit(text, bigint, integer, float8, bigint),
-    share_of_quota(bigint, float8), headroom(bigint), quota_used(rate_limit, bigint, bigint),
+    lock_rate_limits(text[]), share_of_quota(bigint, float8), headroom(bigint), quota_used(rate_limit, bigint, bigint),
     paced_amount(rate_limit, bigint, bigint), observe_rate_limit(rate_limit, bigint, float8, float8),
     acquire_quota(text[], bigint[], bigint[], float8, bigint[], bigint[], float8[], float8, integer[], bigint[], bigint[])
     to leadline_inference, leadline_writer, leadline_operator;

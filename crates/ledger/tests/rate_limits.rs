@@ -301,3 +301,59 @@ async fn money_is_shown_apart_from_calls() {
         .collect();
     assert_eq!(money, [(None, 50_000_000, 0), (Some("lead-qualification"), 12_000, 7_800)]);
 }
+
+#[tokio::test]
+async fn who_is_refused_writes_nothing() {
+    let test = TestLedger::new().await;
+    let clock = TestClock::new(&test).await;
+    define(&test, Window::Rolling(10 * SECOND), 10, 1.0).await;
+    assert_eq!(acquire(&test, Needs { need: 10, want: 10, ..ONE }).await.granted, [10]);
+    clock.set(SECOND).await;
+    // What is refused for the first time starts the pace; what is refused later changes nothing.
+    assert_eq!(acquire(&test, ONE).await.granted, [0]);
+    // A lock of a row, too, is a new `xmax`, which has to be flushed.
+    let row = "select concat(ctid, ' ', xmin, ' ', xmax) from rate_limit";
+    let before: String = test.value(row).await;
+    clock.set(2 * SECOND).await;
+    assert_eq!(acquire(&test, ONE).await.granted, [0]);
+    assert_eq!(test.value::<String>(row).await, before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_acquires_at_the_same_moment_gets_an_amount_of_their_own() {
+    let test = TestLedger::new().await;
+    define(&test, Window::Rolling(3_600 * SECOND), 100_000, 1.0).await;
+    let callers: Vec<_> = (0..40)
+        .map(|_| {
+            let test = test.clone();
+            tokio::spawn(async move { acquire(&test, Needs { need: 7, want: 7, ..ONE }).await.granted[0] })
+        })
+        .collect();
+    let mut granted = 0;
+    for caller in callers {
+        granted += caller.await.expect("asked");
+    }
+    assert_eq!(granted, 280);
+    assert_eq!(test.value::<i64>("select sum(amount)::bigint from rate_limit, unnest(used) as amount").await, granted);
+}
+
+#[tokio::test]
+async fn who_changes_a_limit_waits_for_those_who_acquire_of_it() {
+    let test = TestLedger::new().await;
+    define(&test, Window::Rolling(10 * SECOND), 100, 1.0).await;
+    let mut acquiring = test.database.begin().await.expect("begun");
+    sqlx::query("select lock_rate_limits(array[$1])").bind(NAME).execute(&mut *acquiring).await.expect("locked");
+    let waits =
+        "select count(*) > 0 from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
+    let changing = tokio::spawn({
+        let test = test.clone();
+        async move { define(&test, Window::Rolling(10 * SECOND), 100, 0.5).await }
+    });
+    while !changing.is_finished() && !test.value::<bool>(waits).await {
+        tokio::task::yield_now().await;
+    }
+    assert!(!changing.is_finished(), "it was changed between what a caller reads and what it stores");
+    acquiring.commit().await.expect("committed");
+    changing.await.expect("changed");
+    assert_eq!(test.value::<i64>("select allowed from rate_limit").await, 50);
+}
