@@ -1,6 +1,6 @@
--- Whoever waits for a limit asks for it many times a second, and is refused. A lock on a row is written to disk, even if nothing
--- changes: at a portal's limit, eight replicas waited for 160 flushes a second, one after the other, which every caller and all else
--- that commits had to wait for. An advisory lock is in memory alone: who is refused writes nothing.
+-- Whoever waits for a limit asks for it twenty times a second, and is refused. A lock on a row is flushed to disk, even if nothing
+-- changes: at a portal's limit all replicas waited for these flushes, one after the other, and so did all else that commits. An
+-- advisory lock is in memory alone: who is refused writes nothing.
 
 -- Makes others that call it with one of these names wait until this transaction has ended.
 create function lock_rate_limits(names text[]) returns void language plpgsql as $$
