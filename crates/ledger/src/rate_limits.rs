@@ -2,8 +2,8 @@
 //! of a model, money.
 //!
 //! Replicas acquire small grants. The arithmetic is in the SQL functions `acquire_quota` and `observe_rate_limit`
-//! (migrations), by the database's clock, under a lock for each limit. A call that is
-//! granted nothing, and reports nothing, writes nothing.
+//! (migrations), by the database's clock, under a lock for each limit. A call that is granted nothing, and reports
+//! nothing, writes nothing.
 
 use std::time::Duration;
 

@@ -439,11 +439,7 @@ async fn a_merge_that_is_told_while_its_survivor_is_being_erased_is_not_overlook
     }
     let ledger = test.ledger.clone();
     let asked = tokio::spawn(async move { ledger.request_erasure(&contact(9), ErasureCause::PrivacyDeletion).await });
-    let waits =
-        "select count(*) > 0 from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
-    while !asked.is_finished() && !test.value::<bool>(waits).await {
-        tokio::task::yield_now().await;
-    }
+    test.waits_for_lock(&asked).await;
     telling.commit().await.expect("committed");
     let records = asked.await.expect("no panic").expect("requested");
     assert_eq!(records, [contact(9), contact(1)]);
@@ -555,10 +551,8 @@ async fn an_erasure_waits_for_a_worker_in_pieces_and_goes_on() {
     let ledger = test.ledger.clone();
     let erasure = tokio::spawn(async move { ledger.erase(&zebulon()).await });
     // It has given up once, and waits again.
-    let waits =
-        "select count(*) > 0 from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
     for is_waiting in [true, false, true] {
-        while test.value::<bool>(waits).await != is_waiting {
+        while test.is_lock_awaited().await != is_waiting {
             assert!(!erasure.is_finished(), "{:?}", erasure.await);
             tokio::task::yield_now().await;
         }

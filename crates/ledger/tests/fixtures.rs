@@ -19,6 +19,7 @@ use ledger::{
 use serde_json::json;
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, PgPool, postgres::PgPoolOptions};
 use time::OffsetDateTime;
+use tokio::task::JoinHandle;
 
 /// Longer than any test takes.
 pub const LEASE: Duration = Duration::from_secs(600);
@@ -80,6 +81,25 @@ impl TestLedger {
     {
         let result = sqlx::query_scalar(AssertSqlSafe(query.to_owned())).fetch_one(&self.database).await;
         result.unwrap_or_else(|error| panic!("{query}: {error}"))
+    }
+
+    /// Whether a session waits for a lock.
+    pub async fn is_lock_awaited(&self) -> bool {
+        self.value(
+            "select count(*) > 0 from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'",
+        )
+        .await
+    }
+
+    /// Returns when a session waits for a lock, or `false` when `task`, which should, ends without.
+    pub async fn waits_for_lock<T>(&self, task: &JoinHandle<T>) -> bool {
+        while !task.is_finished() {
+            if self.is_lock_awaited().await {
+                return true;
+            }
+            tokio::task::yield_now().await;
+        }
+        false
     }
 
     /// The tables that a statement cannot but go through from the beginning.

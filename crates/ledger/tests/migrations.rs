@@ -91,11 +91,7 @@ async fn nobody_waits_for_long_behind_a_migration_that_waits_for_a_table() {
     )
     .await;
     let (migration, mut says) = migration(&test, MIGRATION_PATIENCE);
-    let waits =
-        "select count(*) > 0 from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
-    while !test.value::<bool>(waits).await {
-        tokio::task::yield_now().await;
-    }
+    assert!(test.waits_for_lock(&migration).await);
     // Behind it, until it gives way.
     test.ledger.check().await.expect("readiness reads the same table");
     assert_eq!(says.recv().await, Some(MigrationWait::Table));

@@ -45,6 +45,11 @@ fn observed(quota: i64, remaining: i64) -> ObservedQuota {
     ObservedQuota { quota, remaining, age: Duration::ZERO }
 }
 
+/// What the limit counts as used.
+async fn used(test: &TestLedger) -> i64 {
+    test.value("select sum(amount)::bigint from rate_limit, unnest(used) as amount").await
+}
+
 /// All that can be acquired within `span`, by one caller that calls again after the wait that the answer names.
 async fn acquire_all(test: &TestLedger, clock: &TestClock<'_>, usable_share: f64, span: Duration) -> i64 {
     let (mut sum, mut at) = (0, Duration::ZERO);
@@ -107,7 +112,7 @@ async fn what_is_refunded_is_free_again_and_what_is_lost_is_not() {
     let refund = Refund { limit: 0, slice: grant.slices[0], amount: 4 };
     let nothing = acquire(&test, Needs { need: 0, want: 0, refunds: vec![refund], ..ONE }).await;
     assert_eq!(nothing.granted, [0]);
-    assert_eq!(test.value::<i64>("select sum(amount)::bigint from rate_limit, unnest(used) as amount").await, 6);
+    assert_eq!(used(&test).await, 6);
     // Six of the grant were lost with their process: they count until the window is over.
     let rest = acquire_all(&test, &clock, 1.0, 3 * SECOND).await;
     assert!((80..=94).contains(&rest), "{rest}");
@@ -334,7 +339,7 @@ async fn whoever_acquires_at_the_same_moment_gets_an_amount_of_their_own() {
         granted += caller.await.expect("asked");
     }
     assert_eq!(granted, 280);
-    assert_eq!(test.value::<i64>("select sum(amount)::bigint from rate_limit, unnest(used) as amount").await, granted);
+    assert_eq!(used(&test).await, granted);
 }
 
 #[tokio::test]
@@ -343,16 +348,12 @@ async fn who_changes_a_limit_waits_for_those_who_acquire_of_it() {
     define(&test, Window::Rolling(10 * SECOND), 100, 1.0).await;
     let mut acquiring = test.database.begin().await.expect("begun");
     sqlx::query("select lock_rate_limits(array[$1])").bind(NAME).execute(&mut *acquiring).await.expect("locked");
-    let waits =
-        "select count(*) > 0 from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
     let changing = tokio::spawn({
         let test = test.clone();
         async move { define(&test, Window::Rolling(10 * SECOND), 100, 0.5).await }
     });
-    while !changing.is_finished() && !test.value::<bool>(waits).await {
-        tokio::task::yield_now().await;
-    }
-    assert!(!changing.is_finished(), "it was changed between what a caller reads and what it stores");
+    let waits = test.waits_for_lock(&changing).await;
+    assert!(waits && !changing.is_finished(), "it was changed between what a caller reads and what it stores");
     acquiring.commit().await.expect("committed");
     changing.await.expect("changed");
     assert_eq!(test.value::<i64>("select allowed from rate_limit").await, 50);

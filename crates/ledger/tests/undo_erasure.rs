@@ -126,11 +126,7 @@ async fn an_undo_that_is_recorded_while_its_values_are_erased_waits_and_is_left_
     }
     let ledger = test.ledger.clone();
     let recording = tokio::spawn(async move { ledger.record_undo(&request(), &planned).await });
-    let waits =
-        "select count(*) > 0 from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
-    while !recording.is_finished() && !test.value::<bool>(waits).await {
-        tokio::task::yield_now().await;
-    }
+    test.waits_for_lock(&recording).await;
     erasing.commit().await.expect("committed");
     assert_eq!(recording.await.expect("no panic").expect("asked"), []);
     assert_eq!(test.found(MARKER).await, Vec::<String>::new());
