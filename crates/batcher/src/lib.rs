@@ -26,6 +26,10 @@ pub struct Batcher<I, O, E> {
     requests: mpsc::Sender<Request<I, O, E>>,
 }
 
+/// The next batch waits a linger after one of so many items, and a share of it after a smaller one: few items in a batch are a sign that
+/// few are on their way.
+const ITEMS_UNDER_LOAD: u32 = 5;
+
 /// A batch of writes ends with its leases, and one of reads with the time-outs of its calls. One that takes this long waits for nothing.
 const LONGEST_BATCH: Duration = Duration::from_secs(1_800);
 
@@ -96,7 +100,8 @@ pub struct BatcherSettings {
     pub max: usize,
     /// … or when this time has passed since its first item, and fewer than `max_in_flight` batches are in progress. While it
     /// waits for one of those to end, it still takes items. Nothing is waited for while none is in progress and the last one
-    /// went longer ago than this: only under load are there others that may come (as network cards coalesce interrupts).
+    /// went longer ago than this, or than a fifth of this for each item where batches were small lately: only under load are there others that may come (as
+    /// network cards coalesce interrupts).
     pub linger: Duration,
     /// How much longer than `linger` to wait at the moment, where calls are sometimes scarcer than time. Then every item waits.
     pub extra_linger: Option<ExtraLinger>,
@@ -143,7 +148,7 @@ where
         let (process, name) = (Arc::new(process), settings.name);
         let slots = Slots::new(settings.max_in_flight, settings.long);
         tokio::spawn(async move {
-            let (mut next, mut rested) = (None, Instant::now());
+            let (mut next, mut load, mut rested) = (None, Load::NONE, Instant::now());
             loop {
                 let first = match next.take() {
                     Some(request) => request,
@@ -152,6 +157,9 @@ where
                         None => return,
                     },
                 };
+                if Instant::now() > rested + settings.linger {
+                    load = Load::NONE;
+                }
                 let extra_linger = settings.extra_linger.as_ref().map_or(Duration::ZERO, |extra_linger| extra_linger());
                 let mut batch = Batch::new(first, weigh, settings.max);
                 let deadline = tokio::time::sleep_until(Instant::now() + settings.linger + extra_linger);
@@ -174,7 +182,8 @@ where
                         Some(request) = received.recv(), if batch.has_room() => batch.add(request),
                     }
                 };
-                (next, rested) = (batch.next.take(), Instant::now() + settings.linger);
+                load = load.after(batch.requests.len(), !batch.has_room());
+                (next, rested) = (batch.next.take(), Instant::now() + load.rest(settings.linger));
                 let process = process.clone();
                 tokio::spawn(async move {
                     let span = batches::batch(name, batch.requests.iter().map(|request| request.waiting.clone()));
@@ -200,6 +209,27 @@ where
             result.await.unwrap_or(Err(BatcherError::Closed))
         };
         submit.instrument(span).await
+    }
+}
+
+/// How many items batches had lately, at most 4 times [`ITEMS_UNDER_LOAD`].
+#[derive(Debug, Clone, Copy)]
+struct Load(u32);
+
+impl Load {
+    const NONE: Self = Self(0);
+
+    /// What it is after a batch of so many. A batch may be full of few heavy items, and may leave a small one behind, which is no sign
+    /// that fewer come.
+    fn after(self, items: usize, is_full: bool) -> Self {
+        let most = 4 * ITEMS_UNDER_LOAD;
+        let items = if is_full { most } else { u32::try_from(items).unwrap_or(most).min(most) };
+        Self(items.max(self.0 / 2))
+    }
+
+    /// How long the next batch waits for more.
+    fn rest(self, linger: Duration) -> Duration {
+        linger * self.0.min(ITEMS_UNDER_LOAD) / ITEMS_UNDER_LOAD
     }
 }
 
@@ -235,7 +265,7 @@ mod tests {
         time::Duration,
     };
 
-    use super::{Batcher, BatcherError, BatcherSettings};
+    use super::{Batcher, BatcherError, BatcherSettings, Load};
 
     #[derive(Debug, thiserror::Error)]
     #[error("{0}")]
@@ -334,6 +364,19 @@ mod tests {
             waiting.await.expect("no panic").expect("a result");
         }
         assert_eq!(*sizes.lock().expect("unpoisoned"), [1, 3], "a full batch");
+    }
+
+    #[test]
+    fn the_fewer_items_batches_had_lately_the_sooner_the_next_one_goes() {
+        let rest = |batches: &[(usize, bool)]| {
+            let load = batches.iter().fold(Load::NONE, |load, (items, is_full)| load.after(*items, *is_full));
+            load.rest(Duration::from_millis(100)).as_millis()
+        };
+        assert_eq!(rest(&[(1, false); 3]), 20);
+        assert_eq!((rest(&[(4, false)]), rest(&[(5, false)]), rest(&[(50, false)])), (80, 100, 100));
+        assert_eq!(rest(&[(2, true)]), 100, "full of heavy ones");
+        assert_eq!(rest(&[(100, true), (2, false), (2, false)]), 100, "what full ones leave behind");
+        assert_eq!(rest(&[(6, false), (1, false), (1, false)]), 20);
     }
 
     #[tokio::test]

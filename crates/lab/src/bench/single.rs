@@ -1,4 +1,4 @@
-//! One event alone: how long its way takes, stage by stage, from its trace.
+//! One event alone: how long its way takes, stage by stage, from its trace; and how long where a few come each second.
 
 use std::{
     collections::BTreeMap,
@@ -19,6 +19,10 @@ use super::{
 /// Events, one after the other. The first ones open connections and are not counted.
 const EVENTS: usize = 60;
 const WARM_UP: usize = 10;
+
+/// Then so many, one after each pause: enough for batches, and far from load.
+const STEADY_EVENTS: usize = 100;
+const STEADY_PAUSE: Duration = Duration::from_millis(100);
 
 /// How long the model takes.
 const LATENCY: Duration = Duration::from_millis(200);
@@ -49,7 +53,7 @@ pub async fn run(services: &Services, plan: &FleetPlan, results: &mut Results) -
         .clone()
         .with("telemetry.otlp_endpoint", collector.endpoint())
         .with("inference.debounce_ms", &DEBOUNCE.as_millis().to_string());
-    let conditions = Conditions { plan, contacts: EVENTS, latency: LATENCY, ..Conditions::default() };
+    let conditions = Conditions { plan, contacts: EVENTS + STEADY_EVENTS, latency: LATENCY, ..Conditions::default() };
     let bench = step("one event alone", Bench::start(services, conditions)).await?;
     let receiver = bench.fleet.receivers().remove(0);
     for sent in 1..=EVENTS {
@@ -63,10 +67,19 @@ pub async fn run(services: &Services, plan: &FleetPlan, results: &mut Results) -
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
+    let mut pauses = tokio::time::interval(STEADY_PAUSE);
+    for _ in 0..STEADY_EVENTS {
+        pauses.tick().await;
+        bench.webhooks.deliver(&receiver, &bench.batch(1)?).await;
+    }
     let ways = ways(&collector).await?;
     drop(bench);
-    let (stages, totals, overheads) = stages(&ways[WARM_UP..])?;
+    let (alone, steady) = ways.split_at(EVENTS);
+    let (stages, totals, overheads) = stages_of(&alone[WARM_UP..])?;
     print(&stages, &totals, &overheads);
+    let (_, _, steady) = stages_of(steady)?;
+    let [half, slow] = [0.5, 0.99].map(|part| quantile(&steady, part));
+    println!("\n  ten a second: {half:.0} ms beside model and debounce, {slow:.0} ms (99 %)");
     let path = plot(&stages, quantile(&totals, 0.5))?;
     println!("  the picture is {}", path.strip_prefix(workspace::root()?).unwrap_or(&path).display());
     let overhead = [0.5, 0.99].map(|part| quantile(&overheads, part));
@@ -74,6 +87,11 @@ pub async fn run(services: &Services, plan: &FleetPlan, results: &mut Results) -
         "one event alone, beside model and debounce: half, 99 %",
         format!("{:.0} ms, {:.0} ms", overhead[0], overhead[1]),
         "120 ms",
+    );
+    results.row(
+        "one of ten events a second, beside model and debounce: half, 99 %",
+        format!("{half:.0} ms, {slow:.0} ms"),
+        "",
     );
     results.ratio("one event alone, 100 ms / overhead", 100.0 / quantile(&overheads, 0.5));
     Ok(())
@@ -89,12 +107,13 @@ async fn ways(collector: &SpanCollector) -> Result<Vec<Vec<CollectedSpan>>> {
         }
         let complete = |way: &Vec<CollectedSpan>| way.iter().any(|of| of.span.name == END) && way.iter().any(is_first);
         let mut complete: Vec<_> = ways.into_values().filter(complete).collect();
-        if complete.len() == EVENTS {
+        if complete.len() == EVENTS + STEADY_EVENTS {
             complete.sort_by_key(|way| way.iter().map(begins).min());
             return Ok(complete);
         }
         if started.elapsed() > PATIENCE {
-            bail!("the spans of {} of {EVENTS} events have arrived within {PATIENCE:?}", complete.len());
+            let sent = EVENTS + STEADY_EVENTS;
+            bail!("the spans of {} of {sent} events have arrived within {PATIENCE:?}", complete.len());
         }
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
@@ -112,7 +131,7 @@ fn is_first(span: &CollectedSpan) -> bool {
 /// The stages by service and name, how long each event took, and how much of that was neither the model nor the debounce.
 type Stages = (Vec<(String, Stage)>, Vec<f64>, Vec<f64>);
 
-fn stages(ways: &[Vec<CollectedSpan>]) -> Result<Stages> {
+fn stages_of(ways: &[Vec<CollectedSpan>]) -> Result<Stages> {
     let mut stages: BTreeMap<String, Stage> = BTreeMap::new();
     let (mut totals, mut overheads) = (Vec::new(), Vec::new());
     for way in ways {
