@@ -35,11 +35,21 @@ pub enum Window {
 
 impl Window {
     /// Slices of a rolling window. A grant is valid in two of them.
-    const SLICES: i32 = 200;
+    const SLICES: u32 = 200;
+
+    /// How long a slice is. A day is not sliced.
+    pub fn slice(self) -> Option<Duration> {
+        match self {
+            Self::Rolling(length) => Some(length / Self::SLICES),
+            Self::Day => None,
+        }
+    }
 
     fn columns(self) -> (i64, i32) {
         match self {
-            Self::Rolling(length) => (i64::try_from(length.as_millis()).unwrap_or(i64::MAX), Self::SLICES),
+            Self::Rolling(length) => {
+                (i64::try_from(length.as_millis()).unwrap_or(i64::MAX), Self::SLICES.cast_signed())
+            }
             Self::Day => (86_400_000, 1),
         }
     }

@@ -26,6 +26,10 @@ const PAUSE_AFTER_ERROR: Duration = Duration::from_millis(500);
 /// so that each request is for several.
 const PAUSE_AFTER_GRANT: Duration = Duration::from_millis(15);
 
+/// For how long quota of limits of a day alone is acquired ahead. A process that ends, or has nothing more to do, keeps as much until the
+/// day ends.
+const AHEAD_OF_A_DAY: Duration = Duration::from_millis(50);
+
 /// What callers send to the actor.
 #[derive(Debug)]
 pub enum QuotaMessage {
@@ -100,9 +104,10 @@ impl QuotaActor {
         health: OneTaskHealth,
     ) -> Self {
         let names = terms.iter().map(|terms| terms.name.clone()).collect();
+        let slice = terms.iter().filter_map(|terms| terms.window.slice()).min();
         Self {
             grants: terms.iter().map(|_| Grants::default()).collect(),
-            recent_demand: RecentDemand::new(terms.len()),
+            recent_demand: RecentDemand::new(terms.len(), slice.unwrap_or(AHEAD_OF_A_DAY)),
             outgoing: Outgoing::new(terms.len()),
             limits: Limits { ledger, terms, names, share, is_defined: false },
             inbox,

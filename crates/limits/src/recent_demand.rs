@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 /// The sums of two periods: the current one, and the one before, by which the actor acquires quota ahead.
 #[derive(Debug)]
 pub struct RecentDemand {
+    /// How long a period is.
+    period: Duration,
     since: Instant,
     current: Period,
     previous: Period,
@@ -18,16 +20,13 @@ struct Period {
 }
 
 impl RecentDemand {
-    /// About as long as a time slice of a limit: what is acquired ahead is then used before it expires.
-    const PERIOD: Duration = Duration::from_millis(50);
+    /// As many calls in a second as single events make, five in the twentieth of a second that one takes.
+    const FEW_CALLS: f64 = 100.0;
 
-    /// As many calls as a single event makes in a period.
-    const FEW_CALLS: u32 = 5;
-
-    /// No demand yet, for so many limits.
-    pub fn new(limits: usize) -> Self {
+    /// No demand yet, for so many limits. With a `period` as long as a slice of theirs, what is acquired ahead is used before it expires.
+    pub fn new(limits: usize, period: Duration) -> Self {
         let empty = Period { used: vec![0; limits], calls: 0 };
-        Self { since: Instant::now(), current: empty.clone(), previous: empty }
+        Self { period, since: Instant::now(), current: empty.clone(), previous: empty }
     }
 
     /// Adds what a call uses of each limit.
@@ -46,16 +45,17 @@ impl RecentDemand {
     /// Whether so many calls come that those of some milliseconds are worth one request.
     pub fn is_frequent(&mut self) -> bool {
         self.advance();
-        self.current.calls.max(self.previous.calls) > Self::FEW_CALLS
+        let calls = self.current.calls.max(self.previous.calls);
+        f64::from(calls) > Self::FEW_CALLS * self.period.as_secs_f64()
     }
 
     /// Begins a new period if the current one has ended.
     fn advance(&mut self) {
         let elapsed = self.since.elapsed();
-        if elapsed >= Self::PERIOD {
+        if elapsed >= self.period {
             let empty = Period { used: vec![0; self.current.used.len()], calls: 0 };
             self.previous = std::mem::replace(&mut self.current, empty.clone());
-            if elapsed >= 2 * Self::PERIOD {
+            if elapsed >= 2 * self.period {
                 self.previous = empty;
             }
             self.since = Instant::now();
@@ -65,18 +65,20 @@ impl RecentDemand {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::RecentDemand;
 
     #[test]
     fn the_calls_of_one_event_are_not_frequent_and_those_of_many_are() {
-        let mut demand = RecentDemand::new(1);
-        for _ in 0..RecentDemand::FEW_CALLS {
+        let mut demand = RecentDemand::new(1, Duration::from_millis(50));
+        for _ in 0..5 {
             demand.add(&[1]);
             assert!(!demand.is_frequent());
         }
         // Repeated, because a slow machine may end a period at any time.
         let is_frequent = |_| {
-            (0..=RecentDemand::FEW_CALLS).for_each(|_| demand.add(&[1]));
+            (0..=5).for_each(|_| demand.add(&[1]));
             demand.is_frequent()
         };
         assert!((0..1_000).any(is_frequent));
