@@ -15,13 +15,16 @@ use std::{
 
 use futures_util::{FutureExt, StreamExt, TryFutureExt, TryStreamExt, future::BoxFuture, stream, stream::BoxStream};
 use sqlx::{
-    Either, Execute, Executor, PgPool, PgTransaction, Postgres, SqlStr,
+    Connection, Either, Execute, Executor, PgPool, PgTransaction, Postgres, SqlStr,
     error::BoxDynError,
     postgres::{PgArguments, PgConnectOptions, PgPoolOptions, PgQueryResult, PgRow, PgStatement, PgTypeInfo},
 };
 use tokio::{sync::OnceCell, time::Instant};
 
 use crate::session::{Limits, PoolMode, Session, SessionFault, fault_of};
+
+/// A connection that has rested for less is used without a test: each was tested when it was handed back, and a test is a round trip.
+const TESTED_AFTER: Duration = Duration::from_secs(1);
 
 /// Beyond the time that Postgres gives a statement: the way there and back.
 const NETWORK_ALLOWANCE: Duration = Duration::from_secs(2);
@@ -86,7 +89,7 @@ impl Connections {
         let session = Session::new(pool_mode, &limits, &connect_options);
         let statement_limit = statement_timeout + NETWORK_ALLOWANCE;
         let fault = Fault::default();
-        let pool_options = telling(pool_options, session.clone(), fault.clone(), statement_limit);
+        let pool_options = with_hooks(pool_options, session.clone(), fault.clone(), statement_limit);
         let pool = pool_options.clone().connect_lazy_with(connect_options.clone());
         let current = Mutex::new(Current { pool, generation: 0, answered_at: Instant::now(), given_up_at: None });
         let verified = OnceCell::new();
@@ -212,9 +215,19 @@ impl Connections {
     }
 }
 
-/// The same options, but each connection is told first what `session` is told, within `limit`. Keeps why one could not be.
-fn telling(pool_options: PgPoolOptions, session: Session, fault: Fault, limit: Duration) -> PgPoolOptions {
-    pool_options.after_connect(move |connection, _| {
+/// The same options, but each connection is told first what `session` is told, within `limit`. Keeps why one could not be. A connection that
+/// is used again is tested only if it has rested.
+fn with_hooks(pool_options: PgPoolOptions, session: Session, fault: Fault, limit: Duration) -> PgPoolOptions {
+    let tested = pool_options.test_before_acquire(false).before_acquire(|connection, about| {
+        Box::pin(async move {
+            let tested = if about.idle_for < TESTED_AFTER { Ok(()) } else { connection.ping().await };
+            if let Err(error) = &tested {
+                tracing::info!(%error, "a connection to Postgres has ended while it rested");
+            }
+            Ok(tested.is_ok())
+        })
+    });
+    tested.after_connect(move |connection, _| {
         let (session, fault) = (session.clone(), fault.clone());
         Box::pin(async move {
             let established = tokio::time::timeout(limit, session.establish(connection)).await;

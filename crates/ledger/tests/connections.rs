@@ -64,6 +64,21 @@ async fn connections_that_die_in_silence_are_given_up_and_new_ones_answer() {
 }
 
 #[tokio::test]
+async fn a_connection_that_ended_while_it_rested_is_replaced_without_an_error() {
+    let test = TestLedger::new().await;
+    let resting = LedgerSettings { application_name: "resting".to_owned(), ..settings(&test.url) };
+    let ledger = Ledger::connect(&resting).expect("a URL");
+    let record = contact(1);
+    ledger.mark_for_verification(std::slice::from_ref(&record)).await.expect("marked");
+    let ended =
+        "select count(pg_terminate_backend(pid))::text from pg_stat_activity where application_name = 'resting'";
+    assert_ne!(test.value::<String>(ended).await, "0");
+    // Until it is tested before it is used. No event tells that this time has passed.
+    tokio::time::sleep(Duration::from_millis(1_100)).await;
+    ledger.mark_for_verification(std::slice::from_ref(&record)).await.expect("on a new connection");
+}
+
+#[tokio::test]
 async fn a_server_that_only_reads_is_away_and_left_when_another_one_can_be_reached() {
     let test = TestLedger::new().await;
     let ledger = Ledger::connect(&settings(&test.url)).expect("a URL");
