@@ -1,5 +1,7 @@
 //! SHA-256 digests in lower-case hex.
 
+use std::fmt::Write as _;
+
 use sha2::{Digest, Sha256};
 
 /// The SHA-256 of `parts` joined without a separator: 64 lower-case hex digits.
@@ -21,7 +23,12 @@ pub fn sha256_hex_of_list<'a>(texts: impl IntoIterator<Item = &'a str>) -> Strin
 }
 
 fn hex(digest: Sha256) -> String {
-    digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    let bytes = digest.finalize();
+    let mut hex = String::with_capacity(2 * bytes.len());
+    for byte in bytes {
+        let _ = write!(hex, "{byte:02x}");
+    }
+    hex
 }
 
 #[cfg(test)]

@@ -2,8 +2,13 @@
 
 use std::{collections::HashSet, time::Duration};
 
-use domain::{EventId, EventState, Inference, Reason, RecordRef, WriteCommand, write_command::Action};
+use domain::{
+    EventId, EventState, Inference, Reason, RecordRef, WriteCommand,
+    review::ReviewTerms,
+    write_command::{Action, ActionSpec, PropertyChange},
+};
 use serde_json::{Value, json};
+use sqlx::types::Json;
 use uuid::Uuid;
 
 use crate::{
@@ -172,8 +177,8 @@ async fn insert_commands(transaction: &mut Transaction, decisions: &[&Decision])
             all.iter().map(|$command| $value).collect::<Vec<_>>()
         };
     }
-    let properties = column!(command => serde_json::json!(command.properties));
-    let reviews = column!(command => command.terms.is_held().then(|| json!(command.terms.review)));
+    let properties = column!(command => Json(&command.properties));
+    let reviews = column!(command => command.terms.is_held().then_some(Json(&command.terms.review)));
     // A command of an earlier claim is there already.
     sqlx::query!(
         "insert into write_command (id, event_id, inference_id, event_key, occurred_at, portal_id, object_type,
@@ -191,11 +196,11 @@ async fn insert_commands(transaction: &mut Transaction, decisions: &[&Decision])
         &column!(command => command.event_key.to_string()),
         &column!(command => command.occurred_at),
         &column!(command => command.record.portal_id.0),
-        &column!(command => command.record.object_type.type_id().to_owned()),
+        &column!(command => command.record.object_type.type_id()) as &[&str],
         &column!(command => command.record.object_id.0),
-        &properties,
-        &column!(command => command.terms.mode.as_str().to_owned()),
-        &reviews as &[Option<Value>],
+        &properties as &[Json<&Vec<PropertyChange>>],
+        &column!(command => command.terms.mode.as_str()) as &[&str],
+        &reviews as &[Option<Json<&ReviewTerms>>],
         WriteCommand::FORMAT,
     )
     .execute(&mut *transaction)
@@ -225,7 +230,7 @@ pub(crate) async fn insert_action_rows(
         &all.iter().map(|(_, action)| action.id.0).collect::<Vec<_>>(),
         &all.iter().map(|(_, action)| action.name.clone()).collect::<Vec<_>>(),
         &all.iter().map(|(_, action)| action.spec.kind().as_str().to_owned()).collect::<Vec<_>>(),
-        &all.iter().map(|(_, action)| serde_json::json!(action.spec)).collect::<Vec<_>>(),
+        &all.iter().map(|(_, action)| Json(&action.spec)).collect::<Vec<_>>() as &[Json<&ActionSpec>],
         &hours.collect::<Vec<_>>(),
     )
     .execute(&mut *transaction)

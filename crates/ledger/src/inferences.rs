@@ -2,7 +2,9 @@
 
 use std::collections::HashMap;
 
-use domain::{EventId, Inference, RecordRef};
+use domain::{EventId, Inference, RecordRef, model::ServiceTier};
+use serde_json::Value;
+use sqlx::types::Json;
 
 use crate::{
     Ledger, LedgerError,
@@ -154,32 +156,32 @@ pub(crate) async fn insert_inferences(
         &column!(inference => inference.id.0),
         &events,
         &attempts,
-        &column!(inference => inference.playbook.clone()),
-        &column!(inference => inference.playbook_version.clone()),
-        &column!(inference => inference.model_requested.clone()),
-        &column!(inference => inference.model.clone()),
-        &column!(inference => inference.prompt.clone()),
+        &column!(inference => inference.playbook.as_str()) as &[&str],
+        &column!(inference => inference.playbook_version.as_str()) as &[&str],
+        &column!(inference => inference.model_requested.as_str()) as &[&str],
+        &column!(inference => inference.model.as_str()) as &[&str],
+        &column!(inference => Json(&inference.prompt)) as &[Json<&Value>],
         // A text column cannot hold U+0000, and an answer can contain it.
         &column!(inference => inference.answer.replace('\0', "\u{fffd}")),
-        &column!(inference => inference.outcome.as_str().to_owned()),
-        &column!(inference => inference.fields.clone()),
+        &column!(inference => inference.outcome.as_str()) as &[&str],
+        &column!(inference => Json(&inference.fields)) as &[Json<&Value>],
         &column!(inference => inference.usage.prompt_tokens),
         &column!(inference => inference.usage.cached_tokens),
         &column!(inference => inference.usage.completion_tokens),
         &column!(inference => inference.cost_micro_dollars) as &[Option<i64>],
         &column!(inference => i64::try_from(inference.latency.as_millis()).unwrap_or(i64::MAX)),
-        &column!(inference => inference.request_id.clone()) as &[Option<String>],
+        &column!(inference => inference.request_id.as_deref()) as &[Option<&str>],
         &column!(inference => inference.record.portal_id.0),
-        &column!(inference => inference.record.object_type.type_id().to_owned()),
+        &column!(inference => inference.record.object_type.type_id()) as &[&str],
         &column!(inference => inference.record.object_id.0),
-        &column!(inference => inference.part.clone()) as &[Option<String>],
-        &column!(inference => inference.context_hash.clone()) as &[Option<String>],
+        &column!(inference => inference.part.as_deref()) as &[Option<&str>],
+        &column!(inference => inference.context_hash.as_deref()) as &[Option<&str>],
         &unverified,
         &read().map(|(id, _)| id).collect::<Vec<_>>(),
         &read().map(|(_, read)| read.object_type.type_id().to_owned()).collect::<Vec<_>>(),
         &read().map(|(_, read)| read.object_id.0).collect::<Vec<_>>(),
         &read().map(|(_, read)| read.is_own).collect::<Vec<_>>(),
-        &column!(inference => inference.service_tier.map(|tier| tier.as_str().to_owned())) as &[Option<String>],
+        &column!(inference => inference.service_tier.map(ServiceTier::as_str)) as &[Option<&str>],
     )
     .execute(&mut *transaction)
     .await?;

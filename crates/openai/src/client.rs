@@ -10,7 +10,7 @@ use std::{
 
 use http_client::{BodyError, MAX_NAME, TrustError, json_error_position, read_body, retry_after, shortened};
 use reqwest::{
-    Body, RequestBuilder,
+    Body, RequestBuilder, Url,
     header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, InvalidHeaderValue},
 };
 use retry::{CallHooks, Failure, QuotaReport, Reason, RetryAction, RetryPolicy, SharedRateLimiter};
@@ -75,6 +75,9 @@ pub enum OpenAiSetupError {
     /// A setting is not a valid header name or value.
     #[error("openai.auth_header or openai.api_key cannot be sent as an HTTP header")]
     Header,
+    /// The address is none.
+    #[error("openai.base_url with openai.path is no URL")]
+    Url,
     /// It cannot be said whom to trust.
     #[error(transparent)]
     Trust(#[from] TrustError),
@@ -137,6 +140,8 @@ const RATE_LIMIT_WAIT: Duration = Duration::from_secs(1);
 pub struct OpenAiClient {
     connections: Connections,
     settings: OpenAiSettings,
+    /// Where questions go. Read once: to parse it takes longer than to fill in a request.
+    url: Url,
     /// Whom traces and metrics name.
     server: Option<Server>,
     /// The header with the key, and its value now: at first that of the settings.
@@ -147,7 +152,7 @@ impl OpenAiClient {
     /// A client with these settings.
     ///
     /// # Errors
-    /// A credential cannot be sent as a header, or TLS cannot be set up.
+    /// The address is no URL, a credential cannot be sent as a header, or TLS cannot be set up.
     pub fn new(settings: OpenAiSettings) -> Result<Self, OpenAiSetupError> {
         let credentials = &settings.credentials;
         let name: HeaderName = credentials.header.parse().map_err(|_| OpenAiSetupError::Header)?;
@@ -161,8 +166,10 @@ impl OpenAiClient {
             }
         }
         let connections = Connections::new(settings.connections.clone(), settings.timeout, headers)?;
+        let url = format!("{}{}", settings.base_url.trim_end_matches('/'), settings.path);
+        let url = url.parse().map_err(|_| OpenAiSetupError::Url)?;
         let server = Server::of(&settings.base_url);
-        Ok(Self { connections, settings, server, key: (name, Arc::new(RwLock::new(value))) })
+        Ok(Self { connections, settings, url, server, key: (name, Arc::new(RwLock::new(value))) })
     }
 
     /// From now on, requests of this client and its clones carry another key.
@@ -263,7 +270,6 @@ impl OpenAiClient {
         tag: &RequestTag,
         reports: &mut [Option<QuotaReport>; 2],
     ) -> Result<Completion, OpenAiError> {
-        let url = format!("{}{}", self.settings.base_url.trim_end_matches('/'), self.settings.path);
         let started = Instant::now();
         let connection = self.connection()?;
         // Sent as a stream, so that reqwest keeps no copy for redirects and retries while thousands of requests wait.
@@ -271,11 +277,11 @@ impl OpenAiClient {
             ModelApi::ChatCompletions => request.body(),
             ModelApi::Responses => responses::body(request),
         });
-        let post = self.with_key(connection.http().post(url)).header(CONTENT_TYPE, "application/json");
+        let post = self.with_key(connection.http().post(self.url.clone())).header(CONTENT_TYPE, "application/json");
         let post = post.header(CLIENT_REQUEST_ID, tag.id.to_string()).body(body);
         tag.was_sent.store(true, Ordering::Relaxed);
         let response = post.send().await.map_err(|error| self.transport_error(error))?;
-        *reports = ["requests", "tokens"].map(|dimension| quota_report(response.headers(), dimension));
+        *reports = QUOTA_HEADERS.map(|names| quota_report(response.headers(), names));
         if !response.status().is_success() {
             let mut error = self.api_error(response).await;
             error.never_fits = never_fits(request, &error, reports[1]);
@@ -357,10 +363,16 @@ fn never_fits(request: &ChatRequest, error: &OpenAiApiError, tokens: Option<Quot
     })
 }
 
-/// The rate-limit headers about `requests` or `tokens`; `None` when they are missing or say nothing, as behind many gateways.
-fn quota_report(headers: &HeaderMap, dimension: &str) -> Option<QuotaReport> {
-    let number = |side: &str| text(headers, &format!("x-ratelimit-{side}-{dimension}"))?.parse().ok();
-    QuotaReport::new(number("limit")?, number("remaining")?)
+/// The headers that say how many requests, and how many tokens, OpenAI allows and has left (OpenAI's guide to rate limits).
+const QUOTA_HEADERS: [[&str; 2]; 2] = [
+    ["x-ratelimit-limit-requests", "x-ratelimit-remaining-requests"],
+    ["x-ratelimit-limit-tokens", "x-ratelimit-remaining-tokens"],
+];
+
+/// The quota that two headers tell; `None` when they are missing or say nothing, as behind many gateways.
+fn quota_report(headers: &HeaderMap, [limit, remaining]: [&str; 2]) -> Option<QuotaReport> {
+    let number = |name: &str| headers.get(name)?.to_str().ok()?.parse().ok();
+    QuotaReport::new(number(limit)?, number(remaining)?)
 }
 
 fn text(headers: &HeaderMap, name: &str) -> Option<String> {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use domain::{inference::Effort, model::Verbosity};
 use http_client::without_unstorable_escapes;
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Value, value::RawValue};
 
 use crate::{
     ChatRequest, Completion, FinishReason, OpenAiError, ResponseFormat,
@@ -62,7 +62,7 @@ struct Text<'a> {
 #[derive(Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 enum Format<'a> {
-    JsonSchema { name: &'a str, strict: bool, schema: &'a Value },
+    JsonSchema { name: &'a str, strict: bool, schema: &'a RawValue },
     JsonObject,
 }
 
@@ -92,11 +92,11 @@ enum Tool<'a> {
 #[derive(Serialize)]
 struct DeclaredFunction<'a> {
     strict: bool,
-    parameters: &'a Value,
+    parameters: &'a RawValue,
 }
 
 impl<'a> Call<'a> {
-    fn of(name: &'a str, parameters: &'a Value) -> Self {
+    fn of(name: &'a str, parameters: &'a RawValue) -> Self {
         let declared = Some(DeclaredFunction { strict: true, parameters });
         Self {
             tools: [Tool::Function { name, declared }],
@@ -164,7 +164,7 @@ mod tests {
         inference::{Effort, TokenUsage},
         model::{RequestedTier, ServiceTier, Verbosity},
     };
-    use serde_json::{Value, json};
+    use serde_json::{Value, json, value::to_raw_value};
 
     use super::{body, read};
     use crate::{
@@ -185,7 +185,10 @@ mod tests {
     }
 
     fn function() -> ResponseFormat {
-        ResponseFormat::Function { name: "answer".to_owned(), schema: Arc::new(json!({"type": "object"})) }
+        ResponseFormat::Function {
+            name: "answer".to_owned(),
+            schema: Arc::from(to_raw_value(&json!({"type": "object"})).expect("JSON")),
+        }
     }
 
     fn sent(request: &ChatRequest) -> Value {
@@ -206,7 +209,7 @@ mod tests {
             service_tier: RequestedTier::Priority,
             cache: CacheOptions { key: Some("leadline-1".to_owned()), ends_with_instructions: true },
         };
-        let schema = Arc::new(json!({"type": "object"}));
+        let schema = Arc::from(to_raw_value(&json!({"type": "object"})).expect("JSON"));
         let format = ResponseFormat::Schema { name: "leads".to_owned(), schema };
         let full = ChatRequest { effort: Some(Effort::High), options, max_completion_tokens: 5, ..request(format) };
         let part = json!({"type": "input_text", "text": "A note.", "prompt_cache_breakpoint": {"mode": "explicit"}});

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use domain::model::RequestedTier;
-use metrics::Label;
+use metrics::{Label, SharedString};
 use retry::Failure;
 use spans::{KeyValue, Server, calls};
 use tracing::Span;
@@ -21,6 +21,9 @@ const PROVIDER: &str = "openai";
 
 /// What the conventions say for a value that is none of those expected.
 const OTHER: &str = "_OTHER";
+
+/// The labels of one value, at most.
+const MOST_LABELS: usize = 7;
 
 /// The most bytes of a model's name in a span.
 const MAX_NAME: usize = 100;
@@ -54,18 +57,19 @@ pub(crate) fn record(
         Ok(completion) => answered(span, completion),
         Err(error) => spans::fail(span, error.reason().as_str()),
     }
-    let mut labels = vec![
-        Label::from_static_parts("gen_ai_operation_name", OPERATION),
-        Label::from_static_parts("gen_ai_provider_name", PROVIDER),
-        Label::new("gen_ai_request_model", request.model.clone()),
-    ];
+    // Shared by the labels of three values.
+    let shared = |text: &str| SharedString::from_shared(text.into());
+    let mut labels = Vec::with_capacity(MOST_LABELS);
+    labels.push(Label::from_static_parts("gen_ai_operation_name", OPERATION));
+    labels.push(Label::from_static_parts("gen_ai_provider_name", PROVIDER));
+    labels.push(Label::new("gen_ai_request_model", shared(&request.model)));
     if let Some(server) = server {
-        labels.push(Label::new("server_address", server.address.clone()));
-        labels.push(Label::new("server_port", server.port.to_string()));
+        labels.push(Label::new("server_address", shared(&server.address)));
+        labels.push(Label::new("server_port", shared(&server.port.to_string())));
     }
     if let Ok(completion) = result {
         let model = models::known_name(&request.model, &completion.model).unwrap_or(OTHER);
-        labels.push(Label::new("gen_ai_response_model", model.to_owned()));
+        labels.push(Label::new("gen_ai_response_model", shared(model)));
         // Only what the answer says: an estimate is none of the conventions' counts.
         for (kind, tokens) in completion
             .usage

@@ -1,6 +1,10 @@
 //! What was read from HubSpot for one inference, and its text for the model.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet, HashSet},
+    fmt::Write as _,
+};
 
 use domain::{
     ActionId, ObjectId, ObjectType, RecordRef, hash::sha256_hex_of_list, inference::ReadRecord,
@@ -147,23 +151,23 @@ impl Context {
             |record, name| {
                 !omitted.iter().any(|(kind, property)| *kind == record.record.object_type && property == name)
             },
-            json_text,
+            |text| json_text(text).into(),
         )
     }
 
     fn render_properties(
         &self,
         is_shown: impl Fn(&ContextRecord, &str) -> bool,
-        form: impl Fn(&str) -> String,
+        form: impl Fn(&str) -> Cow<'_, str>,
     ) -> String {
         let mut lines = String::new();
         for (index, record) in self.records.iter().enumerate() {
             let role = if index == 0 { "record" } else { "associated with it" };
-            lines.push_str(&format!("{role}: {}\n", record.record));
+            let _ = writeln!(lines, "{role}: {}", record.record);
             for (name, value) in &record.properties {
                 if let Some(value) = value.as_deref().filter(|value| !value.is_empty() && is_shown(record, name)) {
-                    let text = if record.is_text { value.into() } else { property_text(name, value) };
-                    lines.push_str(&format!("{name}: {}\n", form(&text)));
+                    let text = if record.is_text { value.into() } else { Cow::from(property_text(name, value)) };
+                    let _ = writeln!(lines, "{name}: {}", form(&text));
                 }
             }
         }
@@ -174,7 +178,7 @@ impl Context {
     pub fn whole(&self) -> String {
         let mut block = self.properties_text();
         for entry in &self.entries {
-            block.push_str(&format!("{}{}\n", entry.heading(false), json_text(&entry.text)));
+            let _ = writeln!(block, "{}{}", entry.heading(false), json_text(&entry.text));
         }
         block
     }
@@ -188,7 +192,7 @@ impl Context {
 
     /// The whole text in which a quotation may be found: properties and entries.
     pub fn full_text(&self) -> String {
-        let properties = self.render_properties(|_, _| true, ToOwned::to_owned);
+        let properties = self.render_properties(|_, _| true, |text| text.into());
         let entries = self.entries.iter().map(|entry| entry.text.as_str());
         std::iter::once(properties.as_str()).chain(entries).collect::<Vec<_>>().join("\n")
     }
@@ -198,9 +202,9 @@ impl Context {
 pub(crate) fn property_text(name: &str, value: &str) -> String {
     let beginning = &value[..value.floor_char_boundary(MAX_PROPERTY_BYTES)];
     let text = plain_text(beginning, TextFormat::of_property(name));
-    let kept: String = text.chars().take(MAX_PROPERTY_TEXT).collect();
-    let is_cut = kept.len() < text.len() || beginning.len() < value.len();
-    if is_cut { format!("{kept} […]") } else { kept }
+    let end = text.char_indices().nth(MAX_PROPERTY_TEXT).map(|(end, _)| end);
+    let is_cut = end.is_some() || beginning.len() < value.len();
+    if is_cut { format!("{} […]", &text[..end.unwrap_or(text.len())]) } else { text }
 }
 
 #[cfg(test)]

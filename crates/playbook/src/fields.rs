@@ -4,7 +4,10 @@
 use std::sync::Arc;
 
 use jsonschema::{Validator, error::ValidationErrorKind};
-use serde_json::{Map, Value, json};
+use serde_json::{
+    Map, Value, json,
+    value::{RawValue, to_raw_value},
+};
 
 use crate::text::MAX_HUBSPOT_TEXT;
 
@@ -18,7 +21,7 @@ pub struct AnswerFields {
     /// The schema with all bounds, against which answers are checked.
     validator: Validator,
     /// The schema that is sent.
-    strict_schema: Arc<Value>,
+    strict_schema: Arc<RawValue>,
 }
 
 /// One field of an answer.
@@ -117,7 +120,8 @@ impl AnswerFields {
         // Days have a format: no pattern knows how long a month is.
         let options = jsonschema::options().should_validate_formats(true);
         let validator = options.build(&schema).map_err(|error| SchemaError(error.to_string()))?;
-        let strict_schema = Arc::new(object_schema(&fields, AnswerField::strict_schema));
+        let strict_schema = object_schema(&fields, AnswerField::strict_schema);
+        let strict_schema = to_raw_value(&strict_schema).map_err(|error| SchemaError(error.to_string()))?.into();
         Ok(Self { list: fields, validator, strict_schema })
     }
 
@@ -134,7 +138,7 @@ impl AnswerFields {
     /// is allowed, and an optional field is a union with null. Bounds are only in the descriptions, because older models
     /// reject the keywords for bounds; [`AnswerFields::check`] checks them in any case. Source: OpenAI's guide to
     /// structured outputs, <https://platform.openai.com/docs/guides/structured-outputs>.
-    pub fn strict_schema(&self) -> &Arc<Value> {
+    pub fn strict_schema(&self) -> &Arc<RawValue> {
         &self.strict_schema
     }
 

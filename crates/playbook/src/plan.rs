@@ -125,12 +125,12 @@ impl Playbook {
         now: &LocalTime,
         least_mode: WriteMode,
     ) -> Result<Vec<PlannedWrite>, TemplateError> {
-        let answered = Value::Object(answer.clone());
-        let variables = self.variables(event, context).with("answer", &answered);
+        let used = self.templates.used_after_answer();
+        let variables = self.used_variables(used, event, context, &BTreeSet::new()).with("answer", answer);
         let leaving = if self.masking.deny.is_empty() {
             variables.clone()
         } else {
-            self.variables_that_leave(event, context).with("answer", &answered)
+            self.variables_that_leave(event, context).with("answer", answer)
         };
         let mode = self.review.mode_for(&self.name, context.record()).max(least_mode);
         let mut plan = Plan::default();
@@ -234,22 +234,27 @@ impl Playbook {
 
     /// The variables that conditions and texts see before there is an answer.
     pub fn variables(&self, event: &Value, context: &Context) -> Variables {
-        self.used_variables(event, context, &BTreeSet::new())
+        self.used_variables(self.templates.used_before_answer(), event, context, &BTreeSet::new())
     }
 
-    /// The same for a text that leaves: what is denied has no value, also where the text shows a record as a whole.
+    /// The variables of a text that leaves: what is denied has no value, also where the text shows a record as a whole.
     fn variables_that_leave(&self, event: &Value, context: &Context) -> Variables {
         let denied = &self.masking.deny;
         let mut event = event.clone();
         if event["property"].as_str().is_some_and(|property| denied.contains(property)) {
             event["value"] = Value::Null;
         }
-        self.used_variables(&event, context, denied)
+        self.used_variables(self.templates.used_after_answer(), &event, context, denied)
     }
 
-    fn used_variables(&self, event: &Value, context: &Context, denied: &BTreeSet<String>) -> Variables {
-        let is_used = |name: &str| self.templates.uses(name);
-        record_variables(&self.context, context, is_used, denied, Variables::default().with("event", event))
+    fn used_variables(
+        &self,
+        used: &BTreeSet<String>,
+        event: &Value,
+        context: &Context,
+        denied: &BTreeSet<String>,
+    ) -> Variables {
+        record_variables(&self.context, context, used, denied, Variables::default().with("event", event))
     }
 
     /// The actions, each with the record whose write command contains it: a moved deal its own, every other action that

@@ -53,9 +53,9 @@ impl ContextPlan {
     }
 
     /// The properties that are read of records of this type, at any path.
-    pub fn properties_of(&self, kind: &ObjectType) -> BTreeSet<String> {
+    pub fn properties_of(&self, kind: &ObjectType) -> BTreeSet<&str> {
         let reads = self.reads.iter().filter(|read| read.path.end() == kind);
-        reads.flat_map(|read| read.properties.iter().chain(&read.texts)).cloned().collect()
+        reads.flat_map(|read| read.properties.iter().chain(&read.texts)).map(String::as_str).collect()
     }
 
     /// The reads for a record of this type: the record itself first, and each path after its parent.

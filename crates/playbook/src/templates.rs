@@ -9,6 +9,7 @@ use std::{
 };
 
 use minijinja::{Environment, UndefinedBehavior, Value, value::Serde};
+use serde::Serialize;
 
 use crate::channel_text;
 
@@ -69,16 +70,16 @@ pub(crate) fn names_in_expressions(source: &str) -> Vec<(usize, &str)> {
     names
 }
 
-/// The values of the variables in a template.
+/// The values of the variables in a template. Cheap to clone.
 #[derive(Debug, Clone, Default)]
-pub struct Variables(BTreeMap<Arc<str>, Value>);
+pub struct Variables(Arc<BTreeMap<Arc<str>, Value>>);
 
 impl Variables {
     /// These variables and one more.
     #[must_use]
-    pub fn with(mut self, name: &str, value: &serde_json::Value) -> Self {
+    pub fn with(mut self, name: &str, value: &impl Serialize) -> Self {
         // Converted once: clones of the variables share the converted value.
-        self.0.insert(name.into(), Value::from(Serde(value)));
+        Arc::make_mut(&mut self.0).insert(name.into(), Value::from(Serde(value)));
         self
     }
 
@@ -92,12 +93,14 @@ impl Variables {
     }
 
     fn as_value(&self) -> Value {
-        Value::from_pairs(self.0.iter().map(|(name, value)| (name.clone(), value.clone())))
+        Value::from_dyn_object(self.0.clone())
     }
 }
 
 /// Sample variables with which a template is tried when it is compiled.
 pub(crate) struct SampleVariables {
+    /// Whether the template is filled when there is an answer.
+    pub(crate) have_answer: bool,
     /// Every variable has a value.
     pub(crate) filled: Variables,
     /// Every variable that may be empty is empty.
@@ -117,18 +120,29 @@ pub(crate) fn strict_environment() -> Environment<'static> {
 #[derive(Debug)]
 pub(crate) struct Templates {
     environment: Environment<'static>,
-    /// The names of the variables that any of them uses.
-    used: BTreeSet<String>,
+    /// The names of the variables that those use which are filled before there is an answer.
+    used_before_answer: BTreeSet<String>,
+    /// And those that are filled after it.
+    used_after_answer: BTreeSet<String>,
 }
 
 impl Templates {
     pub(crate) fn new() -> Self {
-        Self { environment: strict_environment(), used: BTreeSet::new() }
+        Self {
+            environment: strict_environment(),
+            used_before_answer: BTreeSet::new(),
+            used_after_answer: BTreeSet::new(),
+        }
     }
 
-    /// Whether any of them uses the variable with this name.
-    pub(crate) fn uses(&self, name: &str) -> bool {
-        self.used.contains(name)
+    /// The names of the variables that any of them uses before there is an answer.
+    pub(crate) fn used_before_answer(&self) -> &BTreeSet<String> {
+        &self.used_before_answer
+    }
+
+    /// The names of the variables that any of them uses when there is an answer.
+    pub(crate) fn used_after_answer(&self) -> &BTreeSet<String> {
+        &self.used_after_answer
     }
 
     /// Adds a condition under a `name` of its own.
@@ -171,7 +185,8 @@ impl Templates {
 
     fn add(&mut self, name: &str, source: String, samples: &SampleVariables) -> Result<(), TemplateError> {
         self.environment.add_template_owned(name.to_owned(), source)?;
-        self.used.extend(self.environment.get_template(name)?.undeclared_variables(false));
+        let used = if samples.have_answer { &mut self.used_after_answer } else { &mut self.used_before_answer };
+        used.extend(self.environment.get_template(name)?.undeclared_variables(false));
         for (variables, case) in [
             (&samples.filled, "when every variable has a value"),
             (&samples.empty, "when every variable is empty; give a default, for example `(x or 0)`"),

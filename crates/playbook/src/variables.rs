@@ -41,10 +41,11 @@ pub fn manual_event_variable(now: OffsetDateTime) -> Value {
 pub(crate) fn record_variables(
     plan: &ContextPlan,
     context: &Context,
-    is_used: impl Fn(&str) -> bool,
+    used: &BTreeSet<String>,
     denied: &BTreeSet<String>,
     mut variables: Variables,
 ) -> Variables {
+    let is_used = |name: &str| used.contains(name);
     let enriched = &context.records[0];
     if is_used("record") {
         let names = plan.properties_of(enriched.path.end());
@@ -60,34 +61,43 @@ pub(crate) fn record_variables(
                 records.push(variable);
             }
         }
-        let first = records.first().cloned().unwrap_or_else(|| empty_record(&kind, &names));
+        let first = records.first().cloned().unwrap_or_else(|| Value::Object(empty_record(&kind, &names)));
         variables = variables.with(kind.name(), &first).with(kind.path(), &Value::Array(records));
     }
     variables
 }
 
-fn record_variable(record: &ContextRecord, names: &BTreeSet<String>, denied: &BTreeSet<String>) -> Value {
+fn record_variable(record: &ContextRecord, names: &BTreeSet<&str>, denied: &BTreeSet<String>) -> Value {
     let reference = &record.record;
     let mut variable = empty_record(&reference.object_type, names);
     for (name, value) in record.properties.iter().filter(|(name, _)| !denied.contains(*name)) {
-        variable[name.as_str()] = json!(value);
+        set(&mut variable, name, value.as_deref().into());
     }
-    variable["id"] = json!(reference.object_id.to_string());
-    variable["merged"] = json!(record.merged);
-    variable["archived"] = json!(record.archived);
+    set(&mut variable, "id", reference.object_id.to_string().into());
+    set(&mut variable, "merged", record.merged.into());
+    set(&mut variable, "archived", record.archived.into());
     // The record's page. For portals in other data centres HubSpot redirects from this host to theirs.
-    variable["url"] = json!(format!(
+    let page = format!(
         "https://app.hubspot.com/contacts/{}/record/{}/{}",
         reference.portal_id,
         reference.object_type.type_id(),
         reference.object_id
-    ));
-    variable
+    );
+    set(&mut variable, "url", page.into());
+    Value::Object(variable)
+}
+
+/// Sets a value whose name is nearly always there already, and need not be copied then.
+fn set(variable: &mut Map<String, Value>, name: &str, value: Value) {
+    match variable.get_mut(name) {
+        Some(known) => *known = value,
+        None => drop(variable.insert(name.to_owned(), value)),
+    }
 }
 
 /// The variable of a record that does not exist: all names are defined, and none has a value.
-fn empty_record(kind: &ObjectType, names: &BTreeSet<String>) -> Value {
-    let mut variable: Map<String, Value> = names.iter().map(|name| (name.clone(), Value::Null)).collect();
+fn empty_record(kind: &ObjectType, names: &BTreeSet<&str>) -> Map<String, Value> {
+    let mut variable: Map<String, Value> = names.iter().map(|name| ((*name).to_owned(), Value::Null)).collect();
     variable.insert("kind".to_owned(), json!(kind.name()));
     for name in ["id", "url"] {
         variable.insert(name.to_owned(), Value::Null);
@@ -95,7 +105,7 @@ fn empty_record(kind: &ObjectType, names: &BTreeSet<String>) -> Value {
     for name in ["merged", "archived"] {
         variable.insert(name.to_owned(), json!(false));
     }
-    Value::Object(variable)
+    variable
 }
 
 /// Which variables a condition or text may use.
@@ -122,24 +132,26 @@ pub(crate) struct Samples {
 
 impl Samples {
     pub(crate) fn new(plan: &ContextPlan, records: &[ObjectType], fields: &[AnswerField]) -> Self {
-        let properties = plan.kinds().into_iter().map(|kind| (kind.clone(), plan.properties_of(&kind))).collect();
+        let names_of = |kind: &ObjectType| plan.properties_of(kind).into_iter().map(ToOwned::to_owned).collect();
+        let properties = plan.kinds().into_iter().map(|kind| (kind.clone(), names_of(&kind))).collect();
         Self { properties, records: records.to_vec(), fields: fields.to_vec() }
     }
 
     /// The sample variables for a condition or text in `scope`.
     pub(crate) fn variables(&self, scope: Scope) -> SampleVariables {
-        SampleVariables { filled: self.fill(scope, true), empty: self.fill(scope, false) }
+        let have_answer = scope != Scope::Records;
+        SampleVariables { have_answer, filled: self.fill(scope, true), empty: self.fill(scope, false) }
     }
 
     fn fill(&self, scope: Scope, filled: bool) -> Variables {
         let record = |kind: &ObjectType, names: &BTreeSet<String>| {
-            let mut record = empty_record(kind, names);
+            let mut record = empty_record(kind, &names.iter().map(String::as_str).collect());
             if filled {
                 names.iter().for_each(|name| record[name.as_str()] = json!("1"));
                 record["id"] = json!("1");
                 record["url"] = json!("https://example.com");
             }
-            record
+            Value::Object(record)
         };
         let event = json!({"type": "contact.creation", "property": filled.then_some("x"),
             "value": filled.then_some("1"), "source": filled.then_some("CRM_UI"), "occurred_at": 0});

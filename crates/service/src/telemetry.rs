@@ -109,6 +109,8 @@ pub(crate) fn start(service: &'static str, settings: &TelemetrySection) -> Resul
     // Where a span was made in the code, and on which thread, says nothing about an event.
     let layer = tracing_opentelemetry::layer().with_tracer(tracer).with_location(false).with_threads(false);
     let layer = layer.with_target(false).with_tracked_inactivity(false);
+    // Nothing asks OpenTelemetry itself which span is current, and it would be told at each poll of a future.
+    let layer = layer.with_context_activation(false);
     tracing_subscriber::registry()
         .with(layer.with_filter(traced(settings.otlp_endpoint.is_some())))
         .with(lines.with_filter(filter.and(filter_fn(|metadata| !is_traced(metadata)))))
@@ -172,7 +174,7 @@ mod tests {
     fn a_batch_is_linked_with_all_of_two_hundred_who_wait_for_it() {
         let collector = InMemorySpanExporter::default();
         let provider = provider("test").with_simple_exporter(collector.clone()).build();
-        let layer = tracing_opentelemetry::layer().with_tracer(provider.tracer("test"));
+        let layer = tracing_opentelemetry::layer().with_tracer(provider.tracer("test")).with_context_activation(false);
         tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
             let waits: Vec<_> = (0..200).map(|key| messages::event(&key.to_string())).collect();
             drop(batches::batch("claim", waits.iter().map(Waiting::of)));

@@ -18,7 +18,8 @@ fn where_nothing_is_exported_messages_have_ids_and_neither_names_nor_attributes(
     let collector = Collector::new();
     let only_ids = Targets::new().with_target(spans::TARGET, LevelFilter::INFO);
     let only_ids = only_ids.with_targets(spans::ONLY_EXPORTED.map(|target| (target, LevelFilter::OFF)));
-    let layer = tracing_opentelemetry::layer().with_tracer(collector.provider.tracer("test"));
+    let layer =
+        tracing_opentelemetry::layer().with_tracer(collector.provider.tracer("test")).with_context_activation(false);
     let layer = layer.with_location(false).with_threads(false).with_target(false).with_tracked_inactivity(false);
     tracing::subscriber::with_default(tracing_subscriber::registry().with(layer.with_filter(only_ids)), || {
         let root = messages::event("key");

@@ -2,6 +2,7 @@
 
 use domain::{event::EventKind, review::WriteMode, write_command::DealStage};
 use playbook::{ActionTemplate, InferenceMetadata, Masking, Playbook, WindowStrategy, WriteValue};
+use serde_json::Value;
 use settings::Settings;
 
 use crate::print::{self, say};
@@ -70,8 +71,8 @@ fn print_question(playbook: &Playbook, settings: &Settings) {
     let fallback = &playbook.model.fallback;
     let or = if fallback.is_empty() { String::new() } else { format!(" (while it is away {})", fallback.join(", ")) };
     say!("  asks {model}{or} with at most {} tokens of context ({window}) for", playbook.context.max_tokens);
-    let schema = serde_json::to_string_pretty(&**playbook.answer.fields.strict_schema()).unwrap_or_default();
-    schema.lines().for_each(|line| say!("    {line}"));
+    let schema = serde_json::from_str::<Value>(playbook.answer.fields.strict_schema().get()).unwrap_or_default();
+    format!("{schema:#}").lines().for_each(|line| say!("    {line}"));
     if let Some(gate) = &playbook.gate {
         say!("  runs when {} of the answers about the cases in {} are as expected", gate.min_hits, gate.eval);
     }

@@ -166,14 +166,14 @@ struct Association {
 
 #[derive(Deserialize)]
 struct From {
-    #[serde(deserialize_with = "object_id_or_number")]
+    #[serde(deserialize_with = "object_id")]
     id: ObjectId,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct To {
-    #[serde(deserialize_with = "object_id_or_number")]
+    #[serde(deserialize_with = "object_id")]
     to_object_id: ObjectId,
     #[serde(default)]
     association_types: Vec<AssociationType>,
@@ -195,18 +195,4 @@ struct Paging {
 #[derive(Deserialize)]
 struct Next {
     after: String,
-}
-
-/// The OpenAPI description says that ids are strings; answers of v4 contain numbers.
-fn object_id_or_number<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<ObjectId, D::Error> {
-    #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum Either {
-        Number(i64),
-        Text(#[serde(deserialize_with = "object_id")] ObjectId),
-    }
-    Ok(match Either::deserialize(deserializer)? {
-        Either::Number(id) => ObjectId(id),
-        Either::Text(id) => id,
-    })
 }

@@ -1,9 +1,12 @@
 //! CRM objects: reading and updating, one or many at once.
 
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt,
+};
 
 use domain::{AppId, ObjectId, ObjectType, write_command::PropertyChange};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::Visitor};
 use time::OffsetDateTime;
 
 use super::{
@@ -298,9 +301,31 @@ struct Written {
     id: ObjectId,
 }
 
+/// The OpenAPI description says that ids are strings; answers of v4 contain numbers.
 pub(super) fn object_id<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<ObjectId, D::Error> {
-    let text = String::deserialize(deserializer)?;
-    text.parse().map(ObjectId).map_err(|_| serde::de::Error::custom(format!("`{text}` is not an object id")))
+    struct TextOrNumber;
+
+    impl Visitor<'_> for TextOrNumber {
+        type Value = ObjectId;
+
+        fn expecting(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
+            formatter.write_str("an object id")
+        }
+
+        fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<ObjectId, E> {
+            text.parse().map(ObjectId).map_err(|_| E::custom(format!("`{text}` is not an object id")))
+        }
+
+        fn visit_i64<E: serde::de::Error>(self, number: i64) -> Result<ObjectId, E> {
+            Ok(ObjectId(number))
+        }
+
+        fn visit_u64<E: serde::de::Error>(self, number: u64) -> Result<ObjectId, E> {
+            i64::try_from(number).map(ObjectId).map_err(|_| E::custom(format!("{number} is not an object id")))
+        }
+    }
+
+    deserializer.deserialize_any(TextOrNumber)
 }
 
 #[cfg(test)]
@@ -308,7 +333,21 @@ mod tests {
     use retry::{Failure, Reason};
     use serde_json::json;
 
-    use super::UpdateAnswer;
+    use super::{CrmObject, UpdateAnswer};
+
+    #[test]
+    fn an_id_is_a_text_or_a_number_and_nothing_else() {
+        let id = |id: serde_json::Value| {
+            serde_json::from_value::<CrmObject>(json!({"id": id}))
+                .map(|object| object.id.0)
+                .map_err(|error| error.to_string())
+        };
+        assert_eq!((id(json!("51")), id(json!(51))), (Ok(51), Ok(51)));
+        assert_eq!(id(json!("x")), Err("`x` is not an object id".to_owned()));
+        for other in [json!(u64::MAX), json!(1.5), json!(null), json!({}), json!(true)] {
+            assert!(id(other).is_err());
+        }
+    }
 
     #[test]
     fn a_value_that_is_refused_in_a_multi_status_answer_is_a_validation_error_that_names_it() {

@@ -155,7 +155,7 @@ mod tests {
     use std::{sync::Arc, time::Duration};
 
     use domain::inference::TokenUsage;
-    use serde_json::{Value, json};
+    use serde_json::{Value, json, value::to_raw_value};
 
     use super::{ChatRequest, Completion, FinishReason, ResponseFormat, read};
     use crate::{OpenAiError, chat::RequestOptions};
@@ -173,7 +173,10 @@ mod tests {
     }
 
     fn function() -> ResponseFormat {
-        ResponseFormat::Function { name: "answer".to_owned(), schema: Arc::new(json!({})) }
+        ResponseFormat::Function {
+            name: "answer".to_owned(),
+            schema: Arc::from(to_raw_value(&json!({})).expect("JSON")),
+        }
     }
 
     fn completion(body: &Value, format: ResponseFormat) -> Completion {

@@ -27,7 +27,12 @@ pub(crate) fn tidy(text: &str) -> String {
             tidy.push_str(if blank_lines > 0 { "\n\n" } else { "\n" });
         }
         let content = tidy.len();
-        tidy.extend(line.chars().filter(|character| !is_invisible(*character)));
+        // Most lines by far, and much faster.
+        if line.bytes().all(|byte| matches!(byte, b' '..=b'~' | b'\t')) {
+            tidy.push_str(line);
+        } else {
+            tidy.extend(line.chars().filter(|character| !is_invisible(*character)));
+        }
         tidy.truncate(tidy.trim_end().len().max(content));
         if tidy[content..].trim().is_empty() {
             tidy.truncate(start);

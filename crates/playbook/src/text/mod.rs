@@ -79,6 +79,13 @@ pub fn normalize(text: &str) -> String {
         if !normalized.is_empty() {
             normalized.push(' ');
         }
+        // Most words by far, and ten times as fast.
+        if word.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'`') {
+            let start = normalized.len();
+            normalized.push_str(word);
+            normalized[start..].make_ascii_lowercase();
+            continue;
+        }
         let visible = word.chars().filter(|character| !is_invisible(*character));
         normalized.extend(visible.flat_map(char::to_lowercase).map(|character| match character {
             '\u{2018}' | '\u{2019}' | '\u{201a}' | '`' | '\u{b4}' => '\'',
@@ -92,7 +99,7 @@ pub fn normalize(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{TextFormat, normalize, plain_text};
+    use super::{TextFormat, normalize, plain_text, tidy};
 
     #[test]
     fn html_becomes_text() {
@@ -109,6 +116,20 @@ mod tests {
         assert_eq!(plain_text(" \n\n ", TextFormat::Plain), "");
         let error = "Error <code 42, not recoverable>\nMia <mia@example.com> &amp; Jon\n<b>really</b>";
         assert_eq!(plain_text(error, TextFormat::Plain), error);
+    }
+
+    #[test]
+    fn texts_in_ascii_become_the_same_on_the_fast_way() {
+        for character in (0..=127).map(char::from) {
+            let text = format!("A{character}b ");
+            // A letter beyond ASCII at the end of the line, or word, makes it go the other way.
+            for (fast, slow) in [
+                (normalize(&text), normalize(&text.replace("b ", "bé"))),
+                (tidy(&text), tidy(&text.replace("b ", "bé"))),
+            ] {
+                assert_eq!(format!("{fast}é"), slow, "{character:?}");
+            }
+        }
     }
 
     #[test]

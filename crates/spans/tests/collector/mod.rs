@@ -30,7 +30,9 @@ impl Collector {
     /// What `traced` makes.
     pub fn of(traced: impl FnOnce()) -> Self {
         let collector = Self::new();
-        let layer = tracing_opentelemetry::layer().with_tracer(collector.provider.tracer("test"));
+        let layer = tracing_opentelemetry::layer()
+            .with_tracer(collector.provider.tracer("test"))
+            .with_context_activation(false);
         tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), traced);
         collector
     }
