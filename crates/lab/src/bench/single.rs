@@ -36,8 +36,9 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// The span in which the model is asked begins with this.
 const MODEL: &str = "chat ";
 
-/// The last span of an event's way.
-const END: &str = "finish commands";
+/// The last span of an event's way begins with this, in the writer. Shorter ones within it may be those of a batch, which are in the trace
+/// of one of its events alone.
+const END: &str = "process ";
 
 /// A stage of the way: when it begins after the webhook, and how long it takes, in milliseconds, for each event.
 #[derive(Default)]
@@ -105,7 +106,7 @@ async fn ways(collector: &SpanCollector) -> Result<Vec<Vec<CollectedSpan>>> {
         for span in collector.spans()? {
             ways.entry(span.trace_id()).or_default().push(span);
         }
-        let complete = |way: &Vec<CollectedSpan>| way.iter().any(|of| of.span.name == END) && way.iter().any(is_first);
+        let complete = |way: &Vec<CollectedSpan>| way.iter().any(is_last) && way.iter().any(is_first);
         let mut complete: Vec<_> = ways.into_values().filter(complete).collect();
         if complete.len() == EVENTS + STEADY_EVENTS {
             complete.sort_by_key(|way| way.iter().map(begins).min());
@@ -124,6 +125,10 @@ fn begins(of: &CollectedSpan) -> u64 {
     of.span.start_time_unix_nano
 }
 
+fn is_last(span: &CollectedSpan) -> bool {
+    span.service == "leadline-writer" && span.span.name.starts_with(END)
+}
+
 fn is_first(span: &CollectedSpan) -> bool {
     span.service == "leadline-receiver"
 }
@@ -136,7 +141,7 @@ fn stages_of(ways: &[Vec<CollectedSpan>]) -> Result<Stages> {
     let (mut totals, mut overheads) = (Vec::new(), Vec::new());
     for way in ways {
         let begin = way.iter().map(begins).min().context("a way has spans")?;
-        let end = way.iter().find(|span| span.span.name == END).context("a way has an end")?.span.end_time_unix_nano;
+        let end = way.iter().find(|span| is_last(span)).context("a way has an end")?.span.end_time_unix_nano;
         let model: f64 = way
             .iter()
             .filter(|span| span.span.name.starts_with(MODEL))
