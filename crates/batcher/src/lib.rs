@@ -100,8 +100,8 @@ pub struct BatcherSettings {
     pub max: usize,
     /// … or when this time has passed since its first item, and fewer than `max_in_flight` batches are in progress. While it
     /// waits for one of those to end, it still takes items. Nothing is waited for while none is in progress and the last one
-    /// went longer ago than this, or than a fifth of this for each item where batches were small lately: only under load are there others that may come (as
-    /// network cards coalesce interrupts).
+    /// went longer ago than this, or than a fifth of this for each item where batches were small lately: only under load are
+    /// there others that may come (as network cards coalesce interrupts).
     pub linger: Duration,
     /// How much longer than `linger` to wait at the moment, where calls are sometimes scarcer than time. Then every item waits.
     pub extra_linger: Option<ExtraLinger>,

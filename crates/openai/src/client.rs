@@ -140,7 +140,7 @@ const RATE_LIMIT_WAIT: Duration = Duration::from_secs(1);
 pub struct OpenAiClient {
     connections: Connections,
     settings: OpenAiSettings,
-    /// Where questions go. Read once: to parse it takes longer than to fill in a request.
+    /// Where questions go, parsed once for all of them.
     url: Url,
     /// Whom traces and metrics name.
     server: Option<Server>,

@@ -74,7 +74,7 @@ pub enum ResponseFormat {
     Schema {
         /// The name: 1–64 of `[A-Za-z0-9_-]`.
         name: String,
-        /// The schema, within OpenAI's strict subset, as it is sent: to write its JSON anew for each request takes longer than all the rest.
+        /// The schema, within OpenAI's strict subset, as it is sent: its JSON is not written anew for each request.
         schema: Arc<RawValue>,
     },
     /// JSON mode: any JSON object. The word JSON must be in the messages, or OpenAI answers 400.
