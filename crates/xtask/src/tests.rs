@@ -1,7 +1,8 @@
 //! `cargo xtask test`: starts the services once, builds, and runs every test.
 
-use anyhow::{Result, bail};
-use testbed::{On, Services};
+use anyhow::{Context, Result, bail};
+use testbed::{On, Services, workspace};
+use tokio::process::Command;
 
 use crate::{
     cargo::{build, cargo},
@@ -17,17 +18,22 @@ const THREADS_VARIABLE: &str = "RUST_TEST_THREADS";
 /// More than there are cores: most tests wait for RabbitMQ, Postgres and timers, not for a core.
 const THREADS: &str = "6";
 
+/// What the tests' databases and queues take of the disk while all tests run, and something to spare. They go when the services end.
+const DISK_BYTES: u64 = 10 << 30;
+
 pub async fn run(on: Option<&On>, arguments: &[String]) -> Result<()> {
     eprintln!("set-up");
     build(&[]).await?;
     testbed::prometheus().await?;
+    if arguments.is_empty() {
+        build_tests().await?;
+        if on.is_none_or(|on| *on == On::Private) {
+            require_free_disk(DISK_BYTES)?;
+        }
+    }
     let services = Services::chosen(on).await?;
     eprintln!("tests");
-    let mut tests = cargo()?;
-    tests.arg("test");
-    if !arguments.iter().any(|argument| argument.starts_with("-p") || argument.starts_with("--package")) {
-        tests.arg("--workspace");
-    }
+    let mut tests = cargo_test(arguments)?;
     if arguments.is_empty() {
         // One run shows all that fails, not only the first program with a failing test.
         tests.arg("--no-fail-fast");
@@ -46,6 +52,42 @@ pub async fn run(on: Option<&On>, arguments: &[String]) -> Result<()> {
         let on = on.map(ToString::to_string);
         let on = on.iter().flat_map(|on| ["--on", on]);
         return lab::become_lab("debug", "chaos", &CHAOS.into_iter().chain(on).collect::<Vec<_>>());
+    }
+    Ok(())
+}
+
+/// `cargo test` of the whole workspace, unless the arguments name a package.
+fn cargo_test(arguments: &[String]) -> Result<Command> {
+    let mut tests = cargo()?;
+    tests.arg("test");
+    if !arguments.iter().any(|argument| argument.starts_with("-p") || argument.starts_with("--package")) {
+        tests.arg("--workspace");
+    }
+    Ok(tests)
+}
+
+async fn build_tests() -> Result<()> {
+    if cargo_test(&[])?.args(["--no-run", "--quiet"]).status().await?.success() {
+        Ok(())
+    } else {
+        bail!("the tests do not build")
+    }
+}
+
+/// On a full disk RabbitMQ blocks whoever publishes, and Postgres ends: tests fail one after the other, and none of them says why.
+fn require_free_disk(bytes: u64) -> Result<()> {
+    let root = workspace::root()?;
+    let disk = rustix::fs::statvfs(&root)
+        .with_context(|| format!("cannot tell how much disk is free in {}", root.display()))?;
+    let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+    if free < bytes {
+        let gigabytes = |bytes: u64| bytes >> 30;
+        bail!(
+            "the tests need {} GiB of free disk for their databases and queues; {} has {} GiB",
+            gigabytes(bytes),
+            root.display(),
+            gigabytes(free)
+        );
     }
     Ok(())
 }
