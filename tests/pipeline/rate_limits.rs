@@ -31,7 +31,8 @@ async fn a_fleet_at_the_limit_is_never_refused() {
     assert!(calls.iter().all(|call| call.status != 429), "no call was refused");
     let within = |from: i64| calls.iter().filter(|call| (from..from + 10_000).contains(&call.at_ms)).count();
     let most = calls.iter().map(|call| within(call.at_ms)).max().expect("some");
-    assert!((12..=20).contains(&most), "80 % of 25 at most: {most} of {} calls", calls.len());
+    // Nothing waits until half of it is used.
+    assert!((10..=20).contains(&most), "80 % of 25 at most: {most} of {} calls", calls.len());
     // 63 when no batch waits to fill up, 36 to 39 when they do.
     assert!(calls.len() <= 50, "calls fill up at the limit: {} for 15 events", calls.len());
     let said = String::from_utf8(fleet.leadline(&["status"]).await.expect("runs").stdout).expect("UTF-8");
@@ -44,6 +45,8 @@ async fn the_lower_limit_of_the_association_endpoints_is_kept() {
     let arguments = ["--association-calls-per-10s", "5"].map(ToOwned::to_owned).to_vec();
     let plan = FleetPlan { simulator_arguments: arguments, ..pipeline() };
     let plan = plan.with("rate_limit.hubspot_association_calls_per_10s", "5").with("rate_limit.hubspot_share", "1.0");
+    // Batches do not wait near the limit, so that it is reached.
+    let plan = plan.with("rate_limit.batch_linger_at_limit_ms", "0");
     let fleet = fleet(&plan.with("rate_limit.hubspot_calls_per_10s", "190")).await;
     let ids: Vec<i64> = (1..=8).collect();
     for id in &ids {

@@ -13,7 +13,7 @@ use domain::{ObjectId, ObjectType};
 use futures_util::future::try_join_all;
 use hubspot::{
     HubSpotClient, HubSpotError,
-    client::{Associated, CrmObject, MAX_ASSOCIATION_INPUTS, MAX_BATCH},
+    client::{Associated, CrmObject, MAX_ASSOCIATION_INPUTS, MAX_BATCH, Operation},
 };
 use retry::SharedRateLimiter;
 
@@ -89,7 +89,10 @@ impl CrmReader {
         let read = |hubspot, (object_type, properties): (ObjectType, Vec<String>), requests: Arc<Vec<_>>| async move {
             read_records(&hubspot, &object_type, &properties, &requests).await
         };
-        Ok(self.batcher(&self.records, key, ("read records", MAX_BATCH), read).submit(ids).await?)
+        Ok(self
+            .batcher(&self.records, key, ("read records", MAX_BATCH, Operation::BatchReadObjects), read)
+            .submit(ids)
+            .await?)
     }
 
     /// The `to` records that any of `ids` is associated with.
@@ -109,7 +112,8 @@ impl CrmReader {
         // As many as HubSpot takes: these calls have a limit of their own, lower than that of all calls. The answer grows with their
         // number, but it is bounded (`hubspot.max_response_bytes`), and a batch whose answer is longer is halved.
         let max = MAX_ASSOCIATION_INPUTS;
-        let batcher = self.batcher(&self.associations, key, ("read associations", max), read);
+        let batcher =
+            self.batcher(&self.associations, key, ("read associations", max, Operation::BatchReadAssociations), read);
         Ok(batcher.submit(ids).await?)
     }
 
@@ -119,7 +123,7 @@ impl CrmReader {
         &self,
         batchers: &Batchers<K, O>,
         key: K,
-        (name, max): (&'static str, usize),
+        (name, max, operation): (&'static str, usize, Operation),
         read: F,
     ) -> Batcher<Vec<ObjectId>, O, HubSpotError>
     where
@@ -136,7 +140,7 @@ impl CrmReader {
             name,
             max,
             linger: self.settings.linger,
-            extra_linger: Some(self.hubspot.extra_linger()),
+            extra_linger: Some(self.hubspot.extra_linger(operation)),
             max_in_flight: self.settings.max_in_flight,
             long: None,
         };

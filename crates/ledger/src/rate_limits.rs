@@ -109,6 +109,9 @@ pub struct Grant {
     pub valid: Vec<Duration>,
     /// What the fleet takes within each window at the moment.
     pub allowed: Vec<i64>,
+    /// Which part of what it may take the fleet had taken within the window when this call began: 0 is nothing, 1 is all of it, also where
+    /// it may take nothing. It is more than 1 after `allowed` has become less.
+    pub used_share: Vec<f64>,
     /// When to call again, if nothing was granted.
     pub wait: Duration,
 }
@@ -174,7 +177,13 @@ impl Ledger {
         let index = |refund: &Refund| i32::try_from(refund.limit + 1).unwrap_or(i32::MAX);
         let row = sqlx::query!(
             r#"select granted as "granted!", slices as "slices!", allowed as "allowed!", valid_ms as "valid_ms!",
-                      wait_ms as "wait_ms!"
+                      wait_ms as "wait_ms!",
+                      array(select coalesce(quota_used(l, now_slice - l.slices, now_slice)::float8 / nullif(l.allowed, 0), 1)
+                            from unnest($1::text[]) with ordinality as asked (name, place)
+                            join rate_limit l using (name),
+                            lateral (select greatest(l.slice, floor(extract(epoch from clock_timestamp()) * 1000 * l.slices
+                                            / l.window_ms)::bigint) as now_slice) as now
+                            order by place) as "used_share!"
                from acquire_quota($1::text[], $2::bigint[], $3::bigint[], $4::float8, $5::bigint[], $6::bigint[], $7::float8[],
                            $8::float8, $9::int[], $10::bigint[], $11::bigint[])"#,
             request.names,
@@ -196,6 +205,7 @@ impl Ledger {
             granted: row.granted,
             slices: row.slices,
             allowed: row.allowed,
+            used_share: row.used_share,
             valid: row.valid_ms.into_iter().map(duration).collect(),
             wait: duration(row.wait_ms),
         })

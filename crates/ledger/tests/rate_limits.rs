@@ -174,6 +174,25 @@ async fn a_backfill_leaves_a_reserve_to_what_happens_now() {
 }
 
 #[tokio::test]
+async fn a_caller_learns_which_part_of_a_limit_all_have_used_within_the_window() {
+    let test = TestLedger::new().await;
+    let clock = TestClock::new(&test).await;
+    define(&test, Window::Rolling(10 * SECOND), 100, 0.8).await;
+    assert_eq!(acquire(&test, Needs { need: 20, want: 20, ..ONE }).await.used_share, [0.0], "before this call");
+    clock.set(SECOND).await;
+    let grant = acquire(&test, Needs { need: 12, want: 12, ..ONE }).await;
+    assert_eq!((grant.granted, grant.used_share), (vec![12], vec![0.25]), "20 of 80");
+    let used = acquire(&test, Needs { need: 0, want: 0, ..ONE }).await.used_share;
+    assert_eq!(used, [0.4], "also where nothing is acquired");
+    clock.set(10 * SECOND + SECOND / 2).await;
+    assert_eq!(acquire(&test, ONE).await.used_share, [0.15], "the first twenty are over");
+    acquire(&test, Needs { observed: Some(observed(100, 27)), ..ONE }).await;
+    assert_eq!(acquire(&test, ONE).await.used_share, [14.0 / 38.0], "14, and others leave 38");
+    test.run("update rate_limit set allowed = 0").await;
+    assert_eq!(acquire(&test, ONE).await.used_share, [1.0], "of nothing all is used");
+}
+
+#[tokio::test]
 async fn a_request_for_more_than_the_whole_limit_gets_the_whole_limit() {
     let test = TestLedger::new().await;
     let _clock = TestClock::new(&test).await;

@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    ops::RangeInclusive,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -178,14 +179,26 @@ impl HubSpotLimiter {
     }
 }
 
+/// Where less of a limit is used, batches wait for nothing, as single events want it; where more is used, as long as they may. The whole
+/// limit is never used: grants that are not used yet, or expired, are a part of it.
+const USED_SHARES: RangeInclusive<f64> = 0.5..=0.9;
+
+/// From 0 to 1: how scarce calls are, where this part of a limit is used. It grows slowly at first, because some tenths of a second of
+/// waiting are enough to stay below the limit at ten events a second, and an event that finds the limit used up waits for seconds.
+fn scarcity(used_share: f64) -> f64 {
+    let (from, to) = USED_SHARES.into_inner();
+    ((used_share - from) / (to - from)).clamp(0.0, 1.0).powi(3)
+}
+
 impl RateLimiter for HubSpotLimiter {
     fn acquire<'a>(&'a self, key: &'a str, _: i64) -> PermitFuture<'a> {
         Box::pin(self.acquire_both(key))
     }
 
-    // Until a whole window has passed since the limit was used up: a full batch is then worth more than an early one.
-    fn extra_linger(&self) -> Duration {
-        if self.all.was_exhausted_within(HUBSPOT_WINDOW) { self.linger_at_limit } else { Duration::ZERO }
+    fn extra_linger(&self, key: &str) -> Duration {
+        let of_all = self.all.used_share(HUBSPOT_WINDOW);
+        let of_own = if key == HUBSPOT_ASSOCIATIONS { self.associations.used_share(HUBSPOT_WINDOW) } else { 0.0 };
+        self.linger_at_limit.mul_f64(scarcity(of_all.max(of_own)))
     }
 
     fn record_answer(&self, permit: Permit, reports: [Option<QuotaReport>; 2], _: Option<i64>) {
@@ -232,7 +245,7 @@ impl RateLimiter for OpenAiLimiter {
     }
 
     // Calls to a model are not batched.
-    fn extra_linger(&self) -> Duration {
+    fn extra_linger(&self, _: &str) -> Duration {
         Duration::ZERO
     }
 
@@ -254,5 +267,17 @@ impl RateLimiter for OpenAiLimiter {
         let quota_client = self.quota_client(&permit.key);
         quota_client.refund(TOKENS, permit.slices[TOKENS], permit.units);
         quota_client.report(reports.into(), permit.acquired_at, Some(wait));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::scarcity;
+
+    #[test]
+    fn calls_are_scarce_where_more_than_half_of_a_limit_is_used_and_the_more_the_scarcer() {
+        for (used, expected) in [(-0.1, 0.0), (0.0, 0.0), (0.5, 0.0), (0.7, 0.125), (0.9, 1.0), (7.0, 1.0)] {
+            assert!((scarcity(used) - expected).abs() < 1e-9, "{used}: {}", scarcity(used));
+        }
     }
 }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use futures_util::FutureExt;
-use ledger::{AcquireRequest, Grant, Ledger, LedgerError, RateLimitTerms};
+use ledger::{AcquireRequest, Grant, Ledger, LedgerError, RateLimitTerms, Window};
 use retry::{QuotaReport, RateLimited, Shortage};
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -80,7 +80,7 @@ pub struct QuotaActor {
     next_request_at: Instant,
     /// Why there is nothing for those who wait.
     shortage: Shortage,
-    exhausted_at: watch::Sender<Option<Instant>>,
+    usage: watch::Sender<Usage>,
     health: OneTaskHealth,
 }
 
@@ -94,13 +94,31 @@ struct Limits {
     is_defined: bool,
 }
 
+/// How much of the limits on a rolling window the ledger said was used.
+#[derive(Debug, Clone, Copy)]
+pub struct Usage {
+    /// The part that is used of what callers here may use up. Of several limits the largest.
+    pub share: f64,
+    /// When the ledger was asked.
+    pub at: Instant,
+}
+
+impl Limits {
+    /// The largest share that is used of a limit on a rolling window. A day that is nearly used up is no reason to
+    /// wait: it lasts for hours.
+    fn used_share(&self, grant: &Grant) -> f64 {
+        let rolling = self.terms.iter().zip(&grant.used_share).filter(|(terms, _)| terms.window != Window::Day);
+        rolling.map(|(_, used)| used / self.share).fold(0.0, f64::max)
+    }
+}
+
 impl QuotaActor {
     pub fn new(
         ledger: Ledger,
         terms: Vec<RateLimitTerms>,
         share: f64,
         inbox: mpsc::UnboundedReceiver<QuotaMessage>,
-        exhausted_at: watch::Sender<Option<Instant>>,
+        usage: watch::Sender<Usage>,
         health: OneTaskHealth,
     ) -> Self {
         let names = terms.iter().map(|terms| terms.name.clone()).collect();
@@ -114,7 +132,7 @@ impl QuotaActor {
             waiting: VecDeque::new(),
             next_request_at: Instant::now(),
             shortage: Shortage::Unknown,
-            exhausted_at,
+            usage,
             health,
         }
     }
@@ -273,9 +291,7 @@ impl QuotaActor {
         if let Some(first) = self.waiting.front_mut().filter(|_| is_larger) {
             first.costs.iter_mut().zip(&self.grants).for_each(|(cost, grants)| *cost = (*cost).min(grants.available()));
         }
-        if !grant.wait.is_zero() && !self.waiting.is_empty() {
-            self.exhausted_at.send_replace(Some(requested_at));
-        }
+        self.usage.send_replace(Usage { share: self.limits.used_share(grant), at: requested_at });
         let wait = if !grant.wait.is_zero() {
             grant.wait
         } else if self.is_enough() && !self.recent_demand.is_frequent() {

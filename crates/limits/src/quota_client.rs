@@ -8,7 +8,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{
     TaskHealth,
-    quota_actor::{QuotaActor, QuotaMessage, Waiter},
+    quota_actor::{QuotaActor, QuotaMessage, Usage, Waiter},
 };
 
 /// Acquires quota from the ledger for those who wait here, in the order in which they came. Cheap to clone; clones share what
@@ -17,7 +17,7 @@ use crate::{
 pub struct QuotaClient {
     messages: mpsc::UnboundedSender<QuotaMessage>,
     limits: usize,
-    exhausted_at: watch::Receiver<Option<Instant>>,
+    usage: watch::Receiver<Usage>,
 }
 
 impl QuotaClient {
@@ -26,10 +26,10 @@ impl QuotaClient {
     pub fn open(ledger: Ledger, terms: Vec<RateLimitTerms>, share: f64, health: &TaskHealth) -> Self {
         let (messages, inbox) = mpsc::unbounded_channel();
         let limits = terms.len();
-        let (exhausted, exhausted_at) = watch::channel(None);
-        let actor = QuotaActor::new(ledger, terms, share, inbox, exhausted, health.of_one_task());
+        let (publish, usage) = watch::channel(Usage { share: 0.0, at: Instant::now() });
+        let actor = QuotaActor::new(ledger, terms, share, inbox, publish, health.of_one_task());
         tokio::spawn(actor.run_until_closed());
-        Self { messages, limits, exhausted_at }
+        Self { messages, limits, usage }
     }
 
     /// Waits until `costs` (one for each limit) can be used, but not longer than `max_wait`.
@@ -44,9 +44,11 @@ impl QuotaClient {
         result.await.unwrap_or(Err(stopped))
     }
 
-    /// Whether the ledger had nothing left for a caller that waited here, within the last `period`.
-    pub fn was_exhausted_within(&self, period: Duration) -> bool {
-        self.exhausted_at.borrow().is_some_and(|at| at.elapsed() < period)
+    /// Which part is used of what callers here may use up: what the ledger said when quota was last acquired, less what has left the
+    /// `window` since, if it was used evenly.
+    pub fn used_share(&self, window: Duration) -> f64 {
+        let usage = *self.usage.borrow();
+        usage.share * (1.0 - usage.at.elapsed().div_duration_f64(window)).max(0.0)
     }
 
     /// Returns `unused` of what was acquired of a limit (by its place in the terms). Negative: more was used than acquired.

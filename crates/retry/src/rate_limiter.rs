@@ -17,8 +17,8 @@ pub trait RateLimiter: Send + Sync + fmt::Debug {
     /// Waits until a call that uses `units` may be made under the limit `key`: a model's name for OpenAI; for HubSpot
     /// [`HUBSPOT_ASSOCIATIONS`], or empty for a call that counts against the limit of all calls alone.
     fn acquire<'a>(&'a self, key: &'a str, units: i64) -> PermitFuture<'a>;
-    /// How much longer batches should wait for more items. Zero, unless calls are scarce at the moment.
-    fn extra_linger(&self) -> Duration;
+    /// How much longer batches of calls under the limit `key` should wait for more items. Zero, unless calls are scarce at the moment.
+    fn extra_linger(&self, key: &str) -> Duration;
     /// The call was answered. `reports` are what the answer says about the limits, calls first; `used` is how many units the
     /// call has used, if that is known.
     fn record_answer(&self, permit: Permit, reports: [Option<QuotaReport>; 2], used: Option<i64>);

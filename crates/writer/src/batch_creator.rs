@@ -10,7 +10,7 @@ use batcher::{Batcher, BatcherError, BatcherSettings};
 use domain::{ActionId, ObjectId, ObjectType, write_command::marker_in};
 use hubspot::{
     HubSpotClient, HubSpotError,
-    client::{MAX_BATCH, NewObject},
+    client::{MAX_BATCH, NewObject, Operation},
 };
 
 /// How long a batch waits for more objects. The actions of one batch of write commands begin within milliseconds of each
@@ -39,7 +39,7 @@ impl BatchCreator {
             name: "create engagements",
             max: MAX_BATCH,
             linger: LINGER,
-            extra_linger: Some(hubspot.extra_linger()),
+            extra_linger: Some(hubspot.extra_linger(Operation::BatchCreateObjects)),
             max_in_flight: MAX_IN_FLIGHT,
             long: None,
         };

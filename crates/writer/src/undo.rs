@@ -7,7 +7,7 @@ use batcher::{Batcher, BatcherError, BatcherSettings};
 use domain::{ObjectId, ObjectType};
 use hubspot::{
     HubSpotClient, HubSpotError,
-    client::{CrmObject, MAX_HISTORY_BATCH, origin},
+    client::{CrmObject, MAX_HISTORY_BATCH, Operation, origin},
 };
 use ledger::{SkippedWrite, WrittenProperty};
 
@@ -54,7 +54,7 @@ fn batches(hubspot: &HubSpotClient, kind: ObjectType) -> Batcher<ObjectId, Remov
         name: "delete engagements",
         max: MAX_HISTORY_BATCH,
         linger: LINGER,
-        extra_linger: Some(hubspot.extra_linger()),
+        extra_linger: Some(hubspot.extra_linger(Operation::BatchArchiveObjects)),
         max_in_flight: MAX_IN_FLIGHT,
         long: None,
     };

@@ -5,7 +5,7 @@ use std::time::Duration;
 use batcher::BatcherSettings;
 use bootstrap::BootstrapError;
 use domain::{AppId, Dependency, PortalId};
-use hubspot::HubSpotClient;
+use hubspot::{HubSpotClient, client::Operation};
 use ledger::{Ledger, Worker};
 use limits::{Lane, RateLimiters, TaskHealth};
 use maintenance::{CircuitBreakers, Probe, hubspot_probe};
@@ -95,7 +95,7 @@ pub fn wire(
         name: "write",
         max: settings.writer.batch_max,
         linger: Duration::from_millis(settings.writer.batch_linger_ms),
-        extra_linger: Some(hubspot.extra_linger()),
+        extra_linger: Some(hubspot.extra_linger(Operation::BatchUpdateObjects)),
         max_in_flight: settings.writer.parallel_batches,
         // Batches that all end after their leases would be made again and again.
         long: Some(lease / 2),

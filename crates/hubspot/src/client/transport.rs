@@ -116,10 +116,11 @@ impl HubSpotClient {
         client
     }
 
-    /// How much longer a batch should wait for more items at the moment. Zero, unless calls are scarce.
-    pub fn extra_linger(&self) -> Arc<dyn Fn() -> Duration + Send + Sync> {
+    /// How much longer a batch of an `operation` should wait for more items at the moment. Zero, unless calls are scarce.
+    pub fn extra_linger(&self, operation: Operation) -> Arc<dyn Fn() -> Duration + Send + Sync> {
         let rate_limiter = self.settings.hooks.rate_limiter.clone();
-        Arc::new(move || rate_limiter.as_ref().map_or(Duration::ZERO, |rate_limiter| rate_limiter.extra_linger()))
+        let linger = move |limiter: &SharedRateLimiter| limiter.extra_linger(operation.limit());
+        Arc::new(move || rate_limiter.as_ref().map_or(Duration::ZERO, &linger))
     }
 
     /// The timeout of one attempt: a call that was sent longer ago has taken effect or never will.
