@@ -32,12 +32,12 @@ async fn limiters() -> RateLimiters {
     RateLimiters::new(&settings, &ledger.expect("a URL")).expect("a portal")
 }
 
-/// Makes calls until batches of such calls wait longer.
-async fn make_scarce(limiter: &SharedRateLimiter, key: &str) {
+/// Makes calls of the association endpoints until batches of them wait longer.
+async fn make_scarce(limiter: &SharedRateLimiter) {
     let began = Instant::now();
-    while limiter.extra_linger(key).is_zero() {
+    while limiter.extra_linger(HUBSPOT_ASSOCIATIONS).is_zero() {
         assert!(began.elapsed() < MINUTE, "calls are scarce within a minute");
-        limiter.acquire(key, 1).await.expect("a call");
+        limiter.acquire(HUBSPOT_ASSOCIATIONS, 1).await.expect("a call");
     }
 }
 
@@ -47,7 +47,7 @@ async fn batches_wait_where_a_limit_is_nearly_used_up_and_only_those_that_it_is_
     let limiter = limiters.hubspot(Lane::Live);
     limiter.acquire(HUBSPOT_ASSOCIATIONS, 1).await.expect("a call");
     assert_eq!(limiter.extra_linger(HUBSPOT_ASSOCIATIONS), Duration::ZERO, "little is used");
-    make_scarce(&limiter, HUBSPOT_ASSOCIATIONS).await;
+    make_scarce(&limiter).await;
     assert_eq!(limiter.extra_linger(ALL), Duration::ZERO, "of the limit of all calls little is used");
 }
 
@@ -56,7 +56,7 @@ async fn calls_of_a_backfill_are_scarce_where_its_part_of_the_limit_is_used() {
     let limiters = limiters().await;
     let (live, backfill) = (limiters.hubspot(Lane::Live), limiters.hubspot(Lane::Backfill));
     // Half of the limit is the backfill's, which takes more than half of it.
-    make_scarce(&backfill, HUBSPOT_ASSOCIATIONS).await;
+    make_scarce(&backfill).await;
     live.acquire(HUBSPOT_ASSOCIATIONS, 1).await.expect("a call");
     assert_eq!(live.extra_linger(HUBSPOT_ASSOCIATIONS), Duration::ZERO, "live calls may use all of it");
 }

@@ -2,7 +2,6 @@
 
 use anyhow::{Context, Result, bail};
 use testbed::{On, Services, workspace};
-use tokio::process::Command;
 
 use crate::{
     cargo::{build, cargo},
@@ -23,18 +22,21 @@ const DISK_BYTES: u64 = 10 << 30;
 
 pub async fn run(on: Option<&On>, arguments: &[String]) -> Result<()> {
     eprintln!("set-up");
-    build(&[]).await?;
+    let runs_all = arguments.is_empty();
+    // What the tests are built into is written before the disk is looked at.
+    build(if runs_all { &["--bins", "--tests"] } else { &[] }).await?;
     testbed::prometheus().await?;
-    if arguments.is_empty() {
-        build_tests().await?;
-        if on.is_none_or(|on| *on == On::Private) {
-            require_free_disk(DISK_BYTES)?;
-        }
+    if runs_all && on.is_none_or(|on| *on == On::Private) {
+        require_free_disk(DISK_BYTES)?;
     }
     let services = Services::chosen(on).await?;
     eprintln!("tests");
-    let mut tests = cargo_test(arguments)?;
-    if arguments.is_empty() {
+    let mut tests = cargo()?;
+    tests.arg("test");
+    if !arguments.iter().any(|argument| argument.starts_with("-p") || argument.starts_with("--package")) {
+        tests.arg("--workspace");
+    }
+    if runs_all {
         // One run shows all that fails, not only the first program with a failing test.
         tests.arg("--no-fail-fast");
     }
@@ -45,7 +47,7 @@ pub async fn run(on: Option<&On>, arguments: &[String]) -> Result<()> {
     if !tests.status().await?.success() {
         bail!("some tests failed");
     }
-    if arguments.is_empty() {
+    if runs_all {
         // Chaos starts services of its own where it may, because it kills them.
         drop(services);
         eprintln!("chaos");
@@ -56,37 +58,19 @@ pub async fn run(on: Option<&On>, arguments: &[String]) -> Result<()> {
     Ok(())
 }
 
-/// `cargo test` of the whole workspace, unless the arguments name a package.
-fn cargo_test(arguments: &[String]) -> Result<Command> {
-    let mut tests = cargo()?;
-    tests.arg("test");
-    if !arguments.iter().any(|argument| argument.starts_with("-p") || argument.starts_with("--package")) {
-        tests.arg("--workspace");
-    }
-    Ok(tests)
-}
-
-async fn build_tests() -> Result<()> {
-    if cargo_test(&[])?.args(["--no-run", "--quiet"]).status().await?.success() {
-        Ok(())
-    } else {
-        bail!("the tests do not build")
-    }
-}
-
-/// On a full disk RabbitMQ blocks whoever publishes, and Postgres ends: tests fail one after the other, and none of them says why.
+/// On a full disk RabbitMQ blocks publishers and Postgres stops: tests fail one after the other, and no error names the disk.
 fn require_free_disk(bytes: u64) -> Result<()> {
     let root = workspace::root()?;
     let disk = rustix::fs::statvfs(&root)
         .with_context(|| format!("cannot tell how much disk is free in {}", root.display()))?;
     let free = disk.f_bavail.saturating_mul(disk.f_frsize);
     if free < bytes {
-        let gigabytes = |bytes: u64| bytes >> 30;
+        let gib = |bytes: u64| bytes >> 30;
         bail!(
             "the tests need {} GiB of free disk for their databases and queues; {} has {} GiB",
-            gigabytes(bytes),
+            gib(bytes),
             root.display(),
-            gigabytes(free)
+            gib(free)
         );
     }
     Ok(())
