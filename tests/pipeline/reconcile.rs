@@ -103,7 +103,7 @@ async fn an_event_that_is_no_webhook_is_parked_and_not_looked_at_for_ever() {
         occurred_at: at,
         change_source: None,
         source_id: None,
-        payload: serde_json::json!({"by": "leadline playbook run --write"}),
+        payload: serde_json::json!({"by": "leadline playbook run --write"}).into(),
     };
     let request = ClaimRequest { event: &event, message_copy_id: domain::EventId::new().0, trace_id: None };
     let worker = Worker::named("dead");

@@ -69,7 +69,7 @@ impl Message {
             attempts: 0,
             reason: None,
             detail: None,
-            trace: TraceHeaders::new(),
+            trace: TraceHeaders::default(),
         }
     }
 
@@ -113,9 +113,9 @@ impl Message {
                 headers.insert(name.into(), AMQPValue::LongString(LongString::from(value.as_str())));
             }
         }
-        let current = if self.trace.is_empty() { spans::current_headers() } else { TraceHeaders::new() };
-        for (name, value) in self.trace.iter().chain(&current) {
-            headers.insert(short_string(name), AMQPValue::LongString(LongString::from(value.as_str())));
+        let current = if self.trace.is_empty() { spans::current_headers() } else { TraceHeaders::default() };
+        for (name, value) in self.trace.iter().chain(current.iter()) {
+            headers.insert(name.into(), AMQPValue::LongString(LongString::from(value)));
         }
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
         BasicProperties::default()
@@ -136,7 +136,6 @@ impl Message {
             AMQPValue::LongLongInt(number) => Some(*number),
             _ => None,
         };
-        let trace = spans::HEADERS.iter().filter_map(|name| Some(((*name).to_owned(), text(name)?))).collect();
         Self {
             id: properties.message_id().as_ref().map(ToString::to_string).unwrap_or_default(),
             copy_id: text(COPY_ID).and_then(|id| id.parse().ok()).unwrap_or_default(),
@@ -145,7 +144,7 @@ impl Message {
             attempts: number(ATTEMPTS).and_then(|attempts| u32::try_from(attempts).ok()).unwrap_or(0),
             reason: text(REASON),
             detail: text(DETAIL),
-            trace,
+            trace: TraceHeaders::read(text),
         }
     }
 }
@@ -163,9 +162,8 @@ mod tests {
     fn a_message_is_the_same_after_encoding_and_decoding() {
         let mut message = Message::new("key", b"[1]".to_vec()).with_reason(Reason::ValidationError, "lead_score");
         (message.attempts, message.version) = (3, Some(2));
-        message
-            .trace
-            .insert("traceparent".to_owned(), "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".to_owned());
+        let traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+        message.trace = TraceHeaders::read(|name| (name == "traceparent").then(|| traceparent.to_owned()));
         assert_eq!(Message::from_parts(&message.properties(), message.body.clone()), message);
     }
 

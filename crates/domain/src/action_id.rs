@@ -143,7 +143,7 @@ mod tests {
             occurred_at,
             change_source: None,
             source_id: None,
-            payload: json!({}),
+            payload: json!({}).into(),
         }
     }
 

@@ -8,6 +8,7 @@ use time::OffsetDateTime;
 use crate::{
     ids::{AppId, ObjectId, ObjectType, PortalId},
     names::named_values,
+    payload::Payload,
 };
 
 /// One element of a HubSpot webhook's array, parsed and checked.
@@ -33,8 +34,8 @@ pub struct Event {
     pub change_source: Option<String>,
     /// The id of that client; for `INTEGRATION` the app id, as text.
     pub source_id: Option<String>,
-    /// The element as HubSpot sent it.
-    pub payload: serde_json::Value,
+    /// The element as HubSpot sent it, with its long strings cut.
+    pub payload: Payload,
 }
 
 impl Event {

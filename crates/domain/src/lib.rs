@@ -16,6 +16,7 @@ mod message_body;
 pub mod model;
 pub mod named_record;
 mod names;
+mod payload;
 pub mod rate;
 pub mod reason;
 pub mod review;
@@ -33,6 +34,7 @@ pub use ids::{
 pub use inference::Inference;
 pub use message_body::MessageBody;
 pub use named_record::NamedRecord;
+pub use payload::Payload;
 pub use rate::Rate;
 pub use reason::Reason;
 pub use state::{ActionState, CircuitBreakerState, CommandState, EventState, GateState};

@@ -40,7 +40,7 @@ impl Event {
                 vec![NamedRecord { object_type: Some(object_type.clone()), object_id: *object_id }]
             }
             Subject::Association { object_type, from, to, association, .. } => {
-                let type_in = |field: &str| self.payload.get(field)?.as_str().map(ObjectType::from);
+                let type_in = |field: &str| Some(ObjectType::from(self.payload.get(field)?.as_str()?));
                 let (from_type, to_type) = association_types(association);
                 vec![
                     NamedRecord {

@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 
 use crate::{
     ModelClient, QuestionLog, StepError,
-    completion::{self, Question},
+    completion::{self, Answered, Question},
     prompt_fitter::PromptFitter,
 };
 
@@ -83,34 +83,45 @@ async fn ask(
     loop {
         let is_too_long = |error: &StepError| error.reason() == Reason::ContextTooLong;
         // A part of the context may be too long, too.
-        let answered = match PromptFitter::new(question, today.to_owned(), shrink_factor).fit(context, log).await {
+        let fitted = PromptFitter::new(question, today.to_owned(), shrink_factor).fit(context, log).await;
+        let answered = match fitted {
             Ok(prompt) => completion::complete(question, prompt, masks, log).await,
             Err(error) => Err(error),
         };
         match answered {
-            Ok(answered) => {
-                let mut inference = Inference { read: context.read(), ..answered.inference };
-                let result = answered.result;
-                if shrink_factor < MAX_SHRINK_FACTOR && result.as_ref().is_err_and(is_too_long) {
-                    inferences.push(inference);
-                } else {
-                    let fields = match result {
-                        Ok(CheckedAnswer { fields, quotations }) => {
-                            let unverified = missing_quotations(question, context, quotations).await;
-                            verify_quotations(question.playbook, unverified, fields, &mut inference)
-                        }
-                        Err(error) => Err(error),
-                    };
-                    let (inference_id, model) = (inference.id, inference.model.clone());
-                    inferences.push(inference);
-                    return Ok(UsableAnswer { inference_id, model, fields: fields? });
-                }
+            Ok(Answered { inference, result: Err(error) })
+                if shrink_factor < MAX_SHRINK_FACTOR && is_too_long(&error) =>
+            {
+                inferences.push(Inference { read: context.read(), ..*inference });
             }
+            // Boxed, as all that follows the wait for the model: thousands of events wait there, and do not need its memory.
+            Ok(answered) => return Box::pin(use_answer(question, context, answered, inferences)).await,
             Err(error) if shrink_factor < MAX_SHRINK_FACTOR && is_too_long(&error) => {}
             Err(error) => return Err(error),
         }
         shrink_factor *= SHRINK_STEP;
     }
+}
+
+/// Verifies an answer's quotations and adds it to `inferences`.
+async fn use_answer(
+    question: Question<'_>,
+    context: &Arc<Context>,
+    answered: Answered,
+    inferences: &mut Vec<Inference>,
+) -> Result<UsableAnswer, StepError> {
+    let Answered { inference, result } = answered;
+    let mut inference = Inference { read: context.read(), ..*inference };
+    let fields = match result {
+        Ok(CheckedAnswer { fields, quotations }) => {
+            let unverified = missing_quotations(question, context, quotations).await;
+            verify_quotations(question.playbook, unverified, fields, &mut inference)
+        }
+        Err(error) => Err(error),
+    };
+    let (inference_id, model) = (inference.id, inference.model.clone());
+    inferences.push(inference);
+    Ok(UsableAnswer { inference_id, model, fields: fields? })
 }
 
 /// Searches the text of the context for the quotations that the answer gives as evidence: the fields whose quotation is not

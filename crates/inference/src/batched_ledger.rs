@@ -152,7 +152,7 @@ impl BatchedLedger {
         let merge =
             |old| RecordMerge { old: RecordRef { object_id: old, ..survivor.clone() }, survivor: survivor.object_id };
         let merges: Vec<_> = old.into_iter().map(merge).collect();
-        retry::run(&LEDGER_RETRY, || self.ledger.record_merges(&merges)).await
+        Box::pin(retry::run(&LEDGER_RETRY, || self.ledger.record_merges(&merges))).await
     }
 
     /// Which of these actions, whose markers stand in texts, are the fleet's own. Asks nothing when there are none.

@@ -80,7 +80,7 @@ impl Question<'_> {
 #[derive(Debug)]
 pub(crate) struct Answered {
     /// The prompt, the answer as received and its cost, for the ledger. Recorded also when the answer cannot be used.
-    pub(crate) inference: Inference,
+    pub(crate) inference: Box<Inference>,
     /// The fields of the answer, checked; or why it cannot be used, or why it could not be made better.
     pub(crate) result: Result<CheckedAnswer, StepError>,
 }
@@ -114,7 +114,7 @@ pub(crate) async fn complete(
         conversation.push(Role::Assistant, completion.content.as_str());
         let repair = format!("That answer does not fit the schema: {why}. Answer again with JSON that does.");
         conversation.push(Role::User, repair);
-        match conversation.complete().await {
+        match Box::pin(conversation.complete()).await {
             Ok(repaired) => {
                 check = AnswerCheck::of(playbook, &masks, &repaired);
                 completion = repaired;
@@ -128,7 +128,7 @@ pub(crate) async fn complete(
     let fields = result.as_ref().map_or(Value::Null, |answer| Value::Object(answer.fields.clone()));
     let inference = conversation.into_inference(completion, outcome, fields);
     question.write_to_log(log, &inference, false);
-    Ok(Answered { inference, result })
+    Ok(Answered { inference: Box::new(inference), result })
 }
 
 /// The most tokens that one request of this question can use.
@@ -199,7 +199,7 @@ impl<'a> Conversation<'a> {
         }
         let doubled = self.request.max_completion_tokens.saturating_mul(2);
         self.request.max_completion_tokens = doubled.min(self.question.model.max_output);
-        Ok(match self.complete().await {
+        Ok(match Box::pin(self.complete()).await {
             Ok(completion) => WithRoom { completion, failure: None },
             Err(error) => WithRoom { completion, failure: Some(error) },
         })
@@ -210,7 +210,7 @@ impl<'a> Conversation<'a> {
     async fn complete(&mut self) -> Result<Completion, StepError> {
         let most = self.most().await;
         let answered = match self.complete_with_retries(&most).await {
-            Err(error) if error.is_worth_one_more() => self.complete_with_retries(&most).await,
+            Err(error) if error.is_worth_one_more() => Box::pin(self.complete_with_retries(&most)).await,
             answered => answered,
         };
         let completion = answered??;
@@ -230,13 +230,22 @@ impl<'a> Conversation<'a> {
     ///
     /// The outer error is OpenAI's and may be retried, the inner one is not.
     async fn complete_once(&self, most: &TokenUsage) -> Result<Result<Completion, StepError>, OpenAiError> {
-        let playbook = &self.question.playbook.name;
         // Boxed: thousands of requests wait behind it, and do not need its memory.
-        let mut reserved = match Box::pin(self.reserve(self.most_cost(most))).await {
+        let reserved = match Box::pin(self.reserve(self.most_cost(most))).await {
             Ok(reserved) => reserved,
             Err(error) => return Ok(Err(error)),
         };
         let answered = self.question.model_client.openai.complete_once(&self.request, &reserved.tag).await;
+        self.settle(reserved, answered).await
+    }
+
+    /// Gives back what the request did not cost. Not a part of the function above, whose future would then have room for the answer while it
+    /// waits for it.
+    async fn settle(
+        &self,
+        mut reserved: Reserved,
+        answered: Result<Completion, OpenAiError>,
+    ) -> Result<Result<Completion, StepError>, OpenAiError> {
         let (state, cost) = match &answered {
             Ok(completion) if completion.usage.is_some() => (ChargeState::Answered, self.answered(completion).await.1),
             Ok(_) => (ChargeState::Estimated, self.counted_cost().await),
@@ -247,7 +256,8 @@ impl<'a> Conversation<'a> {
         };
         self.log.settle(reserved.charge, state, cost);
         reserved.of_limits.settle(cost);
-        metrics::counter!("leadline_cost_micro_dollars_total", "playbook" => playbook.clone())
+        let playbook = self.question.playbook.name.clone();
+        metrics::counter!("leadline_cost_micro_dollars_total", "playbook" => playbook)
             .increment(u64::try_from(cost).unwrap_or(0));
         answered.map(Ok)
     }
@@ -257,7 +267,7 @@ impl<'a> Conversation<'a> {
     async fn most(&self) -> TokenUsage {
         let by_length = self.request.most_usage_by_length();
         let is_near = |limit: i64| self.most_cost(&by_length).saturating_mul(NEAR_LIMIT) > limit;
-        if self.lowest_limit().is_some_and(is_near) { self.counted().await } else { by_length }
+        if self.lowest_limit().is_some_and(is_near) { Box::pin(self.counted()).await } else { by_length }
     }
 
     /// The same, counted.
@@ -267,7 +277,7 @@ impl<'a> Conversation<'a> {
 
     /// What that costs.
     async fn counted_cost(&self) -> i64 {
-        self.most_cost(&self.counted().await)
+        self.most_cost(&Box::pin(self.counted()).await)
     }
 
     fn record_limits(&self) -> RecordLimits {
@@ -306,7 +316,7 @@ impl<'a> Conversation<'a> {
     /// not say it.
     async fn answered(&self, completion: &Completion) -> (TokenUsage, i64) {
         let Some(usage) = completion.usage else {
-            let most = self.counted().await;
+            let most = Box::pin(self.counted()).await;
             return (most, self.most_cost(&most));
         };
         let tier = completion.service_tier.unwrap_or(self.request.options.service_tier.presumed());

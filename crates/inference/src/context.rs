@@ -38,9 +38,9 @@ pub async fn read(
 ) -> Result<ReadContext, StepError> {
     let mut created_at = None;
     let mut redacted = BTreeSet::new();
-    let mut records = Vec::new();
-    let mut written: Vec<Written> = Vec::new();
     let reads = plan.reads_for(&record.object_type);
+    let mut records = Vec::with_capacity(reads.len());
+    let mut written: Vec<Written> = Vec::new();
     for (read, found) in reads.iter().zip(find(crm_reader, record.object_id, &reads).await?) {
         written.extend(found.engagements);
         if read.path.parent().is_none() {

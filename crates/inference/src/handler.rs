@@ -11,6 +11,7 @@ mod correction;
 mod deletion;
 mod model_choice;
 mod playbook_run;
+mod timing;
 
 use std::{
     sync::Arc,
@@ -19,11 +20,12 @@ use std::{
 
 use broker::{Delivery, Disposition, Handler, Publisher, RetryDecision, RetrySchedule, Route, Stage, Tries};
 use crashpoint::crash_point;
-use domain::{Event, EventState, Inference, RecordRef, WriteCommand, WriteCommandId, event::EventKind};
+use domain::{Event, EventState, Inference, RecordRef, WriteCommand, WriteCommandId};
 use ledger::{Claim, ClaimDenied, Claimed, Decision, SettledCharge, UnusableAnswer};
 use maintenance::{CircuitBreakers, ModelCircuits, command_message};
 use retry::{Failure, Reason, RetryAction};
-use time::OffsetDateTime;
+
+pub use timing::EventTiming;
 
 use crate::{
     BatchedLedger, ConfiguredPlaybook, CrmReader, HeldBack, ModelClient, NothingToDo, PlaybookSet, PortalClock,
@@ -59,39 +61,6 @@ pub struct EventHandler {
     pub retry_schedule: RetrySchedule,
     /// How long an event waits, and how long it may take.
     pub timing: EventTiming,
-}
-
-/// How long an event waits, and how long it may take.
-#[derive(Debug, Clone, Copy)]
-pub struct EventTiming {
-    /// How long an event waits for newer events of its record, which then replace it.
-    pub debounce: Duration,
-    /// How long an event may take from its claim to its decision. Shorter than the lease, so that the decision can be
-    /// committed under it.
-    pub time_limit: Duration,
-    /// How long after its creation a record may still be without the associations that it is about to get.
-    pub association_wait: Duration,
-}
-
-impl EventTiming {
-    /// How long to wait for newer events: a person who fills in a form causes ten events within moments, and the newest of them is
-    /// enough. An event waits at its first claim only, and has waited already for as long as its message was in the queue. The
-    /// creation of an engagement is one event.
-    fn debounce_of(&self, event: &Event, attempt: i32, in_queue: Duration) -> Duration {
-        let is_single = event.kind == EventKind::Creation && event.record().object_type.is_engagement();
-        if attempt > 1 || is_single {
-            return Duration::ZERO;
-        }
-        self.debounce.saturating_sub(in_queue)
-    }
-
-    /// Whether a record of this age may still get its associations: HubSpot's clients create a call, an email or a ticket
-    /// first, and associate it with its contact seconds later. An event does not wait longer than a record has for that,
-    /// whatever the clocks say.
-    fn may_be_incomplete(&self, claimed: &Claimed, created_at: Option<OffsetDateTime>) -> bool {
-        let is_young = |at: OffsetDateTime| OffsetDateTime::now_utc() - at < self.association_wait;
-        claimed.age < self.association_wait && created_at.is_some_and(is_young)
-    }
 }
 
 /// How an event, or one playbook run of it, ends when it does not fail.
@@ -142,23 +111,7 @@ impl Handler for EventHandler {
             Err(disposition) => return disposition,
         };
         crash_point!("inference.after_claim");
-        let began = Instant::now();
-        let log = QuestionLog::of(&self.ledger, &event, &claimed);
-        let mut progress = Progress::new(log, claimed.unusable.clone());
-        let debounce = self.timing.debounce_of(&event, claimed.attempt, delivery.message.age());
-        let processed = self.process(&event, &claimed, debounce, &mut progress);
-        let result = tokio::time::timeout(self.timing.time_limit, processed).await;
-        let result = result.unwrap_or_else(|_| Err(StepError::DeadlineExceeded.into()));
-        let tries = Tries { age: claimed.age + began.elapsed(), ..delivery.tries() };
-        let begun = Begun { claimed, tries };
-        let unusable = progress.unusable.clone();
-        let (decision, disposition) = self.conclude(&begun, progress, result);
-        let charges = decision.charges.clone();
-        // Boxed, as `run_playbooks` is.
-        match Box::pin(self.commit(&begun.claimed, decision, disposition)).await {
-            Ok(disposition) => disposition,
-            Err(error) => Box::pin(self.commit_refusal(&begun, (charges, unusable), error)).await,
-        }
+        self.handle_claimed(&event, claimed, &delivery).await
     }
 }
 
@@ -220,6 +173,20 @@ impl EventHandler {
                 self.retry_schedule.decide(error.retry_action(), tries).disposition(reason, &detail)
             }
         }
+    }
+
+    /// Processes a claimed event and commits the decision about it.
+    async fn handle_claimed(&self, event: &Event, claimed: Claimed, delivery: &Delivery) -> Disposition {
+        let began = Instant::now();
+        let log = QuestionLog::of(&self.ledger, event, &claimed);
+        let mut progress = Progress::new(log, claimed.unusable.clone());
+        let debounce = self.timing.debounce_of(event, claimed.attempt, delivery.message.age());
+        let processed = self.process(event, &claimed, debounce, &mut progress);
+        let result = tokio::time::timeout(self.timing.time_limit, processed).await;
+        let result = result.unwrap_or_else(|_| Err(StepError::DeadlineExceeded.into()));
+        let tries = Tries { age: claimed.age + began.elapsed(), ..delivery.tries() };
+        // Boxed, as `run_playbooks` is.
+        Box::pin(self.decide(Begun { claimed, tries }, progress, result)).await
     }
 
     /// Everything between claim and decision: deletions, loop guard, playbooks, debounce and the playbook runs.
@@ -299,6 +266,17 @@ impl EventHandler {
             Some(failure) => Err(failure),
             None if has_effect => Ok(RunResult::Answered),
             None => Ok(RunResult::Nothing(nothing)),
+        }
+    }
+
+    /// Commits what the result means; if the ledger does not take that, that it did not.
+    async fn decide(&self, begun: Begun, progress: Progress<'_>, result: Result<RunResult, RunFailure>) -> Disposition {
+        let unusable = progress.unusable.clone();
+        let (decision, disposition) = self.conclude(&begun, progress, result);
+        let charges = decision.charges.clone();
+        match self.commit(&begun.claimed, decision, disposition).await {
+            Ok(disposition) => disposition,
+            Err(error) => Box::pin(self.commit_refusal(&begun, (charges, unusable), error)).await,
         }
     }
 
@@ -440,33 +418,24 @@ fn state_of(retry: RetryDecision) -> EventState {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use super::{Delivery, EventHandler, Handler};
 
-    use serde_json::json;
+    /// How many bytes a future of this function takes. None is made.
+    fn future_bytes<A, F>(_: impl Fn(A) -> F) -> usize {
+        size_of::<F>()
+    }
 
-    use super::EventTiming;
-
+    /// Thousands of events wait for the model at once. A future is as large as the largest of its stages, so a seldom one that is not boxed
+    /// costs every event its memory.
     #[test]
-    fn an_event_waits_once_from_its_arrival_in_the_queue_and_a_new_note_not_at_all() {
-        let event = |type_id: &str, subscription: &str| {
-            let element = json!([{"eventId": 1, "portalId": 1, "subscriptionType": subscription, "objectTypeId": type_id,
-                "objectId": 7, "occurredAt": 1_795_000_000_000_i64, "propertyName": "notes_last_updated"}]);
-            let body = serde_json::to_vec(&element).expect("JSON");
-            let parsed = hubspot::webhook::parse(&body).expect("a webhook").pop().expect("an element");
-            parsed.event.expect("an event")
-        };
-        let second = Duration::from_secs(1);
-        let timing = EventTiming { debounce: second, time_limit: second, association_wait: second };
-        let change = event("0-1", "object.propertyChange");
-        assert_eq!(timing.debounce_of(&change, 1, Duration::ZERO), second);
-        assert_eq!(
-            timing.debounce_of(&change, 1, second.mul_f64(0.75)),
-            second.mul_f64(0.25),
-            "it waited in the queue"
-        );
-        assert_eq!(timing.debounce_of(&change, 1, 5 * second), Duration::ZERO);
-        assert_eq!(timing.debounce_of(&change, 2, Duration::ZERO), Duration::ZERO);
-        assert_eq!(timing.debounce_of(&event("0-46", "object.creation"), 1, Duration::ZERO), Duration::ZERO);
-        assert_eq!(timing.debounce_of(&event("0-1", "object.creation"), 1, Duration::ZERO), second);
+    fn an_event_that_waits_for_the_model_takes_few_bytes() {
+        let of_message =
+            future_bytes(|(handler, delivery): (&'static EventHandler, Delivery)| handler.handle(delivery));
+        assert!(of_message <= 1_152, "{of_message}");
+        let of_runs = future_bytes(|(handler, event, claimed, subject, started, progress)| {
+            EventHandler::run_playbooks(handler, event, claimed, subject, started, progress)
+        });
+        // jemalloc has no size between this one and 3,072 bytes.
+        assert!(of_runs <= 3_584, "{of_runs}");
     }
 }

@@ -42,7 +42,8 @@ impl PortalClock {
             Some((until, zone)) if until > Instant::now() => zone,
             last => {
                 let clock = self.clone();
-                self.question.join(async move { clock.ask(last.map(|(_, zone)| zone)).await }).await?
+                let ask = async move { clock.ask(last.map(|(_, zone)| zone)).await };
+                Box::pin(self.question.join(ask)).await?
             }
         };
         Ok(LocalTime::new(OffsetDateTime::now_utc(), zone))

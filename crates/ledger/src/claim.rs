@@ -113,7 +113,7 @@ impl Ledger {
         let object_ids: Vec<_> = events().map(|event| event.record().object_id.0).collect();
         let properties: Vec<_> = events().map(|event| event.property_name.clone()).collect();
         let occurred: Vec<_> = events().map(|event| event.occurred_at).collect();
-        let payloads: Vec<_> = events().map(|event| event.payload.clone()).collect();
+        let payloads: Vec<_> = events().map(|event| event.payload.as_str().to_owned()).collect();
         let named: Vec<_> = events().map(named_records).collect();
         let copies: Vec<_> = requests.iter().map(|request| request.message_copy_id).collect();
         let traces: Vec<_> = requests.iter().map(|request| request.trace_id.map(ToOwned::to_owned)).collect();
@@ -122,11 +122,11 @@ impl Ledger {
             insert into event as e (id, event_key, portal_id, subscription_type, object_type, object_id,
                                     property_name, occurred_at, payload, trace_id, message_copy_id, associated,
                                     state, worker, lease_expires_at)
-            select id, key, portal_id, subscription_type, object_type, object_id, property, occurred_at, payload, trace_id,
+            select id, key, portal_id, subscription_type, object_type, object_id, property, occurred_at, payload::jsonb, trace_id,
                    copy_id, case when cardinality(named) > 1 then named end,
                    'claimed'::event_state, $12::text, now() + $13::float8 * interval '1 millisecond'
             from unnest($1::uuid[], $2::text[], $3::bigint[], $4::text[], $5::text[], $6::bigint[], $7::text[],
-                        $8::timestamptz[], $9::jsonb[], $10::text[], $11::uuid[], $14::text[])
+                        $8::timestamptz[], $9::text[], $10::text[], $11::uuid[], $14::text[])
                      as input (id, key, portal_id, subscription_type, object_type, object_id, property, occurred_at,
                                payload, trace_id, copy_id, joined),
                  string_to_array(joined, e'\n') as named

@@ -128,7 +128,7 @@ pub fn zebulon() -> RecordRef {
 /// The `n`th event of a contact, about a value that holds `text`.
 fn valued(contact: i64, n: i64, text: &str) -> Event {
     let payload = json!({"objectId": contact, "eventId": n, "propertyValue": text});
-    Event { payload, ..event(contact, n) }
+    Event { payload: payload.into(), ..event(contact, n) }
 }
 
 fn of_type(object_type: ObjectType, id: i64, n: i64, text: &str) -> Event {
@@ -151,7 +151,14 @@ fn associated(to_type: &str, to: i64, n: i64) -> Event {
         .expect("a subject");
     let key =
         EventKey::new(PORTAL, EventKind::AssociationChange, &subject, None, 1_900_000_000_000 + n, &body.to_string());
-    Event { key, subject, kind: EventKind::AssociationChange, property_name: None, payload, ..event(ZEBULON, n) }
+    Event {
+        key,
+        subject,
+        kind: EventKind::AssociationChange,
+        property_name: None,
+        payload: payload.into(),
+        ..event(ZEBULON, n)
+    }
 }
 
 pub fn read(object_type: ObjectType, id: i64, is_own: bool) -> ReadRecord {

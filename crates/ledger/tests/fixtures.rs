@@ -247,7 +247,7 @@ pub fn event(contact: i64, n: i64) -> Event {
         occurred_at: OffsetDateTime::from_unix_timestamp(occurred_ms / 1_000).expect("a time"),
         change_source: Some("CRM_UI".to_owned()),
         source_id: Some("userId:42".to_owned()),
-        payload: json!({"objectId": contact, "n": n}),
+        payload: json!({"objectId": contact, "n": n}).into(),
     }
 }
 

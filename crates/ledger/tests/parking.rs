@@ -2,6 +2,7 @@
 
 use domain::{ActionState, CommandState, Event, EventState, Reason, WriteCommand};
 use ledger::{Claim, CommandClaim, EndedAction, ParkedEntry, ParkedStage};
+use serde_json::json;
 
 use crate::fixtures::{TestLedger, decision, decision_with_commands, event, result};
 
@@ -129,7 +130,7 @@ async fn an_event_is_found_by_key_or_id_with_what_is_needed_to_publish_it_again(
     let find = async |text: &str| test.ledger.event_to_requeue(text).await.expect("asked");
     let by_id = find(&id.to_string()).await.expect("known");
     assert_eq!((by_id.state, by_id.is_leased), (EventState::Claimed, true));
-    assert_eq!((by_id.key, by_id.payload, by_id.commands), (claimed.key.to_string(), claimed.payload.clone(), vec![]));
+    assert_eq!((by_id.key, by_id.payload, by_id.commands), (claimed.key.to_string(), json!(claimed.payload), vec![]));
     test.end_event_leases().await;
     assert!(!find(claimed.key.as_str()).await.expect("known").is_leased);
     let by_key = find(decided.key.as_str()).await.expect("known");

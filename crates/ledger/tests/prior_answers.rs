@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use domain::{Event, EventState, Inference, Reason, inference::InferenceOutcome};
 use ledger::{Claimed, Decision, PriorAnswers, PriorAnswersRequest};
+use serde_json::json;
 
 use crate::{
     fixtures::{PLAYBOOK, TestLedger, decision, decision_with_commands, event, inference},
@@ -42,7 +43,7 @@ async fn answers_of_earlier_claims_and_of_newer_events_are_known() {
     test.decided(&newer).await;
     let answers = prior_answers(&test, &older, &again).await;
     assert!(answers.answered_newer.contains(PLAYBOOK), "{answers:?}");
-    assert_eq!(answers.newer_waiting, std::slice::from_ref(&newer.payload), "it is not written yet");
+    assert_eq!(answers.newer_waiting, [json!(newer.payload)], "it is not written yet");
     // An event of another record has no prior answers.
     let other = event(2, 1);
     let claimed = test.claimed(&other, "a").await;

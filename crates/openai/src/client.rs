@@ -280,15 +280,16 @@ impl OpenAiClient {
         let post = self.with_key(connection.http().post(self.url.clone())).header(CONTENT_TYPE, "application/json");
         let post = post.header(CLIENT_REQUEST_ID, tag.id.to_string()).body(body);
         tag.was_sent.store(true, Ordering::Relaxed);
+        // What follows is boxed: thousands of requests wait here, and do not need its memory.
         let response = post.send().await.map_err(|error| self.transport_error(error))?;
         *reports = QUOTA_HEADERS.map(|names| quota_report(response.headers(), names));
         if !response.status().is_success() {
-            let mut error = self.api_error(response).await;
+            let mut error = Box::pin(self.api_error(response)).await;
             error.never_fits = never_fits(request, &error, reports[1]);
             return Err(OpenAiError::Api(error));
         }
         let request_id = text(response.headers(), "x-request-id");
-        let body = self.json_answer(response).await?;
+        let body = Box::pin(self.json_answer(response)).await?;
         let read = match self.settings.api {
             ModelApi::ChatCompletions => chat::read,
             ModelApi::Responses => responses::read,

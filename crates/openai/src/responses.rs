@@ -16,7 +16,6 @@ use crate::{
 };
 
 /// The request's body, in JSON.
-#[expect(clippy::expect_used, reason = "every key is a string, and nothing else can make it fail")]
 pub(crate) fn body(request: &ChatRequest) -> String {
     let (format, call) = match &request.format {
         ResponseFormat::Schema { name, schema } => (Some(Format::JsonSchema { name, strict: true, schema }), None),
@@ -33,7 +32,7 @@ pub(crate) fn body(request: &ChatRequest) -> String {
         call,
         reasoning: request.effort.map(|effort| Reasoning { effort }),
     };
-    serde_json::to_string(&body).expect("the request can be written as JSON")
+    request.json(&body)
 }
 
 /// The body of the request. It borrows everything, because thousands of requests wait at once.

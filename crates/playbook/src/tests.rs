@@ -460,7 +460,7 @@ fn event(kind: &str, property: Option<&str>, value: &str) -> Event {
         occurred_at: NOW,
         change_source: Some("CRM_UI".to_owned()),
         source_id: None,
-        payload: json!({"propertyValue": value}),
+        payload: json!({"propertyValue": value}).into(),
     }
 }
 

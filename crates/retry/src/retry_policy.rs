@@ -60,26 +60,31 @@ where
             // Called inside the async block: outside, the future would hold the call's state twice, as a captured variable
             // and as the future that it awaits.
             let result = attempt().await;
-            if let Err(error) = &result
-                && !is_last
-                && policy.should_retry(error.retry_action())
-            {
-                tracing::debug!(%error, reason = %error.reason(), "attempt failed; trying again");
-                // The other side's `Retry-After` is added to the jittered delay and does not replace it: clients that were
-                // given the same number must not all come back at the same moment.
-                if let RetryAction::RetryNow { after: Some(wait) } | RetryAction::RateLimited { after: Some(wait) } =
-                    error.retry_action()
-                {
-                    tokio::time::sleep(wait).await;
-                }
-            }
-            result
+            if is_last { result } else { before_next(policy, result).await }
         }
     };
     RetryIf::start(policy.delay_bounds().map(jitter), next_attempt, |error: &E| {
         policy.should_retry(error.retry_action())
     })
     .await
+}
+
+/// Waits for as long as the other side asks before another attempt. Takes the result and returns it, so that the attempt's future has no room
+/// for it while it waits for it.
+async fn before_next<T, E: Failure>(policy: &RetryPolicy, result: Result<T, E>) -> Result<T, E> {
+    if let Err(error) = &result
+        && policy.should_retry(error.retry_action())
+    {
+        tracing::debug!(%error, reason = %error.reason(), "attempt failed; trying again");
+        // The other side's `Retry-After` is added to the jittered delay and does not replace it: clients that were given the same number
+        // must not all come back at the same moment.
+        if let RetryAction::RetryNow { after: Some(wait) } | RetryAction::RateLimited { after: Some(wait) } =
+            error.retry_action()
+        {
+            tokio::time::sleep(wait).await;
+        }
+    }
+    result
 }
 
 #[cfg(test)]

@@ -10,8 +10,6 @@ pub mod calls;
 pub mod messages;
 mod server;
 
-use std::collections::BTreeMap;
-
 use opentelemetry::{
     global,
     propagation::{Extractor, Injector},
@@ -35,44 +33,56 @@ pub const ONLY_EXPORTED: [&str; 2] = ["spans::calls", "spans::batches"];
 /// Header names of the W3C trace context.
 pub const HEADERS: [&str; 2] = ["traceparent", "tracestate"];
 
-/// A trace context as headers.
-pub type TraceHeaders = BTreeMap<String, String>;
+/// A trace context as headers: the values of [`HEADERS`]. Thousands of messages in progress carry one.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TraceHeaders([Option<Box<str>>; HEADERS.len()]);
 
-struct HeaderInjector<'a>(&'a mut TraceHeaders);
+impl TraceHeaders {
+    /// Those that `value` has for the names in [`HEADERS`].
+    pub fn read(value: impl Fn(&'static str) -> Option<String>) -> Self {
+        Self(HEADERS.map(|name| value(name).map(String::into_boxed_str)))
+    }
 
-impl Injector for HeaderInjector<'_> {
+    /// Whether there is no trace context.
+    pub fn is_empty(&self) -> bool {
+        self.iter().next().is_none()
+    }
+
+    /// Names and values.
+    pub fn iter(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        HEADERS.into_iter().zip(&self.0).filter_map(|(name, value)| Some((name, value.as_deref()?)))
+    }
+}
+
+impl Injector for TraceHeaders {
     fn set(&mut self, key: &str, value: String) {
-        if !value.is_empty() {
-            self.0.insert(key.to_owned(), value);
+        if let Some(place) = HEADERS.iter().position(|name| *name == key).filter(|_| !value.is_empty()) {
+            self.0[place] = Some(value.into_boxed_str());
         }
     }
 }
 
-struct HeaderExtractor<'a>(&'a TraceHeaders);
-
-impl Extractor for HeaderExtractor<'_> {
+impl Extractor for TraceHeaders {
     fn get(&self, key: &str) -> Option<&str> {
-        self.0.get(key).map(String::as_str)
+        self.iter().find_map(|(name, value)| (name == key).then_some(value))
     }
 
     fn keys(&self) -> Vec<&str> {
-        self.0.keys().map(String::as_str).collect()
+        self.iter().map(|(name, _)| name).collect()
     }
 }
 
 /// The current span's trace context as headers.
 pub fn current_headers() -> TraceHeaders {
-    let mut headers = TraceHeaders::new();
+    let mut headers = TraceHeaders::default();
     let context = Span::current().context();
-    global::get_text_map_propagator(|propagator| {
-        propagator.inject_context(&context, &mut HeaderInjector(&mut headers));
-    });
+    global::get_text_map_propagator(|propagator| propagator.inject_context(&context, &mut headers));
     headers
 }
 
 /// Makes `span` a child of the trace context in `headers`.
 fn set_parent(span: &Span, headers: &TraceHeaders) {
-    let context = global::get_text_map_propagator(|propagator| propagator.extract(&HeaderExtractor(headers)));
+    let context = global::get_text_map_propagator(|propagator| propagator.extract(headers));
     // Fails only without an OpenTelemetry layer, and then there is no trace.
     let _ = span.set_parent(context);
 }

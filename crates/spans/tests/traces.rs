@@ -59,7 +59,7 @@ fn a_message_carries_its_trace_on_and_what_belongs_to_none_makes_none() {
 fn a_message_without_a_trace_begins_one() {
     let collector = Collector::of(|| {
         let received = MessageOf { exchange: "x", routing_key: "q", id: "1", body_bytes: 2 };
-        drop(messages::process(&received, &TraceHeaders::new()));
+        drop(messages::process(&received, &TraceHeaders::default()));
     });
     assert_eq!(collector.span("process x:q").parent_span_id, SpanId::INVALID);
 }

@@ -244,7 +244,7 @@ fn manual_run_event(playbook: &Playbook, record: &RecordRef, now: OffsetDateTime
         occurred_at: now,
         change_source: None,
         source_id: None,
-        payload: json!({"by": "leadline playbook run --write", "playbook": id}),
+        payload: json!({"by": "leadline playbook run --write", "playbook": id}).into(),
     }
 }
 

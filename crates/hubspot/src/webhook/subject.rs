@@ -96,10 +96,12 @@ pub fn merged_ids(event: &Event) -> Vec<ObjectId> {
         return Vec::new();
     }
     let record = event.record();
-    let merged = event.payload.get("mergedObjectIds").and_then(Value::as_array).into_iter().flatten();
-    let named = ["primaryObjectId", "objectId"].into_iter().filter_map(|name| event.payload.get(name));
+    let merged = event.payload.get("mergedObjectIds");
+    let merged = merged.as_ref().and_then(Value::as_array).into_iter().flatten();
+    let named = ["primaryObjectId", "objectId"].map(|name| event.payload.get(name));
     let id = |value: &Value| value.as_i64().or_else(|| value.as_str()?.parse().ok()).map(ObjectId);
-    let ids: BTreeSet<_> = merged.chain(named).filter_map(id).filter(|id| *id != record.object_id).collect();
+    let ids: BTreeSet<_> =
+        merged.chain(named.iter().flatten()).filter_map(id).filter(|id| *id != record.object_id).collect();
     ids.into_iter().take(MAX_MERGED_IDS).collect()
 }
 

@@ -3,7 +3,6 @@
 use domain::{Correction, CorrectionSource, Event, PortalId};
 use hubspot::{client::ChangeAuthor, webhook::CUT};
 use ledger::LEDGER_RETRY;
-use serde_json::Value;
 
 use crate::{BatchedLedger, StepError};
 
@@ -15,7 +14,7 @@ pub(super) async fn record(ledger: &BatchedLedger, ours: PortalId, event: &Event
     };
     let corrections = std::slice::from_ref(&correction);
     let record = || ledger.unbatched().record_corrections(corrections, CorrectionSource::Webhook);
-    let recorded = retry::run(&LEDGER_RETRY, record).await?;
+    let recorded = Box::pin(retry::run(&LEDGER_RETRY, record)).await?;
     tracing::debug!(is_new = !recorded.is_empty(), "a person changed a property that a playbook writes");
     Ok(())
 }
@@ -25,7 +24,8 @@ pub(super) async fn record(ledger: &BatchedLedger, ours: PortalId, event: &Event
 fn by_person(event: &Event) -> Option<Correction> {
     let source = event.change_source.as_deref().map(ChangeAuthor::of);
     let property = event.property_name.clone().filter(|_| source == Some(ChangeAuthor::Person))?;
-    let value = event.payload.get("propertyValue").and_then(Value::as_str).filter(|value| !value.ends_with(CUT))?;
+    let value = event.payload.get("propertyValue")?;
+    let value = value.as_str().filter(|value| !value.ends_with(CUT))?;
     let value = Some(value).filter(|value| !value.is_empty()).map(ToOwned::to_owned);
     Some(Correction { record: event.record(), property, value, changed_at: event.occurred_at })
 }

@@ -27,11 +27,14 @@ pub(super) async fn take(
     let ledger = ledger.unbatched();
     match event.kind {
         EventKind::PrivacyDeletion => {
-            retry::run(&LEDGER_RETRY, || ledger.request_erasure(&record, ErasureCause::PrivacyDeletion)).await?;
+            // Boxed, as all that few events need: thousands of others wait in a future that must have room for it.
+            let request = || ledger.request_erasure(&record, ErasureCause::PrivacyDeletion);
+            Box::pin(retry::run(&LEDGER_RETRY, request)).await?;
             Ok(Some(NothingToDo::dropped(Reason::RecordErased)))
         }
         EventKind::Deletion => {
-            let cancelled = retry::run(&LEDGER_RETRY, || ledger.cancel_waiting(&record, event.occurred_at)).await?;
+            let cancel = || ledger.cancel_waiting(&record, event.occurred_at);
+            let cancelled = Box::pin(retry::run(&LEDGER_RETRY, cancel)).await?;
             tracing::debug!(cancelled, "cancelled what waited for a deleted record");
             Ok(None)
         }

@@ -41,8 +41,7 @@ impl EventHandler {
         // What stands if no other model answers or is only away.
         let mut refused = None;
         for model in run.configured.models() {
-            let circuit = run.configured.circuit(model);
-            let permission = match self.model_circuits.permission(&circuit, turns).await {
+            let permission = match self.model_circuits.permission(&run.configured.circuit(model), turns).await {
                 Ok(Ok(permission)) => permission,
                 Ok(Err(pause)) => {
                     pauses.push(pause);

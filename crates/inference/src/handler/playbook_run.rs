@@ -56,6 +56,23 @@ impl PlaybookRun<'_> {
     }
 }
 
+/// What a playbook run comes to before the model is asked.
+enum Prepared {
+    /// It has ended without a question.
+    Ended(RunResult),
+    /// An earlier claim's answer about the context can be used.
+    Answered(Arc<Context>, UsableAnswer),
+    /// The model is to be asked.
+    Question(PreparedQuestion),
+}
+
+/// What the model is to be asked about.
+struct PreparedQuestion {
+    context: Arc<Context>,
+    context_hash: String,
+    turns: Turns,
+}
+
 impl EventHandler {
     /// The runs that an event about `subject` leads to. If `subject` is not of an object type that the playbook enriches (a
     /// note, for example), the playbook runs for the records that it is associated with.
@@ -64,7 +81,7 @@ impl EventHandler {
         subject: &RecordRef,
         started: Vec<&'a ConfiguredPlaybook>,
     ) -> Result<Vec<PlaybookRun<'a>>, StepError> {
-        let mut runs = Vec::new();
+        let mut runs = Vec::with_capacity(started.len());
         // Two playbooks often ask for the same associations.
         let mut known: HashMap<(&ObjectType, usize), Vec<ObjectId>> = HashMap::new();
         for configured in started {
@@ -118,11 +135,29 @@ impl EventHandler {
         run: &PlaybookRun<'_>,
         progress: &mut Progress<'_>,
     ) -> Result<RunResult, StepError> {
+        let prepared = self.prepare(event, claimed, run).await?;
+        let commands = match prepared {
+            Prepared::Ended(result) => return Ok(result),
+            Prepared::Answered(context, prior) => {
+                let now = self.portal_clock.now().await?;
+                self.commands_of(event, claimed, (run.playbook(), &context, &now), prior).await?
+            }
+            Prepared::Question(question) => self.ask_and_plan(event, claimed, run, question, progress).await?,
+        };
+        if commands.is_empty() {
+            return Ok(RunResult::Nothing(NothingToDo::skipped(Reason::NothingIntended)));
+        }
+        progress.commands.extend(commands);
+        Ok(RunResult::Answered)
+    }
+
+    /// Everything before the question: prior answers, the context, and what makes a question needless or impossible.
+    async fn prepare(&self, event: &Event, claimed: &Claimed, run: &PlaybookRun<'_>) -> Result<Prepared, StepError> {
         let (playbook, record) = (run.playbook(), &run.record);
         let loop_guard = self.playbooks.loop_guard();
         let mut prior_answers = self.ledger.prior_answers(event, claimed, record).await?;
         if let Some(result) = earlier_result(playbook, &prior_answers, loop_guard) {
-            return Ok(result);
+            return Ok(Prepared::Ended(result));
         }
         if let Some(error) = run.earlier_failure(claimed) {
             return Err(error);
@@ -138,7 +173,7 @@ impl EventHandler {
             self.ledger.record_merges(record, [run.record.object_id]).await?;
             prior_answers = self.ledger.prior_answers(event, claimed, record).await?;
             if let Some(result) = earlier_result(playbook, &prior_answers, loop_guard) {
-                return Ok(result);
+                return Ok(Prepared::Ended(result));
             }
         }
         let may_be_incomplete = self.timing.may_be_incomplete(claimed, created_at);
@@ -151,43 +186,49 @@ impl EventHandler {
                 nothing.detail =
                     Some(format!("HubSpot shows {} as REDACTED: the token lacks their scope", names.join(", ")));
             }
-            return Ok(RunResult::Nothing(nothing));
+            return Ok(Prepared::Ended(RunResult::Nothing(nothing)));
         }
         let prior = prior_answers.answered.remove(&playbook.name).and_then(|prior| usable(playbook, prior));
-        let planned = if let Some(prior) = prior {
-            self.commands_of(event, claimed, (playbook, &context, &self.portal_clock.now().await?), prior).await
-        } else {
-            let hash = self.hash(&context, playbook).await;
-            if prior_answers.known_contexts.get(&playbook.name).is_some_and(|known| known.contains(&hash)) {
-                return Ok(RunResult::Nothing(NothingToDo::skipped(Reason::UnchangedContext)));
-            }
-            if let Some(detail) = self.writable.nothing_to_write(playbook).await {
-                return Err(StepError::NotWritable(detail));
-            }
-            if playbook.lacks_targets(&context) && may_be_incomplete {
-                return Err(StepError::NotAssociatedYet);
-            }
-            let now = self.portal_clock.now().await?;
-            let ModelAnswer { inferences, result } =
-                self.ask(claimed, (run, record), (&context, &now), &turns, &progress.log).await;
-            crash_point!("inference.after_answer");
-            tracing::debug!(playbook = playbook.name, "the model has answered");
-            let planned = match result {
-                Ok(answer) => self.commands_of(event, claimed, (playbook, &context, &now), answer).await,
-                Err(error) => Err(error),
-            };
-            // Without a plan the context counts as not answered: a later event of the record asks about it again.
-            let context_hash = planned.is_ok().then_some(hash);
-            let with_hash = |inference| Inference { context_hash: context_hash.clone(), ..inference };
-            progress.inferences.extend(inferences.into_iter().map(with_hash));
-            planned
-        };
-        let commands = planned?;
-        if commands.is_empty() {
-            return Ok(RunResult::Nothing(NothingToDo::skipped(Reason::NothingIntended)));
+        if let Some(prior) = prior {
+            return Ok(Prepared::Answered(context, prior));
         }
-        progress.commands.extend(commands);
-        Ok(RunResult::Answered)
+        let context_hash = self.hash(&context, playbook).await;
+        if prior_answers.known_contexts.get(&playbook.name).is_some_and(|known| known.contains(&context_hash)) {
+            return Ok(Prepared::Ended(RunResult::Nothing(NothingToDo::skipped(Reason::UnchangedContext))));
+        }
+        if let Some(detail) = self.writable.nothing_to_write(playbook).await {
+            return Err(StepError::NotWritable(detail));
+        }
+        if playbook.lacks_targets(&context) && may_be_incomplete {
+            return Err(StepError::NotAssociatedYet);
+        }
+        Ok(Prepared::Question(PreparedQuestion { context, context_hash, turns }))
+    }
+
+    /// Asks the model about the context, and plans what follows from its answer. Adds the inferences to `progress`, also those of an answer
+    /// that cannot be used.
+    async fn ask_and_plan(
+        &self,
+        event: &Event,
+        claimed: &Claimed,
+        run: &PlaybookRun<'_>,
+        PreparedQuestion { context, context_hash, turns }: PreparedQuestion,
+        progress: &mut Progress<'_>,
+    ) -> Result<Vec<WriteCommand>, StepError> {
+        let (playbook, now) = (run.playbook(), self.portal_clock.now().await?);
+        let ModelAnswer { inferences, result } =
+            self.ask(claimed, (run, context.record()), (&context, &now), &turns, &progress.log).await;
+        crash_point!("inference.after_answer");
+        tracing::debug!(playbook = playbook.name, "the model has answered");
+        let planned = match result {
+            Ok(answer) => self.commands_of(event, claimed, (playbook, &context, &now), answer).await,
+            Err(error) => Err(error),
+        };
+        // Without a plan the context counts as not answered: a later event of the record asks about it again.
+        let context_hash = planned.is_ok().then_some(context_hash);
+        let with_hash = |inference| Inference { context_hash: context_hash.clone(), ..inference };
+        progress.inferences.extend(inferences.into_iter().map(with_hash));
+        planned
     }
 
     /// The write commands that follow from an answer.

@@ -93,6 +93,12 @@ pub enum ResponseFormat {
 /// Instructions and schemas; a process asks with a few of them, thousands of times.
 static SHARED: LazyLock<SharedCounts> = LazyLock::new(SharedCounts::default);
 
+/// Which part of a usual text JSON adds to it by escapes, of line ends and quotation marks: one in so many bytes.
+const ESCAPED_PART: usize = 16;
+
+/// What a request has beside messages and schema, in bytes: names, options and ids.
+const FRAME_BYTES: usize = 512;
+
 impl ChatRequest {
     /// The most tokens that can be billed for the request: the messages, the schema, the framing of both, counted by the model's own
     /// encoding, and the longest answer.
@@ -129,7 +135,7 @@ impl ChatRequest {
     /// Whether the request can have used that much: a token is at least a byte of the prompt, and no model answers more than
     /// the longest answer, not even where a server does not know `max_completion_tokens`. More says nothing about its cost.
     fn can_use(&self, usage: &TokenUsage) -> bool {
-        let bytes = self.messages.iter().map(|message| message.content.len()).sum::<usize>() + self.schema().len();
+        let bytes = self.bytes();
         let longest_answer = LONGEST_ANSWER.max(self.max_completion_tokens.into());
         usage.prompt_tokens <= i64::try_from(bytes + ADDED).unwrap_or(i64::MAX)
             && usage.completion_tokens <= longest_answer
@@ -138,6 +144,11 @@ impl ChatRequest {
     /// What the answer to this request says about its tokens; `None` where that says nothing.
     pub(crate) fn read_usage(&self, reported: &Value) -> Option<TokenUsage> {
         lenient::usage(reported).filter(|usage| self.can_use(usage))
+    }
+
+    /// The length of messages and schema.
+    fn bytes(&self) -> usize {
+        self.messages.iter().map(|message| message.content.len()).sum::<usize>() + self.schema().len()
     }
 
     fn schema(&self) -> &str {
@@ -169,7 +180,6 @@ impl ChatRequest {
     }
 
     /// The body of the request as a chat completion, in JSON.
-    #[expect(clippy::expect_used, reason = "every key is a string, and nothing else can make it fail")]
     pub(crate) fn body(&self) -> String {
         let body = Body {
             common: self.common(),
@@ -190,7 +200,17 @@ impl ChatRequest {
             reasoning_effort: self.effort,
             verbosity: self.options.verbosity,
         };
-        serde_json::to_string(&body).expect("the request can be written as JSON")
+        self.json(&body)
+    }
+
+    /// `body`, which is this request as one of the APIs has it, in JSON. Its memory is asked for once: thousands are written at about the same
+    /// moment, and the last doubling of a growing one is half empty.
+    #[expect(clippy::expect_used, reason = "every key is a string, nothing else can make it fail, and JSON is UTF-8")]
+    pub(crate) fn json(&self, body: &impl Serialize) -> String {
+        let bytes = self.bytes();
+        let mut json = Vec::with_capacity(bytes + bytes / ESCAPED_PART + FRAME_BYTES);
+        serde_json::to_writer(&mut json, body).expect("the request can be written as JSON");
+        String::from_utf8(json).expect("JSON is UTF-8")
     }
 }
 

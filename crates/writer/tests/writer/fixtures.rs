@@ -517,7 +517,7 @@ fn event(record: &RecordRef, occurred_at: OffsetDateTime) -> Event {
         occurred_at,
         change_source: None,
         source_id: None,
-        payload: json!({}),
+        payload: json!({}).into(),
     }
 }
 
