@@ -34,7 +34,7 @@ pub struct Event {
     pub change_source: Option<String>,
     /// The id of that client; for `INTEGRATION` the app id, as text.
     pub source_id: Option<String>,
-    /// The element as HubSpot sent it, with its long strings cut.
+    /// The element as HubSpot sent it; long strings are cut, and what no text can hold is replaced.
     pub payload: Payload,
 }
 

@@ -152,6 +152,7 @@ impl BatchedLedger {
         let merge =
             |old| RecordMerge { old: RecordRef { object_id: old, ..survivor.clone() }, survivor: survivor.object_id };
         let merges: Vec<_> = old.into_iter().map(merge).collect();
+        // Boxed: few events tell of a merge, and all have room for it.
         Box::pin(retry::run(&LEDGER_RETRY, || self.ledger.record_merges(&merges))).await
     }
 

@@ -1,5 +1,8 @@
 //! Asks the model one question: retries a truncated answer with more output tokens, has an answer that does not match the
 //! schema repaired once, and records what all of it cost.
+//!
+//! Thousands of questions wait for their answers here. A future is as large as the largest of its stages, so what few questions need, and what
+//! follows the answer, is boxed or a function of its own.
 
 use std::sync::Arc;
 
@@ -230,7 +233,6 @@ impl<'a> Conversation<'a> {
     ///
     /// The outer error is OpenAI's and may be retried, the inner one is not.
     async fn complete_once(&self, most: &TokenUsage) -> Result<Result<Completion, StepError>, OpenAiError> {
-        // Boxed: thousands of requests wait behind it, and do not need its memory.
         let reserved = match Box::pin(self.reserve(self.most_cost(most))).await {
             Ok(reserved) => reserved,
             Err(error) => return Ok(Err(error)),
@@ -239,8 +241,7 @@ impl<'a> Conversation<'a> {
         self.settle(reserved, answered).await
     }
 
-    /// Gives back what the request did not cost. Not a part of the function above, whose future would then have room for the answer while it
-    /// waits for it.
+    /// Gives back what the request did not cost.
     async fn settle(
         &self,
         mut reserved: Reserved,

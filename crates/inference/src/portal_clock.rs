@@ -43,6 +43,7 @@ impl PortalClock {
             last => {
                 let clock = self.clone();
                 let ask = async move { clock.ask(last.map(|(_, zone)| zone)).await };
+                // Boxed: it is asked once an hour.
                 Box::pin(self.question.join(ask)).await?
             }
         };

@@ -113,7 +113,7 @@ impl Ledger {
         let object_ids: Vec<_> = events().map(|event| event.record().object_id.0).collect();
         let properties: Vec<_> = events().map(|event| event.property_name.clone()).collect();
         let occurred: Vec<_> = events().map(|event| event.occurred_at).collect();
-        let payloads: Vec<_> = events().map(|event| event.payload.as_str().to_owned()).collect();
+        let payloads: Vec<_> = events().map(|event| event.payload.json().to_owned()).collect();
         let named: Vec<_> = events().map(named_records).collect();
         let copies: Vec<_> = requests.iter().map(|request| request.message_copy_id).collect();
         let traces: Vec<_> = requests.iter().map(|request| request.trace_id.map(ToOwned::to_owned)).collect();

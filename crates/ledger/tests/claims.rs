@@ -1,6 +1,6 @@
 //! A claim is the idempotency check: one worker at a time, and nothing twice.
 
-use domain::{EventState, Reason};
+use domain::{Event, EventState, Reason};
 use ledger::{Claim, ClaimDenied};
 use uuid::Uuid;
 
@@ -95,4 +95,14 @@ async fn one_batch_that_asks_twice_gets_it_once_and_overlapping_batches_do_not_d
     let (a, b) = tokio::join!(test.claim(&forwards, "a"), test.claim(&backwards, "b"));
     let granted = a.iter().chain(&b).filter(|claim| matches!(claim, Claim::Granted(_))).count();
     assert_eq!(granted, 49, "each of the others exactly once");
+}
+
+/// Postgres keeps no number with more than 16,383 decimals, and JSON has no such bound.
+#[tokio::test]
+async fn an_event_is_claimed_whatever_numbers_its_message_has() {
+    let test = TestLedger::new().await;
+    let payload =
+        r#"{"propertyValue": 1e-20000, "a": 0e-99999999999, "b": 1e308, "c": 12345678901234567890123, "d": -0}"#;
+    let event = Event { payload: serde_json::from_str(payload).expect("a payload"), ..event(1, 1) };
+    assert!(matches!(test.claim(&[&event], "a").await[..], [Claim::Granted(_)]));
 }

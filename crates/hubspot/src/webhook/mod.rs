@@ -80,14 +80,13 @@ fn elements(body: &[u8]) -> Result<Vec<WebhookElement>, WebhookBodyError> {
     if elements.is_empty() || elements.len() > MAX_EVENTS {
         return Err(WebhookBodyError::WrongCount(elements.len()));
     }
-    Ok(elements.into_iter().enumerate().map(|(index, raw)| element(index, raw)).collect())
+    Ok(elements.into_iter().enumerate().map(|(index, raw)| element(index, raw.get())).collect())
 }
 
-fn element(index: usize, payload: &RawValue) -> WebhookElement {
-    let raw = payload.get();
+fn element(index: usize, raw: &str) -> WebhookElement {
     let event = within_bounds(raw)
         .and_then(|raw| serde_json::from_str(raw).map_err(|error| flaw("", error.to_string())))
-        .and_then(|element| event_from(&element, payload))
+        .and_then(event_from)
         .map_err(|flaw| EventError {
             index,
             place: if flaw.place.is_empty() { String::new() } else { format!(".{}", flaw.place) },
@@ -108,8 +107,8 @@ fn within_bounds(raw: &str) -> Result<&str, Flaw> {
     Ok(raw)
 }
 
-fn event_from(element: &Value, payload: &RawValue) -> Result<Event, Flaw> {
-    let Value::Object(fields) = element else {
+fn event_from(payload: Value) -> Result<Event, Flaw> {
+    let Value::Object(fields) = &payload else {
         return Err(flaw("", "is not a JSON object"));
     };
     let portal_id = PortalId(required(fields, "portalId")?);

@@ -14,6 +14,7 @@ pub(super) async fn record(ledger: &BatchedLedger, ours: PortalId, event: &Event
     };
     let corrections = std::slice::from_ref(&correction);
     let record = || ledger.unbatched().record_corrections(corrections, CorrectionSource::Webhook);
+    // Boxed, as in `deletion`.
     let recorded = Box::pin(retry::run(&LEDGER_RETRY, record)).await?;
     tracing::debug!(is_new = !recorded.is_empty(), "a person changed a property that a playbook writes");
     Ok(())

@@ -61,7 +61,7 @@ enum Prepared {
     /// It has ended without a question.
     Ended(RunResult),
     /// An earlier claim's answer about the context can be used.
-    Answered(Arc<Context>, UsableAnswer),
+    PriorAnswer(Arc<Context>, UsableAnswer),
     /// The model is to be asked.
     Question(PreparedQuestion),
 }
@@ -138,7 +138,7 @@ impl EventHandler {
         let prepared = self.prepare(event, claimed, run).await?;
         let commands = match prepared {
             Prepared::Ended(result) => return Ok(result),
-            Prepared::Answered(context, prior) => {
+            Prepared::PriorAnswer(context, prior) => {
                 let now = self.portal_clock.now().await?;
                 self.commands_of(event, claimed, (run.playbook(), &context, &now), prior).await?
             }
@@ -190,7 +190,7 @@ impl EventHandler {
         }
         let prior = prior_answers.answered.remove(&playbook.name).and_then(|prior| usable(playbook, prior));
         if let Some(prior) = prior {
-            return Ok(Prepared::Answered(context, prior));
+            return Ok(Prepared::PriorAnswer(context, prior));
         }
         let context_hash = self.hash(&context, playbook).await;
         if prior_answers.known_contexts.get(&playbook.name).is_some_and(|known| known.contains(&context_hash)) {

@@ -203,8 +203,8 @@ impl ChatRequest {
         self.json(&body)
     }
 
-    /// `body`, which is this request as one of the APIs has it, in JSON. Its memory is asked for once: thousands are written at about the same
-    /// moment, and the last doubling of a growing one is half empty.
+    /// `body`, which is this request as one of the APIs has it, in JSON. It has room for usual texts from the beginning: thousands are written
+    /// at about the same moment, and the last doubling of a growing one may be half empty.
     #[expect(clippy::expect_used, reason = "every key is a string, nothing else can make it fail, and JSON is UTF-8")]
     pub(crate) fn json(&self, body: &impl Serialize) -> String {
         let bytes = self.bytes();
