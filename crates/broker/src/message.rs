@@ -113,8 +113,8 @@ impl Message {
                 headers.insert(name.into(), AMQPValue::LongString(LongString::from(value.as_str())));
             }
         }
-        let current = if self.trace.is_empty() { spans::current_headers() } else { TraceHeaders::default() };
-        for (name, value) in self.trace.iter().chain(current.iter()) {
+        let trace = if self.trace.is_empty() { &spans::current_headers() } else { &self.trace };
+        for (name, value) in trace.iter() {
             headers.insert(name.into(), AMQPValue::LongString(LongString::from(value)));
         }
         let now = SystemTime::now().duration_since(UNIX_EPOCH);

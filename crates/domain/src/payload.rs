@@ -1,12 +1,12 @@
 //! What HubSpot sent of an event, as text.
 
-use std::fmt;
+use std::collections::HashMap;
 
-use serde::{
-    Deserialize, Serialize,
-    de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor},
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::{
+    Value,
+    value::{RawValue, to_raw_value},
 };
-use serde_json::{Value, value::RawValue};
 
 /// The element of a webhook's array. Kept as text: thousands of events wait for the model at once, a tree of values takes several times the
 /// memory, and few of its fields are read.
@@ -25,14 +25,16 @@ impl Payload {
 
     /// The value of a field; of one that is there twice, the last, as everywhere else where the text is read.
     pub fn get(&self, field: &str) -> Option<Value> {
-        FieldNamed(field).deserialize(&mut serde_json::Deserializer::from_str(self.json())).ok()?
+        // Only the value of this field is made.
+        let fields: HashMap<String, &RawValue> = serde_json::from_str(self.json()).ok()?;
+        serde_json::from_str(fields.get(field)?.get()).ok()
     }
 }
 
 impl From<Value> for Payload {
     fn from(value: Value) -> Self {
-        // The text of a value is JSON.
-        Self(RawValue::from_string(value.to_string()).unwrap_or_else(|_| RawValue::NULL.to_owned()))
+        // Every value can be written as JSON.
+        Self(to_raw_value(&value).unwrap_or_else(|_| RawValue::NULL.to_owned()))
     }
 }
 
@@ -46,60 +48,6 @@ impl<'de> Deserialize<'de> for Payload {
 impl PartialEq for Payload {
     fn eq(&self, other: &Self) -> bool {
         self.json() == other.json()
-    }
-}
-
-/// Reads the value of the field with this name, and skips all others.
-struct FieldNamed<'a>(&'a str);
-
-impl<'de> DeserializeSeed<'de> for FieldNamed<'_> {
-    type Value = Option<Value>;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
-        deserializer.deserialize_map(self)
-    }
-}
-
-impl<'de> Visitor<'de> for FieldNamed<'_> {
-    type Value = Option<Value>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Self::Value, A::Error> {
-        let mut found = None;
-        while let Some(is_named) = fields.next_key_seed(IsNamed(self.0))? {
-            if is_named {
-                found = Some(fields.next_value()?);
-            } else {
-                fields.next_value::<IgnoredAny>()?;
-            }
-        }
-        Ok(found)
-    }
-}
-
-/// Whether a field has this name.
-struct IsNamed<'a>(&'a str);
-
-impl<'de> DeserializeSeed<'de> for IsNamed<'_> {
-    type Value = bool;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<bool, D::Error> {
-        deserializer.deserialize_str(self)
-    }
-}
-
-impl Visitor<'_> for IsNamed<'_> {
-    type Value = bool;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a name")
-    }
-
-    fn visit_str<E>(self, name: &str) -> Result<bool, E> {
-        Ok(name == self.0)
     }
 }
 

@@ -31,14 +31,14 @@ pub const TARGET: &str = "spans";
 pub const ONLY_EXPORTED: [&str; 2] = ["spans::calls", "spans::batches"];
 
 /// Header names of the W3C trace context.
-pub const HEADERS: [&str; 2] = ["traceparent", "tracestate"];
+const HEADERS: [&str; 2] = ["traceparent", "tracestate"];
 
-/// A trace context as headers: the values of [`HEADERS`]. Thousands of messages in progress carry one.
+/// A trace context as headers. Thousands of messages in progress carry one.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TraceHeaders([Option<Box<str>>; HEADERS.len()]);
 
 impl TraceHeaders {
-    /// Those that `value` has for the names in [`HEADERS`].
+    /// Those that `value` has for the names of the headers.
     pub fn read(value: impl Fn(&'static str) -> Option<String>) -> Self {
         Self(HEADERS.map(|name| value(name).map(String::into_boxed_str)))
     }
